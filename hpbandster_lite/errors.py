@@ -1,0 +1,101 @@
+"""Every error that hpbandster_lite raises on purpose, sorted by whose fault it is.
+
+A caller answers an error by its branch, and the exit code of a command follows the branch::
+
+    SearchError                  base of all of them
+    ├── UsageError               the user's input, found before any GPU time is spent      exit 2
+    │   ├── SpaceError           the search space or a configuration of it
+    │   ├── BudgetError          min_budget, max_budget, eta, the ladder
+    │   ├── ProblemError         the problem cannot be loaded or does not fit its interface
+    │   ├── ResumeError          the run directory belongs to another search
+    │   └── NotPlain             a value that may not cross a process
+    ├── PeerError                the other side of a connection                            exit 3
+    │   ├── MasterUnreachable    nobody answers; the call may be repeated
+    │   ├── NameServerUnreachable
+    │   ├── NotAuthorised        the key was refused
+    │   └── ProtocolMismatch     the other side speaks another version, or refused the message
+    ├── RunDirectoryError        the machine's: disk, permissions, locks                   exit 4
+    │   ├── JournalError         the journal cannot be read or written
+    │   └── Held                 another living master holds the run directory
+    └── InvariantBroken          a bug of ours                                             exit 70
+
+A training that fails is none of these: it is an :class:`~hpbandster_lite.records.Outcome` with a failure.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SearchError(Exception):
+    """Base of all errors raised on purpose; ``exit_code`` is what a command ends with."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(SearchError, ValueError):
+    """The user's input is wrong; the message names the field, the value and the remedy."""
+
+    exit_code = 2
+
+
+class SpaceError(UsageError):
+    """A search space, or a configuration that does not belong to it."""
+
+
+class BudgetError(UsageError):
+    """Budgets that make no ladder."""
+
+
+class ProblemError(UsageError):
+    """A problem that cannot be loaded or lacks a part."""
+
+
+class ResumeError(UsageError):
+    """A run directory that belongs to another search."""
+
+
+class NotPlain(UsageError, TypeError):
+    """A value that may not cross a process; the message names its path."""
+
+
+class PeerError(SearchError, ConnectionError):
+    """The other side of a connection failed."""
+
+    exit_code = 3
+
+
+class MasterUnreachable(PeerError):
+    """No answer from the master; nobody knows whether the call was carried out, so repeat it."""
+
+
+class NameServerUnreachable(PeerError):
+    """No answer from the name server."""
+
+
+class NotAuthorised(PeerError):
+    """The other side refused our key, or gave none."""
+
+
+class ProtocolMismatch(PeerError):
+    """The other side speaks another version of the protocol, or refused the message as malformed."""
+
+
+class RunDirectoryError(SearchError, OSError):
+    """The run directory cannot be used; everything already in it is kept."""
+
+    exit_code = 4
+
+
+class JournalError(RunDirectoryError):
+    """The journal cannot be read or written."""
+
+
+class Held(RunDirectoryError):
+    """Another living process holds the run directory; the message names it."""
+
+
+class InvariantBroken(SearchError, AssertionError):
+    """A bug of hpbandster_lite; the message carries the story."""
+
+    exit_code = 70

@@ -1,0 +1,310 @@
+"""What travels between processes, floors and the disk: frozen values that check themselves.
+
+Law of this file: values only, no behaviour beyond checking and naming. Configuration values and ``info`` are plain
+(``None``, bool, int, float, str, lists and string-keyed dicts of these); :mod:`hpbandster_lite.wire` makes them so.
+Times ending in ``_s`` are seconds; ``_at`` are wall-clock Unix times, for people and tables, never for decisions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple, TypeAlias
+
+from hpbandster_lite.errors import InvariantBroken, UsageError
+
+Value: TypeAlias = None | bool | int | float | str
+"""A value of one hyperparameter."""
+Values: TypeAlias = Mapping[str, Value]
+"""A configuration as the objective sees it: the active hyperparameters only."""
+Plain: TypeAlias = Any
+"""None, bool, int, float, str, a list of Plain, or a dict from str to Plain."""
+
+
+class ConfigId(NamedTuple):
+    """Name of a configuration: HpBandSter's triple (bracket, rung at which it was sampled, index)."""
+
+    bracket: int
+    rung: int
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.bracket}-{self.rung}-{self.index}"
+
+
+class EvaluationId(NamedTuple):
+    """One configuration at one rung of its bracket (0 is the bracket's lowest); the budget follows from the rung."""
+
+    config_id: ConfigId
+    rung: int
+
+    def __str__(self) -> str:
+        return f"{self.config_id}@{self.rung}"
+
+
+class Origin(str, Enum):
+    """Where a configuration came from."""
+
+    DEFAULT = "default"
+    INITIAL = "initial"
+    RANDOM = "random"
+    MODEL = "model"
+
+
+class FailureKind(str, Enum):
+    """The classes of failure; each has its own rule in the engine."""
+
+    CODE = "code"
+    """An exception or a crash of the objective: a bad result."""
+    INVALID = "invalid"
+    """The objective returned no number, NaN or infinity: a bad result."""
+    MEMORY = "memory"
+    """Out of host or GPU memory: a bad result."""
+    TIME_LIMIT = "time_limit"
+    """Longer than the worker's time limit: a bad result."""
+    INFEASIBLE = "infeasible"
+    """Refused by the problem's ``feasible`` hook: not trained, sampled anew."""
+    INFRASTRUCTURE = "infrastructure"
+    """Worker or node gone: run again; recorded only when the attempts are used up, never shown to the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why an evaluation has no loss."""
+
+    kind: FailureKind
+    reason: str
+    traceback: str | None = None
+    log_tail: tuple[str, ...] = ()
+
+
+class CurvePoint(NamedTuple):
+    """One point of a learning curve as reported by ``trial.report``."""
+
+    step: float
+    loss: float
+    metrics: Mapping[str, Plain] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended: a finite ``loss`` or a ``failure``, never both, never neither.
+
+    ``duration_s`` is the time the objective ran; ``directory`` the attempt's directory, where one was made.
+    """
+
+    loss: float | None = None
+    failure: Failure | None = None
+    info: Mapping[str, Plain] = field(default_factory=dict)
+    curve: tuple[CurvePoint, ...] = ()
+    duration_s: float | None = None
+    directory: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.loss is None) == (self.failure is None):
+            raise InvariantBroken(f"give a loss or a failure, got loss={self.loss!r}, failure={self.failure!r}")
+        if self.loss is not None and not math.isfinite(self.loss):
+            raise InvariantBroken(f"a loss is finite, got {self.loss!r}; anything else is a failure of kind 'invalid'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What an agent says when an attempt has ended."""
+
+    evaluation: EvaluationId
+    attempt: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A configuration that a sampler proposes.
+
+    ``vector`` has one unit-cube coordinate per dimension of the space, ``None`` where the dimension is inactive;
+    ``model_budget`` is the budget whose model proposed it, ``None`` unless ``origin`` is ``MODEL``.
+    """
+
+    values: Values
+    vector: tuple[float | None, ...]
+    origin: Origin
+    model_budget: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When to stop; ``None`` is no limit. The only settings that a resumed search may change freely.
+
+    ``brackets``, ``evaluations`` and ``total_budget`` let running evaluations finish; ``wall_time_s`` and
+    ``target_loss`` (reached at the highest budget) hand running ones back. ``max_concurrent`` bounds open leases.
+    """
+
+    brackets: int | None = None
+    evaluations: int | None = None
+    total_budget: float | None = None
+    wall_time_s: float | None = None
+    target_loss: float | None = None
+    max_concurrent: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("brackets", "evaluations", "total_budget", "wall_time_s", "max_concurrent"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"{name} must be above zero, got {value!r}; leave it out for no limit")
+
+
+# ------------------------------------------------------------------------------------------------ journal entries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A master began to serve; ``spent_s`` is the serving time of all earlier masters of this search."""
+
+    epoch: int
+    limits: Limits
+    spent_s: float = 0.0
+    fingerprint: Mapping[str, Plain] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BracketOpened:
+    """The next bracket of the plan was opened."""
+
+    bracket: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """A new configuration took a place in a rung.
+
+    ``basis`` is the position in the journal of the last outcome that the sampler had seen (0: none).
+    """
+
+    config_id: ConfigId
+    proposal: Proposal
+    basis: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leased:
+    """An agent got an evaluation; ``request`` is the agent's own number of the call that asked for it."""
+
+    evaluation: EvaluationId
+    attempt: int
+    agent: str
+    request: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """The one final outcome of an evaluation."""
+
+    evaluation: EvaluationId
+    attempt: int
+    agent: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateReport:
+    """A report that came after the evaluation's final outcome; it changes nothing."""
+
+    evaluation: EvaluationId
+    attempt: int
+    agent: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """An agent handed its evaluation back politely; ``directory`` holds its checkpoint, if it wrote one."""
+
+    evaluation: EvaluationId
+    attempt: int
+    agent: str
+    reason: str
+    directory: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    """A lease ended without a word from its agent."""
+
+    evaluation: EvaluationId
+    attempt: int
+    agent: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RungShrunk:
+    """A rung has fewer places than planned, because the space is exhausted."""
+
+    bracket: int
+    rung: int
+    places: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The search ended for this reason; raised limits may reopen it."""
+
+    reason: str
+
+
+Entry: TypeAlias = (
+    Started | BracketOpened | Sampled | Leased | Recorded | LateReport | Released | Expired | RungShrunk | Finished
+)
+"""One record of the journal."""
+
+
+# -------------------------------------------------------------------------------------------- what defines a search
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemDescription:
+    """What a problem says of itself, as read by a short-lived child process.
+
+    ``space_json`` is ConfigSpace's own JSON, ``space_tables`` the compiled tables of
+    :class:`hpbandster_lite.space.SearchSpace`; the budgets are the problem's defaults, ``None`` where it has none.
+    """
+
+    reference: str
+    name: str
+    space_json: Plain
+    space_tables: Plain
+    unit: str = "budget"
+    min_budget: float | None = None
+    max_budget: float | None = None
+    eta: float | None = None
+    budgets: tuple[float, ...] | None = None
+    brackets: int | None = None
+    integer_budgets: bool = False
+    has_feasible: bool = False
+    has_test: bool = False
+    source_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSettings:
+    """All that defines a search and may not change while it lives (limits are apart, see :class:`Limits`).
+
+    ``bracket_rule`` is ``floor`` (Table 5 of the deck, the default) or ``ceil`` (Algorithm 1); ``algorithm`` is
+    ``bohb``, ``hyperband``, ``bo`` or ``random``; ``sampler`` holds the sampler's parameters by name.
+    """
+
+    run_id: str
+    problem: ProblemDescription
+    budgets: tuple[float, ...]
+    eta: float
+    unit: str
+    algorithm: str
+    bracket_rule: str
+    seed: int
+    seed_was_given: bool
+    sampler: Mapping[str, Plain] = field(default_factory=dict)
+    initial: tuple[Values, ...] = ()
+    max_attempts: int = 3
+    lease_s: float = 60.0
+    heartbeat_s: float = 5.0
