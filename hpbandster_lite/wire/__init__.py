@@ -1,0 +1,25 @@
+"""What crosses a process or touches a disk: plain values, as text or as records.
+
+Law of this room: no pickle, no clock, no I/O; bytes of a stranger build nothing but what is described here.
+
+:mod:`~hpbandster_lite.wire.values` makes values plain, :mod:`~hpbandster_lite.wire.text` writes them as one line,
+:mod:`~hpbandster_lite.wire.messages` turns records into plain dicts and back.
+"""
+
+from hpbandster_lite.wire.messages import from_message, register, to_message
+from hpbandster_lite.wire.text import MAX_INFO_BYTES, MAX_MESSAGE_BYTES, decode, encode, plain_within
+from hpbandster_lite.wire.values import MAX_MESSAGE_DEPTH, MAX_VALUE_DEPTH, plain
+
+__all__ = [
+    "MAX_INFO_BYTES",
+    "MAX_MESSAGE_BYTES",
+    "MAX_MESSAGE_DEPTH",
+    "MAX_VALUE_DEPTH",
+    "decode",
+    "encode",
+    "from_message",
+    "plain",
+    "plain_within",
+    "register",
+    "to_message",
+]

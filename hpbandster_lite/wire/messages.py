@@ -1,0 +1,288 @@
+"""Records as plain dicts, and back, by the annotations of their fields.
+
+Law of this file: ``from_message(to_message(record)) == record`` for every registered class; a peer can name no class
+that was not registered, and every field is checked against its annotation when it is read.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
+from functools import partial
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints, overload
+
+from hpbandster_lite import records
+from hpbandster_lite.errors import InvariantBroken, ProtocolMismatch, SearchError
+from hpbandster_lite.records import Plain
+from hpbandster_lite.wire.text import SAME_VERSION, shortened
+from hpbandster_lite.wire.values import plain_key, plain_message
+
+_Record = TypeVar("_Record")
+_TAG = "type"
+_registered: dict[str, type] = {}
+
+
+def register(cls: type[_Record]) -> type[_Record]:
+    """Let a dataclass travel under its own name; usable as a decorator above ``@dataclass``.
+
+    Its fields may be annotated as None, bool, int, float, str, ``Plain``, an enum, a ``Literal``, a NamedTuple, a
+    dataclass, a union of registered dataclasses, each of these or None, and tuples and string-keyed mappings of these.
+
+    Raises
+    ------
+    InvariantBroken
+        If it is no dataclass, or if another class has the name.
+    """
+    if not is_dataclass(cls):
+        raise InvariantBroken(f"only dataclasses are records, got {cls!r}")
+    if _registered.setdefault(cls.__name__, cls) is not cls:
+        raise InvariantBroken(f"two records are called {cls.__name__!r}: rename {cls!r}")
+    if any(field.name == _TAG for field in fields(cls)):
+        raise InvariantBroken(f"{cls!r} has a field {_TAG!r}, which names the type in a message; rename it")
+    return cls
+
+
+def to_message(record: object) -> dict[str, Plain]:
+    """A registered record as a plain dict: its type's name under ``"type"``, then its fields.
+
+    Raises
+    ------
+    NotPlain
+        If a field holds something that may not travel.
+    InvariantBroken
+        If the record's class is not registered.
+    """
+    cls = type(record)
+    if _registered.get(cls.__name__) is not cls:
+        raise InvariantBroken(f"{cls!r} is no record; wire.register it")
+    return {_TAG: cls.__name__, **_write_record(record)}
+
+
+@overload
+def from_message(message: Plain, cls: type[_Record]) -> _Record: ...
+@overload
+def from_message(message: Plain, cls: None = None) -> Any: ...
+def from_message(message: Plain, cls: type[_Record] | None = None) -> Any:
+    """The record that :func:`to_message` wrote; ``from_message(to_message(record)) == record``.
+
+    A field that the message lacks takes its default: a record may gain fields, and old journals stay readable.
+
+    Parameters
+    ----------
+    message
+        What :func:`decode` gave.
+    cls
+        The class that it must be of; ``None`` for any registered one.
+
+    Raises
+    ------
+    ProtocolMismatch
+        For an unknown type, an unknown or missing field, a field of a wrong type, or values that the record refuses.
+    """
+    name = message.get(_TAG) if type(message) is dict else None
+    found = _registered.get(name) if type(name) is str else None
+    if found is None or (cls is not None and found is not cls):
+        wanted = "a record" if cls is None else f"a {cls.__name__}"
+        raise ProtocolMismatch(f"expected {wanted}, got {shortened(repr(message))}; {SAME_VERSION}")
+    return _read_record(message, found)
+
+
+def _write_record(record: Any) -> dict[str, Plain]:
+    return {name: codec.write(getattr(record, name)) for name, codec, _ in _shape(type(record))}
+
+
+def _read_record(message: Plain, cls: type) -> Any:
+    if type(message) is not dict:
+        raise ProtocolMismatch(f"expected a {cls.__name__}, got {shortened(repr(message))}; {SAME_VERSION}")
+    values = {}
+    shape = _shape(cls)
+    for name, codec, is_required in shape:
+        if name in message:
+            try:
+                values[name] = codec.read(message[name])
+            except ValueError as error:
+                raise ProtocolMismatch(f"{cls.__name__}.{name}: {error}; {SAME_VERSION}") from error
+        elif is_required:
+            raise ProtocolMismatch(f"a {cls.__name__} without {name!r} was refused; {SAME_VERSION}")
+    if len(message) > len(values) and (unknown := message.keys() - values.keys() - {_TAG}):
+        name = min(unknown, key=str)
+        raise ProtocolMismatch(f"a {cls.__name__} with the unknown field {name!r} was refused; {SAME_VERSION}")
+    try:
+        return cls(**values)
+    except SearchError as error:
+        raise ProtocolMismatch(f"a {cls.__name__} was refused: {error}") from error
+
+
+# ----------------------------------------------------------------------------------------------- fields by their type
+
+
+class _Codec(NamedTuple):
+    """How a field of one type is written and read; ``read`` raises ValueError for what ``write`` never writes."""
+
+    write: Callable[[Any], Plain]
+    read: Callable[[Plain], Any]
+
+
+_Shape: TypeAlias = tuple[tuple[str, _Codec, bool], ...]
+_shapes: dict[type, _Shape] = {}
+
+
+def _shape(cls: type) -> _Shape:
+    """Name, codec and necessity of each field; worked out when the first record of a class travels."""
+    if cls not in _shapes:
+        hints = get_type_hints(cls)
+        _shapes[cls] = tuple(
+            (entry.name, _codec(hints[entry.name], entry.name), entry.default is entry.default_factory is MISSING)
+            for entry in fields(cls)
+        )
+    return _shapes[cls]
+
+
+def _codec(hint: Any, name: str) -> _Codec:
+    """Codec of an annotation; ``name`` is what an error calls a value that is not plain."""
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return _Codec(partial(plain_message, path=name), _identity)
+    if origin is Union or origin is types.UnionType:
+        return _union_codec(args, name)
+    if hint in _SCALARS:
+        return _scalar_codec((hint,), name)
+    if origin is tuple:
+        return _tuple_codec(args, name)
+    if origin is Literal:
+        return _Codec(_identity, partial(_read_literal, args))
+    if origin in (Mapping, dict):
+        return _mapping_codec(_codec(args[1], name), name)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return _Codec(attrgetter("value"), hint)
+    if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
+        return _named_tuple_codec(hint, name)
+    if is_dataclass(hint) and isinstance(hint, type):
+        return _Codec(_write_record, partial(_read_record, cls=hint))
+    raise InvariantBroken(f"a field {name!r} of type {hint!r} cannot travel; see wire.register for what can")
+
+
+# An int where a float is meant is left as it is: 400 stays 400 in messages that people read.
+_SCALARS: Mapping[Any, frozenset[type]] = {
+    type(None): frozenset({type(None)}),
+    bool: frozenset({bool}),
+    int: frozenset({int}),
+    float: frozenset({float, int}),
+    str: frozenset({str}),
+}
+
+
+def _scalar_codec(hints: tuple[Any, ...], name: str) -> _Codec:
+    allowed = frozenset().union(*(_SCALARS[hint] for hint in hints))
+
+    def write(value: Any) -> Plain:
+        return value if type(value) in allowed else plain_message(value, name)
+
+    def read(value: Plain) -> Any:
+        if type(value) in allowed:
+            return value
+        raise ValueError(f"expected {' or '.join(_name_of(hint) for hint in hints)}, got {shortened(repr(value))}")
+
+    return _Codec(write, read)
+
+
+def _name_of(hint: type) -> str:
+    return "None" if hint is type(None) else hint.__name__
+
+
+def _union_codec(hints: tuple[Any, ...], name: str) -> _Codec:
+    if all(hint in _SCALARS for hint in hints):
+        return _scalar_codec(hints, name)
+    others = [hint for hint in hints if hint is not type(None)]
+    if len(others) == 1:
+        inner = _codec(others[0], name)
+    elif all(is_dataclass(hint) for hint in others):
+        inner = _Codec(to_message, partial(_read_one_of, frozenset(others)))
+    else:
+        raise InvariantBroken(f"a field {name!r} of any of {hints!r} cannot travel; see wire.register for what can")
+    if len(others) == len(hints):
+        return inner
+    return _Codec(
+        lambda value: None if value is None else inner.write(value),
+        lambda value: None if value is None else inner.read(value),
+    )
+
+
+def _read_one_of(classes: frozenset[type], message: Plain) -> Any:
+    record = from_message(message)
+    if type(record) not in classes:
+        raise ValueError(f"expected one of {sorted(cls.__name__ for cls in classes)}, got {type(record).__name__!r}")
+    return record
+
+
+def _tuple_codec(args: tuple[Any, ...], name: str) -> _Codec:
+    if len(args) == 2 and args[1] is Ellipsis:
+        write, read = _codec(args[0], name)
+        return _Codec(
+            lambda value: [write(item) for item in value],
+            lambda value: tuple([read(item) for item in _list_of(value)]),
+        )
+    codecs = [_codec(arg, name) for arg in args]
+    return _Codec(partial(_write_items, codecs), lambda value: tuple(_read_items(codecs, len(codecs), value)))
+
+
+def _named_tuple_codec(cls: Any, name: str) -> _Codec:
+    hints = get_type_hints(cls)
+    codecs = [_codec(hints[entry], entry) for entry in cls._fields]
+    required = len(codecs) - len(cls._field_defaults)
+    return _Codec(partial(_write_items, codecs), lambda value: cls(*_read_items(codecs, required, value)))
+
+
+def _write_items(codecs: Sequence[_Codec], values: Iterable[Any]) -> list[Plain]:
+    return [codec.write(value) for codec, value in zip(codecs, values, strict=True)]
+
+
+def _read_items(codecs: Sequence[_Codec], required: int, value: Plain) -> list[Any]:
+    if not required <= len(_list_of(value)) <= len(codecs):
+        raise ValueError(f"expected {len(codecs)} items, got {shortened(repr(value))}")
+    return [codec.read(item) for codec, item in zip(codecs, value, strict=False)]
+
+
+def _mapping_codec(inner: _Codec, name: str) -> _Codec:
+    if inner.read is _identity:
+        return _Codec(inner.write, _dict_only)
+    return _Codec(
+        lambda value: {plain_key(key, name): inner.write(item) for key, item in value.items()},
+        lambda value: {_str_only(key): inner.read(item) for key, item in _dict_only(value).items()},
+    )
+
+
+def _read_literal(allowed: tuple[Any, ...], value: Plain) -> Any:
+    if value not in allowed:
+        raise ValueError(f"expected one of {allowed!r}, got {shortened(repr(value))}")
+    return value
+
+
+def _list_of(value: Plain) -> list[Plain]:
+    if type(value) is not list:
+        raise ValueError(f"expected a list, got {shortened(repr(value))}")
+    return value
+
+
+def _dict_only(value: Plain) -> dict[str, Plain]:
+    if type(value) is not dict:
+        raise ValueError(f"expected an object, got {shortened(repr(value))}")
+    return value
+
+
+def _str_only(key: Plain) -> str:
+    if type(key) is not str:
+        raise ValueError(f"expected strings as keys, got {key!r}")
+    return key
+
+
+def _identity(value: Any) -> Any:
+    return value
+
+
+for _cls in vars(records).values():
+    if is_dataclass(_cls) and isinstance(_cls, type):
+        register(_cls)

@@ -1,0 +1,212 @@
+"""Plain values as one line of strict ASCII JSON, and back, equal to what they were.
+
+Law of this file: ``decode(encode(message)) == plain(message)`` (NaN aside, which equals nothing), within a limit on
+size and depth; a text that is no such message is refused, whoever sent it. JSON carries all but three things, which
+travel as an object with one key that begins with ``$``::
+
+    NaN, infinities           {"$float": "nan"}, {"$float": "inf"}, {"$float": "-inf"}
+    ints of > 1,233 digits    {"$int": "-0x1f..."}       (Python stops writing them in decimal at 4,300)
+    dicts with integer keys,  {"$dict": [[1, "a"], ["$b", 2]]}
+    or with keys like "$b"
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from hpbandster_lite.errors import NotPlain, ProtocolMismatch
+from hpbandster_lite.records import Plain
+from hpbandster_lite.wire.values import MAX_MESSAGE_DEPTH, plain, plain_message
+
+MAX_MESSAGE_BYTES = 16 * 2**20
+"""Largest message; a message is ASCII, so this is its number of characters, too."""
+MAX_INFO_BYTES = MAX_MESSAGE_BYTES // 2
+"""Largest ``info`` of a result: half a message leaves room for the learning curve, the traceback and the log."""
+SAME_VERSION = "does the other side run the same version of hpbandster_lite?"
+
+
+def encode(message: Plain, path: str = "message", *, limit_bytes: int | None = MAX_MESSAGE_BYTES) -> str:
+    """One line of ASCII JSON; ``decode(encode(message)) == plain(message)``.
+
+    Parameters
+    ----------
+    message
+        Anything that :func:`plain` takes.
+    path
+        What the message is called in an error.
+    limit_bytes
+        Largest length of the text; ``None`` for no limit.
+
+    Raises
+    ------
+    NotPlain
+        If a part of it is not plain, or if it is too large; then its largest part is named.
+    """
+    text = _text_of(message, path)
+    if limit_bytes is not None and len(text) > limit_bytes:
+        raise NotPlain(_too_large(message, path, len(text), limit_bytes))
+    return text
+
+
+# check_circular is MAX_MESSAGE_DEPTH's work, and costs a dict entry per container here.
+_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"))
+
+
+def _text_of(message: Plain, path: str) -> str:
+    if not _is_json(message, MAX_MESSAGE_DEPTH):
+        return _ENCODER.encode(_escaped(plain_message(message, path)))
+    try:
+        text = _ENCODER.encode(message)
+    except ValueError:
+        # NaN, an infinity or an int of thousands of digits: rare, so it is the encoder that looks for them.
+        return _ENCODER.encode(_escaped(message))
+    return _ENCODER.encode(_escaped(message)) if '"$' in text else text
+
+
+_ATOMS = frozenset({type(None), bool, int, float, str})
+
+
+def _is_json(value: Any, depth: int) -> bool:
+    """Whether the encoder keeps the value's types; it would turn integer keys into strings, and knows no depth."""
+    if type(value) is dict:
+        for key in value:
+            if type(key) is not str:
+                return False
+        items: Iterable[Any] = value.values()
+    elif type(value) is list:
+        items = value
+    else:
+        return type(value) in _ATOMS
+    for item in items:
+        kind = type(item)
+        if kind is dict or kind is list:
+            if depth == 1 or not _is_json(item, depth - 1):
+                return False
+        elif kind not in _ATOMS:
+            return False
+    return True
+
+
+def _escaped(value: Plain) -> Plain:
+    kind = type(value)
+    if kind is float and not math.isfinite(value):
+        return {"$float": repr(value)}
+    if kind is int and value.bit_length() > 4_096:
+        return {"$int": hex(value)}
+    if kind is list:
+        return [_escaped(item) for item in value]
+    if kind is dict:
+        if all(type(key) is str and key[:1] != "$" for key in value):
+            return {key: _escaped(item) for key, item in value.items()}
+        return {"$dict": [[_escaped(key), _escaped(item)] for key, item in value.items()]}
+    return value
+
+
+def _too_large(message: Plain, path: str, size: int, limit: int) -> str:
+    part_path, part_size = _largest_part(plain_message(message, path), path, size)
+    part = "" if part_path == path else f" ({part_path} alone is {part_size:,} bytes)"
+    return (
+        f"{path} is {size:,} bytes long{part}, the limit is {limit:,}: "
+        "write large things to a file in trial.directory and return its name"
+    )
+
+
+def _largest_part(value: Plain, path: str, size: int) -> tuple[str, int]:
+    """Path and size of the deepest part that makes more than half of the whole."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        item_size = len(_text_of(item, path))
+        if item_size > size / 2:
+            return _largest_part(item, f"{path}[{key!r}]", item_size)
+    return path, size
+
+
+def decode(text: str, *, limit_bytes: int | None = MAX_MESSAGE_BYTES) -> Plain:
+    """The value that :func:`encode` wrote.
+
+    Raises
+    ------
+    ProtocolMismatch
+        If the text is too long, nested too deep, or nothing that ``encode`` writes. It may come from anybody.
+    """
+    if limit_bytes is not None and len(text) > limit_bytes:
+        raise ProtocolMismatch(f"a message of {len(text):,} bytes was refused, the limit is {limit_bytes:,}")
+    try:
+        value = _DECODER.decode(text)
+        if '"$' in text:
+            value = _unescaped(value)
+        # Without this many brackets it cannot be too deep, and most messages have less.
+        if text.count("[") + text.count("{") > MAX_MESSAGE_DEPTH:
+            _check_depth(value, MAX_MESSAGE_DEPTH)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolMismatch(f"malformed message ({error}): {shortened(text)}; {SAME_VERSION}") from error
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def shortened(text: str) -> str:
+    """A stranger's text as an error shows it: quoted, and never longer than a few lines."""
+    return repr(text if len(text) <= 200 else f"{text[:200]}...")
+
+
+def _check_depth(value: Plain, depth: int) -> None:
+    items = value.values() if type(value) is dict else value if type(value) is list else None
+    if items is None:
+        return
+    if depth == 0:
+        raise ValueError(f"nested deeper than {MAX_MESSAGE_DEPTH} levels")
+    for item in items:
+        _check_depth(item, depth - 1)
+
+
+def _unescaped(value: Plain) -> Plain:
+    kind = type(value)
+    if kind is list:
+        return [_unescaped(item) for item in value]
+    if kind is not dict:
+        return value
+    if len(value) == 1:
+        ((key, content),) = value.items()
+        if key == "$float" and content in ("nan", "inf", "-inf"):
+            return float(content)
+        if key == "$int" and type(content) is str:
+            return int(content, 16)
+        if key == "$dict" and type(content) is list:
+            return _dict_of(content)
+    if any(key[:1] == "$" for key in value):
+        raise ValueError(f"{next(iter(value))!r} is no escape of ours")
+    return {key: _unescaped(item) for key, item in value.items()}
+
+
+def _dict_of(pairs: list[Plain]) -> dict[str | int, Plain]:
+    if not all(type(pair) is list and len(pair) == 2 for pair in pairs):
+        raise ValueError("$dict holds pairs")
+    unescaped = {}
+    for raw_key, item in pairs:
+        key = _unescaped(raw_key)
+        if type(key) is not str and type(key) is not int:
+            raise ValueError(f"{key!r} is no key")
+        unescaped[key] = _unescaped(item)
+    return unescaped
+
+
+def plain_within(value: object, path: str = "info", limit_bytes: int = MAX_INFO_BYTES) -> Plain:
+    """Like :func:`plain`, for a value that must also fit into ``limit_bytes`` of a message.
+
+    Raises
+    ------
+    NotPlain
+        If it is not plain or too large; the message names the largest part and its size.
+    """
+    copy = plain(value, path)
+    encode(copy, path, limit_bytes=limit_bytes)
+    return copy
