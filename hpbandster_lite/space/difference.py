@@ -1,0 +1,74 @@
+"""The first difference between two spaces, in words.
+
+Law of this file: it compares ConfigSpace's JSON of two spaces, ignores what does not change a search (names of spaces,
+versions, ``meta``), and names one thing that a user can find in a file.
+"""
+
+from __future__ import annotations
+
+from hpbandster_lite.records import Plain
+from hpbandster_lite.space.clauses import describe
+from hpbandster_lite.space.compile import condition_tree, forbidden_tree
+
+_IGNORED = {"name", "meta"}
+
+
+def first_difference(then: Plain, now: Plain) -> str | None:
+    """What differs first between two spaces in ConfigSpace's JSON.
+
+    Parameters
+    ----------
+    then, now
+        What :func:`~hpbandster_lite.space.configspace_to_json` gave for the earlier and for the later space.
+
+    Returns
+    -------
+    str or None
+        Words that name the hyperparameter and its field, such as ``hyperparameter 'lr': upper was 0.1 and is 0.5``;
+        ``None`` if the spaces are the same.
+    """
+    return _hyperparameters(then, now) or _conditions(then, now) or _forbidden(then, now) or _order(then, now)
+
+
+def _hyperparameters(then: Plain, now: Plain) -> str | None:
+    before = {item["name"]: item for item in then["hyperparameters"]}
+    after = {item["name"]: item for item in now["hyperparameters"]}
+    for name in (name for name in before if name not in after):
+        return f"hyperparameter {name!r} is gone"
+    for name in (name for name in after if name not in before):
+        return f"hyperparameter {name!r} is new"
+    for name, item in before.items():
+        for field in dict.fromkeys(("type", *item, *after[name])):
+            was, is_now = item.get(field), after[name].get(field)
+            if field not in _IGNORED and _differ(was, is_now):
+                return f"hyperparameter {name!r}: {field} was {was!r} and is {is_now!r}"
+    return None
+
+
+def _differ(a: Plain, b: Plain) -> bool:
+    # repr tells True from 1 and 1 from 1.0, which == does not.
+    return repr(a) != repr(b)
+
+
+def _conditions(then: Plain, now: Plain) -> str | None:
+    before = {item["child"]: describe(condition_tree(item)) for item in then["conditions"]}
+    after = {item["child"]: describe(condition_tree(item)) for item in now["conditions"]}
+    for child in dict.fromkeys((*before, *after)):
+        was, is_now = (conditions.get(child, "always active") for conditions in (before, after))
+        if was != is_now:
+            return f"hyperparameter {child!r}: condition was {was} and is {is_now}"
+    return None
+
+
+def _forbidden(then: Plain, now: Plain) -> str | None:
+    before, after = ([describe(forbidden_tree(item)) for item in space["forbiddens"]] for space in (then, now))
+    for text in (text for text in before if text not in after):
+        return f"no longer forbidden: {text}"
+    for text in (text for text in after if text not in before):
+        return f"newly forbidden: {text}"
+    return None
+
+
+def _order(then: Plain, now: Plain) -> str | None:
+    before, after = ([item["name"] for item in space["hyperparameters"]] for space in (then, now))
+    return None if before == after else f"the order of the hyperparameters was {before} and is {after}"

@@ -1,0 +1,334 @@
+"""The search space as plain tables: configurations to vectors of the unit cube and back, conditions and clauses kept.
+
+Law of this file: every answer is for many configurations at once and a pure function of the tables and its arguments.
+Inactive dimensions are NaN in a vector and absent from the values; they are never invented. What leaves
+``to_values`` is plain Python: float, int, str, bool, None.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hpbandster_lite.errors import SpaceError
+from hpbandster_lite.records import Plain, Value, Values
+from hpbandster_lite.space import compile as configspace
+from hpbandster_lite.space.clauses import Clause, Compiler
+from hpbandster_lite.space.codec import Codec
+from hpbandster_lite.space.dimension import Array, Dimension, Mask
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
+
+MOST_DRAWS = 100_000
+"""``sample`` gives up after this many draws in a row that were all forbidden."""
+LARGEST_BATCH = 8_192
+"""``sample`` draws at most this many configurations more than are missing at a time."""
+
+
+class SearchSpace:
+    """A ConfigSpace space, compiled.
+
+    Make one with :meth:`from_configspace` or, without ConfigSpace, with :meth:`from_json`.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Names of the hyperparameters, in the order of the vectors (ConfigSpace's order).
+    d : int
+        Number of hyperparameters.
+    dimensions : tuple of Dimension
+        Their tables.
+    """
+
+    def __init__(self, tables: Plain) -> None:
+        if tables.get("format") != configspace.FORMAT:
+            raise SpaceError(
+                f"the tables of the search space have format {tables.get('format')!r}, this version reads "
+                f"{configspace.FORMAT}; continue the search with the version that began it"
+            )
+        self._tables = tables
+        self.dimensions = tuple(Dimension.from_plain(table) for table in tables["dimensions"])
+        self.names = tuple(dim.name for dim in self.dimensions)
+        self.d = len(self.dimensions)
+        self._column = {name: j for j, name in enumerate(self.names)}
+        self._codec = Codec(self.dimensions)
+        compiler = Compiler(self.dimensions, self._codec)
+        conditions = {self._column[name]: compiler.compile(tree) for name, tree in tables["conditions"].items()}
+        self._order = _parents_first(self.d, conditions)
+        self._conditions = [(j, conditions[j]) for j in self._order if j in conditions]
+        self._forbidden = [compiler.compile(tree) for tree in tables["forbidden"]]
+        self._priors = [(j, dim) for j, dim in enumerate(self.dimensions) if dim.prior or dim.weights]
+
+    @classmethod
+    def from_configspace(cls, space: ConfigurationSpace) -> SearchSpace:
+        """Compile a ConfigSpace space.
+
+        Raises
+        ------
+        SpaceError
+            For what cannot be compiled; the message names the hyperparameter and the remedy.
+        """
+        return cls(configspace.tables(configspace.configspace_to_json(space)))
+
+    @classmethod
+    def from_json(cls, tables: Plain) -> SearchSpace:
+        """The space that :meth:`to_json` described; imports no ConfigSpace."""
+        return cls(copy.deepcopy(tables))
+
+    def to_json(self) -> Plain:
+        """The tables as plain values."""
+        return copy.deepcopy(self._tables)
+
+    # ------------------------------------------------------------------------------ values and vectors
+
+    def to_values(self, vectors: Array) -> list[dict[str, Value]]:
+        """Configurations of vectors.
+
+        Parameters
+        ----------
+        vectors
+            Shape (n, d), NaN for inactive dimensions.
+
+        Returns
+        -------
+        list of dict
+            One per vector: the active hyperparameters only, in the order of ``names``, plain Python values.
+        """
+        dimensions = self.dimensions
+        return [
+            {dim.name: dim.value(feature) for dim, feature in zip(dimensions, row, strict=True) if feature == feature}
+            for row in self._codec.decode(vectors).tolist()
+        ]
+
+    def to_vectors(self, configurations: Sequence[Values]) -> Array:
+        """Vectors of configurations, shape (n, d), NaN for inactive dimensions.
+
+        Raises
+        ------
+        SpaceError
+            For a hyperparameter that is unknown, missing, or given though inactive; a value of another type or out of
+            range; a forbidden configuration. The message names the hyperparameter, the value and the remedy, and the
+            number of the configuration if there are several.
+        """
+        try:
+            return self._codec.encode(self._checked(configurations))
+        except SpaceError:
+            if len(configurations) == 1:
+                raise
+            complaints = map(self._complaint, configurations)
+            number, complaint = next((number, text) for number, text in enumerate(complaints) if text)
+            raise SpaceError(f"configuration {number}: {complaint}") from None
+
+    def _complaint(self, configuration: Values) -> str | None:
+        try:
+            self._checked([configuration])
+        except SpaceError as error:
+            return str(error)
+        return None
+
+    def _checked(self, configurations: Sequence[Values]) -> Array:
+        features = np.full((len(configurations), self.d), math.nan)
+        for configuration in configurations:
+            if not configuration.keys() <= self._column.keys():
+                raise self._unknown(configuration)
+        for j, dim in enumerate(self.dimensions):
+            named = [number for number, values in enumerate(configurations) if dim.name in values]
+            if named:
+                features[named, j] = dim.features([configurations[number][dim.name] for number in named])
+        features = self._codec.canonical(features)
+        self._check_activity(features)
+        for clause in self._forbidden:
+            if clause.holds(features).any():
+                raise SpaceError(f"the space forbids {clause.text}; change one of these hyperparameters")
+        return features
+
+    def _unknown(self, configuration: Values) -> SpaceError:
+        name = min(configuration.keys() - self._column.keys(), key=str)
+        near = difflib.get_close_matches(str(name), self.names, n=1)
+        remedy = f"did you mean {near[0]!r}?" if near else f"the space has {', '.join(self.names)}"
+        return SpaceError(f"unknown hyperparameter {name}={configuration[name]!r}; {remedy}")
+
+    def _check_activity(self, features: Array) -> None:
+        given = ~np.isnan(features)
+        conditions = dict(self._conditions)
+        for j in self._order:
+            active = conditions[j].holds(features) if j in conditions else np.ones(len(features), dtype=np.bool_)
+            name = self.names[j]
+            if (given[:, j] & ~active).any():
+                value = self.dimensions[j].value(float(features[given[:, j] & ~active, j][0]))
+                raise SpaceError(f"{name}={value!r} is given but inactive: it needs {conditions[j].text}; leave it out")
+            if (active & ~given[:, j]).any():
+                reason = f" (it is active because {conditions[j].text})" if j in conditions else ""
+                raise SpaceError(f"hyperparameter {name!r} is missing{reason}; give it a value")
+
+    # -------------------------------------------------------------------------- conditions and clauses
+
+    def complete(self, u: Array) -> Array:
+        """Make full points of the unit cube configurations.
+
+        Parameters
+        ----------
+        u
+            Shape (n, d), every coordinate in [0, 1], also of dimensions that turn out inactive.
+
+        Returns
+        -------
+        Array
+            Shape (n, d): discrete dimensions at the centre of their bucket, floats at the coordinate of the decimal
+            number that they decode to, inactive dimensions NaN. Forbidden ones are not removed: ask :meth:`allowed`.
+        """
+        return self._codec.encode(self._activated(self._codec.decode(u)))
+
+    def _activated(self, features: Array) -> Array:
+        """Set inactive features to NaN, in place."""
+        for j, condition in self._conditions:
+            features[~condition.holds(features), j] = math.nan
+        return features
+
+    def active(self, vectors: Array) -> Mask:
+        """Which dimensions are active, shape (n, d); for full cube points as for vectors with NaN."""
+        return ~np.isnan(self._activated(self._codec.decode(vectors)))
+
+    def allowed(self, vectors: Array) -> Mask:
+        """Which vectors no forbidden clause holds for, shape (n,)."""
+        return self._allowed(self._codec.decode(vectors))
+
+    def _allowed(self, features: Array) -> Mask:
+        allowed = np.ones(len(features), dtype=np.bool_)
+        for clause in self._forbidden:
+            allowed &= ~clause.holds(features)
+        return allowed
+
+    # ------------------------------------------------------------------------------------- sampling
+
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
+        """Random configurations.
+
+        Uniform in the unit cube, but categoricals by their weights and normal and beta hyperparameters by their
+        distribution; then conditions are applied and forbidden configurations are drawn again.
+
+        Parameters
+        ----------
+        rng
+            Where the draws come from; ``n * d`` uniform numbers if nothing is forbidden.
+        n
+            Number of configurations.
+
+        Returns
+        -------
+        Array
+            Shape (n, d).
+
+        Raises
+        ------
+        SpaceError
+            After ``MOST_DRAWS`` draws in a row that were all forbidden.
+        """
+        kept: list[Array] = []
+        missing, in_vain = n, 0
+        while missing > 0:
+            # The rarer the allowed ones, the larger the batch: one configuration costs hardly less than a hundred.
+            features = self._drawn(rng, missing + min(in_vain, LARGEST_BATCH))
+            features = features[self._allowed(features)][:missing] if self._forbidden else features
+            in_vain = 0 if len(features) else in_vain + missing + min(in_vain, LARGEST_BATCH)
+            if in_vain > MOST_DRAWS:
+                clauses = "; ".join(clause.text for clause in self._forbidden)
+                raise SpaceError(
+                    f"{in_vain} random configurations in a row were forbidden ({clauses}); relax the forbidden "
+                    "clauses, or say with narrower ranges or conditions what is meant"
+                )
+            kept.append(features)
+            missing -= len(features)
+        return self._codec.encode(np.concatenate(kept)) if kept else np.empty((0, self.d))
+
+    def _drawn(self, rng: np.random.Generator, n: int) -> Array:
+        u = rng.random((n, self.d))
+        for j, dim in self._priors:
+            if dim.prior is not None:
+                u[:, j] = dim.prior.quantile(u[:, j])
+            elif dim.weights is not None:
+                cumulated = np.cumsum(dim.weights)
+                index = np.searchsorted(cumulated / cumulated[-1], u[:, j], side="right")
+                u[:, j] = (index + 0.5) / len(dim.weights)
+        return self._activated(self._codec.decode(u))
+
+    def default(self) -> Array:
+        """Vector of the default configuration, shape (d,)."""
+        features = np.array([[dim.features([dim.default])[0] for dim in self.dimensions]])
+        vectors = self._codec.encode(self._activated(self._codec.canonical(features)))
+        return vectors.reshape(self.d)
+
+    # ------------------------------------------------------------------------------- identity and size
+
+    def key(self, vector: Array) -> bytes:
+        """Identity of a configuration: equal if and only if the values are equal.
+
+        Made of the values, not of the coordinates: the logarithm of one value may differ in its last place between
+        machines.
+        """
+        features = self._codec.decode(vector[np.newaxis])
+        features[np.isnan(features)] = math.nan
+        return features.tobytes()
+
+    def size(self) -> float:
+        """Upper bound of the number of configurations (exact without conditions and clauses); ``inf`` with floats."""
+        return math.prod(dim.proposable_levels for dim in self.dimensions)
+
+    def enumerate(self, limit: int = 100_000) -> Array | None:
+        """Every valid configuration of a small discrete space, once.
+
+        Values are added dimension by dimension, parents first, and forbidden beginnings are dropped as soon as they
+        can be told, so the work is bounded by ``2 * limit`` rows.
+
+        Parameters
+        ----------
+        limit
+            The largest number of configurations to list.
+
+        Returns
+        -------
+        Array or None
+            Shape (m, d) with m <= ``limit``; ``None`` if the space has a float, has more than ``limit``
+            configurations, or more than ``2 * limit`` beginnings of one.
+        """
+        if any(not dim.is_discrete for dim in self.dimensions):
+            return None
+        conditions = dict(self._conditions)
+        features = np.full((1, self.d), math.nan)
+        assigned: set[int] = set()
+        for j in self._order:
+            grown = self._grown(features, j, conditions.get(j), bound=2 * limit)
+            if grown is None:
+                return None
+            assigned.add(j)
+            ready = [clause for clause in self._forbidden if j in clause.columns and clause.columns <= assigned]
+            for clause in ready:
+                grown = grown[~clause.holds(grown)]
+            features = grown
+        return self._codec.encode(features) if len(features) <= limit else None
+
+    def _grown(self, features: Array, j: int, condition: Clause | None, *, bound: int) -> Array | None:
+        """Each row once per value of dimension ``j`` if that is active; ``None`` if that makes more than ``bound``."""
+        active = np.ones(len(features), dtype=np.bool_) if condition is None else condition.holds(features)
+        dimension = self.dimensions[j]
+        if active.sum() * dimension.proposable_levels + (~active).sum() > bound:
+            return None
+        if not active.any():
+            return features
+        levels = dimension.proposable
+        grown = np.repeat(features[active], len(levels), axis=0)
+        grown[:, j] = np.tile(levels, int(active.sum()))
+        return np.concatenate([features[~active], grown])
+
+
+def _parents_first(d: int, conditions: Mapping[int, Clause]) -> list[int]:
+    """All columns, each after the columns that its condition reads."""
+    graph: dict[int, Sequence[Any]] = {j: sorted(conditions[j].columns) if j in conditions else () for j in range(d)}
+    return list(TopologicalSorter(graph).static_order())
