@@ -1,13 +1,11 @@
 """Plain values as one line of strict ASCII JSON, and back, equal to what they were.
 
 Law of this file: ``decode(encode(message)) == plain(message)`` (NaN aside, which equals nothing), within a limit on
-size and depth; a text that is no such message is refused, whoever sent it. JSON carries all but three things, which
+size and depth; a text that is no such message is refused, whoever sent it. JSON carries all but two things, which
 travel as an object with one key that begins with ``$``::
 
-    NaN, infinities           {"$float": "nan"}, {"$float": "inf"}, {"$float": "-inf"}
-    ints of > 1,233 digits    {"$int": "-0x1f..."}       (Python stops writing them in decimal at 4,300)
-    dicts with integer keys,  {"$dict": [[1, "a"], ["$b", 2]]}
-    or with keys like "$b"
+    NaN, infinities                                  {"$float": "nan"}, {"$float": "inf"}, {"$float": "-inf"}
+    dicts with integer keys, or with keys like "$b"  {"$dict": [[1, "a"], ["$b", 2]]}
 """
 
 from __future__ import annotations
@@ -61,8 +59,8 @@ def _text_of(message: Plain, path: str) -> str:
     try:
         text = _ENCODER.encode(message)
     except ValueError:
-        # NaN, an infinity or an int of thousands of digits: rare, so it is the encoder that looks for them.
-        return _ENCODER.encode(_escaped(message))
+        # NaN, an infinity or an int of too many digits: rare, so it is the encoder that looks for them.
+        return _ENCODER.encode(_escaped(plain_message(message, path)))
     return _ENCODER.encode(_escaped(message)) if '"$' in text else text
 
 
@@ -94,8 +92,6 @@ def _escaped(value: Plain) -> Plain:
     kind = type(value)
     if kind is float and not math.isfinite(value):
         return {"$float": repr(value)}
-    if kind is int and value.bit_length() > 4_096:
-        return {"$int": hex(value)}
     if kind is list:
         return [_escaped(item) for item in value]
     if kind is dict:
@@ -178,8 +174,6 @@ def _unescaped(value: Plain) -> Plain:
         ((key, content),) = value.items()
         if key == "$float" and content in ("nan", "inf", "-inf"):
             return float(content)
-        if key == "$int" and type(content) is str:
-            return int(content, 16)
         if key == "$dict" and type(content) is list:
             return _dict_of(content)
     if any(key[:1] == "$" for key in value):

@@ -18,6 +18,9 @@ MAX_MESSAGE_DEPTH = 64
 MAX_VALUE_DEPTH = 48
 """Deepest nesting of one value; the difference is for the message around it."""
 
+MAX_INT_BITS = 14_280
+"""Largest integer: Python refuses to write one of more than 4,300 digits, so nobody could so much as print it."""
+
 _REMEDY = "return plain numbers, strings, lists or dicts"
 _Path: TypeAlias = Any
 """Where a value sits: the root's name, or a pair of the parent's path and the key; rendered only for an error."""
@@ -54,8 +57,10 @@ def _plain(value: Any, path: _Path, depth: int) -> Plain:
     kind = type(value)
     if kind is str:
         return value if value.isascii() else _with_pairs_joined(value)
-    if kind is int or kind is float or kind is bool or value is None:
+    if kind is float or kind is bool or value is None:
         return value
+    if kind is int:
+        return _plain_int(value, path)
     if depth == 0:
         raise NotPlain(_too_deep(path))
     if kind is dict or isinstance(value, Mapping):
@@ -65,7 +70,7 @@ def _plain(value: Any, path: _Path, depth: int) -> Plain:
     if isinstance(value, str):
         return _with_pairs_joined(str.__str__(value))
     if isinstance(value, int):
-        return int.__int__(value)
+        return _plain_int(int.__int__(value), path)
     if isinstance(value, float):
         return float.__float__(value)
     return _plain_array(value, path, depth)
@@ -79,8 +84,14 @@ def plain_key(key: Any, path: _Path) -> str | int:
         if isinstance(key, str):
             return str(_plain(key, path, 1))
         if isinstance(key, int) or _is_numpy_integer(key):
-            return int(key)
+            return _plain_int(int(key), path)
     raise NotPlain(f"{_rendered(path)} has the key {key!r}, {_named(key)}: use strings or integers as keys")
+
+
+def _plain_int(value: int, path: _Path) -> int:
+    if value.bit_length() > MAX_INT_BITS:
+        raise NotPlain(f"{_rendered(path)} is an int of {value.bit_length():,} bits, the limit is {MAX_INT_BITS:,}")
+    return value
 
 
 def _is_numpy_integer(value: object) -> bool:
