@@ -1,0 +1,147 @@
+"""Hyperband geometry: which rungs a bracket has, how many places each holds, and who goes on to the next one.
+
+Law of this file: arithmetic only, no state. A rung is never larger than the rung below it. Rule ``floor`` is what the
+paper's run used and what Table 5 prints (81, 27, 9, 6, 5 configurations for R = 81); rule ``ceil`` is Algorithm 1 as
+printed (81, 34, 15, 8, 5). Source: Hyperband (arXiv:1603.06560), Algorithm 1; BOHB (arXiv:1807.01774), Algorithm 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.records import ConfigId
+
+Rule: TypeAlias = Literal["floor", "ceil"]
+"""How many configurations a bracket begins with."""
+ALGORITHMS_WITH_RUNGS = ("bohb", "hyperband")
+"""Algorithms that run Hyperband's brackets."""
+ALGORITHMS_AT_FULL_BUDGET = ("bo", "random")
+"""Algorithms whose brackets have one rung, at the full budget."""
+TOLERANCE = 1e-9
+"""Added before rounding down (taken off before rounding up): eta**s / eta**i may miss a whole number by a rounding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RungPlan:
+    """One rung: ``places`` evaluations at ``budget``."""
+
+    budget: float
+    places: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BracketPlan:
+    """One bracket: its number, Hyperband's ``s`` (the number of promotions up to the full budget), its rungs."""
+
+    bracket: int
+    s: int
+    rungs: tuple[RungPlan, ...]
+
+    @property
+    def total_budget(self) -> float:
+        """Budget of all its evaluations together."""
+        return math.fsum(rung.places * rung.budget for rung in self.rungs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanTotals:
+    """What a number of brackets costs: configurations, evaluations, budget in all, evaluations of each budget."""
+
+    configurations: int
+    evaluations: int
+    total_budget: float
+    per_budget: dict[float, int]
+
+
+def plan_bracket(
+    bracket: int, budgets: tuple[float, ...], eta: float, *, rule: Rule = "floor", algorithm: str = "bohb"
+) -> BracketPlan:
+    """Plan of one bracket.
+
+    Parameters
+    ----------
+    bracket
+        Number of the bracket, from 0; it uses s = s_max - (bracket mod (s_max + 1)), so the first is the one with the
+        most rungs.
+    budgets
+        The ladder, increasing; s_max + 1 of them.
+    eta
+        Rate of successive halving, above 1.
+    rule
+        Configurations that a bracket begins with: ``floor`` is floor((s_max + 1) / (s + 1)) * eta**s, ``ceil`` is
+        ceil((s_max + 1) / (s + 1) * eta**s).
+    algorithm
+        ``bohb`` and ``hyperband`` have Hyperband's rungs, of floor(n0 / eta**i + 1e-9) places, at least one. ``bo``
+        and ``random`` have one rung at the full budget (s = 0), with as many places as Hyperband's bracket of this
+        number costs full budgets (half to even, at least one): the same ``--brackets`` means the same total budget.
+
+    Raises
+    ------
+    UsageError
+        For an unknown rule or algorithm, or a negative bracket.
+    """
+    known = (*ALGORITHMS_WITH_RUNGS, *ALGORITHMS_AT_FULL_BUDGET)
+    if algorithm not in known:
+        raise UsageError(f"unknown algorithm={algorithm!r}; choose from {', '.join(known)}")
+    if rule not in get_args(Rule):
+        raise UsageError(f"unknown rule={rule!r} of bracket sizes; choose from {', '.join(get_args(Rule))}")
+    if bracket < 0:
+        raise UsageError(f"bracket={bracket} is negative; brackets are numbered from 0")
+    s_max = len(budgets) - 1
+    s = s_max - bracket % (s_max + 1)
+    first = _first_rung(s, s_max, eta, rule)
+    rungs = tuple(
+        RungPlan(budget=budget, places=max(1, math.floor(first / eta**i + TOLERANCE)))
+        for i, budget in enumerate(budgets[s_max - s :])
+    )
+    hyperband = BracketPlan(bracket=bracket, s=s, rungs=rungs)
+    if algorithm in ALGORITHMS_WITH_RUNGS:
+        return hyperband
+    # At least one: Hyperband's bracket has a place at the full budget.
+    places = round(hyperband.total_budget / budgets[-1])
+    return BracketPlan(bracket=bracket, s=0, rungs=(RungPlan(budget=budgets[-1], places=places),))
+
+
+def _first_rung(s: int, s_max: int, eta: float, rule: Rule) -> int:
+    if rule == "floor":
+        return math.floor((s_max + 1) // (s + 1) * eta**s + TOLERANCE)
+    return math.ceil((s_max + 1) * eta**s / (s + 1) - TOLERANCE)
+
+
+def plan_totals(plans: Iterable[BracketPlan]) -> PlanTotals:
+    """Sums over brackets; ``per_budget`` in increasing order of the budgets."""
+    plans = list(plans)
+    per_budget = dict.fromkeys(sorted({rung.budget for plan in plans for rung in plan.rungs}), 0)
+    for plan in plans:
+        for rung in plan.rungs:
+            per_budget[rung.budget] += rung.places
+    return PlanTotals(
+        configurations=sum(plan.rungs[0].places for plan in plans),
+        evaluations=sum(per_budget.values()),
+        total_budget=math.fsum(plan.total_budget for plan in plans),
+        per_budget=per_budget,
+    )
+
+
+def survivors(results: Sequence[tuple[ConfigId, float | None]], places: int) -> list[ConfigId]:
+    """Who is promoted from a finished rung.
+
+    Parameters
+    ----------
+    results
+        Every configuration of the rung with its loss; ``None`` (or no finite number) for a failure.
+    places
+        Places of the next rung.
+
+    Returns
+    -------
+    list of ConfigId
+        At most ``places`` configurations with a finite loss, the lowest first, ties by config id. The caller fills
+        what is left with fresh samples.
+    """
+    finite = [(loss, config_id) for config_id, loss in results if loss is not None and math.isfinite(loss)]
+    return [config_id for _, config_id in sorted(finite)[:places]]
