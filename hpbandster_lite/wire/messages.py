@@ -112,7 +112,8 @@ def _read_record(message: Plain, cls: type) -> Any:
         raise ProtocolMismatch(f"a {cls.__name__} with the unknown field {name!r} was refused; {SAME_VERSION}")
     try:
         return cls(**values)
-    except SearchError as error:
+    # OverflowError: an integer beyond every float where a record asks whether its loss is finite.
+    except (SearchError, OverflowError) as error:
         raise ProtocolMismatch(f"a {cls.__name__} was refused: {error}") from error
 
 

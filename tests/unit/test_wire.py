@@ -431,6 +431,7 @@ leased: dict[Any, Plain] = wire.to_message(
         ({"type": "Outcome", "loss": 1.0, "curve": {}}, r"Outcome\.curve: expected a list"),
         ({"type": "Outcome"}, "Outcome was refused: give a loss or a failure"),
         ({"type": "Outcome", "loss": math.inf}, "Outcome was refused: a loss is finite"),
+        ({"type": "Outcome", "loss": 10**400}, "Outcome was refused: int too large"),
         ({"type": "Outcome", "failure": 3}, "expected a Failure, got"),
         ({"type": "Failure", "kind": "bad luck", "reason": ""}, r"Failure\.kind: 'bad luck' is not a valid"),
         ({"type": "Failure", "kind": ["code"], "reason": ""}, r"Failure\.kind"),

@@ -1,0 +1,331 @@
+"""Where everything of one run lies: the journal, the keys, the endpoint, logs and the directories of attempts.
+
+Law of this file: names and small files only. A key is readable by its owner alone, or it is refused; a file that others
+read is written under another name, synced and renamed, so that nobody ever sees half of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from hpbandster_lite.errors import RunDirectoryError, UsageError
+from hpbandster_lite.records import ConfigId, EvaluationId, Plain
+
+KEY_VARIABLE = "HPBANDSTER_LITE_KEY"
+"""Environment variable that takes the place of the run's key file."""
+NAMESERVER_KEY_VARIABLE = "HPBANDSTER_LITE_NAMESERVER_KEY"
+"""Environment variable that takes the place of the name server's key file."""
+KEY_BYTES = 32
+"""Random bytes of a new key: as many as SHA-256 gives, more adds nothing to an HMAC."""
+SHORTEST_KEY = 16
+"""Characters of the shortest key that is accepted from the environment: 64 bits even if they are hexadecimal."""
+
+_ENDPOINT_FIELDS: Mapping[str, type] = {
+    "protocol": int,
+    "run_id": str,
+    "epoch": int,
+    "host": str,
+    "port": int,
+    "object": str,
+    "pid": int,
+}
+
+
+class RunDirectory:
+    """Paths of one run, and its small files.
+
+    Parameters
+    ----------
+    path
+        The directory; :meth:`create` makes it.
+    """
+
+    LOG_NAME = "log.txt"
+    """Log of one attempt, in the attempt's directory; it stays when the checkpoints beside it are deleted."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r})"
+
+    # ----------------------------------------------------------------------------------------------------- paths
+
+    @property
+    def journal(self) -> Path:
+        """The durable record of the search."""
+        return self.path / "journal.sqlite"
+
+    @property
+    def key_file(self) -> Path:
+        """Key that master and agents share."""
+        return self.path / "key"
+
+    @property
+    def nameserver_key_file(self) -> Path:
+        """Key of a name server that was started for this run."""
+        return self.path / "nameserver.key"
+
+    @property
+    def endpoint_file(self) -> Path:
+        """Where the master listens."""
+        return self.path / "endpoint.json"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the living master: a courtesy, the journal's epoch is the fence."""
+        return self.path / "lock"
+
+    def log(self, name: str) -> Path:
+        """Log of a process; ``name`` has no slashes."""
+        return self.path / "logs" / f"{name}.log"
+
+    def configuration_directory(self, config_id: ConfigId) -> Path:
+        """Holds the attempts of all evaluations of a configuration."""
+        return self.path / "evaluations" / str(config_id)
+
+    def attempt_directory(self, evaluation: EvaluationId, attempt: int) -> Path:
+        """Directory of one attempt, its own even while an earlier attempt still writes; made by who needs it first."""
+        return self.configuration_directory(evaluation.config_id) / f"rung{evaluation.rung}" / f"attempt{attempt}"
+
+    # -------------------------------------------------------------------------------------------------- creation
+
+    def create(self) -> None:
+        """Make the directory, for its owner alone, or check the one that is there; its logs' directory, too.
+
+        An empty directory is taken over, whatever its mode was.
+
+        Raises
+        ------
+        RunDirectoryError
+            If it cannot be made, is no directory, or is open to others.
+        """
+        with _os_errors_as_ours(self.path, "make the run directory"):
+            if not self.path.exists():
+                self.path.mkdir(mode=0o700, parents=True)
+            elif self.path.is_dir() and not any(self.path.iterdir()):
+                self.path.chmod(0o700)
+            self.check()
+            self.log("any").parent.mkdir(mode=0o700, exist_ok=True)
+
+    def check(self) -> None:
+        """Refuse a directory that others may enter: who can write into it can take the search over.
+
+        Raises
+        ------
+        RunDirectoryError
+            With the command that closes it.
+        """
+        if not self.path.is_dir():
+            raise RunDirectoryError(f"{self.path} is no directory; give another --run-dir")
+        _refuse_if_open_to_others(self.path, "700")
+
+    # ------------------------------------------------------------------------------------------------------ keys
+
+    def ensure_key(self) -> bytes:
+        """The run's key: from the environment, else from its file, which is made if there is none.
+
+        Raises
+        ------
+        RunDirectoryError
+            If the directory or the file is open to others, or cannot be used.
+        UsageError
+            If the environment holds a key that is too short.
+        """
+        return self._ensure(self.key_file, KEY_VARIABLE)
+
+    def read_key(self) -> bytes:
+        """The run's key: from the environment, else from its file; errors as for :meth:`ensure_key`."""
+        return _key_from_environment(KEY_VARIABLE) or _key_from_file(self.key_file, KEY_VARIABLE)
+
+    def ensure_nameserver_key(self) -> bytes:
+        """Like :meth:`ensure_key`, for the name server of this run."""
+        return self._ensure(self.nameserver_key_file, NAMESERVER_KEY_VARIABLE)
+
+    def read_nameserver_key(self) -> bytes:
+        """Like :meth:`read_key`, for the name server of this run."""
+        return _key_from_environment(NAMESERVER_KEY_VARIABLE) or _key_from_file(
+            self.nameserver_key_file, NAMESERVER_KEY_VARIABLE
+        )
+
+    def _ensure(self, file: Path, variable: str) -> bytes:
+        given = _key_from_environment(variable)
+        if given is not None:
+            return given
+        self.check()
+        if not file.exists():
+            with _os_errors_as_ours(file, "write the key"):
+                _write_once(file, secrets.token_hex(KEY_BYTES))
+        return _key_from_file(file, variable)
+
+    # -------------------------------------------------------------------------------------------------- endpoint
+
+    def write_endpoint(self, endpoint: Mapping[str, Plain]) -> None:
+        """Say where the master listens, atomically.
+
+        Parameters
+        ----------
+        endpoint
+            ``protocol``, ``run_id``, ``epoch``, ``host``, ``port``, ``object`` and ``pid``.
+
+        Raises
+        ------
+        RunDirectoryError
+            If the file cannot be written.
+        """
+        write_atomically(self.endpoint_file, json.dumps(endpoint, indent=1) + "\n")
+
+    def read_endpoint(self) -> dict[str, Plain] | None:
+        """What the last master wrote, living or not; ``None`` if none has.
+
+        Raises
+        ------
+        RunDirectoryError
+            If the file cannot be read, or holds something else.
+        """
+        with _os_errors_as_ours(self.endpoint_file, "read the endpoint"):
+            try:
+                endpoint = json.loads(self.endpoint_file.read_bytes())
+            except FileNotFoundError:
+                return None
+            except ValueError:
+                endpoint = None
+        if not isinstance(endpoint, dict) or not all(
+            isinstance(endpoint.get(name), kind) for name, kind in _ENDPOINT_FIELDS.items()
+        ):
+            raise RunDirectoryError(
+                f"{self.endpoint_file} is no endpoint of a master; delete it and start the master again"
+            )
+        return endpoint
+
+    def remove_endpoint(self, epoch: int) -> None:
+        """Withdraw the endpoint of the master with this epoch; that of a newer master stays.
+
+        Raises
+        ------
+        RunDirectoryError
+            If the file cannot be read or deleted.
+        """
+        endpoint = self.read_endpoint()
+        if endpoint is not None and endpoint["epoch"] == epoch:
+            with _os_errors_as_ours(self.endpoint_file, "delete the endpoint"):
+                self.endpoint_file.unlink(missing_ok=True)
+
+
+def default_run_directory(reference: str, base: str | os.PathLike[str] = "runs", *, new: bool = False) -> Path:
+    """Run directory of a problem where the user names none.
+
+    Parameters
+    ----------
+    reference
+        The problem as the user wrote it: ``digits`` has ``runs/digits``, ``path/to/file.py:problem`` has
+        ``runs/file-problem``.
+    base
+        Directory of all runs.
+    new
+        The first free one of ``runs/digits``, ``runs/digits-2``, ``runs/digits-3``, ...
+    """
+    last = reference.replace("\\", "/").rstrip("/").rpartition("/")[2].replace(".py:", ":").removesuffix(".py")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.") or "search"
+    path = Path(base) / name
+    number = 2
+    while new and path.exists():
+        path = Path(base) / f"{name}-{number}"
+        number += 1
+    return path
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file by ``text``: readers see the old content or the new, after a power cut too.
+
+    Raises
+    ------
+    RunDirectoryError
+        If it cannot be written; the old content is still there.
+    """
+    with _os_errors_as_ours(path, "write the file"):
+        with _temporary_beside(path, text) as temporary:
+            temporary.replace(path)
+        _sync_directory(path.parent)
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Like :func:`write_atomically`, but the first of two that write at once wins, and both go on with its content."""
+    with _temporary_beside(path, text) as temporary:
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return
+        except OSError:
+            # A file system without hard links: the lock of the master is what is left against two writers.
+            temporary.replace(path)
+    _sync_directory(path.parent)
+
+
+@contextmanager
+def _temporary_beside(path: Path, text: str) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _key_from_environment(variable: str) -> bytes | None:
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        return None
+    if len(key) < SHORTEST_KEY:
+        raise UsageError(
+            f"{variable} has {len(key)} characters, a key has at least {SHORTEST_KEY}; "
+            'make one with: python -c "import secrets; print(secrets.token_hex(32))"'
+        )
+    return key.encode()
+
+
+def _key_from_file(file: Path, variable: str) -> bytes:
+    with _os_errors_as_ours(file, f"read the key (or set {variable})"):
+        _refuse_if_open_to_others(file, "600")
+        key = file.read_bytes().strip()
+    if len(key) < SHORTEST_KEY:
+        raise RunDirectoryError(f"{file} holds no key; delete it and start the master again, which makes a new one")
+    return key
+
+
+def _refuse_if_open_to_others(path: Path, mode: str) -> None:
+    current = stat.S_IMODE(path.stat().st_mode)
+    if current & 0o077:
+        raise RunDirectoryError(
+            f"{path} is open to other users (mode {current:o}), who could take the search over; "
+            f"run: chmod {mode} {path}"
+        )
+
+
+@contextmanager
+def _os_errors_as_ours(path: Path, purpose: str) -> Iterator[None]:
+    try:
+        yield
+    except RunDirectoryError:
+        raise
+    except OSError as error:
+        raise RunDirectoryError(f"cannot {purpose}: {path}: {error.strerror or error}") from error
