@@ -188,12 +188,16 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leased:
-    """An agent got an evaluation; ``request`` is the agent's own number of the call that asked for it."""
+    """An agent got an evaluation; ``request`` is the agent's own number of the call that asked for it.
+
+    ``agent`` is one incarnation's id, ``worker`` what people call it.
+    """
 
     evaluation: EvaluationId
     attempt: int
     agent: str
     request: int
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
