@@ -1,0 +1,22 @@
+"""The durable record of a search; the only room that knows the database.
+
+Law of this room: one writer, one commit per turn, and nothing is acknowledged before its commit is on the disk. The
+entries are the truth; the tables beside them are kept in the same transaction, for readers that never replay.
+"""
+
+from hpbandster_lite.journal.difference import settings_difference
+from hpbandster_lite.journal.reader import ConfigurationRow, EvaluationRow, JournalReader, MasterRow, RungRow
+from hpbandster_lite.journal.schema import SCHEMA
+from hpbandster_lite.journal.writer import Fenced, Journal
+
+__all__ = [
+    "SCHEMA",
+    "ConfigurationRow",
+    "EvaluationRow",
+    "Fenced",
+    "Journal",
+    "JournalReader",
+    "MasterRow",
+    "RungRow",
+    "settings_difference",
+]

@@ -1,0 +1,309 @@
+"""Reads a journal that others write, or that nobody writes any more.
+
+Law of this file: a reader changes nothing and waits for nobody. Each question opens the file with ``mode=ro``, never
+``immutable`` (which would miss what the write-ahead log holds), and closes it again, so that a reader that is kept for
+hours holds no lock. Where SQLite cannot open it so (after a kill, without permission to write beside it), database and
+log are copied to a temporary directory and read there. The tables are asked; only ``entries`` reads everything.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+from hpbandster_lite import wire
+from hpbandster_lite.errors import JournalError
+from hpbandster_lite.journal.reading import read_entries, read_entry, read_record, read_settings
+from hpbandster_lite.journal.schema import check_file, check_schema, sqlite_errors_as_ours
+from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Limits, Outcome, SearchSettings, Value
+
+BUSY_S = 5.0
+"""How long a question waits for a lock; only a rollback journal (network file systems) makes readers wait at all."""
+COPY_TRIES = 20
+"""A copy is taken again while the writer changes the files under it."""
+
+
+class ConfigurationRow(TypedDict):
+    """One configuration; ``sampled_at`` is a Unix time."""
+
+    config_id: ConfigId
+    values: dict[str, Value]
+    vector: list[float | None]
+    origin: str
+    model_budget: float | None
+    sampled_at: float
+
+
+class EvaluationRow(TypedDict):
+    """One evaluation: ``state`` is queued, running, done (it has a loss) or failed (it has the kind of its failure).
+
+    Times are Unix times of the master's commits: since when it waits (for its last attempt), when that was leased, when
+    the objective started (the end less the duration that the worker measured) and when the outcome was recorded.
+    ``outcome`` is the position of the outcome in the journal, for :meth:`JournalReader.outcomes`.
+    """
+
+    config_id: ConfigId
+    rung: int
+    budget: float
+    state: str
+    attempt: int
+    agent: str | None
+    worker: str | None
+    queued_at: float | None
+    leased_at: float | None
+    started_at: float | None
+    finished_at: float | None
+    loss: float | None
+    failure: str | None
+    reason: str | None
+    directory: str | None
+    outcome: int | None
+
+
+class RungRow(TypedDict):
+    """How many evaluations of a rung are in each state."""
+
+    bracket: int
+    rung: int
+    budget: float
+    queued: int
+    running: int
+    done: int
+    failed: int
+
+
+class MasterRow(TypedDict):
+    """One master: when it first and last committed, and the sum of the times between."""
+
+    epoch: int
+    started_at: float | None
+    last_at: float | None
+    served_s: float
+
+
+_EVALUATIONS = """
+SELECT bracket, sampled_rung, number, rung, budget, state, attempt, agent, worker,
+       queued_at, leased_at, started_at, finished_at, loss, failure, reason, directory, outcome
+FROM evaluations
+"""
+_IN_ORDER = " ORDER BY bracket, sampled_rung, number, rung"
+# The lowest loss at the highest budget; ties go to the smaller config id, as in promotions.
+_BEST = " WHERE loss IS NOT NULL ORDER BY budget DESC, loss, bracket, sampled_rung, number LIMIT 1"
+_RUNGS = """
+SELECT bracket, rung, budget, sum(state = 'queued') AS queued, sum(state = 'running') AS running,
+       sum(state = 'done') AS done, sum(state = 'failed') AS failed
+FROM evaluations GROUP BY bracket, rung, budget ORDER BY bracket, rung
+"""
+_OUTCOMES = """
+SELECT outcome, entry FROM evaluations JOIN entries ON position = outcome WHERE outcome > ? ORDER BY outcome
+"""
+
+
+class JournalReader:
+    """Answers questions about a journal.
+
+    Parameters
+    ----------
+    path
+        The journal's file.
+
+    Raises
+    ------
+    JournalError
+        If there is no journal, if the file is something else, newer or damaged, or cannot be read; each method, too.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        check_file(self.path)
+
+    def settings(self) -> SearchSettings:
+        """What the search was begun with."""
+        with self._connection() as connection:
+            return read_settings(connection, self.path)
+
+    def limits(self) -> Limits:
+        """Limits of the newest master; none before the first one served."""
+        text = self._one("SELECT limits FROM search")[0]
+        return Limits() if text is None else read_record(text, Limits, self.path, "its limits")
+
+    def finished(self) -> str | None:
+        """Why the search ended; ``None`` while it has not, or after it was taken up again."""
+        reason: str | None = self._one("SELECT finished FROM search")[0]
+        return reason
+
+    def masters(self) -> list[MasterRow]:
+        """All masters, oldest first."""
+        rows = self._all("SELECT epoch, started_at, last_at, served_s FROM masters ORDER BY epoch")
+        return [
+            MasterRow(epoch=epoch, started_at=started_at, last_at=last_at, served_s=served_s)
+            for epoch, started_at, last_at, served_s in rows
+        ]
+
+    def configurations(self) -> list[ConfigurationRow]:
+        """All configurations, by config id."""
+        rows = self._all(
+            "SELECT bracket, sampled_rung, number, hyperparameters, vector, origin, model_budget, sampled_at "
+            "FROM configurations ORDER BY bracket, sampled_rung, number"
+        )
+        return [self._configuration(row) for row in rows]
+
+    def configuration(self, config_id: ConfigId) -> ConfigurationRow:
+        """One configuration.
+
+        Raises
+        ------
+        JournalError
+            If there is none of this id.
+        """
+        rows = self._all(
+            "SELECT bracket, sampled_rung, number, hyperparameters, vector, origin, model_budget, sampled_at "
+            "FROM configurations WHERE bracket = ? AND sampled_rung = ? AND number = ?",
+            config_id,
+        )
+        if not rows:
+            raise JournalError(f"the journal {self.path} has no configuration {config_id}")
+        return self._configuration(rows[0])
+
+    def _configuration(self, row: tuple[Any, ...]) -> ConfigurationRow:
+        bracket, rung, number, values, vector, origin, model_budget, sampled_at = row
+        return ConfigurationRow(
+            config_id=ConfigId(bracket, rung, number),
+            values=wire.decode(values, limit_bytes=None),
+            vector=wire.decode(vector, limit_bytes=None),
+            origin=origin,
+            model_budget=model_budget,
+            sampled_at=sampled_at,
+        )
+
+    def evaluations(self, states: Collection[str] = ()) -> list[EvaluationRow]:
+        """All evaluations, or those in the given states, by config id and rung."""
+        where = f" WHERE state IN ({', '.join('?' * len(states))})" if states else ""
+        return [_evaluation(row) for row in self._all(_EVALUATIONS + where + _IN_ORDER, tuple(states))]
+
+    def rungs(self) -> list[RungRow]:
+        """Progress of each rung that has begun, by bracket and rung."""
+        return [
+            RungRow(
+                bracket=row[0], rung=row[1], budget=row[2], queued=row[3], running=row[4], done=row[5], failed=row[6]
+            )
+            for row in self._all(_RUNGS)
+        ]
+
+    def failures(self) -> Mapping[str, int]:
+        """Number of failed evaluations of each kind."""
+        return dict(
+            self._all("SELECT failure, count(*) FROM evaluations WHERE state = 'failed' GROUP BY failure ORDER BY 1")
+        )
+
+    def best(self) -> EvaluationRow | None:
+        """The evaluation with the lowest loss at the highest budget evaluated so far."""
+        rows = self._all(_EVALUATIONS + _BEST)
+        return _evaluation(rows[0]) if rows else None
+
+    def outcome(self, position: int) -> Outcome:
+        """The outcome at a position (the ``outcome`` of an evaluation): info, curve, traceback and log, too."""
+        text = self._one("SELECT entry FROM entries WHERE position = ?", (position,))[0]
+        outcome: Outcome = read_entry(text, position, self.path).outcome
+        return outcome
+
+    def outcomes(self, after: int = 0) -> dict[EvaluationId, Outcome]:
+        """Outcomes of all evaluations that ended, in the order of the journal; those after a position alone."""
+        with self._connection() as connection, sqlite_errors_as_ours(self.path, "read the journal"):
+            found = {}
+            for position, text in connection.execute(_OUTCOMES, (after,)):
+                entry = read_entry(text, position, self.path)
+                found[entry.evaluation] = entry.outcome
+            return found
+
+    def entries(self) -> Iterator[tuple[int, float, Entry]]:
+        """Position, wall-clock time and entry of everything, in order."""
+        with self._connection() as connection:
+            yield from read_entries(connection, self.path)
+
+    # ------------------------------------------------------------------------------------------------- connections
+
+    def _one(self, question: str, arguments: tuple[Any, ...] = ()) -> tuple[Any, ...]:
+        rows = self._all(question, arguments)
+        if not rows:
+            raise JournalError(f"the journal {self.path} lacks what was asked for; it is damaged")
+        return rows[0]
+
+    def _all(self, question: str, arguments: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        with self._connection() as connection, sqlite_errors_as_ours(self.path, "read the journal"):
+            return connection.execute(question, arguments).fetchall()
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one question: to the file itself, or to a copy of it."""
+        with ExitStack() as stack:
+            with sqlite_errors_as_ours(self.path, "read the journal"):
+                try:
+                    connection = stack.enter_context(_opened(f"{self.path.absolute().as_uri()}?mode=ro", self.path))
+                except sqlite3.OperationalError as error:
+                    # SQLite needs to write beside the file to share it, and to bring a log back after a kill.
+                    if not any(words in str(error) for words in ("readonly", "unable to open")):
+                        raise
+                    copy = stack.enter_context(_copied(self.path))
+                    connection = stack.enter_context(_opened(copy.as_uri(), self.path))
+            yield connection
+
+
+@contextmanager
+def _opened(uri: str, path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)) as connection:
+        # The first question opens the file in earnest, and finds what the header in the file itself does not say yet.
+        check_schema(connection.execute("PRAGMA user_version").fetchone()[0], path)
+        yield connection
+
+
+@contextmanager
+def _copied(path: Path) -> Iterator[Path]:
+    """A consistent copy of the database and what SQLite keeps beside it, for as long as the context lasts."""
+    for _ in range(COPY_TRIES):
+        with tempfile.TemporaryDirectory(prefix="hpbandster_lite-") as directory:
+            if _copy_if_still(path, Path(directory)):
+                yield Path(directory) / path.name
+                return
+    raise JournalError(f"the journal {path} changed faster than it could be copied; ask its master instead")
+
+
+def _copy_if_still(path: Path, directory: Path) -> bool:
+    """Copy the files; False if they changed meanwhile, so that the copies may not belong together."""
+    try:
+        before = _fingerprint(path)
+        for file in (path, *_beside(path)):
+            shutil.copyfile(file, directory / file.name)
+        return _fingerprint(path) == before
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise JournalError(f"cannot copy the journal {path} to read it: {error}") from error
+
+
+def _beside(path: Path) -> list[Path]:
+    return [file for suffix in ("-wal", "-journal") if (file := path.with_name(path.name + suffix)).exists()]
+
+
+def _fingerprint(path: Path) -> tuple[object, ...]:
+    """What changes when the database itself does, or when its log begins anew; not when the log only grows."""
+    state = path.stat()
+    heads = []
+    for file in _beside(path):
+        with file.open("rb") as opened:
+            heads.append((file.name, os.fstat(opened.fileno()).st_ino, opened.read(32)))
+    return (state.st_ino, state.st_size, state.st_mtime_ns, *heads)
+
+
+_NAMES = tuple(EvaluationRow.__annotations__)
+
+
+def _evaluation(row: tuple[Any, ...]) -> EvaluationRow:
+    # The columns of _EVALUATIONS are the row's fields in their order, the config id's parts aside.
+    return cast(EvaluationRow, dict(zip(_NAMES, (ConfigId(*row[:3]), *row[3:]), strict=True)))

@@ -1,0 +1,167 @@
+"""What each entry means for the tables that readers query.
+
+Law of this file: the tables follow from the entries alone, each entry changes them once, in the transaction that stores
+it. Wall-clock times are those of the commits, so a duration is as exact as a turn of the master is short.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import cast
+
+from hpbandster_lite import wire
+from hpbandster_lite.brackets import Rule, plan_bracket
+from hpbandster_lite.records import (
+    BracketOpened,
+    Entry,
+    EvaluationId,
+    Expired,
+    Finished,
+    LateReport,
+    Leased,
+    Recorded,
+    Released,
+    RungShrunk,
+    Sampled,
+    SearchSettings,
+    Started,
+)
+
+_SAMPLED = """
+INSERT INTO configurations (bracket, sampled_rung, number, hyperparameters, vector, origin, model_budget, sampled_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_QUEUED = """
+INSERT INTO evaluations (bracket, sampled_rung, number, rung, budget, state, queued_at)
+VALUES (?, ?, ?, ?, ?, 'queued', ?)
+ON CONFLICT DO NOTHING
+"""
+_RUNG_ENDED = "SELECT max(finished_at) FROM evaluations WHERE bracket = ? AND rung = ?"
+_KNOWN = "SELECT 1 FROM evaluations WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ?"
+_LEASED = """
+UPDATE evaluations SET state = 'running', attempt = ?, agent = ?, worker = ?, leased_at = ?
+WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ?
+"""
+# Only the attempt that runs is handed back: an older one's end changes nothing.
+_HANDED_BACK = """
+UPDATE evaluations SET state = 'queued', agent = NULL, worker = NULL, queued_at = ?, leased_at = NULL
+WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ? AND attempt = ? AND state = 'running'
+"""
+# The outcome may be that of an earlier attempt, whose lease had expired: then the lease in the row is not its own.
+_RECORDED = """
+UPDATE evaluations SET
+    leased_at = CASE WHEN attempt = ?1 THEN leased_at END,
+    worker = CASE WHEN attempt = ?1 THEN worker END,
+    started_at = coalesce(?2 - ?3, CASE WHEN attempt = ?1 THEN leased_at END),
+    finished_at = ?2, attempt = ?1, agent = ?4, state = ?5, loss = ?6, failure = ?7, reason = ?8, directory = ?9,
+    outcome = ?10
+WHERE bracket = ?11 AND sampled_rung = ?12 AND number = ?13 AND rung = ?14
+"""
+
+
+class Tables:
+    """Keeps the tables of one journal.
+
+    Parameters
+    ----------
+    connection
+        A connection within a transaction whenever :meth:`follow` is called.
+    settings
+        Of the search; they tell the budgets of the rungs.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, settings: SearchSettings) -> None:
+        self._execute = connection.execute
+        self._settings = settings
+        self._budgets: dict[int, tuple[float, ...]] = {}
+
+    def follow(self, entry: Entry, position: int, at: float) -> None:
+        """Change the tables as an entry at this position says, committed at this wall-clock time."""
+        match entry:
+            case Recorded():
+                self._recorded(entry, position, at)
+            case Leased():
+                self._leased(entry, at)
+            case Sampled():
+                self._sampled(entry, at)
+            case Released() | Expired():
+                self._execute(_HANDED_BACK, (at, *_key(entry.evaluation), entry.attempt))
+            case Started():
+                limits = wire.encode(wire.to_message(entry.limits))
+                self._execute("UPDATE search SET limits = ?, finished = NULL", (limits,))
+            case Finished():
+                self._execute("UPDATE search SET finished = ?", (_text(entry.reason),))
+            case BracketOpened() | RungShrunk() | LateReport():
+                pass
+
+    def _sampled(self, entry: Sampled, at: float) -> None:
+        proposal = entry.proposal
+        self._execute(
+            _SAMPLED,
+            (
+                *entry.config_id,
+                wire.encode(proposal.values, limit_bytes=None),
+                wire.encode(proposal.vector, limit_bytes=None),
+                proposal.origin.value,
+                proposal.model_budget,
+                at,
+            ),
+        )
+        evaluation = EvaluationId(entry.config_id, entry.config_id.rung)
+        self._execute(_QUEUED, (*_key(evaluation), self._budget(evaluation), at))
+
+    def _ensure_queued(self, evaluation: EvaluationId, at: float) -> None:
+        """Make the row of an evaluation that is first heard of: a promotion, waiting since the rung below ended."""
+        key = _key(evaluation)
+        if self._execute(_KNOWN, key).fetchone() is None:
+            (ended,) = self._execute(_RUNG_ENDED, (evaluation.config_id.bracket, evaluation.rung - 1)).fetchone()
+            self._execute(_QUEUED, (*key, self._budget(evaluation), at if ended is None else ended))
+
+    def _leased(self, entry: Leased, at: float) -> None:
+        self._ensure_queued(entry.evaluation, at)
+        worker = _text(entry.worker or entry.agent)
+        self._execute(_LEASED, (entry.attempt, _text(entry.agent), worker, at, *_key(entry.evaluation)))
+
+    def _recorded(self, entry: Recorded, position: int, at: float) -> None:
+        self._ensure_queued(entry.evaluation, at)
+        outcome, failure = entry.outcome, entry.outcome.failure
+        self._execute(
+            _RECORDED,
+            (
+                entry.attempt,
+                at,
+                None if outcome.duration_s is None else float(outcome.duration_s),
+                _text(entry.agent),
+                "done" if failure is None else "failed",
+                # As floats: an integer beyond 64 bits is a fine loss, but no number of SQLite's.
+                None if outcome.loss is None else float(outcome.loss),
+                None if failure is None else failure.kind.value,
+                None if failure is None else _text(failure.reason),
+                None if outcome.directory is None else _text(outcome.directory),
+                position,
+                *_key(entry.evaluation),
+            ),
+        )
+
+    def _budget(self, evaluation: EvaluationId) -> float:
+        bracket = evaluation.config_id.bracket
+        if bracket not in self._budgets:
+            settings = self._settings
+            plan = plan_bracket(
+                bracket,
+                settings.budgets,
+                settings.eta,
+                rule=cast(Rule, settings.bracket_rule),
+                algorithm=settings.algorithm,
+            )
+            self._budgets[bracket] = tuple(rung.budget for rung in plan.rungs)
+        return self._budgets[bracket][evaluation.rung]
+
+
+def _key(evaluation: EvaluationId) -> tuple[int, int, int, int]:
+    return (*evaluation.config_id, evaluation.rung)
+
+
+def _text(text: str) -> str:
+    # SQLite's text is UTF-8, which has no lone surrogates; file names that are not UTF-8 come as such.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

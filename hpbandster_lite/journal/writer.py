@@ -1,0 +1,226 @@
+"""The one writer of a journal.
+
+Law of this file: the entries of a turn are on the disk, all of them, in order, before :meth:`Journal.commit` returns,
+or none of them is and the same call may be made again. The newest master is the only one who can commit: each start
+takes the next epoch, and each transaction looks whether it is still the newest.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from hpbandster_lite import wire
+from hpbandster_lite.errors import InvariantBroken, JournalError
+from hpbandster_lite.journal.reading import read_entries, read_settings
+from hpbandster_lite.journal.schema import (
+    APPLICATION_ID,
+    SCHEMA,
+    TABLES,
+    check_file,
+    check_schema,
+    sqlite_errors_as_ours,
+)
+from hpbandster_lite.journal.tables import Tables
+from hpbandster_lite.records import Entry, SearchSettings
+
+BUSY_S = 2.0
+"""How long a commit waits for another process's lock; in WAL mode only a second master can hold one."""
+
+_SERVED = """
+UPDATE masters SET
+    started_at = coalesce(started_at, ?1), last_at = ?1, served_s = served_s + max(0, ?1 - coalesce(last_at, ?1))
+WHERE epoch = ?2
+"""
+
+
+class Fenced(JournalError):
+    """A newer master has taken the journal over; this one must end, and nothing of its turn was stored."""
+
+
+class Journal:
+    """A journal open for writing; made by :meth:`open`, closed by :meth:`close` or ``with``.
+
+    Attributes
+    ----------
+    path : Path
+        The journal's file.
+    settings : SearchSettings
+        What the search was begun with.
+    epoch : int or None
+        This master's number; ``None`` before :meth:`begin_epoch`.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self.settings = read_settings(connection, path)
+        self.epoch: int | None = None
+        self._connection = connection
+        self._tables = Tables(connection, self.settings)
+
+    @classmethod
+    def open(cls, path: str | Path, *, create: SearchSettings | None = None) -> Journal:
+        """Open a journal, or make one.
+
+        Parameters
+        ----------
+        path
+            The file.
+        create
+            Settings of the search if there is no journal yet; those of a journal that exists are kept, and it is the
+            caller who compares (:func:`~hpbandster_lite.journal.settings_difference`).
+
+        Raises
+        ------
+        JournalError
+            If there is none and none is to be made, if the file is something else, newer or damaged, or cannot be
+            written. The file is left as it is.
+        """
+        path = Path(path)
+        is_new = create is not None and not _holds_anything(path)
+        if not is_new:
+            check_file(path)
+        with sqlite_errors_as_ours(path, "open the journal"):
+            connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+            try:
+                if is_new and create is not None:
+                    _create(connection, create)
+                check_schema(connection.execute("PRAGMA user_version").fetchone()[0], path)
+                # A file system that cannot have it (network ones) keeps the rollback journal, which is as durable.
+                connection.execute("PRAGMA journal_mode = WAL").fetchone()
+                connection.execute("PRAGMA synchronous = FULL")
+                return cls(path, connection)
+            except BaseException:
+                connection.close()
+                raise
+
+    def begin_epoch(self) -> int:
+        """Become the newest master; every older one is fenced from now on.
+
+        Returns
+        -------
+        int
+            The epoch, from 1.
+
+        Raises
+        ------
+        JournalError
+            If it cannot be written.
+        """
+        with sqlite_errors_as_ours(self.path, "begin to serve"), self._transaction():
+            epoch = self._newest_epoch() + 1
+            self._connection.execute("UPDATE search SET epoch = ?", (epoch,))
+            self._connection.execute("INSERT INTO masters (epoch) VALUES (?)", (epoch,))
+        self.epoch = epoch
+        return epoch
+
+    def commit(self, entries: Sequence[Entry], *, at: float) -> int:
+        """Make the entries of one turn durable, all or none, in one transaction.
+
+        Parameters
+        ----------
+        entries
+            In the order in which the engine applied them; none at all only notes that this master serves.
+        at
+            Wall-clock Unix time, in seconds; for tables and people.
+
+        Returns
+        -------
+        int
+            Position of the last entry in the journal.
+
+        Raises
+        ------
+        Fenced
+            If another master has begun since.
+        JournalError
+            If the disk is full, or fails; nothing was stored, and the same entries may be committed again.
+        """
+        texts = [wire.encode(wire.to_message(entry), limit_bytes=None) for entry in entries]
+        with sqlite_errors_as_ours(self.path, "write the journal"), self._transaction():
+            self._check_epoch()
+            position = self._last_position()
+            for entry, text in zip(entries, texts, strict=True):
+                position += 1
+                self._connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (position, at, text))
+                self._tables.follow(entry, position, at)
+            self._connection.execute(_SERVED, (at, self.epoch))
+        return position
+
+    def entries(self) -> Iterator[tuple[int, float, Entry]]:
+        """Position, wall-clock time and entry of everything, in order.
+
+        Raises
+        ------
+        JournalError
+            If the file is damaged, or an entry of it cannot be understood.
+        """
+        return read_entries(self._connection, self.path)
+
+    def spent_s(self) -> float:
+        """Seconds that all earlier masters served: for each, the sum of the times between its commits.
+
+        What a master did after its last commit is not known, and a clock that was set back counts as no time at all.
+        """
+        with sqlite_errors_as_ours(self.path, "read the journal"):
+            row = self._connection.execute(
+                "SELECT coalesce(sum(served_s), 0.0) FROM masters WHERE epoch IS NOT ?", (self.epoch,)
+            ).fetchone()
+        return float(row[0])
+
+    def close(self) -> None:
+        """Close the file; what was committed stays, an open transaction does not."""
+        self._connection.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exception: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        # IMMEDIATE: a deferred transaction that turns from reading to writing gets SQLITE_BUSY without waiting.
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        finally:
+            # SQLite has rolled back by itself after some errors, and not after others.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def _newest_epoch(self) -> int:
+        return int(self._connection.execute("SELECT epoch FROM search").fetchone()[0])
+
+    def _check_epoch(self) -> None:
+        if self.epoch is None:
+            raise InvariantBroken("a master begins its epoch before it commits")
+        newest = self._newest_epoch()
+        if newest != self.epoch:
+            raise Fenced(
+                f"the journal {self.path} was taken over by a newer master (epoch {newest}, this one is "
+                f"{self.epoch}); this master ends, the newer one has everything that was acknowledged"
+            )
+
+    def _last_position(self) -> int:
+        return int(self._connection.execute("SELECT coalesce(max(position), 0) FROM entries").fetchone()[0])
+
+
+def _holds_anything(path: Path) -> bool:
+    """Whether there is a file to keep; SQLite deletes a write-ahead log beside an empty database."""
+    wal = path.with_name(f"{path.name}-wal")
+    return any(file.exists() and file.stat().st_size > 0 for file in (path, wal))
+
+
+def _create(connection: sqlite3.Connection, settings: SearchSettings) -> None:
+    # One transaction: a start that is killed here leaves an empty file, which the next start takes for none.
+    connection.executescript(
+        f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA}; {TABLES}"
+    )
+    text = wire.encode(wire.to_message(settings), limit_bytes=None)
+    connection.execute("INSERT INTO search (one, settings, epoch) VALUES (1, ?, 0)", (text,))
+    connection.execute("COMMIT")
