@@ -12,7 +12,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -222,8 +222,8 @@ class JournalReader:
                 found[entry.evaluation] = entry.outcome
             return found
 
-    def entries(self) -> Iterator[tuple[int, float, Entry]]:
-        """Position, wall-clock time and entry of everything, in order."""
+    def entries(self) -> Generator[tuple[int, float, Entry], None, None]:
+        """Position, wall-clock time and entry of everything, in order; close it if it is not read to its end."""
         with self._connection() as connection:
             yield from read_entries(connection, self.path)
 
