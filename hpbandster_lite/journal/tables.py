@@ -50,12 +50,12 @@ WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ? AND attempt =
 # The outcome may be that of an earlier attempt, whose lease had expired: then the lease in the row is not its own.
 _RECORDED = """
 UPDATE evaluations SET
-    leased_at = CASE WHEN attempt = ?1 THEN leased_at END,
-    worker = CASE WHEN attempt = ?1 THEN worker END,
-    started_at = coalesce(?2 - ?3, CASE WHEN attempt = ?1 THEN leased_at END),
-    finished_at = ?2, attempt = ?1, agent = ?4, state = ?5, loss = ?6, failure = ?7, reason = ?8, directory = ?9,
-    outcome = ?10
-WHERE bracket = ?11 AND sampled_rung = ?12 AND number = ?13 AND rung = ?14
+    leased_at = CASE WHEN attempt = :attempt THEN leased_at END,
+    worker = CASE WHEN attempt = :attempt THEN worker END,
+    started_at = coalesce(:at - :duration_s, CASE WHEN attempt = :attempt THEN leased_at END),
+    finished_at = :at, attempt = :attempt, agent = :agent, state = :state, loss = :loss, failure = :failure,
+    reason = :reason, directory = :directory, outcome = :position
+WHERE bracket = :bracket AND sampled_rung = :sampled_rung AND number = :number AND rung = :rung
 """
 
 
@@ -125,23 +125,21 @@ class Tables:
     def _recorded(self, entry: Recorded, position: int, at: float) -> None:
         self._ensure_queued(entry.evaluation, at)
         outcome, failure = entry.outcome, entry.outcome.failure
-        self._execute(
-            _RECORDED,
-            (
-                entry.attempt,
-                at,
-                None if outcome.duration_s is None else float(outcome.duration_s),
-                _text(entry.agent),
-                "done" if failure is None else "failed",
-                # As floats: an integer beyond 64 bits is a fine loss, but no number of SQLite's.
-                None if outcome.loss is None else float(outcome.loss),
-                None if failure is None else failure.kind.value,
-                None if failure is None else _text(failure.reason),
-                None if outcome.directory is None else _text(outcome.directory),
-                position,
-                *_key(entry.evaluation),
-            ),
-        )
+        row = {
+            **dict(zip(("bracket", "sampled_rung", "number", "rung"), _key(entry.evaluation), strict=True)),
+            "attempt": entry.attempt,
+            "agent": _text(entry.agent),
+            "at": at,
+            "position": position,
+            "state": "done" if failure is None else "failed",
+            # As floats: an integer beyond 64 bits is a fine loss, but no number of SQLite's.
+            "loss": None if outcome.loss is None else float(outcome.loss),
+            "duration_s": None if outcome.duration_s is None else float(outcome.duration_s),
+            "failure": None if failure is None else failure.kind.value,
+            "reason": None if failure is None else _text(failure.reason),
+            "directory": None if outcome.directory is None else _text(outcome.directory),
+        }
+        self._execute(_RECORDED, row)
 
     def _budget(self, evaluation: EvaluationId) -> float:
         bracket = evaluation.config_id.bracket

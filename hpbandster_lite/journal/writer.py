@@ -32,8 +32,8 @@ BUSY_S = 2.0
 
 _SERVED = """
 UPDATE masters SET
-    started_at = coalesce(started_at, ?1), last_at = ?1, served_s = served_s + max(0, ?1 - coalesce(last_at, ?1))
-WHERE epoch = ?2
+    started_at = coalesce(started_at, :at), last_at = :at, served_s = served_s + max(0, :at - coalesce(last_at, :at))
+WHERE epoch = :epoch
 """
 
 
@@ -147,7 +147,7 @@ class Journal:
                 position += 1
                 self._connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (position, at, text))
                 self._tables.follow(entry, position, at)
-            self._connection.execute(_SERVED, (at, self.epoch))
+            self._connection.execute(_SERVED, {"at": at, "epoch": self.epoch})
         return position
 
     def entries(self) -> Iterator[tuple[int, float, Entry]]:
