@@ -5,13 +5,14 @@ entries are the truth; the tables beside them are kept in the same transaction, 
 """
 
 from hpbandster_lite.journal.difference import settings_difference
-from hpbandster_lite.journal.reader import ConfigurationRow, EvaluationRow, JournalReader, MasterRow, RungRow
+from hpbandster_lite.journal.reader import ConfigurationRow, Ending, EvaluationRow, JournalReader, MasterRow, RungRow
 from hpbandster_lite.journal.schema import SCHEMA
 from hpbandster_lite.journal.writer import Fenced, Journal
 
 __all__ = [
     "SCHEMA",
     "ConfigurationRow",
+    "Ending",
     "EvaluationRow",
     "Fenced",
     "Journal",

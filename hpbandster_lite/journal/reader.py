@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NamedTuple, TypedDict, cast
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import JournalError
@@ -64,6 +64,17 @@ class EvaluationRow(TypedDict):
     reason: str | None
     directory: str | None
     outcome: int | None
+
+
+class Ending(NamedTuple):
+    """One evaluation that ended, in few words; ``position`` is that of its outcome in the journal."""
+
+    position: int
+    evaluation: EvaluationId
+    budget: float
+    loss: float | None
+    failure: str | None
+    finished_at: float
 
 
 class RungRow(TypedDict):
@@ -206,6 +217,17 @@ class JournalReader:
         """The evaluation with the lowest loss at the highest budget evaluated so far."""
         rows = self._all(_EVALUATIONS + _BEST)
         return _evaluation(rows[0]) if rows else None
+
+    def endings(self) -> list[Ending]:
+        """All evaluations that ended, in the order of the journal."""
+        rows = self._all(
+            "SELECT outcome, bracket, sampled_rung, number, rung, budget, loss, failure, finished_at "
+            "FROM evaluations WHERE outcome IS NOT NULL ORDER BY outcome"
+        )
+        return [
+            Ending(position, EvaluationId(ConfigId(bracket, sampled_rung, number), rung), *rest)
+            for position, bracket, sampled_rung, number, rung, *rest in rows
+        ]
 
     def outcome(self, position: int) -> Outcome:
         """The outcome at a position (the ``outcome`` of an evaluation): info, curve, traceback and log, too."""

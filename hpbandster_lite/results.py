@@ -1,0 +1,324 @@
+"""What a search found, read from its run directory while it runs or after it ended, however it ended.
+
+Law of this file: it asks the journal's tables and changes nothing; each property is the state of the moment in which it
+is read. pandas is imported by the properties that give tables, and nowhere else in the package.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpbandster_lite.errors import RunDirectoryError
+from hpbandster_lite.journal import ConfigurationRow, Ending, EvaluationRow, JournalReader
+from hpbandster_lite.records import ConfigId, EvaluationId, FailureKind, Limits, Outcome, Plain, SearchSettings, Values
+from hpbandster_lite.rundir import RunDirectory
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incumbent:
+    """The best configuration at some moment of a search.
+
+    Attributes
+    ----------
+    config_id
+        Its name: bracket, rung at which it was sampled, index.
+    values
+        Its active hyperparameters.
+    loss, budget
+        Its result, and the budget that the result took.
+    info
+        What the objective returned beside the loss.
+    directory
+        Where that attempt ran, with its checkpoint if it was kept; ``None`` if it needed none.
+    origin
+        ``default``, ``initial``, ``random`` or ``model``.
+    finished_at
+        When the result was recorded, as a Unix time.
+    elapsed_s
+        Seconds since the search began, the time in which no master served included.
+    total_budget
+        Budget of all evaluations recorded so far, this one included; what was refused as infeasible cost nothing.
+    """
+
+    config_id: ConfigId
+    values: Values
+    loss: float
+    budget: float
+    info: Mapping[str, Plain]
+    directory: Path | None
+    origin: str
+    finished_at: float
+    elapsed_s: float
+    total_budget: float
+
+
+class Result:
+    """Results of one search.
+
+    Parameters
+    ----------
+    run_directory
+        The directory that ``hpbandster-lite run`` named; the search in it may still be running.
+
+    Raises
+    ------
+    RunDirectoryError
+        If there is no such directory, or no journal in it.
+    JournalError
+        If the journal cannot be read; from each property, too.
+    """
+
+    def __init__(self, run_directory: str | os.PathLike[str]) -> None:
+        self._directory = RunDirectory(run_directory)
+        if not self._directory.journal.exists():
+            what = "holds no search" if self._directory.path.is_dir() else "does not exist"
+            raise RunDirectoryError(
+                f"the run directory {self._directory.path} {what}; "
+                "give the one that the search named when it began, for example runs/digits"
+            )
+        self._reader = JournalReader(self._directory.journal)
+
+    @property
+    def run_directory(self) -> Path:
+        """Where the search keeps everything."""
+        return self._directory.path
+
+    @property
+    def settings(self) -> SearchSettings:
+        """What defines the search."""
+        return self._reader.settings()
+
+    @property
+    def limits(self) -> Limits:
+        """When the search was told to stop, by its newest start."""
+        return self._reader.limits()
+
+    @property
+    def finished(self) -> str | None:
+        """Why the search ended; ``None`` if it has not."""
+        return self._reader.finished()
+
+    @property
+    def incumbent(self) -> Incumbent | None:
+        """The configuration with the lowest loss at the highest budget evaluated so far; ``None`` before any loss."""
+        steps = list(_improvements(self._reader.endings()))
+        return self._incumbent(*steps[-1]) if steps else None
+
+    @property
+    def trajectory(self) -> list[Incumbent]:
+        """All incumbents, oldest first; the last one is :attr:`incumbent`.
+
+        A first result at a higher budget makes a new incumbent, though its loss may be higher: losses at different
+        budgets say different things.
+        """
+        return [self._incumbent(*step) for step in _improvements(self._reader.endings())]
+
+    @property
+    def evaluations(self) -> DataFrame:
+        """One row per evaluation, by config id and rung, those that wait or run included.
+
+        Columns: ``config_id`` (text such as 0-0-3), ``bracket``, ``rung``, ``budget``, ``state`` (queued, running,
+        done, failed), ``attempt``, ``worker``, ``agent``, ``queued_at``, ``leased_at``, ``started_at``,
+        ``finished_at`` (UTC), ``duration_s``, ``loss``, ``failure`` (its kind), ``reason``, ``origin``,
+        ``model_budget``, ``directory``, ``info`` (a dict), and ``config.<name>`` for each hyperparameter, missing
+        where it is inactive.
+        """
+        rows = self._reader.evaluations()
+        outcomes = self._reader.outcomes()
+        # Read last, so that each evaluation's configuration is among them.
+        configurations = {row["config_id"]: row for row in self._reader.configurations()}
+        of_each = [configurations[row["config_id"]] for row in rows]
+        ended = [outcomes.get(EvaluationId(row["config_id"], row["rung"])) for row in rows]
+        columns: dict[str, Any] = {
+            "config_id": [str(row["config_id"]) for row in rows],
+            "bracket": [row["config_id"].bracket for row in rows],
+        }
+        for name in ("rung", "budget", "state", "attempt", "worker", "agent"):
+            columns[name] = _column(rows, name)
+        for name in ("queued_at", "leased_at", "started_at", "finished_at"):
+            columns[name] = _times(_column(rows, name))
+        columns["duration_s"] = _numbers([_duration_s(row) for row in rows])
+        columns["loss"] = _numbers(_column(rows, "loss"))
+        for name in ("failure", "reason"):
+            columns[name] = _column(rows, name)
+        columns |= self._sampled_columns(of_each)
+        columns["directory"] = _column(rows, "directory")
+        columns["info"] = [None if outcome is None else dict(outcome.info) for outcome in ended]
+        return _table(columns | self._hyperparameters(of_each))
+
+    @property
+    def configurations(self) -> DataFrame:
+        """One row per configuration, by config id.
+
+        Columns: ``config_id``, ``bracket``, ``origin``, ``model_budget`` (whose model proposed it), ``sampled_at``
+        (UTC), and ``config.<name>`` for each hyperparameter.
+        """
+        rows = self._reader.configurations()
+        columns = {
+            "config_id": [str(row["config_id"]) for row in rows],
+            "bracket": [row["config_id"].bracket for row in rows],
+            **self._sampled_columns(rows),
+            "sampled_at": _times([row["sampled_at"] for row in rows]),
+        }
+        return _table(columns | self._hyperparameters(rows))
+
+    @property
+    def learning_curves(self) -> DataFrame:
+        """One row per point that ``trial.report`` gave, of all evaluations that ended, in the order of their ends.
+
+        Columns: ``config_id``, ``rung``, ``budget``, ``step``, ``loss`` and ``metric.<name>``. A long table is what
+        plotting wants; ``result.learning_curves.groupby(["config_id", "rung"])`` gives the curves one by one.
+        """
+        budgets = {ending.evaluation: ending.budget for ending in self._reader.endings()}
+        points = [
+            (evaluation, point)
+            for evaluation, outcome in self._reader.outcomes().items()
+            if evaluation in budgets
+            for point in outcome.curve
+        ]
+        metrics = dict.fromkeys(chain.from_iterable(point.metrics for _, point in points))
+        return _table(
+            {
+                "config_id": [str(evaluation.config_id) for evaluation, _ in points],
+                "rung": [evaluation.rung for evaluation, _ in points],
+                "budget": _numbers([budgets[evaluation] for evaluation, _ in points]),
+                "step": _numbers([point.step for _, point in points]),
+                "loss": _numbers([point.loss for _, point in points]),
+                **{f"metric.{name}": [point.metrics.get(name) for _, point in points] for name in metrics},
+            }
+        )
+
+    @property
+    def failures(self) -> dict[str, DataFrame]:
+        """The failed evaluations by kind: code, invalid, memory, time_limit, infeasible, infrastructure.
+
+        Each table has the columns ``config_id``, ``rung``, ``budget``, ``attempt``, ``worker``, ``finished_at`` (UTC),
+        ``reason``, ``traceback``, ``log_tail`` (a list of lines) and ``directory``; kinds without a failure are absent.
+        """
+        rows = self._reader.evaluations(["failed"])
+        outcomes = self._reader.outcomes()
+        kinds = [kind.value for kind in FailureKind if any(row["failure"] == kind.value for row in rows)]
+        return {kind: _failures([row for row in rows if row["failure"] == kind], outcomes) for kind in kinds}
+
+    def __repr__(self) -> str:
+        settings, reader = self.settings, self._reader
+        rungs, failures, best = reader.rungs(), reader.failures(), reader.best()
+        states = ("done", "failed", "running", "queued")
+        counts = {state: sum(_column(rungs, state)) for state in states}
+        kinds = ", ".join(f"{count} {kind}" for kind, count in failures.items())
+        words = [
+            f"{counts[state]} {state}" + (f" ({kinds})" if state == "failed" and kinds else "") for state in states
+        ]
+        lines = [
+            f"Result of {settings.run_id} in {self.run_directory} ({settings.algorithm}, "
+            f"{', '.join(f'{budget:g}' for budget in settings.budgets)} {settings.unit}, seed {settings.seed})",
+            f"  evaluations  {', '.join(words)}",
+            "  incumbent    " + ("none yet" if best is None else self._line(best)),
+            f"  ended        {reader.finished() or 'not yet'}",
+        ]
+        return "\n".join(lines)
+
+    def _line(self, best: EvaluationRow) -> str:
+        values = self._reader.configuration(best["config_id"])["values"]
+        shown = ", ".join(
+            f"{name}={value:g}" if type(value) is float else f"{name}={value}" for name, value in values.items()
+        )
+        return f"{best['config_id']}: loss {best['loss']:g} at budget {best['budget']:g} with {shown}"
+
+    def _incumbent(self, ending: Ending, total_budget: float) -> Incumbent:
+        configuration = self._reader.configuration(ending.evaluation.config_id)
+        outcome = self._reader.outcome(ending.position)
+        began_at = self._reader.masters()[0]["started_at"]
+        if outcome.loss is None or began_at is None:
+            raise RunDirectoryError(f"the journal of {self.run_directory} contradicts itself at {ending.position}")
+        return Incumbent(
+            config_id=ending.evaluation.config_id,
+            values=configuration["values"],
+            loss=outcome.loss,
+            budget=ending.budget,
+            info=outcome.info,
+            # A directory that is not absolute is one of the run directory's.
+            directory=None if outcome.directory is None else self.run_directory / outcome.directory,
+            origin=configuration["origin"],
+            finished_at=ending.finished_at,
+            elapsed_s=ending.finished_at - began_at,
+            total_budget=total_budget,
+        )
+
+    def _hyperparameters(self, rows: Sequence[ConfigurationRow]) -> dict[str, Any]:
+        names = [item["name"] for item in self.settings.problem.space_json.get("hyperparameters", [])]
+        names = list(dict.fromkeys(chain(names, chain.from_iterable(row["values"] for row in rows))))
+        return {f"config.{name}": [row["values"].get(name) for row in rows] for name in names}
+
+    def _sampled_columns(self, rows: Sequence[ConfigurationRow]) -> dict[str, Any]:
+        return {
+            "origin": [row["origin"] for row in rows],
+            "model_budget": _numbers([row["model_budget"] for row in rows]),
+        }
+
+
+def _improvements(endings: Sequence[Ending]) -> Iterator[tuple[Ending, float]]:
+    """Each evaluation that became the incumbent, with the budget of all evaluations up to it."""
+    best: tuple[float, float, ConfigId] | None = None
+    total = 0.0
+    for ending in endings:
+        if ending.failure != FailureKind.INFEASIBLE.value:
+            total += ending.budget
+        if ending.loss is None:
+            continue
+        # Ties go to the smaller config id, as in promotions, so that the order in which results came in says nothing.
+        rank = (-ending.budget, ending.loss, ending.evaluation.config_id)
+        if best is None or rank < best:
+            best = rank
+            yield ending, total
+
+
+def _duration_s(row: EvaluationRow) -> float | None:
+    started_at, finished_at = row["started_at"], row["finished_at"]
+    return None if started_at is None or finished_at is None else finished_at - started_at
+
+
+def _failures(rows: Sequence[EvaluationRow], outcomes: Mapping[EvaluationId, Outcome]) -> DataFrame:
+    failures = [outcomes[EvaluationId(row["config_id"], row["rung"])].failure for row in rows]
+    return _table(
+        {
+            "config_id": [str(row["config_id"]) for row in rows],
+            **{name: _column(rows, name) for name in ("rung", "budget", "attempt", "worker")},
+            "finished_at": _times(_column(rows, "finished_at")),
+            "reason": [None if failure is None else failure.reason for failure in failures],
+            "traceback": [None if failure is None else failure.traceback for failure in failures],
+            "log_tail": [[] if failure is None else list(failure.log_tail) for failure in failures],
+            "directory": _column(rows, "directory"),
+        }
+    )
+
+
+def _column(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    return [row[name] for row in rows]
+
+
+def _table(columns: Mapping[str, Any]) -> DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(dict(columns))
+
+
+def _times(seconds: Sequence[float | None]) -> Series[Any]:
+    import pandas as pd
+
+    return pd.to_datetime(_numbers(seconds), unit="s", utc=True)
+
+
+def _numbers(values: Sequence[float | None]) -> Series[Any]:
+    import pandas as pd
+
+    return pd.Series([math.nan if value is None else value for value in values], dtype="float64")
