@@ -135,6 +135,7 @@ class _LogFloats(_Group):
 
     def encode(self, values: Array) -> Array:
         u = (np.log(values) - self.low) / self.width
+        # The bounds by definition: two calls of one logarithm may differ in the last place.
         return np.where(values == self.lower, 0.0, np.where(values == self.upper, 1.0, u))
 
 

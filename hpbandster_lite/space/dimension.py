@@ -122,8 +122,8 @@ class Dimension:
     @cached_property
     def proposable(self) -> Array:
         """Indices of the values that may be sampled (all but the choices of weight zero), shape (k,)."""
-        if self.levels is None or self.levels > MOST_EDGES:
-            raise InvariantBroken(f"{self.name!r} has too many values to list: levels={self.levels}")
+        if self.levels is None:
+            raise InvariantBroken(f"{self.name!r} is a float and has no list of values")
         if self.weights is None:
             return np.arange(self.levels, dtype=np.float64)
         return np.flatnonzero(self.weights).astype(np.float64)

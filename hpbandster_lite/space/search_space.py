@@ -198,13 +198,7 @@ class SearchSpace:
 
     def allowed(self, vectors: Array) -> Mask:
         """Which vectors no forbidden clause holds for, shape (n,)."""
-        return self._allowed(self._codec.decode(vectors))
-
-    def _allowed(self, features: Array) -> Mask:
-        allowed = np.ones(len(features), dtype=np.bool_)
-        for clause in self._forbidden:
-            allowed &= ~clause.holds(features)
-        return allowed
+        return _none_holds(self._forbidden, self._codec.decode(vectors))
 
     # ------------------------------------------------------------------------------------- sampling
 
@@ -236,7 +230,7 @@ class SearchSpace:
         while missing > 0:
             # The rarer the allowed ones, the larger the batch: one configuration costs hardly less than a hundred.
             features = self._drawn(rng, missing + min(in_vain, LARGEST_BATCH))
-            features = features[self._allowed(features)][:missing] if self._forbidden else features
+            features = features[_none_holds(self._forbidden, features)][:missing]
             in_vain = 0 if len(features) else in_vain + missing + min(in_vain, LARGEST_BATCH)
             if in_vain > MOST_DRAWS:
                 clauses = "; ".join(clause.text for clause in self._forbidden)
@@ -285,7 +279,7 @@ class SearchSpace:
         """Every valid configuration of a small discrete space, once.
 
         Values are added dimension by dimension, parents first, and forbidden beginnings are dropped as soon as they
-        can be told, so the work is bounded by ``2 * limit`` rows.
+        can be told. The work is bounded: a space with more than ``2 * limit`` beginnings counts as too large.
 
         Parameters
         ----------
@@ -295,8 +289,8 @@ class SearchSpace:
         Returns
         -------
         Array or None
-            Shape (m, d) with m <= ``limit``; ``None`` if the space has a float, has more than ``limit``
-            configurations, or more than ``2 * limit`` beginnings of one.
+            Shape (m, d) with m <= ``limit``, without choices of weight zero; ``None`` if the space has a float or is
+            too large.
         """
         if any(not dim.is_discrete for dim in self.dimensions):
             return None
@@ -308,24 +302,34 @@ class SearchSpace:
             if grown is None:
                 return None
             assigned.add(j)
-            ready = [clause for clause in self._forbidden if j in clause.columns and clause.columns <= assigned]
-            for clause in ready:
-                grown = grown[~clause.holds(grown)]
-            features = grown
+            # Each clause is asked once, when the last of its dimensions has a value.
+            decided = [clause for clause in self._forbidden if j in clause.columns and clause.columns <= assigned]
+            features = grown[_none_holds(decided, grown)]
         return self._codec.encode(features) if len(features) <= limit else None
 
     def _grown(self, features: Array, j: int, condition: Clause | None, *, bound: int) -> Array | None:
         """Each row once per value of dimension ``j`` if that is active; ``None`` if that makes more than ``bound``."""
         active = np.ones(len(features), dtype=np.bool_) if condition is None else condition.holds(features)
         dimension = self.dimensions[j]
-        if active.sum() * dimension.proposable_levels + (~active).sum() > bound:
-            return None
         if not active.any():
             return features
-        levels = dimension.proposable
+        if dimension.proposable_levels > bound:
+            return None
+        alone = np.full((len(dimension.proposable), self.d), math.nan)
+        alone[:, j] = dimension.proposable
+        levels = alone[_none_holds([clause for clause in self._forbidden if clause.columns == {j}], alone), j]
+        if active.sum() * len(levels) + (~active).sum() > bound:
+            return None
         grown = np.repeat(features[active], len(levels), axis=0)
         grown[:, j] = np.tile(levels, int(active.sum()))
         return np.concatenate([features[~active], grown])
+
+
+def _none_holds(clauses: Sequence[Clause], features: Array) -> Mask:
+    free = np.ones(len(features), dtype=np.bool_)
+    for clause in clauses:
+        free &= ~clause.holds(features)
+    return free
 
 
 def _parents_first(d: int, conditions: Mapping[int, Clause]) -> list[int]:
