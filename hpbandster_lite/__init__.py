@@ -1,5 +1,29 @@
-"""Joint neural architecture and hyperparameter search with BOHB over many GPU workers."""
+"""Joint neural architecture and hyperparameter search with BOHB over many GPU workers.
+
+>>> import hpbandster_lite as hpb
+>>> result = hpb.minimize(evaluate, space, min_budget=1, max_budget=27)  # doctest: +SKIP
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from hpbandster_lite.api import minimize
+    from hpbandster_lite.results import Result
+    from hpbandster_lite.trial import Interrupted, Trial
+
+__all__ = ["Interrupted", "Result", "Trial", "__version__", "minimize"]
+
+_ROOM_OF = {"minimize": "api", "Result": "results", "Trial": "trial", "Interrupted": "trial"}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first used: a trainer imports this package and needs none of it.
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{room}"), name)

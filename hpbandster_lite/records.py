@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from hpbandster_lite.errors import InvariantBroken, UsageError
 
-Value: TypeAlias = None | bool | int | float | str
+Value: TypeAlias = bool | int | float | str | None
 """A value of one hyperparameter."""
 Values: TypeAlias = Mapping[str, Value]
 """A configuration as the objective sees it: the active hyperparameters only."""
@@ -28,7 +28,7 @@ class ConfigId(NamedTuple):
 
     bracket: int
     rung: int
-    index: int
+    index: int  # type: ignore[assignment]  # the triple has its third name from HpBandSter; tuple.index is not needed
 
     def __str__(self) -> str:
         return f"{self.bracket}-{self.rung}-{self.index}"

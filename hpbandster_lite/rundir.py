@@ -95,6 +95,19 @@ class RunDirectory:
         """Directory of one attempt, its own even while an earlier attempt still writes; made by who needs it first."""
         return self.configuration_directory(evaluation.config_id) / f"rung{evaluation.rung}" / f"attempt{attempt}"
 
+    def told_directory(self, evaluation: EvaluationId, attempt: int) -> str:
+        """:meth:`attempt_directory` as processes tell it to each other: relative to the run directory."""
+        return str(self.attempt_directory(evaluation, attempt).relative_to(self.path))
+
+    @property
+    def reports(self) -> Path:
+        """Where an agent whose master stayed away leaves its report."""
+        return self.path / "reports"
+
+    def left_reports(self) -> list[Path]:
+        """Reports that wait to be taken in, the oldest name first."""
+        return sorted(self.reports.glob("*.json"))
+
     # -------------------------------------------------------------------------------------------------- creation
 
     def create(self) -> None:
@@ -160,10 +173,7 @@ class RunDirectory:
         if given is not None:
             return given
         self.check()
-        if not file.exists():
-            with _os_errors_as_ours(file, "write the key"):
-                _write_once(file, secrets.token_hex(KEY_BYTES))
-        return _key_from_file(file, variable)
+        return ensure_key_file(file)
 
     # -------------------------------------------------------------------------------------------------- endpoint
 
@@ -217,6 +227,32 @@ class RunDirectory:
         if endpoint is not None and endpoint["epoch"] == epoch:
             with _os_errors_as_ours(self.endpoint_file, "delete the endpoint"):
                 self.endpoint_file.unlink(missing_ok=True)
+
+
+def read_key_file(file: Path) -> bytes:
+    """A key from a file that its owner alone may read.
+
+    Raises
+    ------
+    RunDirectoryError
+        If the file cannot be read, is open to others, or holds no key.
+    """
+    return _key_from_file(file, KEY_VARIABLE)
+
+
+def ensure_key_file(file: Path) -> bytes:
+    """Like :func:`read_key_file`; a file that is not there is made, with its directory, for its owner alone.
+
+    Raises
+    ------
+    RunDirectoryError
+        As :func:`read_key_file`, or if it cannot be made.
+    """
+    if not file.exists():
+        with _os_errors_as_ours(file, "write the key"):
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write_once(file, secrets.token_hex(KEY_BYTES))
+    return read_key_file(file)
 
 
 def default_run_directory(reference: str, base: str | os.PathLike[str] = "runs", *, new: bool = False) -> Path:

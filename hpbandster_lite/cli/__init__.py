@@ -1,0 +1,53 @@
+"""The command line: ``hpbandster-lite run | master | worker | nameserver | plan | status | best | list``.
+
+Law of this folder: it parses, prints and chooses exit codes; all work is done by the rooms below. An error raised on
+purpose is printed as one message, without a traceback, and ends with the exit code of its branch of the error tree.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+from rich.console import Console
+
+from hpbandster_lite.cli.reading import best, list_evaluations, status
+from hpbandster_lite.cli.searching import plan, run
+from hpbandster_lite.cli.serving import master, nameserver, worker
+from hpbandster_lite.errors import SearchError
+
+app = typer.Typer(
+    name="hpbandster-lite",
+    help="Find the best network and its hyperparameters together, at a bounded cost, with BOHB.\n\n"
+    "Begin with: [b]hpbandster-lite run digits[/]",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(run)
+app.command()(plan)
+app.command()(status)
+app.command()(best)
+app.command("list")(list_evaluations)
+app.command()(master)
+app.command()(worker)
+app.command()(nameserver)
+
+
+def main() -> None:
+    """Run the command that ``sys.argv`` names; never returns."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        app()
+    except SearchError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {_escaped(str(error))}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,5 @@
+"""``python -m hpbandster_lite`` is the command line."""
+
+from hpbandster_lite.cli import main
+
+main()

@@ -1,0 +1,175 @@
+"""The Python interface: :func:`minimize`.
+
+Law of this file: the same search as ``hpbandster-lite run``, started from a script; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpbandster_lite.errors import RunDirectoryError, UsageError
+from hpbandster_lite.launch import LaunchOptions, Watcher, search_here
+from hpbandster_lite.problems import FunctionProblem, Problem, describe, loading, reference_of
+from hpbandster_lite.records import Limits, Plain, ProblemDescription, Value, Values
+from hpbandster_lite.results import Result
+from hpbandster_lite.rundir import RunDirectory, default_run_directory
+from hpbandster_lite.settings import Prepared, SearchOptions
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
+
+Objective = Callable[[dict[str, Any], float, Any], Any]
+
+
+class _Lines:
+    """Progress as lines on standard error: a script's own output stays its own."""
+
+    def status(self, status: Mapping[str, Plain]) -> None:
+        """Show nothing of a living search; notes and the result say what matters."""
+
+    def begin(self, prepared: Prepared, directory: RunDirectory) -> None:
+        """Say where everything is kept, and what the user should know first."""
+        self.note(f"{'going on with' if prepared.resumed else 'beginning'} the search in {directory.path}")
+        for text in prepared.notes:
+            self.note(text)
+
+    def note(self, text: str) -> None:
+        """Print one line."""
+        sys.stderr.write(f"hpbandster_lite: {text}\n")
+
+
+def minimize(
+    problem: str | Problem | Objective,
+    space: ConfigurationSpace | None = None,
+    *,
+    min_budget: float | None = None,
+    max_budget: float | None = None,
+    eta: float | None = None,
+    budgets: Sequence[float] | None = None,
+    unit: str | None = None,
+    algorithm: str | None = None,
+    bracket_rule: str | None = None,
+    seed: int | None = None,
+    sampler: Mapping[str, Value] | None = None,
+    initial: Sequence[Values] | None = None,
+    brackets: int | None = None,
+    evaluations: int | None = None,
+    total_budget: float | None = None,
+    wall_time_s: float | None = None,
+    target_loss: float | None = None,
+    max_concurrent: int | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
+    timeout_s: float | None = None,
+    isolation: str = "trainer",
+    keep_checkpoints: str = "needed",
+    run_dir: str | Path | None = None,
+    new: bool = False,
+    watcher: Watcher | None = None,
+) -> Result:
+    """Search for the configuration with the lowest loss, with worker processes on this machine.
+
+    Call it under ``if __name__ == "__main__":``, because every worker imports the script that holds the objective.
+    Called again with the same run directory it goes on where it was stopped.
+
+    Parameters
+    ----------
+    problem
+        A function ``evaluate(config, budget, trial)`` that returns the loss (then ``space`` is needed), a problem
+        object, or a reference such as ``"digits"`` or ``"my_module:problem"``.
+    space
+        The ConfigSpace of a function.
+    min_budget, max_budget, eta, budgets, unit
+        The ladder of budgets; default: the problem's own, eta 3.
+    algorithm
+        ``bohb`` (default), ``hyperband``, ``bo`` or ``random``.
+    bracket_rule
+        ``floor`` (default) or ``ceil``.
+    seed
+        Makes the search repeatable; drawn and stored if left out.
+    sampler
+        Parameters of the sampler by name.
+    initial
+        Configurations to evaluate first, after the default one.
+    brackets, evaluations, total_budget, wall_time_s, target_loss, max_concurrent
+        Limits, see :class:`~hpbandster_lite.records.Limits`; none given: one Hyperband cycle.
+    workers, threads, timeout_s, keep_checkpoints
+        See :class:`~hpbandster_lite.launch.LaunchOptions`.
+    isolation
+        ``trainer`` runs each evaluation in a process that may crash; ``none`` inside the agent, for cheap functions.
+    run_dir
+        Where everything is kept; default ``runs/NAME``.
+    new
+        Begin another search beside the one that the default run directory holds.
+    watcher
+        Who is told of the progress; default: notes on standard error.
+
+    Returns
+    -------
+    Result
+        Read from the run directory.
+
+    Raises
+    ------
+    UsageError
+        For input that cannot be, before any process is started.
+    KeyboardInterrupt
+        If the search was interrupted; everything reported is kept.
+    RunDirectoryError
+        If the search ended by a fault of this machine.
+    """
+    if loading():
+        raise UsageError(
+            "minimize was called while a worker imports this script; put the call under "
+            'if __name__ == "__main__": so that workers can import the objective alone'
+        )
+    limits = Limits(
+        brackets=brackets,
+        evaluations=evaluations,
+        total_budget=total_budget,
+        wall_time_s=wall_time_s,
+        target_loss=target_loss,
+        max_concurrent=max_concurrent,
+    )
+    reference, description = _described(problem, space)
+    options = SearchOptions(
+        problem=reference,
+        min_budget=min_budget,
+        max_budget=max_budget,
+        eta=eta,
+        budgets=None if budgets is None else tuple(float(budget) for budget in budgets),
+        unit=unit,
+        algorithm=algorithm,
+        bracket_rule=bracket_rule,
+        seed=seed,
+        sampler=dict(sampler or {}),
+        initial=None if initial is None else tuple(initial),
+        limits=limits,
+        description=description,
+    )
+    launch = LaunchOptions(
+        workers=workers, threads=threads, timeout_s=timeout_s, isolation=isolation, keep_checkpoints=keep_checkpoints
+    )
+    directory = RunDirectory(Path(run_dir) if run_dir is not None else default_run_directory(reference, new=new))
+    code = search_here(options, directory, launch, watcher or _Lines())
+    if code == 130:
+        raise KeyboardInterrupt
+    if code != 0:
+        raise RunDirectoryError(f"the master ended with exit code {code}; see {directory.log('master')}")
+    return Result(directory.path)
+
+
+def _described(
+    problem: str | Problem | Objective, space: ConfigurationSpace | None
+) -> tuple[str, ProblemDescription | None]:
+    """Reference by which workers find the problem, and its description where only this process can give it."""
+    if isinstance(problem, str):
+        if space is not None:
+            raise UsageError(f"the problem {problem!r} has a space of its own; leave space out")
+        return problem, None
+    reference = reference_of(problem)
+    target = problem if hasattr(problem, "evaluate") else FunctionProblem(problem, space)
+    return reference, describe(target, reference)

@@ -1,0 +1,70 @@
+"""How a long-running process is told to end: by SIGINT or SIGTERM, or because whoever started it is gone.
+
+Law of this file: it only notes that the end was asked for and wakes the loop; the process ends itself, in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Iterator
+
+
+class Ending:
+    """Whether the process was asked to end; made by :func:`endings`.
+
+    Attributes
+    ----------
+    wakeup_fd : int
+        Becomes readable when a signal comes, so that a loop that waits on it sees the signal at once.
+    """
+
+    def __init__(self, wakeup_fd: int, lifeline: int | None) -> None:
+        self.wakeup_fd = wakeup_fd
+        self._lifeline = lifeline
+        self._signals = 0
+
+    def note(self, *_: object) -> None:
+        """A signal came."""
+        self._signals += 1
+
+    @property
+    def signals(self) -> int:
+        """How many signals came."""
+        return self._signals
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a signal came or the lifeline was cut."""
+        return self._signals > 0 or self._lifeline_is_cut()
+
+    def _lifeline_is_cut(self) -> bool:
+        if self._lifeline is None:
+            return False
+        is_ready, _, _ = select.select([self._lifeline], [], [], 0)
+        return bool(is_ready) and not os.read(self._lifeline, 1)
+
+
+@contextlib.contextmanager
+def endings(lifeline: int | None = None) -> Iterator[Ending]:
+    """Note SIGINT and SIGTERM while inside; call it from the main thread.
+
+    Parameters
+    ----------
+    lifeline
+        A file descriptor, usually the read end of a pipe, whose end of file asks for the end.
+    """
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    ending = Ending(reading, lifeline)
+    before = {number: signal.signal(number, ending.note) for number in (signal.SIGTERM, signal.SIGINT)}
+    woken_before = signal.set_wakeup_fd(writing)
+    try:
+        yield ending
+    finally:
+        signal.set_wakeup_fd(woken_before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reading)
+        os.close(writing)

@@ -1,0 +1,112 @@
+"""What the engine answers: values that say what is to be done; who decides does not act."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeAlias, TypeVar
+
+from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Values
+
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """The right of one agent to one attempt of one evaluation.
+
+    ``previous_directory`` is where the rung below left its checkpoint; ``earlier`` are the earlier attempts of this
+    very evaluation, the newest first, each with the directory that it handed back, ``None`` where it was lost: its own
+    directory may hold a checkpoint all the same.
+    """
+
+    evaluation: EvaluationId
+    attempt: int
+    values: Values
+    budget: float
+    seed: int
+    lease_s: float
+    heartbeat_s: float
+    previous_directory: str | None = None
+    earlier: tuple[tuple[int, str | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Evaluate this."""
+
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """There is nothing to do now; ask again after ``seconds``."""
+
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The search is over."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Go on with the evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Hand the evaluation back, or drop it: it is no longer yours, or the search is over."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A fresh configuration of this id takes a place."""
+
+    config_id: ConfigId
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """A configuration goes on at this rung."""
+
+    evaluation: EvaluationId
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """An evaluation that was lost or handed back is run again."""
+
+    evaluation: EvaluationId
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBracket:
+    """The next bracket of the plan is opened."""
+
+    bracket: int
+
+
+Decision: TypeAlias = Sample | Promote | Rerun | OpenBracket | Wait | Done
+ReportIs: TypeAlias = Literal["recorded", "late", "known"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchanged:
+    """Answer to a report and a question for work in one."""
+
+    report_is: ReportIs | None = None
+    answer: Granted | Wait | Done | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn(Generic[A]):
+    """An answer and the entries that must be durable before it may be given; they are applied already."""
+
+    answer: A
+    entries: tuple[Entry, ...] = field(default=())

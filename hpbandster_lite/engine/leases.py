@@ -1,0 +1,109 @@
+"""Deadlines of leases and what was heard of agents: kept in memory only, on the caller's monotonic clock.
+
+Law of this file: nothing here is journalled. A deadline moves for four reasons: a heartbeat, a lost connection, a gap
+in which nobody listened, and the start of a master, which gives every open lease its full length again.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+from hpbandster_lite.records import CurvePoint, EvaluationId
+
+
+@dataclass(slots=True)
+class Lease:
+    """One open lease; ``curve`` is what its heartbeats brought so far."""
+
+    evaluation: EvaluationId
+    attempt: int
+    deadline: float
+    since: float
+    curve: tuple[CurvePoint, ...] = ()
+
+
+@dataclass(slots=True)
+class Agent:
+    """What was heard of an agent: its worker's name and when last."""
+
+    worker: str
+    heard_at: float
+
+
+class Leases:
+    """All open leases, by agent.
+
+    Parameters
+    ----------
+    lease_s, heartbeat_s
+        Length of a lease, and the time between two heartbeats.
+    """
+
+    def __init__(self, lease_s: float, heartbeat_s: float) -> None:
+        self._lease_s = lease_s
+        self._heartbeat_s = heartbeat_s
+        self._open: dict[str, Lease] = {}
+        self._agents: dict[str, Agent] = {}
+        # Deadlines at some time; an entry whose lease has moved on is put back when it comes up.
+        self._due: list[tuple[float, str]] = []
+
+    def get(self, agent: str) -> Lease | None:
+        """The open lease of an agent."""
+        return self._open.get(agent)
+
+    def living(self, now: float) -> dict[str, Agent]:
+        """Agents heard of within one lease length."""
+        return {name: agent for name, agent in self._agents.items() if now - agent.heard_at <= self._lease_s}
+
+    def hear(self, agent: str, worker: str, now: float) -> None:
+        """An agent spoke."""
+        known = self._agents.get(agent)
+        if known is None:
+            self._agents[agent] = Agent(worker, now)
+            return
+        known.heard_at = now
+        known.worker = worker or known.worker
+
+    def open(self, agent: str, evaluation: EvaluationId, attempt: int, now: float) -> None:
+        """Begin a lease."""
+        self._open[agent] = Lease(evaluation, attempt, now + self._lease_s, now)
+        heapq.heappush(self._due, (now + self._lease_s, agent))
+
+    def close(self, agent: str) -> None:
+        """End a lease."""
+        self._open.pop(agent, None)
+
+    def renew(self, agent: str, now: float, curve: tuple[CurvePoint, ...]) -> None:
+        """Give a lease its full length again."""
+        lease = self._open[agent]
+        lease.deadline = now + self._lease_s
+        lease.curve += curve
+
+    def shorten(self, agent: str, now: float) -> None:
+        """A lost connection is no proof of death: two heartbeats to come back."""
+        self._agents.pop(agent, None)
+        lease = self._open.get(agent)
+        if lease is not None and lease.deadline > now + 2 * self._heartbeat_s:
+            lease.deadline = now + 2 * self._heartbeat_s
+            heapq.heappush(self._due, (lease.deadline, agent))
+
+    def lengthen(self, gap_s: float) -> None:
+        """Move every deadline."""
+        for lease in self._open.values():
+            lease.deadline += gap_s
+
+    def expired(self, now: float) -> list[tuple[str, float]]:
+        """Agents whose lease ran out, with the seconds since they were heard, oldest deadline first."""
+        over = []
+        while self._due and self._due[0][0] <= now:
+            _, agent = heapq.heappop(self._due)
+            lease = self._open.get(agent)
+            if lease is None:
+                continue
+            if lease.deadline > now:
+                heapq.heappush(self._due, (lease.deadline, agent))
+                continue
+            heard = self._agents.get(agent)
+            over.append((agent, now - (heard.heard_at if heard is not None else lease.since)))
+        return list(dict(over).items())

@@ -1,0 +1,137 @@
+"""The incumbent as a file, with the test figures of its model.
+
+Law of this file: the test split is looked at once a search, after it, and with the model that the search trained: the
+checkpoint that the incumbent's evaluation left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+from collections.abc import Callable
+from pathlib import Path
+
+from hpbandster_lite.devices import trainer_environment, worker_devices
+from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.randomness import training_seed
+from hpbandster_lite.records import ConfigId, EvaluationId, Plain
+from hpbandster_lite.rundir import RunDirectory, write_atomically
+from hpbandster_lite.trainer.process import TrainerProcess
+from hpbandster_lite.trainer.speech import TrainerDied, TrainerEnded, TrainerOrder, TrainerReady, TrainerRefused
+
+FILE_NAME = "incumbent.json"
+
+
+def read_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
+    """What :func:`save_incumbent` wrote; ``None`` before the first search there has ended."""
+    file = directory.path / FILE_NAME
+    if not file.exists():
+        return None
+    content: dict[str, Plain] = json.loads(file.read_text("utf-8"))
+    return content
+
+
+def current_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
+    """The incumbent as the journal has it now.
+
+    Returns
+    -------
+    dict or None
+        ``run_id``, ``problem``, ``config_id``, ``rung``, ``values``, ``budget``, ``unit``, ``loss``, ``info``,
+        ``directory`` and ``test`` (test figures where this very model was tested, else None); None before any loss.
+    """
+    reader = JournalReader(directory.journal)
+    settings = reader.settings()
+    best = reader.best()
+    if best is None or best["outcome"] is None:
+        return None
+    known = read_incumbent(directory)
+    same = known is not None and (known["config_id"], known["rung"]) == (list(best["config_id"]), best["rung"])
+    return {
+        "run_id": settings.run_id,
+        "problem": settings.problem.name,
+        "config_id": list(best["config_id"]),
+        "rung": best["rung"],
+        "values": reader.configuration(best["config_id"])["values"],
+        "budget": best["budget"],
+        "unit": settings.unit,
+        "loss": best["loss"],
+        "info": dict(reader.outcome(best["outcome"]).info),
+        "directory": best["directory"],
+        "test": known["test"] if known is not None and same else None,
+    }
+
+
+def save_incumbent(directory: RunDirectory, note: Callable[[str], None]) -> dict[str, Plain] | None:
+    """Write the incumbent to ``incumbent.json``, tested if the problem has a ``test`` and it was not tested before.
+
+    Parameters
+    ----------
+    directory
+        A run directory whose search is over.
+    note
+        Told, in one line, if the model could not be tested.
+
+    Returns
+    -------
+    dict or None
+        As :func:`current_incumbent`.
+    """
+    incumbent = current_incumbent(directory)
+    if incumbent is None:
+        return None
+    settings = JournalReader(directory.journal).settings()
+    if settings.problem.has_test and incumbent["test"] is None:
+        incumbent["test"] = _tested(directory, incumbent, settings.problem.reference, settings.seed, note)
+    write_atomically(directory.path / FILE_NAME, json.dumps(incumbent, indent=2) + "\n")
+    return incumbent
+
+
+def _tested(
+    directory: RunDirectory, incumbent: dict[str, Plain], reference: str, seed: int, note: Callable[[str], None]
+) -> Plain:
+    evaluation = EvaluationId(ConfigId(*incumbent["config_id"]), incumbent["rung"])
+    checkpoint = None if incumbent["directory"] is None else directory.path / incumbent["directory"]
+    order = TrainerOrder(
+        evaluation=evaluation,
+        attempt=1,
+        values=incumbent["values"],
+        budget=incumbent["budget"],
+        max_budget=incumbent["budget"],
+        unit=incumbent["unit"],
+        seed=training_seed(seed, evaluation.config_id),
+        directory=str((directory.path / "test").resolve()),
+        previous_directory=str(checkpoint.resolve()) if checkpoint is not None and checkpoint.is_dir() else None,
+        call="test",
+    )
+    match _carried_out(reference, order, directory.log("test")):
+        case TrainerEnded(failure=None, info=info):
+            return dict(info)
+        case TrainerEnded(failure=failure) | TrainerDied(failure=failure):
+            note(f"the incumbent could not be tested: {failure.reason if failure is not None else failure}")
+        case TrainerRefused(message=message):
+            note(f"the incumbent could not be tested: {message}")
+    return None
+
+
+def _carried_out(reference: str, order: TrainerOrder, log: Path) -> TrainerEnded | TrainerDied | TrainerRefused:
+    """Give one order to a trainer of its own and wait for its end."""
+    device, threads = worker_devices(1)[0]
+    trainer = TrainerProcess(reference, trainer_environment(os.environ, device, threads))
+    try:
+        while True:
+            with selectors.DefaultSelector() as selector:
+                for descriptor in trainer.descriptors:
+                    selector.register(descriptor, selectors.EVENT_READ)
+                selector.select(timeout=1.0)
+            for heard in trainer.hear():
+                match heard:
+                    case TrainerReady():
+                        trainer.evaluate(order, log)
+                    case TrainerEnded() | TrainerDied() | TrainerRefused():
+                        return heard
+                    case _:
+                        pass
+    finally:
+        trainer.close()

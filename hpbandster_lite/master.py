@@ -1,0 +1,447 @@
+"""The master process: one thread that owns the engine and the journal, and answers the agents.
+
+Law of this file: every turn is read, decide, apply in memory, one commit, then all answers. Nothing here waits for a
+peer; the only other thread keeps the entry at the name server and touches neither engine nor journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import filelock
+import numpy as np
+
+from hpbandster_lite import __version__, wire
+from hpbandster_lite.checkpoints import CheckpointKeeper
+from hpbandster_lite.ending import Ending, endings
+from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Stop, Wait
+from hpbandster_lite.errors import Held, JournalError, ProtocolMismatch, ResumeError, RunDirectoryError, SearchError
+from hpbandster_lite.journal import Fenced, Journal, settings_difference
+from hpbandster_lite.records import ConfigId, CurvePoint, Entry, EvaluationId, Plain, Report
+from hpbandster_lite.registration import Registration
+from hpbandster_lite.rundir import RunDirectory, read_key_file
+from hpbandster_lite.samplers import make_sampler
+from hpbandster_lite.settings import Prepared
+from hpbandster_lite.space import SearchSpace
+from hpbandster_lite.transport import PROTOCOL, Call, Client, NameServerClient, Server, run_name
+
+log = logging.getLogger(__name__)
+
+OBJECT_ID = "hpbandster_lite.master"
+LOCK_WAIT_S = 10.0
+"""A new master waits this long for the old one to let go (DESIGN, law 13), then refuses."""
+GAP_S = 1.0
+"""A turn that took this much longer than it may lengthens all leases (DESIGN, law 1)."""
+TURN_S = 0.25
+LEFT_REPORTS_EVERY_S = 5.0
+SERVED_EVERY_S = 10.0
+"""How often a master without work notes in the journal that it serves; the wall time counts from these notes."""
+
+
+@wire.register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasterOptions:
+    """Where a master serves; ``lifeline`` is a file descriptor whose end of file ends the master."""
+
+    run_directory: str
+    prepared: Prepared
+    host: str = "127.0.0.1"
+    port: int = 0
+    nameserver: tuple[str, int] | None = None
+    nameserver_key: str | None = None
+    keep_checkpoints: str = "needed"
+    lifeline: int | None = None
+
+
+def connect(directory: RunDirectory, *, timeout_s: float = 5.0) -> Client:
+    """A client of the master that serves a run directory.
+
+    Raises
+    ------
+    RunDirectoryError
+        If no master has left its endpoint there.
+    PeerError
+        On the first call, if nobody answers.
+    """
+    endpoint = directory.read_endpoint()
+    if endpoint is None:
+        raise RunDirectoryError(f"no master serves {directory.path}; start one with: hpbandster-lite run PROBLEM")
+    return Client(
+        endpoint["host"],
+        endpoint["port"],
+        endpoint["object"],
+        directory.read_key(),
+        timeout_s=timeout_s,
+        hello={"role": "reader"},
+    )
+
+
+class Master:
+    """One search being served: the engine, the journal and the answers between them."""
+
+    def __init__(self, journal: Journal, engine: Engine, directory: RunDirectory, keeper: CheckpointKeeper) -> None:
+        self.engine = engine
+        self._directory = directory
+        self._journal = journal
+        self._keeper = keeper
+        self._pending: list[Entry] = []
+        self._agent_of: dict[str, str] = {}
+        self._told_done: set[str] = set()
+        self._stalled_since: float | None = None
+        self._committed_at = time.monotonic()
+        self._started_at = self._committed_at
+        self._recorded_before = engine.state.recorded
+
+    # ------------------------------------------------------------------------------------------------- one turn
+
+    def handle(self, call: Call) -> str:
+        """Answer one call; the transport sends the answer after the turn's commit."""
+        message = wire.decode(call.text)
+        if not isinstance(message, dict):
+            raise ProtocolMismatch(f"a call carries a dict, got {type(message).__name__}")
+        now = time.monotonic()
+        try:
+            match call.method:
+                case "exchange":
+                    answer = self._exchange(call.peer, message, now)
+                case "renew":
+                    answer = self._renew(message, now)
+                case "release":
+                    answer = self._release(message, now)
+                case "status":
+                    answer = self.status(now)
+                case other:
+                    raise ProtocolMismatch(f"this master has no method {other!r}")
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, SearchError):
+                raise
+            raise ProtocolMismatch(f"the message of {call.method!r} cannot be read: {error!r}") from error
+        return wire.encode({"epoch": self._journal.epoch, **answer})
+
+    def commit(self) -> bool:
+        """Make the turn durable; False keeps its entries for the next try and holds its answers back.
+
+        Raises
+        ------
+        Fenced
+            If a newer master serves the search: this one may decide nothing more.
+        """
+        now = time.monotonic()
+        if not self._pending and now - self._committed_at < SERVED_EVERY_S:
+            return True
+        try:
+            self._journal.commit(self._pending, at=wall_clock())
+        except Fenced:
+            raise
+        except JournalError as error:
+            if self._stalled_since is None:
+                log.error("the journal cannot be written, and nothing is handed out until it can: %s", error)
+                self._stalled_since = now
+            return False
+        if self._stalled_since is not None:
+            log.warning("the journal can be written again")
+            self._stalled_since = None
+        self._pending.clear()
+        self._committed_at = now
+        return True
+
+    def expire(self, closed_peers: list[str], now: float) -> None:
+        """Shorten the leases of lost connections and end those that ran out; called when all input was read."""
+        for peer in closed_peers:
+            agent = self._agent_of.pop(peer, None)
+            if agent is not None and agent not in self._agent_of.values():
+                self.engine.disconnected(agent, now=now)
+        self._pending.extend(self.engine.expire(now=now).entries)
+        best = self.engine.best()
+        self._keeper.out(self.engine.take_out(), now)
+        self._keeper.sweep(now, spare=None if best is None else ConfigId(*best["config_id"]))
+
+    @property
+    def waits_for_agents(self) -> bool:
+        """Whether a connected agent has not been told yet that the search is over."""
+        return any(agent not in self._told_done for agent in self._agent_of.values())
+
+    def take_left_reports(self) -> None:
+        """Take in what agents left in the run directory because no master answered them; a file goes once it counts."""
+        for file in self._directory.left_reports():
+            left = wire.decode(file.read_text("utf-8"))
+            report = wire.from_message(left["report"], Report)
+            turn = self.engine.report(left["agent"], report, now=time.monotonic())
+            self._pending.extend(turn.entries)
+            if not self.commit():
+                return
+            log.info("took in the report that %s had left: %s", left["agent"], turn.answer)
+            file.unlink()
+
+    # ---------------------------------------------------------------------------------------------- the methods
+
+    def _exchange(self, peer: str, message: dict[str, Plain], now: float) -> dict[str, Plain]:
+        agent = str(message["agent"])
+        self._agent_of[peer] = agent
+        report = message.get("report")
+        turn = self.engine.exchange(
+            agent,
+            int(message["request"]),
+            now=now,
+            report=None if report is None else wire.from_message(report, Report),
+            want_lease=bool(message.get("want_lease", True)),
+            worker=str(message.get("worker", "")),
+        )
+        self._pending.extend(turn.entries)
+        return {"report_is": turn.answer.report_is, "answer": self._spoken(agent, turn.answer.answer)}
+
+    def _spoken(self, agent: str, answer: Granted | Wait | Done | None) -> dict[str, Plain]:
+        match answer:
+            case None:
+                return {"kind": "none"}
+            case Granted(grant):
+                return {"kind": "grant", "grant": self._granted(grant)}
+            case Wait(wait_s, reason):
+                # Many idle agents share 500 questions a second; a few hear within 50 ms that there is work.
+                seconds = min(wait_s, max(0.05, 0.002 * len(self._agent_of)))
+                return {"kind": "wait", "seconds": seconds, "reason": reason}
+            case Done(reason):
+                self._told_done.add(agent)
+                return {"kind": "done", "reason": reason}
+
+    def _granted(self, grant: Grant) -> dict[str, Plain]:
+        settings = self.engine.settings
+        return {
+            "evaluation": [list(grant.evaluation.config_id), grant.evaluation.rung],
+            "attempt": grant.attempt,
+            "values": grant.values,
+            "budget": grant.budget,
+            "max_budget": settings.budgets[-1],
+            "unit": settings.unit,
+            "seed": grant.seed,
+            "lease_s": grant.lease_s,
+            "heartbeat_s": grant.heartbeat_s,
+            "previous_directory": grant.previous_directory,
+            "resume_directories": [
+                self._directory.told_directory(grant.evaluation, attempt) if handed_back is None else handed_back
+                for attempt, handed_back in grant.earlier
+            ],
+        }
+
+    def _renew(self, message: dict[str, Plain], now: float) -> dict[str, Plain]:
+        curve = tuple(CurvePoint(*point) for point in message.get("curve", ()))
+        turn = self.engine.renew(
+            str(message["agent"]), _evaluation(message), int(message["attempt"]), now=now, curve=curve
+        )
+        match turn.answer:
+            case Keep():
+                return {"answer": {"kind": "keep"}}
+            case Stop(reason):
+                return {"answer": {"kind": "stop", "reason": reason}}
+
+    def _release(self, message: dict[str, Plain], now: float) -> dict[str, Plain]:
+        turn = self.engine.release(
+            str(message["agent"]),
+            _evaluation(message),
+            int(message["attempt"]),
+            str(message["reason"]),
+            message.get("directory"),
+            now=now,
+        )
+        self._pending.extend(turn.entries)
+        return {}
+
+    def status(self, now: float) -> dict[str, Plain]:
+        """What a reader may know of the search right now."""
+        settings = self.engine.settings
+        told = self.engine.status(now=now)
+        told["evaluations"]["recorded_here"] = told["evaluations"]["recorded"] - self._recorded_before
+        return {
+            **told,
+            "problem": settings.problem.name,
+            "algorithm": settings.algorithm,
+            "unit": settings.unit,
+            "seed": settings.seed,
+            "run_id": settings.run_id,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "uptime_s": now - self._started_at,
+            "journal_stalled_s": None if self._stalled_since is None else now - self._stalled_since,
+        }
+
+
+def run_master(options: MasterOptions) -> int:
+    """Serve a search until it is over or a signal comes; the exit code of the process.
+
+    Returns
+    -------
+    int
+        0 when the search is over, 130 after SIGINT or SIGTERM, or when the launcher has gone.
+
+    Raises
+    ------
+    RunDirectoryError
+        If the run directory is held by another master, or cannot be used.
+    UsageError
+        If the address cannot be had, or the run directory holds another search.
+    """
+    directory = RunDirectory(options.run_directory)
+    directory.create()
+    settings = options.prepared.settings
+    with (
+        _held(directory),
+        endings(options.lifeline) as ending,
+        Journal.open(directory.journal, create=settings) as journal,
+    ):
+        difference = settings_difference(journal.settings, settings)
+        if difference is not None:
+            raise ResumeError(f"{directory.path} holds another search: {difference}; give another run directory")
+        return _serve(options, directory, journal, ending)
+
+
+def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, ending: Ending) -> int:
+    master, epoch = _resumed(options, directory, journal)
+    run_id = journal.settings.run_id
+    with Server(
+        options.host,
+        options.port,
+        directory.ensure_key(),
+        object_id=OBJECT_ID,
+        handle=master.handle,
+        welcome={"epoch": epoch, "run_id": run_id},
+        wakeup_fd=ending.wakeup_fd,
+    ) as server:
+        host, port = server.endpoint
+        endpoint = {
+            "protocol": PROTOCOL,
+            "run_id": run_id,
+            "epoch": epoch,
+            "host": host,
+            "port": port,
+            "object": OBJECT_ID,
+            "pid": os.getpid(),
+        }
+        directory.write_endpoint(endpoint)
+        registration = _registration(options, run_id, endpoint)
+        log.info("serving run %s of %s on %s:%d, epoch %d", run_id, directory.path, host, port, epoch)
+        try:
+            _loop(server, master, ending)
+        finally:
+            if registration is not None:
+                registration.withdraw()
+            directory.remove_endpoint(epoch)
+    return 130 if master.engine.finished is None else 0
+
+
+def _resumed(options: MasterOptions, directory: RunDirectory, journal: Journal) -> tuple[Master, int]:
+    """The master of this search as the journal left it, with a new epoch."""
+    settings = journal.settings
+    space = SearchSpace.from_json(settings.problem.space_tables)
+    engine = Engine(settings, space, make_sampler(settings.algorithm, space, settings.budgets, settings.sampler))
+    engine.replay(entry for _, _, entry in journal.entries())
+    epoch = journal.begin_epoch()
+    turn = engine.start(
+        epoch,
+        options.prepared.limits,
+        now=time.monotonic(),
+        spent_s=journal.spent_s(),
+        fingerprint=_fingerprint(),
+    )
+    journal.commit(turn.entries, at=wall_clock())
+    keeper = CheckpointKeeper(directory, keep_all=options.keep_checkpoints == "all", delay_s=settings.lease_s)
+    return Master(journal, engine, directory, keeper), epoch
+
+
+def _loop(server: Server, master: Master, ending: Ending) -> None:
+    """Serve until the search is over and every connected agent knows it, or until the end is asked for."""
+    last = time.monotonic()
+    leaves_at = None
+    next_look = last
+    while not ending.is_asked:
+        server.turn(TURN_S, commit=master.commit)
+        now = time.monotonic()
+        if now - last - TURN_S > GAP_S:
+            master.engine.lengthen(now - last - TURN_S)
+        last = now
+        master.expire(server.closed_peers(), now)
+        if now >= next_look:
+            master.take_left_reports()
+            next_look = now + LEFT_REPORTS_EVERY_S
+        if not master.commit() or master.engine.finished is None:
+            leaves_at = None
+            continue
+        leaves_at = now + master.engine.settings.lease_s if leaves_at is None else leaves_at
+        if not master.waits_for_agents or now >= leaves_at:
+            log.info("the search is over: %s", master.engine.finished)
+            return
+
+
+@contextlib.contextmanager
+def _held(directory: RunDirectory) -> Iterator[None]:
+    """Hold the run directory against a second master."""
+    lock = filelock.FileLock(directory.lock_file)
+    try:
+        lock.acquire(timeout=LOCK_WAIT_S, poll_interval=0.1)
+    except filelock.Timeout as error:
+        holder = directory.read_endpoint()
+        who = f"pid {holder['pid']} at {holder['host']}:{holder['port']}" if holder is not None else "another process"
+        raise Held(
+            f"{directory.path} is served by another master ({who}); stop it, or give another --run-dir"
+        ) from error
+    except OSError as error:
+        raise RunDirectoryError(f"cannot lock {directory.lock_file}: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _registration(options: MasterOptions, run_id: str, endpoint: dict[str, Plain]) -> Registration | None:
+    if options.nameserver is None:
+        return None
+    key = None if options.nameserver_key is None else read_key_file(Path(options.nameserver_key))
+    return Registration(NameServerClient(*options.nameserver, key, timeout_s=3.0), run_name(run_id), endpoint)
+
+
+def _fingerprint() -> dict[str, Plain]:
+    """What the last bits of a proposal may depend on."""
+    return {
+        "hpbandster_lite": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+    }
+
+
+def _evaluation(message: dict[str, Plain]) -> EvaluationId:
+    config_id, rung = message["evaluation"]
+    return EvaluationId(ConfigId(*config_id), rung)
+
+
+def wall_clock() -> float:
+    """Unix time, for tables and people; no decision depends on it."""
+    return datetime.now(timezone.utc).timestamp()
+
+
+def main(arguments: list[str]) -> int:
+    """Run as ``python -m hpbandster_lite.master OPTIONS``, as the launcher does; people use the command line.
+
+    ``OPTIONS`` is a :class:`MasterOptions` as one JSON object.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        return run_master(wire.from_message(json.loads(arguments[0]), MasterOptions))
+    except SearchError as error:
+        log.error("%s", error)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,236 @@
+"""From what a user asks for to what defines a search: fill in defaults, check, compare with an earlier start.
+
+Law of this file: everything wrong with the input is found here, before any process is started or GPU time spent.
+A search that goes on takes what the user leaves out from its journal; what is given and differs is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+from hpbandster_lite import wire
+from hpbandster_lite.brackets import BracketPlan, Rule, plan_bracket
+from hpbandster_lite.budgets import Ladder, explicit_ladder, ladder
+from hpbandster_lite.errors import BudgetError, ResumeError, UsageError
+from hpbandster_lite.journal import JournalReader, settings_difference
+from hpbandster_lite.problems import describe_in_child
+from hpbandster_lite.records import Limits, ProblemDescription, SearchSettings, Value, Values
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.samplers import make_sampler
+from hpbandster_lite.space import SearchSpace
+
+ALGORITHMS = ("bohb", "hyperband", "bo", "random")
+BRACKET_RULES = ("floor", "ceil")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """What a user may ask for; ``None`` takes the journal's value, the problem's default or ours, in this order.
+
+    ``limits`` replaces the limits of an earlier start as a whole, where it sets any; ``description`` spares the child
+    process that would describe the problem.
+    """
+
+    problem: str
+    min_budget: float | None = None
+    max_budget: float | None = None
+    eta: float | None = None
+    budgets: tuple[float, ...] | None = None
+    unit: str | None = None
+    algorithm: str | None = None
+    bracket_rule: str | None = None
+    seed: int | None = None
+    sampler: Mapping[str, Value] = field(default_factory=dict)
+    initial: tuple[Values, ...] | None = None
+    description: ProblemDescription | None = None
+    max_attempts: int | None = None
+    lease_s: float | None = None
+    heartbeat_s: float | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+@wire.register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A search that may start: what defines it, when it stops, and what the user should be told first."""
+
+    settings: SearchSettings
+    limits: Limits
+    resumed: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def plans(self) -> list[BracketPlan]:
+        """The brackets within the limit; one Hyperband cycle where brackets are not limited."""
+        count = self.limits.brackets or len(self.settings.budgets)
+        return [bracket_plan(self.settings, bracket) for bracket in range(count)]
+
+
+def bracket_plan(settings: SearchSettings, bracket: int) -> BracketPlan:
+    """Geometry of one bracket of a search."""
+    return plan_bracket(
+        bracket,
+        settings.budgets,
+        settings.eta,
+        rule=cast(Rule, settings.bracket_rule),
+        algorithm=settings.algorithm,
+    )
+
+
+def prepare(options: SearchOptions, run_directory: RunDirectory | None = None) -> Prepared:
+    """Settings and limits of a new search, or of the one that the run directory holds.
+
+    Raises
+    ------
+    UsageError
+        For anything in the options that cannot be; ResumeError names what differs from the stored search.
+    """
+    description = options.description or describe_in_child(options.problem)
+    if run_directory is not None and run_directory.journal.exists():
+        reader = JournalReader(run_directory.journal)
+        return _resume(options, description, reader.settings(), reader.limits(), run_directory.path)
+    return _begin(options, description)
+
+
+def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
+    steps = _ladder(options, description)
+    settings = SearchSettings(
+        run_id=f"{description.name}-{secrets.token_hex(4)}",
+        problem=description,
+        budgets=steps.budgets,
+        eta=steps.eta,
+        unit=steps.unit,
+        algorithm=_one_of("algorithm", options.algorithm or "bohb", ALGORITHMS),
+        bracket_rule=_one_of("bracket_rule", options.bracket_rule or "floor", BRACKET_RULES),
+        seed=_seed(options.seed),
+        seed_was_given=options.seed is not None,
+        sampler=dict(options.sampler),
+        initial=options.initial or (),
+        **_given(options, "max_attempts", "lease_s", "heartbeat_s"),
+    )
+    _check(settings)
+    notes = [note for note in (steps.note,) if note]
+    if options.seed is None:
+        notes.append(f"seed {settings.seed} was drawn; --seed {settings.seed} repeats this search")
+    limits = options.limits
+    if limits == Limits(max_concurrent=limits.max_concurrent):
+        brackets = description.brackets or len(settings.budgets)
+        limits = replace(limits, brackets=brackets)
+    return Prepared(settings=settings, limits=limits, resumed=False, notes=tuple(notes))
+
+
+def _resume(
+    options: SearchOptions, description: ProblemDescription, stored: SearchSettings, limits: Limits, path: Path
+) -> Prepared:
+    if description.name != stored.problem.name:
+        raise ResumeError(
+            f"the run directory {path} belongs to the problem {stored.problem.name!r}, not to {description.name!r}; "
+            "give another --run-dir, or --new"
+        )
+    asked = replace(stored, problem=description)
+    if any(value is not None for value in (options.min_budget, options.max_budget, options.eta, options.budgets)):
+        steps = _ladder(_with_stored_budgets(options, stored), description)
+        asked = replace(asked, budgets=steps.budgets, eta=steps.eta)
+    given = _given(options, "unit", "algorithm", "bracket_rule", "seed", "initial", "max_attempts")
+    if options.sampler:
+        given["sampler"] = dict(options.sampler)
+    asked = replace(asked, **given)
+    difference = settings_difference(stored, asked)
+    if difference is not None:
+        raise ResumeError(
+            f"the search in {path} cannot go on with other settings: {difference}. "
+            "Repeat the command that began it, or start another search with --new"
+        )
+    notes = []
+    if description.source_hash != stored.problem.source_hash:
+        notes.append("the problem's source has changed since the search began; earlier results are kept as they are")
+    limits_given = any(getattr(options.limits, entry.name) is not None for entry in fields(Limits))
+    settings = replace(stored, **_given(options, "lease_s", "heartbeat_s"))
+    return Prepared(
+        settings=settings, limits=options.limits if limits_given else limits, resumed=True, notes=tuple(notes)
+    )
+
+
+def _with_stored_budgets(options: SearchOptions, stored: SearchSettings) -> SearchOptions:
+    if options.budgets is not None:
+        return options
+    lowest, highest = stored.budgets[0], stored.budgets[-1]
+    return replace(
+        options,
+        min_budget=lowest if options.min_budget is None else options.min_budget,
+        max_budget=highest if options.max_budget is None else options.max_budget,
+        eta=stored.eta if options.eta is None else options.eta,
+    )
+
+
+def _ladder(options: SearchOptions, description: ProblemDescription) -> Ladder:
+    unit = options.unit or description.unit
+    eta = options.eta if options.eta is not None else description.eta
+    if options.budgets is not None:
+        if options.min_budget is not None or options.max_budget is not None:
+            raise BudgetError("give either budgets or min_budget and max_budget, not both")
+        return explicit_ladder(options.budgets, unit=unit, eta=eta)
+    explicit = description.budgets is not None and options.min_budget is None and options.max_budget is None
+    if explicit and description.budgets is not None:
+        return explicit_ladder(description.budgets, unit=unit, eta=eta)
+    lowest = options.min_budget if options.min_budget is not None else description.min_budget
+    highest = options.max_budget if options.max_budget is not None else description.max_budget
+    if lowest is None or highest is None:
+        name = "min_budget" if lowest is None else "max_budget"
+        raise BudgetError(f"the problem {description.name!r} has no {name} of its own; give one")
+    return ladder(lowest, highest, 3.0 if eta is None else eta, unit=unit, integer=description.integer_budgets)
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        raise UsageError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+    return value
+
+
+def _seed(seed: int | None) -> int:
+    if seed is None:
+        return secrets.randbelow(2**31)
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"seed must be in [0, 2**63), got {seed}")
+    return seed
+
+
+def _given(options: SearchOptions, *names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def _check(settings: SearchSettings) -> None:
+    """Refuse wrong sampler parameters, initial configurations and lease times now rather than in the master."""
+    space = SearchSpace.from_json(settings.problem.space_tables)
+    make_sampler(settings.algorithm, space, settings.budgets, settings.sampler)
+    if settings.initial:
+        space.to_vectors(list(settings.initial))
+    if settings.max_attempts < 1:
+        raise UsageError(f"max_attempts must be at least 1, got {settings.max_attempts}")
+    if not 0 < settings.heartbeat_s <= settings.lease_s / 2:
+        raise UsageError(
+            f"heartbeat_s must be above 0 and at most half of lease_s, got {settings.heartbeat_s} "
+            f"and lease_s={settings.lease_s}; the defaults are 5 and 60"
+        )
+
+
+def read_initial(path: Path) -> tuple[Values, ...]:
+    """Configurations to evaluate first: a JSON file with a list of objects, hyperparameter to value.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read or holds anything else.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--initial {path}: {error}; give a JSON file with a list of configurations") from error
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+        raise UsageError(f'--initial {path}: expected a list of objects such as [{{"lr": 0.1, "depth": 3}}]')
+    return tuple(content)
