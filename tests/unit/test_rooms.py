@@ -1,0 +1,294 @@
+"""Imports point down, rooms form no cycle, an outside library has one door, pure rooms do no I/O.
+
+A room is a module or a folder of the package, ``workers/`` and ``nameserver/`` included. Imports are read from the
+source, those inside functions as well. One made for annotations alone (under ``TYPE_CHECKING``) brings nothing into the
+process, so it needs no door, but it points down like any other.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+PACKAGE = "hpbandster_lite"
+MAPPED = ("workers", "nameserver")
+"""Top-level folders that are installed inside the package (setup.cfg, package_dir)."""
+FLOORS = (
+    {"errors", "records", "randomness", "budgets", "space"},
+    {"brackets", "samplers", "wire"},
+    {"engine"},
+    {"journal", "transport", "rundir", "ending"},
+    # nameserver: a process like the master, with a folder of its own because it serves other programs as well.
+    {"problems", "trial", "devices", "settings", "registration", "checkpoints", "master", "agent", "trainer"}
+    | {"nameserver", "launch", "incumbent", "results", "api"},
+    {"cli"},
+    {"__init__", "__main__", "workers"},
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+PURE_FLOORS = 3
+"""Floors 0 to 2 take the clock, the network and the disk as arguments."""
+DOORS: dict[str, set[str]] = {
+    "ConfigSpace": {"space", "workers"},
+    "Pyro4": {"transport"},
+    "filelock": {"master", "launch"},
+    "pandas": {"results"},
+    "psutil": {"agent", "devices", "launch", "master", "trainer"},
+    "rich": {"cli"},
+    "scipy": {"samplers", "space"},
+    "sklearn": {"workers"},
+    "sqlite3": {"journal"},
+    "statsmodels": {"samplers"},
+    "torch": {"trial", "trainer", "workers"},
+    "torchvision": {"workers"},
+    "typer": {"cli"},
+    # Such an import escapes this test: where a user's reference is read, and where the public names are found late.
+    "a module by its name": {"problems", "__init__"},
+    # Nobody: what crosses a process goes through wire and transport.
+    **{name: set() for name in ("cloudpickle", "dill", "marshal", "multiprocessing", "pickle", "shelve")},
+    # Nobody: the mapped folders are imported as parts of the package, and tests are not installed.
+    **{name: set() for name in ("tests", *MAPPED)},
+}
+IMPORTERS_BY_NAME = {"__import__", "exec_module", "import_module"}
+WITHOUT_A_DOOR = {"numpy"}
+"""Outside libraries that every room may use."""
+IMPURE = {
+    *("asyncio", "concurrent", "datetime", "logging", "os", "pathlib", "queue", "random", "secrets", "select"),
+    *("selectors", "shutil", "signal", "socket", "subprocess", "tempfile", "threading", "time", "uuid"),
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported name: where it stands, the room it stands in, what it names, and whether for annotations alone."""
+
+    place: str
+    room: str
+    target: str
+    for_annotations: bool
+
+    @property
+    def library(self) -> str:
+        return self.target.split(".")[0]
+
+
+def sources(root: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Every source file of the package below ``root``, with its place inside the package."""
+    for folder, inside in [(PACKAGE, ()), *((name, (name,)) for name in MAPPED)]:
+        for path in sorted((root / folder).rglob("*.py")):
+            yield path, (*inside, *path.relative_to(root / folder).parts)
+
+
+def room_of(place: tuple[str, ...]) -> str:
+    return place[0].removesuffix(".py")
+
+
+def imports(root: Path) -> Iterator[Import]:
+    """Every import of every file below ``root``, relative ones spelt out."""
+    for path, place in sources(root):
+        tree = ast.parse(path.read_text("utf-8"))
+        annotations = {id(node) for guard in ast.walk(tree) if is_type_checking(guard) for node in ast.walk(guard)}
+        for node in ast.walk(tree):
+            for target in targets(node, inside=(PACKAGE, *place)):
+                where = f"{path.relative_to(root)}:{getattr(node, 'lineno', 0)}"
+                yield Import(where, room_of(place), target, id(node) in annotations)
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and not node.orelse and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def targets(node: ast.AST, *, inside: tuple[str, ...]) -> list[str]:
+    """Dotted names that a statement imports."""
+    match node:
+        case ast.Import(names=names):
+            return [alias.name for alias in names]
+        case ast.ImportFrom(module=module, names=names, level=level):
+            stem = inside[:-level] if level else ()
+            return [".".join([*stem, *filter(None, [module]), alias.name]) for alias in names]
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name in IMPORTERS_BY_NAME:
+            return ["a module by its name"]
+        case _:
+            return []
+
+
+def room_named(target: str, rooms: Set[str]) -> str | None:
+    """Which of the rooms a dotted name lies in; None for another library and for the package's own version."""
+    library, name, *_ = f"{target}.".split(".")
+    if library != PACKAGE or name == "__version__":
+        return None
+    return name if name in rooms else "__init__"
+
+
+def violations(root: Path) -> list[str]:
+    """What breaks a law in the files below ``root``, one sentence each."""
+    rooms = {room_of(place) for _, place in sources(root)} | FLOOR.keys()
+    told = [f"room {room} has no floor: give it one in FLOORS" for room in sorted(rooms - FLOOR.keys())]
+    for found in imports(root):
+        here, there = found.room, room_named(found.target, rooms)
+        is_pure = FLOOR.get(here, PURE_FLOORS) < PURE_FLOORS
+        if there is not None:
+            if FLOOR.get(there, 0) > FLOOR.get(here, len(FLOORS)):
+                told.append(f"{found.place}: {here} imports {there} from a floor above; pass it in")
+        elif is_pure and found.library in IMPURE:
+            told.append(f"{found.place}: {here} is pure; take what {found.library} gives as an argument")
+        elif not found.for_annotations:
+            told += door_violations(found)
+    return told
+
+
+def door_violations(found: Import) -> list[str]:
+    library = found.library
+    if library in DOORS:
+        if found.room in DOORS[library]:
+            return []
+        return [f"{found.place}: only {sorted(DOORS[library]) or 'nobody'} may import {library}, not {found.room}"]
+    if library in sys.stdlib_module_names | WITHOUT_A_DOOR | {PACKAGE}:
+        return []
+    return [f"{found.place}: {library} has no door: name the room that may import it in DOORS"]
+
+
+def cycle(root: Path) -> list[str] | None:
+    """Rooms that import each other in a ring, or None."""
+    rooms = {room_of(place) for _, place in sources(root)} | FLOOR.keys()
+    graph: dict[str, set[str]] = defaultdict(set)
+    for found in imports(root):
+        there = room_named(found.target, rooms)
+        if there is not None and there != found.room:
+            graph[found.room].add(there)
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        ring: list[str] = error.args[1]
+        return ring
+    return None
+
+
+# ------------------------------------------------------------------------------------------- this repository
+
+
+def test_imports_point_down_and_each_library_has_one_door() -> None:
+    told = violations(REPOSITORY)
+    assert not told, "\n".join(told)
+
+
+def test_rooms_form_no_cycle() -> None:
+    assert cycle(REPOSITORY) is None
+
+
+def test_every_room_with_a_floor_exists() -> None:
+    assert set(FLOOR) == {room_of(place) for _, place in sources(REPOSITORY)}
+
+
+def test_the_map_of_rooms_in_contributing_names_each_room_on_its_floor() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d) \| ([^|]+) \|", text, re.MULTILINE)
+    assert {(int(floor), room) for floor, rooms in rows for room in rooms.split("`")[1::2]} == {
+        (floor, room) for room, floor in FLOOR.items()
+    }
+
+
+# ------------------------------------------------------------------------------------------- the test itself
+
+
+def tree(root: Path, files: Mapping[str, str]) -> Path:
+    """A made-up repository."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import hpbandster_lite.engine",
+        "import hpbandster_lite.engine.state",
+        "from hpbandster_lite import engine",
+        "from hpbandster_lite.engine import Engine",
+        "from .. import engine",
+        "from ..engine.state import Engine",
+        "def late():\n    from hpbandster_lite.engine import Engine",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from hpbandster_lite.engine import Engine",
+    ],
+)
+def test_an_import_from_a_floor_above_is_found_however_it_is_written(text: str, tmp_path: Path) -> None:
+    root = tree(tmp_path, {"hpbandster_lite/samplers/kde.py": text, "hpbandster_lite/engine/__init__.py": ""})
+    (told,) = violations(root)
+    assert told.endswith("samplers imports engine from a floor above; pass it in")
+
+
+@pytest.mark.parametrize("text", ["import hpbandster_lite", "from hpbandster_lite import minimize"])
+def test_no_room_imports_the_public_face(text: str, tmp_path: Path) -> None:
+    (told,) = violations(tree(tmp_path, {"hpbandster_lite/cli/__init__.py": text, "hpbandster_lite/__init__.py": ""}))
+    assert "imports __init__ from a floor above" in told
+
+
+def test_imports_within_a_room_on_the_same_floor_and_downwards_are_fine(tmp_path: Path) -> None:
+    files = {
+        "hpbandster_lite/samplers/bohb.py": "import math\nimport numpy\nfrom scipy import special\nfrom . import kde",
+        "hpbandster_lite/samplers/kde.py": "from hpbandster_lite.wire import plain\nfrom ..errors import Error",
+        "hpbandster_lite/cli/__init__.py": "import importlib.metadata\nfrom hpbandster_lite import __version__",
+        "hpbandster_lite/wire.py": "",
+        "hpbandster_lite/errors.py": "",
+        "workers/digits/__init__.py": "import torch\nfrom .data import load\nfrom ..counting_ones import space",
+        "workers/counting_ones.py": "import ConfigSpace",
+    }
+    root = tree(tmp_path, files)
+    assert violations(root) == []
+    assert cycle(root) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "expected"),
+    [
+        ("hpbandster_lite/master.py", "import Pyro4.core", "only ['transport'] may import Pyro4, not master"),
+        ("nameserver/__init__.py", "from Pyro4 import naming", "only ['transport'] may import Pyro4, not nameserver"),
+        ("hpbandster_lite/results.py", "def f():\n    import sqlite3", "only ['journal'] may import sqlite3"),
+        ("hpbandster_lite/cli/x.py", "import torch.cuda", "may import torch, not cli"),
+        ("hpbandster_lite/agent.py", "import multiprocessing", "only nobody may import multiprocessing, not agent"),
+        ("workers/own.py", "import pickle", "only nobody may import pickle, not workers"),
+        ("workers/own.py", "import workers.digits", "only nobody may import workers, not workers"),
+        ("hpbandster_lite/agent.py", "importlib.import_module(name)", "['__init__', 'problems'] may import a module"),
+        ("hpbandster_lite/agent.py", "torch = __import__('torch')", "may import a module by its name, not agent"),
+        ("hpbandster_lite/agent.py", "import requests", "requests has no door"),
+        ("hpbandster_lite/engine.py", "import time", "engine is pure; take what time gives as an argument"),
+        ("hpbandster_lite/space/codec.py", "def f():\n    from os import path", "space is pure; take what os gives"),
+        ("hpbandster_lite/helpers.py", "", "room helpers has no floor"),
+    ],
+)
+def test_a_second_door_and_an_impure_import_are_found(path: str, text: str, expected: str, tmp_path: Path) -> None:
+    (told,) = violations(tree(tmp_path, {path: text}))
+    assert expected in told
+
+
+def test_a_floor_that_is_not_pure_may_read_the_clock(tmp_path: Path) -> None:
+    assert violations(tree(tmp_path, {"hpbandster_lite/journal.py": "import time\nimport sqlite3"})) == []
+
+
+def test_an_import_for_annotations_alone_needs_no_door_but_an_else_branch_does(tmp_path: Path) -> None:
+    guarded = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ConfigSpace import ConfigurationSpace\n"
+    assert violations(tree(tmp_path, {"hpbandster_lite/api.py": guarded})) == []
+    otherwise = f"{guarded}else:\n    from ConfigSpace import ConfigurationSpace\n"
+    assert len(violations(tree(tmp_path, {"hpbandster_lite/api.py": otherwise}))) == 2
+
+
+def test_a_ring_of_rooms_on_one_floor_is_found(tmp_path: Path) -> None:
+    files = {
+        "hpbandster_lite/agent.py": "from hpbandster_lite import launch",
+        "hpbandster_lite/launch/__init__.py": "",
+        "hpbandster_lite/launch/children.py": "def f():\n    from hpbandster_lite.master import serve",
+        "hpbandster_lite/master.py": "from hpbandster_lite.agent import AgentOptions",
+    }
+    root = tree(tmp_path, files)
+    assert violations(root) == []
+    assert set(cycle(root) or []) == {"agent", "launch", "master"}
