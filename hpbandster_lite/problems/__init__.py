@@ -1,0 +1,24 @@
+"""Problems: what a user writes, found by a reference, checked, and described for the journal.
+
+Law of this room: the user's code is imported here and nowhere else, in the processes that were made for it (a trainer,
+or the short-lived one of :func:`describe_in_child`), and whatever is wrong with it is said in the user's words.
+
+:mod:`~hpbandster_lite.problems.interface` says what a problem is, :mod:`~hpbandster_lite.problems.references` finds
+one, :mod:`~hpbandster_lite.problems.describing` reads its space, budgets and source.
+"""
+
+from hpbandster_lite.problems.describing import describe, describe_in_child, source_hash
+from hpbandster_lite.problems.interface import FunctionProblem, Problem
+from hpbandster_lite.problems.references import load, loading, name_of, reference_of
+
+__all__ = [
+    "FunctionProblem",
+    "Problem",
+    "describe",
+    "describe_in_child",
+    "load",
+    "loading",
+    "name_of",
+    "reference_of",
+    "source_hash",
+]

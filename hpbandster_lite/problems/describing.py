@@ -1,0 +1,200 @@
+"""What a problem says of itself, read once and kept in the journal.
+
+Law of this file: the master and the agents never import a problem; they read the description that a short-lived child
+process made, in which ConfigSpace was imported for the last time.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+from hpbandster_lite import wire
+from hpbandster_lite.devices import trainer_environment
+from hpbandster_lite.errors import ProblemError, ProtocolMismatch, SearchError, SpaceError
+from hpbandster_lite.problems.interface import Problem, defaults_of
+from hpbandster_lite.problems.references import GUARD, absolute, name_of, space_refused
+from hpbandster_lite.records import Plain, ProblemDescription
+
+DESCRIBE_LIMIT_S = 300.0
+"""A cold import of torch from a network file system was seen to take a minute; five, and something hangs."""
+
+
+def describe(problem: Problem, reference: str) -> ProblemDescription:
+    """Read a problem's space, budgets and source; imports ConfigSpace, as the problem's own space does.
+
+    Raises
+    ------
+    ProblemError
+        If it has no space, or a default of a wrong type.
+    SpaceError
+        If the space cannot be built, or holds what a search cannot use.
+    """
+    # Imported here: a trainer, which describes nothing, may never need numpy.
+    from hpbandster_lite.space import SearchSpace, configspace_to_json
+
+    space = _space_of(problem, reference)
+    return ProblemDescription(
+        reference=absolute(reference),
+        name=name_of(reference),
+        space_json=configspace_to_json(space),
+        space_tables=SearchSpace.from_configspace(space).to_json(),
+        has_feasible=getattr(problem, "feasible", None) is not None,
+        has_test=getattr(problem, "test", None) is not None,
+        source_hash=source_hash(problem),
+        **defaults_of(problem, reference),
+    )
+
+
+def _space_of(problem: Problem, reference: str) -> Any:
+    space = getattr(problem, "space", None)
+    if space is None:
+        raise ProblemError(
+            f"{reference!r} has no search space; give it a function space() that returns a "
+            "ConfigSpace.ConfigurationSpace"
+        )
+    if not callable(space):
+        return space
+    try:
+        return space()
+    except SearchError:
+        raise
+    except Exception as error:
+        raise SpaceError(space_refused(reference, error)) from error
+
+
+# ------------------------------------------------------------------------------------------------------------ source
+
+
+def source_hash(problem: Problem) -> str:
+    """SHA-256 of the file that defines the problem, or of all Python files of its package; empty if there is none."""
+    file = _file_of(problem)
+    if file is None:
+        return ""
+    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    digest = hashlib.sha256()
+    for part in files:
+        content = part.read_bytes()
+        digest.update(f"{part.relative_to(file.parent)} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _file_of(problem: Any) -> Path | None:
+    module: Any = problem
+    if not isinstance(problem, ModuleType):
+        evaluate = problem.evaluate
+        while isinstance(evaluate, functools.partial):
+            evaluate = evaluate.func
+        module = sys.modules.get(getattr(inspect.unwrap(evaluate), "__module__", None) or "")
+    file = getattr(module, "__file__", None)
+    return Path(file) if file is not None and Path(file).is_file() else None
+
+
+# ---------------------------------------------------------------------------------------------------------- in a child
+
+
+def answer_for(reference: str, problem: Problem) -> str:
+    """What the child writes to :func:`describe_in_child`, as one line."""
+    return wire.encode(wire.to_message(describe(problem, reference)))
+
+
+def refusal_for(error: SearchError) -> str:
+    """What the child writes where the problem cannot be described."""
+    return wire.encode({"refused": type(error).__name__, "message": str(error)})
+
+
+def describe_in_child(reference: str, *, limit_s: float = DESCRIBE_LIMIT_S) -> ProblemDescription:
+    """Read a problem in a process of its own, which is ended whatever it does.
+
+    Parameters
+    ----------
+    reference
+        See :func:`~hpbandster_lite.problems.references.load`.
+    limit_s
+        Time that importing the problem may take.
+
+    Raises
+    ------
+    ProblemError, SpaceError
+        What :func:`describe` and ``load`` raise there; also if the process dies or takes too long.
+    """
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as answers, tempfile.TemporaryFile() as output:
+        try:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "hpbandster_lite.trainer", "--describe", reference, "--fd", str(writing)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(writing,),
+                env=trainer_environment(os.environ, None, None),
+                start_new_session=True,
+            )
+        finally:
+            os.close(writing)
+        try:
+            line = _first_line(answers, limit_s)
+        finally:
+            # What the problem's import left running ends with the process that read it.
+            _end_session(child)
+        if not line.endswith(b"\n"):
+            raise ProblemError(_no_answer(reference, child.returncode, limit_s, output))
+    return _description(line)
+
+
+def _first_line(answers: IO[bytes], limit_s: float) -> bytes:
+    ends_at = time.monotonic() + limit_s
+    line = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(answers, selectors.EVENT_READ)
+        while not line.endswith(b"\n") and selector.select(max(0.0, ends_at - time.monotonic())):
+            part = os.read(answers.fileno(), 65_536)
+            if not part:
+                break
+            line += part
+    return line
+
+
+def _end_session(child: subprocess.Popen[bytes]) -> None:
+    try:
+        # A moment to end by itself, so that its exit code tells how it ended.
+        child.wait(timeout=0.5)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _no_answer(reference: str, returncode: int, limit_s: float, output: IO[bytes]) -> str:
+    output.seek(0)
+    words = output.read()[-4_000:].decode("utf-8", errors="replace").strip()
+    how = f"died of {signal.Signals(-returncode).name}" if returncode < 0 else f"ended with exit code {returncode}"
+    if returncode == -signal.SIGKILL:
+        how = f"was ended after {limit_s:g} s (or killed)"
+    return f"importing {reference!r} {how}; {GUARD}" + (f"\nIts last words:\n{words}" if words else "")
+
+
+def _description(line: bytes) -> ProblemDescription:
+    message: Plain = wire.decode(line.decode("ascii"))
+    match message:
+        case {"refused": str(name), "message": str(words)}:
+            raise SpaceError(words) if name == SpaceError.__name__ else ProblemError(words)
+        case dict():
+            return wire.from_message(message, ProblemDescription)
+        case _:
+            raise ProtocolMismatch(f"a describing process answered {message!r:.200}; do not write to its pipe")

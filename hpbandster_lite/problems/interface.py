@@ -1,0 +1,198 @@
+"""What a problem is: a search space, a function that evaluates, and the defaults of its budgets.
+
+Law of this file: an object or a module is a problem by what it has, never by what it inherits. It is checked before any
+work is done with it; the errors name the part and how to write it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import numbers
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hpbandster_lite.errors import ProblemError
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
+
+    from hpbandster_lite.trial import Trial
+
+EVALUATE = ("config", "budget", "trial")
+"""What ``evaluate`` and ``test`` are called with."""
+FEASIBLE = ("config",)
+
+
+class Problem(Protocol):
+    """What every problem has; modules count as well as objects.
+
+    It may have more: ``feasible(config)``, which gives True, or False or the reason why a configuration is not worth a
+    try; ``test(config, budget, trial)``, which gives test figures of the model that ``trial.previous_directory`` holds;
+    and the defaults ``min_budget``, ``max_budget``, ``eta``, ``unit``, ``budgets``, ``brackets``, ``integer_budgets``.
+    """
+
+    def space(self) -> ConfigurationSpace:
+        """The search space; an attribute that holds it does as well."""
+
+    def evaluate(self, config: dict[str, Any], budget: float, trial: Trial) -> Any:
+        """The loss of a configuration at a budget: a number, or a mapping with ``loss`` and plain information."""
+
+
+class FunctionProblem:
+    """A problem made of a function.
+
+    Parameters
+    ----------
+    evaluate
+        Called as ``evaluate(config, budget, trial)``.
+    space
+        The search space; may be left out where the problem is only evaluated.
+    feasible, test
+        See :class:`Problem`.
+    defaults
+        ``min_budget``, ``max_budget``, ``eta``, ``unit``, ``budgets``, ``brackets``, ``integer_budgets``.
+
+    Raises
+    ------
+    ProblemError
+        If the function does not take (config, budget, trial), or a default is unknown.
+    """
+
+    def __init__(
+        self,
+        evaluate: Callable[..., Any],
+        space: ConfigurationSpace | None = None,
+        *,
+        feasible: Callable[..., Any] | None = None,
+        test: Callable[..., Any] | None = None,
+        **defaults: Any,
+    ) -> None:
+        check_callable(evaluate, EVALUATE, _name(evaluate))
+        for name in defaults:
+            if name not in DEFAULTS:
+                raise ProblemError(f"a problem has no default {name!r}{did_you_mean(name, DEFAULTS)}")
+        self.evaluate = evaluate
+        self.feasible = feasible
+        self.test = test
+        self._space = space
+        vars(self).update(defaults)
+
+    def space(self) -> ConfigurationSpace:
+        """The search space.
+
+        Raises
+        ------
+        ProblemError
+            If it was made without one.
+        """
+        if self._space is None:
+            name = _name(self.evaluate)
+            raise ProblemError(
+                f"{name} is a function, which has no search space; give one to minimize({name}, space), or name a "
+                "module or an object that has space() and evaluate(config, budget, trial)"
+            )
+        return self._space
+
+
+def as_problem(target: Any, reference: str) -> Problem:
+    """The problem that a reference led to: a module, an object, a class that is called without arguments, a function.
+
+    Raises
+    ------
+    ProblemError
+        If it has no ``evaluate``, or one of its functions takes other arguments.
+    """
+    if isinstance(target, type):
+        check_callable(target, (), f"the class of {reference!r}")
+        target = target()
+    if not hasattr(target, "evaluate"):
+        if callable(target):
+            return FunctionProblem(target)
+        raise ProblemError(f"{reference!r} has no evaluate(config, budget, trial){_problems_in(target)}")
+    check_callable(target.evaluate, EVALUATE, f"evaluate of {reference!r}")
+    for name, arguments in (("feasible", FEASIBLE), ("test", EVALUATE)):
+        if getattr(target, name, None) is not None:
+            check_callable(getattr(target, name), arguments, f"{name} of {reference!r}")
+    problem: Problem = target
+    return problem
+
+
+def check_callable(function: Any, arguments: Sequence[str], what: str) -> None:
+    """Refuse what cannot be called with these positional arguments.
+
+    Raises
+    ------
+    ProblemError
+        With the signature that it has and the one that it needs.
+    """
+    wanted = f"({', '.join(arguments)})"
+    if not callable(function):
+        raise ProblemError(f"{what} is a {type(function).__qualname__}; it must be a function {wanted}")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        # Some functions written in C do not tell; calling will.
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise ProblemError(f"{what} takes {signature}, but is called as {wanted}: {error}") from error
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(map(_number, value))
+
+
+DEFAULTS: Mapping[str, tuple[Callable[[Any], bool], Callable[[Any], Any], str]] = {
+    "min_budget": (_number, float, "a number"),
+    "max_budget": (_number, float, "a number"),
+    "eta": (_number, float, "a number"),
+    "unit": (lambda value: isinstance(value, str), str, "a string"),
+    "budgets": (_numbers, lambda value: tuple(map(float, value)), "a list of numbers"),
+    "brackets": (lambda value: isinstance(value, int) and not isinstance(value, bool), int, "an integer"),
+    "integer_budgets": (lambda value: isinstance(value, bool), bool, "True or False"),
+}
+"""What a problem may say of its budgets: whether a value will do, what makes it plain, and the type in words."""
+
+
+def defaults_of(problem: Problem, reference: str) -> dict[str, Any]:
+    """What the problem says of its budgets; what it does not mention is left out.
+
+    Raises
+    ------
+    ProblemError
+        If one is of a wrong type. Whether the budgets make a ladder is found where the ladder is built.
+    """
+    found = {}
+    for name, (will_do, plain, wanted) in DEFAULTS.items():
+        value = getattr(problem, name, None)
+        if value is None:
+            continue
+        if not will_do(value):
+            raise ProblemError(f"{name} of {reference!r} is {value!r}; it must be {wanted}")
+        found[name] = plain(value)
+    return found
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of an error about an unknown name: the nearest known ones, or all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if near:
+        return f"; did you mean {' or '.join(map(repr, near))}?"
+    return f"; there is {', '.join(known)}" if known else ""
+
+
+def _problems_in(target: Any) -> str:
+    members = getattr(target, "__dict__", {})
+    inside = [name for name, value in members.items() if hasattr(value, "evaluate")]
+    return f"; did you mean its attribute {' or '.join(map(repr, sorted(inside)))}?" if inside else ""
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__qualname__", None) or repr(function))

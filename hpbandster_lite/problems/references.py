@@ -1,0 +1,279 @@
+"""From the name of a problem to the problem, and back.
+
+Law of this file: a reference is what another process can load: a shipped name, ``module`` or ``path/to/file.py``, each
+alone or with ``:attribute``. What the user's import raises comes out as an error about the
+user's problem, with the place in the user's file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hpbandster_lite.errors import ProblemError, SearchError, SpaceError
+from hpbandster_lite.problems.interface import Problem, as_problem, did_you_mean
+
+GROUP = "hpbandster_lite.problems"
+"""Entry points of this group are shipped problems; other packages may add theirs."""
+GUARD = 'put what starts the search under if __name__ == "__main__": so that workers can import the file alone'
+
+_loads_under_way = 0
+
+
+def loading() -> bool:
+    """Whether this process is importing a problem: a search must not be started now."""
+    return _loads_under_way > 0
+
+
+def load(reference: str) -> Problem:
+    """Import the problem that a reference names.
+
+    Parameters
+    ----------
+    reference
+        As in the law of this file; paths and modules are looked up from the current directory.
+
+    Raises
+    ------
+    ProblemError
+        If there is no such problem (the nearest names are given), its import fails, or it lacks a part.
+    SpaceError
+        If ConfigSpace refuses its search space while it is imported.
+    """
+    global _loads_under_way  # noqa: PLW0603 (what loading() tells is a fact about the process)
+    _loads_under_way += 1
+    try:
+        with _import_errors_as_ours(reference):
+            return as_problem(_target(reference), reference)
+    finally:
+        _loads_under_way -= 1
+
+
+def name_of(reference: str) -> str:
+    """Short name of a problem, fit for file names: ``digits``, ``my_module-problem``, ``file-problem``."""
+    last = reference.rstrip("/").rpartition("/")[2].replace(".py:", ":").removesuffix(".py")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.") or "search"
+
+
+def absolute(reference: str) -> str:
+    """The same reference with the path of a file made absolute, so that it holds in any directory."""
+    where, colon, attribute = reference.partition(":")
+    return f"{Path(where).resolve()}{colon}{attribute}" if _is_file(where) else reference
+
+
+def reference_of(problem: Any) -> str:
+    """Reference by which another process finds this function, object or module.
+
+    Raises
+    ------
+    ProblemError
+        If there is none: a lambda, a nested function, or one that was typed into a notebook or a shell.
+    """
+    if isinstance(problem, ModuleType):
+        return _module_reference(problem, problem.__name__)
+    name = getattr(problem, "__qualname__", None)
+    for module in _modules_of(problem):
+        if name is not None:
+            if _attribute(module, name) is problem:
+                return f"{_module_reference(module, name)}:{name}"
+        else:
+            for bound, value in list(vars(module).items()):
+                if value is problem:
+                    return f"{_module_reference(module, bound)}:{bound}"
+    raise _unnamed(name or f"this {type(problem).__qualname__}")
+
+
+def _modules_of(problem: Any) -> list[ModuleType]:
+    names = (getattr(problem, "__module__", None), type(problem).__module__, "__main__")
+    return [sys.modules[name] for name in dict.fromkeys(names) if name in sys.modules]
+
+
+def _module_reference(module: ModuleType, name: str) -> str:
+    if module.__name__ != "__main__":
+        return module.__name__
+    if module.__spec__ is not None and module.__spec__.name:
+        # Run as python -m package.module
+        return module.__spec__.name.removesuffix(".__main__")
+    file = getattr(module, "__file__", None)
+    if file is None or not Path(file).is_file():
+        raise _unnamed(name)
+    return str(Path(file).resolve())
+
+
+def _unnamed(name: str) -> ProblemError:
+    return ProblemError(
+        f"{name} cannot be imported by another process: it is a lambda, is defined inside a function, or was typed "
+        "into a notebook or a shell; write it at the top level of a file, or, if it is cheap, use isolation='none'"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- looking up
+
+
+def _is_file(where: str) -> bool:
+    return where.endswith(".py") or "/" in where
+
+
+def _target(reference: str) -> Any:
+    where, _, attribute = reference.partition(":")
+    if not where:
+        raise ProblemError(f"{reference!r} names no problem; name one such as 'digits' or 'path/to/file.py:problem'")
+    module: Any
+    if _is_file(where):
+        module = _module_from_file(Path(where), reference)
+    else:
+        shipped = _shipped()
+        module = shipped[where].load() if where in shipped else _module_by_name(where, reference, shipped)
+    if not attribute:
+        return module
+    target = _attribute(module, attribute)
+    if target is None:
+        public = [name for name in getattr(module, "__dict__", {}) if not name.startswith("_")]
+        raise ProblemError(f"{where} has no {attribute!r}{did_you_mean(attribute, public)}")
+    return target
+
+
+def _shipped() -> dict[str, Any]:
+    # Imported here: 30 ms that a trainer of a file does not need.
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _attribute(module: Any, dotted: str) -> Any:
+    target: Any = module
+    for name in dotted.split("."):
+        target = getattr(target, name, None)
+    return target
+
+
+def _module_by_name(name: str, reference: str, shipped: dict[str, Any]) -> ModuleType:
+    # A console script does not look into the current directory, python -m does; a reference means the same in both.
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise
+        raise ProblemError(
+            f"there is no problem {reference!r}: it is not shipped, and Python finds no module {error.name!r} from "
+            f"{Path.cwd()}{did_you_mean(reference, shipped)}; a file is named as path/to/file.py:problem"
+        ) from error
+    except (TypeError, ValueError) as error:
+        if _frames(error, name.partition(".")[0]):
+            raise
+        # import_module itself, of a name such as "..x" or "a..b"
+        raise ProblemError(f"{reference!r} is no name of a module ({error}); name one such as 'digits'") from error
+
+
+def _module_from_file(path: Path, reference: str) -> ModuleType:
+    if not path.is_file():
+        beside = [entry.name for entry in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        hint = did_you_mean(path.name, beside) if beside else ""
+        raise ProblemError(f"{reference!r}: there is no file {path.resolve()}{hint}")
+    path = path.resolve()
+    root, parts = path.parent, [] if path.name == "__init__.py" else [path.stem]
+    while (root / "__init__.py").is_file():
+        # Part of a package: its relative imports work only under its full name.
+        parts.insert(0, root.name)
+        root = root.parent
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    name = ".".join(parts)
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) == str(path):
+        return known
+    if len(parts) > 1:
+        return importlib.import_module(name)
+    # By its own name, so that processes started by the problem can import it, unless a module of that name is in use.
+    return _executed(name if known is None else f"{name}_problem", path)
+
+
+def _executed(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ProblemError(f"{path} is no Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+# ------------------------------------------------------------------------------------------------------------ errors
+
+
+@contextlib.contextmanager
+def _import_errors_as_ours(reference: str) -> Iterator[None]:
+    try:
+        yield
+    except (ProblemError, SpaceError):
+        raise
+    except SearchError as error:
+        raise ProblemError(f"importing {reference!r}: {error}") from error
+    except SystemExit as error:
+        raise ProblemError(f"importing {reference!r} called sys.exit({error.code!r}); {GUARD}") from error
+    except Exception as error:
+        if _frames(error, "ConfigSpace"):
+            raise SpaceError(space_refused(reference, error)) from error
+        words = f"importing {reference!r} failed{_place(error)}: {in_words(error)}{_remedy(error)}"
+        raise ProblemError(words) from error
+
+
+def space_refused(reference: str, error: BaseException) -> str:
+    """The message for a space that ConfigSpace does not take, with ConfigSpace's own words."""
+    return (
+        f"the search space of {reference!r} cannot be built{_place(error)}: {in_words(error)}; mend it and check it "
+        f"with: hpbandster-lite plan {reference}"
+    )
+
+
+def in_words(error: BaseException) -> str:
+    """An exception in one line, as Python prints it."""
+    lines = traceback.format_exception_only(type(error), error)
+    return next((line for line in reversed(lines) if not line.startswith(" ")), lines[-1]).strip()
+
+
+def _remedy(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        library = error.name.partition(".")[0]
+        if library in ("torch", "torchvision", "sklearn"):
+            return "; install it with: pip install 'hpbandster_lite[torch]'"
+        return f"; install what provides {library!r} for {sys.executable}"
+    return ""
+
+
+def _frames(error: BaseException, package: str) -> list[traceback.FrameSummary]:
+    return [
+        summary
+        for (frame, _), summary in zip(
+            traceback.walk_tb(error.__traceback__), traceback.extract_tb(error.__traceback__), strict=True
+        )
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] == package
+    ]
+
+
+_MACHINERY = ("hpbandster_lite.problems", "importlib", "ConfigSpace", "_frozen_importlib", "hpbandster_lite.space")
+
+
+def _place(error: BaseException) -> str:
+    """The user's line in which an error arose: the last one that is neither ours nor the library's."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" at {error.filename}:{error.lineno}"
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if not str(frame.f_globals.get("__name__", "")).startswith(_MACHINERY):
+            place = f" at {frame.f_code.co_filename}:{line}"
+    return place
