@@ -1,0 +1,202 @@
+"""One call of the objective, from its order to its outcome.
+
+Law of this file: whatever the user's code does short of ending the process comes out as a value: a loss with plain
+information, a failure of its class, or an interruption. Results are judged here, in the worker, at once and by name.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from hpbandster_lite import wire
+from hpbandster_lite.errors import NotPlain
+from hpbandster_lite.problems import Problem
+from hpbandster_lite.records import CurvePoint, Failure, FailureKind, Plain
+from hpbandster_lite.trainer.speech import TrainerEnded, TrainerInterrupted, TrainerOrder
+from hpbandster_lite.trial import Interrupted, Trial, number
+
+MAX_TRACEBACK_CHARACTERS = 16_384
+MAX_REASON_CHARACTERS = 1_000
+
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "alloc_failed",
+    "resource_exhausted",
+)
+"""What RuntimeErrors of CUDA, cuBLAS, torch's CPU allocator and XLA say, in lower case; they have no class for it."""
+
+
+class _Invalid(Exception):
+    """The objective came back with something that is no result."""
+
+
+def carry_out(
+    problem: Problem, order: TrainerOrder, *, on_report: Callable[[CurvePoint], bool]
+) -> TrainerEnded | TrainerInterrupted:
+    """Ask ``feasible``, then call the objective once.
+
+    Parameters
+    ----------
+    problem
+        Its ``evaluate``, or its ``test`` if the order says so.
+    order
+        The configuration, the budget, and all that the trial is to know.
+    on_report
+        See :class:`~hpbandster_lite.trial.Trial`.
+    """
+    trial = Trial(
+        budget=order.budget,
+        max_budget=order.max_budget,
+        unit=order.unit,
+        seed=order.seed,
+        config_id=order.evaluation.config_id,
+        rung=order.evaluation.rung,
+        attempt=order.attempt,
+        directory=order.directory,
+        previous_directory=order.previous_directory,
+        resume_directory=order.resume_directory,
+        on_report=on_report,
+    )
+    began = time.perf_counter()
+    loss: float | None = None
+    info: dict[str, Plain] = {}
+    failure: Failure | None = None
+    try:
+        if order.call == "test":
+            info = _test_figures(problem.test(dict(order.values), order.budget, trial))  # type: ignore[attr-defined] # optional
+        else:
+            refusal = _refusal(problem, dict(order.values))
+            if refusal is None:
+                loss, info = judged(problem.evaluate(dict(order.values), order.budget, trial))
+            else:
+                failure = Failure(kind=FailureKind.INFEASIBLE, reason=refusal)
+    except Interrupted:
+        return TrainerInterrupted()
+    except _Invalid as error:
+        failure = Failure(kind=FailureKind.INVALID, reason=str(error))
+    except BaseException as error:  # noqa: BLE001 (whatever the user's code raises is its outcome, SystemExit included)
+        failure = failure_of(error)
+    return TrainerEnded(loss=loss, failure=failure, info=info, duration_s=time.perf_counter() - began)
+
+
+def _refusal(problem: Problem, config: dict[str, Any]) -> str | None:
+    feasible = getattr(problem, "feasible", None)
+    answer = None if feasible is None else feasible(config)
+    if answer is None:
+        return None
+    if isinstance(answer, str):
+        return answer or "refused by feasible(config)"
+    return None if answer else "refused by feasible(config)"
+
+
+# ---------------------------------------------------------------------------------------------------------- results
+
+
+def judged(result: Any) -> tuple[float, dict[str, Plain]]:
+    """Loss and information of what ``evaluate`` returned.
+
+    A mapping's other keys are the information; a mapping under ``info`` is merged with them (HpBandSter's form).
+
+    Raises
+    ------
+    _Invalid
+        If it is neither a number nor a mapping with ``loss``, if the loss is not finite, or if the information is not
+        plain; the message names the part, its type and the remedy.
+    """
+    if isinstance(result, Mapping):
+        if "loss" not in result:
+            keys = ", ".join(repr(key) for key in list(result)[:10]) or "nothing"
+            raise _Invalid(f"evaluate returned a mapping without 'loss' (it has {keys}); return {{'loss': ..., ...}}")
+        return _loss(result["loss"], "the loss that evaluate returned"), _information(result)
+    if result is None:
+        raise _Invalid("evaluate returned None; return the loss, a number (does a branch of it lack its return?)")
+    return _loss(result, "what evaluate returned"), {}
+
+
+def _loss(value: Any, what: str) -> float:
+    try:
+        loss = number(value, what)
+    except TypeError as error:
+        raise _Invalid(f"{error}, or a mapping with 'loss'") from error
+    if loss - loss != 0.0:
+        raise _Invalid(f"{what} is {loss}; return a finite number, or raise an error that says what went wrong")
+    return loss
+
+
+def _information(result: Mapping[Any, Any]) -> dict[str, Plain]:
+    merged = {key: value for key, value in result.items() if key not in ("loss", "info")}
+    nested = result.get("info")
+    if isinstance(nested, Mapping):
+        merged.update(nested)
+    elif nested is not None:
+        merged["info"] = nested
+    return _plain_information(merged, "info")
+
+
+def _test_figures(result: Any) -> dict[str, Plain]:
+    if not isinstance(result, Mapping):
+        raise _Invalid(f"test returned a {type(result).__qualname__}; return a mapping such as {{'test_error': ...}}")
+    return _plain_information(result, "test")
+
+
+def _plain_information(value: Mapping[Any, Any], path: str) -> dict[str, Plain]:
+    try:
+        plain = wire.plain_within(value, path)
+    except NotPlain as error:
+        raise _Invalid(str(error)) from error
+    return {str(key): item for key, item in plain.items()}
+
+
+# ---------------------------------------------------------------------------------------------------------- failures
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The failure that an exception of the user's code means, with its traceback from the user's first line on."""
+    reason = f"the objective called sys.exit({error.code!r})" if isinstance(error, SystemExit) else _in_words(error)
+    kind = FailureKind.MEMORY if is_out_of_memory(error) else FailureKind.CODE
+    lines = traceback.format_exception(type(error), error, _from_users_code(error.__traceback__))
+    return Failure(
+        kind=kind,
+        reason=_clipped(reason, MAX_REASON_CHARACTERS),
+        traceback=_clipped("".join(lines), MAX_TRACEBACK_CHARACTERS),
+    )
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an exception, or the one that it was raised from, says that memory of the host or the GPU ran out."""
+    while error is not None:
+        names = {cls.__name__ for cls in type(error).__mro__}
+        # By name: torch.cuda.OutOfMemoryError without importing torch.
+        if names & {"MemoryError", "OutOfMemoryError"} or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            return True
+        if isinstance(error, RuntimeError) and any(words in _in_words(error).lower() for words in _OUT_OF_MEMORY):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _in_words(error: BaseException) -> str:
+    # traceback survives an exception whose own __str__ raises.
+    lines = traceback.format_exception_only(type(error), error)
+    return next((line for line in lines if not line.startswith(" ")), lines[-1]).strip()
+
+
+def _from_users_code(frames: TracebackType | None) -> TracebackType | None:
+    users = frames
+    while users is not None and users.tb_frame.f_code.co_filename == __file__:
+        users = users.tb_next
+    return users or frames
+
+
+def _clipped(text: str, limit: int) -> str:
+    """The text within the limit: where it begins and, at greater length, where it ends."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 4]}\n... {len(text) - limit:,} characters left out ...\n{text[-(limit - limit // 4):]}"

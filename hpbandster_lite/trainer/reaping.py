@@ -1,0 +1,131 @@
+"""Ends the processes that an objective started, wherever they have gone.
+
+Law of this file: a process is ended only if it is known to come from our own trainer: it is in its group, descends from
+it, is of its session, or carries its mark in the environment. psutil is imported when there is something to end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
+
+PR_SET_CHILD_SUBREAPER = 36
+MARK = "HPBANDSTER_LITE_TRAINER"
+"""Environment variable by which the descendants of a trainer are known."""
+ROUNDS = 20
+"""A process that forks while it is being ended is met again in the next round; a fork bomb is not won against."""
+ROUND_S = 0.1
+HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+"""Processes of Python's own that are meant to stay as long as the trainer."""
+
+
+def become_subreaper() -> None:
+    """Have orphaned descendants become children of this process, so that they can be found and ended."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class Family:
+    """A trainer and all that came from it.
+
+    Parameters
+    ----------
+    trainer
+        Process id of the trainer, the leader of its group and its session; not waited for while this object is used,
+        so that the number stays its own.
+    mark
+        Value of the environment variable :data:`MARK` in the trainer.
+    """
+
+    def __init__(self, trainer: int, mark: str) -> None:
+        self._trainer = trainer
+        self._mark = mark
+        self._adopted: set[int] = set()
+
+    def has_orphans(self) -> bool:
+        """Whether this process has a child beside the trainer: perhaps one that the objective detached. Costs 20 us."""
+        try:
+            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()
+        except OSError:
+            # A kernel without this file: look closely.
+            return True
+        return any(int(child) != self._trainer for child in children)
+
+    def left_behind(self) -> list[str]:
+        """Command lines of the living processes beside the trainer, Python's own helpers not counted."""
+        import psutil
+
+        commands = []
+        for process in self._others():
+            with contextlib.suppress(psutil.Error):
+                command = " ".join(process.cmdline()) or process.name()
+                if _is_alive(process) and not any(helper in command for helper in HELPERS):
+                    commands.append(command)
+        return commands
+
+    def end(self) -> None:
+        """Kill the trainer and all that came from it, and take leave of the orphans."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._trainer, signal.SIGKILL)
+        if self._has_ended() and not self.has_orphans():
+            # What it left would have come to this process.
+            return
+        import psutil
+
+        for _ in range(ROUNDS):
+            others = self._others()
+            for process in others:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            # Children of the dead trainer come to this process now, and are met in the next round.
+            living = psutil.wait_procs([process for process in others if _is_alive(process)], timeout=ROUND_S)[1]
+            self._bury()
+            if not living and not others:
+                return
+
+    def _has_ended(self) -> bool:
+        return os.waitid(os.P_PID, self._trainer, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def _others(self) -> list[psutil.Process]:
+        import psutil
+
+        found: dict[int, psutil.Process] = {}
+        with contextlib.suppress(psutil.Error):
+            found.update((process.pid, process) for process in psutil.Process(self._trainer).children(recursive=True))
+        for child in psutil.Process().children():
+            if child.pid != self._trainer and (child.pid in self._adopted or self._is_ours(child)):
+                self._adopted.add(child.pid)
+                found[child.pid] = child
+                with contextlib.suppress(psutil.Error):
+                    found.update((process.pid, process) for process in child.children(recursive=True))
+        return list(found.values())
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        import psutil
+
+        try:
+            return os.getsid(process.pid) == self._trainer or process.environ().get(MARK) == self._mark
+        except (psutil.Error, OSError):
+            return False
+
+    def _bury(self) -> None:
+        for orphan in list(self._adopted):
+            # psutil may have taken leave of it already.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(orphan, os.WNOHANG)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False

@@ -1,0 +1,147 @@
+"""What an agent and its trainer say to each other: one record a line.
+
+Law of this file: frozen records that travel by :mod:`hpbandster_lite.wire`, and the lines that carry them. The trainer
+runs the user's code, which may write anything to any descriptor: a line that is none of these is refused, not believed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from hpbandster_lite import wire
+from hpbandster_lite.errors import ProtocolMismatch
+from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, Plain, Values
+
+# ------------------------------------------------------------------------------------------- from agent to trainer
+
+
+@wire.register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerOrder:
+    """Run the objective once. Directories are absolute, and the last two exist and hold a checkpoint, or are None."""
+
+    evaluation: EvaluationId
+    attempt: int
+    values: Values
+    budget: float
+    max_budget: float
+    unit: str
+    seed: int
+    directory: str
+    previous_directory: str | None = None
+    resume_directory: str | None = None
+    call: Literal["evaluate", "test"] = "evaluate"
+
+
+@wire.register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerStop:
+    """Grace has begun: the next ``trial.report`` of the running evaluation interrupts it."""
+
+
+# ------------------------------------------------------------------------------------------- from trainer to agent
+
+
+@wire.register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerReady:
+    """The problem is imported."""
+
+    problem: str
+    source_hash: str
+
+
+@wire.register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerRefused:
+    """The problem cannot be imported here; the trainer has ended."""
+
+    message: str
+
+
+@wire.register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerPoint:
+    """``trial.report`` was called."""
+
+    point: CurvePoint
+
+
+@wire.register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerEnded:
+    """The objective came back: with a ``loss`` (None for a test), or with a ``failure``.
+
+    ``has_children`` says whether it left processes behind.
+    """
+
+    loss: float | None = None
+    failure: Failure | None = None
+    info: Mapping[str, Plain] = field(default_factory=dict)
+    duration_s: float = 0.0
+    has_children: bool = False
+
+
+@wire.register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerInterrupted:
+    """The objective let itself be interrupted in ``trial.report``."""
+
+    has_children: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerDied:
+    """The trainer is gone without a word: what it means for the evaluation that it was at. Never sent."""
+
+    failure: Failure
+
+
+Heard: TypeAlias = (
+    TrainerReady | TrainerRefused | TrainerPoint | TrainerEnded | TrainerInterrupted | TrainerDied
+)
+"""What an agent hears of its trainer."""
+
+
+# ------------------------------------------------------------------------------------------------------------ lines
+
+
+def line_of(record: object) -> bytes:
+    """One record as a line."""
+    return wire.encode(wire.to_message(record)).encode("ascii") + b"\n"
+
+
+def write_line(descriptor: int, line: bytes) -> None:
+    """Write all of a line to a blocking descriptor."""
+    rest = memoryview(line)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+class LineReader:
+    """Gathers bytes until lines are complete; bounded, because what comes may be anything."""
+
+    def __init__(self, limit_bytes: int = wire.MAX_MESSAGE_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._rest = bytearray()
+
+    def records(self, data: bytes) -> Iterator[object]:
+        """The records that these bytes complete.
+
+        Raises
+        ------
+        ProtocolMismatch
+            If a line is no record, or longer than the limit.
+        """
+        self._rest += data
+        if b"\n" not in data:
+            if len(self._rest) > self._limit_bytes:
+                raise ProtocolMismatch(f"a line of more than {self._limit_bytes:,} bytes")
+            return
+        *lines, rest = self._rest.split(b"\n")
+        self._rest = rest
+        for line in lines:
+            yield wire.from_message(wire.decode(line.decode("ascii", errors="replace")))

@@ -1,0 +1,45 @@
+"""What the death of a trainer means for the evaluation that it was at.
+
+Law of this file: a pure function of how the process ended and of what the machine says about memory.
+"""
+
+from __future__ import annotations
+
+import signal
+
+from hpbandster_lite.records import Failure, FailureKind
+
+FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPWR})
+"""Signals that somebody else sends: an operator, a batch system, a kernel that ran out of memory. All others are what a
+process does to itself."""
+
+
+def failure_of_death(returncode: int, memory: str | None = None, log_tail: tuple[str, ...] = ()) -> Failure:
+    """The failure of an evaluation whose trainer died.
+
+    Parameters
+    ----------
+    returncode
+        As ``subprocess`` has it: negative for a signal.
+    memory
+        Why memory is to blame, in words, where there is evidence; it counts where the death came by SIGKILL.
+    log_tail
+        The last lines of the evaluation's log.
+    """
+    if returncode >= 0:
+        reason = f"the objective ended its process with exit status {returncode} (os._exit, or a library's exit)"
+        return Failure(kind=FailureKind.CODE, reason=reason, log_tail=log_tail)
+    name = _name(-returncode)
+    if -returncode == signal.SIGKILL and memory is not None:
+        return Failure(kind=FailureKind.MEMORY, reason=f"the trainer was ended by {name}: {memory}", log_tail=log_tail)
+    if -returncode in FROM_OUTSIDE:
+        reason = f"the trainer was ended from outside by {name}"
+        return Failure(kind=FailureKind.INFRASTRUCTURE, reason=reason, log_tail=log_tail)
+    return Failure(kind=FailureKind.CODE, reason=f"the objective crashed its process by {name}", log_tail=log_tail)
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
