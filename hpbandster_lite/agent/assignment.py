@@ -1,0 +1,180 @@
+"""The evaluation that an agent holds: what was granted, what has been heard of it, when something is due.
+
+Law of this file: values and small rules only; it talks to nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hpbandster_lite import wire
+from hpbandster_lite.agent.options import AgentOptions
+from hpbandster_lite.errors import ProtocolMismatch
+from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, Plain, Report
+from hpbandster_lite.rundir import RunDirectory, write_atomically
+from hpbandster_lite.trainer.speech import TrainerOrder
+
+MAX_CURVE_BYTES = 2**22
+"""A longer learning curve is thinned: half of a message is the result's, a quarter the curve's."""
+
+
+class Curve:
+    """A learning curve within bounds: every point at first, then every second, every fourth, and so on."""
+
+    def __init__(self, limit_bytes: int = MAX_CURVE_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._points: list[tuple[int, CurvePoint, int]] = []
+        self._bytes = 0
+        self._count = 0
+        self._stride = 1
+        self._sent = 0
+
+    def add(self, point: CurvePoint) -> None:
+        """Take a point."""
+        number = self._count
+        self._count += 1
+        if number % self._stride:
+            return
+        size = len(wire.encode(list(point)))
+        self._points.append((number, point, size))
+        self._bytes += size
+        while self._bytes > self._limit_bytes and len(self._points) > 1:
+            self._stride *= 2
+            self._points = [kept for kept in self._points if kept[0] % self._stride == 0]
+            self._bytes = sum(size for _, _, size in self._points)
+
+    def points(self) -> tuple[CurvePoint, ...]:
+        """All that is kept."""
+        return tuple(point for _, point, _ in self._points)
+
+    def unsent(self) -> list[CurvePoint]:
+        """What is kept and has not been acknowledged."""
+        return [point for number, point, _ in self._points if number >= self._sent]
+
+    def acknowledge(self) -> None:
+        """The master has all that :meth:`unsent` gave."""
+        self._sent = self._count
+
+
+@dataclass(slots=True, kw_only=True)
+class Assignment:
+    """A lease and the evaluation under it; times are of the agent's monotonic clock."""
+
+    evaluation: EvaluationId
+    attempt: int
+    order: TrainerOrder
+    directory: Path
+    heartbeat_s: float
+    renew_at: float
+    curve: Curve = field(default_factory=Curve)
+    began_at: float | None = None
+    ends_at: float | None = None
+    """When its time limit is over, then when the trainer is killed for it."""
+    has_timed_out: bool = False
+    stop_reason: str | None = None
+    stop_by: float | None = None
+    """When grace is over."""
+
+    @property
+    def key(self) -> dict[str, Plain]:
+        """Evaluation and attempt as messages have them."""
+        config_id, rung = self.evaluation
+        return {"evaluation": [list(config_id), rung], "attempt": self.attempt}
+
+
+class Places:
+    """Where attempts of this worker write, and how the master is told.
+
+    Directories travel relative to the run directory where that can be seen, else as paths of this host.
+    """
+
+    def __init__(self, options: AgentOptions) -> None:
+        self._run = None if options.run_dir is None else Path(options.run_dir).resolve()
+        if self._run is not None:
+            base = self._run
+        elif options.scratch is not None:
+            base = Path(options.scratch).resolve() / str(options.run_id)
+        else:
+            base = Path(tempfile.gettempdir()) / f"hpbandster_lite-{os.getuid()}-{options.run_id}"
+        self.directory = RunDirectory(base)
+        if self._run is None:
+            # The temporary folder is everybody's: refuse a directory that others made or may enter.
+            self.directory.create()
+
+    def told(self, directory: Path) -> str | None:
+        """An attempt's directory for the master; None unless it holds more than a log."""
+        if not holds_checkpoint(directory):
+            return None
+        return str(directory.relative_to(self._run) if self._run is not None else directory)
+
+    def seen(self, told: str | None) -> str | None:
+        """A directory of another attempt as an absolute path; None if no checkpoint can be seen there from here."""
+        if told is None:
+            return None
+        if not Path(told).is_absolute() and self._run is None:
+            return None
+        path = Path(told) if self._run is None else self._run / told
+        return str(path) if holds_checkpoint(path) else None
+
+    def leave_report(self, report: Report, agent: str) -> Path:
+        """Write a report that no master took where the next one looks for it.
+
+        Raises
+        ------
+        RunDirectoryError
+            If it cannot be written.
+        """
+        reports = self.directory.path / "reports"
+        reports.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = reports / f"{report.evaluation}-{report.attempt}.json"
+        write_atomically(path, wire.encode({"agent": agent, "report": wire.to_message(report)}) + "\n")
+        return path
+
+
+def holds_checkpoint(directory: Path) -> bool:
+    """Whether a directory holds anything but an attempt's log; False if it cannot be seen."""
+    try:
+        return any(entry.name != RunDirectory.LOG_NAME for entry in directory.iterdir())
+    except OSError:
+        return False
+
+
+def read_grant(grant: Plain, places: Places, now: float) -> Assignment:
+    """The assignment that a master's grant means.
+
+    Raises
+    ------
+    ProtocolMismatch
+        If a part of it is missing or of another type.
+    """
+    try:
+        (bracket, sampled_at, index), rung = grant["evaluation"]
+        evaluation = EvaluationId(ConfigId(int(bracket), int(sampled_at), int(index)), int(rung))
+        attempt = int(grant["attempt"])
+        directory = places.directory.attempt_directory(evaluation, attempt)
+        order = TrainerOrder(
+            evaluation=evaluation,
+            attempt=attempt,
+            values=dict(grant["values"]),
+            budget=float(grant["budget"]),
+            max_budget=float(grant["max_budget"]),
+            unit=str(grant["unit"]),
+            seed=int(grant["seed"]),
+            directory=str(directory),
+            previous_directory=places.seen(grant["previous_directory"]),
+            resume_directory=next(filter(None, map(places.seen, grant["resume_directories"])), None),
+        )
+        heartbeat_s = float(grant["heartbeat_s"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolMismatch(f"the master's grant is no evaluation ({error!r}): {grant!r:.300}") from error
+    return Assignment(
+        evaluation=evaluation,
+        attempt=attempt,
+        order=order,
+        directory=directory,
+        heartbeat_s=heartbeat_s,
+        renew_at=now + heartbeat_s,
+    )

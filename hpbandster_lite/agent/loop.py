@@ -1,0 +1,474 @@
+"""The agent's loop: hear the trainer, keep its deadlines, talk to the master, one step at a time.
+
+Law of this file: each turn waits for whatever comes first and then does what is due; the only thing that can hold it up
+is one call of the master, for :data:`~hpbandster_lite.agent.link.CALL_TIMEOUT_S` at most. What the master has not
+acknowledged is said again, word for word, under the same number.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import select
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from hpbandster_lite.agent.assignment import Assignment, Places, read_grant
+from hpbandster_lite.agent.interrupts import Interrupts, KilledAtOnce
+from hpbandster_lite.agent.link import Connect, Link, Rendezvous
+from hpbandster_lite.agent.options import AgentOptions
+from hpbandster_lite.agent.outbox import Outbox
+from hpbandster_lite.devices import trainer_environment, worker_label
+from hpbandster_lite.errors import MasterUnreachable, ProblemError, SearchError
+from hpbandster_lite.problems import Problem
+from hpbandster_lite.records import Failure, FailureKind, Outcome, Plain, Report
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.trainer.inline import InlineTrainer
+from hpbandster_lite.trainer.process import TrainerProcess
+from hpbandster_lite.trainer.reaping import become_subreaper
+from hpbandster_lite.trainer.speech import (
+    Heard,
+    TrainerDied,
+    TrainerEnded,
+    TrainerInterrupted,
+    TrainerPoint,
+    TrainerReady,
+    TrainerRefused,
+)
+
+log = logging.getLogger(__name__)
+
+INTERRUPTED = 130
+"""Exit code of an agent that was told to end before the search was over."""
+LONGEST_TURN_S = 60.0
+KILL_AFTER_S = 2.0
+"""Time between SIGTERM and SIGKILL for an evaluation over its time limit."""
+GOODBYE_S = 5.0
+"""An agent that is to end gives the master this long, beyond its trainer's grace, to take what it hands back."""
+MOST_FRUITLESS = 5
+"""Trainers that died in a row before they could evaluate anything."""
+
+Trainer = TrainerProcess | InlineTrainer
+StartTrainer = Callable[[], Trainer]
+
+
+def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem: Problem | None = None) -> int:
+    """Work for a search until it is over, or until told to end.
+
+    Parameters
+    ----------
+    options
+        See :class:`AgentOptions`.
+    connect
+        How to reach the master; default: by the run directory and the name server that the options name.
+    problem
+        The problem itself, where ``isolation`` is ``none`` and it cannot be imported by a name.
+
+    Returns
+    -------
+    int
+        0 when the search is over or there was nothing to do for ``idle_timeout_s``; 130 when told to end; 2 if the
+        problem cannot be imported here; 3 without a master.
+    """
+    if options.isolation == "trainer":
+        become_subreaper()
+
+    def start_trainer() -> Trainer:
+        if options.isolation == "none":
+            return InlineTrainer(options.problem, problem)
+        environment = trainer_environment(os.environ, options.device, options.threads)
+        return TrainerProcess(options.problem, environment, max_log_bytes=options.max_log_bytes)
+
+    with Interrupts(options.lifeline) as interrupts:
+        agent = Agent(options, connect or Rendezvous(options), start_trainer, interrupts)
+        try:
+            return agent.run()
+        except KilledAtOnce:
+            log.warning("ended at once; the lease of its evaluation will expire")
+            return INTERRUPTED
+        except SearchError as error:
+            log.error("%s", error)
+            agent.leave_report_behind()
+            return error.exit_code
+        finally:
+            agent.close()
+
+
+class Agent:
+    """One worker's state between two turns of the loop; see :func:`run_agent`."""
+
+    def __init__(
+        self, options: AgentOptions, connect: Connect, start_trainer: StartTrainer, interrupts: Interrupts
+    ) -> None:
+        host = socket.gethostname()
+        self.id = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._options = options
+        self._label = worker_label(host, options.index, options.device)
+        self._connect = connect
+        self._start_trainer = start_trainer
+        self._interrupts = interrupts
+        self._places = Places(options)
+        self._clock = time.monotonic
+        self._trainer: Trainer | None = None
+        self._load_by = 0.0
+        self._fruitless = 0
+        self._link: Link | None = None
+        self._assignment: Assignment | None = None
+        self._outbox = Outbox(self.id, self._label)
+        self._ask_at = self._idle_since = self._clock()
+        self._leaving: str | None = None
+        self._leave_by = 0.0
+        self._leave_code = 0
+        self._exit_code: int | None = None
+
+    def run(self) -> int:
+        """Turn until there is an exit code."""
+        while self._exit_code is None:
+            readable = self._wait()
+            reason = self._interrupts.reason(readable)
+            if reason is not None:
+                self._leave(reason, INTERRUPTED)
+            for heard in self._trainer.hear() if self._trainer is not None else ():
+                self._take(heard)
+            self._supervise(self._clock())
+            self._converse(self._clock())
+            self._perhaps_end(self._clock())
+        return self._exit_code
+
+    def close(self) -> None:
+        """End the trainer and the connection."""
+        if self._trainer is not None:
+            if self._assignment is None and self._trainer.is_ready:
+                self._trainer.close()
+            else:
+                self._trainer.kill()
+            self._trainer = None
+        if self._link is not None:
+            self._link.close()
+
+    # -------------------------------------------------------------------------------------------------- one turn
+
+    def _wait(self) -> set[int]:
+        poll = select.poll()
+        for descriptor in (*self._interrupts.descriptors, *(self._trainer.descriptors if self._trainer else ())):
+            poll.register(descriptor, select.POLLIN)
+        wait_s = max(0.0, self._due_at() - self._clock())
+        # Rounded up: a turn that wakes a millisecond early finds nothing due, and turns again.
+        return {descriptor for descriptor, _ in poll.poll(int(wait_s * 1_000) + (wait_s > 0))}
+
+    def _due_at(self) -> float:
+        """When the next thing is due that no descriptor tells of."""
+        now, due = self._clock(), [self._clock() + LONGEST_TURN_S]
+        if self._trainer is None:
+            due.append(now)
+        else:
+            due.append(now + self._trainer.look_every_s)
+            if not self._trainer.is_ready:
+                due.append(self._load_by)
+        if self._link is not None:
+            due.append(max(self._link.next_try_at, self._speaks_at()))
+            if self._assignment is None:
+                due.append(self._link.answered_at + self._options.master_timeout_s)
+        if self._assignment is not None:
+            due += [at for at in (self._assignment.ends_at, self._assignment.stop_by) if at is not None]
+        elif self._options.idle_timeout_s is not None:
+            due.append(self._idle_since + self._options.idle_timeout_s)
+        if self._leaving is not None:
+            due.append(self._leave_by)
+        return min(due)
+
+    def _speaks_at(self) -> float:
+        """When there is something to say to the master."""
+        if self._outbox:
+            return 0.0
+        if self._assignment is not None:
+            return self._assignment.renew_at
+        return self._ask_at if self._wants_work else self._clock() + LONGEST_TURN_S
+
+    @property
+    def _wants_work(self) -> bool:
+        is_free = self._assignment is None and self._leaving is None
+        return is_free and self._trainer is not None and self._trainer.is_ready
+
+    # ------------------------------------------------------------------------------------------------ the trainer
+
+    def _take(self, heard: Heard) -> None:
+        """Act on what the trainer says."""
+        match heard:
+            case TrainerReady():
+                self._introduce(heard)
+                if self._assignment is not None:
+                    self._begin(self._assignment)
+            case TrainerRefused(message=message):
+                self._give_up_problem(message)
+            case TrainerPoint(point=point):
+                if self._assignment is not None:
+                    self._assignment.curve.add(point)
+            case TrainerEnded():
+                self._ended(heard)
+            case TrainerInterrupted(has_children=has_children):
+                self._interrupted(has_children)
+            case TrainerDied(failure=failure):
+                self._died(failure)
+
+    def _introduce(self, ready: TrainerReady) -> None:
+        if self._link is None:
+            hello = {
+                "role": "agent",
+                "agent": self.id,
+                "worker": self._label,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "problem": ready.problem,
+                "source_hash": ready.source_hash,
+            }
+            self._link = Link(self._connect, hello, self._clock())
+
+    def _begin(self, assignment: Assignment) -> None:
+        if self._trainer is None or not self._trainer.is_ready:
+            return
+        self._fruitless = 0
+        assignment.began_at = self._clock()
+        if self._options.timeout_s is not None:
+            assignment.ends_at = assignment.began_at + self._options.timeout_s
+        self._trainer.evaluate(assignment.order, assignment.directory / RunDirectory.LOG_NAME)
+
+    def _ended(self, ended: TrainerEnded) -> None:
+        assignment, trainer = self._assignment, self._trainer
+        if assignment is None or trainer is None:
+            return
+        failure = ended.failure
+        if assignment.has_timed_out:
+            failure = self._over_time()
+        elif failure is not None:
+            if failure.kind is FailureKind.CODE and trainer.has_lost_to_memory():
+                # A data loader's process, for example: the objective only saw that it was gone.
+                failure = replace(failure, kind=FailureKind.MEMORY)
+            failure = replace(failure, log_tail=trainer.log_tail())
+        loss = ended.loss if failure is None else None
+        self._finish(assignment, loss=loss, failure=failure, info=ended.info, duration_s=ended.duration_s)
+        # What an exception has left behind (memory of a GPU, a broken context) is gone with the process.
+        spoilt = failure is not None and failure.kind not in (FailureKind.INVALID, FailureKind.INFEASIBLE)
+        self._renew_trainer(ended.has_children, spoilt)
+
+    def _interrupted(self, has_children: bool) -> None:
+        assignment = self._assignment
+        if assignment is None:
+            return
+        if assignment.has_timed_out:
+            self._finish(assignment, failure=self._over_time())
+        else:
+            self._hand_back(assignment, assignment.stop_reason or "its trainer was told to end")
+        self._renew_trainer(has_children, assignment.has_timed_out)
+
+    def _died(self, failure: Failure) -> None:
+        assignment, was_ready = self._assignment, self._trainer is not None and self._trainer.is_ready
+        tail = self._trainer.log_tail() if self._trainer is not None else ()
+        self._trainer = None
+        if assignment is None or assignment.began_at is None:
+            self._died_fruitless(failure, was_ready, tail)
+        elif assignment.has_timed_out:
+            self._finish(assignment, failure=replace(self._over_time(), log_tail=failure.log_tail))
+        elif assignment.stop_by is not None and failure.kind is FailureKind.INFRASTRUCTURE:
+            self._hand_back(assignment, assignment.stop_reason or failure.reason)
+        else:
+            log.warning("evaluation %s: %s", assignment.evaluation, failure.reason)
+            self._finish(assignment, failure=failure)
+
+    def _died_fruitless(self, failure: Failure, was_ready: bool, tail: tuple[str, ...]) -> None:
+        self._fruitless += 1
+        if (was_ready or failure.kind is FailureKind.INFRASTRUCTURE) and self._fruitless < MOST_FRUITLESS:
+            log.warning("%s while it had no evaluation; started again", failure.reason)
+            return
+        words = "\n".join((f"the problem {self._options.problem!r} cannot be run here: {failure.reason}", *tail[-20:]))
+        self._give_up_problem(words)
+
+    def _give_up_problem(self, message: str) -> None:
+        log.error("%s", message)
+        if self._trainer is not None:
+            self._trainer.kill()
+            self._trainer = None
+        self._leave("its worker cannot run the problem", ProblemError.exit_code)
+
+    def _renew_trainer(self, has_children: bool, spoilt: bool) -> None:
+        """Have a fresh trainer started if this one is spoilt, or if the objective left processes running."""
+        trainer = self._trainer
+        if trainer is None:
+            return
+        left = trainer.left_behind(has_children)
+        if left:
+            log.warning("the objective left processes running, which end with its trainer: %s", "; ".join(left)[:500])
+        if left or spoilt:
+            trainer.kill()
+            self._trainer = None
+
+    def _supervise(self, now: float) -> None:
+        """Start a trainer where there is none, and hold the one that runs to its deadlines."""
+        if self._trainer is None:
+            if self._leaving is None:
+                self._trainer = self._start_trainer()
+                self._load_by = now + self._options.load_timeout_s
+            return
+        if not self._trainer.is_ready and now >= self._load_by:
+            self._give_up_problem(
+                f"the problem {self._options.problem!r} was not imported within {self._options.load_timeout_s:g} s"
+            )
+            return
+        assignment = self._assignment
+        if assignment is None or assignment.began_at is None:
+            return
+        self._trainer.sample_memory()
+        if assignment.stop_by is not None and now >= assignment.stop_by:
+            self._kill_trainer()
+            self._hand_back(assignment, f"{assignment.stop_reason}; it did not stop within {self._options.grace_s:g} s")
+        elif assignment.ends_at is not None and now >= assignment.ends_at:
+            if assignment.has_timed_out:
+                self._finish(assignment, failure=self._over_time())
+                self._kill_trainer()
+            else:
+                assignment.has_timed_out = True
+                assignment.ends_at = now + KILL_AFTER_S
+                self._trainer.terminate()
+
+    def _kill_trainer(self) -> None:
+        if self._trainer is not None:
+            self._trainer.kill()
+            self._trainer = None
+
+    # -------------------------------------------------------------------------------------- how an assignment ends
+
+    def _over_time(self) -> Failure:
+        tail = self._trainer.log_tail() if self._trainer is not None else ()
+        reason = f"not done within the time limit of {self._options.timeout_s:g} s"
+        return Failure(kind=FailureKind.TIME_LIMIT, reason=reason, log_tail=tail)
+
+    def _finish(
+        self,
+        assignment: Assignment,
+        *,
+        loss: float | None = None,
+        failure: Failure | None = None,
+        info: Plain = None,
+        duration_s: float | None = None,
+    ) -> None:
+        if duration_s is None and assignment.began_at is not None:
+            duration_s = self._clock() - assignment.began_at
+        outcome = Outcome(
+            loss=loss,
+            failure=failure,
+            info=info or {},
+            curve=assignment.curve.points(),
+            duration_s=duration_s,
+            directory=self._places.told(assignment.directory),
+        )
+        self._outbox.report = Report(evaluation=assignment.evaluation, attempt=assignment.attempt, outcome=outcome)
+        self._become_idle()
+
+    def _hand_back(self, assignment: Assignment, reason: str) -> None:
+        log.info("evaluation %s is handed back: %s", assignment.evaluation, reason)
+        self._outbox.hand_back(assignment.key, reason, self._places.told(assignment.directory))
+        self._become_idle()
+
+    def _become_idle(self) -> None:
+        self._assignment = None
+        self._idle_since = self._ask_at = self._clock()
+
+    def _stop_assignment(self, reason: str) -> None:
+        assignment = self._assignment
+        if assignment is None or assignment.stop_by is not None:
+            return
+        if assignment.began_at is None or self._trainer is None:
+            self._hand_back(assignment, reason)
+            return
+        log.info("evaluation %s is to stop: %s", assignment.evaluation, reason)
+        assignment.stop_reason = reason
+        assignment.stop_by = self._clock() + self._options.grace_s
+        self._trainer.ask_to_stop()
+
+    # ------------------------------------------------------------------------------------------------- the master
+
+    def _converse(self, now: float) -> None:
+        """Say one thing to the master, if there is one to say and it is time."""
+        if self._link is None or now < self._link.next_try_at:
+            return
+        message = self._outbox.next(asks=self._wants_work and now >= self._ask_at)
+        if message is not None:
+            answer = self._link.call(message.method, message.content, clock=self._clock)
+            if answer is not None:
+                self._outbox.acknowledge()
+                if message.method == "exchange":
+                    self._answered(answer)
+        elif self._assignment is not None and now >= self._assignment.renew_at:
+            self._renew(self._link, self._assignment)
+
+    def _answered(self, answer: dict[str, Plain]) -> None:
+        if answer.get("report_is") == "late":
+            log.info("the evaluation had another outcome before; this one is kept as late")
+        match answer.get("answer"):
+            case {"kind": "grant", "grant": grant}:
+                self._assignment = read_grant(grant, self._places, self._clock())
+                if self._leaving is not None:
+                    self._hand_back(self._assignment, self._leaving)
+                else:
+                    self._begin(self._assignment)
+            case {"kind": "wait", "seconds": seconds, "reason": reason}:
+                self._ask_at = self._clock() + float(seconds)
+                log.debug("waiting: %s", reason)
+            case {"kind": "done", "reason": reason}:
+                log.info("the search is over: %s", reason)
+                self._exit_code = 0
+            case _:
+                self._ask_at = self._clock()
+
+    def _renew(self, link: Link, assignment: Assignment) -> None:
+        points = [list(point) for point in assignment.curve.unsent()]
+        answer = link.call("renew", {"agent": self.id, **assignment.key, "curve": points}, clock=self._clock)
+        if answer is None:
+            return
+        assignment.curve.acknowledge()
+        assignment.renew_at = self._clock() + assignment.heartbeat_s
+        verdict = answer.get("answer")
+        if isinstance(verdict, dict) and verdict.get("kind") == "stop":
+            self._stop_assignment(str(verdict.get("reason")))
+
+    # ---------------------------------------------------------------------------------------------------- the end
+
+    def _leave(self, reason: str, exit_code: int) -> None:
+        """Stop what runs, hand it back, and end; the first reason counts."""
+        if self._leaving is None:
+            self._leaving, self._leave_code = reason, exit_code
+            self._leave_by = self._clock() + self._options.grace_s + GOODBYE_S
+            self._stop_assignment(reason)
+
+    def _perhaps_end(self, now: float) -> None:
+        owes = self._assignment is not None or bool(self._outbox)
+        if self._exit_code is not None:
+            return
+        if self._leaving is not None:
+            if not owes or now >= self._leave_by:
+                self.leave_report_behind()
+                self._exit_code = self._leave_code
+        elif self._assignment is None and self._link is not None:
+            silent_s, idle_s = now - self._link.answered_at, now - self._idle_since
+            limit_s = self._options.idle_timeout_s
+            if silent_s >= self._options.master_timeout_s:
+                log.error("no master for %.0f s; start a worker again when there is one", silent_s)
+                self.leave_report_behind()
+                self._exit_code = MasterUnreachable.exit_code
+            elif not owes and limit_s is not None and idle_s >= limit_s:
+                self._leave(f"nothing to do for {limit_s:g} s", 0)
+
+    def leave_report_behind(self) -> None:
+        """Write a report that the master has not acknowledged into the run directory, where the next one finds it."""
+        report = self._outbox.report
+        if report is None:
+            return
+        try:
+            path = self._places.leave_report(report, self.id)
+        except (SearchError, OSError) as error:
+            log.error("the result of evaluation %s is lost: %s", report.evaluation, error)
+            return
+        log.warning("the result of evaluation %s waits for the next master in %s", report.evaluation, path)

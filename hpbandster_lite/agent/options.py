@@ -1,0 +1,96 @@
+"""How an agent is told what to do.
+
+Law of this file: plain values that travel on a command line; what cannot be is refused when they are put together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpbandster_lite import wire
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.trainer.logs import MAX_LOG_BYTES
+
+ISOLATIONS = ("trainer", "none")
+
+
+@wire.register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOptions:
+    """One worker.
+
+    Parameters
+    ----------
+    problem
+        Reference of the problem; the code that runs is named here, never by the master.
+    run_dir
+        The run directory, where it can be seen from here: it has the endpoint, the key, and room for checkpoints.
+    nameserver, nameserver_key, run_id
+        Address and key file of a name server, and the run to look up there, where the run directory does not tell.
+    key
+        File with the run's key; default: the run directory's, or the environment variable HPBANDSTER_LITE_KEY.
+    scratch
+        Where attempts write if there is no run directory; default: a folder of this user in the system's temporary one.
+    index
+        Number of this worker on its machine.
+    device
+        Token for CUDA_VISIBLE_DEVICES; empty for the CPU alone; None leaves the environment as it is.
+    threads
+        Threads of the trainer's numerical libraries; None leaves the environment as it is.
+    isolation
+        ``trainer`` runs the objective in a process of its own, ``none`` inside the agent.
+    timeout_s
+        Time limit of one evaluation; None for no limit.
+    master_timeout_s
+        How long to go on without a master before the result is left in the run directory.
+    idle_timeout_s
+        End after so long without work; None waits for as long as the search lasts.
+    grace_s
+        Time that an objective has to save and let itself be interrupted before it is ended.
+    load_timeout_s
+        Time that importing the problem may take.
+    max_log_bytes
+        Most bytes in the log file of one evaluation.
+    lifeline
+        File descriptor whose end of file means that who started this agent is gone.
+
+    Raises
+    ------
+    UsageError
+        If a value cannot be, or there is no way to find the master.
+    """
+
+    problem: str
+    run_dir: str | None = None
+    nameserver: tuple[str, int] | None = None
+    nameserver_key: str | None = None
+    run_id: str | None = None
+    key: str | None = None
+    scratch: str | None = None
+    index: int = 0
+    device: str | None = None
+    threads: int | None = None
+    isolation: str = "trainer"
+    timeout_s: float | None = None
+    master_timeout_s: float = 1_800.0
+    idle_timeout_s: float | None = None
+    grace_s: float = 20.0
+    load_timeout_s: float = 300.0
+    max_log_bytes: int = MAX_LOG_BYTES
+    lifeline: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.run_dir is None and (self.nameserver is None or self.run_id is None):
+            raise UsageError("a worker needs a way to find the master: give --run-dir, or --nameserver and --run-id")
+        if self.isolation not in ISOLATIONS:
+            raise UsageError(f"isolation must be one of {', '.join(ISOLATIONS)}, got {self.isolation!r}")
+        if self.isolation == "none" and self.timeout_s is not None:
+            raise UsageError("a time limit needs isolation='trainer': a function inside the agent cannot be ended")
+        for name in ("timeout_s", "master_timeout_s", "idle_timeout_s", "grace_s", "load_timeout_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"{name} must be above 0 seconds, got {value!r}")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads must be at least 1, got {self.threads}")
+        if self.max_log_bytes < 0:
+            raise UsageError(f"max_log_bytes must be at least 0, got {self.max_log_bytes}")
