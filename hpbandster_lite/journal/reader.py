@@ -30,14 +30,14 @@ COPY_TRIES = 20
 
 
 class ConfigurationRow(TypedDict):
-    """One configuration; ``sampled_at`` is a Unix time."""
+    """One configuration; ``sampled_at`` is a Unix time, ``sampled`` the position of its entry, which has its vector."""
 
     config_id: ConfigId
     values: dict[str, Value]
-    vector: list[float | None]
     origin: str
     model_budget: float | None
     sampled_at: float
+    sampled: int
 
 
 class EvaluationRow(TypedDict):
@@ -98,6 +98,9 @@ class MasterRow(TypedDict):
     served_s: float
 
 
+_CONFIGURATIONS = """
+SELECT bracket, sampled_rung, number, hyperparameters, origin, model_budget, sampled_at, sampled FROM configurations
+"""
 _EVALUATIONS = """
 SELECT bracket, sampled_rung, number, rung, budget, state, attempt, agent, worker,
        queued_at, leased_at, started_at, finished_at, loss, failure, reason, directory, outcome
@@ -111,9 +114,7 @@ SELECT bracket, rung, budget, sum(state = 'queued') AS queued, sum(state = 'runn
        sum(state = 'done') AS done, sum(state = 'failed') AS failed
 FROM evaluations GROUP BY bracket, rung, budget ORDER BY bracket, rung
 """
-_OUTCOMES = """
-SELECT outcome, entry FROM evaluations JOIN entries ON position = outcome WHERE outcome > ? ORDER BY outcome
-"""
+_OUTCOMES = "SELECT outcome, entry FROM evaluations JOIN entries ON position = outcome ORDER BY outcome"
 
 
 class JournalReader:
@@ -159,11 +160,7 @@ class JournalReader:
 
     def configurations(self) -> list[ConfigurationRow]:
         """All configurations, by config id."""
-        rows = self._all(
-            "SELECT bracket, sampled_rung, number, hyperparameters, vector, origin, model_budget, sampled_at "
-            "FROM configurations ORDER BY bracket, sampled_rung, number"
-        )
-        return [self._configuration(row) for row in rows]
+        return [_configuration(row) for row in self._all(_CONFIGURATIONS + " ORDER BY bracket, sampled_rung, number")]
 
     def configuration(self, config_id: ConfigId) -> ConfigurationRow:
         """One configuration.
@@ -173,25 +170,10 @@ class JournalReader:
         JournalError
             If there is none of this id.
         """
-        rows = self._all(
-            "SELECT bracket, sampled_rung, number, hyperparameters, vector, origin, model_budget, sampled_at "
-            "FROM configurations WHERE bracket = ? AND sampled_rung = ? AND number = ?",
-            config_id,
-        )
+        rows = self._all(_CONFIGURATIONS + " WHERE bracket = ? AND sampled_rung = ? AND number = ?", config_id)
         if not rows:
             raise JournalError(f"the journal {self.path} has no configuration {config_id}")
-        return self._configuration(rows[0])
-
-    def _configuration(self, row: tuple[Any, ...]) -> ConfigurationRow:
-        bracket, rung, number, values, vector, origin, model_budget, sampled_at = row
-        return ConfigurationRow(
-            config_id=ConfigId(bracket, rung, number),
-            values=wire.decode(values, limit_bytes=None),
-            vector=wire.decode(vector, limit_bytes=None),
-            origin=origin,
-            model_budget=model_budget,
-            sampled_at=sampled_at,
-        )
+        return _configuration(rows[0])
 
     def evaluations(self, states: Collection[str] = ()) -> list[EvaluationRow]:
         """All evaluations, or those in the given states, by config id and rung."""
@@ -235,14 +217,10 @@ class JournalReader:
         outcome: Outcome = read_entry(text, position, self.path).outcome
         return outcome
 
-    def outcomes(self, after: int = 0) -> dict[EvaluationId, Outcome]:
-        """Outcomes of all evaluations that ended, in the order of the journal; those after a position alone."""
-        with self._connection() as connection, sqlite_errors_as_ours(self.path, "read the journal"):
-            found = {}
-            for position, text in connection.execute(_OUTCOMES, (after,)):
-                entry = read_entry(text, position, self.path)
-                found[entry.evaluation] = entry.outcome
-            return found
+    def outcomes(self) -> dict[EvaluationId, Outcome]:
+        """Outcomes of all evaluations that ended, in the order of the journal."""
+        entries = (read_entry(text, position, self.path) for position, text in self._all(_OUTCOMES))
+        return {entry.evaluation: entry.outcome for entry in entries}
 
     def entries(self) -> Generator[tuple[int, float, Entry], None, None]:
         """Position, wall-clock time and entry of everything, in order; close it if it is not read to its end."""
@@ -321,6 +299,18 @@ def _fingerprint(path: Path) -> tuple[object, ...]:
         with file.open("rb") as opened:
             heads.append((file.name, os.fstat(opened.fileno()).st_ino, opened.read(32)))
     return (state.st_ino, state.st_size, state.st_mtime_ns, *heads)
+
+
+def _configuration(row: tuple[Any, ...]) -> ConfigurationRow:
+    bracket, sampled_rung, number, values, origin, model_budget, sampled_at, sampled = row
+    return ConfigurationRow(
+        config_id=ConfigId(bracket, sampled_rung, number),
+        values=wire.decode(values, limit_bytes=None),
+        origin=origin,
+        model_budget=model_budget,
+        sampled_at=sampled_at,
+        sampled=sampled,
+    )
 
 
 _NAMES = tuple(EvaluationRow.__annotations__)

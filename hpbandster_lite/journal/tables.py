@@ -7,6 +7,7 @@ it. Wall-clock times are those of the commits, so a duration is as exact as a tu
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from typing import cast
 
 from hpbandster_lite import wire
@@ -28,19 +29,17 @@ from hpbandster_lite.records import (
 )
 
 _SAMPLED = """
-INSERT INTO configurations (bracket, sampled_rung, number, hyperparameters, vector, origin, model_budget, sampled_at)
+INSERT INTO configurations (bracket, sampled_rung, number, hyperparameters, origin, model_budget, sampled_at, sampled)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 _QUEUED = """
 INSERT INTO evaluations (bracket, sampled_rung, number, rung, budget, state, queued_at)
 VALUES (?, ?, ?, ?, ?, 'queued', ?)
-ON CONFLICT DO NOTHING
 """
 _RUNG_ENDED = "SELECT max(finished_at) FROM evaluations WHERE bracket = ? AND rung = ?"
-_KNOWN = "SELECT 1 FROM evaluations WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ?"
 _LEASED = """
-UPDATE evaluations SET state = 'running', attempt = ?, agent = ?, worker = ?, leased_at = ?
-WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ?
+UPDATE evaluations SET state = 'running', attempt = :attempt, agent = :agent, worker = :worker, leased_at = :at
+WHERE bracket = :bracket AND sampled_rung = :sampled_rung AND number = :number AND rung = :rung
 """
 # Only the attempt that runs is handed back: an older one's end changes nothing.
 _HANDED_BACK = """
@@ -83,7 +82,7 @@ class Tables:
             case Leased():
                 self._leased(entry, at)
             case Sampled():
-                self._sampled(entry, at)
+                self._sampled(entry, position, at)
             case Released() | Expired():
                 self._execute(_HANDED_BACK, (at, *_key(entry.evaluation), entry.attempt))
             case Started():
@@ -94,42 +93,44 @@ class Tables:
             case BracketOpened() | RungShrunk() | LateReport():
                 pass
 
-    def _sampled(self, entry: Sampled, at: float) -> None:
+    def _sampled(self, entry: Sampled, position: int, at: float) -> None:
         proposal = entry.proposal
         self._execute(
             _SAMPLED,
             (
                 *entry.config_id,
                 wire.encode(proposal.values, limit_bytes=None),
-                wire.encode(proposal.vector, limit_bytes=None),
                 proposal.origin.value,
                 proposal.model_budget,
                 at,
+                position,
             ),
         )
         evaluation = EvaluationId(entry.config_id, entry.config_id.rung)
         self._execute(_QUEUED, (*_key(evaluation), self._budget(evaluation), at))
 
-    def _ensure_queued(self, evaluation: EvaluationId, at: float) -> None:
-        """Make the row of an evaluation that is first heard of: a promotion, waiting since the rung below ended."""
-        key = _key(evaluation)
-        if self._execute(_KNOWN, key).fetchone() is None:
-            (ended,) = self._execute(_RUNG_ENDED, (evaluation.config_id.bracket, evaluation.rung - 1)).fetchone()
+    def _update(self, statement: str, row: Mapping[str, object], evaluation: EvaluationId, at: float) -> None:
+        """Change the row of an evaluation; one first heard of is a promotion, waiting since the rung below ended."""
+        bracket, sampled_rung, number, rung = key = _key(evaluation)
+        row = {**row, "at": at, "bracket": bracket, "sampled_rung": sampled_rung, "number": number, "rung": rung}
+        if self._execute(statement, row).rowcount == 0:
+            (ended,) = self._execute(_RUNG_ENDED, (bracket, rung - 1)).fetchone()
             self._execute(_QUEUED, (*key, self._budget(evaluation), at if ended is None else ended))
+            self._execute(statement, row)
 
     def _leased(self, entry: Leased, at: float) -> None:
-        self._ensure_queued(entry.evaluation, at)
-        worker = _text(entry.worker or entry.agent)
-        self._execute(_LEASED, (entry.attempt, _text(entry.agent), worker, at, *_key(entry.evaluation)))
-
-    def _recorded(self, entry: Recorded, position: int, at: float) -> None:
-        self._ensure_queued(entry.evaluation, at)
-        outcome, failure = entry.outcome, entry.outcome.failure
         row = {
-            **dict(zip(("bracket", "sampled_rung", "number", "rung"), _key(entry.evaluation), strict=True)),
             "attempt": entry.attempt,
             "agent": _text(entry.agent),
-            "at": at,
+            "worker": _text(entry.worker or entry.agent),
+        }
+        self._update(_LEASED, row, entry.evaluation, at)
+
+    def _recorded(self, entry: Recorded, position: int, at: float) -> None:
+        outcome, failure = entry.outcome, entry.outcome.failure
+        row = {
+            "attempt": entry.attempt,
+            "agent": _text(entry.agent),
             "position": position,
             "state": "done" if failure is None else "failed",
             # As floats: an integer beyond 64 bits is a fine loss, but no number of SQLite's.
@@ -139,7 +140,7 @@ class Tables:
             "reason": None if failure is None else _text(failure.reason),
             "directory": None if outcome.directory is None else _text(outcome.directory),
         }
-        self._execute(_RECORDED, row)
+        self._update(_RECORDED, row, entry.evaluation, at)
 
     def _budget(self, evaluation: EvaluationId) -> float:
         bracket = evaluation.config_id.bracket

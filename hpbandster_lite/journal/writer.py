@@ -30,6 +30,7 @@ from hpbandster_lite.records import Entry, SearchSettings
 BUSY_S = 2.0
 """How long a commit waits for another process's lock; in WAL mode only a second master can hold one."""
 
+_WHERE_WE_ARE = "SELECT epoch, (SELECT coalesce(max(position), 0) FROM entries) FROM search"
 _SERVED = """
 UPDATE masters SET
     started_at = coalesce(started_at, :at), last_at = :at, served_s = served_s + max(0, :at - coalesce(last_at, :at))
@@ -111,7 +112,7 @@ class Journal:
             If it cannot be written.
         """
         with sqlite_errors_as_ours(self.path, "begin to serve"), self._transaction():
-            epoch = self._newest_epoch() + 1
+            epoch = int(self._connection.execute(_WHERE_WE_ARE).fetchone()[0]) + 1
             self._connection.execute("UPDATE search SET epoch = ?", (epoch,))
             self._connection.execute("INSERT INTO masters (epoch) VALUES (?)", (epoch,))
         self.epoch = epoch
@@ -141,7 +142,6 @@ class Journal:
         """
         texts = [wire.encode(wire.to_message(entry), limit_bytes=None) for entry in entries]
         with sqlite_errors_as_ours(self.path, "write the journal"), self._transaction():
-            self._check_epoch()
             position = self._last_position()
             for entry, text in zip(entries, texts, strict=True):
                 position += 1
@@ -193,21 +193,17 @@ class Journal:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
-    def _newest_epoch(self) -> int:
-        return int(self._connection.execute("SELECT epoch FROM search").fetchone()[0])
-
-    def _check_epoch(self) -> None:
+    def _last_position(self) -> int:
+        """Position of the last entry, for the master that is still the newest."""
         if self.epoch is None:
             raise InvariantBroken("a master begins its epoch before it commits")
-        newest = self._newest_epoch()
+        newest, position = self._connection.execute(_WHERE_WE_ARE).fetchone()
         if newest != self.epoch:
             raise Fenced(
                 f"the journal {self.path} was taken over by a newer master (epoch {newest}, this one is "
                 f"{self.epoch}); this master ends, the newer one has everything that was acknowledged"
             )
-
-    def _last_position(self) -> int:
-        return int(self._connection.execute("SELECT coalesce(max(position), 0) FROM entries").fetchone()[0])
+        return int(position)
 
 
 def _holds_anything(path: Path) -> bool:

@@ -717,10 +717,10 @@ def test_configurations_keep_values_vector_and_origin(journal: Journal, path: Pa
     assert row == {
         "config_id": config(3),
         "values": {"x": 0.1, "name": "\ud800", "flag": True},
-        "vector": [0.5, None],
         "origin": "model",
         "model_budget": 3.0,
         "sampled_at": 10.0,
+        "sampled": 1,
     }
     assert JournalReader(path).configuration(config(3)) == row
     with pytest.raises(JournalError, match="has no configuration 0-0-4"):
@@ -774,7 +774,10 @@ def test_outcomes_come_in_the_order_of_the_journal(journal: Journal, path: Path)
     reader = JournalReader(path)
 
     assert list(reader.outcomes().items()) == [(first.evaluation, first.outcome), (second.evaluation, second.outcome)]
-    assert list(reader.outcomes(after=1)) == [second.evaluation]
+    assert reader.endings() == [
+        (1, first.evaluation, 1.0, 0.5, None, 1.0),
+        (2, second.evaluation, 1.0, 0.5, None, 2.0),
+    ]
 
 
 def test_a_search_is_finished_until_a_master_takes_it_up_again(journal: Journal, path: Path) -> None:
