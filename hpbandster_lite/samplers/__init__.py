@@ -1,0 +1,67 @@
+"""Samplers: where new configurations come from.
+
+Law of this room: the engine says when a configuration is wanted, a sampler says which; it knows no brackets, no clock
+and no files, and its proposal is a pure function of its generator, of what was added and of what was observed.
+``random`` follows the space, ``bohb`` the model of the paper with the densities of ``kde``, ``reference`` has those of
+statsmodels.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.records import Plain
+from hpbandster_lite.samplers.bohb import Bohb
+from hpbandster_lite.samplers.parameters import BohbParameters, refuse_unknown
+from hpbandster_lite.samplers.protocol import Sampler, Vector
+from hpbandster_lite.samplers.random import Random
+from hpbandster_lite.space import SearchSpace
+
+__all__ = ["Bohb", "BohbParameters", "Random", "Sampler", "Vector", "make_sampler", "sampler_parameters"]
+
+_HAS_MODEL = {"bohb": True, "bo": True, "hyperband": False, "random": False}
+
+
+def make_sampler(
+    algorithm: str, space: SearchSpace, budgets: Sequence[float], parameters: Mapping[str, Plain]
+) -> Sampler:
+    """The sampler of an algorithm.
+
+    Parameters
+    ----------
+    algorithm
+        ``bohb`` and ``bo`` use the model, ``hyperband`` and ``random`` sample at random.
+    space
+        The search space.
+    budgets
+        The budgets at which results will be observed.
+    parameters
+        Parameters by name, see :func:`sampler_parameters`.
+
+    Raises
+    ------
+    UsageError
+        For an unknown algorithm or parameter, with the nearest known one, and for a wrong value.
+    """
+    if _has_model(algorithm):
+        return Bohb(space, budgets, BohbParameters.from_mapping(parameters, algorithm))
+    refuse_unknown(parameters, [], algorithm)
+    return Random(space)
+
+
+def sampler_parameters(algorithm: str) -> dict[str, Plain]:
+    """Names and defaults of the parameters of an algorithm's sampler; raises UsageError for an unknown algorithm."""
+    if not _has_model(algorithm):
+        return {}
+    return {field.name: field.default for field in fields(BohbParameters)}
+
+
+def _has_model(algorithm: str) -> bool:
+    if algorithm not in _HAS_MODEL:
+        near = difflib.get_close_matches(str(algorithm), _HAS_MODEL, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(_HAS_MODEL)}"
+        raise UsageError(f"unknown algorithm {algorithm!r}; {hint}")
+    return _HAS_MODEL[algorithm]

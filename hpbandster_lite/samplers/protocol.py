@@ -1,0 +1,35 @@
+"""What a sampler is.
+
+Law of this file: the interface only. Every sampler passes the same conformance tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from hpbandster_lite.records import Proposal
+from hpbandster_lite.space import Array
+
+Vector: TypeAlias = Array | Sequence[float | None]
+"""A configuration as the space or a :class:`~hpbandster_lite.records.Proposal` gives it, shape (d,); NaN or ``None``
+marks an inactive dimension."""
+
+
+class Sampler(Protocol):
+    """Proposes configurations.
+
+    A proposal is a pure function of the generator and of what was added and observed, in its order; proposing changes
+    nothing that a later proposal depends on.
+    """
+
+    def add(self, vector: Vector) -> None:
+        """A configuration was sampled, by whomever: in a discrete space it is not proposed again."""
+
+    def observe(self, vector: Vector, budget: float, loss: float | None) -> None:
+        """An added configuration ended at a budget; ``loss`` is ``None`` for a bad result. Constant time."""
+
+    def propose(self, rng: np.random.Generator) -> Proposal | None:
+        """The next configuration; ``None`` if the space is exhausted."""

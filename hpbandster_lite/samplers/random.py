@@ -1,0 +1,139 @@
+"""Random search, and what every sampler needs of it: configurations that were not sampled before.
+
+Law of this file: no configuration is given out twice while the space has another one. A proposal is a pure function of
+the generator and of what was added, in its order. Identity is the canonical vector: what the space decodes and encodes
+again, so a vector that another machine wrote a rounding error apart is the same configuration.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+
+from hpbandster_lite.errors import InvariantBroken
+from hpbandster_lite.records import Origin, Proposal
+from hpbandster_lite.samplers.protocol import Vector
+from hpbandster_lite.space import Array, Mask, SearchSpace
+
+MOST_TRIES = 10_000
+"""Random draws in a row that were all sampled before, after which a space that is too large to list counts as
+exhausted (0.1 s). A thousandth of the space still being left would be missed with probability 5e-5."""
+TRIES_BEFORE_LISTING = 64
+"""Draws in a row after which a small space is listed and a configuration is chosen among those left."""
+LARGEST_BATCH = 1024
+
+Left: TypeAlias = dict[bytes, Array]
+
+
+class Unseen:
+    """Remembers what was sampled from a space, and draws what was not.
+
+    Parameters
+    ----------
+    space
+        The search space.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self._seen: set[bytes] = set()
+        self._listed = False
+        self._left: Left | None = None
+
+    def add(self, vector: Vector) -> None:
+        """A configuration was sampled."""
+        key = self._keys(self.space.complete(as_vector(vector, self.space.d)[np.newaxis]))[0]
+        self._seen.add(key)
+        if self._left is not None:
+            self._left.pop(key, None)
+
+    def are_new(self, vectors: Array) -> Mask:
+        """Which vectors, as the space gives them, were not sampled; shape (n,)."""
+        return np.array([key not in self._seen for key in self._keys(vectors)], dtype=np.bool_)
+
+    def draw(self, rng: np.random.Generator) -> Array | None:
+        """A random configuration that was not sampled, shape (d,); ``None`` if the space is exhausted.
+
+        Drawn as the space samples. Once ``TRIES_BEFORE_LISTING`` draws in a row were sampled before, a small space
+        (one that :meth:`SearchSpace.enumerate` lists) gives one of those left, each with the same probability. A space
+        with floats is never exhausted: should ``MOST_TRIES`` draws all be old, the last one is repeated.
+        """
+        tries, size = 0, 1
+        while True:
+            drawn = self.space.sample(rng, size)
+            new = self.are_new(drawn)
+            if new.any():
+                return np.asarray(drawn[int(new.argmax())], dtype=np.float64)
+            tries, size = tries + size, min(2 * size, LARGEST_BATCH)
+            if tries >= TRIES_BEFORE_LISTING and (left := self.some_left(rng, 1)) is not None:
+                return left[0] if len(left) else None
+            if tries >= MOST_TRIES:
+                return drawn[-1] if np.isinf(self.space.size()) else None
+
+    def some_left(self, rng: np.random.Generator, most: int) -> Array | None:
+        """Up to ``most`` different configurations of a small space that were not sampled, shape (m, d).
+
+        ``None`` if the space is too large to list.
+        """
+        if not self._listed:
+            self._listed = True
+            listed = self.space.enumerate()
+            if listed is not None:
+                keyed = zip(self._keys(listed), listed, strict=True)
+                self._left = {key: vector for key, vector in keyed if key not in self._seen}
+        if self._left is None:
+            return None
+        left = list(self._left.values())
+        chosen = rng.choice(len(left), size=min(most, len(left)), replace=False)
+        return np.array([left[i] for i in chosen]).reshape(len(chosen), self.space.d)
+
+    @staticmethod
+    def _keys(vectors: Array) -> list[bytes]:
+        # One NaN for all: arithmetic may set the sign of a NaN.
+        canonical = np.where(np.isnan(vectors), np.nan, vectors)
+        return [row.tobytes() for row in canonical]
+
+
+def as_vector(vector: Vector, d: int) -> Array:
+    """A copy of the vector as an array, ``None`` as NaN; shape (d,)."""
+    array = np.array(vector, dtype=np.float64)
+    if array.shape != (d,):
+        raise InvariantBroken(f"a vector of this space has shape ({d},), got {array.shape}: {vector!r}")
+    return array
+
+
+def proposal(space: SearchSpace, vector: Array, model_budget: float | None = None) -> Proposal:
+    """The record of a proposed vector; ``model_budget`` is ``None`` for a random one."""
+    return Proposal(
+        values=space.to_values(vector[np.newaxis])[0],
+        vector=tuple(None if u != u else u for u in vector.tolist()),
+        origin=Origin.RANDOM if model_budget is None else Origin.MODEL,
+        model_budget=model_budget,
+    )
+
+
+class Random:
+    """Random search: every proposal is drawn from the space, whatever was observed.
+
+    Parameters
+    ----------
+    space
+        The search space.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+        self._unseen = Unseen(space)
+
+    def add(self, vector: Vector) -> None:
+        """A configuration was sampled: do not propose it again."""
+        self._unseen.add(vector)
+
+    def observe(self, vector: Vector, budget: float, loss: float | None) -> None:
+        """Results change nothing here."""
+
+    def propose(self, rng: np.random.Generator) -> Proposal | None:
+        """A random configuration; ``None`` if the space is exhausted."""
+        vector = self._unseen.draw(rng)
+        return None if vector is None else proposal(self._space, vector)
