@@ -1,0 +1,351 @@
+"""The loop in front of Pyro4's daemon: read all that is pending, handle it in order, commit once, then answer.
+
+Law of this file: no peer holds up another. The loop touches complete messages only, waits for nobody, and bounds in
+time and size what it keeps for each connection. No answer leaves before the commit of its turn has succeeded. One
+thread runs it. Why Pyro4's own servers do not: docs/decisions/0002-own-loop-before-pyro4.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import secrets
+import selectors
+import time
+from collections.abc import Callable, Mapping
+
+from hpbandster_lite import wire
+from hpbandster_lite.errors import InvariantBroken, SearchError
+from hpbandster_lite.records import Plain
+from hpbandster_lite.transport import protocol
+from hpbandster_lite.transport.complaints import Complaints
+from hpbandster_lite.transport.connection import Bounds, Connection, Unwelcome
+from hpbandster_lite.transport.daemon import MALFORMED, Entrance, build_daemon, close_daemon, introduce
+from hpbandster_lite.transport.protocol import Call
+from hpbandster_lite.transport.sockets import keep_alive, listen, raise_file_limit
+
+log = logging.getLogger(__name__)
+
+PAUSE_S = 0.2
+"""No new connection is accepted for this long when there was no room for one; asking at once would spin."""
+_BUGS = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EFAULT})
+_LISTENER, _WAKEUP = "listener", "wakeup"
+
+
+class Server:
+    """Serves one object, method by method, to clients that hold the key.
+
+    Parameters
+    ----------
+    host, port
+        Where to listen; port 0 takes a free one, see :attr:`endpoint`.
+    key
+        HMAC key of all messages; ``None`` for none, on loopback only.
+    object_id
+        Name of the object, which a client must give.
+    handle
+        Carries out one call, in memory, and gives the text of its answer. A :class:`SearchError` is answered with and
+        raised again at the client; any other exception, and :class:`InvariantBroken`, is a bug and leaves :meth:`turn`.
+    welcome
+        Told to each client when it connects; see :attr:`Client.welcome`.
+    bounds
+        Deadlines and sizes.
+    wakeup_fd
+        A file descriptor that ends the wait of a turn when it becomes readable (``signal.set_wakeup_fd``, a pipe); it
+        is emptied here and stays the caller's.
+    stock
+        Further Pyro4 objects, by object id, for unmodified Pyro4 clients. Their calls carry no nonce and can be
+        replayed, so they must change nothing.
+    serializers
+        Pyro4's names of the serialisers that are accepted.
+
+    Raises
+    ------
+    UsageError
+        If the address cannot be had, or would be open to other machines without a key.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        key: bytes | None,
+        *,
+        object_id: str,
+        handle: Callable[[Call], str],
+        welcome: Mapping[str, Plain] | None = None,
+        bounds: Bounds | None = None,
+        wakeup_fd: int | None = None,
+        stock: Mapping[str, object] | None = None,
+        serializers: tuple[str, ...] = ("json",),
+    ) -> None:
+        self._handle = handle
+        self._bounds = bounds or Bounds()
+        self._welcome = wire.encode(dict(welcome or {}))
+        self._admits_stock = bool(stock)
+        self._listener = listen(host, port, key)
+        raise_file_limit(self._bounds.connections)
+        objects = {**(stock or {}), object_id: Entrance(self._called)}
+        self._daemon = build_daemon(key=key, objects=objects, serializers=serializers, greet=self._greet)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ, _LISTENER)
+        if wakeup_fd is not None:
+            self._selector.register(wakeup_fd, selectors.EVENT_READ, _WAKEUP)
+        # Often enough for the shortest deadline to be at most an eighth late, and never a load.
+        self._sweep_s = min(1.0, max(0.02, min(self._bounds.greeting_s, self._bounds.message_s) / 8))
+        self._sweep_at = 0.0
+        self._listen_again_at: float | None = None
+        self._connections: dict[Connection, None] = {}
+        self._accepted = 0
+        self._current: Connection | None = None
+        self._handled = 0
+        self._raised: Exception | None = None
+        self._is_behind = False
+        self._held: dict[Connection, None] = {}
+        self._closed: list[str] = []
+        self._complaints = Complaints(log)
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Host and port it listens on."""
+        host, port = self._listener.getsockname()[:2]
+        return host, port
+
+    @property
+    def n_connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
+    def closed_peers(self) -> list[str]:
+        """Names (:attr:`Call.peer`) of the connections that have ended since this was asked last."""
+        closed, self._closed = self._closed, []
+        return closed
+
+    def close(self) -> None:
+        """Close the listening socket and every connection; held answers are lost, as in a crash."""
+        for connection in list(self._connections):
+            self._drop(connection)
+        self._selector.close()
+        self._listener.close()
+        close_daemon(self._daemon)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------------------------ one turn
+
+    def turn(self, timeout_s: float, *, commit: Callable[[], bool]) -> int:
+        """Read all pending input, handle each complete request in order, commit once, then send the answers.
+
+        Parameters
+        ----------
+        timeout_s
+            Longest wait for input; a turn may end earlier without any.
+        commit
+            Called once if a request was handled, or if the last commit failed. Where it gives False, the answers of
+            this turn are kept until a later one succeeds, and requests that come until then are answered by
+            :class:`Busy` without being handled.
+
+        Returns
+        -------
+        int
+            How many requests were handled.
+        """
+        handled_before = self._handled
+        ready = self._selector.select(self._wait_s(timeout_s))
+        now = time.monotonic()
+        touched: dict[Connection, None] = {}
+        for key, events in ready:
+            if key.data is _LISTENER:
+                self._accept(now)
+            elif key.data is _WAKEUP:
+                self._empty(key.fd)
+            else:
+                touched[key.data] = None
+                if events & selectors.EVENT_READ:
+                    key.data.fill()
+                    self._serve(key.data, now)
+        if self._is_behind or self._handled != handled_before:
+            self._is_behind = not commit()
+        self._answer(touched, now)
+        self._sweep(now)
+        return self._handled - handled_before
+
+    def _wait_s(self, timeout_s: float) -> float:
+        now = time.monotonic()
+        if self._listen_again_at is not None:
+            if now >= self._listen_again_at and len(self._connections) < self._bounds.connections:
+                self._listen_again_at = None
+                self._selector.register(self._listener, selectors.EVENT_READ, _LISTENER)
+            else:
+                timeout_s = min(timeout_s, PAUSE_S)
+        return max(0.0, min(timeout_s, self._sweep_at - now) if self._connections else timeout_s)
+
+    def _empty(self, wakeup_fd: int) -> None:
+        if not os.read(wakeup_fd, 4_096):
+            # The other end is closed: its owner was woken and will see that itself; staying ready would spin.
+            self._selector.unregister(wakeup_fd)
+
+    # -------------------------------------------------------------------------------------------- coming and going
+
+    def _accept(self, now: float) -> None:
+        while len(self._connections) < self._bounds.connections:
+            try:
+                sock, address = self._listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _BUGS:
+                    raise
+                # Mostly out of files (EMFILE); the peer stays in the kernel's queue, those that are here are served on.
+                self._complaints.about("accept", f"cannot accept a connection at present: {error}", now=now)
+                break
+            sock.setblocking(False)
+            keep_alive(sock)
+            self._accepted += 1
+            connection = Connection(sock, address, f"{address[0]}:{address[1]}#{self._accepted}", self._bounds, now)
+            self._connections[connection] = None
+            self._selector.register(sock, selectors.EVENT_READ, connection)
+        else:
+            self._complaints.about("room", f"{len(self._connections)} connections are the limit; more wait", now=now)
+        self._selector.unregister(self._listener)
+        self._listen_again_at = now + PAUSE_S
+
+    def _drop(self, connection: Connection) -> None:
+        del self._connections[connection]
+        self._held.pop(connection, None)
+        self._selector.unregister(connection)
+        connection.hang_up()
+        if connection.is_introduced:
+            self._closed.append(connection.peer)
+
+    def _complain(self, connection: Connection, kind: str, reason: str, now: float) -> None:
+        self._complaints.about(kind, f"connection {connection.peer} closed: {reason}", now=now)
+
+    # ------------------------------------------------------------------------------------------------ requests
+
+    def _serve(self, connection: Connection, now: float) -> None:
+        """Handle the complete messages of one connection."""
+        n_messages = 0
+        self._current = connection
+        try:
+            while connection.refusal is None and connection.has_message():
+                n_messages += 1
+                if connection.is_introduced:
+                    self._dispatch(connection)
+                else:
+                    self._introduce(connection)
+                connection.next_message()
+                connection.check_room()
+        except Unwelcome as error:
+            self._complain(connection, error.kind, str(error), now)
+            connection.forget_answers()
+            connection.has_ended = True
+        finally:
+            self._current = None
+        if connection.refusal is not None:
+            # Why the handshake failed still leaves, then the connection is closed.
+            connection.has_ended = True
+            self._complain(connection, "handshake", connection.refusal, now)
+        connection.note_reading(has_progressed=n_messages > 0, now=now)
+
+    def _introduce(self, connection: Connection) -> None:
+        if introduce(self._daemon, connection):
+            connection.is_introduced = True
+        elif connection.refusal is None:
+            connection.refusal = "it does not hold our key, or is no hpbandster_lite"
+
+    def _dispatch(self, connection: Connection) -> None:
+        """Hand one complete message to Pyro4; raises Unwelcome, or the bug that the call met."""
+        try:
+            self._daemon.handleRequest(connection)
+        except MALFORMED as error:
+            if self._raised is None:
+                raise Unwelcome("malformed", f"malformed message ({error})") from error
+        if self._raised is not None:
+            raised, self._raised = self._raised, None
+            raise raised
+
+    def _greet(self, connection: Connection, handshake: object) -> Plain:
+        """Pyro4's ``validateHandshake``: what is raised here is told to the peer."""
+        if self._admits_stock and not isinstance(handshake, dict):
+            # An unmodified Pyro4 client. It has no nonce, so the entrance stays closed to it.
+            return "hello"
+        try:
+            greeting = protocol.read_greeting(handshake, protocol.PROTOCOL)
+        except SearchError as error:
+            connection.refusal = str(error)
+            raise
+        connection.hello = greeting.hello
+        connection.nonce = secrets.token_hex(16)
+        return protocol.write_welcome(protocol.PROTOCOL, greeting, connection.nonce, self._welcome)
+
+    def _called(self, nonce: object, counter: object, method: object, text: object) -> Plain:
+        """One call, as Pyro4's daemon makes it after it has checked the signature."""
+        try:
+            return self._carried_out(nonce, counter, method, text)
+        except Exception as error:
+            # Pyro4 would answer with it and go on; _dispatch raises it again, so that a bug ends the process.
+            self._raised = error
+            raise
+
+    def _carried_out(self, nonce: object, counter: object, method: object, text: object) -> Plain:
+        connection = self._current
+        if connection is None:
+            raise InvariantBroken("a call came while no connection was served")
+        if not connection.nonce or nonce != connection.nonce or counter != connection.counter + 1:
+            raise Unwelcome("replay", "a call was replayed, reordered, or meant for another connection")
+        if type(method) is not str or type(text) is not str:
+            raise Unwelcome("malformed", "a call carries two strings")
+        connection.counter += 1
+        if self._is_behind:
+            return protocol.busy(connection.nonce, connection.counter, self._bounds.busy_s)
+        self._handled += 1
+        connection.owes_commit = True
+        try:
+            answer = self._handle(Call(method, text, connection.peer, connection.hello))
+        except InvariantBroken:
+            raise
+        except SearchError as error:
+            return protocol.failed(connection.nonce, connection.counter, error)
+        return protocol.answered(connection.nonce, connection.counter, answer)
+
+    # ------------------------------------------------------------------------------------------------- answers
+
+    def _answer(self, touched: dict[Connection, None], now: float) -> None:
+        """Send what may leave: all after a commit; what needed none, meanwhile."""
+        if not self._is_behind and self._held:
+            touched = {**self._held, **touched}
+            self._held.clear()
+        for connection in touched:
+            if self._is_behind and connection.owes_commit:
+                self._held[connection] = None
+            else:
+                connection.release()
+            connection.flush()
+            self._settle(connection, now)
+
+    def _settle(self, connection: Connection, now: float) -> None:
+        if connection.has_ended and not connection.is_unread:
+            self._drop(connection)
+            return
+        connection.note_writing(now)
+        # A peer that does not read is not read from either: what it would ask for had nowhere to go.
+        if connection.is_unread != connection.is_watched_for_room:
+            connection.is_watched_for_room = connection.is_unread
+            event = selectors.EVENT_WRITE if connection.is_unread else selectors.EVENT_READ
+            self._selector.modify(connection, event, connection)
+
+    def _sweep(self, now: float) -> None:
+        """Close those that kept neither of their deadlines."""
+        if now < self._sweep_at:
+            return
+        self._sweep_at = now + self._sweep_s
+        for connection in [each for each in self._connections if now >= min(each.read_by, each.write_by)]:
+            reason = "it does not read its answers" if now >= connection.write_by else "its message is not complete yet"
+            self._complain(connection, "slow", reason, now)
+            self._drop(connection)

@@ -1,0 +1,30 @@
+"""Tests with real processes and sockets on loopback: each leaves nothing behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind() -> Iterator[None]:
+    me = psutil.Process()
+
+    def held() -> set[str]:
+        return (
+            {f"thread {thread.name}" for thread in threading.enumerate()}
+            | {f"child {child.pid} ({child.name()})" for child in me.children(recursive=True)}
+            | {f"socket {sock.laddr} {sock.raddr}" for sock in me.net_connections("inet")}
+            | {f"file {file.path}" for file in me.open_files()}
+        )
+
+    before = held()
+    yield
+    deadline = time.monotonic() + 5
+    while (left := held() - before) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left, f"left behind: {sorted(left)}"
