@@ -1,0 +1,128 @@
+"""The name server as a program: one of it serves the masters of many runs.
+
+Law of this file: what a program needs around :func:`hpbandster_lite.transport.serve_nameserver`, which does the work:
+signals, a key file, an end with whoever started it. It keeps nothing on disk: masters enter themselves again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import select
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hpbandster_lite.errors import SearchError, UsageError
+from hpbandster_lite.transport import serve_nameserver
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PORT = 9090
+"""Pyro4's own."""
+
+
+def serve(
+    host: str = "127.0.0.1", port: int = DEFAULT_PORT, key: bytes | None = None, *, lifeline: int | None = None
+) -> None:
+    """Serve names until SIGTERM, SIGINT, or the end of the lifeline; call it from the main thread.
+
+    Parameters
+    ----------
+    host
+        Address to listen on; anything but loopback needs a key.
+    port
+        0 takes a free one.
+    key
+        The name server's own HMAC key.
+    lifeline
+        A file descriptor, usually the read end of a pipe, whose end of file ends the name server.
+
+    Raises
+    ------
+    UsageError
+        If the address cannot be had, or would be open to other machines without a key.
+    """
+    with _ended_by_signals(lifeline) as (wakeup_fd, is_over):
+        serve_nameserver(host, port, key, is_over=is_over, started=_say, wakeup_fd=wakeup_fd)
+    log.info("name server ended")
+
+
+def _say(host: str, port: int) -> None:
+    log.info("name server listens on %s:%d", host, port)
+
+
+class _End:
+    """Whether a signal came or the lifeline ended."""
+
+    def __init__(self, lifeline: int | None) -> None:
+        self._lifeline = lifeline
+        self._came = False
+
+    def come(self, *_: object) -> None:
+        self._came = True
+
+    def __call__(self) -> bool:
+        return self._came or self._lifeline_is_cut()
+
+    def _lifeline_is_cut(self) -> bool:
+        if self._lifeline is None:
+            return False
+        is_ready, _, _ = select.select([self._lifeline], [], [], 0)
+        return bool(is_ready) and not os.read(self._lifeline, 1)
+
+
+@contextlib.contextmanager
+def _ended_by_signals(lifeline: int | None) -> Iterator[tuple[int, _End]]:
+    """A file descriptor that wakes the loop when a signal comes, and the question whether one did."""
+    end = _End(lifeline)
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    before = {number: signal.signal(number, end.come) for number in (signal.SIGTERM, signal.SIGINT)}
+    woken_before = signal.set_wakeup_fd(writing)
+    try:
+        yield reading, end
+    finally:
+        signal.set_wakeup_fd(woken_before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reading)
+        os.close(writing)
+
+
+def main(arguments: list[str]) -> int:
+    """Run as ``python -m hpbandster_lite.nameserver [OPTIONS]``, as the launcher does; people use the command line.
+
+    ``OPTIONS`` is one JSON object with any of ``host``, ``port``, ``key_file`` and ``lifeline``.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    try:
+        options = _options(arguments)
+        key_file = options.get("key_file")
+        key = None if key_file is None else _key(Path(key_file))
+        serve(
+            options.get("host", "127.0.0.1"), options.get("port", DEFAULT_PORT), key, lifeline=options.get("lifeline")
+        )
+    except SearchError as error:
+        log.error("%s", error)
+        return error.exit_code
+    return 0
+
+
+def _options(arguments: list[str]) -> dict[str, Any]:
+    try:
+        options = json.loads(arguments[0]) if arguments else {}
+    except json.JSONDecodeError as error:
+        raise UsageError(f"OPTIONS must be one JSON object, got {arguments[0]!r}: {error}") from error
+    if not isinstance(options, dict) or not options.keys() <= {"host", "port", "key_file", "lifeline"}:
+        raise UsageError(f"OPTIONS may have host, port, key_file and lifeline, got {arguments}")
+    return options
+
+
+def _key(path: Path) -> bytes:
+    try:
+        return path.read_bytes().strip()
+    except OSError as error:
+        raise UsageError(f"cannot read the key file {path}: {error}; name one that this user may read") from error
