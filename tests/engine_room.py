@@ -1,0 +1,115 @@
+"""What the tests of the engine share: a small space, settings, and an engine on them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from hpbandster_lite.engine import Engine, Grant, Granted
+from hpbandster_lite.records import (
+    Failure,
+    FailureKind,
+    Limits,
+    Outcome,
+    ProblemDescription,
+    Report,
+    SearchSettings,
+    Values,
+)
+from hpbandster_lite.samplers import make_sampler
+from hpbandster_lite.space import SearchSpace
+
+LADDER = (1.0, 3.0, 9.0)
+
+
+def space_of(*hyperparameters: Any) -> SearchSpace:
+    from ConfigSpace import ConfigurationSpace, Float, Integer
+
+    return SearchSpace.from_configspace(
+        ConfigurationSpace(space=list(hyperparameters or (Float("x", (0.0, 1.0)), Integer("n", (1, 9)))))
+    )
+
+
+def settings_for(
+    space: SearchSpace,
+    *,
+    budgets: tuple[float, ...] = LADDER,
+    algorithm: str = "hyperband",
+    seed: int = 7,
+    initial: tuple[Values, ...] = (),
+    max_attempts: int = 3,
+    sampler: Mapping[str, Any] | None = None,
+) -> SearchSettings:
+    return SearchSettings(
+        run_id="test",
+        problem=ProblemDescription(reference="t", name="t", space_json=None, space_tables=space.to_json()),
+        budgets=budgets,
+        eta=3.0,
+        unit="epochs",
+        algorithm=algorithm,
+        bracket_rule="floor",
+        seed=seed,
+        seed_was_given=True,
+        sampler=sampler or {},
+        initial=initial,
+        max_attempts=max_attempts,
+    )
+
+
+def engine_for(settings: SearchSettings, space: SearchSpace) -> Engine:
+    return Engine(settings, space, make_sampler(settings.algorithm, space, settings.budgets, settings.sampler))
+
+
+def started(limits: Limits | None = None, *, space: SearchSpace | None = None, **settings: Any) -> Engine:
+    """An engine that serves since time 0."""
+    space = space or space_of()
+    engine = engine_for(settings_for(space, **settings), space)
+    engine.start(1, limits or Limits(), now=0.0)
+    return engine
+
+
+def granted(engine: Engine, agent: str, request: int = 0, now: float = 0.0) -> Grant:
+    answer = engine.lease(agent, request, now=now).answer
+    assert isinstance(answer, Granted), answer
+    return answer.grant
+
+
+def loss(grant: Grant, value: float) -> Report:
+    return Report(evaluation=grant.evaluation, attempt=grant.attempt, outcome=Outcome(loss=value))
+
+
+def failed(grant: Grant, kind: FailureKind) -> Report:
+    outcome = Outcome(failure=Failure(kind=kind, reason=f"made up: {kind.value}"))
+    return Report(evaluation=grant.evaluation, attempt=grant.attempt, outcome=outcome)
+
+
+def finish(engine: Engine, losses: Mapping[str, float] | None = None, *, now: float = 0.0) -> list[Grant]:
+    """One agent works until the engine gives nothing more; the loss is the configuration's x unless told."""
+    grants = []
+    request = engine.state.request_of.get("finisher", 0) + 1
+    while isinstance(answer := engine.lease("finisher", request, now=now).answer, Granted):
+        grant = answer.grant
+        grants.append(grant)
+        value = (losses or {}).get(str(grant.evaluation.config_id), float(grant.values.get("x", 0.5)))  # type: ignore[arg-type]
+        engine.report("finisher", loss(grant, value), now=now)
+        engine.validate()
+        request += 1
+    return grants
+
+
+def snapshot(engine: Engine) -> dict[str, Any]:
+    """Everything that replay must rebuild, as comparable values."""
+    state = engine.state
+    return {
+        "evaluations": {str(name): dataclasses.asdict(evaluation) for name, evaluation in state.evaluations.items()},
+        "brackets": [dataclasses.asdict(bracket) for bracket in state.brackets],
+        "proposals": {str(name): proposal for name, proposal in state.proposals.items()},
+        "again": list(state.again),
+        "held_by": dict(state.held_by),
+        "requests": dict(state.request_of),
+        "counts": (state.recorded, state.started, state.late, state.budget_started, state.position, state.observed_at),
+        "best": state.best,
+        "out": list(state.out),
+        "finished": state.finished,
+    }

@@ -1,0 +1,461 @@
+"""The engine's rules, one scripted scenario each."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpbandster_lite.engine import Done, Engine, Granted, Keep, Stop, Wait
+from hpbandster_lite.records import (
+    ConfigId,
+    Entry,
+    EvaluationId,
+    Expired,
+    FailureKind,
+    Finished,
+    LateReport,
+    Leased,
+    Limits,
+    Origin,
+    Recorded,
+    RungShrunk,
+    Sampled,
+)
+from tests.engine_room import engine_for, failed, finish, granted, loss, settings_for, snapshot, space_of, started
+
+ONE = Limits(brackets=1)
+
+
+def best_of_rung(engine: Engine, rung: int) -> list[ConfigId]:
+    return [name.config_id for name in engine.state.evaluations if name.rung == rung]
+
+
+# ------------------------------------------------------------------------------------------------- successive halving
+
+
+def test_one_bracket_is_9_then_3_then_1() -> None:
+    engine = started(ONE)
+    grants = finish(engine)
+    assert [grant.budget for grant in grants] == [1.0] * 9 + [3.0] * 3 + [9.0]
+    assert engine.finished == "all 1 brackets are complete"
+
+
+def test_the_lowest_losses_are_promoted_and_ties_go_by_config_id() -> None:
+    engine = started(ONE)
+    finish(engine, dict.fromkeys((f"0-0-{index}" for index in range(9)), 1.0) | {"0-0-8": 0.5})
+    assert best_of_rung(engine, 1) == [ConfigId(0, 0, 8), ConfigId(0, 0, 0), ConfigId(0, 0, 1)]
+
+
+def test_a_rung_with_too_few_losses_is_topped_up_with_fresh_samples_of_the_higher_rung() -> None:
+    engine = started(ONE)
+    for index in range(9):
+        grant = granted(engine, "a", index)
+        engine.report("a", loss(grant, 1.0) if index == 4 else failed(grant, FailureKind.CODE), now=0.0)
+    grants = finish(engine)
+    assert [str(grant.evaluation) for grant in grants[:3]] == ["0-0-4@1", "0-1-0@1", "0-1-1@1"]
+    assert engine.finished is not None
+
+
+def test_a_failure_is_never_promoted_even_where_nothing_has_a_loss() -> None:
+    engine = started(ONE)
+    for index in range(9):
+        engine.report("a", failed(granted(engine, "a", index), FailureKind.MEMORY), now=0.0)
+    assert all(grant.evaluation.config_id.rung == 1 for grant in finish(engine)[:3])
+
+
+def test_the_smallest_budget_comes_first_and_the_next_bracket_opens_only_when_nothing_else_can_start() -> None:
+    engine = started(Limits(brackets=2))
+    grants = [granted(engine, f"a{index}") for index in range(10)]
+    assert [grant.evaluation.config_id.bracket for grant in grants] == [0] * 9 + [1]
+    for index, grant in enumerate(grants[:9]):
+        engine.report(f"a{index}", loss(grant, index), now=0.0)
+    # Rung 1 of bracket 0 and rung 0 of bracket 1 both cost 3: the lower bracket goes first.
+    following = [granted(engine, f"b{index}") for index in range(4)]
+    assert [str(grant.evaluation) for grant in following] == ["0-0-0@1", "0-0-1@1", "0-0-2@1", "1-0-1@0"]
+
+
+def test_an_infeasible_configuration_gives_its_place_to_a_new_one() -> None:
+    engine = started(ONE)
+    engine.report("a", failed(granted(engine, "a", 0), FailureKind.INFEASIBLE), now=0.0)
+    grants = finish(engine)
+    assert [grant.budget for grant in grants] == [1.0] * 9 + [3.0] * 3 + [9.0]
+    assert str(grants[0].evaluation) == "0-0-1@0"
+
+
+def test_a_problem_that_refuses_everything_ends_the_search_with_the_remedy() -> None:
+    engine = started()
+    for index in range(1_000):
+        engine.report("a", failed(granted(engine, "a", index), FailureKind.INFEASIBLE), now=0.0)
+    answer = engine.lease("a", 1_000, now=0.0).answer
+    assert isinstance(answer, Done)
+    assert "mend feasible()" in answer.reason
+
+
+# -------------------------------------------------------------------------------------------------- what comes first
+
+
+def test_the_default_comes_first_then_the_users_configurations_each_once() -> None:
+    space = space_of()
+    default = space.to_values(space.default()[None])[0]
+    given = ({"x": 0.25, "n": 3}, default, {"x": 0.25, "n": 3}, {"x": 0.75, "n": 9})
+    engine = started(ONE, initial=given)
+    grants = [granted(engine, f"a{index}") for index in range(4)]
+    assert [grant.values for grant in grants[:3]] == [default, given[0], given[3]]
+    origins = [engine.state.proposals[grant.evaluation.config_id].origin for grant in grants]
+    assert origins == [Origin.DEFAULT, Origin.INITIAL, Origin.INITIAL, Origin.RANDOM]
+
+
+def test_random_search_runs_everything_at_the_full_budget() -> None:
+    grants = finish(started(Limits(brackets=3), algorithm="random"))
+    assert {grant.budget for grant in grants} == {9.0}
+    # As many as the three brackets of Hyperband cost: 27 + 18 + 27 = 72, eight times the full budget.
+    assert len(grants) == 8
+
+
+def test_an_exhausted_space_shrinks_the_rung_and_the_brackets_finish() -> None:
+    from ConfigSpace import Categorical
+
+    engine = started(space=space_of(Categorical("c", ["a", "b", "c", "d"])))
+    grants = finish(engine, {f"0-0-{index}": index for index in range(4)})
+    assert [str(grant.evaluation) for grant in grants[:4]] == [f"0-0-{index}@0" for index in range(4)]
+    assert engine.finished == "the space is exhausted: all 4 configurations were evaluated"
+    assert len({str(grant.values) for grant in grants if grant.evaluation.rung == 0}) == 4
+    engine.validate()
+
+
+def test_a_shrunk_rung_is_journalled_so_that_replay_needs_no_sampler() -> None:
+    from ConfigSpace import Categorical
+
+    engine = started(space=space_of(Categorical("c", ["a", "b"])))
+    for request in range(2):
+        engine.report("a", loss(granted(engine, "a", request), 1.0), now=0.0)
+    entries = engine.lease("a", 2, now=0.0).entries
+    assert RungShrunk(bracket=0, rung=0, places=2) in entries
+
+
+# ------------------------------------------------------------------------------------------------------------ leases
+
+
+def test_the_same_request_gets_the_same_grant_and_no_second_lease() -> None:
+    engine = started()
+    first = granted(engine, "a", 5)
+    turn = engine.lease("a", 5, now=1.0)
+    assert turn.answer == Granted(first)
+    assert turn.entries == ()
+
+
+def test_a_request_that_comes_late_is_refused_and_changes_nothing() -> None:
+    engine = started()
+    granted(engine, "a", 5)
+    turn = engine.lease("a", 4, now=1.0)
+    assert isinstance(turn.answer, Wait)
+    assert turn.entries == ()
+    assert len(engine.state.held_by) == 1
+
+
+def test_an_agent_that_asks_for_new_work_has_lost_what_it_held() -> None:
+    engine = started()
+    first = granted(engine, "a", 0)
+    turn = engine.lease("a", 1, now=1.0)
+    assert isinstance(turn.entries[0], Expired)
+    assert isinstance(turn.answer, Granted)
+    assert turn.answer.grant.evaluation == first.evaluation
+    assert turn.answer.grant.attempt == 2
+
+
+def test_a_lease_ends_at_its_deadline_and_a_heartbeat_moves_it() -> None:
+    engine = started()
+    grant = granted(engine, "a", now=0.0)
+    assert engine.renew("a", grant.evaluation, 1, now=59.0).answer == Keep()
+    assert engine.expire(now=118.9).entries == ()
+    (entry,) = engine.expire(now=119.0).entries
+    assert isinstance(entry, Expired)
+    assert "60 s" in entry.reason
+
+
+def test_what_was_lost_runs_again_before_anything_else() -> None:
+    engine = started()
+    first = granted(engine, "a", now=0.0)
+    granted(engine, "b", now=30.0)
+    engine.expire(now=60.0)
+    again = granted(engine, "c", now=61.0)
+    assert (again.evaluation, again.attempt) == (first.evaluation, 2)
+    assert again.earlier == ((1, None),)
+
+
+def test_a_lost_connection_leaves_two_heartbeats() -> None:
+    engine = started()
+    granted(engine, "a", now=0.0)
+    engine.disconnected("a", now=1.0)
+    assert engine.expire(now=10.9).entries == ()
+    assert len(engine.expire(now=11.0).entries) == 1
+
+
+def test_a_heartbeat_after_a_lost_connection_keeps_the_lease() -> None:
+    engine = started()
+    grant = granted(engine, "a", now=0.0)
+    engine.disconnected("a", now=1.0)
+    assert engine.renew("a", grant.evaluation, 1, now=5.0).answer == Keep()
+    assert engine.expire(now=64.9).entries == ()
+
+
+def test_a_gap_in_which_nobody_listened_costs_nobody_a_lease() -> None:
+    engine = started()
+    granted(engine, "a", now=0.0)
+    engine.lengthen(300.0)
+    assert engine.expire(now=359.9).entries == ()
+    assert len(engine.expire(now=360.0).entries) == 1
+
+
+def test_the_third_loss_is_an_outcome_that_the_model_never_sees() -> None:
+    engine = started(ONE, algorithm="bohb")
+    entries: tuple[Entry, ...] = ()
+    for attempt in range(3):
+        granted(engine, f"a{attempt}", now=100.0 * attempt)
+        entries = engine.expire(now=100.0 * attempt + 60.0).entries
+    record = entries[-1]
+    assert isinstance(record, Recorded)
+    assert record.outcome.failure is not None
+    assert record.outcome.failure.kind is FailureKind.INFRASTRUCTURE
+    assert engine.state.observed_at == 0
+    assert len(finish(engine)) == 8 + 3 + 1
+
+
+def test_handing_back_costs_no_attempt_of_the_limit_and_names_the_checkpoint() -> None:
+    engine = started(max_attempts=1)
+    for attempt in range(1, 6):
+        grant = granted(engine, f"a{attempt}")
+        assert grant.attempt == attempt
+        engine.release(f"a{attempt}", grant.evaluation, attempt, "preempted", f"d{attempt}", now=0.0)
+    assert granted(engine, "b").earlier == tuple((n, f"d{n}") for n in (5, 4, 3, 2, 1))
+
+
+def test_what_is_not_held_cannot_be_handed_back() -> None:
+    engine = started()
+    grant = granted(engine, "a")
+    assert engine.release("b", grant.evaluation, 1, "x", None, now=0.0).entries == ()
+    assert engine.release("a", grant.evaluation, 2, "x", None, now=0.0).entries == ()
+    assert engine.release("a", EvaluationId(ConfigId(9, 9, 9), 0), 1, "x", None, now=0.0).entries == ()
+
+
+# ----------------------------------------------------------------------------------------------------------- reports
+
+
+def test_the_first_report_counts_the_second_is_known_and_changes_nothing() -> None:
+    engine = started()
+    grant = granted(engine, "a")
+    assert engine.report("a", loss(grant, 1.0), now=0.0).answer == "recorded"
+    turn = engine.report("a", loss(grant, 2.0), now=0.0)
+    assert (turn.answer, turn.entries) == ("known", ())
+
+
+def test_a_report_under_an_expired_lease_counts_if_nothing_ended_the_evaluation() -> None:
+    engine = started()
+    grant = granted(engine, "a")
+    engine.expire(now=60.0)
+    assert engine.report("a", loss(grant, 1.0), now=61.0).answer == "recorded"
+    assert granted(engine, "b").evaluation != grant.evaluation
+    engine.validate()
+
+
+def test_a_late_report_ends_what_another_agent_runs_and_that_one_is_told() -> None:
+    engine = started()
+    first = granted(engine, "a")
+    engine.expire(now=60.0)
+    second = granted(engine, "b", now=61.0)
+    assert engine.report("a", loss(first, 1.0), now=62.0).answer == "recorded"
+    assert isinstance(engine.renew("b", second.evaluation, 2, now=63.0).answer, Stop)
+    turn = engine.report("b", loss(second, 2.0), now=64.0)
+    assert turn.answer == "late"
+    assert isinstance(turn.entries[0], LateReport)
+    assert engine.report("b", loss(second, 2.0), now=65.0).answer == "known"
+    assert engine.state.evaluations[first.evaluation].outcome == loss(first, 1.0).outcome
+    engine.validate()
+
+
+def test_a_report_of_a_stranger_is_not_believed() -> None:
+    engine = started()
+    grant = granted(engine, "a")
+    turn = engine.report("b", loss(grant, -1e9), now=0.0)
+    assert (turn.answer, turn.entries) == ("late", ())
+    assert engine.best() is None
+
+
+def test_report_and_next_lease_travel_in_one_exchange() -> None:
+    engine = started()
+    grant = granted(engine, "a", 0)
+    turn = engine.exchange("a", 1, now=1.0, report=loss(grant, 1.0))
+    assert turn.answer.report_is == "recorded"
+    assert isinstance(turn.answer.answer, Granted)
+    assert [type(entry) for entry in turn.entries] == [Recorded, Sampled, Leased]
+
+
+def test_an_exchange_without_a_wish_for_work_leases_nothing() -> None:
+    engine = started()
+    grant = granted(engine, "a", 0)
+    turn = engine.exchange("a", 1, now=1.0, report=loss(grant, 1.0), want_lease=False)
+    assert turn.answer.answer is None
+    assert not engine.state.held_by
+
+
+def test_a_promoted_evaluation_is_told_where_the_rung_below_left_its_checkpoint() -> None:
+    engine = started(ONE)
+    for index in range(9):
+        grant = granted(engine, "a", index)
+        report = loss(grant, index)
+        outcome = type(report.outcome)(loss=float(index), directory=f"dir{index}")
+        engine.report("a", type(report)(evaluation=grant.evaluation, attempt=1, outcome=outcome), now=0.0)
+    assert granted(engine, "b").previous_directory == "dir0"
+
+
+# ------------------------------------------------------------------------------------------------------------ limits
+
+
+def test_the_limit_of_evaluations_lets_the_running_ones_end() -> None:
+    engine = started(Limits(evaluations=2))
+    first, second = granted(engine, "a"), granted(engine, "b")
+    waiting = engine.lease("c", 0, now=0.0).answer
+    assert isinstance(waiting, Wait)
+    assert "2 evaluations still run" in waiting.reason
+    engine.report("a", loss(first, 1.0), now=0.0)
+    engine.report("b", loss(second, 1.0), now=0.0)
+    answer = engine.lease("c", 1, now=0.0).answer
+    assert answer == Done("2 evaluations were started, which is the limit")
+
+
+def test_an_evaluation_that_was_lost_runs_again_although_the_limit_is_reached() -> None:
+    engine = started(Limits(evaluations=1))
+    grant = granted(engine, "a")
+    engine.expire(now=60.0)
+    assert granted(engine, "b", now=61.0).evaluation == grant.evaluation
+
+
+def test_the_total_budget_is_never_exceeded() -> None:
+    engine = started(Limits(total_budget=11.0))
+    grants = finish(engine)
+    assert [grant.budget for grant in grants] == [1.0] * 9
+    assert engine.finished == "the total budget of 11 is spent"
+
+
+def test_the_wall_time_counts_earlier_masters_and_stops_what_runs() -> None:
+    space = space_of()
+    engine = engine_for(settings_for(space), space)
+    engine.start(2, Limits(wall_time_s=100.0), now=1_000.0, spent_s=60.0)
+    grant = granted(engine, "a", now=1_000.0)
+    assert engine.renew("a", grant.evaluation, 1, now=1_039.0).answer == Keep()
+    answer = engine.renew("a", grant.evaluation, 1, now=1_040.0).answer
+    assert isinstance(answer, Stop)
+    assert "wall time" in answer.reason
+    assert isinstance(engine.lease("b", 0, now=1_040.0).answer, Done)
+
+
+def test_the_target_loss_counts_at_the_highest_budget_alone() -> None:
+    engine = started(Limits(target_loss=0.5), budgets=(1.0, 3.0))
+    finish(engine, {f"0-0-{index}": 0.1 for index in range(3)})
+    assert engine.finished == "the target loss of 0.5 is reached: 0.1"
+    assert engine.state.best is not None
+    assert engine.state.best.negative_budget == -3.0
+
+
+def test_no_more_than_max_concurrent_run_at_once() -> None:
+    engine = started(Limits(max_concurrent=2))
+    granted(engine, "a"), granted(engine, "b")
+    answer = engine.lease("c", 0, now=0.0).answer
+    assert isinstance(answer, Wait)
+    assert "max_concurrent" in answer.reason
+
+
+def test_a_wait_names_the_rung_and_what_is_missing() -> None:
+    engine = started(ONE)
+    for index in range(9):
+        granted(engine, f"a{index}")
+    answer = engine.lease("b", 0, now=0.0).answer
+    assert isinstance(answer, Wait)
+    assert "rung 0 of bracket 0: 9 of 9 missing" in answer.reason
+
+
+def test_raised_limits_reopen_a_finished_search() -> None:
+    engine = started(ONE)
+    finish(engine)
+    ended = engine.finished
+    engine.start(2, Limits(brackets=2), now=0.0)
+    assert (ended, engine.finished) == ("all 1 brackets are complete", None)
+    assert len(finish(engine)) == 3 + 1
+
+
+def test_the_end_is_journalled_once() -> None:
+    engine = started(Limits(evaluations=1))
+    engine.report("a", loss(granted(engine, "a"), 1.0), now=0.0)
+    first = engine.lease("a", 1, now=0.0).entries
+    second = engine.lease("a", 2, now=0.0).entries
+    assert [type(entry) for entry in first] == [Finished]
+    assert second == ()
+
+
+# ------------------------------------------------------------------------------------------------------------ replay
+
+
+def test_after_a_replay_the_same_request_gets_the_same_grant_and_a_full_lease() -> None:
+    space = space_of()
+    settings = settings_for(space, algorithm="bohb")
+    engine = engine_for(settings, space)
+    entries = [*engine.start(1, Limits(), now=0.0).entries, *engine.lease("a", 3, now=0.0).entries]
+    again = engine_for(settings, space)
+    again.replay(entries)
+    assert snapshot(again) == snapshot(engine)
+    again.start(2, Limits(), now=5_000.0)
+    assert again.lease("a", 3, now=5_050.0).answer == engine.lease("a", 3, now=50.0).answer
+    assert again.expire(now=5_059.9).entries == ()
+    assert len(again.expire(now=5_060.0).entries) == 1
+
+
+@pytest.mark.parametrize("algorithm", ["bohb", "hyperband", "bo", "random"])
+def test_an_interruption_at_any_point_changes_no_decision(algorithm: str) -> None:
+    space = space_of()
+    settings = settings_for(space, algorithm=algorithm, budgets=(1.0, 3.0))
+    straight = engine_for(settings, space)
+    entries: list[Entry] = []
+    entries += straight.start(1, Limits(evaluations=40), now=0.0).entries
+    broken = engine_for(settings, space)
+    broken.replay(entries)
+    for request in range(40):
+        turn = straight.lease("a", request, now=0.0)
+        entries += turn.entries
+        if request % 5 == 0:
+            # The interrupted one is thrown away and rebuilt from what was journalled.
+            broken = engine_for(settings, space)
+            broken.replay(entries[: len(entries) - len(turn.entries)])
+        assert broken.lease("a", request, now=0.0) == turn
+        if not isinstance(turn.answer, Granted):
+            break
+        report = loss(turn.answer.grant, abs(float(turn.answer.grant.values["x"]) - 0.3))  # type: ignore[arg-type]
+        turn_of_report = straight.report("a", report, now=0.0)
+        entries += turn_of_report.entries
+        assert broken.report("a", report, now=0.0) == turn_of_report
+    assert snapshot(broken) == snapshot(straight)
+
+
+# ------------------------------------------------------------------------------------------------------------ status
+
+
+def test_the_status_says_what_each_agent_does_and_what_the_rungs_hold() -> None:
+    engine = started(ONE)
+    grant = granted(engine, "a", 0, now=0.0)
+    granted(engine, "b", 0, now=10.0)
+    engine.report("a", loss(grant, 0.25), now=20.0)
+    status = engine.status(now=30.0)
+    first = status["brackets"][0]["rungs"][0]
+    assert (first["places"], first["done"], first["running"], first["best"]) == (9, 1, 1, 0.25)
+    idle, busy = status["agents"]
+    assert (idle["agent"], idle["evaluation"], idle["silent_s"]) == ("a", None, 10.0)
+    assert (busy["agent"], busy["evaluation"], busy["lease_ends_in_s"]) == ("b", "0-0-1@0", 40.0)
+    assert status["occupancy"] == 0.5
+    assert status["incumbent"]["loss"] == 0.25
+    assert status["evaluations"] == {"started": 2, "recorded": 1, "running": 1, "to_run_again": 0, "late": 0}
+
+
+def test_checkpoints_of_configurations_that_are_out_are_named_once() -> None:
+    engine = started(ONE)
+    for index in range(9):
+        engine.report("a", loss(granted(engine, "a", index), index), now=0.0)
+    assert engine.take_out() == [ConfigId(0, 0, index) for index in range(3, 9)]
+    assert engine.take_out() == []
