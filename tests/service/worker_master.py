@@ -1,0 +1,140 @@
+"""A master of the agent's protocol that follows a script and writes down what it hears."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hpbandster_lite import wire
+from hpbandster_lite.agent import AgentOptions, run_agent
+from hpbandster_lite.errors import MasterUnreachable
+from hpbandster_lite.records import Outcome, Plain, Report
+from tests.service.worker_objectives import REFERENCE
+
+HEARTBEAT_S = 0.02
+
+
+def grant(values: Mapping[str, Any], number: int = 0, **changed: Any) -> dict[str, Plain]:
+    """A grant of these values; everything else has a value that a test can recognise."""
+    return {
+        "evaluation": [[2, 0, number], 1],
+        "attempt": 1,
+        "values": dict(values),
+        "budget": 3.0,
+        "max_budget": 9.0,
+        "unit": "steps",
+        "seed": 11,
+        "lease_s": 1.0,
+        "heartbeat_s": HEARTBEAT_S,
+        "previous_directory": None,
+        "resume_directories": [],
+        "keep_checkpoints": "needed",
+        **changed,
+    }
+
+
+@dataclass
+class ScriptedMaster:
+    """Grants the scripted evaluations in order, then says that the search is over.
+
+    ``before`` and ``after`` are called with the method, the message and how many calls there were; what ``before``
+    raises keeps the call from the master, what ``after`` raises loses its answer. Requests are answered as the engine
+    answers them: the same number, the same answer.
+    """
+
+    grants: Iterable[Mapping[str, Plain]] = ()
+    before: Callable[[str, Plain, int], None] | None = None
+    after: Callable[[str, Plain, int], None] | None = None
+    stop: Callable[[Plain], str | None] = lambda message: None
+    ends: bool = True
+    epoch: int = 1
+    calls: list[tuple[str, Plain]] = field(default_factory=list)
+    heard: list[tuple[str, Plain]] = field(default_factory=list)
+    hellos: list[Plain] = field(default_factory=list)
+    epochs_asked: list[int] = field(default_factory=list)
+    granted: list[Plain] = field(default_factory=list)
+    closed: int = 0
+
+    def __post_init__(self) -> None:
+        self._left: Iterator[Mapping[str, Plain]] = iter(self.grants)
+        self._answers: dict[int, Plain] = {}
+
+    def connect(self, hello: dict[str, Plain], epoch: int) -> ScriptedMaster:
+        self.hellos.append(hello)
+        self.epochs_asked.append(epoch)
+        return self
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def call(self, method: str, message: Plain) -> Plain:
+        # What cannot travel fails here as it would on the wire.
+        message = wire.decode(wire.encode(message))
+        self.calls.append((method, message))
+        if self.before is not None:
+            self.before(method, message, len(self.calls))
+        self.heard.append((method, message))
+        answer = {"epoch": self.epoch, **getattr(self, f"_{method}")(message)}
+        if self.after is not None:
+            self.after(method, message, len(self.calls))
+        return answer
+
+    def _exchange(self, message: Plain) -> dict[str, Plain]:
+        number = message["request"]
+        if number not in self._answers:
+            self._answers[number] = self._next(message)
+        return {"report_is": "recorded" if message["report"] else None, "answer": self._answers[number]}
+
+    def _next(self, message: Plain) -> dict[str, Plain]:
+        if not message["want_lease"]:
+            return {"kind": "none"}
+        following = next(self._left, None)
+        if following is not None:
+            self.granted.append(following)
+            return {"kind": "grant", "grant": following}
+        return {"kind": "done", "reason": "all done"} if self.ends else {"kind": "wait", "seconds": 0.02, "reason": "-"}
+
+    def _renew(self, message: Plain) -> dict[str, Plain]:
+        reason = self.stop(message)
+        return {"answer": {"kind": "keep"} if reason is None else {"kind": "stop", "reason": reason}}
+
+    def _release(self, message: Plain) -> dict[str, Plain]:
+        return {}
+
+    # --------------------------------------------------------------------------------------------- what was heard
+
+    @property
+    def reports(self) -> list[Report]:
+        """The reports that were heard, each once, by the number of their request."""
+        found = {m["request"]: m["report"] for method, m in self.heard if method == "exchange" and m["report"]}
+        return [wire.from_message(report, Report) for report in found.values()]
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [report.outcome for report in self.reports]
+
+    @property
+    def releases(self) -> list[Plain]:
+        return [message for method, message in self.heard if method == "release"]
+
+    @property
+    def renewals(self) -> list[Plain]:
+        return [message for method, message in self.heard if method == "renew"]
+
+
+def unreachable(*_: object) -> None:
+    raise MasterUnreachable("no answer from the master")
+
+
+def options(run_dir: Path, **changed: Any) -> AgentOptions:
+    return AgentOptions(**{"problem": REFERENCE, "run_dir": str(run_dir), "grace_s": 5.0, **changed})
+
+
+def outcomes_of(run_dir: Path, *deeds: str, **changed: Any) -> list[Outcome]:
+    """The outcomes of these deeds, one after the other, by one agent that ends because the search is over."""
+    master = ScriptedMaster([grant({"do": deed}, number) for number, deed in enumerate(deeds)])
+    assert run_agent(options(run_dir, **changed), connect=master.connect) == 0
+    assert [report.evaluation.config_id.index for report in master.reports] == list(range(len(deeds)))
+    return master.outcomes

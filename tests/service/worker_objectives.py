@@ -1,0 +1,219 @@
+"""A problem whose objective does whatever its configuration says: what a worker must survive."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ConfigSpace import Categorical, ConfigurationSpace
+
+from hpbandster_lite.trial import Trial
+
+min_budget, max_budget, unit = 1, 9, "steps"
+_evaluated: list[str] = []
+
+
+def space() -> ConfigurationSpace:
+    return ConfigurationSpace(space=[Categorical("do", sorted(DEEDS))])
+
+
+def feasible(config: dict[str, Any]) -> bool | str:
+    return "never mind" if config["do"] == "infeasible" else True
+
+
+def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    _evaluated.append(config["do"])
+    print(f"begin {config['do']}")
+    return DEEDS[config["do"]](config, budget, trial)
+
+
+def test(config: dict[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
+    return {"tested": config["do"], "budget": budget, "previous": str(trial.previous_directory)}
+
+
+def _ok(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    return {"loss": budget, "pid": os.getpid(), "info": {"evaluated": list(_evaluated)}}
+
+
+def _environment(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "HPBANDSTER_LITE_KEY")
+    modules = [name for name in ("numpy", "scipy", "torch", "pandas") if name in sys.modules]
+    return {"loss": 0, "environment": {name: os.environ.get(name) for name in names}, "modules": modules,
+            "group": os.getpgrp(), "session": os.getsid(0), "pid": os.getpid(), "device": trial.device}
+
+
+def _trial(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    (trial.directory / "checkpoint.json").write_text(json.dumps({"seed": trial.seed}))
+    return {"loss": 0, "budget": trial.budget, "max_budget": trial.max_budget, "unit": trial.unit, "seed": trial.seed,
+            "config_id": list(trial.config_id), "rung": trial.rung, "attempt": trial.attempt,
+            "directory": str(trial.directory),
+            "previous": trial.previous_directory and str(trial.previous_directory),
+            "resume": trial.resume_directory and str(trial.resume_directory)}
+
+
+def _curve(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    for step in range(5):
+        trial.report(step, 1 / (step + 1), accuracy=step / 5)
+    return 0.25
+
+
+def _saves_until_told(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    start = 0
+    if trial.resume_directory is not None:
+        start = int((trial.resume_directory / "step").read_text())
+    for step in range(start, 10_000):
+        (trial.directory / "step").write_text(str(step))
+        trial.report(step, 1.0)
+        time.sleep(0.005)
+    return 1.0
+
+
+def _deaf(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    # Says that it has begun, and never lets itself be interrupted.
+    trial.report(0, 1.0)
+    while True:
+        time.sleep(60)
+
+
+def _spins(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    # In C, with the interpreter's lock held: no signal handler and no thread of Python gets a turn.
+    subprocess.Popen(["sleep", "600"])
+    trial.report(0, 1.0, group=os.getpgrp())
+    ctypes.PyDLL(None).sleep(600)
+
+
+def _raises(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    def deeper() -> None:
+        raise ValueError("learning rate too high")
+
+    deeper()
+
+
+def _swallows(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    # What an unpolite objective does to every exception; Interrupted is not one of them.
+    while True:
+        try:
+            trial.report(0, 1.0)
+            time.sleep(0.005)
+        except Exception:  # noqa: BLE001, PERF203, S112 (this is the behaviour to be survived)
+            continue
+
+
+def _floods(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    for number in range(200_000):
+        print(f"line {number} {'x' * 60}")
+    return 0.5
+
+
+def _children(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    plain = subprocess.Popen(["sleep", "600"])
+    detached = subprocess.run(
+        ["setsid", "sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    trial.report(0, 0.0, pids=[plain.pid, int(detached.stdout)])
+    return {"loss": 0, "pids": [plain.pid, int(detached.stdout)]}
+
+
+def _children_then_crash(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    _children(config, budget, trial)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _forks(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    return {"loss": 0, "child": os.fork()}
+
+
+def _garbage(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    # Every descriptor that could be the trainer's pipe.
+    for descriptor in range(3, 64):
+        try:
+            os.write(descriptor, b"garbage\n")
+        except OSError:  # noqa: PERF203 (most of them are not open)
+            continue
+    time.sleep(60)
+
+
+def _closes(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    os.closerange(3, 64)
+    time.sleep(60)
+
+
+def _out_of_memory(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    class OutOfMemoryError(RuntimeError):
+        pass
+
+    raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def _kills_itself(number: int) -> Callable[..., Any]:
+    def deed(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+        if number == signal.SIGTERM:
+            # Its handler asks for grace; the default is what a process dies of that has not come so far.
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    return deed
+
+
+def _exits(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    os._exit(7)
+
+
+def _sys_exits(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    sys.exit(3)
+
+
+def _finishes_and_dies(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    # Dies between its result and the next order.
+    subprocess.Popen(["sh", "-c", f"sleep 0.2; kill -9 {os.getpid()}"])
+    return 0.125
+
+
+class Own:
+    pass
+
+
+DEEDS: dict[str, Callable[..., Any]] = {
+    "ok": _ok,
+    "environment": _environment,
+    "trial": _trial,
+    "curve": _curve,
+    "saves until told": _saves_until_told,
+    "deaf": _deaf,
+    "spins": _spins,
+    "raises": _raises,
+    "swallows": _swallows,
+    "floods": _floods,
+    "children": _children,
+    "children then crash": _children_then_crash,
+    "forks": _forks,
+    "garbage": _garbage,
+    "closes": _closes,
+    "out of memory": _out_of_memory,
+    "exits": _exits,
+    "sys.exits": _sys_exits,
+    "finishes and dies": _finishes_and_dies,
+    "infeasible": _ok,
+    "nan": lambda *_: float("nan"),
+    "text": lambda *_: "0.5",
+    "own object": lambda *_: Own(),
+    "own object inside": lambda *_: {"loss": 1.0, "model": Own()},
+    "20 MB": lambda *_: {"loss": 1.0, "weights": "x" * 20_000_000},
+    **{
+        number.name: _kills_itself(number)
+        for number in (
+            signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL
+        )
+    },
+}
+"""Deeds by name."""
+REFERENCE = str(Path(__file__).resolve())
