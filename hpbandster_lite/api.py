@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hpbandster_lite.errors import RunDirectoryError, UsageError
 from hpbandster_lite.launch import LaunchOptions, Watcher, search_here
@@ -171,5 +171,5 @@ def _described(
             raise UsageError(f"the problem {problem!r} has a space of its own; leave space out")
         return problem, None
     reference = reference_of(problem)
-    target = problem if hasattr(problem, "evaluate") else FunctionProblem(problem, space)
-    return reference, describe(target, reference)
+    target = FunctionProblem(problem, space) if callable(problem) and not hasattr(problem, "evaluate") else problem
+    return reference, describe(cast(Problem, target), reference)

@@ -91,9 +91,9 @@ def _journal_status(directory: RunDirectory, reader: JournalReader) -> dict[str,
 def _journal_brackets(settings: SearchSettings, reader: JournalReader) -> list[dict[str, Plain]]:
     begun = {(row["bracket"], row["rung"]): row for row in reader.rungs()}
     losses: dict[tuple[int, int], float] = {}
-    for row in reader.evaluations(["done"]):
-        where = (row["config_id"].bracket, row["rung"])
-        losses[where] = min(losses.get(where, math.inf), row["loss"] if row["loss"] is not None else math.inf)
+    for done in reader.evaluations(["done"]):
+        where = (done["config_id"].bracket, done["rung"])
+        losses[where] = min(losses.get(where, math.inf), done["loss"] if done["loss"] is not None else math.inf)
     brackets = []
     for bracket in range(1 + max((where[0] for where in begun), default=-1)):
         rungs = []

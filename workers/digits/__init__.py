@@ -1,0 +1,1 @@
+"""Handwritten digits: a convolutional network on real images, its architecture and hyperparameters together."""
