@@ -393,7 +393,8 @@ class Engine:
         state = self._state
         if state.exhausted:
             return f"the space is exhausted: all {len(state.proposals)} configurations were evaluated"
-        return f"all {len(state.brackets)} brackets are complete"
+        count = len(state.brackets)
+        return "the one bracket is complete" if count == 1 else f"all {count} brackets are complete"
 
     def _missing(self) -> str:
         for bracket in self._state.brackets:

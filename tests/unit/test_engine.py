@@ -36,7 +36,7 @@ def test_one_bracket_is_9_then_3_then_1() -> None:
     engine = started(ONE)
     grants = finish(engine)
     assert [grant.budget for grant in grants] == [1.0] * 9 + [3.0] * 3 + [9.0]
-    assert engine.finished == "all 1 brackets are complete"
+    assert engine.finished == "the one bracket is complete"
 
 
 def test_the_lowest_losses_are_promoted_and_ties_go_by_config_id() -> None:
@@ -378,7 +378,7 @@ def test_raised_limits_reopen_a_finished_search() -> None:
     finish(engine)
     ended = engine.finished
     engine.start(2, Limits(brackets=2), now=0.0)
-    assert (ended, engine.finished) == ("all 1 brackets are complete", None)
+    assert (ended, engine.finished) == ("the one bracket is complete", None)
     assert len(finish(engine)) == 3 + 1
 
 
