@@ -444,10 +444,11 @@ class Agent:
             self._stop_assignment(reason)
 
     def _perhaps_end(self, now: float) -> None:
-        owes = self._assignment is not None or bool(self._outbox)
+        owes = self._assignment is not None or self._outbox.owes
         if self._exit_code is not None:
             return
         if self._leaving is not None:
+            # A question that was never answered may have leased something; its lease ends with our connection.
             if not owes or now >= self._leave_by:
                 self.leave_report_behind()
                 self._exit_code = self._leave_code
@@ -458,7 +459,7 @@ class Agent:
                 log.error("no master for %.0f s; start a worker again when there is one", silent_s)
                 self.leave_report_behind()
                 self._exit_code = MasterUnreachable.exit_code
-            elif not owes and limit_s is not None and idle_s >= limit_s:
+            elif not self._outbox and limit_s is not None and idle_s >= limit_s:
                 self._leave(f"nothing to do for {limit_s:g} s", 0)
 
     def leave_report_behind(self) -> None:

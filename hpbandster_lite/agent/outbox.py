@@ -42,6 +42,11 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self.report or self._release or self._begun)
 
+    @property
+    def owes(self) -> bool:
+        """Whether there is a report or a release that the master has not acknowledged; a question is no debt."""
+        return bool(self.report or self._release)
+
     def hand_back(self, lease: dict[str, Plain], reason: str, directory: str | None) -> None:
         """Put in the release of a lease, given by evaluation and attempt."""
         self._release = {"agent": self._agent, **lease, "reason": reason, "directory": directory}
