@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
-from hpbandster_lite.errors import RunDirectoryError, UsageError
+from hpbandster_lite.errors import ProblemError, RunDirectoryError, UsageError
 from hpbandster_lite.launch import LaunchOptions, Watcher, search_here
 from hpbandster_lite.problems import FunctionProblem, Problem, describe, loading, reference_of
 from hpbandster_lite.records import Limits, Plain, ProblemDescription, Value, Values
@@ -100,6 +100,8 @@ def minimize(
         See :class:`~hpbandster_lite.launch.LaunchOptions`.
     isolation
         ``trainer`` runs each evaluation in a process that may crash; ``none`` inside the agent, for cheap functions.
+        With ``none``, what no other process can import (a lambda, a function inside a function or typed into a
+        notebook) runs in threads of this process.
     run_dir
         Where everything is kept; default ``runs/NAME``.
     new
@@ -134,7 +136,7 @@ def minimize(
         target_loss=target_loss,
         max_concurrent=max_concurrent,
     )
-    reference, description = _described(problem, space)
+    reference, description, here = _described(problem, space, isolation)
     options = SearchOptions(
         problem=reference,
         min_budget=min_budget,
@@ -154,7 +156,7 @@ def minimize(
         workers=workers, threads=threads, timeout_s=timeout_s, isolation=isolation, keep_checkpoints=keep_checkpoints
     )
     directory = RunDirectory(Path(run_dir) if run_dir is not None else default_run_directory(reference, new=new))
-    code = search_here(options, directory, launch, watcher or _Lines())
+    code = search_here(options, directory, launch, watcher or _Lines(), problem=here)
     if code == 130:
         raise KeyboardInterrupt
     if code != 0:
@@ -163,13 +165,28 @@ def minimize(
 
 
 def _described(
-    problem: str | Problem | Objective, space: ConfigurationSpace | None
-) -> tuple[str, ProblemDescription | None]:
-    """Reference by which workers find the problem, and its description where only this process can give it."""
+    problem: str | Problem | Objective, space: ConfigurationSpace | None, isolation: str
+) -> tuple[str, ProblemDescription | None, Problem | None]:
+    """Reference by which workers find the problem; its description, where only this process can give it.
+
+    The third is the problem itself, where no other process can import it, and none has to.
+    """
     if isinstance(problem, str):
         if space is not None:
             raise UsageError(f"the problem {problem!r} has a space of its own; leave space out")
-        return problem, None
-    reference = reference_of(problem)
-    target = FunctionProblem(problem, space) if callable(problem) and not hasattr(problem, "evaluate") else problem
-    return reference, describe(cast(Problem, target), reference)
+        return problem, None, None
+    target = cast(Problem, FunctionProblem(problem, space) if _is_function(problem) else problem)
+    if target is problem and space is not None:
+        raise UsageError(f"the problem {problem!r:.100} has a space of its own; leave space out")
+    try:
+        reference = reference_of(problem)
+    except ProblemError:
+        if isolation != "none":
+            raise
+        reference = getattr(problem, "__qualname__", type(problem).__qualname__)
+        return reference, describe(target, reference), target
+    return reference, describe(target, reference), None
+
+
+def _is_function(problem: Problem | Objective) -> TypeGuard[Objective]:
+    return callable(problem) and not hasattr(problem, "evaluate")

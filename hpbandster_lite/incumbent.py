@@ -14,9 +14,11 @@ from pathlib import Path
 
 from hpbandster_lite.devices import trainer_environment, worker_devices
 from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.problems import Problem
 from hpbandster_lite.randomness import training_seed
-from hpbandster_lite.records import ConfigId, EvaluationId, Plain
+from hpbandster_lite.records import ConfigId, EvaluationId, Plain, ProblemDescription
 from hpbandster_lite.rundir import RunDirectory, write_atomically
+from hpbandster_lite.trainer.inline import InlineTrainer
 from hpbandster_lite.trainer.process import TrainerProcess
 from hpbandster_lite.trainer.speech import TrainerDied, TrainerEnded, TrainerOrder, TrainerReady, TrainerRefused
 
@@ -63,15 +65,21 @@ def current_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
     }
 
 
-def save_incumbent(directory: RunDirectory, note: Callable[[str], None]) -> dict[str, Plain] | None:
+def save_incumbent(
+    directory: RunDirectory, about: ProblemDescription, note: Callable[[str], None], problem: Problem | None = None
+) -> dict[str, Plain] | None:
     """Write the incumbent to ``incumbent.json``, tested if the problem has a ``test`` and it was not tested before.
 
     Parameters
     ----------
     directory
         A run directory whose search is over.
+    about
+        The problem as it was found now; the journal has it as it was found when the search began.
     note
         Told, in one line, if the model could not be tested.
+    problem
+        The problem itself, where no other process can import it.
 
     Returns
     -------
@@ -81,19 +89,23 @@ def save_incumbent(directory: RunDirectory, note: Callable[[str], None]) -> dict
     incumbent = current_incumbent(directory)
     if incumbent is None:
         return None
-    settings = JournalReader(directory.journal).settings()
-    if settings.problem.has_test and incumbent["test"] is None:
-        incumbent["test"] = _tested(directory, incumbent, settings.problem.reference, settings.seed, note)
+    if about.has_test and incumbent["test"] is None:
+        seed = JournalReader(directory.journal).settings().seed
+        match _carried_out(about.reference, problem, _order(directory, incumbent, seed), directory.log("test")):
+            case TrainerEnded(failure=None, info=info):
+                incumbent["test"] = dict(info)
+            case TrainerEnded(failure=failure) | TrainerDied(failure=failure):
+                note(f"the incumbent could not be tested: {failure.reason if failure is not None else failure}")
+            case TrainerRefused(message=message):
+                note(f"the incumbent could not be tested: {message}")
     write_atomically(directory.path / FILE_NAME, json.dumps(incumbent, indent=2) + "\n")
     return incumbent
 
 
-def _tested(
-    directory: RunDirectory, incumbent: dict[str, Plain], reference: str, seed: int, note: Callable[[str], None]
-) -> Plain:
+def _order(directory: RunDirectory, incumbent: dict[str, Plain], seed: int) -> TrainerOrder:
     evaluation = EvaluationId(ConfigId(*incumbent["config_id"]), incumbent["rung"])
     checkpoint = None if incumbent["directory"] is None else directory.path / incumbent["directory"]
-    order = TrainerOrder(
+    return TrainerOrder(
         evaluation=evaluation,
         attempt=1,
         values=incumbent["values"],
@@ -105,20 +117,18 @@ def _tested(
         previous_directory=str(checkpoint.resolve()) if checkpoint is not None and checkpoint.is_dir() else None,
         call="test",
     )
-    match _carried_out(reference, order, directory.log("test")):
-        case TrainerEnded(failure=None, info=info):
-            return dict(info)
-        case TrainerEnded(failure=failure) | TrainerDied(failure=failure):
-            note(f"the incumbent could not be tested: {failure.reason if failure is not None else failure}")
-        case TrainerRefused(message=message):
-            note(f"the incumbent could not be tested: {message}")
-    return None
 
 
-def _carried_out(reference: str, order: TrainerOrder, log: Path) -> TrainerEnded | TrainerDied | TrainerRefused:
+def _carried_out(
+    reference: str, problem: Problem | None, order: TrainerOrder, log: Path
+) -> TrainerEnded | TrainerDied | TrainerRefused:
     """Give one order to a trainer of its own and wait for its end."""
     device, threads = worker_devices(1)[0]
-    trainer = TrainerProcess(reference, trainer_environment(os.environ, device, threads))
+    trainer: TrainerProcess | InlineTrainer
+    if problem is None:
+        trainer = TrainerProcess(reference, trainer_environment(os.environ, device, threads))
+    else:
+        trainer = InlineTrainer(reference, problem)
     try:
         while True:
             with selectors.DefaultSelector() as selector:

@@ -2,12 +2,13 @@
 
 Law of this file: it starts processes, restarts those that die, ends all that it started, and decides nothing about
 the search. Its children hold the read end of a pipe; when this process goes, however it goes, they end by themselves.
+They are started while the problem is being read, and told what to do when that is known: what they import takes a
+second, and they touch nothing before.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -16,17 +17,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent import AgentOptions
+from hpbandster_lite.agent import AgentOptions, run_agent
+from hpbandster_lite.briefing import READ, brief
 from hpbandster_lite.devices import worker_devices
-from hpbandster_lite.errors import PeerError, RunDirectoryError, UsageError
+from hpbandster_lite.errors import InvariantBroken, PeerError, ProblemError, RunDirectoryError, UsageError
 from hpbandster_lite.incumbent import save_incumbent
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.master import MasterOptions, connect
+from hpbandster_lite.problems import Problem
 from hpbandster_lite.records import Plain
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings import Prepared, SearchOptions, prepare
@@ -38,6 +41,8 @@ STOP_GRACE_S = 30.0
 """Time for the agents to save a checkpoint and hand their evaluations back before they are killed."""
 RESTARTS_A_MINUTE = 5
 """A child that dies more often than this is given up: the fault is not a passing one."""
+INTERRUPTED = 130
+STANDARD_ERROR = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,38 +83,47 @@ class Watcher(Protocol):
         """One line about a process that died, was restarted, or is being stopped."""
 
 
-@dataclass(slots=True)
 class _Child:
-    name: str
-    command: Sequence[str]
-    log: Path | None
-    process: subprocess.Popen[bytes] | None = None
-    started_at: list[float] = field(default_factory=list)
+    """A process that is started first and told what to do later."""
+
+    def __init__(self, name: str, module: str) -> None:
+        self.name = name
+        self.log: Path | None = None
+        self.started_at: list[float] = []
+        self._command = (sys.executable, "-m", module, READ)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._briefing: bytes | None = None
 
     def start(self, lifeline: int) -> None:
-        with contextlib.nullcontext() if self.log is None else self.log.open("ab") as output:
-            # A session of its own: Ctrl-C at the terminal reaches the launcher alone, which ends the others in order.
-            self.process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(lifeline,),
-                start_new_session=True,
-            )
+        # A session of its own: Ctrl-C at the terminal reaches the launcher alone, which ends the others in order.
+        # What it says before it knows its log is a fault of the installation, and is for whoever started us.
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=STANDARD_ERROR, pass_fds=(lifeline,), start_new_session=True
+        )
         self.started_at.append(time.monotonic())
+        if self._briefing is not None:
+            self._say(self._briefing)
+
+    def tell(self, options: Plain, log: Path | None) -> None:
+        self.log = log
+        self._briefing = brief(options, log)
+        self._say(self._briefing)
 
     @property
     def returncode(self) -> int | None:
-        return None if self.process is None else self.process.poll()
+        return self._running.poll()
 
     @property
     def alive(self) -> bool:
-        return self.process is not None and self.process.poll() is None
+        return self.returncode is None
 
-    def send(self, number: signal.Signals) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(number)
+    def end(self) -> None:
+        self._running.terminate()
+
+    def kill(self) -> None:
+        self._running.kill()
+        self._running.wait()
+        self._say(b"")
 
     def last_words(self) -> str:
         if self.log is None or not self.log.exists():
@@ -117,9 +131,83 @@ class _Child:
         lines = self.log.read_text("utf-8", errors="replace").splitlines()
         return "\n".join(lines[-20:])
 
+    @property
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise InvariantBroken(f"the {self.name} was not started")
+        return self._process
 
-def search_here(options: SearchOptions, directory: RunDirectory, launch: LaunchOptions, watcher: Watcher) -> int:
+    def _say(self, line: bytes) -> None:
+        briefing = self._running.stdin
+        if briefing is not None and not briefing.closed:
+            # If it has died already, its exit code tells more.
+            with contextlib.suppress(BrokenPipeError), briefing:
+                briefing.write(line)
+
+
+class _AgentThread:
+    """An agent as a thread of this process, for a problem that no other process can import."""
+
+    log: Path | None = None
+
+    def __init__(self, options: AgentOptions, problem: Problem) -> None:
+        self.name = f"worker-{options.index}"
+        self.started_at: list[float] = []
+        self.returncode: int | None = None
+        self._lifeline, self._held_open = os.pipe()
+        self._is_told_to_end = False
+        self._problem = problem
+        self._options = replace(options, lifeline=self._lifeline)
+        # A daemon: an objective that never returns must not keep the interpreter from ending.
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread.start()
+
+    def start(self, lifeline: int) -> None:
+        raise InvariantBroken(f"{self.name} is a thread: it does not die of a signal, and is not started again")
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def end(self) -> None:
+        if not self._is_told_to_end:
+            self._is_told_to_end = True
+            os.close(self._held_open)
+
+    def kill(self) -> None:
+        # Nobody can kill a thread; one that is still in the objective ends with this process, or when that returns.
+        self.end()
+
+    def last_words(self) -> str:
+        return ""
+
+    def _run(self) -> None:
+        code = InvariantBroken.exit_code
+        try:
+            code = run_agent(self._options, problem=self._problem)
+        finally:
+            self.returncode = code
+            os.close(self._lifeline)
+
+
+def search_here(
+    options: SearchOptions,
+    directory: RunDirectory,
+    launch: LaunchOptions,
+    watcher: Watcher,
+    *,
+    problem: Problem | None = None,
+) -> int:
     """Begin a search or go on with it, to its end; save the incumbent, tested where the problem can.
+
+    Parameters
+    ----------
+    options, directory, launch
+        What to search, where to keep it, how to run it.
+    watcher
+        Who shows the progress.
+    problem
+        The problem itself, where no other process can import it: the workers are then threads of this process.
 
     Returns
     -------
@@ -129,19 +217,21 @@ def search_here(options: SearchOptions, directory: RunDirectory, launch: LaunchO
     Raises
     ------
     UsageError
-        For input that cannot be, before any process of the search is started.
+        For input that cannot be, before anything is written or served.
+    ProblemError
+        If no worker can import the problem.
     RunDirectoryError
-        If a process died again and again.
+        If a process died again and again, or no worker is left.
     """
-    prepared = prepare(options, directory)
-    watcher.begin(prepared, directory)
-    if not _is_over(prepared, directory):
-        directory.create()
-        with LocalSearch(prepared, directory, launch, watcher) as search:
-            code = search.run()
-        if code != 0:
-            return code
-    save_incumbent(directory, watcher.note)
+    with LocalSearch(directory, launch, watcher, problem) as search:
+        prepared = prepare(options, directory, meanwhile=search.warm_up)
+        watcher.begin(prepared, directory)
+        if not _is_over(prepared, directory):
+            directory.create()
+            code = search.run(prepared)
+            if code != 0:
+                return code
+    save_incumbent(directory, prepared.settings.problem, watcher.note, problem)
     return 0
 
 
@@ -163,35 +253,51 @@ class _Processes:
         self._note = note
         self._stops = 0
         self._lifeline, self._held_open = os.pipe()
-        self._agents: list[_Child] = []
+        self._agents: list[_Child | _AgentThread] = []
         self._others: list[_Child] = []
+        self._told_of: set[str] = set()
+        self._held = contextlib.ExitStack()
 
     def __enter__(self: _ProcessesT) -> _ProcessesT:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end_all()
+        with self._held:
+            self._end_all()
         os.close(self._lifeline)
         os.close(self._held_open)
 
-    def _begin(self, name: str, module: str, told: Plain, log: Path | None) -> _Child:
-        child = _Child(name, (sys.executable, "-m", module, json.dumps(told)), log)
+    def _begin(self, name: str, module: str) -> _Child:
+        child = _Child(name, module)
         child.start(self._lifeline)
         return child
 
-    def _begin_agents(self, told: Iterable[AgentOptions], directory: RunDirectory | None) -> None:
-        for each in told:
-            name = f"worker-{each.index}"
-            log = None if directory is None else directory.log(name)
-            options = replace(each, lifeline=self._lifeline)
-            self._agents.append(self._begin(name, "hpbandster_lite.agent", wire.to_message(options), log))
+    def _tell_agents(self, told: Iterable[AgentOptions], directory: RunDirectory | None) -> None:
+        for agent, options in zip(self._agents, told, strict=True):
+            log = None if directory is None else directory.log(agent.name)
+            if isinstance(agent, _Child):
+                agent.tell(wire.to_message(replace(options, lifeline=self._lifeline)), log)
+
+    def _count_signals(self) -> None:
+        """From now on a signal asks for the end instead of ending us, until everything is ended."""
+        self._held.enter_context(_signals_counted(self._count_stop))
+
+    def _count_stop(self) -> None:
+        self._stops += 1
 
     def _tend_agents(self) -> None:
         for agent in self._agents:
-            if not agent.alive and agent.returncode is not None and agent.returncode < 0:
-                self._revive(agent, f"{agent.name} died of {_signal_name(agent.returncode)}")
+            code = agent.returncode
+            if code is None or code == 0 or agent.name in self._told_of:
+                continue
+            if code < 0:
+                self._revive(agent, f"{agent.name} died of {_signal_name(code)}")
+            else:
+                # It said why, in its log: starting it again would change nothing.
+                self._told_of.add(agent.name)
+                self._note(_ended(agent, code))
 
-    def _revive(self, child: _Child, what: str) -> None:
+    def _revive(self, child: _Child | _AgentThread, what: str) -> None:
         recent = [at for at in child.started_at if time.monotonic() - at < 60.0]
         if len(recent) >= RESTARTS_A_MINUTE:
             raise RunDirectoryError(
@@ -201,98 +307,126 @@ class _Processes:
         self._note(f"{what}; started again")
         child.start(self._lifeline)
 
-    def _count_stop(self) -> None:
-        self._stops += 1
-        if self._stops > 1:
-            self._kill()
-
     def _end_all(self) -> None:
         """Agents first, so that the master hears what they hand back; then the others, in their order."""
-        ends = time.monotonic() + STOP_GRACE_S
         for group in (self._agents, *([child] for child in self._others)):
-            living = [child for child in group if child.alive]
-            for child in living:
-                child.send(signal.SIGTERM)
-            while any(child.alive for child in living) and time.monotonic() < ends:
-                time.sleep(POLL_S)
+            self._end(group)
         self._kill()
+
+    def _end(self, group: Sequence[_Child | _AgentThread]) -> None:
+        ends = time.monotonic() + STOP_GRACE_S
+        for child in group:
+            if child.alive:
+                child.end()
+        while any(child.alive for child in group) and time.monotonic() < ends and self._stops < 2:
+            time.sleep(POLL_S)
 
     def _kill(self) -> None:
         for child in (*self._agents, *self._others):
-            child.send(signal.SIGKILL)
-            if child.process is not None:
-                child.process.wait()
+            child.kill()
 
 
 class LocalSearch(_Processes):
     """The processes of one search on this machine: name server, master, agents."""
 
-    def __init__(self, prepared: Prepared, directory: RunDirectory, options: LaunchOptions, watcher: Watcher) -> None:
+    def __init__(
+        self, directory: RunDirectory, options: LaunchOptions, watcher: Watcher, problem: Problem | None = None
+    ) -> None:
         super().__init__(watcher.note)
-        self._prepared = prepared
         self._directory = directory
         self._options = options
         self._watcher = watcher
+        self._problem = problem
 
-    def run(self) -> int:
+    def warm_up(self) -> None:
+        """Start all processes, which do nothing yet; what they need takes them a second to import."""
+        self._others = [self._begin("master", "hpbandster_lite.master")]
+        if self._problem is None:
+            count = len(worker_devices(self._options.workers, self._options.threads))
+            self._agents = [self._begin(f"worker-{index}", "hpbandster_lite.agent") for index in range(count)]
+        if self._options.nameserver is None:
+            self._others.append(self._begin("name server", "hpbandster_lite.nameserver"))
+
+    def run(self, prepared: Prepared) -> int:
         """Run the search to its end; the exit code is the master's, or 130 where it was interrupted."""
-        with _signals_counted(self._count_stop):
-            master = self._start()
-            next_status = 0.0
-            while True:
-                if self._stops:
-                    self._note("stopping: running evaluations are handed back; Ctrl-C again ends at once")
-                    self._end_all()
-                    return 130
-                if not master.alive and master.returncode is not None:
-                    if master.returncode >= 0:
-                        # Over, or refused in words of its own: starting it again would change nothing.
-                        return self._wind_down(master)
-                    self._revive(master, f"the master died of {_signal_name(master.returncode)}")
-                for child in self._others:
-                    if child is not master and not child.alive:
-                        self._revive(child, f"the {child.name} died")
-                self._tend_agents()
-                if time.monotonic() >= next_status:
-                    self._show()
-                    next_status = time.monotonic() + STATUS_EVERY_S
-                time.sleep(POLL_S)
+        self._count_signals()
+        if not self._others:
+            self.warm_up()
+        master, *names = self._others
+        self._tell(prepared, master, names)
+        next_status = 0.0
+        while True:
+            if self._stops:
+                self._note("stopping: running evaluations are handed back; Ctrl-C again ends at once")
+                self._end_all()
+                return INTERRUPTED
+            code = master.returncode
+            if code is not None and code >= 0:
+                # Over, or refused in words of its own: starting it again would change nothing.
+                return self._wind_down(master, code)
+            if code is not None:
+                self._revive(master, f"the master died of {_signal_name(code)}")
+            for child in names:
+                if not child.alive:
+                    self._revive(child, f"the {child.name} died")
+            self._tend_agents()
+            self._refuse_to_wait_for_nobody()
+            if time.monotonic() >= next_status:
+                self._show()
+                next_status = time.monotonic() + STATUS_EVERY_S
+            time.sleep(POLL_S)
 
-    def _start(self) -> _Child:
+    def _tell(self, prepared: Prepared, master: _Child, names: Sequence[_Child]) -> None:
         directory = self._directory
         nameserver, key_file = self._options.nameserver, self._options.nameserver_key
-        names: list[_Child] = []
-        if nameserver is None:
+        for child in names:
             directory.ensure_nameserver_key()
             key_file = directory.nameserver_key_file
-            nameserver = ("127.0.0.1", _free_port())
+            nameserver = ("127.0.0.1", self._held.enter_context(_reserved_port()))
             told = {"host": nameserver[0], "port": nameserver[1], "key_file": str(key_file), "lifeline": self._lifeline}
-            names.append(self._begin("name server", "hpbandster_lite.nameserver", told, directory.log("nameserver")))
+            child.tell(told, directory.log("nameserver"))
         options = MasterOptions(
             run_directory=str(directory.path),
-            prepared=self._prepared,
+            prepared=prepared,
             nameserver=nameserver,
             nameserver_key=None if key_file is None else str(key_file),
             keep_checkpoints=self._options.keep_checkpoints,
             lifeline=self._lifeline,
         )
-        master = self._begin("master", "hpbandster_lite.master", wire.to_message(options), directory.log("master"))
-        self._others = [master, *names]
+        master.tell(wire.to_message(options), directory.log("master"))
         shared = AgentOptions(
-            problem=self._prepared.settings.problem.reference,
+            problem=prepared.settings.problem.reference,
             run_dir=str(directory.path),
             timeout_s=self._options.timeout_s,
             isolation=self._options.isolation,
         )
-        self._begin_agents(one_per_worker(shared, self._options.workers, self._options.threads), directory)
-        return master
+        told_agents = one_per_worker(shared, self._options.workers, self._options.threads)
+        if self._problem is not None:
+            self._agents = [_AgentThread(options, self._problem) for options in told_agents]
+        self._tell_agents(told_agents, directory)
 
-    def _wind_down(self, master: _Child) -> int:
-        code = master.returncode or 0
+    def _wind_down(self, master: _Child, code: int) -> int:
         if code != 0:
             self._note(f"the master ended:\n{master.last_words()}")
-        self._end_all()
+        # Nobody listens any more, so nobody has to end before another.
+        self._end((*self._agents, *self._others))
+        self._kill()
         return code
+
+    def _refuse_to_wait_for_nobody(self) -> None:
+        """End a search whose last worker has gone, though not because it is over.
+
+        Raises
+        ------
+        ProblemError, RunDirectoryError
+            With what the worker said.
+        """
+        codes = [agent.returncode for agent in self._agents]
+        if not all(code is not None and code > 0 for code in codes):
+            return
+        agent, code = self._agents[0], codes[0] or 0
+        error = ProblemError if code == ProblemError.exit_code else RunDirectoryError
+        raise error(f"no worker is left: {_ended(agent, code)}\nNothing is lost: run the same command again")
 
     def _show(self) -> None:
         # The master may be starting, or restarting: then there is nothing to show this time.
@@ -305,14 +439,15 @@ class LocalWorkers(_Processes):
 
     def run(self, agents: Sequence[AgentOptions]) -> int:
         """Run agents to their end; the highest of their exit codes, or 130 where they were interrupted."""
-        with _signals_counted(self._count_stop):
-            self._begin_agents(agents, None)
-            while any(agent.alive for agent in self._agents):
-                if self._stops:
-                    self._end_all()
-                    return 130
-                self._tend_agents()
-                time.sleep(POLL_S)
+        self._count_signals()
+        self._agents = [self._begin(f"worker-{each.index}", "hpbandster_lite.agent") for each in agents]
+        self._tell_agents(agents, None)
+        while any(agent.alive for agent in self._agents):
+            if self._stops:
+                self._end_all()
+                return INTERRUPTED
+            self._tend_agents()
+            time.sleep(POLL_S)
         return max(agent.returncode or 0 for agent in self._agents)
 
 
@@ -340,12 +475,24 @@ def _signals_counted(count: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _signal_name(code: int | None) -> str:
-    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+@contextlib.contextmanager
+def _reserved_port() -> Iterator[int]:
+    """A free port of loopback that nobody else is given meanwhile, though a server of ours may listen there.
+
+    A socket that is bound and does not listen keeps the port from everybody, but for those who set SO_REUSEADDR, as our
+    servers do. So the name server finds it free, and again when it is started anew.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port: int = holder.getsockname()[1]
+        yield port
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _signal_name(code: int) -> str:
+    return signal.Signals(-code).name
+
+
+def _ended(agent: _Child | _AgentThread, code: int) -> str:
+    words = agent.last_words()
+    return f"{agent.name} ended with exit code {code}" + (f"; its last words ({agent.log}):\n{words}" if words else "")

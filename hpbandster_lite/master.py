@@ -23,6 +23,7 @@ import filelock
 import numpy as np
 
 from hpbandster_lite import __version__, wire
+from hpbandster_lite.briefing import READ, briefed
 from hpbandster_lite.checkpoints import CheckpointKeeper
 from hpbandster_lite.ending import Ending, endings
 from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Stop, Wait
@@ -430,14 +431,23 @@ def wall_clock() -> float:
     return datetime.now(timezone.utc).timestamp()
 
 
+def _briefed() -> Plain:
+    # Imported while there is nothing else to do: the model is needed as soon as the briefing has come.
+    import hpbandster_lite.samplers.bohb  # noqa: F401
+
+    return briefed()
+
+
 def main(arguments: list[str]) -> int:
     """Run as ``python -m hpbandster_lite.master OPTIONS``, as the launcher does; people use the command line.
 
-    ``OPTIONS`` is a :class:`MasterOptions` as one JSON object.
+    ``OPTIONS`` is a :class:`MasterOptions` as one JSON object; ``-`` reads it from standard input, see
+    :mod:`hpbandster_lite.briefing`.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        return run_master(wire.from_message(json.loads(arguments[0]), MasterOptions))
+        told = _briefed() if arguments == [READ] else json.loads(arguments[0])
+        return 0 if told is None else run_master(wire.from_message(told, MasterOptions))
     except SearchError as error:
         log.error("%s", error)
         return error.exit_code

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -82,15 +82,29 @@ def bracket_plan(settings: SearchSettings, bracket: int) -> BracketPlan:
     )
 
 
-def prepare(options: SearchOptions, run_directory: RunDirectory | None = None) -> Prepared:
+def prepare(
+    options: SearchOptions,
+    run_directory: RunDirectory | None = None,
+    *,
+    meanwhile: Callable[[], object] | None = None,
+) -> Prepared:
     """Settings and limits of a new search, or of the one that the run directory holds.
+
+    Parameters
+    ----------
+    options
+        What the user asks for.
+    run_directory
+        Where the search is or will be kept.
+    meanwhile
+        Called while another process reads the problem, which takes ConfigSpace's second.
 
     Raises
     ------
     UsageError
         For anything in the options that cannot be; ResumeError names what differs from the stored search.
     """
-    description = options.description or describe_in_child(options.problem)
+    description = options.description or describe_in_child(options.problem, meanwhile=meanwhile)
     if run_directory is not None and run_directory.journal.exists():
         reader = JournalReader(run_directory.journal)
         return _resume(options, description, reader.settings(), reader.limits(), run_directory.path)
@@ -150,7 +164,8 @@ def _resume(
     if description.source_hash != stored.problem.source_hash:
         notes.append("the problem's source has changed since the search began; earlier results are kept as they are")
     limits_given = any(getattr(options.limits, entry.name) is not None for entry in fields(Limits))
-    settings = replace(stored, **_given(options, "lease_s", "heartbeat_s"))
+    # The problem as it is found now: its file may have moved since the search began.
+    settings = replace(asked, **_given(options, "lease_s", "heartbeat_s"))
     return Prepared(
         settings=settings, limits=options.limits if limits_given else limits, resumed=True, notes=tuple(notes)
     )
@@ -207,7 +222,9 @@ def _given(options: SearchOptions, *names: str) -> dict[str, Any]:
 def _check(settings: SearchSettings) -> None:
     """Refuse wrong sampler parameters, initial configurations and lease times now rather than in the master."""
     space = SearchSpace.from_json(settings.problem.space_tables)
-    make_sampler(settings.algorithm, space, settings.budgets, settings.sampler)
+    if settings.sampler:
+        # Without parameters there is nothing to refuse, and a process that only prepares needs no model.
+        make_sampler(settings.algorithm, space, settings.budgets, settings.sampler)
     if settings.initial:
         space.to_vectors(list(settings.initial))
     if settings.max_attempts < 1:

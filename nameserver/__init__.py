@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hpbandster_lite.briefing import READ, briefed
 from hpbandster_lite.errors import SearchError, UsageError
 from hpbandster_lite.transport import serve_nameserver
 
@@ -95,11 +96,14 @@ def _ended_by_signals(lifeline: int | None) -> Iterator[tuple[int, _End]]:
 def main(arguments: list[str]) -> int:
     """Run as ``python -m hpbandster_lite.nameserver [OPTIONS]``, as the launcher does; people use the command line.
 
-    ``OPTIONS`` is one JSON object with any of ``host``, ``port``, ``key_file`` and ``lifeline``.
+    ``OPTIONS`` is one JSON object with any of ``host``, ``port``, ``key_file`` and ``lifeline``; ``-`` reads it from
+    standard input, see :mod:`hpbandster_lite.briefing`.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     try:
-        options = _options(arguments)
+        options = briefed() if arguments == [READ] else _options(arguments)
+        if options is None:
+            return 0
         key_file = options.get("key_file")
         key = None if key_file is None else _key(Path(key_file))
         serve(

@@ -1,4 +1,7 @@
-"""``python -m hpbandster_lite.agent OPTIONS``: an agent with options as one JSON record."""
+"""``python -m hpbandster_lite.agent OPTIONS``: an agent with options as one JSON record.
+
+``-`` reads them from standard input, see :mod:`hpbandster_lite.briefing`.
+"""
 
 import json
 import logging
@@ -6,7 +9,9 @@ import sys
 
 from hpbandster_lite import wire
 from hpbandster_lite.agent import AgentOptions, run_agent
+from hpbandster_lite.briefing import READ, briefed
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    sys.exit(run_agent(wire.from_message(json.loads(sys.argv[1]), AgentOptions)))
+    told = briefed() if sys.argv[1] == READ else json.loads(sys.argv[1])
+    sys.exit(0 if told is None else run_agent(wire.from_message(told, AgentOptions)))

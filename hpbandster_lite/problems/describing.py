@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
@@ -115,7 +116,9 @@ def refusal_for(error: SearchError) -> str:
     return wire.encode({"refused": type(error).__name__, "message": str(error)})
 
 
-def describe_in_child(reference: str, *, limit_s: float = DESCRIBE_LIMIT_S) -> ProblemDescription:
+def describe_in_child(
+    reference: str, *, limit_s: float = DESCRIBE_LIMIT_S, meanwhile: Callable[[], object] | None = None
+) -> ProblemDescription:
     """Read a problem in a process of its own, which is ended whatever it does.
 
     Parameters
@@ -124,6 +127,8 @@ def describe_in_child(reference: str, *, limit_s: float = DESCRIBE_LIMIT_S) -> P
         See :func:`~hpbandster_lite.problems.references.load`.
     limit_s
         Time that importing the problem may take.
+    meanwhile
+        Called when the process has been started: what can be done beside it.
 
     Raises
     ------
@@ -145,6 +150,8 @@ def describe_in_child(reference: str, *, limit_s: float = DESCRIBE_LIMIT_S) -> P
         finally:
             os.close(writing)
         try:
+            if meanwhile is not None:
+                meanwhile()
             line = _first_line(answers, limit_s)
         finally:
             # What the problem's import left running ends with the process that read it.

@@ -11,14 +11,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Plain
-from hpbandster_lite.samplers.bohb import Bohb
 from hpbandster_lite.samplers.parameters import BohbParameters, refuse_unknown
 from hpbandster_lite.samplers.protocol import Sampler, Vector
 from hpbandster_lite.samplers.random import Random
 from hpbandster_lite.space import SearchSpace
+
+if TYPE_CHECKING:
+    from hpbandster_lite.samplers.bohb import Bohb
 
 __all__ = ["Bohb", "BohbParameters", "Random", "Sampler", "Vector", "make_sampler", "sampler_parameters"]
 
@@ -47,6 +50,9 @@ def make_sampler(
         For an unknown algorithm or parameter, with the nearest known one, and for a wrong value.
     """
     if _has_model(algorithm):
+        # Here, because it takes scipy 0.4 s to be imported, and most processes have no use for a model.
+        from hpbandster_lite.samplers.bohb import Bohb
+
         return Bohb(space, budgets, BohbParameters.from_mapping(parameters, algorithm))
     refuse_unknown(parameters, [], algorithm)
     return Random(space)
@@ -65,3 +71,12 @@ def _has_model(algorithm: str) -> bool:
         hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(_HAS_MODEL)}"
         raise UsageError(f"unknown algorithm {algorithm!r}; {hint}")
     return _HAS_MODEL[algorithm]
+
+
+def __getattr__(name: str) -> Any:
+    # For who asks for the class itself.
+    if name == "Bohb":
+        from hpbandster_lite.samplers.bohb import Bohb
+
+        return Bohb
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,7 +26,7 @@ FLOORS = (
     {"errors", "records", "randomness", "budgets", "space"},
     {"brackets", "samplers", "wire"},
     {"engine"},
-    {"journal", "transport", "rundir", "ending"},
+    {"journal", "transport", "rundir", "briefing", "ending"},
     # nameserver: a process like the master, with a folder of its own because it serves other programs as well.
     {"problems", "trial", "devices", "settings", "registration", "checkpoints", "master", "agent", "trainer"}
     | {"nameserver", "launch", "incumbent", "results", "api"},
