@@ -165,18 +165,22 @@ def number(value: Any, what: str) -> float:
     Raises
     ------
     TypeError
-        For anything else: text, truth values, arrays with an axis, complex numbers, objects.
+        For anything else: text, truth values, arrays with an axis, complex numbers, dates and durations, objects.
     """
     shape = getattr(value, "shape", None)
     single = value
+    # numpy hands some durations and dates out as the int that they are kept as; their unit would be lost.
+    is_time = getattr(getattr(value, "dtype", None), "kind", None) in ("m", "M")
     if shape == () and callable(getattr(value, "item", None)):
         # numpy's masked mean over nothing: its item() is 0.0, which would be a splendid loss.
         single = float("nan") if getattr(value, "mask", False) else value.item()
         shape = None
     has_number = isinstance(single, numbers.Real) or (hasattr(single, "__float__") and shape is None)
-    if not has_number or isinstance(single, bool):
+    if not has_number or is_time or isinstance(single, bool):
+        name = type(value).__qualname__
+        named = f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"
         of_shape = "" if shape is None else f" of shape {tuple(shape)}"
-        raise TypeError(f"{what} is {_shown(value)}, a {type(value).__qualname__}{of_shape}; it must be one number")
+        raise TypeError(f"{what} is {_shown(value)}, {named}{of_shape}; it must be one number")
     try:
         return float(single)
     except OverflowError:
