@@ -152,26 +152,29 @@ def describe_in_child(
         try:
             if meanwhile is not None:
                 meanwhile()
-            line = _first_line(answers, limit_s)
+            line, is_late = _first_line(answers, limit_s)
         finally:
             # What the problem's import left running ends with the process that read it.
             _end_session(child)
         if not line.endswith(b"\n"):
-            raise ProblemError(_no_answer(reference, child.returncode, limit_s, output))
+            raise ProblemError(_no_answer(reference, _end_in_words(child.returncode, limit_s, is_late), output))
     return _description(line)
 
 
-def _first_line(answers: IO[bytes], limit_s: float) -> bytes:
+def _first_line(answers: IO[bytes], limit_s: float) -> tuple[bytes, bool]:
+    """What comes up to the end of a line, of the file, or of the time; and whether it was the time."""
     ends_at = time.monotonic() + limit_s
     line = b""
     with selectors.DefaultSelector() as selector:
         selector.register(answers, selectors.EVENT_READ)
-        while not line.endswith(b"\n") and selector.select(max(0.0, ends_at - time.monotonic())):
+        while not line.endswith(b"\n"):
+            if not selector.select(max(0.0, ends_at - time.monotonic())):
+                return line, True
             part = os.read(answers.fileno(), 65_536)
             if not part:
                 break
             line += part
-    return line
+    return line, False
 
 
 def _end_session(child: subprocess.Popen[bytes]) -> None:
@@ -187,12 +190,17 @@ def _end_session(child: subprocess.Popen[bytes]) -> None:
         return
 
 
-def _no_answer(reference: str, returncode: int, limit_s: float, output: IO[bytes]) -> str:
+def _end_in_words(returncode: int, limit_s: float, is_late: bool) -> str:
+    if is_late:
+        return f"was ended after {limit_s:g} s"
+    if returncode == -signal.SIGKILL:
+        return "closed the pipe for its answer (os.closerange?), or was killed (for want of memory?)"
+    return f"died of {signal.Signals(-returncode).name}" if returncode < 0 else f"ended with exit code {returncode}"
+
+
+def _no_answer(reference: str, how: str, output: IO[bytes]) -> str:
     output.seek(0)
     words = output.read()[-4_000:].decode("utf-8", errors="replace").strip()
-    how = f"died of {signal.Signals(-returncode).name}" if returncode < 0 else f"ended with exit code {returncode}"
-    if returncode == -signal.SIGKILL:
-        how = f"was ended after {limit_s:g} s (or killed)"
     return f"importing {reference!r} {how}; {GUARD}" + (f"\nIts last words:\n{words}" if words else "")
 
 

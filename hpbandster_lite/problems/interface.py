@@ -128,7 +128,9 @@ def check_callable(function: Any, arguments: Sequence[str], what: str) -> None:
     """
     wanted = f"({', '.join(arguments)})"
     if not callable(function):
-        raise ProblemError(f"{what} is a {type(function).__qualname__}; it must be a function {wanted}")
+        kind = type(function).__qualname__
+        named = f"an {kind}" if kind[0] in "aeiouAEIOU" else f"a {kind}"
+        raise ProblemError(f"{what} is {named}; it must be a function {wanted}")
     try:
         signature = inspect.signature(function)
     except ValueError:

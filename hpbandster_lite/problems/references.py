@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import os
 import re
+import site
 import sys
 import traceback
 from collections.abc import Iterator
@@ -98,7 +100,8 @@ def _modules_of(problem: Any) -> list[ModuleType]:
 
 def _module_reference(module: ModuleType, name: str) -> str:
     if module.__name__ != "__main__":
-        return module.__name__
+        file = _file_out_of_sight(module)
+        return module.__name__ if file is None else str(file)
     if module.__spec__ is not None and module.__spec__.name:
         # Run as python -m package.module
         return module.__spec__.name.removesuffix(".__main__")
@@ -106,6 +109,23 @@ def _module_reference(module: ModuleType, name: str) -> str:
     if file is None or not Path(file).is_file():
         raise _unnamed(name)
     return str(Path(file).resolve())
+
+
+def _file_out_of_sight(module: ModuleType) -> Path | None:
+    """The file of a module that another process would not find by its name: one beside the script that runs."""
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return None
+    path = Path(file).resolve()
+    levels = module.__name__.count(".") + (path.name == "__init__.py")
+    root = path.parents[levels] if levels < len(path.parents) else None
+    everybody_s = {Path.cwd(), *map(Path, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))}
+    installed = (sys.prefix, sys.base_prefix, site.getusersitepackages())
+    is_in_sight = root is None or root in {entry.resolve() for entry in everybody_s}
+    if is_in_sight or any(path.is_relative_to(Path(place).resolve()) for place in installed):
+        return None
+    # What is not on this process's path either was found by an import hook, which other processes have, too.
+    return path if root in {Path(entry).resolve() for entry in sys.path} else None
 
 
 def _unnamed(name: str) -> ProblemError:
@@ -234,9 +254,11 @@ def _import_errors_as_ours(reference: str) -> Iterator[None]:
 
 def space_refused(reference: str, error: BaseException) -> str:
     """The message for a space that ConfigSpace does not take, with ConfigSpace's own words."""
+    # ConfigSpace says which hyperparameter it is, and in the cause what is wrong with it.
+    cause = "" if error.__cause__ is None else f" ({in_words(error.__cause__)})"
     return (
-        f"the search space of {reference!r} cannot be built{_place(error)}: {in_words(error)}; mend it and check it "
-        f"with: hpbandster-lite plan {reference}"
+        f"the search space of {reference!r} cannot be built{_place(error)}: {in_words(error)}{cause}; mend it and "
+        f"check it with: hpbandster-lite plan {reference}"
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from hpbandster_lite import wire
 from hpbandster_lite.agent import AgentOptions, run_agent
@@ -122,6 +125,21 @@ class ScriptedMaster:
     @property
     def renewals(self) -> list[Plain]:
         return [message for method, message in self.heard if method == "renew"]
+
+
+def wait_for_the_end_of(*pids: int, within_s: float = 10.0) -> None:
+    """Wait until none of these processes lives; fail after a while."""
+    deadline = time.monotonic() + within_s
+    while living := [pid for pid in pids if _is_alive(pid)]:
+        assert time.monotonic() < deadline, f"still alive: {living}"
+        time.sleep(0.005)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def unreachable(*_: object) -> None:

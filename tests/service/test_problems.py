@@ -1,0 +1,124 @@
+"""A problem is described by a process of its own, which is ended whatever the problem's import does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hpbandster_lite.errors import ProblemError, ProtocolMismatch, SearchError, SpaceError
+from hpbandster_lite.problems import describe, describe_in_child, load
+from tests.service.worker_master import wait_for_the_end_of
+
+GOOD = """
+min_budget, max_budget = 1, 9
+
+def space():
+    from ConfigSpace import ConfigurationSpace, Float
+    return ConfigurationSpace(space=[Float("lr", (1e-4, 1e-1), log=True)])
+
+def evaluate(config, budget, trial):
+    return 0.5
+"""
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def file(text: str) -> str:
+        path = tmp_path / "made_up.py"
+        path.write_text(text)
+        return str(path)
+
+    return file
+
+
+def refusal_of(reference: str, kind: type[SearchError] = ProblemError, limit_s: float = 60.0) -> str:
+    with pytest.raises(kind) as caught:
+        describe_in_child(reference, limit_s=limit_s)
+    return str(caught.value)
+
+
+def test_the_child_describes_what_the_problem_itself_would_and_imports_it_alone() -> None:
+    told = describe_in_child("hartmann6")
+    assert told == describe(load("hartmann6"), "hartmann6")
+    assert (told.name, told.min_budget, told.max_budget, told.unit) == ("hartmann6", 1.0, 27.0, "fidelity")
+
+
+def test_what_the_import_prints_disturbs_nobody(write: Write, capfd: pytest.CaptureFixture[str]) -> None:
+    assert describe_in_child(write(f"print('hello')\n{GOOD}")).max_budget == 9.0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_the_import_leaves_running_ends_with_the_child(write: Write, tmp_path: Path) -> None:
+    text = f"import subprocess\npid = subprocess.Popen(['sleep', '600']).pid\nopen({str(tmp_path / 'pid')!r}, 'w')"
+    refusal_of(write(f"{text}.write(str(pid))\n1 / 0"))
+    wait_for_the_end_of(int((tmp_path / "pid").read_text()))
+
+
+def test_the_keys_are_not_told_to_the_problem(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPBANDSTER_LITE_KEY", "k" * 32)
+    monkeypatch.setenv("HPBANDSTER_LITE_NAMESERVER_KEY", "n" * 32)
+    text = "import os\nraise ValueError([k for k in os.environ if k.startswith('HPBANDSTER_LITE') and 'KEY' in k])"
+    assert "ValueError: []" in refusal_of(write(text))
+
+
+def test_a_refusal_comes_through_with_its_class_and_its_words(write: Write) -> None:
+    assert "made_up.py:2: ZeroDivisionError" in refusal_of(write("\n1 / 0"))
+    assert "Upper bound" in refusal_of(write(GOOD.replace("1e-1", "1e-9")), SpaceError)
+    assert "did you mean 'digits'" in refusal_of("digitz")
+
+
+@pytest.mark.parametrize(
+    ("text", "how"),
+    [
+        ("import os\nos._exit(7)", "ended with exit code 7"),
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", "died of SIGSEGV"),
+        ("import os, time\nos.closerange(3, 64)\ntime.sleep(600)", "closed the pipe for its answer (os.closerange?)"),
+    ],
+)
+def test_an_import_that_ends_the_process_is_told_with_the_guard_and_its_last_words(
+    text: str, how: str, write: Write
+) -> None:
+    reference = write(f"print('the last word', flush=True)\n{text}")
+    refusal = refusal_of(reference)
+    assert refusal.startswith(f"importing {reference!r} {how}")
+    assert "; put what starts the search under if __name__" in refusal
+    assert "Its last words:\nthe last word" in refusal
+
+
+def test_an_import_that_hangs_is_ended_at_the_limit(write: Write) -> None:
+    text = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)"
+    assert "was ended after 0.3 s;" in refusal_of(write(text), limit_s=0.3)
+
+
+@pytest.mark.parametrize("line", ["garbage", "[1, 2]"])
+def test_what_the_import_writes_to_the_pipe_is_not_believed(line: str, write: Write) -> None:
+    text = f"import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'{line}\\n')\n    except OSError: pass\n"
+    refusal_of(write(text), ProtocolMismatch)
+
+
+@pytest.mark.parametrize("where", ["elsewhere", "."])
+def test_a_module_beside_the_script_that_runs_is_found_by_other_processes(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "package_of_mine").mkdir()
+    (tmp_path / "package_of_mine" / "__init__.py").write_text("")
+    (tmp_path / "package_of_mine" / "problem.py").write_text(GOOD)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from hpbandster_lite.problems import reference_of\nfrom package_of_mine import problem\n"
+        "print(reference_of(problem))\nprint(reference_of(problem.evaluate))\n"
+    )
+    monkeypatch.chdir(tmp_path / where)
+    said = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, check=True)
+    module, function = said.stdout.split()
+    load_it = f"from hpbandster_lite.problems import load; load({module!r}).max_budget"
+    subprocess.run([sys.executable, "-c", load_it], check=True)
+    assert function == f"{module}:evaluate"
+    assert module == ("package_of_mine.problem" if where == "." else os.fspath(tmp_path / "package_of_mine/problem.py"))

@@ -1,0 +1,493 @@
+"""Problems: found by a reference, checked, described; what is wrong with one is said in its author's words."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from ConfigSpace import ConfigurationSpace, Float
+
+from hpbandster_lite.errors import ProblemError, SpaceError, UsageError
+from hpbandster_lite.problems import (
+    FunctionProblem,
+    describe,
+    load,
+    loading,
+    name_of,
+    reference_of,
+    source_hash,
+)
+from hpbandster_lite.problems.interface import as_problem, check_callable
+from hpbandster_lite.problems.references import absolute
+from hpbandster_lite.space import SearchSpace
+from workers import counting_ones
+
+GOOD = """
+from ConfigSpace import ConfigurationSpace, Float
+
+min_budget, max_budget, eta, unit, integer_budgets = 1, 27, 3, "epochs", True
+
+def space():
+    return ConfigurationSpace(space=[Float("lr", (1e-4, 1e-1), log=True)])
+
+def evaluate(config, budget, trial):
+    return config["lr"] / budget
+"""
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_module_behind(tmp_path: Path) -> Iterator[None]:
+    paths, names = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = paths
+    for name in set(sys.modules) - names:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a problem's file and gives its path."""
+
+    def file(text: str, name: str = "made_up.py") -> str:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return str(path)
+
+    return file
+
+
+def evaluate(config: dict[str, Any], budget: float, trial: Any) -> float:
+    return 0.5
+
+
+def space() -> ConfigurationSpace:
+    return ConfigurationSpace(space=[Float("x", (0.0, 1.0))])
+
+
+class Bundle:
+    """A problem as an object."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale = scale
+
+    space = staticmethod(space)
+
+    def evaluate(self, config: dict[str, Any], budget: float, trial: Any) -> float:
+        return self.scale
+
+
+bundle = Bundle(2.0)
+holder = SimpleNamespace(inner=bundle)
+
+
+def refusal_of(reference: str) -> str:
+    with pytest.raises(ProblemError) as caught:
+        load(reference)
+    return str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------------------- loading
+
+
+@pytest.mark.parametrize("name", ["counting_ones", "hartmann6", "counting_ones:d64"])
+def test_a_shipped_problem_is_found_by_its_name(name: str) -> None:
+    assert callable(load(name).evaluate)
+
+
+@pytest.mark.parametrize(
+    ("reference", "loss"),
+    [
+        (f"{__name__}:evaluate", 0.5),
+        (f"{__name__}:bundle", 2.0),
+        (f"{__name__}:holder.inner", 2.0),
+        (f"{__name__}:Bundle", 1.0),
+        (__name__, 0.5),
+    ],
+)
+def test_a_function_an_object_a_class_and_a_module_are_problems(reference: str, loss: float) -> None:
+    assert load(reference).evaluate({}, 1.0, None) == loss  # type: ignore[arg-type] # they use no trial
+
+
+def test_a_file_is_a_problem_and_is_imported_once(write: Write) -> None:
+    reference = write(GOOD)
+    assert load(reference) is load(reference)
+    assert load(f"{reference}:evaluate").evaluate({"lr": 6.0}, 3.0, None) == 2.0  # type: ignore[arg-type]
+
+
+def test_a_file_may_import_its_neighbours(write: Write) -> None:
+    write("WIDTH = 8", "neighbour_of_it.py")
+    assert load(write(f"from neighbour_of_it import WIDTH\n{GOOD}")).WIDTH == 8  # type: ignore[attr-defined]
+
+
+def test_a_file_of_a_package_has_relative_imports(write: Write) -> None:
+    write("", "outer_package/__init__.py")
+    write("WIDTH = 8", "outer_package/inner/sizes.py")
+    write(f"from .sizes import WIDTH\n{GOOD}", "outer_package/inner/__init__.py")
+    reference = write("from .inner import WIDTH, evaluate, space", "outer_package/problem.py")
+    assert load(reference).WIDTH == 8  # type: ignore[attr-defined]
+    assert load(reference.replace("problem.py", "inner/__init__.py")).WIDTH == 8  # type: ignore[attr-defined]
+
+
+def test_a_file_with_the_name_of_a_module_in_use_is_another_module(write: Write) -> None:
+    reference = write(GOOD, "json.py")
+    assert load(reference).max_budget == 27  # type: ignore[attr-defined]
+    assert sys.modules["json"] is json
+
+
+def test_a_module_beside_the_current_directory_is_found(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(GOOD, "beside_me.py")
+    monkeypatch.chdir(tmp_path)
+    assert load("beside_me").max_budget == 27  # type: ignore[attr-defined]
+
+
+def test_loading_is_known_while_it_lasts_and_not_after(write: Write) -> None:
+    reference = write("from hpbandster_lite.problems import loading\nSEEN = loading()\n" + GOOD)
+    assert load(reference).SEEN  # type: ignore[attr-defined]
+    assert not loading()
+    refusal_of(write("raise ValueError", "broken.py"))
+    assert not loading()
+
+
+# ------------------------------------------------------------------------------------------- references, both ways
+
+
+@pytest.mark.parametrize("target", [evaluate, bundle, Bundle, sys.modules[__name__], counting_ones.d64])
+def test_what_can_be_imported_is_found_again_by_its_reference(target: Any) -> None:
+    found = load(reference_of(target))
+    evaluated = found.evaluate
+    assert target in (found, type(found), evaluated)
+
+
+def test_the_script_that_runs_is_named_by_its_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    main = ModuleType("__main__")
+    main.__file__ = write("def evaluate(config, budget, trial): return 0.5")
+    exec(compile(Path(main.__file__).read_text(), main.__file__, "exec"), vars(main))  # noqa: S102 (as Python runs it)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert reference_of(main.evaluate) == f"{main.__file__}:evaluate"
+    assert reference_of(main) == main.__file__
+
+
+def test_a_module_that_python_dash_m_runs_is_named_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = ModuleType("__main__")
+    main.__spec__ = SimpleNamespace(name="package.train.__main__")  # type: ignore[assignment] # as runpy has it
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert reference_of(main) == "package.train"
+
+
+def nested() -> Callable[..., float]:
+    def inner(config: dict[str, Any], budget: float, trial: Any) -> float:
+        return 0.5
+
+    return inner
+
+
+@pytest.mark.parametrize(
+    "target",
+    [lambda config, budget, trial: 0.5, nested(), Bundle(), bundle.evaluate, functools.partial(evaluate)],
+    ids=["lambda", "nested function", "unbound object", "bound method", "partial"],
+)
+def test_what_no_other_process_can_import_is_refused_with_the_remedy(target: Any) -> None:
+    with pytest.raises(ProblemError, match=r"cannot be imported by another process.* top level of a file"):
+        reference_of(target)
+
+
+def test_what_was_typed_into_a_shell_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = ModuleType("__main__")
+    exec("def evaluate(config, budget, trial): return 0.5", vars(main))  # noqa: S102 (as a shell does)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    with pytest.raises(ProblemError, match="typed into a notebook or a shell"):
+        reference_of(main.evaluate)
+
+
+def test_a_reference_to_a_file_holds_in_any_directory(write: Write, tmp_path: Path, monkeypatch: Any) -> None:
+    write(GOOD)
+    monkeypatch.chdir(tmp_path)
+    assert absolute("made_up.py:evaluate") == f"{tmp_path}/made_up.py:evaluate"
+    assert absolute("./made_up.py") == f"{tmp_path}/made_up.py"
+    assert absolute("digits") == "digits"
+    assert absolute("module.name:problem") == "module.name:problem"
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        ("digits", "digits"),
+        ("my_module:problem", "my_module-problem"),
+        ("path/to/file.py", "file"),
+        ("path/to/file.py:problem", "file-problem"),
+        ("a.b.c:d.e", "a.b.c-d.e"),
+        ("<lambda>", "lambda"),
+        ("::", "search"),
+    ],
+)
+def test_a_problem_has_a_short_name_that_is_fit_for_files(reference: str, name: str) -> None:
+    assert name_of(reference) == name
+
+
+# ------------------------------------------------------------------------------------------------- no such problem
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("digit", "there is no problem 'digit': it is not shipped"),
+        ("digit", "did you mean 'digits'?"),
+        ("counting-ones", "did you mean 'counting_ones'?"),
+        ("zzz", "; there is counting_ones, digits, hartmann6"),
+        ("zzz", "a file is named as path/to/file.py:problem"),
+        ("counting_ones:d63", "counting_ones has no 'd63'; did you mean 'd64'"),
+        (f"{__name__}:holder.outer", f"{__name__} has no 'holder.outer'"),
+        ("", "'' names no problem; name one such as 'digits'"),
+        (":problem", "':problem' names no problem"),
+        ("..relative", "'..relative' is no name of a module"),
+        ("nowhere/to/be/found.py", "there is no file"),
+        ("nowhere/to", "there is no file"),
+    ],
+)
+def test_a_problem_that_is_not_there_is_answered_with_the_nearest_name(reference: str, words: str) -> None:
+    assert words in refusal_of(reference)
+
+
+def test_a_file_that_is_not_there_is_answered_with_the_nearest_file(write: Write) -> None:
+    assert "made_op.py; did you mean 'made_up.py'?" in refusal_of(write(GOOD).replace("made_up", "made_op"))
+
+
+def test_a_file_that_is_no_python_is_refused(write: Write) -> None:
+    assert "is no Python file; its name must end in .py" in refusal_of(write(GOOD, "made_up.txt"))
+
+
+# --------------------------------------------------------------------------------------------- what an import raises
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("\n\n1 / 0\n", "failed at FILE:3: ZeroDivisionError: division by zero"),
+        ("x = (\n", "failed at FILE:1: SyntaxError: '(' was never closed"),
+        ("def f():\n    raise KeyError('width')\nf()\n", "failed at FILE:2: KeyError: 'width'"),
+        ("import torch_no_such\n", "failed at FILE:1: ModuleNotFoundError: No module named 'torch_no_such'; install"),
+        ("raise ModuleNotFoundError('x', name='torch')\n", "install it with: pip install 'hpbandster_lite[torch]'"),
+        ("import sys\nsys.exit(3)\n", 'called sys.exit(3); put what starts the search under if __name__ == "__main__"'),
+        ("raise Exception\n", "failed at FILE:1: Exception"),
+    ],
+)
+def test_an_import_that_fails_names_the_user_s_line(text: str, words: str, write: Write) -> None:
+    file = write(text)
+    refusal = refusal_of(file)
+    assert refusal.startswith(f"importing {file!r} ")
+    assert words.replace("FILE", file) in refusal
+
+
+def test_a_file_that_failed_is_imported_anew_the_next_time(write: Write) -> None:
+    refusal_of(write("1 / 0"))
+    assert load(write(GOOD)).max_budget == 27  # type: ignore[attr-defined]
+
+
+def test_a_search_that_a_file_starts_while_a_worker_imports_it_is_refused_with_the_guard_as_remedy(
+    write: Write,
+) -> None:
+    text = f"{GOOD}\nimport hpbandster_lite as hpb\nhpb.minimize(evaluate, space(), min_budget=1, max_budget=9)\n"
+    refusal = refusal_of(write(text))
+    assert "minimize was called while a worker imports this script" in refusal
+    assert 'if __name__ == "__main__":' in refusal
+
+
+# ------------------------------------------------------------------------------------------------- parts of a problem
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def evaluate(config, budget): pass", "takes (config, budget), but is called as (config, budget, trial): too"),
+        ("def evaluate(config, budget, trial, lr): pass", "missing a required argument: 'lr'"),
+        ("def evaluate(*, config, budget, trial): pass", "too many positional arguments"),
+        ("evaluate = 3", "is an int; it must be a function (config, budget, trial)"),
+        ("evaluate = None", "is a NoneType; it must be a function (config, budget, trial)"),
+        ("def space(): pass", "has no evaluate(config, budget, trial)"),
+        ("class P:\n    evaluate = print\np = P()", "did you mean its attribute 'P' or 'p'?"),
+        (f"{GOOD}\ndef feasible(): pass", "takes (), but is called as (config)"),
+        (f"{GOOD}\ndef test(config): pass", "takes (config), but is called as (config, budget, trial)"),
+        (f"{GOOD}\nfeasible = 'yes'", "is a str; it must be a function (config)"),
+    ],
+)
+def test_a_part_that_does_not_fit_is_named_with_what_it_has_and_what_it_needs(
+    text: str, words: str, write: Write
+) -> None:
+    assert words in refusal_of(write(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def evaluate(config, budget, trial): pass",
+        "def evaluate(config, budget, trial, verbose=False): pass",
+        "def evaluate(*args): pass",
+        "def evaluate(c, b, /, t=None, **more): pass",
+        "import operator\nevaluate = operator.itemgetter",
+    ],
+)
+def test_what_can_be_called_with_three_arguments_will_do(text: str, write: Write) -> None:
+    load(write(text))
+
+
+def test_a_class_that_needs_arguments_is_refused() -> None:
+    class Needy:
+        def __init__(self, width: int) -> None: ...
+
+        evaluate = staticmethod(evaluate)
+
+    with pytest.raises(ProblemError, match=r"takes \(width.*, but is called as \(\): missing a required arg"):
+        as_problem(Needy, "needy")
+
+
+def test_what_does_not_tell_its_signature_is_left_to_the_call() -> None:
+    check_callable(SimpleNamespace, ("config",), "it")
+    check_callable(max, ("config", "budget", "trial"), "it")
+
+
+# --------------------------------------------------------------------------------------------------------- functions
+
+
+def test_a_function_problem_has_what_it_was_given() -> None:
+    problem = FunctionProblem(evaluate, space(), feasible=bool, min_budget=1, unit="epochs")
+    assert describe(problem, "p").unit == "epochs"
+    assert describe(problem, "p").has_feasible
+    assert not describe(problem, "p").has_test
+
+
+def test_a_function_alone_has_no_space_and_is_told_how_to_get_one() -> None:
+    with pytest.raises(ProblemError, match=r"evaluate is a function, which has no search space; give one to minimize"):
+        describe(FunctionProblem(evaluate), "p")
+
+
+def test_a_function_problem_refuses_a_default_that_there_is_not() -> None:
+    with pytest.raises(ProblemError, match="a problem has no default 'min_budgets'; did you mean 'min_budget'"):
+        FunctionProblem(evaluate, min_budgets=1)
+
+
+def test_a_function_problem_refuses_a_function_that_takes_something_else() -> None:
+    with pytest.raises(ProblemError, match="<lambda> takes"):
+        FunctionProblem(lambda config: 0.5)
+
+
+# ------------------------------------------------------------------------------------------------------- description
+
+
+def test_a_description_holds_what_a_search_needs_to_know(write: Write) -> None:
+    reference = write(GOOD)
+    told = describe(load(reference), reference)
+    assert (told.reference, told.name) == (reference, "made_up")
+    assert (told.min_budget, told.max_budget, told.eta, told.unit) == (1.0, 27.0, 3.0, "epochs")
+    assert (told.budgets, told.brackets, told.integer_budgets) == (None, None, True)
+    assert (told.has_feasible, told.has_test) == (False, False)
+    assert SearchSpace.from_json(told.space_tables).names == ("lr",)
+    assert "lr" in json.dumps(told.space_json)
+    assert len(told.source_hash) == 64
+
+
+def test_a_space_may_be_an_attribute(write: Write) -> None:
+    text = GOOD.replace("def space():\n    return", "space =")
+    assert SearchSpace.from_json(describe(load(write(text)), "p").space_tables).names == ("lr",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("min_budget", "1", "a number"),
+        ("min_budget", True, "a number"),
+        ("max_budget", [27], "a number"),
+        ("eta", "three", "a number"),
+        ("unit", 3, "a string"),
+        ("budgets", 27, "a list of numbers"),
+        ("budgets", "1,3,9", "a list of numbers"),
+        ("budgets", [1, "3"], "a list of numbers"),
+        ("brackets", 1.5, "an integer"),
+        ("brackets", True, "an integer"),
+        ("integer_budgets", 1, "True or False"),
+    ],
+)
+def test_a_default_of_a_wrong_type_is_refused_with_field_value_and_remedy(name: str, value: Any, wanted: str) -> None:
+    with pytest.raises(ProblemError) as caught:
+        describe(FunctionProblem(evaluate, space(), **{name: value}), "my_problem")
+    assert str(caught.value) == f"{name} of 'my_problem' is {value!r}; it must be {wanted}"
+
+
+def test_a_default_of_none_is_no_default() -> None:
+    assert describe(FunctionProblem(evaluate, space(), unit=None, eta=None), "p").unit == "budget"
+
+
+def test_an_explicit_ladder_is_plain() -> None:
+    assert describe(FunctionProblem(evaluate, space(), budgets=[1, 3, 9]), "p").budgets == (1.0, 3.0, 9.0)
+
+
+def test_a_problem_without_a_space_is_told_how_to_write_one() -> None:
+    with pytest.raises(ProblemError, match=r"'p' has no search space; give it a function space\(\) that"):
+        describe(SimpleNamespace(evaluate=evaluate), "p")  # type: ignore[arg-type] # what is tested
+
+
+@pytest.mark.parametrize("where", ["in a function", "at the top"])
+def test_a_space_that_configspace_refuses_is_a_space_error_with_the_line_and_its_words(
+    where: str, write: Write
+) -> None:
+    line = 'ConfigurationSpace(space=[Float("lr", (1.0, 0.1))])'
+    head = "from ConfigSpace import ConfigurationSpace, Float\ndef evaluate(config, budget, trial): pass\n"
+    text = f"{head}space = {line}\n" if where == "at the top" else f"{head}def space(): return {line}\n"
+    file = write(text)
+    with pytest.raises(SpaceError) as caught:
+        describe(load(file), file)
+    refusal = str(caught.value)
+    assert f"the search space of {file!r} cannot be built at {file}:3:" in refusal
+    assert "Upper bound 0.1" in refusal
+    assert f"check it with: hpbandster-lite plan {file}" in refusal
+
+
+@pytest.mark.parametrize("made", ["{'lr': (0, 1)}", "None", "[1]"])
+def test_a_space_that_is_none_is_refused(made: str, write: Write) -> None:
+    text = f"def space(): return {made}\ndef evaluate(config, budget, trial): pass\n"
+    with pytest.raises(UsageError, match="ConfigurationSpace"):
+        describe(load(write(text)), "p")
+
+
+# -------------------------------------------------------------------------------------------------------- source hash
+
+
+def test_the_source_of_a_file_and_of_all_files_of_a_package_counts(write: Write, tmp_path: Path) -> None:
+    single = load(write(GOOD))
+    first = source_hash(single)
+    write(f"{GOOD}\n# changed", "made_up.py")
+    assert source_hash(single) != first
+    write("", "bundle_of_it/net.py")
+    package = load(write(GOOD, "bundle_of_it/__init__.py"))
+    hashes = {source_hash(package)}
+    write("x = 1", "bundle_of_it/net.py")
+    hashes.add(source_hash(package))
+    write("x = 1", "bundle_of_it/deep/net.py")
+    hashes.add(source_hash(package))
+    (tmp_path / "bundle_of_it/deep/net.py").rename(tmp_path / "bundle_of_it/deep/other.py")
+    hashes.add(source_hash(package))
+    assert len(hashes) == 4
+
+
+def test_functions_objects_and_partials_have_the_source_of_their_file() -> None:
+    whole = source_hash(sys.modules[__name__])  # type: ignore[arg-type] # a module with evaluate
+    partial = FunctionProblem(functools.partial(evaluate))
+    assert {source_hash(FunctionProblem(evaluate)), source_hash(bundle), source_hash(partial)} == {whole}
+
+
+def test_a_problem_without_a_file_has_no_source() -> None:
+    made: dict[str, Any] = {"__name__": "made_in_a_shell"}
+    exec("def evaluate(config, budget, trial): return 0.5", made)  # noqa: S102 (as a shell does)
+    assert source_hash(FunctionProblem(made["evaluate"])) == ""
