@@ -1,0 +1,253 @@
+"""Which GPUs and cores a worker gets, and the environment that tells its trainer."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpbandster_lite import devices
+from hpbandster_lite.devices import trainer_environment, usable_cores, visible_devices, worker_devices, worker_label
+from hpbandster_lite.errors import UsageError
+
+# ----------------------------------------------------------------------------------------------------------- tokens
+
+
+@pytest.mark.parametrize(
+    ("told", "tokens"),
+    [
+        ("0", ("0",)),
+        ("0,2", ("0", "2")),
+        (" 3 , 1 ", ("3", "1")),
+        ("GPU-1a2b,GPU-3c4d", ("GPU-1a2b", "GPU-3c4d")),
+        ("MIG-GPU-1a2b/3/0", ("MIG-GPU-1a2b/3/0",)),
+        ("", ()),
+        ("-1", ()),
+        ("NoDevFiles", ()),
+        ("0,-1,1", ("0",)),
+        ("0,,1", ("0",)),
+    ],
+)
+def test_tokens_are_passed_on_as_they_are_up_to_the_first_that_names_no_device(
+    told: str, tokens: tuple[str, ...]
+) -> None:
+    assert visible_devices({"CUDA_VISIBLE_DEVICES": told}) == tokens
+
+
+def test_the_process_s_own_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
+    assert visible_devices() == ("5", "6")
+    assert [device for device, _ in worker_devices()] == ["5", "6"]
+
+
+# ------------------------------------------------------------------------------------------------ the driver's library
+
+
+class Nvml:
+    """As much of the driver's library as is asked: GPUs by UUID, those with MIG parts by the parts' UUIDs."""
+
+    def __init__(self, *gpus: str | list[str], init: int = 0, broken: tuple[str, ...] = ()) -> None:
+        self.gpus, self.init, self.broken = gpus, init, broken
+        self.handles: list[str | list[str]] = []
+        self.shutdowns = 0
+
+    def _handle(self, reference: Any, what: str | list[str]) -> int:
+        self.handles.append(what)
+        reference._obj.value = len(self.handles)
+        return 0
+
+    def _at(self, handle: ctypes.c_void_p) -> str | list[str]:
+        return self.handles[int(handle.value or 0) - 1]
+
+    def nvmlInit_v2(self) -> int:  # noqa: N802 (the driver's names)
+        return self.init
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        self.shutdowns += 1
+
+    def nvmlDeviceGetCount_v2(self, count: Any) -> int:  # noqa: N802
+        count._obj.value = len(self.gpus)
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index: int, handle: Any) -> int:  # noqa: N802
+        gpu = self.gpus[index]
+        return 15 if gpu in self.broken else self._handle(handle, gpu)
+
+    def nvmlDeviceGetMigMode(self, handle: ctypes.c_void_p, current: Any, _: Any) -> int:  # noqa: N802
+        current._obj.value = isinstance(self._at(handle), list)
+        # 3: what a GPU says that cannot be divided.
+        return 0 if isinstance(self._at(handle), list) else 3
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, _: ctypes.c_void_p, most: Any) -> int:  # noqa: N802
+        most._obj.value = 7
+        return 0
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: ctypes.c_void_p, number: int, part: Any) -> int:  # noqa: N802
+        parts = self._at(handle)
+        return self._handle(part, parts[number]) if number < len(parts) else 6
+
+    def nvmlDeviceGetUUID(self, handle: ctypes.c_void_p, text: Any, length: int) -> int:  # noqa: N802
+        uuid = str(self._at(handle))
+        if uuid in self.broken:
+            return 15
+        assert len(uuid) < length
+        text.value = uuid.encode()
+        return 0
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Nvml]:
+    def install(*gpus: str | list[str], **how: Any) -> Nvml:
+        library = Nvml(*gpus, **how)
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+        return library
+
+    return install
+
+
+def test_where_nothing_is_told_the_driver_gives_uuids(nvml: Callable[..., Nvml]) -> None:
+    library = nvml("GPU-1a2b", "GPU-3c4d")
+    assert visible_devices({}) == ("GPU-1a2b", "GPU-3c4d")
+    assert library.shutdowns == 1
+
+
+def test_a_divided_gpu_is_its_parts(nvml: Callable[..., Nvml]) -> None:
+    nvml("GPU-1a2b", ["MIG-1", "MIG-2"])
+    assert visible_devices({}) == ("GPU-1a2b", "MIG-1", "MIG-2")
+
+
+def test_a_gpu_that_has_fallen_off_the_bus_is_left_out(nvml: Callable[..., Nvml]) -> None:
+    nvml("GPU-1a2b", "GPU-lost", "GPU-mute", broken=("GPU-lost", "GPU-mute"))
+    assert visible_devices({}) == ("GPU-1a2b",)
+
+
+def test_a_driver_that_does_not_start_has_no_gpus(nvml: Callable[..., Nvml]) -> None:
+    assert nvml("GPU-1a2b", init=999).gpus
+    assert visible_devices({}) == ()
+
+
+def test_a_machine_without_a_driver_has_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Any:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert visible_devices({}) == ()
+
+
+# ------------------------------------------------------------------------------------------------------------ cores
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, math.inf),
+        ({"cpu.max": "max 100000\n"}, math.inf),
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4.0),
+        ({"cpu/cpu.cfs_quota_us": "400000\n"}, math.inf),
+    ],
+)
+def test_a_container_s_share_is_read_from_either_version_of_control_groups(
+    files: dict[str, str], cores: float, tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert devices._container_cores(tmp_path) == cores
+
+
+@pytest.mark.parametrize(("affinity", "share", "cores"), [(8, math.inf, 8), (8, 1.5, 2), (2, 16.0, 2), (8, 0.2, 1)])
+def test_a_process_may_use_the_smaller_of_its_affinity_and_its_container_s_share(
+    affinity: int, share: float, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(affinity)))
+    monkeypatch.setattr(devices, "_container_cores", lambda path: share)
+    assert usable_cores() == cores
+
+
+# ---------------------------------------------------------------------------------------------------------- workers
+
+
+@pytest.fixture
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "usable_cores", lambda: 8)
+
+
+@pytest.mark.usefixtures("eight_cores")
+@pytest.mark.parametrize(
+    ("workers", "threads", "environment", "expected"),
+    [
+        (None, None, {"CUDA_VISIBLE_DEVICES": "0,1"}, [("0", 4), ("1", 4)]),
+        (3, None, {"CUDA_VISIBLE_DEVICES": "0,1"}, [("0", 2), ("1", 2), ("0", 2)]),
+        (1, None, {"CUDA_VISIBLE_DEVICES": "0,1"}, [("0", 8)]),
+        (None, None, {"CUDA_VISIBLE_DEVICES": ""}, [(None, 2)] * 4),
+        (2, None, {"CUDA_VISIBLE_DEVICES": ""}, [(None, 4)] * 2),
+        (16, None, {"CUDA_VISIBLE_DEVICES": ""}, [(None, 1)] * 16),
+        (2, 3, {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "6"}, [(None, 3)] * 2),
+        (2, None, {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "6"}, [(None, None)] * 2),
+    ],
+)
+def test_workers_share_gpus_and_cores(
+    workers: int | None, threads: int | None, environment: dict[str, str], expected: list[tuple[str | None, int | None]]
+) -> None:
+    assert worker_devices(workers, threads, environment=environment) == expected
+
+
+@pytest.mark.parametrize(("arguments", "name"), [({"workers": 0}, "workers"), ({"threads": -1}, "threads")])
+def test_no_worker_and_no_thread_are_refused(arguments: dict[str, int], name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} must be at least 1, got {arguments[name]}"):
+        worker_devices(**arguments, environment={"CUDA_VISIBLE_DEVICES": ""})
+
+
+# ------------------------------------------------------------------------------------------------------ environment
+
+
+def test_a_trainer_is_told_its_device_and_its_threads() -> None:
+    told = trainer_environment({"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "0,1", "OMP_NUM_THREADS": "9"}, "1", 2)
+    assert told == {
+        "PATH": "/bin",
+        "CUDA_VISIBLE_DEVICES": "1",
+        "OMP_NUM_THREADS": "2",
+        "MKL_NUM_THREADS": "2",
+        "OPENBLAS_NUM_THREADS": "2",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+
+
+def test_what_is_not_told_stays_as_it_was() -> None:
+    own = {"CUDA_VISIBLE_DEVICES": "0,1", "OMP_NUM_THREADS": "9", "OMP_WAIT_POLICY": "ACTIVE"}
+    assert trainer_environment(own, None, None) == own
+
+
+def test_an_empty_device_is_the_cpu_alone() -> None:
+    assert trainer_environment({"CUDA_VISIBLE_DEVICES": "0"}, "", None)["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_a_trainer_is_not_given_the_keys() -> None:
+    own = {"HPBANDSTER_LITE_KEY": "k" * 32, "HPBANDSTER_LITE_NAMESERVER_KEY": "n" * 32}
+    assert trainer_environment(own, None, None) == {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+# ------------------------------------------------------------------------------------------------------------ label
+
+
+@pytest.mark.parametrize(
+    ("device", "environment", "label"),
+    [
+        (None, {}, "node7-2"),
+        ("", {}, "node7-2"),
+        ("1", {}, "node7-2 gpu 1"),
+        ("GPU-1a2b3c4d-5e6f", {}, "node7-2 gpu GPU-1a2b3c4d"),
+        ("0", {"SLURM_JOB_ID": "815", "SLURM_PROCID": "3"}, "node7-2 job 815.3 gpu 0"),
+        (None, {"SLURM_JOB_ID": "815"}, "node7-2 job 815.0"),
+    ],
+)
+def test_a_worker_is_called_by_host_number_job_and_device(
+    device: str | None, environment: dict[str, str], label: str
+) -> None:
+    assert worker_label("node7", 2, device, environment) == label
