@@ -1,0 +1,85 @@
+"""What was begun is said again, word for word under the same number, until it is acknowledged."""
+
+from __future__ import annotations
+
+from hpbandster_lite import wire
+from hpbandster_lite.agent.outbox import Message, Outbox
+from hpbandster_lite.records import ConfigId, EvaluationId, Outcome, Report
+
+REPORT = Report(evaluation=EvaluationId(ConfigId(2, 0, 5), 1), attempt=1, outcome=Outcome(loss=0.5))
+LEASE = {"evaluation": [[2, 0, 5], 1], "attempt": 1}
+
+
+def exchange(request: int, *, asks: bool, report: Report | None = None) -> Message:
+    content = {"agent": "a", "request": request, "worker": "node1-0", "want_lease": asks,
+               "report": None if report is None else wire.to_message(report)}
+    return Message("exchange", content)
+
+
+def test_a_request_for_work_is_repeated_under_its_number_until_it_is_acknowledged() -> None:
+    outbox = Outbox("a", "node1-0")
+    assert [outbox.next(asks=True), outbox.next(asks=True)] == [exchange(1, asks=True)] * 2
+    outbox.acknowledge()
+    assert outbox.next(asks=True) == exchange(2, asks=True)
+
+
+def test_a_result_that_comes_meanwhile_waits_for_the_next_number() -> None:
+    outbox = Outbox("a", "node1-0")
+    begun = outbox.next(asks=True)
+    outbox.report = REPORT
+    assert outbox.next(asks=False) == begun
+
+
+def test_a_report_and_the_next_request_travel_together() -> None:
+    outbox = Outbox("a", "node1-0")
+    outbox.report = REPORT
+    assert outbox.next(asks=True) == exchange(1, asks=True, report=REPORT)
+    outbox.acknowledge()
+    assert outbox.report is None
+    assert outbox.next(asks=False) is None
+
+
+def test_a_report_alone_asks_for_nothing() -> None:
+    outbox = Outbox("a", "node1-0")
+    outbox.report = REPORT
+    assert outbox.next(asks=False) == exchange(1, asks=False, report=REPORT)
+
+
+def test_what_was_begun_without_asking_is_not_changed_into_a_request() -> None:
+    outbox = Outbox("a", "node1-0")
+    outbox.report = REPORT
+    outbox.next(asks=False)
+    assert outbox.next(asks=True) == exchange(1, asks=False, report=REPORT)
+
+
+def test_a_lease_is_handed_back_before_another_is_asked_for() -> None:
+    outbox = Outbox("a", "node1-0")
+    outbox.hand_back(LEASE, "told to end", "evaluations/2-0-5/rung1/attempt1")
+    release = Message("release", {"agent": "a", **LEASE, "reason": "told to end",
+                                  "directory": "evaluations/2-0-5/rung1/attempt1"})
+    assert [outbox.next(asks=True), outbox.next(asks=True)] == [release] * 2
+    outbox.acknowledge()
+    assert outbox.next(asks=True) == exchange(1, asks=True)
+
+
+def test_a_request_that_was_begun_is_settled_before_a_lease_is_handed_back() -> None:
+    outbox = Outbox("a", "node1-0")
+    outbox.next(asks=True)
+    outbox.hand_back(LEASE, "told to end", None)
+    assert outbox.next(asks=False) == exchange(1, asks=True)
+    outbox.acknowledge()
+    handed_back = outbox.next(asks=False)
+    assert handed_back is not None
+    assert handed_back.method == "release"
+    outbox.acknowledge()
+    assert not outbox
+
+
+def test_an_outbox_is_empty_when_all_is_acknowledged() -> None:
+    outbox = Outbox("a", "node1-0")
+    assert not outbox
+    assert outbox.next(asks=False) is None
+    outbox.next(asks=True)
+    assert outbox
+    outbox.acknowledge()
+    assert not outbox
