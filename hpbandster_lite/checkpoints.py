@@ -6,10 +6,11 @@ because a worker that was cut off may still be reading. Logs stay: they are smal
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hpbandster_lite.records import ConfigId
@@ -44,29 +45,37 @@ class CheckpointKeeper:
 
     def sweep(self, now: float, *, spare: ConfigId | None = None) -> int:
         """Delete what is due, but never the incumbent (``spare``); return how many configurations were swept."""
-        swept = 0
+        due: list[ConfigId] = []
         while self._due and self._due[0][0] <= now:
-            _, config_id = self._due.popleft()
-            if config_id == spare:
-                # It is out of its bracket, not of the search: ask again when another may have taken its place.
-                self._due.append((now + self._delay_s, config_id))
-                break
+            due.append(self._due.popleft()[1])
+        swept = [config_id for config_id in due if config_id != spare]
+        for config_id in swept:
             self._delete(config_id)
-            swept += 1
-        return swept
+        if len(swept) < len(due) and spare is not None:
+            # It is out of its bracket, not of the search: ask again when another may have taken its place.
+            self._due.append((now + self._delay_s, spare))
+        return len(swept)
 
     def _delete(self, config_id: ConfigId) -> None:
-        for attempt in sorted(self._directory.configuration_directory(config_id).glob("rung*/attempt*")):
-            for entry in attempt.iterdir():
-                if entry.name != self._directory.LOG_NAME:
-                    _remove(entry)
+        with _failures_logged():
+            for attempt in sorted(self._directory.configuration_directory(config_id).glob("rung*/attempt*")):
+                for entry in attempt.iterdir():
+                    if entry.name != self._directory.LOG_NAME:
+                        _remove(entry)
 
 
 def _remove(entry: Path) -> None:
-    try:
+    with _failures_logged():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
             entry.unlink()
+
+
+@contextlib.contextmanager
+def _failures_logged() -> Iterator[None]:
+    """A checkpoint that stays costs room on the disk; a master that ends for it costs the search."""
+    try:
+        yield
     except OSError as error:
         log.warning("a checkpoint was left behind: %s", error)

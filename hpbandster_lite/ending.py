@@ -58,13 +58,10 @@ def endings(lifeline: int | None = None) -> Iterator[Ending]:
     """
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     ending = Ending(reading, lifeline)
-    before = {number: signal.signal(number, ending.note) for number in (signal.SIGTERM, signal.SIGINT)}
-    woken_before = signal.set_wakeup_fd(writing)
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, reading)
+        undo.callback(os.close, writing)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            undo.callback(signal.signal, number, signal.signal(number, ending.note))
+        undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writing))
         yield ending
-    finally:
-        signal.set_wakeup_fd(woken_before)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(reading)
-        os.close(writing)

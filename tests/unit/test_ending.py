@@ -1,0 +1,117 @@
+"""A process that is told to end notes it, wakes its loop, and is left as it was found."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpbandster_lite.ending import endings
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def is_readable(descriptor: int) -> bool:
+    return bool(select.select([descriptor], [], [], 0)[0])
+
+
+def descriptors() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+@pytest.fixture
+def lifeline() -> Iterator[tuple[int, int]]:
+    """Both ends of a pipe, of which a test may close the second."""
+    reading, writing = os.pipe()
+    yield reading, writing
+    for descriptor in (reading, writing):
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_asks_for_the_end_and_wakes_who_waits(number: signal.Signals) -> None:
+    with endings() as ending:
+        assert not ending.is_asked
+        assert not is_readable(ending.wakeup_fd)
+        signal.raise_signal(number)
+        assert ending.is_asked
+        assert is_readable(ending.wakeup_fd)
+
+
+def test_signals_are_counted() -> None:
+    with endings() as ending:
+        for number in (*SIGNALS, signal.SIGTERM):
+            signal.raise_signal(number)
+        assert ending.signals == 3
+
+
+def test_the_end_of_the_lifeline_asks_for_the_end(lifeline: tuple[int, int]) -> None:
+    reading, writing = lifeline
+    with endings(reading) as ending:
+        assert not ending.is_asked
+        os.close(writing)
+        assert ending.is_asked
+        # It stays asked for: who looks twice is told twice.
+        assert ending.is_asked
+        assert ending.signals == 0
+
+
+def test_a_lifeline_that_is_written_to_is_not_cut(lifeline: tuple[int, int]) -> None:
+    reading, writing = lifeline
+    with endings(reading) as ending:
+        os.write(writing, b"x")
+        assert not ending.is_asked
+        os.close(writing)
+        assert ending.is_asked
+
+
+def test_handlers_and_descriptors_are_given_back_even_after_an_error() -> None:
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    woken = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(woken)
+    found: list[int] = []
+
+    def fail() -> None:
+        with endings() as ending:
+            found.append(ending.wakeup_fd)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert {number: signal.getsignal(number) for number in SIGNALS} == handlers
+    assert signal.set_wakeup_fd(woken) == woken
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(found[0])
+
+
+def test_one_may_stand_inside_another() -> None:
+    with endings() as outer:
+        with endings() as inner:
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        assert (inner.signals, outer.signals) == (1, 1)
+
+
+def test_a_thread_that_is_not_the_main_one_is_told_so() -> None:
+    caught: list[Exception] = []
+
+    def run() -> None:
+        try:
+            with endings():
+                pass
+        except ValueError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=run)
+    before = descriptors()
+    thread.start()
+    thread.join()
+    assert "main thread" in str(caught[0])
+    assert descriptors() == before
