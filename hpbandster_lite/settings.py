@@ -166,6 +166,7 @@ def _resume(
     limits_given = any(getattr(options.limits, entry.name) is not None for entry in fields(Limits))
     # The problem as it is found now: its file may have moved since the search began.
     settings = replace(asked, **_given(options, "lease_s", "heartbeat_s"))
+    _check(settings)
     return Prepared(
         settings=settings, limits=options.limits if limits_given else limits, resumed=True, notes=tuple(notes)
     )
