@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -176,13 +176,19 @@ class Master:
     def take_left_reports(self) -> None:
         """Take in what agents left in the run directory because no master answered them; a file goes once it counts."""
         for file in self._directory.left_reports():
-            left = wire.decode(file.read_text("utf-8"))
-            report = wire.from_message(left["report"], Report)
-            turn = self.engine.report(left["agent"], report, now=time.monotonic())
+            try:
+                left = wire.decode(file.read_text("utf-8"))
+                agent, report = str(left["agent"]), wire.from_message(left["report"], Report)
+            except (SearchError, OSError, KeyError, TypeError, ValueError) as error:
+                # Kept, out of the way: whoever wrote it may be able to tell what it was.
+                log.error("%s is no report, and is set aside: %r", file, error)
+                file.replace(file.with_suffix(".refused"))
+                continue
+            turn = self.engine.report(agent, report, now=time.monotonic())
             self._pending.extend(turn.entries)
             if not self.commit():
                 return
-            log.info("took in the report that %s had left: %s", left["agent"], turn.answer)
+            log.info("took in the report that %s had left: %s", agent, turn.answer)
             file.unlink()
 
     # ---------------------------------------------------------------------------------------------- the methods
@@ -337,12 +343,16 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
             if registration is not None:
                 registration.withdraw()
             directory.remove_endpoint(epoch)
-    return 130 if master.engine.finished is None else 0
+    if master.engine.finished is None:
+        return 130
+    journal.seal()
+    return 0
 
 
 def _resumed(options: MasterOptions, directory: RunDirectory, journal: Journal) -> tuple[Master, int]:
     """The master of this search as the journal left it, with a new epoch."""
-    settings = journal.settings
+    # Of this start: the lease times may have changed, and everything else is the journal's.
+    settings = replace(options.prepared.settings, run_id=journal.settings.run_id)
     space = SearchSpace.from_json(settings.problem.space_tables)
     engine = Engine(settings, space, make_sampler(settings.algorithm, space, settings.budgets, settings.sampler))
     engine.replay(entry for _, _, entry in journal.entries())

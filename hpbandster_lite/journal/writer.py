@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -170,6 +170,15 @@ class Journal:
                 "SELECT coalesce(sum(served_s), 0.0) FROM masters WHERE epoch IS NOT ?", (self.epoch,)
             ).fetchone()
         return float(row[0])
+
+    def seal(self) -> None:
+        """Fold the write-ahead log into the file: the journal of a search that is over is one file, easy to copy.
+
+        Where somebody reads at this very moment it stays as it is, which is as durable.
+        """
+        with suppress(sqlite3.OperationalError):
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            self._connection.execute("PRAGMA journal_mode = DELETE").fetchone()
 
     def close(self) -> None:
         """Close the file; what was committed stays, an open transaction does not."""
