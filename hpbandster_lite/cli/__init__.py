@@ -6,8 +6,10 @@ purpose is printed as one message, without a traceback, and ends with the exit c
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
+from collections.abc import Callable
 
 import typer
 from rich.console import Console
@@ -27,14 +29,25 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(run)
-app.command()(plan)
-app.command()(status)
-app.command()(best)
-app.command("list")(list_evaluations)
-app.command()(master)
-app.command()(worker)
-app.command()(nameserver)
+
+
+def _paragraphs(command: Callable[..., None]) -> str:
+    """A command's docstring with one line a paragraph: help breaks lines to the width of the terminal by itself."""
+    text = inspect.getdoc(command) or ""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
+for _name, _command, _panel in (
+    ("run", run, "Search"),
+    ("plan", plan, "Search"),
+    ("status", status, "Look"),
+    ("best", best, "Look"),
+    ("list", list_evaluations, "Look"),
+    ("master", master, "On more than one machine"),
+    ("worker", worker, "On more than one machine"),
+    ("nameserver", nameserver, "On more than one machine"),
+):
+    app.command(_name, help=_paragraphs(_command), rich_help_panel=_panel)(_command)
 
 
 def main() -> None:

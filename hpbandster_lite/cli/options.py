@@ -12,42 +12,52 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Limits, Value
 from hpbandster_lite.settings import ALGORITHMS, BRACKET_RULES, SearchOptions, read_initial
 
 BUDGETS = "Budgets and brackets"
-SEARCH = "Search"
-LIMITS = "When to stop (none given: one Hyperband cycle, or what the problem names)"
+SEARCH = "How to search"
+LIMITS = "When to stop (none given: what the problem names, else one Hyperband cycle)"
+WORKERS = "Workers"
 SERVICE = "Service"
+PANELS = (None, BUDGETS, SEARCH, LIMITS, WORKERS, SERVICE)
+"""The groups of options, in the order in which help shows them."""
 
 Problem = Annotated[
     str,
     typer.Argument(
-        help="The problem: a shipped name ([b]digits[/], counting_ones, hartmann6), [b]module:attribute[/], or "
-        "[b]path/to/file.py:attribute[/].",
+        metavar="PROBLEM",
+        help="What to search: a shipped problem ([b]digits[/], [b]counting_ones[/], [b]hartmann6[/]), a file "
+        "([b]path/to/file.py[/]), a module ([b]package.module[/]), or an object in either ([b]file.py:problem[/]).",
         show_default=False,
     ),
 ]
 RunDir = Annotated[
     Path | None,
     typer.Option(
-        "--run-dir", help="Where everything about this search is kept. Default: runs/PROBLEM.", show_default=False
+        "--run-dir",
+        metavar="DIR",
+        help="Where everything about this search is kept. [dim]\\[default: runs/PROBLEM][/]",
+        show_default=False,
     ),
 ]
-Run = Annotated[Path, typer.Argument(help="The run directory, for example runs/digits.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="The run directory, for example [b]runs/digits[/].", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 NameServer = Annotated[
     str | None,
     typer.Option(
         "--nameserver",
         metavar="HOST:PORT",
         envvar="HPBANDSTER_LITE_NAMESERVER",
-        help="A Pyro4 name server that runs already (see [b]hpbandster-lite nameserver[/]).",
+        help="A name server that runs already (see [b]hpbandster-lite nameserver[/]).",
         rich_help_panel=SERVICE,
         show_default=False,
     ),
@@ -64,113 +74,115 @@ NameServerKey = Annotated[
     ),
 ]
 Host = Annotated[
-    str, typer.Option("--host", help="Address to listen on; beyond loopback a key is needed.", rich_help_panel=SERVICE)
+    str,
+    typer.Option(
+        "--host",
+        metavar="ADDRESS",
+        help="Address to listen on. Whoever reaches it still needs the key.",
+        rich_help_panel=SERVICE,
+    ),
 ]
 Port = Annotated[
-    int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.", rich_help_panel=SERVICE)
+    int,
+    typer.Option(
+        "--port",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="Port to listen on; 0 takes a free one.",
+        rich_help_panel=SERVICE,
+    ),
 ]
 Threads = Annotated[
     int | None,
     typer.Option(
-        "--threads", min=1, help="CPU threads of one worker. Default: its share of the cores.", show_default=False
+        "--threads",
+        metavar="N",
+        help="CPU threads of each worker. [dim]\\[default: its share of the cores][/]",
+        rich_help_panel=WORKERS,
+        show_default=False,
     ),
 ]
 Timeout = Annotated[
-    float | None,
+    str | None,
     typer.Option(
         "--timeout",
-        metavar="SECONDS",
-        help="End an evaluation that runs longer; it counts as a bad result of class time_limit.",
+        metavar="TIME",
+        help="End an evaluation that takes longer (90, 30m, 12h); it counts as a bad result. "
+        "[dim]\\[default: never][/]",
+        rich_help_panel=WORKERS,
         show_default=False,
     ),
 ]
 InAgent = Annotated[
     bool,
-    typer.Option("--in-agent", help="Evaluate inside the agent, without a trainer process: for cheap functions only."),
+    typer.Option(
+        "--in-agent",
+        help="Evaluate in the worker's first process, without a trainer of its own: only for functions that are cheap "
+        "and do not crash.",
+        rich_help_panel=WORKERS,
+    ),
 ]
 KeepCheckpoints = Annotated[
     str,
     typer.Option(
         "--keep-checkpoints",
-        help="[b]needed[/]: delete the checkpoints of configurations that are out; [b]all[/]: keep every one.",
+        metavar="needed|all",
+        help="[b]needed[/] deletes the checkpoints of configurations that are out, [b]all[/] keeps every one.",
     ),
 ]
 
+
+def _number(kind: Any, panel: str, text: str, metavar: str) -> tuple[Any, None]:
+    """An option with a number of this kind, or none."""
+    return Annotated[kind | None, typer.Option(metavar=metavar, help=text, rich_help_panel=panel)], None
+
+
+def _text(panel: str, text: str, metavar: str) -> tuple[Any, None]:
+    return Annotated[str | None, typer.Option(metavar=metavar, help=text, rich_help_panel=panel)], None
+
+
 _SEARCH_OPTIONS: dict[str, tuple[Any, Any]] = {
-    "min_budget": (
-        Annotated[float | None, typer.Option(help="Smallest budget of one evaluation.", rich_help_panel=BUDGETS)],
-        None,
+    "min_budget": _number(float, BUDGETS, "Smallest budget of one evaluation.", "BUDGET"),
+    "max_budget": _number(float, BUDGETS, "Largest budget of one evaluation.", "BUDGET"),
+    "eta": _number(
+        float,
+        BUDGETS,
+        "From rung to rung one configuration in ETA goes on, with ETA times the budget; above 1. "
+        "[dim]\\[default: the problem's, else 3][/]",
+        "ETA",
     ),
-    "max_budget": (
-        Annotated[float | None, typer.Option(help="Largest budget of one evaluation.", rich_help_panel=BUDGETS)],
-        None,
+    "budgets": _text(
+        BUDGETS,
+        "The budgets themselves, increasing, instead of --min-budget and --max-budget.",
+        "B1,B2,...",
     ),
-    "eta": (
-        Annotated[
-            float | None,
-            typer.Option(
-                help="Keep one in eta configurations from rung to rung; above 1. [default: 3]", rich_help_panel=BUDGETS
-            ),
-        ],
-        None,
+    "unit": _text(BUDGETS, "What a budget counts, for display: epochs, seconds, ...", "WORD"),
+    "bracket_rule": _text(
+        BUDGETS,
+        "With how many configurations a bracket begins: [b]floor[/] as in the BOHB paper's runs and HpBandSter, "
+        "[b]ceil[/] as in Hyperband's Algorithm 1. [dim]\\[default: floor][/]",
+        "|".join(BRACKET_RULES),
     ),
-    "budgets": (
-        Annotated[
-            str | None,
-            typer.Option(
-                metavar="B1,B2,...",
-                help="The budgets themselves, increasing, instead of a ladder.",
-                rich_help_panel=BUDGETS,
-            ),
-        ],
-        None,
+    "algorithm": _text(
+        SEARCH,
+        "[b]bohb[/]: the model inside Hyperband; [b]hyperband[/]: random samples inside Hyperband; [b]bo[/]: the model "
+        "alone, at the full budget; [b]random[/]: random samples at the full budget. [dim]\\[default: bohb][/]",
+        "|".join(ALGORITHMS),
     ),
-    "unit": (
-        Annotated[
-            str | None,
-            typer.Option(help="What a budget counts, for display: epochs, seconds, ...", rich_help_panel=BUDGETS),
-        ],
-        None,
-    ),
-    "bracket_rule": (
-        Annotated[
-            str | None,
-            typer.Option(
-                help="Bracket sizes: [b]floor[/] (HpBandSter's and the paper's run, the default) or [b]ceil[/] "
-                "(Hyperband's Algorithm 1).",
-                metavar="|".join(BRACKET_RULES),
-                rich_help_panel=BUDGETS,
-            ),
-        ],
-        None,
-    ),
-    "algorithm": (
-        Annotated[
-            str | None,
-            typer.Option(
-                metavar="|".join(ALGORITHMS),
-                help="[b]bohb[/] (default): the model inside Hyperband; [b]hyperband[/]: random samples; [b]bo[/]: the "
-                "model alone at the full budget; [b]random[/]: random search at the full budget.",
-                rich_help_panel=SEARCH,
-            ),
-        ],
-        None,
-    ),
-    "seed": (
-        Annotated[
-            int | None,
-            typer.Option(
-                help="Makes the search repeatable; drawn, printed and stored if left out.", rich_help_panel=SEARCH
-            ),
-        ],
-        None,
+    "seed": _number(
+        int,
+        SEARCH,
+        "Makes the search repeatable. [dim]\\[default: drawn, printed and kept][/]",
+        "N",
     ),
     "initial": (
         Annotated[
             Path | None,
             typer.Option(
                 metavar="FILE",
-                help="JSON list of configurations to evaluate first, after the default.",
+                help="Configurations to evaluate first, after the default one: a JSON list of objects such as "
+                '\\[{"lr": 0.1, "depth": 3}].',
                 rich_help_panel=SEARCH,
             ),
         ],
@@ -182,37 +194,18 @@ _SEARCH_OPTIONS: dict[str, tuple[Any, Any]] = {
             typer.Option(
                 "--set",
                 metavar="NAME=VALUE",
-                help="A parameter of the sampler; may be repeated.",
+                help="A parameter of the algorithm, for example random_fraction=0.2; may be given more than once.",
                 rich_help_panel=SEARCH,
             ),
         ],
         None,
     ),
-    "brackets": (Annotated[int | None, typer.Option(help="Number of brackets.", rich_help_panel=LIMITS)], None),
-    "evaluations": (Annotated[int | None, typer.Option(help="Number of evaluations.", rich_help_panel=LIMITS)], None),
-    "total_budget": (
-        Annotated[float | None, typer.Option(help="Sum of the budgets of all evaluations.", rich_help_panel=LIMITS)],
-        None,
-    ),
-    "max_time": (
-        Annotated[
-            str | None,
-            typer.Option(
-                metavar="TIME", help="Serving time of the search: 90 (seconds), 30m, 12h, 2d.", rich_help_panel=LIMITS
-            ),
-        ],
-        None,
-    ),
-    "target_loss": (
-        Annotated[
-            float | None, typer.Option(help="Stop at this loss or lower at the largest budget.", rich_help_panel=LIMITS)
-        ],
-        None,
-    ),
-    "max_concurrent": (
-        Annotated[int | None, typer.Option(help="Most evaluations at one time.", rich_help_panel=LIMITS)],
-        None,
-    ),
+    "brackets": _number(int, LIMITS, "Number of brackets.", "N"),
+    "evaluations": _number(int, LIMITS, "Number of evaluations.", "N"),
+    "total_budget": _number(float, LIMITS, "Sum of the budgets of all evaluations.", "BUDGET"),
+    "max_time": _text(LIMITS, "Time in which the search is served: 90 (seconds), 30m, 12h, 2d.", "TIME"),
+    "target_loss": _number(float, LIMITS, "Stop once a loss at the largest budget is this low.", "LOSS"),
+    "max_concurrent": _number(int, WORKERS, "Most evaluations at one time, however many workers there are.", "N"),
 }
 
 
@@ -239,10 +232,16 @@ def takes_search_options(command: Callable[..., None]) -> Callable[..., None]:
         if name not in ("problem", "options")
     ]
     first = own["problem"].replace(annotation=hints["problem"])
-    parameters = [first, *rest, *shared]
+    parameters = [first, *sorted([*rest, *shared], key=_panel_number)]
     wrapper.__dict__["__signature__"] = inspect.Signature(parameters)
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def _panel_number(parameter: inspect.Parameter) -> int:
+    """Where help shows an option: its group's place; within a group the order stays."""
+    panels = [told.rich_help_panel for told in get_args(parameter.annotation) if isinstance(told, OptionInfo)]
+    return PANELS.index(panels[0] if panels else None)
 
 
 def _search_options(
@@ -255,7 +254,7 @@ def _search_options(
     **plain: Any,
 ) -> SearchOptions:
     limits = Limits(
-        wall_time_s=None if max_time is None else seconds(max_time),
+        wall_time_s=None if max_time is None else seconds("--max-time", max_time),
         **{
             name: plain.pop(name)
             for name in ("brackets", "evaluations", "total_budget", "target_loss", "max_concurrent")
@@ -271,11 +270,17 @@ def _search_options(
     )
 
 
-def seconds(text: str) -> float:
-    """Read a duration such as ``90``, ``30m``, ``1.5h`` or ``2d`` as seconds."""
+def seconds(option: str, text: str) -> float:
+    """Read a duration such as ``90``, ``30m``, ``1.5h`` or ``2d`` as seconds.
+
+    Raises
+    ------
+    UsageError
+        If it is none; the message names the option.
+    """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
     if match is None:
-        raise UsageError(f"{text!r} is no duration; write 90 (seconds), 30m, 12h or 2d")
+        raise UsageError(f"{option} {text!r} is no duration; write 90 (seconds), 30m, 12h or 2d")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 

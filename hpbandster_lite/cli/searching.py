@@ -7,10 +7,9 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from hpbandster_lite.cli.options import (
-    SERVICE,
+    WORKERS,
     AsJson,
     InAgent,
     KeepCheckpoints,
@@ -21,11 +20,14 @@ from hpbandster_lite.cli.options import (
     Threads,
     Timeout,
     address,
+    seconds,
     takes_search_options,
 )
-from hpbandster_lite.cli.progress import watcher_for
-from hpbandster_lite.cli.reading import print_incumbent
-from hpbandster_lite.cli.tables import plan_plain, plan_summary, plan_table
+from hpbandster_lite.cli.progress import introduce_plan, watcher_for
+from hpbandster_lite.cli.reading import completed, print_incumbent, read_status, say_where_saved
+from hpbandster_lite.cli.tables import plan_plain
+from hpbandster_lite.cli.terminal import console
+from hpbandster_lite.errors import UsageError
 from hpbandster_lite.launch import LaunchOptions, search_here
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
 from hpbandster_lite.settings import SearchOptions, prepare
@@ -40,13 +42,16 @@ def run(
         typer.Option(
             "--workers",
             "-w",
-            help="Worker processes. Default: one per GPU, else one per core, at most 4.",
+            metavar="N",
+            help="Worker processes. [dim]\\[default: one for each GPU, else one for each core, at most 4][/]",
+            rich_help_panel=WORKERS,
             show_default=False,
         ),
     ] = None,
     run_dir: RunDir = None,
     new: Annotated[
-        bool, typer.Option("--new", help="Begin another search beside the one in the default run directory.")
+        bool,
+        typer.Option("--new", help="Begin another search: in runs/PROBLEM-2, -3, ... where there is one already."),
     ] = False,
     threads: Threads = None,
     timeout: Timeout = None,
@@ -56,42 +61,60 @@ def run(
     nameserver_key: NameServerKey = None,
     progress: Annotated[
         bool | None,
-        typer.Option("--progress/--no-progress", help="Live view. Default: on a terminal.", rich_help_panel=SERVICE),
+        typer.Option(
+            "--progress/--no-progress",
+            help="A live view, or a line now and then. [dim]\\[default: a live view on a terminal][/]",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Search on this machine: starts a name server, a master and the workers, and shows what happens.
+    """Search on this machine: starts a name server, a master and workers, and shows what happens.
 
-    Run the same command again to go on with a search that was stopped, killed or is to be extended. Ctrl-C once hands
-    the running evaluations back and ends; twice ends at once. Exit codes: 0 finished, 130 interrupted, 2 wrong input,
-    3 a peer failed, 4 the run directory failed.
+    Run the same command again to go on with a search that was stopped or killed. Other limits, given then, extend or
+    shorten it; the number of workers may change, too.
+
+    Ctrl-C hands the running evaluations back and ends; a second one ends at once.
+
+    Exit codes: 0 the search is over, 2 wrong input, 3 a master or name server did not answer, 4 the run directory
+    cannot be used, 130 interrupted.
     """
+    if new and run_dir is not None:
+        raise UsageError("give either --new, which takes a free run directory, or --run-dir, not both")
     launch = LaunchOptions(
         workers=workers,
         threads=threads,
-        timeout_s=timeout,
+        timeout_s=None if timeout is None else seconds("--timeout", timeout),
         keep_checkpoints=keep_checkpoints,
         isolation="none" if in_agent else "trainer",
         nameserver=None if nameserver is None else address(nameserver),
         nameserver_key=nameserver_key,
     )
-    path = run_dir or default_run_directory(problem, new=new)
-    console = Console(soft_wrap=True)
-    with watcher_for(console, live=console.is_terminal if progress is None else progress) as watcher:
-        code = search_here(options, RunDirectory(path), launch, watcher)
+    directory = RunDirectory(run_dir or default_run_directory(problem, new=new))
+    if directory.path.exists() and not directory.path.is_dir():
+        # Before the plan is shown; an empty directory is taken over whatever its mode.
+        directory.check()
+    out = console()
+    with watcher_for(out, completed, live=out.is_terminal if progress is None else progress) as watcher:
+        code = search_here(options, directory, launch, watcher)
+        if directory.journal.exists():
+            # What the last look at the master missed.
+            watcher.status(read_status(directory))
     if code == 0:
-        print_incumbent(console, RunDirectory(path))
+        out.print()
+        print_incumbent(out, directory)
+        say_where_saved(out, directory)
     sys.exit(code)
 
 
 @takes_search_options
 def plan(problem: Problem, options: SearchOptions, as_json: AsJson = False) -> None:
-    """Print the brackets, the number of evaluations and the total budget, without running anything."""
+    """Show what a search would do: its brackets, the number of evaluations and the total budget. Runs nothing.
+
+    Each row of the table is a bracket, each column a budget: so many configurations are evaluated at it, the best of
+    them go on to the next one.
+    """
     prepared = prepare(options)
     if as_json:
         typer.echo(json.dumps(plan_plain(prepared), indent=2))
         return
-    console = Console()
-    console.print(plan_table(prepared))
-    console.print(plan_summary(prepared))
-    for note in prepared.notes:
-        console.print(f"note: {note}", markup=False)
+    introduce_plan(console(), prepared)

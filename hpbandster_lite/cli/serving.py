@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from hpbandster_lite.agent import AgentOptions, run_agent
 from hpbandster_lite.cli.options import (
     SERVICE,
+    WORKERS,
     Host,
     InAgent,
     KeepCheckpoints,
@@ -22,12 +24,14 @@ from hpbandster_lite.cli.options import (
     Threads,
     Timeout,
     address,
+    seconds,
     takes_search_options,
 )
+from hpbandster_lite.errors import UsageError
 from hpbandster_lite.launch import LocalWorkers, one_per_worker
 from hpbandster_lite.master import MasterOptions, run_master
 from hpbandster_lite.nameserver import DEFAULT_PORT, serve
-from hpbandster_lite.rundir import RunDirectory, default_run_directory, ensure_key_file
+from hpbandster_lite.rundir import KEY_VARIABLE, RunDirectory, default_run_directory, ensure_key_file
 from hpbandster_lite.settings import SearchOptions, prepare
 
 
@@ -42,10 +46,12 @@ def master(
     port: Port = 0,
     keep_checkpoints: KeepCheckpoints = "needed",
 ) -> None:
-    """Serve a search: run the brackets and the model, hand evaluations to workers, keep the journal.
+    """Serve a search: decide what is evaluated, hand it to the workers that ask, keep the journal.
 
-    Start it again on the same run directory after whatever ended it: workers that are still training deliver to it.
-    Ctrl-C or SIGTERM ends it cleanly; the workers wait for the next master.
+    Start it again on the same run directory after whatever ended it: it goes on, and workers that are still training
+    deliver to it. Ctrl-C or SIGTERM ends it cleanly; the workers wait for the next master.
+
+    Workers on the same file system find it through the run directory, others through --nameserver.
     """
     directory = RunDirectory(run_dir or default_run_directory(problem))
     told = MasterOptions(
@@ -63,13 +69,23 @@ def master(
 def worker(
     problem: Problem,
     run_dir: RunDir = None,
-    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Worker processes on this machine.")] = 1,
+    workers: Annotated[
+        int,
+        typer.Option("--workers", "-w", metavar="N", help="Worker processes on this machine.", rich_help_panel=WORKERS),
+    ] = 1,
     run_id: Annotated[
-        str | None, typer.Option(help="The run to look up at the name server.", rich_help_panel=SERVICE)
+        str | None,
+        typer.Option(
+            metavar="ID", help="The run to ask the name server for (status shows it).", rich_help_panel=SERVICE
+        ),
     ] = None,
     key: Annotated[
         Path | None,
-        typer.Option(help="File with the run's key, where --run-dir cannot be seen.", rich_help_panel=SERVICE),
+        typer.Option(
+            metavar="FILE",
+            help="File with the run's key (a copy of DIR/key), where --run-dir cannot be seen.",
+            rich_help_panel=SERVICE,
+        ),
     ] = None,
     nameserver: NameServer = None,
     nameserver_key: NameServerKey = None,
@@ -77,14 +93,29 @@ def worker(
     timeout: Timeout = None,
     in_agent: InAgent = False,
     master_timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Go on so long without a master, then leave the result and end.")
-    ] = 1800.0,
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Go on for so long without a master; then leave the result in the run directory and end.",
+            rich_help_panel=WORKERS,
+        ),
+    ] = "30m",
 ) -> None:
-    """Work for a search: pull evaluations from its master, train, report, until the search is over.
+    """Work for a search: ask its master for an evaluation, train, report, until the search is over.
 
-    Finds the master through --run-dir (a shared file system) or through --nameserver and --run-id. May start before
-    the master, join late and leave early. Ctrl-C or SIGTERM hands the evaluation back; a second one ends at once.
+    Finds the master through --run-dir on a shared file system, else through --nameserver and --run-id. Workers may
+    start before the master, join late and leave early.
+
+    Ctrl-C or SIGTERM hands the running evaluation back; a second one ends at once.
     """
+    if run_id is not None and nameserver is None:
+        raise UsageError(
+            f"--run-id {run_id} is looked up at a name server; give its address with --nameserver HOST:PORT"
+        )
+    if run_id is not None and run_dir is None and key is None and KEY_VARIABLE not in os.environ:
+        raise UsageError(
+            f"--run-id {run_id} needs the run's key: give a copy of its file with --key, or {KEY_VARIABLE}"
+        )
     by_name = nameserver is not None and run_id is not None
     shared = AgentOptions(
         problem=problem,
@@ -93,9 +124,9 @@ def worker(
         nameserver_key=None if nameserver_key is None else str(nameserver_key),
         run_id=run_id,
         key=None if key is None else str(key),
-        timeout_s=timeout,
+        timeout_s=None if timeout is None else seconds("--timeout", timeout),
         isolation="none" if in_agent else "trainer",
-        master_timeout_s=master_timeout,
+        master_timeout_s=seconds("--master-timeout", master_timeout),
     )
     agents = one_per_worker(shared, workers, threads)
     if len(agents) == 1:
@@ -106,17 +137,24 @@ def worker(
 
 def nameserver(
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = DEFAULT_PORT,
+    port: Port = DEFAULT_PORT,
     key: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             envvar="HPBANDSTER_LITE_NAMESERVER_KEY_FILE",
-            help="File with the key; made if there is none. Default: one in the user's configuration directory.",
+            help="File with the key, made if there is none. "
+            "[dim]\\[default: nameserver.key in the user's configuration directory][/]",
+            rich_help_panel=SERVICE,
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Serve names: where the master of each run is found. One serves many runs, and may be restarted at any time."""
+    """Serve names: tells workers where the master of each run is.
+
+    One name server serves many runs and may be restarted at any time: the masters enter themselves again. Masters and
+    workers need its address (--nameserver) and its key (--nameserver-key).
+    """
     file = key or Path(typer.get_app_dir("hpbandster-lite")) / "nameserver.key"
     secret = ensure_key_file(file)
     typer.echo(f"the key of this name server: {file}", err=True)

@@ -195,6 +195,15 @@ class JournalReader:
             self._all("SELECT failure, count(*) FROM evaluations WHERE state = 'failed' GROUP BY failure ORDER BY 1")
         )
 
+    def seconds_taken(self) -> dict[float, float]:
+        """Mean time from lease to outcome at each budget, of what was trained: for how long one takes a worker."""
+        return dict(
+            self._all(
+                "SELECT budget, avg(finished_at - leased_at) FROM evaluations WHERE leased_at IS NOT NULL "
+                "AND finished_at > leased_at AND failure IS NOT 'infeasible' GROUP BY budget"
+            )
+        )
+
     def best(self) -> EvaluationRow | None:
         """The evaluation with the lowest loss at the highest budget evaluated so far."""
         rows = self._all(_EVALUATIONS + _BEST)
