@@ -68,6 +68,8 @@ class FailureKind(str, Enum):
     """Refused by the problem's ``feasible`` hook: not trained, sampled anew."""
     INFRASTRUCTURE = "infrastructure"
     """Worker or node gone: run again; recorded only when the attempts are used up, never shown to the model."""
+    CANCELLED = "cancelled"
+    """Dropped from outside: ranks last, fills its place, never shown to the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +204,7 @@ class Leased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """The one final outcome of an evaluation."""
+    """The one final outcome of an evaluation; ``agent`` is empty and ``attempt`` 0 for one that nobody ever leased."""
 
     evaluation: EvaluationId
     attempt: int
@@ -212,7 +214,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LateReport:
-    """A report that came after the evaluation's final outcome; it changes nothing."""
+    """A report that came too late to count: after the final outcome, or of a loss that had been noted; no effect."""
 
     evaluation: EvaluationId
     attempt: int
@@ -251,14 +253,48 @@ class RungShrunk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PutBack:
+    """An evaluation that had failed waits to be run again, because its code was mended; its outcome no longer counts.
+
+    Its old outcome stays in the journal; the attempts go on counting.
+    """
+
+    evaluation: EvaluationId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """From here on nothing is handed out, by later masters neither, until :class:`Resumed`."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """Work is handed out again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The search ended for this reason; raised limits may reopen it."""
+    """The search ended for this reason and hands nothing out; the next :class:`Started` takes it up again."""
 
     reason: str
 
 
 Entry: TypeAlias = (
-    Started | BracketOpened | Sampled | Leased | Recorded | LateReport | Released | Expired | RungShrunk | Finished
+    Started
+    | BracketOpened
+    | Sampled
+    | Leased
+    | Recorded
+    | LateReport
+    | Released
+    | Expired
+    | RungShrunk
+    | PutBack
+    | Paused
+    | Resumed
+    | Finished
 )
 """One record of the journal."""
 

@@ -79,8 +79,8 @@ def loss(grant: Grant, value: float) -> Report:
     return Report(evaluation=grant.evaluation, attempt=grant.attempt, outcome=Outcome(loss=value))
 
 
-def failed(grant: Grant, kind: FailureKind) -> Report:
-    outcome = Outcome(failure=Failure(kind=kind, reason=f"made up: {kind.value}"))
+def failed(grant: Grant, kind: FailureKind, traceback: str | None = None) -> Report:
+    outcome = Outcome(failure=Failure(kind=kind, reason=f"made up: {kind.value}", traceback=traceback))
     return Report(evaluation=grant.evaluation, attempt=grant.attempt, outcome=outcome)
 
 
@@ -111,5 +111,8 @@ def snapshot(engine: Engine) -> dict[str, Any]:
         "counts": (state.recorded, state.started, state.late, state.budget_started, state.position, state.observed_at),
         "best": state.best,
         "out": list(state.out),
-        "finished": state.finished,
+        "over": (state.finished, state.paused, state.exhausted, state.infeasible_in_a_row),
+        "failures": dict(state.failures),
+        "first_faults": vars(state.first_faults),
+        "hints": state.growth.hints("epochs"),
     }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Values
+from hpbandster_lite.records import ConfigId, Entry, EvaluationId, FailureKind, Values
 
 A = TypeVar("A")
 
@@ -43,6 +44,59 @@ class Wait:
 
     seconds: float
     reason: str
+
+
+WaitKind: TypeAlias = Literal["worker", "rung", "limit", "paused"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Something for which the search stands still, in part or as a whole.
+
+    Parameters
+    ----------
+    kind
+        ``worker``: nobody is there to work. ``rung``: a rung cannot be completed before evaluations end that others
+        run. ``limit``: a limit lets nothing new start. ``paused``: somebody said so.
+    reason
+        In words, the deadline included.
+    ends_in_s
+        Seconds until it ends by itself at the latest (0 if it is due); None where there is no such time.
+    """
+
+    kind: WaitKind
+    reason: str
+    ends_in_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What a command from outside did, in words; ``is_change`` is False where everything was so already."""
+
+    is_change: bool
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried:
+    """Which failures a start put back.
+
+    ``put_back`` are run again. ``decided`` failed for the same reasons, but their rungs have promoted or sampled on
+    the strength of that; ``others`` counts, by kind, the failures that no change of the code undoes.
+    """
+
+    put_back: tuple[EvaluationId, ...] = ()
+    decided: tuple[EvaluationId, ...] = ()
+    others: Mapping[FailureKind, int] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """One sentence for people."""
+        parts = [f"{len(self.put_back)} failed evaluations are run again"]
+        if self.decided:
+            parts.append(f"{len(self.decided)} are not, because promotions were decided with them")
+        parts += [f"{count} {kind.value} are not, which is no fault of the code" for kind, count in self.others.items()]
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,21 @@
 """The engine: what every request of an agent means for the search, decided in memory.
 
-Law of this file: it decides, :class:`~hpbandster_lite.engine.state.State` changes. No clock, sockets, files or
-threads: ``now`` is seconds on the caller's monotonic clock, randomness is keyed by seed and config id. Every method
-that changes anything returns a :class:`Turn`, whose entries are applied already and must be durable before its
-answer is given.
+Law of this file: it answers, :mod:`~hpbandster_lite.engine.decisions` decides and
+:class:`~hpbandster_lite.engine.state.State` changes. No clock, sockets, files or threads: ``now`` is seconds on the
+caller's monotonic clock, randomness is keyed by seed and config id. Every method that changes anything returns a
+:class:`Turn`, whose entries are applied already and must be durable before its answer is given.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import cast
 
-import numpy as np
-
 from hpbandster_lite.brackets import Rule, plan_bracket
 from hpbandster_lite.engine.answers import (
-    Decision,
     Done,
+    Effect,
     Exchanged,
     Grant,
     Granted,
@@ -25,15 +24,22 @@ from hpbandster_lite.engine.answers import (
     Promote,
     ReportIs,
     Rerun,
+    Retried,
     Sample,
     Stop,
     Turn,
     Wait,
+    Waiting,
 )
+from hpbandster_lite.engine.decisions import WAIT_S, closing_words, cut_off, decide, over, running, same_fault
+from hpbandster_lite.engine.faults import shown
 from hpbandster_lite.engine.invariants import validate
 from hpbandster_lite.engine.leases import Leases
-from hpbandster_lite.engine.state import State
+from hpbandster_lite.engine.proposals import first_proposals, vector_of
+from hpbandster_lite.engine.state import MADE_HERE, MENDABLE, State
 from hpbandster_lite.engine.status import incumbent_of, status_of
+from hpbandster_lite.engine.waits import waits_of
+from hpbandster_lite.errors import UsageError
 from hpbandster_lite.randomness import Purpose, generator_for, training_seed
 from hpbandster_lite.records import (
     BracketOpened,
@@ -48,25 +54,22 @@ from hpbandster_lite.records import (
     LateReport,
     Leased,
     Limits,
-    Origin,
     Outcome,
+    Paused,
     Plain,
     Proposal,
+    PutBack,
     Recorded,
     Released,
     Report,
+    Resumed,
     RungShrunk,
     Sampled,
     SearchSettings,
     Started,
 )
 from hpbandster_lite.samplers import Sampler
-from hpbandster_lite.space import SearchSpace
-
-WAIT_S = 1.0
-"""An agent with nothing to do asks again after this long, unless the caller knows better."""
-MAX_INFEASIBLE_IN_A_ROW = 1_000
-"""So many refusals by the problem's ``feasible`` hook in a row end the search: something is wrong with it."""
+from hpbandster_lite.space import Array, SearchSpace
 
 
 class Engine:
@@ -84,19 +87,10 @@ class Engine:
 
     def __init__(self, settings: SearchSettings, space: SearchSpace, sampler: Sampler) -> None:
         self.settings = settings
-        self._space = space
         self._sampler = sampler
-        self._state = State(
-            lambda bracket: plan_bracket(
-                bracket,
-                settings.budgets,
-                settings.eta,
-                rule=cast(Rule, settings.bracket_rule),
-                algorithm=settings.algorithm,
-            )
-        )
+        self._state = state_for(settings)
         self._leases = Leases(settings.lease_s, settings.heartbeat_s)
-        self._first = self._first_proposals()
+        self._first = first_proposals(space, settings.initial)
         self._started_at = 0.0
         self._out_taken = 0
 
@@ -120,24 +114,61 @@ class Engine:
         now: float,
         spent_s: float = 0.0,
         fingerprint: Mapping[str, Plain] | None = None,
-    ) -> Turn[None]:
-        """Begin to serve: every open lease gets one full new lease, and the limits are those of this start."""
-        entry = Started(epoch=epoch, limits=limits, spent_s=spent_s, fingerprint=fingerprint or {})
-        self.apply(entry)
+        retry_failed: bool = False,
+    ) -> Turn[Retried]:
+        """Begin to serve: every open lease gets one full new lease, and the limits are those of this start.
+
+        A search that was finished or stopped goes on; one that was paused stays so until :meth:`resume`.
+
+        Parameters
+        ----------
+        epoch
+            Number of this master.
+        limits
+            When to stop.
+        now
+            The caller's clock.
+        spent_s
+            Serving time of all earlier masters.
+        fingerprint
+            What the last bits of this master's proposals depend on.
+        retry_failed
+            Run evaluations again that ended in class code or invalid, because the code was mended (:class:`PutBack`).
+            They keep their place, their seed and their count of attempts, and the model forgets their bad results.
+            Only those are put back whose rung has decided nothing with them: it is not complete, or nobody was
+            promoted from it and nothing was sampled above it (so it is with a search that was stopped for one and the
+            same fault), or there is no rung above. The others stay as they are: their rung has promoted others in
+            their stead, which may be running or have results by now, and a decision that results were built on is
+            never undone. Failures of other classes are none of the code's.
+
+        Returns
+        -------
+        Turn of Retried
+            What was put back and what was not; empty without ``retry_failed``.
+        """
+        entries = self._applied(
+            Started(epoch=epoch, limits=limits, spent_s=spent_s, fingerprint=fingerprint or {}),
+        )
         self._started_at = now
+        self._out_taken = 0
         for agent, identity in self._state.held_by.items():
             self._leases.open(agent, identity, self._state.evaluations[identity].attempts, now)
-        return Turn(None, (entry,))
+        if not retry_failed:
+            return Turn(Retried(), entries)
+        retried = self._retriable()
+        entries += self._applied(*(PutBack(evaluation=identity) for identity in retried.put_back))
+        return Turn(retried, entries)
 
     def apply(self, entry: Entry) -> None:
         """Take one entry in, and tell the sampler what it may learn from it."""
         self._state.apply(entry)
         match entry:
             case Sampled(proposal=proposal):
-                self._sampler.add(_vector(proposal))
-            case Recorded(evaluation=identity, outcome=outcome) if _teaches(outcome):
-                proposal = self._state.proposals[identity.config_id]
-                self._sampler.observe(_vector(proposal), self._state.evaluations[identity].budget, outcome.loss)
+                self._sampler.add(vector_of(proposal))
+            case Recorded(evaluation=identity, outcome=outcome) if teaches(outcome):
+                self._sampler.observe(*self._learned(identity), outcome.loss)
+            case PutBack(evaluation=identity):
+                self._sampler.forget(*self._learned(identity))
             case _:
                 pass
 
@@ -185,10 +216,16 @@ class Engine:
         if evaluation.outcome is not None:
             late = LateReport(evaluation=what, attempt=attempt, agent=agent, outcome=outcome)
             return Turn("late", self._applied(late))
-        holder = evaluation.agent
-        entries = self._applied(Recorded(evaluation=what, attempt=attempt, agent=agent, outcome=outcome))
-        if holder is not None:
-            self._leases.close(holder)
+        failure = outcome.failure
+        if failure is not None and failure.kind in MADE_HERE:
+            # Its trainer was killed from outside, say: no result of the evaluation, which is run again.
+            if evaluation.agent == agent and evaluation.attempts == attempt:
+                return Turn("recorded", self._end(agent, failure.reason))
+            late = LateReport(evaluation=what, attempt=attempt, agent=agent, outcome=outcome)
+            return Turn("late", self._applied(late))
+        entries = self._recorded(Recorded(evaluation=what, attempt=attempt, agent=agent, outcome=outcome))
+        if failure is not None and self._state.first_faults.are_the_same and self._state.finished is None:
+            entries += self._applied(Finished(reason=same_fault(shown(failure))))
         return Turn("recorded", entries)
 
     def lease(self, agent: str, request: int, *, now: float, worker: str = "") -> Turn[Granted | Wait | Done]:
@@ -204,7 +241,7 @@ class Engine:
                 return Turn(Granted(self._grant(held)))
             entries += self._end(agent, "its agent asked for new work")
         while True:
-            decision = self._decide(now)
+            decision = decide(self._state, self.settings, now - self._started_at)
             match decision:
                 case OpenBracket(bracket):
                     entries += self._applied(BracketOpened(bracket=bracket))
@@ -216,9 +253,8 @@ class Engine:
                 case Wait():
                     return Turn(decision, tuple(entries))
                 case Done(reason):
-                    if self._state.finished is None:
-                        entries += self._applied(Finished(reason=reason))
-                    return Turn(decision, tuple(entries))
+                    entries += self._finished(reason)
+                    return Turn(Done(self._state.finished or reason), tuple(entries))
 
     def renew(
         self,
@@ -232,11 +268,15 @@ class Engine:
         """A heartbeat: the lease gets its full length again, if it is still this agent's."""
         self._leases.hear(agent, "", now)
         known = self._state.evaluations.get(evaluation)
-        if known is None or known.outcome is not None:
-            return Turn(Stop("the evaluation has an outcome already"))
+        if known is None:
+            return Turn(Stop("this search has no such evaluation"))
+        if known.outcome is not None:
+            failure = known.outcome.failure
+            was_cancelled = failure is not None and failure.kind is FailureKind.CANCELLED
+            return Turn(Stop(failure.reason if failure and was_cancelled else "the evaluation has an outcome already"))
         if known.agent != agent or known.attempts != attempt:
             return Turn(Stop("the lease ran out and the evaluation was given to another worker"))
-        reason = self._cut_off(now)
+        reason = cut_off(self._state, self.settings, now - self._started_at)
         if reason is not None:
             return Turn(Stop(reason))
         self._leases.renew(agent, now, curve)
@@ -271,17 +311,81 @@ class Engine:
         entries: list[Entry] = []
         for agent, silent_s in self._leases.expired(now):
             entries += self._end(agent, f"no word from its agent for {silent_s:.0f} s")
-        if self._state.finished is None:
-            over = self._over(now)
-            if over is not None:
-                entries += self._applied(Finished(reason=over))
+        reason = over(self._state, self.settings, now - self._started_at)
+        if reason is not None:
+            entries += self._finished(reason)
         return Turn(None, tuple(entries))
+
+    # ------------------------------------------------------------------------------------------ commands from outside
+
+    def cancel(self, evaluation: EvaluationId, *, now: float, reason: str = "") -> Turn[Effect]:
+        """Drop an evaluation: it ends as cancelled, ranks last, fills its place and is never shown to the model.
+
+        One that runs is told to stop at its next heartbeat; its report, should it come, is late. A promotion that
+        nobody has begun can be cancelled, too. To cancel again changes nothing.
+
+        Raises
+        ------
+        UsageError
+            If there is no such evaluation, or it ended otherwise.
+        """
+        del now
+        known = self._state.evaluations.get(evaluation)
+        if known is None and not self._state.is_promoted(evaluation):
+            raise UsageError(f"this search has no evaluation {evaluation}; status lists those that run")
+        if known is not None and known.outcome is not None:
+            failure = known.outcome.failure
+            if failure is None or failure.kind is not FailureKind.CANCELLED:
+                how = f"with the loss {known.outcome.loss:g}" if failure is None else f"as {failure.kind.value}"
+                raise UsageError(f"evaluation {evaluation} has ended already, {how}; an outcome is final")
+            return Turn(Effect(is_change=False, words=f"evaluation {evaluation} was cancelled before"))
+        outcome = Outcome(failure=Failure(kind=FailureKind.CANCELLED, reason=reason or "cancelled by its user"))
+        attempt, agent = (0, None) if known is None else (known.attempts, known.agent)
+        words = f"evaluation {evaluation} is cancelled"
+        if agent is not None:
+            words += f"; worker {self._state.worker_of.get(agent) or agent} is told at its next heartbeat"
+        # Without a holder it is the last attempt's outcome all the same: nobody will lease it again.
+        last = agent or ("" if known is None else known.agent_of.get(attempt, ""))
+        entry = Recorded(evaluation=evaluation, attempt=attempt, agent=last, outcome=outcome)
+        return Turn(Effect(is_change=True, words=words), self._recorded(entry))
+
+    def pause(self, *, reason: str = "") -> Turn[Effect]:
+        """Hand out nothing, and let what runs end; lasts until :meth:`resume`, over restarts of the master, too."""
+        self._refuse_if_over("paused")
+        if self._state.paused is not None:
+            return Turn(Effect(is_change=False, words="the search was paused before"))
+        entries = self._applied(Paused(reason=reason))
+        return Turn(Effect(is_change=True, words=f"the search is paused; {running(self._state)}"), entries)
+
+    def resume(self) -> Turn[Effect]:
+        """Hand out work again."""
+        if self._state.paused is None:
+            return Turn(Effect(is_change=False, words="the search was not paused"))
+        return Turn(Effect(is_change=True, words="the search goes on"), self._applied(Resumed()))
+
+    def stop(self, reason: str) -> Turn[Effect]:
+        """Finish the search: running evaluations are told to hand back, and a later start goes on with them."""
+        if self._state.finished is not None:
+            return Turn(Effect(is_change=False, words=f"the search was over before: {self._state.finished}"))
+        words = f"the search is stopped; {running(self._state)}, to be handed back"
+        return Turn(Effect(is_change=True, words=words), self._finished(reason))
+
+    def _refuse_if_over(self, what: str) -> None:
+        if self._state.finished is not None:
+            raise UsageError(f"the search is over and cannot be {what}: {self._state.finished}")
 
     # ---------------------------------------------------------------------------------------------------- questions
 
     def status(self, *, now: float) -> dict[str, Plain]:
-        """Brackets and rungs, agents, totals, failures and the incumbent, as plain values."""
-        return status_of(self._state, self._leases, now=now, over=self._state.finished)
+        """Brackets and rungs, agents, totals, failures, the incumbent, waits and hints, as plain values."""
+        return status_of(self._state, self._leases, now=now, waits=self.waits(now), unit=self.settings.unit)
+
+    def waits(self, now: float) -> tuple[Waiting, ...]:
+        """Everything that keeps the search, or a part of it, from going on; the most general reason first.
+
+        Empty while there is work for everybody, and when the search is over.
+        """
+        return waits_of(self._state, self._leases, now=now, heartbeat_s=self.settings.heartbeat_s)
 
     def best(self) -> dict[str, Plain] | None:
         """The incumbent: the lowest loss at the highest budget evaluated so far; ``None`` before any."""
@@ -309,110 +413,44 @@ class Engine:
         """
         validate(self._state)
 
-    # ------------------------------------------------------------------------------------------------- the decisions
-
-    def _decide(self, now: float) -> Decision:
-        """What to do next: run again, then the smallest (budget, bracket) with an open place, then the next bracket."""
-        state = self._state
-        over = self._over(now)
-        if over is not None:
-            return Done(over)
-        closing = self._closing()
-        if closing is not None:
-            return Wait(WAIT_S, f"{closing}; {len(state.held_by)} evaluations still run")
-        most = state.limits.max_concurrent
-        if most is not None and len(state.held_by) >= most:
-            return Wait(WAIT_S, f"max_concurrent: {most} evaluations run already")
-        if state.again:
-            return Rerun(state.again[0])
-        where = state.rung_with_work()
-        if where is None:
-            if self._may_open():
-                return OpenBracket(len(state.brackets))
-            return Wait(WAIT_S, self._missing())
-        bracket, index = where
-        rung = state.brackets[bracket].rungs[index]
-        if not self._affords(rung.budget):
-            return Wait(WAIT_S, f"what is left of the total budget does not buy another {rung.budget:g}")
-        if rung.promoted:
-            return Promote(EvaluationId(rung.promoted[0], index))
-        return Sample(state.next_config_id(bracket, index))
-
-    def _over(self, now: float) -> str | None:
-        """Why the search is over, once nothing runs that may end."""
-        state = self._state
-        cut_off = self._cut_off(now)
-        if cut_off is not None or state.held_by:
-            return cut_off
-        closing = self._closing()
-        if closing is not None or state.again:
-            return closing
-        where = state.rung_with_work()
-        if where is None:
-            return None if self._may_open() or not state.brackets else self._all_done()
-        if not self._affords(state.brackets[where[0]].rungs[where[1]].budget):
-            return f"the total budget of {state.limits.total_budget:g} is spent"
-        return None
-
-    def _cut_off(self, now: float) -> str | None:
-        """A limit that hands running evaluations back."""
-        state = self._state
-        limits = state.limits
-        if limits.wall_time_s is not None and state.spent_s + now - self._started_at >= limits.wall_time_s:
-            return f"the wall time of {limits.wall_time_s:g} s is over"
-        best = state.best
-        target = limits.target_loss
-        at_the_top = best is not None and -best.negative_budget == self.settings.budgets[-1]
-        if target is not None and best is not None and at_the_top and best.loss <= target:
-            return f"the target loss of {target:g} is reached: {best.loss:g}"
-        return None
-
-    def _closing(self) -> str | None:
-        """A limit that starts nothing new and lets running evaluations end."""
-        state = self._state
-        if state.infeasible_in_a_row >= MAX_INFEASIBLE_IN_A_ROW:
-            return (
-                f"the problem refused the last {state.infeasible_in_a_row} configurations as infeasible; "
-                "mend feasible() or the space"
-            )
-        most = state.limits.evaluations
-        if most is not None and state.started >= most and not state.again:
-            return f"{state.started} evaluations were started, which is the limit"
-        return None
-
-    def _may_open(self) -> bool:
-        state = self._state
-        most = state.limits.brackets
-        return not state.exhausted and (most is None or len(state.brackets) < most)
-
-    def _affords(self, budget: float) -> bool:
-        most = self._state.limits.total_budget
-        return most is None or self._state.budget_started + budget <= most * (1 + 1e-9)
-
-    def _all_done(self) -> str:
-        state = self._state
-        if state.exhausted:
-            return f"the space is exhausted: all {len(state.proposals)} configurations were evaluated"
-        count = len(state.brackets)
-        return "the one bracket is complete" if count == 1 else f"all {count} brackets are complete"
-
-    def _missing(self) -> str:
-        for bracket in self._state.brackets:
-            for index, rung in enumerate(bracket.rungs):
-                if rung.is_open and not rung.is_complete:
-                    missing = rung.places - len(rung.done)
-                    return (
-                        f"rung {index} of bracket {bracket.plan.bracket}: {missing} of {rung.places} missing, and no "
-                        "other bracket may be opened"
-                    )
-        return "no bracket is open"
-
     # ------------------------------------------------------------------------------------------------- doing them
 
     def _applied(self, *entries: Entry) -> tuple[Entry, ...]:
         for entry in entries:
             self.apply(entry)
         return entries
+
+    def _recorded(self, entry: Recorded) -> tuple[Entry, ...]:
+        """Apply an outcome, whoever holds its evaluation."""
+        known = self._state.evaluations.get(entry.evaluation)
+        holder = None if known is None else known.agent
+        entries = self._applied(entry)
+        if holder is not None:
+            self._leases.close(holder)
+        return entries
+
+    def _finished(self, reason: str) -> tuple[Entry, ...]:
+        if self._state.finished is not None:
+            return ()
+        return self._applied(Finished(reason=closing_words(self._state, reason)))
+
+    def _retriable(self) -> Retried:
+        put_back, decided, others = [], [], Counter[FailureKind]()
+        for identity, evaluation in self._state.evaluations.items():
+            failure = evaluation.outcome.failure if evaluation.outcome is not None else None
+            if failure is None:
+                continue
+            if self._state.may_retry(identity):
+                put_back.append(identity)
+            elif failure.kind in MENDABLE:
+                decided.append(identity)
+            else:
+                others[failure.kind] += 1
+        return Retried(put_back=tuple(put_back), decided=tuple(decided), others=others)
+
+    def _learned(self, identity: EvaluationId) -> tuple[Array, float]:
+        """What the sampler calls an evaluation: its vector and budget."""
+        return vector_of(self._state.proposals[identity.config_id]), self._state.evaluations[identity].budget
 
     def _sampled(self, config_id: ConfigId) -> tuple[Entry, ...]:
         proposal = self._propose(config_id)
@@ -426,28 +464,6 @@ class Engine:
         if order < len(self._first):
             return self._first[order]
         return self._sampler.propose(generator_for(self.settings.seed, Purpose.PROPOSAL, config_id))
-
-    def _first_proposals(self) -> list[Proposal]:
-        """The default configuration, then the user's, each once."""
-        default = self._space.default()
-        vectors = [default[None]]
-        if self.settings.initial:
-            vectors.append(self._space.to_vectors(list(self.settings.initial)))
-        stacked = np.concatenate(vectors)
-        seen: set[bytes] = set()
-        proposals = []
-        for order, (vector, values) in enumerate(zip(stacked, self._space.to_values(stacked), strict=True)):
-            key = self._space.key(vector)
-            if key not in seen:
-                seen.add(key)
-                proposals.append(
-                    Proposal(
-                        values=values,
-                        vector=tuple(None if np.isnan(u) else float(u) for u in vector),
-                        origin=Origin.INITIAL if order else Origin.DEFAULT,
-                    )
-                )
-        return proposals
 
     def _leased(self, agent: str, identity: EvaluationId, request: int, worker: str, now: float) -> tuple[Entry, ...]:
         known = self._state.evaluations.get(identity)
@@ -491,9 +507,19 @@ class Engine:
         return entries
 
 
-def _teaches(outcome: Outcome) -> bool:
-    return outcome.failure is None or outcome.failure.kind is not FailureKind.INFRASTRUCTURE
+def state_for(settings: SearchSettings) -> State:
+    """The state of a search of which nothing has been journalled yet."""
+    return State(
+        lambda bracket: plan_bracket(
+            bracket,
+            settings.budgets,
+            settings.eta,
+            rule=cast(Rule, settings.bracket_rule),
+            algorithm=settings.algorithm,
+        )
+    )
 
 
-def _vector(proposal: Proposal) -> np.ndarray:
-    return np.array([np.nan if u is None else u for u in proposal.vector])
+def teaches(outcome: Outcome) -> bool:
+    """Whether the model learns from an outcome."""
+    return outcome.failure is None or outcome.failure.kind not in MADE_HERE

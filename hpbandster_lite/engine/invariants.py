@@ -6,18 +6,26 @@ them shows. It costs time linear in the search and is for tests and ``verify``.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
+
 from hpbandster_lite.brackets import survivors
 from hpbandster_lite.engine.state import Bracket, State
 from hpbandster_lite.errors import InvariantBroken
-from hpbandster_lite.records import FailureKind
+from hpbandster_lite.records import EvaluationId, FailureKind
 
 
 def validate(state: State) -> None:
     """Raise :class:`InvariantBroken` unless all invariants hold."""
     _check_leases(state)
     _check_sums(state)
+    held: dict[tuple[int, int], list[EvaluationId]] = defaultdict(list)
+    for identity, evaluation in state.evaluations.items():
+        failure = evaluation.outcome.failure if evaluation.outcome is not None else None
+        if failure is None or failure.kind is not FailureKind.INFEASIBLE:
+            held[identity.config_id.bracket, identity.rung].append(identity)
     for bracket in state.brackets:
-        _check_bracket(state, bracket)
+        _check_bracket(bracket, held)
 
 
 def _check_leases(state: State) -> None:
@@ -28,8 +36,9 @@ def _check_leases(state: State) -> None:
     )
     waiting = list(state.again)
     _require(len(set(waiting)) == len(waiting), f"an evaluation waits twice to be run: {waiting}")
+    again = set(waiting)
     for identity, evaluation in state.evaluations.items():
-        states = (evaluation.agent is not None) + (evaluation.outcome is not None) + (identity in state.again)
+        states = (evaluation.agent is not None) + (evaluation.outcome is not None) + (identity in again)
         _require(states == 1, f"{identity} is in {states} states at once: it is lost or doubled")
 
 
@@ -41,21 +50,11 @@ def _check_sums(state: State) -> None:
     _require(parts == state.started, f"{state.started} evaluations were decided, {parts} are accounted for")
 
 
-def _check_bracket(state: State, bracket: Bracket) -> None:
+def _check_bracket(bracket: Bracket, held_in: Mapping[tuple[int, int], list[EvaluationId]]) -> None:
+    """``held_in`` are the evaluations that hold a place, by bracket and rung."""
     number = bracket.plan.bracket
     for index, rung in enumerate(bracket.rungs):
-        mine = {
-            identity: evaluation
-            for identity, evaluation in state.evaluations.items()
-            if identity.rung == index and identity.config_id.bracket == number
-        }
-        held = [
-            identity
-            for identity, evaluation in mine.items()
-            if evaluation.outcome is None
-            or evaluation.outcome.failure is None
-            or evaluation.outcome.failure.kind is not FailureKind.INFEASIBLE
-        ]
+        held = held_in[number, index]
         taken = len(held) + len(rung.promoted)
         _require(taken == rung.taken <= rung.places, f"rung {index} of bracket {number} holds {taken} of {rung.places}")
         if index == 0 or not rung.is_open:

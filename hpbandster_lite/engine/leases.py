@@ -7,6 +7,7 @@ in which nobody listened, and the start of a master, which gives every open leas
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hpbandster_lite.records import CurvePoint, EvaluationId
@@ -20,6 +21,8 @@ class Lease:
     attempt: int
     deadline: float
     since: float
+    heard_at: float
+    is_connected: bool = True
     curve: tuple[CurvePoint, ...] = ()
 
 
@@ -45,8 +48,14 @@ class Leases:
         self._heartbeat_s = heartbeat_s
         self._open: dict[str, Lease] = {}
         self._agents: dict[str, Agent] = {}
+        self.heard_at: float | None = None
+        """When anybody was last heard."""
         # Deadlines at some time; an entry whose lease has moved on is put back when it comes up.
         self._due: list[tuple[float, str]] = []
+
+    def __iter__(self) -> Iterator[tuple[str, Lease]]:
+        """Agents and their open leases."""
+        return iter(self._open.items())
 
     def get(self, agent: str) -> Lease | None:
         """The open lease of an agent."""
@@ -58,6 +67,10 @@ class Leases:
 
     def hear(self, agent: str, worker: str, now: float) -> None:
         """An agent spoke."""
+        self.heard_at = now
+        lease = self._open.get(agent)
+        if lease is not None:
+            lease.heard_at, lease.is_connected = now, True
         known = self._agents.get(agent)
         if known is None:
             self._agents[agent] = Agent(worker, now)
@@ -67,7 +80,7 @@ class Leases:
 
     def open(self, agent: str, evaluation: EvaluationId, attempt: int, now: float) -> None:
         """Begin a lease."""
-        self._open[agent] = Lease(evaluation, attempt, now + self._lease_s, now)
+        self._open[agent] = Lease(evaluation, attempt, now + self._lease_s, since=now, heard_at=now)
         heapq.heappush(self._due, (now + self._lease_s, agent))
 
     def close(self, agent: str) -> None:
@@ -84,6 +97,8 @@ class Leases:
         """A lost connection is no proof of death: two heartbeats to come back."""
         self._agents.pop(agent, None)
         lease = self._open.get(agent)
+        if lease is not None:
+            lease.is_connected = False
         if lease is not None and lease.deadline > now + 2 * self._heartbeat_s:
             lease.deadline = now + 2 * self._heartbeat_s
             heapq.heappush(self._due, (lease.deadline, agent))
@@ -104,6 +119,5 @@ class Leases:
             if lease.deadline > now:
                 heapq.heappush(self._due, (lease.deadline, agent))
                 continue
-            heard = self._agents.get(agent)
-            over.append((agent, now - (heard.heard_at if heard is not None else lease.since)))
+            over.append((agent, now - lease.heard_at))
         return list(dict(over).items())

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hpbandster_lite.brackets import BracketPlan, survivors
+from hpbandster_lite.engine.faults import FirstFaults
+from hpbandster_lite.engine.hints import Growth
 from hpbandster_lite.errors import InvariantBroken
 from hpbandster_lite.records import (
     BracketOpened,
@@ -25,13 +27,21 @@ from hpbandster_lite.records import (
     Leased,
     Limits,
     Outcome,
+    Paused,
     Proposal,
+    PutBack,
     Recorded,
     Released,
+    Resumed,
     RungShrunk,
     Sampled,
     Started,
 )
+
+MENDABLE = frozenset({FailureKind.CODE, FailureKind.INVALID})
+"""Failures that a change of the user's code can undo."""
+MADE_HERE = frozenset({FailureKind.INFRASTRUCTURE, FailureKind.CANCELLED})
+"""Outcomes that the engine records itself: no agent reported them, and the model never sees them."""
 
 
 @dataclass(slots=True)
@@ -86,6 +96,13 @@ class Bracket:
         """Whether its last rung is complete."""
         return self.rungs[-1].is_complete
 
+    def is_decided(self, index: int) -> bool:
+        """Whether the outcomes of a rung have decided anything: a promotion, or a sample at the rung above."""
+        if not self.rungs[index].is_complete or index + 1 == len(self.rungs):
+            return False
+        above = self.rungs[index + 1]
+        return bool(above.taken or above.sampled or above.is_complete)
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Best:
@@ -113,12 +130,14 @@ class State:
         self.limits = Limits()
         self.spent_s = 0.0
         self.finished: str | None = None
+        self.paused: str | None = None
         self.brackets: list[Bracket] = []
         self.proposals: dict[ConfigId, Proposal] = {}
         self.evaluations: dict[EvaluationId, Evaluation] = {}
         self.again: deque[EvaluationId] = deque()
         self.held_by: dict[str, EvaluationId] = {}
         self.request_of: dict[str, int] = {}
+        self.worker_of: dict[str, str] = {}
         self.out: list[ConfigId] = []
         self.best: Best | None = None
         self.failures: Counter[FailureKind] = Counter()
@@ -129,6 +148,8 @@ class State:
         self.infeasible_in_a_row = 0
         self.exhausted = False
         self.observed_at = 0
+        self.first_faults = FirstFaults()
+        self.growth = Growth()
         self._open_rungs: list[tuple[float, int, int]] = []
 
     # -------------------------------------------------------------------------------------------------- questions
@@ -146,14 +167,28 @@ class State:
         """Id of the next fresh configuration of a rung."""
         return ConfigId(bracket, rung, self.brackets[bracket].rungs[rung].sampled)
 
+    def is_promoted(self, identity: EvaluationId) -> bool:
+        """Whether this is a promotion that nobody has leased yet."""
+        (bracket, _, _), index = identity
+        if not 0 <= bracket < len(self.brackets) or not 0 <= index < len(self.brackets[bracket].rungs):
+            return False
+        return identity.config_id in self.brackets[bracket].rungs[index].promoted
+
+    def may_retry(self, identity: EvaluationId) -> bool:
+        """Whether a failure can be undone: one of the code, in a rung that has decided nothing yet."""
+        outcome = self.evaluations[identity].outcome
+        if outcome is None or outcome.failure is None or outcome.failure.kind not in MENDABLE:
+            return False
+        return not self.brackets[identity.config_id.bracket].is_decided(identity.rung)
+
     # ------------------------------------------------------------------------------------------------------ change
 
     def apply(self, entry: Entry) -> None:
         """Take one entry in; the position counts entries as the journal does."""
         self.position += 1
         match entry:
-            case Started():
-                self._start(entry)
+            case Started() | Paused() | Resumed() | Finished():
+                self._govern(entry)
             case BracketOpened(bracket=bracket):
                 self._open(bracket)
             case Sampled():
@@ -173,14 +208,24 @@ class State:
                 self._put_back(entry.evaluation)
             case RungShrunk():
                 self._shrink(entry)
+            case PutBack(evaluation=identity):
+                self._retry(identity, entry)
+
+    def _govern(self, entry: Started | Paused | Resumed | Finished) -> None:
+        """What holds for the search as a whole."""
+        match entry:
+            case Started():
+                self.epoch = entry.epoch
+                self.limits = entry.limits
+                self.spent_s = entry.spent_s
+                self.finished = None
+                self.first_faults.begin_again()
+            case Paused(reason=reason):
+                self.paused = reason
+            case Resumed():
+                self.paused = None
             case Finished(reason=reason):
                 self.finished = reason
-
-    def _start(self, entry: Started) -> None:
-        self.epoch = entry.epoch
-        self.limits = entry.limits
-        self.spent_s = entry.spent_s
-        self.finished = None
 
     def _open(self, number: int) -> None:
         self._require(number == len(self.brackets), f"bracket {number} opened after {len(self.brackets)} others")
@@ -199,18 +244,19 @@ class State:
         where.sampled += 1
         self._start_evaluation(EvaluationId(entry.config_id, rung))
 
-    def _start_evaluation(self, evaluation: EvaluationId) -> None:
-        rung = self.brackets[evaluation.config_id.bracket].rungs[evaluation.rung]
+    def _start_evaluation(self, evaluation: EvaluationId, *, is_paid: bool = True) -> None:
+        rung = self._rung(evaluation)
         self.evaluations[evaluation] = Evaluation(evaluation, rung.budget)
         rung.started += 1
         self.started += 1
-        self.budget_started += rung.budget
+        if is_paid:
+            self.budget_started += rung.budget
         self.again.append(evaluation)
 
     def _lease(self, entry: Leased) -> None:
         identity = entry.evaluation
         if identity not in self.evaluations:
-            rung = self.brackets[identity.config_id.bracket].rungs[identity.rung]
+            rung = self._rung(identity)
             self._require(bool(rung.promoted) and rung.promoted[0] == identity.config_id, f"{identity} is not promoted")
             rung.promoted.popleft()
             self._start_evaluation(identity)
@@ -227,9 +273,14 @@ class State:
         evaluation.agent_of[entry.attempt] = entry.agent
         self.held_by[entry.agent] = identity
         self.request_of[entry.agent] = entry.request
+        self.worker_of[entry.agent] = entry.worker
         self._rung(identity).running += 1
 
     def _record(self, entry: Recorded) -> None:
+        if entry.evaluation not in self.evaluations and self.is_promoted(entry.evaluation):
+            # Cancelled before anybody leased it: it takes its place, and costs nothing.
+            self._rung(entry.evaluation).promoted.remove(entry.evaluation.config_id)
+            self._start_evaluation(entry.evaluation, is_paid=False)
         evaluation = self._evaluation(entry.evaluation, entry)
         self._require(evaluation.outcome is None, f"{entry.evaluation} has an outcome already")
         if evaluation.agent is None:
@@ -240,13 +291,14 @@ class State:
             # A report under an expired lease ends what another agent is running; that one hears it when it renews.
             self._end_lease(entry.evaluation, evaluation.agent, entry)
         evaluation.outcome = entry.outcome
-        evaluation.reported.add((entry.attempt, entry.agent))
         self.recorded += 1
+        self.first_faults.add(entry.outcome)
         failure = entry.outcome.failure
         if failure is not None:
             self.failures[failure.kind] += 1
-        if failure is None or failure.kind is not FailureKind.INFRASTRUCTURE:
+        if failure is None or failure.kind not in MADE_HERE:
             self.observed_at = self.position
+            evaluation.reported.add((entry.attempt, entry.agent))
         rung = self._rung(entry.evaluation)
         if failure is not None and failure.kind is FailureKind.INFEASIBLE:
             self.infeasible_in_a_row += 1
@@ -259,7 +311,13 @@ class State:
         if entry.outcome.loss is not None:
             best = Best(-evaluation.budget, entry.outcome.loss, entry.evaluation.config_id, entry.evaluation.rung)
             self.best = best if self.best is None else min(self.best, best)
+            self._compare_with_rung_below(evaluation, entry.outcome)
         self._complete_if_full(entry.evaluation.config_id.bracket, entry.evaluation.rung)
+
+    def _compare_with_rung_below(self, evaluation: Evaluation, outcome: Outcome) -> None:
+        below = self.evaluations.get(EvaluationId(evaluation.id.config_id, evaluation.id.rung - 1))
+        if below is not None and below.outcome is not None and below.outcome.loss is not None:
+            self.growth.add((below.budget, evaluation.budget), below.outcome, outcome)
 
     def _complete_if_full(self, number: int, index: int) -> None:
         bracket = self.brackets[number]
@@ -298,6 +356,28 @@ class State:
         self._rung(identity).running -= 1
 
     def _put_back(self, identity: EvaluationId) -> None:
+        self.again.append(identity)
+
+    def _retry(self, identity: EvaluationId, entry: Entry) -> None:
+        """Undo a failure, and the completion of its rung where that has decided nothing."""
+        evaluation = self._evaluation(identity, entry)
+        outcome = evaluation.outcome
+        self._require(self.may_retry(identity), f"{identity} cannot be put back")
+        number, index = identity.config_id.bracket, identity.rung
+        bracket, rung = self.brackets[number], self._rung(identity)
+        if rung.is_complete:
+            if index + 1 < len(bracket.rungs):
+                bracket.rungs[index + 1].is_open = False
+            stay = {config_id for config_id, _ in rung.done}
+            self.out = [config_id for config_id in self.out if config_id not in stay]
+        rung.done.remove((identity.config_id, None))
+        if outcome is not None and outcome.failure is not None:
+            self.failures[outcome.failure.kind] -= 1
+        self.failures = +self.failures
+        self.recorded -= 1
+        evaluation.outcome = None
+        # What the sampler knows has changed, as by an outcome.
+        self.observed_at = self.position
         self.again.append(identity)
 
     def _shrink(self, entry: RungShrunk) -> None:

@@ -6,19 +6,28 @@ Law of this file: it reads the state and changes nothing.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
+from hpbandster_lite.engine.answers import Waiting
+from hpbandster_lite.engine.hints import failures_in_words
 from hpbandster_lite.engine.leases import Leases
 from hpbandster_lite.engine.state import Best, Bracket, Rung, State
 from hpbandster_lite.records import EvaluationId, Plain
 
+ENOUGH_FAILURES = 3
+"""Before so many evaluations have ended, that all of them failed is told by their count alone."""
 
-def status_of(state: State, leases: Leases, *, now: float, over: str | None) -> dict[str, Plain]:
+
+def status_of(state: State, leases: Leases, *, now: float, waits: Sequence[Waiting], unit: str) -> dict[str, Plain]:
     """The whole status; seconds are counted from ``now``."""
     agents = _agents(state, leases, now)
     busy = sum(agent["evaluation"] is not None for agent in agents)
     return {
-        "state": "running" if over is None else "finished",
-        "reason": over,
+        "state": "running" if state.finished is None else "finished",
+        "reason": state.finished,
+        "paused": state.paused,
+        "waits": [dataclasses.asdict(waiting) for waiting in waits],
+        "hints": hints_of(state, unit),
         "epoch": state.epoch,
         "brackets": [_bracket(bracket) for bracket in state.brackets],
         "agents": agents,
@@ -36,6 +45,15 @@ def status_of(state: State, leases: Leases, *, now: float, over: str | None) -> 
         "limits": dataclasses.asdict(state.limits),
         "incumbent": None if state.best is None else incumbent_of(state, state.best),
     }
+
+
+def hints_of(state: State, unit: str) -> list[str]:
+    """What looks wrong with the problem, one plain sentence each."""
+    hints = state.growth.hints(unit)
+    if state.best is None and state.recorded >= ENOUGH_FAILURES:
+        failed = failures_in_words(state.failures)
+        hints.insert(0, f"none of the {state.recorded} evaluations so far has a loss: {failed}")
+    return hints
 
 
 def incumbent_of(state: State, best: Best) -> dict[str, Plain]:

@@ -20,8 +20,11 @@ from hpbandster_lite.records import (
     Finished,
     LateReport,
     Leased,
+    Paused,
+    PutBack,
     Recorded,
     Released,
+    Resumed,
     RungShrunk,
     Sampled,
     SearchSettings,
@@ -45,6 +48,13 @@ WHERE bracket = :bracket AND sampled_rung = :sampled_rung AND number = :number A
 _HANDED_BACK = """
 UPDATE evaluations SET state = 'queued', agent = NULL, worker = NULL, queued_at = ?, leased_at = NULL
 WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ? AND attempt = ? AND state = 'running'
+"""
+# Its outcome no longer counts; the entry that holds it stays.
+_PUT_BACK = """
+UPDATE evaluations SET
+    state = 'queued', agent = NULL, worker = NULL, queued_at = ?, leased_at = NULL, started_at = NULL,
+    finished_at = NULL, loss = NULL, failure = NULL, reason = NULL, directory = NULL, outcome = NULL
+WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ?
 """
 # The outcome may be that of an earlier attempt, whose lease had expired: then the lease in the row is not its own.
 _RECORDED = """
@@ -85,12 +95,14 @@ class Tables:
                 self._sampled(entry, position, at)
             case Released() | Expired():
                 self._execute(_HANDED_BACK, (at, *_key(entry.evaluation), entry.attempt))
+            case PutBack():
+                self._execute(_PUT_BACK, (at, *_key(entry.evaluation)))
             case Started():
                 limits = wire.encode(wire.to_message(entry.limits))
                 self._execute("UPDATE search SET limits = ?, finished = NULL", (limits,))
             case Finished():
                 self._execute("UPDATE search SET finished = ?", (_text(entry.reason),))
-            case BracketOpened() | RungShrunk() | LateReport():
+            case BracketOpened() | RungShrunk() | LateReport() | Paused() | Resumed():
                 pass
 
     def _sampled(self, entry: Sampled, position: int, at: float) -> None:

@@ -65,6 +65,19 @@ class _Results:
         self._new_losses.append(loss)
         self.finite += loss < math.inf
 
+    def forget(self, vector: Array) -> None:
+        """Drop the newest bad result of a configuration."""
+        points, losses = self.table()
+        wanted = self._axes.points(vector[np.newaxis])
+        # Of inactive dimensions the vectors hold NaN, which here is equal to itself.
+        same = (points.vectors == wanted.vectors) | (np.isnan(points.vectors) & np.isnan(wanted.vectors))
+        is_it = same.all(axis=1) & (points.levels == wanted.levels).all(axis=1)
+        rows = np.flatnonzero(is_it & np.isinf(losses))
+        if not len(rows):
+            raise InvariantBroken(f"no bad result to forget was observed of {vector.tolist()}")
+        left = np.delete(np.arange(len(losses)), rows[-1])
+        self._points, self._losses, self._filled = points.take(left), losses[left], len(left)
+
     def table(self) -> tuple[Points, Array]:
         """Points and their losses, shape (n,), as observed."""
         n, old = len(self), self._points
@@ -182,6 +195,12 @@ class Bohb:
         if loss is not None and not math.isfinite(loss):
             raise InvariantBroken(f"a loss is finite, got {loss!r}; a bad result is None")
         self._results[budget].observe(as_vector(vector, self._space.d), math.inf if loss is None else loss)
+
+    def forget(self, vector: Vector, budget: float) -> None:
+        """A bad result does not count any more; linear in the results of its budget."""
+        self._results[budget].forget(as_vector(vector, self._space.d))
+        # It is known by its budget and its number of results, which the next one makes what it was.
+        self._fitted = None
 
     def propose(self, rng: np.random.Generator) -> Proposal | None:
         """The next configuration; ``None`` if the space is exhausted.

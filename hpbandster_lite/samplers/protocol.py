@@ -31,5 +31,8 @@ class Sampler(Protocol):
     def observe(self, vector: Vector, budget: float, loss: float | None) -> None:
         """An added configuration ended at a budget; ``loss`` is ``None`` for a bad result. Constant time."""
 
+    def forget(self, vector: Vector, budget: float) -> None:
+        """A bad result that was observed does not count any more: its evaluation is run again."""
+
     def propose(self, rng: np.random.Generator) -> Proposal | None:
         """The next configuration; ``None`` if the space is exhausted."""

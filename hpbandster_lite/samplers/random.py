@@ -133,6 +133,9 @@ class Random:
     def observe(self, vector: Vector, budget: float, loss: float | None) -> None:
         """Results change nothing here."""
 
+    def forget(self, vector: Vector, budget: float) -> None:
+        """Results change nothing here."""
+
     def propose(self, rng: np.random.Generator) -> Proposal | None:
         """A random configuration; ``None`` if the space is exhausted."""
         vector = self._unseen.draw(rng)

@@ -49,9 +49,9 @@ def test_a_rung_with_too_few_losses_is_topped_up_with_fresh_samples_of_the_highe
     engine = started(ONE)
     for index in range(9):
         grant = granted(engine, "a", index)
-        engine.report("a", loss(grant, 1.0) if index == 4 else failed(grant, FailureKind.CODE), now=0.0)
+        engine.report("a", loss(grant, 1.0) if index == 2 else failed(grant, FailureKind.CODE), now=0.0)
     grants = finish(engine)
-    assert [str(grant.evaluation) for grant in grants[:3]] == ["0-0-4@1", "0-1-0@1", "0-1-1@1"]
+    assert [str(grant.evaluation) for grant in grants[:3]] == ["0-0-2@1", "0-1-0@1", "0-1-1@1"]
     assert engine.finished is not None
 
 
@@ -270,6 +270,33 @@ def test_a_late_report_ends_what_another_agent_runs_and_that_one_is_told() -> No
     assert engine.report("b", loss(second, 2.0), now=65.0).answer == "known"
     assert engine.state.evaluations[first.evaluation].outcome == loss(first, 1.0).outcome
     engine.validate()
+
+
+def test_an_attempt_that_was_lost_with_its_trainer_is_run_again_and_the_third_loss_is_the_end() -> None:
+    engine = started()
+    for attempt in range(1, 4):
+        grant = granted(engine, f"a{attempt}")
+        assert grant.attempt == attempt
+        turn = engine.report(f"a{attempt}", failed(grant, FailureKind.INFRASTRUCTURE), now=0.0)
+        assert turn.answer == "recorded"
+        assert isinstance(turn.entries[0], Expired)
+        assert "made up: infrastructure" in turn.entries[0].reason
+    outcome = engine.state.evaluations[grant.evaluation].outcome
+    assert outcome is not None
+    assert outcome.failure is not None
+    assert "lost 3 times" in outcome.failure.reason
+    engine.validate()
+
+
+def test_a_loss_of_the_trainer_that_is_told_twice_costs_one_attempt() -> None:
+    engine = started()
+    grant = granted(engine, "a")
+    report = failed(grant, FailureKind.INFRASTRUCTURE)
+    engine.report("a", report, now=0.0)
+    again = granted(engine, "b")
+    assert [engine.report("a", report, now=0.0).answer for _ in range(2)] == ["late", "known"]
+    assert engine.state.held_by == {"b": again.evaluation}
+    assert engine.state.evaluations[grant.evaluation].lost == 1
 
 
 def test_a_report_of_a_stranger_is_not_believed() -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hpbandster_lite.engine import Engine, Grant, Granted
-from hpbandster_lite.records import Entry, FailureKind, Limits, Report
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.records import Entry, EvaluationId, FailureKind, Limits, Outcome, Report
 from tests.engine_room import engine_for, failed, loss, settings_for, snapshot, space_of
 
 AGENTS = st.sampled_from([f"agent{number}" for number in range(5)])
 LOSSES = st.sampled_from([0.0, 0.25, 0.25, 0.5, 1.0])
-FAILURES = st.sampled_from([kind for kind in FailureKind if kind is not FailureKind.INFRASTRUCTURE])
+FAILURES = st.sampled_from([kind for kind in FailureKind if kind is not FailureKind.CANCELLED])
 SPACE = space_of()
 
 
@@ -31,7 +31,7 @@ class Search(RuleBasedStateMachine):
         self.journal: list[Entry] = []
         self.requests: dict[str, int] = {}
         self.grants: dict[str, list[Grant]] = {}
-        self.outcomes: dict[Any, Any] = {}
+        self.outcomes: dict[EvaluationId, Outcome] = {}
         self.keep(self.engine.start(1, self.limits, now=0.0).entries)
 
     def keep(self, entries: tuple[Entry, ...]) -> None:
@@ -64,13 +64,8 @@ class Search(RuleBasedStateMachine):
         report: Report = loss(grant, value) if kind is None else failed(grant, kind)
         turn = self.engine.report(agent, report, now=self.now)
         self.keep(turn.entries)
-        first = self.outcomes.setdefault(grant.evaluation, report.outcome)
-        known = self.engine.state.evaluations[grant.evaluation].outcome
-        if turn.answer == "recorded":
-            assert known is report.outcome or known == report.outcome
-            self.outcomes[grant.evaluation] = report.outcome
-        elif known is not None and first == known:
-            assert self.outcomes[grant.evaluation] == known, "a final outcome has changed"
+        if turn.answer == "recorded" and kind is not FailureKind.INFRASTRUCTURE:
+            assert self.engine.state.evaluations[grant.evaluation].outcome == report.outcome
 
     @precondition(lambda self: self.engine.state.held_by)
     @rule(data=st.data(), directory=st.none() | st.just("checkpoint"))
@@ -90,6 +85,58 @@ class Search(RuleBasedStateMachine):
         agent = data.draw(st.sampled_from(sorted(self.engine.state.held_by)))
         held = self.engine.state.held_by[agent]
         self.engine.renew(agent, held, self.engine.state.evaluations[held].attempts, now=self.now)
+
+    @precondition(lambda self: self.engine.state.evaluations)
+    @rule(data=st.data())
+    def cancel_an_evaluation(self, data: st.DataObject) -> None:
+        promoted = [
+            EvaluationId(config_id, index)
+            for bracket in self.engine.state.brackets
+            for index, rung in enumerate(bracket.rungs)
+            for config_id in rung.promoted
+        ]
+        identity = data.draw(st.sampled_from(sorted([*self.engine.state.evaluations, *promoted])))
+        known = self.engine.state.evaluations.get(identity)
+        before = None if known is None else known.outcome
+        if before is not None and (before.failure is None or before.failure.kind is not FailureKind.CANCELLED):
+            with pytest.raises(UsageError):
+                self.engine.cancel(identity, now=self.now)
+            return
+        turn = self.engine.cancel(identity, now=self.now)
+        self.keep(turn.entries)
+        assert turn.answer.is_change == (before is None)
+        outcome = self.engine.state.evaluations[identity].outcome
+        assert outcome is not None
+        assert outcome.failure is not None
+        assert outcome.failure.kind is FailureKind.CANCELLED
+
+    @precondition(lambda self: self.engine.finished is None)
+    @rule()
+    def pause(self) -> None:
+        self.keep(self.engine.pause().entries)
+        held = set(self.engine.state.held_by)
+        turn = self.engine.lease("newcomer", self.requests.get("newcomer", 0), now=self.now)
+        self.keep(turn.entries)
+        assert not isinstance(turn.answer, Granted)
+        assert set(self.engine.state.held_by) == held
+
+    @rule()
+    def resume(self) -> None:
+        self.keep(self.engine.resume().entries)
+
+    @rule()
+    def stop(self) -> None:
+        self.keep(self.engine.stop("told to stop").entries)
+        assert self.engine.finished is not None
+        assert self.engine.waits(self.now) == ()
+
+    @rule()
+    def start_again_with_the_failures(self) -> None:
+        self.epoch += 1
+        turn = self.engine.start(self.epoch, self.limits, now=self.now, retry_failed=True)
+        self.keep(turn.entries)
+        for identity in turn.answer.put_back:
+            assert self.outcomes.pop(identity).loss is None
 
     @rule(seconds=st.sampled_from([0.5, 11.0, 61.0]))
     def let_time_pass(self, seconds: float) -> None:
@@ -123,6 +170,21 @@ class Search(RuleBasedStateMachine):
             assert self.engine.state.position == len(self.journal)
 
     @invariant()
+    def an_outcome_is_final_unless_it_is_put_back(self) -> None:
+        if hasattr(self, "engine"):
+            evaluations = self.engine.state.evaluations.items()
+            now = {identity: evaluation.outcome for identity, evaluation in evaluations if evaluation.outcome}
+            assert all(now.get(identity) == outcome for identity, outcome in self.outcomes.items())
+            self.outcomes = now
+
+    @invariant()
+    def whoever_gets_nothing_can_be_told_why(self) -> None:
+        if hasattr(self, "engine") and self.engine.finished is None:
+            for waiting in self.engine.waits(self.now):
+                assert waiting.reason
+                assert waiting.ends_in_s is None or waiting.ends_in_s >= 0
+
+    @invariant()
     def replay_gives_the_same_state(self) -> None:
         if hasattr(self, "engine"):
             assert snapshot(self.rebuilt(len(self.journal))) == snapshot(self.engine)
@@ -132,7 +194,9 @@ class Search(RuleBasedStateMachine):
         if not hasattr(self, "engine"):
             return
         self.now += 1_000.0
+        self.keep(self.engine.resume().entries)
         self.keep(self.engine.expire(now=self.now).entries)
+        self.keep(self.engine.start(self.epoch + 1, self.limits, now=self.now).entries)
         request = self.requests.get("last", 0)
         for _ in range(2_000):
             request += 1

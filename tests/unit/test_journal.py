@@ -38,11 +38,14 @@ from hpbandster_lite.records import (
     Limits,
     Origin,
     Outcome,
+    Paused,
     Plain,
     ProblemDescription,
     Proposal,
+    PutBack,
     Recorded,
     Released,
+    Resumed,
     RungShrunk,
     Sampled,
     SearchSettings,
@@ -146,6 +149,9 @@ entries_of_all_kinds = st.one_of(
     st.builds(Released, **ended, reason=words, directory=st.none() | words),
     st.builds(Expired, **ended, reason=words),
     st.builds(RungShrunk, bracket=st.integers(0, 9), rung=st.integers(0, 9), places=st.integers(0, 9)),
+    st.builds(Paused, reason=words),
+    st.just(Resumed()),
+    st.builds(PutBack, evaluation=evaluation_ids),
     st.builds(Finished, reason=words),
 )
 
@@ -680,6 +686,31 @@ def test_an_evaluation_that_is_handed_back_waits_again(journal: Journal, path: P
     journal.commit([leased(config(0), attempt=2, agent="other")], at=14.0)
 
     assert one_row(path).items() >= {"state": "running", "attempt": 2, "agent": "other", "leased_at": 14.0}.items()
+
+
+def test_an_evaluation_that_is_put_back_waits_again_without_its_outcome(journal: Journal, path: Path) -> None:
+    failure = Failure(kind=FailureKind.CODE, reason="boom")
+    journal.commit([sampled(config(0)), leased(config(0))], at=1000.0)
+    journal.commit([recorded(config(0), None, failure=failure, directory="d", duration_s=1.0)], at=1010.0)
+    assert JournalReader(path).failures() == {"code": 1}
+    journal.commit([PutBack(evaluation=EvaluationId(config(0), 0))], at=1020.0)
+    row = one_row(path)
+    assert (row["state"], row["queued_at"], row["attempt"]) == ("queued", 1020.0, 1)
+    ended = ("agent", "worker", "leased_at", "started_at", "finished_at", "loss", "failure", "reason", "directory")
+    assert {row[name] for name in (*ended, "outcome")} == {None}
+    assert JournalReader(path).failures() == {}
+    assert JournalReader(path).endings() == []
+
+
+def test_a_promotion_that_is_cancelled_before_anyone_leased_it_has_a_row(journal: Journal, path: Path) -> None:
+    failure = Failure(kind=FailureKind.CANCELLED, reason="too dear")
+    journal.commit([sampled(config(0)), leased(config(0)), recorded(config(0))], at=1000.0)
+    outcome = Outcome(failure=failure)
+    cancelled = Recorded(evaluation=EvaluationId(config(0), 1), attempt=0, agent="", outcome=outcome)
+    journal.commit([cancelled], at=1010.0)
+    row = one_row(path, rung=1)
+    assert (row["state"], row["failure"], row["attempt"], row["leased_at"]) == ("failed", "cancelled", 0, None)
+    assert row["queued_at"] == 1000.0
 
 
 def test_the_end_of_an_old_attempt_changes_nothing(journal: Journal, path: Path) -> None:

@@ -141,6 +141,36 @@ def test_a_proposal_depends_only_on_the_generator_and_what_was_added_and_observe
 
 
 @every_algorithm
+@every_space
+def test_a_bad_result_that_is_forgotten_was_never_there(algorithm: str, name: str) -> None:
+    space = SPACES[name]()
+    mended, spotless = (make_sampler(algorithm, space, BUDGETS, {}) for _ in range(2))
+    for index, vector in enumerate(space.sample(generator(1), 30)):
+        for sampler in (mended, spotless):
+            sampler.add(vector)
+        if index % 4 == 1:
+            mended.observe(vector, 1.0, None)
+            mended.propose(generator(index))
+            mended.forget(vector, 1.0)
+        for sampler in (mended, spotless):
+            sampler.observe(vector, 1.0, None if index % 5 == 4 else math.cos(index))
+        assert mended.propose(generator(index)) == spotless.propose(generator(index))
+
+
+def test_a_result_that_was_good_or_never_observed_cannot_be_forgotten() -> None:
+    space = line(6)
+    sampler = make_sampler("bohb", space, BUDGETS, {})
+    sampler.observe([0.25], 1.0, 0.5)
+    sampler.observe([0.75], 1.0, None)
+    for vector in ([0.25], [0.5]):
+        with pytest.raises(InvariantBroken, match="no bad result to forget"):
+            sampler.forget(vector, 1.0)
+    sampler.forget([0.75], 1.0)
+    with pytest.raises(InvariantBroken, match="no bad result to forget"):
+        sampler.forget([0.75], 1.0)
+
+
+@every_algorithm
 def test_a_vector_is_taken_as_array_or_as_the_tuple_of_a_proposal(algorithm: str) -> None:
     space = conditional_space()
     samplers = [make_sampler(algorithm, space, BUDGETS, {}) for _ in range(2)]

@@ -1,0 +1,166 @@
+"""What to do next, and why nothing is done: the order of work and the limits, as a function of the state.
+
+Law of this file: it reads the state and changes nothing; time comes as ``served_s``, the seconds that this master has
+served. The order is: evaluations to be run again, then open places in rungs, the smallest (budget, bracket, index)
+first, then the next bracket. Living engine and ``verify`` ask the same functions.
+"""
+
+from __future__ import annotations
+
+from hpbandster_lite.engine.answers import Decision, Done, OpenBracket, Promote, Rerun, Sample, Wait
+from hpbandster_lite.engine.faults import SAME_FAULTS
+from hpbandster_lite.engine.hints import failures_in_words
+from hpbandster_lite.engine.state import State
+from hpbandster_lite.records import EvaluationId, SearchSettings
+
+WAIT_S = 1.0
+"""An agent with nothing to do asks again after this long, unless the caller knows better."""
+MAX_INFEASIBLE_IN_A_ROW = 1_000
+"""So many refusals by the problem's ``feasible`` hook in a row end the search: something is wrong with it."""
+
+
+def decide(state: State, settings: SearchSettings, served_s: float) -> Decision:
+    """What to do next for an agent that asks for work."""
+    ended = over(state, settings, served_s)
+    if ended is not None:
+        return Done(ended)
+    reason = no_more(state) or held_up(state)
+    if reason is not None:
+        return Wait(WAIT_S, reason)
+    if state.again:
+        return Rerun(state.again[0])
+    where = state.rung_with_work()
+    if where is None:
+        if may_open(state):
+            return OpenBracket(len(state.brackets))
+        return Wait(WAIT_S, f"{missing(state)}, and no other bracket may be opened")
+    bracket, index = where
+    rung = state.brackets[bracket].rungs[index]
+    if not affords(state, rung.budget):
+        return Wait(WAIT_S, too_dear(state, rung.budget))
+    if rung.promoted:
+        return Promote(EvaluationId(rung.promoted[0], index))
+    return Sample(state.next_config_id(bracket, index))
+
+
+def over(state: State, settings: SearchSettings, served_s: float) -> str | None:
+    """Why the search is over: it was finished, or it is now that nothing runs any more; None while it goes on."""
+    reason = cut_off(state, settings, served_s)
+    if reason is not None or state.held_by:
+        return reason
+    reason = closing(state)
+    if reason is not None or state.again:
+        return reason
+    where = state.rung_with_work()
+    if where is None:
+        return None if may_open(state) or not state.brackets else _all_done(state)
+    if not affords(state, state.brackets[where[0]].rungs[where[1]].budget):
+        return f"the total budget of {state.limits.total_budget:g} is spent"
+    return None
+
+
+def cut_off(state: State, settings: SearchSettings, served_s: float) -> str | None:
+    """Why running evaluations are to be handed back: the search was finished, or a limit says so."""
+    if state.finished is not None:
+        return state.finished
+    limits, best = state.limits, state.best
+    if limits.wall_time_s is not None and state.spent_s + served_s >= limits.wall_time_s:
+        return f"the wall time of {limits.wall_time_s:g} s is over"
+    target = limits.target_loss
+    at_the_top = best is not None and -best.negative_budget == settings.budgets[-1]
+    if target is not None and best is not None and at_the_top and best.loss <= target:
+        return f"the target loss of {target:g} is reached: {best.loss:g}"
+    return None
+
+
+def closing(state: State) -> str | None:
+    """A limit that starts nothing new and lets running evaluations end."""
+    if state.infeasible_in_a_row >= MAX_INFEASIBLE_IN_A_ROW:
+        return (
+            f"the problem refused the last {state.infeasible_in_a_row} configurations as infeasible; "
+            "mend feasible() or the space"
+        )
+    most = state.limits.evaluations
+    if most is not None and state.started >= most and not state.again:
+        return f"{_evaluations(most, 'was', 'were')} started, which is the limit"
+    return None
+
+
+def no_more(state: State) -> str | None:
+    """Why nothing new is started while the last evaluations end."""
+    reason = closing(state)
+    return None if reason is None else f"{reason}; {running(state)}"
+
+
+def held_up(state: State) -> str | None:
+    """Why nothing is handed out although there may be work."""
+    if state.paused is not None:
+        why = f" ({state.paused})" if state.paused else ""
+        return f"paused{why}: nothing is handed out until it is resumed; {running(state)}"
+    most = state.limits.max_concurrent
+    if most is not None and len(state.held_by) >= most:
+        return f"max_concurrent: {_evaluations(most, 'runs', 'run')} already"
+    return None
+
+
+def running(state: State) -> str:
+    """How many evaluations run, in words."""
+    return _evaluations(len(state.held_by), "still runs", "still run")
+
+
+def may_open(state: State) -> bool:
+    """Whether the next bracket may be opened."""
+    most = state.limits.brackets
+    return not state.exhausted and (most is None or len(state.brackets) < most)
+
+
+def affords(state: State, budget: float) -> bool:
+    """Whether the total budget buys an evaluation of this one."""
+    most = state.limits.total_budget
+    return most is None or state.budget_started + budget <= most * (1 + 1e-9)
+
+
+def too_dear(state: State, budget: float) -> str:
+    """What is said where :func:`affords` is False."""
+    return f"what is left of the total budget does not buy another {budget:g}; {running(state)}"
+
+
+def missing(state: State, where: tuple[int, int] | None = None) -> str:
+    """What a rung (default: the first one in which something runs) lacks."""
+    if where is None:
+        held = [(identity.config_id.bracket, identity.rung) for identity in state.held_by.values()]
+        if not held:
+            return "no bracket is open"
+        where = min(held)
+    bracket, index = where
+    rung = state.brackets[bracket].rungs[index]
+    return f"rung {index} of bracket {bracket}: {rung.places - len(rung.done)} of {rung.places} missing"
+
+
+def closing_words(state: State, reason: str) -> str:
+    """Why the search ended, for its journal: a search without one single loss says that, too."""
+    if state.best is not None or not state.recorded:
+        return reason
+    return (
+        f"{reason}; none of its {state.recorded} evaluations has a loss: "
+        f"{failures_in_words(state.failures)}. The logs of the attempts say more"
+    )
+
+
+def same_fault(shown: str) -> str:
+    """Why a search was stopped whose first evaluations all met one fault, given as people are to see it."""
+    return (
+        f"stopped, because the first {SAME_FAULTS} evaluations all failed with the same fault; "
+        f"mend the code, then go on with --retry-failed:\n{shown}"
+    )
+
+
+def _evaluations(count: int, verb: str, verbs: str) -> str:
+    return f"1 evaluation {verb}" if count == 1 else f"{count} evaluations {verbs}"
+
+
+def _all_done(state: State) -> str:
+    if state.exhausted:
+        return f"the space is exhausted: all {len(state.proposals)} configurations were evaluated"
+    count = len(state.brackets)
+    return "the one bracket is complete" if count == 1 else f"all {count} brackets are complete"

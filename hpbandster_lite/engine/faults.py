@@ -1,0 +1,74 @@
+"""When two failures are the same fault, and whether a search began with nothing else.
+
+Law of this file: text in, text out. A fault is the traceback, or the reason where there is none, without what differs
+from run to run: addresses and numbers. Places in the code (file, line, function) are kept as they are.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hpbandster_lite.records import Failure, FailureKind, Outcome
+
+SAME_FAULTS = 3
+"""So many evaluations must end before the search is judged by its faults."""
+SHOWN_LINES = 40
+"""Of a traceback or log: its end, where the error is."""
+
+_PLACE = re.compile(r'\s*File ".*", line \d+, in ')
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
+_NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
+_TELLS_NOTHING = frozenset({FailureKind.INFEASIBLE, FailureKind.INFRASTRUCTURE, FailureKind.CANCELLED})
+"""Ends of evaluations that were not run to their end, which neither clear nor accuse the code."""
+
+
+def fault_of(failure: Failure) -> str:
+    """What two failures have in common exactly if they are the same fault.
+
+    Parameters
+    ----------
+    failure
+        Of class code; others have no fault of the code.
+    """
+    lines = (failure.traceback or failure.reason).splitlines()
+    return "\n".join(line if _PLACE.match(line) else _without_noise(line) for line in lines)
+
+
+def _without_noise(line: str) -> str:
+    return _NUMBER.sub("#", _ADDRESS.sub("0x", line))
+
+
+def shown(failure: Failure) -> str:
+    """The failure for people: the end of its traceback; without one its reason and the end of its log."""
+    if failure.traceback is not None:
+        return "\n".join(failure.traceback.rstrip().splitlines()[-SHOWN_LINES:])
+    return "\n".join((failure.reason, *failure.log_tail[-SHOWN_LINES:]))
+
+
+class FirstFaults:
+    """How the first evaluations that ran to their end did end."""
+
+    def __init__(self) -> None:
+        self._fault: str | None = None
+        self._count = 0
+        self._is_cleared = False
+
+    def add(self, outcome: Outcome) -> None:
+        """Take the outcome of the next evaluation that ended."""
+        failure = outcome.failure
+        if self._is_cleared or (failure is not None and failure.kind in _TELLS_NOTHING):
+            return
+        fault = fault_of(failure) if failure is not None and failure.kind is FailureKind.CODE else None
+        self._is_cleared = fault is None or self._fault not in (None, fault)
+        self._fault = fault
+        self._count += 1
+
+    def begin_again(self) -> None:
+        """Somebody takes up a search that was stopped for its fault: the next ones are judged afresh."""
+        if self.are_the_same:
+            self._fault, self._count = None, 0
+
+    @property
+    def are_the_same(self) -> bool:
+        """Whether the first :data:`SAME_FAULTS` evaluations, and all since, ended with one fault of the code."""
+        return not self._is_cleared and self._count >= SAME_FAULTS

@@ -1,0 +1,94 @@
+"""What looks wrong with a problem although nothing failed: losses or costs that do not depend on the budget.
+
+Law of this file: it compares the same configuration at two neighbouring rungs, in constant time a pair, and only ever
+says what it saw; it decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from statistics import median
+
+from hpbandster_lite.records import FailureKind, Outcome
+
+ENOUGH_PAIRS = 3
+"""Fewer configurations at two budgets say nothing."""
+MOST_RATIOS = 25
+"""Costs of the first so many pairs are kept: their median moves little with more, and memory stays small."""
+FLAT = (0.8, 1.25)
+"""A ratio of costs between these is no growth."""
+LEAST_GROWTH = 1.5
+"""Where budgets let expect less than this, no growth is no surprise."""
+SHORTEST_S = 0.1
+"""Below this an evaluation is mostly overhead, which no budget changes."""
+
+
+@dataclass(slots=True)
+class _Pairs:
+    """Configurations with a loss at both of two neighbouring budgets."""
+
+    count: int = 0
+    equal: int = 0
+    ratios: list[float] = field(default_factory=list)
+    longest_s: float = 0.0
+    continued: bool = False
+
+
+class Growth:
+    """How losses and costs changed with the budget."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[tuple[float, float], _Pairs] = {}
+
+    def add(self, budgets: tuple[float, float], lower: Outcome, upper: Outcome) -> None:
+        """One configuration that has a loss at both budgets, the lower one first."""
+        pairs = self._pairs.setdefault(budgets, _Pairs())
+        pairs.count += 1
+        pairs.equal += lower.loss == upper.loss
+        if lower.duration_s and upper.duration_s and len(pairs.ratios) < MOST_RATIOS:
+            pairs.ratios.append(upper.duration_s / lower.duration_s)
+            pairs.longest_s = max(pairs.longest_s, upper.duration_s)
+            # A checkpoint that was left may have been continued from: then only what is added to the budget costs.
+            pairs.continued |= lower.directory is not None
+
+    def hints(self, unit: str) -> list[str]:
+        """One sentence for losses and one for costs, each where it applies."""
+        found = []
+        for words in (self._about_losses, self._about_costs):
+            sentence = next(filter(None, (words(*budgets, pairs, unit) for budgets, pairs in self._in_order())), None)
+            if sentence is not None:
+                found.append(sentence)
+        return found
+
+    def _in_order(self) -> list[tuple[tuple[float, float], _Pairs]]:
+        return sorted(self._pairs.items(), key=lambda item: item[0])
+
+    @staticmethod
+    def _about_losses(low: float, high: float, pairs: _Pairs, unit: str) -> str | None:
+        if pairs.count < ENOUGH_PAIRS or pairs.equal < pairs.count:
+            return None
+        return (
+            f"the loss does not depend on the budget: all {pairs.count} configurations that were evaluated at {low:g} "
+            f"and at {high:g} {unit} have the same loss at both; does the objective use its budget?"
+        )
+
+    @staticmethod
+    def _about_costs(low: float, high: float, pairs: _Pairs, unit: str) -> str | None:
+        if len(pairs.ratios) < ENOUGH_PAIRS or pairs.longest_s < SHORTEST_S:
+            return None
+        ratio = median(pairs.ratios)
+        expected = (high - low) / low if pairs.continued else high / low
+        if not FLAT[0] <= ratio <= FLAT[1] or expected < LEAST_GROWTH:
+            return None
+        return (
+            f"the cost does not grow with the budget: at {high:g} {unit} an evaluation takes {ratio:.2g} times as long "
+            f"as at {low:g} (median of {len(pairs.ratios)}); low budgets save nothing, so raise the lowest one or let "
+            "the objective do less with less"
+        )
+
+
+def failures_in_words(failures: Counter[FailureKind]) -> str:
+    """Counts by kind, such as ``4 code, 1 memory``, the most frequent first."""
+    in_order = sorted(failures.items(), key=lambda item: (-item[1], item[0].value))
+    return ", ".join(f"{count} {kind.value}" for kind, count in in_order if count)

@@ -1,0 +1,81 @@
+"""Why the search stands still, in part or as a whole, and until when at the latest.
+
+Law of this file: it reads and changes nothing. Whenever nobody works, or somebody who asks gets nothing, there is at
+least one reason here; time linear in the open leases.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from hpbandster_lite.engine.answers import Waiting
+from hpbandster_lite.engine.decisions import affords, held_up, missing, no_more, too_dear
+from hpbandster_lite.engine.leases import Lease, Leases
+from hpbandster_lite.engine.state import State
+
+SILENT_HEARTBEATS = 2
+"""An agent that misses so many heartbeats is called silent: one may be lost on the way."""
+
+
+def waits_of(state: State, leases: Leases, *, now: float, heartbeat_s: float) -> tuple[Waiting, ...]:
+    """Every wait, the most general first; none for a search that is over."""
+    if state.finished is not None:
+        return ()
+    found = [_for_workers(state, leases, now), _for_limits(state)]
+    return (*filter(None, found), *_for_rungs(state, leases, now, heartbeat_s))
+
+
+def _for_workers(state: State, leases: Leases, now: float) -> Waiting | None:
+    if leases.living(now):
+        return None
+    if leases.heard_at is not None:
+        ago_s = now - leases.heard_at
+        return Waiting(kind="worker", reason=f"no worker is left: the last one was heard {ago_s:.0f} s ago")
+    if state.request_of:
+        count = len(state.request_of)
+        who = "the one earlier worker has not" if count == 1 else f"none of the {count} earlier workers has"
+        return Waiting(kind="worker", reason=f"{who} found this master yet")
+    return Waiting(kind="worker", reason="no worker has ever joined")
+
+
+def _for_limits(state: State) -> Waiting | None:
+    if state.paused is not None:
+        return Waiting(kind="paused", reason=held_up(state) or "paused")
+    reason = no_more(state) or held_up(state)
+    where = state.rung_with_work()
+    if reason is None and not state.again and where is not None:
+        budget = state.brackets[where[0]].rungs[where[1]].budget
+        reason = None if affords(state, budget) else too_dear(state, budget)
+    return None if reason is None else Waiting(kind="limit", reason=reason)
+
+
+def _for_rungs(state: State, leases: Leases, now: float, heartbeat_s: float) -> list[Waiting]:
+    """Rungs in which all places are taken, and those in which somebody is silent."""
+    running: dict[tuple[int, int], list[tuple[str, Lease]]] = defaultdict(list)
+    for agent, lease in leases:
+        running[lease.evaluation.config_id.bracket, lease.evaluation.rung].append((agent, lease))
+    found = []
+    for where, held in sorted(running.items()):
+        silent = [
+            (lease.deadline, agent, lease)
+            for agent, lease in held
+            if not lease.is_connected or now - lease.heard_at > SILENT_HEARTBEATS * heartbeat_s
+        ]
+        lacks = missing(state, where)
+        if silent:
+            # The rung waits for all of them, so for the one whose lease ends last.
+            deadline, agent, lease = max(silent, key=lambda each: each[:2])
+            others = {1: "", 2: ", another one is silent"}.get(len(silent), f", {len(silent) - 1} more are silent")
+            how = f"silent for {now - lease.heard_at:.0f} s" if lease.is_connected else "has lost its connection"
+            ends_in_s = max(0.0, deadline - now)
+            reason = f"{lacks}, worker {_name(state, agent)} {how}, its lease ends in {ends_in_s:.0f} s{others}"
+            found.append(Waiting(kind="rung", reason=reason, ends_in_s=ends_in_s))
+        elif not state.brackets[where[0]].rungs[where[1]].has_work:
+            agent, lease = min(held, key=lambda each: (each[1].since, each[0]))
+            runs = f"{len(held)} running, the longest for {now - lease.since:.0f} s by worker {_name(state, agent)}"
+            found.append(Waiting(kind="rung", reason=f"{lacks}, {runs}"))
+    return found
+
+
+def _name(state: State, agent: str) -> str:
+    return state.worker_of.get(agent) or agent

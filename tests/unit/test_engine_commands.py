@@ -1,0 +1,429 @@
+"""What people may do to a running search: cancel, pause, resume, stop, and run failed evaluations again."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpbandster_lite.engine import Done, Engine, Granted, Keep, Retried, Stop, Wait
+from hpbandster_lite.errors import InvariantBroken, UsageError
+from hpbandster_lite.records import (
+    ConfigId,
+    Entry,
+    EvaluationId,
+    FailureKind,
+    Finished,
+    LateReport,
+    Limits,
+    Origin,
+    Paused,
+    PutBack,
+    Recorded,
+    Resumed,
+    Started,
+)
+from tests.engine_room import engine_for, failed, finish, granted, loss, settings_for, snapshot, space_of, started
+
+ONE = Limits(brackets=1)
+CODE, INVALID = FailureKind.CODE, FailureKind.INVALID
+
+
+def traceback(line: int = 3, message: str = "boom") -> str:
+    return f'Traceback (most recent call last):\n  File "own.py", line {line}, in evaluate\nValueError: {message}\n'
+
+
+def kind_of(engine: Engine, evaluation: EvaluationId) -> FailureKind | None:
+    outcome = engine.state.evaluations[evaluation].outcome
+    return None if outcome is None or outcome.failure is None else outcome.failure.kind
+
+
+def replayed(engine: Engine, entries: list[Entry]) -> Engine:
+    again = engine_for(engine.settings, space_of())
+    again.replay(entries)
+    return again
+
+
+# ------------------------------------------------------------------------------------------------------------ cancel
+
+
+def test_a_cancelled_evaluation_ends_for_good_and_its_worker_is_told_at_its_next_heartbeat() -> None:
+    engine = started()
+    grant = granted(engine, "a")
+    turn = engine.cancel(grant.evaluation, now=1.0, reason="too dear")
+    assert turn.answer.is_change
+    assert [type(entry) for entry in turn.entries] == [Recorded]
+    assert kind_of(engine, grant.evaluation) is FailureKind.CANCELLED
+    assert engine.renew("a", grant.evaluation, 1, now=2.0).answer == Stop("too dear")
+    assert granted(engine, "b").evaluation != grant.evaluation
+    engine.validate()
+
+
+def test_a_cancelled_evaluation_fills_its_place_and_ranks_last() -> None:
+    engine = started(ONE)
+    first = granted(engine, "a")
+    engine.cancel(first.evaluation, now=0.0)
+    grants = finish(engine)
+    assert [grant.budget for grant in grants] == [1.0] * 8 + [3.0] * 3 + [9.0]
+    assert first.evaluation.config_id not in {grant.evaluation.config_id for grant in grants}
+
+
+def test_the_model_never_sees_what_was_cancelled() -> None:
+    engine = started(algorithm="bohb")
+    engine.cancel(granted(engine, "a").evaluation, now=0.0)
+    assert engine.state.observed_at == 0
+    following = engine.lease("b", 0, now=0.0).entries[0]
+    assert getattr(following, "basis", None) == 0
+
+
+def test_a_report_of_what_was_cancelled_is_late_and_a_second_one_is_known() -> None:
+    engine = started()
+    grant = granted(engine, "a")
+    engine.cancel(grant.evaluation, now=0.0)
+    turn = engine.report("a", loss(grant, 0.0), now=1.0)
+    assert (turn.answer, [type(entry) for entry in turn.entries]) == ("late", [LateReport])
+    assert engine.report("a", loss(grant, 0.0), now=1.0).answer == "known"
+    assert engine.best() is None
+
+
+def test_an_evaluation_that_waits_to_be_run_again_can_be_cancelled() -> None:
+    engine = started()
+    grant = granted(engine, "a")
+    engine.expire(now=60.0)
+    engine.cancel(grant.evaluation, now=61.0)
+    assert granted(engine, "b", now=61.0).evaluation != grant.evaluation
+    engine.validate()
+
+
+def test_a_promotion_that_nobody_has_begun_can_be_cancelled_and_costs_nothing() -> None:
+    engine = started(Limits(brackets=1, total_budget=9 + 2 * 3 + 9))
+    for index in range(9):
+        engine.report("a", loss(granted(engine, "a", index), index), now=0.0)
+    second = EvaluationId(ConfigId(0, 0, 1), 1)
+    engine.cancel(second, now=0.0)
+    engine.validate()
+    assert [str(grant.evaluation) for grant in finish(engine)] == ["0-0-0@1", "0-0-2@1", "0-0-0@2"]
+    assert engine.state.budget_started == 9 + 2 * 3 + 9
+
+
+def test_to_cancel_again_changes_nothing() -> None:
+    engine = started()
+    grant = granted(engine, "a")
+    engine.cancel(grant.evaluation, now=0.0)
+    turn = engine.cancel(grant.evaluation, now=0.0)
+    assert (turn.answer.is_change, turn.entries) == (False, ())
+
+
+def test_what_has_ended_or_never_was_cannot_be_cancelled() -> None:
+    engine = started()
+    grant = granted(engine, "a")
+    engine.report("a", loss(grant, 0.5), now=0.0)
+    with pytest.raises(UsageError, match=r"ended already, with the loss 0\.5"):
+        engine.cancel(grant.evaluation, now=0.0)
+    with pytest.raises(UsageError, match="no evaluation 9-0-0@0"):
+        engine.cancel(EvaluationId(ConfigId(9, 0, 0), 0), now=0.0)
+    with pytest.raises(UsageError, match="no evaluation 0-0-0@7"):
+        engine.cancel(EvaluationId(ConfigId(0, 0, 0), 7), now=0.0)
+
+
+# -------------------------------------------------------------------------------------------------- pause and resume
+
+
+def test_a_paused_search_hands_out_nothing_and_lets_what_runs_end() -> None:
+    engine = started()
+    grant = granted(engine, "a")
+    assert engine.pause(reason="maintenance").entries == (Paused(reason="maintenance"),)
+    waiting = engine.lease("b", 0, now=0.0).answer
+    assert isinstance(waiting, Wait)
+    assert waiting.reason == (
+        "paused (maintenance): nothing is handed out until it is resumed; 1 evaluation still runs"
+    )
+    assert engine.renew("a", grant.evaluation, 1, now=1.0).answer == Keep()
+    assert engine.report("a", loss(grant, 1.0), now=2.0).answer == "recorded"
+    assert engine.resume().entries == (Resumed(),)
+    assert isinstance(engine.lease("b", 1, now=3.0).answer, Granted)
+
+
+def test_a_pause_outlives_its_master() -> None:
+    engine = started()
+    entries = [Started(epoch=1, limits=Limits()), *engine.pause().entries]
+    again = replayed(engine, entries)
+    again.start(2, Limits(), now=0.0)
+    assert isinstance(again.lease("a", 0, now=0.0).answer, Wait)
+
+
+def test_to_pause_or_resume_twice_changes_nothing() -> None:
+    engine = started()
+    assert engine.resume().entries == ()
+    engine.pause()
+    assert engine.pause().entries == ()
+    engine.resume()
+    assert engine.resume().entries == ()
+
+
+def test_a_search_that_is_over_cannot_be_paused() -> None:
+    engine = started(ONE)
+    finish(engine)
+    with pytest.raises(UsageError, match="the one bracket is complete"):
+        engine.pause()
+
+
+def test_a_paused_search_that_has_nothing_left_is_over_all_the_same() -> None:
+    engine = started(Limits(evaluations=1))
+    grant = granted(engine, "a")
+    engine.pause()
+    engine.report("a", loss(grant, 1.0), now=0.0)
+    assert isinstance(engine.lease("a", 1, now=0.0).answer, Done)
+
+
+# -------------------------------------------------------------------------------------------------------------- stop
+
+
+def test_a_stopped_search_is_over_and_running_evaluations_are_called_back() -> None:
+    engine = started()
+    grant = granted(engine, "a")
+    turn = engine.stop("enough for today")
+    assert turn.entries == (Finished(reason="enough for today"),)
+    assert engine.renew("a", grant.evaluation, 1, now=1.0).answer == Stop("enough for today")
+    assert engine.lease("b", 0, now=1.0).answer == Done("enough for today")
+    assert engine.stop("again").entries == ()
+
+
+def test_a_later_start_goes_on_with_what_was_handed_back() -> None:
+    engine = started()
+    grant = granted(engine, "a")
+    engine.stop("enough for today")
+    engine.release("a", grant.evaluation, 1, "enough for today", "checkpoint", now=2.0)
+    engine.start(2, Limits(), now=10.0)
+    again = granted(engine, "b", now=10.0)
+    assert (again.evaluation, again.earlier) == (grant.evaluation, ((1, "checkpoint"),))
+
+
+def test_a_report_after_the_stop_counts() -> None:
+    engine = started()
+    grant = granted(engine, "a")
+    engine.stop("enough for today")
+    assert engine.report("a", loss(grant, 1.0), now=1.0).answer == "recorded"
+    assert engine.finished == "enough for today"
+
+
+# -------------------------------------------------------------------------------------------- one and the same fault
+
+
+def fail(engine: Engine, *tracebacks: str | None, kind: FailureKind = CODE, first: int = 0) -> None:
+    for index, text in enumerate(tracebacks, first):
+        engine.report("a", failed(granted(engine, "a", index), kind, text), now=0.0)
+
+
+def test_the_same_traceback_from_the_first_three_evaluations_stops_the_search_and_is_shown() -> None:
+    engine = started()
+    fail(engine, traceback(), traceback())
+    assert engine.finished is None
+    turn = engine.report("a", failed(granted(engine, "a", 2), CODE, traceback()), now=0.0)
+    assert [type(entry) for entry in turn.entries] == [Recorded, Finished]
+    assert engine.finished is not None
+    assert engine.finished.startswith("stopped, because the first 3 evaluations all failed with the same fault")
+    assert "--retry-failed" in engine.finished
+    assert engine.finished.endswith(traceback().strip())
+    assert isinstance(engine.lease("a", 3, now=0.0).answer, Done)
+
+
+def test_addresses_and_numbers_in_the_message_make_no_other_fault_but_another_line_does() -> None:
+    engine = started()
+    fail(engine, *(traceback(message=f"<Net at 0x7f{n}e> has {n}.5e-3 weights") for n in range(3)))
+    assert engine.finished is not None
+    other = started()
+    fail(other, traceback(3), traceback(4), traceback(3), traceback(3))
+    assert other.finished is None
+
+
+def test_without_a_traceback_the_reason_is_the_fault() -> None:
+    engine = started()
+    fail(engine, None, None, None)
+    assert engine.finished is not None
+    assert engine.finished.endswith("made up: code")
+
+
+@pytest.mark.parametrize("first", [None, FailureKind.INVALID, FailureKind.MEMORY, FailureKind.TIME_LIMIT])
+def test_one_evaluation_that_ended_otherwise_clears_the_code(first: FailureKind | None) -> None:
+    engine = started()
+    grant = granted(engine, "a", 0)
+    engine.report("a", loss(grant, 1.0) if first is None else failed(grant, first), now=0.0)
+    fail(engine, *[traceback()] * 7, first=1)
+    assert engine.finished is None
+
+
+def test_what_was_not_run_to_its_end_neither_clears_nor_accuses_the_code() -> None:
+    engine = started()
+    fail(engine, None, None, None, None, kind=FailureKind.INFEASIBLE)
+    engine.cancel(granted(engine, "b").evaluation, now=0.0)
+    assert engine.finished is None
+    fail(engine, *[traceback()] * 3, first=4)
+    assert engine.finished is not None
+
+
+def test_a_search_taken_up_again_is_stopped_by_three_more() -> None:
+    engine = started()
+    fail(engine, *[traceback()] * 3)
+    engine.start(2, Limits(), now=0.0)
+    assert engine.finished is None
+    fail(engine, *[traceback()] * 2, first=3)
+    assert engine.finished is None
+    fail(engine, traceback(), first=5)
+    assert engine.finished is not None
+
+
+def test_a_search_without_a_single_loss_says_so_when_it_ends() -> None:
+    engine = started(Limits(evaluations=3))
+    fail(engine, traceback(1), traceback(2), kind=CODE)
+    fail(engine, None, kind=INVALID, first=2)
+    answer = engine.lease("a", 3, now=0.0).answer
+    assert isinstance(answer, Done)
+    assert answer.reason == (
+        "3 evaluations were started, which is the limit; none of its 3 evaluations has a loss: 2 code, 1 invalid. "
+        "The logs of the attempts say more"
+    )
+    assert engine.finished == answer.reason
+
+
+# ------------------------------------------------------------------------------------------------------------- retry
+
+
+def test_failures_of_a_rung_that_is_not_complete_are_run_again_and_everything_else_stays() -> None:
+    engine = started(ONE)
+    fail(engine, traceback(1), traceback(2))
+    fail(engine, None, kind=INVALID, first=2)
+    fail(engine, None, kind=FailureKind.MEMORY, first=3)
+    engine.report("a", loss(granted(engine, "a", 4), 1.0), now=0.0)
+    turn = engine.start(2, ONE, now=0.0, retry_failed=True)
+    failures = tuple(EvaluationId(ConfigId(0, 0, index), 0) for index in range(3))
+    assert turn.answer == Retried(put_back=failures, others={FailureKind.MEMORY: 1})
+    assert turn.entries[1:] == tuple(PutBack(evaluation=each) for each in failures)
+    engine.validate()
+    again = granted(engine, "b")
+    assert (again.evaluation, again.attempt, again.earlier) == (failures[0], 2, ((1, None),))
+    assert turn.answer.words == (
+        "3 failed evaluations are run again; 1 memory are not, which is no fault of the code"
+    )
+
+
+def test_without_the_wish_nothing_is_put_back() -> None:
+    engine = started(ONE)
+    fail(engine, traceback())
+    turn = engine.start(2, ONE, now=0.0)
+    assert (turn.answer, len(turn.entries)) == (Retried(), 1)
+
+
+def test_failures_that_others_were_promoted_over_stay_as_they_are() -> None:
+    engine = started(ONE)
+    fail(engine, traceback())
+    for index in range(1, 9):
+        engine.report("a", loss(granted(engine, "a", index), index), now=0.0)
+    turn = engine.start(2, ONE, now=0.0, retry_failed=True)
+    assert turn.answer.put_back == ()
+    assert turn.answer.decided == (EvaluationId(ConfigId(0, 0, 0), 0),)
+    assert "promotions were decided" in turn.answer.words
+    engine.validate()
+
+
+def test_failures_above_which_fresh_configurations_were_sampled_stay_as_they_are() -> None:
+    engine = started(ONE)
+    fail(engine, *(traceback(line) for line in range(9)))
+    assert str(granted(engine, "a", 9).evaluation) == "0-1-0@1"
+    turn = engine.start(2, ONE, now=0.0, retry_failed=True)
+    assert (len(turn.answer.put_back), len(turn.answer.decided)) == (0, 9)
+
+
+def test_a_rung_that_failed_as_a_whole_is_open_again_when_nothing_was_built_on_it() -> None:
+    # Three places, three failures of one fault: the rung is complete, and the search stopped before it went on.
+    engine = started(Limits(brackets=3), budgets=(1.0, 3.0))
+    fail(engine, *[traceback()] * 3)
+    assert engine.finished is not None
+    assert engine.state.brackets[0].rungs[1].is_open
+    turn = engine.start(2, Limits(brackets=1), now=0.0, retry_failed=True)
+    assert len(turn.answer.put_back) == 3
+    assert not engine.state.brackets[0].rungs[1].is_open
+    engine.validate()
+    first, second = {"0-0-0": 2.0, "0-0-1": 1.0, "0-0-2": 3.0}, ["0-0-0@0", "0-0-1@0", "0-0-2@0", "0-0-1@1"]
+    assert [str(grant.evaluation) for grant in finish(engine, first)] == second
+    assert engine.finished == "the one bracket is complete"
+
+
+def test_the_last_rung_decides_nothing_so_its_failures_are_run_again() -> None:
+    engine = started(Limits(brackets=1), algorithm="random", budgets=(1.0, 3.0))
+    places = engine_places(engine)
+    fail(engine, *(traceback(line) for line in range(places)))
+    assert isinstance(engine.lease("a", places, now=0.0).answer, Done)
+    assert len(engine.take_out()) == places
+    turn = engine.start(2, ONE, now=0.0, retry_failed=True)
+    assert len(turn.answer.put_back) == places
+    assert engine.take_out() == []
+    engine.validate()
+    assert len(finish(engine)) == places
+    assert engine.best() is not None
+    assert len(engine.take_out()) == places
+
+
+def engine_places(engine: Engine) -> int:
+    granted(engine, "probe")
+    held = engine.state.held_by["probe"]
+    engine.release("probe", held, 1, "it was a probe", None, now=0.0)
+    return engine.state.brackets[0].rungs[0].places
+
+
+@pytest.mark.parametrize("algorithm", ["bohb", "bo", "hyperband", "random"])
+def test_the_model_forgets_the_bad_results_that_are_run_again(algorithm: str) -> None:
+    """Two searches with the same losses propose the same, although one of them had failed before."""
+    space = space_of()
+    settings = settings_for(space, algorithm=algorithm, budgets=(1.0, 3.0, 9.0), sampler=model_only(algorithm))
+    mended, spotless = engine_for(settings, space), engine_for(settings, space)
+    for engine in (mended, spotless):
+        engine.start(1, Limits(), now=0.0)
+    grants = [granted(mended, f"a{index}") for index in range(5)]
+    for index, grant in enumerate(grants):
+        mended.report(f"a{index}", failed(grant, CODE, traceback(index)), now=0.0)
+    mended.start(2, Limits(), now=0.0, retry_failed=True)
+    granted_there = [granted(spotless, f"a{index}") for index in range(5)]
+    for index, grant in enumerate(granted_there):
+        again = granted(mended, f"b{index}")
+        assert again.evaluation == grant.evaluation
+        value = float(grant.values["x"])  # type: ignore[arg-type]
+        mended.report(f"b{index}", loss(again, value), now=0.0)
+        spotless.report(f"a{index}", loss(grant, value), now=0.0)
+    ahead = [(granted(mended, f"c{index}"), granted(spotless, f"c{index}")) for index in range(3)]
+    assert [one.values for one, _ in ahead] == [other.values for _, other in ahead]
+    if algorithm == "bohb":
+        assert Origin.MODEL in {mended.state.proposals[one.evaluation.config_id].origin for one, _ in ahead}
+
+
+def model_only(algorithm: str) -> dict[str, float]:
+    return {"random_fraction": 0.0} if algorithm in ("bohb", "bo") else {}
+
+
+def test_what_was_put_back_is_journalled_and_replayed() -> None:
+    engine = engine_for(settings_for(space_of()), space_of())
+    entries: list[Entry] = [*engine.start(1, ONE, now=0.0).entries]
+    for index in range(3):
+        turn = engine.lease("a", index, now=0.0)
+        assert isinstance(turn.answer, Granted)
+        entries += turn.entries
+        entries += engine.report("a", failed(turn.answer.grant, CODE, traceback()), now=0.0).entries
+    entries += engine.start(2, ONE, now=0.0, retry_failed=True).entries
+    again = replayed(engine, entries)
+    assert snapshot(again) == snapshot(engine)
+    assert again.lease("b", 0, now=0.0).entries == engine.lease("b", 0, now=0.0).entries
+
+
+def test_an_entry_that_puts_back_what_it_may_not_is_refused() -> None:
+    engine = started(ONE)
+    engine.report("a", loss(granted(engine, "a"), 1.0), now=0.0)
+    with pytest.raises(InvariantBroken, match="0-0-0@0 cannot be put back"):
+        engine.apply(PutBack(evaluation=EvaluationId(ConfigId(0, 0, 0), 0)))
+
+
+def test_an_old_report_of_a_put_back_evaluation_changes_nothing() -> None:
+    engine = started(ONE)
+    grant = granted(engine, "a")
+    report = failed(grant, CODE, traceback())
+    engine.report("a", report, now=0.0)
+    engine.start(2, ONE, now=0.0, retry_failed=True)
+    assert engine.report("a", report, now=0.0).answer == "known"
+    assert engine.state.evaluations[grant.evaluation].outcome is None
