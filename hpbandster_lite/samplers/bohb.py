@@ -257,7 +257,7 @@ class Bohb:
         good_rows, bad_rows = split(losses, self._n_min, self._parameters.top_n_percent)
         good, bad = self._density(points.take(good_rows)), self._density(points.take(bad_rows))
         floor = self._parameters.min_bandwidth
-        widened = kde.clipped(self._axes, good.bandwidth * self._parameters.bandwidth_factor, floor)
+        widened = kde.widened(self._axes, good.bandwidth, self._parameters.bandwidth_factor, floor)
         scores: tuple[_Scores, _Scores] = (good, bad)
         if self._parameters.density == "statsmodels":
             # Here, because statsmodels takes 2 s to import and few ask for it.

@@ -33,7 +33,8 @@ class BohbParameters:
     random_fraction
         rho, in [0, 1]: probability of a random configuration although there is a model. Default 1/3.
     bandwidth_factor
-        b_w, above 0: by how much wider than those of l the kernels are that candidates are drawn from. Default 3.
+        b_w, above 0: by how much wider than those of l the kernels of numbers are that candidates are drawn from.
+        Default 3. Kernels of categoricals are not widened, see :func:`hpbandster_lite.samplers.kde.widened`.
     min_bandwidth
         Floor of all bandwidths, in (0, 1], on the unit cube. Default 1e-3 (of the code; the paper has none).
     density

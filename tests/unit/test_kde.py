@@ -288,6 +288,17 @@ def test_bandwidths_have_a_floor_and_categorical_ones_a_ceiling() -> None:
     assert clipped(axes, np.full(3, 0.1), 0.7)[order].tolist() == [0.7, 0.5, 0.7]
 
 
+def test_candidates_are_drawn_wider_in_numbers_alone() -> None:
+    axes = axes_of(space_of(Float("x", (0.0, 1.0)), Integer("n", (1, 9)), Categorical("c", list("abcde"))))
+    (x,), (n,), (c,) = axes.smooth, axes.ordered, axes.unordered
+    bandwidth = np.empty(3)
+    bandwidth[[x, n, c]] = 0.1, 0.2, 0.3
+    for factor, expected in ((3.0, [0.3, 0.6, 0.3]), (1e-9, [1e-3, 1e-3, 0.3])):
+        wider = kde.widened(axes, bandwidth, factor, 1e-3)
+        assert wider[[x, n, c]] == pytest.approx(expected, rel=1e-12)
+    assert bandwidth[[x, n, c]].tolist() == [0.1, 0.2, 0.3]
+
+
 def test_bandwidths_count_the_points_that_have_the_dimension() -> None:
     kind, rate = Categorical("kind", ["a", "b"]), Float("rate", (0.0, 1.0))
     space = space_of(kind, rate, conditions=[EqualsCondition(rate, kind, "a")])

@@ -372,6 +372,23 @@ def test_candidates_come_from_wider_kernels() -> None:
     assert spread[1] > 1.3 * spread[0]
 
 
+def test_candidates_keep_the_levels_that_most_good_configurations_share() -> None:
+    space = space_of(Categorical("c", ["a", "b"]), Float("x", (0.0, 1.0)))
+    sampler, rng = bohb(space, num_samples=4_000), generator(0)
+    names = ["a"] * 24 + ["b"] * 6 + ["b"] * 170
+    vectors = space.to_vectors([{"c": name, "x": rng.random()} for name in names])
+    feed(sampler, vectors, list(range(200)))
+    assert isinstance(sampler, Bohb)
+    model = sampler._model()
+    assert model is not None
+    candidates = sampler._candidates(model, rng)
+    assert candidates is not None
+    h = 1.06 * math.sqrt(0.8 * 0.2) * 30 ** (-1 / 6)
+    share = np.mean(candidates[:, space.names.index("c")] < 0.5)
+    # Three times the bandwidth would be the uniform kernel, and the share 0.5: 20 standard deviations away.
+    assert share == pytest.approx(0.8 * (1 - h) + 0.2 * h, abs=0.03)
+
+
 def test_the_model_finds_the_good_region_and_random_search_does_not() -> None:
     space = space_of(Float("x", (0.0, 1.0)), Integer("n", (1, 20)), Categorical("c", list("abcd")))
 
