@@ -1,1 +1,124 @@
-"""Handwritten digits: a convolutional network on real images, its architecture and hyperparameters together."""
+"""Handwritten digits: the architecture of a convolutional network and its hyperparameters, searched together.
+
+Real images (scikit-learn's 1,797 digits of 8x8 pixels), a real network, and evaluations of seconds on one CPU core: the
+search to begin with. The data is in :mod:`~hpbandster_lite.workers.digits.data`, the network in
+:mod:`~hpbandster_lite.workers.digits.network`, its training in :mod:`~hpbandster_lite.workers.digits.training`.
+
+Law of this file: the problem as the search sees it, without torch, so that it is described on machines that have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
+
+    from hpbandster_lite.trial import Trial
+
+min_budget = 1
+max_budget = 27
+eta = 3
+unit = "epochs"
+integer_budgets = True
+brackets = 8
+"""Two Hyperband cycles, about three minutes on two cores."""
+
+MAX_PARAMETERS = 50_000
+"""Larger networks are refused before they are trained: an epoch of one takes seconds on a CPU, and 898 images of 64
+pixels do not repay it."""
+MAX_STAGES = 3
+"""Each stage halves the image: 8, 4, 2 pixels."""
+
+
+def space() -> ConfigurationSpace:
+    """Sixteen hyperparameters, nine of the architecture and seven of its training; some exist only where they act.
+
+    The default is a plain network of two stages with textbook values of the rest.
+    """
+    from ConfigSpace import (
+        Categorical,
+        ConfigurationSpace,
+        EqualsCondition,
+        Float,
+        GreaterThanCondition,
+        Integer,
+        OrdinalHyperparameter,
+    )
+
+    stages = Integer("stages", (1, MAX_STAGES), default=2)
+    blocks = [Integer(f"blocks_{i}", (1, 2), default=1) for i in range(1, MAX_STAGES + 1)]
+    widening = Float("widening", (1.0, 2.0), default=2.0)
+    optimizer = Categorical("optimizer", ["sgd", "adamw"], default="sgd")
+    momentum = Float("momentum", (0.5, 0.99), default=0.9)
+    whole = ConfigurationSpace()
+    whole.add(
+        stages,
+        *blocks,
+        Integer("filters", (4, 24), log=True, default=8),
+        widening,
+        OrdinalHyperparameter("kernel_size", [3, 5], default_value=3),
+        Categorical("residual", [False, True], default=False),
+        Categorical("activation", ["relu", "silu", "tanh"], default="relu"),
+        optimizer,
+        Float("learning_rate", (1e-3, 1.0), log=True, default=0.05),
+        momentum,
+        Float("weight_decay", (1e-6, 1e-2), log=True, default=1e-4),
+        Integer("batch_size", (32, 128), log=True, default=64),
+        Float("dropout", (0.0, 0.5), default=0.0),
+        Integer("shift", (0, 2), default=0),
+    )
+    whole.add(
+        GreaterThanCondition(blocks[1], stages, 1),
+        GreaterThanCondition(blocks[2], stages, 2),
+        GreaterThanCondition(widening, stages, 1),
+        EqualsCondition(momentum, optimizer, "sgd"),
+    )
+    return whole
+
+
+def feasible(config: Mapping[str, Any]) -> bool | str:
+    """Whether the network is small enough; the reason if it is not."""
+    from hpbandster_lite.workers.digits.architecture import Architecture
+
+    count = Architecture.of(config).parameter_count
+    return count <= MAX_PARAMETERS or f"{count:,} parameters are more than {MAX_PARAMETERS:,}"
+
+
+def evaluate(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, float]:
+    """Train for ``budget`` epochs, continuing from the checkpoint of the rung below or of an earlier attempt.
+
+    Parameters
+    ----------
+    config
+        A configuration of :func:`space`.
+    budget
+        Epochs in all, the ones of the checkpoint included.
+    trial
+        Seed, device and directories.
+
+    Returns
+    -------
+    dict
+        ``loss`` (see :func:`~hpbandster_lite.workers.digits.training.validation_loss`), ``validation_error_percent``,
+        ``parameters``, and ``epochs_trained``: how many of the epochs this evaluation trained itself.
+    """
+    from hpbandster_lite.workers.digits.training import train
+
+    return train(config, round(budget), trial)
+
+
+def test(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, float]:
+    """Error of the trained network on the 450 test images, which nothing else in this package looks at.
+
+    Without a checkpoint in ``trial.previous_directory`` the network is trained again from its seed.
+
+    Returns
+    -------
+    dict
+        ``test_error_percent``.
+    """
+    from hpbandster_lite.workers.digits.training import test_error_percent
+
+    return {"test_error_percent": test_error_percent(config, round(budget), trial)}

@@ -1,0 +1,42 @@
+"""Checkpoints on disk: complete or not there at all.
+
+Law of this file: whoever is killed while it saves leaves the earlier checkpoint as it was, and what is loaded can hold
+numbers and tensors, never code.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FILE_NAME = "checkpoint.pt"
+
+
+def save_checkpoint(directory: Path, state: dict[str, Any]) -> None:
+    """Write under another name, sync, rename.
+
+    Parameters
+    ----------
+    directory
+        An existing directory, usually ``trial.directory``.
+    state
+        Tensors, numbers, strings, and lists and dicts of these.
+    """
+    file = directory / FILE_NAME
+    written = file.with_suffix(".tmp")
+    with written.open("wb") as stream:
+        torch.save(state, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    written.replace(file)
+
+
+def load_checkpoint(directory: Path | None, device: str) -> dict[str, Any] | None:
+    """The state that :func:`save_checkpoint` wrote; ``None`` without a directory or without a checkpoint in it."""
+    if directory is None or not (directory / FILE_NAME).exists():
+        return None
+    state: dict[str, Any] = torch.load(directory / FILE_NAME, map_location=device, weights_only=True)
+    return state
