@@ -15,7 +15,7 @@ from hpbandster_lite.records import Limits, Plain, SearchSettings
 from hpbandster_lite.settings import bracket_plan
 
 MOST_BRACKETS_AHEAD = 10_000
-"""A forecast looks no further: a limit beyond this is years away, and the view has to stay quick."""
+"""A forecast looks no further, so that it stays quick; a limit beyond this is not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ def forecast(
 
 
 def _left(status: Mapping[str, Plain], settings: SearchSettings, limits: Limits) -> list[_Rung] | None:
-    """What is missing in each rung, within the limits; None if they never end the search."""
+    """What is missing in each rung, within the limits; None if they do not end the search, or too far ahead to tell."""
     if limits.brackets is None and limits.evaluations is None and limits.total_budget is None:
         return None
     evaluations = math.inf if limits.evaluations is None else limits.evaluations - status["evaluations"]["recorded"]
@@ -105,8 +105,8 @@ def _left(status: Mapping[str, Plain], settings: SearchSettings, limits: Limits)
         if count:
             kept.append(_Rung(bracket=rung.bracket, rung=rung.rung, budget=rung.budget, left=count))
         if count < rung.left:
-            break
-    return kept
+            return kept
+    return kept if limits.brackets is not None and limits.brackets <= _horizon(status) else None
 
 
 def _in_order(status: Mapping[str, Plain], settings: SearchSettings, limits: Limits) -> Iterator[_Rung]:
@@ -117,10 +117,16 @@ def _in_order(status: Mapping[str, Plain], settings: SearchSettings, limits: Lim
             if rung["places"] > rung["done"]:
                 left = rung["places"] - rung["done"]
                 yield _Rung(bracket=bracket["bracket"], rung=index, budget=rung["budget"], left=left)
-    opened = len(brackets)
-    for number in range(opened, limits.brackets or opened + MOST_BRACKETS_AHEAD):
-        for index, planned in enumerate(bracket_plan(settings, number).rungs):
+    # Brackets come in cycles.
+    plans = [bracket_plan(settings, number).rungs for number in range(len(settings.budgets))]
+    horizon = _horizon(status)
+    for number in range(len(brackets), min(limits.brackets or horizon, horizon)):
+        for index, planned in enumerate(plans[number % len(plans)]):
             yield _Rung(bracket=number, rung=index, budget=planned.budget, left=planned.places)
+
+
+def _horizon(status: Mapping[str, Plain]) -> int:
+    return len(status["brackets"]) + MOST_BRACKETS_AHEAD
 
 
 def _recorded_budget(status: Mapping[str, Plain]) -> float:

@@ -26,6 +26,7 @@ SEARCH = "How to search"
 LIMITS = "When to stop (none given: what the problem names, else one Hyperband cycle)"
 WORKERS = "Workers"
 SERVICE = "Service"
+LAST_PORT = 65535
 PANELS = (None, BUDGETS, SEARCH, LIMITS, WORKERS, SERVICE)
 """The groups of options, in the order in which help shows them."""
 
@@ -87,8 +88,6 @@ Port = Annotated[
     typer.Option(
         "--port",
         metavar="PORT",
-        min=0,
-        max=65535,
         help="Port to listen on; 0 takes a free one.",
         rich_help_panel=SERVICE,
     ),
@@ -309,4 +308,17 @@ def address(text: str) -> tuple[str, int]:
     match = re.fullmatch(r"\[([0-9a-fA-F:]+)\]:(\d+)|([^:\s]+):(\d+)", text.strip())
     if match is None:
         raise UsageError(f"--nameserver {text!r}: write HOST:PORT, for example 127.0.0.1:9090")
-    return match[1] or match[3], int(match[2] or match[4])
+    return match[1] or match[3], port_number("--nameserver", int(match[2] or match[4]))
+
+
+def port_number(option: str, port: int) -> int:
+    """A port that there can be.
+
+    Raises
+    ------
+    UsageError
+        If there is none of this number; the message names the option.
+    """
+    if not 0 <= port <= LAST_PORT:
+        raise UsageError(f"{option}: there is no port {port}; give one from 0 (any that is free) to {LAST_PORT}")
+    return port

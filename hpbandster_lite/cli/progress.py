@@ -145,7 +145,7 @@ def headline(status: Status) -> str:
     words = [told["state"], told["done"]]
     words += [f"failed: {told['failed']}"] if "failed" in told else []
     words += [f"workers: {told['workers']}"] if "workers" in told else []
-    words += [told[name] for name in ("waits", "look") if name in told]
+    words += [told[name].replace("\n", "; ") for name in ("waits", "look") if name in told]
     return " · ".join([*words, f"incumbent: {told['incumbent']}"])
 
 

@@ -24,6 +24,7 @@ from hpbandster_lite.cli.options import (
     Threads,
     Timeout,
     address,
+    port_number,
     seconds,
     takes_search_options,
 )
@@ -58,7 +59,7 @@ def master(
         run_directory=str(directory.path),
         prepared=prepare(options, directory),
         host=host,
-        port=port,
+        port=port_number("--port", port),
         nameserver=None if nameserver is None else address(nameserver),
         nameserver_key=None if nameserver_key is None else str(nameserver_key),
         keep_checkpoints=keep_checkpoints,
@@ -155,6 +156,7 @@ def nameserver(
     One name server serves many runs and may be restarted at any time: the masters enter themselves again. Masters and
     workers need its address (--nameserver) and its key (--nameserver-key).
     """
+    port_number("--port", port)
     file = key or Path(typer.get_app_dir("hpbandster-lite")) / "nameserver.key"
     secret = ensure_key_file(file)
     typer.echo(f"the key of this name server: {file}", err=True)

@@ -18,6 +18,9 @@ from hpbandster_lite.settings import Prepared
 DEFAULT_UNIT = "budget"
 """The unit of a problem that names none: it reads before the number, not after it."""
 
+MOST_ROWS = 30
+"""Brackets that a plan lists: after a few cycles they only repeat."""
+
 
 def number(value: float | None, digits: int = 6) -> str:
     """A number as briefly as it can be said; a dash for none."""
@@ -78,10 +81,12 @@ def plan_table(prepared: Prepared) -> Table:
         table.add_column(amount(budget, settings.unit), justify="right")
     table.add_column(f"{settings.unit} in all", justify="right")
     plans = prepared.plans
-    for plan in plans:
+    for plan in plans[:MOST_ROWS]:
         places = {rung.budget: rung.places for rung in plan.rungs}
         cells = [str(places.get(budget, "")) for budget in settings.budgets]
         table.add_row(str(plan.bracket), *cells, number(plan.total_budget, 10))
+    if len(plans) > MOST_ROWS:
+        table.add_row(f"... {plans[-1].bracket}", style="dim")
     totals = plan_totals(plans)
     per_budget = [str(totals.per_budget.get(budget, 0)) for budget in settings.budgets]
     table.add_row("all", *per_budget, number(totals.total_budget, 10), style="bold")

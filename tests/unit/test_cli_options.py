@@ -1,0 +1,214 @@
+"""What the commands read from their arguments: durations, addresses, assignments, and all options of a search."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from hpbandster_lite.cli import app
+from hpbandster_lite.cli.options import PANELS, Problem, address, seconds, takes_search_options
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.records import Limits
+from hpbandster_lite.settings import SearchOptions
+
+COMMANDS = ("run", "plan", "status", "best", "list", "master", "worker", "nameserver")
+
+heard: list[tuple[str, SearchOptions, bool]] = []
+
+
+@takes_search_options
+def command(problem: Problem, options: SearchOptions, loud: Annotated[bool, typer.Option("--loud")] = False) -> None:
+    """Hear the options."""
+    heard.append((problem, options, loud))
+
+
+def options_of(*arguments: str) -> SearchOptions:
+    """What a command gets from these arguments."""
+    heard.clear()
+    one = typer.Typer()
+    one.command()(command)
+    result = CliRunner().invoke(one, ["digits", *arguments])
+    if result.exception is not None:
+        raise result.exception
+    return heard[0][1]
+
+
+# ---------------------------------------------------------------------------------------------------------- options
+
+
+def test_without_options_nothing_is_asked_for() -> None:
+    assert options_of() == SearchOptions(problem="digits")
+
+
+def test_every_option_arrives_where_it_belongs(tmp_path: Path) -> None:
+    initial = tmp_path / "initial.json"
+    initial.write_text('[{"lr": 0.1}]')
+    assert options_of(
+        *("--min-budget", "1", "--max-budget", "27", "--eta", "2.5", "--unit", "epochs", "--bracket-rule", "ceil"),
+        *("--algorithm", "bo", "--seed", "7", "--initial", str(initial)),
+        *("--set", "random_fraction=0.2", "--set", "density=reference"),
+        *("--brackets", "2", "--evaluations", "50", "--total-budget", "99.5", "--max-time", "30m"),
+        *("--target-loss", "-0.5", "--max-concurrent", "3"),
+    ) == SearchOptions(
+        problem="digits",
+        min_budget=1.0,
+        max_budget=27.0,
+        eta=2.5,
+        unit="epochs",
+        bracket_rule="ceil",
+        algorithm="bo",
+        seed=7,
+        initial=({"lr": 0.1},),
+        sampler={"random_fraction": 0.2, "density": "reference"},
+        limits=Limits(
+            brackets=2, evaluations=50, total_budget=99.5, wall_time_s=1800.0, target_loss=-0.5, max_concurrent=3
+        ),
+    )
+
+
+def test_budgets_are_a_list() -> None:
+    assert options_of("--budgets", "1,3,9.5").budgets == (1.0, 3.0, 9.5)
+
+
+def test_a_command_keeps_its_own_options() -> None:
+    options_of("--loud")
+    assert heard[0][2] is True
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("a=1", 1), ("a=0.5", 0.5), ("a=true", True), ("a=null", None), ("a=word", "word"), ('a="1"', "1"), ("a=", "")],
+)
+def test_an_assignment_is_read_as_json_or_as_a_word(text: str, value: Any) -> None:
+    (read,) = options_of("--set", text).sampler.values()
+    assert (type(read), read) == (type(value), value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--set", "foo"), ("--set 'foo'", "NAME=VALUE")),
+        (("--set", "a=[1]"), ("--set 'a=[1]'", "one number or word")),
+        (("--set", "a={}"), ("--set 'a={}'", "one number or word")),
+        (("--budgets", "1,a"), ("--budgets '1,a'", "such as 1,3,9")),
+        (("--max-time", "3x"), ("--max-time '3x'", "30m")),
+        (("--initial", "/nowhere/initial.json"), ("--initial /nowhere/initial.json", "list of configurations")),
+        (("--brackets", "0"), ("brackets", "0", "above zero")),
+    ],
+)
+def test_an_option_that_cannot_be_read_is_refused_with_its_value_and_the_remedy(
+    arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        options_of(*arguments)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize("content", ["no json", '{"lr": 0.1}', "[1, 2]"])
+def test_a_file_of_initial_configurations_that_holds_anything_else_is_refused(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "initial.json"
+    file.write_text(content)
+    with pytest.raises(UsageError, match=r"initial\.json"):
+        options_of("--initial", str(file))
+
+
+# ------------------------------------------------------------------------------------------------ durations, addresses
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("90", 90.0), ("0.5", 0.5), ("90s", 90.0), ("30m", 1800.0), ("1.5h", 5400.0), (" 2 d ", 172_800.0), ("0", 0.0)],
+)
+def test_a_duration_has_a_unit_or_is_in_seconds(text: str, value: float) -> None:
+    assert seconds("--timeout", text) == value
+
+
+@given(number=st.integers(0, 10**6), unit=st.sampled_from("smhd"))
+def test_units_of_time_are_multiples_of_a_second(number: int, unit: str) -> None:
+    assert seconds("--timeout", f"{number}{unit}") == number * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[unit]
+
+
+@pytest.mark.parametrize("text", ["", "h", "-1", "1e3", "3x", "1h30m", "1,5h", "inf", "nan", "½h"])
+def test_anything_else_is_no_duration(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--timeout .* is no duration; write 90"):
+        seconds("--timeout", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("127.0.0.1:9090", ("127.0.0.1", 9090)),
+        ("login.cluster:1", ("login.cluster", 1)),
+        ("[::1]:9090", ("::1", 9090)),
+        (" host:9090 ", ("host", 9090)),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(text: str, value: tuple[str, int]) -> None:
+    assert address(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "host", "host:", ":9090", "::1:9090", "a:b:1", "host:90 90", "[::1]", "host:x"])
+def test_anything_else_is_no_address(text: str) -> None:
+    with pytest.raises(UsageError, match="write HOST:PORT"):
+        address(text)
+
+
+@pytest.mark.parametrize("text", ["host:65536", "host:999999"])
+def test_a_port_beyond_the_last_one_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="65535"):
+        address(text)
+
+
+# -------------------------------------------------------------------------------------------------------------- help
+
+
+def test_options_stand_in_the_order_of_their_groups() -> None:
+    parameters = inspect.signature(command).parameters.values()
+    panels = [
+        PANELS.index(told.rich_help_panel)
+        for parameter in parameters
+        for told in get_args(parameter.annotation)
+        if isinstance(told, typer.models.OptionInfo)
+    ]
+    assert panels == sorted(panels)
+    assert set(panels) >= {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_every_option_has_its_help(name: str) -> None:
+    (info,) = [each for each in app.registered_commands if each.name == name]
+    assert info.help
+    assert "\n" not in info.help.replace("\n\n", "")
+    assert info.callback is not None
+    for parameter in inspect.signature(info.callback, eval_str=True).parameters.values():
+        told = [each for each in get_args(parameter.annotation) if hasattr(each, "help")]
+        assert told, parameter
+        assert told[0].help, parameter
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_on_eighty_columns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    result = CliRunner().invoke(app, [name, "--help"])
+    assert result.exit_code == 0
+    assert "…" not in result.output
+    assert max(map(len, result.output.splitlines())) <= 80
+
+
+def test_the_commands_are_all_listed() -> None:
+    result = CliRunner().invoke(app, ["--help"])
+    assert all(f" {name} " in result.output for name in COMMANDS)
+
+
+def test_plan_prints_json_for_programs() -> None:
+    result = CliRunner().invoke(app, ["plan", "counting_ones", "--json", "--brackets", "1"])
+    assert json.loads(result.output)["evaluations_per_budget"] == [81, 27, 9, 3, 1]
