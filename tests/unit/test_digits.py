@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hpbandster_lite.workers import digits
-from hpbandster_lite.workers.digits.architecture import Architecture
-from hpbandster_lite.workers.digits.data import Images, images_for_test, training_and_validation
-from hpbandster_lite.workers.digits.network import build_network
-from hpbandster_lite.workers.digits.training import Run, cosine_with_restarts, shifted, train, validation_loss
-from hpbandster_lite.workers.saving import FILE_NAME, load_checkpoint, save_checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.trial import Interrupted, Trial
+from hpbandster_lite.workers import digits
+from hpbandster_lite.workers.digits.architecture import Architecture
+from hpbandster_lite.workers.digits.data import Images, images_for_test, training_and_validation
+from hpbandster_lite.workers.digits.network import build_network
+from hpbandster_lite.workers.digits.training import Run, cosine_with_restarts, shifted, train, validation_loss
+from hpbandster_lite.workers.saving import FILE_NAME, load_checkpoint, save_checkpoint
 
 SMALL: dict[str, Any] = {
     "stages": 2, "blocks_1": 1, "blocks_2": 1, "filters": 4, "widening": 1.5, "kernel_size": 3, "residual": True,

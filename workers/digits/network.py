@@ -7,8 +7,9 @@ then (if residual) plus its input, then activation.
 from __future__ import annotations
 
 import torch
-from hpbandster_lite.workers.digits.architecture import CLASSES, Architecture, BlockPlan
 from torch import nn
+
+from hpbandster_lite.workers.digits.architecture import CLASSES, Architecture, BlockPlan
 
 STATISTICS_MOMENTUM = 0.4
 """Of the running statistics. An epoch may have as few as seven steps (898 images in batches of 128), after which 3 % is

@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from hpbandster_lite.workers.digits.architecture import Architecture
-from hpbandster_lite.workers.digits.data import Images, images_for_test, training_and_validation
-from hpbandster_lite.workers.digits.network import build_network
-from hpbandster_lite.workers.saving import load_checkpoint, save_checkpoint
 from torch import nn
 from torch.nn import functional
 
 from hpbandster_lite.trial import Trial
+from hpbandster_lite.workers.digits.architecture import Architecture
+from hpbandster_lite.workers.digits.data import Images, images_for_test, training_and_validation
+from hpbandster_lite.workers.digits.network import build_network
+from hpbandster_lite.workers.saving import load_checkpoint, save_checkpoint
 
 ETA = 3
 """Ratio of the epochs at which the learning rate is restarted."""
