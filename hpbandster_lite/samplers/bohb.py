@@ -25,7 +25,7 @@ from hpbandster_lite.samplers import kde
 from hpbandster_lite.samplers.axes import Axes, Indices, Points, axes_of
 from hpbandster_lite.samplers.parameters import BohbParameters
 from hpbandster_lite.samplers.protocol import Vector
-from hpbandster_lite.samplers.random import Unseen, as_vector, proposal
+from hpbandster_lite.samplers.random import Unseen, as_vector
 from hpbandster_lite.space import Array, Mask, SearchSpace
 
 ROUNDS = 4
@@ -215,10 +215,10 @@ class Bohb:
         candidates = None if model is None else self._candidates(model, rng)
         if model is None or candidates is None:
             vector = self._unseen.draw(rng)
-            return None if vector is None else proposal(self._space, vector)
+            return None if vector is None else self._unseen.proposal(vector)
         points = self._axes.points(candidates)
         ratio = model.good.log_density(points) - model.bad.log_density(points)
-        return proposal(self._space, candidates[int(ratio.argmax())], model.budget)
+        return self._unseen.proposal(candidates[int(ratio.argmax())], model.budget)
 
     def _candidates(self, model: _Model, rng: np.random.Generator) -> Array | None:
         wanted = self._parameters.num_samples

@@ -38,12 +38,17 @@ class Unseen:
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
         self._seen: set[bytes] = set()
+        self._proposed: bytes | None = None
         self._listed = False
         self._left: Left | None = None
 
     def add(self, vector: Vector) -> None:
         """A configuration was sampled."""
-        key = self._keys(self.space.complete(as_vector(vector, self.space.d)[np.newaxis]))[0]
+        given = as_vector(vector, self.space.d)[np.newaxis]
+        key = self._keys(given)[0]
+        # What was proposed here last is canonical already, and in a search that is nearly always what comes.
+        if key != self._proposed:
+            key = self._keys(self.space.complete(given))[0]
         self._seen.add(key)
         if self._left is not None:
             self._left.pop(key, None)
@@ -88,6 +93,17 @@ class Unseen:
         chosen = rng.choice(len(left), size=min(most, len(left)), replace=False)
         return np.array([left[i] for i in chosen]).reshape(len(chosen), self.space.d)
 
+    def proposal(self, vector: Array, model_budget: float | None = None) -> Proposal:
+        """The record of a vector that the space gave; ``model_budget`` is ``None`` for a random one."""
+        rows = vector[np.newaxis]
+        self._proposed = self._keys(rows)[0]
+        return Proposal(
+            values=self.space.to_values(rows)[0],
+            vector=tuple(None if u != u else u for u in vector.tolist()),
+            origin=Origin.RANDOM if model_budget is None else Origin.MODEL,
+            model_budget=model_budget,
+        )
+
     @staticmethod
     def _keys(vectors: Array) -> list[bytes]:
         # One NaN for all: arithmetic may set the sign of a NaN.
@@ -103,16 +119,6 @@ def as_vector(vector: Vector, d: int) -> Array:
     return array
 
 
-def proposal(space: SearchSpace, vector: Array, model_budget: float | None = None) -> Proposal:
-    """The record of a proposed vector; ``model_budget`` is ``None`` for a random one."""
-    return Proposal(
-        values=space.to_values(vector[np.newaxis])[0],
-        vector=tuple(None if u != u else u for u in vector.tolist()),
-        origin=Origin.RANDOM if model_budget is None else Origin.MODEL,
-        model_budget=model_budget,
-    )
-
-
 class Random:
     """Random search: every proposal is drawn from the space, whatever was observed.
 
@@ -123,7 +129,6 @@ class Random:
     """
 
     def __init__(self, space: SearchSpace) -> None:
-        self._space = space
         self._unseen = Unseen(space)
 
     def add(self, vector: Vector) -> None:
@@ -139,4 +144,4 @@ class Random:
     def propose(self, rng: np.random.Generator) -> Proposal | None:
         """A random configuration; ``None`` if the space is exhausted."""
         vector = self._unseen.draw(rng)
-        return None if vector is None else proposal(self._space, vector)
+        return None if vector is None else self._unseen.proposal(vector)

@@ -125,6 +125,18 @@ def test_proposals_are_configurations_of_the_space(algorithm: str, name: str) ->
 
 @every_algorithm
 @every_space
+def test_a_proposed_vector_is_its_own_canonical_form(algorithm: str, name: str) -> None:
+    space = SPACES[name]()
+    sampler = make_sampler(algorithm, space, BUDGETS, {})
+    for index in range(20):
+        vector = array(certain(sampler.propose(generator(index))))
+        assert space.complete(vector[np.newaxis]).tobytes() == vector[np.newaxis].tobytes()
+        sampler.add(vector)
+        sampler.observe(vector, 1.0, math.sin(index))
+
+
+@every_algorithm
+@every_space
 def test_a_proposal_depends_only_on_the_generator_and_what_was_added_and_observed(algorithm: str, name: str) -> None:
     space = SPACES[name]()
     asked, fresh = (make_sampler(algorithm, space, BUDGETS, {}) for _ in range(2))
