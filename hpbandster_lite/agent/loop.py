@@ -88,11 +88,16 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
             return agent.run()
         except KilledAtOnce:
             log.warning("ended at once; the lease of its evaluation will expire")
+            agent.leave_report_behind()
             return INTERRUPTED
         except SearchError as error:
             log.error("%s", error)
             agent.leave_report_behind()
             return error.exit_code
+        except BaseException:
+            # A fault of the machine (no process can be started, no memory) or of ours: a result is not lost with it.
+            agent.leave_report_behind()
+            raise
         finally:
             agent.close()
 
@@ -170,14 +175,15 @@ class Agent:
                 due.append(self._load_by)
         if self._link is not None:
             due.append(max(self._link.next_try_at, self._speaks_at()))
-            if self._assignment is None:
-                due.append(self._link.answered_at + self._options.master_timeout_s)
         if self._assignment is not None:
             due += [at for at in (self._assignment.ends_at, self._assignment.stop_by) if at is not None]
-        elif self._options.idle_timeout_s is not None:
-            due.append(self._idle_since + self._options.idle_timeout_s)
+        # Each only where :meth:`_perhaps_end` acts on it: a time that has passed would have the loop turn in vain.
         if self._leaving is not None:
             due.append(self._leave_by)
+        elif self._assignment is None and self._link is not None:
+            due.append(self._link.answered_at + self._options.master_timeout_s)
+            if self._options.idle_timeout_s is not None and not self._outbox:
+                due.append(self._idle_since + self._options.idle_timeout_s)
         return min(due)
 
     def _speaks_at(self) -> float:
@@ -200,7 +206,8 @@ class Agent:
         match heard:
             case TrainerReady():
                 self._introduce(heard)
-                if self._assignment is not None:
+                # Without a process a trainer is ready before it says so, and may have begun already.
+                if self._assignment is not None and self._assignment.began_at is None:
                     self._begin(self._assignment)
             case TrainerRefused(message=message):
                 self._give_up_problem(message)

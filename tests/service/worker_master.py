@@ -1,7 +1,14 @@
-"""A master of the agent's protocol that follows a script and writes down what it hears."""
+"""A master of the agent's protocol that follows a script and writes down what it hears.
+
+``python -m tests.service.worker_master RUN_DIR OPTIONS DEED...`` is an agent process with such a master inside, which
+prints each call that it hears as one line of JSON.
+"""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -146,8 +153,52 @@ def unreachable(*_: object) -> None:
     raise MasterUnreachable("no answer from the master")
 
 
-def options(run_dir: Path, **changed: Any) -> AgentOptions:
-    return AgentOptions(**{"problem": REFERENCE, "run_dir": str(run_dir), "grace_s": 5.0, **changed})
+def options(run_dir: Path | None, **changed: Any) -> AgentOptions:
+    way = {} if run_dir is None else {"run_dir": str(run_dir)}
+    return AgentOptions(**{"problem": REFERENCE, "grace_s": 5.0, **way, **changed})
+
+
+class AgentProcess:
+    """An agent in a process of its own; its master grants these deeds and prints what it hears."""
+
+    def __init__(self, run_dir: Path, *deeds: str, **changed: Any) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.service.worker_master", str(run_dir), json.dumps(changed), *deeds],
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def __enter__(self) -> AgentProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def hears(self, wanted: Callable[[str, Plain], bool]) -> Plain:
+        """The first message of which this is true; waits for it."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            method, message = json.loads(line)
+            if wanted(method, message):
+                return message
+        raise AssertionError(f"the agent ended with {self._process.wait()} before that was heard")
+
+    def exit_code(self, within_s: float = 20.0) -> int:
+        """The exit code; waits for it."""
+        return self._process.wait(within_s)
+
+
+def main(run_dir: str, changed: str, *deeds: str) -> int:
+    def tell(method: str, message: Plain, _: int) -> None:
+        print(json.dumps([method, message]), flush=True)
+
+    master = ScriptedMaster([grant({"do": deed}, number) for number, deed in enumerate(deeds)], after=tell, ends=False)
+    return run_agent(options(Path(run_dir), **json.loads(changed)), connect=master.connect)
 
 
 def outcomes_of(run_dir: Path, *deeds: str, **changed: Any) -> list[Outcome]:
@@ -156,3 +207,7 @@ def outcomes_of(run_dir: Path, *deeds: str, **changed: Any) -> list[Outcome]:
     assert run_agent(options(run_dir, **changed), connect=master.connect) == 0
     assert [report.evaluation.config_id.index for report in master.reports] == list(range(len(deeds)))
     return master.outcomes
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -5,23 +5,28 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from ConfigSpace import Categorical, ConfigurationSpace
+from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.trial import Trial
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
 
 min_budget, max_budget, unit = 1, 9, "steps"
 _evaluated: list[str] = []
 
 
 def space() -> ConfigurationSpace:
+    # Imported here: a fresh trainer after each misdeed costs 0.2 s instead of 1.2 s.
+    from ConfigSpace import Categorical, ConfigurationSpace
+
     return ConfigurationSpace(space=[Categorical("do", sorted(DEEDS))])
 
 
@@ -45,7 +50,7 @@ def _ok(config: dict[str, Any], budget: float, trial: Trial) -> Any:
 
 def _environment(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "HPBANDSTER_LITE_KEY")
-    modules = [name for name in ("numpy", "scipy", "torch", "pandas") if name in sys.modules]
+    modules = [name for name in ("ConfigSpace", "numpy", "pandas", "psutil", "scipy", "torch") if name in sys.modules]
     return {"loss": 0, "environment": {name: os.environ.get(name) for name in names}, "modules": modules,
             "group": os.getpgrp(), "session": os.getsid(0), "pid": os.getpid(), "device": trial.device}
 
@@ -153,6 +158,11 @@ def _out_of_memory(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
+def _memory_limit(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+    return len(bytearray(2**32))
+
+
 def _kills_itself(number: int) -> Callable[..., Any]:
     def deed(config: dict[str, Any], budget: float, trial: Trial) -> Any:
         if number == signal.SIGTERM:
@@ -199,6 +209,7 @@ DEEDS: dict[str, Callable[..., Any]] = {
     "garbage": _garbage,
     "closes": _closes,
     "out of memory": _out_of_memory,
+    "memory limit": _memory_limit,
     "exits": _exits,
     "sys.exits": _sys_exits,
     "finishes and dies": _finishes_and_dies,

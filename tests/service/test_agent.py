@@ -1,0 +1,742 @@
+"""The agent with a real trainer and a scripted master: nothing that was given to it is forgotten, whatever dies."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from hpbandster_lite import wire
+from hpbandster_lite.agent import run_agent
+from hpbandster_lite.agent.loop import Agent
+from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, ProtocolMismatch, UsageError
+from hpbandster_lite.problems import FunctionProblem
+from hpbandster_lite.records import FailureKind, Plain, Report
+from hpbandster_lite.trial import Trial
+from tests.service.worker_master import (
+    AgentProcess,
+    ScriptedMaster,
+    grant,
+    options,
+    outcomes_of,
+    unreachable,
+    wait_for_the_end_of,
+)
+
+ATTEMPT = "evaluations/2-0-0/rung1/attempt1"
+"""Directory of the first evaluation that is granted."""
+
+
+def deeds(*names: str) -> list[dict[str, Plain]]:
+    return [grant({"do": name}, number) for number, name in enumerate(names)]
+
+
+def has_reported(method: str, message: Plain) -> bool:
+    """Whether this call tells a point of the learning curve: the objective is under way."""
+    return method == "renew" and bool(message["curve"])
+
+
+def once(when: Callable[[str, Plain], bool], then: Callable[[], object]) -> Callable[[str, Plain, int], None]:
+    """A hook that acts at the first call of which ``when`` is true."""
+    waiting = [then]
+
+    def hook(method: str, message: Plain, _: int) -> None:
+        if waiting and when(method, message):
+            waiting.pop()()
+
+    return hook
+
+
+def terminate_me() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.fixture
+def lifeline() -> Iterator[tuple[int, Callable[[], None]]]:
+    """The end that an agent watches, and what cuts it."""
+    reading, writing = os.pipe()
+    open_ends = [writing]
+
+    def cut() -> None:
+        os.close(open_ends.pop())
+
+    yield reading, cut
+    for descriptor in (reading, *open_ends):
+        os.close(descriptor)
+
+
+# ----------------------------------------------------------------------------------------------------------- working
+
+
+def test_an_agent_works_until_the_search_is_over(tmp_path: Path) -> None:
+    master = ScriptedMaster(deeds("ok", "curve"))
+    assert run_agent(options(tmp_path), connect=master.connect) == 0
+    assert [outcome.loss for outcome in master.outcomes] == [3.0, 0.25]
+    assert [point.step for point in master.outcomes[1].curve] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert master.closed == 1
+
+
+def test_a_report_and_the_next_request_are_one_call(tmp_path: Path) -> None:
+    master = ScriptedMaster(deeds("ok", "ok", "ok"))
+    run_agent(options(tmp_path), connect=master.connect)
+    exchanges = [message for method, message in master.heard if method == "exchange"]
+    assert [(call["request"], call["want_lease"], call["report"] is not None) for call in exchanges] == [
+        (1, True, False), (2, True, True), (3, True, True), (4, True, True)
+    ]
+
+
+def test_an_agent_introduces_itself_with_what_it_runs(tmp_path: Path) -> None:
+    master = ScriptedMaster()
+    run_agent(options(tmp_path, index=3, device=""), connect=master.connect)
+    (hello,) = master.hellos
+    assert hello["role"] == "agent"
+    assert (hello["problem"], len(hello["source_hash"]), hello["pid"]) == ("worker_objectives", 64, os.getpid())
+    assert hello["worker"] == f"{hello['host']}-3"
+    assert hello["agent"].startswith(f"{hello['host']}-{os.getpid()}-")
+
+
+def test_heartbeats_carry_each_point_of_the_curve_once(tmp_path: Path) -> None:
+    told: list[float] = []
+
+    def stop(message: Plain) -> str | None:
+        told.extend(step for step, _, _ in message["curve"])
+        return "enough" if len(told) > 20 else None
+
+    master = ScriptedMaster(deeds("saves until told"), stop=stop)
+    assert run_agent(options(tmp_path), connect=master.connect) == 0
+    assert told == [float(step) for step in range(len(told))]
+    assert len(master.renewals) > 1
+
+
+def test_an_objective_is_told_what_the_grant_says(tmp_path: Path) -> None:
+    for name in ("evaluations/2-0-0/rung0/attempt1", "evaluations/2-0-0/rung1/attempt1"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "checkpoint").write_text("1")
+    told = grant({"do": "trial"}, attempt=2, previous_directory="evaluations/2-0-0/rung0/attempt1",
+                 resume_directories=["evaluations/2-0-0/rung1/attempt1"])
+    master = ScriptedMaster([told])
+    run_agent(options(tmp_path), connect=master.connect)
+    (outcome,) = master.outcomes
+    assert outcome.info == {
+        "budget": 3.0, "max_budget": 9.0, "unit": "steps", "seed": 11, "config_id": [2, 0, 0], "rung": 1, "attempt": 2,
+        "directory": str(tmp_path / "evaluations/2-0-0/rung1/attempt2"),
+        "previous": str(tmp_path / "evaluations/2-0-0/rung0/attempt1"),
+        "resume": str(tmp_path / "evaluations/2-0-0/rung1/attempt1"),
+    }
+    assert outcome.directory == "evaluations/2-0-0/rung1/attempt2"
+
+
+def test_without_a_run_directory_checkpoints_are_told_as_paths_of_this_host(tmp_path: Path) -> None:
+    master = ScriptedMaster(deeds("trial"))
+    told = options(None, nameserver=("localhost", 1), run_id="r1", scratch=str(tmp_path))
+    assert run_agent(told, connect=master.connect) == 0
+    assert master.outcomes[0].directory == str(tmp_path / "r1" / ATTEMPT)
+
+
+def test_the_trainer_s_environment_is_set_before_the_problem_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HPBANDSTER_LITE_KEY", "k" * 32)
+    problem = tmp_path / "early.py"
+    problem.write_text(
+        "import os\nSEEN = {n: os.environ.get(n) for n in ('CUDA_VISIBLE_DEVICES', 'OMP_NUM_THREADS', "
+        "'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'HPBANDSTER_LITE_KEY')}\n"
+        "def evaluate(config, budget, trial): return {'loss': 0, **SEEN}\n"
+    )
+    (outcome,) = outcomes_of(tmp_path, "", problem=str(problem), device="GPU-1a2b", threads=2)
+    assert outcome.info == {
+        "CUDA_VISIBLE_DEVICES": "GPU-1a2b", "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2",
+        "OPENBLAS_NUM_THREADS": "2", "HPBANDSTER_LITE_KEY": None,
+    }
+
+
+def test_an_agent_imports_neither_the_problem_nor_what_only_problems_and_masters_need(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom tests.service.worker_master import *\n"
+        "outcomes_of(Path(sys.argv[1]), 'ok', 'raises', problem=sys.argv[2])\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))\n"
+    )
+    problem = tmp_path / "objectives_under_another_name.py"
+    problem.write_text("from worker_objectives import evaluate, feasible, space\n")
+    said = subprocess.run(
+        [sys.executable, "-c", script, tmp_path, problem], stdout=subprocess.PIPE, text=True, check=True,
+        cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+    )
+    loaded = set(said.stdout.split())
+    assert "hpbandster_lite" in loaded
+    assert not loaded & {"ConfigSpace", "numpy", "pandas", "rich", "scipy", "statsmodels", "torch", problem.stem}
+
+
+# ------------------------------------------------------------------------------------------------- lost and repeated
+
+
+def lose(*numbers: int) -> Callable[[str, Plain, int], None]:
+    def hook(method: str, message: Plain, number: int) -> None:
+        if number in numbers:
+            unreachable()
+
+    return hook
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_a_lost_call_or_answer_is_repeated_word_for_word_and_runs_nothing_twice(where: str, tmp_path: Path) -> None:
+    hook = lose(1, 2, 4, 7)
+    master = ScriptedMaster(deeds("ok", "ok"), **{where: hook})  # type: ignore[arg-type] # one of the two hooks
+    assert run_agent(options(tmp_path), connect=master.connect) == 0
+    exchanges = [json.dumps(message) for method, message in master.calls if method == "exchange"]
+    assert [json.loads(call)["request"] for call in exchanges] == [1, 1, 1, 2, 2, 3, 3][: len(exchanges)]
+    assert len(set(exchanges)) == 3
+    assert [outcome.info["evaluated"] for outcome in master.outcomes] == [["ok"], ["ok", "ok"]]
+
+
+def test_a_result_is_delivered_to_the_master_that_takes_over(tmp_path: Path) -> None:
+    master = ScriptedMaster(deeds("ok", "ok"))
+
+    def another_master(method: str, message: Plain, number: int) -> None:
+        if number == 2:
+            master.epoch = 2
+            unreachable()
+
+    master.before = another_master
+    assert run_agent(options(tmp_path), connect=master.connect) == 0
+    assert master.epochs_asked == [0, 1]
+    assert [outcome.loss for outcome in master.outcomes] == [3.0, 3.0]
+
+
+def test_a_master_that_was_replaced_is_not_believed(tmp_path: Path) -> None:
+    master = ScriptedMaster(deeds("ok", "ok"), epoch=5)
+
+    def revive_the_old_one(method: str, message: Plain, number: int) -> None:
+        master.epoch = 4 if number in (2, 3) else 5
+
+    master.before = revive_the_old_one
+    assert run_agent(options(tmp_path), connect=master.connect) == 0
+    reported = [message["request"] for method, message in master.heard if method == "exchange" and message["report"]]
+    assert reported == [2, 2, 2, 3]
+    assert master.epochs_asked == [0, 5, 5]
+
+
+def test_an_evaluation_goes_on_while_the_master_is_away(tmp_path: Path) -> None:
+    steps: list[float] = []
+
+    def hook(method: str, message: Plain, number: int) -> None:
+        if method == "renew" and len(steps) < 3:
+            steps.append(message["curve"][-1][0] if message["curve"] else -1)
+            unreachable()
+
+    master = ScriptedMaster(deeds("saves until told"), before=hook, stop=lambda message: "enough")
+    assert run_agent(options(tmp_path), connect=master.connect) == 0
+    assert steps == sorted(set(steps))
+    assert master.renewals[0]["curve"][0][0] == 0.0
+
+
+def test_an_answer_that_is_no_grant_ends_the_agent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    master = ScriptedMaster([{"evaluation": None}])
+    assert run_agent(options(tmp_path), connect=master.connect) == ProtocolMismatch.exit_code
+    assert "the master's grant is no evaluation" in caplog.text
+
+
+@pytest.mark.parametrize("error", [NotAuthorised("wrong key"), UsageError("no such problem")])
+def test_what_the_master_refuses_for_good_ends_the_agent_with_its_exit_code(
+    error: NotAuthorised | UsageError, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    assert run_agent(options(tmp_path), connect=ScriptedMaster(before=refuse).connect) == error.exit_code
+    assert str(error) in caplog.text
+
+
+# -------------------------------------------------------------------------------------------------- without a master
+
+
+def test_a_result_that_no_master_takes_is_left_in_the_run_directory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    master = ScriptedMaster(deeds("ok"), before=lambda method, message, number: unreachable() if number > 1 else None)
+    assert run_agent(options(tmp_path, master_timeout_s=0.3), connect=master.connect) == MasterUnreachable.exit_code
+    (path,) = (tmp_path / "reports").iterdir()
+    left = json.loads(path.read_text())
+    report = wire.from_message(left["report"], Report)
+    assert (str(report.evaluation), report.attempt, report.outcome.loss) == ("2-0-0@1", 1, 3.0)
+    assert left["agent"] == master.hellos[0]["agent"]
+    assert f"waits for the next master in {path}" in caplog.text
+
+
+def test_an_agent_that_never_finds_a_master_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert run_agent(options(tmp_path, master_timeout_s=0.2)) == MasterUnreachable.exit_code
+    assert f"no master serves {tmp_path}; start one: hpbandster-lite master" in caplog.text
+    assert "start a worker again when there is one" in caplog.text
+    assert not (tmp_path / "reports").exists()
+
+
+def test_a_result_that_cannot_be_left_is_said_to_be_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "reports").write_text("no directory")
+    master = ScriptedMaster(deeds("ok"), before=lambda method, message, number: unreachable() if number > 1 else None)
+    assert run_agent(options(tmp_path, master_timeout_s=0.3), connect=master.connect) == MasterUnreachable.exit_code
+    assert "the result of evaluation 2-0-0@1 is lost" in caplog.text
+
+
+def test_a_result_is_left_when_the_agent_is_killed_at_once(tmp_path: Path) -> None:
+    def hook(method: str, message: Plain, number: int) -> None:
+        if message.get("report"):
+            terminate_me()
+            unreachable()
+
+    master = ScriptedMaster(deeds("ok"), before=hook)
+    assert run_agent(options(tmp_path), connect=master.connect) == 130
+    assert [path.name for path in (tmp_path / "reports").iterdir()] == ["2-0-0@1-1.json"]
+
+
+def test_a_result_is_left_when_no_trainer_can_be_started_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_process(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    def hook(method: str, message: Plain, number: int) -> None:
+        if message.get("want_lease") is True and message.get("report") is None:
+            monkeypatch.setattr("subprocess.Popen", no_process)
+        if message.get("report"):
+            unreachable()
+
+    master = ScriptedMaster(deeds("raises"), before=hook)
+    with pytest.raises(BlockingIOError):
+        run_agent(options(tmp_path), connect=master.connect)
+    assert [path.name for path in (tmp_path / "reports").iterdir()] == ["2-0-0@1-1.json"]
+
+
+def test_an_agent_that_waits_for_its_master_does_not_turn_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[None] = []
+    wait = Agent._wait
+
+    def counted(self: Agent) -> set[int]:
+        turns.append(None)
+        return wait(self)
+
+    monkeypatch.setattr(Agent, "_wait", counted)
+    # Its time without work is over, but it owes a report: it may not end, and nothing is due but the next try.
+    master = ScriptedMaster(deeds("ok"), before=lambda method, message, number: unreachable() if number > 1 else None)
+    told = options(tmp_path, idle_timeout_s=0.05, master_timeout_s=1.0)
+    assert run_agent(told, connect=master.connect) == MasterUnreachable.exit_code
+    assert len(turns) < 40 + 3 * len(master.calls)
+
+
+# ------------------------------------------------------------------------------------------------------- idle agents
+
+
+def test_an_agent_with_nothing_to_do_ends_after_its_idle_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    master = ScriptedMaster(deeds("ok"), ends=False)
+    with caplog.at_level("INFO"):
+        assert run_agent(options(tmp_path, idle_timeout_s=0.2), connect=master.connect) == 0
+    assert [outcome.loss for outcome in master.outcomes] == [3.0]
+
+
+def test_the_time_that_an_import_takes_is_no_idle_time(tmp_path: Path) -> None:
+    problem = tmp_path / "slow_to_import.py"
+    problem.write_text("import time\ntime.sleep(0.3)\ndef evaluate(config, budget, trial): return 0.5\n")
+    master = ScriptedMaster(deeds("", "raises"))
+    assert run_agent(options(tmp_path, problem=str(problem), idle_timeout_s=0.2), connect=master.connect) == 0
+    assert [outcome.loss for outcome in master.outcomes] == [0.5, 0.5]
+
+
+def test_a_trainer_that_dies_while_it_waits_is_replaced(tmp_path: Path) -> None:
+    def granted() -> Iterator[dict[str, Plain] | None]:
+        yield grant({"do": "ok"}, 0)
+        os.kill(master.outcomes[0].info["pid"], signal.SIGKILL)
+        # Nothing to do until its death has been noticed.
+        while psutil.pid_exists(master.outcomes[0].info["pid"]):
+            yield None
+        master.ends = True
+        yield grant({"do": "ok"}, 1)
+
+    master = ScriptedMaster(granted(), ends=False)  # type: ignore[arg-type] # None: there is nothing at present
+    assert run_agent(options(tmp_path), connect=master.connect) == 0
+    first, second = master.outcomes
+    assert (first.loss, second.loss) == (3.0, 3.0)
+    assert first.info["pid"] != second.info["pid"]
+
+
+def test_a_trainer_that_is_killed_under_an_evaluation_is_no_fault_of_the_objective(tmp_path: Path) -> None:
+    def kill_the_trainer(method: str, message: Plain, number: int) -> None:
+        if has_reported(method, message) and len(master.renewals) == 1:
+            (trainer,) = psutil.Process().children()
+            trainer.kill()
+
+    master = ScriptedMaster(deeds("saves until told", "ok"), after=kill_the_trainer)
+    assert run_agent(options(tmp_path), connect=master.connect) == 0
+    killed, following = master.outcomes
+    assert killed.failure is not None
+    assert killed.failure.kind is FailureKind.INFRASTRUCTURE
+    assert killed.failure.reason == "the trainer was ended from outside by SIGKILL"
+    assert killed.directory == ATTEMPT
+    assert following.loss == 3.0
+
+
+# ------------------------------------------------------------------------------------------- problems that do not run
+
+
+def exit_of(tmp_path: Path, text: str, **changed: Any) -> int:
+    problem = tmp_path / "made_up.py"
+    problem.write_text(text)
+    master = ScriptedMaster()
+    code = run_agent(options(tmp_path, problem=str(problem), **changed), connect=master.connect)
+    assert master.calls == []
+    return code
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("\n1 / 0", "failed at {file}:2: ZeroDivisionError: division by zero"),
+        ("def evaluate(config): pass", "takes (config), but is called as (config, budget, trial)"),
+        ("print('so far')\nimport os\nos._exit(7)", "cannot be run here: the objective ended its process with exit"),
+        ("import os\nos.kill(os.getpid(), 11)", "Segmentation fault"),
+        ("import sys\nsys.exit('no GPU')", "called sys.exit('no GPU')"),
+    ],
+)
+def test_a_problem_that_cannot_be_imported_ends_the_agent_with_a_clear_message(
+    text: str, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert exit_of(tmp_path, text) == 2
+    assert words.format(file=tmp_path / "made_up.py") in caplog.text
+
+
+def test_an_import_that_hangs_ends_the_agent_at_its_limit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert exit_of(tmp_path, "import time\ntime.sleep(600)", load_timeout_s=0.3) == 2
+    assert "was not imported within 0.3 s" in caplog.text
+
+
+def test_a_problem_whose_trainers_die_before_they_evaluate_anything_is_given_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    problem = tmp_path / "dies_soon.py"
+    problem.write_text(
+        "import os, threading\nthreading.Timer(0.05, os._exit, [7]).start()\n"
+        "def evaluate(config, budget, trial): return 0.5\n"
+    )
+    master = ScriptedMaster(ends=False)
+    assert run_agent(options(tmp_path, problem=str(problem)), connect=master.connect) == 2
+    assert caplog.text.count("while it had no evaluation; started again") == 4
+    assert "cannot be run here: the objective ended its process with exit status 7" in caplog.text
+
+
+# --------------------------------------------------------------------------------------------------------- time limit
+
+
+@pytest.mark.parametrize("deed", ["deaf", "swallows", "saves until told"])
+def test_an_evaluation_over_its_time_limit_is_ended_and_the_next_one_is_run(deed: str, tmp_path: Path) -> None:
+    late, following = outcomes_of(tmp_path, deed, "ok", timeout_s=0.3)
+    assert late.failure is not None
+    assert late.failure.kind is FailureKind.TIME_LIMIT
+    assert late.failure.reason == "not done within the time limit of 0.3 s"
+    assert late.failure.log_tail == (f"begin {deed}",)
+    assert late.curve[0].step == 0.0
+    assert late.duration_s is not None
+    assert late.duration_s >= 0.3
+    assert following.loss == 3.0
+
+
+def test_a_hang_in_c_is_ended_with_the_processes_that_it_started(tmp_path: Path) -> None:
+    late, following = outcomes_of(tmp_path, "spins", "ok", timeout_s=0.3)
+    assert late.failure is not None
+    assert late.failure.kind is FailureKind.TIME_LIMIT
+    assert not group_of(late.curve[0].metrics["group"])
+    assert following.loss == 3.0
+
+
+def group_of(group: int) -> list[int]:
+    """Living processes of a group."""
+    def is_in(process: psutil.Process) -> bool:
+        try:
+            return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
+        except (psutil.Error, ProcessLookupError):
+            return False
+
+    return [process.pid for process in psutil.process_iter() if is_in(process)]
+
+
+# ---------------------------------------------------------------------------------------------------- told to hand back
+
+
+def test_an_evaluation_that_the_master_stops_is_handed_back_with_its_checkpoint(tmp_path: Path) -> None:
+    master = ScriptedMaster(
+        deeds("saves until told", "ok"), stop=lambda message: "its lease has expired" if message["curve"] else None
+    )
+    assert run_agent(options(tmp_path), connect=master.connect) == 0
+    (release,) = master.releases
+    assert release == {
+        "agent": master.hellos[0]["agent"], "evaluation": [[2, 0, 0], 1], "attempt": 1,
+        "reason": "its lease has expired", "directory": ATTEMPT,
+    }
+    assert [outcome.loss for outcome in master.outcomes] == [3.0]
+    resumed = grant({"do": "trial"}, attempt=2, resume_directories=[ATTEMPT])
+    again = ScriptedMaster([resumed])
+    run_agent(options(tmp_path), connect=again.connect)
+    assert again.outcomes[0].info["resume"] == str(tmp_path / ATTEMPT)
+
+
+def test_an_objective_that_does_not_stop_within_grace_is_ended_and_handed_back(tmp_path: Path) -> None:
+    master = ScriptedMaster(deeds("deaf", "ok"), stop=lambda message: "enough")
+    assert run_agent(options(tmp_path, grace_s=0.3), connect=master.connect) == 0
+    (release,) = master.releases
+    assert (release["reason"], release["directory"]) == ("enough; it did not stop within 0.3 s", None)
+    assert [outcome.loss for outcome in master.outcomes] == [3.0]
+
+
+def test_a_result_that_comes_within_grace_is_reported(tmp_path: Path) -> None:
+    problem = tmp_path / "finishes.py"
+    problem.write_text(
+        "import time\ndef evaluate(config, budget, trial):\n"
+        "    trial.report(0, 1.0)\n    time.sleep(0.3)\n    return 0.5\n"
+    )
+    master = ScriptedMaster(deeds(""), stop=lambda message: "enough")
+    assert run_agent(options(tmp_path, problem=str(problem)), connect=master.connect) == 0
+    assert (master.releases, [outcome.loss for outcome in master.outcomes]) == ([], [0.5])
+
+
+def test_sigterm_hands_the_lease_back_with_its_checkpoint_and_asks_for_nothing_more(tmp_path: Path) -> None:
+    master = ScriptedMaster(deeds("saves until told", "ok"), after=once(has_reported, terminate_me))
+    assert run_agent(options(tmp_path), connect=master.connect) == 130
+    (release,) = master.releases
+    assert release["reason"] == "its worker was told to end (SIGTERM)"
+    assert release["directory"] == ATTEMPT
+    assert int((tmp_path / ATTEMPT / "step").read_text()) > 0
+    assert (len(master.granted), master.reports) == (1, [])
+
+
+def test_a_lost_release_is_repeated(tmp_path: Path) -> None:
+    def hook(method: str, message: Plain, number: int) -> None:
+        at_the_first(method, message, number)
+        if method == "release" and len(master.releases) < 3:
+            unreachable()
+
+    at_the_first = once(has_reported, terminate_me)
+    master = ScriptedMaster(deeds("saves until told"), after=hook)
+    assert run_agent(options(tmp_path), connect=master.connect) == 130
+    assert len(master.releases) == 3
+    assert all(release == master.releases[0] for release in master.releases)
+
+
+def test_a_second_sigterm_ends_at_once_with_all_that_was_started(tmp_path: Path) -> None:
+    def hook(method: str, message: Plain, number: int) -> None:
+        if has_reported(method, message):
+            groups.append(message["curve"][0][2]["group"])
+        if groups:
+            terminate_me()
+
+    groups: list[int] = []
+    master = ScriptedMaster(deeds("spins"), after=hook)
+    assert run_agent(options(tmp_path, grace_s=600.0), connect=master.connect) == 130
+    assert (master.releases, master.reports) == ([], [])
+    assert not group_of(groups[0])
+
+
+def test_an_idle_agent_ends_at_the_first_signal(tmp_path: Path) -> None:
+    master = ScriptedMaster(ends=False, after=once(lambda method, message: method == "exchange", terminate_me))
+    assert run_agent(options(tmp_path), connect=master.connect) == 130
+    assert master.releases == []
+
+
+def test_a_lease_that_arrives_when_the_agent_is_leaving_is_handed_back_untouched(tmp_path: Path) -> None:
+    # The call that brings the report asks for the next evaluation; its answer is lost, so it is said again.
+    master = ScriptedMaster(deeds("ok", "trial"), after=told_to_end_at_the_call(2))
+    assert run_agent(options(tmp_path), connect=master.connect) == 130
+    assert [outcome.loss for outcome in master.outcomes] == [3.0]
+    assert [release["evaluation"] for release in master.releases] == [[[2, 0, 1], 1]]
+    assert not (tmp_path / "evaluations" / "2-0-1").exists()
+
+
+def test_an_agent_that_is_leaving_does_not_wait_for_an_answer_that_only_it_needs(tmp_path: Path) -> None:
+    master = ScriptedMaster(deeds("trial"), after=told_to_end_at_the_call(1))
+    assert run_agent(options(tmp_path, grace_s=600.0), connect=master.connect) == 130
+    assert [method for method, _ in master.calls] == ["exchange"]
+
+
+def told_to_end_at_the_call(wanted: int) -> Callable[[str, Plain, int], None]:
+    """Loses the answer of this call, at which the agent is told to end."""
+
+    def hook(method: str, message: Plain, number: int) -> None:
+        if number == wanted:
+            terminate_me()
+            unreachable()
+
+    return hook
+
+
+def test_signals_mean_what_they_did_before_when_the_agent_has_ended(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    run_agent(options(tmp_path), connect=ScriptedMaster().connect)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_when_who_started_the_agent_is_gone_the_lease_is_handed_back(
+    tmp_path: Path, lifeline: tuple[int, Callable[[], None]]
+) -> None:
+    reading, cut = lifeline
+    master = ScriptedMaster(deeds("saves until told"), after=once(has_reported, cut))
+    assert run_agent(options(tmp_path, lifeline=reading), connect=master.connect) == 130
+    (release,) = master.releases
+    assert release["reason"] == "whoever started its worker is gone"
+
+
+# ------------------------------------------------------------------------------------------- an agent that is killed
+
+
+@pytest.mark.parametrize("deed", ["spins", "saves until told"])
+def test_an_agent_that_is_killed_takes_its_trainer_and_what_that_started_along(deed: str, tmp_path: Path) -> None:
+    with AgentProcess(tmp_path, deed) as agent:
+        agent.hears(has_reported)
+        family = [process.pid for process in psutil.Process(agent.pid).children(recursive=True)]
+        assert len(family) == (2 if deed == "spins" else 1)
+        os.kill(agent.pid, signal.SIGKILL)
+        wait_for_the_end_of(*family)
+    for pid in family:
+        # An earlier agent in this process made it the one to take leave of orphans.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+def test_a_process_that_is_told_to_end_hands_back_and_exits_with_130(tmp_path: Path) -> None:
+    with AgentProcess(tmp_path, "saves until told") as agent:
+        agent.hears(has_reported)
+        os.kill(agent.pid, signal.SIGTERM)
+        assert agent.hears(lambda method, message: method == "release")["directory"] == ATTEMPT
+        assert agent.exit_code() == 130
+
+
+def test_a_signal_to_all_processes_of_a_job_hands_back_just_the_same(tmp_path: Path) -> None:
+    with AgentProcess(tmp_path, "saves until told") as agent:
+        agent.hears(has_reported)
+        (trainer,) = psutil.Process(agent.pid).children()
+        for pid in (trainer.pid, agent.pid):
+            os.kill(pid, signal.SIGTERM)
+        assert agent.hears(lambda method, message: method == "release")["directory"] == ATTEMPT
+        assert agent.exit_code() == 130
+
+
+# -------------------------------------------------------------------------------------------------- without a process
+
+
+def inline(run_dir: Path, **changed: Any) -> Any:
+    return options(run_dir, isolation="none", **changed)
+
+
+def test_a_cheap_function_runs_inside_the_agent(tmp_path: Path) -> None:
+    ok, bad, curve, following = outcomes_of(tmp_path, "ok", "raises", "curve", "ok", isolation="none")
+    assert (ok.info["pid"], ok.loss) == (os.getpid(), 3.0)
+    assert bad.failure is not None
+    assert (bad.failure.kind, bad.failure.reason) == (FailureKind.CODE, "ValueError: learning rate too high")
+    assert (curve.loss, len(curve.curve)) == (0.25, 5)
+    assert following.loss == 3.0
+
+
+@pytest.mark.parametrize("deed", ["sys.exits", "infeasible", "nan", "out of memory"])
+def test_inside_the_agent_failures_have_the_same_classes(deed: str, tmp_path: Path) -> None:
+    apart, following = outcomes_of(tmp_path / "inline", deed, "ok", isolation="none")
+    (in_a_trainer,) = outcomes_of(tmp_path / "trainer", deed)
+    assert apart.failure is not None
+    assert in_a_trainer.failure is not None
+    assert (apart.failure.kind, apart.failure.reason) == (in_a_trainer.failure.kind, in_a_trainer.failure.reason)
+    assert following.loss == 3.0
+
+
+def test_a_problem_without_an_import_path_runs_inside_the_agent(tmp_path: Path) -> None:
+    losses = iter([0.5, 0.25])
+    problem = FunctionProblem(lambda config, budget, trial: {"loss": next(losses), "do": config["do"]})
+    master = ScriptedMaster(deeds("a", "b"))
+    assert run_agent(inline(tmp_path, problem="<lambda>"), connect=master.connect, problem=problem) == 0
+    assert [(outcome.loss, outcome.info) for outcome in master.outcomes] == [(0.5, {"do": "a"}), (0.25, {"do": "b"})]
+    assert master.hellos[0]["problem"] == "lambda"
+
+
+def test_a_problem_that_cannot_be_imported_inside_the_agent_ends_it_just_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run_agent(inline(tmp_path, problem="digitz"), connect=ScriptedMaster().connect) == 2
+    assert "did you mean 'digits'?" in caplog.text
+
+
+def test_inside_the_agent_an_objective_is_interrupted_at_its_next_report(tmp_path: Path) -> None:
+    master = ScriptedMaster(deeds("saves until told", "ok"), after=once(has_reported, terminate_me))
+    assert run_agent(inline(tmp_path), connect=master.connect) == 130
+    assert [release["directory"] for release in master.releases] == [ATTEMPT]
+
+
+def in_a_thread(told: Any, master: ScriptedMaster, problem: Any = None) -> tuple[threading.Thread, list[int]]:
+    codes: list[int] = []
+
+    def work() -> None:
+        codes.append(run_agent(told, connect=master.connect, problem=problem))
+
+    thread = threading.Thread(target=work, name="an-agent")
+    thread.start()
+    return thread, codes
+
+
+def test_agents_in_threads_work_side_by_side_until_their_search_is_over(tmp_path: Path) -> None:
+    meet = threading.Barrier(3, timeout=20)
+
+    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
+        # All three are under way at the same time.
+        meet.wait()
+        return 0.5
+
+    masters = [ScriptedMaster(deeds("", "")) for _ in range(3)]
+    working = [in_a_thread(inline(tmp_path, index=index), master, FunctionProblem(evaluate))
+               for index, master in enumerate(masters)]
+    for thread, codes in working:
+        thread.join(20)
+        assert codes == [0]
+    assert [[outcome.loss for outcome in master.outcomes] for master in masters] == [[0.5, 0.5]] * 3
+    assert len({master.hellos[0]["agent"] for master in masters}) == 3
+
+
+def test_an_agent_in_a_thread_ends_when_its_lifeline_is_cut(
+    tmp_path: Path, lifeline: tuple[int, Callable[[], None]]
+) -> None:
+    reading, cut = lifeline
+    masters = [ScriptedMaster(deeds("saves until told")), ScriptedMaster(ends=False)]
+    is_under_way = threading.Event()
+    masters[0].after = once(has_reported, is_under_way.set)
+    working = [in_a_thread(inline(tmp_path, lifeline=reading), master) for master in masters]
+    assert is_under_way.wait(20)
+    cut()
+    for thread, codes in working:
+        thread.join(20)
+        assert codes == [130]
+    assert [release["reason"] for release in masters[0].releases] == ["whoever started its worker is gone"]
+    assert masters[1].releases == []
+
+
+def test_a_function_that_does_not_come_back_is_handed_back_and_left_alone(tmp_path: Path) -> None:
+    may_end = threading.Event()
+
+    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
+        trial.report(0, 1.0)
+        may_end.wait(30)
+        trial.report(1, 1.0)
+        return 0.5
+
+    master = ScriptedMaster(deeds("", ), stop=lambda message: "enough" if message["curve"] else None)
+    told = inline(tmp_path, grace_s=0.1)
+    assert run_agent(told, connect=master.connect, problem=FunctionProblem(evaluate)) == 0
+    assert [release["reason"] for release in master.releases] == ["enough; it did not stop within 0.1 s"]
+    assert master.reports == []
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "inline-trainer"]
+    may_end.set()
+    thread.join(20)
+    assert not thread.is_alive()

@@ -1,0 +1,405 @@
+"""The trainer as a real process: whatever the objective does, the agent hears what became of it and goes on."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from hpbandster_lite.devices import trainer_environment
+from hpbandster_lite.records import ConfigId, EvaluationId, FailureKind
+from hpbandster_lite.trainer.memory import MemoryWatch
+from hpbandster_lite.trainer.process import TrainerProcess
+from hpbandster_lite.trainer.speech import (
+    Heard,
+    TrainerDied,
+    TrainerEnded,
+    TrainerInterrupted,
+    TrainerOrder,
+    TrainerPoint,
+    TrainerReady,
+    TrainerRefused,
+)
+from tests.service.worker_master import outcomes_of, wait_for_the_end_of
+from tests.service.worker_objectives import DEEDS, REFERENCE
+
+HeardKind = TypeVar("HeardKind")
+Start = Callable[..., TrainerProcess]
+
+CODE, MEMORY, INVALID = FailureKind.CODE, FailureKind.MEMORY, FailureKind.INVALID
+BAD = {
+    "raises": (CODE, "ValueError: learning rate too high"),
+    "sys.exits": (CODE, "the objective called sys.exit(3)"),
+    "exits": (CODE, "the objective ended its process with exit status 7 (os._exit, or a library's exit)"),
+    "garbage": (CODE, "the objective wrote to the pipe between trainer and agent"),
+    "closes": (CODE, "the objective closed the pipe between trainer and agent (os.closerange?)"),
+    "children then crash": (CODE, "the objective crashed its process by SIGSEGV"),
+    "SIGSEGV": (CODE, "the objective crashed its process by SIGSEGV"),
+    "SIGBUS": (CODE, "the objective crashed its process by SIGBUS"),
+    "SIGABRT": (CODE, "the objective crashed its process by SIGABRT"),
+    "SIGFPE": (CODE, "the objective crashed its process by SIGFPE"),
+    "SIGILL": (CODE, "the objective crashed its process by SIGILL"),
+    "SIGKILL": (FailureKind.INFRASTRUCTURE, "the trainer was ended from outside by SIGKILL"),
+    "SIGTERM": (FailureKind.INFRASTRUCTURE, "the trainer was ended from outside by SIGTERM"),
+    "out of memory": (MEMORY, "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "memory limit": (MEMORY, "MemoryError"),
+    "nan": (INVALID, "what evaluate returned is nan; return a finite number"),
+    "text": (INVALID, "what evaluate returned is '0.5', a str; it must be one number, or a mapping with 'loss'"),
+    "own object": (INVALID, "an Own; it must be one number"),
+    "own object inside": (INVALID, "info['model'] is a worker_objectives.Own: return plain numbers"),
+    "20 MB": (INVALID, "info is 20,000,014 bytes long (info['weights'] alone is 20,000,002 bytes), the limit is"),
+}
+"""Deeds that fail, with the class and the words of the failure."""
+GOOD = {"ok", "environment", "trial", "curve", "floods", "children", "forks", "finishes and dies"}
+"""Deeds that give a loss."""
+STOPPED = {"saves until told", "deaf", "spins", "swallows"}
+"""Deeds that do not end by themselves; tests/service/test_agent.py ends them."""
+
+
+def test_every_deed_is_covered() -> None:
+    assert {*BAD, *GOOD, *STOPPED, "infeasible"} == set(DEEDS)
+
+
+# ------------------------------------------------------------------------------------- outcomes, as an agent has them
+
+
+@pytest.mark.parametrize("deed", BAD)
+def test_a_misdeed_is_an_outcome_of_its_class_and_the_next_evaluation_is_run(deed: str, tmp_path: Path) -> None:
+    bad, following = outcomes_of(tmp_path, deed, "ok")
+    kind, reason = BAD[deed]
+    assert bad.failure is not None
+    assert bad.failure.kind is kind
+    assert reason in bad.failure.reason
+    assert bad.failure.log_tail[0] == f"begin {deed}"
+    assert bad.duration_s is not None
+    assert following.loss == 3.0
+
+
+def test_an_exception_comes_with_its_traceback_from_the_user_s_first_line_on(tmp_path: Path) -> None:
+    (outcome,) = outcomes_of(tmp_path, "raises")
+    assert outcome.failure is not None
+    traceback = outcome.failure.traceback or ""
+    assert re.findall(r"in (\w+)", traceback) == ["evaluate", "_raises", "deeper"]
+    assert traceback.endswith("ValueError: learning rate too high\n")
+
+
+def test_a_crash_shows_where_it_was_in_its_last_lines(tmp_path: Path) -> None:
+    (outcome,) = outcomes_of(tmp_path, "SIGSEGV")
+    assert outcome.failure is not None
+    tail = "\n".join(outcome.failure.log_tail)
+    assert "Fatal Python error: Segmentation fault" in tail
+    assert "in deed" in tail
+
+
+def test_an_infeasible_configuration_is_not_begun(tmp_path: Path) -> None:
+    refused, following = outcomes_of(tmp_path, "infeasible", "ok")
+    assert refused.failure is not None
+    assert (refused.failure.kind, refused.failure.reason) == (FailureKind.INFEASIBLE, "never mind")
+    assert refused.failure.log_tail == ()
+    assert following.info["evaluated"] == ["ok"]
+
+
+def test_a_kill_with_evidence_that_memory_ran_out_is_the_objective_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryWatch, "evidence", lambda self: "the kernel's count has risen")
+    (outcome,) = outcomes_of(tmp_path, "SIGKILL")
+    assert outcome.failure is not None
+    assert outcome.failure.kind is MEMORY
+    assert outcome.failure.reason == "the trainer was ended by SIGKILL: the kernel's count has risen"
+
+
+def test_an_error_because_a_process_beside_was_killed_for_memory_is_put_down_to_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryWatch, "has_killed", lambda self: True)
+    failed, invalid = outcomes_of(tmp_path, "raises", "nan")
+    assert [outcome.failure and outcome.failure.kind for outcome in (failed, invalid)] == [MEMORY, INVALID]
+
+
+@pytest.mark.parametrize("deed", ["children", "children then crash"])
+def test_processes_that_the_objective_started_end_with_its_evaluation_detached_ones_too(
+    deed: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome, following = outcomes_of(tmp_path, deed, "ok")
+    wait_for_the_end_of(*outcome.curve[0].metrics["pids"])
+    assert following.loss == 3.0
+    if deed == "children":
+        assert "the objective left processes running, which end with its trainer: sleep 600; sleep 600" in caplog.text
+
+
+def test_an_objective_that_forks_by_hand_gives_one_result_and_leaves_no_second_trainer(tmp_path: Path) -> None:
+    outcome, following = outcomes_of(tmp_path, "forks", "ok")
+    assert outcome.loss == 0.0
+    wait_for_the_end_of(outcome.info["child"])
+    assert following.loss == 3.0
+
+
+def test_a_trainer_that_dies_between_two_evaluations_loses_neither(tmp_path: Path) -> None:
+    outcomes = outcomes_of(tmp_path, "finishes and dies", "ok", "ok")
+    assert [outcome.loss for outcome in outcomes] == [0.125, 3.0, 3.0]
+    assert outcomes[1].info["pid"] == outcomes[2].info["pid"]
+
+
+def test_a_flood_of_output_is_bounded_on_disk_and_keeps_its_last_hundred_lines(tmp_path: Path) -> None:
+    (outcome,) = outcomes_of(tmp_path, "floods", max_log_bytes=10_000)
+    assert outcome.loss == 0.5
+    text = (tmp_path / "evaluations/2-0-0/rung1/attempt1/log.txt").read_text()
+    lines = text.splitlines()
+    assert len(text) < 10_000 + 100 * 80
+    assert lines[:2] == ["begin floods", f"line 0 {'x' * 60}"]
+    assert lines[-100:] == [f"line {number} {'x' * 60}" for number in range(199_900, 200_000)]
+    assert outcome.directory is None
+
+
+# ------------------------------------------------------------------------------------------------- one process alone
+
+
+def heard_until(
+    trainer: TrainerProcess, kind: type[HeardKind], within_s: float = 30.0
+) -> tuple[HeardKind, list[Heard]]:
+    """The first word of this kind, and all that was heard before."""
+    deadline = time.monotonic() + within_s
+    before: list[Heard] = []
+    while time.monotonic() < deadline:
+        poll = select.poll()
+        for descriptor in trainer.descriptors:
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(1_000 * trainer.look_every_s)
+        for heard in trainer.hear():
+            if isinstance(heard, kind):
+                return heard, before
+            before.append(heard)
+    pytest.fail(f"no {kind.__name__} within {within_s} s, only {before}")
+
+
+def order(deed: str, directory: Path, **changed: Any) -> TrainerOrder:
+    told = {"evaluation": EvaluationId(ConfigId(2, 0, 0), 1), "attempt": 1, "values": {"do": deed}, "budget": 3.0,
+            "max_budget": 9.0, "unit": "steps", "seed": 11, "directory": str(directory), **changed}
+    return TrainerOrder(**told)
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts trainers, which are killed at the end."""
+    started: list[TrainerProcess] = []
+
+    def trainer(problem: str = REFERENCE, **environment: str) -> TrainerProcess:
+        started.append(TrainerProcess(problem, trainer_environment({**os.environ, **environment}, None, None)))
+        return started[-1]
+
+    yield trainer
+    for trainer_ in started:
+        trainer_.kill()
+
+
+@pytest.fixture
+def ready(start: Start) -> TrainerProcess:
+    trainer = start()
+    heard_until(trainer, TrainerReady)
+    return trainer
+
+
+def test_a_trainer_says_which_problem_it_has_when_it_is_imported(start: Start) -> None:
+    trainer = start()
+    assert not trainer.is_ready
+    told, before = heard_until(trainer, TrainerReady)
+    assert (told.problem, len(told.source_hash), before) == ("worker_objectives", 64, [])
+    assert trainer.is_ready
+
+
+def test_a_trainer_is_warm_it_imports_the_problem_once(ready: TrainerProcess, tmp_path: Path) -> None:
+    for evaluated in (["ok"], ["ok", "ok"]):
+        ready.evaluate(order("ok", tmp_path), None)
+        ended, before = heard_until(ready, TrainerEnded)
+        assert (ended.info, before) == ({"pid": ready.pid, "evaluated": evaluated}, [])
+        assert not ended.has_children
+
+
+def test_what_each_evaluation_prints_is_in_its_own_log(ready: TrainerProcess, tmp_path: Path) -> None:
+    for deed in ("ok", "curve"):
+        ready.evaluate(order(deed, tmp_path), tmp_path / deed / "log.txt")
+        heard_until(ready, TrainerEnded)
+        assert ready.log_tail() == (f"begin {deed}",)
+        assert (tmp_path / deed / "log.txt").read_text() == f"begin {deed}\n"
+
+
+def test_the_points_of_the_curve_are_heard_in_order_before_the_end(ready: TrainerProcess, tmp_path: Path) -> None:
+    ready.evaluate(order("curve", tmp_path), None)
+    ended, before = heard_until(ready, TrainerEnded)
+    assert ended.loss == 0.25
+    assert [point.point.step for point in before if isinstance(point, TrainerPoint)] == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+def test_the_end_of_an_evaluation_says_whether_it_left_children(ready: TrainerProcess, tmp_path: Path) -> None:
+    ready.evaluate(order("children", tmp_path), None)
+    ended, _ = heard_until(ready, TrainerEnded)
+    assert ended.has_children
+    assert sorted(ready.left_behind(ended.has_children)) == ["sleep 600", "sleep 600"]
+    ready.kill()
+    wait_for_the_end_of(*ended.info["pids"])
+
+
+@pytest.mark.parametrize("how", [TrainerProcess.ask_to_stop, TrainerProcess.terminate])
+def test_once_grace_has_begun_the_next_report_interrupts_and_the_trainer_stays(
+    how: Callable[[TrainerProcess], None], ready: TrainerProcess, tmp_path: Path
+) -> None:
+    ready.evaluate(order("saves until told", tmp_path), None)
+    heard_until(ready, TrainerPoint)
+    how(ready)
+    interrupted, _ = heard_until(ready, TrainerInterrupted)
+    assert not interrupted.has_children
+    ready.evaluate(order("curve", tmp_path), None)
+    ended, before = heard_until(ready, TrainerEnded)
+    assert (ended.loss, len(before)) == (0.25, 5)
+
+
+def test_an_except_exception_does_not_swallow_the_interruption(ready: TrainerProcess, tmp_path: Path) -> None:
+    ready.evaluate(order("swallows", tmp_path), None)
+    heard_until(ready, TrainerPoint)
+    ready.ask_to_stop()
+    heard_until(ready, TrainerInterrupted)
+
+
+def test_a_signal_to_an_idle_trainer_does_not_interrupt_its_next_evaluation(
+    ready: TrainerProcess, tmp_path: Path
+) -> None:
+    os.kill(ready.pid, signal.SIGTERM)
+    ready.evaluate(order("curve", tmp_path), None)
+    ended, before = heard_until(ready, TrainerEnded)
+    assert (ended.loss, len(before)) == (0.25, 5)
+
+
+def test_test_figures_are_asked_for_by_the_same_trainer(ready: TrainerProcess, tmp_path: Path) -> None:
+    ready.evaluate(order("ok", tmp_path, call="test", previous_directory="/saved"), None)
+    ended, _ = heard_until(ready, TrainerEnded)
+    assert (ended.loss, ended.info) == (None, {"tested": "ok", "budget": 3.0, "previous": "/saved"})
+
+
+def test_a_trainer_has_a_session_of_its_own_and_no_key(start: Start, tmp_path: Path) -> None:
+    trainer = start(HPBANDSTER_LITE_KEY="k" * 32)
+    heard_until(trainer, TrainerReady)
+    trainer.evaluate(order("environment", tmp_path), None)
+    ended, _ = heard_until(trainer, TrainerEnded)
+    info = ended.info
+    assert info["group"] == info["session"] == info["pid"] == trainer.pid != os.getpgrp()
+    assert info["environment"]["HPBANDSTER_LITE_KEY"] is None
+
+
+def test_a_torch_free_problem_costs_no_library(start: Start, tmp_path: Path) -> None:
+    trainer = start()
+    heard_until(trainer, TrainerReady)
+    trainer.evaluate(order("environment", tmp_path), None)
+    ended, _ = heard_until(trainer, TrainerEnded)
+    assert ended.info["modules"] == []
+    assert ended.info["device"] == "cpu"
+
+
+def test_a_death_comes_last_and_once(ready: TrainerProcess, tmp_path: Path) -> None:
+    ready.evaluate(order("SIGSEGV", tmp_path), tmp_path / "log.txt")
+    died, before = heard_until(ready, TrainerDied)
+    assert (died.failure.kind, before) == (CODE, [])
+    assert (ready.hear(), ready.descriptors) == ([], ())
+    assert "Segmentation fault" in (tmp_path / "log.txt").read_text()
+
+
+def test_an_order_to_a_trainer_that_has_died_is_no_error(ready: TrainerProcess, tmp_path: Path) -> None:
+    os.kill(ready.pid, signal.SIGKILL)
+    wait_for_the_end_of(ready.pid)
+    ready.evaluate(order("ok", tmp_path), None)
+    ready.ask_to_stop()
+    died, _ = heard_until(ready, TrainerDied)
+    assert died.failure.kind is FailureKind.INFRASTRUCTURE
+
+
+def test_a_problem_that_cannot_be_imported_is_refused_with_its_words(start: Start) -> None:
+    trainer = start("no_such_problem")
+    refused, _ = heard_until(trainer, TrainerRefused)
+    assert "there is no problem 'no_such_problem'" in refused.message
+    died, _ = heard_until(trainer, TrainerDied)
+    assert "exit status 2" in died.failure.reason
+
+
+def test_an_idle_trainer_that_is_closed_ends_by_itself(start: Start, tmp_path: Path) -> None:
+    problem = tmp_path / "tidy.py"
+    problem.write_text(
+        "import atexit, pathlib\n"
+        f"atexit.register(lambda: pathlib.Path({str(tmp_path / 'farewell')!r}).write_text('done'))\n"
+        "def evaluate(config, budget, trial): return 0.5\n"
+    )
+    trainer = start(str(problem))
+    heard_until(trainer, TrainerReady)
+    trainer.close()
+    assert (tmp_path / "farewell").read_text() == "done"
+    wait_for_the_end_of(trainer.pid)
+    trainer.close()
+    trainer.kill()
+
+
+def test_an_idle_trainer_that_does_not_end_by_itself_is_killed(start: Start, tmp_path: Path) -> None:
+    problem = tmp_path / "sticky.py"
+    problem.write_text(
+        "import atexit, time\natexit.register(time.sleep, 600)\ndef evaluate(config, budget, trial): return 0.5\n"
+    )
+    trainer = start(str(problem))
+    heard_until(trainer, TrainerReady)
+    trainer.close()
+    wait_for_the_end_of(trainer.pid)
+
+
+def test_a_closed_output_does_not_wake_the_agent_for_ever(start: Start, tmp_path: Path) -> None:
+    problem = tmp_path / "silent.py"
+    problem.write_text("import os\ndef evaluate(config, budget, trial):\n    os.closerange(0, 3)\n    return 0.5\n")
+    trainer = start(str(problem))
+    heard_until(trainer, TrainerReady)
+    watched = len(trainer.descriptors)
+    trainer.evaluate(order("", tmp_path), None)
+    ended, _ = heard_until(trainer, TrainerEnded)
+    assert ended.loss == 0.5
+    trainer.hear()
+    assert len(trainer.descriptors) == watched - 1
+
+
+def test_a_trainer_ends_when_its_agent_has_closed_the_pipe(ready: TrainerProcess, tmp_path: Path) -> None:
+    ready.evaluate(order("saves until told", tmp_path), None)
+    heard_until(ready, TrainerPoint)
+    os.close(ready._orders)
+    ready._orders = -1
+    died, _ = heard_until(ready, TrainerDied)
+    assert died.failure.kind is FailureKind.INFRASTRUCTURE
+
+
+def test_a_trainer_ends_when_the_lifeline_is_cut_though_the_objective_holds_the_interpreter(
+    ready: TrainerProcess, tmp_path: Path
+) -> None:
+    ready.evaluate(order("spins", tmp_path), None)
+    heard_until(ready, TrainerPoint)
+    os.close(ready._lifeline)
+    ready._lifeline = -1
+    died, _ = heard_until(ready, TrainerDied)
+    assert died.failure.reason == "the trainer was ended from outside by SIGKILL"
+
+
+def test_a_trainer_that_nobody_started_says_what_to_start() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "hpbandster_lite.trainer"], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert said.returncode == 2
+    assert said.stderr == "hpbandster_lite.trainer is started by an agent; start one with: hpbandster-lite worker\n"
+
+
+def test_a_description_can_be_read_from_standard_output() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "hpbandster_lite.trainer", "--describe", "no_such_problem"],
+        stdout=subprocess.PIPE, text=True, check=True,
+    )
+    assert said.stdout.startswith('{"refused":"ProblemError","message":"there is no problem')
