@@ -1,0 +1,355 @@
+"""Replays a journal and recomputes every decision in it, to prove that nothing was decided otherwise.
+
+Law of this file: it believes the requests, reports and times in the journal and nothing else. Which bracket was opened,
+what was sampled, promoted, run again, put back or shrunk must be exactly what
+:func:`~hpbandster_lite.engine.decisions.decide` says at that point. A proposal must be what the sampler proposes from
+its generator, the configurations sampled before it, and the outcomes up to its basis: bit for bit under a master of the
+fingerprint of this process, otherwise the values of discrete dimensions exactly and vectors within
+:data:`TOLERANCE`. Whether a search ended in time by the clock is not recomputed, because no clock is journalled.
+
+The effort is linear in the journal and one proposal for each configuration (a basis that goes back, which no master
+writes, feeds the sampler anew).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from operator import itemgetter
+
+from hpbandster_lite.engine.answers import OpenBracket, Promote, Rerun, Sample
+from hpbandster_lite.engine.core import state_for, teaches
+from hpbandster_lite.engine.decisions import decide
+from hpbandster_lite.engine.invariants import validate
+from hpbandster_lite.engine.proposals import first_proposals, vector_of
+from hpbandster_lite.errors import InvariantBroken
+from hpbandster_lite.randomness import Purpose, generator_for
+from hpbandster_lite.records import (
+    BracketOpened,
+    ConfigId,
+    Entry,
+    EvaluationId,
+    Expired,
+    FailureKind,
+    Finished,
+    Leased,
+    Plain,
+    Proposal,
+    PutBack,
+    Recorded,
+    RungShrunk,
+    Sampled,
+    SearchSettings,
+    Started,
+)
+from hpbandster_lite.samplers import Sampler
+from hpbandster_lite.space import Array, SearchSpace
+
+TOLERANCE = 1e-9
+"""Of a coordinate on the unit cube, between machines whose libraries round differently."""
+MOST_DIFFERENCES = 20
+"""So many are told; one wrong outcome makes all later proposals differ, and the first is the one that matters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Where the journal and what was recomputed part; ``position`` is that of the entry."""
+
+    position: int
+    story: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What was recomputed and how it compares.
+
+    Parameters
+    ----------
+    entries, decisions, outcomes
+        How many entries were read, decisions recomputed, outcomes recorded.
+    proposals, bitwise
+        How many proposals were recomputed, and how many of them were compared bit for bit.
+    differences, n_differences
+        The first :data:`MOST_DIFFERENCES` of them, and how many there are.
+    other_fingerprints
+        In what this process differs from masters whose proposals could not be compared bit for bit, in words.
+    """
+
+    entries: int
+    decisions: int
+    outcomes: int
+    proposals: int
+    bitwise: int
+    differences: tuple[Difference, ...] = ()
+    n_differences: int = 0
+    other_fingerprints: tuple[str, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing differs."""
+        return not self.n_differences
+
+    @property
+    def is_bitwise(self) -> bool:
+        """Whether every proposal was compared bit for bit."""
+        return self.bitwise == self.proposals
+
+    @property
+    def words(self) -> str:
+        """The result for people, one sentence, and one for each difference that is told."""
+        how = "bit for bit"
+        if not self.is_bitwise:
+            why = "; ".join(self.other_fingerprints)
+            how = f"({self.bitwise} bit for bit, the others to {TOLERANCE:g}, because of {why})"
+        seen = f"{self.entries} entries, {self.decisions} decisions exactly, {self.proposals} proposals {how}"
+        if self.holds:
+            return f"verified: {seen}"
+        told = "\n".join(f"entry {each.position}: {each.story}" for each in self.differences)
+        return f"NOT verified, {self.n_differences} differences: {seen}\n{told}"
+
+
+def verify(
+    settings: SearchSettings,
+    space: SearchSpace,
+    make: Callable[[], Sampler],
+    entries: Iterable[Entry],
+    *,
+    fingerprint: Mapping[str, Plain],
+) -> Verification:
+    """Recompute every decision of a journal.
+
+    Parameters
+    ----------
+    settings
+        What the search was begun with.
+    space
+        Its compiled space.
+    make
+        Makes the sampler of the search, without any knowledge.
+    entries
+        The journal, from its first entry.
+    fingerprint
+        What the last bits of a proposal depend on in this process, made as the master made its own.
+    """
+    return _Verifier(settings, space, make, fingerprint).read(entries)
+
+
+@dataclass(slots=True)
+class _Knowledge:
+    """A sampler that knows all configurations sampled so far, and the outcomes up to a basis."""
+
+    make: Callable[[], Sampler]
+    sampled: list[Array] = field(default_factory=list)
+    learned: list[tuple[int, Callable[[Sampler], None]]] = field(default_factory=list)
+    taught: int = 0
+    sampler: Sampler = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sampler = self.make()
+
+    def add(self, vector: Array) -> None:
+        self.sampled.append(vector)
+        self.sampler.add(vector)
+
+    def at(self, basis: int) -> Sampler:
+        """The sampler as it was at a basis."""
+        if self.taught and self.learned[self.taught - 1][0] > basis:
+            self.sampler, self.taught = self.make(), 0
+            for vector in self.sampled:
+                self.sampler.add(vector)
+        while self.taught < len(self.learned) and self.learned[self.taught][0] <= basis:
+            self.learned[self.taught][1](self.sampler)
+            self.taught += 1
+        return self.sampler
+
+    def is_basis(self, basis: int) -> bool:
+        """Whether something was learned at exactly this position, or it is the beginning."""
+        found = bisect_left(self.learned, basis, key=itemgetter(0))
+        return basis == 0 or (found < len(self.learned) and self.learned[found][0] == basis)
+
+
+class _Verifier:
+    """One pass over a journal."""
+
+    def __init__(
+        self,
+        settings: SearchSettings,
+        space: SearchSpace,
+        make: Callable[[], Sampler],
+        fingerprint: Mapping[str, Plain],
+    ) -> None:
+        self._settings = settings
+        self._space = space
+        self._fingerprint = dict(fingerprint)
+        self._state = state_for(settings)
+        self._first = first_proposals(space, settings.initial)
+        self._knowledge = _Knowledge(make)
+        self._is_same_machine = False
+        self._owed: tuple[type, EvaluationId | None, str] | None = None
+        self._counts: Counter[str] = Counter()
+        self._differences: list[Difference] = []
+        self._others: dict[str, None] = {}
+
+    def read(self, entries: Iterable[Entry]) -> Verification:
+        """Judge each entry before it is applied; what does not fit at all ends the pass."""
+        try:
+            for entry in entries:
+                self._counts["entries"] += 1
+                self._judge(entry)
+                self._state.apply(entry)
+                self._learn(entry)
+            if self._owed is not None:
+                self._differ(f"the journal ends although {self._owed[2]}")
+            validate(self._state)
+        except InvariantBroken as error:
+            self._differ(f"the journal cannot be replayed any further: {error}")
+        return Verification(
+            entries=self._counts["entries"],
+            decisions=self._counts["decisions"],
+            outcomes=self._counts["outcomes"],
+            proposals=self._counts["proposals"],
+            bitwise=self._counts["bitwise"],
+            differences=tuple(self._differences),
+            n_differences=self._counts["differences"],
+            other_fingerprints=tuple(self._others),
+        )
+
+    def _differ(self, story: str) -> None:
+        self._counts["differences"] += 1
+        if len(self._differences) < MOST_DIFFERENCES:
+            self._differences.append(Difference(position=self._counts["entries"], story=story))
+
+    # ------------------------------------------------------------------------------------------------- before it
+
+    def _judge(self, entry: Entry) -> None:
+        was_owed = self._check_owed(entry)
+        match entry:
+            case BracketOpened(bracket=bracket):
+                self._check_decision(OpenBracket(bracket), f"bracket {bracket} was opened")
+            case Sampled(config_id=config_id):
+                self._check_decision(Sample(config_id), f"{config_id} was sampled")
+                self._check_proposal(entry)
+            case RungShrunk():
+                self._check_shrinking(entry)
+            case Leased(evaluation=identity):
+                decision = Rerun(identity) if identity in self._state.evaluations else Promote(identity)
+                self._check_decision(decision, f"{identity} was leased")
+            case Recorded(evaluation=identity, outcome=outcome):
+                failure = outcome.failure
+                if failure is not None and failure.kind is FailureKind.INFRASTRUCTURE and not was_owed:
+                    self._differ(f"{identity} was given up as infrastructure although it had attempts left")
+            case PutBack():
+                # State.apply refuses one that may not be put back.
+                self._counts["decisions"] += 1
+            case _:
+                pass
+
+    def _check_decision(self, recorded: Sample | Promote | Rerun | OpenBracket, what: str) -> None:
+        self._counts["decisions"] += 1
+        # At the first instant of its master: a wall time that is over then was over when this was decided.
+        computed = decide(self._state, self._settings, served_s=0.0)
+        if computed != recorded:
+            self._differ(f"{what}, but what came next was {computed}")
+
+    def _check_shrinking(self, entry: RungShrunk) -> None:
+        config_id = self._state.next_config_id(entry.bracket, entry.rung)
+        what = f"rung {entry.rung} of bracket {entry.bracket} was shrunk to {entry.places}"
+        self._check_decision(Sample(config_id), what)
+        if self._proposed(config_id, self._state.observed_at) is not None:
+            self._differ(f"{what} although the space is not exhausted")
+
+    def _check_owed(self, entry: Entry) -> bool:
+        """Some entries must be followed by a certain other one in the same turn; whether this is such another one."""
+        if self._owed is None:
+            return False
+        (cls, identity, why), self._owed = self._owed, None
+        if type(entry) is cls and getattr(entry, "evaluation", None) == identity:
+            return True
+        self._differ(f"{type(entry).__name__} came next although {why}")
+        return False
+
+    # ------------------------------------------------------------------------------------------------- proposals
+
+    def _check_proposal(self, entry: Sampled) -> None:
+        config_id, basis = entry.config_id, entry.basis
+        if basis > self._state.observed_at or not self._knowledge.is_basis(basis):
+            self._differ(f"{config_id} was proposed on the basis of entry {basis}, which is no outcome before it")
+            return
+        self._counts["proposals"] += 1
+        self._counts["bitwise"] += self._is_same_machine
+        computed = self._proposed(config_id, basis)
+        if computed is None:
+            self._differ(f"{config_id} was sampled although the space is exhausted")
+            return
+        difference = self._difference(entry.proposal, computed)
+        if difference is not None:
+            self._differ(f"{config_id} was proposed otherwise: {difference}")
+
+    def _proposed(self, config_id: ConfigId, basis: int) -> Proposal | None:
+        order = len(self._state.proposals)
+        if order < len(self._first):
+            return self._first[order]
+        sampler = self._knowledge.at(basis)
+        return sampler.propose(generator_for(self._settings.seed, Purpose.PROPOSAL, config_id))
+
+    def _difference(self, recorded: Proposal, computed: Proposal) -> str | None:
+        """First difference between two proposals, in words."""
+        if (recorded.origin, recorded.model_budget) != (computed.origin, computed.model_budget):
+            return (
+                f"origin {recorded.origin.value} ({recorded.model_budget}) in the journal, "
+                f"{computed.origin.value} ({computed.model_budget}) recomputed"
+            )
+        if len(recorded.vector) != len(computed.vector) or recorded.values.keys() != computed.values.keys():
+            return f"{dict(recorded.values)} in the journal, {dict(computed.values)} recomputed"
+        for dimension, one, other in zip(self._space.dimensions, recorded.vector, computed.vector, strict=True):
+            name = dimension.name
+            values = recorded.values.get(name), computed.values.get(name)
+            exact = self._is_same_machine or dimension.is_discrete
+            if exact and (type(values[0]), repr(values[0])) != (type(values[1]), repr(values[1])):
+                return f"{name} = {values[0]!r} in the journal, {values[1]!r} recomputed"
+            if not self._are_equal(one, other):
+                return f"coordinate of {name}: {one!r} in the journal, {other!r} recomputed"
+        return None
+
+    def _are_equal(self, one: float | None, other: float | None) -> bool:
+        if one is None or other is None:
+            return one is other
+        # repr tells every float from every other, and minus zero from zero.
+        return repr(float(one)) == repr(float(other)) if self._is_same_machine else abs(one - other) <= TOLERANCE
+
+    # ------------------------------------------------------------------------------------------------ after it
+
+    def _learn(self, entry: Entry) -> None:
+        state, position = self._state, self._state.position
+        match entry:
+            case Started(fingerprint=fingerprint):
+                self._compare_machines(fingerprint)
+            case Sampled(proposal=proposal):
+                self._knowledge.add(vector_of(proposal))
+            case Expired(evaluation=identity) if state.evaluations[identity].lost >= self._settings.max_attempts:
+                self._owed = (Recorded, identity, f"{identity} had no attempts left")
+            case Recorded(evaluation=identity, outcome=outcome):
+                self._counts["outcomes"] += 1
+                if teaches(outcome):
+                    vector, budget = vector_of(state.proposals[identity.config_id]), state.evaluations[identity].budget
+                    loss = outcome.loss
+                    self._knowledge.learned.append((position, lambda sampler: sampler.observe(vector, budget, loss)))
+                is_fault = outcome.failure is not None and outcome.failure.kind is FailureKind.CODE
+                if is_fault and state.first_faults.are_the_same and state.finished is None:
+                    self._owed = (Finished, None, "the first evaluations all met the same fault")
+            case PutBack(evaluation=identity):
+                vector, budget = vector_of(state.proposals[identity.config_id]), state.evaluations[identity].budget
+                self._knowledge.learned.append((position, lambda sampler: sampler.forget(vector, budget)))
+            case _:
+                pass
+
+    def _compare_machines(self, recorded: Mapping[str, Plain]) -> None:
+        mine = self._fingerprint
+        differing = [key for key in {**recorded, **mine} if recorded.get(key) != mine.get(key)]
+        self._is_same_machine = not differing and bool(recorded)
+        if not recorded:
+            self._others["a master without a fingerprint"] = None
+        for key in differing if recorded else ():
+            self._others[f"{key} {recorded.get(key)} there and {mine.get(key)} here"] = None

@@ -1,0 +1,327 @@
+"""A journal that the engine wrote is verified; one in which anything was decided otherwise is not, and says where."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+
+from hpbandster_lite.engine import Engine, Granted
+from hpbandster_lite.engine.verify import MOST_DIFFERENCES, Verification, verify
+from hpbandster_lite.records import (
+    BracketOpened,
+    Entry,
+    EvaluationId,
+    FailureKind,
+    Finished,
+    Leased,
+    Limits,
+    Outcome,
+    Plain,
+    PutBack,
+    Recorded,
+    RungShrunk,
+    Sampled,
+    Started,
+)
+from hpbandster_lite.samplers import make_sampler
+from hpbandster_lite.space import SearchSpace
+from tests.engine_room import engine_for, failed, loss, settings_for, space_of
+
+HERE: Mapping[str, Plain] = {"numpy": "2.0", "threads": None}
+ELSEWHERE: Mapping[str, Plain] = {"numpy": "1.0", "threads": None}
+ALGORITHMS = ["bohb", "bo", "hyperband", "random"]
+E = TypeVar("E")
+
+
+@dataclass
+class Run:
+    """A search by three agents that lose, fail and hand back what they hold, and what its journal says."""
+
+    algorithm: str = "bohb"
+    space: SearchSpace = field(default_factory=space_of)
+    limits: Limits = field(default_factory=lambda: Limits(evaluations=70))
+    seed: int = 0
+    bad: float = 0.3
+    settings: Any = None
+    entries: list[Entry] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # A third of the proposals is random by default; here fewer, so that the model has more to say.
+        sampler = {"random_fraction": 0.1} if self.algorithm in ("bohb", "bo") else {}
+        first = self.space.to_values(self.space.sample(np.random.default_rng(1), 1))
+        self.settings = settings_for(self.space, algorithm=self.algorithm, initial=tuple(first), sampler=sampler)
+        self.random = random.Random(self.seed)
+        engine = engine_for(self.settings, self.space)
+        self.entries += engine.start(1, self.limits, now=0.0, fingerprint=HERE).entries
+        for step in range(2_000):
+            if engine.finished is not None:
+                break
+            self.step(engine, f"a{step % 3}", step, float(step))
+        assert engine.finished is not None
+        self.entries += engine.start(2, self.limits, now=0.0, fingerprint=HERE, retry_failed=True).entries
+
+    def step(self, engine: Engine, agent: str, request: int, now: float) -> None:
+        turn = engine.lease(agent, request, now=now)
+        self.entries += turn.entries
+        if not isinstance(turn.answer, Granted):
+            return
+        grant, dice = turn.answer.grant, self.random.random()
+        if dice < 0.6 or dice > 0.6 + self.bad:
+            value = math.sin(5 * float(grant.values.get("x", 0.5)))  # type: ignore[arg-type]
+            self.entries += engine.report(agent, loss(grant, value), now=now).entries
+        elif dice < 0.6 + self.bad / 3:
+            kind = self.random.choice([FailureKind.CODE, FailureKind.MEMORY, FailureKind.INFRASTRUCTURE])
+            self.entries += engine.report(agent, failed(grant, kind, f"{request:b}".replace("1", "x")), now=now).entries
+        elif dice < 0.6 + self.bad / 2:
+            self.entries += engine.cancel(grant.evaluation, now=now).entries
+        elif dice < 0.6 + self.bad / 1.5:
+            self.entries += engine.release(agent, grant.evaluation, grant.attempt, "x", None, now=now).entries
+        # Otherwise it is lost: its agent will ask for new work.
+
+    def verified(self, entries: list[Entry] | None = None, fingerprint: Mapping[str, Plain] = HERE) -> Verification:
+        def make() -> Any:
+            return make_sampler(self.algorithm, self.space, self.settings.budgets, self.settings.sampler)
+
+        return verify(
+            self.settings, self.space, make, self.entries if entries is None else entries, fingerprint=fingerprint
+        )
+
+    def position(self, cls: type, which: Callable[[Any], bool] = lambda entry: True, number: int = 0) -> int:
+        """Index of an entry."""
+        found = [at for at, entry in enumerate(self.entries) if isinstance(entry, cls) and which(entry)]
+        return found[number]
+
+    def changed(self, at: int, **fields: Any) -> list[Entry]:
+        entries = list(self.entries)
+        entries[at] = replace(entries[at], **fields)
+        return entries
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return Run()
+
+
+def first_story(verification: Verification, at: int | None = None) -> str:
+    """What is told first, at the entry with this index."""
+    assert not verification.holds
+    first = verification.differences[0]
+    assert at is None or first.position == at + 1
+    return first.story
+
+
+# --------------------------------------------------------------------------------------------------------------- law
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("seed", range(3))
+def test_what_the_engine_decided_is_verified_bit_for_bit(algorithm: str, seed: int) -> None:
+    run = Run(algorithm=algorithm, seed=seed)
+    verification = run.verified()
+    assert verification.holds, verification.words
+    assert verification.is_bitwise
+    assert verification.entries == len(run.entries)
+    assert verification.proposals == sum(isinstance(entry, Sampled) for entry in run.entries) > 20
+    decided = (Sampled, Leased, BracketOpened, RungShrunk, PutBack)
+    assert verification.decisions == sum(isinstance(entry, decided) for entry in run.entries)
+    assert verification.outcomes == sum(isinstance(entry, Recorded) for entry in run.entries)
+    assert verification.words == (
+        f"verified: {verification.entries} entries, {verification.decisions} decisions exactly, "
+        f"{verification.proposals} proposals bit for bit"
+    )
+
+
+@pytest.mark.parametrize("algorithm", ["bohb", "hyperband"])
+def test_a_small_space_that_was_exhausted_is_verified(algorithm: str) -> None:
+    from ConfigSpace import Categorical
+
+    run = Run(algorithm=algorithm, space=space_of(Categorical("c", list("abcdefgh"))), limits=Limits())
+    assert any(isinstance(entry, RungShrunk) for entry in run.entries)
+    assert run.verified().holds, run.verified().words
+
+
+def test_the_run_that_is_tampered_with_has_everything_in_it(run: Run) -> None:
+    assert {type(entry).__name__ for entry in run.entries} >= {
+        *("Started", "BracketOpened", "Sampled", "Leased", "Recorded", "Released", "Expired", "PutBack", "Finished"),
+    }
+    origins = {entry.proposal.origin.value for entry in run.entries if isinstance(entry, Sampled)}
+    assert origins == {"default", "initial", "random", "model"}
+
+
+def test_a_proposal_that_was_computed_ahead_is_verified_on_its_own_basis(run: Run) -> None:
+    """A basis may lag behind: then the sampler knows no more than was known there."""
+    at = run.position(Sampled, lambda entry: entry.proposal.origin.value == "random", -1)
+    entry = run.entries[at]
+    assert isinstance(entry, Sampled)
+    earlier = max(other.basis for other in run.entries[:at] if isinstance(other, Sampled) and other.basis < entry.basis)
+    assert run.verified(run.changed(at, basis=earlier)).holds
+
+
+# ------------------------------------------------------------------------------------------------------- fingerprints
+
+
+def test_on_another_machine_the_last_bits_may_differ_and_it_says_which_machine(run: Run) -> None:
+    verification = run.verified(fingerprint=ELSEWHERE)
+    assert verification.holds
+    assert (verification.is_bitwise, verification.bitwise) == (False, 0)
+    assert "because of numpy 2.0 there and 1.0 here" in verification.words
+
+
+def test_without_a_recorded_fingerprint_nothing_is_compared_bit_for_bit(run: Run) -> None:
+    verification = run.verified(run.changed(0, fingerprint={}))
+    assert verification.holds
+    assert not verification.is_bitwise
+    assert "a master without a fingerprint" in verification.words
+
+
+def moved(entry: Sampled, shift: Callable[[float], float]) -> Any:
+    vector = list(entry.proposal.vector)
+    index = next(i for i, u in enumerate(vector) if u is not None and 0.1 < u < 0.9)
+    vector[index] = shift(vector[index] or 0.0)
+    return replace(entry.proposal, vector=tuple(vector))
+
+
+def test_a_last_bit_counts_here_and_not_elsewhere_but_a_millionth_counts_everywhere(run: Run) -> None:
+    at = run.position(Sampled, lambda entry: entry.proposal.origin.value == "random", -1)
+    last_bit = run.changed(at, proposal=moved(run.entries[at], lambda u: math.nextafter(u, 1.0)))  # type: ignore[arg-type]
+    assert "coordinate of " in first_story(run.verified(last_bit), at)
+    assert run.verified(last_bit, ELSEWHERE).holds
+    millionth = run.changed(at, proposal=moved(run.entries[at], lambda u: u + 1e-6))  # type: ignore[arg-type]
+    assert "coordinate of " in first_story(run.verified(millionth, ELSEWHERE), at)
+
+
+# ---------------------------------------------------------------------------------------------------------- tampering
+
+
+def test_a_discrete_value_is_exact_everywhere(run: Run) -> None:
+    at = run.position(Sampled, number=5)
+    entry = run.entries[at]
+    assert isinstance(entry, Sampled)
+    values = {**entry.proposal.values, "n": entry.proposal.values["n"] % 9 + 1}  # type: ignore[operator]
+    tampered = run.changed(at, proposal=replace(entry.proposal, values=values))
+    assert "n = " in first_story(run.verified(tampered, ELSEWHERE), at)
+
+
+def test_an_origin_is_exact(run: Run) -> None:
+    at = run.position(Sampled, lambda entry: entry.proposal.origin.value == "model")
+    entry = run.entries[at]
+    assert isinstance(entry, Sampled)
+    tampered = run.changed(at, proposal=replace(entry.proposal, model_budget=27.0))
+    assert "origin model (27.0) in the journal" in first_story(run.verified(tampered), at)
+
+
+def test_a_changed_loss_shows_in_what_was_promoted_or_proposed(run: Run) -> None:
+    promoted = run.entries[run.position(Leased, lambda entry: entry.evaluation.rung > entry.evaluation.config_id.rung)]
+    assert isinstance(promoted, Leased)
+    below = EvaluationId(promoted.evaluation.config_id, promoted.evaluation.rung - 1)
+    at = run.position(Recorded, lambda entry: entry.evaluation == below)
+    verification = run.verified(run.changed(at, outcome=Outcome(loss=1e6)))
+    assert not verification.holds
+    assert verification.differences[0].position > at + 1
+
+
+def test_a_basis_that_is_no_outcome_before_it_is_named(run: Run) -> None:
+    at = run.position(Sampled, number=10)
+    assert "on the basis of entry 2, which is no outcome" in first_story(run.verified(run.changed(at, basis=2)), at)
+    later = run.changed(at, basis=at + 5)
+    assert f"on the basis of entry {at + 5}" in first_story(run.verified(later), at)
+
+
+def test_another_basis_shows_in_what_the_model_proposes(run: Run) -> None:
+    at = run.position(Sampled, lambda entry: entry.proposal.origin.value == "model", -1)
+    verification = run.verified(run.changed(at, basis=0))
+    assert "proposed otherwise" in first_story(verification, at)
+    # The sampler is fed anew for it, and the following ones are judged by their own basis again.
+    assert verification.n_differences == 1
+
+
+def test_work_in_another_order_is_named(run: Run) -> None:
+    at = run.position(Leased, lambda entry: entry.evaluation.rung == 1)
+    entry = run.entries[at]
+    assert isinstance(entry, Leased)
+    following = run.position(Leased, lambda other: other.evaluation.rung == 1 and other.evaluation != entry.evaluation)
+    other = run.entries[following]
+    assert isinstance(other, Leased)
+    assert "was leased, but what came next was Promote" in first_story(
+        run.verified(run.changed(at, evaluation=other.evaluation)), at
+    )
+
+
+def test_a_bracket_opened_early_is_named(run: Run) -> None:
+    at = run.position(BracketOpened) + 1
+    entries = [*run.entries[:at], BracketOpened(bracket=1), *run.entries[at:]]
+    assert "bracket 1 was opened, but what came next was Sample" in first_story(run.verified(entries), at)
+
+
+def test_a_rung_that_was_shrunk_without_need_is_named(run: Run) -> None:
+    at = run.position(Sampled, number=3)
+    entries = [*run.entries[:at], RungShrunk(bracket=0, rung=0, places=3), *run.entries[at:]]
+    assert "although the space is not exhausted" in first_story(run.verified(entries), at)
+
+
+def test_an_entry_that_is_missing_or_doubled_is_named(run: Run) -> None:
+    at = run.position(Leased, number=4)
+    assert not run.verified([*run.entries[:at], *run.entries[at + 1 :]]).holds
+    assert not run.verified([*run.entries[: at + 1], *run.entries[at:]]).holds
+
+
+def test_an_evaluation_given_up_too_early_and_one_that_was_not_are_named() -> None:
+    space = space_of()
+    engine = engine_for(settings_for(space, max_attempts=2), space)
+    entries = [*engine.start(1, Limits(), now=0.0).entries]
+    for agent in "ab":
+        turn = engine.lease(agent, 1, now=0.0)
+        assert isinstance(turn.answer, Granted)
+        entries += turn.entries
+        entries += engine.report(agent, failed(turn.answer.grant, FailureKind.INFRASTRUCTURE), now=0.0).entries
+    assert isinstance(entries[-1], Recorded)
+    lenient, strict = (settings_for(space, max_attempts=most) for most in (3, 2))
+
+    def judged(settings: Any, entries: list[Entry]) -> Verification:
+        return verify(
+            settings, space, lambda: make_sampler("hyperband", space, settings.budgets, {}), entries, fingerprint={}
+        )
+
+    assert judged(strict, entries).holds
+    assert "although it had attempts left" in first_story(judged(lenient, entries), len(entries) - 1)
+    assert "the journal ends although 0-0-0@0 had no attempts left" in first_story(judged(strict, entries[:-1]))
+    instead = [*entries[:-1], Started(epoch=2, limits=Limits())]
+    assert "Started came next although 0-0-0@0 had no attempts left" in first_story(judged(strict, instead))
+
+
+def test_a_search_that_went_on_in_spite_of_one_and_the_same_fault_is_named() -> None:
+    space = space_of()
+    settings = settings_for(space)
+    engine = engine_for(settings, space)
+    entries = [*engine.start(1, Limits(), now=0.0).entries]
+    for request in range(3):
+        turn = engine.lease("a", request, now=0.0)
+        assert isinstance(turn.answer, Granted)
+        entries += [*turn.entries, *engine.report("a", failed(turn.answer.grant, FailureKind.CODE), now=0.0).entries]
+
+    def judged(entries: list[Entry]) -> Verification:
+        return verify(
+            settings, space, lambda: make_sampler("hyperband", space, settings.budgets, {}), entries, fingerprint={}
+        )
+
+    assert isinstance(entries[-1], Finished)
+    assert judged(entries).holds
+    assert "the first evaluations all met the same fault" in first_story(judged(entries[:-1]))
+
+
+def test_so_many_differences_are_told_and_all_are_counted(run: Run) -> None:
+    entries = [
+        replace(entry, proposal=replace(entry.proposal, model_budget=81.0)) if isinstance(entry, Sampled) else entry
+        for entry in run.entries
+    ]
+    verification = run.verified(entries)
+    assert len(verification.differences) == MOST_DIFFERENCES
+    assert verification.n_differences == verification.proposals
+    assert verification.words.startswith(f"NOT verified, {verification.n_differences} differences: ")
+    assert verification.words.count("\nentry ") == MOST_DIFFERENCES
