@@ -128,16 +128,20 @@ class Link:
         What the master is to know of this agent from the start.
     now
         Seconds on the agent's clock.
+    jitter
+        Spreads the tries to find a lost master; default: at random, which agent comes back first matters to nobody's
+        result.
     """
 
-    def __init__(self, connect: Connect, hello: dict[str, Plain], now: float) -> None:
+    def __init__(
+        self, connect: Connect, hello: dict[str, Plain], now: float, *, jitter: random.Random | None = None
+    ) -> None:
         self._connect = connect
         self._hello = hello
         self._client: Caller | None = None
         self._failures = 0
         self._said_at = -SAY_AGAIN_S
-        # Jitter only: which agent comes back first matters to nobody's result.
-        self._random = random.Random()
+        self._random = jitter or random.Random()
         self.epoch = 0
         self.next_try_at = now
         self.answered_at = now

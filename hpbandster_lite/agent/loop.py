@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import secrets
 import select
 import socket
@@ -103,20 +104,47 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
 
 
 class Agent:
-    """One worker's state between two turns of the loop; see :func:`run_agent`."""
+    """One worker's state between two turns of the loop; see :func:`run_agent`.
+
+    Whoever has a clock and a trainer of his own drives it by :meth:`turn`, at :meth:`due_at` at the latest.
+
+    Parameters
+    ----------
+    options, connect
+        As for :func:`run_agent`.
+    start_trainer
+        Makes a trainer.
+    interrupts
+        What tells this agent to end.
+    clock
+        Seconds, never going back.
+    name
+        Id of this incarnation; default: a new one.
+    jitter
+        Spreads the tries to find a lost master; default: at random.
+    """
 
     def __init__(
-        self, options: AgentOptions, connect: Connect, start_trainer: StartTrainer, interrupts: Interrupts
+        self,
+        options: AgentOptions,
+        connect: Connect,
+        start_trainer: StartTrainer,
+        interrupts: Interrupts,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        name: str | None = None,
+        jitter: random.Random | None = None,
     ) -> None:
         host = socket.gethostname()
-        self.id = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.id = name or f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
         self._options = options
         self._label = worker_label(host, options.index, options.device)
         self._connect = connect
         self._start_trainer = start_trainer
         self._interrupts = interrupts
         self._places = Places(options)
-        self._clock = time.monotonic
+        self._clock = clock
+        self._jitter = jitter
         self._trainer: Trainer | None = None
         self._load_by = 0.0
         self._fruitless = 0
@@ -127,21 +155,25 @@ class Agent:
         self._leaving: str | None = None
         self._leave_by = 0.0
         self._leave_code = 0
-        self._exit_code: int | None = None
+        self.exit_code: int | None = None
+        """What the process is to end with, as soon as that is known."""
 
     def run(self) -> int:
         """Turn until there is an exit code."""
-        while self._exit_code is None:
-            readable = self._wait()
-            reason = self._interrupts.reason(readable)
-            if reason is not None:
-                self._leave(reason, INTERRUPTED)
-            for heard in self._trainer.hear() if self._trainer is not None else ():
-                self._take(heard)
-            self._supervise(self._clock())
-            self._converse(self._clock())
-            self._perhaps_end(self._clock())
-        return self._exit_code
+        while self.exit_code is None:
+            self.turn(self._wait())
+        return self.exit_code
+
+    def turn(self, readable: set[int]) -> None:
+        """Do what is due, once; ``readable`` are the descriptors that were found so."""
+        reason = self._interrupts.reason(readable)
+        if reason is not None:
+            self._leave(reason, INTERRUPTED)
+        for heard in self._trainer.hear() if self._trainer is not None else ():
+            self._take(heard)
+        self._supervise(self._clock())
+        self._converse(self._clock())
+        self._perhaps_end(self._clock())
 
     def close(self) -> None:
         """End the trainer and the connection."""
@@ -160,11 +192,11 @@ class Agent:
         poll = select.poll()
         for descriptor in (*self._interrupts.descriptors, *(self._trainer.descriptors if self._trainer else ())):
             poll.register(descriptor, select.POLLIN)
-        wait_s = max(0.0, self._due_at() - self._clock())
+        wait_s = max(0.0, self.due_at() - self._clock())
         # Rounded up: a turn that wakes a millisecond early finds nothing due, and turns again.
         return {descriptor for descriptor, _ in poll.poll(int(wait_s * 1_000) + (wait_s > 0))}
 
-    def _due_at(self) -> float:
+    def due_at(self) -> float:
         """When the next thing is due that no descriptor tells of."""
         now, due = self._clock(), [self._clock() + LONGEST_TURN_S]
         if self._trainer is None:
@@ -232,7 +264,7 @@ class Agent:
                 "problem": ready.problem,
                 "source_hash": ready.source_hash,
             }
-            self._link = Link(self._connect, hello, self._clock())
+            self._link = Link(self._connect, hello, self._clock(), jitter=self._jitter)
 
     def _begin(self, assignment: Assignment) -> None:
         if self._trainer is None or not self._trainer.is_ready:
@@ -426,7 +458,7 @@ class Agent:
                 log.debug("waiting: %s", reason)
             case {"kind": "done", "reason": reason}:
                 log.info("the search is over: %s", reason)
-                self._exit_code = 0
+                self.exit_code = 0
             case _:
                 self._ask_at = self._clock()
 
@@ -452,20 +484,20 @@ class Agent:
 
     def _perhaps_end(self, now: float) -> None:
         owes = self._assignment is not None or self._outbox.owes
-        if self._exit_code is not None:
+        if self.exit_code is not None:
             return
         if self._leaving is not None:
             # A question that was never answered may have leased something; its lease ends with our connection.
             if not owes or now >= self._leave_by:
                 self.leave_report_behind()
-                self._exit_code = self._leave_code
+                self.exit_code = self._leave_code
         elif self._assignment is None and self._link is not None:
             silent_s, idle_s = now - self._link.answered_at, now - self._idle_since
             limit_s = self._options.idle_timeout_s
             if silent_s >= self._options.master_timeout_s:
                 log.error("no master for %.0f s; start a worker again when there is one", silent_s)
                 self.leave_report_behind()
-                self._exit_code = MasterUnreachable.exit_code
+                self.exit_code = MasterUnreachable.exit_code
             elif not self._outbox and limit_s is not None and idle_s >= limit_s:
                 self._leave(f"nothing to do for {limit_s:g} s", 0)
 
