@@ -238,8 +238,11 @@ class Agent:
         match heard:
             case TrainerReady():
                 self._introduce(heard)
-                # Without a process a trainer is ready before it says so, and may have begun already.
-                if self._assignment is not None and self._assignment.began_at is None:
+                if self._assignment is None:
+                    # What an import takes (torch from a network file system: a minute) is no time without work.
+                    self._idle_since = self._clock()
+                elif self._assignment.began_at is None:
+                    # Without a process a trainer is ready before it says so, and may have begun already.
                     self._begin(self._assignment)
             case TrainerRefused(message=message):
                 self._give_up_problem(message)

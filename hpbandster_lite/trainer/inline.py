@@ -6,6 +6,7 @@ what crashes the objective crashes the agent, and what hangs cannot be ended.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -124,4 +125,6 @@ class InlineTrainer:
     def _say(self, heard: Heard) -> None:
         self._said.append(heard)
         if not self._is_over:
-            os.write(self._wake, b".")
+            # Closed at this very moment: an objective that had been given up comes back.
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._wake, b".")

@@ -346,10 +346,11 @@ def test_an_agent_with_nothing_to_do_ends_after_its_idle_time(tmp_path: Path, ca
 
 def test_the_time_that_an_import_takes_is_no_idle_time(tmp_path: Path) -> None:
     problem = tmp_path / "slow_to_import.py"
-    problem.write_text("import time\ntime.sleep(0.3)\ndef evaluate(config, budget, trial): return 0.5\n")
-    master = ScriptedMaster(deeds("", "raises"))
-    assert run_agent(options(tmp_path, problem=str(problem), idle_timeout_s=0.2), connect=master.connect) == 0
-    assert [outcome.loss for outcome in master.outcomes] == [0.5, 0.5]
+    problem.write_text("import time\ntime.sleep(0.5)\ndef evaluate(config, budget, trial): return 0.5\n")
+    # At first there is nothing to do; then there is.
+    master = ScriptedMaster([None, grant({})], ends=False)  # type: ignore[list-item] # None: nothing at present
+    assert run_agent(options(tmp_path, problem=str(problem), idle_timeout_s=0.4), connect=master.connect) == 0
+    assert [outcome.loss for outcome in master.outcomes] == [0.5]
 
 
 def test_a_trainer_that_dies_while_it_waits_is_replaced(tmp_path: Path) -> None:
@@ -412,6 +413,15 @@ def test_a_problem_that_cannot_be_imported_ends_the_agent_with_a_clear_message(
 ) -> None:
     assert exit_of(tmp_path, text) == 2
     assert words.format(file=tmp_path / "made_up.py") in caplog.text
+
+
+def test_an_agent_that_is_started_as_a_process_ends_with_the_same_exit_code_and_message(tmp_path: Path) -> None:
+    told = wire.encode(wire.to_message(options(tmp_path, problem="digitz")))
+    said = subprocess.run(
+        [sys.executable, "-m", "hpbandster_lite.agent", told], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert said.returncode == 2
+    assert "did you mean 'digits'?" in said.stderr
 
 
 def test_an_import_that_hangs_ends_the_agent_at_its_limit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -507,11 +517,15 @@ def test_a_result_that_comes_within_grace_is_reported(tmp_path: Path) -> None:
     assert (master.releases, [outcome.loss for outcome in master.outcomes]) == ([], [0.5])
 
 
-def test_sigterm_hands_the_lease_back_with_its_checkpoint_and_asks_for_nothing_more(tmp_path: Path) -> None:
-    master = ScriptedMaster(deeds("saves until told", "ok"), after=once(has_reported, terminate_me))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_hands_the_lease_back_with_its_checkpoint_and_asks_for_nothing_more(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    told_to_end = once(has_reported, lambda: os.kill(os.getpid(), number))
+    master = ScriptedMaster(deeds("saves until told", "ok"), after=told_to_end)
     assert run_agent(options(tmp_path), connect=master.connect) == 130
     (release,) = master.releases
-    assert release["reason"] == "its worker was told to end (SIGTERM)"
+    assert release["reason"] == f"its worker was told to end ({number.name})"
     assert release["directory"] == ATTEMPT
     assert int((tmp_path / ATTEMPT / "step").read_text()) > 0
     assert (len(master.granted), master.reports) == (1, [])

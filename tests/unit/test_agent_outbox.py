@@ -75,6 +75,20 @@ def test_a_request_that_was_begun_is_settled_before_a_lease_is_handed_back() -> 
     assert not outbox
 
 
+def test_a_report_and_a_release_are_owed_and_a_question_is_not() -> None:
+    outbox = Outbox("a", "node1-0")
+    outbox.next(asks=True)
+    assert not outbox.owes
+    outbox.hand_back(LEASE, "told to end", None)
+    assert outbox.owes
+    outbox.acknowledge()
+    outbox.next(asks=False)
+    outbox.acknowledge()
+    assert not outbox.owes
+    outbox.report = REPORT
+    assert outbox.owes
+
+
 def test_an_outbox_is_empty_when_all_is_acknowledged() -> None:
     outbox = Outbox("a", "node1-0")
     assert not outbox
