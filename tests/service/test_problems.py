@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,23 @@ def test_an_import_that_ends_the_process_is_told_with_the_guard_and_its_last_wor
 def test_an_import_that_hangs_is_ended_at_the_limit(write: Write) -> None:
     text = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)"
     assert "was ended after 0.3 s;" in refusal_of(write(text), limit_s=0.3)
+
+
+def test_what_is_done_meanwhile_is_done_beside_the_child_which_ends_with_its_error(
+    write: Write, tmp_path: Path
+) -> None:
+    problem = write(f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)")
+
+    def fail() -> None:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            assert time.monotonic() < deadline, "the child was not started"
+            time.sleep(0.005)
+        raise KeyError("what was done beside it")
+
+    with pytest.raises(KeyError):
+        describe_in_child(problem, meanwhile=fail)
+    wait_for_the_end_of(int((tmp_path / "pid").read_text()))
 
 
 @pytest.mark.parametrize("line", ["garbage", "[1, 2]"])
