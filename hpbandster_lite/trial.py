@@ -11,7 +11,7 @@ import numbers
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 from hpbandster_lite import wire
 from hpbandster_lite.records import ConfigId, CurvePoint
@@ -124,7 +124,7 @@ class Trial:
             self._device = _device()
         return self._device
 
-    def report(self, step: float, loss: float, **metrics: Any) -> None:
+    def report(self, step: SupportsFloat, loss: SupportsFloat, **metrics: Any) -> None:
         """Add a point to the learning curve; save before, because this is where an evaluation is interrupted.
 
         Parameters

@@ -435,7 +435,7 @@ def test_an_explicit_ladder_is_plain() -> None:
 
 def test_a_problem_without_a_space_is_told_how_to_write_one() -> None:
     with pytest.raises(ProblemError, match=r"'p' has no search space; give it a function space\(\) that"):
-        describe(SimpleNamespace(evaluate=evaluate), "p")  # type: ignore[arg-type] # what is tested
+        describe(SimpleNamespace(evaluate=evaluate), "p")
 
 
 @pytest.mark.parametrize("where", ["in a function", "at the top"])
@@ -482,7 +482,7 @@ def test_the_source_of_a_file_and_of_all_files_of_a_package_counts(write: Write,
 
 
 def test_functions_objects_and_partials_have_the_source_of_their_file() -> None:
-    whole = source_hash(sys.modules[__name__])  # type: ignore[arg-type] # a module with evaluate
+    whole = source_hash(sys.modules[__name__])
     partial = FunctionProblem(functools.partial(evaluate))
     assert {source_hash(FunctionProblem(evaluate)), source_hash(bundle), source_hash(partial)} == {whole}
 

@@ -49,7 +49,8 @@ RECORDS = (
 @given(sizes=st.lists(st.integers(1, 400), max_size=8))
 def test_records_come_back_in_order_however_the_bytes_are_cut(sizes: list[int]) -> None:
     data = b"".join(map(line_of, RECORDS))
-    reader, heard = LineReader(), []
+    reader = LineReader()
+    heard: list[object] = []
     for size in [*sizes, len(data)]:
         heard += reader.records(data[:size])
         data = data[size:]
@@ -94,8 +95,9 @@ def test_a_line_that_is_larger_than_the_pipe_is_written_whole() -> None:
     reading, writing = os.pipe()
     thread = threading.Thread(target=write_line, args=(writing, line))
     thread.start()
+    reader = LineReader()
+    heard: list[object] = []
     try:
-        reader, heard = LineReader(), []
         while not heard:
             heard += reader.records(os.read(reading, 65_536))
     finally:

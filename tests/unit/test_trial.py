@@ -17,29 +17,36 @@ from hpbandster_lite.errors import NotPlain
 from hpbandster_lite.records import ConfigId, CurvePoint
 from hpbandster_lite.trial import MAX_METRICS_BYTES, Interrupted, Trial, number
 
+
+class Listener:
+    """Takes the points, and asks for the end with the one of this number."""
+
+    def __init__(self, ends_with: int | None = None) -> None:
+        self.points: list[CurvePoint] = []
+        self._ends_with = ends_with
+
+    def __call__(self, point: CurvePoint) -> bool:
+        self.points.append(point)
+        return len(self.points) == self._ends_with
+
+
 # ---------------------------------------------------------------------------------------------------------- reports
 
 
 def test_a_report_becomes_a_plain_point_of_the_curve() -> None:
-    points: list[CurvePoint] = []
-    trial = Trial(on_report=lambda point: bool(points.append(point)))
-    trial.report(np.int64(3), np.float32(0.5), accuracy=np.float64(0.25), sizes=(1, 2))
-    assert points == [CurvePoint(3.0, 0.5, {"accuracy": 0.25, "sizes": [1, 2]})]
-    assert [type(value) for value in points[0][:2]] == [float, float]
+    heard = Listener()
+    Trial(on_report=heard).report(np.int64(3), np.float32(0.5), accuracy=np.float64(0.25), sizes=(1, 2))
+    assert heard.points == [CurvePoint(3.0, 0.5, {"accuracy": 0.25, "sizes": [1, 2]})]
+    assert [type(value) for value in heard.points[0][:2]] == [float, float]
 
 
 def test_a_report_interrupts_once_grace_has_begun_and_the_point_is_kept() -> None:
-    points: list[CurvePoint] = []
-
-    def take(point: CurvePoint) -> bool:
-        points.append(point)
-        return len(points) == 2
-
-    trial = Trial(config_id=ConfigId(1, 0, 4), on_report=take)
+    heard = Listener(ends_with=2)
+    trial = Trial(config_id=ConfigId(1, 0, 4), on_report=heard)
     trial.report(1, 1.0)
     with pytest.raises(Interrupted, match="of 1-0-4 is handed back at step 2"):
         trial.report(2, 0.5)
-    assert [point.step for point in points] == [1.0, 2.0]
+    assert [point.step for point in heard.points] == [1.0, 2.0]
 
 
 def test_an_except_exception_of_the_objective_does_not_swallow_the_interruption() -> None:
@@ -51,9 +58,9 @@ def test_a_trial_that_nobody_listens_to_forgets_its_reports() -> None:
 
 
 def test_a_curve_may_have_a_loss_that_is_not_finite() -> None:
-    points: list[CurvePoint] = []
-    Trial(on_report=lambda point: bool(points.append(point))).report(1, float("nan"))
-    assert math.isnan(points[0].loss)
+    heard = Listener()
+    Trial(on_report=heard).report(1, float("nan"))
+    assert math.isnan(heard.points[0].loss)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +74,10 @@ def test_a_curve_may_have_a_loss_that_is_not_finite() -> None:
     ],
 )
 def test_a_report_that_cannot_travel_is_refused_by_name(arguments: Any, metrics: Any, message: str) -> None:
+    heard = Listener()
     with pytest.raises(TypeError, match=message):
-        Trial(on_report=lambda point: pytest.fail("passed on")).report(*arguments, **metrics)
+        Trial(on_report=heard).report(*arguments, **metrics)
+    assert heard.points == []
 
 
 # ------------------------------------------------------------------------------------------------------ directories
