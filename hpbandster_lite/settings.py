@@ -17,7 +17,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.brackets import BracketPlan, Rule, plan_bracket
 from hpbandster_lite.budgets import Ladder, explicit_ladder, ladder
 from hpbandster_lite.errors import BudgetError, ResumeError, UsageError
-from hpbandster_lite.journal import JournalReader, settings_difference
+from hpbandster_lite.journal import JournalReader, holds_anything, settings_difference
 from hpbandster_lite.problems import describe_in_child
 from hpbandster_lite.records import Limits, ProblemDescription, SearchSettings, Value, Values
 from hpbandster_lite.rundir import RunDirectory
@@ -105,7 +105,7 @@ def prepare(
         For anything in the options that cannot be; ResumeError names what differs from the stored search.
     """
     description = options.description or describe_in_child(options.problem, meanwhile=meanwhile)
-    if run_directory is not None and run_directory.journal.exists():
+    if run_directory is not None and holds_anything(run_directory.journal):
         reader = JournalReader(run_directory.journal)
         return _resume(options, description, reader.settings(), reader.limits(), run_directory.path)
     return _begin(options, description)

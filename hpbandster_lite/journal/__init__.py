@@ -7,7 +7,7 @@ entries are the truth; the tables beside them are kept in the same transaction, 
 from hpbandster_lite.journal.difference import settings_difference
 from hpbandster_lite.journal.reader import ConfigurationRow, Ending, EvaluationRow, JournalReader, MasterRow, RungRow
 from hpbandster_lite.journal.schema import SCHEMA
-from hpbandster_lite.journal.writer import Fenced, Journal
+from hpbandster_lite.journal.writer import Fenced, Journal, holds_anything
 
 __all__ = [
     "SCHEMA",
@@ -19,5 +19,6 @@ __all__ = [
     "JournalReader",
     "MasterRow",
     "RungRow",
+    "holds_anything",
     "settings_difference",
 ]

@@ -81,7 +81,7 @@ class Journal:
             written. The file is left as it is.
         """
         path = Path(path)
-        is_new = create is not None and not _holds_anything(path)
+        is_new = create is not None and not holds_anything(path)
         if not is_new:
             check_file(path)
         with sqlite_errors_as_ours(path, "open the journal"):
@@ -215,8 +215,11 @@ class Journal:
         return int(position)
 
 
-def _holds_anything(path: Path) -> bool:
-    """Whether there is a file to keep; SQLite deletes a write-ahead log beside an empty database."""
+def holds_anything(path: Path) -> bool:
+    """Whether there is a journal to keep: a start that was killed early leaves an empty file, which is none.
+
+    SQLite deletes a write-ahead log beside an empty database.
+    """
     wal = path.with_name(f"{path.name}-wal")
     return any(file.exists() and file.stat().st_size > 0 for file in (path, wal))
 

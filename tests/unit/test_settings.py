@@ -297,6 +297,13 @@ def test_a_problem_that_was_mended_is_noticed_and_the_search_goes_on(stored: Cal
     assert note.startswith("the problem's source has changed since the search began")
 
 
+def test_an_empty_file_that_a_start_left_when_it_was_killed_is_no_journal(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    directory.journal.touch()
+    assert not prepare(asked(), directory).resumed
+
+
 def test_a_problem_whose_file_has_moved_is_imported_from_where_it_is_now(stored: Callable[..., RunDirectory]) -> None:
     directory = stored(seed=5)
     prepared = prepare(asked(description(reference="/there/net.py")), directory)
