@@ -14,10 +14,11 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Protocol
 
 import filelock
 import numpy as np
@@ -44,6 +45,8 @@ LOCK_WAIT_S = 10.0
 """A new master waits this long for the old one to let go (DESIGN, law 13), then refuses."""
 GAP_S = 1.0
 """A turn that took this much longer than it may lengthens all leases (DESIGN, law 1)."""
+ALONE_S = 30.0
+"""A master whose launcher was killed waits this long for the workers to hand back what they hold."""
 TURN_S = 0.25
 LEFT_REPORTS_EVERY_S = 5.0
 SERVED_EVERY_S = 10.0
@@ -89,10 +92,27 @@ def connect(directory: RunDirectory, *, timeout_s: float = 5.0) -> Client:
 
 
 class Master:
-    """One search being served: the engine, the journal and the answers between them."""
+    """One search being served: the engine, the journal and the answers between them.
 
-    def __init__(self, journal: Journal, engine: Engine, directory: RunDirectory, keeper: CheckpointKeeper) -> None:
+    Parameters
+    ----------
+    journal, engine, directory, keeper
+        Of the search; the engine has started.
+    clock
+        Monotonic seconds, the same as the engine was started with.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        engine: Engine,
+        directory: RunDirectory,
+        keeper: CheckpointKeeper,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.engine = engine
+        self._clock = clock
         self._directory = directory
         self._journal = journal
         self._keeper = keeper
@@ -100,7 +120,7 @@ class Master:
         self._agent_of: dict[str, str] = {}
         self._told_done: set[str] = set()
         self._stalled_since: float | None = None
-        self._committed_at = time.monotonic()
+        self._committed_at = clock()
         self._started_at = self._committed_at
         self._recorded_before = engine.state.recorded
 
@@ -111,7 +131,7 @@ class Master:
         message = wire.decode(call.text)
         if not isinstance(message, dict):
             raise ProtocolMismatch(f"a call carries a dict, got {type(message).__name__}")
-        now = time.monotonic()
+        now = self._clock()
         try:
             match call.method:
                 case "exchange":
@@ -124,7 +144,7 @@ class Master:
                     answer = self.status(now)
                 case other:
                     raise ProtocolMismatch(f"this master has no method {other!r}")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             if isinstance(error, SearchError):
                 raise
             raise ProtocolMismatch(f"the message of {call.method!r} cannot be read: {error!r}") from error
@@ -138,7 +158,7 @@ class Master:
         Fenced
             If a newer master serves the search: this one may decide nothing more.
         """
-        now = time.monotonic()
+        now = self._clock()
         if not self._pending and now - self._committed_at < SERVED_EVERY_S:
             return True
         try:
@@ -169,6 +189,11 @@ class Master:
         self._keeper.sweep(now, spare=None if best is None else ConfigId(*best["config_id"]))
 
     @property
+    def has_agents(self) -> bool:
+        """Whether an agent is connected."""
+        return bool(self._agent_of)
+
+    @property
     def waits_for_agents(self) -> bool:
         """Whether a connected agent has not been told yet that the search is over."""
         return any(agent not in self._told_done for agent in self._agent_of.values())
@@ -177,19 +202,21 @@ class Master:
         """Take in what agents left in the run directory because no master answered them; a file goes once it counts."""
         for file in self._directory.left_reports():
             try:
-                left = wire.decode(file.read_text("utf-8"))
-                agent, report = str(left["agent"]), wire.from_message(left["report"], Report)
-            except (SearchError, OSError, KeyError, TypeError, ValueError) as error:
-                # Kept, out of the way: whoever wrote it may be able to tell what it was.
-                log.error("%s is no report, and is set aside: %r", file, error)
-                file.replace(file.with_suffix(".refused"))
+                agent, report = _left_report(file)
+            except OSError as error:
+                # Looked at again: a file system that fails now may be back by then.
+                log.warning("a report that was left cannot be read at present: %s", error)
                 continue
-            turn = self.engine.report(agent, report, now=time.monotonic())
+            if report is None:
+                continue
+            turn = self.engine.report(agent, report, now=self._clock())
             self._pending.extend(turn.entries)
             if not self.commit():
                 return
             log.info("took in the report that %s had left: %s", agent, turn.answer)
-            file.unlink()
+            with contextlib.suppress(OSError):
+                # If it stays, it is known when it is looked at again.
+                file.unlink()
 
     # ---------------------------------------------------------------------------------------------- the methods
 
@@ -349,7 +376,9 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
     return 0
 
 
-def _resumed(options: MasterOptions, directory: RunDirectory, journal: Journal) -> tuple[Master, int]:
+def _resumed(
+    options: MasterOptions, directory: RunDirectory, journal: Journal, *, clock: Callable[[], float] = time.monotonic
+) -> tuple[Master, int]:
     """The master of this search as the journal left it, with a new epoch."""
     # Of this start: the lease times may have changed, and everything else is the journal's.
     settings = replace(options.prepared.settings, run_id=journal.settings.run_id)
@@ -360,37 +389,76 @@ def _resumed(options: MasterOptions, directory: RunDirectory, journal: Journal) 
     turn = engine.start(
         epoch,
         options.prepared.limits,
-        now=time.monotonic(),
+        now=clock(),
         spent_s=journal.spent_s(),
         fingerprint=_fingerprint(),
     )
     journal.commit(turn.entries, at=wall_clock())
     keeper = CheckpointKeeper(directory, keep_all=options.keep_checkpoints == "all", delay_s=settings.lease_s)
-    return Master(journal, engine, directory, keeper), epoch
+    return Master(journal, engine, directory, keeper, clock=clock), epoch
 
 
 def _loop(server: Server, master: Master, ending: Ending) -> None:
     """Serve until the search is over and every connected agent knows it, or until the end is asked for."""
-    last = time.monotonic()
-    leaves_at = None
-    next_look = last
-    while not ending.is_asked:
-        server.turn(TURN_S, commit=master.commit)
-        now = time.monotonic()
-        if now - last - TURN_S > GAP_S:
-            master.engine.lengthen(now - last - TURN_S)
-        last = now
-        master.expire(server.closed_peers(), now)
-        if now >= next_look:
-            master.take_left_reports()
-            next_look = now + LEFT_REPORTS_EVERY_S
-        if not master.commit() or master.engine.finished is None:
-            leaves_at = None
-            continue
-        leaves_at = now + master.engine.settings.lease_s if leaves_at is None else leaves_at
-        if not master.waits_for_agents or now >= leaves_at:
+    turns = Turns(server, master)
+    alone_until = None
+    while not ending.signals:
+        if turns.take():
             log.info("the search is over: %s", master.engine.finished)
             return
+        if ending.is_asked:
+            # Whoever started us is gone, and our workers with it: they hand back what they hold before they end.
+            alone_until = time.monotonic() + ALONE_S if alone_until is None else alone_until
+            if not master.has_agents or time.monotonic() >= alone_until:
+                return
+
+
+class Serves(Protocol):
+    """What turns need of :class:`hpbandster_lite.transport.Server`."""
+
+    def turn(self, timeout_s: float, *, commit: Callable[[], bool]) -> int:
+        """Handle all pending requests, commit, answer."""
+
+    def closed_peers(self) -> list[str]:
+        """Connections that have ended since."""
+
+
+class Turns:
+    """The turns of a master: read and answer all input, then end leases, look for what was left, and commit.
+
+    Parameters
+    ----------
+    server, master
+        Who reads and answers, and who decides.
+    clock
+        The master's.
+    """
+
+    def __init__(self, server: Serves, master: Master, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._server = server
+        self._master = master
+        self._clock = clock
+        self._last = self._next_look = clock()
+        self._leaves_at: float | None = None
+
+    def take(self) -> bool:
+        """One turn; whether the search is over, and everybody who is connected knows it or has had time to."""
+        master = self._master
+        self._server.turn(TURN_S, commit=master.commit)
+        now = self._clock()
+        gap_s = now - self._last - TURN_S
+        if gap_s > GAP_S:
+            master.engine.lengthen(gap_s)
+        self._last = now
+        master.expire(self._server.closed_peers(), now)
+        if now >= self._next_look:
+            master.take_left_reports()
+            self._next_look = now + LEFT_REPORTS_EVERY_S
+        if not master.commit() or master.engine.finished is None:
+            self._leaves_at = None
+            return False
+        self._leaves_at = now + master.engine.settings.lease_s if self._leaves_at is None else self._leaves_at
+        return not master.waits_for_agents or now >= self._leaves_at
 
 
 @contextlib.contextmanager
@@ -429,6 +497,17 @@ def _fingerprint() -> dict[str, Plain]:
         "machine": platform.machine(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
     }
+
+
+def _left_report(file: Path) -> tuple[str, Report | None]:
+    """Who left a report, and what it is; what is none is set aside, because whoever wrote it may know what it was."""
+    try:
+        left = wire.decode(file.read_text("utf-8"))
+        return str(left["agent"]), wire.from_message(left["report"], Report)
+    except (KeyError, TypeError, ValueError, ProtocolMismatch) as error:
+        log.error("%s is no report, and is set aside: %r", file, error)
+        file.replace(file.with_suffix(".refused"))
+        return "", None
 
 
 def _evaluation(message: dict[str, Plain]) -> EvaluationId:
