@@ -66,6 +66,8 @@ class LaunchOptions:
             raise UsageError(f"workers must be at least 1, got {self.workers}")
         if self.timeout_s is not None and not self.timeout_s > 0:
             raise UsageError(f"timeout must be above 0 seconds, got {self.timeout_s}")
+        # What an agent would refuse is refused now.
+        AgentOptions(problem="", run_dir="", isolation=self.isolation, timeout_s=self.timeout_s, threads=self.threads)
         if self.keep_checkpoints not in ("needed", "all"):
             raise UsageError(f"keep_checkpoints must be 'needed' or 'all', got {self.keep_checkpoints!r}")
 

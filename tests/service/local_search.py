@@ -1,0 +1,301 @@
+"""A whole search in a process of its own, for tests that kill parts of it: as ``run`` does it, without the terminal.
+
+The problem counts and keeps a checkpoint of its steps; while the file ``hold`` lies in its directory it stays in the
+middle of an evaluation, reporting, and while ``deaf`` does, without a word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from hpbandster_lite import wire
+from hpbandster_lite.errors import SearchError
+from hpbandster_lite.journal import JournalReader, holds_anything
+from hpbandster_lite.launch import LaunchOptions, search_here
+from hpbandster_lite.problems import describe, load
+from hpbandster_lite.records import Entry, Leased, Limits, Plain, ProblemDescription, Recorded, Released, Sampled
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.settings import Prepared, SearchOptions
+from hpbandster_lite.space import SearchSpace
+from tests.engine_room import engine_for
+
+DEADLINE_S = 60.0
+MARK = "HPBANDSTER_LITE_TEST_SEARCH"
+"""Environment variable by which all processes of a search are found, orphans included."""
+PROBLEM = '''
+import json
+import os
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+min_budget, max_budget, unit = 1, 9, "steps"
+
+
+def space():
+    from ConfigSpace import ConfigurationSpace, Float, Integer
+
+    return ConfigurationSpace(space=[Float("x", (0.0, 1.0)), Integer("n", (1, 9))])
+
+
+def evaluate(config, budget, trial):
+    saved = trial.resume_directory or trial.previous_directory
+    began = 0 if saved is None else json.loads((saved / "state.json").read_text())["step"]
+    final = (config["x"] - 0.3) ** 2 + config["n"] / 100
+    for step in range(began + 1, int(budget) + 1):
+        loss = final + 1 / step
+        # Written beside and renamed, as every checkpoint should be: a kill must not leave half of one.
+        (trial.directory / "half").write_text(json.dumps({"step": step}))
+        (trial.directory / "half").rename(trial.directory / "state.json")
+        trial.report(step, loss)
+        time.sleep(0.01)
+        (HERE / f"inside-{os.getpid()}").touch()
+        while (HERE / "hold").exists():
+            trial.report(step, loss)
+            time.sleep(0.01)
+        while (HERE / "deaf").exists():
+            time.sleep(0.01)
+    return {"loss": final + 1 / budget, "began": began}
+
+
+def test(config, budget, trial):
+    with (HERE / "tested").open("a") as file:
+        file.write(f"{trial.previous_directory}\\n")
+    if (HERE / "test fails").exists():
+        raise ValueError("the test split is missing")
+    return {"steps": json.loads((trial.previous_directory / "state.json").read_text())["step"]}
+'''
+
+
+@functools.cache
+def _described(text: str, path: str) -> ProblemDescription:
+    return describe(load(path), path)
+
+
+class LocalSearchProcess:
+    """A problem in a directory, and searches of it in processes of their own, one after the other."""
+
+    def __init__(self, place: Path, **options: Any) -> None:
+        self.place = place
+        self.problem = place / f"steps_{secrets.token_hex(4)}.py"
+        self.problem.write_text(PROBLEM)
+        self.directory = RunDirectory(place / "run")
+        self.mark = secrets.token_hex(8)
+        self._options: dict[str, Any] = {
+            "seed": 1,
+            "lease_s": 2.0,
+            "heartbeat_s": 0.2,
+            "limits": {"brackets": 1},
+            **options,
+            "description": _described(PROBLEM, str(self.problem)),
+        }
+
+    @contextlib.contextmanager
+    def running(self, workers: int = 2) -> Iterator[subprocess.Popen[str]]:
+        """Begin the search or go on with it; nothing of it is left in the end."""
+        told = {"options": {**self._options, "description": None}, "workers": workers, "run": str(self.directory.path)}
+        about = wire.to_message(self._options["description"])
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.service.local_search", json.dumps({**told, "about": about})],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {MARK: self.mark},
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            self.hold(False)
+            self.deafen(False)
+            for left in self.processes():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    left.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+    def run(self, workers: int = 2) -> str:
+        """The whole search, to its end; gives what it said."""
+        with self.running(workers) as process:
+            return self.end_of(process, 0)
+
+    def end_of(self, process: subprocess.Popen[str], code: int) -> str:
+        """What the search said, after it has ended with this exit code and left nothing behind."""
+        said, _ = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == code, said
+        until(lambda: not self.processes(), "every process of the search has ended")
+        return said
+
+    def extend(self, **limits: Any) -> None:
+        """Give the next run other limits."""
+        self._options["limits"] = limits
+
+    # ---------------------------------------------------------------------------------------------- its processes
+
+    def processes(self, module: str = "") -> list[psutil.Process]:
+        """Living processes of the search: ``master``, ``agent``, ``trainer``, ``nameserver``, or all of them."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    command = process.cmdline()
+                    if not module or f"hpbandster_lite.{module}" in command:
+                        found.append(process)
+        return found
+
+    def kill(self, module: str) -> int:
+        """Kill one process of the search with SIGKILL; gives its pid."""
+        victim = self.processes(module)[0]
+        victim.kill()
+        return victim.pid
+
+    def kill_all(self, process: subprocess.Popen[str]) -> None:
+        """As a power cut does: everything at once, the launcher first, so that it can mend nothing."""
+        victims = [psutil.Process(process.pid), *(each for each in self.processes() if each.pid != process.pid)]
+        for victim in victims:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.send_signal(signal.SIGSTOP)
+        for victim in victims:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.kill()
+        process.wait()
+
+    def hold(self, held: bool = True) -> None:
+        """From now on evaluations stay where they are, and report; or go on."""
+        self._set("hold", held)
+
+    def deafen(self, deaf: bool = True) -> None:
+        """From now on evaluations stay where they are, and neither report nor hear; or go on."""
+        self._set("deaf", deaf)
+
+    def _set(self, name: str, there: bool) -> None:
+        if there:
+            (self.place / name).touch()
+        else:
+            (self.place / name).unlink(missing_ok=True)
+
+    def wait_inside(self, workers: int = 2) -> None:
+        """Until so many trainers are in the middle of an evaluation."""
+
+        def are_inside() -> bool:
+            return sum((self.place / f"inside-{each.pid}").exists() for each in self.processes("trainer")) >= workers
+
+        until(are_inside, f"{workers} trainers are in the middle of an evaluation")
+
+    def wait_recorded(self, count: int) -> None:
+        """Until so many outcomes are in the journal."""
+
+        def are_recorded() -> bool:
+            journal = self.directory.journal
+            return holds_anything(journal) and len(JournalReader(journal).endings()) >= count
+
+        until(are_recorded, f"{count} outcomes are recorded")
+
+    # ------------------------------------------------------------------------------------------------ its journal
+
+    def entries(self) -> list[Entry]:
+        """Everything that the journal holds, in order."""
+        return [entry for _, _, entry in JournalReader(self.directory.journal).entries()]
+
+    def of(self, kind: type) -> list[Any]:
+        """The entries of one kind."""
+        return [entry for entry in self.entries() if isinstance(entry, kind)]
+
+    def check(self, acknowledged: Mapping[Any, Any] | None = None) -> None:
+        """The search is over, every result is there once, none was asked for again, and replay agrees.
+
+        ``acknowledged`` is what :meth:`results` gave at an earlier time: it must be there unchanged.
+        """
+        entries = self.entries()
+        recorded = [entry.evaluation for entry in entries if isinstance(entry, Recorded)]
+        assert Counter(recorded).most_common(1)[0][1] == 1
+        ended: set[Any] = set()
+        for entry in entries:
+            if isinstance(entry, Recorded):
+                ended.add(entry.evaluation)
+            elif isinstance(entry, Leased):
+                assert entry.evaluation not in ended, f"{entry.evaluation} was run again after its result"
+        assert {entry.evaluation for entry in entries if isinstance(entry, Leased)} == ended
+        if acknowledged is not None:
+            assert acknowledged.items() <= self.results().items()
+        reader = JournalReader(self.directory.journal)
+        assert reader.finished() is not None
+        settings = reader.settings()
+        engine = engine_for(settings, SearchSpace.from_json(settings.problem.space_tables))
+        engine.replay(entries)
+        engine.validate()
+        assert engine.finished == reader.finished()
+        assert all(outcome.loss is not None for outcome in self.results().values())
+
+    def results(self) -> dict[Any, Any]:
+        """Outcome of each evaluation that has one."""
+        if not holds_anything(self.directory.journal):
+            return {}
+        return {entry.evaluation: entry.outcome for entry in self.of(Recorded)}
+
+    def decisions(self) -> list[Any]:
+        """What was sampled and what came of it, in order: what must not depend on interruptions."""
+        told: list[Any] = []
+        for entry in self.entries():
+            if isinstance(entry, Sampled):
+                told.append((entry.config_id, entry.proposal, "sampled"))
+            elif isinstance(entry, Recorded):
+                told.append((entry.evaluation, entry.outcome.loss))
+        return told
+
+    def handed_back(self) -> list[Released]:
+        """What was handed back politely."""
+        return self.of(Released)
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        time.sleep(0.01)
+
+
+class Notes:
+    """A watcher that prints each note."""
+
+    def begin(self, prepared: Prepared, directory: RunDirectory) -> None:
+        self.note("going on" if prepared.resumed else "new")
+
+    def status(self, status: Mapping[str, Plain]) -> None:
+        """Nothing: the tests read the journal."""
+
+    def note(self, text: str) -> None:
+        print(text, flush=True)
+
+
+def main(text: str) -> int:
+    """The process of :class:`LocalSearchProcess`."""
+    told = json.loads(text)
+    about = wire.from_message(told["about"], ProblemDescription)
+    limits = Limits(**told["options"].pop("limits", {}))
+    options = SearchOptions(problem=about.reference, **{**told["options"], "description": about, "limits": limits})
+    try:
+        return search_here(options, RunDirectory(told["run"]), LaunchOptions(workers=told["workers"]), Notes())
+    except SearchError as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

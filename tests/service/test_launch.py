@@ -1,0 +1,145 @@
+"""What the launcher keeps for its children, and how they are told what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpbandster_lite import wire
+from hpbandster_lite.briefing import brief, briefed
+from hpbandster_lite.launch import LaunchOptions, LocalSearch, _reserved_port
+from hpbandster_lite.records import Limits
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.settings import Prepared
+from hpbandster_lite.transport import Server
+from tests.engine_room import settings_for, space_of
+from tests.service.local_search import Notes
+
+pytestmark = pytest.mark.timeout(60)
+
+
+# ---------------------------------------------------------------------------------------------------- a reserved port
+
+
+def test_a_server_of_ours_may_listen_on_a_reserved_port_again_and_again() -> None:
+    with _reserved_port() as port:
+        for _ in range(2):
+            with Server("127.0.0.1", port, None, object_id="names", handle=lambda call: call.text) as server:
+                assert server.endpoint == ("127.0.0.1", port)
+                socket.create_connection(server.endpoint).close()
+
+
+def test_nobody_else_gets_a_reserved_port() -> None:
+    with _reserved_port() as port, socket.socket() as stranger:
+        with pytest.raises(OSError, match="in use") as caught:
+            stranger.bind(("127.0.0.1", port))
+        assert caught.value.errno == errno.EADDRINUSE
+        with contextlib.ExitStack() as stack:
+            given = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(200)]
+            assert port not in {each.getsockname()[1] for each in given}
+
+
+def test_a_port_is_reserved_for_as_long_as_it_is_needed() -> None:
+    with _reserved_port() as port:
+        pass
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+# --------------------------------------------------------------------------------------------------------- a briefing
+
+
+def told(line: bytes, tmp_path: Path) -> tuple[str, str]:
+    """What a process makes of a briefing: what it says to us, and what its log has."""
+    code = (
+        "import sys\nfrom hpbandster_lite.briefing import briefed\n"
+        "print('before', flush=True)\noptions = briefed()\nprint(options, flush=True)\nprint('oh', file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=line, capture_output=True, check=True)
+    log = tmp_path / "log"
+    return done.stdout.decode() + done.stderr.decode(), log.read_text() if log.exists() else ""
+
+
+def test_a_process_takes_its_options_from_a_line_and_writes_to_its_log_from_then_on(tmp_path: Path) -> None:
+    options = {"size": "x" * 200_000}
+    said, logged = told(brief(options, tmp_path / "log"), tmp_path)
+    assert said == "before\n"
+    assert logged == f"{options}\noh\n"
+    told(brief(options, tmp_path / "log"), tmp_path)
+    assert (tmp_path / "log").read_text() == logged * 2
+
+
+def test_a_process_without_a_log_keeps_its_streams(tmp_path: Path) -> None:
+    said, _ = told(brief([1], None), tmp_path)
+    assert said == "before\n[1]\noh\n"
+
+
+@pytest.mark.parametrize("line", [b"", b'{"options": 1'])
+def test_a_process_whose_launcher_is_gone_is_told_nothing(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(line)))
+    assert briefed() is None
+
+
+@pytest.mark.parametrize("module", ["master", "agent", "nameserver"])
+def test_every_process_of_a_search_ends_without_a_word_if_it_is_never_told_what_to_do(module: str) -> None:
+    command = [sys.executable, "-m", f"hpbandster_lite.{module}", "-"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
+# -------------------------------------------------------------------------------------------------- what goes wrong
+
+
+def search(directory: RunDirectory, **options: Any) -> LocalSearch:
+    return LocalSearch(directory, LaunchOptions(workers=1, **options), Notes())
+
+
+def prepared() -> Prepared:
+    settings = settings_for(space_of())
+    settings = replace(settings, problem=replace(settings.problem, reference="counting_ones"))
+    return Prepared(settings=settings, limits=Limits(brackets=1), resumed=False)
+
+
+def test_whatever_happens_before_the_search_no_process_is_left(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+
+    def refuse() -> None:
+        with search(directory) as running:
+            running.warm_up()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        refuse()
+    assert not directory.path.exists()
+
+
+def test_a_master_that_refuses_ends_the_search_with_its_code_and_its_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    directory.lock_file.mkdir()
+    with search(directory) as running:
+        assert running.run(prepared()) == 4
+    assert "the master ended:" in capsys.readouterr().out
+    assert "cannot lock" in directory.log("master").read_text()
+
+
+def test_nobody_else_may_read_what_the_processes_log(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    line = brief(wire.to_message(Limits()), directory.log("master"))
+    assert json.loads(line)["log"] == str(directory.log("master"))
+    code = "from hpbandster_lite.briefing import briefed; briefed()"
+    subprocess.run([sys.executable, "-c", code], input=line, check=True)
+    assert directory.log("master").stat().st_mode & 0o077 == 0

@@ -1,0 +1,328 @@
+"""``minimize`` as scripts call it: in processes of their own, from a file, a notebook, a shell."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hpbandster_lite as hpb
+from hpbandster_lite.errors import ProblemError, RunDirectoryError, UsageError
+from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.records import Leased, Recorded
+
+pytestmark = pytest.mark.timeout(120)
+
+DEADLINE_S = 60.0
+HEAD = """
+import json
+import time
+from pathlib import Path
+
+import hpbandster_lite as hpb
+from ConfigSpace import ConfigurationSpace, Float
+
+HERE = Path.cwd()
+space = ConfigurationSpace(space=[Float("x", (0.0, 1.0))])
+about = {"min_budget": 1, "max_budget": 3, "workers": 1, "brackets": 1, "algorithm": "hyperband"}
+about["run_dir"] = HERE / "run"
+
+
+def evaluate(config, budget, trial):
+    (HERE / "inside").touch()
+    while (HERE / "hold").exists():
+        trial.report(1, 1.0)
+        time.sleep(0.01)
+    return (config["x"] - 0.25) ** 2 / budget
+
+
+def tell(result):
+    incumbent = result.incumbent
+    print(json.dumps({"loss": incumbent.loss, "budget": incumbent.budget, "values": dict(incumbent.values)}))
+
+"""
+
+
+def script(place: Path, text: str) -> Path:
+    file = place / "script.py"
+    file.write_text(HEAD + textwrap.dedent(text))
+    return file
+
+
+def started(place: Path, *command: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def said(place: Path, text: str, code: int = 0) -> tuple[str, str]:
+    """What a script writes to its two streams, once it has ended with this exit code."""
+    process = started(place, str(script(place, text)))
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == code, err
+    return out, err
+
+
+def entries(place: Path, kind: type) -> list[Any]:
+    reader = JournalReader(place / "run" / "journal.sqlite")
+    return [entry for _, _, entry in reader.entries() if isinstance(entry, kind)]
+
+
+# ----------------------------------------------------------------------------------------------------- from a script
+
+
+def test_a_function_and_a_space_are_searched_and_the_same_call_goes_on(tmp_path: Path) -> None:
+    text = """
+    if __name__ == "__main__":
+        tell(hpb.minimize(evaluate, space, seed=1, **about))
+    """
+    out, err = said(tmp_path, text)
+    told = json.loads(out)
+    assert told["budget"] == 3.0
+    assert told["loss"] == pytest.approx((told["values"]["x"] - 0.25) ** 2 / 3)
+    assert f"beginning the search in {tmp_path / 'run'}" in err
+    evaluations = len(entries(tmp_path, Recorded))
+    assert evaluations == 4
+    again, err = said(tmp_path, text)
+    assert again == out
+    assert "going on with the search" in err
+    assert len(entries(tmp_path, Recorded)) == evaluations
+
+
+def test_a_problem_object_is_found_by_the_name_that_it_has_in_the_script(tmp_path: Path) -> None:
+    out, _ = said(
+        tmp_path,
+        """
+        class Bowl:
+            min_budget, max_budget, unit = 1, 3, "steps"
+            def space(self):
+                return space
+            def evaluate(self, config, budget, trial):
+                return evaluate(config, budget, trial)
+
+        bowl = Bowl()
+        if __name__ == "__main__":
+            tell(hpb.minimize(bowl, workers=1, brackets=1, algorithm="random", run_dir="run", seed=1))
+        """,
+    )
+    assert json.loads(out)["budget"] == 3.0
+
+
+def test_a_reference_is_searched_from_anywhere(tmp_path: Path) -> None:
+    script(tmp_path, "min_budget, max_budget = 1, 3\n")
+    code = (
+        "import hpbandster_lite as hpb\n"
+        "result = hpb.minimize('script.py', workers=1, evaluations=2, algorithm='random', run_dir='run')\n"
+        "print(len(result.evaluations))"
+    )
+    process = started(tmp_path, "-c", code)
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, out.strip()) == (0, "2"), err
+
+
+def test_ctrl_c_hands_back_what_runs_and_raises_keyboard_interrupt(tmp_path: Path) -> None:
+    file = script(
+        tmp_path,
+        """
+        if __name__ == "__main__":
+            try:
+                hpb.minimize(evaluate, space, seed=1, **about)
+            except KeyboardInterrupt:
+                print("interrupted")
+        """,
+    )
+    (tmp_path / "hold").touch()
+    process = started(tmp_path, str(file))
+    deadline = time.monotonic() + DEADLINE_S
+    while not (tmp_path / "inside").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, out.strip()) == (0, "interrupted"), err
+    assert not entries(tmp_path, Recorded)
+    (tmp_path / "hold").unlink()
+    said(tmp_path, 'if __name__ == "__main__":\n    hpb.minimize(evaluate, space, **about)\n')
+    assert len(entries(tmp_path, Recorded)) == 4
+    assert len(entries(tmp_path, Leased)) == 5
+
+
+# -------------------------------------------------------------------------------------------- what cannot be imported
+
+
+def test_a_script_without_the_guard_is_told_of_it_and_nothing_is_left_running(tmp_path: Path) -> None:
+    _, err = said(tmp_path, "hpb.minimize(evaluate, space, **about)", code=1)
+    assert 'put the call under if __name__ == "__main__":' in err
+    assert "ProblemError: no worker is left" in err
+
+
+NESTED = """
+def made():
+    def inner(config, budget, trial):
+        return evaluate(config, budget, trial)
+    return inner
+
+{name} = {function}
+if __name__ == "__main__":
+    result = hpb.minimize({name}, space, seed=1, {options}**about)
+    print(len(result.evaluations))
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [("lambda config, budget, trial: 0.5", "<lambda> cannot be imported"), ("made()", "inner cannot be imported")],
+)
+def test_a_function_without_an_import_path_is_refused_with_both_remedies(
+    function: str, words: str, tmp_path: Path
+) -> None:
+    _, err = said(tmp_path, NESTED.format(name="_objective", function=function, options=""), code=1)
+    assert words in err
+    assert "write it at the top level of a file" in err
+    assert "isolation='none'" in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("function", ["lambda config, budget, trial: config['x']", "made()"])
+def test_a_function_without_an_import_path_runs_in_threads_of_the_caller(function: str, tmp_path: Path) -> None:
+    out, _ = said(tmp_path, NESTED.format(name="_objective", function=function, options="isolation='none', "))
+    assert out.strip() == "4"
+
+
+def test_what_was_typed_into_a_shell_runs_in_threads_of_the_caller(tmp_path: Path) -> None:
+    code = "tell(hpb.minimize(evaluate, space, isolation='none', seed=1, **about))"
+    process = started(tmp_path, "-c", HEAD + code)
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, err
+    assert json.loads(out)["budget"] == 3.0
+
+
+# -------------------------------------------------------------------------------------------- in threads of this one
+
+
+def in_threads(tmp_path: Path, evaluate: Any, **options: Any) -> hpb.Result:
+    from ConfigSpace import ConfigurationSpace, Float
+
+    about: dict[str, Any] = {"min_budget": 1, "max_budget": 3, "algorithm": "random", "seed": 1, "evaluations": 3}
+    space = ConfigurationSpace(space=[Float("x", (0.0, 1.0))])
+    return hpb.minimize(evaluate, space, isolation="none", run_dir=tmp_path / "run", **{**about, **options})
+
+
+def test_threads_share_the_caller_s_memory_and_keep_checkpoints_like_any_worker(tmp_path: Path) -> None:
+    seen: list[float] = []
+    inside: set[str] = set()
+
+    def evaluate(config: dict[str, Any], budget: float, trial: hpb.Trial) -> float:
+        seen.append(config["x"])
+        inside.add(threading.current_thread().name)
+        (trial.directory / "state").write_text(str(config["x"]))
+        return float(config["x"])
+
+    result = in_threads(tmp_path, evaluate, workers=2)
+    assert len(seen) == 3
+    assert "MainThread" not in inside
+    assert result.incumbent is not None
+    assert result.incumbent.loss == min(seen)
+    assert result.incumbent.directory is not None
+    assert (result.incumbent.directory / "state").read_text() == str(min(seen))
+
+
+def test_an_exception_in_a_thread_is_a_bad_result_and_not_the_caller_s(tmp_path: Path) -> None:
+    def evaluate(config: dict[str, Any], budget: float, trial: hpb.Trial) -> float:
+        raise ValueError("no such thing")
+
+    result = in_threads(tmp_path, evaluate, workers=1, evaluations=2)
+    assert result.incumbent is None
+    assert dict(JournalReader(tmp_path / "run" / "journal.sqlite").failures()) == {"code": 2}
+
+
+def test_the_model_of_a_problem_object_is_tested_in_this_process_too(tmp_path: Path) -> None:
+    from ConfigSpace import ConfigurationSpace, Float
+
+    class Bowl:
+        min_budget, max_budget = 1, 3
+        tested: list[float] = []  # noqa: RUF012 (what the test looks at)
+
+        def space(self) -> ConfigurationSpace:
+            return ConfigurationSpace(space=[Float("x", (0.0, 1.0))])
+
+        def evaluate(self, config: dict[str, Any], budget: float, trial: hpb.Trial) -> float:
+            return float(config["x"])
+
+        def test(self, config: dict[str, Any], budget: float, trial: hpb.Trial) -> dict[str, float]:
+            self.tested.append(config["x"])
+            return {"x": config["x"]}
+
+    result = hpb.minimize(
+        Bowl(), isolation="none", run_dir=tmp_path / "run", algorithm="random", seed=1, evaluations=2, workers=1
+    )
+    assert result.incumbent is not None
+    assert Bowl.tested == [result.incumbent.values["x"]]
+    assert json.loads((tmp_path / "run" / "incumbent.json").read_text())["test"] == {"x": Bowl.tested[0]}
+
+
+# ----------------------------------------------------------------------------------------------------- refused at once
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"workers": 0}, UsageError, "workers must be at least 1, got 0"),
+        ({"timeout_s": 0}, UsageError, "timeout must be above 0 seconds, got 0"),
+        ({"keep_checkpoints": "some"}, UsageError, "keep_checkpoints must be 'needed' or 'all', got 'some'"),
+        ({"isolation": "process"}, UsageError, "isolation must be one of trainer, none, got 'process'"),
+        ({"isolation": "none", "timeout_s": 5.0}, UsageError, "a time limit needs isolation='trainer'"),
+        ({"threads": 0}, UsageError, "threads must be at least 1, got 0"),
+        ({"min_budget": 9, "max_budget": 1}, UsageError, "min_budget"),
+        ({"evaluations": 0}, UsageError, "evaluations must be above zero, got 0"),
+        ({"algorithm": "tpe"}, UsageError, "algorithm must be one of"),
+        ({"seed": -1}, UsageError, "seed must be in"),
+    ],
+)
+def test_input_that_cannot_be_is_refused_before_anything_is_made(
+    options: dict[str, Any], error: type[Exception], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error) as caught:
+        hpb.minimize("counting_ones", run_dir=tmp_path / "run", **options)
+    assert words in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_space_beside_a_problem_that_has_one_is_refused(tmp_path: Path) -> None:
+    from ConfigSpace import ConfigurationSpace
+
+    from hpbandster_lite.workers import counting_ones
+
+    for problem in ("counting_ones", counting_ones):
+        with pytest.raises(UsageError, match="has a space of its own; leave space out"):
+            hpb.minimize(problem, ConfigurationSpace(), run_dir=tmp_path / "run")
+
+
+def test_a_function_without_a_space_is_asked_for_one(tmp_path: Path) -> None:
+    with pytest.raises(ProblemError, match=r"give one to minimize\(objective_of_a_test, space\)"):
+        hpb.minimize(objective_of_a_test, run_dir=tmp_path / "run", max_budget=3, min_budget=1)
+
+
+def test_an_unknown_problem_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(ProblemError, match="counting_ones"):
+        hpb.minimize("countin_ones", run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(RunDirectoryError, match="is no directory; give another --run-dir"):
+        hpb.minimize("counting_ones", run_dir=tmp_path / "run")
+
+
+def objective_of_a_test(config: dict[str, Any], budget: float, trial: hpb.Trial) -> float:
+    return 0.0

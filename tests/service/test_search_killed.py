@@ -1,0 +1,263 @@
+"""Kill any part of a running search, or all of it: nothing acknowledged is lost or repeated, and it goes on."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from hpbandster_lite.records import Expired, Leased, Sampled, Started
+from tests.service.local_search import LocalSearchProcess, until
+
+pytestmark = pytest.mark.timeout(150)
+
+
+PATIENT = {"lease_s": 60.0, "heartbeat_s": 0.5}
+"""Leases that no busy machine lets expire."""
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> LocalSearchProcess:
+    return LocalSearchProcess(tmp_path)
+
+
+# -------------------------------------------------------------------------------------------------- a part is killed
+
+
+@pytest.mark.parametrize(
+    ("victim", "words"),
+    [
+        ("agent", "worker-0 died of SIGKILL; started again"),
+        ("trainer", ""),
+        ("master", "the master died of SIGKILL; started again"),
+        ("nameserver", "the name server died; started again"),
+    ],
+)
+def test_a_search_survives_the_death_of_any_of_its_processes_in_mid_evaluation(
+    victim: str, words: str, search: LocalSearchProcess
+) -> None:
+    with search.running() as process:
+        search.wait_recorded(2)
+        search.hold()
+        search.wait_inside()
+        acknowledged = search.results()
+        killed = search.kill(victim)
+        search.hold(False)
+        said = search.end_of(process, 0)
+    assert words in said
+    assert all(each.pid != killed for each in search.processes())
+    search.check(acknowledged)
+
+
+def test_workers_keep_their_evaluations_while_the_master_is_away(tmp_path: Path) -> None:
+    search = LocalSearchProcess(tmp_path, **PATIENT)
+    with search.running() as process:
+        search.hold()
+        search.wait_inside()
+        trainers = {each.pid for each in search.processes("trainer")}
+        (killed,) = search.processes("master")
+        killed.kill()
+        until(lambda: [each.pid for each in search.processes("master")] not in ([], [killed.pid]), "a new master is up")
+        search.hold(False)
+        search.end_of(process, 0)
+    search.check()
+    assert not search.of(Expired)
+    assert {entry.attempt for entry in search.of(Leased)} == {1}
+    assert {int(path.name.partition("-")[2]) for path in search.place.glob("inside-*")} == trainers
+
+
+def test_an_evaluation_whose_trainer_was_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    search = LocalSearchProcess(tmp_path, algorithm="random", limits={"evaluations": 1})
+    with search.running(workers=1) as process:
+        search.hold()
+        search.wait_inside(1)
+        search.kill("trainer")
+        search.hold(False)
+        search.end_of(process, 0)
+    search.check()
+    (outcome,) = search.results().values()
+    assert outcome.info["began"] == 1
+    assert [entry.attempt for entry in search.of(Leased)] == [1, 2]
+
+
+# ------------------------------------------------------------------------------------------------ everything is killed
+
+
+def test_the_same_command_goes_on_after_everything_was_killed(search: LocalSearchProcess) -> None:
+    with search.running() as process:
+        search.wait_recorded(4)
+        search.hold()
+        search.wait_inside()
+        acknowledged = search.results()
+        search.kill_all(process)
+        assert not search.processes()
+    assert len(acknowledged) >= 4
+    assert "going on" in search.run()
+    search.check(acknowledged)
+
+
+def test_nothing_outlives_a_launcher_that_was_killed(search: LocalSearchProcess) -> None:
+    with search.running() as process:
+        search.wait_recorded(1)
+        search.hold()
+        search.wait_inside()
+        process.kill()
+        until(lambda: not search.processes(), "everything that the launcher started has ended by itself")
+    search.hold(False)
+    search.run()
+    search.check()
+
+
+def test_one_worker_s_search_decides_the_same_with_and_without_interruptions(tmp_path: Path) -> None:
+    (tmp_path / "straight").mkdir()
+    (tmp_path / "disturbed").mkdir()
+    straight = LocalSearchProcess(tmp_path / "straight", seed=5, **PATIENT)
+    disturbed = LocalSearchProcess(tmp_path / "disturbed", seed=5, **PATIENT)
+    straight.run(workers=1)
+    with disturbed.running(workers=1) as process:
+        disturbed.wait_recorded(3)
+        disturbed.hold()
+        disturbed.wait_inside(1)
+        disturbed.kill("master")
+        disturbed.hold(False)
+        disturbed.wait_recorded(7)
+        disturbed.hold()
+        disturbed.wait_inside(1)
+        process.send_signal(signal.SIGTERM)
+        disturbed.end_of(process, 130)
+    disturbed.run(workers=1)
+    straight.check()
+    disturbed.check()
+    assert any(entry.proposal.model_budget is not None for entry in straight.of(Sampled))
+    assert disturbed.decisions() == straight.decisions()
+    assert len(disturbed.of(Leased)) == len(straight.of(Leased)) + len(disturbed.handed_back())
+    assert len(disturbed.of(Started)) == 3
+
+
+def test_a_search_that_was_killed_evaluates_what_an_undisturbed_one_evaluates(tmp_path: Path) -> None:
+    # What a kill interrupted runs again when its lease has expired, after others: the order differs, nothing else.
+    (tmp_path / "straight").mkdir()
+    (tmp_path / "disturbed").mkdir()
+    straight = LocalSearchProcess(tmp_path / "straight", seed=5, algorithm="hyperband")
+    disturbed = LocalSearchProcess(tmp_path / "disturbed", seed=5, algorithm="hyperband")
+    straight.run()
+    with disturbed.running() as process:
+        disturbed.wait_recorded(3)
+        disturbed.hold()
+        disturbed.wait_inside()
+        disturbed.kill_all(process)
+    disturbed.hold(False)
+    disturbed.run()
+    disturbed.check()
+    assert len(disturbed.of(Leased)) > len(straight.of(Leased))
+    proposals = [{entry.config_id: entry.proposal for entry in each.of(Sampled)} for each in (straight, disturbed)]
+    assert proposals[0] == proposals[1]
+    losses = [{name: each.loss for name, each in search.results().items()} for search in (straight, disturbed)]
+    assert losses[0] == losses[1]
+
+
+# ------------------------------------------------------------------------------------------------------ told to end
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_hands_the_running_evaluations_back_with_their_checkpoints(
+    number: signal.Signals, search: LocalSearchProcess
+) -> None:
+    with search.running() as process:
+        search.hold()
+        search.wait_inside()
+        process.send_signal(number)
+        said = search.end_of(process, 130)
+    assert "running evaluations are handed back" in said
+    handed_back = search.handed_back()
+    assert len(handed_back) == 2
+    assert all(entry.directory is not None for entry in handed_back)
+    assert not search.results()
+    search.run()
+    search.check()
+    assert [search.results()[entry.evaluation].info["began"] for entry in handed_back] == [1, 1]
+
+
+def test_a_second_signal_ends_at_once_whatever_the_objective_does(search: LocalSearchProcess) -> None:
+    with search.running() as process:
+        search.deafen()
+        search.wait_inside()
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        until(lambda: "stopping" in process.stdout.readline(), "the launcher has heard the first signal")  # type: ignore[union-attr]
+        process.send_signal(signal.SIGINT)
+        # It would take the objective's grace of 20 s otherwise.
+        said, _ = process.communicate(timeout=15)
+        assert process.returncode == 130, said
+        until(lambda: not search.processes(), "every process of the search has ended")
+    assert not search.handed_back()
+
+
+def test_a_signal_before_anything_runs_ends_everything(search: LocalSearchProcess) -> None:
+    with search.running() as process:
+        until(lambda: search.processes("agent"), "the first processes were started")
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+        assert process.returncode in (130, -signal.SIGTERM)
+        until(lambda: not search.processes(), "every process of the search has ended")
+
+
+# ------------------------------------------------------------------------------------------------- it cannot go on
+
+
+def test_a_child_that_dies_again_and_again_ends_the_search_with_its_last_words(search: LocalSearchProcess) -> None:
+    with search.running(workers=1) as process:
+        search.hold()
+        search.wait_inside(1)
+        for _ in range(5):
+            pid = search.kill("nameserver")
+            until(
+                lambda pid=pid: process.poll() is not None
+                or [each.pid for each in search.processes("nameserver")] not in ([], [pid]),
+                "the name server was started again",
+            )
+        said = search.end_of(process, 4)
+    assert "the name server died, 5 times within a minute" in said
+    assert "run the same command again" in said
+    search.hold(False)
+    search.run(workers=1)
+    search.check()
+
+
+def test_a_search_whose_workers_have_all_gone_says_so_instead_of_waiting(search: LocalSearchProcess) -> None:
+    with search.running(workers=1) as process:
+        search.hold()
+        search.wait_inside(1)
+        search.processes("agent")[0].terminate()
+        said = search.end_of(process, 4)
+    assert "no worker is left: worker-0 ended with exit code 130" in said
+    assert search.handed_back()
+    search.hold(False)
+    search.run(workers=1)
+    search.check()
+
+
+# ------------------------------------------------------------------------------------------------------- the end
+
+
+def test_a_finished_search_is_not_run_again_and_more_brackets_extend_it(tmp_path: Path) -> None:
+    search = LocalSearchProcess(tmp_path, limits={"brackets": 1})
+    search.run()
+    search.check()
+    first = search.results()
+    leased = len(search.of(Leased))
+    search.run()
+    assert len(search.of(Leased)) == leased
+    search.extend(brackets=2)
+    search.run()
+    search.check(first)
+    assert len(search.results()) > len(first)
+
+
+def test_the_journal_of_a_finished_search_is_one_file(search: LocalSearchProcess) -> None:
+    search.run()
+    beside = {path.name for path in search.directory.path.glob("journal*")}
+    assert beside == {"journal.sqlite"}
+    search.check()
+
