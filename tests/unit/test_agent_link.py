@@ -88,7 +88,7 @@ def test_an_answer_is_given_and_the_line_kept(clock: Clock, call: Call) -> None:
 
 
 def test_a_lost_master_is_tried_again_later_and_later_on_a_new_line(clock: Clock, call: Call) -> None:
-    line = Line([told(1), *[MasterUnreachable("gone")] * 20, told(1)])
+    line = Line([told(1), *[MasterUnreachable("gone")] * 20, told(1), MasterUnreachable("gone again")])
     link = Link(line, {}, clock())
     call(link)
     waits = []
@@ -102,6 +102,8 @@ def test_a_lost_master_is_tried_again_later_and_later_on_a_new_line(clock: Clock
     assert link.next_try_at == link.answered_at == clock.now
     assert line.closed == 20
     assert [epoch for _, epoch in line.hellos] == [0, *[1] * 20]
+    assert call(link) is None
+    assert link.next_try_at - clock.now <= 0.1
 
 
 def test_a_master_that_cannot_be_found_is_tried_again(clock: Clock, call: Call) -> None:

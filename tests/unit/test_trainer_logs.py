@@ -34,6 +34,13 @@ def test_the_tail_is_the_last_lines_however_the_output_is_cut_into_parts(
     assert log.tail() == tuple(printed[-TAIL_LINES:])
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_many_lines_at_once_are_as_many_lines_of_the_tail(end: str) -> None:
+    printed = [f"line {number}" for number in range(3 * TAIL_LINES)]
+    log = written(AttemptLog(), ("\n".join(printed) + end).encode())
+    assert log.tail() == tuple(printed[-TAIL_LINES:])
+
+
 def test_an_output_within_the_limit_is_in_the_file_as_it_was(tmp_path: Path) -> None:
     log = written(AttemptLog(tmp_path / "attempt1" / "log.txt", 1_000), b"one\n", b"\xfftwo\r\n", b"three")
     log.close()

@@ -90,6 +90,19 @@ def test_a_line_without_an_end_is_refused_at_the_limit() -> None:
         list(reader.records(b"x"))
 
 
+def test_a_line_is_written_whole_where_a_signal_cuts_the_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[bytes] = []
+
+    def three_bytes(descriptor: int, data: memoryview) -> int:
+        taken.append(bytes(data[:3]))
+        return len(taken[-1])
+
+    monkeypatch.setattr("os.write", three_bytes)
+    write_line(9, line_of(TrainerStop()))
+    monkeypatch.undo()
+    assert b"".join(taken) == line_of(TrainerStop())
+
+
 def test_a_line_that_is_larger_than_the_pipe_is_written_whole() -> None:
     line = line_of(TrainerEnded(loss=0.5, info={"weights": "x" * 1_000_000}))
     reading, writing = os.pipe()
