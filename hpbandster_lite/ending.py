@@ -1,15 +1,19 @@
 """How a long-running process is told to end: by SIGINT or SIGTERM, or because whoever started it is gone.
 
-Law of this file: it only notes that the end was asked for and wakes the loop; the process ends itself, in order.
+Law of this file: it only notes that the end was asked for and wakes the loop; the process ends itself, in order, and
+:func:`leave` is its last step.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import signal
+import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 
 class Ending:
@@ -65,3 +69,16 @@ def endings(lifeline: int | None = None) -> Iterator[Ending]:
             undo.callback(signal.signal, number, signal.signal(number, ending.note))
         undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writing))
         yield ending
+
+
+def leave(code: int) -> NoReturn:
+    """End this process, whose files and connections are closed, without taking the interpreter apart.
+
+    That takes 0.1 to 0.5 s where scipy was imported, and somebody waits for it at the end of every search.
+    """
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        # Whoever read them may be gone, and they may be.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)

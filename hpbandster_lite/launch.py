@@ -311,7 +311,8 @@ class _Processes:
 
     def _end_all(self) -> None:
         """Agents first, so that the master hears what they hand back; then the others, in their order."""
-        for group in (self._agents, *([child] for child in self._others)):
+        groups: list[Sequence[_Child | _AgentThread]] = [self._agents, *([child] for child in self._others)]
+        for group in groups:
             self._end(group)
         self._kill()
 

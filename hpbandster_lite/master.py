@@ -26,7 +26,7 @@ import numpy as np
 from hpbandster_lite import __version__, wire
 from hpbandster_lite.briefing import READ, briefed
 from hpbandster_lite.checkpoints import CheckpointKeeper
-from hpbandster_lite.ending import Ending, endings
+from hpbandster_lite.ending import Ending, endings, leave
 from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Stop, Wait
 from hpbandster_lite.errors import Held, JournalError, ProtocolMismatch, ResumeError, RunDirectoryError, SearchError
 from hpbandster_lite.journal import Fenced, Journal, settings_difference
@@ -187,6 +187,11 @@ class Master:
         best = self.engine.best()
         self._keeper.out(self.engine.take_out(), now)
         self._keeper.sweep(now, spare=None if best is None else ConfigId(*best["config_id"]))
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the last commit failed; until one succeeds no request is handled."""
+        return self._stalled_since is not None
 
     @property
     def has_agents(self) -> bool:
@@ -446,10 +451,12 @@ class Turns:
         master = self._master
         self._server.turn(TURN_S, commit=master.commit)
         now = self._clock()
-        gap_s = now - self._last - TURN_S
-        if gap_s > GAP_S:
-            master.engine.lengthen(gap_s)
-        self._last = now
+        passed_s, self._last = now - self._last, now
+        if master.is_stalled:
+            # Heartbeats were answered unheard: nobody may lose a lease for a disk that is full.
+            master.engine.lengthen(passed_s)
+        elif passed_s - TURN_S > GAP_S:
+            master.engine.lengthen(passed_s - TURN_S)
         master.expire(self._server.closed_peers(), now)
         if now >= self._next_look:
             master.take_left_reports()
@@ -543,4 +550,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

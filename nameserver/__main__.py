@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from hpbandster_lite.ending import leave
 from hpbandster_lite.nameserver import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

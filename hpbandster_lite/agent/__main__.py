@@ -10,8 +10,9 @@ import sys
 from hpbandster_lite import wire
 from hpbandster_lite.agent import AgentOptions, run_agent
 from hpbandster_lite.briefing import READ, briefed
+from hpbandster_lite.ending import leave
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     told = briefed() if sys.argv[1] == READ else json.loads(sys.argv[1])
-    sys.exit(0 if told is None else run_agent(wire.from_message(told, AgentOptions)))
+    leave(0 if told is None else run_agent(wire.from_message(told, AgentOptions)))

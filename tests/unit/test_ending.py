@@ -6,6 +6,8 @@ import contextlib
 import os
 import select
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,3 +117,21 @@ def test_a_thread_that_is_not_the_main_one_is_told_so() -> None:
     thread.join()
     assert "main thread" in str(caught[0])
     assert descriptors() == before
+
+
+def test_a_process_that_leaves_says_all_that_it_had_to_say_and_runs_nothing_more() -> None:
+    code = (
+        "import atexit, logging, sys\nfrom hpbandster_lite.ending import leave\n"
+        "atexit.register(print, 'never')\nlogging.basicConfig()\nlogging.error('logged')\n"
+        "sys.stdout.write('said')\nleave(7)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "said", "ERROR:root:logged\n")
+
+
+def test_a_process_leaves_though_nobody_reads_it_any_more() -> None:
+    code = "import sys\nfrom hpbandster_lite.ending import leave\nsys.stderr.close()\nprint('x')\nleave(3)\n"
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as unread:
+        assert subprocess.run([sys.executable, "-c", code], stdout=unread, check=False).returncode == 3
