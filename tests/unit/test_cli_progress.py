@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -198,6 +199,16 @@ def test_hints_and_waits_that_matter_are_said() -> None:
     idle = [agent("node-0"), agent("node-1", "0-0-7@1")]
     assert facts(status(waits=[usual, silent], agents=idle))["waits"] == f"{usual['reason']}\n{silent['reason']}"
     assert facts(status(hints=["all losses are equal"]))["look"] == "all losses are equal"
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_colours_are_left_out_where_they_are_not_wanted(wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if not wanted:
+        monkeypatch.setenv("NO_COLOR", "1")
+    terminal = Console(file=io.StringIO(), width=100, force_terminal=True, color_system="standard")
+    terminal.print(status_view(status()))
+    assert bool(re.search(r"\x1b\[[\d;]*3[1-6]m", "".join(printed(terminal)))) == wanted
 
 
 # ---------------------------------------------------------------------------------------------------------- workers

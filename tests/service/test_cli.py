@@ -1,0 +1,615 @@
+"""The commands as they are typed: real processes, real searches, what they print and the code that they end with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpbandster_lite.cli import main
+from hpbandster_lite.cli.reading import read_status
+from hpbandster_lite.errors import JournalError
+from hpbandster_lite.journal import EvaluationRow, JournalReader
+from hpbandster_lite.results import Result
+from hpbandster_lite.rundir import RunDirectory
+from tests.service import cli_problem
+
+pytestmark = pytest.mark.timeout(180)
+PROBLEM = cli_problem.__file__ or ""
+LONGEST_S = 80.0
+Process = subprocess.Popen[str]
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-W", "error", "-m", "hpbandster_lite", *map(str, arguments)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's own, without what would change how the commands look or where they search."""
+    dropped = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "HPBANDSTER_LITE_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(dropped)} | more
+
+
+def typed(*arguments: str | Path, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    """A command, to its end."""
+    return subprocess.run(
+        command(*arguments), cwd=cwd, env=environment(**more), capture_output=True, text=True, timeout=LONGEST_S,
+        check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def started(*arguments: str | Path, cwd: Path | None = None, **more: str) -> Iterator[Process]:
+    """A command that goes on; it is killed if the test did not end it."""
+    process = subprocess.Popen(
+        command(*arguments), cwd=cwd, env=environment(**more), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: Process) -> tuple[int, str]:
+    """Exit code and output of a command that ends by itself."""
+    output, _ = process.communicate(timeout=LONGEST_S)
+    return process.returncode, output
+
+
+def until(condition: Callable[[], Any], process: Process | None = None) -> Any:
+    """What the condition gives once it is true."""
+    deadline = time.monotonic() + LONGEST_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(JournalError):
+            found = condition()
+            if found:
+                return found
+        if process is not None and process.poll() is not None:
+            pytest.fail(f"it ended with {process.returncode}: {process.stdout.read() if process.stdout else ''}")
+        time.sleep(0.02)
+    return pytest.fail("it did not happen")
+
+
+def line_with(pattern: str, process: Process) -> str:
+    """The first group of the first line of the output that matches."""
+    assert process.stdout is not None
+    read = []
+    for line in process.stdout:
+        read.append(line)
+        found = re.search(pattern, line)
+        if found:
+            return found[1]
+    return pytest.fail(f"no line matches {pattern!r}: {''.join(read)}")
+
+
+def evaluations(directory: Path) -> list[EvaluationRow]:
+    return JournalReader(RunDirectory(directory).journal).evaluations()
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard() -> Iterator[None]:
+    """A shell starts what runs in its background deaf to SIGINT, and every child inherits that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Run directory of a search that is over (one bracket, 13 evaluations), and what its command printed."""
+    directory = tmp_path_factory.mktemp("runs") / "cli_problem"
+    ran = typed("run", PROBLEM, "--run-dir", directory, "--brackets", "1", "--seed", "1", "-w", "2")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return directory, ran.stdout
+
+
+@pytest.fixture
+def copied(finished: tuple[Path, str], tmp_path: Path) -> Path:
+    """A copy of that search, for a test that changes it."""
+    copy = tmp_path / "runs" / "cli_problem"
+    copy.parent.mkdir()
+    shutil.copytree(finished[0], copy)
+    return copy
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[tuple[Path, Path, Process]]:
+    """A search whose evaluations wait: its run directory, the file that they wait for, its process."""
+    directory, hold = tmp_path / "search", tmp_path / "hold"
+    hold.touch()
+    arguments = ("run", PROBLEM, "--run-dir", directory, "--brackets", "1", "--seed", "1", "-w", "2")
+    with started(*arguments, **{cli_problem.HOLD: str(hold)}) as process:
+        until(lambda: directory.exists() and two_are_held(directory), process)
+        yield directory, hold, process
+        process.send_signal(signal.SIGINT)
+        process.wait(LONGEST_S)
+
+
+def two_are_held(directory: Path) -> bool:
+    told = read_status(RunDirectory(directory))
+    return told["evaluations"]["recorded"] == 3 and told["evaluations"]["running"] == 2
+
+
+# --------------------------------------------------------------------------------------------------------------- run
+
+
+def test_a_search_says_what_it_will_do_how_it_went_and_what_it_found(finished: tuple[Path, str]) -> None:
+    directory, output = finished
+    lines = output.splitlines()
+    assert lines[0] == f"new search in {directory}, seed 1"
+    assert "bracket  1 step  3 steps  9 steps  steps in all" in (line.rstrip() for line in lines)
+    assert "13 configurations" not in output
+    assert "9 configurations, 13 evaluations, 27 steps in all (3 times the full budget)" in lines
+    (last,) = [line for line in lines if "finished: " in line]
+    assert re.match(r"\d\d:\d\d:\d\d finished: the one bracket is complete · 13 evaluations · incumbent: 0-0-", last)
+    assert lines[-1] == f"saved in {directory}/incumbent.json; all evaluations: hpbandster-lite list {directory}"
+    assert re.search(r"\n {15}validation +test *\nloss +0\.\d+ +- *\nerror_percent +\d+\.\d+ +4\.25 *\n", output)
+    assert "\x1b" not in output
+
+
+def test_what_is_saved_is_what_best_prints(finished: tuple[Path, str]) -> None:
+    directory, output = finished
+    saved = json.loads((directory / "incumbent.json").read_text())
+    assert saved["test"] == {"error_percent": 4.25}
+    assert json.loads(typed("best", directory, "--json").stdout) == saved
+    printed = typed("best", directory).stdout
+    assert printed.startswith(f"best configuration {'-'.join(map(str, saved['config_id']))}, evaluated for 9 steps\n")
+    assert printed in output
+
+
+def test_the_same_command_after_the_end_says_so_and_runs_nothing(copied: Path) -> None:
+    before = evaluations(copied)
+    ran = typed("run", PROBLEM, "--run-dir", copied, "--brackets", "1")
+    assert ran.returncode == 0
+    assert f"going on with the search in {copied}, seed 1: 13 evaluations are recorded" in ran.stdout
+    assert "it is over: the one bracket is complete. Give a higher limit" in ran.stdout
+    assert "best configuration" in ran.stdout
+    assert evaluations(copied) == before
+
+
+def test_a_higher_limit_extends_a_search_that_is_over(copied: Path) -> None:
+    before = evaluations(copied)
+    ran = typed("run", PROBLEM, "--run-dir", copied, "--brackets", "2", "--in-agent", "-w", "1")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "it is over" not in ran.stdout
+    after = evaluations(copied)
+    assert len(after) == 17
+    assert [row for row in after if row["config_id"].bracket == 0] == before
+
+
+def test_new_begins_another_search_beside_the_first(copied: Path) -> None:
+    place = copied.parent.parent
+    ran = typed("run", PROBLEM, "--new", "--evaluations", "2", "--in-agent", "-w", "1", cwd=place)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.startswith("new search in runs/cli_problem-2, seed ")
+    assert len(evaluations(place / "runs" / "cli_problem-2")) == 2
+    assert len(evaluations(copied)) == 13
+
+
+def test_a_search_is_stopped_by_ctrl_c_and_goes_on_with_the_same_command(held: tuple[Path, Path, Process]) -> None:
+    directory, hold, process = held
+    process.send_signal(signal.SIGINT)
+    code, output = ended(process)
+    assert code == 130
+    assert "stopping: running evaluations are handed back; Ctrl-C again ends at once" in output
+    assert "stopped: no master answers; run the same command again to go on" in output.splitlines()[-1]
+    told = typed("status", directory).stdout
+    assert "state      stopped: no master answers; run the same command again to go on" in told
+    assert json.loads(typed("status", directory, "--json").stdout)["answered_by"] == "journal"
+    hold.unlink()
+    ran = typed("run", PROBLEM, "--run-dir", directory)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert f"going on with the search in {directory}, seed 1: 3 evaluations are recorded" in ran.stdout
+    assert "13 evaluations" in ran.stdout
+
+
+# -------------------------------------------------------------------------------------------- status, best and list
+
+
+def test_a_living_master_is_asked_and_the_results_are_there_while_it_serves(held: tuple[Path, Path, Process]) -> None:
+    directory, _, _ = held
+    text = typed("status", directory).stdout
+    assert re.search(r"\nstate +running for [\d.]+ s, about .* left *\n", text)
+    assert re.search(r"\ndone +3 of 13 evaluations \(11 % of the budget\), 2 running, .* a (second|minute) *\n", text)
+    assert re.search(r"\nworkers +2 of 2 busy *\n", text)
+    assert re.search(r"\n +0 +3/9 \+2 +0/3 +0/1 ", text)
+    told = json.loads(typed("status", directory, "--json").stdout)
+    assert told["answered_by"] == "master"
+    assert told["forecast"]["evaluations"] == 13
+    assert {agent["evaluation"] for agent in told["agents"]} == {"0-0-3@0", "0-0-4@0"}
+    result = Result(directory)
+    assert result.incumbent is not None
+    assert [step.config_id for step in result.trajectory][-1] == result.incumbent.config_id
+    assert list(result.evaluations["state"]) == ["done"] * 3 + ["running"] * 2
+    assert "not tested: the test is made when the search is over" in typed("best", directory).stdout
+
+
+def test_a_search_whose_every_process_was_killed_can_be_read(held: tuple[Path, Path, Process]) -> None:
+    directory, hold, process = held
+    told = read_status(RunDirectory(directory))
+    process.kill()
+    os.kill(told["pid"], signal.SIGKILL)
+    hold.unlink()
+    until(lambda: read_status(RunDirectory(directory))["answered_by"] == "journal")
+    assert "stopped: no master answers" in typed("status", directory).stdout
+    result = Result(directory)
+    assert result.incumbent is not None
+    assert len(result.trajectory) >= 1
+    assert (result.evaluations["state"] == "done").sum() == 3
+    assert set(result.learning_curves.columns) >= {"config_id", "rung", "budget", "step", "loss"}
+    until(lambda: not processes_on(directory))
+
+
+def processes_on(directory: Path) -> list[int]:
+    """Processes whose command line names a run directory."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(directory).encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_the_status_of_a_search_that_is_over(finished: tuple[Path, str]) -> None:
+    directory, _ = finished
+    text = typed("status", directory).stdout
+    assert "state      finished: the one bracket is complete" in text
+    assert re.search(r"\n +0 +9/9 +3/3 +1/1 ", text)
+    told = json.loads(typed("status", directory, "--json").stdout)
+    assert (told["state"], told["answered_by"]) == ("finished", "journal")
+    assert told["evaluations"] == {"started": 13, "recorded": 13, "running": 0, "to_run_again": 0}
+
+
+def test_a_list_has_every_evaluation_on_a_line_of_its_own(finished: tuple[Path, str]) -> None:
+    directory, _ = finished
+    lines = typed("list", directory).stdout.splitlines()
+    assert lines[0].split() == ["evaluation", "budget", "state", "loss", "time", "worker"]
+    assert len(lines) == 1 + 13
+    assert all(
+        re.match(r"0-0-\d+@[012] +\d steps? +done +[\d.]+ +[\d.]+ s +\S+-[01]$", line.rstrip()) for line in lines[1:]
+    )
+    assert typed("list", directory, "--failed").stdout == "no evaluation has failed\n"
+
+
+def test_a_loss_that_is_a_text_is_an_invalid_result_with_its_reason(tmp_path: Path) -> None:
+    ran = typed(
+        *("run", PROBLEM, "--run-dir", tmp_path / "search", "--evaluations", "2", "-w", "1", "--in-agent"),
+        **{cli_problem.RETURNS: "good"},
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "no evaluation has a loss yet" in ran.stdout
+    lines = typed("list", tmp_path / "search", "--failed").stdout.splitlines()
+    assert len(lines) == 1 + 2
+    assert all("failed: invalid" in line and "'good'" in line for line in lines[1:])
+    assert typed("best", tmp_path / "search").stdout == "no evaluation has a loss yet\n"
+    assert typed("best", tmp_path / "search", "--json").stdout == "null\n"
+
+
+# ------------------------------------------------------------------------------------------------------ on a terminal
+
+
+@contextlib.contextmanager
+def on_a_terminal(*arguments: str | Path, **more: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A command on a terminal of its own, whose other end is given."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command(*arguments), env=environment(TERM="xterm-256color", **more), stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    try:
+        with process:
+            try:
+                yield process, ours
+            finally:
+                process.kill()
+    finally:
+        os.close(ours)
+
+
+def shown(terminal: int, text: str | None = None) -> str:
+    """What is shown up to a text, or to the end of the command."""
+    read = b""
+    deadline = time.monotonic() + LONGEST_S
+    while time.monotonic() < deadline:
+        if select.select([terminal], [], [], 1.0)[0]:
+            try:
+                read += os.read(terminal, 65_536)
+            except OSError:
+                # Linux says so when the last one at the other end has gone.
+                break
+            if text is not None and text in read.decode(errors="replace"):
+                break
+    else:
+        pytest.fail(f"{text!r} is not shown: {read!r}")
+    return read.decode(errors="replace")
+
+
+def test_watching_on_a_terminal_renews_one_picture_until_ctrl_c(finished: tuple[Path, str]) -> None:
+    with on_a_terminal("status", finished[0], "--watch") as (process, terminal):
+        text = shown(terminal, "9/9")
+        process.send_signal(signal.SIGINT)
+        text += shown(terminal)
+        process.wait(LONGEST_S)
+        assert process.returncode == 130
+    # The cursor is hidden meanwhile, and is there again afterwards.
+    assert "\x1b[?25l" in text
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+
+
+def test_run_on_a_terminal_ends_with_the_last_picture_and_the_incumbent(copied: Path) -> None:
+    with on_a_terminal("run", PROBLEM, "--run-dir", copied) as (process, terminal):
+        text = shown(terminal)
+        process.wait(LONGEST_S)
+        assert process.returncode == 0
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text)
+    assert re.search(r"state +finished: the one bracket is complete", plain)
+    assert plain.index("state ") < plain.index("best configuration") < plain.index("saved in")
+
+
+def test_watching_through_a_pipe_prints_a_document_a_second(finished: tuple[Path, str]) -> None:
+    with started("status", finished[0], "--watch", "--json") as process:
+        assert process.stdout is not None
+        for _ in range(2):
+            assert json.loads(process.stdout.readline())["state"] == "finished"
+        process.send_signal(signal.SIGINT)
+        assert ended(process)[0] == 130
+
+
+# --------------------------------------------------------------------------------- master, worker, nameserver apart
+
+
+def test_a_master_and_two_workers_meet_through_the_run_directory(tmp_path: Path) -> None:
+    there = ("--run-dir", tmp_path / "search")
+    with (
+        started("worker", PROBLEM, *there, "--in-agent") as early,
+        started("master", PROBLEM, *there, "--brackets", "1", "--seed", "1") as master,
+        started("worker", PROBLEM, *there, "-w", "2", "--in-agent") as two,
+    ):
+        assert [ended(process)[0] for process in (master, early, two)] == [0, 0, 0]
+    rows = evaluations(tmp_path / "search")
+    assert len(rows) == 13
+    assert {row["state"] for row in rows} == {"done"}
+
+
+def test_a_master_and_a_worker_meet_through_a_name_server_and_their_keys(tmp_path: Path) -> None:
+    names_key, elsewhere = tmp_path / "names.key", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with started("nameserver", "--port", "0", "--key", names_key) as names:
+        address = line_with(r"listens on (127\.0\.0\.1:\d+)", names)
+        names_options = ("--nameserver", address, "--nameserver-key", names_key)
+        search = tmp_path / "search"
+        with started("master", PROBLEM, "--run-dir", search, "--brackets", "1", *names_options) as master:
+            run_id = line_with(r"serving run (\S+) of", master)
+            shutil.copy(search / "key", tmp_path / "run.key")
+            worker = typed(
+                *("worker", PROBLEM, "--run-id", run_id, "--key", tmp_path / "run.key", *names_options, "--in-agent"),
+                cwd=elsewhere,
+            )
+            assert worker.returncode == 0, worker.stdout + worker.stderr
+            assert ended(master)[0] == 0
+        names.send_signal(signal.SIGTERM)
+        names.wait(LONGEST_S)
+    assert len(evaluations(search)) == 13
+    assert not (elsewhere / "runs").exists()
+
+
+def test_a_worker_without_a_master_ends_with_the_code_of_a_peer(tmp_path: Path) -> None:
+    ran = typed("worker", PROBLEM, "--run-dir", tmp_path / "search", "--master-timeout", "0.2", "--in-agent")
+    assert ran.returncode == 3
+    assert "no master" in ran.stderr
+
+
+def test_a_master_that_is_told_to_end_ends_with_130_and_takes_its_endpoint_away(tmp_path: Path) -> None:
+    with started("master", PROBLEM, "--run-dir", tmp_path / "search") as master:
+        line_with(r"(serving run)", master)
+        master.send_signal(signal.SIGTERM)
+        assert ended(master)[0] == 130
+    assert not RunDirectory(tmp_path / "search").endpoint_file.exists()
+
+
+# -------------------------------------------------------------------------------------------------- what is refused
+
+
+SPACE_REFUSED = """
+from ConfigSpace import ConfigurationSpace
+def space(): return ConfigurationSpace(space={"x": (1.0, 0.0)})
+min_budget, max_budget = 1, 9
+def evaluate(config, budget, trial): return 0.0
+"""
+SIGNATURE_REFUSED = """
+from ConfigSpace import ConfigurationSpace
+def space(): return ConfigurationSpace(space={"x": (0.0, 1.0)})
+min_budget, max_budget = 1, 9
+def evaluate(config): return 0.0
+"""
+
+
+@pytest.fixture
+def refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Type a command in an empty directory; its exit code and its one line on standard error."""
+    monkeypatch.chdir(tmp_path)
+    for name in environment().keys() ^ os.environ.keys():
+        monkeypatch.delenv(name)
+
+    def refuse(*arguments: str | Path) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["hpbandster-lite", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        told = capsys.readouterr()
+        assert told.err.startswith("error: ")
+        assert told.err.count("\n") == 1
+        assert isinstance(caught.value.code, int)
+        return caught.value.code, told.err.rstrip()
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        pytest.param(
+            ("--min-budget", "9", "--max-budget", "3"), ("min_budget=9", "max_budget=3", "swap"), id="budgets"
+        ),
+        pytest.param(("--eta", "1"), ("eta", "1", "above 1"), id="eta"),
+        pytest.param(("-w", "0"), ("workers", "0", "at least 1"), id="no workers"),
+        pytest.param(("--threads", "0"), ("threads", "0", "at least 1"), id="no threads"),
+        pytest.param(("--timeout", "0"), ("timeout", "0", "above 0"), id="no time"),
+        pytest.param(("--algorithm", "tpe"), ("algorithm", "'tpe'", "bohb, hyperband, bo, random"), id="algorithm"),
+        pytest.param(("--bracket-rule", "round"), ("bracket_rule", "'round'", "floor, ceil"), id="rule"),
+        pytest.param(("--set", "foo=3"), ("foo=3", "random_fraction"), id="unknown parameter of the sampler"),
+        pytest.param(("--initial", "none.json"), ("--initial none.json", "list of configurations"), id="no file"),
+        pytest.param(("--keep-checkpoints", "some"), ("'some'", "'needed' or 'all'"), id="checkpoints"),
+        pytest.param(("--nameserver", "localhost"), ("'localhost'", "HOST:PORT"), id="address"),
+        pytest.param(("--new", "--run-dir", "here"), ("--new", "--run-dir", "not both"), id="new here"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_before_anything_is_made(
+    refused: Callable[..., tuple[int, str]], tmp_path: Path, options: Sequence[str], words: Sequence[str]
+) -> None:
+    code, told = refused("run", PROBLEM, *options)
+    assert code == 2
+    assert all(word in told for word in words), told
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("nosuch", "", ("'nosuch'", "counting_ones, digits, hartmann6", "path/to/file.py")),
+        ("space.py", SPACE_REFUSED, ("space", "'x'", "space.py:3", "hpbandster-lite plan space.py")),
+        ("signature.py", SIGNATURE_REFUSED, ("evaluate", "(config)", "(config, budget, trial)")),
+    ],
+)
+def test_a_problem_that_cannot_be_is_refused_before_anything_is_made(
+    refused: Callable[..., tuple[int, str]], tmp_path: Path, name: str, content: str, words: Sequence[str]
+) -> None:
+    if content:
+        (tmp_path / name).write_text(content)
+    code, told = refused("run", name)
+    assert code == 2
+    assert all(word in told for word in words), told
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_initial_configuration_outside_the_space_is_refused(
+    refused: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "initial.json").write_text('[{"x": 0.5, "width": 3}]')
+    code, told = refused("run", PROBLEM, "--initial", "initial.json")
+    assert code == 2
+    assert "width=3" in told
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_run_directory_of_another_problem_is_refused(
+    refused: Callable[..., tuple[int, str]], finished: tuple[Path, str]
+) -> None:
+    code, told = refused("run", "counting_ones", "--run-dir", finished[0])
+    assert code == 2
+    assert all(word in told for word in (str(finished[0]), "'cli_problem'", "'counting_ones'", "--run-dir"))
+
+
+def test_settings_that_differ_from_those_of_the_search_are_refused_by_name(
+    refused: Callable[..., tuple[int, str]], finished: tuple[Path, str]
+) -> None:
+    code, told = refused("run", PROBLEM, "--run-dir", finished[0], "--seed", "2")
+    assert code == 2
+    assert all(word in told for word in ("seed: 1 in the journal, 2 asked for", "--new"))
+
+
+def test_a_run_directory_that_is_a_file_is_refused(refused: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for arguments in (("run", PROBLEM, "--run-dir"), ("status",), ("best",), ("list",)):
+        code, told = refused(*arguments, "file")
+        assert code == 4
+        assert "file is no directory; give" in told
+
+
+def test_a_run_directory_that_cannot_be_made_is_refused(refused: Callable[..., tuple[int, str]]) -> None:
+    # Nobody may make a directory there, not even root.
+    code, told = refused("run", PROBLEM, "--run-dir", "/proc/search")
+    assert code == 4
+    assert "/proc/search" in told
+
+
+@pytest.mark.parametrize("name", ["status", "best", "list"])
+def test_a_search_that_is_not_there_is_refused_naming_those_that_are(
+    refused: Callable[..., tuple[int, str]], copied: Path, tmp_path: Path, name: str
+) -> None:
+    code, told = refused(name, "runs/digits")
+    assert code == 4
+    assert told == "error: the run directory runs/digits does not exist; there is runs/cli_problem"
+    code, told = refused(name, "runs")
+    assert told == "error: the run directory runs holds no search; there is runs/cli_problem"
+    (tmp_path / "empty" / "inner").mkdir(parents=True)
+    code, told = refused(name, "empty/inner")
+    assert told.endswith("holds no search; give the one that the search named when it began")
+
+
+@pytest.mark.parametrize("arguments", [("master", PROBLEM, "--run-dir", "search"), ("nameserver", "--key", "key")])
+def test_a_port_in_use_is_refused(refused: Callable[..., tuple[int, str]], arguments: Sequence[str]) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        monitored = typed(*arguments, "--port", str(port), cwd=Path.cwd())
+    assert monitored.returncode == 2
+    last = monitored.stderr.splitlines()[-1]
+    assert all(
+        word in last for word in (f"127.0.0.1:{port}", "another program has this port", "0 for any that is free")
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("master", PROBLEM, "--port", "65536"), ("--port", "65536", "65535")),
+        (("nameserver", "--port", "-1"), ("--port", "-1", "65535")),
+        (("worker", PROBLEM, "-w", "0"), ("workers", "0", "at least 1")),
+        (("worker", PROBLEM, "--run-id", "digits-1"), ("--run-id digits-1", "--nameserver HOST:PORT")),
+        (
+            ("worker", PROBLEM, "--run-id", "digits-1", "--nameserver", "127.0.0.1:1"),
+            ("--run-id digits-1", "--key", "HPBANDSTER_LITE_KEY"),
+        ),
+        (("worker", PROBLEM, "--master-timeout", "soon"), ("--master-timeout 'soon'", "30m")),
+    ],
+)
+def test_wrong_options_of_the_processes_are_refused(
+    refused: Callable[..., tuple[int, str]], arguments: Sequence[str], words: Sequence[str]
+) -> None:
+    code, told = refused(*arguments)
+    assert code == 2
+    assert all(word in told for word in words), told
+
+
+def test_an_option_that_does_not_exist_is_refused_with_the_code_of_wrong_usage() -> None:
+    ran = typed("run", PROBLEM, "--worker", "2")
+    assert ran.returncode == 2
+    assert "--workers" in ran.stderr
+
+
+def test_the_installed_command_is_the_module() -> None:
+    script = Path(sys.executable).parent / "hpbandster-lite"
+    if not script.exists():
+        pytest.skip("the package is not installed here")
+    ran = subprocess.run([script, "--help"], capture_output=True, text=True, check=True, env=environment())
+    assert "hpbandster-lite run digits" in ran.stdout
+    assert "hpbandster-lite run digits" in typed("--help").stdout
