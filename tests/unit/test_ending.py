@@ -133,5 +133,7 @@ def test_a_process_leaves_though_nobody_reads_it_any_more() -> None:
     code = "import sys\nfrom hpbandster_lite.ending import leave\nsys.stderr.close()\nprint('x')\nleave(3)\n"
     reading, writing = os.pipe()
     os.close(reading)
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
     with os.fdopen(writing, "wb") as unread:
-        assert subprocess.run([sys.executable, "-c", code], stdout=unread, check=False).returncode == 3
+        done = subprocess.run([sys.executable, "-c", code], stdout=unread, env=buffered, check=False)
+    assert done.returncode == 3
