@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
 
-from hpbandster_lite import checkpoints
 from hpbandster_lite.checkpoints import CheckpointKeeper
 from hpbandster_lite.records import ConfigId, EvaluationId
 from hpbandster_lite.rundir import RunDirectory
@@ -114,7 +114,7 @@ def test_what_cannot_be_deleted_is_left_and_said_and_the_rest_goes(
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(checkpoints.shutil, "rmtree", refuse)
+    monkeypatch.setattr(shutil, "rmtree", refuse)
     keeping = keeper(directory)
     keeping.out([FIRST, SECOND], now=0.0)
     with caplog.at_level(logging.WARNING):

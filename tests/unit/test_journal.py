@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import InvariantBroken, JournalError, NotPlain
-from hpbandster_lite.journal import SCHEMA, Fenced, Journal, JournalReader, settings_difference
+from hpbandster_lite.journal import SCHEMA, Fenced, Journal, JournalReader, holds_anything, settings_difference
 from hpbandster_lite.journal import reader as reader_module
 from hpbandster_lite.records import (
     BracketOpened,
@@ -901,3 +901,54 @@ def test_every_setting_is_either_compared_or_free() -> None:
         "lease_s",
         "heartbeat_s",
     }
+
+
+# ------------------------------------------------------------------------------------------------------------- sealed
+
+
+def test_a_sealed_journal_is_one_file_that_can_be_read_where_nothing_can_be_written(
+    journal: Journal, path: Path
+) -> None:
+    journal.commit([BracketOpened(bracket=0)], at=1.0)
+    journal.seal()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert stored(path) == [BracketOpened(bracket=0)]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_journal_that_is_being_read_stays_as_it_is_and_may_be_written_on(journal: Journal, path: Path) -> None:
+    journal.commit([BracketOpened(bracket=0)], at=1.0)
+    entries = JournalReader(path).entries()
+    next(entries)
+    journal.seal()
+    journal.commit([BracketOpened(bracket=1)], at=2.0)
+    entries.close()
+    journal.seal()
+    journal.commit([BracketOpened(bracket=2)], at=3.0)
+    assert stored(path) == [BracketOpened(bracket=number) for number in range(3)]
+
+
+def test_a_sealed_journal_opened_again_is_written_ahead_as_before(journal: Journal, path: Path) -> None:
+    journal.commit([BracketOpened(bracket=0)], at=1.0)
+    journal.seal()
+    journal.close()
+    with Journal.open(path) as again:
+        again.begin_epoch()
+        again.commit([BracketOpened(bracket=1)], at=2.0)
+        assert path.with_name(f"{path.name}-wal").exists()
+    assert stored(path) == [BracketOpened(bracket=0), BracketOpened(bracket=1)]
+
+
+@pytest.mark.parametrize(("content", "holds"), [(None, False), (b"", False), (b"anything", True)])
+def test_an_empty_file_is_no_journal_and_a_foreign_one_is_something(
+    content: bytes | None, holds: bool, path: Path
+) -> None:
+    if content is not None:
+        path.write_bytes(content)
+    assert holds_anything(path) == holds
+
+
+def test_a_journal_whose_log_was_never_folded_in_is_something(path: Path) -> None:
+    path.touch()
+    path.with_name(f"{path.name}-wal").write_bytes(b"log")
+    assert holds_anything(path)

@@ -133,7 +133,7 @@ def test_a_search_without_a_limit_that_ends_it_gets_one(limits: Limits, expected
 
 def test_what_was_asked_for_is_what_defines_the_search() -> None:
     initial = ({"x": 0.5, "n": 3},)
-    options = {
+    options: dict[str, Any] = {
         "algorithm": "bo",
         "bracket_rule": "ceil",
         "sampler": {"num_samples": 8},
@@ -210,7 +210,7 @@ def test_a_budget_that_neither_names_is_asked_for(name: str) -> None:
 
 
 def test_a_search_goes_on_as_it_was_begun_where_nothing_is_asked_for(stored: Callable[..., RunDirectory]) -> None:
-    begun = {
+    begun: dict[str, Any] = {
         "seed": 5,
         "algorithm": "hyperband",
         "bracket_rule": "ceil",
@@ -320,7 +320,7 @@ def test_defaults_of_the_problem_that_changed_do_not_touch_a_search_that_goes_on
 
 @pytest.mark.parametrize("options", [{"lease_s": 4.0}, {"heartbeat_s": 31.0}])
 def test_lease_times_that_cannot_be_are_refused_when_a_search_goes_on(
-    options: dict[str, float], stored: Callable[..., RunDirectory]
+    options: dict[str, Any], stored: Callable[..., RunDirectory]
 ) -> None:
     directory = stored(seed=5)
     with pytest.raises(UsageError, match="heartbeat_s must be above 0 and at most half of lease_s"):
