@@ -375,16 +375,22 @@ def test_watching_through_a_pipe_prints_a_document_a_second(finished: tuple[Path
 
 
 def test_a_master_and_two_workers_meet_through_the_run_directory(tmp_path: Path) -> None:
-    there = ("--run-dir", tmp_path / "search")
+    directory, hold = tmp_path / "search", tmp_path / "hold"
+    hold.touch()
+    there, held_up = ("--run-dir", directory), {cli_problem.HOLD: str(hold)}
     with (
-        started("worker", PROBLEM, *there, "--in-agent") as early,
+        started("worker", PROBLEM, *there, **held_up) as early,
         started("master", PROBLEM, *there, "--brackets", "1", "--seed", "1") as master,
-        started("worker", PROBLEM, *there, "-w", "2", "--in-agent") as two,
+        started("worker", PROBLEM, *there, **held_up) as other,
     ):
-        assert [ended(process)[0] for process in (master, early, two)] == [0, 0, 0]
-    rows = evaluations(tmp_path / "search")
+        # Both are there before the search can end: one that came after its end would wait for another master.
+        until(lambda: directory.exists() and two_are_held(directory), master)
+        hold.unlink()
+        assert [ended(process)[0] for process in (master, early, other)] == [0, 0, 0]
+    rows = evaluations(directory)
     assert len(rows) == 13
     assert {row["state"] for row in rows} == {"done"}
+    assert len({row["agent"] for row in rows}) == 2
 
 
 def test_a_master_and_a_worker_meet_through_a_name_server_and_their_keys(tmp_path: Path) -> None:
