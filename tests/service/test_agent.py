@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -30,7 +29,7 @@ from tests.service.worker_master import (
     options,
     outcomes_of,
     unreachable,
-    wait_for_the_end_of,
+    wait_for_the_end_of_orphans,
 )
 
 ATTEMPT = "evaluations/2-0-0/rung1/attempt1"
@@ -617,11 +616,7 @@ def test_an_agent_that_is_killed_takes_its_trainer_and_what_that_started_along(d
         family = [process.pid for process in psutil.Process(agent.pid).children(recursive=True)]
         assert len(family) == (2 if deed == "spins" else 1)
         os.kill(agent.pid, signal.SIGKILL)
-        wait_for_the_end_of(*family)
-    for pid in family:
-        # An earlier agent in this process made it the one to take leave of orphans.
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)
+        wait_for_the_end_of_orphans(*family)
 
 
 def test_a_process_that_is_told_to_end_hands_back_and_exits_with_130(tmp_path: Path) -> None:
