@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -143,3 +144,54 @@ def test_nobody_else_may_read_what_the_processes_log(tmp_path: Path) -> None:
     code = "from hpbandster_lite.briefing import briefed; briefed()"
     subprocess.run([sys.executable, "-c", code], input=line, check=True)
     assert directory.log("master").stat().st_mode & 0o077 == 0
+
+
+# ------------------------------------------------------------------------------------- workers of a master elsewhere
+
+
+WORKERS = """
+import sys
+from hpbandster_lite.agent import AgentOptions
+from hpbandster_lite.launch import LocalWorkers
+with LocalWorkers(print) as here:
+    print("code", here.run([AgentOptions(problem=sys.argv[1], run_dir=sys.argv[2], index=n) for n in range(2)]))
+"""
+
+
+def test_workers_that_found_no_master_end_at_once_when_they_are_told_to(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORKERS, "counting_ones", str(directory.path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        heard = ""
+        while heard.count("no master serves") < 2:
+            line = process.stdout.readline()
+            assert line, heard
+            heard += line
+        process.send_signal(signal.SIGTERM)
+        # A worker that owed the master anything would wait for it for 25 s.
+        said, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    assert "code 130" in said
+
+
+def test_workers_that_cannot_import_the_problem_say_so_and_end_with_its_code(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    done = subprocess.run(
+        [sys.executable, "-c", WORKERS, str(tmp_path / "gone.py"), str(directory.path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "code 2"
+    assert "worker-0 ended with exit code 2" in done.stdout
+    assert "there is no file" in done.stderr
