@@ -81,7 +81,7 @@ def closing(state: State) -> str | None:
             "mend feasible() or the space"
         )
     most = state.limits.evaluations
-    if most is not None and state.started >= most and not state.again:
+    if most is not None and state.started - state.refused >= most and not state.again:
         return f"{_evaluations(most, 'was', 'were')} started, which is the limit"
     return None
 

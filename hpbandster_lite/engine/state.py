@@ -144,6 +144,7 @@ class State:
         self.recorded = 0
         self.late = 0
         self.started = 0
+        self.refused = 0
         self.budget_started = 0.0
         self.infeasible_in_a_row = 0
         self.exhausted = False
@@ -302,6 +303,9 @@ class State:
         rung = self._rung(entry.evaluation)
         if failure is not None and failure.kind is FailureKind.INFEASIBLE:
             self.infeasible_in_a_row += 1
+            # Nothing was trained: neither the total budget nor the number of evaluations is charged for it.
+            self.budget_started -= evaluation.budget
+            self.refused += 1
             rung.taken -= 1
             self.out.append(entry.evaluation.config_id)
             self._push(entry.evaluation.config_id.bracket, entry.evaluation.rung)
