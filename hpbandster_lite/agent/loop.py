@@ -200,7 +200,8 @@ class Agent:
         """When the next thing is due that no descriptor tells of."""
         now, due = self._clock(), [self._clock() + LONGEST_TURN_S]
         if self._trainer is None:
-            due.append(now)
+            # None is started any more by an agent that is to end: then this must not keep the loop turning.
+            due += [now] if self._leaving is None else []
         else:
             due.append(now + self._trainer.look_every_s)
             if not self._trainer.is_ready:
@@ -495,13 +496,14 @@ class Agent:
                 self.leave_report_behind()
                 self.exit_code = self._leave_code
         elif self._assignment is None and self._link is not None:
-            silent_s, idle_s = now - self._link.answered_at, now - self._idle_since
+            # By sums, as in :meth:`due_at`: a difference may round to just below, and the loop would turn in vain.
             limit_s = self._options.idle_timeout_s
-            if silent_s >= self._options.master_timeout_s:
+            if now >= self._link.answered_at + self._options.master_timeout_s:
+                silent_s = now - self._link.answered_at
                 log.error("no master for %.0f s; start a worker again when there is one", silent_s)
                 self.leave_report_behind()
                 self.exit_code = MasterUnreachable.exit_code
-            elif not self._outbox and limit_s is not None and idle_s >= limit_s:
+            elif not self._outbox and limit_s is not None and now >= self._idle_since + limit_s:
                 self._leave(f"nothing to do for {limit_s:g} s", 0)
 
     def leave_report_behind(self) -> None:

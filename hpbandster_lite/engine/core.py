@@ -238,6 +238,8 @@ class Engine:
         entries: list[Entry] = []
         if held is not None:
             if request == last:
+                # Its answer was lost, mostly with its connection: the lease begins now for this agent.
+                self._leases.renew(agent, now, ())
                 return Turn(Granted(self._grant(held)))
             entries += self._end(agent, "its agent asked for new work")
         while True:

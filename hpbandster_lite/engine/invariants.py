@@ -12,20 +12,23 @@ from collections.abc import Mapping
 from hpbandster_lite.brackets import survivors
 from hpbandster_lite.engine.state import Bracket, State
 from hpbandster_lite.errors import InvariantBroken
-from hpbandster_lite.records import EvaluationId, FailureKind
+from hpbandster_lite.records import ConfigId, FailureKind
 
 
 def validate(state: State) -> None:
     """Raise :class:`InvariantBroken` unless all invariants hold."""
     _check_leases(state)
     _check_sums(state)
-    held: dict[tuple[int, int], list[EvaluationId]] = defaultdict(list)
+    held: dict[tuple[int, int], int] = defaultdict(int)
+    promoted: dict[tuple[int, int], set[ConfigId]] = defaultdict(set)
     for identity, evaluation in state.evaluations.items():
+        where = identity.config_id.bracket, identity.rung
+        if identity.config_id.rung < identity.rung:
+            promoted[where].add(identity.config_id)
         failure = evaluation.outcome.failure if evaluation.outcome is not None else None
-        if failure is None or failure.kind is not FailureKind.INFEASIBLE:
-            held[identity.config_id.bracket, identity.rung].append(identity)
+        held[where] += failure is None or failure.kind is not FailureKind.INFEASIBLE
     for bracket in state.brackets:
-        _check_bracket(bracket, held)
+        _check_bracket(bracket, held, promoted)
 
 
 def _check_leases(state: State) -> None:
@@ -50,19 +53,22 @@ def _check_sums(state: State) -> None:
     _require(parts == state.started, f"{state.started} evaluations were decided, {parts} are accounted for")
 
 
-def _check_bracket(bracket: Bracket, held_in: Mapping[tuple[int, int], list[EvaluationId]]) -> None:
-    """``held_in`` are the evaluations that hold a place, by bracket and rung."""
+def _check_bracket(
+    bracket: Bracket,
+    held: Mapping[tuple[int, int], int],
+    promoted_to: Mapping[tuple[int, int], set[ConfigId]],
+) -> None:
+    """How many hold a place and who was promoted there, by bracket and rung; one that proves infeasible holds none."""
     number = bracket.plan.bracket
     for index, rung in enumerate(bracket.rungs):
-        held = held_in[number, index]
-        taken = len(held) + len(rung.promoted)
+        taken = held[number, index] + len(rung.promoted)
         _require(taken == rung.taken <= rung.places, f"rung {index} of bracket {number} holds {taken} of {rung.places}")
         if index == 0 or not rung.is_open:
             continue
         below = bracket.rungs[index - 1]
         _require(below.is_complete, f"rung {index} of bracket {number} is open before the one below is complete")
         best = set(survivors(below.done, bracket.plan.rungs[index].places))
-        promoted = {identity.config_id for identity in held if identity.config_id.rung < index} | set(rung.promoted)
+        promoted = promoted_to[number, index] | set(rung.promoted)
         _require(promoted == best, f"rung {index} of bracket {number}: promoted {promoted}, the best are {best}")
 
 

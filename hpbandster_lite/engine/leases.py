@@ -1,7 +1,8 @@
 """Deadlines of leases and what was heard of agents: kept in memory only, on the caller's monotonic clock.
 
-Law of this file: nothing here is journalled. A deadline moves for four reasons: a heartbeat, a lost connection, a gap
-in which nobody listened, and the start of a master, which gives every open lease its full length again.
+Law of this file: nothing here is journalled. A deadline moves for four reasons: a heartbeat (or the repeated request
+for the lease itself), a lost connection, a gap in which nobody listened, and the start of a master, which gives every
+open lease its full length again.
 """
 
 from __future__ import annotations

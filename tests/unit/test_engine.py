@@ -198,6 +198,15 @@ def test_a_heartbeat_after_a_lost_connection_keeps_the_lease() -> None:
     assert engine.expire(now=64.9).entries == ()
 
 
+def test_an_agent_that_repeats_its_request_after_a_lost_answer_has_a_full_lease() -> None:
+    engine = started()
+    granted(engine, "a", 5, now=0.0)
+    engine.disconnected("a", now=0.0)
+    granted(engine, "a", 5, now=9.0)
+    assert engine.expire(now=68.9).entries == ()
+    assert len(engine.expire(now=69.0).entries) == 1
+
+
 def test_a_gap_in_which_nobody_listened_costs_nobody_a_lease() -> None:
     engine = started()
     granted(engine, "a", now=0.0)
@@ -430,9 +439,12 @@ def test_after_a_replay_the_same_request_gets_the_same_grant_and_a_full_lease() 
     again.replay(entries)
     assert snapshot(again) == snapshot(engine)
     again.start(2, Limits(), now=5_000.0)
-    assert again.lease("a", 3, now=5_050.0).answer == engine.lease("a", 3, now=50.0).answer
     assert again.expire(now=5_059.9).entries == ()
-    assert len(again.expire(now=5_060.0).entries) == 1
+    assert again.lease("a", 3, now=5_059.9).answer == engine.lease("a", 3, now=50.0).answer
+    unheard = engine_for(settings, space)
+    unheard.replay(entries)
+    unheard.start(2, Limits(), now=5_000.0)
+    assert len(unheard.expire(now=5_060.0).entries) == 1
 
 
 @pytest.mark.parametrize("algorithm", ["bohb", "hyperband", "bo", "random"])
@@ -486,3 +498,16 @@ def test_checkpoints_of_configurations_that_are_out_are_named_once() -> None:
         engine.report("a", loss(granted(engine, "a", index), index), now=0.0)
     assert engine.take_out() == [ConfigId(0, 0, index) for index in range(3, 9)]
     assert engine.take_out() == []
+
+
+# ------------------------------------------------------------------------------------------------------- infeasible
+
+
+def test_what_is_refused_as_infeasible_is_charged_to_no_limit() -> None:
+    limits = Limits(evaluations=3, total_budget=3.0)
+    engine = started(limits)
+    for request in range(5):
+        engine.report("a", failed(granted(engine, "a", request), FailureKind.INFEASIBLE), now=0.0)
+    assert engine.finished is None
+    assert len(finish(engine)) == 3
+    assert engine.state.budget_started == 3.0

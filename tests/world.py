@@ -1,0 +1,997 @@
+"""A whole search in one process: the real engine, journal, master and agents on a virtual clock and a bad network.
+
+One seed gives one history. The scheduler turns whoever is due next; what happens to a message, a process or the disk is
+drawn from the seed's own generator, and nothing else is random: no wall clock decides, no thread runs. Simulated are
+only the edges: the transport (requests and replies lost, delayed, doubled and overtaken by others, connections cut),
+the trainer (a deterministic objective that takes its time, fails, hangs or dies), the clock (with gaps), and the disk
+(full, read-only, and torn inside a commit that was never acknowledged; the journal is the real one on a real file).
+
+After each step in which the master changed anything its invariants are checked. Whenever a master has died, what its
+successor replays must be what it had. What an agent was told is recorded must be in the journal for ever. When all
+faults are healed the search must end, and ``verify`` must find every decision in its journal again.
+
+>>> World(seed=7).run()     # raises Broken with the seed and the last events; the same seed raises the same again
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import shutil
+import tempfile
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from hpbandster_lite import wire
+from hpbandster_lite.agent.loop import Agent
+from hpbandster_lite.agent.options import AgentOptions
+from hpbandster_lite.engine import Engine
+from hpbandster_lite.engine.verify import Verification, verify
+from hpbandster_lite.errors import JournalError, MasterUnreachable, SearchError, UsageError
+from hpbandster_lite.journal import Fenced, Journal
+from hpbandster_lite.master import GAP_S, TURN_S, Master, MasterOptions, Turns, _fingerprint, _resumed
+from hpbandster_lite.records import (
+    CurvePoint,
+    Entry,
+    EvaluationId,
+    Expired,
+    Failure,
+    FailureKind,
+    LateReport,
+    Leased,
+    Limits,
+    Plain,
+    PutBack,
+    Recorded,
+    Report,
+    SearchSettings,
+)
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.samplers import make_sampler
+from hpbandster_lite.settings import Prepared
+from hpbandster_lite.space import SearchSpace
+from hpbandster_lite.trainer.speech import (
+    Heard,
+    TrainerDied,
+    TrainerEnded,
+    TrainerInterrupted,
+    TrainerOrder,
+    TrainerPoint,
+    TrainerReady,
+)
+from hpbandster_lite.transport import Busy, Call
+from tests.engine_room import engine_for, settings_for, snapshot, space_of
+
+CALL_TIMEOUT_S = 5.0
+"""As the agent's link has it."""
+QUIET_TURN_S = 1.2
+"""The world turns it more rarely, so that histories are short; just less than what a master takes for a gap."""
+STORY_LINES = 40
+"""How much of the history a failure tells."""
+FAULTY_STEPS = 250
+LONGEST_S = 86_400.0
+MOST_STEPS = 20_000
+PREFIX = "hpbandster_lite-world-"
+MEMORY = Path("/dev/shm")  # noqa: S108  # a private directory is made in it; on a disk each commit would wait for it
+OBJECTIVE = "world:problem"
+
+
+class Broken(AssertionError):
+    """A law did not hold; the message has the seed and the end of the history."""
+
+
+@cache
+def small_space() -> SearchSpace:
+    return space_of()
+
+
+@cache
+def tiny_space() -> SearchSpace:
+    """Six configurations: it is exhausted within one bracket."""
+    from ConfigSpace import Categorical
+
+    return space_of(Categorical("a", ["p", "q", "r"]), Categorical("b", ["s", "t"]))
+
+
+def loss_of(order_values: Any, budget: float) -> float:
+    """The objective: deterministic, so that a result that went to another evaluation is found out."""
+    parts = [ord(value) * 0.01 if isinstance(value, str) else float(value) for value in order_values.values()]
+    return math.fsum([*parts, 1.0 / budget])
+
+
+# ------------------------------------------------------------------------------------------------------------ trainer
+
+
+class FakeTrainer:
+    """A trainer in virtual time: it speaks when its time has come, and does not obey for ever."""
+
+    look_every_s = 60.0
+    descriptors: tuple[int, ...] = ()
+
+    def __init__(self, world: World, clock: Callable[[], float]) -> None:
+        self._world = world
+        self._clock = clock
+        self._says: deque[tuple[float, Heard]] = deque()
+        self._obeys_after_s: float | None = None
+        self._is_busy = False
+        self.is_ready = False
+        self._say(world.random.uniform(0.0, 3.0), TrainerReady(problem=OBJECTIVE, source_hash="0"))
+
+    def _say(self, after_s: float, heard: Heard) -> None:
+        self._says.append((self._clock() + after_s, heard))
+
+    @property
+    def next_at(self) -> float:
+        return self._says[0][0] if self._says else math.inf
+
+    def hear(self) -> list[Heard]:
+        heard = []
+        while self._says and self._says[0][0] <= self._clock():
+            heard.append(self._says.popleft()[1])
+        self.is_ready = self.is_ready or bool(heard)
+        if any(not isinstance(each, TrainerPoint | TrainerReady) for each in heard):
+            self._is_busy = False
+        return heard
+
+    def evaluate(self, order: TrainerOrder, log: Path | None) -> None:
+        del log
+        draw = self._world.random
+        self._is_busy = True
+        taken_s = draw.lognormvariate(1.5, 1.0)
+        if draw.random() < 0.3:
+            self._say(taken_s / 2, TrainerPoint(point=CurvePoint(1.0, 0.5)))
+        # Some never react to a stop, and have to be killed.
+        self._obeys_after_s = draw.choice([0.1, 2.0, None])
+        self._say(taken_s, self._ending(order, taken_s))
+
+    def _ending(self, order: TrainerOrder, taken_s: float) -> Heard:
+        dice, world = self._world.random.random(), self._world
+        if world.code_is_broken:
+            failure = Failure(kind=FailureKind.CODE, reason="boom", traceback=f"{world.random.random()}: boom")
+            return TrainerEnded(failure=failure, duration_s=taken_s)
+        if dice < 0.04:
+            return TrainerDied(failure=Failure(kind=FailureKind.INFRASTRUCTURE, reason="killed by SIGKILL"))
+        if dice < 0.12:
+            kind = world.random.choice(
+                [FailureKind.CODE, FailureKind.INVALID, FailureKind.MEMORY, FailureKind.INFEASIBLE]
+            )
+            # Every traceback is another one: that all are the same is a history of its own.
+            failure = Failure(kind=kind, reason="it failed", traceback=f'  File "{order.evaluation}", line 1, in f')
+            return TrainerEnded(failure=failure, duration_s=taken_s)
+        return TrainerEnded(loss=loss_of(order.values, order.budget), duration_s=taken_s)
+
+    def ask_to_stop(self) -> None:
+        if self._is_busy and self._obeys_after_s is not None and self._says:
+            self._says = deque(each for each in self._says if isinstance(each[1], TrainerReady))
+            self._say(self._obeys_after_s, TrainerInterrupted())
+
+    terminate = ask_to_stop
+
+    def kill(self) -> None:
+        self._says.clear()
+
+    close = kill
+
+    def sample_memory(self) -> None:
+        pass
+
+    def has_lost_to_memory(self) -> bool:
+        return False
+
+    def log_tail(self) -> tuple[str, ...]:
+        return ()
+
+    def left_behind(self, has_children: bool) -> list[str]:
+        del has_children
+        return []
+
+
+# ------------------------------------------------------------------------------------------------------------- agents
+
+
+@dataclass
+class Orders:
+    """What tells an agent to end, in place of its signals."""
+
+    told: str | None = None
+    descriptors: tuple[int, ...] = ()
+
+    def reason(self, readable: set[int]) -> str | None:
+        del readable
+        return self.told
+
+
+@dataclass(eq=False)
+class Worker:
+    """One agent as the scheduler sees it: busy while it waits for an answer, stopped, cut off, or gone."""
+
+    world: World
+    name: str
+    orders: Orders = field(default_factory=Orders)
+    busy_until: float = 0.0
+    stopped_until: float = 0.0
+    cut_off_until: float = 0.0
+    trainers: list[FakeTrainer] = field(default_factory=list)
+    connections: int = 0
+    is_gone: bool = False
+    wakes_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        # A master that stays away for so long makes an agent leave its report in the run directory, and end.
+        timeout_s = self.world.random.choice([40.0, 1_800.0])
+        options = AgentOptions(
+            problem=OBJECTIVE, run_dir=str(self.world.directory.path), master_timeout_s=timeout_s, grace_s=5.0
+        )
+        self.agent = Agent(
+            options,
+            self.connect,
+            self.start_trainer,  # type: ignore[arg-type]
+            self.orders,  # type: ignore[arg-type]
+            clock=self.clock,
+            name=self.name,
+            jitter=random.Random(self.world.random.random()),
+        )
+
+    def clock(self) -> float:
+        return max(self.world.now, self.busy_until)
+
+    def start_trainer(self) -> FakeTrainer:
+        self.trainers = [FakeTrainer(self.world, self.clock)]
+        return self.trainers[0]
+
+    def connect(self, hello: dict[str, Plain], epoch: int) -> Connection:
+        del hello, epoch
+        self.connections += 1
+        return Connection(self, f"{self.name}#{self.connections}")
+
+    @property
+    def next_at(self) -> float:
+        return max(self.wakes_at, self.busy_until, self.stopped_until, self.world.now)
+
+    def turn(self) -> None:
+        try:
+            self.agent.turn(set())
+            heard_at = self.trainers[0].next_at if self.trainers else math.inf
+            self.wakes_at = min(self.agent.due_at(), heard_at)
+        except UsageError as error:
+            raise Broken(f"agent {self.name} was refused: {error}") from error
+        if self.agent.exit_code is not None:
+            self.world.say(f"{self.name} ends with {self.agent.exit_code}")
+            self.agent.close()
+            self.is_gone = True
+
+
+class Connection:
+    """What an agent's link calls; the network decides what becomes of it."""
+
+    def __init__(self, worker: Worker, peer: str) -> None:
+        self._worker = worker
+        self._peer = peer
+
+    def call(self, method: str, message: Plain) -> Plain:
+        return self._worker.world.carry(self._worker, Call(method, wire.encode(message), self._peer))
+
+    def close(self) -> None:
+        self._worker.world.cut(self._peer)
+
+
+# ------------------------------------------------------------------------------------------------------------- master
+
+
+@dataclass
+class Box:
+    """Where the answer to one request goes."""
+
+    call: Call
+    text: str | None = None
+    error: SearchError | None = None
+    is_sent: bool = False
+
+
+class FakeServer:
+    """The server's turn as the real one has it: all input, one commit, then the answers."""
+
+    def __init__(self) -> None:
+        self.master: Master | None = None
+        self.inbox: list[Box] = []
+        self.closed: list[str] = []
+        self.spoke: set[str] = set()
+        self._held: list[Box] = []
+        self._is_behind = False
+
+    def turn(self, timeout_s: float, *, commit: Callable[[], bool]) -> int:
+        del timeout_s
+        assert self.master is not None
+        boxes, self.inbox = self.inbox, []
+        handled = []
+        for box in boxes:
+            if self._is_behind:
+                box.error, box.is_sent = Busy("the journal cannot be written at present", 1.0), True
+                continue
+            handled.append(box)
+            self.spoke.add(wire.decode(box.call.text)["agent"])
+            try:
+                box.text = self.master.handle(box.call)
+            except SearchError as error:
+                box.error = error
+        if self._is_behind or handled:
+            self._is_behind = not commit()
+        self._held += handled
+        if not self._is_behind:
+            for box in self._held:
+                box.is_sent = True
+            self._held = []
+        return len(handled)
+
+    def closed_peers(self) -> list[str]:
+        closed, self.closed = self.closed, []
+        return closed
+
+
+@dataclass(eq=False)
+class Process:
+    """A living master."""
+
+    journal: Journal
+    master: Master
+    server: FakeServer
+    turns: Turns
+    epoch: int
+    next_at: float
+    stopped_until: float = 0.0
+    turned_at: float = 0.0
+    listened_s: float = 0.0
+    """For how long it has read its input: the time by which silence is measured."""
+    heard_at: dict[str, float] = field(default_factory=dict)
+    """When it last handled a call of an agent, in ``listened_s``."""
+
+    @property
+    def engine(self) -> Engine:
+        return self.master.engine
+
+    @property
+    def owes_nothing(self) -> bool:
+        return not self.master._pending
+
+
+# -------------------------------------------------------------------------------------------------------------- world
+
+
+class World:
+    """One history.
+
+    Parameters
+    ----------
+    seed
+        Everything follows from it.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.now = 1_000.0
+        self.story: deque[str] = deque(maxlen=STORY_LINES)
+        self.workers: list[Worker] = []
+        self.process: Process | None = None
+        self.starts_at = self.now
+        self.older: Process | None = None
+        self.delayed: list[tuple[float, int, Call]] = []
+        self.acknowledged: dict[tuple[EvaluationId, int, str], FailureKind | None] = {}
+        self.counts: Counter[str] = Counter()
+        self.is_faulty = True
+        self.code_is_broken = self.random.random() < 0.15
+        self.disk_is_full_until: float | None = None
+        self.has_ended = False
+        self._names = 0
+        self._checked_at = (0, 0)
+        self._parent = MEMORY if MEMORY.is_dir() else None
+        self._choose()
+
+    def _choose(self) -> None:
+        """What is searched, and how bad the network is."""
+        draw = self.random
+        algorithm = draw.choice(["hyperband", "hyperband", "random", "bohb"])
+        self.space = tiny_space() if draw.random() < 0.15 else small_space()
+        lease_s, heartbeat_s = draw.choice([(60.0, 5.0), (20.0, 4.0)])
+        self.settings: SearchSettings = replace(
+            settings_for(
+                self.space, algorithm=algorithm, budgets=draw.choice([(1.0, 3.0), (1.0, 3.0, 9.0)]), seed=self.seed
+            ),
+            lease_s=lease_s,
+            heartbeat_s=heartbeat_s,
+        )
+        self.limits = Limits(brackets=draw.choice([1, 2]), max_concurrent=draw.choice([None, None, 2]))
+        self.loses = draw.choice([0.0, 0.02, 0.1])
+        self.latency_s = draw.choice([0.5, 4.0])
+        self.fault_every_s = draw.choice([4.0, 15.0, 60.0])
+        self.next_fault_at = self.now + draw.expovariate(1 / self.fault_every_s)
+        self.n_workers = draw.randint(1, 4)
+
+    def run(self) -> World:
+        """Live through the faults, heal, end, and be verified; raises :class:`Broken` if a law does not hold."""
+        try:
+            with (
+                tempfile.TemporaryDirectory(prefix=PREFIX, dir=self._parent) as path,
+                # It dates the tables, and tells how long earlier masters served.
+                patch("hpbandster_lite.master.wall_clock", lambda: self.now),
+            ):
+                self.directory = RunDirectory(Path(path) / "run")
+                self.directory.create()
+                try:
+                    self._live()
+                finally:
+                    self._let_go()
+        except Exception as error:
+            told = "\n".join(self.story)
+            raise Broken(f"World(seed={self.seed}).run() broke: {error!r}\nthe history ends with:\n{told}") from error
+        return self
+
+    def _live(self) -> None:
+        for _ in range(self.n_workers):
+            self.add_worker()
+        for _ in range(FAULTY_STEPS):
+            if self.has_ended:
+                break
+            self.step()
+        self.heal()
+        self.run_until_over()
+        self.check_the_end()
+
+    def _let_go(self) -> None:
+        for process in (self.process, self.older):
+            if process is not None:
+                process.journal.close()
+
+    def say(self, words: str) -> None:
+        """One line of the history."""
+        self.story.append(f"{self.now:9.2f}  {words.replace(str(self.directory.path), 'RUN')}")
+
+    # ----------------------------------------------------------------------------------------------------- scheduler
+
+    def step(self) -> None:
+        """Go to the next moment at which anything happens, and let it happen."""
+        worker = min(self.workers, key=attrgetter("next_at"), default=None)
+        moments: list[tuple[float, int, Callable[[], None]]] = [(self.starts_at, 0, self.start_master)]
+        if self.process is not None:
+            moments[0] = (max(self.process.next_at, self.process.stopped_until, self.now), 0, self.turn_master)
+        if worker is not None:
+            moments.append((worker.next_at, 1, partial(self._turn_worker, worker)))
+        if self.delayed:
+            moments.append((self.delayed[0][0], 2, self.deliver_late))
+        if self.is_faulty:
+            moments.append((self.next_fault_at, 3, self.something_happens))
+        at, _, what = min(moments, key=lambda moment: moment[:2])
+        if not math.isfinite(at):
+            raise Broken("nothing will ever happen again")
+        self.now = max(self.now, at)
+        self.counts["steps"] += 1
+        what()
+        self.check()
+
+    def _turn_worker(self, worker: Worker) -> None:
+        worker.turn()
+        if worker.is_gone:
+            self.workers.remove(worker)
+
+    def add_worker(self) -> None:
+        self._names += 1
+        self.workers.append(Worker(self, f"w{self._names}"))
+        self.say(f"w{self._names} joins")
+
+    # -------------------------------------------------------------------------------------------------------- network
+
+    def carry(self, worker: Worker, call: Call) -> Plain:
+        """One call of an agent: the answer, or an error after the time that it takes to find out."""
+        draw = self.random
+        self.counts["calls"] += 1
+        target = self._who_is_asked()
+        if target is None:
+            worker.busy_until = self.now + 0.01
+            raise MasterUnreachable("connection refused")
+        fate = draw.random() / self.loses if self.loses and self.is_faulty else math.inf
+        if self.now < worker.cut_off_until or fate < 0.3:
+            return self._silence(worker, f"{call.method} of {worker.name} is lost")
+        if fate < 0.6:
+            self._deliver_later(call)
+            return self._silence(worker, f"{call.method} of {worker.name} is delayed")
+        if self.now < target.stopped_until:
+            # It lies in the kernel's buffer until the master reads it.
+            target.server.inbox.append(Box(call))
+            return self._silence(worker, f"{call.method} of {worker.name} waits for a stopped master")
+        if fate < 0.8:
+            self._deliver_later(call)
+        box = Box(call)
+        target.server.inbox.append(box)
+        self._take_turn(target)
+        if fate < 1.0 or not box.is_sent or target not in (self.process, self.older):
+            return self._silence(worker, f"the answer to {call.method} of {worker.name} is lost")
+        worker.busy_until = self.now + draw.uniform(0.0, self.latency_s)
+        if box.error is not None:
+            raise box.error
+        return self._arrived(worker, call, wire.decode(box.text or ""))
+
+    def _who_is_asked(self) -> Process | None:
+        """Mostly the newest master; the older of two lives while it does not know."""
+        if self.older is not None and self.random.random() < 0.3:
+            return self.older
+        return self.process
+
+    def _silence(self, worker: Worker, words: str) -> Plain:
+        self.say(words)
+        self.counts["silences"] += 1
+        worker.busy_until = self.now + CALL_TIMEOUT_S
+        raise MasterUnreachable(words)
+
+    def _deliver_later(self, call: Call) -> None:
+        """A copy that overtakes and is overtaken: on the real transport a connection keeps its order, two do not."""
+        self.delayed.append((self.now + self.random.uniform(0.0, 90.0), len(self.delayed), call))
+        self.delayed.sort(key=lambda each: each[:2])
+
+    def deliver_late(self) -> None:
+        _, _, call = self.delayed.pop(0)
+        if self.process is not None:
+            self.counts["late copies"] += 1
+            self.say(f"a late copy of {call.method} on {call.peer} arrives")
+            self.process.server.inbox.append(Box(call))
+            self.cut(call.peer)
+
+    def cut(self, peer: str) -> None:
+        """A connection has ended; every master that lives hears of it, sooner or later."""
+        for process in (self.process, self.older):
+            if process is not None:
+                process.server.closed.append(peer)
+
+    def _arrived(self, worker: Worker, call: Call, answer: dict[str, Plain]) -> Plain:
+        message = wire.decode(call.text)
+        link = worker.agent._link
+        # An answer of a master that was replaced is not believed.
+        is_believed = link is not None and answer["epoch"] >= link.epoch
+        if is_believed and call.method == "exchange" and message["report"] is not None:
+            report = wire.from_message(message["report"], Report)
+            failure = report.outcome.failure
+            key = (report.evaluation, report.attempt, message["agent"])
+            self.acknowledged[key] = None if failure is None else failure.kind
+            self.counts["acknowledged"] += 1
+        return answer
+
+    # --------------------------------------------------------------------------------------------------------- master
+
+    def start_master(self) -> None:
+        """What the launcher does, again and again, until there is one."""
+        self.starts_at = math.inf
+        journal = None
+        try:
+            journal = Journal.open(self.directory.journal, create=self.settings)
+            self._limit_disk(journal)
+            self._check_replay_agrees(journal)
+            options = MasterOptions(
+                run_directory=str(self.directory.path),
+                prepared=Prepared(settings=self.settings, limits=self.limits, resumed=False),
+            )
+            master, epoch = _resumed(options, self.directory, journal, clock=lambda: self.now)
+        except JournalError as error:
+            self.say(f"no master can start: {error}")
+            if journal is not None:
+                journal.close()
+            self.starts_at = self.now + 10.0
+            return
+        server = FakeServer()
+        server.master = master
+        turns = Turns(server, master, clock=lambda: self.now)
+        self.process = Process(journal, master, server, turns, epoch, self.now + TURN_S, turned_at=self.now)
+        self._watch(self.process)
+        self._before = None
+        self.counts["masters"] += 1
+        self.say(f"master {epoch} starts at position {master.engine.state.position}")
+        if self.code_is_broken and self.counts["masters"] > 1 and self.random.random() < 0.7:
+            self.code_is_broken = False
+            turn = master.engine.start(
+                epoch, self.limits, now=self.now, fingerprint=_fingerprint(), retry_failed=True
+            )
+            master._pending.extend(turn.entries)
+            self.counts["put back"] += len(turn.answer.put_back)
+            self.say(f"the code is mended: {turn.answer.words}")
+
+    def turn_master(self) -> None:
+        process = self.process
+        assert process is not None
+        self._take_turn(process)
+
+    def _take_turn(self, process: Process) -> None:
+        """A turn of a master, and what becomes of it when it is over."""
+        if self.disk_is_full_until is not None and self.now >= self.disk_is_full_until:
+            self.disk_is_full_until = None
+            self._free_disk()
+        process.next_at = self.now + QUIET_TURN_S
+        if process.master._stalled_since is None:
+            process.listened_s += min(self.now - process.turned_at, TURN_S + GAP_S)
+        process.turned_at = self.now
+        try:
+            is_over = process.turns.take()
+        except Fenced:
+            if process is self.process:
+                raise
+            self.say(f"master {process.epoch} finds that it was replaced, and ends")
+            self.counts["fenced"] += 1
+            self._bury_older()
+            return
+        if process is self.older and self.now > process.next_at + 60.0:
+            self._bury_older()
+        if is_over and process is self.process:
+            self._end(process)
+
+    def _end(self, process: Process) -> None:
+        finished = process.engine.finished or ""
+        self.say(f"the search is over: {finished.splitlines()[0]}")
+        self._before = snapshot(process.engine)
+        process.journal.close()
+        self.process = None
+        self.has_ended = self.is_complete(process.engine)
+        if not self.has_ended:
+            self.counts["stopped"] += 1
+            self.starts_at = self.now + self.random.uniform(1.0, 100.0)
+
+    @staticmethod
+    def is_complete(engine: Engine) -> bool:
+        """Whether it ended because nothing is left to do."""
+        return (engine.finished or "").startswith(("the one bracket", "all ", "the space is exhausted"))
+
+    def kill_master(self, *, is_torn: bool) -> None:
+        """Between two turns, or inside the commit of one whose answers nobody will hear."""
+        process = self.process
+        if process is None:
+            return
+        self.say(f"master {process.epoch} is killed" + (" while it commits" if is_torn else ""))
+        files = [self.directory.journal.with_name(f"journal.sqlite{suffix}") for suffix in ("", "-wal")]
+        synced = files[1].stat().st_size if files[1].exists() else 0
+        if is_torn and self.delayed and self.older is None:
+            process.server.inbox.append(Box(self.delayed.pop(0)[2]))
+            process.turns.take()
+        self._before = None if is_torn or not process.owes_nothing else snapshot(process.engine)
+        self.process = None
+        self.starts_at = self.now + self.random.choice([0.5, 20.0, 200.0])
+        if self.older is not None:
+            # Another process has the file open: nothing can be torn under it.
+            process.journal.close()
+            return
+        images = [file.read_bytes() if file.exists() else b"" for file in files]
+        # Closing folds the log in, which a killed process does not do: the files are put back as they were.
+        process.journal.close()
+        images[1] = images[1][: self.random.randint(min(synced, len(images[1])), len(images[1]))]
+        for file, image in zip(files, images, strict=True):
+            file.write_bytes(image)
+        self.directory.journal.with_name("journal.sqlite-shm").unlink(missing_ok=True)
+
+    def double_master(self) -> None:
+        """A second life of the master's job: the older one goes on and does not know."""
+        if self.process is not None and self.older is None:
+            self.say(f"master {self.process.epoch} gets a double")
+            self.older, self.process = self.process, None
+            # What the older one has in memory only is not lost to anybody: it was never acknowledged.
+            self._before = None
+            self.starts_at = self.now
+
+    def _bury_older(self) -> None:
+        if self.older is not None:
+            self.older.journal.close()
+            self.older = None
+
+    def _limit_disk(self, journal: Journal) -> None:
+        if self.disk_is_full_until is not None and self.now < self.disk_is_full_until:
+            journal._connection.execute("PRAGMA query_only = 1")
+
+    def _free_disk(self) -> None:
+        for process in filter(None, (self.process, self.older)):
+            process.journal._connection.execute("PRAGMA query_only = 0")
+            process.journal._connection.execute("PRAGMA max_page_count = 1000000")
+
+    def _watch(self, process: Process) -> None:
+        """Look at each entry as the engine of a master applies it."""
+        engine, apply = process.engine, process.engine.apply
+
+        def watched(entry: Entry) -> None:
+            self._judge(process, entry)
+            apply(entry)
+
+        engine.apply = watched  # type: ignore[method-assign]
+
+    def _judge(self, process: Process, entry: Entry) -> None:
+        """What no master may ever decide, whatever the faults."""
+        state = process.engine.state
+        match entry:
+            case Leased():
+                assert state.paused is None, "a paused search handed out work"
+                assert state.finished is None, "a finished search handed out work"
+                most = state.limits.max_concurrent
+                assert most is None or len(state.held_by) < most, "more run than max_concurrent"
+            case Expired(agent=agent, reason=reason) if "no word" in reason:
+                for spoke in process.server.spoke:
+                    process.heard_at[spoke] = process.listened_s
+                process.server.spoke.clear()
+                silent_s = process.listened_s - process.heard_at.get(agent, 0.0)
+                # A lost connection leaves two heartbeats; a turn may notice a deadline one turn late.
+                least_s = 2 * self.settings.heartbeat_s - QUIET_TURN_S
+                assert silent_s >= least_s, f"{agent} lost its lease after {silent_s:.1f} s in which it was listened to"
+            case _:
+                pass
+
+    # --------------------------------------------------------------------------------------------------------- faults
+
+    def something_happens(self) -> None:
+        """One fault, or one command of the user."""
+        draw = self.random
+        self.next_fault_at = self.now + draw.expovariate(1 / self.fault_every_s)
+        happening = draw.choice(HAPPENINGS)
+        self.counts[happening.__name__] += 1
+        happening(self)
+
+    def a_worker(self) -> Worker | None:
+        return self.random.choice(self.workers) if self.workers else None
+
+    def heal(self) -> None:
+        """No faults from here on; whoever is lost is replaced, whoever is stopped goes on."""
+        self.say("everything is healed")
+        self.is_faulty = False
+        self.delayed.clear()
+        self.disk_is_full_until = None
+        self._free_disk()
+        self._bury_older()
+        for worker in self.workers:
+            worker.stopped_until = worker.cut_off_until = self.now
+        if self.process is not None:
+            self.process.stopped_until = self.now
+        elif not self.has_ended:
+            self.starts_at = min(self.starts_at, self.now)
+
+    def run_until_over(self) -> None:
+        """Liveness: after the faults have stopped the search must end, however it stands."""
+        until = self.now + LONGEST_S
+        for _ in range(MOST_STEPS):
+            if self.has_ended:
+                return
+            if self.now > until:
+                break
+            if self.process is not None and self.process.engine.state.paused is not None:
+                self.process.master._pending.extend(self.process.engine.resume().entries)
+            if not self.workers:
+                self.add_worker()
+            self.step()
+        waits = self.process.engine.waits(self.now) if self.process is not None else "there is no master"
+        raise Broken(f"the search did not end within {LONGEST_S:g} s after it was healed: {waits}")
+
+    # --------------------------------------------------------------------------------------------------------- checks
+
+    def check(self) -> None:
+        """What must hold after every step."""
+        process = self.process
+        if process is None:
+            return
+        engine = process.engine
+        at = (process.epoch, engine.state.position)
+        if at != self._checked_at:
+            self._checked_at = at
+            engine.validate()
+        for spoke in process.server.spoke:
+            process.heard_at[spoke] = process.listened_s
+        process.server.spoke.clear()
+        if engine.finished is None and self.counts["steps"] % 8 == 0:
+            self._check_reasons(engine)
+            self._check_attempts()
+
+    def _check_attempts(self) -> None:
+        """No two agents work at the same attempt, so no two write into one directory."""
+        held = [each.agent._assignment for each in self.workers]
+        attempts = [(each.evaluation, each.attempt) for each in held if each is not None]
+        assert len(set(attempts)) == len(attempts), f"an attempt is held twice: {attempts}"
+
+    def _check_reasons(self, engine: Engine) -> None:
+        """Nobody works, or a rung waits for somebody silent: there is a reason, and it can be said."""
+        waits = engine.waits(self.now)
+        if not engine.state.held_by and not engine._leases.living(self.now):
+            assert waits, "nobody works, and there is no reason"
+        assert all(waiting.reason and (waiting.ends_in_s or 0.0) >= 0.0 for waiting in waits)
+
+    def _check_replay_agrees(self, journal: Journal) -> None:
+        """A new master knows what the old one knew, and everything that was acknowledged."""
+        entries = [entry for _, _, entry in journal.entries()]
+        if not entries:
+            assert not self.acknowledged, "the journal is empty"
+            return
+        engine = engine_for(self.settings, self.space)
+        engine.replay(entries)
+        engine.validate()
+        if self._before is not None and snapshot(engine) != self._before:
+            raise Broken("replay gives another state than the one that was lived")
+        self.check_acknowledged(entries)
+
+    _before: dict[str, Any] | None = None
+
+    def check_acknowledged(self, entries: list[Entry]) -> None:
+        """Every report that an agent was told to be recorded is in the journal, as its outcome or as late."""
+        kept = {
+            (entry.evaluation, entry.attempt, entry.agent)
+            for entry in entries
+            if isinstance(entry, Recorded | LateReport)
+        }
+        lost = [key for key, kind in self.acknowledged.items() if key not in kept and kind is not INFRASTRUCTURE]
+        assert not lost, f"acknowledged and lost: {lost}"
+
+    def check_the_end(self) -> None:
+        """The journal of a whole search: complete, each evaluation once, verified."""
+        with Journal.open(self.directory.journal) as journal:
+            entries = [entry for _, _, entry in journal.entries()]
+        self.check_acknowledged(entries)
+        outcomes: Counter[EvaluationId] = Counter()
+        engine = engine_for(self.settings, self.space)
+        for entry in entries:
+            engine.apply(entry)
+            if isinstance(entry, Recorded):
+                outcomes[entry.evaluation] += 1
+            elif isinstance(entry, PutBack):
+                outcomes[entry.evaluation] -= 1
+            assert not outcomes or max(outcomes.values()) <= 1, f"counted twice: {outcomes}"
+        for identity, evaluation in engine.state.evaluations.items():
+            assert outcomes[identity] == 1, f"{identity} has no outcome"
+            assert evaluation.outcome is not None
+            loss = evaluation.outcome.loss
+            expected = loss_of(engine.state.proposals[identity.config_id].values, evaluation.budget)
+            assert loss is None or loss == expected, f"{identity} has the loss of another evaluation: {loss}"
+        for file in self.directory.left_reports():
+            # No master came after it; then what it says is known, or another attempt was first.
+            left = wire.from_message(wire.decode(file.read_text())["report"], Report)
+            assert outcomes[left.evaluation] == 1, f"the report of {left.evaluation} was left lying"
+        self.entries = entries
+        verification = self.verified(entries)
+        assert verification.holds, verification.words
+        assert verification.is_bitwise, verification.words
+
+    def verified(self, entries: list[Entry]) -> Verification:
+        settings = self.settings
+        return verify(
+            settings,
+            self.space,
+            lambda: make_sampler(settings.algorithm, self.space, settings.budgets, settings.sampler),
+            entries,
+            fingerprint=_fingerprint(),
+        )
+
+
+INFRASTRUCTURE = FailureKind.INFRASTRUCTURE
+
+
+# ---------------------------------------------------------------------------------------------------------- happenings
+
+
+def agent_killed(world: World) -> None:
+    worker = world.a_worker()
+    if worker is not None:
+        world.say(f"{worker.name} is killed")
+        world.workers.remove(worker)
+        # Sometimes the machine is gone, and nobody says that the connection is.
+        if world.random.random() < 0.7:
+            world.cut(f"{worker.name}#{worker.connections}")
+
+
+def agent_stopped(world: World) -> None:
+    worker = world.a_worker()
+    if worker is not None:
+        seconds = world.random.choice([2.0, 30.0, 100.0])
+        world.say(f"{worker.name} is stopped for {seconds:g} s")
+        worker.stopped_until = world.now + seconds
+
+
+def agent_told_to_end(world: World) -> None:
+    worker = world.a_worker()
+    if worker is not None:
+        world.say(f"{worker.name} is told to end")
+        worker.orders.told = "its time is over"
+        worker.wakes_at = world.now
+
+
+def agent_cut_off(world: World) -> None:
+    worker = world.a_worker()
+    if worker is not None:
+        seconds = world.random.choice([3.0, 30.0, 90.0])
+        world.say(f"the network of {worker.name} is cut for {seconds:g} s")
+        worker.cut_off_until = world.now + seconds
+
+
+def connection_reset(world: World) -> None:
+    worker = world.a_worker()
+    if worker is not None and worker.agent._link is not None:
+        world.say(f"a connection of {worker.name} is reset")
+        worker.agent._link.close()
+
+
+def worker_joins(world: World) -> None:
+    if len(world.workers) < 6:
+        world.add_worker()
+
+
+def master_killed(world: World) -> None:
+    world.kill_master(is_torn=False)
+
+
+def master_killed_in_a_commit(world: World) -> None:
+    world.kill_master(is_torn=True)
+
+
+def master_stopped(world: World) -> None:
+    if world.process is not None:
+        seconds = world.random.choice([2.0, 30.0, 100.0])
+        world.say(f"the master is stopped for {seconds:g} s")
+        world.process.stopped_until = world.now + seconds
+
+
+def master_doubled(world: World) -> None:
+    world.double_master()
+
+
+def disk_full(world: World) -> None:
+    if world.process is not None:
+        world.disk_is_full_until = world.now + world.random.choice([3.0, 30.0, 120.0])
+        world.say(f"the disk is full until {world.disk_is_full_until:.1f}")
+        connection = world.process.journal._connection
+        if world.random.random() < 0.5:
+            connection.execute("PRAGMA query_only = 1")
+        else:
+            # No page more than there are: a commit that needs none goes through, as on a real disk.
+            connection.execute("PRAGMA max_page_count = 1")
+
+
+def clock_gap(world: World) -> None:
+    """The machine was suspended, and everybody on it."""
+    seconds = world.random.choice([5.0, 300.0])
+    world.say(f"everybody sleeps for {seconds:g} s")
+    world.now += seconds
+
+
+def evaluation_cancelled(world: World) -> None:
+    if world.process is not None and world.process.engine.finished is None:
+        engine = world.process.engine
+        open_ones = [each for each, known in engine.state.evaluations.items() if known.outcome is None]
+        if open_ones:
+            identity = world.random.choice(open_ones)
+            world.say(f"{identity} is cancelled")
+            world.process.master._pending.extend(engine.cancel(identity, now=world.now).entries)
+
+
+def search_paused(world: World) -> None:
+    if world.process is not None and world.process.engine.finished is None:
+        world.say("the search is paused or resumed")
+        engine = world.process.engine
+        turn = engine.pause() if engine.state.paused is None else engine.resume()
+        world.process.master._pending.extend(turn.entries)
+
+
+def search_stopped(world: World) -> None:
+    if world.process is not None and world.process.engine.finished is None and world.random.random() < 0.3:
+        world.say("the search is stopped")
+        world.process.master._pending.extend(world.process.engine.stop("told to stop").entries)
+
+
+HAPPENINGS: tuple[Callable[[World], None], ...] = (
+    *(agent_killed, agent_stopped, agent_told_to_end, agent_cut_off, connection_reset),
+    *(worker_joins, worker_joins, worker_joins),
+    *(master_killed, master_killed_in_a_commit, master_stopped, master_doubled),
+    *(disk_full, clock_gap, evaluation_cancelled, search_paused, search_stopped),
+)
+
+
+@contextlib.contextmanager
+def left_worlds() -> Iterator[list[Path]]:
+    """Directories of worlds that were left behind within the context; they are removed."""
+    parent = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())
+    before = set(parent.glob(f"{PREFIX}*"))
+    left: list[Path] = []
+    yield left
+    left += sorted(set(parent.glob(f"{PREFIX}*")) - before)
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
