@@ -290,7 +290,7 @@ def test_an_attempt_that_was_lost_with_its_trainer_is_run_again_and_the_third_lo
         assert turn.answer == "recorded"
         assert isinstance(turn.entries[0], Expired)
         assert "made up: infrastructure" in turn.entries[0].reason
-    outcome = engine.state.evaluations[grant.evaluation].outcome
+    outcome = engine.state.evaluations[EvaluationId(ConfigId(0, 0, 0), 0)].outcome
     assert outcome is not None
     assert outcome.failure is not None
     assert "lost 3 times" in outcome.failure.reason

@@ -36,6 +36,10 @@ def kind_of(engine: Engine, evaluation: EvaluationId) -> FailureKind | None:
     return None if outcome is None or outcome.failure is None else outcome.failure.kind
 
 
+def is_over(engine: Engine) -> bool:
+    return engine.finished is not None
+
+
 def replayed(engine: Engine, entries: list[Entry]) -> Engine:
     again = engine_for(engine.settings, space_of())
     again.replay(entries)
@@ -216,7 +220,7 @@ def fail(engine: Engine, *tracebacks: str | None, kind: FailureKind = CODE, firs
 def test_the_same_traceback_from_the_first_three_evaluations_stops_the_search_and_is_shown() -> None:
     engine = started()
     fail(engine, traceback(), traceback())
-    assert engine.finished is None
+    assert not is_over(engine)
     turn = engine.report("a", failed(granted(engine, "a", 2), CODE, traceback()), now=0.0)
     assert [type(entry) for entry in turn.entries] == [Recorded, Finished]
     assert engine.finished is not None
@@ -255,20 +259,20 @@ def test_what_was_not_run_to_its_end_neither_clears_nor_accuses_the_code() -> No
     engine = started()
     fail(engine, None, None, None, None, kind=FailureKind.INFEASIBLE)
     engine.cancel(granted(engine, "b").evaluation, now=0.0)
-    assert engine.finished is None
+    assert not is_over(engine)
     fail(engine, *[traceback()] * 3, first=4)
-    assert engine.finished is not None
+    assert is_over(engine)
 
 
 def test_a_search_taken_up_again_is_stopped_by_three_more() -> None:
     engine = started()
     fail(engine, *[traceback()] * 3)
     engine.start(2, Limits(), now=0.0)
-    assert engine.finished is None
+    assert not is_over(engine)
     fail(engine, *[traceback()] * 2, first=3)
-    assert engine.finished is None
+    assert not is_over(engine)
     fail(engine, traceback(), first=5)
-    assert engine.finished is not None
+    assert is_over(engine)
 
 
 def test_a_search_without_a_single_loss_says_so_when_it_ends() -> None:
@@ -337,10 +341,10 @@ def test_a_rung_that_failed_as_a_whole_is_open_again_when_nothing_was_built_on_i
     engine = started(Limits(brackets=3), budgets=(1.0, 3.0))
     fail(engine, *[traceback()] * 3)
     assert engine.finished is not None
-    assert engine.state.brackets[0].rungs[1].is_open
+    assert [rung.is_open for rung in engine.state.brackets[0].rungs] == [True, True]
     turn = engine.start(2, Limits(brackets=1), now=0.0, retry_failed=True)
     assert len(turn.answer.put_back) == 3
-    assert not engine.state.brackets[0].rungs[1].is_open
+    assert [rung.is_open for rung in engine.state.brackets[0].rungs] == [True, False]
     engine.validate()
     first, second = {"0-0-0": 2.0, "0-0-1": 1.0, "0-0-2": 3.0}, ["0-0-0@0", "0-0-1@0", "0-0-2@0", "0-0-1@1"]
     assert [str(grant.evaluation) for grant in finish(engine, first)] == second

@@ -154,6 +154,7 @@ def test_a_world_notices_two_agents_at_one_attempt(monkeypatch: pytest.MonkeyPat
 
     def first_again(self: Engine, *arguments: Any) -> tuple[Any, ...]:
         (entry,) = leased(self, *arguments)
+        assert isinstance(entry, Leased)
         known = self.state.evaluations[entry.evaluation]
         known.attempts = 1
         self._leases.open(entry.agent, entry.evaluation, 1, arguments[-1])
