@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +38,29 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-W", "error", "-m", "hpbandster_lite", *map(str, arguments)]
 
 
-def environment(**more: str) -> dict[str, str]:
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's own, without what would change how the commands look or where they search."""
     dropped = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "HPBANDSTER_LITE_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(dropped)} | more
+    return {name: value for name, value in os.environ.items() if not name.startswith(dropped)} | dict(more or {})
 
 
-def typed(*arguments: str | Path, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+def typed(
+    *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """A command, to its end."""
     return subprocess.run(
-        command(*arguments), cwd=cwd, env=environment(**more), capture_output=True, text=True, timeout=LONGEST_S,
+        command(*arguments), cwd=cwd, env=environment(env), capture_output=True, text=True, timeout=LONGEST_S,
         check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 
 @contextlib.contextmanager
-def started(*arguments: str | Path, cwd: Path | None = None, **more: str) -> Iterator[Process]:
+def started(
+    *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[Process]:
     """A command that goes on; it is killed if the test did not end it."""
     process = subprocess.Popen(
-        command(*arguments), cwd=cwd, env=environment(**more), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        command(*arguments), cwd=cwd, env=environment(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     with process:
@@ -134,7 +138,7 @@ def held(tmp_path: Path) -> Iterator[tuple[Path, Path, Process]]:
     directory, hold = tmp_path / "search", tmp_path / "hold"
     hold.touch()
     arguments = ("run", PROBLEM, "--run-dir", directory, "--brackets", "1", "--seed", "1", "-w", "2")
-    with started(*arguments, **{cli_problem.HOLD: str(hold)}) as process:
+    with started(*arguments, env={cli_problem.HOLD: str(hold)}) as process:
         until(lambda: directory.exists() and two_are_held(directory), process)
         yield directory, hold, process
         process.send_signal(signal.SIGINT)
@@ -143,7 +147,8 @@ def held(tmp_path: Path) -> Iterator[tuple[Path, Path, Process]]:
 
 def two_are_held(directory: Path) -> bool:
     told = read_status(RunDirectory(directory))
-    return told["evaluations"]["recorded"] == 3 and told["evaluations"]["running"] == 2
+    evaluations = told["evaluations"]
+    return (evaluations["recorded"], evaluations["running"]) == (3, 2)
 
 
 # --------------------------------------------------------------------------------------------------------------- run
@@ -290,7 +295,7 @@ def test_a_list_has_every_evaluation_on_a_line_of_its_own(finished: tuple[Path, 
 def test_a_loss_that_is_a_text_is_an_invalid_result_with_its_reason(tmp_path: Path) -> None:
     ran = typed(
         *("run", PROBLEM, "--run-dir", tmp_path / "search", "--evaluations", "2", "-w", "1", "--in-agent"),
-        **{cli_problem.RETURNS: "good"},
+        env={cli_problem.RETURNS: "good"},
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "no evaluation has a loss yet" in ran.stdout
@@ -305,12 +310,11 @@ def test_a_loss_that_is_a_text_is_an_invalid_result_with_its_reason(tmp_path: Pa
 
 
 @contextlib.contextmanager
-def on_a_terminal(*arguments: str | Path, **more: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def on_a_terminal(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A command on a terminal of its own, whose other end is given."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        command(*arguments), env=environment(TERM="xterm-256color", **more), stdin=theirs, stdout=theirs, stderr=theirs
-    )
+    env = environment({"TERM": "xterm-256color"})
+    process = subprocess.Popen(command(*arguments), env=env, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     try:
         with process:
@@ -379,9 +383,9 @@ def test_a_master_and_two_workers_meet_through_the_run_directory(tmp_path: Path)
     hold.touch()
     there, held_up = ("--run-dir", directory), {cli_problem.HOLD: str(hold)}
     with (
-        started("worker", PROBLEM, *there, **held_up) as early,
+        started("worker", PROBLEM, *there, env=held_up) as early,
         started("master", PROBLEM, *there, "--brackets", "1", "--seed", "1") as master,
-        started("worker", PROBLEM, *there, **held_up) as other,
+        started("worker", PROBLEM, *there, env=held_up) as other,
     ):
         # Both are there before the search can end: one that came after its end would wait for another master.
         until(lambda: directory.exists() and two_are_held(directory), master)

@@ -326,7 +326,7 @@ def printed(console: Console) -> list[str]:
 def test_a_log_has_a_line_every_ten_seconds_at_first_and_ever_fewer_later(console: Console) -> None:
     clock = Clock()
     watcher = LineWatcher(console, as_told, clock)
-    lines_in_hour = []
+    lines_in_hour: list[int] = []
     for _ in range(10):
         for _ in range(7200):
             watcher.status(status())

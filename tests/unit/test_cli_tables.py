@@ -243,7 +243,8 @@ def test_a_list_has_one_line_an_evaluation() -> None:
 
 
 def test_attempts_and_reasons_have_a_column_where_there_are_any() -> None:
-    failed = {"state": "failed", "failure": "invalid", "loss": None, "reason": "evaluate returned 'good' [sic]"}
+    reason = "evaluate returned 'good' [sic]"
+    failed: dict[str, Any] = {"state": "failed", "failure": "invalid", "loss": None, "reason": reason}
     assert text_of(evaluations_table([row(0), row(1, attempt=2, **failed)], "epochs")) == [
         "evaluation   budget  state            loss   time  worker  attempt  reason",
         "0-0-0@0     1 epoch  done             0.25  8.0 s  node-0        1",

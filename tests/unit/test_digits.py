@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from hpbandster_lite.records import CurvePoint
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.trial import Interrupted, Trial
 from hpbandster_lite.workers import digits
@@ -179,8 +180,12 @@ def test_the_same_seed_gives_the_same_loss_and_another_one_another(tmp_path: Pat
 
 def test_a_learning_curve_has_a_point_for_each_epoch(tmp_path: Path) -> None:
     points: list[tuple[float, float]] = []
-    trial = Trial(directory=tmp_path, on_report=lambda point: points.append((point.step, point.loss)))  # type: ignore[func-returns-value]
-    result = train(SMALL, 3, trial)
+
+    def take(point: CurvePoint) -> bool:
+        points.append((point.step, point.loss))
+        return False
+
+    result = train(SMALL, 3, Trial(directory=tmp_path, on_report=take))
     assert [step for step, _ in points] == [1, 2, 3]
     assert points[-1][1] == result["loss"]
 
@@ -225,7 +230,8 @@ def test_one_error_less_wins_however_unsure_the_network_is() -> None:
 def test_a_diverged_network_has_a_loss_that_is_a_number() -> None:
     images = Images(torch.zeros(4, 1, 8, 8), torch.ones(4, dtype=torch.int64))
     loss, error = validation_loss(Answers(torch.full((4, 10), math.nan)), images)
-    assert (loss, error) == (pytest.approx(1.002), 100.0)
+    assert loss == pytest.approx(1.002)
+    assert error == 100.0
 
 
 # -------------------------------------------------------------------------------------------------------- checkpoints
