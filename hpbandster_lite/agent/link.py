@@ -26,6 +26,9 @@ CALL_TIMEOUT_S = 5.0
 """Longest time for which one call can keep the agent from its trainer."""
 RETRY = Retry(first_s=0.1, longest_s=3.0)
 """A master that returns is found within three seconds by everybody."""
+FIRST_CONTACT = Retry(first_s=0.05, longest_s=0.3)
+FIRST_CONTACT_S = 10.0
+"""A worker that is started with its master works as soon as that serves; after this time nobody watches it start."""
 SAY_AGAIN_S = 60.0
 """A master that stays away is mentioned once a minute."""
 
@@ -200,7 +203,9 @@ class Link:
 
     def _failed(self, error: Exception, now: float, *, at_least_s: float = 0.0) -> None:
         self._failures += 1
-        self.next_try_at = now + RETRY.delay_s(self._failures, self._random, at_least_s=at_least_s)
+        is_new = self.epoch == 0 and now < self.answered_at + FIRST_CONTACT_S
+        retry = FIRST_CONTACT if is_new else RETRY
+        self.next_try_at = now + retry.delay_s(self._failures, self._random, at_least_s=at_least_s)
         if now - self._said_at >= SAY_AGAIN_S or self._failures == 1:
             self._said_at = now
             log.warning("trying again: %s", error)

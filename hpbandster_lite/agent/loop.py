@@ -8,6 +8,7 @@ acknowledged is said again, word for word, under the same number.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import secrets
@@ -23,7 +24,7 @@ from hpbandster_lite.agent.link import Connect, Link, Rendezvous
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.outbox import Outbox
 from hpbandster_lite.devices import trainer_environment, worker_label
-from hpbandster_lite.errors import MasterUnreachable, ProblemError, SearchError
+from hpbandster_lite.errors import JournalError, MasterUnreachable, ProblemError, SearchError
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.records import Failure, FailureKind, Outcome, Plain, Report
 from hpbandster_lite.rundir import RunDirectory
@@ -51,6 +52,10 @@ GOODBYE_S = 5.0
 """An agent that is to end gives the master this long, beyond its trainer's grace, to take what it hands back."""
 MOST_FRUITLESS = 5
 """Trainers that died in a row before they could evaluate anything."""
+OVER_AFTER_S = 15.0
+"""A master that is silent for so long may have ended with its search, which the journal then says. Not at once: workers
+are started beside a master that takes up a search which had ended, and it imports and replays first."""
+LOOK_EVERY_S = 5.0
 
 Trainer = TrainerProcess | InlineTrainer
 StartTrainer = Callable[[], Trainer]
@@ -152,6 +157,7 @@ class Agent:
         self._assignment: Assignment | None = None
         self._outbox = Outbox(self.id, self._label)
         self._ask_at = self._idle_since = self._clock()
+        self._looked_at = -LOOK_EVERY_S
         self._leaving: str | None = None
         self._leave_by = 0.0
         self._leave_code = 0
@@ -214,7 +220,7 @@ class Agent:
         if self._leaving is not None:
             due.append(self._leave_by)
         elif self._assignment is None and self._link is not None:
-            due.append(self._link.answered_at + self._options.master_timeout_s)
+            due += [self._link.answered_at + self._options.master_timeout_s, self._looks_at(self._link)]
             if self._options.idle_timeout_s is not None and not self._outbox:
                 due.append(self._idle_since + self._options.idle_timeout_s)
         return min(due)
@@ -496,15 +502,41 @@ class Agent:
                 self.leave_report_behind()
                 self.exit_code = self._leave_code
         elif self._assignment is None and self._link is not None:
-            # By sums, as in :meth:`due_at`: a difference may round to just below, and the loop would turn in vain.
-            limit_s = self._options.idle_timeout_s
-            if now >= self._link.answered_at + self._options.master_timeout_s:
-                silent_s = now - self._link.answered_at
-                log.error("no master for %.0f s; start a worker again when there is one", silent_s)
-                self.leave_report_behind()
-                self.exit_code = MasterUnreachable.exit_code
-            elif not self._outbox and limit_s is not None and now >= self._idle_since + limit_s:
-                self._leave(f"nothing to do for {limit_s:g} s", 0)
+            self._end_if_in_vain(self._link, now)
+
+    def _end_if_in_vain(self, link: Link, now: float) -> None:
+        """End where no master is to be expected any more, or there was nothing to do for too long."""
+        # By sums, as in :meth:`due_at`: a difference may round to just below, and the loop would turn in vain.
+        limit_s = self._options.idle_timeout_s
+        if now >= link.answered_at + self._options.master_timeout_s:
+            silent_s = now - link.answered_at
+            log.error("no master for %.0f s; start a worker again when there is one", silent_s)
+            self.leave_report_behind()
+            self.exit_code = MasterUnreachable.exit_code
+        elif now >= self._looks_at(link) and (reason := self._over_by_journal(now)) is not None:
+            log.info("no master answers, and the search is over: %s", reason)
+            self.leave_report_behind()
+            self.exit_code = 0
+        elif not self._outbox and limit_s is not None and now >= self._idle_since + limit_s:
+            self._leave(f"nothing to do for {limit_s:g} s", 0)
+
+    def _looks_at(self, link: Link) -> float:
+        """When to look whether the search has ended; its journal can be seen in a run directory alone."""
+        if self._options.run_dir is None:
+            return math.inf
+        return max(link.answered_at + OVER_AFTER_S, self._looked_at + LOOK_EVERY_S)
+
+    def _over_by_journal(self, now: float) -> str | None:
+        """Why the search is over; None where it is not, or cannot be seen to be."""
+        # Imported here: few agents ever lose their master for so long.
+        from hpbandster_lite.journal import JournalReader
+
+        self._looked_at = now
+        try:
+            return JournalReader(RunDirectory(self._options.run_dir or "").journal).finished()
+        except JournalError as error:
+            log.debug("the journal cannot tell whether the search is over: %s", error)
+            return None
 
     def leave_report_behind(self) -> None:
         """Write a report that the master has not acknowledged into the run directory, where the next one finds it."""

@@ -42,7 +42,8 @@ class AgentOptions:
     timeout_s
         Time limit of one evaluation; None for no limit.
     master_timeout_s
-        How long to go on without a master before the result is left in the run directory.
+        How long to go on without a master before the result is left in the run directory. A worker that sees in the run
+        directory that the search is over ends sooner.
     idle_timeout_s
         End after so long without work; None waits for as long as the search lasts.
     grace_s

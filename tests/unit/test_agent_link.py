@@ -106,6 +106,19 @@ def test_a_lost_master_is_tried_again_later_and_later_on_a_new_line(clock: Clock
     assert link.next_try_at - clock.now <= 0.1
 
 
+def test_a_master_that_was_never_seen_is_looked_for_eagerly_for_a_while(clock: Clock, call: Call) -> None:
+    link = Link(Line([MasterUnreachable("not yet")] * 200), {}, clock())
+    waits = []
+    while clock.now < 130.0:
+        began = clock.now
+        assert call(link) is None
+        waits.append((began, link.next_try_at - clock.now))
+    assert waits[0][1] <= 0.05
+    assert all(wait <= 0.3 for at, wait in waits if at < 109.0)
+    assert all(wait >= 1.5 for at, wait in waits if at > 110.0)
+    assert max(at for at, _ in waits) > 110.0
+
+
 def test_a_master_that_cannot_be_found_is_tried_again(clock: Clock, call: Call) -> None:
     def connect(hello: dict[str, Plain], epoch: int) -> Line:
         raise RunDirectoryError("no endpoint yet")
@@ -166,7 +179,7 @@ def test_what_the_master_s_method_raises_is_passed_on(error: SearchError, clock:
 def test_a_master_that_stays_away_is_mentioned_once_a_minute(
     clock: Clock, call: Call, caplog: pytest.LogCaptureFixture
 ) -> None:
-    link = Link(Line([MasterUnreachable("gone")] * 100 + [told(1)]), {}, clock())
+    link = Link(Line([MasterUnreachable("gone")] * 200 + [told(1)]), {}, clock())
     with caplog.at_level(logging.INFO):
         while clock.now < 100.0 + 150.0:
             call(link)

@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from hpbandster_lite.errors import MasterUnreachable
-from hpbandster_lite.records import ConfigId, EvaluationId, Outcome, Report
+from hpbandster_lite.journal import Journal
+from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Finished, Limits, Outcome, Report, Started
 from hpbandster_lite.rundir import RunDirectory
+from tests.engine_room import settings_for, space_of
 from tests.world import Worker, World
+
+REPORT = Report(evaluation=EvaluationId(ConfigId(0, 0, 0), 0), attempt=1, outcome=Outcome(loss=1.0))
 
 
 @pytest.fixture
@@ -29,9 +33,7 @@ def worker(tmp_path: Path) -> Worker:
 
 def test_an_agent_that_is_to_end_and_has_no_trainer_sleeps_until_something_is_due(worker: Worker) -> None:
     agent = worker.agent
-    agent._outbox.report = Report(
-        evaluation=EvaluationId(ConfigId(0, 0, 0), 0), attempt=1, outcome=Outcome(loss=1.0)
-    )
+    agent._outbox.report = REPORT
     agent._trainer = None
     worker.orders.told = "its time is over"
     worker.turn()
@@ -50,8 +52,68 @@ def test_an_agent_gives_its_master_up_when_it_is_turned_for_that(worker: Worker)
     link.answered_at = next(
         at for at in (1000.0 + 0.1 * step for step in range(1_000)) if (at + timeout_s) - at < timeout_s
     )
-    link.next_try_at = math.inf
+    link.next_try_at = agent._looked_at = math.inf
     worker.world.now = agent.due_at()
     assert worker.world.now == link.answered_at + timeout_s
     worker.turn()
     assert agent.exit_code == MasterUnreachable.exit_code
+
+
+# ------------------------------------------------------------------------------------- a search that is over already
+
+
+def leave_journal(worker: Worker, *entries: Entry) -> None:
+    """What a master leaves that did this and ended."""
+    with Journal.open(worker.world.directory.journal, create=settings_for(space_of())) as journal:
+        journal.commit([Started(epoch=journal.begin_epoch(), limits=Limits()), *entries], at=0.0)
+
+
+def live_on(worker: Worker, for_s: float) -> float:
+    """Turn the agent whenever it wants to be, until it ends or this time is over; the seconds that it lived."""
+    began = worker.world.now
+    while worker.agent.exit_code is None and worker.next_at < began + for_s:
+        worker.world.now = worker.next_at
+        worker.turn()
+        assert worker.agent.exit_code is not None or worker.agent.due_at() > worker.world.now
+    return worker.world.now - began
+
+
+def test_an_agent_whose_search_is_over_does_not_wait_for_a_master(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave_journal(worker, Finished(reason="all 2 brackets are done"))
+    # Long enough for a master to be started that extends the search.
+    with caplog.at_level("INFO"):
+        assert 10.0 < live_on(worker, 60.0) < 20.0
+    assert worker.agent.exit_code == 0
+    assert "no master answers, and the search is over: all 2 brackets are done" in caplog.text
+
+
+def test_a_report_that_comes_after_the_end_of_its_search_is_left_for_the_next_master(worker: Worker) -> None:
+    leave_journal(worker, Finished(reason="over"))
+    worker.agent._outbox.report = REPORT
+    live_on(worker, 60.0)
+    assert worker.agent.exit_code == 0
+    assert [path.name for path in worker.world.directory.left_reports()] == ["0-0-0@0-1.json"]
+
+
+def test_an_agent_waits_on_while_its_search_is_not_over(worker: Worker) -> None:
+    leave_journal(worker)
+    live_on(worker, 30.0)
+    assert worker.agent.exit_code is None
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no journal" * 100])
+def test_a_journal_that_cannot_be_read_ends_no_agent(content: bytes | None, worker: Worker) -> None:
+    if content is not None:
+        worker.world.directory.journal.write_bytes(content)
+    live_on(worker, 30.0)
+    assert worker.agent.exit_code is None
+
+
+def test_a_search_that_goes_on_after_all_keeps_its_agents(worker: Worker) -> None:
+    leave_journal(worker, Finished(reason="over"))
+    live_on(worker, 5.0)
+    leave_journal(worker)
+    live_on(worker, 30.0)
+    assert worker.agent.exit_code is None
