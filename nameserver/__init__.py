@@ -6,17 +6,13 @@ signals, a key file, an end with whoever started it. It keeps nothing on disk: m
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
-import select
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from hpbandster_lite.briefing import READ, briefed
+from hpbandster_lite.ending import endings
 from hpbandster_lite.errors import SearchError, UsageError
 from hpbandster_lite.transport import serve_nameserver
 
@@ -47,50 +43,13 @@ def serve(
     UsageError
         If the address cannot be had, or would be open to other machines without a key.
     """
-    with _ended_by_signals(lifeline) as (wakeup_fd, is_over):
-        serve_nameserver(host, port, key, is_over=is_over, started=_say, wakeup_fd=wakeup_fd)
+    with endings(lifeline) as ending:
+        serve_nameserver(host, port, key, is_over=lambda: ending.is_asked, started=_say, wakeup_fd=ending.wakeup_fd)
     log.info("name server ended")
 
 
 def _say(host: str, port: int) -> None:
     log.info("name server listens on %s:%d", host, port)
-
-
-class _End:
-    """Whether a signal came or the lifeline ended."""
-
-    def __init__(self, lifeline: int | None) -> None:
-        self._lifeline = lifeline
-        self._came = False
-
-    def come(self, *_: object) -> None:
-        self._came = True
-
-    def __call__(self) -> bool:
-        return self._came or self._lifeline_is_cut()
-
-    def _lifeline_is_cut(self) -> bool:
-        if self._lifeline is None:
-            return False
-        is_ready, _, _ = select.select([self._lifeline], [], [], 0)
-        return bool(is_ready) and not os.read(self._lifeline, 1)
-
-
-@contextlib.contextmanager
-def _ended_by_signals(lifeline: int | None) -> Iterator[tuple[int, _End]]:
-    """A file descriptor that wakes the loop when a signal comes, and the question whether one did."""
-    end = _End(lifeline)
-    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    before = {number: signal.signal(number, end.come) for number in (signal.SIGTERM, signal.SIGINT)}
-    woken_before = signal.set_wakeup_fd(writing)
-    try:
-        yield reading, end
-    finally:
-        signal.set_wakeup_fd(woken_before)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(reading)
-        os.close(writing)
 
 
 def main(arguments: list[str]) -> int:
