@@ -16,7 +16,9 @@ faults are healed the search must end, and ``verify`` must find every decision i
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
+import os
 import random
 import shutil
 import tempfile
@@ -78,7 +80,7 @@ STORY_LINES = 40
 FAULTY_STEPS = 250
 LONGEST_S = 86_400.0
 MOST_STEPS = 20_000
-PREFIX = "hpbandster_lite-world-"
+PREFIX = f"hpbandster_lite-world-{os.getpid()}-"
 MEMORY = Path("/dev/shm")  # noqa: S108  # a private directory is made in it; on a disk each commit would wait for it
 OBJECTIVE = "world:problem"
 
@@ -293,6 +295,8 @@ class Box:
     text: str | None = None
     error: SearchError | None = None
     is_sent: bool = False
+    is_copy: bool = False
+    """It comes long after its agent gave it up, and is no sign that the agent lives."""
 
 
 class FakeServer:
@@ -316,7 +320,8 @@ class FakeServer:
                 box.error, box.is_sent = Busy("the journal cannot be written at present", 1.0), True
                 continue
             handled.append(box)
-            self.spoke.add(wire.decode(box.call.text)["agent"])
+            if not box.is_copy:
+                self.spoke.add(wire.decode(box.call.text)["agent"])
             try:
                 box.text = self.master.handle(box.call)
             except SearchError as error:
@@ -453,6 +458,11 @@ class World:
         """One line of the history."""
         self.story.append(f"{self.now:9.2f}  {words.replace(str(self.directory.path), 'RUN')}")
 
+    def fingerprint(self) -> str:
+        """Digest of everything that was decided and that happened."""
+        told = (self.entries, sorted(self.counts.items()), list(self.story))
+        return hashlib.sha256(repr(told).encode()).hexdigest()
+
     # ----------------------------------------------------------------------------------------------------- scheduler
 
     def step(self) -> None:
@@ -539,7 +549,7 @@ class World:
         if self.process is not None:
             self.counts["late copies"] += 1
             self.say(f"a late copy of {call.method} on {call.peer} arrives")
-            self.process.server.inbox.append(Box(call))
+            self.process.server.inbox.append(Box(call, is_copy=True))
             self.cut(call.peer)
 
     def cut(self, peer: str) -> None:
@@ -652,7 +662,7 @@ class World:
         files = [self.directory.journal.with_name(f"journal.sqlite{suffix}") for suffix in ("", "-wal")]
         synced = files[1].stat().st_size if files[1].exists() else 0
         if is_torn and self.delayed and self.older is None:
-            process.server.inbox.append(Box(self.delayed.pop(0)[2]))
+            process.server.inbox.append(Box(self.delayed.pop(0)[2], is_copy=True))
             process.turns.take()
         self._before = None if is_torn or not process.owes_nothing else snapshot(process.engine)
         self.process = None
@@ -987,7 +997,7 @@ HAPPENINGS: tuple[Callable[[World], None], ...] = (
 
 @contextlib.contextmanager
 def left_worlds() -> Iterator[list[Path]]:
-    """Directories of worlds that were left behind within the context; they are removed."""
+    """Directories of this process's worlds that were left behind within the context; they are removed."""
     parent = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())
     before = set(parent.glob(f"{PREFIX}*"))
     left: list[Path] = []
