@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
+from hpbandster_lite.engine import was_stopped
 from hpbandster_lite.errors import ProblemError, RunDirectoryError, UsageError
 from hpbandster_lite.launch import LaunchOptions, Watcher, search_here
 from hpbandster_lite.problems import FunctionProblem, Problem, describe, loading, reference_of
@@ -68,6 +69,7 @@ def minimize(
     keep_checkpoints: str = "needed",
     run_dir: str | Path | None = None,
     new: bool = False,
+    retry_failed: bool = False,
     watcher: Watcher | None = None,
 ) -> Result:
     """Search for the configuration with the lowest loss, with worker processes on this machine.
@@ -106,6 +108,8 @@ def minimize(
         Where everything is kept; default ``runs/NAME``.
     new
         Begin another search beside the one that the default run directory holds.
+    retry_failed
+        Run again what failed by a fault of the code that is mended now; only what no later decision was built on.
     watcher
         Who is told of the progress; default: notes on standard error.
 
@@ -151,17 +155,24 @@ def minimize(
         initial=None if initial is None else tuple(initial),
         limits=limits,
         description=description,
+        retry_failed=retry_failed,
     )
     launch = LaunchOptions(
         workers=workers, threads=threads, timeout_s=timeout_s, isolation=isolation, keep_checkpoints=keep_checkpoints
     )
     directory = RunDirectory(Path(run_dir) if run_dir is not None else default_run_directory(reference, new=new))
-    code = search_here(options, directory, launch, watcher or _Lines(), problem=here)
+    watcher = watcher or _Lines()
+    code = search_here(options, directory, launch, watcher, problem=here)
     if code == 130:
         raise KeyboardInterrupt
     if code != 0:
         raise RunDirectoryError(f"the master ended with exit code {code}; see {directory.log('master')}")
-    return Result(directory.path)
+    result = Result(directory.path)
+    finished = result.finished
+    if finished is not None and (was_stopped(finished) or result.incumbent is None):
+        # With the traceback, where the reason has one.
+        watcher.note(f"the search is over: {finished}")
+    return result
 
 
 def _described(

@@ -25,6 +25,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.agent import AgentOptions, run_agent
 from hpbandster_lite.briefing import READ, brief
 from hpbandster_lite.devices import worker_devices
+from hpbandster_lite.engine import was_stopped
 from hpbandster_lite.errors import InvariantBroken, PeerError, ProblemError, RunDirectoryError, UsageError
 from hpbandster_lite.incumbent import save_incumbent
 from hpbandster_lite.journal import JournalReader
@@ -214,7 +215,7 @@ def search_here(
     Returns
     -------
     int
-        0 when the search is over, 130 when it was interrupted, else the master's exit code.
+        0 when the search is over or was stopped, 130 when it was interrupted, else the master's exit code.
 
     Raises
     ------
@@ -233,16 +234,21 @@ def search_here(
             code = search.run(prepared)
             if code != 0:
                 return code
+    finished = JournalReader(directory.journal).finished()
+    if finished is not None and was_stopped(finished):
+        # It may go on, and the test split is looked at once a search.
+        return 0
     save_incumbent(directory, prepared.settings.problem, watcher.note, problem)
     return 0
 
 
 def _is_over(prepared: Prepared, directory: RunDirectory) -> bool:
-    """Whether the run directory holds this very search, ended under these very limits."""
-    if not prepared.resumed:
+    """Whether the run directory holds this very search, ended under these very limits, and nothing is asked of it."""
+    if not prepared.resumed or prepared.retry_failed_after is not None:
         return False
     reader = JournalReader(directory.journal)
-    return reader.finished() is not None and reader.limits() == prepared.limits
+    finished = reader.finished()
+    return finished is not None and not was_stopped(finished) and reader.limits() == prepared.limits
 
 
 class _Processes:

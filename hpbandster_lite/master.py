@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import os
-import platform
 import socket
 import sys
 import time
@@ -21,22 +20,22 @@ from pathlib import Path
 from typing import Protocol
 
 import filelock
-import numpy as np
 
-from hpbandster_lite import __version__, wire
+from hpbandster_lite import wire
 from hpbandster_lite.briefing import READ, briefed
 from hpbandster_lite.checkpoints import CheckpointKeeper
 from hpbandster_lite.ending import Ending, endings, leave
-from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Stop, Wait
+from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Stop, Wait, stopped_by_user
 from hpbandster_lite.errors import Held, JournalError, ProtocolMismatch, ResumeError, RunDirectoryError, SearchError
 from hpbandster_lite.journal import Fenced, Journal, settings_difference
-from hpbandster_lite.records import ConfigId, CurvePoint, Entry, EvaluationId, Plain, Report
+from hpbandster_lite.records import ConfigId, CurvePoint, Entry, EvaluationId, Paused, Plain, Report, Resumed
 from hpbandster_lite.registration import Registration
 from hpbandster_lite.rundir import RunDirectory, read_key_file
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.settings import Prepared
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.transport import PROTOCOL, Call, Client, NameServerClient, Server, run_name
+from hpbandster_lite.verification import fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +99,8 @@ class Master:
         Of the search; the engine has started.
     clock
         Monotonic seconds, the same as the engine was started with.
+    paused_at
+        Since when the search is paused, as a Unix time.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Master:
         keeper: CheckpointKeeper,
         *,
         clock: Callable[[], float] = time.monotonic,
+        paused_at: float | None = None,
     ) -> None:
         self.engine = engine
         self._clock = clock
@@ -123,6 +125,7 @@ class Master:
         self._committed_at = clock()
         self._started_at = self._committed_at
         self._recorded_before = engine.state.recorded
+        self._paused_at = paused_at
 
     # ------------------------------------------------------------------------------------------------- one turn
 
@@ -142,6 +145,8 @@ class Master:
                     answer = self._release(message, now)
                 case "status":
                     answer = self.status(now)
+                case "pause" | "resume" | "stop" | "cancel" as command:
+                    answer = self._commanded(command, message, now)
                 case other:
                     raise ProtocolMismatch(f"this master has no method {other!r}")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -296,6 +301,24 @@ class Master:
         self._pending.extend(turn.entries)
         return {}
 
+    def _commanded(self, command: str, message: dict[str, Plain], now: float) -> dict[str, Plain]:
+        """What a user asks for from outside; who is not heard may ask again, which changes nothing."""
+        reason = str(message.get("reason", ""))
+        match command:
+            case "pause":
+                turn = self.engine.pause(reason=reason)
+                self._paused_at = wall_clock() if turn.answer.is_change else self._paused_at
+            case "resume":
+                turn = self.engine.resume()
+                self._paused_at = None
+            case "stop":
+                turn = self.engine.stop(stopped_by_user(reason))
+            case _:
+                turn = self.engine.cancel(_evaluation(message), now=now, reason=reason)
+        self._pending.extend(turn.entries)
+        log.info("told to %s: %s", command, turn.answer.words)
+        return {"is_change": turn.answer.is_change, "words": turn.answer.words}
+
     def status(self, now: float) -> dict[str, Plain]:
         """What a reader may know of the search right now."""
         settings = self.engine.settings
@@ -311,6 +334,7 @@ class Master:
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "uptime_s": now - self._started_at,
+            "paused_at": self._paused_at,
             "journal_stalled_s": None if self._stalled_since is None else now - self._stalled_since,
         }
 
@@ -389,18 +413,28 @@ def _resumed(
     settings = replace(options.prepared.settings, run_id=journal.settings.run_id)
     space = SearchSpace.from_json(settings.problem.space_tables)
     engine = Engine(settings, space, make_sampler(settings.algorithm, space, settings.budgets, settings.sampler))
-    engine.replay(entry for _, _, entry in journal.entries())
+    paused_at = None
+    for _, at, entry in journal.entries():
+        engine.apply(entry)
+        if isinstance(entry, Paused | Resumed):
+            paused_at = at if isinstance(entry, Paused) else None
+    after = options.prepared.retry_failed_after
+    # Whoever takes the place of a master that put failures back must not do it again: they have failed anew, perhaps.
+    retry_failed = after is not None and engine.state.epoch <= after
     epoch = journal.begin_epoch()
     turn = engine.start(
         epoch,
         options.prepared.limits,
         now=clock(),
         spent_s=journal.spent_s(),
-        fingerprint=_fingerprint(),
+        fingerprint=fingerprint(),
+        retry_failed=retry_failed,
     )
+    if retry_failed:
+        log.info("%s", turn.answer.words)
     journal.commit(turn.entries, at=wall_clock())
     keeper = CheckpointKeeper(directory, keep_all=options.keep_checkpoints == "all", delay_s=settings.lease_s)
-    return Master(journal, engine, directory, keeper, clock=clock), epoch
+    return Master(journal, engine, directory, keeper, clock=clock, paused_at=paused_at), epoch
 
 
 def _loop(server: Server, master: Master, ending: Ending) -> None:
@@ -493,17 +527,6 @@ def _registration(options: MasterOptions, run_id: str, endpoint: dict[str, Plain
         return None
     key = None if options.nameserver_key is None else read_key_file(Path(options.nameserver_key))
     return Registration(NameServerClient(*options.nameserver, key, timeout_s=3.0), run_name(run_id), endpoint)
-
-
-def _fingerprint() -> dict[str, Plain]:
-    """What the last bits of a proposal may depend on."""
-    return {
-        "hpbandster_lite": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "machine": platform.machine(),
-        "threads": os.environ.get("OMP_NUM_THREADS"),
-    }
 
 
 def _left_report(file: Path) -> tuple[str, Report | None]:

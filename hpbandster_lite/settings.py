@@ -16,6 +16,7 @@ from typing import Any, cast
 from hpbandster_lite import wire
 from hpbandster_lite.brackets import BracketPlan, Rule, plan_bracket
 from hpbandster_lite.budgets import Ladder, explicit_ladder, ladder
+from hpbandster_lite.engine import Retried, retriable, state_for, was_stopped
 from hpbandster_lite.errors import BudgetError, ResumeError, UsageError
 from hpbandster_lite.journal import JournalReader, holds_anything, settings_difference
 from hpbandster_lite.problems import describe_in_child
@@ -33,7 +34,7 @@ class SearchOptions:
     """What a user may ask for; ``None`` takes the journal's value, the problem's default or ours, in this order.
 
     ``limits`` replaces the limits of an earlier start as a whole, where it sets any; ``description`` spares the child
-    process that would describe the problem.
+    process that would describe the problem; ``retry_failed`` runs again what failed by a fault of the code.
     """
 
     problem: str
@@ -52,17 +53,23 @@ class SearchOptions:
     lease_s: float | None = None
     heartbeat_s: float | None = None
     limits: Limits = field(default_factory=Limits)
+    retry_failed: bool = False
 
 
 @wire.register
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A search that may start: what defines it, when it stops, and what the user should be told first."""
+    """A search that may start: what defines it, when it stops, and what the user should be told first.
+
+    ``retry_failed_after`` is the epoch of the last master that served; the first one after it puts the failures of the
+    code back, and those that take its place when it dies do not. ``None`` leaves failures alone.
+    """
 
     settings: SearchSettings
     limits: Limits
     resumed: bool
     notes: tuple[str, ...] = ()
+    retry_failed_after: int | None = None
 
     @property
     def plans(self) -> list[BracketPlan]:
@@ -106,8 +113,7 @@ def prepare(
     """
     description = options.description or describe_in_child(options.problem, meanwhile=meanwhile)
     if run_directory is not None and holds_anything(run_directory.journal):
-        reader = JournalReader(run_directory.journal)
-        return _resume(options, description, reader.settings(), reader.limits(), run_directory.path)
+        return _resume(options, description, JournalReader(run_directory.journal), run_directory.path)
     return _begin(options, description)
 
 
@@ -131,6 +137,8 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
     notes = [note for note in (steps.note,) if note]
     if options.seed is None:
         notes.append(f"seed {settings.seed} was drawn; --seed {settings.seed} repeats this search")
+    if options.retry_failed:
+        notes.append("nothing has failed yet, so there is nothing to retry: the search begins")
     limits = options.limits
     if limits == Limits(max_concurrent=limits.max_concurrent):
         brackets = description.brackets or len(settings.budgets)
@@ -139,8 +147,9 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
 
 
 def _resume(
-    options: SearchOptions, description: ProblemDescription, stored: SearchSettings, limits: Limits, path: Path
+    options: SearchOptions, description: ProblemDescription, reader: JournalReader, path: Path
 ) -> Prepared:
+    stored, limits = reader.settings(), reader.limits()
     if description.name != stored.problem.name:
         raise ResumeError(
             f"the run directory {path} belongs to the problem {stored.problem.name!r}, not to {description.name!r}; "
@@ -161,15 +170,56 @@ def _resume(
             "Repeat the command that began it, or start another search with --new"
         )
     notes = []
-    if description.source_hash != stored.problem.source_hash:
+    is_changed = description.source_hash != stored.problem.source_hash
+    if is_changed:
         notes.append("the problem's source has changed since the search began; earlier results are kept as they are")
+    if options.retry_failed:
+        notes += _retry_notes(_retriable(stored, reader), is_changed)
+    notes += _halt_notes(options, reader, path)
     limits_given = any(getattr(options.limits, entry.name) is not None for entry in fields(Limits))
     # The problem as it is found now: its file may have moved since the search began.
     settings = replace(asked, **_given(options, "lease_s", "heartbeat_s"))
     _check(settings)
+    served = [master["epoch"] for master in reader.masters() if master["started_at"] is not None]
     return Prepared(
-        settings=settings, limits=options.limits if limits_given else limits, resumed=True, notes=tuple(notes)
+        settings=settings,
+        limits=options.limits if limits_given else limits,
+        resumed=True,
+        notes=tuple(notes),
+        retry_failed_after=max(served, default=0) if options.retry_failed else None,
     )
+
+
+def _retriable(stored: SearchSettings, reader: JournalReader) -> Retried:
+    state = state_for(stored)
+    for _, _, entry in reader.entries():
+        state.apply(entry)
+    return retriable(state)
+
+
+def _retry_notes(retried: Retried, is_changed: bool) -> list[str]:
+    """What is put back, and whether anything speaks for another outcome."""
+    notes = [retried.words]
+    if retried.put_back and not is_changed:
+        notes.append(
+            "the problem's source is what it was when the search began; unless something else was mended, what failed "
+            "will fail again"
+        )
+    return notes
+
+
+def _halt_notes(options: SearchOptions, reader: JournalReader, path: Path) -> list[str]:
+    """Why the search stands still, or did until now."""
+    notes = []
+    finished, paused = reader.finished(), reader.paused()
+    if finished is not None and was_stopped(finished):
+        notes.append(f"the search was {finished.partition(chr(10))[0].rstrip(':')}; it goes on now")
+        if reader.failures() and not options.retry_failed:
+            notes.append("what failed stays as it is; --retry-failed runs it again, once the code is mended")
+    if paused is not None:
+        why = f" ({paused[0]})" if paused[0] else ""
+        notes.append(f"the search is paused{why}; nothing is evaluated before: hpbandster-lite resume {path}")
+    return notes
 
 
 def _with_stored_budgets(options: SearchOptions, stored: SearchSettings) -> SearchOptions:

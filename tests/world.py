@@ -38,7 +38,7 @@ from hpbandster_lite.engine import Engine
 from hpbandster_lite.engine.verify import Verification, verify
 from hpbandster_lite.errors import JournalError, MasterUnreachable, SearchError, UsageError
 from hpbandster_lite.journal import Fenced, Journal
-from hpbandster_lite.master import GAP_S, TURN_S, Master, MasterOptions, Turns, _fingerprint, _resumed
+from hpbandster_lite.master import GAP_S, TURN_S, Master, MasterOptions, Turns, _resumed
 from hpbandster_lite.records import (
     CurvePoint,
     Entry,
@@ -69,6 +69,7 @@ from hpbandster_lite.trainer.speech import (
     TrainerReady,
 )
 from hpbandster_lite.transport import Busy, Call
+from hpbandster_lite.verification import fingerprint
 from tests.engine_room import engine_for, settings_for, snapshot, space_of
 
 CALL_TIMEOUT_S = 5.0
@@ -603,7 +604,7 @@ class World:
         if self.code_is_broken and self.counts["masters"] > 1 and self.random.random() < 0.7:
             self.code_is_broken = False
             turn = master.engine.start(
-                epoch, self.limits, now=self.now, fingerprint=_fingerprint(), retry_failed=True
+                epoch, self.limits, now=self.now, fingerprint=fingerprint(), retry_failed=True
             )
             master._pending.extend(turn.entries)
             self.counts["put back"] += len(turn.answer.put_back)
@@ -869,7 +870,7 @@ class World:
             self.space,
             lambda: make_sampler(settings.algorithm, self.space, settings.budgets, settings.sampler),
             entries,
-            fingerprint=_fingerprint(),
+            fingerprint=fingerprint(),
         )
 
 

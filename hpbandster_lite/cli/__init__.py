@@ -1,4 +1,4 @@
-"""The command line: ``hpbandster-lite run | master | worker | nameserver | plan | status | best | list``.
+"""The command line, ``hpbandster-lite COMMAND``: to search, to look, to steer, and the processes of a search apart.
 
 Law of this folder: it parses, prints and chooses exit codes; all work is done by the rooms below. An error raised on
 purpose is printed as one message, without a traceback, and ends with the exit code of its branch of the error tree.
@@ -14,9 +14,11 @@ from collections.abc import Callable
 import typer
 from rich.console import Console
 
+from hpbandster_lite.cli.commanding import cancel, pause, resume, stop
 from hpbandster_lite.cli.reading import best, list_evaluations, status
 from hpbandster_lite.cli.searching import plan, run
 from hpbandster_lite.cli.serving import master, nameserver, worker
+from hpbandster_lite.cli.verifying import verify
 from hpbandster_lite.errors import SearchError
 
 app = typer.Typer(
@@ -43,6 +45,11 @@ for _name, _command, _panel in (
     ("status", status, "Look"),
     ("best", best, "Look"),
     ("list", list_evaluations, "Look"),
+    ("verify", verify, "Look"),
+    ("pause", pause, "Steer"),
+    ("resume", resume, "Steer"),
+    ("stop", stop, "Steer"),
+    ("cancel", cancel, "Steer"),
     ("master", master, "On more than one machine"),
     ("worker", worker, "On more than one machine"),
     ("nameserver", nameserver, "On more than one machine"),

@@ -122,6 +122,14 @@ InAgent = Annotated[
         rich_help_panel=WORKERS,
     ),
 ]
+RetryFailed = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed",
+        help="Run again, once, what failed by a fault of the code that is mended now; only what no later decision was "
+        "built on.",
+    ),
+]
 KeepCheckpoints = Annotated[
     str,
     typer.Option(

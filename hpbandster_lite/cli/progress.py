@@ -20,7 +20,18 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from hpbandster_lite.cli.tables import amount, duration, number, plain_table, plan_summary, plan_table, rate, said
+from hpbandster_lite.cli.tables import (
+    amount,
+    duration,
+    first_line,
+    number,
+    plain_table,
+    plan_summary,
+    plan_table,
+    rate,
+    said,
+)
+from hpbandster_lite.engine import was_stopped
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch import Watcher
 from hpbandster_lite.records import Plain
@@ -36,7 +47,7 @@ SILENT_S = 10.0
 MOST_FIGURES = 4
 """Figures of the incumbent beside its loss that fit on a line."""
 MOST_WAITS = 3
-STYLES = {"incumbent": "bold", "failed": "red", "waits": "yellow", "look": "yellow"}
+STYLES = {"incumbent": "bold", "failed": "red", "waits": "yellow", "look": "yellow", "fault": "red"}
 FEWEST = 3
 """Brackets and workers that are shown on however small a screen."""
 
@@ -86,6 +97,9 @@ def facts(status: Status) -> dict[str, str]:
         told["waits"] = "\n".join(waits)
     if status.get("hints"):
         told["look"] = "\n".join(status["hints"])
+    fault = (status["reason"] or "").partition("\n")[2]
+    if fault:
+        told["fault"] = fault
     told["incumbent"] = incumbent_line(status)
     return told
 
@@ -104,11 +118,21 @@ def state_line(status: Status) -> str:
         stalled = duration(status["journal_stalled_s"])
         return f"the journal cannot be written since {stalled}; nothing is handed out until it can: is the disk full?"
     if status["state"] != "running":
-        return f"{status['state']}: {status['reason']}"
-    text = "running" if status.get("paused") is None else "paused"
-    text += f" for {duration(status['uptime_s'])}" if status.get("uptime_s") is not None and text == "running" else ""
+        text = f"{status['state']}: {first_line(status['reason'] or '')}"
+        return text if status.get("paused") is None or status["state"] == "finished" else f"{text}; {_paused(status)}"
+    if status.get("paused") is not None:
+        return _paused(status)
+    text = "running"
+    text += f" for {duration(status['uptime_s'])}" if status.get("uptime_s") is not None else ""
     left = (status.get("forecast") or {}).get("time_left_s")
-    return text if left is None or text == "paused" else f"{text}, about {duration(left)} left"
+    return text if left is None else f"{text}, about {duration(left)} left"
+
+
+def _paused(status: Status) -> str:
+    """Since when, on the reader's own wall clock, and why."""
+    at = status.get("paused_at")
+    since = "" if at is None else f" since {datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"paused{since}" + (f": {status['paused']}" if status["paused"] else "")
 
 
 def progress_line(status: Status) -> str:
@@ -292,7 +316,7 @@ class LineWatcher:
     def status(self, status: Status) -> None:
         """The totals and the incumbent, if it is time for a line, or if the incumbent or the state is another."""
         now = self._clock()
-        said_now = f"{status['state']} {incumbent_line(status)}"
+        said_now = f"{status['state']} {status.get('paused')} {incumbent_line(status)}"
         if now < self._next_line_at and said_now == self._last:
             return
         if self._directory is not None:
@@ -320,7 +344,8 @@ def introduce(console: Console, prepared: Prepared, directory: RunDirectory) -> 
         recorded = sum(row["done"] + row["failed"] for row in reader.rungs())
         finished = reader.finished()
         console.print(f"going on with the search in [b]{path}[/], {seed}: {recorded} evaluations are recorded")
-        if finished is not None and reader.limits() == prepared.limits:
+        is_asked_for_more = prepared.retry_failed_after is not None or reader.limits() != prepared.limits
+        if finished is not None and not is_asked_for_more and not was_stopped(finished):
             console.print(
                 f"it is over: {finished}. Give a higher limit (such as --brackets) to go on, or --new for another one",
                 markup=False,

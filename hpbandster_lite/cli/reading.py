@@ -43,7 +43,7 @@ def status(
 
     In the table of brackets a cell such as 5/9 +2 is a rung in which 5 of 9 evaluations are done and 2 are running.
     """
-    directory = _directory_of_a_search(run)
+    directory = directory_of_a_search(run)
     out = console()
     if not watch:
         told = read_status(directory)
@@ -83,7 +83,7 @@ def completed(directory: RunDirectory, told: Mapping[str, Plain]) -> dict[str, P
     return status
 
 
-def _directory_of_a_search(run: Path) -> RunDirectory:
+def directory_of_a_search(run: Path) -> RunDirectory:
     """A run directory with a journal in it; what else it may be is refused with what to do."""
     directory = RunDirectory(run)
     if directory.journal.is_file():
@@ -98,11 +98,14 @@ def _journal_status(directory: RunDirectory) -> dict[str, Plain]:
     """The same picture from the journal's tables."""
     reader = JournalReader(directory.journal)
     settings, rungs, finished = reader.settings(), reader.rungs(), reader.finished()
+    why, since = reader.paused() or (None, None)
     counts = {state: sum(rung[state] for rung in rungs) for state in ("queued", "running", "done", "failed")}
     return {
         "answered_by": "journal",
         "state": "stopped" if finished is None else "finished",
         "reason": finished or "no master answers; run the same command again to go on",
+        "paused": why,
+        "paused_at": since,
         "problem": settings.problem.name,
         "algorithm": settings.algorithm,
         "unit": settings.unit,
@@ -150,7 +153,7 @@ def best(run: Run, as_json: AsJson = False) -> None:
 
     The test figures are there once the search is over, if the problem has a test.
     """
-    directory = _directory_of_a_search(run)
+    directory = directory_of_a_search(run)
     if as_json:
         typer.echo(json.dumps(current_incumbent(directory), indent=2))
     else:
@@ -191,7 +194,7 @@ def list_evaluations(
 
     Through a pipe each one is a single line.
     """
-    directory = _directory_of_a_search(run)
+    directory = directory_of_a_search(run)
     reader = JournalReader(directory.journal)
     rows = reader.evaluations(["failed"] if failed else ())
     if as_json:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from hpbandster_lite.cli.options import (
     WORKERS,
@@ -16,6 +18,7 @@ from hpbandster_lite.cli.options import (
     NameServer,
     NameServerKey,
     Problem,
+    RetryFailed,
     RunDir,
     Threads,
     Timeout,
@@ -27,10 +30,15 @@ from hpbandster_lite.cli.progress import introduce_plan, watcher_for
 from hpbandster_lite.cli.reading import completed, print_incumbent, read_status, say_where_saved
 from hpbandster_lite.cli.tables import plan_plain
 from hpbandster_lite.cli.terminal import console
+from hpbandster_lite.engine import was_stopped
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch import LaunchOptions, search_here
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
 from hpbandster_lite.settings import SearchOptions, prepare
+
+NOTHING_FOUND = 1
+"""Exit code of a search that is over without one single loss."""
 
 
 @takes_search_options
@@ -59,6 +67,7 @@ def run(
     in_agent: InAgent = False,
     nameserver: NameServer = None,
     nameserver_key: NameServerKey = None,
+    retry_failed: RetryFailed = False,
     progress: Annotated[
         bool | None,
         typer.Option(
@@ -75,8 +84,9 @@ def run(
 
     Ctrl-C hands the running evaluations back and ends; a second one ends at once.
 
-    Exit codes: 0 the search is over, 2 wrong input, 3 a master or name server did not answer, 4 the run directory
-    cannot be used, 130 interrupted.
+    Exit codes: 0 the search is over, or was stopped; 1 it is over and none of its evaluations has a loss, or it was
+    stopped because the first ones all failed with one and the same fault; 2 wrong input, 3 a master or name server did
+    not answer, 4 the run directory cannot be used, 130 interrupted.
     """
     if new and run_dir is not None:
         raise UsageError("give either --new, which takes a free run directory, or --run-dir, not both")
@@ -95,15 +105,40 @@ def run(
         directory.check()
     out = console()
     with watcher_for(out, completed, live=out.is_terminal if progress is None else progress) as watcher:
-        code = search_here(options, directory, launch, watcher)
+        code = search_here(replace(options, retry_failed=retry_failed), directory, launch, watcher)
         if directory.journal.exists():
             # What the last look at the master missed.
             watcher.status(read_status(directory))
-    if code == 0:
-        out.print()
-        print_incumbent(out, directory)
-        say_where_saved(out, directory)
-    sys.exit(code)
+    sys.exit(_concluded(out, directory) if code == 0 else code)
+
+
+def _concluded(out: Console, directory: RunDirectory) -> int:
+    """Say what a search that is over has found, or that it has found nothing; the exit code that goes with it."""
+    reader = JournalReader(directory.journal)
+    finished = reader.finished() or ""
+    ended = sum(row["done"] + row["failed"] for row in reader.rungs())
+    out.print()
+    if ended and reader.best() is None:
+        # With the traceback, where the reason has one: nobody should have to look for it.
+        out.print(f"nothing was found, the search is over: {finished}", markup=False, style="red", soft_wrap=True)
+        _say_how_to_look(out, directory)
+        return NOTHING_FOUND
+    print_incumbent(out, directory)
+    if was_stopped(finished):
+        out.print(f"\nthe search was {finished}; the same command goes on with it", markup=False, soft_wrap=True)
+        return 0
+    say_where_saved(out, directory)
+    return 0
+
+
+def _say_how_to_look(out: Console, directory: RunDirectory) -> None:
+    where = directory.path
+    out.print(
+        f"\nall failures: hpbandster-lite list {where} --failed; logs: {where / 'evaluations'}; once the code is "
+        "mended, the same command with --retry-failed runs them again",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 @takes_search_options

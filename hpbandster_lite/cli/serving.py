@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from hpbandster_lite.cli.options import (
     NameServerKey,
     Port,
     Problem,
+    RetryFailed,
     RunDir,
     Threads,
     Timeout,
@@ -46,6 +48,7 @@ def master(
     host: Host = "127.0.0.1",
     port: Port = 0,
     keep_checkpoints: KeepCheckpoints = "needed",
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Serve a search: decide what is evaluated, hand it to the workers that ask, keep the journal.
 
@@ -55,9 +58,12 @@ def master(
     Workers on the same file system find it through the run directory, others through --nameserver.
     """
     directory = RunDirectory(run_dir or default_run_directory(problem))
+    prepared = prepare(replace(options, retry_failed=retry_failed), directory)
+    for note in prepared.notes:
+        typer.echo(f"note: {note}", err=True)
     told = MasterOptions(
         run_directory=str(directory.path),
-        prepared=prepare(options, directory),
+        prepared=prepared,
         host=host,
         port=port_number("--port", port),
         nameserver=None if nameserver is None else address(nameserver),

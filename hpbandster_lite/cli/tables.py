@@ -54,6 +54,11 @@ def duration(seconds: float | None) -> str:
     return f"{hours // 24} d {hours % 24:02d} h"
 
 
+def first_line(reason: str) -> str:
+    """A reason without the traceback that may follow it."""
+    return reason.partition("\n")[0].rstrip(":")
+
+
 def rate(count: int, seconds: float) -> str:
     """How often something happens, in a unit that gives at least one: ``2.5 a second``, ``12 a minute``."""
     if seconds <= 0:

@@ -1,4 +1,15 @@
-"""The whole search as a pure state machine: requests in, decisions and journal entries out."""
+"""The whole search as a pure state machine: requests in, decisions and journal entries out.
+
+Law of this room: no clock, no files, no threads; the same entries give the same state, and the same state the same next
+decision.
+
+:mod:`~hpbandster_lite.engine.core` answers requests and commands, :mod:`~hpbandster_lite.engine.decisions` says what
+comes next, :mod:`~hpbandster_lite.engine.state` is what the journal's entries add up to, and
+:mod:`~hpbandster_lite.engine.leases` what only a living master knows. :mod:`~hpbandster_lite.engine.waits`,
+:mod:`~hpbandster_lite.engine.hints`, :mod:`~hpbandster_lite.engine.faults` and
+:mod:`~hpbandster_lite.engine.status` tell people how it stands; :mod:`~hpbandster_lite.engine.invariants` and
+:mod:`~hpbandster_lite.engine.verify` prove that all of it is so.
+"""
 
 from hpbandster_lite.engine.answers import (
     Done,
@@ -13,7 +24,9 @@ from hpbandster_lite.engine.answers import (
     Wait,
     Waiting,
 )
-from hpbandster_lite.engine.core import Engine
+from hpbandster_lite.engine.core import Engine, state_for
+from hpbandster_lite.engine.decisions import stopped_by_user, was_stopped
+from hpbandster_lite.engine.retrying import retriable
 
 __all__ = [
     "Done",
@@ -28,4 +41,8 @@ __all__ = [
     "Turn",
     "Wait",
     "Waiting",
+    "retriable",
+    "state_for",
+    "stopped_by_user",
+    "was_stopped",
 ]

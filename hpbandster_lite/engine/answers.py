@@ -9,6 +9,8 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 from hpbandster_lite.records import ConfigId, Entry, EvaluationId, FailureKind, Values
 
 A = TypeVar("A")
+MOST_NAMED = 5
+"""Evaluations that a sentence names; it counts all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,11 +94,18 @@ class Retried:
     @property
     def words(self) -> str:
         """One sentence for people."""
-        parts = [f"{len(self.put_back)} failed evaluations are run again"]
+        parts = [f"{_counted(len(self.put_back), 'failed evaluation is', 'failed evaluations are')} run again"]
         if self.decided:
-            parts.append(f"{len(self.decided)} are not, because promotions were decided with them")
-        parts += [f"{count} {kind.value} are not, which is no fault of the code" for kind, count in self.others.items()]
+            some = ", ".join(map(str, self.decided[:MOST_NAMED]))
+            named = some if len(self.decided) <= MOST_NAMED else f"{some}, ..."
+            parts.append(f"{_counted(len(self.decided), 'is', 'are')} not ({named}): promotions were decided with that")
+        for kind, count in self.others.items():
+            parts.append(f"{_counted(count, 'is', 'are')} not, because {kind.value} is no fault of the code")
         return "; ".join(parts)
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ caller's monotonic clock, randomness is keyed by seed and config id. Every metho
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import cast
 
@@ -36,7 +35,8 @@ from hpbandster_lite.engine.faults import shown
 from hpbandster_lite.engine.invariants import validate
 from hpbandster_lite.engine.leases import Leases
 from hpbandster_lite.engine.proposals import first_proposals, vector_of
-from hpbandster_lite.engine.state import MADE_HERE, MENDABLE, State
+from hpbandster_lite.engine.retrying import retriable
+from hpbandster_lite.engine.state import MADE_HERE, State
 from hpbandster_lite.engine.status import incumbent_of, status_of
 from hpbandster_lite.engine.waits import waits_of
 from hpbandster_lite.errors import UsageError
@@ -155,7 +155,7 @@ class Engine:
             self._leases.open(agent, identity, self._state.evaluations[identity].attempts, now)
         if not retry_failed:
             return Turn(Retried(), entries)
-        retried = self._retriable()
+        retried = retriable(self._state)
         entries += self._applied(*(PutBack(evaluation=identity) for identity in retried.put_back))
         return Turn(retried, entries)
 
@@ -323,8 +323,9 @@ class Engine:
     def cancel(self, evaluation: EvaluationId, *, now: float, reason: str = "") -> Turn[Effect]:
         """Drop an evaluation: it ends as cancelled, ranks last, fills its place and is never shown to the model.
 
-        One that runs is told to stop at its next heartbeat; its report, should it come, is late. A promotion that
-        nobody has begun can be cancelled, too. To cancel again changes nothing.
+        One that runs is told to stop at its next heartbeat, and its lease counts for nothing from now on; its report,
+        should it come, is late. A promotion that nobody has begun can be cancelled, too. To cancel again changes
+        nothing.
 
         Raises
         ------
@@ -435,20 +436,6 @@ class Engine:
         if self._state.finished is not None:
             return ()
         return self._applied(Finished(reason=closing_words(self._state, reason)))
-
-    def _retriable(self) -> Retried:
-        put_back, decided, others = [], [], Counter[FailureKind]()
-        for identity, evaluation in self._state.evaluations.items():
-            failure = evaluation.outcome.failure if evaluation.outcome is not None else None
-            if failure is None:
-                continue
-            if self._state.may_retry(identity):
-                put_back.append(identity)
-            elif failure.kind in MENDABLE:
-                decided.append(identity)
-            else:
-                others[failure.kind] += 1
-        return Retried(put_back=tuple(put_back), decided=tuple(decided), others=others)
 
     def _learned(self, identity: EvaluationId) -> tuple[Array, float]:
         """What the sampler calls an evaluation: its vector and budget."""

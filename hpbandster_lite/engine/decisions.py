@@ -15,6 +15,8 @@ from hpbandster_lite.records import EvaluationId, SearchSettings
 
 WAIT_S = 1.0
 """An agent with nothing to do asks again after this long, unless the caller knows better."""
+STOPPED = "stopped"
+"""How the reason of a search begins that was stopped although its limits let it go on."""
 MAX_INFEASIBLE_IN_A_ROW = 1_000
 """So many refusals by the problem's ``feasible`` hook in a row end the search: something is wrong with it."""
 
@@ -147,10 +149,20 @@ def closing_words(state: State, reason: str) -> str:
     )
 
 
+def was_stopped(reason: str) -> bool:
+    """Whether a search that ended for this reason goes on when it is begun again under the same limits."""
+    return reason.startswith(STOPPED)
+
+
+def stopped_by_user(why: str) -> str:
+    """Why a search was stopped by somebody who may have said why."""
+    return f"{STOPPED} by its user: {why}" if why else f"{STOPPED} by its user"
+
+
 def same_fault(shown: str) -> str:
     """Why a search was stopped whose first evaluations all met one fault, given as people are to see it."""
     return (
-        f"stopped, because the first {SAME_FAULTS} evaluations all failed with the same fault; "
+        f"{STOPPED}, because the first {SAME_FAULTS} evaluations all failed with the same fault; "
         f"mend the code, then go on with --retry-failed:\n{shown}"
     )
 

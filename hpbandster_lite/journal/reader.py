@@ -150,6 +150,11 @@ class JournalReader:
         reason: str | None = self._one("SELECT finished FROM search")[0]
         return reason
 
+    def paused(self) -> tuple[str, float] | None:
+        """Why (empty if nobody said) and since when the search is paused, as a Unix time; ``None`` if it is not."""
+        reason, at = self._one("SELECT paused, paused_at FROM search")
+        return None if reason is None else (reason, at)
+
     def masters(self) -> list[MasterRow]:
         """All masters, oldest first."""
         rows = self._all("SELECT epoch, started_at, last_at, served_s FROM masters ORDER BY epoch")

@@ -19,13 +19,16 @@ APPLICATION_ID = 0x68_70_62_6C
 """SQLite's ``application_id`` of a journal: "hpbl" in ASCII."""
 
 TABLES = """
--- The search itself: its settings (a SearchSettings message), the newest master's epoch and limits, why it ended.
+-- The search itself: its settings (a SearchSettings message), the newest master's epoch and limits, why it ended, and
+-- why and since when (a Unix time) it is paused.
 CREATE TABLE search (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     settings TEXT NOT NULL,
     epoch INTEGER NOT NULL,
     limits TEXT,
-    finished TEXT
+    finished TEXT,
+    paused TEXT,
+    paused_at REAL
 );
 -- Who served when; served_s is the sum of the times between its commits.
 CREATE TABLE masters (

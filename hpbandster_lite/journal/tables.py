@@ -102,7 +102,11 @@ class Tables:
                 self._execute("UPDATE search SET limits = ?, finished = NULL", (limits,))
             case Finished():
                 self._execute("UPDATE search SET finished = ?", (_text(entry.reason),))
-            case BracketOpened() | RungShrunk() | LateReport() | Paused() | Resumed():
+            case Paused():
+                self._execute("UPDATE search SET paused = ?, paused_at = ?", (_text(entry.reason), at))
+            case Resumed():
+                self._execute("UPDATE search SET paused = NULL, paused_at = NULL")
+            case BracketOpened() | RungShrunk() | LateReport():
                 pass
 
     def _sampled(self, entry: Sampled, position: int, at: float) -> None:

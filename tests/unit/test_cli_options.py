@@ -19,7 +19,10 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Limits
 from hpbandster_lite.settings import SearchOptions
 
-COMMANDS = ("run", "plan", "status", "best", "list", "master", "worker", "nameserver")
+COMMANDS = (
+    *("run", "plan", "status", "best", "list", "verify", "pause", "resume", "stop", "cancel"),
+    *("master", "worker", "nameserver"),
+)
 
 heard: list[tuple[str, SearchOptions, bool]] = []
 

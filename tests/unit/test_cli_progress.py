@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,20 @@ def test_a_journal_that_cannot_be_written_and_a_pause_are_the_state() -> None:
     assert facts(status(journal_stalled_s=12.0))["state"] == (
         "the journal cannot be written since 12 s; nothing is handed out until it can: is the disk full?"
     )
-    assert facts(status(paused="maintenance"))["state"] == "paused"
+    at = datetime(2026, 11, 25, 14, 0, 5).astimezone().timestamp()
+    assert facts(status(paused="", paused_at=at))["state"] == "paused since 2026-11-25 14:00:05"
+    told = status(paused="maintenance", paused_at=at)
+    assert facts(told)["state"] == "paused since 2026-11-25 14:00:05: maintenance"
+    stopped = told | {"state": "stopped", "reason": "no master answers", "agents": []}
+    assert facts(stopped)["state"] == "stopped: no master answers; paused since 2026-11-25 14:00:05: maintenance"
+
+
+def test_the_fault_that_ended_a_search_is_shown_as_a_whole_and_a_log_line_stays_one_line() -> None:
+    over = status(state="finished", reason="stopped, mend the code:\nTraceback\nValueError: boom", agents=[])
+    assert facts(over)["state"] == "finished: stopped, mend the code"
+    assert facts(over)["fault"] == "Traceback\nValueError: boom"
+    assert "\n" not in headline(over)
+    assert "ValueError: boom" in "\n".join(picture(over))
 
 
 def test_hints_and_waits_that_matter_are_said() -> None:
@@ -337,15 +351,17 @@ def test_a_log_has_a_line_every_ten_seconds_at_first_and_ever_fewer_later(consol
     assert lines_in_hour[-1] in (6, 7)
 
 
-def test_a_new_incumbent_and_the_end_have_their_line_at_once(console: Console) -> None:
+def test_a_new_incumbent_a_pause_and_the_end_have_their_line_at_once(console: Console) -> None:
     clock = Clock()
     watcher = LineWatcher(console, as_told, clock)
-    for told in (status(), status(), status(incumbent=INCUMBENT | {"loss": 0.03125}), status(state="finished")):
+    better = {"incumbent": INCUMBENT | {"loss": 0.03125}}
+    for told in (status(), status(), status(**better), status(**better, paused=""), status(state="finished")):
         watcher.status(told)
     lines = printed(console)
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert "loss 0.03125" in lines[1]
-    assert "finished" in lines[2]
+    assert "paused" in lines[2]
+    assert "finished" in lines[3]
 
 
 def test_a_log_line_is_one_line_with_its_time_and_nothing_else(console: Console) -> None:

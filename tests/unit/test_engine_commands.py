@@ -305,7 +305,7 @@ def test_failures_of_a_rung_that_is_not_complete_are_run_again_and_everything_el
     again = granted(engine, "b")
     assert (again.evaluation, again.attempt, again.earlier) == (failures[0], 2, ((1, None),))
     assert turn.answer.words == (
-        "3 failed evaluations are run again; 1 memory are not, which is no fault of the code"
+        "3 failed evaluations are run again; 1 is not, because memory is no fault of the code"
     )
 
 
@@ -324,7 +324,9 @@ def test_failures_that_others_were_promoted_over_stay_as_they_are() -> None:
     turn = engine.start(2, ONE, now=0.0, retry_failed=True)
     assert turn.answer.put_back == ()
     assert turn.answer.decided == (EvaluationId(ConfigId(0, 0, 0), 0),)
-    assert "promotions were decided" in turn.answer.words
+    assert turn.answer.words == (
+        "0 failed evaluations are run again; 1 is not (0-0-0@0): promotions were decided with that"
+    )
     engine.validate()
 
 
@@ -334,6 +336,7 @@ def test_failures_above_which_fresh_configurations_were_sampled_stay_as_they_are
     assert str(granted(engine, "a", 9).evaluation) == "0-1-0@1"
     turn = engine.start(2, ONE, now=0.0, retry_failed=True)
     assert (len(turn.answer.put_back), len(turn.answer.decided)) == (0, 9)
+    assert "9 are not (0-0-0@0, 0-0-1@0, 0-0-2@0, 0-0-3@0, 0-0-4@0, ...): promotions" in turn.answer.words
 
 
 def test_a_rung_that_failed_as_a_whole_is_open_again_when_nothing_was_built_on_it() -> None:

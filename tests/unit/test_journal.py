@@ -648,6 +648,17 @@ def test_an_evaluation_is_queued_then_running_then_done(journal: Journal, path: 
     )
 
 
+def test_a_pause_is_told_with_its_time_until_it_ends(journal: Journal, path: Path) -> None:
+    reader = JournalReader(path)
+    assert reader.paused() is None
+    journal.commit([Paused(reason="maintenance")], at=5.0)
+    assert reader.paused() == ("maintenance", 5.0)
+    journal.commit([Resumed()], at=6.0)
+    assert reader.paused() is None
+    journal.commit([Paused()], at=7.0)
+    assert reader.paused() == ("", 7.0)
+
+
 def test_without_a_measured_duration_an_evaluation_started_when_it_was_leased(journal: Journal, path: Path) -> None:
     journal.commit([sampled(config(0)), leased(config(0))], at=10.0)
     journal.commit([recorded(config(0))], at=15.0)

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from ConfigSpace import ConfigurationSpace, Float, Integer
 
+from hpbandster_lite.engine import Granted, stopped_by_user
 from hpbandster_lite.errors import BudgetError, ResumeError, SpaceError, UsageError
-from hpbandster_lite.journal import Journal
-from hpbandster_lite.records import Limits, ProblemDescription, Started
+from hpbandster_lite.journal import Journal, JournalReader
+from hpbandster_lite.records import FailureKind, Limits, Paused, ProblemDescription, Started
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings import Prepared, SearchOptions, prepare, read_initial
 from hpbandster_lite.space import SearchSpace, configspace_to_json
+from tests.engine_room import engine_for, failed
 
 
 def description(*hyperparameters: Any, **changed: Any) -> ProblemDescription:
@@ -297,6 +299,71 @@ def test_a_problem_that_was_mended_is_noticed_and_the_search_goes_on(stored: Cal
     assert note.startswith("the problem's source has changed since the search began")
 
 
+def with_failures(directory: RunDirectory, *kinds: FailureKind, finished: str | None = None) -> None:
+    """Let the search have gone on to evaluations that failed so, and ended so."""
+    settings = JournalReader(directory.journal).settings()
+    space = SearchSpace.from_json(settings.problem.space_tables)
+    with Journal.open(directory.journal) as journal:
+        engine = engine_for(settings, space)
+        engine.replay(entry for _, _, entry in journal.entries())
+        entries = [*engine.start(journal.begin_epoch(), Limits(brackets=1), now=0.0).entries]
+        for index, kind in enumerate(kinds):
+            turn = engine.lease("a", index, now=0.0)
+            assert isinstance(turn.answer, Granted)
+            entries += turn.entries
+            report = failed(turn.answer.grant, kind, f"Traceback of {chr(97 + index)}")
+            entries += engine.report("a", report, now=0.0).entries
+        entries += engine.stop(finished).entries if finished is not None else ()
+        journal.commit(entries, at=2.0)
+
+
+def test_what_is_run_again_is_said_before_anything_is_and_a_mended_source_beside_it(
+    stored: Callable[..., RunDirectory],
+) -> None:
+    directory = stored(seed=5)
+    with_failures(directory, FailureKind.CODE, FailureKind.CODE, FailureKind.MEMORY)
+    mended, words = prepare(asked(description(source_hash="b"), retry_failed=True), directory).notes
+    assert mended.startswith("the problem's source has changed")
+    assert words == "2 failed evaluations are run again; 1 is not, because memory is no fault of the code"
+    prepared = prepare(asked(retry_failed=True), directory)
+    assert prepared.notes[0] == words
+    assert "what failed will fail again" in prepared.notes[1]
+    assert prepared.retry_failed_after == 2
+    assert prepare(asked(), directory).retry_failed_after is None
+
+
+def test_a_search_without_failures_has_nothing_to_retry(stored: Callable[..., RunDirectory]) -> None:
+    (note,) = prepare(asked(retry_failed=True, seed=1)).notes
+    assert note.startswith("nothing has failed yet")
+    (note,) = prepare(asked(retry_failed=True), stored(seed=5)).notes
+    assert note == "0 failed evaluations are run again"
+
+
+def test_a_search_that_was_stopped_says_that_it_goes_on_and_what_becomes_of_its_failures(
+    stored: Callable[..., RunDirectory],
+) -> None:
+    directory = stored(seed=5)
+    with_failures(directory, finished=stopped_by_user("enough"))
+    assert prepare(asked(), directory).notes == ("the search was stopped by its user: enough; it goes on now",)
+    with_failures(directory, FailureKind.CODE, finished="stopped, mend the code:\nTraceback\n")
+    first, second = prepare(asked(), directory).notes
+    assert first.startswith("the search was stopped, mend the code; ")
+    assert "--retry-failed" in second
+    assert not any("--retry-failed" in note for note in prepare(asked(retry_failed=True), directory).notes)
+
+
+def test_a_paused_search_says_so_and_how_it_goes_on(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(seed=5)
+    with Journal.open(directory.journal) as journal:
+        journal.begin_epoch()
+        journal.commit([Paused(reason="maintenance")], at=2.0)
+    (note,) = prepare(asked(), directory).notes
+    assert note == (
+        "the search is paused (maintenance); nothing is evaluated before: "
+        f"hpbandster-lite resume {directory.path}"
+    )
+
+
 def test_an_empty_file_that_a_start_left_when_it_was_killed_is_no_journal(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
     directory.create()
@@ -356,6 +423,7 @@ def test_every_option_of_a_search_is_looked_at() -> None:
     looked_at = {
         *("problem", "description", "limits", "min_budget", "max_budget", "eta", "budgets", "unit", "algorithm"),
         *("bracket_rule", "seed", "sampler", "initial", "max_attempts", "lease_s", "heartbeat_s"),
+        "retry_failed",
     }
     # A new option needs a rule for a search that goes on: give it one in prepare, a test above, and a name here.
     assert {field.name for field in dataclasses.fields(SearchOptions)} == looked_at

@@ -1,0 +1,189 @@
+"""What a user tells a master from outside: journalled before it is answered, and there after a restart."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpbandster_lite import wire
+from hpbandster_lite.errors import ProtocolMismatch, UsageError
+from hpbandster_lite.journal import Journal, JournalReader
+from hpbandster_lite.master import Master, MasterOptions, _resumed
+from hpbandster_lite.records import (
+    Failure,
+    FailureKind,
+    Finished,
+    Limits,
+    Outcome,
+    Paused,
+    Plain,
+    PutBack,
+    Recorded,
+    Report,
+    Resumed,
+)
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.settings import Prepared
+from hpbandster_lite.space import SearchSpace
+from hpbandster_lite.transport import Call
+from hpbandster_lite.wire import to_message
+from tests.engine_room import settings_for, space_of
+
+ONE = Limits(brackets=1)
+
+
+@pytest.fixture(scope="module")
+def space() -> SearchSpace:
+    return space_of()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    made = RunDirectory(tmp_path / "run")
+    made.create()
+    return made
+
+
+@contextlib.contextmanager
+def master_of(
+    directory: RunDirectory, space: SearchSpace, *, retry_failed_after: int | None = None
+) -> Iterator[Master]:
+    """A master as its process makes it, without a socket; made anew on the same directory it is a restarted one."""
+    settings = settings_for(space)
+    with Journal.open(directory.journal, create=settings) as journal:
+        prepared = Prepared(settings=settings, limits=ONE, resumed=False, retry_failed_after=retry_failed_after)
+        yield _resumed(MasterOptions(run_directory=str(directory.path), prepared=prepared), directory, journal)[0]
+
+
+def said(master: Master, method: str, **message: Any) -> Plain:
+    """The answer of one call, which is given when its turn is durable."""
+    answer = wire.decode(master.handle(Call(method, wire.encode(message), "peer", {})))
+    assert master.commit()
+    return answer
+
+
+def work_of(master: Master, request: int = 1, agent: str = "a") -> Plain:
+    return said(master, "exchange", agent=agent, request=request, worker="node-0")["answer"]
+
+
+def fail(master: Master, grant: Plain, request: int, kind: FailureKind = FailureKind.CODE) -> None:
+    outcome = Outcome(failure=Failure(kind=kind, reason=f"fault {chr(97 + request)}"))
+    report = {"evaluation": grant["evaluation"], "attempt": grant["attempt"], "outcome": to_message(outcome)}
+    del report["outcome"]["type"]
+    report["type"] = Report.__name__
+    assert said(master, "exchange", agent="a", request=request, report=report, want_lease=False)["report_is"]
+
+
+def stored(directory: RunDirectory, *kinds: type) -> list[Any]:
+    return [entry for _, _, entry in JournalReader(directory.journal).entries() if isinstance(entry, kinds)]
+
+
+def test_a_paused_search_hands_out_nothing_until_it_is_resumed_over_a_restart_too(
+    directory: RunDirectory, space: SearchSpace
+) -> None:
+    with master_of(directory, space) as master:
+        assert work_of(master)["kind"] == "grant"
+        told = said(master, "pause", reason="maintenance")
+        assert (told["is_change"], told["words"]) == (True, "the search is paused; 1 evaluation still runs")
+        status = said(master, "status")
+        assert status["paused"] == "maintenance"
+        since = status["paused_at"]
+        assert JournalReader(directory.journal).paused() == ("maintenance", pytest.approx(since, abs=10))
+        assert said(master, "pause", reason="again")["is_change"] is False
+    with master_of(directory, space) as master:
+        assert work_of(master, agent="b")["kind"] == "wait"
+        assert said(master, "status")["paused_at"] == pytest.approx(since, abs=10)
+        assert said(master, "resume") == {"epoch": 2, "is_change": True, "words": "the search goes on"}
+        assert said(master, "status")["paused_at"] is None
+        assert JournalReader(directory.journal).paused() is None
+        assert work_of(master, 2, agent="b")["kind"] == "grant"
+        assert said(master, "resume")["is_change"] is False
+    assert stored(directory, Paused, Resumed) == [Paused(reason="maintenance"), Resumed()]
+
+
+def test_a_stopped_search_tells_its_agents_to_hand_back_and_goes_on_with_the_next_start(
+    directory: RunDirectory, space: SearchSpace
+) -> None:
+    with master_of(directory, space) as master:
+        grant = work_of(master)["grant"]
+        assert said(master, "stop", reason="enough")["words"] == (
+            "the search is stopped; 1 evaluation still runs, to be handed back"
+        )
+        lease = {"agent": "a", "evaluation": grant["evaluation"], "attempt": 1}
+        assert said(master, "renew", **lease)["answer"] == {"kind": "stop", "reason": "stopped by its user: enough"}
+        said(master, "release", **lease, reason="stopped")
+        assert work_of(master, 2) == {"kind": "done", "reason": "stopped by its user: enough"}
+        assert said(master, "stop")["words"] == "the search was over before: stopped by its user: enough"
+    assert JournalReader(directory.journal).finished() == "stopped by its user: enough"
+    with master_of(directory, space) as master:
+        again = work_of(master, agent="b")["grant"]
+        assert (again["evaluation"], again["attempt"]) == (grant["evaluation"], 2)
+    assert stored(directory, Finished) == [Finished(reason="stopped by its user: enough")]
+
+
+def test_a_cancelled_evaluation_is_recorded_and_its_worker_told(directory: RunDirectory, space: SearchSpace) -> None:
+    with master_of(directory, space) as master:
+        grant = work_of(master)["grant"]
+        told = said(master, "cancel", evaluation=grant["evaluation"], reason="too dear")
+        assert told["words"] == "evaluation 0-0-0@0 is cancelled; worker node-0 is told at its next heartbeat"
+        answer = said(master, "renew", agent="a", evaluation=grant["evaluation"], attempt=1)["answer"]
+        assert answer == {"kind": "stop", "reason": "too dear"}
+    (recorded,) = stored(directory, Recorded)
+    assert recorded.outcome.failure.kind is FailureKind.CANCELLED
+
+
+@pytest.mark.parametrize(
+    ("method", "message", "words"),
+    [
+        ("cancel", {"evaluation": [[9, 0, 0], 0]}, "no evaluation 9-0-0@0"),
+        ("pause", {}, "the search is over and cannot be paused: stopped by its user"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_changes_nothing(
+    directory: RunDirectory, space: SearchSpace, method: str, message: Plain, words: str
+) -> None:
+    with master_of(directory, space) as master:
+        said(master, "stop")
+        with pytest.raises(UsageError, match=words):
+            said(master, method, **message)
+    assert stored(directory, Paused, Recorded) == []
+
+
+@pytest.mark.parametrize("message", [{}, {"evaluation": "0-0-3@1"}, {"evaluation": [[0, 0], 1]}])
+def test_a_command_that_cannot_be_read_is_refused_without_effect(
+    directory: RunDirectory, space: SearchSpace, message: Plain
+) -> None:
+    with master_of(directory, space) as master, pytest.raises(ProtocolMismatch, match="'cancel' cannot be read"):
+        said(master, "cancel", **message)
+    assert stored(directory, Recorded) == []
+
+
+def test_failures_are_put_back_once_however_often_the_master_is_started_again(
+    directory: RunDirectory, space: SearchSpace
+) -> None:
+    with master_of(directory, space) as master:
+        fail(master, work_of(master, 1)["grant"], 2)
+        fail(master, work_of(master, 3)["grant"], 4, FailureKind.MEMORY)
+    with master_of(directory, space, retry_failed_after=1) as master:
+        assert len(stored(directory, PutBack)) == 1
+        again = work_of(master, 5)["grant"]
+        assert (again["evaluation"], again["attempt"]) == ([[0, 0, 0], 0], 2)
+        fail(master, again, 6)
+    # Killed and started again by who started it, with the very same options.
+    with master_of(directory, space, retry_failed_after=1) as master:
+        assert work_of(master, 7)["grant"]["evaluation"] == [[0, 0, 2], 0]
+    assert len(stored(directory, PutBack)) == 1
+
+
+def test_a_master_that_died_before_it_began_put_nothing_back(directory: RunDirectory, space: SearchSpace) -> None:
+    with master_of(directory, space) as master:
+        fail(master, work_of(master, 1)["grant"], 2)
+    with Journal.open(directory.journal) as journal:
+        assert journal.begin_epoch() == 2
+    with master_of(directory, space, retry_failed_after=1):
+        pass
+    assert len(stored(directory, PutBack)) == 1
