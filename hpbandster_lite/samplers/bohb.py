@@ -214,8 +214,7 @@ class Bohb:
         model = None if is_random else self._model()
         candidates = None if model is None else self._candidates(model, rng)
         if model is None or candidates is None:
-            vector = self._unseen.draw(rng)
-            return None if vector is None else self._unseen.proposal(vector)
+            return self._unseen.draw(rng)
         points = self._axes.points(candidates)
         ratio = model.good.log_density(points) - model.bad.log_density(points)
         return self._unseen.proposal(candidates[int(ratio.argmax())], model.budget)

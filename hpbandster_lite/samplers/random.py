@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from hpbandster_lite.errors import InvariantBroken
-from hpbandster_lite.records import Origin, Proposal
+from hpbandster_lite.records import Origin, Proposal, Values
 from hpbandster_lite.samplers.protocol import Vector
 from hpbandster_lite.space import Array, Mask, SearchSpace
 
@@ -57,24 +57,27 @@ class Unseen:
         """Which vectors, as the space gives them, were not sampled; shape (n,)."""
         return np.array([key not in self._seen for key in self._keys(vectors)], dtype=np.bool_)
 
-    def draw(self, rng: np.random.Generator) -> Array | None:
-        """A random configuration that was not sampled, shape (d,); ``None`` if the space is exhausted.
+    def draw(self, rng: np.random.Generator) -> Proposal | None:
+        """A random configuration that was not sampled; ``None`` if the space is exhausted.
 
         Drawn as the space samples. Once ``TRIES_BEFORE_LISTING`` draws in a row were sampled before, a small space
         (one that :meth:`SearchSpace.enumerate` lists) gives one of those left, each with the same probability. A space
         with floats is never exhausted: should ``MOST_TRIES`` draws all be old, the last one is repeated.
         """
-        tries, size = 0, 1
+        vector, values = self.space.sample_one(rng)
+        if self.are_new(vector[np.newaxis]).all():
+            return self._recorded(vector, values, None)
+        tries, size = 1, 2
         while True:
             drawn = self.space.sample(rng, size)
             new = self.are_new(drawn)
             if new.any():
-                return np.asarray(drawn[int(new.argmax())], dtype=np.float64)
+                return self.proposal(drawn[int(new.argmax())])
             tries, size = tries + size, min(2 * size, LARGEST_BATCH)
             if tries >= TRIES_BEFORE_LISTING and (left := self.some_left(rng, 1)) is not None:
-                return left[0] if len(left) else None
+                return self.proposal(left[0]) if len(left) else None
             if tries >= MOST_TRIES:
-                return drawn[-1] if np.isinf(self.space.size()) else None
+                return self.proposal(drawn[-1]) if np.isinf(self.space.size()) else None
 
     def some_left(self, rng: np.random.Generator, most: int) -> Array | None:
         """Up to ``most`` different configurations of a small space that were not sampled, shape (m, d).
@@ -95,10 +98,12 @@ class Unseen:
 
     def proposal(self, vector: Array, model_budget: float | None = None) -> Proposal:
         """The record of a vector that the space gave; ``model_budget`` is ``None`` for a random one."""
-        rows = vector[np.newaxis]
-        self._proposed = self._keys(rows)[0]
+        return self._recorded(vector, self.space.to_values(vector[np.newaxis])[0], model_budget)
+
+    def _recorded(self, vector: Array, values: Values, model_budget: float | None) -> Proposal:
+        self._proposed = self._keys(vector[np.newaxis])[0]
         return Proposal(
-            values=self.space.to_values(rows)[0],
+            values=values,
             vector=tuple(None if u != u else u for u in vector.tolist()),
             origin=Origin.RANDOM if model_budget is None else Origin.MODEL,
             model_budget=model_budget,
@@ -143,5 +148,4 @@ class Random:
 
     def propose(self, rng: np.random.Generator) -> Proposal | None:
         """A random configuration; ``None`` if the space is exhausted."""
-        vector = self._unseen.draw(rng)
-        return None if vector is None else self._unseen.proposal(vector)
+        return self._unseen.draw(rng)

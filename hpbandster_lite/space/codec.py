@@ -57,7 +57,7 @@ class Codec:
         """Features at the coordinates; coordinates beyond [0, 1] count as the bound."""
         features = np.empty_like(coordinates)
         for group in self._groups:
-            features[:, group.columns] = group.decode(np.clip(coordinates[:, group.columns], 0.0, 1.0))
+            features[:, group.columns] = group.decode(_between(coordinates[:, group.columns], 0.0, 1.0))
         return features
 
     def encode(self, features: Array) -> Array:
@@ -74,6 +74,12 @@ class Codec:
             if group.columns.size:
                 rounded[:, group.columns] = group.canonical(features[:, group.columns])
         return rounded
+
+
+def _between(values: Array, lower: Array | float, upper: Array | float) -> Array:
+    """``np.clip``, which for one configuration costs as much as all the rest together; NaN stays NaN."""
+    bounded: Array = np.minimum(np.maximum(values, lower), upper)
+    return bounded
 
 
 class _Group:
@@ -98,8 +104,7 @@ class _LinearFloats(_Group):
     def canonical(self, values: Array) -> Array:
         rounded = np.rint(values * self.times / self.over) * self.over / self.times
         # + 0.0 turns -0.0 into 0.0: equal values must have equal bytes.
-        clipped: Array = np.clip(rounded, self.lower, self.upper) + 0.0
-        return clipped
+        return _between(rounded, self.lower, self.upper) + 0.0
 
     def decode(self, u: Array) -> Array:
         # From the nearer bound, so that 0 and 1 give the bounds themselves.
@@ -120,13 +125,15 @@ class _LogFloats(_Group):
     def canonical(self, values: Array) -> Array:
         decade = np.searchsorted(_DECADES, values, side="right") + (_FIRST_DECADE - 1)
         power = self.digits - 1 - decade
-        scale = _EXACT_POWERS[np.clip(power, 0, 22)]
+        exact = np.minimum(np.maximum(power, 0), _EXACT_POWERS.size - 1)
+        scale = _EXACT_POWERS[exact]
         rounded = np.rint(values * scale) / scale
-        # Powers beyond 10**22 are not exact; Python's own rounding is, and such small or large values are rare.
-        for row, column in np.argwhere(((power < 0) | (power > 22)) & ~np.isnan(values)):
-            rounded[row, column] = float(f"{values[row, column]:.{self.digits[column] - 1}e}")
-        clipped: Array = np.clip(rounded, self.lower, self.upper)
-        return clipped
+        beyond = (power != exact) & ~np.isnan(values)
+        if beyond.any():
+            # Powers beyond 10**22 are not exact; Python's own rounding is, and such small or large values are rare.
+            for row, column in np.argwhere(beyond):
+                rounded[row, column] = float(f"{values[row, column]:.{self.digits[column] - 1}e}")
+        return _between(rounded, self.lower, self.upper)
 
     def decode(self, u: Array) -> Array:
         inside = np.exp(self.low + u * self.width)
@@ -161,7 +168,7 @@ class _LogBuckets(_Group):
 
     def decode(self, u: Array) -> Array:
         values = np.floor(np.exp(self.low + u * self.width) + 0.5)
-        indices: Array = np.clip(values, self.lower, self.upper) - self.lower
+        indices: Array = _between(values, self.lower, self.upper) - self.lower
         return indices
 
     def encode(self, indices: Array) -> Array:

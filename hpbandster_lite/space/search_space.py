@@ -101,10 +101,13 @@ class SearchSpace:
         list of dict
             One per vector: the active hyperparameters only, in the order of ``names``, plain Python values.
         """
+        return self._named(self._codec.decode(vectors))
+
+    def _named(self, features: Array) -> list[dict[str, Value]]:
         dimensions = self.dimensions
         return [
             {dim.name: dim.value(feature) for dim, feature in zip(dimensions, row, strict=True) if feature == feature}
-            for row in self._codec.decode(vectors).tolist()
+            for row in features.tolist()
         ]
 
     def to_vectors(self, configurations: Sequence[Values]) -> Array:
@@ -225,12 +228,22 @@ class SearchSpace:
         SpaceError
             After ``MOST_DRAWS`` draws in a row that were all forbidden.
         """
+        return self._codec.encode(self._sampled(rng, n))
+
+    def sample_one(self, rng: np.random.Generator) -> tuple[Array, dict[str, Value]]:
+        """Like :meth:`sample` for a single configuration: its vector, shape (d,), and its values, at half the cost."""
+        features = self._sampled(rng, 1)
+        return self._codec.encode(features)[0], self._named(features)[0]
+
+    def _sampled(self, rng: np.random.Generator, n: int) -> Array:
+        """Features of random configurations."""
         kept: list[Array] = []
         missing, in_vain = n, 0
         while missing > 0:
             # The rarer the allowed ones, the larger the batch: one configuration costs hardly less than a hundred.
             features = self._drawn(rng, missing + min(in_vain, LARGEST_BATCH))
-            features = features[_none_holds(self._forbidden, features)][:missing]
+            if self._forbidden:
+                features = features[_none_holds(self._forbidden, features)][:missing]
             in_vain = 0 if len(features) else in_vain + missing + min(in_vain, LARGEST_BATCH)
             if in_vain > MOST_DRAWS:
                 clauses = "; ".join(clause.text for clause in self._forbidden)
@@ -240,7 +253,9 @@ class SearchSpace:
                 )
             kept.append(features)
             missing -= len(features)
-        return self._codec.encode(np.concatenate(kept)) if kept else np.empty((0, self.d))
+        if len(kept) == 1:
+            return kept[0]
+        return np.concatenate(kept) if kept else np.empty((0, self.d))
 
     def _drawn(self, rng: np.random.Generator, n: int) -> Array:
         u = rng.random((n, self.d))

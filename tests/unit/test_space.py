@@ -165,6 +165,17 @@ def test_configspace_accepts_every_sampled_configuration(original: CS.Configurat
         assert alike(dict(CS.Configuration(original, values=values)), values)
 
 
+@given(original=spaces(), seed=st.integers(0, 2**32))
+def test_one_sample_with_its_values_is_what_sample_and_to_values_give(
+    original: CS.ConfigurationSpace, seed: int
+) -> None:
+    space = SearchSpace.from_configspace(original)
+    alone = space.sample(np.random.default_rng(seed), 1)
+    vector, values = space.sample_one(np.random.default_rng(seed))
+    assert vector.tobytes() == alone[0].tobytes()
+    assert [values] == space.to_values(alone)
+
+
 # ConfigSpace's own samples are no reference: 1.2.0 takes ForbiddenLessThanEqualsClause for >= while it samples, and may
 # apply the conditions of a child before those of its parent.
 @given(original=spaces(), seed=st.integers(0, 2**32))
@@ -259,6 +270,13 @@ def test_keys_are_equal_if_and_only_if_the_values_are(original: CS.Configuration
     keys, values = [space.key(vector) for vector in vectors], space.to_values(vectors)
     for i, j in itertools.combinations(range(len(vectors)), 2):
         assert (keys[i] == keys[j]) == (values[i] == values[j])
+
+
+def test_a_zero_with_a_sign_has_the_key_of_zero() -> None:
+    space = SearchSpace.from_configspace(
+        CS.ConfigurationSpace(space=[CS.Float("f", (0.0, 1.0)), CS.Integer("i", (0, 3)), CS.Categorical("c", [1, 2])])
+    )
+    assert space.key(np.array([-0.0] * 3)) == space.key(np.zeros(3))
 
 
 BOUNDS = [(0.0, 1.0), (-3.0, 7.0), (1e-7, 1e-6), (0.3, 1e6), (-1e18, 1e18), (99.9, 100.1), (123456.7, 123456.8)]
