@@ -232,7 +232,7 @@ def test_the_same_traceback_from_the_first_three_evaluations_stops_the_search_an
 
 def test_addresses_and_numbers_in_the_message_make_no_other_fault_but_another_line_does() -> None:
     engine = started()
-    fail(engine, *(traceback(message=f"<Net at 0x7f{n}e> has {n}.5e-3 weights") for n in range(3)))
+    fail(engine, *(traceback(message=f"<Net at 0x7f{n}{'abc'[n]}> has {n}.5e-3 weights") for n in range(3)))
     assert engine.finished is not None
     other = started()
     fail(other, traceback(3), traceback(4), traceback(3), traceback(3))
@@ -339,6 +339,26 @@ def test_failures_above_which_fresh_configurations_were_sampled_stay_as_they_are
     assert "9 are not (0-0-0@0, 0-0-1@0, 0-0-2@0, 0-0-3@0, 0-0-4@0, ...): promotions" in turn.answer.words
 
 
+def test_a_sample_above_that_proved_infeasible_was_a_decision_too() -> None:
+    engine = started(ONE, budgets=(1.0, 3.0))
+    fail(engine, *(traceback(line) for line in range(3)))
+    fail(engine, None, kind=FailureKind.INFEASIBLE, first=3)
+    assert engine.state.brackets[0].rungs[1].taken == 0
+    assert engine.start(2, ONE, now=0.0, retry_failed=True).answer.put_back == ()
+
+
+def test_a_rung_above_that_an_exhausted_space_left_empty_was_a_decision_too() -> None:
+    from ConfigSpace import Categorical
+
+    engine = started(space=space_of(Categorical("c", ["a", "b", "c"])), budgets=(1.0, 3.0))
+    fail(engine, *(traceback(line) for line in range(3)))
+    assert isinstance(engine.lease("a", 3, now=0.0).answer, Done)
+    assert engine.state.brackets[0].rungs[1].places == 0
+    turn = engine.start(2, Limits(), now=0.0, retry_failed=True)
+    assert (len(turn.answer.put_back), len(turn.answer.decided)) == (0, 3)
+    engine.validate()
+
+
 def test_a_rung_that_failed_as_a_whole_is_open_again_when_nothing_was_built_on_it() -> None:
     # Three places, three failures of one fault: the rung is complete, and the search stopped before it went on.
     engine = started(Limits(brackets=3), budgets=(1.0, 3.0))
@@ -362,7 +382,7 @@ def test_the_last_rung_decides_nothing_so_its_failures_are_run_again() -> None:
     assert len(engine.take_out()) == places
     turn = engine.start(2, ONE, now=0.0, retry_failed=True)
     assert len(turn.answer.put_back) == places
-    assert engine.take_out() == []
+    assert engine.state.out == []
     engine.validate()
     assert len(finish(engine)) == places
     assert engine.best() is not None
@@ -414,6 +434,9 @@ def test_what_was_put_back_is_journalled_and_replayed() -> None:
         entries += turn.entries
         entries += engine.report("a", failed(turn.answer.grant, CODE, traceback()), now=0.0).entries
     entries += engine.start(2, ONE, now=0.0, retry_failed=True).entries
+    # What the sampler knows has changed, so the next proposal has another basis.
+    assert isinstance(entries[-1], PutBack)
+    assert engine.state.observed_at == len(entries)
     again = replayed(engine, entries)
     assert snapshot(again) == snapshot(engine)
     assert again.lease("b", 0, now=0.0).entries == engine.lease("b", 0, now=0.0).entries
