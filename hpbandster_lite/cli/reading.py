@@ -128,22 +128,20 @@ def _journal_status(directory: RunDirectory) -> dict[str, Plain]:
 
 def _journal_brackets(settings: SearchSettings, reader: JournalReader) -> list[dict[str, Plain]]:
     begun = {(row["bracket"], row["rung"]): row for row in reader.rungs()}
-    losses: dict[tuple[int, int], float] = {}
-    for done in reader.evaluations(["done"]):
-        where = (done["config_id"].bracket, done["rung"])
-        losses[where] = min(losses.get(where, math.inf), done["loss"] if done["loss"] is not None else math.inf)
     brackets = []
     for bracket in range(1 + max((where[0] for where in begun), default=-1)):
         rungs = []
         for index, rung in enumerate(bracket_plan(settings, bracket).rungs):
             row = begun.get((bracket, index))
-            told = {"done": 0, "failed": 0, "running": 0}
+            told: dict[str, Plain] = {"done": 0, "failed": 0, "running": 0, "best": None}
             if row is not None:
-                told = {"done": row["done"] + row["failed"], "failed": row["failed"], "running": row["running"]}
-            best = losses.get((bracket, index))
-            rungs.append(
-                {"budget": rung.budget, "places": rung.places, "is_open": row is not None, "best": best, **told}
-            )
+                told = {
+                    "done": row["done"] + row["failed"],
+                    "failed": row["failed"],
+                    "running": row["running"],
+                    "best": row["best"],
+                }
+            rungs.append({"budget": rung.budget, "places": rung.places, "is_open": row is not None, **told})
         brackets.append({"bracket": bracket, "rungs": rungs})
     return brackets
 

@@ -78,7 +78,7 @@ class Ending(NamedTuple):
 
 
 class RungRow(TypedDict):
-    """How many evaluations of a rung are in each state."""
+    """How many evaluations of a rung are in each state, and its lowest loss."""
 
     bracket: int
     rung: int
@@ -87,6 +87,7 @@ class RungRow(TypedDict):
     running: int
     done: int
     failed: int
+    best: float | None
 
 
 class MasterRow(TypedDict):
@@ -111,7 +112,7 @@ _IN_ORDER = " ORDER BY bracket, sampled_rung, number, rung"
 _BEST = " WHERE loss IS NOT NULL ORDER BY budget DESC, loss, bracket, sampled_rung, number LIMIT 1"
 _RUNGS = """
 SELECT bracket, rung, budget, sum(state = 'queued') AS queued, sum(state = 'running') AS running,
-       sum(state = 'done') AS done, sum(state = 'failed') AS failed
+       sum(state = 'done') AS done, sum(state = 'failed') AS failed, min(loss) AS best
 FROM evaluations GROUP BY bracket, rung, budget ORDER BY bracket, rung
 """
 _OUTCOMES = "SELECT outcome, entry FROM evaluations JOIN entries ON position = outcome ORDER BY outcome"
@@ -189,9 +190,16 @@ class JournalReader:
         """Progress of each rung that has begun, by bracket and rung."""
         return [
             RungRow(
-                bracket=row[0], rung=row[1], budget=row[2], queued=row[3], running=row[4], done=row[5], failed=row[6]
+                bracket=bracket,
+                rung=rung,
+                budget=budget,
+                queued=queued,
+                running=running,
+                done=done,
+                failed=failed,
+                best=best,
             )
-            for row in self._all(_RUNGS)
+            for bracket, rung, budget, queued, running, done, failed, best in self._all(_RUNGS)
         ]
 
     def failures(self) -> Mapping[str, int]:

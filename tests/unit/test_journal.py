@@ -802,9 +802,9 @@ def test_rungs_are_counted_by_state(journal: Journal, path: Path) -> None:
     journal.commit([leased(config(2), rung=1)], at=12.0)
 
     assert JournalReader(path).rungs() == [
-        {"bracket": 0, "rung": 0, "budget": 1.0, "queued": 1, "running": 1, "done": 1, "failed": 1},
-        {"bracket": 0, "rung": 1, "budget": 3.0, "queued": 0, "running": 1, "done": 0, "failed": 0},
-        {"bracket": 1, "rung": 0, "budget": 3.0, "queued": 1, "running": 0, "done": 0, "failed": 0},
+        {"bracket": 0, "rung": 0, "budget": 1.0, "queued": 1, "running": 1, "done": 1, "failed": 1, "best": 0.5},
+        {"bracket": 0, "rung": 1, "budget": 3.0, "queued": 0, "running": 1, "done": 0, "failed": 0, "best": None},
+        {"bracket": 1, "rung": 0, "budget": 3.0, "queued": 1, "running": 0, "done": 0, "failed": 0, "best": None},
     ]
     assert [row["config_id"] for row in JournalReader(path).evaluations(["running"])] == [config(1), config(2)]
 
