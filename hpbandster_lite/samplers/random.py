@@ -38,23 +38,36 @@ class Unseen:
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
         self._seen: set[bytes] = set()
+        self._unread: list[Array] = []
         self._proposed: bytes | None = None
         self._listed = False
         self._left: Left | None = None
 
     def add(self, vector: Vector) -> None:
         """A configuration was sampled."""
-        given = as_vector(vector, self.space.d)[np.newaxis]
-        key = self._keys(given)[0]
-        # What was proposed here last is canonical already, and in a search that is nearly always what comes.
-        if key != self._proposed:
-            key = self._keys(self.space.complete(given))[0]
+        given = as_vector(vector, self.space.d)
+        key = self._keys(given[np.newaxis])[0]
+        if key == self._proposed:
+            # What was proposed here last is canonical already, and in a search that is nearly always what comes.
+            self._see(key)
+        else:
+            # A replay adds a whole search before anything is asked: one call of the space for all of them.
+            self._unread.append(given)
+
+    def _see(self, key: bytes) -> None:
         self._seen.add(key)
         if self._left is not None:
             self._left.pop(key, None)
 
+    def _read(self) -> None:
+        if self._unread:
+            for key in self._keys(self.space.complete(np.array(self._unread))):
+                self._see(key)
+            self._unread = []
+
     def are_new(self, vectors: Array) -> Mask:
         """Which vectors, as the space gives them, were not sampled; shape (n,)."""
+        self._read()
         return np.array([key not in self._seen for key in self._keys(vectors)], dtype=np.bool_)
 
     def draw(self, rng: np.random.Generator) -> Proposal | None:
@@ -84,6 +97,7 @@ class Unseen:
 
         ``None`` if the space is too large to list.
         """
+        self._read()
         if not self._listed:
             self._listed = True
             listed = self.space.enumerate()
