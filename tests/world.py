@@ -394,6 +394,7 @@ class World:
         self.is_faulty = True
         self.code_is_broken = self.random.random() < 0.15
         self.disk_is_full_until: float | None = None
+        self.tears_next = False
         self.has_ended = False
         self._names = 0
         self._checked_at = (0, 0)
@@ -520,6 +521,11 @@ class World:
             self._deliver_later(call)
         box = Box(call)
         target.server.inbox.append(box)
+        if self.tears_next and target is self.process and self.older is None:
+            synced = self._log_bytes()
+            self._take_turn(target)
+            self.kill_master(synced)
+            return self._silence(worker, f"nobody answers {call.method} of {worker.name}")
         self._take_turn(target)
         if fate < 1.0 or not box.is_sent or target not in (self.process, self.older):
             return self._silence(worker, f"the answer to {call.method} of {worker.name} is lost")
@@ -654,18 +660,23 @@ class World:
         """Whether it ended because nothing is left to do."""
         return (engine.finished or "").startswith(("the one bracket", "all ", "the space is exhausted"))
 
-    def kill_master(self, *, is_torn: bool) -> None:
-        """Between two turns, or inside the commit of one whose answers nobody will hear."""
+    def _log_bytes(self) -> int:
+        """Length of the journal's write-ahead log: all that has been committed is in it."""
+        log = self.directory.journal.with_name("journal.sqlite-wal")
+        return log.stat().st_size if log.exists() else 0
+
+    def kill_master(self, synced: int | None = None) -> None:
+        """Between two turns, or inside the commit of one whose answers nobody hears.
+
+        Then ``synced`` is how long the log was before; of what was written since, any part may be on the disk.
+        """
         process = self.process
         if process is None:
             return
-        self.say(f"master {process.epoch} is killed" + (" while it commits" if is_torn else ""))
+        self.tears_next = False
+        self.say(f"master {process.epoch} is killed" + (" while it commits" if synced is not None else ""))
         files = [self.directory.journal.with_name(f"journal.sqlite{suffix}") for suffix in ("", "-wal")]
-        synced = files[1].stat().st_size if files[1].exists() else 0
-        if is_torn and self.delayed and self.older is None:
-            process.server.inbox.append(Box(self.delayed.pop(0)[2], is_copy=True))
-            process.turns.take()
-        self._before = None if is_torn or not process.owes_nothing else snapshot(process.engine)
+        self._before = None if synced is not None or not process.owes_nothing else snapshot(process.engine)
         self.process = None
         self.starts_at = self.now + self.random.choice([0.5, 20.0, 200.0])
         if self.older is not None:
@@ -675,7 +686,9 @@ class World:
         images = [file.read_bytes() if file.exists() else b"" for file in files]
         # Closing folds the log in, which a killed process does not do: the files are put back as they were.
         process.journal.close()
-        images[1] = images[1][: self.random.randint(min(synced, len(images[1])), len(images[1]))]
+        if synced is not None and synced < len(images[1]):
+            self.counts["torn"] += 1
+            images[1] = images[1][: self.random.randint(synced, len(images[1]))]
         for file, image in zip(files, images, strict=True):
             file.write_bytes(image)
         self.directory.journal.with_name("journal.sqlite-shm").unlink(missing_ok=True)
@@ -749,7 +762,7 @@ class World:
     def heal(self) -> None:
         """No faults from here on; whoever is lost is replaced, whoever is stopped goes on."""
         self.say("everything is healed")
-        self.is_faulty = False
+        self.is_faulty = self.tears_next = False
         self.delayed.clear()
         self.disk_is_full_until = None
         self._free_disk()
@@ -927,11 +940,12 @@ def worker_joins(world: World) -> None:
 
 
 def master_killed(world: World) -> None:
-    world.kill_master(is_torn=False)
+    world.kill_master()
 
 
 def master_killed_in_a_commit(world: World) -> None:
-    world.kill_master(is_torn=True)
+    """Of the next request that reaches it."""
+    world.tears_next = True
 
 
 def master_stopped(world: World) -> None:

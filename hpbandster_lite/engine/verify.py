@@ -165,7 +165,7 @@ class _Knowledge:
         return self.sampler
 
     def is_basis(self, basis: int) -> bool:
-        """Whether something was learned at exactly this position, or it is the beginning."""
+        """Whether something has been learned at exactly this position, or it is the beginning."""
         found = bisect_left(self.learned, basis, key=itemgetter(0))
         return basis == 0 or (found < len(self.learned) and self.learned[found][0] == basis)
 
@@ -274,7 +274,7 @@ class _Verifier:
 
     def _check_proposal(self, entry: Sampled) -> None:
         config_id, basis = entry.config_id, entry.basis
-        if basis > self._state.observed_at or not self._knowledge.is_basis(basis):
+        if not self._knowledge.is_basis(basis):
             self._differ(f"{config_id} was proposed on the basis of entry {basis}, which is no outcome before it")
             return
         self._counts["proposals"] += 1

@@ -40,6 +40,7 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.mark.timeout(180)  # 4 s of one idle core; on a crowded machine it may be a minute
 def test_every_history_ends_with_each_result_counted_once_and_every_decision_verified() -> None:
     counts: Counter[str] = Counter()
     with left_worlds() as left:
@@ -49,8 +50,8 @@ def test_every_history_ends_with_each_result_counted_once_and_every_decision_ver
     # That every kind of fault was there, and mattered, is part of the claim.
     for happening in HAPPENINGS:
         assert counts[happening.__name__] > 10, happening
-    for what in ("silences", "late copies", "fenced", "stopped", "put back"):
-        assert counts[what] > 5, (what, counts)
+    for what in ("silences", "late copies", "torn", "fenced", "stopped", "put back"):
+        assert counts[what] > 2, (what, counts)
     assert counts["masters"] > 2 * len(SEEDS)
 
 
