@@ -98,13 +98,16 @@ def _read_record(message: Plain, cls: type) -> Any:
     if type(message) is not dict:
         raise ProtocolMismatch(f"expected a {cls.__name__}, got {shortened(repr(message))}; {SAME_VERSION}")
     values = {}
-    shape = _shape(cls)
-    for name, codec, is_required in shape:
+    for name, codec, is_required in _shape(cls):
         if name in message:
-            try:
-                values[name] = codec.read(message[name])
-            except ValueError as error:
-                raise ProtocolMismatch(f"{cls.__name__}.{name}: {error}; {SAME_VERSION}") from error
+            value = message[name]
+            # Most fields are scalars of the right type, and a journal of a long search has millions of them.
+            if type(value) not in codec.as_they_are:
+                try:
+                    value = codec.read(value)
+                except ValueError as error:
+                    raise ProtocolMismatch(f"{cls.__name__}.{name}: {error}; {SAME_VERSION}") from error
+            values[name] = value
         elif is_required:
             raise ProtocolMismatch(f"a {cls.__name__} without {name!r} was refused; {SAME_VERSION}")
     if len(message) > len(values) and (unknown := message.keys() - values.keys() - {_TAG}):
@@ -121,10 +124,14 @@ def _read_record(message: Plain, cls: type) -> Any:
 
 
 class _Codec(NamedTuple):
-    """How a field of one type is written and read; ``read`` raises ValueError for what ``write`` never writes."""
+    """How a field of one type is written and read; ``read`` raises ValueError for what ``write`` never writes.
+
+    Values of the types ``as_they_are`` are read by leaving them so.
+    """
 
     write: Callable[[Any], Plain]
     read: Callable[[Plain], Any]
+    as_they_are: frozenset[type] = frozenset()
 
 
 _Shape: TypeAlias = tuple[tuple[str, _Codec, bool], ...]
@@ -187,7 +194,7 @@ def _scalar_codec(hints: tuple[Any, ...], name: str) -> _Codec:
             return value
         raise ValueError(f"expected {' or '.join(_name_of(hint) for hint in hints)}, got {shortened(repr(value))}")
 
-    return _Codec(write, read)
+    return _Codec(write, read, allowed)
 
 
 def _name_of(hint: type) -> str:
@@ -209,6 +216,7 @@ def _union_codec(hints: tuple[Any, ...], name: str) -> _Codec:
     return _Codec(
         lambda value: None if value is None else inner.write(value),
         lambda value: None if value is None else inner.read(value),
+        inner.as_they_are | {type(None)},
     )
 
 
@@ -221,7 +229,7 @@ def _read_one_of(classes: frozenset[type], message: Plain) -> Any:
 
 def _tuple_codec(args: tuple[Any, ...], name: str) -> _Codec:
     if len(args) == 2 and args[1] is Ellipsis:
-        write, read = _codec(args[0], name)
+        write, read, _ = _codec(args[0], name)
         return _Codec(
             lambda value: [write(item) for item in value],
             lambda value: tuple([read(item) for item in _list_of(value)]),
@@ -244,7 +252,10 @@ def _write_items(codecs: Sequence[_Codec], values: Iterable[Any]) -> list[Plain]
 def _read_items(codecs: Sequence[_Codec], required: int, value: Plain) -> list[Any]:
     if not required <= len(_list_of(value)) <= len(codecs):
         raise ValueError(f"expected {len(codecs)} items, got {shortened(repr(value))}")
-    return [codec.read(item) for codec, item in zip(codecs, value, strict=False)]
+    return [
+        item if type(item) in codec.as_they_are else codec.read(item)
+        for codec, item in zip(codecs, value, strict=False)
+    ]
 
 
 def _mapping_codec(inner: _Codec, name: str) -> _Codec:
