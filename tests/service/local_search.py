@@ -31,6 +31,7 @@ from hpbandster_lite.records import Entry, Leased, Limits, Plain, ProblemDescrip
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings import Prepared, SearchOptions
 from hpbandster_lite.space import SearchSpace
+from hpbandster_lite.verification import verify_run
 from tests.engine_room import engine_for
 
 DEADLINE_S = 60.0
@@ -241,6 +242,13 @@ class LocalSearchProcess:
         engine.validate()
         assert engine.finished == reader.finished()
         assert all(outcome.loss is not None for outcome in self.results().values())
+        assert self.verified()
+
+    def verified(self) -> bool:
+        """Whether every decision in the journal is found again when it is computed anew."""
+        verification = verify_run(self.directory)
+        assert verification.holds, verification.words
+        return verification.entries > 0
 
     def results(self) -> dict[Any, Any]:
         """Outcome of each evaluation that has one."""

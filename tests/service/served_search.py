@@ -1,0 +1,242 @@
+"""A search whose master, workers and name server a test starts one by one: nobody starts them again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from hpbandster_lite import wire
+from hpbandster_lite.agent import AgentOptions
+from hpbandster_lite.journal import Journal, JournalReader
+from hpbandster_lite.master import MasterOptions
+from hpbandster_lite.records import EvaluationId, Expired, Leased, Limits
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.settings import SearchOptions, prepare
+from hpbandster_lite.transport import NameServerClient, run_name
+from tests.service.local_search import DEADLINE_S, MARK, LocalSearchProcess, until
+
+
+class Served:
+    """One process of a search and what it says."""
+
+    def __init__(self, log: Path, module: str, options: Any, environment: Mapping[str, str]) -> None:
+        self.log = log
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", f"hpbandster_lite.{module}", json.dumps(options)],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=os.environ | environment,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def said(self) -> str:
+        return self.log.read_text("utf-8")
+
+    def says(self, words: str) -> None:
+        """Wait until it has said this."""
+        until(lambda: re.search(words, self.said()) or self.process.poll() is not None, f"it says {words!r}")
+        assert re.search(words, self.said()), self.said()
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def trainers(self) -> list[psutil.Process]:
+        """The trainer of this worker."""
+        return [each for each in psutil.Process(self.pid).children() if "hpbandster_lite.trainer" in each.cmdline()]
+
+    def ends(self, code: int) -> str:
+        """What it has said when it has ended with this exit code; waits for that."""
+        try:
+            ended = self.process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it does not end:\n{self.said()}") from None
+        assert ended == code, self.said()
+        return self.said()
+
+
+class ServedSearch(LocalSearchProcess):
+    """The search of :class:`LocalSearchProcess`, process by process; a context manager that leaves none of them."""
+
+    def __init__(self, place: Path, **options: Any) -> None:
+        super().__init__(place, **options)
+        self._served: list[Served] = []
+        self._zombies_before = _zombies()
+
+    def __enter__(self) -> ServedSearch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hold(False)
+        self.deafen(False)
+        for left in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
+        for served in self._served:
+            served.process.wait()
+        # A test before this one may have made this process the one to bury the trainers of a killed agent.
+        for orphan in _zombies() - self._zombies_before:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(orphan, 0)
+
+    def _start(self, module: str, options: Any, environment: Mapping[str, str] | None) -> Served:
+        log = self.place / f"{module}-{len(self._served)}.log"
+        served = Served(log, module, options, {MARK: self.mark, **(environment or {})})
+        self._served.append(served)
+        return served
+
+    def start_master(
+        self,
+        *,
+        directory: RunDirectory | None = None,
+        environment: Mapping[str, str] | None = None,
+        waits: bool = True,
+        **changed: Any,
+    ) -> Served:
+        """A master; unless told otherwise, it serves already."""
+        where = directory or self.directory
+        options = {**self._options, "limits": Limits(**self._options["limits"])}
+        prepared = prepare(SearchOptions(problem=options["description"].reference, **options), where)
+        told = MasterOptions(run_directory=str(where.path), prepared=prepared, **changed)
+        master = self._start("master", wire.to_message(told), environment)
+
+        def serves() -> bool:
+            assert master.process.poll() is None, master.said()
+            endpoint = where.read_endpoint()
+            return endpoint is not None and endpoint["pid"] == master.pid
+
+        if waits:
+            until(serves, "the master serves")
+        return master
+
+    def start_worker(self, index: int = 0, *, environment: Mapping[str, str] | None = None, **changed: Any) -> Served:
+        """A worker, which finds the master through the run directory unless it is told of another way."""
+        way = {} if "run_id" in changed else {"run_dir": str(self.directory.path)}
+        told = AgentOptions(problem=str(self.problem), index=index, **{**way, **changed})
+        return self._start("agent", wire.to_message(told), environment)
+
+    def start_nameserver(self, port: int = 0) -> tuple[Served, int]:
+        """A name server without a key, and its port."""
+        served = self._start("nameserver", {"port": port}, None)
+        served.says(r"listens on 127\.0\.0\.1:\d+")
+        found = re.search(r"listens on 127\.0\.0\.1:(\d+)", served.said())
+        assert found is not None
+        return served, int(found[1])
+
+    @property
+    def run_id(self) -> str:
+        """Of the search that is being served."""
+        endpoint = self.directory.read_endpoint()
+        assert endpoint is not None
+        return str(endpoint["run_id"])
+
+    def wait_registered(self, port: int) -> None:
+        """Until the name server at this port knows the master."""
+        name = run_name(self.run_id)
+
+        def is_known() -> bool:
+            with NameServerClient("127.0.0.1", port, None) as names:
+                return name in names.list()
+
+        until(is_known, "the master is registered")
+
+    def copied(self, to: Path) -> RunDirectory:
+        """A copy of the run directory as it was before its master began: the same run, another place."""
+        copy = RunDirectory(to)
+        copy.create()
+        settings = JournalReader(self.directory.journal).settings()
+        Journal.open(copy.journal, create=settings).close()
+        return copy
+
+    def lease_of(self, worker: Served) -> Leased:
+        """The newest lease that a worker got."""
+        leases: list[Leased] = [each for each in self.of(Leased) if f"-{worker.pid}-" in each.agent]
+        return leases[-1]
+
+    def wait_working(self, worker: Served) -> Leased:
+        """Until a worker's trainer is in the middle of an evaluation; gives its lease."""
+
+        def is_inside() -> bool:
+            return any((self.place / f"inside-{trainer.pid}").exists() for trainer in worker.trainers())
+
+        until(is_inside, "the worker's trainer is in the middle of an evaluation")
+        return self.lease_of(worker)
+
+    def wait_expired(self, evaluation: EvaluationId) -> Expired:
+        """Until a lease of an evaluation has ended without a word."""
+
+        def ended() -> list[Expired]:
+            return [entry for entry in self.of(Expired) if entry.evaluation == evaluation]
+
+        until(ended, f"a lease of {evaluation} expires")
+        return ended()[0]
+
+    def leased(self, evaluation: EvaluationId) -> list[Leased]:
+        """All leases of an evaluation, in order."""
+        return [entry for entry in self.of(Leased) if entry.evaluation == evaluation]
+
+
+def _zombies() -> set[int]:
+    return {child.pid for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE}
+
+
+def stopped(*processes: psutil.Process | Served) -> None:
+    """Stop processes, as a suspended job or a machine without memory does, and wait until they stand still."""
+    for process in processes:
+        psutil.Process(process.pid).suspend()
+    until(
+        lambda: all(psutil.Process(each.pid).status() == psutil.STATUS_STOPPED for each in processes),
+        "the processes are stopped",
+    )
+
+
+def continued(*processes: psutil.Process | Served) -> None:
+    for process in processes:
+        psutil.Process(process.pid).resume()
+
+
+def until_passed(seconds: float) -> None:
+    """Until so much time has passed: for what is defined by a time, such as a stop that is longer than a lease."""
+    ends = time.monotonic() + seconds
+    until(lambda: time.monotonic() >= ends, f"{seconds} s have passed")
+
+
+def until_idle(process: psutil.Process) -> None:
+    """Until a process waits for somebody else and does nothing: no switch of context in 0.1 s."""
+    seen: list[tuple[float, int]] = []
+
+    def does_nothing() -> bool:
+        switches = process.num_ctx_switches()
+        count = switches.voluntary + switches.involuntary
+        if not seen or seen[-1][1] != count:
+            seen.append((time.monotonic(), count))
+        return time.monotonic() - seen[-1][0] > 0.1
+
+    until(does_nothing, f"process {process.pid} does nothing")
+
+
+@contextlib.contextmanager
+def served_search(place: Path, **options: Any) -> Iterator[ServedSearch]:
+    """A search without a process yet, in a place of its own."""
+    place.mkdir(parents=True, exist_ok=True)
+    with ServedSearch(place, **options) as search:
+        yield search
