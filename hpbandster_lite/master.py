@@ -350,7 +350,8 @@ def run_master(options: MasterOptions) -> int:
     Raises
     ------
     RunDirectoryError
-        If the run directory is held by another master, or cannot be used.
+        If the run directory is held by another master, or the run's name at the name server is, or the directory
+        cannot be used.
     UsageError
         If the address cannot be had, or the run directory holds another search.
     """
@@ -394,7 +395,7 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
         registration = _registration(options, run_id, endpoint)
         log.info("serving run %s of %s on %s:%d, epoch %d", run_id, directory.path, host, port, epoch)
         try:
-            _loop(server, master, ending)
+            _loop(server, master, ending, registration)
         finally:
             if registration is not None:
                 registration.withdraw()
@@ -437,14 +438,22 @@ def _resumed(
     return Master(journal, engine, directory, keeper, clock=clock, paused_at=paused_at), epoch
 
 
-def _loop(server: Server, master: Master, ending: Ending) -> None:
-    """Serve until the search is over and every connected agent knows it, or until the end is asked for."""
+def _loop(server: Server, master: Master, ending: Ending, registration: Registration | None) -> None:
+    """Serve until the search is over and every connected agent knows it, or until the end is asked for.
+
+    Raises
+    ------
+    Held
+        If another living master has the run's name at the name server.
+    """
     turns = Turns(server, master)
     alone_until = None
     while not ending.signals:
         if turns.take():
             log.info("the search is over: %s", master.engine.finished)
             return
+        if registration is not None and registration.refusal is not None:
+            raise Held(f"this run is served already: {registration.refusal}") from registration.refusal
         if ending.is_asked:
             # Whoever started us is gone, and our workers with it: they hand back what they hold before they end.
             alone_until = time.monotonic() + ALONE_S if alone_until is None else alone_until

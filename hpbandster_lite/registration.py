@@ -1,7 +1,8 @@
 """The master's entry at a name server: made, renewed when the name server returns from a crash, withdrawn at the end.
 
 Law of this file: one thread of its own that talks to the name server and to nothing else, so that a name server that
-does not answer costs the search nothing.
+does not answer costs the search nothing. A name that another living master has is :attr:`Registration.refusal` for this
+one to end with; a master that was entered before serves on, whoever takes its name.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 
 from hpbandster_lite.errors import NameServerUnreachable, PeerError
 from hpbandster_lite.records import Plain
-from hpbandster_lite.transport import NameServerClient
+from hpbandster_lite.transport import NameServerClient, NameTaken
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,10 @@ class Registration:
         self._name = name
         self._endpoint = endpoint
         self._stop = threading.Event()
-        self._registered = False
+        self._registered = self._was_registered = False
+        self._said = ""
+        self.refusal: NameTaken | None = None
+        """Why this master must not serve under its name at all: another one does."""
         self._thread = threading.Thread(target=self._keep_up, name="registration", daemon=True)
         self._thread.start()
 
@@ -74,6 +78,12 @@ class Registration:
                 log.warning("the name server is gone, retrying: %s", error)
             return False
         except PeerError as error:
-            log.error("the name server refused the run's entry: %s", error)
+            if isinstance(error, NameTaken) and not self._was_registered:
+                self.refusal = error
+            if str(error) != self._said:
+                # Once for each reason: it is tried twice a second for as long as the search lasts.
+                log.error("the name server refused the run's entry: %s", error)
+                self._said = str(error)
             return False
+        self._was_registered, self._said = True, ""
         return True
