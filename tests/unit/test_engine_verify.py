@@ -178,6 +178,8 @@ def test_without_a_recorded_fingerprint_nothing_is_compared_bit_for_bit(run: Run
     assert verification.holds
     assert not verification.is_bitwise
     assert "a master without a fingerprint" in verification.words
+    # Neither do two machines of which nothing is known pass for one.
+    assert run.verified(run.changed(0, fingerprint={}), fingerprint={}).bitwise == 0
 
 
 def moved(entry: Sampled, shift: Callable[[float], float]) -> Any:
