@@ -89,11 +89,12 @@ class RunDirectory:
 
     def configuration_directory(self, config_id: ConfigId) -> Path:
         """Holds the attempts of all evaluations of a configuration."""
-        return self.path / "evaluations" / str(config_id)
+        return self.path.joinpath("evaluations", str(config_id))
 
     def attempt_directory(self, evaluation: EvaluationId, attempt: int) -> Path:
         """Directory of one attempt, its own even while an earlier attempt still writes; made by who needs it first."""
-        return self.configuration_directory(evaluation.config_id) / f"rung{evaluation.rung}" / f"attempt{attempt}"
+        config_id, rung = evaluation
+        return self.path.joinpath("evaluations", str(config_id), f"rung{rung}", f"attempt{attempt}")
 
     def told_directory(self, evaluation: EvaluationId, attempt: int) -> str:
         """:meth:`attempt_directory` as processes tell it to each other: relative to the run directory."""

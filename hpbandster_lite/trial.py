@@ -84,9 +84,10 @@ class Trial:
         self.config_id = config_id
         self.rung = rung
         self.attempt = attempt
-        self._directory = None if directory is None else Path(directory)
-        self._previous_directory = None if previous_directory is None else Path(previous_directory)
-        self._resume_directory = None if resume_directory is None else Path(resume_directory)
+        # Paths are made when they are asked for: an objective of microseconds asks for none.
+        self._directory = directory
+        self._previous_directory = previous_directory
+        self._resume_directory = resume_directory
         self._on_report = on_report
         self._device: str | None = None
 
@@ -101,13 +102,14 @@ class Trial:
         """
         if self._directory is None:
             raise RuntimeError("this trial was made without a directory; give Trial(directory=...) one")
-        self._directory.mkdir(parents=True, exist_ok=True)
-        return self._directory
+        directory = Path(self._directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
 
     @property
     def previous_directory(self) -> Path | None:
         """Where this configuration was saved at the rung below; ``None`` if it was not, or cannot be seen from here."""
-        return self._previous_directory
+        return None if self._previous_directory is None else Path(self._previous_directory)
 
     @property
     def resume_directory(self) -> Path | None:
@@ -115,7 +117,7 @@ class Trial:
 
         It holds more of this evaluation than :attr:`previous_directory`: look here first.
         """
-        return self._resume_directory
+        return None if self._resume_directory is None else Path(self._resume_directory)
 
     @property
     def device(self) -> str:

@@ -1,7 +1,8 @@
 """A trainer without a process: the objective runs in a thread of the agent. For functions that take milliseconds.
 
 Law of this file: the same handle as :class:`~hpbandster_lite.trainer.process.TrainerProcess`, without its protection:
-what crashes the objective crashes the agent, and what hangs cannot be ended.
+what crashes the objective crashes the agent, and what hangs cannot be ended. Why a thread, even for microseconds:
+docs/decisions/0004-inline-evaluations-in-a-thread.md.
 """
 
 from __future__ import annotations

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import secrets
+import select
 import socket
 import struct
 import time
@@ -35,7 +37,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, PeerError, ProtocolMismatch, UsageError
 from hpbandster_lite.records import Plain
 from hpbandster_lite.transport import protocol
-from hpbandster_lite.transport.connection import Bounds
+from hpbandster_lite.transport.connection import READ_BYTES, Bounds
 from hpbandster_lite.transport.protocol import CALL_METHOD, MAX_GREETING_BYTES, PROTOCOL, Welcome
 from hpbandster_lite.transport.sockets import addresses, keep_alive
 
@@ -100,8 +102,14 @@ class _Line:
     def __init__(self, host: str, port: int, deadline: float, limit_bytes: int) -> None:
         self._deadline = deadline
         self._limit_bytes = limit_bytes
+        self._inbox = bytearray()
         self._socket = self._connected(host, port)
         keep_alive(self._socket)
+        # It never waits by itself: with a time-out of its own Python asks the kernel twice around each read and write.
+        self._socket.setblocking(False)
+        self._readable, self._writable = select.poll(), select.poll()
+        self._readable.register(self._socket, select.POLLIN)
+        self._writable.register(self._socket, select.POLLOUT)
 
     def _connected(self, host: str, port: int) -> socket.socket:
         refused: OSError = OSError("the host has no address")
@@ -123,7 +131,8 @@ class _Line:
 
     def is_cut(self) -> bool:
         """Whether the other side has closed the connection, or sent what nobody asked for."""
-        self._socket.setblocking(False)
+        if self._inbox:
+            return True
         try:
             self._socket.recv(1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -138,24 +147,38 @@ class _Line:
             raise TimeoutError("timed out")
         return left_s
 
+    def _wait_until(self, ready: select.poll) -> None:
+        # Rounded up: less than a millisecond would be no wait at all.
+        if not ready.poll(math.ceil(1_000 * self._left_s())):
+            raise TimeoutError("timed out")
+
     def recv(self, size: int) -> bytes:
         """Exactly ``size`` bytes."""
         if not 0 <= size <= self._limit_bytes:
             raise ProtocolMismatch(f"an answer of {size:,} bytes was refused, the limit is {self._limit_bytes:,}")
-        data = bytearray()
-        while len(data) < size:
-            self._socket.settimeout(self._left_s())
-            part = self._socket.recv(size - len(data))
+        while len(self._inbox) < size:
+            self._wait_until(self._readable)
+            try:
+                # More than was asked for, which is a header first: most answers are here with it.
+                part = self._socket.recv(READ_BYTES)
+            except (BlockingIOError, InterruptedError):
+                continue
             if not part:
                 raise ConnectionResetError("the connection was closed")
-            data += part
-        return bytes(data)
+            self._inbox += part
+        data = bytes(self._inbox[:size])
+        del self._inbox[:size]
+        return data
 
     def send(self, data: bytes) -> None:
         """All of it."""
-        # sendall counts its time-out over the whole of the data.
-        self._socket.settimeout(self._left_s())
-        self._socket.sendall(data)
+        left = memoryview(data)
+        while left:
+            self._left_s()
+            try:
+                left = left[self._socket.send(left) :]
+            except (BlockingIOError, InterruptedError):
+                self._wait_until(self._writable)
 
     def close(self) -> None:
         """Close the socket."""

@@ -17,6 +17,7 @@ from Pyro4.message import Message
 
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, ProtocolMismatch, UsageError
 from hpbandster_lite.transport import Call, Client, Server
+from hpbandster_lite.transport.client import _Line
 from tests.service.transport_peer import DEADLINE_S, KEY, OBJECT, client, echo, header, running, server
 
 pytestmark = pytest.mark.timeout(60)
@@ -210,6 +211,17 @@ def test_a_client_outlives_its_server() -> None:
         # The connection was cut while nobody called: that is found out before the call, not by losing it.
         assert calling.call("report", 4) == 4
     calling.close()
+
+
+def test_a_line_on_which_something_came_that_nobody_asked_for_is_not_used_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        line = _Line("127.0.0.1", listening.getsockname()[1], time.monotonic() + DEADLINE_S, 1_000)
+        peer, _ = listening.accept()
+        with contextlib.closing(line), peer:
+            assert not line.is_cut()
+            peer.sendall(b"answer and more")
+            assert line.recv(6) == b"answer"
+            assert line.is_cut()
 
 
 def test_an_answer_that_came_too_late_is_not_taken_for_the_next_one() -> None:
