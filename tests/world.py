@@ -395,6 +395,8 @@ class World:
         self.code_is_broken = self.random.random() < 0.15
         self.disk_is_full_until: float | None = None
         self.tears_next = False
+        self.epoch = 0
+        self.retry_after: int | None = None
         self.has_ended = False
         self._names = 0
         self._checked_at = (0, 0)
@@ -534,6 +536,18 @@ class World:
             raise box.error
         return self._arrived(worker, call, wire.decode(box.text or ""))
 
+    def command(self, method: str, **message: Plain) -> None:
+        """What a user says to the newest master; one that cannot listen or write is not asked again."""
+        process = self.process
+        if process is None or self.now < process.stopped_until:
+            return
+        box = Box(Call(method, wire.encode(message), "user"), is_copy=True)
+        process.server.inbox.append(box)
+        self._take_turn(process)
+        if box.error is not None and not isinstance(box.error, Busy):
+            raise box.error
+        self.counts["commands"] += box.error is None
+
     def _who_is_asked(self) -> Process | None:
         """Mostly the newest master; the older of two lives while it does not know."""
         if self.older is not None and self.random.random() < 0.3:
@@ -584,13 +598,18 @@ class World:
         """What the launcher does, again and again, until there is one."""
         self.starts_at = math.inf
         journal = None
+        if self.code_is_broken and self.counts["masters"] and self.random.random() < 0.7:
+            self.say("the code is mended, and its failures are to be run again")
+            self.code_is_broken, self.retry_after = False, self.epoch
         try:
             journal = Journal.open(self.directory.journal, create=self.settings)
             self._limit_disk(journal)
             self._check_replay_agrees(journal)
             options = MasterOptions(
                 run_directory=str(self.directory.path),
-                prepared=Prepared(settings=self.settings, limits=self.limits, resumed=False),
+                prepared=Prepared(
+                    settings=self.settings, limits=self.limits, resumed=False, retry_failed_after=self.retry_after
+                ),
             )
             master, epoch = _resumed(options, self.directory, journal, clock=lambda: self.now)
         except JournalError as error:
@@ -606,15 +625,8 @@ class World:
         self._watch(self.process)
         self._before = None
         self.counts["masters"] += 1
+        self.epoch = epoch
         self.say(f"master {epoch} starts at position {master.engine.state.position}")
-        if self.code_is_broken and self.counts["masters"] > 1 and self.random.random() < 0.7:
-            self.code_is_broken = False
-            turn = master.engine.start(
-                epoch, self.limits, now=self.now, fingerprint=fingerprint(), retry_failed=True
-            )
-            master._pending.extend(turn.entries)
-            self.counts["put back"] += len(turn.answer.put_back)
-            self.say(f"the code is mended: {turn.answer.words}")
 
     def turn_master(self) -> None:
         process = self.process
@@ -783,7 +795,7 @@ class World:
             if self.now > until:
                 break
             if self.process is not None and self.process.engine.state.paused is not None:
-                self.process.master._pending.extend(self.process.engine.resume().entries)
+                self.command("resume")
             if not self.workers:
                 self.add_worker()
             self.step()
@@ -853,6 +865,7 @@ class World:
             entries = [entry for _, _, entry in journal.entries()]
         self.check_acknowledged(entries)
         outcomes: Counter[EvaluationId] = Counter()
+        retried: set[int] = set()
         engine = engine_for(self.settings, self.space)
         for entry in entries:
             engine.apply(entry)
@@ -860,6 +873,8 @@ class World:
                 outcomes[entry.evaluation] += 1
             elif isinstance(entry, PutBack):
                 outcomes[entry.evaluation] -= 1
+                self.counts["put back"] += 1
+                retried.add(engine.state.epoch)
             assert not outcomes or max(outcomes.values()) <= 1, f"counted twice: {outcomes}"
         for identity, evaluation in engine.state.evaluations.items():
             assert outcomes[identity] == 1, f"{identity} has no outcome"
@@ -867,6 +882,7 @@ class World:
             loss = evaluation.outcome.loss
             expected = loss_of(engine.state.proposals[identity.config_id].values, evaluation.budget)
             assert loss is None or loss == expected, f"{identity} has the loss of another evaluation: {loss}"
+        assert len(retried) <= 1, f"failures were put back by more than one master: {retried}"
         for file in self.directory.left_reports():
             # No master came after it; then what it says is known, or another attempt was first.
             left = wire.from_message(wire.decode(file.read_text())["report"], Report)
@@ -985,21 +1001,19 @@ def evaluation_cancelled(world: World) -> None:
         if open_ones:
             identity = world.random.choice(open_ones)
             world.say(f"{identity} is cancelled")
-            world.process.master._pending.extend(engine.cancel(identity, now=world.now).entries)
+            world.command("cancel", evaluation=[list(identity.config_id), identity.rung])
 
 
 def search_paused(world: World) -> None:
     if world.process is not None and world.process.engine.finished is None:
         world.say("the search is paused or resumed")
-        engine = world.process.engine
-        turn = engine.pause() if engine.state.paused is None else engine.resume()
-        world.process.master._pending.extend(turn.entries)
+        world.command("pause" if world.process.engine.state.paused is None else "resume")
 
 
 def search_stopped(world: World) -> None:
     if world.process is not None and world.process.engine.finished is None and world.random.random() < 0.3:
         world.say("the search is stopped")
-        world.process.master._pending.extend(world.process.engine.stop("told to stop").entries)
+        world.command("stop")
 
 
 HAPPENINGS: tuple[Callable[[World], None], ...] = (
