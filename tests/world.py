@@ -544,7 +544,8 @@ class World:
         box = Box(Call(method, wire.encode(message), "user"), is_copy=True)
         process.server.inbox.append(box)
         self._take_turn(process)
-        if box.error is not None and not isinstance(box.error, Busy):
+        # Refused: what was to be cancelled has ended in this very turn.
+        if box.error is not None and not isinstance(box.error, Busy | UsageError):
             raise box.error
         self.counts["commands"] += box.error is None
 
