@@ -362,6 +362,11 @@ class Process:
     def engine(self) -> Engine:
         return self.master.engine
 
+    def note_who_spoke(self) -> None:
+        """Whose calls were handled in this turn."""
+        self.heard_at.update(dict.fromkeys(self.server.spoke, self.listened_s))
+        self.server.spoke.clear()
+
     @property
     def owes_nothing(self) -> bool:
         return not self.master._pending
@@ -645,6 +650,7 @@ class World:
         process.turned_at = self.now
         try:
             is_over = process.turns.take()
+            process.note_who_spoke()
         except Fenced:
             if process is self.process:
                 raise
@@ -749,9 +755,7 @@ class World:
                 most = state.limits.max_concurrent
                 assert most is None or len(state.held_by) < most, "more run than max_concurrent"
             case Expired(agent=agent, reason=reason) if "no word" in reason:
-                for spoke in process.server.spoke:
-                    process.heard_at[spoke] = process.listened_s
-                process.server.spoke.clear()
+                process.note_who_spoke()
                 silent_s = process.listened_s - process.heard_at.get(agent, 0.0)
                 # A lost connection leaves two heartbeats; a turn may notice a deadline one turn late.
                 least_s = 2 * self.settings.heartbeat_s - QUIET_TURN_S
@@ -815,9 +819,6 @@ class World:
         if at != self._checked_at:
             self._checked_at = at
             engine.validate()
-        for spoke in process.server.spoke:
-            process.heard_at[spoke] = process.listened_s
-        process.server.spoke.clear()
         if engine.finished is None and self.counts["steps"] % 8 == 0:
             self._check_reasons(engine)
             self._check_attempts()
