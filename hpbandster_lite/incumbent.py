@@ -7,20 +7,17 @@ checkpoint that the incumbent's evaluation left.
 from __future__ import annotations
 
 import json
-import os
-import selectors
 from collections.abc import Callable
 from pathlib import Path
 
-from hpbandster_lite.devices import trainer_environment, worker_devices
+from hpbandster_lite.devices import worker_devices
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.randomness import training_seed
 from hpbandster_lite.records import ConfigId, EvaluationId, Plain, ProblemDescription
 from hpbandster_lite.rundir import RunDirectory, write_atomically
-from hpbandster_lite.trainer.inline import InlineTrainer
-from hpbandster_lite.trainer.process import TrainerProcess
-from hpbandster_lite.trainer.speech import TrainerDied, TrainerEnded, TrainerOrder, TrainerReady, TrainerRefused
+from hpbandster_lite.trainer.alone import Answer, LoneTrainer
+from hpbandster_lite.trainer.speech import TrainerDied, TrainerEnded, TrainerInterrupted, TrainerOrder, TrainerRefused
 
 FILE_NAME = "incumbent.json"
 
@@ -98,6 +95,8 @@ def save_incumbent(
                 note(f"the incumbent could not be tested: {failure.reason if failure is not None else failure}")
             case TrainerRefused(message=message):
                 note(f"the incumbent could not be tested: {message}")
+            case TrainerInterrupted():
+                note("the incumbent could not be tested: its test was interrupted")
     write_atomically(directory.path / FILE_NAME, json.dumps(incumbent, indent=2) + "\n")
     return incumbent
 
@@ -119,29 +118,8 @@ def _order(directory: RunDirectory, incumbent: dict[str, Plain], seed: int) -> T
     )
 
 
-def _carried_out(
-    reference: str, problem: Problem | None, order: TrainerOrder, log: Path
-) -> TrainerEnded | TrainerDied | TrainerRefused:
+def _carried_out(reference: str, problem: Problem | None, order: TrainerOrder, log: Path) -> Answer:
     """Give one order to a trainer of its own and wait for its end."""
     device, threads = worker_devices(1)[0]
-    trainer: TrainerProcess | InlineTrainer
-    if problem is None:
-        trainer = TrainerProcess(reference, trainer_environment(os.environ, device, threads))
-    else:
-        trainer = InlineTrainer(reference, problem)
-    try:
-        while True:
-            with selectors.DefaultSelector() as selector:
-                for descriptor in trainer.descriptors:
-                    selector.register(descriptor, selectors.EVENT_READ)
-                selector.select(timeout=1.0)
-            for heard in trainer.hear():
-                match heard:
-                    case TrainerReady():
-                        trainer.evaluate(order, log)
-                    case TrainerEnded() | TrainerDied() | TrainerRefused():
-                        return heard
-                    case _:
-                        pass
-    finally:
-        trainer.close()
+    with LoneTrainer(reference, problem, device=device, threads=threads) as trainer:
+        return trainer.carry_out(order, log)

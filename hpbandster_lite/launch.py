@@ -33,6 +33,7 @@ from hpbandster_lite.master import MasterOptions, connect
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.records import Plain
 from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.searchfile import address_text
 from hpbandster_lite.settings import Prepared, SearchOptions, prepare
 
 _ProcessesT = TypeVar("_ProcessesT", bound="_Processes")
@@ -71,6 +72,18 @@ class LaunchOptions:
         AgentOptions(problem="", run_dir="", isolation=self.isolation, timeout_s=self.timeout_s, threads=self.threads)
         if self.keep_checkpoints not in ("needed", "all"):
             raise UsageError(f"keep_checkpoints must be 'needed' or 'all', got {self.keep_checkpoints!r}")
+
+    def told(self) -> dict[str, Plain]:
+        """These options by the names that a search file has for them."""
+        return {
+            "keep_checkpoints": self.keep_checkpoints,
+            "workers": self.workers,
+            "threads": self.threads,
+            "timeout": self.timeout_s,
+            "in_agent": True if self.isolation == "none" else None,
+            "nameserver": None if self.nameserver is None else address_text(*self.nameserver),
+            "nameserver_key": None if self.nameserver_key is None else str(self.nameserver_key.resolve()),
+        }
 
 
 class Watcher(Protocol):
@@ -401,6 +414,7 @@ class LocalSearch(_Processes):
             nameserver_key=None if key_file is None else str(key_file),
             keep_checkpoints=self._options.keep_checkpoints,
             lifeline=self._lifeline,
+            told=self._options.told(),
         )
         master.tell(wire.to_message(options), directory.log("master"))
         shared = AgentOptions(

@@ -13,8 +13,8 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +32,7 @@ from hpbandster_lite.records import ConfigId, CurvePoint, Entry, EvaluationId, P
 from hpbandster_lite.registration import Registration
 from hpbandster_lite.rundir import RunDirectory, read_key_file
 from hpbandster_lite.samplers import make_sampler
+from hpbandster_lite.searchfile import keep_search_file
 from hpbandster_lite.settings import Prepared
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.transport import PROTOCOL, Call, Client, NameServerClient, Server, run_name
@@ -55,7 +56,10 @@ SERVED_EVERY_S = 10.0
 @wire.register
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MasterOptions:
-    """Where a master serves; ``lifeline`` is a file descriptor whose end of file ends the master."""
+    """Where a master serves; ``lifeline`` is a file descriptor whose end of file ends the master.
+
+    ``told`` are options of the command that started everything, for the search file in the run directory alone.
+    """
 
     run_directory: str
     prepared: Prepared
@@ -65,6 +69,7 @@ class MasterOptions:
     nameserver_key: str | None = None
     keep_checkpoints: str = "needed"
     lifeline: int | None = None
+    told: Mapping[str, Plain] = field(default_factory=dict)
 
 
 def connect(directory: RunDirectory, *, timeout_s: float = 5.0) -> Client:
@@ -366,6 +371,11 @@ def run_master(options: MasterOptions) -> int:
         difference = settings_difference(journal.settings, settings)
         if difference is not None:
             raise ResumeError(f"{directory.path} holds another search: {difference}; give another run directory")
+        try:
+            # Here, because nobody else serves this directory now.
+            keep_search_file(directory, options.prepared, options.told)
+        except RunDirectoryError as error:
+            log.warning("the settings are not written down for people: %s", error)
         return _serve(options, directory, journal, ending)
 
 

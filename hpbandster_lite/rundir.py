@@ -272,11 +272,17 @@ def default_run_directory(reference: str, base: str | os.PathLike[str] = "runs",
     last = reference.replace("\\", "/").rstrip("/").rpartition("/")[2].replace(".py:", ":").removesuffix(".py")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.") or "search"
     path = Path(base) / name
-    number = 2
-    while new and path.exists():
-        path = Path(base) / f"{name}-{number}"
+    return free_directory_like(path) if new else path
+
+
+def free_directory_like(path: Path) -> Path:
+    """The first of ``path``, ``path-2``, ``path-3``, ... that is not there yet."""
+    path = path if path.name else path.resolve()
+    free, number = path, 2
+    while free.exists():
+        free = path.with_name(f"{path.name}-{number}")
         number += 1
-    return path
+    return free
 
 
 def write_atomically(path: Path, text: str) -> None:

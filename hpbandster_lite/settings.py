@@ -7,6 +7,7 @@ A search that goes on takes what the user leaves out from its journal; what is g
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -285,6 +286,20 @@ def _check(settings: SearchSettings) -> None:
             f"heartbeat_s must be above 0 and at most half of lease_s, got {settings.heartbeat_s} "
             f"and lease_s={settings.lease_s}; the defaults are 5 and 60"
         )
+
+
+def seconds(option: str, text: str) -> float:
+    """Read a duration such as ``90``, ``30m``, ``1.5h`` or ``2d`` as seconds.
+
+    Raises
+    ------
+    UsageError
+        If it is none; the message names the option.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    if match is None:
+        raise UsageError(f"{option} {text!r} is no duration; write 90 (seconds), 30m, 12h or 2d")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def read_initial(path: Path) -> tuple[Values, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpbandster_lite.records import Limits, Plain, SearchSettings
 from hpbandster_lite.settings import bracket_plan
@@ -86,6 +86,77 @@ def forecast(
         evaluations=status["evaluations"]["recorded"] + missing,
         share=recorded / total if total > 0 else None,
         time_left_s=work if work is None or to_the_wall is None else min(work, to_the_wall),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What is left of a search costs.
+
+    Attributes
+    ----------
+    evaluations, budget
+        How many evaluations are left, and the sum of their budgets.
+    worker_s
+        Seconds of one worker in all.
+    wall_s
+        Seconds with all workers.
+    is_one_cycle
+        Whether the limits do not say how many evaluations there will be, so that this is one Hyperband cycle.
+    """
+
+    evaluations: int
+    budget: float
+    worker_s: float
+    wall_s: float
+    is_one_cycle: bool
+
+
+def price(
+    status: Mapping[str, Plain],
+    settings: SearchSettings,
+    limits: Limits,
+    *,
+    seconds_per_unit: float,
+    continues: bool,
+    workers: int,
+) -> Price:
+    """What a search comes to if each unit of the budget takes a worker the same time.
+
+    Parameters
+    ----------
+    status
+        A status of the journal; of a search that has not begun, no brackets and nothing recorded.
+    settings
+        What defines the search.
+    limits
+        When it will stop; one on the wall time or the loss is not looked at.
+    seconds_per_unit
+        Seconds for one unit of the budget.
+    continues
+        Whether a promotion trains only what its budget has more than that of the rung below.
+    workers
+        How many work at one time.
+    """
+    left = _left(status, settings, limits)
+    is_one_cycle = left is None
+    if left is None:
+        left = _left(status, settings, replace(limits, brackets=len(status["brackets"]) + len(settings.budgets))) or []
+    work = 0.0
+    chains: dict[int, float] = defaultdict(float)
+    for rung in left:
+        rungs = bracket_plan(settings, rung.bracket).rungs
+        done_before = rungs[rung.rung - 1].budget if continues and rung.rung > 0 else 0.0
+        each_s = (rung.budget - done_before) * seconds_per_unit
+        work += rung.left * each_s
+        chains[rung.bracket] += each_s
+    at_once = min(workers, limits.max_concurrent or workers)
+    return Price(
+        evaluations=sum(rung.left for rung in left),
+        budget=math.fsum(rung.left * rung.budget for rung in left),
+        worker_s=work,
+        wall_s=max([work / at_once, *chains.values()]),
+        is_one_cycle=is_one_cycle,
     )
 
 

@@ -10,16 +10,19 @@ import functools
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args
 
 import typer
 from typer.models import OptionInfo
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Limits, Value
-from hpbandster_lite.settings import ALGORITHMS, BRACKET_RULES, SearchOptions, read_initial
+from hpbandster_lite.rundir import free_directory_like
+from hpbandster_lite.searchfile import is_search_file, read_search_file
+from hpbandster_lite.settings import ALGORITHMS, BRACKET_RULES, SearchOptions, read_initial, seconds
 
 BUDGETS = "Budgets and brackets"
 SEARCH = "How to search"
@@ -35,7 +38,9 @@ Problem = Annotated[
     typer.Argument(
         metavar="PROBLEM",
         help="What to search: a shipped problem ([b]digits[/], [b]counting_ones[/], [b]hartmann6[/]), a file "
-        "([b]path/to/file.py[/]), a module ([b]package.module[/]), or an object in either ([b]file.py:problem[/]).",
+        "([b]path/to/file.py[/]), a module ([b]package.module[/]), or an object in either ([b]file.py:problem[/]). "
+        "[b]run[/], [b]plan[/] and [b]master[/] take a whole search in a file, too ([b]search.toml[/]); options given "
+        "beside it go before what it says.",
         show_default=False,
     ),
 ]
@@ -221,25 +226,29 @@ def takes_search_options(command: Callable[..., None]) -> Callable[..., None]:
 
     The command's first parameter must be ``problem`` and its second ``options``.
     """
-    own = inspect.signature(command).parameters
-    hints = get_type_hints(command, include_extras=True)
+    # Not get_type_hints: before Python 3.11 it puts Optional around what has the default None, and so hides its option.
+    own = inspect.signature(command, eval_str=True).parameters
 
     @functools.wraps(command)
-    def wrapper(problem: str, **arguments: Any) -> None:
-        chosen = {name: arguments.pop(name) for name in _SEARCH_OPTIONS}
-        command(problem, _search_options(problem, **chosen), **arguments)
+    def wrapper(problem: str, ctx: typer.Context, **arguments: Any) -> None:
+        chosen = _given(**{name: arguments.pop(name) for name in _SEARCH_OPTIONS})
+        if is_search_file(problem):
+            told = read_search_file(Path(problem))
+            problem, chosen = told.problem, overridden(told.search, chosen)
+            _fill(arguments, told.command, ctx)
+        command(problem, _search_options(problem, chosen), **arguments)
 
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for name, (annotation, default) in _SEARCH_OPTIONS.items()
     ]
     rest = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         for name, parameter in own.items()
         if name not in ("problem", "options")
     ]
-    first = own["problem"].replace(annotation=hints["problem"])
-    parameters = [first, *sorted([*rest, *shared], key=_panel_number)]
+    context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    parameters = [own["problem"], *sorted([*rest, *shared], key=_panel_number), context]
     wrapper.__dict__["__signature__"] = inspect.Signature(parameters)
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
@@ -251,44 +260,50 @@ def _panel_number(parameter: inspect.Parameter) -> int:
     return PANELS.index(panels[0] if panels else None)
 
 
-def _search_options(
-    problem: str,
-    *,
-    budgets: str | None,
-    initial: Path | None,
-    set_: list[str] | None,
-    max_time: str | None,
-    **plain: Any,
-) -> SearchOptions:
-    limits = Limits(
-        wall_time_s=None if max_time is None else seconds("--max-time", max_time),
-        **{
-            name: plain.pop(name)
-            for name in ("brackets", "evaluations", "total_budget", "target_loss", "max_concurrent")
-        },
-    )
+def _given(
+    *, budgets: str | None, initial: Path | None, set_: list[str] | None, max_time: str | None, **plain: Any
+) -> dict[str, Any]:
+    """What was given on the command line, by the names of the fields of SearchOptions and of Limits."""
+    read = {
+        "budgets": None if budgets is None else _numbers(budgets),
+        "initial": None if initial is None else read_initial(initial),
+        "sampler": dict(_assignment(text) for text in set_) if set_ else None,
+        "wall_time_s": None if max_time is None else seconds("--max-time", max_time),
+    }
+    return {name: value for name, value in {**plain, **read}.items() if value is not None}
+
+
+def overridden(told: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says, with what the command line says in its stead.
+
+    Parameters of the sampler go one by one; budgets that are given one way replace those of the file that are given the
+    other way.
+    """
+    kept = dict(told)
+    if "budgets" in given:
+        kept = {name: value for name, value in kept.items() if name not in ("min_budget", "max_budget")}
+    elif "min_budget" in given or "max_budget" in given:
+        kept.pop("budgets", None)
+    return {**kept, **given, "sampler": {**told.get("sampler", {}), **given.get("sampler", {})}}
+
+
+def _fill(arguments: dict[str, Any], told: Mapping[str, Any], ctx: typer.Context) -> None:
+    """Give a command what a file says of its own options, where neither command line nor environment does."""
+    for name, value in told.items():
+        source = ctx.get_parameter_source(name) if name in arguments else None
+        if source is not None and source.name == "DEFAULT":
+            arguments[name] = value
+    if arguments.get("new") and arguments.get("run_dir") == told.get("run_dir", ""):
+        arguments["run_dir"], arguments["new"] = free_directory_like(told["run_dir"]), False
+
+
+def _search_options(problem: str, chosen: Mapping[str, Any]) -> SearchOptions:
+    limits = {field.name for field in fields(Limits)}
     return SearchOptions(
         problem=problem,
-        budgets=None if budgets is None else _numbers(budgets),
-        initial=None if initial is None else read_initial(initial),
-        sampler=dict(_assignment(text) for text in set_ or ()),
-        limits=limits,
-        **plain,
+        limits=Limits(**{name: value for name, value in chosen.items() if name in limits}),
+        **{name: value for name, value in chosen.items() if name not in limits},
     )
-
-
-def seconds(option: str, text: str) -> float:
-    """Read a duration such as ``90``, ``30m``, ``1.5h`` or ``2d`` as seconds.
-
-    Raises
-    ------
-    UsageError
-        If it is none; the message names the option.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
-    if match is None:
-        raise UsageError(f"{option} {text!r} is no duration; write 90 (seconds), 30m, 12h or 2d")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def _numbers(text: str) -> tuple[float, ...]:

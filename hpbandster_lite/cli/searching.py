@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from hpbandster_lite.cli.forecast import price
 from hpbandster_lite.cli.options import (
     WORKERS,
     AsJson,
@@ -23,20 +25,27 @@ from hpbandster_lite.cli.options import (
     Threads,
     Timeout,
     address,
-    seconds,
     takes_search_options,
 )
 from hpbandster_lite.cli.progress import introduce_plan, watcher_for
 from hpbandster_lite.cli.reading import completed, print_incumbent, read_status, say_where_saved
+from hpbandster_lite.cli.rehearsing import print_price, print_rehearsal
 from hpbandster_lite.cli.tables import plan_plain
 from hpbandster_lite.cli.terminal import console
+from hpbandster_lite.devices import worker_devices
+from hpbandster_lite.dryrun import rehearse
 from hpbandster_lite.engine import was_stopped
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch import LaunchOptions, search_here
+from hpbandster_lite.records import Plain
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
-from hpbandster_lite.settings import SearchOptions, prepare
+from hpbandster_lite.settings import SearchOptions, prepare, seconds
 
+DRY_RUN_FAILED = 1
+"""Exit code of a rehearsal in which an evaluation failed."""
+NOTHING_YET: Mapping[str, Plain] = {"brackets": [], "evaluations": {"recorded": 0}}
+"""The status of a search that has not begun."""
 NOTHING_FOUND = 1
 """Exit code of a search that is over without one single loss."""
 
@@ -68,6 +77,14 @@ def run(
     nameserver: NameServer = None,
     nameserver_key: NameServerKey = None,
     retry_failed: RetryFailed = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Run one smallest evaluation, with its checkpoint saved and loaded, in a worker's process; say what "
+            "the search will cost by that, and stop. Keeps nothing.",
+        ),
+    ] = False,
     progress: Annotated[
         bool | None,
         typer.Option(
@@ -85,8 +102,8 @@ def run(
     Ctrl-C hands the running evaluations back and ends; a second one ends at once.
 
     Exit codes: 0 the search is over, or was stopped; 1 it is over and none of its evaluations has a loss, or it was
-    stopped because the first ones all failed with one and the same fault; 2 wrong input, 3 a master or name server did
-    not answer, 4 the run directory cannot be used, 130 interrupted.
+    stopped because the first ones all failed with one and the same fault, or a dry run failed; 2 wrong input, 3 a
+    master or name server did not answer, 4 the run directory cannot be used, 130 interrupted.
     """
     if new and run_dir is not None:
         raise UsageError("give either --new, which takes a free run directory, or --run-dir, not both")
@@ -104,12 +121,37 @@ def run(
         # Before the plan is shown; an empty directory is taken over whatever its mode.
         directory.check()
     out = console()
+    if dry_run:
+        sys.exit(_rehearsed(out, options, directory, launch))
     with watcher_for(out, completed, live=out.is_terminal if progress is None else progress) as watcher:
         code = search_here(replace(options, retry_failed=retry_failed), directory, launch, watcher)
         if directory.journal.exists():
             # What the last look at the master missed.
             watcher.status(read_status(directory))
     sys.exit(_concluded(out, directory) if code == 0 else code)
+
+
+def _rehearsed(out: Console, options: SearchOptions, directory: RunDirectory, launch: LaunchOptions) -> int:
+    """Run one evaluation and its continuation, and say what the search costs; the exit code."""
+    prepared = prepare(options, directory)
+    settings = prepared.settings
+    introduce_plan(out, prepared)
+    told = rehearse(settings, workers=launch.workers, threads=launch.threads, limit_s=launch.timeout_s)
+    print_rehearsal(out, told, settings.unit)
+    if told.failure is not None:
+        return DRY_RUN_FAILED
+    workers = len(worker_devices(launch.workers, launch.threads))
+    price_of_rest = price(
+        read_status(directory) if prepared.resumed else NOTHING_YET,
+        settings,
+        prepared.limits,
+        seconds_per_unit=told.seconds_per_unit,
+        continues=told.keeps_checkpoint,
+        workers=workers,
+    )
+    out.print()
+    print_price(out, told, price_of_rest, unit=settings.unit, workers=workers, limits=prepared.limits)
+    return 0
 
 
 def _concluded(out: Console, directory: RunDirectory) -> int:

@@ -27,7 +27,6 @@ from hpbandster_lite.cli.options import (
     Timeout,
     address,
     port_number,
-    seconds,
     takes_search_options,
 )
 from hpbandster_lite.errors import UsageError
@@ -35,7 +34,7 @@ from hpbandster_lite.launch import LocalWorkers, one_per_worker
 from hpbandster_lite.master import MasterOptions, run_master
 from hpbandster_lite.nameserver import DEFAULT_PORT, serve
 from hpbandster_lite.rundir import KEY_VARIABLE, RunDirectory, default_run_directory, ensure_key_file
-from hpbandster_lite.settings import SearchOptions, prepare
+from hpbandster_lite.settings import SearchOptions, prepare, seconds
 
 
 @takes_search_options
@@ -69,6 +68,13 @@ def master(
         nameserver=None if nameserver is None else address(nameserver),
         nameserver_key=None if nameserver_key is None else str(nameserver_key),
         keep_checkpoints=keep_checkpoints,
+        told={
+            "keep_checkpoints": keep_checkpoints,
+            "host": host,
+            "port": port,
+            "nameserver": nameserver,
+            "nameserver_key": None if nameserver_key is None else str(nameserver_key.resolve()),
+        },
     )
     sys.exit(run_master(told))
 

@@ -11,6 +11,7 @@ import select
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -19,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from hpbandster_lite.cli import main
+from hpbandster_lite.cli import app, main
 from hpbandster_lite.cli.reading import read_status
-from hpbandster_lite.errors import JournalError
+from hpbandster_lite.errors import JournalError, SearchError, UsageError
 from hpbandster_lite.journal import EvaluationRow, JournalReader
 from hpbandster_lite.results import Result
 from hpbandster_lite.rundir import RunDirectory
@@ -297,8 +299,9 @@ def test_a_loss_that_is_a_text_is_an_invalid_result_with_its_reason(tmp_path: Pa
         *("run", PROBLEM, "--run-dir", tmp_path / "search", "--evaluations", "2", "-w", "1", "--in-agent"),
         env={cli_problem.RETURNS: "good"},
     )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "no evaluation has a loss yet" in ran.stdout
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "nothing was found, the search is over: 2 evaluations were started, which is the limit; " in ran.stdout
+    assert "none of its 2 evaluations has a loss: 2 invalid" in ran.stdout
     lines = typed("list", tmp_path / "search", "--failed").stdout.splitlines()
     assert len(lines) == 1 + 2
     assert all("failed: invalid" in line and "'good'" in line for line in lines[1:])
@@ -623,3 +626,213 @@ def test_the_installed_command_is_the_module() -> None:
     ran = subprocess.run([script, "--help"], capture_output=True, text=True, check=True, env=environment())
     assert "hpbandster-lite run digits" in ran.stdout
     assert "hpbandster-lite run digits" in typed("--help").stdout
+
+
+# ------------------------------------------------------------------------------------- pause, resume, cancel and stop
+
+
+def here(*arguments: str | Path) -> tuple[SearchError | None, str]:
+    """A command in this process, which is quicker: the error that ended it, and what it printed."""
+    ran = CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "1000"})
+    if ran.exception is not None and not isinstance(ran.exception, SearchError | SystemExit):
+        raise ran.exception
+    return (ran.exception if isinstance(ran.exception, SearchError) else None), ran.output
+
+
+def test_a_running_search_is_paused_resumed_robbed_of_an_evaluation_and_stopped(
+    held: tuple[Path, Path, Process],
+) -> None:
+    directory, hold, process = held
+    assert typed("pause", directory, "--reason", "maintenance").stdout == (
+        "the search is paused; 2 evaluations still run\n"
+    )
+    assert re.search(r"\nstate +paused since [\d-]+ [\d:]+: maintenance *\n", here("status", directory)[1])
+    assert here("pause", directory) == (None, "the search was paused before\n")
+    assert here("resume", directory) == (None, "the search goes on\n")
+    error, output = here("cancel", directory, "0-0-3@0", "--reason", "too dear")
+    assert error is None
+    assert output.startswith("evaluation 0-0-3@0 is cancelled; worker ")
+    (row,) = [row for row in evaluations(directory) if row["failure"] == "cancelled"]
+    assert (str(row["config_id"]), row["rung"], row["reason"]) == ("0-0-3", 0, "too dear")
+    assert "failed: cancelled" in here("list", directory, "--failed")[1]
+    for evaluation, words in (("0-0-0@0", "has ended already, with the loss"), ("9-0-0@0", "no evaluation 9-0-0@0")):
+        error, _ = here("cancel", directory, evaluation)
+        assert isinstance(error, UsageError)
+        assert words in str(error)
+    assert here("verify", directory)[1].startswith("verified: ")
+    error, output = here("stop", directory, "--reason", "enough")
+    assert output.startswith("the search is stopped; ")
+    code, output = ended(process)
+    assert code == 0
+    assert "the search was stopped by its user: enough; the same command goes on with it" in output
+    assert "not tested: the test is made when the search is over" in output
+    assert "state      finished: stopped by its user: enough" in here("status", directory)[1]
+    hold.unlink()
+    again = typed("run", PROBLEM, "--run-dir", directory, "--brackets", "1")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "note: the search was stopped by its user: enough; it goes on now" in again.stdout
+    assert "the one bracket is complete" in again.stdout
+    assert json.loads((directory / "incumbent.json").read_text())["test"] == {"error_percent": 4.25}
+    told = json.loads(here("verify", directory, "--json")[1])
+    assert (told["holds"], told["is_bitwise"], told["outcomes"]) == (True, True, 13)
+
+
+@pytest.mark.parametrize("name", ["pause", "resume", "stop", "cancel"])
+def test_a_search_that_does_not_run_cannot_be_told_anything(
+    refused: Callable[..., tuple[int, str]], copied: Path, name: str
+) -> None:
+    more = ("0-0-3@1",) if name == "cancel" else ()
+    code, told = refused(name, copied, *more)
+    assert code == 3
+    assert f"the search in {copied} is over (the one bracket is complete): no master serves it" in told
+    assert f"to {name} it, begin it again with the command that began it" in told
+
+
+def test_a_master_that_was_killed_is_told_apart_from_one_that_was_never_there(
+    refused: Callable[..., tuple[int, str]], copied: Path
+) -> None:
+    with socket.socket() as gone:
+        gone.bind(("127.0.0.1", 0))
+        port = gone.getsockname()[1]
+    endpoint = {"protocol": 1, "run_id": "x", "epoch": 1, "host": "127.0.0.1", "port": port, "object": "o", "pid": 1}
+    RunDirectory(copied).write_endpoint(endpoint)
+    code, told = refused("pause", copied)
+    assert code == 3
+    assert all(word in told for word in ("was not told to pause", f"127.0.0.1:{port}", "If it was killed", "repeat"))
+
+
+@pytest.mark.parametrize("text", ["0-0-3", "3", "0-0-3@", "a-b-c@d", "0-0--3@1", "٣-0-0@0"])
+def test_what_is_no_evaluation_is_refused_with_an_example(
+    refused: Callable[..., tuple[int, str]], copied: Path, text: str
+) -> None:
+    code, told = refused("cancel", copied, text)
+    assert code == 2
+    assert f"{text!r} is no evaluation" in told
+    assert "0-0-3@1" in told
+
+
+# -------------------------------------------------------------------------------------------------------------- verify
+
+
+def test_a_journal_in_which_something_was_decided_otherwise_is_not_verified(copied: Path) -> None:
+    error, good = here("verify", copied)
+    assert error is None
+    assert re.fullmatch(r"verified: \d+ entries, \d+ decisions exactly, 9 proposals bit for bit\n", good)
+    with contextlib.closing(sqlite3.connect(copied / "journal.sqlite")) as connection, connection:
+        position, text = connection.execute(
+            "SELECT position, entry FROM entries WHERE entry LIKE '%Sampled%' ORDER BY position LIMIT 1 OFFSET 5"
+        ).fetchone()
+        entry = json.loads(text)
+        entry["proposal"]["vector"][1] = 1.0 - entry["proposal"]["vector"][1]
+        connection.execute("UPDATE entries SET entry = ? WHERE position = ?", (json.dumps(entry), position))
+    bad = typed("verify", copied)
+    assert bad.returncode == 70
+    assert bad.stdout.startswith("NOT verified, ")
+    assert f"\nentry {position}: 0-0-5 was proposed otherwise: coordinate of x: " in bad.stdout
+    told = json.loads(here("verify", copied, "--json")[1])
+    assert told["holds"] is False
+    assert told["differences"][0]["position"] == position
+
+
+def test_a_master_elsewhere_is_compared_to_nine_digits_and_what_differs_is_said(copied: Path) -> None:
+    other = typed("verify", copied, env={"OMP_NUM_THREADS": "77"})
+    assert other.returncode == 0
+    assert "9 proposals (0 bit for bit, the others to 1e-09, because of threads as many as cores: " in other.stdout
+    assert "there and OMP_NUM_THREADS=77 here)" in other.stdout
+
+
+# -------------------------------------------------------------------------------- one and the same fault, and retrying
+
+
+FAULTY = """
+from ConfigSpace import ConfigurationSpace
+min_budget, max_budget = 1, 9
+def space(): return ConfigurationSpace(space={"x": (0.0, 1.0)})
+def evaluate(config, budget, trial): raise ValueError(f"the data are missing, x = {config['x']}")
+"""
+
+
+def test_a_search_that_only_meets_one_fault_stops_shows_it_and_goes_on_once_it_is_mended(tmp_path: Path) -> None:
+    file = tmp_path / "faulty.py"
+    file.write_text(FAULTY)
+    arguments = ("run", file, "--run-dir", tmp_path / "search", "--brackets", "1", "-w", "1", "--in-agent")
+    ran = typed(*arguments)
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    end = ran.stdout[ran.stdout.index("nothing was found") :]
+    assert "stopped, because the first 3 evaluations all failed with the same fault" in end
+    assert "go on with --retry-failed" in end
+    assert f'File "{file}", line 5, in evaluate' in end
+    assert "ValueError: the data are missing" in end
+    assert f"hpbandster-lite list {tmp_path / 'search'} --failed" in end
+    assert "ValueError: the data are missing" in here("status", tmp_path / "search")[1]
+    file.write_text(FAULTY.replace("raise ValueError", "return len"))
+    mended = typed(*arguments, "--retry-failed")
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert "note: the problem's source has changed since the search began" in mended.stdout
+    assert "note: 3 failed evaluations are run again" in mended.stdout
+    rows = evaluations(tmp_path / "search")
+    assert {row["state"] for row in rows} == {"done"}
+    assert [row["attempt"] for row in rows if row["rung"] == 0][:4] == [2, 2, 2, 1]
+    assert here("verify", tmp_path / "search")[1].startswith("verified: ")
+
+
+def test_without_retrying_a_search_that_was_stopped_for_its_fault_keeps_what_failed(tmp_path: Path) -> None:
+    file = tmp_path / "faulty.py"
+    file.write_text(FAULTY)
+    arguments = ("run", file, "--run-dir", tmp_path / "search", "--evaluations", "4", "-w", "1", "--in-agent")
+    assert typed(*arguments).returncode == 1
+    file.write_text(FAULTY.replace("raise ValueError", "return len"))
+    mended = typed(*arguments)
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert "note: what failed stays as it is; --retry-failed runs it again" in mended.stdout
+    assert [row["state"] for row in evaluations(tmp_path / "search")] == ["failed"] * 3 + ["done"]
+
+
+# ------------------------------------------------------------------------------------------------------ a search file
+
+
+def test_a_whole_search_in_a_file_runs_and_the_file_that_it_leaves_goes_on_with_it(tmp_path: Path) -> None:
+    shutil.copy(PROBLEM, tmp_path / "net.py")
+    (tmp_path / "search.toml").write_text(
+        'problem = "net.py"\nrun_dir = "kept/net"\n[search]\nseed = 3\n[parameters]\nrandom_fraction = 0.5\n'
+        "[limits]\nevaluations = 99\n[workers]\nworkers = 1\nin_agent = true\ntimeout = '30s'\n"
+    )
+    error, _ = here("run", tmp_path / "search.toml")
+    assert "a time limit needs isolation='trainer'" in str(error)
+    told = (tmp_path / "search.toml").read_text().replace("timeout = '30s'\n", "")
+    (tmp_path / "search.toml").write_text(told)
+    assert json.loads(here("plan", tmp_path / "search.toml", "--json")[1])["problem"] == "net"
+    ran = typed("run", tmp_path / "search.toml", "--evaluations", "2")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    directory = tmp_path / "kept" / "net"
+    assert ran.stdout.startswith(f"new search in {directory}, seed 3\n")
+    left = (directory / "search.toml").read_text()
+    assert f'problem = "{tmp_path / "net.py"}"' in left
+    assert all(line in left.splitlines() for line in ("random_fraction = 0.5", "evaluations = 2", "in_agent = true"))
+    again = typed("run", directory / "search.toml", "--evaluations", "3")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.startswith(f"going on with the search in {directory}, seed 3: 2 evaluations are recorded\n")
+    assert len(evaluations(directory)) == 3
+    assert "evaluations = 3" in (directory / "search.toml").read_text()
+
+
+def test_a_search_file_with_an_unknown_key_is_refused_before_anything_is_made(
+    refused: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "search.toml").write_text('problem = "counting_ones"\n[limits]\nbracket = 1\n')
+    for name in ("run", "plan", "master"):
+        code, told = refused(name, "search.toml")
+        assert code == 2
+        assert told == "error: search.toml: [limits] has no key 'bracket'; did you mean 'brackets'?"
+    assert [path.name for path in tmp_path.iterdir()] == ["search.toml"]
+
+
+def test_a_master_with_a_search_file_writes_down_what_it_serves(tmp_path: Path) -> None:
+    text = f"problem = {json.dumps(PROBLEM)}\nrun_dir = 'search'\n[limits]\nbrackets = 1\n"
+    (tmp_path / "search.toml").write_text(text)
+    with started("master", tmp_path / "search.toml") as master:
+        line_with(r"(serving run)", master)
+        master.send_signal(signal.SIGTERM)
+        assert ended(master)[0] == 130
+    left = (tmp_path / "search" / "search.toml").read_text()
+    assert all(line in left.splitlines() for line in ("brackets = 1", 'host = "127.0.0.1"', "port = 0"))

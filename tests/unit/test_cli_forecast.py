@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpbandster_lite.cli.forecast import MOST_BRACKETS_AHEAD, Forecast, forecast
+from hpbandster_lite.cli.forecast import MOST_BRACKETS_AHEAD, Forecast, Price, forecast, price
 from hpbandster_lite.records import Limits, Plain, ProblemDescription, SearchSettings
 from hpbandster_lite.settings import bracket_plan
 
@@ -193,3 +193,40 @@ def test_without_workers_or_results_there_is_a_number_but_no_time() -> None:
 def test_a_search_that_is_over_has_no_time_left_whatever_its_plan_was() -> None:
     told = status(bracket(0, (9, 3, 1)), brackets=3, state="finished")
     assert forecast(told, SETTINGS, MEAN_S) == Forecast(evaluations=13, share=1.0, time_left_s=None)
+
+
+# --------------------------------------------------------------------------------------------------------- the price
+
+
+NOTHING_YET: dict[str, Plain] = {"brackets": [], "evaluations": {"recorded": 0}}
+
+
+def priced(limits: Limits, *, continues: bool = True, workers: int = 1, unit_s: float = 1.0) -> Price:
+    return price(
+        NOTHING_YET, SETTINGS, limits, seconds_per_unit=unit_s, continues=continues, workers=workers
+    )
+
+
+def test_the_price_of_a_bracket_is_that_of_every_unit_that_is_trained_anew() -> None:
+    # 9 at 1, 3 at 3, 1 at 9: 9 + 3 * 2 + 6 where promotions continue, 9 + 9 + 9 where they begin anew.
+    assert priced(Limits(brackets=1)) == Price(
+        evaluations=13, budget=27.0, worker_s=21.0, wall_s=21.0, is_one_cycle=False
+    )
+    assert priced(Limits(brackets=1), continues=False, unit_s=2.0).worker_s == 54.0
+
+
+def test_many_workers_wait_for_the_longest_bracket() -> None:
+    assert priced(Limits(brackets=1), workers=3).wall_s == 9.0
+    assert priced(Limits(brackets=1), workers=2).wall_s == 10.5
+    assert priced(Limits(brackets=1, max_concurrent=2), workers=100).wall_s == 10.5
+
+
+def test_limits_on_evaluations_and_budget_bound_the_price() -> None:
+    assert priced(Limits(evaluations=5)).worker_s == 5.0
+    assert priced(Limits(total_budget=12.0)).worker_s == 9.0 + 2.0
+
+
+def test_a_search_without_such_a_limit_is_priced_for_one_cycle() -> None:
+    told = priced(Limits(wall_time_s=60.0))
+    assert told.is_one_cycle
+    assert told.evaluations == priced(Limits(brackets=3)).evaluations

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from hpbandster_lite.cli import app
-from hpbandster_lite.cli.options import PANELS, Problem, address, seconds, takes_search_options
+from hpbandster_lite.cli.options import PANELS, Host, NameServer, Problem, RunDir, address, takes_search_options
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Limits
-from hpbandster_lite.settings import SearchOptions
+from hpbandster_lite.settings import SearchOptions, seconds
 
 COMMANDS = (
     *("run", "plan", "status", "best", "list", "verify", "pause", "resume", "stop", "cancel"),
@@ -33,12 +33,12 @@ def command(problem: Problem, options: SearchOptions, loud: Annotated[bool, type
     heard.append((problem, options, loud))
 
 
-def options_of(*arguments: str) -> SearchOptions:
+def options_of(*arguments: str, problem: str = "digits") -> SearchOptions:
     """What a command gets from these arguments."""
     heard.clear()
     one = typer.Typer()
     one.command()(command)
-    result = CliRunner().invoke(one, ["digits", *arguments])
+    result = CliRunner().invoke(one, [problem, *arguments])
     if result.exception is not None:
         raise result.exception
     return heard[0][1]
@@ -75,6 +75,63 @@ def test_every_option_arrives_where_it_belongs(tmp_path: Path) -> None:
             brackets=2, evaluations=50, total_budget=99.5, wall_time_s=1800.0, target_loss=-0.5, max_concurrent=3
         ),
     )
+
+
+def test_a_search_file_is_read_and_the_command_line_goes_before_it(tmp_path: Path) -> None:
+    file = tmp_path / "search.toml"
+    file.write_text(
+        'problem = "net.py"\n[budgets]\nmax_budget = 27\neta = 2\n[search]\nseed = 7\n'
+        "[parameters]\nnum_samples = 8\nrandom_fraction = 0.5\n[limits]\nmax_time = '1h'\nbrackets = 2\n"
+    )
+    options = options_of("--seed", "9", "--set", "num_samples=4", "--brackets", "5", problem=str(file))
+    assert options == SearchOptions(
+        problem=f"{tmp_path}/net.py",
+        max_budget=27,
+        eta=2,
+        seed=9,
+        sampler={"num_samples": 4, "random_fraction": 0.5},
+        limits=Limits(brackets=5, wall_time_s=3600.0),
+    )
+    assert heard[0][0] == f"{tmp_path}/net.py"
+
+
+own: list[tuple[Any, ...]] = []
+
+
+@takes_search_options
+def command_with_places(
+    problem: Problem, options: SearchOptions, run_dir: RunDir = None, host: Host = "127.0.0.1",
+    nameserver: NameServer = None, new: Annotated[bool, typer.Option("--new")] = False,
+) -> None:  # fmt: skip
+    """Hear the command's own options."""
+    own.append((run_dir, host, nameserver, new))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "expected"),
+    [
+        ((), {}, ("{}/net", "10.0.0.1", "there:1", False)),
+        (("--run-dir", "else", "--host", "127.0.0.1"), {}, ("else", "127.0.0.1", "there:1", False)),
+        ((), {"HPBANDSTER_LITE_NAMESERVER": "here:2"}, ("{}/net", "10.0.0.1", "here:2", False)),
+        (("--new",), {}, ("{}/net-2", "10.0.0.1", "there:1", False)),
+        (("--new", "--run-dir", "else"), {}, ("else", "10.0.0.1", "there:1", True)),
+    ],
+)
+def test_a_command_s_own_options_come_from_the_file_where_nobody_gave_them(
+    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], expected: tuple[Any, ...]
+) -> None:
+    (tmp_path / "net").mkdir()
+    file = tmp_path / "search.toml"
+    file.write_text(
+        'problem = "digits"\nrun_dir = "net"\n[service]\nhost = "10.0.0.1"\nnameserver = "there:1"\nport = 3\n'
+    )
+    own.clear()
+    one = typer.Typer()
+    one.command()(command_with_places)
+    result = CliRunner().invoke(one, [str(file), *arguments], env=environment)
+    assert result.exception is None, result.output
+    (run_dir, *others) = own[0]
+    assert (str(run_dir), *others) == (expected[0].format(tmp_path), *expected[1:])
 
 
 def test_budgets_are_a_list() -> None:
@@ -192,6 +249,8 @@ def test_every_command_and_every_option_has_its_help(name: str) -> None:
     assert "\n" not in info.help.replace("\n\n", "")
     assert info.callback is not None
     for parameter in inspect.signature(info.callback, eval_str=True).parameters.values():
+        if parameter.annotation is typer.Context:
+            continue
         told = [each for each in get_args(parameter.annotation) if hasattr(each, "help")]
         assert told, parameter
         assert told[0].help, parameter

@@ -29,7 +29,7 @@ FLOORS = (
     {"journal", "transport", "rundir", "briefing", "ending"},
     # nameserver: a process like the master, with a folder of its own because it serves other programs as well.
     {"problems", "trial", "devices", "settings", "registration", "checkpoints", "master", "agent", "trainer"}
-    | {"verification", "nameserver", "launch", "incumbent", "results", "api"},
+    | {"verification", "dryrun", "searchfile", "nameserver", "launch", "incumbent", "results", "api"},
     {"cli"},
     {"__init__", "__main__", "workers"},
 )
@@ -47,6 +47,9 @@ DOORS: dict[str, set[str]] = {
     "sklearn": {"workers"},
     "sqlite3": {"journal"},
     "statsmodels": {"samplers"},
+    # The second is in the standard library from Python 3.11 on, and the first is for those before.
+    "tomli": {"searchfile"},
+    "tomllib": {"searchfile"},
     "torch": {"trial", "trainer", "workers"},
     "torchvision": {"workers"},
     "typer": {"cli"},
