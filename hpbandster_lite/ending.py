@@ -1,18 +1,19 @@
 """How a long-running process is told to end: by SIGINT or SIGTERM, or because whoever started it is gone.
 
 Law of this file: it only notes that the end was asked for and wakes the loop; the process ends itself, in order, and
-:func:`leave` is its last step.
+:func:`leave` is its last step, or that of :func:`exit_by`.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
 import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 
@@ -82,3 +83,20 @@ def leave(code: int) -> NoReturn:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(code)
+
+
+def exit_by(main: Callable[[], int]) -> NoReturn:
+    """End this process with the exit code that ``main`` gives, as Python does, but for taking the interpreter apart.
+
+    Threads are waited for and exit handlers run, which :func:`leave` spares: for processes that run the code of users.
+    """
+    code = 1  # what Python exits with for an exception that passes through, once it has printed it
+    # Handlers run in the reverse order of their registration: this one comes after all that anybody registers later.
+    atexit.register(lambda: leave(code))
+    try:
+        code = main()
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            code = ended.code or 0
+        raise
+    sys.exit(code)

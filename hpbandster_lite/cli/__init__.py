@@ -19,6 +19,7 @@ from hpbandster_lite.cli.reading import best, list_evaluations, status
 from hpbandster_lite.cli.searching import plan, run
 from hpbandster_lite.cli.serving import master, nameserver, worker
 from hpbandster_lite.cli.verifying import verify
+from hpbandster_lite.ending import leave
 from hpbandster_lite.errors import SearchError
 
 app = typer.Typer(
@@ -67,6 +68,10 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            leave(ended.code or 0)
+        raise
 
 
 def _escaped(text: str) -> str:

@@ -2,6 +2,8 @@
 
 import sys
 
+from hpbandster_lite.ending import exit_by
 from hpbandster_lite.trainer.child import main
 
-sys.exit(main(sys.argv[1:]))
+# Its agent, or who wants a description, waits for its end: with scipy or torch imported that takes up to half a second.
+exit_by(lambda: main(sys.argv[1:]))

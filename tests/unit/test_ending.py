@@ -141,3 +141,38 @@ def test_a_process_leaves_though_nobody_reads_it_any_more() -> None:
     with os.fdopen(writing, "wb") as unread:
         done = subprocess.run([sys.executable, "-c", code], stdout=unread, env=buffered, check=False)
     assert done.returncode == 3
+
+
+PARTING = """
+import atexit, sys, threading
+from hpbandster_lite.ending import exit_by
+
+class Kept:
+    def __del__(self):
+        print("taken apart")
+
+kept = Kept()
+
+def main():
+    atexit.register(print, "exit handler")
+    threading.Timer(0.05, print, ["thread"]).start()
+    DO
+"""
+
+
+@pytest.mark.parametrize(
+    ("do", "code"),
+    [
+        ("return 7", 7),
+        ("sys.exit()", 0),
+        ("sys.exit(3)", 3),
+        ("sys.exit('words')", 1),
+        ("raise ValueError('words')", 1),
+    ],
+)
+def test_a_process_that_exits_waits_for_threads_and_exit_handlers_but_is_not_taken_apart(do: str, code: int) -> None:
+    script = PARTING.replace("DO", do) + "exit_by(main)\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == code
+    assert done.stdout == "thread\nexit handler\n"
+    assert ("words" in done.stderr) == ("words" in do)
