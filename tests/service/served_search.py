@@ -19,7 +19,7 @@ import psutil
 from hpbandster_lite import wire
 from hpbandster_lite.agent import AgentOptions
 from hpbandster_lite.journal import Journal, JournalReader
-from hpbandster_lite.master import MasterOptions
+from hpbandster_lite.master import MasterOptions, connect
 from hpbandster_lite.records import EvaluationId, Expired, Leased, Limits
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings import SearchOptions, prepare
@@ -62,7 +62,12 @@ class Served:
 
     def trainers(self) -> list[psutil.Process]:
         """The trainer of this worker."""
-        return [each for each in psutil.Process(self.pid).children() if "hpbandster_lite.trainer" in each.cmdline()]
+        found = []
+        for child in psutil.Process(self.pid).children():
+            # It may be a zombie, and cease to be one meanwhile.
+            with contextlib.suppress(psutil.Error):
+                found += [child] if "hpbandster_lite.trainer" in child.cmdline() else []
+        return found
 
     def ends(self, code: int) -> str:
         """What it has said when it has ended with this exit code; waits for that."""
@@ -98,8 +103,10 @@ class ServedSearch(LocalSearchProcess):
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(orphan, 0)
 
-    def _start(self, module: str, options: Any, environment: Mapping[str, str] | None) -> Served:
-        log = self.place / f"{module}-{len(self._served)}.log"
+    def _start(
+        self, module: str, options: Any, environment: Mapping[str, str] | None = None, log: Path | None = None
+    ) -> Served:
+        log = log or self.place / f"{module}-{len(self._served)}.log"
         served = Served(log, module, options, {MARK: self.mark, **(environment or {})})
         self._served.append(served)
         return served
@@ -110,6 +117,7 @@ class ServedSearch(LocalSearchProcess):
         directory: RunDirectory | None = None,
         environment: Mapping[str, str] | None = None,
         waits: bool = True,
+        log: Path | None = None,
         **changed: Any,
     ) -> Served:
         """A master; unless told otherwise, it serves already."""
@@ -117,7 +125,7 @@ class ServedSearch(LocalSearchProcess):
         options = {**self._options, "limits": Limits(**self._options["limits"])}
         prepared = prepare(SearchOptions(problem=options["description"].reference, **options), where)
         told = MasterOptions(run_directory=str(where.path), prepared=prepared, **changed)
-        master = self._start("master", wire.to_message(told), environment)
+        master = self._start("master", wire.to_message(told), environment, log)
 
         def serves() -> bool:
             assert master.process.poll() is None, master.said()
@@ -134,9 +142,28 @@ class ServedSearch(LocalSearchProcess):
         told = AgentOptions(problem=str(self.problem), index=index, **{**way, **changed})
         return self._start("agent", wire.to_message(told), environment)
 
+    def start_far_worker(self, index: int, scratch: Path, *, nameserver: tuple[str, int] | None = None) -> Served:
+        """A worker that does not see the run directory: it has the key, a place of its own, a name server to ask."""
+        if nameserver is None:
+            _, port = self.start_nameserver()
+            endpoint = self.directory.read_endpoint()
+            assert endpoint is not None
+            nameserver = ("127.0.0.1", port)
+            with NameServerClient(*nameserver, None) as names:
+                names.register(run_name(self.run_id), endpoint)
+        return self.start_worker(
+            index, nameserver=nameserver, run_id=self.run_id, key=str(self.directory.key_file), scratch=str(scratch)
+        )
+
+    def status(self) -> dict[str, Any]:
+        """What the master says of the search."""
+        with connect(self.directory) as client:
+            told: dict[str, Any] = client.call("status", {})
+        return told
+
     def start_nameserver(self, port: int = 0) -> tuple[Served, int]:
         """A name server without a key, and its port."""
-        served = self._start("nameserver", {"port": port}, None)
+        served = self._start("nameserver", {"port": port})
         served.says(r"listens on 127\.0\.0\.1:\d+")
         found = re.search(r"listens on 127\.0\.0\.1:(\d+)", served.said())
         assert found is not None

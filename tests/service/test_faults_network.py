@@ -102,13 +102,7 @@ def test_a_worker_without_the_run_directory_waits_for_the_name_server_to_return(
         names, port = search.start_nameserver()
         master = search.start_master(nameserver=("127.0.0.1", port))
         names.kill()
-        search.directory.read_key()
-        far = search.start_worker(
-            nameserver=("127.0.0.1", port),
-            run_id=search.run_id,
-            key=str(search.directory.key_file),
-            scratch=str(tmp_path / "scratch"),
-        )
+        far = search.start_far_worker(0, tmp_path / "scratch", nameserver=("127.0.0.1", port))
         far.says("trying again")
         search.start_nameserver(port)
         far.ends(0)
@@ -126,12 +120,7 @@ def test_a_second_master_of_one_run_under_one_name_server_is_refused_and_told_wh
         said = second.ends(4)
         assert f"is registered for the master at 127.0.0.1:{port_of(search)} (epoch 1)" in said
         assert copied.read_endpoint() is None
-        far = search.start_worker(
-            nameserver=("127.0.0.1", port),
-            run_id=search.run_id,
-            key=str(search.directory.key_file),
-            scratch=str(tmp_path / "scratch"),
-        )
+        far = search.start_far_worker(0, tmp_path / "scratch", nameserver=("127.0.0.1", port))
         for process in (far, first):
             process.ends(0)
         search.check()

@@ -197,9 +197,7 @@ def test_a_worker_that_stands_still_in_mid_evaluation_writes_into_no_directory_b
         for process in (slow, other, master):
             process.ends(0)
         assert [entry.attempt for entry in search.leased(lease.evaluation)] == [1, 2]
-        assert search.results()[lease.evaluation].directory == str(
-            directories[1].relative_to(search.directory.path)
-        )
+        assert search.results()[lease.evaluation].directory == str(directories[1].relative_to(search.directory.path))
         search.check()
 
 

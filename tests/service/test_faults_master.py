@@ -1,0 +1,203 @@
+"""Masters that stand still, cannot write, die or meet another one: no lease, no result and no word is lost for it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpbandster_lite.errors import RunDirectoryError
+from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.records import Expired, LateReport, Leased, Recorded, Started
+from tests.service.local_search import until
+from tests.service.served_search import ServedSearch, continued, served_search, stopped, until_passed
+
+pytestmark = pytest.mark.timeout(120)
+
+LEASE_S = 2.0
+SHORT = {"lease_s": LEASE_S, "heartbeat_s": 0.2}
+LONG = {"lease_s": 60.0, "heartbeat_s": 0.5}
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Iterator[ServedSearch]:
+    with served_search(tmp_path, **SHORT) as made:
+        yield made
+
+
+# ------------------------------------------------------------------------------------------------------ it stands still
+
+
+def test_nobody_loses_a_lease_because_the_master_stood_still(search: ServedSearch) -> None:
+    master = search.start_master()
+    search.hold()
+    speaking, silent = (search.start_worker(index) for index in range(2))
+    search.wait_working(speaking)
+    search.wait_working(silent)
+    # One worker's heartbeats wait for the master; of the other one there is nothing to be read when it continues.
+    stopped(silent)
+    stopped(master)
+    until_passed(1.5 * LEASE_S)
+    continued(master)
+    assert search.status()["pid"] == master.pid
+    assert not search.of(Expired)
+    continued(silent)
+    search.hold(False)
+    for process in (speaking, silent, master):
+        process.ends(0)
+    assert not search.of(Expired)
+    assert {entry.attempt for entry in search.of(Leased)} == {1}
+    search.check()
+
+
+def test_nobody_loses_a_lease_for_a_commit_that_takes_longer_than_one(search: ServedSearch) -> None:
+    master = search.start_master()
+    search.hold()
+    holding, victim = (search.start_worker(index) for index in range(2))
+    held, lost = search.wait_working(holding), search.wait_working(victim)
+    with contextlib.closing(sqlite3.connect(search.directory.journal, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        # Its death is the next thing that the journal has to take.
+        victim.kill()
+        master.says("the journal cannot be written, and nothing is handed out until it can")
+        until_passed(1.5 * LEASE_S)
+        other.execute("ROLLBACK")
+    master.says("the journal can be written again")
+    search.wait_expired(lost.evaluation)
+    search.hold(False)
+    holding.ends(0)
+    master.ends(0)
+    assert search.leased(held.evaluation) == [held]
+    assert [entry.evaluation for entry in search.of(Expired)] == [lost.evaluation]
+    search.check()
+
+
+# ------------------------------------------------------------------------------------------------------------- the disk
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, size: str = "16m") -> Iterator[Path]:
+    """A file system of its own."""
+    place.mkdir(mode=0o700)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(place)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        pytest.skip(f"NOT TESTED, no file system can be mounted here: {made.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take all the room that a disk has."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (2**exponent for exponent in range(20, -1, -1)):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(b"x" * size)
+    assert shutil.disk_usage(disk).free == 0
+    return filler
+
+
+def test_a_master_whose_disk_is_full_hands_out_nothing_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk, served_search(disk, **SHORT) as search:
+        master = search.start_master()
+        search.hold()
+        # Without the run directory, so that it is the master alone whose disk is full.
+        workers = [search.start_far_worker(index, tmp_path / "scratch") for index in range(2)]
+        leases = [search.wait_working(worker) for worker in workers]
+        filler = fill(disk)
+        search.hold(False)
+        master.says("the journal cannot be written, and nothing is handed out until it can: .*full")
+        until_passed(1.5 * LEASE_S)
+        assert search.of(Leased) == leases
+        assert not search.results()
+        filler.unlink()
+        for process in (*workers, master):
+            process.ends(0)
+        assert "the journal can be written again" in master.said()
+        assert not search.of(Expired)
+        assert {entry.attempt for entry in search.of(Leased)} == {1}
+        search.check()
+
+
+def test_a_read_only_run_directory_is_refused_by_name_and_can_still_be_read(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk, served_search(disk, **LONG) as search:
+        master = search.start_master()
+        search.start_worker().ends(0)
+        master.ends(0)
+        results = search.results()
+        search.extend(brackets=2)
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        try:
+            refused = search.start_master(waits=False, log=tmp_path / "refused.log").ends(RunDirectoryError.exit_code)
+            assert "cannot lock" in refused
+            assert str(search.directory.path) in refused
+            assert "Traceback" not in refused
+            assert search.results() == results
+            assert JournalReader(search.directory.journal).finished() is not None
+        finally:
+            subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        master = search.start_master()
+        search.start_worker().ends(0)
+        master.ends(0)
+        search.check(results)
+
+
+# ------------------------------------------------------------------------------------------------------- it stays away
+
+
+def test_a_result_that_no_master_took_is_kept_in_the_run_directory_and_counts_with_the_next_master(
+    tmp_path: Path,
+) -> None:
+    with served_search(tmp_path, **LONG) as search:
+        master = search.start_master()
+        search.hold()
+        worker = search.start_worker(master_timeout_s=1.0)
+        lease = search.wait_working(worker)
+        master.kill()
+        search.hold(False)
+        said = worker.ends(3)
+        (left,) = search.directory.left_reports()
+        assert f"waits for the next master in {left}" in said
+        assert json.loads(left.read_text())["agent"] == lease.agent
+        master = search.start_master()
+        until(lambda: lease.evaluation in search.results(), "the report that was left counts")
+        search.start_worker(1).ends(0)
+        master.ends(0)
+        assert search.leased(lease.evaluation) == [lease]
+        assert not search.directory.left_reports()
+        assert not search.of(LateReport)
+        search.check()
+
+
+def test_a_result_that_was_acknowledged_survives_any_number_of_masters(tmp_path: Path) -> None:
+    with served_search(tmp_path, **LONG) as search:
+        worker, masters = None, 0
+        for count in (2, 4, 6, 8):
+            master = search.start_master()
+            masters += 1
+            worker = worker or search.start_worker()
+            search.wait_recorded(count)
+            acknowledged = search.results()
+            master.kill()
+        last = search.start_master()
+        assert worker is not None
+        worker.ends(0)
+        last.ends(0)
+        assert len(search.of(Started)) == masters + 1
+        assert {entry.attempt for entry in search.of(Leased)} == {1}
+        assert len(search.of(Recorded)) == len(search.of(Leased))
+        search.check(acknowledged)
