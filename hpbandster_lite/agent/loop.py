@@ -49,7 +49,7 @@ LONGEST_TURN_S = 60.0
 KILL_AFTER_S = 2.0
 """Time between SIGTERM and SIGKILL for an evaluation over its time limit."""
 GOODBYE_S = 5.0
-"""An agent that is to end gives the master this long, beyond its trainer's grace, to take what it hands back."""
+"""An agent that is to end gives the master this long to take what it hands back, once its trainer has let go."""
 MOST_FRUITLESS = 5
 """Trainers that died in a row before they could evaluate anything."""
 OVER_AFTER_S = 15.0
@@ -423,6 +423,8 @@ class Agent:
 
     def _become_idle(self) -> None:
         self._assignment = None
+        # Of an agent that is to end: its trainer's grace is over when its trainer has let go.
+        self._leave_by = min(self._leave_by, self._clock() + GOODBYE_S)
         self._idle_since = self._ask_at = self._clock()
 
     def _stop_assignment(self, reason: str) -> None:
@@ -489,7 +491,8 @@ class Agent:
         """Stop what runs, hand it back, and end; the first reason counts."""
         if self._leaving is None:
             self._leaving, self._leave_code = reason, exit_code
-            self._leave_by = self._clock() + self._options.grace_s + GOODBYE_S
+            grace_s = self._options.grace_s if self._assignment is not None else 0.0
+            self._leave_by = self._clock() + grace_s + GOODBYE_S
             self._stop_assignment(reason)
 
     def _perhaps_end(self, now: float) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hpbandster_lite.agent.loop import GOODBYE_S
 from hpbandster_lite.errors import MasterUnreachable
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Finished, Limits, Outcome, Report, Started
@@ -57,6 +58,16 @@ def test_an_agent_gives_its_master_up_when_it_is_turned_for_that(worker: Worker)
     assert worker.world.now == link.answered_at + timeout_s
     worker.turn()
     assert agent.exit_code == MasterUnreachable.exit_code
+
+
+def test_an_agent_that_is_to_end_and_evaluates_nothing_waits_for_its_master_alone(worker: Worker) -> None:
+    worker.agent._outbox.report = REPORT
+    worker.orders.told = "its time is over"
+    worker.turn()
+    # There is no objective that could need the time for which it would be given grace.
+    assert live_on(worker, 60.0) == pytest.approx(GOODBYE_S, abs=0.1)
+    assert worker.agent.exit_code == 130
+    assert len(worker.world.directory.left_reports()) == 1
 
 
 # ------------------------------------------------------------------------------------- a search that is over already
