@@ -1,0 +1,135 @@
+"""The system clock jumps by a day in one process of a search: no lease ends or lives on because of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.records import Expired, Leased
+from hpbandster_lite.rundir import write_atomically
+from tests.service.local_search import until
+from tests.service.served_search import ServedSearch, served_search, stopped, until_passed
+
+pytestmark = pytest.mark.timeout(120)
+
+LIBRARIES = sorted(Path("/usr/lib").glob("**/faketime/libfaketime.so.1"))
+LEASE_S = 2.0
+DAY = timedelta(days=1)
+
+if not LIBRARIES:
+    pytestmark = [  # type: ignore[assignment]
+        pytestmark,
+        pytest.mark.skip(reason="NOT TESTED, libfaketime is not here: apt-get install -y libfaketime"),
+    ]
+
+
+SLEEP = """
+# Python sleeps until a time of the monotonic clock, which libfaketime shifts all the same: EINVAL.
+import select, time
+time.sleep = lambda seconds: select.select([], [], [], seconds) and None
+"""
+
+
+class WallClock:
+    """The wall clock of one process, which a test can set; its monotonic clock is nobody's to set."""
+
+    def __init__(self, place: Path) -> None:
+        self._file = place / "faketime"
+        self._modules = place / "modules"
+        self._modules.mkdir()
+        (self._modules / "sitecustomize.py").write_text(SLEEP)
+        self.jump(0)
+
+    def jump(self, days: int) -> None:
+        """From now on it is so many days later than it is."""
+        write_atomically(self._file, f"{days:+d}d\n")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "LD_PRELOAD": str(LIBRARIES[0]),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+            "PYTHONPATH": str(self._modules),
+        }
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> WallClock:
+    return WallClock(tmp_path)
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Iterator[ServedSearch]:
+    with served_search(tmp_path, lease_s=LEASE_S, heartbeat_s=0.2) as made:
+        yield made
+
+
+def commits(search: ServedSearch) -> list[datetime]:
+    """When the master says that it committed, in order."""
+    return [datetime.fromtimestamp(at) for _, at, _ in JournalReader(search.directory.journal).entries()]  # noqa: DTZ006
+
+
+def logged(text: str) -> list[datetime]:
+    """When a process says that it said something."""
+    return [datetime.fromisoformat(each) for each in re.findall(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),", text, re.M)]
+
+
+@pytest.mark.parametrize("days", [1, -1])
+def test_no_lease_ends_because_the_master_s_clock_jumps(days: int, search: ServedSearch, clock: WallClock) -> None:
+    master = search.start_master(environment=clock.environment)
+    search.hold()
+    workers = [search.start_worker(index) for index in range(2)]
+    for worker in workers:
+        search.wait_working(worker)
+    clock.jump(days)
+    until_passed(1.5 * LEASE_S)
+    search.hold(False)
+    for process in (*workers, master):
+        process.ends(0)
+    assert not search.of(Expired)
+    assert {entry.attempt for entry in search.of(Leased)} == {1}
+    jumped = commits(search)[-1] - commits(search)[0]
+    assert abs(jumped - days * DAY) < 0.1 * DAY
+    search.check()
+
+
+def test_no_lease_lives_on_because_the_master_s_clock_was_set_back(search: ServedSearch, clock: WallClock) -> None:
+    master = search.start_master(environment=clock.environment)
+    search.hold()
+    victim = search.start_worker()
+    lease = search.wait_working(victim)
+    stopped(*victim.trainers(), victim)
+    clock.jump(-1)
+    search.wait_expired(lease.evaluation)
+    victim.kill()
+    search.hold(False)
+    search.start_worker(1).ends(0)
+    master.ends(0)
+    assert commits(search)[-1] < commits(search)[0]
+    search.check()
+
+
+@pytest.mark.parametrize("days", [1, -1])
+def test_no_lease_ends_because_a_worker_s_clock_jumps(days: int, search: ServedSearch, clock: WallClock) -> None:
+    master = search.start_master()
+    search.hold()
+    worker = search.start_worker(environment=clock.environment, master_timeout_s=60.0, timeout_s=60.0)
+    lease = search.wait_working(worker)
+    clock.jump(days)
+    until_passed(1.5 * LEASE_S)
+    search.hold(False)
+    worker.ends(0)
+    master.ends(0)
+    assert search.leased(lease.evaluation) == [lease]
+    assert not search.of(Expired)
+    jumped = logged(worker.said())[-1] - datetime.now()  # noqa: DTZ005
+    assert abs(jumped - days * DAY) < 0.1 * DAY
+    until(lambda: not search.processes(), "nothing of the search is left")
+    search.check()
