@@ -65,6 +65,8 @@ class Rehearsal:
         How many it refused before.
     import_s
         How long a trainer took to import the problem.
+    device
+        Token of the worker's GPU; ``None`` or empty without one.
     evaluations
         In their order; after one that failed there is no other.
     """
@@ -72,6 +74,7 @@ class Rehearsal:
     values: Values
     refused: int
     import_s: float
+    device: str | None
     evaluations: tuple[Tried, ...]
 
     @property
@@ -147,20 +150,8 @@ class _Stage:
         self._import_s = 0.0
 
     def play(self) -> Rehearsal:
-        order = self._order()
-        refused = 0
         with self._trainer() as trainer:
-            for values in self._candidates():
-                order = replace(order, values=values)
-                first = self._tried(trainer, "smallest", order)
-                if first.failure is None or first.failure.kind is not FailureKind.INFEASIBLE:
-                    break
-                refused += 1
-            else:
-                raise ProblemError(
-                    f"feasible() of {self._settings.problem.name!r} refuses all of the first {refused} configurations, "
-                    f"the last one because of: {first.failure.reason}; mend it, or the space"
-                )
+            order, first, refused = self._first_feasible(trainer)
             evaluations = [first]
             if first.failure is None and first.duration_s < WARM_UP_MATTERS_S:
                 evaluations.append(self._tried(trainer, "again", self._placed(order, attempt=2)))
@@ -169,7 +160,25 @@ class _Stage:
             with self._trainer() as trainer:
                 evaluations.append(self._continued(trainer, order))
         return Rehearsal(
-            values=order.values, refused=refused, import_s=self._import_s, evaluations=tuple(evaluations)
+            values=order.values,
+            refused=refused,
+            import_s=self._import_s,
+            device=self._device,
+            evaluations=tuple(evaluations),
+        )
+
+    def _first_feasible(self, trainer: LoneTrainer) -> tuple[TrainerOrder, Tried, int]:
+        """The first evaluation that is not refused, how it ended, and how many were refused before it."""
+        order, reason = self._order(), ""
+        for refused, values in enumerate(self._candidates()):
+            order = replace(order, values=values)
+            first = self._tried(trainer, "smallest", order)
+            if first.failure is None or first.failure.kind is not FailureKind.INFEASIBLE:
+                return order, first, refused
+            reason = first.failure.reason
+        raise ProblemError(
+            f"feasible() of {self._settings.problem.name!r} refuses all of the first {MOST_REFUSED} configurations, "
+            f"the last one because of: {reason}; mend it, or the space"
         )
 
     def _trainer(self) -> LoneTrainer:

@@ -39,9 +39,10 @@ def print_price(out: Console, told: Rehearsal, price: Price, *, unit: str, worke
     total = amount(price.budget, unit)
     each = duration(told.seconds_per_unit) if told.seconds_per_unit >= 1 else f"{number(told.seconds_per_unit, 2)} s"
     who = "1 worker" if workers == 1 else f"{workers} workers"
+    hours = "GPU hours" if told.device else "hours of one worker"
     lines = [
         f"price: {what} is {price.evaluations} evaluations, {total} in all, at {each} for {amount(1, unit)}:",
-        f"  {number(price.worker_s / 3600, 3)} hours of one worker in all",
+        f"  {price.worker_s / 3600:.2f} {hours} in all ({duration(price.worker_s)})",
         f"  {duration(price.wall_s)} with {who}, and {duration(told.import_s + told.warm_up_s)} until each is warm",
     ]
     if limits.wall_time_s is not None:

@@ -25,11 +25,13 @@ from hpbandster_lite.records import (
     Recorded,
     Report,
     Resumed,
+    Started,
 )
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings import Prepared
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.transport import Call
+from hpbandster_lite.verification import fingerprint, verify_run
 from hpbandster_lite.wire import to_message
 from tests.engine_room import settings_for, space_of
 
@@ -92,7 +94,8 @@ def test_a_paused_search_hands_out_nothing_until_it_is_resumed_over_a_restart_to
         status = said(master, "status")
         assert status["paused"] == "maintenance"
         since = status["paused_at"]
-        assert JournalReader(directory.journal).paused() == ("maintenance", pytest.approx(since, abs=10))
+        reason, at = JournalReader(directory.journal).paused() or ("", 0.0)
+        assert (reason, abs(at - since) < 10) == ("maintenance", True)
         assert said(master, "pause", reason="again")["is_change"] is False
     with master_of(directory, space) as master:
         assert work_of(master, agent="b")["kind"] == "wait"
@@ -187,3 +190,13 @@ def test_a_master_that_died_before_it_began_put_nothing_back(directory: RunDirec
     with master_of(directory, space, retry_failed_after=1):
         pass
     assert len(stored(directory, PutBack)) == 1
+
+
+def test_a_start_records_what_the_last_bits_of_its_proposals_depend_on(
+    directory: RunDirectory, space: SearchSpace
+) -> None:
+    with master_of(directory, space):
+        pass
+    (began,) = stored(directory, Started)
+    assert began.fingerprint == fingerprint()
+    assert verify_run(directory).holds

@@ -245,6 +245,29 @@ def test_an_exception_in_a_thread_is_a_bad_result_and_not_the_caller_s(tmp_path:
     assert dict(JournalReader(tmp_path / "run" / "journal.sqlite").failures()) == {"code": 2}
 
 
+def test_one_and_the_same_fault_is_told_with_its_traceback_and_what_failed_is_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    is_mended = False
+
+    def evaluate(config: dict[str, Any], budget: float, trial: hpb.Trial) -> float:
+        if not is_mended:
+            raise ValueError("no such thing")
+        return float(config["x"])
+
+    result = in_threads(tmp_path, evaluate, workers=1, evaluations=4)
+    assert result.finished is not None
+    assert result.finished.startswith("stopped, because the first 3 evaluations all failed")
+    told = capsys.readouterr().err
+    assert "the search is over: stopped, because the first 3" in told
+    assert "ValueError: no such thing" in told
+    is_mended = True
+    result = in_threads(tmp_path, evaluate, workers=1, evaluations=4, retry_failed=True)
+    assert "3 failed evaluations are run again" in capsys.readouterr().err
+    assert list(result.evaluations["state"]) == ["done"] * 4
+    assert list(result.evaluations["attempt"]) == [2, 2, 2, 1]
+
+
 def test_the_model_of_a_problem_object_is_tested_in_this_process_too(tmp_path: Path) -> None:
     from ConfigSpace import ConfigurationSpace, Float
 
