@@ -160,7 +160,7 @@ class _Line:
             self._wait_until(self._readable)
             try:
                 # More than was asked for, which is a header first: most answers are here with it.
-                part = self._socket.recv(READ_BYTES)
+                part = self._socket.recv(max(READ_BYTES, size - len(self._inbox)))
             except (BlockingIOError, InterruptedError):
                 continue
             if not part:

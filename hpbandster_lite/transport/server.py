@@ -171,7 +171,8 @@ class Server:
                     self._serve(key.data, now)
         if self._is_behind or self._handled != handled_before:
             self._is_behind = not commit()
-        self._answer(touched, now)
+        # Anew: what was handled and committed took its time, which is not the time of those who are to take answers.
+        self._answer(touched, time.monotonic())
         self._sweep(now)
         return self._handled - handled_before
 

@@ -10,6 +10,7 @@ import resource
 import threading
 import time
 import zlib
+from types import SimpleNamespace
 from typing import Any
 
 import Pyro4
@@ -22,7 +23,7 @@ from Pyro4.message import Message
 
 from hpbandster_lite import wire
 from hpbandster_lite.transport import Bounds, Call, protocol, sockets
-from tests.service.transport_peer import OBJECT, QUICK, Peer, client, header, running, server, until, yes
+from tests.service.transport_peer import OBJECT, PATIENT, QUICK, Peer, client, header, running, server, until, yes
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -296,6 +297,27 @@ def test_answers_that_nobody_takes_have_a_deadline() -> None:
         deaf.send(deaf.request())
         with running(serving), client(serving) as calling:
             calling.call("report", 1)
+        until(lambda: serving.n_connections == 0, serving)
+
+
+def test_the_time_of_a_slow_commit_is_not_that_of_who_takes_its_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead_s = 0.0
+
+    def slow_commit() -> bool:
+        nonlocal ahead_s
+        ahead_s += 2 * PATIENT.message_s
+        return True
+
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + ahead_s)
+    with server(lambda call: wire.encode("x" * 12_000_000), bounds=PATIENT) as serving, Peer(serving) as peer:
+        peer.introduce()
+        monkeypatch.setattr("hpbandster_lite.transport.server.time", clock)
+        peer.send(peer.request())
+        assert serving.turn(1.0, commit=slow_commit) == 1
+        serving.turn(0, commit=yes)
+        assert serving.n_connections == 1
+        # Its own time it has, and no more.
+        ahead_s += 2 * PATIENT.message_s
         until(lambda: serving.n_connections == 0, serving)
 
 
