@@ -15,7 +15,7 @@ from tests.service.served_search import ServedSearch, continued, served_search, 
 
 pytestmark = pytest.mark.timeout(120)
 
-LONG = {"lease_s": 60.0, "heartbeat_s": 0.5}
+LONG = {"lease_s": 600.0, "heartbeat_s": 0.5}
 """What happens before such a lease ends does not happen because it ended."""
 
 SHORT = {"lease_s": 2.0, "heartbeat_s": 0.2}

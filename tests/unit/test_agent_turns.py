@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from hpbandster_lite.agent.assignment import read_grant
 from hpbandster_lite.agent.loop import GOODBYE_S
 from hpbandster_lite.errors import MasterUnreachable
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Finished, Limits, Outcome, Report, Started
 from hpbandster_lite.rundir import RunDirectory
 from tests.engine_room import settings_for, space_of
+from tests.service.worker_master import grant
 from tests.world import Worker, World
 
 REPORT = Report(evaluation=EvaluationId(ConfigId(0, 0, 0), 0), attempt=1, outcome=Outcome(loss=1.0))
@@ -68,6 +70,18 @@ def test_an_agent_that_is_to_end_and_evaluates_nothing_waits_for_its_master_alon
     assert live_on(worker, 60.0) == pytest.approx(GOODBYE_S, abs=0.1)
     assert worker.agent.exit_code == 130
     assert len(worker.world.directory.left_reports()) == 1
+
+
+def test_an_agent_that_is_to_end_says_goodbye_from_when_its_trainer_has_let_go(worker: Worker) -> None:
+    agent = worker.agent
+    agent._assignment = read_grant(grant({"x": 0.5}), agent._places, worker.clock())
+    agent._begin(agent._assignment)
+    worker.trainers[0]._obeys_after_s = 2.0
+    worker.orders.told = "its time is over"
+    worker.turn()
+    assert agent._options.grace_s > 2.0
+    assert live_on(worker, 60.0) == pytest.approx(2.0 + GOODBYE_S, abs=0.1)
+    assert agent.exit_code == 130
 
 
 # ------------------------------------------------------------------------------------- a search that is over already
