@@ -308,7 +308,8 @@ class Master:
 
     def _commanded(self, command: str, message: dict[str, Plain], now: float) -> dict[str, Plain]:
         """What a user asks for from outside; who is not heard may ask again, which changes nothing."""
-        reason = str(message.get("reason", ""))
+        # One line: what follows the first line of a reason is a traceback to those who show it.
+        reason = " ".join(str(message.get("reason", "")).split())
         match command:
             case "pause":
                 turn = self.engine.pause(reason=reason)

@@ -147,9 +147,7 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
     return Prepared(settings=settings, limits=limits, resumed=False, notes=tuple(notes))
 
 
-def _resume(
-    options: SearchOptions, description: ProblemDescription, reader: JournalReader, path: Path
-) -> Prepared:
+def _resume(options: SearchOptions, description: ProblemDescription, reader: JournalReader, path: Path) -> Prepared:
     stored, limits = reader.settings(), reader.limits()
     if description.name != stored.problem.name:
         raise ResumeError(
@@ -214,7 +212,7 @@ def _halt_notes(options: SearchOptions, reader: JournalReader, path: Path) -> li
     notes = []
     finished, paused = reader.finished(), reader.paused()
     if finished is not None and was_stopped(finished):
-        notes.append(f"the search was {finished.partition(chr(10))[0].rstrip(':')}; it goes on now")
+        notes.append(f"the search was {finished.splitlines()[0].rstrip(':')}; it goes on now")
         if reader.failures() and not options.retry_failed:
             notes.append("what failed stays as it is; --retry-failed runs it again, once the code is mended")
     if paused is not None:

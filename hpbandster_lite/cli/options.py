@@ -39,8 +39,7 @@ Problem = Annotated[
         metavar="PROBLEM",
         help="What to search: a shipped problem ([b]digits[/], [b]counting_ones[/], [b]hartmann6[/]), a file "
         "([b]path/to/file.py[/]), a module ([b]package.module[/]), or an object in either ([b]file.py:problem[/]). "
-        "[b]run[/], [b]plan[/] and [b]master[/] take a whole search in a file, too ([b]search.toml[/]); options given "
-        "beside it go before what it says.",
+        "A whole search in a file does as well ([b]search.toml[/]); options given beside it go before what it says.",
         show_default=False,
     ),
 ]
@@ -249,6 +248,29 @@ def takes_search_options(command: Callable[..., None]) -> Callable[..., None]:
     ]
     context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     parameters = [own["problem"], *sorted([*rest, *shared], key=_panel_number), context]
+    wrapper.__dict__["__signature__"] = inspect.Signature(parameters)
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper
+
+
+def takes_search_file(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command that searches nothing itself take its options from a search file in the place of its problem.
+
+    The command's first parameter must be ``problem``.
+    """
+    own = inspect.signature(command, eval_str=True).parameters
+
+    @functools.wraps(command)
+    def wrapper(problem: str, ctx: typer.Context, **arguments: Any) -> None:
+        if is_search_file(problem):
+            told = read_search_file(Path(problem))
+            problem = told.problem
+            _fill(arguments, told.command, ctx)
+        command(problem, **arguments)
+
+    context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    first, *rest = own.values()
+    parameters = [first, *(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in rest), context]
     wrapper.__dict__["__signature__"] = inspect.Signature(parameters)
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper

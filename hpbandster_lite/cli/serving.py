@@ -27,6 +27,7 @@ from hpbandster_lite.cli.options import (
     Timeout,
     address,
     port_number,
+    takes_search_file,
     takes_search_options,
 )
 from hpbandster_lite.errors import UsageError
@@ -58,8 +59,6 @@ def master(
     """
     directory = RunDirectory(run_dir or default_run_directory(problem))
     prepared = prepare(replace(options, retry_failed=retry_failed), directory)
-    for note in prepared.notes:
-        typer.echo(f"note: {note}", err=True)
     told = MasterOptions(
         run_directory=str(directory.path),
         prepared=prepared,
@@ -76,9 +75,12 @@ def master(
             "nameserver_key": None if nameserver_key is None else str(nameserver_key.resolve()),
         },
     )
+    for note in prepared.notes:
+        typer.echo(f"note: {note}", err=True)
     sys.exit(run_master(told))
 
 
+@takes_search_file
 def worker(
     problem: Problem,
     run_dir: RunDir = None,

@@ -827,12 +827,27 @@ def test_a_search_file_with_an_unknown_key_is_refused_before_anything_is_made(
     assert [path.name for path in tmp_path.iterdir()] == ["search.toml"]
 
 
-def test_a_master_with_a_search_file_writes_down_what_it_serves(tmp_path: Path) -> None:
-    text = f"problem = {json.dumps(PROBLEM)}\nrun_dir = 'search'\n[limits]\nbrackets = 1\n"
-    (tmp_path / "search.toml").write_text(text)
+def test_a_master_and_its_workers_take_the_same_search_file(tmp_path: Path) -> None:
+    (tmp_path / "search.toml").write_text(
+        f"problem = {json.dumps(PROBLEM)}\nrun_dir = 'search'\n[limits]\nevaluations = 2\n"
+        "[workers]\nworkers = 2\nin_agent = true\n"
+    )
     with started("master", tmp_path / "search.toml") as master:
         line_with(r"(serving run)", master)
-        master.send_signal(signal.SIGTERM)
-        assert ended(master)[0] == 130
+        worked = typed("worker", tmp_path / "search.toml", "--workers", "1")
+        assert worked.returncode == 0, worked.stdout + worked.stderr
+        assert ended(master)[0] == 0
+    rows = evaluations(tmp_path / "search")
+    assert (len(rows), len({row["agent"] for row in rows})) == (2, 1)
     left = (tmp_path / "search" / "search.toml").read_text()
-    assert all(line in left.splitlines() for line in ("brackets = 1", 'host = "127.0.0.1"', "port = 0"))
+    assert all(line in left.splitlines() for line in ("evaluations = 2", 'host = "127.0.0.1"', "port = 0"))
+
+
+def test_a_master_says_what_it_puts_back_and_serves_although_its_settings_cannot_be_written_down(copied: Path) -> None:
+    (copied / "search.toml").unlink()
+    (copied / "search.toml").mkdir()
+    ran = typed("master", PROBLEM, "--run-dir", copied, "--brackets", "1", "--retry-failed")
+    assert ran.returncode == 0, ran.stderr
+    assert "note: 0 failed evaluations are run again" in ran.stderr
+    assert "the settings are not written down for people" in ran.stderr
+    assert "the search is over: the one bracket is complete" in ran.stderr

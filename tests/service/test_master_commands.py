@@ -89,13 +89,13 @@ def test_a_paused_search_hands_out_nothing_until_it_is_resumed_over_a_restart_to
 ) -> None:
     with master_of(directory, space) as master:
         assert work_of(master)["kind"] == "grant"
-        told = said(master, "pause", reason="maintenance")
+        told = said(master, "pause", reason=" maintenance,\n tonight\n")
         assert (told["is_change"], told["words"]) == (True, "the search is paused; 1 evaluation still runs")
         status = said(master, "status")
-        assert status["paused"] == "maintenance"
+        assert status["paused"] == "maintenance, tonight"
         since = status["paused_at"]
         reason, at = JournalReader(directory.journal).paused() or ("", 0.0)
-        assert (reason, abs(at - since) < 10) == ("maintenance", True)
+        assert (reason, abs(at - since) < 10) == ("maintenance, tonight", True)
         assert said(master, "pause", reason="again")["is_change"] is False
     with master_of(directory, space) as master:
         assert work_of(master, agent="b")["kind"] == "wait"
@@ -105,7 +105,7 @@ def test_a_paused_search_hands_out_nothing_until_it_is_resumed_over_a_restart_to
         assert JournalReader(directory.journal).paused() is None
         assert work_of(master, 2, agent="b")["kind"] == "grant"
         assert said(master, "resume")["is_change"] is False
-    assert stored(directory, Paused, Resumed) == [Paused(reason="maintenance"), Resumed()]
+    assert stored(directory, Paused, Resumed) == [Paused(reason="maintenance, tonight"), Resumed()]
 
 
 def test_a_stopped_search_tells_its_agents_to_hand_back_and_goes_on_with_the_next_start(
