@@ -367,7 +367,7 @@ def run_master(options: MasterOptions) -> int:
     with (
         _held(directory),
         endings(options.lifeline) as ending,
-        Journal.open(directory.journal, create=settings) as journal,
+        Journal.open(directory.journal, create=settings, clock=time.monotonic) as journal,
     ):
         difference = settings_difference(journal.settings, settings)
         if difference is not None:

@@ -8,7 +8,7 @@ takes the next epoch, and each transaction looks whether it is still the newest.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +33,7 @@ BUSY_S = 2.0
 _WHERE_WE_ARE = "SELECT epoch, (SELECT coalesce(max(position), 0) FROM entries) FROM search"
 _SERVED = """
 UPDATE masters SET
-    started_at = coalesce(started_at, :at), last_at = :at, served_s = served_s + max(0, :at - coalesce(last_at, :at))
+    started_at = coalesce(started_at, :at), last_at = :at, served_s = served_s + :passed_s
 WHERE epoch = :epoch
 """
 
@@ -55,15 +55,19 @@ class Journal:
         This master's number; ``None`` before :meth:`begin_epoch`.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, clock: Callable[[], float] | None = None) -> None:
         self.path = path
         self.settings = read_settings(connection, path)
         self.epoch: int | None = None
         self._connection = connection
+        self._clock = clock
+        self._committed_at: float | None = None
         self._tables = Tables(connection, self.settings)
 
     @classmethod
-    def open(cls, path: str | Path, *, create: SearchSettings | None = None) -> Journal:
+    def open(
+        cls, path: str | Path, *, create: SearchSettings | None = None, clock: Callable[[], float] | None = None
+    ) -> Journal:
         """Open a journal, or make one.
 
         Parameters
@@ -73,6 +77,9 @@ class Journal:
         create
             Settings of the search if there is no journal yet; those of a journal that exists are kept, and it is the
             caller who compares (:func:`~hpbandster_lite.journal.settings_difference`).
+        clock
+            Seconds by which the time between two commits is measured: a monotonic clock, because a wall clock that is
+            set forward by a day would use up a search's wall time. Default: the wall-clock times of the commits.
 
         Raises
         ------
@@ -93,7 +100,7 @@ class Journal:
                 # A file system that cannot have it (network ones) keeps the rollback journal, which is as durable.
                 connection.execute("PRAGMA journal_mode = WAL").fetchone()
                 connection.execute("PRAGMA synchronous = FULL")
-                return cls(path, connection)
+                return cls(path, connection, clock)
             except BaseException:
                 connection.close()
                 raise
@@ -115,7 +122,7 @@ class Journal:
             epoch = int(self._connection.execute(_WHERE_WE_ARE).fetchone()[0]) + 1
             self._connection.execute("UPDATE search SET epoch = ?", (epoch,))
             self._connection.execute("INSERT INTO masters (epoch) VALUES (?)", (epoch,))
-        self.epoch = epoch
+        self.epoch, self._committed_at = epoch, None
         return epoch
 
     def commit(self, entries: Sequence[Entry], *, at: float) -> int:
@@ -147,7 +154,10 @@ class Journal:
                 position += 1
                 self._connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (position, at, text))
                 self._tables.follow(entry, position, at)
-            self._connection.execute(_SERVED, {"at": at, "epoch": self.epoch})
+            now = at if self._clock is None else self._clock()
+            passed_s = 0.0 if self._committed_at is None else max(0.0, now - self._committed_at)
+            self._connection.execute(_SERVED, {"at": at, "passed_s": passed_s, "epoch": self.epoch})
+        self._committed_at = now
         return position
 
     def entries(self) -> Iterator[tuple[int, float, Entry]]:

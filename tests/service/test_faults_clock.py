@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpbandster_lite.journal import JournalReader
-from hpbandster_lite.records import Expired, Leased
+from hpbandster_lite.records import Expired, Leased, Started
 from hpbandster_lite.rundir import write_atomically
 from tests.service.local_search import until
 from tests.service.served_search import ServedSearch, served_search, stopped, until_passed
@@ -113,6 +113,24 @@ def test_no_lease_lives_on_because_the_master_s_clock_was_set_back(search: Serve
     search.start_worker(1).ends(0)
     master.ends(0)
     assert commits(search)[-1] < commits(search)[0]
+    search.check()
+
+
+def test_a_day_by_which_the_clock_was_set_forward_uses_up_no_wall_time(search: ServedSearch, clock: WallClock) -> None:
+    search.extend(brackets=1, wall_time_s=3_600.0)
+    master = search.start_master(environment=clock.environment)
+    worker = search.start_worker()
+    search.wait_recorded(2)
+    clock.jump(1)
+    search.wait_recorded(6)
+    search.hold()
+    master.kill()
+    assert commits(search)[-1] - commits(search)[0] > 0.9 * DAY
+    master = search.start_master()
+    search.hold(False)
+    worker.ends(0)
+    master.ends(0)
+    assert search.of(Started)[1].spent_s < 3_600
     search.check()
 
 

@@ -848,6 +848,16 @@ def test_time_spent_is_the_time_between_commits_of_earlier_masters(path: Path) -
         assert not_begun.spent_s() == 19.0
 
 
+def test_a_wall_clock_that_jumps_by_a_day_is_no_time_spent(path: Path) -> None:
+    ticks = iter([100.0, 103.0, 104.0])
+    with Journal.open(path, create=SETTINGS, clock=lambda: next(ticks)) as journal:
+        journal.begin_epoch()
+        for at in (0.0, 86_400.0, 10.0):
+            journal.commit([], at=at)
+    with Journal.open(path) as later:
+        assert later.spent_s() == 4.0
+
+
 # ---------------------------------------------------------------------------------------------------------- settings
 
 
