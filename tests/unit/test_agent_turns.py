@@ -99,7 +99,7 @@ def live_on(worker: Worker, for_s: float) -> float:
     while worker.agent.exit_code is None and worker.next_at < began + for_s:
         worker.world.now = worker.next_at
         worker.turn()
-        assert worker.agent.exit_code is not None or worker.agent.due_at() > worker.world.now
+        assert worker.is_gone or worker.agent.due_at() > worker.world.now
     return worker.world.now - began
 
 
