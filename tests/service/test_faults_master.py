@@ -185,19 +185,17 @@ def test_a_result_that_no_master_took_is_kept_in_the_run_directory_and_counts_wi
 
 def test_a_result_that_was_acknowledged_survives_any_number_of_masters(tmp_path: Path) -> None:
     with served_search(tmp_path, **LONG) as search:
-        worker, masters = None, 0
-        for count in (2, 4, 6, 8):
+        acknowledged = {}
+        worker = search.start_worker()
+        for count in (2, 4, 6):
             master = search.start_master()
-            masters += 1
-            worker = worker or search.start_worker()
             search.wait_recorded(count)
             acknowledged = search.results()
             master.kill()
         last = search.start_master()
-        assert worker is not None
         worker.ends(0)
         last.ends(0)
-        assert len(search.of(Started)) == masters + 1
+        assert len(search.of(Started)) == 4
         assert {entry.attempt for entry in search.of(Leased)} == {1}
         assert len(search.of(Recorded)) == len(search.of(Leased))
         search.check(acknowledged)

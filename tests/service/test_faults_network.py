@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,7 +139,12 @@ def test_a_master_whose_name_a_later_start_has_taken_says_so_once_and_serves_on(
         client = NameServerClient("127.0.0.1", port, None)
         tries: list[str] = []
         register = client.register
-        monkeypatch.setattr(client, "register", lambda name, told: (tries.append(name), register(name, told)))
+
+        def counted(name: str, told: Mapping[str, Any]) -> None:
+            tries.append(name)
+            register(name, told)
+
+        monkeypatch.setattr(client, "register", counted)
         entry = registration.Registration(client, run_name("one"), endpoint)
         try:
             until(lambda: entry.state == "registered", "the master is entered")

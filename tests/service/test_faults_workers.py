@@ -74,8 +74,6 @@ def test_an_evaluation_that_costs_every_worker_its_life_ends_after_its_last_atte
         assert recorded.outcome.failure is not None
         assert recorded.outcome.failure.kind is FailureKind.INFRASTRUCTURE
         assert "lost 3 times" in recorded.outcome.failure.reason
-        search.hold(False)
-        search.start_worker(4).ends(0)
         master.ends(0)
         assert search.verified()
 
