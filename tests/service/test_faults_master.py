@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from hpbandster_lite.errors import RunDirectoryError
+from hpbandster_lite.errors import JournalError, RunDirectoryError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.records import Expired, LateReport, Leased, Recorded, Started
-from tests.service.local_search import until
+from tests.service.local_search import LocalSearchProcess, until
 from tests.service.served_search import ServedSearch, continued, served_search, stopped, until_passed
 
 pytestmark = pytest.mark.timeout(120)
@@ -154,6 +154,39 @@ def test_a_read_only_run_directory_is_refused_by_name_and_can_still_be_read(tmp_
         search.start_worker().ends(0)
         master.ends(0)
         search.check(results)
+
+
+def foreign(journal: Path) -> None:
+    journal.write_bytes(b"not a journal " * 1_000)
+
+
+def truncated(journal: Path) -> None:
+    with journal.open("r+b") as file:
+        file.truncate(journal.stat().st_size // 2)
+
+
+def newer(journal: Path) -> None:
+    with contextlib.closing(sqlite3.connect(journal)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+def test_a_journal_that_is_none_ends_a_search_with_words_and_stays_as_it_is(tmp_path: Path) -> None:
+    search = LocalSearchProcess(tmp_path, **LONG)
+    search.run()
+    whole, results = search.directory.journal.read_bytes(), search.results()
+    search.extend(brackets=2)
+    for damage in (foreign, truncated, newer):
+        search.directory.journal.write_bytes(whole)
+        damage(search.directory.journal)
+        damaged = search.directory.journal.read_bytes()
+        with search.running() as process:
+            said = search.end_of(process, JournalError.exit_code)
+        assert str(search.directory.journal) in said, damage
+        assert "Traceback" not in said, damage
+        assert search.directory.journal.read_bytes() == damaged, damage
+    search.directory.journal.write_bytes(whole)
+    search.run()
+    search.check(results)
 
 
 # ------------------------------------------------------------------------------------------------------- it stays away
