@@ -105,6 +105,8 @@ def test_a_paused_search_hands_out_nothing_until_it_is_resumed_over_a_restart_to
         assert JournalReader(directory.journal).paused() is None
         assert work_of(master, 2, agent="b")["kind"] == "grant"
         assert said(master, "resume")["is_change"] is False
+    with master_of(directory, space) as master:
+        assert said(master, "status")["paused_at"] is None
     assert stored(directory, Paused, Resumed) == [Paused(reason="maintenance, tonight"), Resumed()]
 
 

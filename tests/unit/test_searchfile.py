@@ -139,6 +139,7 @@ def test_every_key_is_in_the_file_that_the_test_above_reads() -> None:
         ("my_module:problem", "my_module:problem"),
         ("net.py", "{}/net.py"),
         ("../net.py:problem", "{}/../net.py:problem"),
+        ("nets/big:problem", "{}/nets/big:problem"),
         ("/there/net.py", "/there/net.py"),
     ],
 )
@@ -211,6 +212,7 @@ def test_a_value_of_a_wrong_type_is_refused_with_key_value_and_what_is_right(
         ("[limits]\nbrackets = 2.0", ("brackets = 2.0 is a number", "a whole number")),
         ("[limits]\nbrackets = true", ("brackets = true is a truth value", "a whole number")),
         ("[budgets]\nmax_budget = '27'", ('max_budget = "27" is text', "a number", "max_budget = 27")),
+        ("[budgets]\nmax_budget = true", ("max_budget = true is a truth value", "a number")),
         ("[budgets]\nbudgets = [1, '3']", ("budgets", "a list of numbers", "[1, 3, 9]")),
         ("[workers]\nin_agent = 1", ("in_agent = 1 is a number", "true or false")),
         ("[limits]\nmax_time = 'soon'", ('[limits] max_time = "soon" is no duration', "30m")),
@@ -349,6 +351,11 @@ def test_the_file_shows_the_defaults_of_the_parameters_that_were_left_alone() ->
     assert "\nnum_samples = 8\n" in text
     assert "\n# top_n_percent = 15.0\n" in text
     assert "num_samples" not in search_text(prepared(algorithm="random"), {})
+
+
+@pytest.mark.parametrize("text", ["\x7f", "\x00\x1f", 'a"b\\c', "\n\t", "é 😀"])
+def test_every_character_is_written_as_toml_wants_it(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, search_text(prepared(unit=text), {})).search["unit"] == text
 
 
 def test_a_path_that_cannot_be_said_in_toml_is_shown_to_people() -> None:
