@@ -14,6 +14,7 @@ import os
 import re
 import site
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,9 @@ GROUP = "hpbandster_lite.problems"
 GUARD = 'put what starts the search under if __name__ == "__main__": so that workers can import the file alone'
 
 _loads_under_way = 0
+_one_at_a_time = threading.RLock()
+"""Workers may be threads of one process, and a module that another one is importing lacks its second half. Reentrant,
+because a problem may load another one while it is imported."""
 
 
 def loading() -> bool:
@@ -51,12 +55,13 @@ def load(reference: str) -> Problem:
         If ConfigSpace refuses its search space while it is imported.
     """
     global _loads_under_way  # noqa: PLW0603 (what loading() tells is a fact about the process)
-    _loads_under_way += 1
-    try:
-        with _import_errors_as_ours(reference):
-            return as_problem(_target(reference), reference)
-    finally:
-        _loads_under_way -= 1
+    with _one_at_a_time:
+        _loads_under_way += 1
+        try:
+            with _import_errors_as_ours(reference):
+                return as_problem(_target(reference), reference)
+        finally:
+            _loads_under_way -= 1
 
 
 def name_of(reference: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -123,6 +124,25 @@ def test_a_file_is_a_problem_and_is_imported_once(write: Write) -> None:
     reference = write(GOOD)
     assert load(reference) is load(reference)
     assert load(f"{reference}:evaluate").evaluate({"lr": 6.0}, 3.0, None) == 2.0  # type: ignore[arg-type]
+
+
+def test_threads_that_load_a_file_at_once_get_all_of_it(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, may_go = threading.Event(), threading.Event()
+    gate = SimpleNamespace(entered=entered, may_go=may_go)
+    monkeypatch.setitem(sys.modules, "gate_of_the_import", gate)
+    path = write("import gate_of_the_import as gate\ngate.entered.set()\ngate.may_go.wait(30)\n" + GOOD)
+    loaded: list[Any] = []
+    threads = [threading.Thread(target=lambda: loaded.append(load(path))) for _ in range(2)]
+    threads[0].start()
+    assert entered.wait(30)
+    threads[1].start()
+    # One that did not wait for the import would have ended with an error by then.
+    threads[1].join(0.2)
+    may_go.set()
+    for thread in threads:
+        thread.join(30)
+    assert len(loaded) == 2
+    assert loaded[0] is loaded[1]
 
 
 def test_a_file_may_import_its_neighbours(write: Write) -> None:
