@@ -85,7 +85,6 @@ class ServedSearch(LocalSearchProcess):
     def __init__(self, place: Path, **options: Any) -> None:
         super().__init__(place, **options)
         self._served: list[Served] = []
-        self._zombies_before = _zombies()
 
     def __enter__(self) -> ServedSearch:
         return self
@@ -98,10 +97,6 @@ class ServedSearch(LocalSearchProcess):
                 left.kill()
         for served in self._served:
             served.process.wait()
-        # A test before this one may have made this process the one to bury the trainers of a killed agent.
-        for orphan in _zombies() - self._zombies_before:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(orphan, 0)
 
     def _start(
         self, module: str, options: Any, environment: Mapping[str, str] | None = None, log: Path | None = None
@@ -220,10 +215,6 @@ class ServedSearch(LocalSearchProcess):
     def leased(self, evaluation: EvaluationId) -> list[Leased]:
         """All leases of an evaluation, in order."""
         return [entry for entry in self.of(Leased) if entry.evaluation == evaluation]
-
-
-def _zombies() -> set[int]:
-    return {child.pid for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE}
 
 
 def stopped(*processes: psutil.Process | Served) -> None:

@@ -29,7 +29,7 @@ from tests.service.worker_master import (
     options,
     outcomes_of,
     unreachable,
-    wait_for_the_end_of_orphans,
+    wait_for_the_end_of,
 )
 
 ATTEMPT = "evaluations/2-0-0/rung1/attempt1"
@@ -616,7 +616,7 @@ def test_an_agent_that_is_killed_takes_its_trainer_and_what_that_started_along(d
         family = [process.pid for process in psutil.Process(agent.pid).children(recursive=True)]
         assert len(family) == (2 if deed == "spins" else 1)
         os.kill(agent.pid, signal.SIGKILL)
-        wait_for_the_end_of_orphans(*family)
+        wait_for_the_end_of(*family)
 
 
 def test_a_process_that_is_told_to_end_hands_back_and_exits_with_130(tmp_path: Path) -> None:

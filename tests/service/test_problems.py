@@ -13,7 +13,7 @@ import pytest
 
 from hpbandster_lite.errors import ProblemError, ProtocolMismatch, SearchError, SpaceError
 from hpbandster_lite.problems import describe, describe_in_child, load
-from tests.service.worker_master import wait_for_the_end_of, wait_for_the_end_of_orphans
+from tests.service.worker_master import wait_for_the_end_of
 
 GOOD = """
 min_budget, max_budget = 1, 9
@@ -58,7 +58,7 @@ def test_what_the_import_prints_disturbs_nobody(write: Write, capfd: pytest.Capt
 def test_what_the_import_leaves_running_ends_with_the_child(write: Write, tmp_path: Path) -> None:
     text = f"import subprocess\npid = subprocess.Popen(['sleep', '600']).pid\nopen({str(tmp_path / 'pid')!r}, 'w')"
     refusal_of(write(f"{text}.write(str(pid))\n1 / 0"))
-    wait_for_the_end_of_orphans(int((tmp_path / "pid").read_text()))
+    wait_for_the_end_of(int((tmp_path / "pid").read_text()))
 
 
 def test_the_keys_are_not_told_to_the_problem(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

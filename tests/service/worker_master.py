@@ -6,9 +6,7 @@ prints each call that it hears as one line of JSON.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -142,14 +140,6 @@ def wait_for_the_end_of(*pids: int, within_s: float = 10.0) -> None:
     while living := [pid for pid in pids if _is_alive(pid)]:
         assert time.monotonic() < deadline, f"still alive: {living}"
         time.sleep(0.005)
-
-
-def wait_for_the_end_of_orphans(*pids: int) -> None:
-    """The same for processes that a killed parent left: an earlier agent made this process the one to bury them."""
-    wait_for_the_end_of(*pids)
-    for pid in pids:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)
 
 
 def _is_alive(pid: int) -> bool:
