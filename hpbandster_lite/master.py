@@ -42,9 +42,9 @@ log = logging.getLogger(__name__)
 
 OBJECT_ID = "hpbandster_lite.master"
 LOCK_WAIT_S = 10.0
-"""A new master waits this long for the old one to let go (DESIGN, law 13), then refuses."""
+"""A new master waits this long for the old one to let go, then refuses."""
 GAP_S = 1.0
-"""A turn that took this much longer than it may lengthens all leases (DESIGN, law 1)."""
+"""A turn that took this much longer than it may lengthens all leases: nobody loses one for a time in which nobody listened."""
 ALONE_S = 30.0
 """A master whose launcher was killed waits this long for the workers to hand back what they hold."""
 TURN_S = 0.25
