@@ -44,7 +44,7 @@ OBJECT_ID = "hpbandster_lite.master"
 LOCK_WAIT_S = 10.0
 """A new master waits this long for the old one to let go, then refuses."""
 GAP_S = 1.0
-"""A turn that took this much longer than it may lengthens all leases: nobody loses one for a time in which nobody listened."""
+"""A turn that took so much longer than it may lengthens all leases: nobody loses one while nobody listened."""
 ALONE_S = 30.0
 """A master whose launcher was killed waits this long for the workers to hand back what they hold."""
 TURN_S = 0.25
