@@ -88,24 +88,31 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
         environment = trainer_environment(os.environ, options.device, options.threads)
         return TrainerProcess(options.problem, environment, max_log_bytes=options.max_log_bytes)
 
-    with Interrupts(options.lifeline) as interrupts:
-        agent = Agent(options, connect or Rendezvous(options), start_trainer, interrupts)
-        try:
-            return agent.run()
-        except KilledAtOnce:
-            log.warning("ended at once; the lease of its evaluation will expire")
+    agent: Agent | None = None
+    try:
+        with Interrupts(options.lifeline) as interrupts:
+            agent = Agent(options, connect or Rendezvous(options), start_trainer, interrupts)
+            try:
+                return agent.run()
+            except KilledAtOnce:
+                raise
+            except SearchError as error:
+                log.error("%s", error)
+                agent.leave_report_behind()
+                return error.exit_code
+            except BaseException:
+                # A fault of the machine (no process can be started, no memory) or ours: a result is not lost with it.
+                agent.leave_report_behind()
+                raise
+            finally:
+                agent.close()
+    except KilledAtOnce:
+        # It may have come at any moment, while the agent was being closed as well: the rest of that is done now.
+        log.warning("ended at once; the lease of its evaluation will expire")
+        if agent is not None:
             agent.leave_report_behind()
-            return INTERRUPTED
-        except SearchError as error:
-            log.error("%s", error)
-            agent.leave_report_behind()
-            return error.exit_code
-        except BaseException:
-            # A fault of the machine (no process can be started, no memory) or of ours: a result is not lost with it.
-            agent.leave_report_behind()
-            raise
-        finally:
-            agent.close()
+            agent.close(at_once=True)
+        return INTERRUPTED
 
 
 class Agent:
@@ -181,10 +188,10 @@ class Agent:
         self._converse(self._clock())
         self._perhaps_end(self._clock())
 
-    def close(self) -> None:
-        """End the trainer and the connection."""
+    def close(self, *, at_once: bool = False) -> None:
+        """End the trainer, an idle one in its own time unless ``at_once``, and the connection."""
         if self._trainer is not None:
-            if self._assignment is None and self._trainer.is_ready:
+            if self._assignment is None and self._trainer.is_ready and not at_once:
                 self._trainer.close()
             else:
                 self._trainer.kill()

@@ -543,6 +543,26 @@ def test_a_lost_release_is_repeated(tmp_path: Path) -> None:
     assert all(release == master.releases[0] for release in master.releases)
 
 
+def test_a_second_signal_while_the_agent_is_being_closed_ends_it_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closes: list[dict[str, bool]] = []
+    close = Agent.close
+
+    def interrupted(agent: Agent, **told: bool) -> None:
+        closes.append(told)
+        if len(closes) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+        close(agent, **told)
+
+    monkeypatch.setattr(Agent, "close", interrupted)
+    master = ScriptedMaster(deeds("ok"))
+    assert run_agent(options(tmp_path), connect=master.connect) == 130
+    assert closes == [{}, {"at_once": True}]
+    assert len(master.outcomes) == 1
+
+
 def test_a_second_sigterm_ends_at_once_with_all_that_was_started(tmp_path: Path) -> None:
     def hook(method: str, message: Plain, number: int) -> None:
         if has_reported(method, message):
