@@ -6,11 +6,22 @@ import ctypes
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
 from hpbandster_lite.trainer.reaping import PR_SET_CHILD_SUBREAPER
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test here a second try, which the closing line counts: a machine that is busy may break a deadline.
+
+    A test that needs it on a machine with nothing else to do has found a race, and is looked into.
+    """
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture(autouse=True)
