@@ -19,6 +19,7 @@ from hpbandster_lite.devices import trainer_environment
 from hpbandster_lite.records import ConfigId, EvaluationId, FailureKind
 from hpbandster_lite.trainer.memory import MemoryWatch
 from hpbandster_lite.trainer.process import TrainerProcess
+from hpbandster_lite.trainer.reaping import become_subreaper
 from hpbandster_lite.trainer.speech import (
     Heard,
     TrainerDied,
@@ -186,6 +187,12 @@ def order(deed: str, directory: Path, **changed: Any) -> TrainerOrder:
     told = {"evaluation": EvaluationId(ConfigId(2, 0, 0), 1), "attempt": 1, "values": {"do": deed}, "budget": 3.0,
             "max_budget": 9.0, "unit": "steps", "seed": 11, "directory": str(directory), **changed}
     return TrainerOrder(**told)
+
+
+@pytest.fixture(autouse=True)
+def buries_orphans(leaves_nothing_behind: None) -> None:
+    """As an agent does: what detaches itself from a trainer becomes a child of this process, and is found."""
+    become_subreaper()
 
 
 @pytest.fixture
