@@ -135,9 +135,10 @@ def _journal_brackets(settings: SearchSettings, reader: JournalReader) -> list[d
             row = begun.get((bracket, index))
             told: dict[str, Plain] = {"done": 0, "failed": 0, "running": 0, "best": None}
             if row is not None:
+                failed = row["failed"] - row["infeasible"]
                 told = {
-                    "done": row["done"] + row["failed"],
-                    "failed": row["failed"],
+                    "done": row["done"] + failed,
+                    "failed": failed,
                     "running": row["running"],
                     "best": row["best"],
                 }

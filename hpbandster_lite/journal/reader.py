@@ -78,7 +78,10 @@ class Ending(NamedTuple):
 
 
 class RungRow(TypedDict):
-    """How many evaluations of a rung are in each state, and its lowest loss."""
+    """How many evaluations of a rung are in each state, and its lowest loss.
+
+    ``infeasible`` of the failed ones were refused: they gave their places back.
+    """
 
     bracket: int
     rung: int
@@ -87,6 +90,7 @@ class RungRow(TypedDict):
     running: int
     done: int
     failed: int
+    infeasible: int
     best: float | None
 
 
@@ -112,7 +116,8 @@ _IN_ORDER = " ORDER BY bracket, sampled_rung, number, rung"
 _BEST = " WHERE loss IS NOT NULL ORDER BY budget DESC, loss, bracket, sampled_rung, number LIMIT 1"
 _RUNGS = """
 SELECT bracket, rung, budget, sum(state = 'queued') AS queued, sum(state = 'running') AS running,
-       sum(state = 'done') AS done, sum(state = 'failed') AS failed, min(loss) AS best
+       sum(state = 'done') AS done, sum(state = 'failed') AS failed,
+       sum(failure IS 'infeasible') AS infeasible, min(loss) AS best
 FROM evaluations GROUP BY bracket, rung, budget ORDER BY bracket, rung
 """
 _OUTCOMES = "SELECT outcome, entry FROM evaluations JOIN entries ON position = outcome ORDER BY outcome"
@@ -197,9 +202,10 @@ class JournalReader:
                 running=running,
                 done=done,
                 failed=failed,
+                infeasible=infeasible,
                 best=best,
             )
-            for bracket, rung, budget, queued, running, done, failed, best in self._all(_RUNGS)
+            for bracket, rung, budget, queued, running, done, failed, infeasible, best in self._all(_RUNGS)
         ]
 
     def failures(self) -> Mapping[str, int]:

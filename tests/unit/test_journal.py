@@ -801,12 +801,23 @@ def test_rungs_are_counted_by_state(journal: Journal, path: Path) -> None:
     journal.commit([leased(config(1)), recorded(config(2)), recorded(config(3), None, failure=failure)], at=11.0)
     journal.commit([leased(config(2), rung=1)], at=12.0)
 
-    assert JournalReader(path).rungs() == [
-        {"bracket": 0, "rung": 0, "budget": 1.0, "queued": 1, "running": 1, "done": 1, "failed": 1, "best": 0.5},
-        {"bracket": 0, "rung": 1, "budget": 3.0, "queued": 0, "running": 1, "done": 0, "failed": 0, "best": None},
-        {"bracket": 1, "rung": 0, "budget": 3.0, "queued": 1, "running": 0, "done": 0, "failed": 0, "best": None},
+    counts = ("queued", "running", "done", "failed", "infeasible", "best")
+    assert [
+        (row["bracket"], row["rung"], row["budget"], *(row[name] for name in counts))  # type: ignore[literal-required]
+        for row in JournalReader(path).rungs()
+    ] == [
+        (0, 0, 1.0, 1, 1, 1, 1, 0, 0.5),
+        (0, 1, 3.0, 0, 1, 0, 0, 0, None),
+        (1, 0, 3.0, 1, 0, 0, 0, 0, None),
     ]
     assert [row["config_id"] for row in JournalReader(path).evaluations(["running"])] == [config(1), config(2)]
+
+
+def test_what_was_refused_is_counted_apart(journal: Journal, path: Path) -> None:
+    journal.commit([sampled(config(n)) for n in range(2)], at=10.0)
+    failures = [Failure(kind=kind, reason="") for kind in (FailureKind.INFEASIBLE, FailureKind.CODE)]
+    journal.commit([recorded(config(n), None, failure=failure) for n, failure in enumerate(failures)], at=11.0)
+    assert [(row["failed"], row["infeasible"]) for row in JournalReader(path).rungs()] == [(2, 1)]
 
 
 def test_outcomes_come_in_the_order_of_the_journal(journal: Journal, path: Path) -> None:
