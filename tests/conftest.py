@@ -13,4 +13,8 @@ settings.register_profile("night", deadline=None, max_examples=5_000, print_blob
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # The core needs no torch, and is tested without it on Pythons for which there is no build of it that fits; CI has one.
-collect_ignore = [] if importlib.util.find_spec("torch") else ["unit/test_digits.py"]
+collect_ignore_glob = (
+    []
+    if importlib.util.find_spec("torch")
+    else [f"unit/test_{name}*.py" for name in ("digits", "images", "networks", "vision")]
+)

@@ -1,0 +1,1 @@
+"""Joint search of network and training for images: spaces, options, training, and the problems made of them."""
