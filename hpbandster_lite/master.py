@@ -372,6 +372,13 @@ def run_master(options: MasterOptions) -> int:
         difference = settings_difference(journal.settings, settings)
         if difference is not None:
             raise ResumeError(f"{directory.path} holds another search: {difference}; give another run directory")
+        if journal.network is not None:
+            log.info(
+                "%s is on a network file system (%s): the journal is kept with SQLite's rollback journal, which needs "
+                "no shared memory",
+                directory.path,
+                journal.network,
+            )
         try:
             # Here, because nobody else serves this directory now.
             keep_search_file(directory, options.prepared, options.told)

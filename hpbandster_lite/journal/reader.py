@@ -2,8 +2,9 @@
 
 Law of this file: a reader changes nothing and waits for nobody. Each question opens the file with ``mode=ro``, never
 ``immutable`` (which would miss what the write-ahead log holds), and closes it again, so that a reader that is kept for
-hours holds no lock. Where SQLite cannot open it so (after a kill, without permission to write beside it), database and
-log are copied to a temporary directory and read there. The tables are asked; only ``entries`` reads everything.
+hours holds no lock. Where SQLite cannot open it so (after a kill, without permission to write beside it), or must not
+(a write-ahead log on a network file system, where its users would share memory that is not shared), database and log
+are copied to a temporary directory and read there. The tables are asked; only ``entries`` reads everything.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import Any, NamedTuple, TypedDict, cast
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import JournalError
+from hpbandster_lite.journal.filesystems import network_type
 from hpbandster_lite.journal.reading import read_entries, read_entry, read_record, read_settings
-from hpbandster_lite.journal.schema import check_file, check_schema, sqlite_errors_as_ours
+from hpbandster_lite.journal.schema import check_file, check_schema, logs_ahead, sqlite_errors_as_ours
 from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Limits, Outcome, SearchSettings, Value
 
 BUSY_S = 5.0
@@ -272,15 +274,19 @@ class JournalReader:
         """A connection for one question: to the file itself, or to a copy of it."""
         with ExitStack() as stack:
             with sqlite_errors_as_ours(self.path, "read the journal"):
-                try:
-                    connection = stack.enter_context(_opened(f"{self.path.absolute().as_uri()}?mode=ro", self.path))
-                except sqlite3.OperationalError as error:
-                    # SQLite needs to write beside the file to share it, and to bring a log back after a kill.
-                    if not any(words in str(error) for words in ("readonly", "unable to open")):
-                        raise
-                    copy = stack.enter_context(_copied(self.path))
-                    connection = stack.enter_context(_opened(copy.as_uri(), self.path))
+                connection = self._entered(stack)
             yield connection
+
+    def _entered(self, stack: ExitStack) -> sqlite3.Connection:
+        if not (logs_ahead(self.path) and network_type(self.path) is not None):
+            try:
+                return stack.enter_context(_opened(f"{self.path.absolute().as_uri()}?mode=ro", self.path))
+            except sqlite3.OperationalError as error:
+                # SQLite needs to write beside the file to share it, and to bring a log back after a kill.
+                if not any(words in str(error) for words in ("readonly", "unable to open")):
+                    raise
+        copy = stack.enter_context(_copied(self.path))
+        return stack.enter_context(_opened(copy.as_uri(), self.path))
 
 
 @contextmanager

@@ -122,6 +122,18 @@ def _check_length(path: Path, header: bytes, size: int) -> None:
         raise _truncated(path, f"it has {size:,} of {expected:,} bytes")
 
 
+def logs_ahead(path: Path) -> bool:
+    """Whether a journal's header says that part of it may be in a write-ahead log."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError:
+        # Who opens it next says why.
+        return False
+    # Its version of reading: 1 for a rollback journal, 2 for a log.
+    return header[19:20] == b"\x02"
+
+
 def _truncated(path: Path, how: str) -> JournalError:
     return JournalError(
         f"the journal {path} was cut off: {how}. Restore it from a copy, or keep what is left with: "

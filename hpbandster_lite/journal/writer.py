@@ -15,6 +15,7 @@ from types import TracebackType
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import InvariantBroken, JournalError
+from hpbandster_lite.journal.filesystems import network_type
 from hpbandster_lite.journal.reading import read_entries, read_settings
 from hpbandster_lite.journal.schema import (
     APPLICATION_ID,
@@ -28,7 +29,8 @@ from hpbandster_lite.journal.tables import Tables
 from hpbandster_lite.records import Entry, SearchSettings
 
 BUSY_S = 2.0
-"""How long a commit waits for another process's lock; in WAL mode only a second master can hold one."""
+"""How long a commit waits for another process's lock; in WAL mode only a second master can hold one, with a rollback
+journal a reader, too, for as long as its question takes."""
 
 _WHERE_WE_ARE = "SELECT epoch, (SELECT coalesce(max(position), 0) FROM entries) FROM search"
 _SERVED = """
@@ -53,10 +55,20 @@ class Journal:
         What the search was begun with.
     epoch : int or None
         This master's number; ``None`` before :meth:`begin_epoch`.
+    network : str or None
+        Type of the network file system that it lies on, where SQLite's rollback journal takes the place of its
+        write-ahead log; ``None`` on a local one.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        clock: Callable[[], float] | None = None,
+        network: str | None = None,
+    ) -> None:
         self.path = path
+        self.network = network
         self.settings = read_settings(connection, path)
         self.epoch: int | None = None
         self._connection = connection
@@ -85,22 +97,28 @@ class Journal:
         ------
         JournalError
             If there is none and none is to be made, if the file is something else, newer or damaged, or cannot be
-            written. The file is left as it is.
+            written, or if somebody reads one in WAL mode that has come to a network file system. The file is left as it
+            is.
         """
         path = Path(path)
+        network = network_type(path)
         is_new = create is not None and not holds_anything(path)
         if not is_new:
             check_file(path)
         with sqlite_errors_as_ours(path, "open the journal"):
             connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
             try:
+                if network is not None:
+                    # Before the first look at the file: then SQLite makes no shared memory for a log that it finds.
+                    connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
                 if is_new and create is not None:
                     _create(connection, create)
                 check_schema(connection.execute("PRAGMA user_version").fetchone()[0], path)
-                # A file system that cannot have it (network ones) keeps the rollback journal, which is as durable.
-                connection.execute("PRAGMA journal_mode = WAL").fetchone()
-                connection.execute("PRAGMA synchronous = FULL")
-                return cls(path, connection, clock)
+                if network is None:
+                    _log_ahead(connection)
+                else:
+                    _roll_back(connection)
+                return cls(path, connection, clock, network)
             except BaseException:
                 connection.close()
                 raise
@@ -232,6 +250,32 @@ def holds_anything(path: Path) -> bool:
     """
     wal = path.with_name(f"{path.name}-wal")
     return any(file.exists() and file.stat().st_size > 0 for file in (path, wal))
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Use a write-ahead log, which readers and the writer share without waiting for each other.
+
+    A file system that cannot have it keeps the rollback journal, which is as durable; so does a file that somebody
+    reads with the one that it has had until now.
+    """
+    connection.execute("PRAGMA synchronous = EXTRA")
+    try:
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise
+        return
+    if mode == "wal":
+        connection.execute("PRAGMA synchronous = FULL")
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    """Use a rollback journal, which asks of a file system no more than locks; a log that is there is folded in."""
+    connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+    # EXTRA is FULL and the directory: a commit is the deletion of a file there, which a power cut must not undo.
+    connection.execute("PRAGMA synchronous = EXTRA")
+    # Let go of the file at the end of the next transaction: readers come between two commits.
+    connection.execute("PRAGMA locking_mode = NORMAL").fetchone()
 
 
 def _create(connection: sqlite3.Connection, settings: SearchSettings) -> None:

@@ -1,0 +1,85 @@
+"""Which file system a path lies on, and whether several machines may see it.
+
+Law of this file: a pure function of what the kernel tells of its mounts, and the one place that reads that. SQLite's
+write-ahead log needs memory that all its users share, which no network file system has; its rollback journal needs
+locks alone. So who is not sure counts as a network: that costs a commit some milliseconds, the other error the journal.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+MOUNTS = Path("/proc/self/mountinfo")
+"""The mounts that this process sees, one a line: proc(5)."""
+NETWORK_TYPES = frozenset(
+    {
+        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "coda", "9p", "virtiofs", "vboxsf", "vmhgfs"),
+        *("lustre", "lustre_tgt", "beegfs", "gpfs", "ceph", "glusterfs", "panfs", "pvfs2", "orangefs", "wekafs"),
+        # Disks that several machines mount at one time.
+        *("gfs2", "ocfs2", "fhgfs", "cvfs", "acfs", "exafs"),
+    }
+)
+LOCAL_FUSE = frozenset(
+    {
+        *("fuse.bindfs", "fuse.encfs", "fuse.exfat", "fuse.ext4", "fuse.fuse-overlayfs", "fuse.gocryptfs"),
+        *("fuse.mergerfs", "fuse.ntfs", "fuse.ntfs-3g", "fuse.unionfs", "fuse.zfs"),
+    }
+)
+"""Programs that serve files of this machine; of all others (sshfs, s3fs, rclone, ...) nothing is known."""
+
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+
+
+def network_type(path: Path) -> str | None:
+    """The type of the network file system that a path lies on; None on a local one, or where the system does not tell.
+
+    Parameters
+    ----------
+    path
+        Need not exist; links are followed.
+    """
+    try:
+        mounts = MOUNTS.read_text("utf-8", errors="surrogateescape")
+        kind = type_of(mounts, str(path.resolve()))
+    except OSError:
+        return None
+    return kind if kind is not None and is_network(kind) else None
+
+
+def is_network(kind: str) -> bool:
+    """Whether several machines may see a file system of this type."""
+    return kind in NETWORK_TYPES or (kind.startswith("fuse.") and kind not in LOCAL_FUSE)
+
+
+def type_of(mounts: str, path: str) -> str | None:
+    """The type of the file system with the longest mount point above a path.
+
+    Parameters
+    ----------
+    mounts
+        The text of ``/proc/self/mountinfo``.
+    path
+        Absolute, without links.
+
+    Returns
+    -------
+    str or None
+        Such as ``ext4``, ``nfs4`` or ``fuse.sshfs``; None where no line tells.
+    """
+    longest, kind = -1, None
+    for line in mounts.splitlines():
+        # Before the dash are a mount's own fields, some of them optional; behind it the file system's.
+        before, dash, after = line.partition(" - ")
+        fields, theirs = before.split(" "), after.split(" ")
+        if not dash or len(fields) < 5 or not theirs[0]:
+            continue
+        point = _ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields[4])
+        # Of two at one point the later one covers the other.
+        if len(point) >= longest and _is_above(point, path):
+            longest, kind = len(point), theirs[0]
+    return kind
+
+
+def _is_above(point: str, path: str) -> bool:
+    return path == point or path.startswith(point if point.endswith("/") else f"{point}/")
