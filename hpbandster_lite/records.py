@@ -303,11 +303,27 @@ Entry: TypeAlias = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemOption:
+    """An option that a problem declares, with its ``value`` in this search; ``kind`` says in words what it may be.
+
+    One that ``is_local`` says something of a host, such as where its data lies, and nothing of the search.
+    """
+
+    name: str
+    value: Value
+    default: Value
+    kind: str
+    help: str = ""
+    is_local: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemDescription:
     """What a problem says of itself, as read by a short-lived child process.
 
     ``space_json`` is ConfigSpace's own JSON, ``space_tables`` the compiled tables of
     :class:`hpbandster_lite.space.SearchSpace`; the budgets are the problem's defaults, ``None`` where it has none.
+    ``reference`` carries the values of ``options`` that are not the defaults.
     """
 
     reference: str
@@ -323,7 +339,10 @@ class ProblemDescription:
     integer_budgets: bool = False
     has_feasible: bool = False
     has_test: bool = False
+    has_refit: bool = False
+    has_export: bool = False
     source_hash: str = ""
+    options: tuple[ProblemOption, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
