@@ -160,7 +160,12 @@ def _plain_information(value: Mapping[Any, Any], path: str) -> dict[str, Plain]:
 def failure_of(error: BaseException) -> Failure:
     """The failure that an exception of the user's code means, with its traceback from the user's first line on."""
     reason = f"the objective called sys.exit({error.code!r})" if isinstance(error, SystemExit) else _in_words(error)
-    kind = FailureKind.MEMORY if is_out_of_memory(error) else FailureKind.CODE
+    kind = FailureKind.CODE
+    if is_out_of_memory(error):
+        kind = FailureKind.MEMORY
+    elif isinstance(error, FloatingPointError):
+        # Python's class for arithmetic that fails, numpy's, too: a training that diverged and says so at once.
+        kind = FailureKind.INVALID
     lines = traceback.format_exception(type(error), error, _from_users_code(error.__traceback__))
     return Failure(
         kind=kind,

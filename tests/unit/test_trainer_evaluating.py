@@ -229,6 +229,15 @@ def test_an_endless_recursion_is_a_failure_of_code() -> None:
     assert len(failure.traceback or "") < evaluating.MAX_TRACEBACK_CHARACTERS + 100
 
 
+def test_a_training_that_says_that_it_diverged_is_an_invalid_result_with_its_reason() -> None:
+    class Diverged(FloatingPointError):
+        """A class of the user's own."""
+
+    failure = ended(raising(Diverged("the loss is nan in epoch 3"))).failure
+    assert failure is not None
+    assert (failure.kind, failure.reason.endswith("the loss is nan in epoch 3")) == (FailureKind.INVALID, True)
+
+
 # ------------------------------------------------------------------------------------------------------------ memory
 
 
