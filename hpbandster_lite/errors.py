@@ -7,6 +7,7 @@ A caller answers an error by its branch, and the exit code of a command follows 
     │   ├── SpaceError           the search space or a configuration of it
     │   ├── BudgetError          min_budget, max_budget, eta, the ladder
     │   ├── ProblemError         the problem cannot be loaded or does not fit its interface
+    │   │   └── UnknownOption    the problem has no option of this name
     │   ├── ResumeError          the run directory belongs to another search
     │   └── NotPlain             a value that may not cross a process
     ├── PeerError                the other side of a connection                            exit 3
@@ -49,6 +50,14 @@ class BudgetError(UsageError):
 
 class ProblemError(UsageError):
     """A problem that cannot be loaded or lacks a part."""
+
+
+class UnknownOption(ProblemError):
+    """An option that the problem does not have; ``option`` is its name, where it is known."""
+
+    def __init__(self, message: str, option: str = "") -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class ResumeError(UsageError):

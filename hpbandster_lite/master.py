@@ -26,8 +26,17 @@ from hpbandster_lite.briefing import READ, briefed
 from hpbandster_lite.checkpoints import CheckpointKeeper
 from hpbandster_lite.ending import Ending, endings, leave
 from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Stop, Wait, stopped_by_user
-from hpbandster_lite.errors import Held, JournalError, ProtocolMismatch, ResumeError, RunDirectoryError, SearchError
+from hpbandster_lite.errors import (
+    Held,
+    JournalError,
+    ProblemError,
+    ProtocolMismatch,
+    ResumeError,
+    RunDirectoryError,
+    SearchError,
+)
 from hpbandster_lite.journal import Fenced, Journal, settings_difference
+from hpbandster_lite.problems import shared_values, value_difference
 from hpbandster_lite.records import ConfigId, CurvePoint, Entry, EvaluationId, Paused, Plain, Report, Resumed
 from hpbandster_lite.registration import Registration
 from hpbandster_lite.rundir import RunDirectory, read_key_file
@@ -126,6 +135,8 @@ class Master:
         self._pending: list[Entry] = []
         self._agent_of: dict[str, str] = {}
         self._told_done: set[str] = set()
+        self._options = shared_values(engine.settings.problem.options)
+        self._refused: set[str] = set()
         self._stalled_since: float | None = None
         self._committed_at = clock()
         self._started_at = self._committed_at
@@ -143,6 +154,7 @@ class Master:
         try:
             match call.method:
                 case "exchange":
+                    self._check_options(call.hello)
                     answer = self._exchange(call.peer, message, now)
                 case "renew":
                     answer = self._renew(message, now)
@@ -235,6 +247,29 @@ class Master:
 
     # ---------------------------------------------------------------------------------------------- the methods
 
+    def _check_options(self, hello: Plain) -> None:
+        """Refuse a worker whose problem has other options than the search: its losses would be of something else.
+
+        Raises
+        ------
+        ProblemError
+            With the option and both values; said here once a worker, and there when it ends.
+        """
+        # Without the key it is an agent of an earlier version, whose problems had none.
+        told = hello.get("options", self._options) if isinstance(hello, dict) else self._options
+        if told == self._options or not isinstance(told, dict):
+            return
+        name, ours, theirs = value_difference(self._options, told)
+        worker, problem = str(hello["worker"]), self.engine.settings.problem.name
+        if worker not in self._refused:
+            self._refused.add(worker)
+            log.error("worker %s is refused: its option %s is %s, this search has %s", worker, name, theirs, ours)
+        remedy = f"; start it with --{name.replace('_', '-')} {ours}" if name in self._options else ""
+        raise ProblemError(
+            f"this worker cannot work for the search: its option {name} of the problem {problem!r} is {theirs}, the "
+            f"search has {ours}{remedy}"
+        )
+
     def _exchange(self, peer: str, message: dict[str, Plain], now: float) -> dict[str, Plain]:
         agent = str(message["agent"])
         self._agent_of[peer] = agent
@@ -288,6 +323,7 @@ class Master:
         turn = self.engine.renew(
             str(message["agent"]), _evaluation(message), int(message["attempt"]), now=now, curve=curve
         )
+        self._pending.extend(turn.entries)
         match turn.answer:
             case Keep():
                 return {"answer": {"kind": "keep"}}

@@ -263,13 +263,14 @@ def default_run_directory(reference: str, base: str | os.PathLike[str] = "runs",
     ----------
     reference
         The problem as the user wrote it: ``digits`` has ``runs/digits``, ``path/to/file.py:problem`` has
-        ``runs/file-problem``.
+        ``runs/file-problem``, whatever the options behind it.
     base
         Directory of all runs.
     new
         The first free one of ``runs/digits``, ``runs/digits-2``, ``runs/digits-3``, ...
     """
-    last = reference.replace("\\", "/").rstrip("/").rpartition("/")[2].replace(".py:", ":").removesuffix(".py")
+    target = reference.partition("?")[0].replace("\\", "/").rstrip("/")
+    last = target.rpartition("/")[2].replace(".py:", ":").removesuffix(".py")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.") or "search"
     path = Path(base) / name
     return free_directory_like(path) if new else path

@@ -20,7 +20,7 @@ from hpbandster_lite.budgets import Ladder, explicit_ladder, ladder
 from hpbandster_lite.engine import Retried, retriable, state_for, was_stopped
 from hpbandster_lite.errors import BudgetError, ResumeError, UsageError
 from hpbandster_lite.journal import JournalReader, holds_anything, settings_difference
-from hpbandster_lite.problems import describe_in_child
+from hpbandster_lite.problems import describe_in_child, given_in, name_of, with_options
 from hpbandster_lite.records import Limits, ProblemDescription, SearchSettings, Value, Values
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import make_sampler
@@ -112,10 +112,19 @@ def prepare(
     UsageError
         For anything in the options that cannot be; ResumeError names what differs from the stored search.
     """
-    description = options.description or describe_in_child(options.problem, meanwhile=meanwhile)
-    if run_directory is not None and holds_anything(run_directory.journal):
-        return _resume(options, description, JournalReader(run_directory.journal), run_directory.path)
-    return _begin(options, description)
+    if run_directory is None or not holds_anything(run_directory.journal):
+        return _begin(options, options.description or describe_in_child(options.problem, meanwhile=meanwhile))
+    reader = JournalReader(run_directory.journal)
+    reference = with_kept_options(options.problem, reader.settings().problem.reference)
+    description = options.description or describe_in_child(reference, meanwhile=meanwhile)
+    return _resume(options, description, reader, run_directory.path)
+
+
+def with_kept_options(reference: str, kept: str) -> str:
+    """A reference with the options of a search that goes on, where it says nothing else; another problem's stay out."""
+    if name_of(reference) != name_of(kept):
+        return reference
+    return with_options(with_options(reference, given_in(kept)), given_in(reference))
 
 
 def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:

@@ -280,6 +280,7 @@ class Agent:
                 "pid": os.getpid(),
                 "problem": ready.problem,
                 "source_hash": ready.source_hash,
+                "options": dict(ready.options),
             }
             self._link = Link(self._connect, hello, self._clock(), jitter=self._jitter)
 

@@ -5,9 +5,10 @@ Law of this file: every setting that the earlier results depend on is compared; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
-from hpbandster_lite.records import Plain, SearchSettings
+from hpbandster_lite.records import Plain, ProblemOption, SearchSettings, Value
 from hpbandster_lite.wire import plain
 
 # What may not change, in the order in which a user would look for it.
@@ -26,14 +27,18 @@ _COMPARED: Mapping[str, Callable[[SearchSettings], Plain]] = {
 def settings_difference(stored: SearchSettings, new: SearchSettings) -> str | None:
     """First setting in which a search that goes on would differ from what its journal holds.
 
-    Compared are problem (its name), algorithm, seed, eta, budgets, unit, bracket rule, attempts, parameters of the
-    sampler, initial configurations and the space; not the run id, the times of leases, and the problem's source.
+    Compared are the problem (its name, and its options but for local ones), algorithm, seed, eta, budgets, unit,
+    bracket rule, attempts, parameters of the sampler, initial configurations and the space; not the run id, the times
+    of leases, and the problem's source.
 
     Returns
     -------
     str or None
         Words such as ``seed: 1 in the journal, 2 asked for``; ``None`` if the search may go on.
     """
+    option = option_difference(stored.problem.options, new.problem.options)
+    if stored.problem.name == new.problem.name and option is not None:
+        return _differ(f"option {option.name} of the problem", _as_typed(option.stored), _as_typed(option.new))
     for name, value in _COMPARED.items():
         if value(stored) != value(new):
             return _differ(name, value(stored), value(new))
@@ -49,8 +54,36 @@ def settings_difference(stored: SearchSettings, new: SearchSettings) -> str | No
     return None if difference is None else f"search space: {difference}"
 
 
+class OptionDifference(NamedTuple):
+    """An option of a problem that has two values."""
+
+    name: str
+    stored: Value
+    new: Value
+
+
+def option_difference(stored: Iterable[ProblemOption], new: Iterable[ProblemOption]) -> OptionDifference | None:
+    """First option in which two descriptions of one problem differ, local ones left out; None if there is none.
+
+    An option that the problem has gained or lost since is as it was by its default.
+    """
+    before, after = ({each.name: each for each in options if not each.is_local} for options in (stored, new))
+    for name in [*before, *(name for name in after if name not in before)]:
+        old, now = before.get(name), after.get(name)
+        value = old.value if old is not None else after[name].default
+        other = now.value if now is not None else before[name].default
+        if value != other:
+            return OptionDifference(name, value, other)
+    return None
+
+
 def _differ(name: str, stored: Plain, new: Plain) -> str:
     return f"{name}: {_words(stored)} in the journal, {_words(new)} asked for"
+
+
+def _as_typed(value: Value) -> Value:
+    """An option's value as users write it; None is a value here, not a default."""
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else value
 
 
 def _words(value: Plain) -> str:

@@ -4,21 +4,36 @@ Law of this room: the user's code is imported here and nowhere else, in the proc
 or the short-lived one of :func:`describe_in_child`), and whatever is wrong with it is said in the user's words.
 
 :mod:`~hpbandster_lite.problems.interface` says what a problem is, :mod:`~hpbandster_lite.problems.references` finds
-one, :mod:`~hpbandster_lite.problems.describing` reads its space, budgets and source.
+one, :mod:`~hpbandster_lite.problems.options` configures it, :mod:`~hpbandster_lite.problems.describing` reads its
+space, budgets, options and source.
 """
 
 from hpbandster_lite.problems.describing import describe, describe_in_child, source_hash
 from hpbandster_lite.problems.interface import FunctionProblem, Problem
+from hpbandster_lite.problems.options import (
+    configured,
+    described_options,
+    given_in,
+    shared_values,
+    value_difference,
+    with_options,
+)
 from hpbandster_lite.problems.references import load, loading, name_of, reference_of
 
 __all__ = [
     "FunctionProblem",
     "Problem",
+    "configured",
     "describe",
     "describe_in_child",
+    "described_options",
+    "given_in",
     "load",
     "loading",
     "name_of",
     "reference_of",
+    "shared_values",
     "source_hash",
+    "value_difference",
+    "with_options",
 ]

@@ -23,8 +23,9 @@ from typing import IO, Any
 
 from hpbandster_lite import wire
 from hpbandster_lite.devices import trainer_environment
-from hpbandster_lite.errors import ProblemError, ProtocolMismatch, SearchError, SpaceError
+from hpbandster_lite.errors import ProblemError, ProtocolMismatch, SearchError, SpaceError, UnknownOption
 from hpbandster_lite.problems.interface import Problem, defaults_of
+from hpbandster_lite.problems.options import canonical, described_options, target_of
 from hpbandster_lite.problems.references import GUARD, absolute, name_of, space_refused
 from hpbandster_lite.records import Plain, ProblemDescription
 
@@ -33,7 +34,7 @@ DESCRIBE_LIMIT_S = 300.0
 
 
 def describe(problem: Problem, reference: str) -> ProblemDescription:
-    """Read a problem's space, budgets and source; imports ConfigSpace, as the problem's own space does.
+    """Read a configured problem's space, budgets, options and source; imports ConfigSpace, as its own space does.
 
     Raises
     ------
@@ -45,16 +46,20 @@ def describe(problem: Problem, reference: str) -> ProblemDescription:
     # Imported here: a trainer, which describes nothing, may never need numpy.
     from hpbandster_lite.space import SearchSpace, configspace_to_json
 
-    space = _space_of(problem, reference)
+    space = _space_of(problem, target_of(reference))
+    options = described_options(problem, reference)
     return ProblemDescription(
-        reference=absolute(reference),
+        reference=canonical(absolute(reference), options),
         name=name_of(reference),
         space_json=configspace_to_json(space),
         space_tables=SearchSpace.from_configspace(space).to_json(),
         has_feasible=getattr(problem, "feasible", None) is not None,
         has_test=getattr(problem, "test", None) is not None,
+        has_refit=getattr(problem, "refit", None) is not None,
+        has_export=getattr(problem, "export", None) is not None,
         source_hash=source_hash(problem),
-        **defaults_of(problem, reference),
+        options=options,
+        **defaults_of(problem, target_of(reference)),
     )
 
 
@@ -113,7 +118,8 @@ def answer_for(reference: str, problem: Problem) -> str:
 
 def refusal_for(error: SearchError) -> str:
     """What the child writes where the problem cannot be described."""
-    return wire.encode({"refused": type(error).__name__, "message": str(error)})
+    option = error.option if isinstance(error, UnknownOption) else ""
+    return wire.encode({"refused": type(error).__name__, "message": str(error), "option": option})
 
 
 def describe_in_child(
@@ -201,13 +207,15 @@ def _end_in_words(returncode: int, limit_s: float, is_late: bool) -> str:
 def _no_answer(reference: str, how: str, output: IO[bytes]) -> str:
     output.seek(0)
     words = output.read()[-4_000:].decode("utf-8", errors="replace").strip()
-    return f"importing {reference!r} {how}; {GUARD}" + (f"\nIts last words:\n{words}" if words else "")
+    return f"importing {target_of(reference)!r} {how}; {GUARD}" + (f"\nIts last words:\n{words}" if words else "")
 
 
 def _description(line: bytes) -> ProblemDescription:
     message: Plain = wire.decode(line.decode("ascii"))
     match message:
-        case {"refused": str(name), "message": str(words)}:
+        case {"refused": str(name), "message": str(words), "option": str(option)}:
+            if name == UnknownOption.__name__:
+                raise UnknownOption(words, option)
             raise SpaceError(words) if name == SpaceError.__name__ else ProblemError(words)
         case dict():
             return wire.from_message(message, ProblemDescription)

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from hpbandster_lite.trial import Trial
 
 EVALUATE = ("config", "budget", "trial")
-"""What ``evaluate`` and ``test`` are called with."""
+"""What ``evaluate``, ``test`` and ``refit`` are called with."""
 FEASIBLE = ("config",)
+EXPORT = ("directory", "file")
+HOOKS: Mapping[str, Sequence[str]] = {"feasible": FEASIBLE, "test": EVALUATE, "refit": EVALUATE, "export": EXPORT}
+"""The functions that a problem may have, and what each is called with."""
 
 
 class Problem(Protocol):
@@ -29,7 +32,10 @@ class Problem(Protocol):
 
     It may have more: ``feasible(config)``, which gives True, or False or the reason why a configuration is not worth a
     try; ``test(config, budget, trial)``, which gives test figures of the model that ``trial.previous_directory`` holds;
-    and the defaults ``min_budget``, ``max_budget``, ``eta``, ``unit``, ``budgets``, ``brackets``, ``integer_budgets``.
+    ``refit(config, budget, trial)``, which trains once more, with all the data, and saves a model; ``export(directory,
+    file)``, which writes that model in a form that others read; ``options`` and ``configured(options)``, see
+    :mod:`~hpbandster_lite.problems.options`; and the defaults ``min_budget``, ``max_budget``, ``eta``, ``unit``,
+    ``budgets``, ``brackets``, ``integer_budgets``.
     """
 
     def space(self) -> ConfigurationSpace:
@@ -48,7 +54,7 @@ class FunctionProblem:
         Called as ``evaluate(config, budget, trial)``.
     space
         The search space; may be left out where the problem is only evaluated.
-    feasible, test
+    feasible, test, refit, export
         See :class:`Problem`.
     defaults
         ``min_budget``, ``max_budget``, ``eta``, ``unit``, ``budgets``, ``brackets``, ``integer_budgets``.
@@ -66,6 +72,8 @@ class FunctionProblem:
         *,
         feasible: Callable[..., Any] | None = None,
         test: Callable[..., Any] | None = None,
+        refit: Callable[..., Any] | None = None,
+        export: Callable[..., Any] | None = None,
         **defaults: Any,
     ) -> None:
         check_callable(evaluate, EVALUATE, _name(evaluate))
@@ -75,6 +83,8 @@ class FunctionProblem:
         self.evaluate = evaluate
         self.feasible = feasible
         self.test = test
+        self.refit = refit
+        self.export = export
         self._space = space
         vars(self).update(defaults)
 
@@ -103,19 +113,31 @@ def as_problem(target: Any, reference: str) -> Problem:
     ProblemError
         If it has no ``evaluate``, or one of its functions takes other arguments.
     """
-    if isinstance(target, type):
-        check_callable(target, (), f"the class of {reference!r}")
-        target = target()
+    target = instantiated(target, reference)
     if not hasattr(target, "evaluate"):
         if callable(target):
             return FunctionProblem(target)
         raise ProblemError(f"{reference!r} has no evaluate(config, budget, trial){_problems_in(target)}")
     check_callable(target.evaluate, EVALUATE, f"evaluate of {reference!r}")
-    for name, arguments in (("feasible", FEASIBLE), ("test", EVALUATE)):
+    for name, arguments in HOOKS.items():
         if getattr(target, name, None) is not None:
             check_callable(getattr(target, name), arguments, f"{name} of {reference!r}")
     problem: Problem = target
     return problem
+
+
+def instantiated(target: Any, reference: str) -> Any:
+    """An object of the class that a reference led to; anything else as it is.
+
+    Raises
+    ------
+    ProblemError
+        If the class needs arguments.
+    """
+    if not isinstance(target, type):
+        return target
+    check_callable(target, (), f"the class of {reference!r}")
+    return target()
 
 
 def check_callable(function: Any, arguments: Sequence[str], what: str) -> None:

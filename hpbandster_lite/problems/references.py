@@ -1,8 +1,8 @@
 """From the name of a problem to the problem, and back.
 
 Law of this file: a reference is what another process can load: a shipped name, ``module`` or ``path/to/file.py``, each
-alone or with ``:attribute``. What the user's import raises comes out as an error about the
-user's problem, with the place in the user's file.
+alone or with ``:attribute``, and with the problem's options behind it (:mod:`~hpbandster_lite.problems.options`). What
+the user's import raises comes out as an error about the user's problem, with the place in the user's file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from types import ModuleType
 from typing import Any
 
 from hpbandster_lite.errors import ProblemError, SearchError, SpaceError
-from hpbandster_lite.problems.interface import Problem, as_problem, did_you_mean
+from hpbandster_lite.problems.interface import Problem, as_problem, did_you_mean, instantiated
+from hpbandster_lite.problems.options import configured, target_of
 
 GROUP = "hpbandster_lite.problems"
 """Entry points of this group are shipped problems; other packages may add theirs."""
@@ -50,7 +51,8 @@ def load(reference: str) -> Problem:
     Raises
     ------
     ProblemError
-        If there is no such problem (the nearest names are given), its import fails, or it lacks a part.
+        If there is no such problem (the nearest names are given), its import fails, it lacks a part, or it has no such
+        option or value of one.
     SpaceError
         If ConfigSpace refuses its search space while it is imported.
     """
@@ -58,22 +60,26 @@ def load(reference: str) -> Problem:
     with _one_at_a_time:
         _loads_under_way += 1
         try:
-            with _import_errors_as_ours(reference):
-                return as_problem(_target(reference), reference)
+            name = target_of(reference)
+            with _import_errors_as_ours(name):
+                target = instantiated(_target(name), name)
+            with _import_errors_as_ours(name, "configuring"):
+                return as_problem(configured(target, reference), name)
         finally:
             _loads_under_way -= 1
 
 
 def name_of(reference: str) -> str:
     """Short name of a problem, fit for file names: ``digits``, ``my_module-problem``, ``file-problem``."""
-    last = reference.rstrip("/").rpartition("/")[2].replace(".py:", ":").removesuffix(".py")
+    last = target_of(reference).rstrip("/").rpartition("/")[2].replace(".py:", ":").removesuffix(".py")
     return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.") or "search"
 
 
 def absolute(reference: str) -> str:
     """The same reference with the path of a file made absolute, so that it holds in any directory."""
-    where, colon, attribute = reference.partition(":")
-    return f"{Path(where).resolve()}{colon}{attribute}" if _is_file(where) else reference
+    name, mark, options = reference.partition("?")
+    where, colon, attribute = name.partition(":")
+    return f"{Path(where).resolve()}{colon}{attribute}{mark}{options}" if _is_file(where) else reference
 
 
 def reference_of(problem: Any) -> str:
@@ -241,19 +247,19 @@ def _executed(name: str, path: Path) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _import_errors_as_ours(reference: str) -> Iterator[None]:
+def _import_errors_as_ours(reference: str, doing: str = "importing") -> Iterator[None]:
     try:
         yield
     except (ProblemError, SpaceError):
         raise
     except SearchError as error:
-        raise ProblemError(f"importing {reference!r}: {error}") from error
+        raise ProblemError(f"{doing} {reference!r}: {error}") from error
     except SystemExit as error:
-        raise ProblemError(f"importing {reference!r} called sys.exit({error.code!r}); {GUARD}") from error
+        raise ProblemError(f"{doing} {reference!r} called sys.exit({error.code!r}); {GUARD}") from error
     except Exception as error:
         if _frames(error, "ConfigSpace"):
             raise SpaceError(space_refused(reference, error)) from error
-        words = f"importing {reference!r} failed{_place(error)}: {in_words(error)}{_remedy(error)}"
+        words = f"{doing} {reference!r} failed{_place(error)}: {in_words(error)}{_remedy(error)}"
         raise ProblemError(words) from error
 
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hpbandster_lite.errors import SearchError
-from hpbandster_lite.problems import Problem, load, name_of, source_hash
+from hpbandster_lite.problems import Problem, described_options, load, name_of, shared_values, source_hash
 from hpbandster_lite.problems.describing import answer_for, refusal_for
 from hpbandster_lite.records import CurvePoint, Plain
 from hpbandster_lite.trainer.evaluating import carry_out
@@ -77,7 +77,8 @@ def _serve(told: dict[str, Plain]) -> int:
     except SearchError as error:
         agent.say(TrainerRefused(message=str(error)))
         return error.exit_code
-    agent.say(TrainerReady(problem=name_of(told["problem"]), source_hash=source_hash(problem)))
+    options = shared_values(described_options(problem, told["problem"]))
+    agent.say(TrainerReady(problem=name_of(told["problem"]), source_hash=source_hash(problem), options=options))
     while (order := agent.next_order()) is not None:
         _evaluate(agent, problem, order)
     return 0

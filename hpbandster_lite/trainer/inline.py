@@ -15,7 +15,7 @@ from collections import deque
 from pathlib import Path
 
 from hpbandster_lite.errors import SearchError
-from hpbandster_lite.problems import Problem, load, name_of, source_hash
+from hpbandster_lite.problems import Problem, described_options, load, name_of, shared_values, source_hash
 from hpbandster_lite.records import CurvePoint
 from hpbandster_lite.trainer.evaluating import carry_out
 from hpbandster_lite.trainer.speech import Heard, TrainerOrder, TrainerPoint, TrainerReady, TrainerRefused
@@ -51,7 +51,8 @@ class InlineTrainer:
             self._say(TrainerRefused(message=str(error)))
             return
         self.is_ready = True
-        self._say(TrainerReady(problem=name_of(reference), source_hash=source_hash(self._problem)))
+        options = shared_values(described_options(self._problem, reference))
+        self._say(TrainerReady(problem=name_of(reference), source_hash=source_hash(self._problem), options=options))
         # A daemon: an objective that never returns must not keep the agent from ending.
         self._thread = threading.Thread(target=self._work, name="inline-trainer", daemon=True)
         self._thread.start()

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import ProtocolMismatch
-from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, Plain, Values
+from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, Plain, Value, Values
 
 # ------------------------------------------------------------------------------------------- from agent to trainer
 
@@ -21,7 +21,10 @@ from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, Plain, Va
 @wire.register
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerOrder:
-    """Run the objective once. Directories are absolute, and the last two exist and hold a checkpoint, or are None."""
+    """Run the objective once. Directories are absolute, and the last two exist and hold a checkpoint, or are None.
+
+    ``file`` is where ``export`` is to write, and it reads the model in ``directory``.
+    """
 
     evaluation: EvaluationId
     attempt: int
@@ -33,7 +36,8 @@ class TrainerOrder:
     directory: str
     previous_directory: str | None = None
     resume_directory: str | None = None
-    call: Literal["evaluate", "test"] = "evaluate"
+    call: Literal["evaluate", "test", "refit", "export"] = "evaluate"
+    file: str | None = None
 
 
 @wire.register
@@ -48,10 +52,11 @@ class TrainerStop:
 @wire.register
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerReady:
-    """The problem is imported."""
+    """The problem is imported; ``options`` has the values of those that all workers of a search have in common."""
 
     problem: str
     source_hash: str
+    options: Mapping[str, Value] = field(default_factory=dict)
 
 
 @wire.register
@@ -73,7 +78,7 @@ class TrainerPoint:
 @wire.register
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerEnded:
-    """The objective came back: with a ``loss`` (None for a test), or with a ``failure``.
+    """The objective came back: with a ``loss`` (None for other calls), or with a ``failure``.
 
     ``has_children`` says whether it left processes behind.
     """

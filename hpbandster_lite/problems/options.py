@@ -1,0 +1,328 @@
+"""Options of a problem: declared by it as a dataclass, given as text behind its name, converted and checked here.
+
+Law of this file: what was chosen is part of the reference, ``cifar10?data_set=fashion_mnist&scale=0.001``, so that
+whoever passes a reference on passes the options on, too. A problem has options if it has both an attribute ``options``,
+a dataclass or an instance of one, and ``configured(options)``, which gives the problem that has been configured so; its
+``options`` say with what.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from hpbandster_lite.errors import ProblemError, UnknownOption
+from hpbandster_lite.problems.interface import Problem, did_you_mean
+from hpbandster_lite.records import ProblemOption, Value
+
+FROM = ".from"
+"""``data.from`` beside ``data`` is the directory from which a relative path counts; a field cannot have this name."""
+NEGATION = "no_"
+NONE = "none"
+_WORDS: Mapping[Any, str] = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path",
+}  # fmt: skip
+
+
+class _Wrong(Exception):
+    """A text that is no value of its option's type."""
+
+
+class _Declared(NamedTuple):
+    """One field of a problem's options."""
+
+    hint: Any
+    default: Any
+    help: str
+    is_local: bool
+
+
+# ----------------------------------------------------------------------------------------------------- references
+
+
+def target_of(reference: str) -> str:
+    """A reference without its options."""
+    return reference.partition("?")[0]
+
+
+def given_in(reference: str) -> dict[str, str]:
+    """The options that a reference carries, as text; one without ``=`` has none, which turns a flag on."""
+    query = reference.partition("?")[2]
+    if not query:
+        return {}
+    # Imported here: most problems have no options, and every process reads a reference.
+    from urllib.parse import unquote
+
+    pairs = (part.partition("=") for part in query.split("&") if part)
+    return {unquote(name).replace("-", "_"): unquote(value) for name, _, value in pairs}
+
+
+def with_options(reference: str, given: Mapping[str, Any]) -> str:
+    """The reference with these options, which go before those that it carries.
+
+    Parameters
+    ----------
+    reference
+        Of a problem.
+    given
+        Names (dashes will do for underscores) and values: text, or any value that an option may have.
+    """
+    if not given:
+        return reference
+    from urllib.parse import quote
+
+    carried = given_in(reference)
+    for name, value in given.items():
+        key = name.replace("-", "_")
+        # The last one counts, and a new value brings its own directory.
+        carried.pop(key, None)
+        carried.pop(f"{key}{FROM}", None)
+        carried[key] = text_of(value)
+    query = "&".join(f"{quote(name)}={quote(value, safe='/:,~')}" for name, value in carried.items())
+    return f"{target_of(reference)}?{query}"
+
+
+def text_of(value: Any) -> str:
+    """A value as it is typed."""
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    return str(value)
+
+
+def canonical(reference: str, options: Iterable[ProblemOption]) -> str:
+    """The reference with its options in the order in which they are declared; those that have their default go.
+
+    Unless they were given: an object in a file may have other defaults than the class of its options.
+    """
+    given = given_in(reference)
+    told = {each.name: each.value for each in options if each.value != each.default or each.name in given}
+    return with_options(target_of(reference), told)
+
+
+# --------------------------------------------------------------------------------------------------- configuration
+
+
+def configured(target: Any, reference: str) -> Any:
+    """The problem with the options that the reference carries; one that takes none is given back as it is.
+
+    Raises
+    ------
+    UnknownOption
+        If the problem has no such option; the nearest ones are named.
+    ProblemError
+        If a value is none of its option, or the problem's declaration is none.
+    """
+    given, name = given_in(reference), target_of(reference)
+    if not takes_options(target):
+        if given:
+            first = next(iter(given))
+            raise UnknownOption(f"the problem {name!r} takes no options, and so no {first!r}", first)
+        return target
+    found = _instance(target.options, name)
+    declared = _declared_in(found, name)
+    try:
+        options = dataclasses.replace(found, **_chosen(declared, given, name))
+    except (TypeError, ValueError) as error:
+        # The problem's own checks, in its __post_init__.
+        if isinstance(error, ProblemError):
+            raise
+        raise ProblemError(f"the options of {name!r} cannot be: {error}") from error
+    made = target.configured(options)
+    if getattr(made, "options", None) != options:
+        raise ProblemError(
+            f"configured(options) of {name!r} must return a problem whose attribute options are those that it was given"
+        )
+    return made
+
+
+def takes_options(problem: Any) -> bool:
+    """Whether a problem may be configured."""
+    return getattr(problem, "options", None) is not None and callable(getattr(problem, "configured", None))
+
+
+def described_options(problem: Problem, reference: str) -> tuple[ProblemOption, ...]:
+    """What a configured problem says of its options, in the order in which they are declared."""
+    if not takes_options(problem):
+        return ()
+    options = _instance(problem.options, reference)  # type: ignore[attr-defined] # optional
+    return tuple(
+        ProblemOption(
+            name=name,
+            value=_plain(getattr(options, name)),
+            default=_plain(told.default),
+            kind=_in_words(told.hint),
+            help=told.help,
+            is_local=told.is_local,
+        )
+        for name, told in _declared_in(options, target_of(reference)).items()
+    )
+
+
+def shared_values(options: Iterable[ProblemOption]) -> dict[str, Value]:
+    """The values that all workers of a search must have in common."""
+    return {each.name: each.value for each in options if not each.is_local}
+
+
+def value_difference(ours: Mapping[str, Value], theirs: Mapping[str, Value]) -> tuple[str, str, str]:
+    """Name and both values, as they are typed, of the first option in which two :func:`shared_values` differ."""
+    absent = object()
+    name = next(name for name in (*ours, *theirs) if ours.get(name, absent) != theirs.get(name, absent))
+    return name, _typed(ours, name), _typed(theirs, name)
+
+
+def _typed(values: Mapping[str, Value], name: str) -> str:
+    return text_of(values[name]) if name in values else "not there"
+
+
+def _instance(options: Any, name: str) -> Any:
+    if not dataclasses.is_dataclass(options):
+        raise ProblemError(
+            f"the options of {name!r} are {options!r:.100}; they must be a dataclass, or an instance of one"
+        )
+    if not isinstance(options, type):
+        return options
+    try:
+        return options()
+    except TypeError as error:
+        raise ProblemError(f"every option of {name!r} must have a default: {error}") from error
+
+
+def _declared_in(options: Any, name: str) -> dict[str, _Declared]:
+    hints = get_type_hints(type(options))
+    declared = {}
+    for field in dataclasses.fields(options):
+        if not _is_known(hints[field.name]):
+            raise ProblemError(
+                f"the option {field.name} of {name!r} has the type {hints[field.name]!r}; an option is a bool, int, "
+                "float, str, Path, a Literal, or one of these or None"
+            )
+        told = field.metadata
+        declared[field.name] = _Declared(
+            hint=hints[field.name],
+            default=_default(field, getattr(options, field.name)),
+            help=str(told.get("help", "")),
+            is_local=bool(told.get("local")),
+        )
+    return declared
+
+
+def _default(field: dataclasses.Field[Any], value: Any) -> Any:
+    """What the class gives a field; the value that it has, where it was made with one that has no default."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return value if field.default is dataclasses.MISSING else field.default
+
+
+def _plain(value: Any) -> Value:
+    plain: Value = str(value) if isinstance(value, Path) else value
+    return plain
+
+
+# ---------------------------------------------------------------------------------------------------------- values
+
+
+def _chosen(declared: Mapping[str, _Declared], given: Mapping[str, str], problem: str) -> dict[str, Any]:
+    """The values of the options that were given, by name."""
+    chosen = {}
+    for key, text in given.items():
+        if key.endswith(FROM) and key.removesuffix(FROM) in given:
+            continue
+        positive = key.removeprefix(NEGATION)
+        if key not in declared and not text and bool in _members_of(declared.get(positive)):
+            chosen[positive] = False
+        elif key in declared:
+            chosen[key] = _value(key, text, declared[key].hint, given.get(f"{key}{FROM}", "."), problem)
+        else:
+            raise UnknownOption(f"the problem {problem!r} has no option {key!r}{did_you_mean(key, declared)}", key)
+    return chosen
+
+
+def _value(name: str, text: str, hint: Any, base: str, problem: str) -> Any:
+    try:
+        return _read(text, hint, base)
+    except _Wrong:
+        what = f"is {text!r}" if text else "has no value"
+        wanted = f"{_in_words(hint)}{_nearest(text, hint)}"
+        raise ProblemError(f"the option {name} of the problem {problem!r} {what}; it must be {wanted}") from None
+
+
+def _members_of(told: _Declared | None) -> tuple[Any, ...]:
+    return () if told is None else _members(told.hint)
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    """The types that a field may have."""
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _is_known(hint: Any) -> bool:
+    return all(
+        get_origin(member) is Literal or member is type(None) or member in _WORDS for member in _members(hint)
+    )
+
+
+def _read(text: str, hint: Any, base: str) -> Any:
+    """A text as a value of a type.
+
+    Raises
+    ------
+    _Wrong
+        If it is none.
+    """
+    members = _members(hint)
+    if type(None) in members and text.lower() == NONE:
+        return None
+    for member in members:
+        with contextlib.suppress(ValueError, _Wrong):
+            return _read_as(text, member, base)
+    raise _Wrong
+
+
+def _read_as(text: str, member: Any, base: str) -> Any:
+    """A text as a value of one type; ValueError or _Wrong if it is none."""
+    if member is bool:
+        # Without a value it is a flag that was set.
+        return _one_of(text.lower(), {"": True, "true": True, "false": False})
+    if get_origin(member) is Literal:
+        return _one_of(text, {text_of(choice): choice for choice in get_args(member)})
+    if not text or member is type(None):
+        raise _Wrong
+    if member is Path:
+        whole = Path(base).expanduser() / Path(text).expanduser()
+        return Path(os.path.abspath(whole))  # noqa: PTH100 (resolve follows links, which other hosts may not have)
+    value = member(text)
+    if member is float and not math.isfinite(value):
+        raise _Wrong
+    return value
+
+
+def _one_of(text: str, values: Mapping[str, Any]) -> Any:
+    if text not in values:
+        raise _Wrong
+    return values[text]
+
+
+def _in_words(hint: Any) -> str:
+    words = []
+    for member in _members(hint):
+        if get_origin(member) is Literal:
+            words.append(f"one of {', '.join(map(text_of, get_args(member)))}")
+        elif member is not type(None):
+            words.append(_WORDS[member])
+    return " or ".join([*words, *([NONE] if type(None) in _members(hint) else [])])
+
+
+def _nearest(text: str, hint: Any) -> str:
+    literals = [member for member in _members(hint) if get_origin(member) is Literal]
+    near = did_you_mean(text, [text_of(choice) for member in literals for choice in get_args(member)])
+    return near if near.startswith("; did you mean") else ""
