@@ -147,7 +147,8 @@ class FakeTrainer:
         del log
         draw = self._world.random
         self._is_busy = True
-        taken_s = draw.lognormvariate(1.5, 1.0)
+        # Some outlast a lease that lapses, and find their agent at work when it comes back.
+        taken_s = draw.lognormvariate(1.5, 1.0) * draw.choice([1.0] * 3 + [15.0])
         if draw.random() < 0.3:
             self._say(taken_s / 2, TrainerPoint(point=CurvePoint(1.0, 0.5)))
         # Some never react to a stop, and have to be killed.
@@ -749,6 +750,12 @@ class World:
         """What no master may ever decide, whatever the faults."""
         state = process.engine.state
         match entry:
+            case Leased(agent=agent) if state.is_given_back(entry):
+                self.counts["given back"] += 1
+                assert state.evaluations[entry.evaluation].agent_of[entry.attempt] == agent, "it was another's"
+                assert state.finished is None, "a finished search gave a lease back"
+                most = state.limits.max_concurrent
+                assert most is None or len(state.held_by) < most, "more run than max_concurrent"
             case Leased():
                 assert state.paused is None, "a paused search handed out work"
                 assert state.finished is None, "a finished search handed out work"

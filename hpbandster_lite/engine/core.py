@@ -191,6 +191,7 @@ class Engine:
         """
         entries: list[Entry] = []
         self._leases.hear(agent, worker, now)
+        self._leases.let_go(agent)
         report_is: ReportIs | None = None
         if report is not None:
             turn = self.report(agent, report, now=now)
@@ -206,6 +207,7 @@ class Engine:
     def report(self, agent: str, report: Report, *, now: float) -> Turn[ReportIs]:
         """Record the outcome of an attempt, unless another one was first."""
         self._leases.hear(agent, "", now)
+        self._leases.let_go(agent)
         evaluation = self._state.evaluations.get(report.evaluation)
         if evaluation is None or evaluation.agent_of.get(report.attempt) != agent:
             # Not ours, or of another search: taking it would put a foreign loss into the model.
@@ -231,6 +233,7 @@ class Engine:
     def lease(self, agent: str, request: int, *, now: float, worker: str = "") -> Turn[Granted | Wait | Done]:
         """Give an agent work, or say why there is none."""
         self._leases.hear(agent, worker, now)
+        self._leases.let_go(agent)
         last = self._state.request_of.get(agent, -1)
         held = self._state.held_by.get(agent)
         if request < last:
@@ -250,7 +253,9 @@ class Engine:
                 case Sample(config_id):
                     entries += self._sampled(config_id)
                 case Promote(identity) | Rerun(identity):
-                    entries += self._leased(agent, identity, request, worker, now)
+                    known = self._state.evaluations.get(identity)
+                    attempt = 1 if known is None else known.attempts + 1
+                    entries += self._leased(agent, identity, attempt, request, now, worker)
                     return Turn(Granted(self._grant(identity)), tuple(entries))
                 case Wait():
                     return Turn(decision, tuple(entries))
@@ -267,7 +272,11 @@ class Engine:
         now: float,
         curve: tuple[CurvePoint, ...] = (),
     ) -> Turn[Keep | Stop]:
-        """A heartbeat: the lease gets its full length again, if it is still this agent's."""
+        """A heartbeat: the lease gets its full length again, if it is still this agent's.
+
+        One that lapsed while its agent was silent is given back, the same attempt under the same number, if nobody else
+        has got the evaluation meanwhile; then it was not lost, and counts for nothing.
+        """
         self._leases.hear(agent, "", now)
         known = self._state.evaluations.get(evaluation)
         if known is None:
@@ -276,19 +285,29 @@ class Engine:
             failure = known.outcome.failure
             was_cancelled = failure is not None and failure.kind is FailureKind.CANCELLED
             return Turn(Stop(failure.reason if failure and was_cancelled else "the evaluation has an outcome already"))
-        if known.agent != agent or known.attempts != attempt:
+        is_held = known.agent == agent and known.attempts == attempt
+        if not is_held and (known.agent is not None or known.attempts != attempt):
             return Turn(Stop("the lease ran out and the evaluation was given to another worker"))
         reason = cut_off(self._state, self.settings, now - self._started_at)
         if reason is not None:
             return Turn(Stop(reason))
+        entries: tuple[Entry, ...] = ()
+        if not is_held:
+            if not self._leases.has_lapsed(agent, evaluation, attempt):
+                return Turn(Stop("the lease ended, and the evaluation waits to be run again"))
+            most = self._state.limits.max_concurrent
+            if most is not None and len(self._state.held_by) >= most:
+                return Turn(Stop("the lease ran out, and as many other evaluations run as may at one time"))
+            entries = self._leased(agent, evaluation, attempt, self._state.request_of[agent], now)
         self._leases.renew(agent, now, curve)
-        return Turn(Keep())
+        return Turn(Keep(), entries)
 
     def release(
         self, agent: str, evaluation: EvaluationId, attempt: int, reason: str, directory: str | None, *, now: float
     ) -> Turn[None]:
         """An agent hands its evaluation back; what it no longer holds it cannot hand back, and nothing changes."""
         self._leases.hear(agent, "", now)
+        self._leases.let_go(agent)
         known = self._state.evaluations.get(evaluation)
         if known is None or known.agent != agent or known.attempts != attempt:
             return Turn(None)
@@ -312,7 +331,9 @@ class Engine:
         """End the leases that ran out; call it after all pending input was taken in."""
         entries: list[Entry] = []
         for agent, silent_s in self._leases.expired(now):
+            identity = self._state.held_by[agent]
             entries += self._end(agent, f"no word from its agent for {silent_s:.0f} s")
+            self._leases.lapse(agent, identity, self._state.evaluations[identity].attempts)
         reason = over(self._state, self.settings, now - self._started_at)
         if reason is not None:
             entries += self._finished(reason)
@@ -335,7 +356,7 @@ class Engine:
         del now
         known = self._state.evaluations.get(evaluation)
         if known is None and not self._state.is_promoted(evaluation):
-            raise UsageError(f"this search has no evaluation {evaluation}; status lists those that run")
+            raise UsageError(f"this search has no evaluation {evaluation}; the command list shows those that there are")
         if known is not None and known.outcome is not None:
             failure = known.outcome.failure
             if failure is None or failure.kind is not FailureKind.CANCELLED:
@@ -454,11 +475,12 @@ class Engine:
             return self._first[order]
         return self._sampler.propose(generator_for(self.settings.seed, Purpose.PROPOSAL, config_id))
 
-    def _leased(self, agent: str, identity: EvaluationId, request: int, worker: str, now: float) -> tuple[Entry, ...]:
-        known = self._state.evaluations.get(identity)
-        attempt = 1 if known is None else known.attempts + 1
+    def _leased(
+        self, agent: str, identity: EvaluationId, attempt: int, request: int, now: float, worker: str | None = None
+    ) -> tuple[Entry, ...]:
+        called = self._state.worker_of[agent] if worker is None else worker
         entries = self._applied(
-            Leased(evaluation=identity, attempt=attempt, agent=agent, request=request, worker=worker)
+            Leased(evaluation=identity, attempt=attempt, agent=agent, request=request, worker=called)
         )
         self._leases.open(agent, identity, attempt, now)
         return entries

@@ -2,7 +2,8 @@
 
 Law of this file: nothing here is journalled. A deadline moves for four reasons: a heartbeat (or the repeated request
 for the lease itself), a lost connection, a gap in which nobody listened, and the start of a master, which gives every
-open lease its full length again.
+open lease its full length again. A lease that lapsed is remembered until its agent has other things to say than that it
+is still at work.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Leases:
         self._heartbeat_s = heartbeat_s
         self._open: dict[str, Lease] = {}
         self._agents: dict[str, Agent] = {}
+        self._lapsed: dict[str, tuple[EvaluationId, int]] = {}
         self.heard_at: float | None = None
         """When anybody was last heard."""
         # Deadlines at some time; an entry whose lease has moved on is put back when it comes up.
@@ -81,12 +83,26 @@ class Leases:
 
     def open(self, agent: str, evaluation: EvaluationId, attempt: int, now: float) -> None:
         """Begin a lease."""
+        self._lapsed.pop(agent, None)
         self._open[agent] = Lease(evaluation, attempt, now + self._lease_s, since=now, heard_at=now)
         heapq.heappush(self._due, (now + self._lease_s, agent))
 
     def close(self, agent: str) -> None:
         """End a lease."""
         self._open.pop(agent, None)
+
+    def lapse(self, agent: str, evaluation: EvaluationId, attempt: int) -> None:
+        """End a lease of whose agent nothing was heard: it may be at work, and come back."""
+        self._open.pop(agent, None)
+        self._lapsed[agent] = evaluation, attempt
+
+    def let_go(self, agent: str) -> None:
+        """An agent whose lease may have lapsed works at it no more."""
+        self._lapsed.pop(agent, None)
+
+    def has_lapsed(self, agent: str, evaluation: EvaluationId, attempt: int) -> bool:
+        """Whether this lease lapsed, and its agent has not let go of it since."""
+        return self._lapsed.get(agent) == (evaluation, attempt)
 
     def renew(self, agent: str, now: float, curve: tuple[CurvePoint, ...]) -> None:
         """Give a lease its full length again."""

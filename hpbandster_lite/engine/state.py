@@ -57,6 +57,8 @@ class Evaluation:
     agent_of: dict[int, str] = field(default_factory=dict)
     directories: dict[int, str] = field(default_factory=dict)
     reported: set[tuple[int, str]] = field(default_factory=set)
+    silent: str | None = None
+    """Whose lease ended without a word, if it was the last one."""
 
 
 @dataclass(slots=True)
@@ -175,6 +177,11 @@ class State:
             return False
         return identity.config_id in self.brackets[bracket].rungs[index].promoted
 
+    def is_given_back(self, entry: Leased) -> bool:
+        """Whether an agent gets the very lease again that had ended without a word from it."""
+        known = self.evaluations.get(entry.evaluation)
+        return known is not None and entry.attempt == known.attempts and known.silent == entry.agent
+
     def may_retry(self, identity: EvaluationId) -> bool:
         """Whether a failure can be undone: one of the code, in a rung that has decided nothing yet."""
         outcome = self.evaluations[identity].outcome
@@ -206,6 +213,7 @@ class State:
             case Expired():
                 self._end_lease(entry.evaluation, entry.agent, entry)
                 self.evaluations[entry.evaluation].lost += 1
+                self.evaluations[entry.evaluation].silent = entry.agent
                 self._put_back(entry.evaluation)
             case RungShrunk():
                 self._shrink(entry)
@@ -264,13 +272,18 @@ class State:
         evaluation = self._evaluation(identity, entry)
         self._require(evaluation.agent is None and evaluation.outcome is None, f"{identity} cannot be leased")
         self._require(entry.agent not in self.held_by, f"{entry.agent} holds a lease already")
-        self._require(
-            entry.attempt == evaluation.attempts + 1, f"attempt {entry.attempt} of {identity} is not the next"
-        )
+        if self.is_given_back(entry):
+            # It was not lost after all.
+            evaluation.lost -= 1
+        else:
+            self._require(
+                entry.attempt == evaluation.attempts + 1, f"attempt {entry.attempt} of {identity} is not the next"
+            )
         # The evaluation to be leased is nearly always in front; only a report in between can have moved it.
         self.again.remove(identity)
         evaluation.attempts = entry.attempt
         evaluation.agent = entry.agent
+        evaluation.silent = None
         evaluation.agent_of[entry.attempt] = entry.agent
         self.held_by[entry.agent] = identity
         self.request_of[entry.agent] = entry.request

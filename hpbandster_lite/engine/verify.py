@@ -21,7 +21,7 @@ from operator import itemgetter
 
 from hpbandster_lite.engine.answers import OpenBracket, Promote, Rerun, Sample
 from hpbandster_lite.engine.core import state_for, teaches
-from hpbandster_lite.engine.decisions import decide
+from hpbandster_lite.engine.decisions import cut_off, decide
 from hpbandster_lite.engine.invariants import validate
 from hpbandster_lite.engine.proposals import first_proposals, vector_of
 from hpbandster_lite.errors import InvariantBroken
@@ -233,6 +233,12 @@ class _Verifier:
                 self._check_proposal(entry)
             case RungShrunk():
                 self._check_shrinking(entry)
+            case Leased(evaluation=identity) if self._state.is_given_back(entry):
+                # Out of turn, as it must be; State.apply refuses it where somebody else has the evaluation.
+                self._counts["decisions"] += 1
+                reason = cut_off(self._state, self._settings, served_s=0.0)
+                if reason is not None:
+                    self._differ(f"{identity} was given back to its agent although the search was over: {reason}")
             case Leased(evaluation=identity):
                 decision = Rerun(identity) if identity in self._state.evaluations else Promote(identity)
                 self._check_decision(decision, f"{identity} was leased")

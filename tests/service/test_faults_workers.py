@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hpbandster_lite.records import Expired, FailureKind, LateReport, Leased, Recorded
+from hpbandster_lite.records import Expired, FailureKind, LateReport, Leased, Recorded, Released
 from tests.service.local_search import until
 from tests.service.served_search import ServedSearch, continued, served_search, stopped, until_idle
 
@@ -146,6 +146,30 @@ def test_the_result_of_a_worker_that_stood_still_beyond_its_lease_counts_if_ther
     master.ends(0)
     assert search.leased(lease.evaluation) == [lease]
     assert not search.of(LateReport)
+    search.check()
+
+
+def test_a_worker_that_comes_back_in_mid_evaluation_goes_on_with_it_if_nobody_else_has_it(
+    search: ServedSearch,
+) -> None:
+    master = search.start_master()
+    search.hold()
+    worker = search.start_worker()
+    lease = search.wait_working(worker)
+    (trainer,) = worker.trainers()
+    stopped(trainer, worker)
+    search.wait_expired(lease.evaluation)
+    continued(trainer, worker)
+    until(lambda: len(search.of(Leased)) == 2, "the worker has its lease again")
+    again = search.lease_of(worker)
+    assert (again.evaluation, again.attempt, again.request) == (lease.evaluation, 1, lease.request)
+    assert worker.trainers() == [trainer]
+    search.hold(False)
+    worker.ends(0)
+    master.ends(0)
+    assert {entry.attempt for entry in search.of(Leased)} == {1}
+    assert not search.of(Released)
+    assert "is to stop" not in worker.said()
     search.check()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpbandster_lite.engine import Done, Engine, Granted, Keep, Stop, Wait
+from hpbandster_lite.engine import Done, Engine, Granted, Keep, Stop, Turn, Wait
 from hpbandster_lite.records import (
     ConfigId,
     Entry,
@@ -170,6 +170,84 @@ def test_a_lease_ends_at_its_deadline_and_a_heartbeat_moves_it() -> None:
     (entry,) = engine.expire(now=119.0).entries
     assert isinstance(entry, Expired)
     assert "60 s" in entry.reason
+
+
+def test_a_lease_that_lapsed_is_given_back_to_its_agent_while_nobody_else_has_the_evaluation() -> None:
+    engine = started(max_attempts=1 + 1)
+    grant = granted(engine, "a", 5, now=0.0)
+    for lapsed_at in (60.0, 130.0, 200.0):
+        engine.expire(now=lapsed_at)
+        assert not engine.state.held_by
+        turn = engine.renew("a", grant.evaluation, 1, now=lapsed_at + 10.0)
+        assert turn.answer == Keep()
+        (entry,) = turn.entries
+        assert isinstance(entry, Leased)
+        assert (entry.evaluation, entry.attempt, entry.agent, entry.request) == (grant.evaluation, 1, "a", 5)
+        # It was not lost: it may lapse as often as it likes.
+        assert engine.state.evaluations[grant.evaluation].lost == 0
+        engine.validate()
+    assert engine.report("a", loss(grant, 1.0), now=211.0).answer == "recorded"
+    assert granted(engine, "b", now=212.0).evaluation != grant.evaluation
+
+
+def test_a_lease_that_was_given_back_is_there_after_a_restart() -> None:
+    engine, entries = started(), []
+    apply = engine.apply
+    engine.apply = lambda entry: (entries.append(entry), apply(entry))[1]  # type: ignore[method-assign]
+    grant = granted(engine, "a", now=0.0)
+    engine.expire(now=60.0)
+    engine.renew("a", grant.evaluation, 1, now=61.0)
+    again = started()
+    again.replay(entries)
+    assert snapshot(again) == snapshot(engine)
+    assert again.state.held_by == {"a": grant.evaluation}
+
+
+def test_a_lease_that_somebody_else_has_by_now_is_not_given_back() -> None:
+    engine = started()
+    grant = granted(engine, "a", now=0.0)
+    engine.expire(now=60.0)
+    granted(engine, "b", now=61.0)
+    turn = engine.renew("a", grant.evaluation, 1, now=62.0)
+    assert turn == Turn(Stop("the lease ran out and the evaluation was given to another worker"))
+    engine.disconnected("b", now=63.0)
+    engine.expire(now=80.0)
+    assert isinstance(engine.renew("a", grant.evaluation, 1, now=81.0).answer, Stop)
+    assert engine.renew("b", grant.evaluation, 2, now=82.0).answer == Keep()
+
+
+@pytest.mark.parametrize("word", ["release", "question", "lost"])
+def test_an_agent_that_has_let_go_gets_nothing_back_for_a_late_heartbeat(word: str) -> None:
+    engine = started()
+    grant = granted(engine, "a", 1, now=0.0)
+    if word == "lost":
+        engine.report("a", failed(grant, FailureKind.INFRASTRUCTURE), now=1.0)
+    else:
+        engine.expire(now=60.0)
+    if word == "release":
+        engine.release("a", grant.evaluation, 1, "x", None, now=61.0)
+    elif word == "question":
+        engine.exchange("a", 1, now=61.0, want_lease=False)
+    turn = engine.renew("a", grant.evaluation, 1, now=62.0)
+    assert turn == Turn(Stop("the lease ended, and the evaluation waits to be run again"))
+
+
+def test_no_lease_is_given_back_beyond_the_limit_of_those_that_run_or_the_end_of_the_search() -> None:
+    engine = started(Limits(max_concurrent=1))
+    first = granted(engine, "a", now=0.0)
+    engine.expire(now=60.0)
+    engine.cancel(first.evaluation, now=60.0)
+    second = granted(engine, "b", now=60.0)
+    engine.expire(now=120.0)
+    assert engine.renew("b", second.evaluation, 1, now=121.0).answer == Keep()
+    engine.expire(now=200.0)
+    granted(engine, "c", now=201.0)
+    assert isinstance(engine.renew("b", second.evaluation, 1, now=202.0).answer, Stop)
+    ended = started()
+    grant = granted(ended, "a", now=0.0)
+    ended.expire(now=60.0)
+    ended.stop("enough")
+    assert ended.renew("a", grant.evaluation, 1, now=61.0) == Turn(Stop("enough"))
 
 
 def test_what_was_lost_runs_again_before_anything_else() -> None:

@@ -52,6 +52,7 @@ def test_every_history_ends_with_each_result_counted_once_and_every_decision_ver
         assert counts[happening.__name__] > 10, happening
     for what in ("silences", "late copies", "torn", "fenced", "stopped", "put back"):
         assert counts[what] > 2, (what, counts)
+    assert counts["given back"] > 0, counts
     assert counts["masters"] > 2 * len(SEEDS)
 
 
