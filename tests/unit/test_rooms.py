@@ -39,7 +39,8 @@ PURE_FLOORS = 3
 DOORS: dict[str, set[str]] = {
     "ConfigSpace": {"space", "workers"},
     "Pyro4": {"transport"},
-    "filelock": {"master", "launch"},
+    "PIL": {"workers"},
+    "filelock": {"master", "launch", "workers"},
     "pandas": {"results"},
     "psutil": {"agent", "devices", "launch", "master", "trainer"},
     "rich": {"cli"},

@@ -1,0 +1,164 @@
+"""One's own images from a folder of class folders.
+
+Law of this file: every picture in a class folder, however deep, is one image; a picture that cannot be read is an
+error, never an image less.
+
+Two layouts: class folders, of which a fixed share of each class becomes the test set; or the folders ``train`` and
+``test`` with the class folders in them. Where there is no ``test``, ``val`` is the test set; where there are both,
+``val`` belongs to the training images, from which every search takes its own fixed validation images.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from hpbandster_lite.workers.images.errors import ImageDataError
+from hpbandster_lite.workers.images.image_data import ImageData, Labels, Pixels, with_test_set_apart
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+TRAIN_NAMES = ("train", "training")
+TEST_NAMES = ("test", "testing")
+VALID_NAMES = ("val", "valid", "validation")
+GREY_MODES = frozenset({"1", "L", "LA"})
+DEEP_MODES = frozenset({"F", "I", "I;16", "I;16B", "I;16L", "I;16N"})
+"""What PIL calls pictures of more than 8 bit."""
+
+Sample = tuple[Path, str]
+"""A picture and the name of its class."""
+
+
+def read_folder(folder: Path, size: tuple[int, int] | None = None) -> ImageData:
+    """Read all pictures below a folder.
+
+    Parameters
+    ----------
+    folder
+        In one of the two layouts.
+    size
+        Height and width to resize to, whatever the shape was; ``None``: all pictures must be of one size.
+
+    Raises
+    ------
+    ImageDataError
+        Where there is no such folder, no picture in it or in one of its classes, a picture that is broken or has more
+        than 8 bit a channel, or pictures of several sizes.
+    """
+    if not folder.is_dir():
+        raise ImageDataError(f"--data {folder} does not exist; give a folder of class folders, or an .npz file")
+    parts = {child.name.lower(): child for child in _folders(folder)}
+    train = [parts[name] for name in TRAIN_NAMES if name in parts]
+    test = [parts[name] for name in TEST_NAMES if name in parts]
+    valid = [parts[name] for name in VALID_NAMES if name in parts]
+    if train and (test or valid):
+        return _in_two_parts(folder, train + valid if test else train, test or valid, size)
+    samples = _samples(folder)
+    names = tuple(sorted({name for _, name in samples}))
+    pixels = _pixels(folder, [file for file, _ in samples], size)
+    return with_test_set_apart(str(folder), pixels, _labels(samples, names), names)
+
+
+def _in_two_parts(folder: Path, train: list[Path], test: list[Path], size: tuple[int, int] | None) -> ImageData:
+    told = [" and ".join(part.name for part in parts) for parts in (train, test)]
+    logger.info("%s: training and validation images from %s, test images from %s", folder, *told)
+    train_samples = [sample for part in train for sample in _samples(part)]
+    test_samples = [sample for part in test for sample in _samples(part)]
+    names = tuple(sorted({name for _, name in train_samples}))
+    if unknown := {name for _, name in test_samples} - set(names):
+        raise ImageDataError(
+            f"{folder}: class {sorted(unknown)} has test images but no training images; the folders of {told[0]} and "
+            f"{told[1]} must have the same names"
+        )
+    # Read together: whether there are colours, and what the size is, is one question.
+    pixels = _pixels(folder, [file for file, _ in train_samples + test_samples], size)
+    n = len(train_samples)
+    return ImageData(
+        source=str(folder),
+        train_x=pixels[:n],
+        train_y=_labels(train_samples, names),
+        test_x=pixels[n:],
+        test_y=_labels(test_samples, names),
+        class_names=names,
+    )
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Sorted; what systems leave behind (``.git``, ``__MACOSX``) is no class."""
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith((".", "__")))
+
+
+def _samples(folder: Path) -> list[Sample]:
+    """All pictures of all classes, in a fixed order."""
+    classes = _folders(folder)
+    if not classes:
+        raise ImageDataError(f"{folder} has no folders in it; put each class's pictures into one of their own")
+    samples: list[Sample] = []
+    for of_class in classes:
+        files = [
+            Path(place, name)
+            for place, _, names in os.walk(of_class, followlinks=True)
+            for name in names
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+        ]
+        if not files:
+            raise ImageDataError(
+                f"class {of_class.name!r} is empty: {of_class} has no picture ({' '.join(sorted(SUFFIXES))}); add some "
+                "or remove the folder"
+            )
+        samples += [(file, of_class.name) for file in sorted(files)]
+    return samples
+
+
+def _labels(samples: Iterable[Sample], names: tuple[str, ...]) -> Labels:
+    number = {name: i for i, name in enumerate(names)}
+    return np.array([number[name] for _, name in samples], dtype=np.int64)
+
+
+def _pixels(folder: Path, files: list[Path], size: tuple[int, int] | None) -> Pixels:
+    """All pictures as one array: grey if all are grey, else in colours."""
+    pictures = [_picture(file, size) for file in files]
+    sizes = Counter(picture.shape[:2] for picture in pictures)
+    if len(sizes) > 1:
+        told = ", ".join(f"{height}x{width} ({count:,})" for (height, width), count in sizes.most_common(3))
+        height, width = sizes.most_common(1)[0][0]
+        raise ImageDataError(
+            f"{folder}: the pictures have {len(sizes)} sizes: {told}{', ...' if len(sizes) > 3 else ''}; have them "
+            f"resized to one, for example with size=({height}, {width})"
+        )
+    channels = 3 if any(picture.ndim == 3 for picture in pictures) else 1
+    (height, width), _ = sizes.popitem()
+    pixels = np.empty((len(pictures), channels, height, width), dtype=np.uint8)
+    for i, picture in enumerate(pictures):
+        pixels[i] = picture.transpose(2, 0, 1) if picture.ndim == 3 else picture  # grey: the same in all channels
+    return pixels
+
+
+def _picture(file: Path, size: tuple[int, int] | None) -> Pixels:
+    """uint8, shape (height, width) if grey, else (height, width, 3), upright as its camera meant it."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file) as opened:
+            if opened.mode in DEEP_MODES:
+                raise ImageDataError(
+                    f"{file} has more than 8 bit a channel (mode {opened.mode}); which of its values matter, only you "
+                    "know: scale it to 0 ... 255 and save it with 8 bit"
+                )
+            mode = "L" if opened.mode in GREY_MODES else "RGB"
+            upright = ImageOps.exif_transpose(opened).convert(mode)
+    # SyntaxError and ValueError: PIL, for some kinds of broken files.
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, ImageDataError):
+            raise
+        raise ImageDataError(f"{file} is not a picture that can be read ({error}); mend or remove it") from error
+    if size is not None:
+        height, width = size
+        upright = upright.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(upright)

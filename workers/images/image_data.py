@@ -1,0 +1,88 @@
+"""Images in memory: two sets, training and test, of one shape and one list of classes.
+
+Law of this file: whatever the source, the images are uint8, (n, channels, height, width), and checked when made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hpbandster_lite.workers.images.errors import ImageDataError
+from hpbandster_lite.workers.images.splits import split_rows
+from hpbandster_lite.workers.networks.shapes import ImageShape
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+TEST_SHARE = 0.15
+"""Of one's own images, where no test set is named."""
+TEST_SEED = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageData:
+    """A data set, read.
+
+    Attributes
+    ----------
+    source
+        Where it came from, for messages.
+    train_x, test_x
+        uint8, shape (n, channels, height, width).
+    train_y, test_y
+        int64, shape (n,), classes from 0.
+    class_names
+        One name a class.
+    """
+
+    source: str
+    train_x: Pixels
+    train_y: Labels
+    test_x: Pixels
+    test_y: Labels
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.class_names) < 2:
+            raise ImageDataError(
+                f"{self.source} has {len(self.class_names)} class {list(self.class_names)}; there is nothing to learn "
+                "with fewer than two"
+            )
+        for part, x, y in (("training", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
+            if not len(x):
+                raise ImageDataError(f"{self.source} has no {part} images; give at least one of each class")
+            if len(x) != len(y):
+                raise ImageDataError(f"{self.source}: {len(x):,} {part} images, {len(y):,} labels; give one each")
+            if y.min() < 0 or y.max() >= len(self.class_names):
+                raise ImageDataError(
+                    f"{self.source}: labels of {part} images run from {y.min()} to {y.max()}, but there are "
+                    f"{len(self.class_names)} classes; labels must be 0 ... {len(self.class_names) - 1}"
+                )
+        if self.train_x.shape[1:] != self.test_x.shape[1:]:
+            raise ImageDataError(
+                f"{self.source}: training images are {self.train_x.shape[1:]} (channels, height, width) and test "
+                f"images {self.test_x.shape[1:]}; give one size for all"
+            )
+        counts = np.bincount(self.train_y, minlength=len(self.class_names))
+        if not counts.all():
+            empty = [self.class_names[i] for i in np.flatnonzero(counts == 0)]
+            raise ImageDataError(f"{self.source}: no training image of class {empty}; add some or remove the class")
+
+    @property
+    def shape(self) -> ImageShape:
+        """What a network takes from the data."""
+        _, channels, height, width = self.train_x.shape
+        return ImageShape(channels, height, width, len(self.class_names))
+
+
+def with_test_set_apart(source: str, x: Pixels, y: Labels, class_names: tuple[str, ...]) -> ImageData:
+    """Split off ``TEST_SHARE`` of the images as the test set, each class in its share, always the same ones."""
+    split = split_rows(y, valid_share=TEST_SHARE, seed=TEST_SEED, stratified=True)
+    # In the order of the file, so that only the split of training and validation shuffles.
+    train, test = np.sort(split.training), np.sort(split.validation)
+    return ImageData(
+        source=source, train_x=x[train], train_y=y[train], test_x=x[test], test_y=y[test], class_names=class_names
+    )

@@ -1,0 +1,275 @@
+"""CIFAR-10, CIFAR-100, MNIST and Fashion-MNIST: found on disk, else downloaded; checked before they are believed.
+
+Law of this file: no byte is read as an image (or, in CIFAR's files, as a pickle) before its MD5 sum was the published
+one, and a file is in its place whole or not at all, whoever is killed while it is downloaded.
+
+What the sets are called, where they are on the net, their sums and the names of their classes come from torchvision.
+It keeps the sums of MNIST's packed files alone, which say nothing about files that lie there unpacked or were packed
+again (Debian does); so this file holds those of their content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import http.client
+import logging
+import shutil
+import socket
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+
+from hpbandster_lite.workers.images.errors import ImageDataError
+from hpbandster_lite.workers.images.image_data import ImageData, Labels, Pixels
+from hpbandster_lite.workers.images.torchvision_sets import data_sets
+
+logger = logging.getLogger(__name__)
+
+CLASSES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
+"""Names of torchvision's classes."""
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts its files."""
+CONTENT_MD5 = {
+    "mnist": {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    },
+    "fashion_mnist": {
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+    },
+}
+SILENCE_S = 20.0
+"""A server that says nothing for so long is given up: a firewall that drops packets costs no more."""
+LOCK_S = 3600.0
+"""How long one worker waits for another's download; CIFAR-10 has 170 MB."""
+
+
+def read_known(data_set: str, root: Path) -> ImageData:
+    """Read one of the four sets.
+
+    Parameters
+    ----------
+    data_set
+        A key of ``CLASSES``.
+    root
+        Folder in torchvision's layout, or the folder of the files themselves.
+
+    Raises
+    ------
+    ImageDataError
+        When a file is damaged, and when the set is neither there nor to be downloaded.
+    """
+    if root.exists() and not root.is_dir():
+        raise ImageDataError(f"--data {root} is a file; give the folder that holds {layout(data_set)}")
+    kind = getattr(data_sets(), CLASSES[data_set])
+    read = _read_cifar if data_set.startswith("cifar") else _read_mnist
+    if root.name == getattr(kind, "base_folder", None):
+        root = root.parent
+    found = read(data_set, kind, root)
+    if found is None:
+        _download(data_set, kind, root)
+        found = read(data_set, kind, root)
+    if found is None:
+        raise ImageDataError(f"{data_set} was downloaded to {root} and then removed; {_ways(data_set)}")
+    return found
+
+
+def layout(data_set: str) -> str:
+    """The files that are looked for in a folder DIR, in words."""
+    kind = getattr(data_sets(), CLASSES[data_set])
+    if data_set.startswith("cifar"):
+        return f"DIR/{kind.base_folder}/, or the archive DIR/{kind.filename} from {kind.url}"
+    return f"the four files of DIR/{kind.__name__}/raw/, such as train-images-idx3-ubyte, plain or .gz"
+
+
+def _ways(data_set: str) -> str:
+    debian = ", or on Debian and Ubuntu: apt-get install dataset-fashion-mnist" if data_set == "fashion_mnist" else ""
+    return (
+        f"put {layout(data_set)}, into a folder and give that by --data DIR or in the environment variable "
+        f"HPBANDSTER_LITE_DATA{debian}, or run once with a network and the same folder"
+    )
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _damaged(file: Path, what: str) -> ImageDataError:
+    return ImageDataError(f"{file} is damaged: {what}; delete it and get it again")
+
+
+# ------------------------------------------------------------------------------------------------------------ CIFAR
+
+
+def _read_cifar(data_set: str, kind: Any, root: Path) -> ImageData | None:
+    """None where a file is missing; torchvision unpickles what was checked."""
+    sums = dict(kind.train_list + kind.test_list) | {kind.meta["filename"]: kind.meta["md5"]}
+    files = {root / kind.base_folder / name: md5 for name, md5 in sums.items()}
+    if not all(file.is_file() for file in files):
+        return None
+    for file, expected in files.items():
+        found = _md5(file.read_bytes())
+        if found != expected:
+            raise _damaged(file, f"its MD5 sum is {found}, not {expected}")
+    train, test = kind(root, train=True), kind(root, train=False)
+    return ImageData(
+        source=f"{data_set} in {root}",
+        train_x=np.ascontiguousarray(train.data.transpose(0, 3, 1, 2)),
+        train_y=np.array(train.targets, dtype=np.int64),
+        test_x=np.ascontiguousarray(test.data.transpose(0, 3, 1, 2)),
+        test_y=np.array(test.targets, dtype=np.int64),
+        class_names=tuple(train.classes),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ MNIST
+
+
+def _read_mnist(data_set: str, kind: Any, root: Path) -> ImageData | None:
+    """None where no folder has all four files, each plain or packed."""
+    folders = [root / kind.__name__ / "raw", root]
+    if data_set == "fashion_mnist":
+        folders.append(DEBIAN_FASHION_MNIST)
+    for folder in folders:
+        files = [_plain_or_packed(folder / name) for name in CONTENT_MD5[data_set]]
+        if all(files):
+            break
+    else:
+        return None
+    contents = [
+        _checked_content(file, md5)
+        for file, md5 in zip(filter(None, files), CONTENT_MD5[data_set].values(), strict=True)
+    ]
+    return ImageData(
+        source=f"{data_set} in {folder}",
+        train_x=_idx_images(contents[0]),
+        train_y=_idx_labels(contents[1]),
+        test_x=_idx_images(contents[2]),
+        test_y=_idx_labels(contents[3]),
+        class_names=tuple(kind.classes),
+    )
+
+
+def _plain_or_packed(file: Path) -> Path | None:
+    packed = file.with_name(f"{file.name}.gz")
+    return file if file.is_file() else packed if packed.is_file() else None
+
+
+def _checked_content(file: Path, expected: str) -> bytes:
+    content = file.read_bytes()
+    if file.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise _damaged(file, f"it cannot be unpacked ({error})") from error
+    found = _md5(content)
+    if found != expected:
+        raise _damaged(file, f"the MD5 sum of its content is {found}, not {expected}")
+    return content
+
+
+def _idx_images(content: bytes) -> Pixels:
+    """IDX: a magic number, n, rows, columns as big-endian int32, then the pixels."""
+    n, rows, columns = np.frombuffer(content, ">i4", count=3, offset=4)
+    return np.frombuffer(content, np.uint8, offset=16).reshape(n, 1, rows, columns)
+
+
+def _idx_labels(content: bytes) -> Labels:
+    """IDX: a magic number and n as big-endian int32, then the labels."""
+    return np.frombuffer(content, np.uint8, offset=8).astype(np.int64)
+
+
+# --------------------------------------------------------------------------------------------------------- download
+
+
+def _download(data_set: str, kind: Any, root: Path) -> None:
+    """Download, or unpack an archive that is there; one process of a host at a time, the others wait for it.
+
+    Whoever waited finds the files, and downloads nothing.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _alone(root / f".{data_set}.lock"):
+            read = _read_cifar if data_set.startswith("cifar") else _read_mnist
+            if read(data_set, kind, root) is None:
+                _download_into(data_set, kind, root)
+    except ImageDataError:
+        raise
+    # torchvision raises RuntimeError for a sum that does not fit, the standard library the others.
+    except (OSError, EOFError, RuntimeError, http.client.HTTPException, tarfile.TarError, zlib.error) as error:
+        raise ImageDataError(
+            f"{data_set} is not in {root} and cannot be downloaded to it ({_one_line(error)}); {_ways(data_set)}"
+        ) from error
+
+
+def _download_into(data_set: str, kind: Any, root: Path) -> None:
+    for left_by_one_that_was_killed in root.glob(f".{data_set}-*"):
+        shutil.rmtree(left_by_one_that_was_killed)
+    with tempfile.TemporaryDirectory(dir=root, prefix=f".{data_set}-") as name:
+        unpacked = Path(name)
+        archive = root / getattr(kind, "filename", "")
+        if archive.is_file() and hasattr(kind, "tgz_md5"):
+            found = _md5(archive.read_bytes())
+            if found != kind.tgz_md5:
+                raise _damaged(archive, f"its MD5 sum is {found}, not {kind.tgz_md5}")
+            logger.info("unpacking %s", archive)
+            (unpacked / archive.name).symlink_to(archive.resolve())
+        else:
+            urls = [kind.url] if hasattr(kind, "url") else kind.mirrors
+            logger.info("downloading %s from %s to %s", data_set, " or ".join(urls), root)
+        with _silence_ends_it():
+            kind(unpacked, download=True)
+        for file in sorted(unpacked.rglob("*")):
+            place = root / file.relative_to(unpacked)
+            if file.is_file() and file.parent != unpacked:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(place)
+        logger.info("%s is now in %s", data_set, root)
+
+
+@contextlib.contextmanager
+def _alone(lock_file: Path) -> Iterator[None]:
+    lock = filelock.FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        logger.info("another process is downloading: waiting for %s", lock_file)
+        try:
+            lock.acquire(timeout=LOCK_S)
+        except filelock.Timeout as error:
+            raise ImageDataError(
+                f"another process has held {lock_file} for {LOCK_S:.0f} s and is still downloading; end it, or give "
+                "another folder by --data DIR"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _silence_ends_it() -> Iterator[None]:
+    """A timeout for all sockets made meanwhile: torchvision sets none of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE_S)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

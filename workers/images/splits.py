@@ -1,0 +1,107 @@
+"""The split of the training images into those that train and those that validate.
+
+Law of this file: a split depends on the labels, the options and the seed alone, so that every configuration of every
+search is judged by the same images; the test images are not its business and never come here. The share is that of
+arXiv:1807.06906: 5,000 of CIFAR-10's 50,000 validate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from hpbandster_lite.workers.images.errors import ImageDataError
+
+VALID_SHARE = 0.1
+SPLIT_SEED = 0
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Rows of the training file, in the fixed order in which a subset takes the first of them; no row is in both."""
+
+    training: Rows
+    validation: Rows
+
+    def first(self, train_images: int | None = None, valid_images: int | None = None) -> Split:
+        """The first so many of each, for small budgets; ``None``: all.
+
+        Raises
+        ------
+        ImageDataError
+            For more than there are, or fewer than one.
+        """
+        return replace(
+            self,
+            training=self.training[: checked_count("train_images", train_images, len(self.training))],
+            validation=self.validation[: checked_count("valid_images", valid_images, len(self.validation))],
+        )
+
+
+def split_rows(
+    labels: Rows, *, valid_share: float = VALID_SHARE, seed: int = SPLIT_SEED, stratified: bool = False
+) -> Split:
+    """Split the rows of the training images.
+
+    Parameters
+    ----------
+    labels
+        Class of each training image, shape (n,).
+    valid_share
+        Share that validates, in (0, 1); rounded to whole images, at least one on each side.
+    seed
+        Of the shuffle.
+    stratified
+        Each class gives its share of validation images, to within one image, and the first so many training images
+        are a sample that was shuffled across classes.
+
+    Raises
+    ------
+    ImageDataError
+        For a share outside (0, 1), or fewer than two images.
+    """
+    if not 0 < valid_share < 1:
+        raise ImageDataError(f"valid_share must lie between 0 and 1, got {valid_share=}; 0.1 is usual")
+    n = len(labels)
+    if n < 2:
+        raise ImageDataError(f"{n} training images cannot be split into training and validation; give more images")
+    # RandomState, because numpy promises its stream for ever; that of default_rng may change with a release.
+    order = np.random.RandomState(seed).permutation(n).astype(np.int64)
+    n_valid = min(max(round(valid_share * n), 1), n - 1)
+    if not stratified:
+        return Split(training=order[n_valid:], validation=order[:n_valid])
+    is_validation = _first_of_each_class(labels[order], n_valid)
+    return Split(training=order[~is_validation], validation=order[is_validation])
+
+
+def _first_of_each_class(labels: Rows, n_chosen: int) -> npt.NDArray[np.bool_]:
+    """Choose ``n_chosen`` images, from each class the first ones: its share rounded down, then by largest remainder."""
+    classes, counts = np.unique(labels, return_counts=True)
+    ideal = n_chosen * counts / len(labels)
+    quota = np.floor(ideal + 1e-9).astype(np.int64)
+    # Stable, so that classes with the same remainder come in their own order.
+    largest = np.argsort(quota - ideal, kind="stable")
+    quota[largest[: n_chosen - quota.sum()]] += 1
+    chosen = np.zeros(len(labels), dtype=np.bool_)
+    for name, count in zip(classes, quota, strict=True):
+        chosen[np.flatnonzero(labels == name)[:count]] = True
+    return chosen
+
+
+def checked_count(name: str, asked: int | None, most: int) -> int:
+    """Number of images that a subset asks for.
+
+    Raises
+    ------
+    ImageDataError
+        For more than there are, or fewer than one.
+    """
+    if asked is None:
+        return most
+    if not 1 <= asked <= most:
+        raise ImageDataError(f"{name}={asked} is not possible: there are {most:,} such images; ask for 1 to {most}")
+    return asked

@@ -1,0 +1,63 @@
+"""torchvision's data set classes, also beside a torch that torchvision was not built for.
+
+Law of this file: nothing of torchvision is used but ``torchvision.datasets``, and the plain import is tried first.
+
+torchvision holds compiled operators for detection (``nms`` and its like). Where it was built for another torch, which
+pip allows (a CUDA build of torchvision beside the CPU build of torch), they cannot be loaded, and then even its Python
+part fails to import: it describes them to the compiler, and they do not exist. The data sets need none of them. So they
+are declared, without a body, and the import is tried once more; whoever calls one gets torch's own error. Where the
+compiled part did load, a second declaration would abort the process: hence the plain import first.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from types import ModuleType
+
+from hpbandster_lite.workers.images.errors import ImageDataError
+
+_one_at_a_time = threading.Lock()
+
+
+def data_sets() -> ModuleType:
+    """The module ``torchvision.datasets``.
+
+    Raises
+    ------
+    ImageDataError
+        Where torchvision is not installed.
+    """
+    with _one_at_a_time:
+        return _data_sets()
+
+
+@functools.cache
+def _data_sets() -> ModuleType:
+    try:
+        import torchvision.datasets
+    except ImportError as error:
+        raise ImageDataError(
+            f"torchvision cannot be imported ({error}); it reads this data set: pip install 'hpbandster_lite[torch]'"
+        ) from error
+    except RuntimeError as error:
+        if "torchvision::nms does not exist" not in str(error):
+            raise
+        _declare_missing_operators()
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        import torchvision.datasets
+    module: ModuleType = torchvision.datasets
+    return module
+
+
+@functools.cache
+def _declare_missing_operators() -> object:
+    """Declare the two operators that torchvision's Python part describes; kept, because torch forgets them with it."""
+    import torch
+
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return library
