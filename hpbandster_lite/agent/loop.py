@@ -56,6 +56,8 @@ OVER_AFTER_S = 15.0
 """A master that is silent for so long may have ended with its search, which the journal then says. Not at once: workers
 are started beside a master that takes up a search which had ended, and it imports and replays first."""
 LOOK_EVERY_S = 5.0
+FULL_DISK_S = 10.0
+"""A worker whose disk was full asks for work after so long: others are to run again what it could not."""
 
 Trainer = TrainerProcess | InlineTrainer
 StartTrainer = Callable[[], Trainer]
@@ -307,6 +309,9 @@ class Agent:
             failure = replace(failure, log_tail=trainer.log_tail())
         loss = ended.loss if failure is None else None
         self._finish(assignment, loss=loss, failure=failure, info=ended.info, duration_s=ended.duration_s)
+        if failure is not None and failure.kind is FailureKind.INFRASTRUCTURE:
+            log.error("evaluation %s is to be run elsewhere: %s", assignment.evaluation, failure.reason)
+            self._ask_at = self._clock() + FULL_DISK_S
         # What an exception has left behind (memory of a GPU, a broken context) is gone with the process.
         spoilt = failure is not None and failure.kind not in (FailureKind.INVALID, FailureKind.INFEASIBLE)
         self._renew_trainer(ended.has_children, spoilt)
@@ -479,6 +484,9 @@ class Agent:
             case {"kind": "done", "reason": reason}:
                 log.info("the search is over: %s", reason)
                 self.exit_code = 0
+            case {"kind": "none"}:
+                # It was not asked for any: the time to ask for it is as it was.
+                pass
             case _:
                 self._ask_at = self._clock()
 

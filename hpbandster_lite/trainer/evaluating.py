@@ -17,6 +17,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.errors import NotPlain
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.records import CurvePoint, Failure, FailureKind, Plain
+from hpbandster_lite.trainer.fulldisk import full_disk
 from hpbandster_lite.trainer.speech import TrainerEnded, TrainerInterrupted, TrainerOrder
 from hpbandster_lite.trial import Interrupted, Trial, number
 
@@ -82,7 +83,7 @@ def carry_out(
     except _Invalid as error:
         failure = Failure(kind=FailureKind.INVALID, reason=str(error))
     except BaseException as error:  # noqa: BLE001 (whatever the user's code raises is its outcome, SystemExit included)
-        failure = failure_of(error)
+        failure = failure_of(error, order.directory)
     return TrainerEnded(loss=loss, failure=failure, info=info, duration_s=time.perf_counter() - began)
 
 
@@ -157,12 +158,18 @@ def _plain_information(value: Mapping[Any, Any], path: str) -> dict[str, Plain]:
 # ---------------------------------------------------------------------------------------------------------- failures
 
 
-def failure_of(error: BaseException) -> Failure:
-    """The failure that an exception of the user's code means, with its traceback from the user's first line on."""
+def failure_of(error: BaseException, directory: str) -> Failure:
+    """The failure that an exception of the user's code means, with its traceback from the user's first line on.
+
+    ``directory`` is the attempt's, where its checkpoints go.
+    """
     reason = f"the objective called sys.exit({error.code!r})" if isinstance(error, SystemExit) else _in_words(error)
     kind = FailureKind.CODE
+    no_room = full_disk(error, directory)
     if is_out_of_memory(error):
         kind = FailureKind.MEMORY
+    elif no_room is not None:
+        kind, reason = FailureKind.INFRASTRUCTURE, no_room
     elif isinstance(error, FloatingPointError):
         # Python's class for arithmetic that fails, numpy's, too: a training that diverged and says so at once.
         kind = FailureKind.INVALID

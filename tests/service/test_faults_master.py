@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import pytest
 from hpbandster_lite.errors import JournalError, RunDirectoryError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.records import Expired, LateReport, Leased, Recorded, Started
+from tests.service.disks import fill, small_disk
 from tests.service.local_search import LocalSearchProcess, until
 from tests.service.served_search import ServedSearch, continued, served_search, stopped, until_passed
 
@@ -79,36 +79,6 @@ def test_nobody_loses_a_lease_for_a_commit_that_takes_longer_than_one(search: Se
 
 
 # ------------------------------------------------------------------------------------------------------------- the disk
-
-
-@contextlib.contextmanager
-def small_disk(place: Path, size: str = "16m") -> Iterator[Path]:
-    """A file system of its own."""
-    place.mkdir(mode=0o700)
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(place)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode != 0:
-        pytest.skip(f"NOT TESTED, no file system can be mounted here: {made.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Take all the room that a disk has."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (2**exponent for exponent in range(20, -1, -1)):
-            with contextlib.suppress(OSError):
-                while True:
-                    file.write(b"x" * size)
-    assert shutil.disk_usage(disk).free == 0
-    return filler
 
 
 def test_a_master_whose_disk_is_full_hands_out_nothing_and_goes_on_when_there_is_room(tmp_path: Path) -> None:

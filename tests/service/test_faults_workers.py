@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from hpbandster_lite.records import Expired, FailureKind, LateReport, Leased, Recorded, Released
+from tests.service.disks import fill, small_disk
 from tests.service.local_search import until
 from tests.service.served_search import ServedSearch, continued, served_search, stopped, until_idle
 
@@ -123,6 +124,31 @@ def test_a_worker_that_joins_late_works_while_the_others_are_busy(patient: Serve
         process.ends(0)
     assert {entry.attempt for entry in patient.of(Leased)} == {1}
     patient.check()
+
+
+# ---------------------------------------------------------------------------------------------------------- its disk
+
+
+def test_an_evaluation_whose_checkpoint_finds_no_room_is_run_elsewhere_without_penalty(
+    patient: ServedSearch, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        master = patient.start_master()
+        crowded = patient.start_far_worker(0, disk)
+        patient.wait_recorded(2)
+        filler = fill(disk)
+        until(lambda: patient.of(Expired), "the checkpoint found no room")
+        (lost,) = patient.of(Expired)
+        assert lost.reason.startswith(f"no room on the disk of {disk}/")
+        assert "No space left on device" in lost.reason
+        other = patient.start_far_worker(1, tmp_path / "scratch")
+        until(lambda: len(patient.leased(lost.evaluation)) == 2, "the evaluation is run again")
+        assert f"-{other.pid}-" in patient.leased(lost.evaluation)[1].agent
+        filler.unlink()
+        for process in (crowded, other, master):
+            process.ends(0)
+        assert "is to be run elsewhere: no room on the disk" in crowded.said()
+        patient.check()
 
 
 # ------------------------------------------------------------------------------------------------------------ stopped

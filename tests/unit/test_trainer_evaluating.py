@@ -7,7 +7,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -267,7 +267,7 @@ def caused_by(error: BaseException) -> BaseException:
 )
 def test_memory_that_ran_out_is_a_class_of_its_own(error: BaseException) -> None:
     assert is_out_of_memory(error)
-    assert failure_of(error).kind is FailureKind.MEMORY
+    assert failure_of(error, "/attempt").kind is FailureKind.MEMORY
 
 
 @pytest.mark.parametrize(
@@ -275,12 +275,57 @@ def test_memory_that_ran_out_is_a_class_of_its_own(error: BaseException) -> None
     [
         ValueError("out of memory is the name of my album"),
         RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
-        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EACCES, "Permission denied"),
         KeyError("x"),
     ],
 )
 def test_other_errors_are_not_put_down_to_memory(error: BaseException) -> None:
-    assert failure_of(error).kind is FailureKind.CODE
+    assert failure_of(error, "/attempt").kind is FailureKind.CODE
+
+
+def while_handling(error: BaseException) -> BaseException:
+    """What an objective raises that wanted to clean up after an error."""
+    try:
+        try:
+            raise error
+        except type(error):
+            raise KeyError("x")  # noqa: B904 (that is the test)
+    except KeyError as raised:
+        return raised
+
+
+@pytest.mark.parametrize(
+    ("error", "place"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "/attempt"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "/attempt"),
+        (OSError(errno.ENOSPC, "No space left on device", "/data/cache.npy"), "/data/cache.npy"),
+        (OSError(errno.ENOSPC, "No space left on device", b"/data/cache.npy"), "/data/cache.npy"),
+        (RuntimeError("write failed: No space left on device"), "/attempt"),
+        (caused_by(OSError(errno.ENOSPC, "No space left on device")), "/attempt"),
+        (while_handling(OSError(errno.ENOSPC, "No space left on device", "/x/y")), "/x/y"),
+    ],
+)
+def test_a_disk_without_room_is_the_machine_s_fault_and_is_named(error: BaseException, place: str) -> None:
+    failure = failure_of(error, "/attempt")
+    assert failure.kind is FailureKind.INFRASTRUCTURE
+    assert failure.reason.startswith(f"no room on the disk of {place}: ")
+    assert failure.traceback is not None
+
+
+@pytest.mark.parametrize(("free", "kind"), [(0, FailureKind.INFRASTRUCTURE), (10**9, FailureKind.CODE)])
+def test_a_checkpoint_that_torch_cannot_write_is_the_disk_s_fault_where_that_is_full(
+    free: int, kind: FailureKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(f_bavail=free, f_frsize=1))
+    error = RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos 64 vs 0")
+    assert failure_of(error, "/attempt").kind is kind
+
+
+def test_errors_that_were_raised_from_each_other_in_a_ring_have_an_end() -> None:
+    one, other = ValueError(), KeyError()
+    one.__context__, other.__context__ = other, one
+    assert failure_of(one, "/attempt").kind is FailureKind.CODE
 
 
 # ---------------------------------------------------------------------------------------------- feasible, interrupted
