@@ -1,0 +1,152 @@
+"""Wide ResNet (Zagoruyko and Komodakis, arXiv:1605.07146): few, wide pre-activation blocks.
+
+Law of this file: three stages of 16 k, 32 k and 64 k channels behind a convolution to 16; a block is
+normalisation-ReLU-convolution, once for each of its convolutions. WRN-d-k is ``WideResNet(d, k)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.workers.networks.layers import Convolution, classifier, normalisation, stem
+from hpbandster_lite.workers.networks.shapes import CIFAR10, ImageShape
+
+STEM = 16
+STAGES = (16, 32, 64)
+BASIC = (3, 3)
+
+
+class WideResNet(nn.Module):
+    """Wide residual network.
+
+    Parameters
+    ----------
+    depth
+        ``4 + 3 l N``, where N is the number of blocks of a stage and l the deepening factor; with the usual l = 2:
+        10, 16, 22, 28, 34, 40, ...
+    widen_factor
+        k; widths are rounded to whole channels.
+    block
+        Filter sizes of a block's convolutions, as the paper writes them: ``"3,3"``, ``"3,1,3"``, ``"1,3,1"``,
+        ``"1,3"``, ``"3,1"``, ``"3,1,1"``, or a tuple such as ``(3, 1, 3)``. The first one has the block's stride.
+    deepening
+        l: 3x3 convolutions of a block; of the block B(3,3) only.
+    dropout
+        Share of values dropped between the convolutions of a block (the paper: 0.3 for CIFAR).
+    shape
+        Of the images.
+
+    Raises
+    ------
+    UsageError
+        If there is no such network; the message names the nearest depths.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        widen_factor: float,
+        *,
+        block: str | Sequence[int] = BASIC,
+        deepening: int = len(BASIC),
+        dropout: float = 0.0,
+        shape: ImageShape = CIFAR10,
+    ) -> None:
+        super().__init__()
+        sizes = filter_sizes(block, deepening)
+        blocks = blocks_per_stage(depth, deepening)
+        widths = [round(width * widen_factor) for width in STAGES]
+        if min(widths) < 1:
+            raise UsageError(f"{widen_factor=} leaves no channels; give at least {1 / STAGES[0]}")
+        self.stem = stem(shape, STEM, fan="in")
+        self.stages = nn.Sequential()
+        before = STEM
+        for stage, width in enumerate(widths):
+            for number in range(blocks):
+                stride = 2 if stage and not number else 1
+                self.stages.append(PreActivationBlock(before, width, stride, sizes=sizes, dropout=dropout))
+                before = width
+        self.norm = normalisation(before)
+        self.classifier = classifier(before, shape.classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images (n, channels, h, w) to logits (n, classes)."""
+        out = self.norm(self.stages(self.stem(x)))
+        logits: torch.Tensor = self.classifier(functional.relu(out, inplace=True))
+        return logits
+
+
+class PreActivationBlock(nn.Module):
+    """Normalisation, ReLU, (dropout,) convolution, once for each size; plus the block's input.
+
+    Where the shape changes, the input is taken after the first normalisation and ReLU, through a 1x1 convolution.
+    """
+
+    def __init__(self, before: int, width: int, stride: int, *, sizes: Sequence[int], dropout: float) -> None:
+        super().__init__()
+        self.first = nn.Sequential(normalisation(before), nn.ReLU(inplace=True))
+        self.body = nn.Sequential(Convolution(before, width, sizes[0], stride, fan="in"))
+        for size in sizes[1:]:
+            self.body.extend([normalisation(width), nn.ReLU(inplace=True)])
+            if dropout:
+                self.body.append(nn.Dropout(dropout))
+            self.body.append(Convolution(width, width, size, fan="in"))
+        changes_shape = stride != 1 or before != width
+        self.shortcut = Convolution(before, width, 1, stride, fan="in") if changes_shape else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, before, h, w) to (n, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
+        activated = self.first(x)
+        out: torch.Tensor = self.body(activated)
+        return out + (x if self.shortcut is None else self.shortcut(activated))
+
+
+def filter_sizes(block: str | Sequence[int], deepening: int = len(BASIC)) -> tuple[int, ...]:
+    """Sizes of a block's filters: those of its type, or ``deepening`` times 3.
+
+    Raises
+    ------
+    UsageError
+        For filters other than 1x1 and 3x3, and for a deepening factor of another block than B(3,3).
+    """
+    if deepening < 1:
+        raise UsageError(f"a block has at least one convolution, got {deepening=}")
+    try:
+        sizes = tuple(int(size) for size in (block.split(",") if isinstance(block, str) else block))
+    except ValueError:
+        sizes = ()
+    if not sizes or not set(sizes) <= {1, 3}:
+        raise UsageError(f'a block is made of filters of size 1 and 3, such as "3,1,3", got {block=}')
+    if deepening == len(BASIC):
+        return sizes
+    if sizes != BASIC:
+        raise UsageError(f"only the block 3,3 can be deepened, got {block=} with {deepening=}; write the filters out")
+    return (3,) * deepening
+
+
+def blocks_per_stage(depth: int, deepening: int = len(BASIC)) -> int:
+    """N = (depth - 4) / (3 l), where l is 2 for every block type that is not deepened.
+
+    A block type other than B(3,3) keeps the blocks that its depth has with B(3,3), however many convolutions it has:
+    only so do all parameter counts of the paper's Table 2 come out. Deepening (its Table 3) makes fewer blocks instead,
+    so that all nets of that table have the same number of parameters.
+
+    Raises
+    ------
+    UsageError
+        If that is no whole number from 1.
+    """
+    step = 3 * deepening
+    blocks, rest = divmod(depth - 4, step)
+    if rest or blocks < 1:
+        nearest = sorted({4 + step * n for n in (max(1, blocks), max(1, blocks + 1))})
+        raise UsageError(
+            f"a wide ResNet with {deepening=} has depth 4 + {step} N with N from 1, got {depth=}; nearest: "
+            f"{' or '.join(map(str, nearest))}"
+        )
+    return blocks
