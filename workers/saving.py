@@ -6,6 +6,7 @@ numbers and tensors, never code.
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ FILE_NAME = "checkpoint.pt"
 
 
 def save_checkpoint(directory: Path, state: dict[str, Any]) -> None:
-    """Write under another name, sync, rename.
+    """Write under another name, sync, rename; on a full disk the earlier checkpoint stays.
 
     Parameters
     ----------
@@ -24,13 +25,26 @@ def save_checkpoint(directory: Path, state: dict[str, Any]) -> None:
         An existing directory, usually ``trial.directory``.
     state
         Tensors, numbers, strings, and lists and dicts of these.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, with ``ENOSPC`` where the disk is full.
     """
     file = directory / FILE_NAME
     written = file.with_suffix(".tmp")
-    with written.open("wb") as stream:
-        torch.save(state, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
+    # To memory first: on a full disk torch's own writer may end with words on positions in a file, not with ENOSPC.
+    content = io.BytesIO()
+    torch.save(state, content)
+    try:
+        with written.open("wb") as stream:
+            stream.write(content.getbuffer())
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        # What is there of it takes room and helps nobody.
+        written.unlink(missing_ok=True)
+        raise
     written.replace(file)
 
 
