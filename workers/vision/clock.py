@@ -152,7 +152,7 @@ class BudgetClock:
         self._steps_per_epoch = steps_per_epoch
         self._stopwatch = stopwatch
         self._seconds_before = seconds
-        self.steps = steps
+        self._steps_before = self.steps = steps
         # At least one: an evaluation that trained nothing would say nothing.
         self._last_step = max(1, round(budget.amount * steps_per_epoch))
 
@@ -180,6 +180,13 @@ class BudgetClock:
     def seconds(self) -> float:
         """Seconds of training steps in all, those of the checkpoint included; waits until the device has done them."""
         return self._seconds_before + self._stopwatch.settled_s()
+
+    def remaining_s(self) -> float:
+        """Seconds that are left, for epochs judged by the steps of this process; 0 while there are none to judge by."""
+        if self.budget.unit == "seconds":
+            return max(self.budget.amount - self.used(), 0.0)
+        done = self.steps - self._steps_before
+        return self._stopwatch.estimate_s() / done * max(self._last_step - self.steps, 0) if done else 0.0
 
     def epochs(self) -> float:
         """Epochs trained in all."""

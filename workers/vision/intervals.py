@@ -1,0 +1,50 @@
+"""How far the error on a set of images may lie from the error on all images like them.
+
+Law of this file: arithmetic only. Wilson's interval (1927): unlike the usual one it is never empty, and never outside 0
+and 100 %, however few images were wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import NamedTuple
+
+CONFIDENCE = 0.95
+
+
+class ErrorRate(NamedTuple):
+    """An error in percent with its interval, of so many images."""
+
+    percent: float
+    low_percent: float
+    high_percent: float
+    images: int
+
+
+def error_rate(wrong: int, images: int, *, confidence: float = CONFIDENCE) -> ErrorRate:
+    """Error and Wilson's interval.
+
+    Parameters
+    ----------
+    wrong
+        How many images were given a wrong class.
+    images
+        Of how many; at least 1.
+    confidence
+        Share of such intervals that hold the true error; in (0, 1).
+
+    Raises
+    ------
+    ValueError
+        If the counts or the confidence are impossible.
+    """
+    if not 0 <= wrong <= images or images < 1 or not 0 < confidence < 1:
+        raise ValueError(f"{wrong} wrong of {images} images at confidence {confidence} is no error rate")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    rate = wrong / images
+    centre = (rate + z * z / (2 * images)) / (1 + z * z / images)
+    half = z / (1 + z * z / images) * math.sqrt(rate * (1 - rate) / images + z * z / (4 * images * images))
+    # With no image wrong, or all, an end is the rate itself, which rounding would miss by a hair.
+    low, high = min(max(centre - half, 0.0), rate), max(min(centre + half, 1.0), rate)
+    return ErrorRate(100 * rate, 100 * low, 100 * high, images)

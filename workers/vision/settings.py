@@ -1,0 +1,47 @@
+"""Switches of torch that hold for a whole process, set for one training and put back.
+
+Law of this file: whoever leaves finds the process as it was: the switches, and the state of the global generators.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def process_settings(device: str, *, deterministic: bool, tf32: bool) -> Iterator[None]:
+    """Fast or repeatable kernels while the context lasts.
+
+    Parameters
+    ----------
+    device
+        ``"cpu"`` or ``"cuda"``.
+    deterministic
+        Only kernels that give the same bits each time; an operation that has none raises an error that names it.
+        Otherwise cudnn tries its kernels on the first batch of each shape and keeps the fastest.
+    tf32
+        Whether a GPU may multiply float32 numbers with 10 bits of mantissa.
+    """
+    on_gpu = device.startswith("cuda")
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    was_warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    precision = torch.get_float32_matmul_precision()
+    if deterministic and on_gpu:
+        # cuBLAS is deterministic only with a workspace of this shape, and torch insists on it.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    cudnn = torch.backends.cudnn.flags(
+        enabled=True, benchmark=not deterministic, deterministic=deterministic, allow_tf32=tf32
+    )
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if on_gpu else []), cudnn:
+        torch.use_deterministic_algorithms(deterministic)
+        if on_gpu:
+            torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(was_deterministic, warn_only=was_warn_only)
+            torch.set_float32_matmul_precision(precision)
