@@ -6,11 +6,15 @@ so that a restarted search draws what the uninterrupted one would have drawn.
 
 from __future__ import annotations
 
+import functools
 from enum import IntEnum
 
 import numpy as np
 
 from hpbandster_lite.records import ConfigId
+
+POOL_WORDS = 4
+"""Size of numpy's pool of entropy."""
 
 
 class Purpose(IntEnum):
@@ -21,8 +25,19 @@ class Purpose(IntEnum):
 
 
 def _sequence(seed: int, purpose: Purpose, config_id: ConfigId) -> np.random.SeedSequence:
-    # spawn_key, not a list of integers: SeedSequence([1]) equals SeedSequence([1, 0]).
-    return np.random.SeedSequence(seed, spawn_key=(int(purpose), *config_id))
+    """``SeedSequence(seed, spawn_key=(purpose, *config_id))``, in a third of its time.
+
+    The words of both, the seed's filled up to the size of the pool, are what numpy itself makes of a spawn key, so that
+    no seed can be mistaken for a seed and a key (``SeedSequence([1])`` equals ``SeedSequence([1, 0])``).
+    """
+    return np.random.SeedSequence(np.array([*_words(seed), purpose, *config_id], dtype=np.uint32))
+
+
+@functools.lru_cache(maxsize=16)
+def _words(seed: int) -> tuple[int, ...]:
+    """The 32-bit words of a seed, lowest first, at least as many as numpy's pool has."""
+    words = [seed >> shift & 0xFFFFFFFF for shift in range(0, max(1, seed.bit_length()), 32)]
+    return (*words, *(0,) * (POOL_WORDS - len(words)))
 
 
 def generator_for(seed: int, purpose: Purpose, config_id: ConfigId) -> np.random.Generator:
@@ -30,6 +45,7 @@ def generator_for(seed: int, purpose: Purpose, config_id: ConfigId) -> np.random
     return np.random.default_rng(_sequence(seed, purpose, config_id))
 
 
+@functools.lru_cache(maxsize=65_536)
 def training_seed(seed: int, config_id: ConfigId) -> int:
     """Seed handed to the objective, in [0, 2**31); the same at every rung of the configuration."""
     return int(_sequence(seed, Purpose.TRAINING, config_id).generate_state(1, np.uint32)[0] >> 1)

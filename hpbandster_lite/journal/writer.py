@@ -7,6 +7,7 @@ takes the next epoch, and each transaction looks whether it is still the newest.
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -167,11 +168,14 @@ class Journal:
         """
         texts = [wire.encode(wire.to_message(entry), limit_bytes=None) for entry in entries]
         with sqlite_errors_as_ours(self.path, "write the journal"), self._transaction():
-            position = self._last_position()
-            for entry, text in zip(entries, texts, strict=True):
-                position += 1
-                self._connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (position, at, text))
-                self._tables.follow(entry, position, at)
+            before = self._last_position()
+            position = before + len(entries)
+            numbered = zip(range(before + 1, position + 1), itertools.repeat(at), texts, strict=False)
+            self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?)", numbered)
+            self._tables.begin()
+            for number, entry in enumerate(entries, before + 1):
+                self._tables.follow(entry, number, at)
+            self._tables.write()
             now = at if self._clock is None else self._clock()
             passed_s = 0.0 if self._committed_at is None else max(0.0, now - self._committed_at)
             self._connection.execute(_SERVED, {"at": at, "passed_s": passed_s, "epoch": self.epoch})

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Plain
 from hpbandster_lite.samplers.parameters import BohbParameters, refuse_unknown
-from hpbandster_lite.samplers.protocol import Sampler, Vector
+from hpbandster_lite.samplers.protocol import Foreseeing, Sampler, Vector
 from hpbandster_lite.samplers.random import Random
 from hpbandster_lite.space import SearchSpace
 
 if TYPE_CHECKING:
     from hpbandster_lite.samplers.bohb import Bohb
 
-__all__ = ["Bohb", "BohbParameters", "Random", "Sampler", "Vector", "make_sampler", "sampler_parameters"]
+__all__ = ["Bohb", "BohbParameters", "Foreseeing", "Random", "Sampler", "Vector", "make_sampler", "sampler_parameters"]
 
 _HAS_MODEL = {"bohb": True, "bo": True, "hyperband": False, "random": False}
 

@@ -6,7 +6,7 @@ Law of this file: the interface only. Every sampler passes the same conformance 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -36,3 +36,14 @@ class Sampler(Protocol):
 
     def propose(self, rng: np.random.Generator) -> Proposal | None:
         """The next configuration; ``None`` if the space is exhausted."""
+
+
+@runtime_checkable
+class Foreseeing(Sampler, Protocol):
+    """A sampler whose proposals depend on no outcome, so that many can be drawn at once, before they are asked for."""
+
+    def foresee(self, rngs: Sequence[np.random.Generator]) -> list[Proposal | None]:
+        """What :meth:`propose` would give for each generator now; ``None`` where it must be asked."""
+
+    def still_proposes(self, foreseen: Proposal) -> bool:
+        """Whether that is what :meth:`propose` gives now: it was not sampled since. To be asked last before it is used."""

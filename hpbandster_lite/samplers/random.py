@@ -7,6 +7,7 @@ again, so a vector that another machine wrote a rounding error apart is the same
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -114,6 +115,18 @@ class Unseen:
         """The record of a vector that the space gave; ``model_budget`` is ``None`` for a random one."""
         return self._recorded(vector, self.space.to_values(vector[np.newaxis])[0], model_budget)
 
+    def draw_each(self, rngs: Sequence[np.random.Generator]) -> list[Proposal | None]:
+        """The first draw of each generator, where it is allowed; whether it was sampled before is not asked here."""
+        drawn = self.space.sample_each(rngs)
+        return [None if draw is None else self._recorded(*draw, None) for draw in drawn]
+
+    def expects(self, proposal: Proposal) -> bool:
+        """Whether this configuration was not sampled yet; then it is taken to be the next one that is added."""
+        self._read()
+        key = self._keys(as_vector(proposal.vector, self.space.d)[np.newaxis])[0]
+        self._proposed = key
+        return key not in self._seen
+
     def _recorded(self, vector: Array, values: Values, model_budget: float | None) -> Proposal:
         self._proposed = self._keys(vector[np.newaxis])[0]
         return Proposal(
@@ -163,3 +176,11 @@ class Random:
     def propose(self, rng: np.random.Generator) -> Proposal | None:
         """A random configuration; ``None`` if the space is exhausted."""
         return self._unseen.draw(rng)
+
+    def foresee(self, rngs: Sequence[np.random.Generator]) -> list[Proposal | None]:
+        """First draws of the generators, all in one piece of array arithmetic, which costs little more than one."""
+        return self._unseen.draw_each(rngs)
+
+    def still_proposes(self, foreseen: Proposal) -> bool:
+        """Whether it was not sampled since."""
+        return self._unseen.expects(foreseen)

@@ -235,6 +235,13 @@ class SearchSpace:
         features = self._sampled(rng, 1)
         return self._codec.encode(features)[0], self._named(features)[0]
 
+    def sample_each(self, rngs: Sequence[np.random.Generator]) -> list[tuple[Array, dict[str, Value]] | None]:
+        """The first draw of :meth:`sample_one` of each generator, bit for bit; ``None`` where that is forbidden."""
+        features = self._features(np.concatenate([rng.random((1, self.d)) for rng in rngs]))
+        allowed = _none_holds(self._forbidden, features)
+        drawn = zip(allowed, self._codec.encode(features), self._named(features), strict=True)
+        return [(vector, values) if is_allowed else None for is_allowed, vector, values in drawn]
+
     def _sampled(self, rng: np.random.Generator, n: int) -> Array:
         """Features of random configurations."""
         kept: list[Array] = []
@@ -258,7 +265,10 @@ class SearchSpace:
         return np.concatenate(kept) if kept else np.empty((0, self.d))
 
     def _drawn(self, rng: np.random.Generator, n: int) -> Array:
-        u = rng.random((n, self.d))
+        return self._features(rng.random((n, self.d)))
+
+    def _features(self, u: Array) -> Array:
+        """Features of random configurations from uniform numbers, shape (n, d), which are changed."""
         for j, dim in self._priors:
             if dim.prior is not None:
                 u[:, j] = dim.prior.quantile(u[:, j])

@@ -38,11 +38,8 @@ from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, PeerError, 
 from hpbandster_lite.records import Plain
 from hpbandster_lite.transport import protocol
 from hpbandster_lite.transport.connection import READ_BYTES, Bounds
-from hpbandster_lite.transport.protocol import CALL_METHOD, MAX_GREETING_BYTES, PROTOCOL, Welcome
+from hpbandster_lite.transport.protocol import CALL_METHOD, JSON_ID, MAX_GREETING_BYTES, PROTOCOL, Welcome
 from hpbandster_lite.transport.sockets import addresses, keep_alive
-
-JSON_ID = 2
-"""Pyro4's number of its JSON serialiser, which it promises never to change."""
 
 
 class Whom(NamedTuple):

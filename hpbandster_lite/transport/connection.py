@@ -197,6 +197,10 @@ class Connection:
             raise Unwelcome("flags", f"messages of type {header.type} with flags {header.flags:#x} are not taken")
         return HEADER_BYTES + size
 
+    def message(self) -> bytes:
+        """The complete message at the front."""
+        return bytes(self._inbox[: self._complete_bytes])
+
     def next_message(self) -> None:
         """Forget the message that has been handled."""
         del self._inbox[: self._complete_bytes]

@@ -30,6 +30,8 @@ PROTOCOL = 1
 """Version of everything that crosses a connection; two sides of different versions refuse each other by name."""
 MAX_GREETING_BYTES = 4096
 """Largest message of a peer that has not shown yet that it holds the key."""
+JSON_ID = 2
+"""Pyro4's number of its JSON serialiser, which it promises never to change."""
 CALL_METHOD = "call"
 """The one method that a server exposes to Pyro4."""
 

@@ -22,6 +22,7 @@ from hpbandster_lite.transport import protocol
 from hpbandster_lite.transport.complaints import Complaints
 from hpbandster_lite.transport.connection import Bounds, Connection, Unwelcome
 from hpbandster_lite.transport.daemon import MALFORMED, Entrance, build_daemon, close_daemon, introduce
+from hpbandster_lite.transport.message import read_call, write_result
 from hpbandster_lite.transport.protocol import Call
 from hpbandster_lite.transport.sockets import keep_alive, listen, raise_file_limit
 
@@ -81,6 +82,9 @@ class Server:
         serializers: tuple[str, ...] = ("json",),
     ) -> None:
         self._handle = handle
+        self._key = key
+        # Only where JSON is taken: what speaks another serialiser is Pyro4's to judge.
+        self._object_id = object_id if "json" in serializers else None
         self._bounds = bounds or Bounds()
         self._welcome = wire.encode(dict(welcome or {}))
         self._admits_stock = bool(stock)
@@ -261,7 +265,12 @@ class Server:
             connection.refusal = "it does not hold our key, or is no hpbandster_lite"
 
     def _dispatch(self, connection: Connection) -> None:
-        """Hand one complete message to Pyro4; raises Unwelcome, or the bug that the call met."""
+        """Carry out one complete message, or hand it to Pyro4; raises Unwelcome, or the bug that the call met."""
+        message = connection.message()
+        call = None if self._object_id is None else read_call(message, self._object_id, self._key)
+        if call is not None:
+            connection.send(write_result(call.sequence, self._carried_out(*call.params), self._key))
+            return
         try:
             self._daemon.handleRequest(connection)
         except MALFORMED as error:

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from hpbandster_lite.errors import InvariantBroken, UsageError
 from hpbandster_lite.records import Origin, Proposal
-from hpbandster_lite.samplers import Bohb, Sampler, make_sampler, random, sampler_parameters
+from hpbandster_lite.samplers import Bohb, Foreseeing, Sampler, make_sampler, random, sampler_parameters
 from hpbandster_lite.samplers.bohb import split
 from hpbandster_lite.space import Array, SearchSpace
 
@@ -150,6 +150,41 @@ def test_a_proposal_depends_only_on_the_generator_and_what_was_added_and_observe
         first = asked.propose(generator(100 + index))
         assert asked.propose(generator(100 + index)) == first
         assert fresh.propose(generator(100 + index)) == first
+
+
+@pytest.mark.parametrize("algorithm", ["hyperband", "random"])
+@every_space
+def test_what_is_foreseen_is_what_would_be_proposed(algorithm: str, name: str) -> None:
+    sampler = make_sampler(algorithm, SPACES[name](), BUDGETS, {})
+    assert isinstance(sampler, Foreseeing)
+    keys = range(40)
+    foreseen = sampler.foresee([generator(key) for key in keys])
+    n_standing = 0
+    for key, proposal in zip(keys, foreseen, strict=True):
+        asked = certain(sampler.propose(generator(key)))
+        if proposal is not None and sampler.still_proposes(proposal):
+            # Bit for bit, although it was computed beside 39 others.
+            assert array(proposal).tobytes() == array(asked).tobytes() and proposal == asked
+            n_standing += 1
+        else:
+            assert proposal != asked
+        sampler.add(asked.vector)
+    # A forbidden first draw (one in nine there) is not foreseen, and all else stands.
+    assert n_standing > 20
+
+
+def test_what_was_sampled_since_is_not_proposed_any_more() -> None:
+    sampler = make_sampler("random", line(), BUDGETS, {})
+    assert isinstance(sampler, Foreseeing)
+    foreseen = [certain(proposal) for proposal in sampler.foresee([generator(1), generator(1)])]
+    assert foreseen[0] == foreseen[1]
+    assert sampler.still_proposes(foreseen[0])
+    sampler.add(foreseen[0].vector)
+    assert not sampler.still_proposes(foreseen[1])
+
+
+def test_the_model_foresees_nothing() -> None:
+    assert not isinstance(bohb(square()), Foreseeing)
 
 
 @every_algorithm
