@@ -46,4 +46,4 @@ class Foreseeing(Sampler, Protocol):
         """What :meth:`propose` would give for each generator now; ``None`` where it must be asked."""
 
     def still_proposes(self, foreseen: Proposal) -> bool:
-        """Whether that is what :meth:`propose` gives now: it was not sampled since. To be asked last before it is used."""
+        """Whether that is what :meth:`propose` gives now; asked of one only when it is about to be added."""

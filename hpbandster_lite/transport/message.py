@@ -64,6 +64,8 @@ def read_call(message: bytes, object_id: str, key: bytes | None) -> DirectCall |
         case {"object": str(to), "method": str(method), "params": [_, _, _, _] as params, "kwargs": dict(kwargs)}:
             if to == object_id and method == CALL_METHOD and not kwargs and len(call) == 4:
                 return DirectCall(sequence, params)
+        case _:
+            pass
     return None
 
 
@@ -79,5 +81,6 @@ def write_result(sequence: int, answer: Plain, key: bytes | None) -> bytes:
 
 def _checksum(kind: int, sequence: int, size: int, annotations: int) -> int:
     """Pyro4's sum of the header's fields, of a message without flags."""
-    version, magic = constants.PROTOCOL_VERSION, Message.checksum_magic
+    version: int = constants.PROTOCOL_VERSION
+    magic: int = Message.checksum_magic
     return (kind + version + size + annotations + JSON_ID + sequence + magic) & 0xFFFF

@@ -53,7 +53,7 @@ def encode(message: Plain, path: str = "message", *, limit_bytes: int | None = M
 def _encoder() -> Callable[[Plain], str]:
     # check_circular is MAX_MESSAGE_DEPTH's work, and costs a dict entry per container here.
     encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"))
-    make = json.encoder.c_make_encoder
+    make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
         return encoder.encode
     # As encoder.encode does it, which makes this callable anew for each message: a third of a small one's time.
