@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 from hpbandster_lite.engine import was_stopped
 from hpbandster_lite.errors import ProblemError, RunDirectoryError, UsageError
 from hpbandster_lite.launch import LaunchOptions, Watcher, search_here
-from hpbandster_lite.problems import FunctionProblem, Problem, describe, loading, reference_of
+from hpbandster_lite.problems import FunctionProblem, Problem, configured, describe, loading, reference_of, with_options
 from hpbandster_lite.records import Limits, Plain, ProblemDescription, Value, Values
 from hpbandster_lite.results import Result
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
@@ -46,6 +46,7 @@ def minimize(
     problem: str | Problem | Objective,
     space: ConfigurationSpace | None = None,
     *,
+    problem_options: Mapping[str, Any] | None = None,
     min_budget: float | None = None,
     max_budget: float | None = None,
     eta: float | None = None,
@@ -81,9 +82,11 @@ def minimize(
     ----------
     problem
         A function ``evaluate(config, budget, trial)`` that returns the loss (then ``space`` is needed), a problem
-        object, or a reference such as ``"digits"`` or ``"my_module:problem"``.
+        object, or a reference such as ``"digits"``, ``"my_module:problem"`` or ``"my_module?option=value"``.
     space
         The ConfigSpace of a function.
+    problem_options
+        The problem's own options by name, where it has any; a search that goes on keeps those that are left out.
     min_budget, max_budget, eta, budgets, unit
         The ladder of budgets; default: the problem's own, eta 3.
     algorithm
@@ -140,7 +143,7 @@ def minimize(
         target_loss=target_loss,
         max_concurrent=max_concurrent,
     )
-    reference, description, here = _described(problem, space, isolation)
+    reference, description, here = _described(problem, space, isolation, problem_options or {})
     options = SearchOptions(
         problem=reference,
         min_budget=min_budget,
@@ -176,7 +179,10 @@ def minimize(
 
 
 def _described(
-    problem: str | Problem | Objective, space: ConfigurationSpace | None, isolation: str
+    problem: str | Problem | Objective,
+    space: ConfigurationSpace | None,
+    isolation: str,
+    given: Mapping[str, Any],
 ) -> tuple[str, ProblemDescription | None, Problem | None]:
     """Reference by which workers find the problem; its description, where only this process can give it.
 
@@ -185,18 +191,20 @@ def _described(
     if isinstance(problem, str):
         if space is not None:
             raise UsageError(f"the problem {problem!r} has a space of its own; leave space out")
-        return problem, None, None
+        return with_options(problem, given), None, None
     target = cast(Problem, FunctionProblem(problem, space) if _is_function(problem) else problem)
     if target is problem and space is not None:
         raise UsageError(f"the problem {problem!r:.100} has a space of its own; leave space out")
     try:
-        reference = reference_of(problem)
+        name = reference_of(problem)
     except ProblemError:
         if isolation != "none":
             raise
-        reference = getattr(problem, "__qualname__", type(problem).__qualname__)
+        reference = with_options(getattr(problem, "__qualname__", type(problem).__qualname__), given)
+        target = configured(target, reference)
         return reference, describe(target, reference), target
-    return reference, describe(target, reference), None
+    reference = with_options(name, given)
+    return reference, describe(configured(target, reference), reference), None
 
 
 def _is_function(problem: Problem | Objective) -> TypeGuard[Objective]:

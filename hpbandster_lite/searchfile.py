@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.problems import with_options
 from hpbandster_lite.problems.interface import did_you_mean
+from hpbandster_lite.problems.options import FROM, target_of, text_of
 from hpbandster_lite.records import Plain, Value
 from hpbandster_lite.rundir import RunDirectory, write_atomically
 from hpbandster_lite.samplers import sampler_parameters
@@ -28,6 +30,9 @@ FILE_NAME = "search.toml"
 INITIAL_NAME = "initial.json"
 PARAMETERS = "parameters"
 """The table of the algorithm's parameters, whose names the sampler knows."""
+OPTIONS = "options"
+"""The table of the problem's options, whose names and types the problem knows."""
+FREE = (PARAMETERS, OPTIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +115,10 @@ def _path(value: Any, base: Path) -> Path:
 
 
 def _reference(value: Any, base: Path) -> str:
-    where, colon, attribute = _text(value, base).partition(":")
-    return f"{_path(where, base)}{colon}{attribute}" if where.endswith(".py") or "/" in where else value
+    name, mark, options = _text(value, base).partition("?")
+    where, colon, attribute = name.partition(":")
+    whole = f"{_path(where, base)}{colon}{attribute}" if where.endswith(".py") or "/" in where else name
+    return f"{whole}{mark}{options}"
 
 
 def _initial(value: Any, base: Path) -> tuple[Mapping[str, Value], ...]:
@@ -220,16 +227,17 @@ def read_search_file(path: Path) -> SearchFile:
 
 
 def _understood(content: Mapping[str, Any], path: Path) -> SearchFile:
-    tables = [name for name in KEYS if name] + [PARAMETERS]
+    tables = [*filter(None, KEYS), *FREE]
     top = {name: value for name, value in content.items() if name not in tables}
     search: dict[str, Any] = {}
     command: dict[str, Any] = {}
+    free: dict[str, dict[str, Value]] = {}
     for name in ("", *tables):
         table = content.get(name, {}) if name else top
         if not isinstance(table, dict):
             raise UsageError(f"{path}: {name} = {table!r:.60} must be a table; write [{name}] and its keys below")
-        if name == PARAMETERS:
-            search["sampler"] = _parameters(table, path)
+        if name in FREE:
+            free[name] = _free(name, table, path)
             continue
         for key, value in table.items():
             entry = KEYS[name].get(key)
@@ -240,7 +248,8 @@ def _understood(content: Mapping[str, Any], path: Path) -> SearchFile:
     problem = search.pop("problem", None)
     if problem is None:
         raise UsageError(f'{path} names no problem; write one at its top, for example problem = "digits"')
-    return SearchFile(problem=problem, search=search, command=command)
+    problem = with_options(problem, _problem_options(free[OPTIONS], path.parent))
+    return SearchFile(problem=problem, search={**search, "sampler": free[PARAMETERS]}, command=command)
 
 
 def _value(entry: _Key, table: str, key: str, value: Any, path: Path) -> Any:
@@ -256,11 +265,18 @@ def _value(entry: _Key, table: str, key: str, value: Any, path: Path) -> Any:
     raise UsageError(f"{path}: {wrong}; it must be {entry.wanted}, for example {key} = {entry.example}")
 
 
-def _parameters(table: Mapping[str, Any], path: Path) -> dict[str, Value]:
+def _problem_options(table: Mapping[str, Value], base: Path) -> dict[str, Value]:
+    """The options as a reference carries them; only the problem knows which of them are paths."""
+    told = dict(table)
+    told.update({f"{key}{FROM}": str(base.resolve()) for key, value in table.items() if isinstance(value, str)})
+    return told
+
+
+def _free(name: str, table: Mapping[str, Any], path: Path) -> dict[str, Value]:
     for key, value in table.items():
         if not isinstance(value, bool | int | float | str):
             raise UsageError(
-                f"{path}: [{PARAMETERS}] {key} = {_as_toml(value)} is {_kind(value)}; it must be one number or word"
+                f"{path}: [{name}] {key} = {_as_toml(value)} is {_kind(value)}; it must be one number or word"
             )
     return dict(table)
 
@@ -270,7 +286,7 @@ def _unknown(table: str, key: str) -> str:
     if elsewhere:
         return f"{_in_table(table)}{key} stands in the wrong place; it belongs {_where(elsewhere[0])}"
     if not table:
-        known = [*KEYS[""], *(name for name in KEYS if name), PARAMETERS]
+        known = [*KEYS[""], *filter(None, KEYS), *FREE]
         return f"there is no key or table {key!r}{did_you_mean(key, known)}"
     return f"[{table}] has no key {key!r}{did_you_mean(key, KEYS[table])}"
 
@@ -329,7 +345,7 @@ def search_text(prepared: Prepared, command: Mapping[str, Plain]) -> str:
         **command,
         **dataclasses.asdict(dataclasses.replace(settings, sampler={}, initial=())),
         **limits,
-        "problem": settings.problem.reference,
+        "problem": target_of(settings.problem.reference),
         "run_dir": ".",
         "initial": INITIAL_NAME if settings.initial else None,
     }
@@ -343,6 +359,10 @@ def search_text(prepared: Prepared, command: Mapping[str, Plain]) -> str:
         written = [f"{key} = {_written(value)}" for key, value in told if value is not None]
         lines += ["", f"[{table}]"] if table and written else []
         lines += written
+    lines += ["", f"[{OPTIONS}]"] if settings.problem.options else []
+    for option in settings.problem.options:
+        value = option.value if option.value is not None else text_of(None)
+        lines.append(f"{'# ' if option.value == option.default else ''}{option.name} = {_written(value)}")
     lines += ["", f"[{PARAMETERS}]"]
     for name, default in sampler_parameters(settings.algorithm).items():
         value = settings.sampler.get(name)

@@ -15,6 +15,8 @@ import typer
 from rich.console import Console
 
 from hpbandster_lite.cli.commanding import cancel, pause, resume, stop
+from hpbandster_lite.cli.explaining import options
+from hpbandster_lite.cli.problem_options import PASSES_ON
 from hpbandster_lite.cli.reading import best, list_evaluations, status
 from hpbandster_lite.cli.searching import plan, run
 from hpbandster_lite.cli.serving import master, nameserver, worker
@@ -34,6 +36,10 @@ app = typer.Typer(
 )
 
 
+TAKES_PROBLEM_OPTIONS = ("run", "plan", "options", "master", "worker")
+"""Commands that pass options which they do not know on to the problem."""
+
+
 def _paragraphs(command: Callable[..., None]) -> str:
     """A command's docstring with one line a paragraph: help breaks lines to the width of the terminal by itself."""
     text = inspect.getdoc(command) or ""
@@ -43,6 +49,7 @@ def _paragraphs(command: Callable[..., None]) -> str:
 for _name, _command, _panel in (
     ("run", run, "Search"),
     ("plan", plan, "Search"),
+    ("options", options, "Search"),
     ("status", status, "Look"),
     ("best", best, "Look"),
     ("list", list_evaluations, "Look"),
@@ -55,7 +62,8 @@ for _name, _command, _panel in (
     ("worker", worker, "On more than one machine"),
     ("nameserver", nameserver, "On more than one machine"),
 ):
-    app.command(_name, help=_paragraphs(_command), rich_help_panel=_panel)(_command)
+    _settings = dict(PASSES_ON) if _name in TAKES_PROBLEM_OPTIONS else None
+    app.command(_name, help=_paragraphs(_command), rich_help_panel=_panel, context_settings=_settings)(_command)
 
 
 def main() -> None:

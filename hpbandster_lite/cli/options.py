@@ -18,6 +18,7 @@ from typing import Annotated, Any, get_args
 import typer
 from typer.models import OptionInfo
 
+from hpbandster_lite.cli.problem_options import slips_answered, with_typed_options
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Limits, Value
 from hpbandster_lite.rundir import free_directory_like
@@ -39,7 +40,9 @@ Problem = Annotated[
         metavar="PROBLEM",
         help="What to search: a shipped problem ([b]digits[/], [b]counting_ones[/], [b]hartmann6[/]), a file "
         "([b]path/to/file.py[/]), a module ([b]package.module[/]), or an object in either ([b]file.py:problem[/]). "
-        "A whole search in a file does as well ([b]search.toml[/]); options given beside it go before what it says.",
+        "A whole search in a file does as well ([b]search.toml[/]); options given beside it go before what it says. "
+        "A problem may have options of its own, which follow it ([b]cifar10 --data-set mnist[/]): see "
+        "[b]hpbandster-lite options PROBLEM[/].",
         show_default=False,
     ),
 ]
@@ -235,7 +238,9 @@ def takes_search_options(command: Callable[..., None]) -> Callable[..., None]:
             told = read_search_file(Path(problem))
             problem, chosen = told.problem, overridden(told.search, chosen)
             _fill(arguments, told.command, ctx)
-        command(problem, _search_options(problem, chosen), **arguments)
+        problem = with_typed_options(problem, ctx)
+        with slips_answered(ctx):
+            command(problem, _search_options(problem, chosen), **arguments)
 
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
@@ -266,7 +271,9 @@ def takes_search_file(command: Callable[..., None]) -> Callable[..., None]:
             told = read_search_file(Path(problem))
             problem = told.problem
             _fill(arguments, told.command, ctx)
-        command(problem, **arguments)
+        problem = with_typed_options(problem, ctx)
+        with slips_answered(ctx):
+            command(problem, **arguments)
 
     context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     first, *rest = own.values()

@@ -25,6 +25,7 @@ from hpbandster_lite.cli.tables import (
     duration,
     first_line,
     number,
+    options_line,
     plain_table,
     plan_summary,
     plan_table,
@@ -361,6 +362,9 @@ def introduce_plan(console: Console, prepared: Prepared) -> None:
     console.print(plan_table(prepared))
     console.print()
     console.print(plan_summary(prepared), markup=False)
+    options = options_line(prepared.settings.problem.options)
+    if options:
+        console.print(options, markup=False, soft_wrap=True)
     for note in prepared.notes:
         console.print(f"note: {note}", markup=False)
     console.print()

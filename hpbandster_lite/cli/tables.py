@@ -5,14 +5,15 @@ Law of this file: values in, renderables and words out; nothing is read, printed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from hpbandster_lite.brackets import BracketPlan, plan_totals
-from hpbandster_lite.records import Plain
+from hpbandster_lite.problems import text_of
+from hpbandster_lite.records import Plain, ProblemOption
 from hpbandster_lite.settings import Prepared
 
 DEFAULT_UNIT = "budget"
@@ -120,11 +121,18 @@ def plan_summary(prepared: Prepared) -> str:
     return f"{text}; it ends at {named}" if named else text
 
 
+def options_line(options: Iterable[ProblemOption]) -> str:
+    """The options that are not the problem's defaults, in one line; empty if all are."""
+    told = [f"{each.name}={text_of(each.value)}" for each in options if each.value != each.default]
+    return f"options: {', '.join(told)}" if told else ""
+
+
 def plan_plain(prepared: Prepared) -> dict[str, Plain]:
     """The plan as plain values."""
     settings, totals = prepared.settings, plan_totals(prepared.plans)
     return {
         "problem": settings.problem.name,
+        "options": {each.name: each.value for each in settings.problem.options},
         "algorithm": settings.algorithm,
         "eta": settings.eta,
         "unit": settings.unit,

@@ -15,6 +15,8 @@ from hpbandster_lite.problems.options import (
     described_options,
     given_in,
     shared_values,
+    target_of,
+    text_of,
     value_difference,
     with_options,
 )
@@ -34,6 +36,8 @@ __all__ = [
     "reference_of",
     "shared_values",
     "source_hash",
+    "target_of",
+    "text_of",
     "value_difference",
     "with_options",
 ]

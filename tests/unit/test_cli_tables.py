@@ -189,6 +189,7 @@ def test_a_budget_without_a_unit_reads_as_a_sentence_too() -> None:
 def test_the_plan_as_plain_values_has_what_the_table_has() -> None:
     assert plan_plain(prepared(brackets=2)) == {
         "problem": "digits",
+        "options": {},
         "algorithm": "bohb",
         "eta": 3.0,
         "unit": "epochs",

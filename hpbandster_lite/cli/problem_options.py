@@ -1,0 +1,95 @@
+"""Options of the problem on the command line: those that the command does not know itself.
+
+Law of this file: which options a problem has is known where it is imported, in another process, so what is typed is
+passed on as text. What that process refuses may be a slip in an option of the command, and is answered with both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import typer
+
+from hpbandster_lite.errors import ProblemError, UnknownOption, UsageError
+from hpbandster_lite.problems import with_options
+
+PASSES_ON: Mapping[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True}
+"""Settings of a command that takes options of a problem."""
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_BEGINS_AN_OPTION = re.compile(r"--|-[A-Za-z]")
+"""What is no value of the option before it; a negative number is."""
+
+
+def with_typed_options(problem: str, ctx: typer.Context) -> str:
+    """The problem's reference with the options that the command does not know.
+
+    Raises
+    ------
+    UsageError
+        If one stands before the problem, or something is typed that is neither an option nor its value.
+    """
+    if problem.startswith("-"):
+        raise UsageError(
+            f"{problem} stands where the problem is to stand{_did_you_mean(problem, ctx)}; options of the problem "
+            "follow it"
+        )
+    return with_options(problem, typed_options(ctx.args, ctx))
+
+
+def typed_options(words: Sequence[str], ctx: typer.Context) -> dict[str, str]:
+    """Options and their values, as text: ``--name value``, ``--name=value``, ``--flag``, ``--no-flag``.
+
+    Raises
+    ------
+    UsageError
+        If a word is neither; the nearest option of the command is named.
+    """
+    typed: dict[str, str] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("-"):
+            raise UsageError(f"{word!r} is one argument too many; give one problem, and its options with their names")
+        if not word.startswith("--") or not _NAME.fullmatch(name):
+            raise UsageError(f"there is no option {word}{_did_you_mean(word, ctx)}")
+        if not equals and rest and not _BEGINS_AN_OPTION.match(rest[0]):
+            value = rest.pop(0)
+        # The last one counts, of a flag and its negation, too.
+        typed.pop(name, None)
+        typed[name] = value
+    return typed
+
+
+@contextlib.contextmanager
+def slips_answered(ctx: typer.Context) -> Iterator[None]:
+    """Name the nearest options of the command where the problem has none of that name.
+
+    Raises
+    ------
+    UsageError
+        In the place of an UnknownOption.
+    """
+    try:
+        yield
+    except UnknownOption as error:
+        option = f"--{error.option.replace('_', '-')}"
+        raise UsageError(f"there is no option {option}{_did_you_mean(option, ctx)}: {error}") from error
+    except SystemExit as ended:
+        # A worker's trainer has said what the problem has; nobody has said what the command has.
+        slips = [word for word in ctx.args if ended.code == ProblemError.exit_code and word.startswith("--")]
+        for slip, hint in ((slip, _did_you_mean(slip, ctx)) for slip in slips):
+            if hint:
+                typer.echo(f"this command has no option {slip.partition('=')[0]}{hint}", err=True)
+        raise
+
+
+def _did_you_mean(word: str, ctx: typer.Context) -> str:
+    own = [option for parameter in ctx.command.params for option in (*parameter.opts, *parameter.secondary_opts)]
+    options = [option for option in own if option.startswith("-")]
+    near = difflib.get_close_matches(word.partition("=")[0], options, n=3, cutoff=0.7)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""

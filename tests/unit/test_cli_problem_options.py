@@ -1,0 +1,108 @@
+"""What a command does not know is an option of the problem, or a slip that is answered with what was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import typer
+from typer.main import get_command
+
+from hpbandster_lite.cli import TAKES_PROBLEM_OPTIONS, app
+from hpbandster_lite.cli.problem_options import PASSES_ON, slips_answered, typed_options, with_typed_options
+from hpbandster_lite.cli.tables import options_line
+from hpbandster_lite.errors import ProblemError, UnknownOption, UsageError
+from hpbandster_lite.records import ProblemOption
+
+
+def context(words: Sequence[str], command: str = "run") -> Any:
+    """The context of a command as typer makes it of these words."""
+    told: Any = get_command(app)
+    return told.commands[command].make_context(command, list(words), **PASSES_ON)
+
+
+def typed(*words: str) -> dict[str, str]:
+    ctx = context(["net.py", *words])
+    return typed_options(ctx.args, ctx)
+
+
+@pytest.mark.parametrize("command", TAKES_PROBLEM_OPTIONS)
+def test_a_command_passes_on_what_it_does_not_know(command: str) -> None:
+    ctx = context(["net.py", "--data-set", "mnist", "--flag"], command)
+    assert with_typed_options(ctx.params["problem"], ctx) == "net.py?data_set=mnist&flag="
+
+
+def test_options_of_the_problem_stand_anywhere_behind_it_among_those_of_the_command() -> None:
+    ctx = context(["net.py", "--data-set", "mnist", "--seed", "3", "--scale=0.1", "-w", "2", "--flag"])
+    assert with_typed_options("net.py", ctx) == "net.py?data_set=mnist&scale=0.1&flag="
+    assert (ctx.params["seed"], ctx.params["workers"]) == (3, 2)
+
+
+def test_a_negative_number_is_a_value_and_an_option_is_none() -> None:
+    assert typed("--shift", "-1.5", "--flag", "--other", "x") == {"shift": "-1.5", "flag": "", "other": "x"}
+
+
+def test_a_value_may_have_an_equals_sign_and_be_empty() -> None:
+    assert typed("--where=a=b", "--label=") == {"where": "a=b", "label": ""}
+
+
+def test_the_last_of_two_counts_and_comes_last() -> None:
+    assert list(typed("--a", "1", "--no-a", "--a", "2").items()) == [("no-a", ""), ("a", "2")]
+
+
+def test_nothing_typed_leaves_the_reference_as_it_is() -> None:
+    assert with_typed_options("net.py?x=1", context(["net.py"])) == "net.py?x=1"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["net.py", "mnist"], "'mnist' is one argument too many; give one problem"),
+        (["net.py", "--data-set", "a", "b"], "'b' is one argument too many"),
+        (["net.py", "-z"], "there is no option -z"),
+        (["net.py", "--2x", "3"], "there is no option --2x"),
+        (["--worker", "2"], r"--worker stands where the problem is to stand \(did you mean --workers\?\)"),
+    ],
+)
+def test_what_cannot_be_an_option_of_the_problem_is_refused(words: list[str], told: str) -> None:
+    ctx = context(words)
+    with pytest.raises(UsageError, match=told):
+        with_typed_options(ctx.params["problem"], ctx)
+
+
+def test_an_option_that_nobody_has_is_answered_with_the_nearest_of_both() -> None:
+    error = UnknownOption("the problem 'net' has no option 'worker'; did you mean 'works'?", "worker")
+    with pytest.raises(UsageError) as caught, slips_answered(context(["net.py", "--worker", "2"])):
+        raise error
+    assert str(caught.value) == f"there is no option --worker (did you mean --workers?): {error}"
+
+
+def test_an_option_that_is_near_to_none_of_the_command_s_is_answered_by_the_problem_alone() -> None:
+    with pytest.raises(UsageError, match=r"^there is no option --data-set: the pro"), slips_answered(context(["net"])):
+        raise UnknownOption("the problem 'net' takes no options, and so no 'data_set'", "data_set")
+
+
+@pytest.mark.parametrize(("code", "said"), [(ProblemError.exit_code, True), (0, False), (3, False)])
+def test_a_worker_whose_problem_refused_an_option_hears_the_nearest_of_the_command(
+    code: int, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ctx = context(["net.py", "--worker=2", "--data-set", "x"], "worker")
+    with pytest.raises(SystemExit), slips_answered(ctx):
+        raise SystemExit(code)
+    words = "this command has no option --worker (did you mean --workers?)\n"
+    assert capsys.readouterr().err == (words if said else "")
+
+
+def test_the_plan_names_the_options_that_are_not_the_defaults() -> None:
+    def option(name: str, value: Any) -> ProblemOption:
+        return ProblemOption(name=name, value=value, default=1, kind="a whole number or none")
+
+    assert options_line([option("a", 1), option("b", 2), option("c", None)]) == "options: b=2, c=none"
+    assert options_line([option("a", 1)]) == ""
+
+
+def test_other_commands_refuse_what_they_do_not_know() -> None:
+    with pytest.raises(Exception, match="No such option") as caught:
+        get_command(app).commands["status"].make_context("status", ["runs/x", "--watc"])  # type: ignore[attr-defined]
+    assert not isinstance(caught.value, typer.Exit)
