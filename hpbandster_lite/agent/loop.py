@@ -40,6 +40,7 @@ from hpbandster_lite.trainer.speech import (
     TrainerReady,
     TrainerRefused,
 )
+from hpbandster_lite.trainer.undertaker import Undertaker
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
         0 when the search is over or there was nothing to do for ``idle_timeout_s``; 130 when told to end; 2 if the
         problem cannot be imported here; 3 without a master.
     """
+    undertaker = Undertaker() if options.isolation == "trainer" else None
     if options.isolation == "trainer":
         become_subreaper()
 
@@ -90,10 +92,18 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
         environment = trainer_environment(os.environ, options.device, options.threads)
         return TrainerProcess(options.problem, environment, max_log_bytes=options.max_log_bytes)
 
+    try:
+        return _run(options, connect or Rendezvous(options), start_trainer)
+    finally:
+        if undertaker is not None:
+            undertaker.dismiss()
+
+
+def _run(options: AgentOptions, connect: Connect, start_trainer: StartTrainer) -> int:
     agent: Agent | None = None
     try:
         with Interrupts(options.lifeline) as interrupts:
-            agent = Agent(options, connect or Rendezvous(options), start_trainer, interrupts)
+            agent = Agent(options, connect, start_trainer, interrupts)
             try:
                 return agent.run()
             except KilledAtOnce:

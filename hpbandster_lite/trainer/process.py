@@ -21,7 +21,7 @@ from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.records import Failure, FailureKind
 from hpbandster_lite.trainer.logs import MAX_LOG_BYTES, AttemptLog
 from hpbandster_lite.trainer.memory import MemoryWatch
-from hpbandster_lite.trainer.reaping import MARK, Family
+from hpbandster_lite.trainer.reaping import MARK, OURS, Family
 from hpbandster_lite.trainer.speech import (
     Heard,
     LineReader,
@@ -67,7 +67,7 @@ class TrainerProcess:
 
     def __init__(self, problem: str, environment: Mapping[str, str], *, max_log_bytes: int = MAX_LOG_BYTES) -> None:
         self._max_log_bytes = max_log_bytes
-        mark = secrets.token_hex(8)
+        mark = f"{OURS}-{secrets.token_hex(4)}"
         theirs_orders, self._orders = os.pipe()
         self._answers, theirs_answers = os.pipe()
         self._output, theirs_output = os.pipe()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import secrets
 import signal
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 PR_SET_CHILD_SUBREAPER = 36
 MARK = "HPBANDSTER_LITE_TRAINER"
 """Environment variable by which the descendants of a trainer are known."""
+OURS = secrets.token_hex(8)
+"""How the marks of all trainers of this process begin."""
 ROUNDS = 20
 """A process that forks while it is being ended is met again in the next round; a fork bomb is not won against."""
 ROUND_S = 0.1
@@ -27,10 +30,10 @@ HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 """Processes of Python's own that are meant to stay as long as the trainer."""
 
 
-def become_subreaper() -> None:
-    """Have orphaned descendants become children of this process, so that they can be found and ended."""
+def become_subreaper(is_one: bool = True) -> None:
+    """Have orphaned descendants become children of this process, so that they can be found and ended; or no more."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(is_one), 0, 0, 0)
 
 
 class Family:

@@ -21,6 +21,7 @@ from hpbandster_lite.agent.loop import Agent
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, ProtocolMismatch, UsageError
 from hpbandster_lite.problems import FunctionProblem
 from hpbandster_lite.records import FailureKind, Plain, Report
+from hpbandster_lite.trainer.reaping import MARK
 from hpbandster_lite.trial import Trial
 from tests.service.worker_master import (
     AgentProcess,
@@ -637,6 +638,36 @@ def test_an_agent_that_is_killed_takes_its_trainer_and_what_that_started_along(d
         assert len(family) == (2 if deed == "spins" else 1)
         os.kill(agent.pid, signal.SIGKILL)
         wait_for_the_end_of(*family)
+
+
+def undertakers(trainer: psutil.Process) -> list[psutil.Process]:
+    """Who waits for the death of the agent that has this trainer."""
+    told = f"{MARK}={trainer.environ()[MARK].rpartition('-')[0]}-"
+    return [each for each in psutil.process_iter(["cmdline"]) if told in (each.info["cmdline"] or ())]
+
+
+def test_an_agent_that_is_killed_takes_along_what_had_left_its_trainer_s_group_and_session(tmp_path: Path) -> None:
+    with AgentProcess(tmp_path, "children then wait") as agent:
+        detached = agent.hears(has_reported)["curve"][0][2]["pids"][1]
+        (trainer,) = (each for each in psutil.Process(agent.pid).children() if each.pid != detached)
+        (undertaker,) = undertakers(trainer)
+        assert os.getsid(detached) not in (trainer.pid, agent.pid)
+        os.kill(agent.pid, signal.SIGKILL)
+        wait_for_the_end_of(trainer.pid, detached, undertaker.pid)
+
+
+def test_an_agent_that_ends_in_order_leaves_nobody_to_wait_for_its_death(tmp_path: Path) -> None:
+    with AgentProcess(tmp_path, "saves until told") as agent:
+        agent.hears(has_reported)
+        (trainer,) = psutil.Process(agent.pid).children()
+        (undertaker,) = undertakers(trainer)
+        # Neither does it end with the agent's job or terminal.
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            os.kill(undertaker.pid, number)
+        assert undertakers(trainer) == [undertaker]
+        os.kill(agent.pid, signal.SIGTERM)
+        assert agent.exit_code() == 130
+        wait_for_the_end_of(undertaker.pid)
 
 
 def test_a_process_that_is_told_to_end_hands_back_and_exits_with_130(tmp_path: Path) -> None:

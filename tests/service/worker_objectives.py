@@ -127,6 +127,11 @@ def _children(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     return {"loss": 0, "pids": [plain.pid, int(detached.stdout)]}
 
 
+def _children_then_wait(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    _children(config, budget, trial)
+    _saves_until_told(config, budget, trial)
+
+
 def _children_then_crash(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     _children(config, budget, trial)
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -205,6 +210,7 @@ DEEDS: dict[str, Callable[..., Any]] = {
     "floods": _floods,
     "children": _children,
     "children then crash": _children_then_crash,
+    "children then wait": _children_then_wait,
     "forks": _forks,
     "garbage": _garbage,
     "closes": _closes,
