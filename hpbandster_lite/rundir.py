@@ -6,6 +6,7 @@ read is written under another name, synced and renamed, so that nobody ever sees
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -82,6 +83,18 @@ class RunDirectory:
     def lock_file(self) -> Path:
         """Held by the living master: a courtesy, the journal's epoch is the fence."""
         return self.path / "lock"
+
+    def is_served(self) -> bool:
+        """Whether a master, one that is just beginning too, holds the directory; False where that cannot be seen."""
+        try:
+            with self.lock_file.open("rb") as file:
+                # Given back at once: a master that begins at this very moment tries again.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def log(self, name: str) -> Path:
         """Log of a process; ``name`` has no slashes."""

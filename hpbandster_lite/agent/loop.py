@@ -56,6 +56,9 @@ MOST_FRUITLESS = 5
 OVER_AFTER_S = 15.0
 """A master that is silent for so long may have ended with its search, which the journal then says. Not at once: workers
 are started beside a master that takes up a search which had ended, and it imports and replays first."""
+OVER_AT_FIRST_S = 2.0
+"""The same for an agent that has never met a master, where none holds the run directory: one that takes the search up
+again does so in its first second, and a worker that came too late is not to sit there."""
 LOOK_EVERY_S = 5.0
 FULL_DISK_S = 10.0
 """A worker whose disk was full asks for work after so long: others are to run again what it could not."""
@@ -553,7 +556,8 @@ class Agent:
         """When to look whether the search has ended; its journal can be seen in a run directory alone."""
         if self._options.run_dir is None:
             return math.inf
-        return max(link.answered_at + OVER_AFTER_S, self._looked_at + LOOK_EVERY_S)
+        first_s = OVER_AFTER_S if link.epoch else OVER_AT_FIRST_S
+        return max(link.answered_at + first_s, self._looked_at + LOOK_EVERY_S)
 
     def _over_by_journal(self, now: float) -> str | None:
         """Why the search is over; None where it is not, or cannot be seen to be."""
@@ -561,8 +565,11 @@ class Agent:
         from hpbandster_lite.journal import JournalReader
 
         self._looked_at = now
+        directory = RunDirectory(self._options.run_dir or "")
+        if directory.is_served():
+            return None
         try:
-            return JournalReader(RunDirectory(self._options.run_dir or "").journal).finished()
+            return JournalReader(directory.journal).finished()
         except JournalError as error:
             log.debug("the journal cannot tell whether the search is over: %s", error)
             return None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from hpbandster_lite.agent.loop import OVER_AFTER_S
 from hpbandster_lite.records import Expired, FailureKind, LateReport, Leased, Recorded, Released
 from tests.service.disks import fill, small_disk
 from tests.service.local_search import until
@@ -110,6 +112,24 @@ def test_a_search_whose_last_worker_was_killed_waits_for_a_new_one_and_goes_on_w
     patient.start_worker(1).ends(0)
     master.ends(0)
     patient.check(acknowledged)
+
+
+def test_a_worker_that_comes_when_its_search_is_over_ends_at_once_with_words(patient: ServedSearch) -> None:
+    master = patient.start_master()
+    patient.start_worker(0).ends(0)
+    master.ends(0)
+    began = time.monotonic()
+    said = patient.start_worker(1).ends(0)
+    # The time of a worker that waits for a master is five times as long.
+    assert time.monotonic() - began < OVER_AFTER_S
+    assert "the search is over: the one bracket is complete" in said
+    # A master that goes on with the search keeps the workers that are started beside it.
+    patient.extend(brackets=2)
+    master = patient.start_master(waits=False)
+    patient.start_worker(2).ends(0)
+    master.ends(0)
+    assert {each.config_id.bracket for each in patient.results()} == {0, 1}
+    patient.check()
 
 
 def test_a_worker_that_joins_late_works_while_the_others_are_busy(patient: ServedSearch) -> None:

@@ -11,6 +11,7 @@ from hpbandster_lite.agent.assignment import read_grant
 from hpbandster_lite.agent.loop import GOODBYE_S
 from hpbandster_lite.errors import MasterUnreachable
 from hpbandster_lite.journal import Journal
+from hpbandster_lite.master import _held
 from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Finished, Limits, Outcome, Report, Started
 from hpbandster_lite.rundir import RunDirectory
 from tests.engine_room import settings_for, space_of
@@ -107,11 +108,32 @@ def test_an_agent_whose_search_is_over_does_not_wait_for_a_master(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     leave_journal(worker, Finished(reason="all 2 brackets are done"))
+    assert worker.agent._link is not None
+    worker.agent._link.epoch = 1
     # Long enough for a master to be started that extends the search.
     with caplog.at_level("INFO"):
         assert 10.0 < live_on(worker, 60.0) < 20.0
     assert worker.agent.exit_code == 0
     assert "no master answers, and the search is over: all 2 brackets are done" in caplog.text
+
+
+def test_an_agent_that_comes_when_its_search_is_over_ends_at_once_with_words(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave_journal(worker, Finished(reason="all 2 brackets are done"))
+    with caplog.at_level("INFO"):
+        assert live_on(worker, 60.0) < 3.0
+    assert worker.agent.exit_code == 0
+    assert "the search is over: all 2 brackets are done" in caplog.text
+
+
+def test_an_agent_that_comes_before_its_master_serves_waits_for_it(worker: Worker) -> None:
+    leave_journal(worker, Finished(reason="all 2 brackets are done"))
+    with _held(worker.world.directory):
+        live_on(worker, 20.0)
+        assert worker.agent.exit_code is None
+    live_on(worker, 10.0)
+    assert worker.agent.exit_code == 0
 
 
 def test_a_report_that_comes_after_the_end_of_its_search_is_left_for_the_next_master(worker: Worker) -> None:
@@ -138,6 +160,8 @@ def test_a_journal_that_cannot_be_read_ends_no_agent(content: bytes | None, work
 
 def test_a_search_that_goes_on_after_all_keeps_its_agents(worker: Worker) -> None:
     leave_journal(worker, Finished(reason="over"))
+    assert worker.agent._link is not None
+    worker.agent._link.epoch = 1
     live_on(worker, 5.0)
     leave_journal(worker)
     live_on(worker, 30.0)
