@@ -156,9 +156,9 @@ class ServedSearch(LocalSearchProcess):
             told: dict[str, Any] = client.call("status", {})
         return told
 
-    def start_nameserver(self, port: int = 0) -> tuple[Served, int]:
-        """A name server without a key, and its port."""
-        served = self._start("nameserver", {"port": port})
+    def start_nameserver(self, port: int = 0, **options: Any) -> tuple[Served, int]:
+        """A name server, without a key unless told of one, and its port."""
+        served = self._start("nameserver", {"port": port, **options})
         served.says(r"listens on 127\.0\.0\.1:\d+")
         found = re.search(r"listens on 127\.0\.0\.1:(\d+)", served.said())
         assert found is not None
@@ -171,12 +171,12 @@ class ServedSearch(LocalSearchProcess):
         assert endpoint is not None
         return str(endpoint["run_id"])
 
-    def wait_registered(self, port: int) -> None:
+    def wait_registered(self, port: int, key: bytes | None = None) -> None:
         """Until the name server at this port knows the master."""
         name = run_name(self.run_id)
 
         def is_known() -> bool:
-            with NameServerClient("127.0.0.1", port, None) as names:
+            with NameServerClient("127.0.0.1", port, key) as names:
                 return name in names.list()
 
         until(is_known, "the master is registered")
