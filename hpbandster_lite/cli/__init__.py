@@ -18,6 +18,7 @@ from hpbandster_lite.cli.commanding import cancel, pause, resume, stop
 from hpbandster_lite.cli.explaining import options
 from hpbandster_lite.cli.problem_options import PASSES_ON
 from hpbandster_lite.cli.reading import best, list_evaluations, status
+from hpbandster_lite.cli.refitting import refit
 from hpbandster_lite.cli.searching import plan, run
 from hpbandster_lite.cli.serving import master, nameserver, worker
 from hpbandster_lite.cli.verifying import verify
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 
 
-TAKES_PROBLEM_OPTIONS = ("run", "plan", "options", "master", "worker")
+TAKES_PROBLEM_OPTIONS = ("run", "plan", "options", "refit", "master", "worker")
 """Commands that pass options which they do not know on to the problem."""
 
 
@@ -54,6 +55,7 @@ for _name, _command, _panel in (
     ("best", best, "Look"),
     ("list", list_evaluations, "Look"),
     ("verify", verify, "Look"),
+    ("refit", refit, "Search"),
     ("pause", pause, "Steer"),
     ("resume", resume, "Steer"),
     ("stop", stop, "Steer"),

@@ -182,6 +182,8 @@ def say_where_saved(out: Console, directory: RunDirectory) -> None:
     """Where the incumbent lies, and how to see the rest."""
     out.print(f"\nsaved in {directory.path / FILE_NAME}; all evaluations: hpbandster-lite list {directory.path}",
               markup=False, soft_wrap=True)  # fmt: skip
+    if JournalReader(directory.journal).settings().problem.has_refit:
+        out.print(f"a model of it in a file: hpbandster-lite refit {directory.path}", markup=False, soft_wrap=True)
 
 
 def list_evaluations(

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import selectors
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
 from hpbandster_lite.devices import trainer_environment
 from hpbandster_lite.problems import Problem
-from hpbandster_lite.records import Failure, FailureKind
+from hpbandster_lite.records import CurvePoint, Failure, FailureKind
 from hpbandster_lite.trainer.inline import InlineTrainer
 from hpbandster_lite.trainer.process import TrainerProcess
 from hpbandster_lite.trainer.speech import (
@@ -21,6 +22,7 @@ from hpbandster_lite.trainer.speech import (
     TrainerEnded,
     TrainerInterrupted,
     TrainerOrder,
+    TrainerPoint,
     TrainerReady,
     TrainerRefused,
 )
@@ -60,7 +62,14 @@ class LoneTrainer:
     def __exit__(self, *_: object) -> None:
         self._trainer.close()
 
-    def carry_out(self, order: TrainerOrder, log: Path, *, limit_s: float | None = None) -> Answer:
+    def carry_out(
+        self,
+        order: TrainerOrder,
+        log: Path,
+        *,
+        limit_s: float | None = None,
+        on_point: Callable[[CurvePoint], object] | None = None,
+    ) -> Answer:
         """Wait until the problem is imported, give the order, and wait for its end.
 
         Parameters
@@ -71,6 +80,8 @@ class LoneTrainer:
             File for what it prints.
         limit_s
             Time that the evaluation may take; a trainer that takes longer is killed.
+        on_point
+            Told each point of the learning curve as it is reported.
         """
         given = self._is_ready
         if given:
@@ -87,8 +98,9 @@ class LoneTrainer:
                         ends_at = None if limit_s is None else time.monotonic() + limit_s
                     case TrainerEnded() | TrainerInterrupted() | TrainerDied() | TrainerRefused():
                         return heard
-                    case _:
-                        pass
+                    case TrainerPoint(point=point):
+                        if on_point is not None:
+                            on_point(point)
             if limit_s is not None and ends_at is not None and time.monotonic() >= ends_at:
                 tail = self._trainer.log_tail()
                 self._trainer.kill()

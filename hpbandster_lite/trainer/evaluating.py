@@ -10,6 +10,7 @@ import errno
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -46,7 +47,7 @@ def carry_out(
     Parameters
     ----------
     problem
-        Its ``evaluate``, or its ``test`` if the order says so.
+        Its ``evaluate``, or the function that the order names.
     order
         The configuration, the budget, and all that the trial is to know.
     on_report
@@ -70,8 +71,8 @@ def carry_out(
     info: dict[str, Plain] = {}
     failure: Failure | None = None
     try:
-        if order.call == "test":
-            info = _test_figures(problem.test(dict(order.values), order.budget, trial))  # type: ignore[attr-defined] # optional
+        if order.call != "evaluate":
+            info = _figures(problem, order, trial)
         else:
             refusal = _refusal(problem, dict(order.values))
             if refusal is None:
@@ -141,10 +142,45 @@ def _information(result: Mapping[Any, Any]) -> dict[str, Plain]:
     return _plain_information(merged, "info")
 
 
-def _test_figures(result: Any) -> dict[str, Plain]:
+def _figures(problem: Problem, order: TrainerOrder, trial: Trial) -> dict[str, Plain]:
+    """What ``test``, ``refit`` or ``export`` returned.
+
+    Raises
+    ------
+    _Invalid
+        If the problem has no such function, it returned no mapping, or there is no file where it was to write one.
+    """
+    function = getattr(problem, order.call, None)
+    if function is None:
+        raise _Invalid(f"the problem has no {order.call}")
+    if order.call == "export":
+        result = function(Path(order.directory), Path(order.file or ""))
+    else:
+        result = function(dict(order.values), order.budget, trial)
     if not isinstance(result, Mapping):
-        raise _Invalid(f"test returned a {type(result).__qualname__}; return a mapping such as {{'test_error': ...}}")
-    return _plain_information(result, "test")
+        kind = type(result).__qualname__
+        raise _Invalid(f"{order.call} returned a {kind}; return a mapping such as {_EXAMPLES[order.call]}")
+    figures = _plain_information(result, order.call)
+    if order.call == "refit":
+        _check_model(figures.get("model"), trial.directory)
+    if order.call == "export" and not Path(order.file or "").is_file():
+        raise _Invalid(f"export returned, and there is no file {order.file}; write it there")
+    return figures
+
+
+_EXAMPLES = {
+    "test": "{'test_error': ...}",
+    "refit": "{'model': 'model.pt', 'test_error': ...}",
+    "export": "{'largest_difference': ...}",
+}
+
+
+def _check_model(name: Plain, directory: Path) -> None:
+    if not isinstance(name, str):
+        what = "nothing" if name is None else repr(name)
+        raise _Invalid(f"refit returned {what} under 'model'; return the name of the file in trial.directory")
+    if not (directory / name).is_file():
+        raise _Invalid(f"refit returned the model {name!r}, and there is no such file in {directory}; save it there")
 
 
 def _plain_information(value: Mapping[Any, Any], path: str) -> dict[str, Plain]:

@@ -29,7 +29,7 @@ FLOORS = (
     {"journal", "transport", "rundir", "briefing", "ending"},
     # nameserver: a process like the master, with a folder of its own because it serves other programs as well.
     {"problems", "trial", "devices", "settings", "registration", "checkpoints", "master", "agent", "trainer"}
-    | {"verification", "dryrun", "searchfile", "nameserver", "launch", "incumbent", "results", "api"},
+    | {"verification", "dryrun", "searchfile", "nameserver", "launch", "incumbent", "refit", "results", "api"},
     {"cli"},
     {"__init__", "__main__", "workers"},
 )
