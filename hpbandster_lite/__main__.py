@@ -1,5 +1,5 @@
 """``python -m hpbandster_lite`` is the command line."""
 
-from hpbandster_lite.cli import main
+from hpbandster_lite.start import main
 
 main()

@@ -12,13 +12,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from hpbandster_lite.environment import VISIBLE
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.rundir import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 MOST_CPU_WORKERS = 4
 """Without a GPU more workers than this are started only when asked for: each one holds a copy of the data."""
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def visible_devices(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -77,28 +75,6 @@ def worker_devices(
     if threads is None and "OMP_NUM_THREADS" not in environment:
         threads = max(1, cores // count)
     return [(tokens[index % len(tokens)] if tokens else None, threads) for index in range(count)]
-
-
-def trainer_environment(environment: Mapping[str, str], device: str | None, threads: int | None) -> dict[str, str]:
-    """Environment of a trainer, set before it imports anything.
-
-    Parameters
-    ----------
-    environment
-        The agent's own; keys of ours are taken out of it.
-    device
-        Token for CUDA_VISIBLE_DEVICES; empty for the CPU alone; None leaves the variable as it is.
-    threads
-        Threads of numerical libraries; None leaves them as they are.
-    """
-    told = {name: value for name, value in environment.items() if name not in (KEY_VARIABLE, NAMESERVER_KEY_VARIABLE)}
-    if device is not None:
-        told[VISIBLE] = device
-    if threads is not None:
-        told.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    # Threads that spin for each other on busy cores cost more than they give (36 s became 15 s without).
-    told.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return told
 
 
 def worker_label(host: str, index: int, device: str | None, environment: Mapping[str, str] | None = None) -> str:

@@ -16,13 +16,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from hpbandster_lite.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
 from hpbandster_lite.errors import RunDirectoryError, UsageError
 from hpbandster_lite.records import ConfigId, EvaluationId, Plain
 
-KEY_VARIABLE = "HPBANDSTER_LITE_KEY"
-"""Environment variable that takes the place of the run's key file."""
-NAMESERVER_KEY_VARIABLE = "HPBANDSTER_LITE_NAMESERVER_KEY"
-"""Environment variable that takes the place of the name server's key file."""
 KEY_BYTES = 32
 """Random bytes of a new key: as many as SHA-256 gives, more adds nothing to an HMAC."""
 SHORTEST_KEY = 16

@@ -21,7 +21,6 @@ from hpbandster_lite.problems.interface import did_you_mean
 from hpbandster_lite.problems.options import FROM, target_of, text_of
 from hpbandster_lite.records import Plain, Value
 from hpbandster_lite.rundir import RunDirectory, write_atomically
-from hpbandster_lite.samplers import sampler_parameters
 from hpbandster_lite.settings import Prepared, read_initial, seconds
 
 SUFFIX = ".toml"
@@ -340,6 +339,9 @@ def keep_search_file(directory: RunDirectory, prepared: Prepared, command: Mappi
 
 def search_text(prepared: Prepared, command: Mapping[str, Plain]) -> str:
     """The text of the file that :func:`keep_search_file` writes."""
+    # Here: it brings numpy, which most commands can do without.
+    from hpbandster_lite.samplers import sampler_parameters
+
     settings, limits = prepared.settings, dataclasses.asdict(prepared.limits)
     values = {
         **command,
@@ -365,9 +367,9 @@ def search_text(prepared: Prepared, command: Mapping[str, Plain]) -> str:
         lines.append(f"{'# ' if option.value == option.default else ''}{option.name} = {_written(value)}")
     lines += ["", f"[{PARAMETERS}]"]
     for name, default in sampler_parameters(settings.algorithm).items():
-        value = settings.sampler.get(name)
-        if value is not None:
-            lines.append(f"{_bare(name)} = {_written(value)}")
+        chosen = settings.sampler.get(name)
+        if chosen is not None:
+            lines.append(f"{_bare(name)} = {_written(chosen)}")
         elif default is not None:
             lines.append(f"# {name} = {_written(default)}")
     text = "\n".join(lines) + "\n"

@@ -12,19 +12,19 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hpbandster_lite import wire
 from hpbandster_lite.brackets import BracketPlan, Rule, plan_bracket
 from hpbandster_lite.budgets import Ladder, explicit_ladder, ladder
-from hpbandster_lite.engine import Retried, retriable, state_for, was_stopped
 from hpbandster_lite.errors import BudgetError, ResumeError, UsageError
 from hpbandster_lite.journal import JournalReader, holds_anything, settings_difference
 from hpbandster_lite.problems import describe_in_child, given_in, name_of, with_options
 from hpbandster_lite.records import Limits, ProblemDescription, SearchSettings, Value, Values
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.samplers import make_sampler
-from hpbandster_lite.space import SearchSpace
+
+if TYPE_CHECKING:
+    from hpbandster_lite.engine import Retried
 
 ALGORITHMS = ("bohb", "hyperband", "bo", "random")
 BRACKET_RULES = ("floor", "ceil")
@@ -199,6 +199,8 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
 
 
 def _retriable(stored: SearchSettings, reader: JournalReader) -> Retried:
+    from hpbandster_lite.engine import retriable, state_for
+
     state = state_for(stored)
     for _, _, entry in reader.entries():
         state.apply(entry)
@@ -218,6 +220,8 @@ def _retry_notes(retried: Retried, is_changed: bool) -> list[str]:
 
 def _halt_notes(options: SearchOptions, reader: JournalReader, path: Path) -> list[str]:
     """Why the search stands still, or did until now."""
+    from hpbandster_lite.engine import was_stopped
+
     notes = []
     finished, paused = reader.finished(), reader.paused()
     if finished is not None and was_stopped(finished):
@@ -280,6 +284,10 @@ def _given(options: SearchOptions, *names: str) -> dict[str, Any]:
 
 def _check(settings: SearchSettings) -> None:
     """Refuse wrong sampler parameters, initial configurations and lease times now rather than in the master."""
+    # Here, as the engine below: most commands read times and names alone, and numpy takes them a quarter of a second.
+    from hpbandster_lite.samplers import make_sampler
+    from hpbandster_lite.space import SearchSpace
+
     space = SearchSpace.from_json(settings.problem.space_tables)
     if settings.sampler:
         # Without parameters there is nothing to refuse, and a process that only prepares needs no model.

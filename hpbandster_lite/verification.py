@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from hpbandster_lite import __version__
-from hpbandster_lite.devices import THREAD_VARIABLES, usable_cores
+from hpbandster_lite.devices import usable_cores
 from hpbandster_lite.engine.verify import Verification, verify
+from hpbandster_lite.environment import THREAD_VARIABLES
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.records import Plain
 from hpbandster_lite.rundir import RunDirectory

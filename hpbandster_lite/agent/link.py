@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Protocol
 
 from hpbandster_lite.agent.options import AgentOptions
+from hpbandster_lite.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, PeerError, ProtocolMismatch, RunDirectoryError
 from hpbandster_lite.records import Plain
-from hpbandster_lite.rundir import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE, RunDirectory
+from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.transport import Busy, Client, NameServerClient, Retry, run_name
 
 log = logging.getLogger(__name__)

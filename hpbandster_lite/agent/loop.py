@@ -23,7 +23,8 @@ from hpbandster_lite.agent.interrupts import Interrupts, KilledAtOnce
 from hpbandster_lite.agent.link import Connect, Link, Rendezvous
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.outbox import Outbox
-from hpbandster_lite.devices import trainer_environment, worker_label
+from hpbandster_lite.devices import worker_label
+from hpbandster_lite.environment import trainer_environment
 from hpbandster_lite.errors import JournalError, MasterUnreachable, ProblemError, SearchError
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.records import Failure, FailureKind, Outcome, Plain, Report

@@ -6,39 +6,67 @@ purpose is printed as one message, without a traceback, and ends with the exit c
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import typer
-from rich.console import Console
 
-from hpbandster_lite.cli.commanding import cancel, pause, resume, stop
-from hpbandster_lite.cli.explaining import options
 from hpbandster_lite.cli.problem_options import PASSES_ON
-from hpbandster_lite.cli.reading import best, list_evaluations, status
-from hpbandster_lite.cli.refitting import refit
-from hpbandster_lite.cli.searching import plan, run
-from hpbandster_lite.cli.serving import master, nameserver, worker
-from hpbandster_lite.cli.verifying import verify
 from hpbandster_lite.ending import leave
 from hpbandster_lite.errors import SearchError
 
-app = typer.Typer(
-    name="hpbandster-lite",
-    help="Find the best network and its hyperparameters together, at a bounded cost, with BOHB.\n\n"
-    "Begin with: [b]hpbandster-lite run digits[/]",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
+COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "run": ("searching", "run", "Search"),
+    "plan": ("searching", "plan", "Search"),
+    "options": ("explaining", "options", "Search"),
+    "refit": ("refitting", "refit", "Search"),
+    "status": ("reading", "status", "Look"),
+    "best": ("reading", "best", "Look"),
+    "list": ("reading", "list_evaluations", "Look"),
+    "verify": ("verifying", "verify", "Look"),
+    "pause": ("commanding", "pause", "Steer"),
+    "resume": ("commanding", "resume", "Steer"),
+    "stop": ("commanding", "stop", "Steer"),
+    "cancel": ("commanding", "cancel", "Steer"),
+    "master": ("serving", "master", "On more than one machine"),
+    "worker": ("working", "worker", "On more than one machine"),
+    "nameserver": ("serving", "nameserver", "On more than one machine"),
+}
+"""Module, function and group of each command, in the order in which help shows them."""
 TAKES_PROBLEM_OPTIONS = ("run", "plan", "options", "refit", "master", "worker")
 """Commands that pass options which they do not know on to the problem."""
+
+
+def make_app(only: str | None = None) -> typer.Typer:
+    """The command line.
+
+    Parameters
+    ----------
+    only
+        The one command that will be used: the modules of the others are not imported, which saves a worker half a
+        second. Where there is no such command, all are there, for help and for the names to choose from.
+    """
+    app = typer.Typer(
+        name="hpbandster-lite",
+        help="Find the best network and its hyperparameters together, at a bounded cost, with BOHB.\n\n"
+        "Begin with: [b]hpbandster-lite run digits[/]",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    # A command that is alone would otherwise be called without its name.
+    app.callback()(lambda: None)
+    for name in (only,) if only is not None and only in COMMANDS else COMMANDS:
+        module, function, panel = COMMANDS[name]
+        command = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+        settings = dict(PASSES_ON) if name in TAKES_PROBLEM_OPTIONS else None
+        app.command(name, help=_paragraphs(command), rich_help_panel=panel, context_settings=settings)(command)
+    return app
 
 
 def _paragraphs(command: Callable[..., None]) -> str:
@@ -47,33 +75,15 @@ def _paragraphs(command: Callable[..., None]) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
-for _name, _command, _panel in (
-    ("run", run, "Search"),
-    ("plan", plan, "Search"),
-    ("options", options, "Search"),
-    ("status", status, "Look"),
-    ("best", best, "Look"),
-    ("list", list_evaluations, "Look"),
-    ("verify", verify, "Look"),
-    ("refit", refit, "Search"),
-    ("pause", pause, "Steer"),
-    ("resume", resume, "Steer"),
-    ("stop", stop, "Steer"),
-    ("cancel", cancel, "Steer"),
-    ("master", master, "On more than one machine"),
-    ("worker", worker, "On more than one machine"),
-    ("nameserver", nameserver, "On more than one machine"),
-):
-    _settings = dict(PASSES_ON) if _name in TAKES_PROBLEM_OPTIONS else None
-    app.command(_name, help=_paragraphs(_command), rich_help_panel=_panel, context_settings=_settings)(_command)
-
-
 def main() -> None:
     """Run the command that ``sys.argv`` names; never returns."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        app()
+        make_app(sys.argv[1] if len(sys.argv) > 1 else None)()
     except SearchError as error:
+        # Here: most calls end without an error.
+        from rich.console import Console
+
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {_escaped(str(error))}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:

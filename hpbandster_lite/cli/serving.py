@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +9,9 @@ from typing import Annotated
 
 import typer
 
-from hpbandster_lite.agent import AgentOptions, run_agent
 from hpbandster_lite.cli.options import (
     SERVICE,
-    WORKERS,
     Host,
-    InAgent,
     KeepCheckpoints,
     NameServer,
     NameServerKey,
@@ -23,19 +19,14 @@ from hpbandster_lite.cli.options import (
     Problem,
     RetryFailed,
     RunDir,
-    Threads,
-    Timeout,
     address,
     port_number,
-    takes_search_file,
     takes_search_options,
 )
-from hpbandster_lite.errors import UsageError
-from hpbandster_lite.launch import LocalWorkers, one_per_worker
 from hpbandster_lite.master import MasterOptions, run_master
 from hpbandster_lite.nameserver import DEFAULT_PORT, serve
-from hpbandster_lite.rundir import KEY_VARIABLE, RunDirectory, default_run_directory, ensure_key_file
-from hpbandster_lite.settings import SearchOptions, prepare, seconds
+from hpbandster_lite.rundir import RunDirectory, default_run_directory, ensure_key_file
+from hpbandster_lite.settings import SearchOptions, prepare
 
 
 @takes_search_options
@@ -78,76 +69,6 @@ def master(
     for note in prepared.notes:
         typer.echo(f"note: {note}", err=True)
     sys.exit(run_master(told))
-
-
-@takes_search_file
-def worker(
-    problem: Problem,
-    run_dir: RunDir = None,
-    workers: Annotated[
-        int,
-        typer.Option("--workers", "-w", metavar="N", help="Worker processes on this machine.", rich_help_panel=WORKERS),
-    ] = 1,
-    run_id: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID", help="The run to ask the name server for (status shows it).", rich_help_panel=SERVICE
-        ),
-    ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="File with the run's key (a copy of DIR/key), where --run-dir cannot be seen.",
-            rich_help_panel=SERVICE,
-        ),
-    ] = None,
-    nameserver: NameServer = None,
-    nameserver_key: NameServerKey = None,
-    threads: Threads = None,
-    timeout: Timeout = None,
-    in_agent: InAgent = False,
-    master_timeout: Annotated[
-        str,
-        typer.Option(
-            metavar="TIME",
-            help="Go on for so long without a master; then leave the result in the run directory and end.",
-            rich_help_panel=WORKERS,
-        ),
-    ] = "30m",
-) -> None:
-    """Work for a search: ask its master for an evaluation, train, report, until the search is over.
-
-    Finds the master through --run-dir on a shared file system, else through --nameserver and --run-id. Workers may
-    start before the master, join late and leave early.
-
-    Ctrl-C or SIGTERM hands the running evaluation back; a second one ends at once.
-    """
-    if run_id is not None and nameserver is None:
-        raise UsageError(
-            f"--run-id {run_id} is looked up at a name server; give its address with --nameserver HOST:PORT"
-        )
-    if run_id is not None and run_dir is None and key is None and KEY_VARIABLE not in os.environ:
-        raise UsageError(
-            f"--run-id {run_id} needs the run's key: give a copy of its file with --key, or {KEY_VARIABLE}"
-        )
-    by_name = nameserver is not None and run_id is not None
-    shared = AgentOptions(
-        problem=problem,
-        run_dir=str(run_dir or default_run_directory(problem)) if run_dir is not None or not by_name else None,
-        nameserver=None if nameserver is None else address(nameserver),
-        nameserver_key=None if nameserver_key is None else str(nameserver_key),
-        run_id=run_id,
-        key=None if key is None else str(key),
-        timeout_s=None if timeout is None else seconds("--timeout", timeout),
-        isolation="none" if in_agent else "trainer",
-        master_timeout_s=seconds("--master-timeout", master_timeout),
-    )
-    agents = one_per_worker(shared, workers, threads)
-    if len(agents) == 1:
-        sys.exit(run_agent(agents[0]))
-    with LocalWorkers(lambda text: typer.echo(text, err=True)) as here:
-        sys.exit(here.run(agents))
 
 
 def nameserver(

@@ -12,17 +12,14 @@ import inspect
 import os
 import selectors
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
-from hpbandster_lite import wire
-from hpbandster_lite.devices import trainer_environment
+from hpbandster_lite import early, wire
 from hpbandster_lite.errors import ProblemError, ProtocolMismatch, SearchError, SpaceError, UnknownOption
 from hpbandster_lite.problems.interface import Problem, defaults_of
 from hpbandster_lite.problems.options import canonical, described_options, target_of
@@ -111,6 +108,13 @@ def _file_of(problem: Any) -> Path | None:
 # ---------------------------------------------------------------------------------------------------------- in a child
 
 
+def prepare_to_describe() -> None:
+    """Import what :func:`describe` needs for any problem."""
+    from hpbandster_lite.space import import_configspace
+
+    import_configspace()
+
+
 def answer_for(reference: str, problem: Problem) -> str:
     """What the child writes to :func:`describe_in_child`, as one line."""
     return wire.encode(wire.to_message(describe(problem, reference)))
@@ -141,33 +145,24 @@ def describe_in_child(
     ProblemError, SpaceError
         What :func:`describe` and ``load`` raise there; also if the process dies or takes too long.
     """
-    reading, writing = os.pipe()
-    with os.fdopen(reading, "rb") as answers, tempfile.TemporaryFile() as output:
-        try:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "hpbandster_lite.trainer", "--describe", reference, "--fd", str(writing)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(writing,),
-                env=trainer_environment(os.environ, None, None),
-                start_new_session=True,
-            )
-        finally:
-            os.close(writing)
+    child = early.describer()
+    try:
+        child.ask(reference)
         try:
             if meanwhile is not None:
                 meanwhile()
-            line, is_late = _first_line(answers, limit_s)
+            line, is_late = _first_line(child.answers, limit_s)
         finally:
             # What the problem's import left running ends with the process that read it.
-            _end_session(child)
+            code = child.end()
         if not line.endswith(b"\n"):
-            raise ProblemError(_no_answer(reference, _end_in_words(child.returncode, limit_s, is_late), output))
+            raise ProblemError(_no_answer(reference, _end_in_words(code, limit_s, is_late), child.output))
+    finally:
+        child.close()
     return _description(line)
 
 
-def _first_line(answers: IO[bytes], limit_s: float) -> tuple[bytes, bool]:
+def _first_line(answers: int, limit_s: float) -> tuple[bytes, bool]:
     """What comes up to the end of a line, of the file, or of the time; and whether it was the time."""
     ends_at = time.monotonic() + limit_s
     line = b""
@@ -176,24 +171,11 @@ def _first_line(answers: IO[bytes], limit_s: float) -> tuple[bytes, bool]:
         while not line.endswith(b"\n"):
             if not selector.select(max(0.0, ends_at - time.monotonic())):
                 return line, True
-            part = os.read(answers.fileno(), 65_536)
+            part = os.read(answers, 65_536)
             if not part:
                 break
             line += part
     return line, False
-
-
-def _end_session(child: subprocess.Popen[bytes]) -> None:
-    try:
-        # A moment to end by itself, so that its exit code tells how it ended.
-        child.wait(timeout=0.5)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-    try:
-        os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 def _end_in_words(returncode: int, limit_s: float, is_late: bool) -> str:

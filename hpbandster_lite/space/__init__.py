@@ -5,7 +5,7 @@ one hyperparameter, ``codec`` turns coordinates into values, ``clauses`` compile
 ``compile`` reads ConfigSpace, ``search_space`` puts them together, ``difference`` compares two spaces.
 """
 
-from hpbandster_lite.space.compile import configspace_from_json, configspace_to_json
+from hpbandster_lite.space.compile import configspace_from_json, configspace_to_json, import_configspace
 from hpbandster_lite.space.difference import first_difference
 from hpbandster_lite.space.dimension import Array, Dimension, Mask, Prior
 from hpbandster_lite.space.search_space import SearchSpace
@@ -19,4 +19,5 @@ __all__ = [
     "configspace_from_json",
     "configspace_to_json",
     "first_difference",
+    "import_configspace",
 ]

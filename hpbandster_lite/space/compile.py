@@ -1,8 +1,8 @@
 """From a ConfigSpace space to plain tables: the only door to ConfigSpace.
 
 Law of this file: it reads ConfigSpace's own serialised form (format 0.4, ConfigSpace 1.2) and nothing private, never
-draws from its generator, and refuses by name what the tables cannot hold. ConfigSpace is imported only to rebuild a
-space, never to compile one: whoever hands us a space has imported it already.
+draws from its generator, and refuses by name what the tables cannot hold. ConfigSpace is imported to rebuild a
+space, or ahead of a problem that will, never to compile one: whoever hands us a space has imported it already.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,12 @@ _FORBIDDEN = {
     "RELATION_GT": ">",
     "RELATION_GE": ">=",
 }
+
+
+def import_configspace() -> None:
+    """Import ConfigSpace, which takes a second; where it is missing, whoever needs it will say so."""
+    with suppress(ImportError):
+        import ConfigSpace  # noqa: F401
 
 
 def configspace_to_json(space: ConfigurationSpace) -> Plain:

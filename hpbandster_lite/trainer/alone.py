@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from hpbandster_lite.devices import trainer_environment
+from hpbandster_lite.environment import trainer_environment
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.records import CurvePoint, Failure, FailureKind
 from hpbandster_lite.trainer.inline import InlineTrainer

@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.problems import Problem, described_options, load, name_of, shared_values, source_hash
-from hpbandster_lite.problems.describing import answer_for, refusal_for
+from hpbandster_lite.problems.describing import answer_for, prepare_to_describe, refusal_for
 from hpbandster_lite.records import CurvePoint, Plain
 from hpbandster_lite.trainer.evaluating import carry_out
 from hpbandster_lite.trainer.speech import (
@@ -41,12 +41,10 @@ READ_BYTES = 65_536
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Describe a problem (``--describe REFERENCE [--fd N]``) or serve an agent (``--serve JSON``)."""
+    """Describe the problem that standard input names (``--describe FD``) or serve an agent (``--serve JSON``)."""
     match arguments:
-        case ["--describe", reference]:
-            return _describe(reference, 1)
-        case ["--describe", reference, "--fd", number]:
-            return _describe(reference, int(number))
+        case ["--describe", descriptor]:
+            return _describe(int(descriptor))
         case ["--serve", told]:
             return _serve(json.loads(told))
         case _:
@@ -54,9 +52,16 @@ def main(arguments: Sequence[str]) -> int:
             return 2
 
 
-def _describe(reference: str, descriptor: int) -> int:
+def _describe(descriptor: int) -> int:
     if descriptor > 2:
         os.set_inheritable(descriptor, False)
+    # What every space needs, before it is known which problem is meant.
+    prepare_to_describe()
+    told = sys.stdin.buffer.readline()
+    if not told.endswith(b"\n"):
+        return 0
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    reference = told[:-1].decode("utf-8", "surrogateescape")
     try:
         line = answer_for(reference, load(reference))
     except SearchError as error:

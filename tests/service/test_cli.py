@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from hpbandster_lite.cli import app, main
+from hpbandster_lite.cli import main, make_app
 from hpbandster_lite.cli.reading import read_status
 from hpbandster_lite.errors import JournalError, SearchError, UsageError
 from hpbandster_lite.journal import EvaluationRow, JournalReader
@@ -633,7 +633,7 @@ def test_the_installed_command_is_the_module() -> None:
 
 def here(*arguments: str | Path) -> tuple[SearchError | None, str]:
     """A command in this process, which is quicker: the error that ended it, and what it printed."""
-    ran = CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "1000"})
+    ran = CliRunner().invoke(make_app(), list(map(str, arguments)), env={"COLUMNS": "1000"})
     if ran.exception is not None and not isinstance(ran.exception, SearchError | SystemExit):
         raise ran.exception
     return (ran.exception if isinstance(ran.exception, SearchError) else None), ran.output

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from hpbandster_lite.devices import trainer_environment
+from hpbandster_lite.environment import trainer_environment
 from hpbandster_lite.records import ConfigId, EvaluationId, FailureKind
 from hpbandster_lite.trainer.memory import MemoryWatch
 from hpbandster_lite.trainer.process import TrainerProcess
@@ -404,9 +404,17 @@ def test_a_trainer_that_nobody_started_says_what_to_start() -> None:
     assert said.stderr == "hpbandster_lite.trainer is started by an agent; start one with: hpbandster-lite worker\n"
 
 
+def test_a_describing_process_that_is_asked_nothing_ends_without_a_word() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "hpbandster_lite.trainer", "--describe", "1"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+    )
+    assert (said.stdout, said.stderr) == ("", "")
+
+
 def test_a_description_can_be_read_from_standard_output() -> None:
     said = subprocess.run(
-        [sys.executable, "-m", "hpbandster_lite.trainer", "--describe", "no_such_problem"],
-        stdout=subprocess.PIPE, text=True, check=True,
+        [sys.executable, "-m", "hpbandster_lite.trainer", "--describe", "1"],
+        input="no_such_problem\n", stdout=subprocess.PIPE, text=True, check=True,
     )
     assert said.stdout.startswith('{"refused":"ProblemError","message":"there is no problem')

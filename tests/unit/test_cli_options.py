@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from hpbandster_lite.cli import app
+from hpbandster_lite.cli import make_app
 from hpbandster_lite.cli.options import PANELS, Host, NameServer, Problem, RunDir, address, takes_search_options
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Limits
@@ -244,7 +244,7 @@ def test_options_stand_in_the_order_of_their_groups() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_every_option_has_its_help(name: str) -> None:
-    (info,) = [each for each in app.registered_commands if each.name == name]
+    (info,) = [each for each in make_app().registered_commands if each.name == name]
     assert info.help
     assert "\n" not in info.help.replace("\n\n", "")
     assert info.callback is not None
@@ -260,17 +260,17 @@ def test_every_command_and_every_option_has_its_help(name: str) -> None:
 def test_help_fits_on_eighty_columns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
-    result = CliRunner().invoke(app, [name, "--help"])
+    result = CliRunner().invoke(make_app(), [name, "--help"])
     assert result.exit_code == 0
     assert "…" not in result.output
     assert max(map(len, result.output.splitlines())) <= 80
 
 
 def test_the_commands_are_all_listed() -> None:
-    result = CliRunner().invoke(app, ["--help"])
+    result = CliRunner().invoke(make_app(), ["--help"])
     assert all(f" {name} " in result.output for name in COMMANDS)
 
 
 def test_plan_prints_json_for_programs() -> None:
-    result = CliRunner().invoke(app, ["plan", "counting_ones", "--json", "--brackets", "1"])
+    result = CliRunner().invoke(make_app(), ["plan", "counting_ones", "--json", "--brackets", "1"])
     assert json.loads(result.output)["evaluations_per_budget"] == [81, 27, 9, 3, 1]

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.main import get_command
 
-from hpbandster_lite.cli import TAKES_PROBLEM_OPTIONS, app
+from hpbandster_lite.cli import TAKES_PROBLEM_OPTIONS, make_app
 from hpbandster_lite.cli.problem_options import PASSES_ON, slips_answered, typed_options, with_typed_options
 from hpbandster_lite.cli.tables import options_line
 from hpbandster_lite.errors import ProblemError, UnknownOption, UsageError
@@ -18,7 +18,7 @@ from hpbandster_lite.records import ProblemOption
 
 def context(words: Sequence[str], command: str = "run") -> Any:
     """The context of a command as typer makes it of these words."""
-    told: Any = get_command(app)
+    told: Any = get_command(make_app())
     return told.commands[command].make_context(command, list(words), **PASSES_ON)
 
 
@@ -104,5 +104,5 @@ def test_the_plan_names_the_options_that_are_not_the_defaults() -> None:
 
 def test_other_commands_refuse_what_they_do_not_know() -> None:
     with pytest.raises(Exception, match="No such option") as caught:
-        get_command(app).commands["status"].make_context("status", ["runs/x", "--watc"])  # type: ignore[attr-defined]
+        get_command(make_app()).commands["status"].make_context("status", ["runs/x", "--watc"])  # type: ignore[attr-defined]
     assert not isinstance(caught.value, typer.Exit)

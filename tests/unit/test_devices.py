@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from hpbandster_lite import devices
-from hpbandster_lite.devices import trainer_environment, usable_cores, visible_devices, worker_devices, worker_label
+from hpbandster_lite.devices import usable_cores, visible_devices, worker_devices, worker_label
+from hpbandster_lite.environment import trainer_environment
 from hpbandster_lite.errors import UsageError
 
 # ----------------------------------------------------------------------------------------------------------- tokens

@@ -1,0 +1,22 @@
+"""The way in of ``hpbandster-lite``: begin what takes longest, then import the command line.
+
+Law of this file: it looks at the first word alone, decides nothing by it but what is begun early, and imports nothing
+else before.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from hpbandster_lite import early
+
+READS_A_PROBLEM = frozenset({"run", "plan", "master"})
+
+
+def main() -> None:
+    """Run the command that ``sys.argv`` names; never returns."""
+    if len(sys.argv) > 2 and sys.argv[1] in READS_A_PROBLEM:
+        early.begin()
+    from hpbandster_lite.cli import main as command_line
+
+    command_line()
