@@ -301,7 +301,7 @@ def _normalised_lines(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tenso
     # One factor and one term for each number of a line: broadcasting along c = 3 alone is ten times slower on a CPU.
     factor = (1 / std.float()).repeat(w)
     term = (-mean.float() / std.float()).repeat(w)
-    return _lines(pixels).mul(factor).add_(term)
+    return _lines(pixels).to(torch.float32, copy=True).mul_(factor).add_(term)
 
 
 def cut_out(x: torch.Tensor, row: torch.Tensor, column: torch.Tensor, length: int) -> torch.Tensor:
@@ -340,8 +340,8 @@ def mixed(x: torch.Tensor, draws: BatchDraws) -> torch.Tensor:
     if draws.share == 1.0:
         return x
     # index_select would give its result another memory format.
-    partners = _images(_lines(x).index_select(0, draws.partner), x.shape)
-    return torch.lerp(partners, x, draws.share)
+    partners = _lines(x).index_select(0, draws.partner)
+    return _images(partners.lerp_(_lines(x), draws.share), x.shape)
 
 
 def mixup_loss(
