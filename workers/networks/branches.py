@@ -1,0 +1,298 @@
+"""Several residual branches of one input, computed once and added to the shortcut with weights of their own.
+
+Law of this file: one sum, ``shortcut + sum_i w_i branch_i``, whose gradients are multiplied by other numbers than the
+weights that were used forward. Where the numbers come from is said by a :class:`Mixing`: Shake-Shake for several
+branches, ShakeDrop for one.
+
+How the branches are computed does not change what they compute: the parameters lie in one layout, whatever the
+:data:`Layout`, so a checkpoint of a GPU continues on a CPU. ``tests/benchmarks/networks.py`` measures them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
+
+from hpbandster_lite.workers.networks.layers import Convolution, ShortcutStyle, TwoPathShortcut, normalisation
+
+Level: TypeAlias = Literal["batch", "image"]
+Layout: TypeAlias = Literal["auto", "separate", "wide", "grouped"]
+BlockType: TypeAlias = Literal["post", "pre"]
+
+
+class Factors(NamedTuple):
+    """What branches are multiplied by: outputs by ``forward``, gradients by ``backward``.
+
+    Both have shape (..., branches, n, 1, 1, 1), where n is the number of images, or 1 for one number for the batch.
+    """
+
+    forward: torch.Tensor
+    backward: torch.Tensor
+
+    def per_block(self) -> Iterable[Factors]:
+        """Of a stage, those of its blocks; the first dimension counts them."""
+        return map(Factors, self.forward.unbind(), self.backward.unbind())
+
+
+class Mixing(nn.Module, ABC):
+    """Law by which the branches of a stage's blocks are mixed."""
+
+    @abstractmethod
+    def draw(self, x: torch.Tensor) -> Factors:
+        """Factors of one training step for all blocks of a stage, (blocks, branches, n or 1, 1, 1, 1), as x's type.
+
+        They are drawn at once from the generator of x's device: a handful of kernels for a stage instead of for each of
+        its blocks, which on a GPU cost as much time to launch as the convolutions of a small network.
+        """
+
+    @abstractmethod
+    def at_test_time(self) -> Sequence[float]:
+        """What every branch of each block is multiplied by in evaluation."""
+
+
+def mix(shortcut: torch.Tensor | None, branches: Sequence[torch.Tensor], factors: Factors | float) -> torch.Tensor:
+    """Weighted sum of branches and their shortcut.
+
+    Parameters
+    ----------
+    shortcut
+        (n, c, h, w), or nothing.
+    branches
+        Each (n, c, h, w), or (n, k c, h, w) for k branches that lie side by side (with a shortcut only).
+    factors
+        Of all branches in order, shape (branches, n or 1, 1, 1, 1); a number is the weight of each, and has the
+        gradient that it ought to have.
+
+    Returns
+    -------
+    torch.Tensor
+        (n, c, h, w). The gradient of branch i is the output's times ``factors.backward[i]``; the shortcut's is the
+        output's.
+    """
+    if not isinstance(factors, float):
+        mixed: torch.Tensor = _Mix.apply(shortcut, *factors, *branches)  # type: ignore[no-untyped-call]
+        return mixed
+    whole = list(_singles(branches, _width(shortcut, branches)))
+    out = whole.pop(0) * factors if shortcut is None else shortcut
+    for branch in whole:
+        out = torch.add(out, branch, alpha=factors)
+    return out
+
+
+class _Mix(torch.autograd.Function):
+    """A running sum: no branch is copied, and none is kept for the backward pass, which needs the factors alone."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        shortcut: torch.Tensor | None,
+        forward: torch.Tensor,
+        backward: torch.Tensor,
+        *branches: torch.Tensor,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(backward)
+        ctx.widths = [branch.shape[1] for branch in branches]  # type: ignore[attr-defined]
+        out = shortcut
+        weights = forward.unbind()
+        for number, branch in enumerate(_singles(branches, _width(shortcut, branches))):
+            if out is None:
+                out = branch * weights[number]
+            elif out is shortcut:
+                out = torch.addcmul(out, branch, weights[number])
+            else:
+                out.addcmul_(branch, weights[number])
+        if out is None:
+            raise ValueError("nothing to mix: give at least one branch")
+        return out
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (factors,) = ctx.saved_tensors
+        n, width, *sides = gradient.shape
+        remaining = iter(factors.unbind())
+        gradients: list[torch.Tensor] = []
+        for total in ctx.widths:
+            if total == width:
+                gradients.append(gradient * next(remaining))
+                continue
+            # Written into their places: joining them afterwards would copy each once more.
+            whole = gradient.new_empty((n, total, *sides)).contiguous(memory_format=_memory_format(gradient))
+            for part in whole.split(width, dim=1):
+                torch.mul(gradient, next(remaining), out=part)
+            gradients.append(whole)
+        return (gradient if ctx.needs_input_grad[0] else None, None, None, *gradients)
+
+
+def _width(shortcut: torch.Tensor | None, branches: Sequence[torch.Tensor]) -> int:
+    return (branches[0] if shortcut is None else shortcut).shape[1]
+
+
+def _singles(branches: Sequence[torch.Tensor], width: int) -> Iterable[torch.Tensor]:
+    for branch in branches:
+        yield from (branch,) if branch.shape[1] == width else branch.split(width, dim=1)
+
+
+def _memory_format(x: torch.Tensor) -> torch.memory_format:
+    is_channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_channels_last else torch.contiguous_format
+
+
+class Branches(nn.Module):
+    """Branches of one input: convolution, normalisation, ReLU, convolution, and (if so) normalisation.
+
+    All branches take the same input, so their first convolutions are one with all their outputs; the second ones are
+    one of as many groups. Normalising all channels at once is normalising each branch.
+
+    Parameters
+    ----------
+    before, width
+        Channels that come in and go out of each branch.
+    stride
+        Of the first convolution.
+    branches
+        How many.
+    ends_normalised
+        Whether a normalisation comes last.
+    layout
+        ``separate``: branch by branch. ``wide``: the first convolution, its normalisation and ReLU for all branches at
+        once. ``grouped``: the second one, too. ``auto``: ``separate`` on a CPU, where it was the fastest (a grouped
+        convolution, or one that reads a slice of channels, costs 10 to 60 % more at three and five branches);
+        ``wide`` elsewhere, where launches are what small kernels cost and grouped convolutions of channels_last images
+        are slow with some libraries. That second choice is from reasoning; it has not been measured.
+    """
+
+    def __init__(
+        self,
+        before: int,
+        width: int,
+        stride: int,
+        branches: int,
+        *,
+        ends_normalised: bool = True,
+        layout: Layout = "auto",
+    ) -> None:
+        super().__init__()
+        self._width = width
+        self._stride = stride
+        self._branches = branches
+        self._layout = layout
+        total = branches * width
+        self.first = Convolution(before, total, 3, stride, side_by_side=branches)
+        self.first_norm = normalisation(total)
+        self.second = Convolution(total, total, side_by_side=branches, groups=branches)
+        self.second_norm = normalisation(total) if ends_normalised else None
+
+    def forward(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
+        """(n, before, h, w) to what :func:`mix` takes: outputs of the branches, one by one or side by side."""
+        layout = self._layout
+        if layout == "auto":
+            layout = "separate" if x.device.type == "cpu" else "wide"
+        if layout == "separate" and self._branches > 1:
+            firsts = self.first.weight.split(self._width)
+            return self._seconds(self._activated(convolved(x, w, self._stride), i) for i, w in enumerate(firsts))
+        inner = functional.relu(self.first_norm(self.first(x)), inplace=True)
+        if layout == "wide" and self._branches > 1:
+            return self._seconds(inner.split(self._width, dim=1))
+        out = self.second(inner)
+        return [out if self.second_norm is None else self.second_norm(out)]
+
+    def _activated(self, x: torch.Tensor, branch: int) -> torch.Tensor:
+        return functional.relu(self._normalised(self.first_norm, x, branch), inplace=True)
+
+    def _seconds(self, inner: Iterable[torch.Tensor]) -> Sequence[torch.Tensor]:
+        outputs = []
+        for branch, (x, weight) in enumerate(zip(inner, self.second.weight.split(self._width), strict=True)):
+            out = convolved(x, weight, 1)
+            outputs.append(out if self.second_norm is None else self._normalised(self.second_norm, out, branch))
+        return outputs
+
+    def _normalised(self, norm: nn.BatchNorm2d, x: torch.Tensor, branch: int) -> torch.Tensor:
+        """Images by the branch's share of a normalisation, whose running statistics are updated in their place."""
+        rows = slice(branch * self._width, (branch + 1) * self._width)
+        mean, variance = norm.running_mean, norm.running_var
+        return functional.batch_norm(
+            x,
+            None if mean is None else mean[rows],
+            None if variance is None else variance[rows],
+            norm.weight[rows],
+            norm.bias[rows],
+            training=norm.training,
+            momentum=0.0 if norm.momentum is None else norm.momentum,
+            eps=norm.eps,
+        )
+
+
+def convolved(x: torch.Tensor, weight: torch.Tensor, stride: int) -> torch.Tensor:
+    """3x3 convolution that only the stride shrinks."""
+    return functional.conv2d(x, weight, stride=stride, padding=1)
+
+
+class MixedBlock(nn.Module):
+    """Residual block of any number of branches.
+
+    ``post``: ReLU, then branches that end in a normalisation; no ReLU after the sum; a two-path shortcut where the
+    shape changes. ``pre``: normalisation and ReLU, shared by all branches, which end in a convolution; a 1x1
+    convolution of the same where the shape changes, as in a wide ResNet. Otherwise the shortcut is the raw input.
+    """
+
+    def __init__(
+        self,
+        before: int,
+        width: int,
+        stride: int,
+        branches: int,
+        *,
+        block_type: BlockType = "post",
+        shortcut: ShortcutStyle = "gastaldi",
+        layout: Layout = "auto",
+    ) -> None:
+        super().__init__()
+        is_post = block_type == "post"
+        self.norm = None if is_post else normalisation(before)
+        self.branches = Branches(before, width, stride, branches, ends_normalised=is_post, layout=layout)
+        changes_shape = stride != 1 or before != width
+        self.two_paths = (
+            TwoPathShortcut(before, width, stride, style=shortcut) if changes_shape and is_post else None
+        )
+        self.projection = Convolution(before, width, 1, stride) if changes_shape and not is_post else None
+
+    def forward(self, x: torch.Tensor, factors: Factors | float) -> torch.Tensor:
+        """(n, before, h, w) to (n, width, ⌈h / stride⌉, ⌈w / stride⌉); ``factors`` as :func:`mix` takes them."""
+        activated = functional.relu(x) if self.norm is None else functional.relu(self.norm(x), inplace=True)
+        shortcut = x
+        if self.two_paths is not None:
+            shortcut = self.two_paths(x, activated)
+        elif self.projection is not None:
+            shortcut = self.projection(activated)
+        return mix(shortcut, self.branches(activated), factors)
+
+
+class MixedStage(nn.Module):
+    """Blocks one after the other, mixed by one law.
+
+    Parameters
+    ----------
+    blocks
+        In their order.
+    mixing
+        Of as many blocks.
+    """
+
+    def __init__(self, blocks: Iterable[MixedBlock], mixing: Mixing) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.mixing = mixing
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """What the last block makes of it."""
+        factors = self.mixing.draw(x).per_block() if self.training else self.mixing.at_test_time()
+        for block, its in zip(self.blocks, factors, strict=True):
+            x = block(x, its)
+        return x
