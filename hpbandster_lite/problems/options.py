@@ -152,9 +152,11 @@ def takes_options(problem: Any) -> bool:
 
 def described_options(problem: Problem, reference: str) -> tuple[ProblemOption, ...]:
     """What a configured problem says of its options, in the order in which they are declared."""
-    if not takes_options(problem):
+    options = getattr(problem, "options", None)
+    if not takes_options(problem) and (isinstance(options, type) or not _has_known_types(options)):
+        # What configured() made need not be able to be configured again; its options say with what it was.
         return ()
-    options = _instance(problem.options, reference)  # type: ignore[attr-defined] # optional
+    options = _instance(options, reference)
     return tuple(
         ProblemOption(
             name=name,
@@ -269,6 +271,18 @@ def _is_known(hint: Any) -> bool:
     return all(
         get_origin(member) is Literal or member is type(None) or member in _WORDS for member in _members(hint)
     )
+
+
+def _has_known_types(options: Any) -> bool:
+    """Whether this is a dataclass that could be options of a problem, and not of something else."""
+    if not dataclasses.is_dataclass(options):
+        return False
+    try:
+        hints = get_type_hints(type(options))
+    except NameError:
+        # Annotations that only a type checker resolves.
+        return False
+    return all(_is_known(hints[field.name]) for field in dataclasses.fields(options))
 
 
 def _read(text: str, hint: Any, base: str) -> Any:

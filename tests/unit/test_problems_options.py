@@ -240,6 +240,20 @@ def test_a_declaration_that_is_none_is_refused(options: Any, words: str) -> None
     assert words in str(caught.value)
 
 
+def test_what_is_configured_need_not_be_configurable_again() -> None:
+    made = SimpleNamespace(evaluate=None, options=Options(scale=3.0))
+    declared = SimpleNamespace(options=Options, configured=lambda options: made)
+    told = described_options(configured(declared, "p?scale=3"), "p")
+    assert shared_values(told)["scale"] == 3.0
+
+
+@pytest.mark.parametrize("options", ["text", Options, make_dataclass("Odd", [("sizes", list[int])])([1]),
+                                     make_dataclass("Unknown", [("x", "Nowhere")])(1)])  # fmt: skip
+def test_what_is_called_options_and_is_something_else_is_left_alone(options: Any) -> None:
+    problem: Any = SimpleNamespace(evaluate=None, options=options)
+    assert described_options(problem, "p") == ()
+
+
 def test_what_is_configured_must_keep_its_options() -> None:
     forgetful = SimpleNamespace(options=Options, configured=lambda options: SimpleNamespace(evaluate=None))
     with pytest.raises(ProblemError, match="must return a problem whose attribute options are those"):
