@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,11 @@ from tests.service.local_search import DEADLINE_S, MARK, LocalSearchProcess, unt
 class Served:
     """One process of a search and what it says."""
 
-    def __init__(self, log: Path, module: str, options: Any, environment: Mapping[str, str]) -> None:
+    def __init__(self, log: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.log = log
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"hpbandster_lite.{module}", json.dumps(options)],
+                [sys.executable, "-m", *command],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=os.environ | environment,
@@ -102,9 +102,18 @@ class ServedSearch(LocalSearchProcess):
         self, module: str, options: Any, environment: Mapping[str, str] | None = None, log: Path | None = None
     ) -> Served:
         log = log or self.place / f"{module}-{len(self._served)}.log"
-        served = Served(log, module, options, {MARK: self.mark, **(environment or {})})
+        return self._begin(log, [f"hpbandster_lite.{module}", json.dumps(options)], environment)
+
+    def _begin(self, log: Path, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Served:
+        served = Served(log, command, {MARK: self.mark, **(environment or {})})
         self._served.append(served)
         return served
+
+    def start_command(self, command: str, *arguments: str) -> Served:
+        """A command as a user gives it, for this problem and run directory."""
+        log = self.place / f"{command}-{len(self._served)}.log"
+        told = [command, str(self.problem), "--run-dir", str(self.directory.path), *arguments]
+        return self._begin(log, ["hpbandster_lite", *told])
 
     def start_master(
         self,

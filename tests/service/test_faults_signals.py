@@ -16,11 +16,15 @@ from tests.service.served_search import served_search
 pytestmark = pytest.mark.timeout(150)
 
 PATIENT = {"lease_s": 60.0, "heartbeat_s": 0.5}
+SHORT = {"lease_s": 2.0, "heartbeat_s": 0.2}
 INT, TERM = signal.SIGINT, signal.SIGTERM
 
 
 def send(process: psutil.Process, numbers: tuple[signal.Signals, ...]) -> None:
-    """Send signals one after the other; the next one when the process has taken the last one, or has ended."""
+    """Send signals one after the other; the next one when the process has taken the last one, or has ended.
+
+    Taken by the kernel's account: what Python makes of it comes a moment later, and the second finds it in the middle.
+    """
     for number in numbers:
         # It may have ended of the first one before the second comes.
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -96,6 +100,53 @@ def test_a_name_server_that_is_told_to_end_is_started_again_while_the_search_nee
     search.check()
 
 
+ALL = [(INT,), (INT, INT), (TERM,), (TERM, TERM)]
+NAMES = ["INT", "INT INT", "TERM", "TERM TERM"]
+
+
+@pytest.mark.parametrize("numbers", ALL, ids=NAMES)
+def test_a_search_that_is_told_to_end_leaves_no_orphan_and_goes_on_with_the_same_command(
+    numbers: tuple[signal.Signals, ...], tmp_path: Path
+) -> None:
+    # Short where nothing is handed back: the next master waits a lease for workers that may live.
+    search = LocalSearchProcess(tmp_path, **(PATIENT if len(numbers) == 1 else SHORT))
+    with search.running() as process:
+        search.wait_recorded(2)
+        search.hold()
+        search.wait_inside()
+        acknowledged = search.results()
+        send(psutil.Process(process.pid), numbers)
+        # Everybody who carries the search's mark has ended.
+        search.end_of(process, 130)
+    if len(numbers) == 1:
+        assert [entry.directory is not None for entry in search.of(Released)] == [True, True]
+    search.hold(False)
+    search.run()
+    search.check(acknowledged)
+
+
+@pytest.mark.parametrize("numbers", ALL, ids=NAMES)
+def test_an_evaluation_whose_trainer_is_told_to_end_is_run_again_and_its_worker_goes_on(
+    numbers: tuple[signal.Signals, ...], tmp_path: Path
+) -> None:
+    search = LocalSearchProcess(tmp_path, **PATIENT)
+    with search.running() as process:
+        search.hold()
+        search.wait_inside()
+        agents = {each.pid for each in search.processes("agent")}
+        send(search.processes("trainer")[0], numbers)
+        until(lambda: search.of(Released), "its evaluation is handed back")
+        search.hold(False)
+        until(lambda: len(search.results()) > 4, "the search goes on")
+        assert {each.pid for each in search.processes("agent")} <= agents
+        said = search.end_of(process, 0)
+    assert "worker-" not in said
+    (released,) = search.of(Released)
+    assert released.directory is not None
+    assert not search.of(Expired)
+    search.check()
+
+
 def test_a_second_sigterm_to_the_launcher_ends_everything_at_once(tmp_path: Path) -> None:
     search = LocalSearchProcess(tmp_path, lease_s=2.0, heartbeat_s=0.2)
     with search.running() as process:
@@ -116,14 +167,48 @@ def test_a_second_sigterm_to_the_launcher_ends_everything_at_once(tmp_path: Path
 # ----------------------------------------------------------------------------------------------- each process by itself
 
 
-def test_a_master_that_is_told_to_end_twice_ends_once_and_its_workers_go_on_with_the_next(tmp_path: Path) -> None:
+@pytest.mark.parametrize("numbers", ALL, ids=NAMES)
+def test_the_worker_command_hands_back_once_and_ends_at_once_when_it_is_told_twice(
+    numbers: tuple[signal.Signals, ...], tmp_path: Path
+) -> None:
+    with served_search(tmp_path, **PATIENT) as search:
+        master = search.start_master()
+        search.hold()
+        worker = search.start_command("worker")
+        lease = search.wait_working(worker)
+        (trainer,) = worker.trainers()
+        if len(numbers) == 2:
+            # An objective that hears nothing any more, as one that takes long to save: its grace would be 20 s.
+            search.deafen()
+            search.hold(False)
+        send(psutil.Process(worker.pid), numbers)
+        worker.ends(130)
+        until(lambda: search.of(Released) or search.of(Expired), "its evaluation is to be run again")
+        assert not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE
+        if len(numbers) == 1:
+            assert [entry.evaluation for entry in search.of(Released)] == [lease.evaluation]
+        else:
+            assert [entry.evaluation for entry in search.of(Expired)] == [lease.evaluation]
+            assert "ended at once" in worker.said()
+        search.deafen(False)
+        search.hold(False)
+        search.start_command("worker").ends(0)
+        master.ends(0)
+        until(lambda: not search.processes(), "nothing of the search is left")
+        search.check()
+
+
+@pytest.mark.parametrize("numbers", [(INT,), (INT, TERM), (TERM,), (TERM, TERM)])
+def test_a_master_that_is_told_to_end_ends_once_and_its_workers_go_on_with_the_next(
+    numbers: tuple[signal.Signals, ...], tmp_path: Path
+) -> None:
     with served_search(tmp_path, **PATIENT) as search:
         master = search.start_master()
         search.hold()
         worker = search.start_worker()
         lease = search.wait_working(worker)
         (trainer,) = worker.trainers()
-        send(psutil.Process(master.pid), (INT, TERM))
+        send(psutil.Process(master.pid), numbers)
         master.ends(130)
         assert search.directory.read_endpoint() is None
         master = search.start_master()
