@@ -30,7 +30,7 @@ from hpbandster_lite.cli.options import (
 from hpbandster_lite.cli.progress import introduce_plan, watcher_for
 from hpbandster_lite.cli.reading import completed, print_incumbent, read_status, say_where_saved
 from hpbandster_lite.cli.rehearsing import print_price, print_rehearsal
-from hpbandster_lite.cli.tables import plan_plain
+from hpbandster_lite.cli.tables import first_line, plan_plain
 from hpbandster_lite.cli.terminal import console
 from hpbandster_lite.devices import worker_devices
 from hpbandster_lite.dryrun import rehearse
@@ -123,12 +123,13 @@ def run(
     out = console()
     if dry_run:
         sys.exit(_rehearsed(out, options, directory, launch))
-    with watcher_for(out, completed, live=out.is_terminal if progress is None else progress) as watcher:
+    live = out.is_terminal if progress is None else progress
+    with watcher_for(out, completed, live=live) as watcher:
         code = search_here(replace(options, retry_failed=retry_failed), directory, launch, watcher)
         if directory.journal.exists():
             # What the last look at the master missed.
             watcher.status(read_status(directory))
-    sys.exit(_concluded(out, directory) if code == 0 else code)
+    sys.exit(_concluded(out, directory, is_shown=live) if code == 0 else code)
 
 
 def _rehearsed(out: Console, options: SearchOptions, directory: RunDirectory, launch: LaunchOptions) -> int:
@@ -154,15 +155,19 @@ def _rehearsed(out: Console, options: SearchOptions, directory: RunDirectory, la
     return 0
 
 
-def _concluded(out: Console, directory: RunDirectory) -> int:
-    """Say what a search that is over has found, or that it has found nothing; the exit code that goes with it."""
+def _concluded(out: Console, directory: RunDirectory, *, is_shown: bool) -> int:
+    """Say what a search that is over has found, or that it has found nothing; the exit code that goes with it.
+
+    ``is_shown`` is whether the view that stands above has the whole reason already.
+    """
     reader = JournalReader(directory.journal)
     finished = reader.finished() or ""
     ended = sum(row["done"] + row["failed"] for row in reader.rungs())
     out.print()
     if ended and reader.best() is None:
-        # With the traceback, where the reason has one: nobody should have to look for it.
-        out.print(f"nothing was found, the search is over: {finished}", markup=False, style="red", soft_wrap=True)
+        # With the traceback, where the reason has one: nobody should have to look for it, or see it twice.
+        reason = first_line(finished) if is_shown else finished
+        out.print(f"nothing was found, the search is over: {reason}", markup=False, style="red", soft_wrap=True)
         _say_how_to_look(out, directory)
         return NOTHING_FOUND
     print_incumbent(out, directory)

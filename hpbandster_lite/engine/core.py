@@ -363,7 +363,7 @@ class Engine:
         del now
         known = self._state.evaluations.get(evaluation)
         if known is None and not self._state.is_promoted(evaluation):
-            raise UsageError(f"this search has no evaluation {evaluation}; the command list shows those that there are")
+            raise UsageError(f"this search has no evaluation {evaluation}; hpbandster-lite list shows all")
         if known is not None and known.outcome is not None:
             failure = known.outcome.failure
             if failure is None or failure.kind is not FailureKind.CANCELLED:

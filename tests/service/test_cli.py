@@ -776,6 +776,19 @@ def test_a_search_that_only_meets_one_fault_stops_shows_it_and_goes_on_once_it_i
     assert here("verify", tmp_path / "search")[1].startswith("verified: ")
 
 
+def test_the_fault_that_stopped_a_search_stands_on_a_terminal_once(tmp_path: Path) -> None:
+    file = tmp_path / "faulty.py"
+    file.write_text(FAULTY)
+    told = ("run", file, "--run-dir", tmp_path / "search", "--brackets", "1", "-w", "1", "--in-agent")
+    with on_a_terminal(*told) as (process, terminal):
+        picture, _, end = shown(terminal).partition("nothing was found")
+        assert process.wait(LONGEST_S) == 1
+    # The picture that stays has it; what is said below it tells what to do.
+    assert "ValueError: the data are missing" in picture
+    assert "all failed with the same fault" in end
+    assert "ValueError" not in end
+
+
 def test_without_retrying_a_search_that_was_stopped_for_its_fault_keeps_what_failed(tmp_path: Path) -> None:
     file = tmp_path / "faulty.py"
     file.write_text(FAULTY)

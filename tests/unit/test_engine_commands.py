@@ -122,7 +122,7 @@ def test_what_has_ended_or_never_was_cannot_be_cancelled() -> None:
     engine.report("a", loss(grant, 0.5), now=0.0)
     with pytest.raises(UsageError, match=r"ended already, with the loss 0\.5"):
         engine.cancel(grant.evaluation, now=0.0)
-    with pytest.raises(UsageError, match="no evaluation 9-0-0@0"):
+    with pytest.raises(UsageError, match="no evaluation 9-0-0@0; hpbandster-lite list shows"):
         engine.cancel(EvaluationId(ConfigId(9, 0, 0), 0), now=0.0)
     with pytest.raises(UsageError, match="no evaluation 0-0-0@7"):
         engine.cancel(EvaluationId(ConfigId(0, 0, 0), 7), now=0.0)
