@@ -74,7 +74,14 @@ def mix(shortcut: torch.Tensor | None, branches: Sequence[torch.Tensor], factors
     torch.Tensor
         (n, c, h, w). The gradient of branch i is the output's times ``factors.backward[i]``; the shortcut's is the
         output's.
+
+    Raises
+    ------
+    ValueError
+        If there is no branch.
     """
+    if not branches:
+        raise ValueError("nothing to mix: give at least one branch")
     if not isinstance(factors, float):
         mixed: torch.Tensor = _Mix.apply(shortcut, *factors, *branches)  # type: ignore[no-untyped-call]
         return mixed
@@ -98,17 +105,11 @@ class _Mix(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(backward)
         ctx.widths = [branch.shape[1] for branch in branches]  # type: ignore[attr-defined]
-        out = shortcut
-        weights = forward.unbind()
-        for number, branch in enumerate(_singles(branches, _width(shortcut, branches))):
-            if out is None:
-                out = branch * weights[number]
-            elif out is shortcut:
-                out = torch.addcmul(out, branch, weights[number])
-            else:
-                out.addcmul_(branch, weights[number])
-        if out is None:
-            raise ValueError("nothing to mix: give at least one branch")
+        singles = zip(_singles(branches, _width(shortcut, branches)), forward.unbind(), strict=True)
+        branch, weight = next(singles)
+        out = branch * weight if shortcut is None else torch.addcmul(shortcut, branch, weight)
+        for branch, weight in singles:
+            out.addcmul_(branch, weight)
         return out
 
     @staticmethod

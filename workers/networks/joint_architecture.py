@@ -5,6 +5,7 @@ Law of this file: arithmetic only, without torch, so that a configuration is ref
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -92,8 +93,8 @@ class JointArchitecture:
                 raise SpaceError(f"{name} are at least 1 in each main block, got {values}")
         if self.initial_filters < 1:
             raise SpaceError(f"initial_filters is at least 1, got {self.initial_filters}")
-        if not min(self.widen_factors) > 0:
-            raise SpaceError(f"widen_factors are positive, got {self.widen_factors}")
+        if not all(0 < factor < math.inf for factor in self.widen_factors):
+            raise SpaceError(f"widen_factors are positive and finite, got {self.widen_factors}")
         if not 0 <= self.death_rate <= 1:
             raise SpaceError(f"death_rate is a probability from 0 to 1, got {self.death_rate}")
         for name, known in (
