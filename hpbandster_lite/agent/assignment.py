@@ -6,7 +6,9 @@ Law of this file: values and small rules only; it talks to nobody.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,6 +106,23 @@ class Places:
             # The temporary folder is everybody's: refuse a directory that others made or may enter.
             self.directory.create()
 
+    def tidy(self, attempts: Iterable[Path]) -> None:
+        """Remove what is of no use to anybody: attempts of this agent without a checkpoint, and folders left empty.
+
+        Nothing in a run directory, where people look for the logs; and no checkpoint, which may be the best one's.
+        """
+        if self._run is not None:
+            return
+        base = self.directory.path
+        for attempt in attempts:
+            if not holds_checkpoint(attempt):
+                shutil.rmtree(attempt, ignore_errors=True)
+            for folder in attempt.parents:
+                if not folder.is_relative_to(base) or not _removed(folder):
+                    break
+        for folder in (self.directory.log("any").parent, base):
+            _removed(folder)
+
     def told(self, directory: Path) -> str | None:
         """An attempt's directory for the master; None unless it holds more than a log."""
         if not holds_checkpoint(directory):
@@ -132,6 +151,17 @@ class Places:
         path = reports / f"{report.evaluation}-{report.attempt}.json"
         write_atomically(path, wire.encode({"agent": agent, "report": wire.to_message(report)}) + "\n")
         return path
+
+
+def _removed(folder: Path) -> bool:
+    """Remove a folder that is empty; whether it is gone."""
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def holds_checkpoint(directory: Path) -> bool:

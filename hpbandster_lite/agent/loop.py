@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from hpbandster_lite.agent.assignment import Assignment, Places, read_grant
 from hpbandster_lite.agent.interrupts import Interrupts, KilledAtOnce
@@ -171,6 +172,7 @@ class Agent:
         self._start_trainer = start_trainer
         self._interrupts = interrupts
         self._places = Places(options)
+        self._attempts: list[Path] = []
         self._clock = clock
         self._jitter = jitter
         self._trainer: Trainer | None = None
@@ -214,6 +216,9 @@ class Agent:
             self._trainer = None
         if self._link is not None:
             self._link.close()
+        if self.exit_code == 0:
+            # Nobody goes on with anything; other agents of this host have their own attempts.
+            self._places.tidy(self._attempts)
 
     # -------------------------------------------------------------------------------------------------- one turn
 
@@ -488,6 +493,7 @@ class Agent:
         match answer.get("answer"):
             case {"kind": "grant", "grant": grant}:
                 self._assignment = read_grant(grant, self._places, self._clock())
+                self._attempts.append(self._assignment.directory)
                 if self._leaving is not None:
                     self._hand_back(self._assignment, self._leaving)
                 else:

@@ -143,6 +143,12 @@ def test_without_a_run_directory_checkpoints_are_told_as_paths_of_this_host(tmp_
     assert master.outcomes[0].directory == str(tmp_path / "r1" / ATTEMPT)
 
 
+def test_without_a_run_directory_nothing_is_left_but_checkpoints(tmp_path: Path) -> None:
+    far = options(None, nameserver=("127.0.0.1", 1), run_id="far", scratch=str(tmp_path))
+    assert run_agent(far, connect=ScriptedMaster(deeds("ok", "curve")).connect) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_trainer_s_environment_is_set_before_the_problem_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

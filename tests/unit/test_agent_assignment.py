@@ -18,6 +18,34 @@ from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, Outcome,
 
 EVALUATION = EvaluationId(ConfigId(2, 0, 5), 1)
 
+# ---------------------------------------------------------------------------------------------------------- scratch
+
+
+def test_a_scratch_folder_is_gone_at_the_end_but_for_checkpoints(tmp_path: Path) -> None:
+    places = Places(AgentOptions(problem="p", nameserver=("h", 1), run_id="run", key="k", scratch=str(tmp_path)))
+    attempts = [places.directory.attempt_directory(EvaluationId(ConfigId(0, 0, n), 0), 1) for n in range(3)]
+    for attempt in attempts[:2]:
+        attempt.mkdir(parents=True)
+        (attempt / "log.txt").write_text("begin")
+    (attempts[1] / "state.json").write_text("{}")
+    places.tidy(attempts)
+    assert not attempts[0].parents[1].exists()
+    assert (attempts[1] / "state.json").exists()
+    (attempts[1] / "state.json").unlink()
+    places.tidy(attempts)
+    assert not places.directory.path.exists()
+    assert tmp_path.exists()
+
+
+def test_what_a_run_directory_holds_is_left_for_people_to_read(tmp_path: Path) -> None:
+    places = Places(AgentOptions(problem="p", run_dir=str(tmp_path)))
+    attempt = places.directory.attempt_directory(EvaluationId(ConfigId(0, 0, 0), 0), 1)
+    attempt.mkdir(parents=True)
+    (attempt / "log.txt").write_text("begin")
+    places.tidy([attempt])
+    assert (attempt / "log.txt").exists()
+
+
 # ------------------------------------------------------------------------------------------------------------ curve
 
 
