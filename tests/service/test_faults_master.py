@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hpbandster_lite.agent.link import CALL_TIMEOUT_S
 from hpbandster_lite.errors import JournalError, RunDirectoryError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.records import Expired, LateReport, Leased, Recorded, Started
@@ -76,6 +77,56 @@ def test_nobody_loses_a_lease_for_a_commit_that_takes_longer_than_one(search: Se
     assert search.leased(held.evaluation) == [held]
     assert [entry.evaluation for entry in search.of(Expired)] == [lost.evaluation]
     search.check()
+
+
+SLOW_DISK = """
+import time
+from pathlib import Path
+
+from hpbandster_lite.journal import Journal
+
+commit = Journal.commit
+
+
+def slow(self, entries, *, at):
+    position = commit(self, entries, at=at)
+    if entries and Path({stalls!r}).exists():
+        # As a disk that takes so long to say that it has what it was given.
+        time.sleep({seconds})
+        with Path({stalled!r}).open("a") as file:
+            file.write("x")
+    return position
+
+
+Journal.commit = slow
+"""
+
+
+# The second is longer than an agent waits for an answer: it hangs up, and comes back.
+@pytest.mark.parametrize("seconds", [1.5 * LEASE_S, CALL_TIMEOUT_S + 1.0])
+def test_nobody_loses_a_lease_for_a_disk_that_is_slow_and_says_yes(seconds: float, tmp_path: Path) -> None:
+    stalls, stalled, modules = tmp_path / "stalls", tmp_path / "stalled", tmp_path / "modules"
+    modules.mkdir()
+    (modules / "sitecustomize.py").write_text(
+        SLOW_DISK.format(stalls=str(stalls), stalled=str(stalled), seconds=seconds)
+    )
+    with served_search(tmp_path, **SHORT, algorithm="random", limits={"evaluations": 4}) as search:
+        master = search.start_master(environment={"PYTHONPATH": str(modules)})
+        search.hold()
+        workers = [search.start_worker(index) for index in range(2)]
+        for worker in workers:
+            search.wait_working(worker)
+        stalls.touch()
+        search.hold(False)
+        until(lambda: len(search.results()) >= 2, "two results were taken in, slowly")
+        stalls.unlink()
+        for process in (*workers, master):
+            process.ends(0)
+        assert stalled.stat().st_size >= 1
+        assert not search.of(Expired)
+        assert {entry.attempt for entry in search.of(Leased)} == {1}
+        assert len(search.of(Recorded)) == 4
+        search.check()
 
 
 # ------------------------------------------------------------------------------------------------------------- the disk
