@@ -11,7 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.trainer.reaping import PR_SET_CHILD_SUBREAPER
+from tests.engine_room import space_of
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,6 +25,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+@pytest.fixture(scope="module")
+def space() -> SearchSpace:
+    """A small one."""
+    return space_of()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    """A run directory in which nothing has begun."""
+    made = RunDirectory(tmp_path / "run")
+    made.create()
+    return made
 
 
 @pytest.fixture(autouse=True)

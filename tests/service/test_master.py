@@ -23,7 +23,7 @@ from hpbandster_lite import master as master_room
 from hpbandster_lite import registration, wire
 from hpbandster_lite.checkpoints import CheckpointKeeper
 from hpbandster_lite.errors import Held, JournalError, ProtocolMismatch, ResumeError, RunDirectoryError, UsageError
-from hpbandster_lite.journal import Fenced, Journal, JournalReader
+from hpbandster_lite.journal import Fenced, Journal
 from hpbandster_lite.master import Master, MasterOptions, connect, run_master
 from hpbandster_lite.records import (
     ConfigId,
@@ -46,24 +46,13 @@ from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings import Prepared
 from hpbandster_lite.space import SearchSpace, configspace_to_json
 from hpbandster_lite.transport import Call, NameServerClient, run_name, serve_nameserver
-from tests.engine_room import engine_for, settings_for, space_of
+from tests.engine_room import engine_for, settings_for
 from tests.service import transport_peer as peers
+from tests.service.master_room import stored
 
 pytestmark = pytest.mark.timeout(90)
 
 DEADLINE_S = 30.0
-
-
-@pytest.fixture(scope="module")
-def space() -> SearchSpace:
-    return space_of()
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> RunDirectory:
-    made = RunDirectory(tmp_path / "run")
-    made.create()
-    return made
 
 
 @contextlib.contextmanager
@@ -95,10 +84,6 @@ def report_of(grant: Plain, loss: float = 0.5) -> Plain:
     config_id, rung = grant["evaluation"]
     evaluation = EvaluationId(ConfigId(*config_id), rung)
     return wire.to_message(Report(evaluation=evaluation, attempt=grant["attempt"], outcome=Outcome(loss=loss)))
-
-
-def stored(directory: RunDirectory, kind: type) -> list[Any]:
-    return [entry for _, _, entry in JournalReader(directory.journal).entries() if isinstance(entry, kind)]
 
 
 def until(condition: Callable[[], object], what: str) -> None:

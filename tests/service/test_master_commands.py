@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,21 +32,10 @@ from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.transport import Call
 from hpbandster_lite.verification import fingerprint, verify_run
 from hpbandster_lite.wire import to_message
-from tests.engine_room import settings_for, space_of
+from tests.engine_room import settings_for
+from tests.service.master_room import stored
 
 ONE = Limits(brackets=1)
-
-
-@pytest.fixture(scope="module")
-def space() -> SearchSpace:
-    return space_of()
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> RunDirectory:
-    made = RunDirectory(tmp_path / "run")
-    made.create()
-    return made
 
 
 @contextlib.contextmanager
@@ -78,10 +66,6 @@ def fail(master: Master, grant: Plain, request: int, kind: FailureKind = Failure
     del report["outcome"]["type"]
     report["type"] = Report.__name__
     assert said(master, "exchange", agent="a", request=request, report=report, want_lease=False)["report_is"]
-
-
-def stored(directory: RunDirectory, *kinds: type) -> list[Any]:
-    return [entry for _, _, entry in JournalReader(directory.journal).entries() if isinstance(entry, kinds)]
 
 
 def test_a_paused_search_hands_out_nothing_until_it_is_resumed_over_a_restart_too(
