@@ -89,7 +89,9 @@ def read_npz(file: Path, size: tuple[int, int] | None = None) -> ImageData:
 
 def _arrays(file: Path) -> dict[str, Array]:
     try:
-        with np.load(file, allow_pickle=False) as opened:
+        # Opened here: numpy would leave a file open that turns out to be no archive.
+        with file.open("rb") as stream:
+            opened = np.load(stream, allow_pickle=False)
             if not isinstance(opened, np.lib.npyio.NpzFile):
                 raise ImageDataError(f"{file} is one array without a name; write {REMEDY}")
             return {name: opened[name] for name in opened.files}
@@ -216,6 +218,7 @@ def _classes(
 def _matching(file: Path, part: str, pixels: Mapping[str, Pixels], classes: Mapping[str, Labels]) -> Labels:
     if len(pixels[part]) != len(classes[part]):
         raise ImageDataError(
-            f"{file}: {len(pixels[part]):,} {part} images but {len(classes[part]):,} labels; give one for each"
+            f"{file}: {len(pixels[part]):,} {f'{part} '.lstrip()}images but {len(classes[part]):,} labels; give one for "
+            "each"
         )
     return classes[part]

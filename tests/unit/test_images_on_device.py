@@ -1,0 +1,151 @@
+"""The images on the device: one copy, views of it, one normalisation, and a test set that nobody meets by chance."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hpbandster_lite.workers.images import on_device
+from hpbandster_lite.workers.images.errors import ImageDataError
+from hpbandster_lite.workers.images.image_data import ImageData
+from hpbandster_lite.workers.images.on_device import (
+    all_for_refit,
+    channel_mean_and_std,
+    images_for_test,
+    images_on,
+    training_and_validation,
+)
+from hpbandster_lite.workers.images.reading import read_images
+from hpbandster_lite.workers.images.splits import split_rows
+from hpbandster_lite.workers.networks.shapes import ImageShape
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """40 training and 10 test images of 3x6x5, three classes."""
+    rng = np.random.default_rng(0)
+    file = tmp_path / "images.npz"
+    np.savez(
+        file,
+        x_train=rng.integers(0, 256, (40, 6, 5, 3), dtype=np.uint8), y_train=np.arange(40) % 3,
+        x_test=rng.integers(0, 256, (10, 6, 5, 3), dtype=np.uint8), y_test=np.arange(10) % 3,
+    )  # fmt: skip
+    return file
+
+
+def test_training_and_validation_are_the_images_of_the_split_in_its_order(data: Path) -> None:
+    images = read_images("images", data)
+    split = split_rows(images.train_y, stratified=True)
+    train, validation = training_and_validation("cpu", "images", data)
+    for part, rows in ((train, split.training), (validation, split.validation)):
+        assert np.array_equal(part.x.numpy(), images.train_x[rows])
+        assert np.array_equal(part.y.numpy(), images.train_y[rows])
+        assert (part.x.dtype, part.y.dtype) == (torch.uint8, torch.int64)
+        assert part.x.is_contiguous(memory_format=torch.channels_last)
+        assert part.shape == ImageShape(3, 6, 5, 3)
+
+
+def test_the_split_is_stratified_for_ones_own_images_and_on_request_for_others(data: Path) -> None:
+    images = read_images("images", data)
+    plain = split_rows(images.train_y, stratified=False)
+    train, _ = training_and_validation("cpu", "images", data, stratified=False)
+    assert np.array_equal(train.y.numpy(), images.train_y[plain.training])
+
+
+def test_every_part_shares_one_memory_and_a_second_call_costs_nothing(data: Path) -> None:
+    train, validation = training_and_validation("cpu", "images", data)
+    again, _ = training_and_validation("cpu", "images", data, train_images=7)
+    everything = all_for_refit("cpu", "images", data)
+    storages = {part.x.untyped_storage().data_ptr() for part in (train, validation, again, everything)}
+    assert len(storages) == 1
+    assert (len(train), len(validation), len(again), len(everything)) == (36, 4, 7, 40)
+    assert torch.equal(again.x, train.x[:7])
+    # Fewer training images leave the judges as they are.
+    _, judges = training_and_validation("cpu", "images", data, train_images=7, valid_images=3)
+    assert torch.equal(judges.x, validation.x[:3])
+    assert torch.equal(everything.x, torch.cat([train.x, validation.x]))
+    assert images_on("cpu", "images", data)[0] is images_on(torch.device("cpu"), "images", data)[0]
+
+
+def test_a_search_never_brings_the_test_images_to_the_device(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("somebody asked for the test images")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(on_device, "_test_tensors", refuse)
+        train, validation = training_and_validation("cpu", "images", data)
+        all_for_refit("cpu", "images", data)
+    test = images_for_test("cpu", "images", data)
+    seen = {image.numpy().tobytes() for part in (train, validation) for image in part.x}
+    assert len(test) == 10
+    assert not seen & {image.numpy().tobytes() for image in test.x}
+
+
+def test_every_part_is_normalised_by_the_training_part_alone(data: Path) -> None:
+    images = read_images("images", data)
+    rows = split_rows(images.train_y, stratified=True).training
+    values = images.train_x[rows].astype(np.float64)
+    train, validation = training_and_validation("cpu", "images", data, train_images=5)
+    for part in (train, validation, all_for_refit("cpu", "images", data), images_for_test("cpu", "images", data)):
+        assert part.mean.numpy() == pytest.approx(values.mean((0, 2, 3)), rel=1e-6)
+        assert part.std.numpy() == pytest.approx(values.std((0, 2, 3)), rel=1e-6)
+
+
+def test_a_channel_that_never_changes_has_deviation_1() -> None:
+    x = np.stack([np.full((4, 3, 3), 9, np.uint8), np.arange(36, dtype=np.uint8).reshape(4, 3, 3)], axis=1)
+    mean, std = channel_mean_and_std(x, np.arange(4))
+    assert mean.tolist() == [9.0, 17.5]
+    assert std == pytest.approx([1.0, np.arange(36).std()])
+
+
+def test_cifar10_has_the_constants_of_the_released_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.zeros((20, 3, 32, 32), np.uint8)
+    labels = np.arange(20) % 10
+    made = ImageData(
+        source="made up", train_x=pixels, train_y=labels, test_x=pixels, test_y=labels, class_names=tuple("0123456789")
+    )
+    monkeypatch.setattr(on_device, "read_images", lambda *_, **__: made)
+    train, validation = training_and_validation("cpu", "cifar10", "/nowhere/at/all")
+    assert train.mean.tolist() == validation.mean.tolist() == pytest.approx([125.3, 123.0, 113.9])
+    assert train.std.tolist() == pytest.approx([63.0, 62.1, 66.7])
+    assert (len(train), len(validation)) == (18, 2)
+
+
+def test_a_batch_holds_the_rows_that_are_asked_for(data: Path) -> None:
+    train, _ = training_and_validation("cpu", "images", data)
+    rows = torch.tensor([5, 0, 35, 5])
+    x, y = train.batch(rows)
+    assert torch.equal(x, train.x[rows])
+    assert torch.equal(y, train.y[rows])
+    assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_more_images_than_there_are_and_none_are_refused(data: Path) -> None:
+    with pytest.raises(ImageDataError, match=r"train_images=37 is not possible: .* ask for 1 to 36"):
+        training_and_validation("cpu", "images", data, train_images=37)
+    with pytest.raises(ImageDataError, match=r"valid_images=0 is not possible: .* ask for 1 to 4"):
+        training_and_validation("cpu", "images", data, valid_images=0)
+
+
+def test_another_seed_and_another_share_make_another_split(data: Path) -> None:
+    train, validation = training_and_validation("cpu", "images", data)
+    other, _ = training_and_validation("cpu", "images", data, split_seed=1)
+    assert not torch.equal(other.x, train.x)
+    _, half = training_and_validation("cpu", "images", data, valid_share=0.5)
+    assert (len(validation), len(half)) == (4, 20)
+
+
+def test_ones_own_images_need_no_torchvision(data: Path) -> None:
+    told = (
+        "import sys; from hpbandster_lite.workers.images.on_device import training_and_validation as t;"
+        f"t('cpu', 'images', {str(data)!r}); print('torchvision' in sys.modules)"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "False"
