@@ -10,7 +10,7 @@ import sys
 
 from hpbandster_lite import early
 
-READS_A_PROBLEM = frozenset({"run", "plan", "master"})
+READS_A_PROBLEM = frozenset({"run", "plan", "options", "master"})
 
 
 def main() -> None:
