@@ -341,9 +341,19 @@ def test_mixed_precision_trains_float32_weights(precision: Any, tmp_path: Path) 
     assert math.isfinite(result["loss"])
 
 
+def test_a_checkpoint_of_another_precision_is_continued(tmp_path: Path) -> None:
+    for one, other in (("fp32", "fp16"), ("fp16", "fp32")):
+        here = tmp_path / one
+        with pytest.raises(Interrupted):
+            evaluated(here, Budget(amount=2), replace(RECIPE, precision=one), on_report=lambda point: True)
+        done = evaluated(here / "2", Budget(amount=2), replace(RECIPE, precision=other), resume_directory=here)
+        assert (done["continued_from"], done["epochs"], done["precision"]) == (1.0, 2.0, other)
+
+
 def test_only_budgets_that_repay_it_are_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[nn.Module] = []
     monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)  # of the real one, whose import takes seconds
     recipe = replace(RECIPE, compile=True)
     assert not pays_to_compile(499)
     assert pays_to_compile(501)

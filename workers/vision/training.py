@@ -413,7 +413,9 @@ class Run:
     def _restore(self, state: dict[str, Any]) -> tuple[int, float]:
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:
+            # It is empty if that was trained in another precision, on another kind of GPU.
+            self._scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
         if self._type == "cuda" and state["random_on_device"] is not None:
             torch.cuda.set_rng_state(state["random_on_device"])
@@ -483,6 +485,8 @@ class Run:
 
     def _compile_if_it_pays(self) -> None:
         if self.recipe.compile and not self.is_compiled and pays_to_compile(self.clock.remaining_s()):
+            # A class is compiled for eight networks at most, then no more: forget those of earlier evaluations.
+            torch.compiler.reset()
             # The module itself is judged and saved: other batch sizes would be compiled anew, and names would change.
             self._forward = torch.compile(self.network)
             self.is_compiled = True
