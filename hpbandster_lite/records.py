@@ -192,8 +192,8 @@ class Sampled:
 class Leased:
     """An agent got an evaluation; ``request`` is the agent's own number of the call that asked for it.
 
-    ``agent`` is one incarnation's id, ``worker`` what people call it. Where its lease had ended without a word and nobody
-    else has got the evaluation since, the same agent gets the same attempt again: it is given back.
+    ``agent`` is one incarnation's id, ``worker`` what people call it. Where its lease had ended without a word and
+    nobody else has got the evaluation since, the same agent gets the same attempt again: it is given back.
     """
 
     evaluation: EvaluationId
