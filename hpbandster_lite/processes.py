@@ -247,12 +247,16 @@ class LocalWorkers(Processes):
         self._count_signals()
         self._agents = [self._begin(f"worker-{each.index}", "hpbandster_lite.agent") for each in agents]
         self._tell_agents(agents, None)
-        while any(agent.alive for agent in self._agents):
+        all_ended = False
+        while not all_ended:
             if self._stops:
                 self._end_all()
                 return INTERRUPTED
+            # Before and after: whoever ends meanwhile is tended in the next round, whoever is started anew is waited for.
+            had_ended = not any(agent.alive for agent in self._agents)
             self._tend_agents()
-            time.sleep(POLL_S)
+            all_ended = had_ended and not any(agent.alive for agent in self._agents)
+            time.sleep(0.0 if all_ended else POLL_S)
         return max(agent.returncode or 0 for agent in self._agents)
 
 
