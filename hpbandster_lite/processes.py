@@ -252,7 +252,7 @@ class LocalWorkers(Processes):
             if self._stops:
                 self._end_all()
                 return INTERRUPTED
-            # Before and after: whoever ends meanwhile is tended in the next round, whoever is started anew is waited for.
+            # Before and after: who ends meanwhile is tended in the next round, who is started again is waited for.
             had_ended = not any(agent.alive for agent in self._agents)
             self._tend_agents()
             all_ended = had_ended and not any(agent.alive for agent in self._agents)
