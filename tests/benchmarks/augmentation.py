@@ -5,8 +5,7 @@ DataLoader, with worker processes (``num_workers=1``) or without, in CPU time an
 
 Evidence (two cores shared with many other processes, which triples wall times; torch 2.13 and torchvision 0.28 for the
 CPU, seven rounds, medians): 19 us of CPU an image, against 553 without and 637 with a worker process, that is 29 and 33
-times as much; in wall time 31 and 30 times. Most of what is left is the kernel's work to hand out fresh memory for each
-batch: with ``MALLOC_TRIM_THRESHOLD_`` and ``MALLOC_MMAP_THRESHOLD_`` at 1e9 ours is about half as much.
+times as much; in wall time 31 and 30 times.
 
 Usage::
 

@@ -57,7 +57,8 @@ def pickled(file: Path, content: dict[str, Any]) -> str:
 def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch, per_file: int = 4) -> dict[str, np.ndarray]:
     """The six files and batches.meta, and their sums in torchvision's list."""
     kind, rng = data_sets().CIFAR10, np.random.default_rng(0)
-    folder, written = root / kind.base_folder, {}
+    folder = root / kind.base_folder
+    written: dict[str, np.ndarray] = {}
     sums = {}
     for name, _ in kind.train_list + kind.test_list:
         pixels = rng.integers(0, 256, (per_file, 3072), dtype=np.uint8)
@@ -137,7 +138,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 def archive(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """CIFAR-10's folder below root as an archive in another folder; the folder itself goes away."""
     kind = data_sets().CIFAR10
-    file = folder / kind.filename
+    file: Path = folder / kind.filename
     with tarfile.open(file, "w:gz") as tar:
         tar.add(root / kind.base_folder, kind.base_folder)
     for written in (root / kind.base_folder).iterdir():
@@ -161,7 +162,7 @@ def test_cifar10_is_read_as_its_files_hold_it(tmp_path: Path, monkeypatch: pytes
     assert np.array_equal(images.test_x.reshape(-1, 3072), written["test_batch"])
     assert images.test_y.tolist() == written["test_batch labels"].tolist()
     assert images.class_names == tuple(f"class {i}" for i in range(10))
-    assert (images.train_x.dtype, images.train_y.dtype) == (np.uint8, np.int64)
+    assert [str(array.dtype) for array in (images.train_x, images.train_y)] == ["uint8", "int64"]
 
 
 def test_cifar100_has_its_hundred_fine_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from tests.unit.test_rooms import MAPPED, PACKAGE, REPOSITORY, imports
 
 HEAVY = ("ConfigSpace", "Pyro4", "pandas", "scipy", "scipy.stats", "statsmodels", "torch")
 """Libraries that take from 0.2 to 3 s to import: nobody pays for one that is not used."""
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "tomllib": "tomli"}
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "tomllib": "tomli"}
 """Libraries whose distribution has another name."""
 TEST_COMMAND = ".venv/bin/python -m pytest"
 

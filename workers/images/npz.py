@@ -73,13 +73,13 @@ def read_npz(file: Path, size: tuple[int, int] | None = None) -> ImageData:
     train = [part for part in ("train", "val") if part in pixels and part not in test]
     if not {*train, *test} <= set(pixels) or "train" not in train:
         raise ImageDataError(f"{file} has images for {sorted(pixels)}; training and test images are needed: {REMEDY}")
-    y = {part: _matching(file, part, pixels, classes) for part in train + test}
+    matching = {part: _matching(file, part, pixels, classes) for part in train + test}
     return ImageData(
         source=str(file),
         train_x=np.concatenate([pixels[part] for part in train]) if len(train) > 1 else pixels[train[0]],
-        train_y=np.concatenate([y[part] for part in train]),
+        train_y=np.concatenate([matching[part] for part in train]),
         test_x=pixels[test[0]],
-        test_y=y[test[0]],
+        test_y=matching[test[0]],
         class_names=names,
     )
 
@@ -218,7 +218,7 @@ def _classes(
 def _matching(file: Path, part: str, pixels: Mapping[str, Pixels], classes: Mapping[str, Labels]) -> Labels:
     if len(pixels[part]) != len(classes[part]):
         raise ImageDataError(
-            f"{file}: {len(pixels[part]):,} {f'{part} '.lstrip()}images but {len(classes[part]):,} labels; give one for "
-            "each"
+            f"{file}: {len(pixels[part]):,} {f'{part} '.lstrip()}images but {len(classes[part]):,} labels; "
+            "give one for each"
         )
     return classes[part]

@@ -100,7 +100,7 @@ def images_on(
     if stratified is None:
         stratified = data_set == "images"
     place = torch.device(device)
-    if place.type == "cuda" and place.index is None:
+    if place == torch.device("cuda"):  # the current one, which has a number
         place = torch.device("cuda", torch.cuda.current_device())
     with _one_at_a_time:
         return _images_on(place, data_set, data, size, valid_share, split_seed, stratified)
