@@ -191,16 +191,16 @@ def test_a_lease_that_lapsed_is_given_back_to_its_agent_while_nobody_else_has_th
 
 
 def test_a_lease_that_was_given_back_is_there_after_a_restart() -> None:
-    engine, entries = started(), []
-    apply = engine.apply
-    engine.apply = lambda entry: (entries.append(entry), apply(entry))[1]  # type: ignore[method-assign]
-    grant = granted(engine, "a", now=0.0)
-    engine.expire(now=60.0)
-    engine.renew("a", grant.evaluation, 1, now=61.0)
+    engine = started()
+    opened = engine.lease("a", 1, now=0.0)
+    assert isinstance(opened.answer, Granted)
+    evaluation = opened.answer.grant.evaluation
+    lapsed = engine.expire(now=60.0)
+    given_back = engine.renew("a", evaluation, 1, now=61.0)
     again = started()
-    again.replay(entries)
+    again.replay([*opened.entries, *lapsed.entries, *given_back.entries])
     assert snapshot(again) == snapshot(engine)
-    assert again.state.held_by == {"a": grant.evaluation}
+    assert again.state.held_by == {"a": evaluation}
 
 
 def test_a_lease_that_somebody_else_has_by_now_is_not_given_back() -> None:
