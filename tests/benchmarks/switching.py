@@ -21,6 +21,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def main() -> None:
             first_steps.append(time.perf_counter())
         begin(clock)
 
-    BudgetClock.begin = noted  # type: ignore[method-assign] # to see when it is called, from outside
+    BudgetClock.begin = noted  # type: ignore[method-assign, assignment] # to see when it is called, from outside
     rng = np.random.default_rng(0)
     images, validation = images_on(options.device, IMAGES), images_on(options.device, 100)
     recipe = Recipe(batch_size=64, augmentation=Augmentation(cutout=8, mixup=0.2))
@@ -89,7 +90,7 @@ def main() -> None:
             architecture = architecture_of(rng)
             # Two steps of an epoch's 78.
             budget, trial = Budget(amount=2 / 78), Trial(directory=Path(folder) / str(number), seed=number)
-            result = train(lambda a=architecture: JointNetwork(a), recipe, budget, trial, images, validation)
+            result = train(partial(JointNetwork, architecture), recipe, budget, trial, images, validation)
             if ended is not None:
                 gaps.append(first_steps[-1] - ended)
                 print(f"{result['parameters']:>12,} parameters  {1_000 * gaps[-1]:6.0f} ms", flush=True)

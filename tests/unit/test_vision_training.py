@@ -30,7 +30,7 @@ from hpbandster_lite.workers.vision.clock import HostStopwatch
 from hpbandster_lite.workers.vision.faults import Diverged, OutOfMemory
 from hpbandster_lite.workers.vision.intervals import ErrorRate
 from hpbandster_lite.workers.vision.schedule import Budget
-from hpbandster_lite.workers.vision.training import Judged, Recipe, Run, pays_to_compile, refit, train
+from hpbandster_lite.workers.vision.training import Judged, Precision, Recipe, Run, pays_to_compile, refit, train
 
 
 def images_of(n: int, seed: int) -> DeviceImages:
@@ -98,6 +98,16 @@ def untrained(recipe: Recipe = RECIPE, state: dict[str, Any] | None = None) -> R
     return Run(network, recipe, Budget(amount=1), "cpu", TRAIN, 5, ticking(), state)
 
 
+def noting(points: list[CurvePoint]) -> Callable[[CurvePoint], bool]:
+    """Keeps what is reported, and lets the training go on."""
+
+    def note(point: CurvePoint) -> bool:
+        points.append(point)
+        return False
+
+    return note
+
+
 def parameters_in_memory() -> int:
     gc.collect()
     return sum(type(thing) is nn.Parameter for thing in gc.get_objects())
@@ -153,6 +163,7 @@ def test_rungs_that_continue_end_bit_for_bit_where_one_training_ends(
     ladder = [Budget.on((1, 3, 7), amount, "epochs") for amount in (1, 3, 7)]
     whole = evaluated(tmp_path / "whole", ladder[-1], recipe)
     below: Path | None = None
+    last: dict[str, Any] = {}
     for budget in ladder:
         here = tmp_path / f"{budget.amount}"
         last = evaluated(here, budget, recipe, previous_directory=below)
@@ -218,7 +229,7 @@ def test_deterministic_algorithms_are_on_while_it_trains(tmp_path: Path) -> None
 def test_a_budget_of_seconds_stops_within_an_epoch_and_says_what_it_used(tmp_path: Path) -> None:
     points: list[CurvePoint] = []
     budget = Budget(amount=1.6, unit="seconds")
-    result = evaluated(tmp_path / "one", budget, on_report=lambda point: bool(points.append(point)))
+    result = evaluated(tmp_path / "one", budget, on_report=noting(points))
     assert [point.step for point in points] == [1.0, 1.75]
     assert (result["budget_used"], result["overshoot"], result["epochs"]) == (1.75, pytest.approx(0.15), 1.75)
     assert (result["training_s"], result["images_per_s"]) == (1.75, 64.0)
@@ -236,7 +247,7 @@ def test_the_loss_is_the_error_at_the_last_epoch_and_not_the_best(
 def test_a_network_learns_to_tell_the_quarters_apart(tmp_path: Path) -> None:
     points: list[CurvePoint] = []
     recipe = replace(RECIPE, learning_rate=0.05)
-    result = evaluated(tmp_path / "one", Budget(amount=15), recipe, on_report=lambda point: bool(points.append(point)))
+    result = evaluated(tmp_path / "one", Budget(amount=15), recipe, on_report=noting(points))
     assert result["loss"] < 5 < 15 < points[0].loss
     assert [point.step for point in points] == list(range(1, 16))
     assert set(points[0].metrics) >= {"training_loss", "validation_cross_entropy", "learning_rate", "epoch"}
@@ -293,7 +304,8 @@ def test_large_sets_are_judged_in_pieces_that_leave_no_image_out(monkeypatch: py
     whole = run.judged(VALIDATION)
     monkeypatch.setitem(training.EVALUATION_BATCH, "cpu", 17)
     pieces = run.judged(VALIDATION)
-    assert (pieces.error, pieces.cross_entropy) == (whole.error, pytest.approx(whole.cross_entropy))
+    assert pieces.error == whole.error
+    assert pieces.cross_entropy == pytest.approx(whole.cross_entropy)
 
 
 # -------------------------------------------------------------------------------------------------------------- recipe
@@ -342,7 +354,8 @@ def test_mixed_precision_trains_float32_weights(precision: Any, tmp_path: Path) 
 
 
 def test_a_checkpoint_of_another_precision_is_continued(tmp_path: Path) -> None:
-    for one, other in (("fp32", "fp16"), ("fp16", "fp32")):
+    pairs: list[tuple[Precision, Precision]] = [("fp32", "fp16"), ("fp16", "fp32")]
+    for one, other in pairs:
         here = tmp_path / one
         with pytest.raises(Interrupted):
             evaluated(here, Budget(amount=2), replace(RECIPE, precision=one), on_report=lambda point: True)
@@ -352,7 +365,12 @@ def test_a_checkpoint_of_another_precision_is_continued(tmp_path: Path) -> None:
 
 def test_only_budgets_that_repay_it_are_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[nn.Module] = []
-    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
+
+    def compile_at_once(module: nn.Module) -> nn.Module:
+        compiled.append(module)
+        return module
+
+    monkeypatch.setattr(torch, "compile", compile_at_once)
     monkeypatch.setattr(torch.compiler, "reset", lambda: None)  # of the real one, whose import takes seconds
     recipe = replace(RECIPE, compile=True)
     assert not pays_to_compile(499)
@@ -385,7 +403,7 @@ def test_a_training_that_diverges_stops_at_that_step_and_is_an_invalid_result(tm
             return self.inner(x) * (math.nan if self.calls == 6 else 1)
 
     with pytest.raises(Diverged) as caught:
-        evaluated(tmp_path / "one", Budget(amount=4), build=Explodes, on_report=lambda at: bool(points.append(at)))
+        evaluated(tmp_path / "one", Budget(amount=4), build=Explodes, on_report=noting(points))
     assert "nan after 1.5 epochs (step 6), at a learning rate of" in str(caught.value)
     assert failure_by(caught.value).kind is FailureKind.INVALID
     assert len(points) == 1
@@ -400,7 +418,7 @@ class TooLarge(nn.Module):
         super().__init__()
         self.inner = network()
         self.calls = 0
-        if self.inner[0].weight.device.type != "meta":  # type: ignore[index, union-attr] # a Sequential of layers
+        if self.inner[0].weight.device.type != "meta":  # type: ignore[index] # a Sequential of layers
             self.built.append(weakref.ref(self))
 
     def forward(self, x: torch.Tensor) -> Any:
@@ -494,7 +512,7 @@ def test_without_a_checkpoint_of_this_budget_the_network_is_trained_again(tmp_pa
 def test_a_refit_is_a_training_whose_error_has_an_interval(tmp_path: Path) -> None:
     budget, test_images = Budget(amount=6, rung=2), images_of(50, 9)
     points: list[CurvePoint] = []
-    trial = Trial(directory=tmp_path / "refit", seed=5, on_report=lambda point: bool(points.append(point)))
+    trial = Trial(directory=tmp_path / "refit", seed=5, on_report=noting(points))
     done = refit(network, RECIPE, budget, trial, TRAIN, test_images, new_stopwatch=ticking)
     evaluated(tmp_path / "search", budget)
     assert_equal_bit_for_bit(dict(done.network.state_dict()), dict(saved(tmp_path / "search")["network"]))

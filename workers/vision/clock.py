@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -82,7 +83,7 @@ class DeviceStopwatch:
 
     def __init__(self, new_event: Callable[[], Any] | None = None, read_every: int = READ_EVERY) -> None:
         # blocking: whoever waits for the device leaves its core to others, for example to another worker.
-        self._new_event = new_event or (lambda: torch.cuda.Event(enable_timing=True, blocking=True))
+        self._new_event = new_event or partial(torch.cuda.Event, enable_timing=True, blocking=True)
         self._read_every = read_every
         self._pending: deque[tuple[Any, Any]] = deque()
         self._began: Any = None

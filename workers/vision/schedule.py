@@ -88,7 +88,7 @@ class Budget:
     @property
     def first_cycle(self) -> float:
         """T_0 of the schedule ``restarts``, so that cycle number ``rung`` ends with the budget: B / (2^k - 1)."""
-        return self.amount / (T_MUL**self.rung - 1)
+        return self.amount / (float(T_MUL) ** self.rung - 1)
 
 
 def nested_budgets(first_cycle: float, rungs: int) -> tuple[float, ...]:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, NamedTuple, get_args
@@ -179,11 +180,8 @@ def train(
     done = []
     for repeat in range(repeats):
         one = _Repeat(build, recipe, budget, trial, images, repeat, new_stopwatch)
-        done.append(
-            freed_if_it_fails(
-                lambda one=one: one.train(validation), build=build, device=trial.device, batch=recipe.batch_size
-            )
-        )
+        call = partial(one.train, validation)
+        done.append(freed_if_it_fails(call, build=build, device=trial.device, batch=recipe.batch_size))
     result = {**done[0], "loss": fmean(info["loss"] for info in done)}
     if repeats > 1:
         result["repeats"] = done
@@ -242,7 +240,7 @@ def refit(
         All images that are not for test, and those that are.
     """
     one = _Repeat(build, recipe, budget, trial, images, 0, new_stopwatch)
-    return freed_if_it_fails(lambda: one.refit(test_images), build=build, device=trial.device, batch=recipe.batch_size)
+    return freed_if_it_fails(partial(one.refit, test_images), build=build, device=trial.device, batch=recipe.batch_size)
 
 
 class _Repeat(NamedTuple):
@@ -446,7 +444,7 @@ class Run:
             self._optimizer.zero_grad(set_to_none=True)
             with self._autocast():
                 loss = mixup_loss(self._forward(x), targets, batch, label_smoothing=recipe.label_smoothing)
-            self._scaler.scale(loss).backward()
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call] # torch's
             self._scaler.step(self._optimizer)
             self._scaler.update()
             clock.end()
@@ -523,7 +521,7 @@ class _Losses:
             self._check(float(number))
         number = torch.empty((), pin_memory=True)
         number.copy_(self._sum, non_blocking=True)
-        event = torch.cuda.Event(blocking=True)
+        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call] # torch's
         event.record()
         self._copied = number, event
 
