@@ -1,8 +1,8 @@
 """One training step of the joint network: ours against a plain implementation as the paper's released code has it.
 
 Claim: ours takes less than 1 / 1.6 of the CPU time of the plain step at widths 16, 32, 64, the ones that a CPU trains;
-the wider the network, the less there is to win, because convolutions are then all that costs and the plain side computes
-4 parts of them for our 3.
+the wider the network, the less there is to win, because convolutions are then all that costs and the plain side
+computes 4 parts of them for our 3.
 
 Evidence (torch 2.13, one core, float32, batch 64, two cores shared with many other processes; plain / ours, CPU time,
 median of five pairs and all of them). The GPU has not been measured.
@@ -17,15 +17,15 @@ widths        parameters  plain ms  ours ms  median  pairs
 Usage::
 
     OMP_NUM_THREADS=1 python tests/benchmarks/joint_step.py [--rounds 5] [--batch-size 64] [--blocks 1] [--noise]
-    python tests/benchmarks/joint_step.py --device cuda --blocks 4 --filters 32 --batch-size 128 --workers 8 --steps 100
+    python tests/benchmarks/joint_step.py --device cuda --blocks 4 --filters 32 --batch-size 128 --workers 8
 
 Both sides train the same network (three branches in each block, Shake-Shake, two-path shortcuts) on the same images
 with the same recipe: crop, mirror, CutOut, MixUp, SGD with Nesterov momentum. A step is all that it takes, from the
 images in memory to the changed weights. The plain side is the style of the released code, written anew for this
-comparison: images one by one through torchvision's transforms in a DataLoader; blocks that first add up their branches and then
-compute them a second time for Shake-Shake; torch's default memory format and optimizer; the loss is read after each
-step. On a CPU the process is held on one core, and CPU time is what counts. On a GPU it is wall time, the plain side
-may load with ``--workers``, and ours computes in bfloat16 where the device has it.
+comparison: images one by one through torchvision's transforms in a DataLoader; blocks that first add up their branches
+and then compute them a second time for Shake-Shake; torch's default memory format and optimizer; the loss is read after
+each step. On a CPU the process is held on one core, and CPU time is what counts. On a GPU it is wall time, the plain
+side may load with ``--workers``, and ours computes in bfloat16 where the device has it.
 """
 
 from __future__ import annotations
