@@ -201,6 +201,7 @@ class _Stage:
             values={},
             budget=self._settings.budgets[0],
             max_budget=self._settings.budgets[-1],
+            budgets=self._settings.budgets,
             unit=self._settings.unit,
             seed=training_seed(self._settings.seed, evaluation.config_id),
             directory=str(self._directory.attempt_directory(evaluation, 1)),

@@ -14,7 +14,7 @@ from hpbandster_lite.devices import worker_devices
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.randomness import training_seed
-from hpbandster_lite.records import ConfigId, EvaluationId, Plain, ProblemDescription
+from hpbandster_lite.records import ConfigId, EvaluationId, Plain, ProblemDescription, SearchSettings
 from hpbandster_lite.rundir import RunDirectory, write_atomically
 from hpbandster_lite.trainer.alone import Answer, LoneTrainer
 from hpbandster_lite.trainer.speech import TrainerDied, TrainerEnded, TrainerInterrupted, TrainerOrder, TrainerRefused
@@ -87,8 +87,8 @@ def save_incumbent(
     if incumbent is None:
         return None
     if about.has_test and incumbent["test"] is None:
-        seed = JournalReader(directory.journal).settings().seed
-        match _carried_out(about.reference, problem, _order(directory, incumbent, seed), directory.log("test")):
+        settings = JournalReader(directory.journal).settings()
+        match _carried_out(about.reference, problem, _order(directory, incumbent, settings), directory.log("test")):
             case TrainerEnded(failure=None, info=info):
                 incumbent["test"] = dict(info)
             case TrainerEnded(failure=failure) | TrainerDied(failure=failure):
@@ -101,7 +101,7 @@ def save_incumbent(
     return incumbent
 
 
-def _order(directory: RunDirectory, incumbent: dict[str, Plain], seed: int) -> TrainerOrder:
+def _order(directory: RunDirectory, incumbent: dict[str, Plain], settings: SearchSettings) -> TrainerOrder:
     evaluation = EvaluationId(ConfigId(*incumbent["config_id"]), incumbent["rung"])
     checkpoint = None if incumbent["directory"] is None else directory.path / incumbent["directory"]
     return TrainerOrder(
@@ -110,8 +110,9 @@ def _order(directory: RunDirectory, incumbent: dict[str, Plain], seed: int) -> T
         values=incumbent["values"],
         budget=incumbent["budget"],
         max_budget=incumbent["budget"],
+        budgets=settings.budgets,
         unit=incumbent["unit"],
-        seed=training_seed(seed, evaluation.config_id),
+        seed=training_seed(settings.seed, evaluation.config_id),
         directory=str((directory.path / "test").resolve()),
         previous_directory=str(checkpoint.resolve()) if checkpoint is not None and checkpoint.is_dir() else None,
         call="test",

@@ -307,6 +307,7 @@ class Master:
             "values": grant.values,
             "budget": grant.budget,
             "max_budget": settings.budgets[-1],
+            "budgets": list(settings.budgets),
             "unit": settings.unit,
             "seed": grant.seed,
             "lease_s": grant.lease_s,

@@ -85,6 +85,7 @@ class Refit:
     values: Values
     budget: float
     max_budget: float
+    budgets: tuple[float, ...]
     unit: str
     seed: int
     directory: Path
@@ -147,6 +148,7 @@ def prepare_refit(run: RunDirectory, options: RefitOptions) -> Refit:
         values=values,
         budget=budget,
         max_budget=max(budget, settings.budgets[-1]),
+        budgets=settings.budgets,
         unit=settings.unit,
         seed=seed,
         directory=Path(os.path.abspath(options.directory or run.path / "refit" / name)),  # noqa: PTH100 (as it was typed)
@@ -316,6 +318,7 @@ def _order(refit: Refit, attempt: int) -> TrainerOrder:
         values=refit.values,
         budget=refit.budget,
         max_budget=refit.max_budget,
+        budgets=refit.budgets,
         unit=refit.unit,
         seed=refit.seed,
         directory=str(refit.directory),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import numbers
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -44,6 +44,8 @@ class Trial:
         The budget of this evaluation, in ``unit``.
     max_budget
         The highest budget of the search; ``budget`` if left out.
+    budgets
+        All budgets of the search, increasing; empty where nobody knows them.
     unit
         What the budget counts, for example ``"epochs"``.
     seed
@@ -67,6 +69,7 @@ class Trial:
         *,
         budget: float = 1.0,
         max_budget: float | None = None,
+        budgets: Sequence[float] = (),
         unit: str = "budget",
         seed: int = 0,
         config_id: ConfigId = FIRST,
@@ -79,6 +82,7 @@ class Trial:
     ) -> None:
         self.budget = budget
         self.max_budget = budget if max_budget is None else max_budget
+        self.budgets = tuple(budgets)
         self.unit = unit
         self.seed = seed
         self.config_id = config_id

@@ -191,6 +191,7 @@ def read_grant(grant: Plain, places: Places, now: float) -> Assignment:
             values=dict(grant["values"]),
             budget=float(grant["budget"]),
             max_budget=float(grant["max_budget"]),
+            budgets=tuple(map(float, grant["budgets"])),
             unit=str(grant["unit"]),
             seed=int(grant["seed"]),
             directory=str(directory),

@@ -19,6 +19,8 @@ from hpbandster_lite.settings import Prepared
 DEFAULT_UNIT = "budget"
 """The unit of a problem that names none: it reads before the number, not after it."""
 
+SECONDS = "seconds"
+"""The unit of budgets that are also told in hours."""
 MOST_ROWS = 30
 """Brackets that a plan lists: after a few cycles they only repeat."""
 
@@ -103,11 +105,13 @@ def plan_summary(prepared: Prepared) -> str:
     """The plan in one sentence, and where other limits will end it sooner or later."""
     settings, totals, limits = prepared.settings, plan_totals(prepared.plans), prepared.limits
     total = number(totals.total_budget, 10)
-    full = number(totals.total_budget / settings.budgets[-1])
+    full = f"{number(totals.total_budget / settings.budgets[-1])} times the full budget"
+    if settings.unit == SECONDS and totals.total_budget >= 3600:
+        full = f"{number(totals.total_budget / 3600)} hours; {full}"
     text = (
         f"{totals.configurations} configurations, {totals.evaluations} evaluations, "
         f"{f'budget {total}' if settings.unit == DEFAULT_UNIT else f'{total} {settings.unit}'} in all "
-        f"({full} times the full budget)"
+        f"({full})"
     )
     if limits.brackets is None:
         text += "; one cycle of brackets, begun again until a limit ends the search"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import inspect
 import os
 import selectors
@@ -81,17 +82,30 @@ def _space_of(problem: Problem, reference: str) -> Any:
 
 
 def source_hash(problem: Problem) -> str:
-    """SHA-256 of the file that defines the problem, or of all Python files of its package; empty if there is none."""
+    """SHA-256 of the file that defines the problem, or of all Python files of its package; empty if there is none.
+
+    Modules and packages that the problem names in ``source_modules`` count as well; they are not imported.
+    """
     file = _file_of(problem)
     if file is None:
         return ""
-    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
     digest = hashlib.sha256()
-    for part in files:
-        content = part.read_bytes()
-        digest.update(f"{part.relative_to(file.parent)} {len(content)}\n".encode())
-        digest.update(content)
+    for whole in (file, *map(_file_of_module, getattr(problem, "source_modules", ()))):
+        for part in sorted(whole.parent.rglob("*.py")) if whole.name == "__init__.py" else [whole]:
+            content = part.read_bytes()
+            digest.update(f"{part.relative_to(whole.parent)} {len(content)}\n".encode())
+            digest.update(content)
     return digest.hexdigest()
+
+
+def _file_of_module(name: str) -> Path:
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        found = None
+    if found is None or found.origin is None or not Path(found.origin).is_file():
+        raise ProblemError(f"source_modules names {name!r}, and Python finds no file of that module; correct the name")
+    return Path(found.origin)
 
 
 def _file_of(problem: Any) -> Path | None:

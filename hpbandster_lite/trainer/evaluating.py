@@ -56,6 +56,7 @@ def carry_out(
     trial = Trial(
         budget=order.budget,
         max_budget=order.max_budget,
+        budgets=order.budgets,
         unit=order.unit,
         seed=order.seed,
         config_id=order.evaluation.config_id,

@@ -23,7 +23,7 @@ from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, Plain, Va
 class TrainerOrder:
     """Run the objective once. Directories are absolute, and the last two exist and hold a checkpoint, or are None.
 
-    ``file`` is where ``export`` is to write, and it reads the model in ``directory``.
+    ``budgets`` are all of the search. ``file`` is where ``export`` is to write; it reads the model in ``directory``.
     """
 
     evaluation: EvaluationId
@@ -36,6 +36,7 @@ class TrainerOrder:
     directory: str
     previous_directory: str | None = None
     resume_directory: str | None = None
+    budgets: tuple[float, ...] = ()
     call: Literal["evaluate", "test", "refit", "export"] = "evaluate"
     file: str | None = None
 

@@ -34,6 +34,7 @@ def grant(values: Mapping[str, Any], number: int = 0, **changed: Any) -> dict[st
         "values": dict(values),
         "budget": 3.0,
         "max_budget": 9.0,
+        "budgets": [1.0, 3.0, 9.0],
         "unit": "steps",
         "seed": 11,
         "lease_s": 1.0,

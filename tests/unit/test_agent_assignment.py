@@ -184,6 +184,7 @@ def grant(**changed: Plain) -> dict[str, Plain]:
         "values": {"lr": 0.1, "act": None},
         "budget": 3,
         "max_budget": 9.0,
+        "budgets": [1, 3, 9],
         "unit": "epochs",
         "seed": 11,
         "heartbeat_s": 5,
@@ -198,7 +199,7 @@ def test_a_grant_becomes_an_assignment_with_an_order_for_the_trainer(tmp_path: P
     order = assignment.order
     assert (assignment.evaluation, assignment.attempt) == (EVALUATION, 3)
     assert (order.values, order.budget, order.max_budget) == ({"lr": 0.1, "act": None}, 3.0, 9.0)
-    assert (order.unit, order.seed, order.call) == ("epochs", 11, "evaluate")
+    assert (order.budgets, order.unit, order.seed, order.call) == ((1.0, 3.0, 9.0), "epochs", 11, "evaluate")
     assert order.directory == str(assignment.directory) == str(tmp_path / "evaluations/2-0-5/rung1/attempt3")
     assert (assignment.heartbeat_s, assignment.renew_at) == (5.0, 105.0)
     assert assignment.key == {"evaluation": [[2, 0, 5], 1], "attempt": 3}

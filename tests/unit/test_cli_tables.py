@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -184,6 +185,13 @@ def test_the_plan_in_a_sentence_says_what_else_ends_it(limits: dict[str, Any], e
 
 def test_a_budget_without_a_unit_reads_as_a_sentence_too() -> None:
     assert "20 evaluations, budget 72 in all" in plan_summary(prepared(unit="budget", brackets=3))
+
+
+def test_seconds_are_told_in_hours_too_once_they_make_one() -> None:
+    assert "72 seconds in all (8 times the full budget)" in plan_summary(prepared(unit="seconds", brackets=3))
+    told = prepared(unit="seconds", brackets=3)
+    long = replace(told, settings=replace(told.settings, budgets=(400.0, 1200.0, 3600.0)))
+    assert "28800 seconds in all (8 hours; 8 times the full budget)" in plan_summary(long)
 
 
 def test_the_plan_as_plain_values_has_what_the_table_has() -> None:

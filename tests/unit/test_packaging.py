@@ -90,8 +90,16 @@ def test_every_entry_point_names_something_that_exists(section: str) -> None:
         places = [folder for package, folder in folders().items() if package == module]
         source = places[0] / "__init__.py" if places else folders()[parent] / f"{leaf}.py"
         assert source.exists(), f"{name}: {source} is missing"
-        defined = {node.name for node in ast.parse(source.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)}
-        assert not attribute or attribute in defined, f"{name}: {source} has no {attribute}"
+        assert not attribute or attribute in defined_in(source), f"{name}: {source} has no {attribute}"
+
+
+def defined_in(source: Path) -> set[str]:
+    """Functions and variables of a module."""
+    body = ast.parse(source.read_text("utf-8")).body
+    assigned = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    return {node.name for node in body if isinstance(node, ast.FunctionDef)} | {
+        target.id for target in assigned if isinstance(target, ast.Name)
+    }
 
 
 # ---------------------------------------------------------------------------------------------------- wheel

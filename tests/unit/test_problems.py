@@ -266,7 +266,7 @@ def test_a_problem_has_a_short_name_that_is_fit_for_files(reference: str, name: 
         ("digit", "there is no problem 'digit': it is not shipped"),
         ("digit", "did you mean 'digits'?"),
         ("counting-ones", "did you mean 'counting_ones'?"),
-        ("zzz", "; there is counting_ones, digits, hartmann6"),
+        ("zzz", "; there is cifar10, cifar100, counting_ones, digits, fashion_mnist, hartmann6, images, mnist"),
         ("zzz", "a file is named as path/to/file.py:problem"),
         ("counting_ones:d63", "counting_ones has no 'd63'; did you mean 'd64'"),
         (f"{__name__}:holder.outer", f"{__name__} has no 'holder.outer'"),
@@ -511,3 +511,22 @@ def test_a_problem_without_a_file_has_no_source() -> None:
     made: dict[str, Any] = {"__name__": "made_in_a_shell"}
     exec("def evaluate(config, budget, trial): return 0.5", made)  # noqa: S102 (as a shell does)
     assert source_hash(FunctionProblem(made["evaluate"])) == ""
+
+
+def test_modules_that_a_problem_names_count_as_its_source_and_are_not_imported(write: Write) -> None:
+    named = f"{GOOD}\nsource_modules = ('net_of_it', 'layers_of_it')\n"
+    write("raise RuntimeError('imported')", "net_of_it.py")
+    write("", "layers_of_it/__init__.py")
+    problem = load(write(named))
+    hashes = {source_hash(problem)}
+    write("raise RuntimeError('changed')", "net_of_it.py")
+    hashes.add(source_hash(problem))
+    write("x = 1", "layers_of_it/deep.py")
+    hashes.add(source_hash(problem))
+    assert len(hashes) == 3
+
+
+def test_a_module_named_as_source_that_is_not_there_is_refused_by_name(write: Write) -> None:
+    problem = load(write(f"{GOOD}\nsource_modules = ('no_such.module',)\n"))
+    with pytest.raises(ProblemError, match=r"source_modules names 'no_such\.module', .* correct the name"):
+        source_hash(problem)

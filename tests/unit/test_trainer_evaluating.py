@@ -28,6 +28,7 @@ ORDER = TrainerOrder(
     values={"lr": 0.1},
     budget=3.0,
     max_budget=9.0,
+    budgets=(1.0, 3.0, 9.0),
     unit="epochs",
     seed=11,
     directory="/nowhere/attempt3",
@@ -104,6 +105,7 @@ def test_an_objective_is_given_its_configuration_its_budget_and_its_trial() -> N
     trial = seen["trial"]
     assert (seen["config"], seen["budget"]) == ({"lr": 0.1}, 3.0)
     assert (trial.budget, trial.max_budget, trial.unit, trial.seed) == (3.0, 9.0, "epochs", 11)
+    assert trial.budgets == (1.0, 3.0, 9.0)
     assert (trial.config_id, trial.rung, trial.attempt) == (ConfigId(2, 0, 5), 1, 3)
     assert (trial.previous_directory, trial.resume_directory) == (Path("/nowhere/rung0"), Path("/nowhere/attempt2"))
     assert end.duration_s >= 0

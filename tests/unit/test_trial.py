@@ -108,6 +108,11 @@ def test_the_highest_budget_is_the_budget_unless_it_is_told() -> None:
     assert Trial(budget=3.0, max_budget=9.0).max_budget == 9.0
 
 
+def test_the_budgets_of_the_search_are_told_or_empty() -> None:
+    assert Trial(budgets=[1, 3, 9]).budgets == (1, 3, 9)
+    assert Trial().budgets == ()
+
+
 # ----------------------------------------------------------------------------------------------------------- device
 
 
