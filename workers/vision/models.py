@@ -131,7 +131,10 @@ def save_model(
     figures
         What is known of it, plain values.
     """
-    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    # The dict as torch made it: it carries the versions of the layers, without which it is read as one of years ago.
+    weights = network.state_dict()
+    for name, value in weights.items():
+        weights[name] = value.detach().cpu().contiguous()
     told = {
         "format": FORMAT,
         "space": space,
