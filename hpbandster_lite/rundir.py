@@ -103,8 +103,12 @@ class RunDirectory:
 
     def attempt_directory(self, evaluation: EvaluationId, attempt: int) -> Path:
         """Directory of one attempt, its own even while an earlier attempt still writes; made by who needs it first."""
+        return Path(self.attempt_place(evaluation, attempt))
+
+    def attempt_place(self, evaluation: EvaluationId, attempt: int) -> str:
+        """:meth:`attempt_directory` as text, for who may never touch it: a path takes ten times as long to make."""
         config_id, rung = evaluation
-        return self.path.joinpath("evaluations", str(config_id), f"rung{rung}", f"attempt{attempt}")
+        return f"{self.path}/evaluations/{config_id}/rung{rung}/attempt{attempt}"
 
     def told_directory(self, evaluation: EvaluationId, attempt: int) -> str:
         """:meth:`attempt_directory` as processes tell it to each other: relative to the run directory."""
@@ -133,7 +137,8 @@ class RunDirectory:
         """
         with _os_errors_as_ours(self.path, "make the run directory"):
             if not self.path.exists():
-                self.path.mkdir(mode=0o700, parents=True)
+                # Workers of one host may make the same one at the same time.
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             elif self.path.is_dir() and not any(self.path.iterdir()):
                 self.path.chmod(0o700)
             self.check()

@@ -68,7 +68,6 @@ class Assignment:
     evaluation: EvaluationId
     attempt: int
     order: TrainerOrder
-    directory: Path
     heartbeat_s: float
     renew_at: float
     curve: Curve = field(default_factory=Curve)
@@ -79,6 +78,11 @@ class Assignment:
     stop_reason: str | None = None
     stop_by: float | None = None
     """When grace is over."""
+
+    @property
+    def place(self) -> str:
+        """The attempt's own directory, which need not exist."""
+        return self.order.directory
 
     @property
     def key(self) -> dict[str, Plain]:
@@ -106,7 +110,7 @@ class Places:
             # The temporary folder is everybody's: refuse a directory that others made or may enter.
             self.directory.create()
 
-    def tidy(self, attempts: Iterable[Path]) -> None:
+    def tidy(self, attempts: Iterable[str]) -> None:
         """Remove what is of no use to anybody: attempts of this agent without a checkpoint, and folders left empty.
 
         Nothing in a run directory, where people look for the logs; and no checkpoint, which may be the best one's.
@@ -114,7 +118,7 @@ class Places:
         if self._run is not None:
             return
         base = self.directory.path
-        for attempt in attempts:
+        for attempt in map(Path, filter(os.path.isdir, attempts)):
             if not holds_checkpoint(attempt):
                 shutil.rmtree(attempt, ignore_errors=True)
             for folder in attempt.parents:
@@ -123,11 +127,11 @@ class Places:
         for folder in (self.directory.log("any").parent, base):
             _removed(folder)
 
-    def told(self, directory: Path) -> str | None:
+    def told(self, place: str) -> str | None:
         """An attempt's directory for the master; None unless it holds more than a log."""
-        if not holds_checkpoint(directory):
+        if not holds_checkpoint(place):
             return None
-        return str(directory.relative_to(self._run) if self._run is not None else directory)
+        return str(Path(place).relative_to(self._run)) if self._run is not None else place
 
     def seen(self, told: str | None) -> str | None:
         """A directory of another attempt as an absolute path; None if no checkpoint can be seen there from here."""
@@ -164,10 +168,10 @@ def _removed(folder: Path) -> bool:
     return True
 
 
-def holds_checkpoint(directory: Path) -> bool:
+def holds_checkpoint(directory: str | Path) -> bool:
     """Whether a directory holds anything but an attempt's log; False if it cannot be seen."""
     try:
-        return any(entry.name != RunDirectory.LOG_NAME for entry in directory.iterdir())
+        return any(name != RunDirectory.LOG_NAME for name in os.listdir(directory))  # noqa: PTH208 (half of iterdir's time)
     except OSError:
         return False
 
@@ -184,7 +188,6 @@ def read_grant(grant: Plain, places: Places, now: float) -> Assignment:
         (bracket, sampled_at, index), rung = grant["evaluation"]
         evaluation = EvaluationId(ConfigId(int(bracket), int(sampled_at), int(index)), int(rung))
         attempt = int(grant["attempt"])
-        directory = places.directory.attempt_directory(evaluation, attempt)
         order = TrainerOrder(
             evaluation=evaluation,
             attempt=attempt,
@@ -194,7 +197,7 @@ def read_grant(grant: Plain, places: Places, now: float) -> Assignment:
             budgets=tuple(map(float, grant["budgets"])),
             unit=str(grant["unit"]),
             seed=int(grant["seed"]),
-            directory=str(directory),
+            directory=places.directory.attempt_place(evaluation, attempt),
             previous_directory=places.seen(grant["previous_directory"]),
             resume_directory=next(filter(None, map(places.seen, grant["resume_directories"])), None),
         )
@@ -205,7 +208,6 @@ def read_grant(grant: Plain, places: Places, now: float) -> Assignment:
         evaluation=evaluation,
         attempt=attempt,
         order=order,
-        directory=directory,
         heartbeat_s=heartbeat_s,
         renew_at=now + heartbeat_s,
     )

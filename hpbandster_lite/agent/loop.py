@@ -17,7 +17,6 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from hpbandster_lite.agent.assignment import Assignment, Places, read_grant
 from hpbandster_lite.agent.interrupts import Interrupts, KilledAtOnce
@@ -172,7 +171,7 @@ class Agent:
         self._start_trainer = start_trainer
         self._interrupts = interrupts
         self._places = Places(options)
-        self._attempts: list[Path] = []
+        self._attempts: list[str] = []
         self._clock = clock
         self._jitter = jitter
         self._trainer: Trainer | None = None
@@ -312,7 +311,7 @@ class Agent:
         assignment.began_at = self._clock()
         if self._options.timeout_s is not None:
             assignment.ends_at = assignment.began_at + self._options.timeout_s
-        self._trainer.evaluate(assignment.order, assignment.directory / RunDirectory.LOG_NAME)
+        self._trainer.evaluate(assignment.order, f"{assignment.place}/{RunDirectory.LOG_NAME}")
 
     def _ended(self, ended: TrainerEnded) -> None:
         assignment, trainer = self._assignment, self._trainer
@@ -443,14 +442,14 @@ class Agent:
             info=info or {},
             curve=assignment.curve.points(),
             duration_s=duration_s,
-            directory=self._places.told(assignment.directory),
+            directory=self._places.told(assignment.place),
         )
         self._outbox.report = Report(evaluation=assignment.evaluation, attempt=assignment.attempt, outcome=outcome)
         self._become_idle()
 
     def _hand_back(self, assignment: Assignment, reason: str) -> None:
         log.info("evaluation %s is handed back: %s", assignment.evaluation, reason)
-        self._outbox.hand_back(assignment.key, reason, self._places.told(assignment.directory))
+        self._outbox.hand_back(assignment.key, reason, self._places.told(assignment.place))
         self._become_idle()
 
     def _become_idle(self) -> None:
@@ -493,7 +492,7 @@ class Agent:
         match answer.get("answer"):
             case {"kind": "grant", "grant": grant}:
                 self._assignment = read_grant(grant, self._places, self._clock())
-                self._attempts.append(self._assignment.directory)
+                self._attempts.append(self._assignment.place)
                 if self._leaving is not None:
                     self._hand_back(self._assignment, self._leaving)
                 else:

@@ -62,7 +62,7 @@ class InlineTrainer:
         """What becomes readable when :meth:`hear` has something to do."""
         return () if self._is_over else (self._wakes,)
 
-    def evaluate(self, order: TrainerOrder, log: Path | None) -> None:
+    def evaluate(self, order: TrainerOrder, log: str | Path | None) -> None:
         """Have an order carried out; what it prints is the agent's own output, and ``log`` is not written."""
         del log
         self._grace.clear()

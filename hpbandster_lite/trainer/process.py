@@ -133,10 +133,10 @@ class TrainerProcess:
 
     # ------------------------------------------------------------------------------------------------------- orders
 
-    def evaluate(self, order: TrainerOrder, log: Path | None) -> None:
+    def evaluate(self, order: TrainerOrder, log: str | Path | None) -> None:
         """Have an order carried out; its output goes to the file ``log``. The trainer must be ready and idle."""
         self._log.close()
-        self._log = AttemptLog(log, self._max_log_bytes)
+        self._log = AttemptLog(None if log is None else Path(log), self._max_log_bytes)
         self._memory.begin()
         self._write(line_of(order))
 

@@ -28,7 +28,6 @@ from Pyro4.message import (
     MSG_CONNECT,
     MSG_CONNECTFAIL,
     MSG_CONNECTOK,
-    MSG_INVOKE,
     MSG_RESULT,
     Message,
 )
@@ -38,7 +37,8 @@ from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, PeerError, 
 from hpbandster_lite.records import Plain
 from hpbandster_lite.transport import protocol
 from hpbandster_lite.transport.connection import READ_BYTES, Bounds
-from hpbandster_lite.transport.protocol import CALL_METHOD, JSON_ID, MAX_GREETING_BYTES, PROTOCOL, Welcome
+from hpbandster_lite.transport.message import HEADER_BYTES, bytes_behind, read_result, write_call
+from hpbandster_lite.transport.protocol import JSON_ID, MAX_GREETING_BYTES, PROTOCOL, Welcome
 from hpbandster_lite.transport.sockets import addresses, keep_alive
 
 
@@ -182,6 +182,20 @@ class _Line:
         self._socket.close()
 
 
+class _Heard:
+    """A line of which some bytes have been read already; to Pyro4 it looks like its own connection."""
+
+    def __init__(self, heard: bytes, line: _Line) -> None:
+        self._heard = heard
+        self._line = line
+        self.close = line.close
+
+    def recv(self, size: int) -> bytes:
+        """Exactly ``size`` bytes."""
+        part, self._heard = self._heard[:size], self._heard[size:]
+        return part if len(part) == size else part + self._line.recv(size - len(part))
+
+
 class Client:
     """Calls the methods of one server's object; one client per thread.
 
@@ -308,20 +322,28 @@ class Client:
 
     def _exchange(self, line: _Line, method: str, text: str) -> Plain:
         self._counter += 1
-        call = {
-            "object": self._object_id,
-            "method": CALL_METHOD,
-            "params": [self._welcome.nonce, self._counter, method, text],
-            "kwargs": {},
-        }
-        answer, message = self._said(line, MSG_INVOKE, json.dumps(call).encode("ascii"), (MSG_RESULT,))
+        params: list[Plain] = [self._welcome.nonce, self._counter, method, text]
+        line.send(write_call(self._counter & 0xFFFF, self._object_id, params, self._key))
+        heard = line.recv(HEADER_BYTES)
+        behind = bytes_behind(heard)
+        if behind is not None:
+            heard += line.recv(behind)
+            answer = read_result(heard, self._key)
+            if answer is not None:
+                return answer.content
+        # Whatever it is, Pyro4 says what is wrong with it.
+        content, message = self._judged(_Heard(heard, line), (MSG_RESULT,))
         if message.flags & FLAGS_EXCEPTION:
-            raise ProtocolMismatch(f"{self.address} could not take the call: {_reason(answer)}")
-        return answer
+            raise ProtocolMismatch(f"{self.address} could not take the call: {_reason(content)}")
+        return content
 
     def _said(self, line: _Line, kind: int, payload: bytes, expected: tuple[int, ...]) -> tuple[Plain, Any]:
         """Send one message and give what the other side answers."""
         line.send(Message(kind, payload, JSON_ID, 0, self._counter & 0xFFFF, hmac_key=self._key).to_bytes())
+        return self._judged(line, expected)
+
+    def _judged(self, line: _Line | _Heard, expected: tuple[int, ...]) -> tuple[Plain, Any]:
+        """What a message holds, as Pyro4 reads it, and the message."""
         message = Message.recv(line, expected, hmac_key=self._key)
         if message.serializer_id != JSON_ID:
             # Refused before anything is unpacked: it may be pickle.

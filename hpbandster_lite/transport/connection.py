@@ -17,7 +17,8 @@ from Pyro4.message import Message
 from hpbandster_lite import wire
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Plain
-from hpbandster_lite.transport.daemon import CALL_FLAGS, GREETING_FLAGS, HEADER_BYTES, MALFORMED
+from hpbandster_lite.transport.daemon import CALL_FLAGS, GREETING_FLAGS, MALFORMED
+from hpbandster_lite.transport.message import HEADER_BYTES
 from hpbandster_lite.transport.protocol import MAX_GREETING_BYTES
 
 READ_BYTES = 65_536

@@ -17,9 +17,8 @@ import Pyro4
 import Pyro4.core
 import Pyro4.errors
 import Pyro4.util
-from Pyro4.message import FLAGS_META_ON_CONNECT, MSG_CONNECT, MSG_INVOKE, MSG_PING, Message
+from Pyro4.message import FLAGS_META_ON_CONNECT, MSG_CONNECT, MSG_INVOKE, MSG_PING
 
-HEADER_BYTES: int = Message.header_size
 GREETING_FLAGS = frozenset({(MSG_CONNECT, 0), (MSG_CONNECT, FLAGS_META_ON_CONNECT)})
 """Type and flags of the one message that a stranger may send."""
 CALL_FLAGS = frozenset({(MSG_INVOKE, 0), (MSG_PING, 0)})

@@ -1,8 +1,8 @@
-"""The one message that a server gets all day, taken apart and answered without Pyro4's objects.
+"""The two messages that pass all day, a call and its answer, written and taken apart without Pyro4's objects.
 
 Law of this file: bytes in, bytes out, in the format of Pyro4's messages (release 4.82), for exactly the call that our
-own client makes: flags 0, JSON, no annotation but the signature, one object, one method. Of anything else, a wrong
-signature included, it says ``None``, and Pyro4's daemon judges it. Why: docs/decisions/0005-calls-past-pyro4.md.
+own client makes and our own answer to it: flags 0, JSON, no annotation but the signature. Of anything else, a wrong
+signature included, it says ``None``, and Pyro4 judges it. Why: docs/decisions/0005-calls-past-pyro4.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CHUNK = struct.Struct("!4sH")
 _SIGNATURE = _CHUNK.pack(b"HMAC", 20)
 _DIGEST = "sha1"
 """Pyro4's own choice; as an HMAC it is not known to be weak."""
-_CALL = (b"PYRO", constants.PROTOCOL_VERSION, MSG_INVOKE, 0)
+HEADER_BYTES = _HEADER.size
 
 
 class DirectCall(NamedTuple):
@@ -45,21 +45,10 @@ def read_call(message: bytes, object_id: str, key: bytes | None) -> DirectCall |
     key
         HMAC key; ``None`` for messages without a signature.
     """
-    *what, sequence, size, serializer, annotations, _, checksum = _HEADER.unpack_from(message)
-    begin = _HEADER.size + (len(_SIGNATURE) + 20 if key is not None else 0)
-    if tuple(what) != _CALL or serializer != JSON_ID or _HEADER.size + annotations != begin:
+    opened = _opened(message, MSG_INVOKE, key)
+    if opened is None:
         return None
-    if checksum != _checksum(MSG_INVOKE, sequence, size, annotations) or len(message) != begin + size:
-        return None
-    data = message[begin:]
-    if key is not None:
-        head, signature = message[_HEADER.size : begin - 20], message[begin - 20 : begin]
-        if head != _SIGNATURE or not hmac.compare_digest(signature, hmac.digest(key, data, _DIGEST)):
-            return None
-    try:
-        call = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
+    sequence, call = opened
     match call:
         case {"object": str(to), "method": str(method), "params": [_, _, _, _] as params, "kwargs": dict(kwargs)}:
             if to == object_id and method == CALL_METHOD and not kwargs and len(call) == 4:
@@ -69,14 +58,66 @@ def read_call(message: bytes, object_id: str, key: bytes | None) -> DirectCall |
     return None
 
 
+def write_call(sequence: int, object_id: str, params: list[Plain], key: bytes | None) -> bytes:
+    """The message of one call."""
+    call = {"object": object_id, "method": CALL_METHOD, "params": params, "kwargs": {}}
+    return _written(MSG_INVOKE, sequence, call, key)
+
+
 def write_result(sequence: int, answer: Plain, key: bytes | None) -> bytes:
     """The message that answers a call."""
-    data = json.dumps(answer).encode("ascii")
+    return _written(MSG_RESULT, sequence, answer, key)
+
+
+class Answer(NamedTuple):
+    """What a message with a right signature answers."""
+
+    content: Plain
+
+
+def read_result(message: bytes, key: bytes | None) -> Answer | None:
+    """The answer that a complete message is, if it is one that our server writes; else None."""
+    opened = _opened(message, MSG_RESULT, key)
+    return None if opened is None else Answer(opened[1])
+
+
+def bytes_behind(header: bytes) -> int | None:
+    """How much of a result follows its header; None if that is no header of one that our server writes."""
+    tag, version, kind, flags, sequence, size, serializer, annotations, _, checksum = _HEADER.unpack(header)
+    if (tag, version, kind, flags, serializer) != (b"PYRO", constants.PROTOCOL_VERSION, MSG_RESULT, 0, JSON_ID):
+        return None
+    is_whole = size >= 0 and checksum == _checksum(kind, sequence, size, annotations)
+    return int(size + annotations) if is_whole else None
+
+
+def _written(kind: int, sequence: int, content: Plain, key: bytes | None) -> bytes:
+    data = json.dumps(content).encode("ascii")
     signature = b"" if key is None else _SIGNATURE + hmac.digest(key, data, _DIGEST)
-    checksum = _checksum(MSG_RESULT, sequence, len(data), len(signature))
+    checksum = _checksum(kind, sequence, len(data), len(signature))
     version = constants.PROTOCOL_VERSION
-    header = _HEADER.pack(b"PYRO", version, MSG_RESULT, 0, sequence, len(data), JSON_ID, len(signature), 0, checksum)
+    header = _HEADER.pack(b"PYRO", version, kind, 0, sequence, len(data), JSON_ID, len(signature), 0, checksum)
     return header + signature + data
+
+
+def _opened(message: bytes, kind: int, key: bytes | None) -> tuple[int, Plain] | None:
+    """Sequence number and content of a message of this kind, if its header and signature are right."""
+    *what, sequence, size, serializer, annotations, _, checksum = _HEADER.unpack_from(message)
+    begin = HEADER_BYTES + (len(_SIGNATURE) + 20 if key is not None else 0)
+    if what != [b"PYRO", constants.PROTOCOL_VERSION, kind, 0] or serializer != JSON_ID:
+        return None
+    if HEADER_BYTES + annotations != begin or len(message) != begin + size:
+        return None
+    if checksum != _checksum(kind, sequence, size, annotations):
+        return None
+    data = message[begin:]
+    if key is not None:
+        head, signature = message[HEADER_BYTES : begin - 20], message[begin - 20 : begin]
+        if head != _SIGNATURE or not hmac.compare_digest(signature, hmac.digest(key, data, _DIGEST)):
+            return None
+    try:
+        return sequence, json.loads(data)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _checksum(kind: int, sequence: int, size: int, annotations: int) -> int:

@@ -28,11 +28,11 @@ def test_a_scratch_folder_is_gone_at_the_end_but_for_checkpoints(tmp_path: Path)
         attempt.mkdir(parents=True)
         (attempt / "log.txt").write_text("begin")
     (attempts[1] / "state.json").write_text("{}")
-    places.tidy(attempts)
+    places.tidy(map(str, attempts))
     assert not attempts[0].parents[1].exists()
     assert (attempts[1] / "state.json").exists()
     (attempts[1] / "state.json").unlink()
-    places.tidy(attempts)
+    places.tidy(map(str, attempts))
     assert not places.directory.path.exists()
     assert tmp_path.exists()
 
@@ -42,7 +42,7 @@ def test_what_a_run_directory_holds_is_left_for_people_to_read(tmp_path: Path) -
     attempt = places.directory.attempt_directory(EvaluationId(ConfigId(0, 0, 0), 0), 1)
     attempt.mkdir(parents=True)
     (attempt / "log.txt").write_text("begin")
-    places.tidy([attempt])
+    places.tidy([str(attempt)])
     assert (attempt / "log.txt").exists()
 
 
@@ -115,9 +115,9 @@ def checkpoint(directory: Path) -> Path:
 def test_directories_travel_relative_to_a_run_directory_that_can_be_seen(tmp_path: Path) -> None:
     run = places(tmp_path)
     directory = run.directory.attempt_directory(EVALUATION, 2)
-    assert run.told(directory) is None
+    assert run.told(str(directory)) is None
     checkpoint(directory)
-    told = run.told(directory)
+    told = run.told(str(directory))
     assert told == "evaluations/2-0-5/rung1/attempt2"
     assert run.seen(told) == str(directory)
     assert run.seen(str(directory)) == str(directory)
@@ -126,7 +126,7 @@ def test_directories_travel_relative_to_a_run_directory_that_can_be_seen(tmp_pat
 def test_directories_travel_as_paths_of_this_host_where_there_is_no_run_directory(tmp_path: Path) -> None:
     alone = places(scratch=tmp_path)
     directory = checkpoint(alone.directory.attempt_directory(EVALUATION, 1))
-    assert alone.told(directory) == str(tmp_path / "r1" / "evaluations" / "2-0-5" / "rung1" / "attempt1")
+    assert alone.told(str(directory)) == str(tmp_path / "r1" / "evaluations" / "2-0-5" / "rung1" / "attempt1")
     assert alone.seen(str(directory)) == str(directory)
 
 
@@ -200,7 +200,7 @@ def test_a_grant_becomes_an_assignment_with_an_order_for_the_trainer(tmp_path: P
     assert (assignment.evaluation, assignment.attempt) == (EVALUATION, 3)
     assert (order.values, order.budget, order.max_budget) == ({"lr": 0.1, "act": None}, 3.0, 9.0)
     assert (order.budgets, order.unit, order.seed, order.call) == ((1.0, 3.0, 9.0), "epochs", 11, "evaluate")
-    assert order.directory == str(assignment.directory) == str(tmp_path / "evaluations/2-0-5/rung1/attempt3")
+    assert order.directory == assignment.place == str(tmp_path / "evaluations/2-0-5/rung1/attempt3")
     assert (assignment.heartbeat_s, assignment.renew_at) == (5.0, 105.0)
     assert assignment.key == {"evaluation": [[2, 0, 5], 1], "attempt": 3}
     assert not (tmp_path / "evaluations").exists()
@@ -246,3 +246,12 @@ def test_a_grant_that_lacks_a_part_is_refused(name: str, tmp_path: Path) -> None
 def test_a_grant_that_is_no_mapping_is_refused(message: Plain, tmp_path: Path) -> None:
     with pytest.raises(ProtocolMismatch):
         read_grant(message, places(tmp_path), now=0.0)
+
+
+def test_workers_of_one_host_may_make_their_folder_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = places(scratch=tmp_path).directory.path
+    # As the second one sees it that looked before the first one made it.
+    monkeypatch.setattr(Path, "exists", lambda path, **_: False)
+    assert places(scratch=tmp_path).directory.path == made

@@ -1,4 +1,4 @@
-"""Calls that pass Pyro4 by: read as Pyro4 reads them, answered as Pyro4 answers, and everything else left to it."""
+"""Calls and answers that pass Pyro4 by: written and read as Pyro4 does it, and everything else left to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from Pyro4 import errors
 from Pyro4.message import FLAGS_ONEWAY, MSG_INVOKE, MSG_PING, MSG_RESULT, Message
 
-from hpbandster_lite.transport.message import read_call, write_result
+from hpbandster_lite.transport.message import (
+    HEADER_BYTES,
+    bytes_behind,
+    read_call,
+    read_result,
+    write_call,
+    write_result,
+)
 
 KEY = b"a key"
 PARAMS = ["nonce", 1, "exchange", "text"]
@@ -62,6 +69,42 @@ def test_an_answer_is_what_pyro4_writes_and_reads(answer: dict[str, Any], sequen
     read = Message.recv(Line(written), [MSG_RESULT], hmac_key=key)
     assert (json.loads(read.data), read.seq, read.flags, read.serializer_id) == (answer, sequence, 0, 2)
     assert written == Message(MSG_RESULT, json.dumps(answer).encode(), 2, 0, sequence, hmac_key=key).to_bytes()
+
+
+@given(text=st.text(), sequence=st.integers(0, 0xFFFF))
+@pytest.mark.parametrize("key", [KEY, None])
+def test_a_call_is_what_pyro4_writes(text: str, sequence: int, key: bytes | None) -> None:
+    call = {"object": "master", "method": "call", "params": [text], "kwargs": {}}
+    assert write_call(sequence, "master", [text], key) == sent(call, sequence=sequence, key=key)
+
+
+@given(answer=st.dictionaries(st.text(), st.text() | st.integers()), sequence=st.integers(0, 0xFFFF))
+@pytest.mark.parametrize("key", [KEY, None])
+def test_our_servers_answer_is_read(answer: dict[str, Any], sequence: int, key: bytes | None) -> None:
+    written = write_result(sequence, answer, key)
+    assert bytes_behind(written[:HEADER_BYTES]) == len(written) - HEADER_BYTES
+    assert read_result(written, key) == (answer,)
+
+
+@pytest.mark.parametrize("at", range(HEADER, len(write_result(7, {"nonce": "n"}, KEY))))
+def test_an_answer_with_any_byte_of_its_signature_or_payload_changed_is_not_believed(at: int) -> None:
+    forged = bytearray(write_result(7, {"nonce": "n"}, KEY))
+    forged[at] ^= 1
+    assert read_result(bytes(forged), KEY) is None
+
+
+@pytest.mark.parametrize("at", [*range(12), *range(14, 20), 22, 23])
+def test_an_answer_with_another_header_is_left_to_pyro4(at: int) -> None:
+    forged = bytearray(write_result(7, {"nonce": "n"}, KEY))
+    forged[at] ^= 1
+    assert bytes_behind(bytes(forged[:HEADER_BYTES])) is None
+
+
+@pytest.mark.parametrize(
+    "other", [{"kind": MSG_PING}, {"kind": MSG_RESULT, "flags": 1}, {"kind": MSG_RESULT, "serializer": 1}]
+)
+def test_an_answer_of_another_kind_is_left_to_pyro4(other: dict[str, Any]) -> None:
+    assert bytes_behind(sent(**other)[:HEADER_BYTES]) is None
 
 
 @pytest.mark.parametrize("key", [b"another key", None])
