@@ -16,5 +16,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 collect_ignore_glob = (
     []
     if importlib.util.find_spec("torch")
-    else [f"unit/test_{name}*.py" for name in ("digits", "images", "networks", "vision")]
+    else [
+        "service/test_image_search.py",
+        *(f"unit/test_{name}*.py" for name in ("digits", "images", "networks", "vision")),
+    ]
 )
