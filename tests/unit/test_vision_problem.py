@@ -46,7 +46,7 @@ def one_thread() -> Any:
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """140 training images of noise, 12 x 10 pixels, the bright half of each is its class; 40 for test."""
     rng = np.random.default_rng(0)
-    parts = {}
+    parts: dict[str, Any] = {}
     for part, n in (("train", 140), ("test", 40)):
         y = np.arange(n) % 2
         x = rng.integers(0, 100, (n, 12, 10, 3))
@@ -60,8 +60,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def own(pictures: Path, **options: Any) -> ImageProblem:
     # The classes are each other's mirror images.
-    told = {"data_set": "images", "data": pictures, "space": "small", "budget_unit": "epochs", "mirror": False}
-    return ImageProblem(ImageOptions(**told, pad=1, **options))
+    return ImageProblem(
+        ImageOptions(
+            data_set="images", data=pictures, space="small", budget_unit="epochs", mirror=False, pad=1, **options
+        )
+    )
 
 
 def budgets_of(**options: Any) -> tuple[float, ...]:
@@ -103,7 +106,8 @@ def test_rung_k_of_the_paper_has_k_cycles_that_end_at_zero(rung: int, first_cycl
     problem = ImageProblem(ImageOptions(preset="paper"))
     amount = (400.0, 1200.0, 3600.0, 10800.0)[rung]
     budget = problem._budget(amount, Trial(budget=amount))
-    assert (budget.unit, budget.rung, budget.first_cycle) == ("seconds", rung + 1, pytest.approx(first_cycle))
+    assert (budget.unit, budget.rung) == ("seconds", rung + 1)
+    assert budget.first_cycle == pytest.approx(first_cycle)
     assert factor("restarts", amount, budget) == pytest.approx(0.0)
 
 

@@ -246,7 +246,7 @@ class ImageProblem:
         -------
         dict
             ``model``, the file's name, for :func:`~hpbandster_lite.workers.vision.models.load_model`;
-            ``test_error_percent`` with its 95 % interval; and how the training went.
+            ``test_error_percent`` with its 95 % interval; ``training_images``; and how the training went.
         """
         from hpbandster_lite.workers.images.on_device import all_for_refit, images_for_test
         from hpbandster_lite.workers.vision import training
@@ -257,7 +257,7 @@ class ImageProblem:
         test_images = images_for_test(*where, size=self.options.image_size)
         build, recipe = self._builder(config, images.shape), self._recipe(config)
         done = training.refit(build, recipe, self._budget(budget, trial), trial, images, test_images)
-        figures = {**_figures(done.error), **done.info}
+        figures = {**_figures(done.error), "training_images": len(images), **done.info}
         save_model(
             trial.directory / MODEL_FILE,
             done.network,

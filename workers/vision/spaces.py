@@ -235,7 +235,7 @@ def _add_main_blocks(whole: ConfigurationSpace) -> None:
         Float("death_rate", (0.0, 1.0), default=0.5),
         Categorical("death_decay", ["constant", "linear"], default="linear"),
     ]
-    shake: list[Hyperparameter] = [
+    shake: list[Hyperparameter[Any, Any]] = [
         Categorical("shake_forward", ["shake", "even"], default="shake"),
         Categorical("shake_backward", ["shake", "even", "keep"], default="shake"),
         Categorical("shake_level", ["image", "batch"], default="image"),
@@ -351,11 +351,11 @@ class FamilySpace(Space):
         """Add the architecture's hyperparameters, their conditions and what is forbidden."""
 
     @abstractmethod
-    def _training(self) -> list[Hyperparameter]:
+    def _training(self) -> list[Hyperparameter[Any, Any]]:
         """The training's hyperparameters."""
 
 
-def _training(*, learning_rate: float, batch_size: int, weight_decay: float, length: int = 0) -> list[Hyperparameter]:
+def _training(*, learning_rate: float, batch_size: int, weight_decay: float) -> list[Hyperparameter[Any, Any]]:
     """The training's hyperparameters with the defaults of a recipe."""
     from ConfigSpace import Float, Integer
 
@@ -365,7 +365,7 @@ def _training(*, learning_rate: float, batch_size: int, weight_decay: float, len
         Float("weight_decay", (1e-5, 1e-2), log=True, default=weight_decay),
         Float("momentum", (0.5, 0.99), default=0.9),
         Float("alpha", (0.0, 1.0), default=0.0),
-        Integer("length", (0, 20), default=length),
+        Integer("length", (0, 20), default=0),
     ]
 
 
@@ -407,7 +407,7 @@ class ShakeShakeSpace(FamilySpace):
             ForbiddenAndConjunction(ForbiddenEqualsClause(forward, "even"), ForbiddenEqualsClause(backward, "keep"))
         )
 
-    def _training(self) -> list[Hyperparameter]:
+    def _training(self) -> list[Hyperparameter[Any, Any]]:
         return _training(learning_rate=0.2, batch_size=128, weight_decay=1e-4)
 
     def network(self, config: Config, shape: ImageShape, *, shake_softmax: bool = False) -> nn.Module:
@@ -469,7 +469,7 @@ class WideResNetSpace(FamilySpace):
                     )
                 )
 
-    def _training(self) -> list[Hyperparameter]:
+    def _training(self) -> list[Hyperparameter[Any, Any]]:
         return _training(learning_rate=0.1, batch_size=128, weight_decay=5e-4)
 
     def network(self, config: Config, shape: ImageShape, *, shake_softmax: bool = False) -> nn.Module:
@@ -497,7 +497,7 @@ class ResNetSpace(FamilySpace):
 
         whole.add(OrdinalHyperparameter("depth", [20, 32, 44, 56, 110], default_value=20))
 
-    def _training(self) -> list[Hyperparameter]:
+    def _training(self) -> list[Hyperparameter[Any, Any]]:
         return _training(learning_rate=0.1, batch_size=128, weight_decay=1e-4)
 
     def network(self, config: Config, shape: ImageShape, *, shake_softmax: bool = False) -> nn.Module:
