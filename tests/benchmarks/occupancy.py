@@ -28,8 +28,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-import impl_hpbandster_lite as adapter
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.benchmarks import impl_hpbandster_lite as adapter
 
 PARAMS = [{"name": f"x{i}", "type": "float", "lower": 0.0, "upper": 1.0} for i in range(4)]
 PER_CYCLE = 65
@@ -117,7 +117,8 @@ def main() -> None:
     parser.add_argument("--part", nargs=2, metavar=("NAME", "JSON"), help=argparse.SUPPRESS)
     told = parser.parse_args()
     if told.part:
-        {"work": work, "serve": serve}[told.part[0]](**json.loads(told.part[1]))
+        part = work if told.part[0] == "work" else serve
+        part(**json.loads(told.part[1]))
         return
     # As the launcher does for the processes of a search.
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -176,7 +176,8 @@ def test_a_problem_without_the_function_is_refused_with_what_to_write(
 ) -> None:
     for name, words in (("has_refit", r"has no refit; give it a function refit\(config, budget, trial\)"),
                         ("has_export", r"has no export; give it a function export\(directory, file\)")):  # fmt: skip
-        lacking = replace(described, **{name: False})
+        without: dict[str, Any] = {name: False}
+        lacking = replace(described, **without)
         monkeypatch.setattr("hpbandster_lite.refit.describe_in_child", lambda reference, lacking=lacking: lacking)
         with pytest.raises(ProblemError, match=words):
             prepared(run, export=tmp_path / "m.txt")
