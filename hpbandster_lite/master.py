@@ -470,10 +470,15 @@ def _resumed(
     space = SearchSpace.from_json(settings.problem.space_tables)
     engine = Engine(settings, space, make_sampler(settings.algorithm, space, settings.budgets, settings.sampler))
     paused_at = None
-    for _, at, entry in journal.entries():
-        engine.apply(entry)
-        if isinstance(entry, Paused | Resumed):
-            paused_at = at if isinstance(entry, Paused) else None
+
+    def entries() -> Iterator[Entry]:
+        nonlocal paused_at
+        for _, at, entry in journal.entries():
+            if isinstance(entry, Paused | Resumed):
+                paused_at = at if isinstance(entry, Paused) else None
+            yield entry
+
+    engine.replay(entries())
     after = options.prepared.retry_failed_after
     # Whoever takes the place of a master that put failures back must not do it again: they have failed anew, perhaps.
     retry_failed = after is not None and engine.state.epoch <= after

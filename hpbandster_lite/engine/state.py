@@ -237,7 +237,7 @@ class State:
                 self.finished = reason
 
     def _open(self, number: int) -> None:
-        self._require(number == len(self.brackets), f"bracket {number} opened after {len(self.brackets)} others")
+        self._require(number == len(self.brackets), "bracket {} opened after {} others", number, len(self.brackets))
         plan = self._plan(number)
         bracket = Bracket(plan, [Rung(rung.budget, rung.places) for rung in plan.rungs])
         self.brackets.append(bracket)
@@ -246,8 +246,8 @@ class State:
     def _sample(self, entry: Sampled) -> None:
         bracket, rung, index = entry.config_id
         where = self.brackets[bracket].rungs[rung]
-        self._require(where.is_open and where.taken < where.places, f"{entry.config_id} has no place")
-        self._require(index == where.sampled, f"{entry.config_id} is not the next of its rung")
+        self._require(where.is_open and where.taken < where.places, "{} has no place", entry.config_id)
+        self._require(index == where.sampled, "{} is not the next of its rung", entry.config_id)
         self.proposals[entry.config_id] = entry.proposal
         where.taken += 1
         where.sampled += 1
@@ -266,19 +266,19 @@ class State:
         identity = entry.evaluation
         if identity not in self.evaluations:
             rung = self._rung(identity)
-            self._require(bool(rung.promoted) and rung.promoted[0] == identity.config_id, f"{identity} is not promoted")
+            is_first = bool(rung.promoted) and rung.promoted[0] == identity.config_id
+            self._require(is_first, "{} is not promoted", identity)
             rung.promoted.popleft()
             self._start_evaluation(identity)
         evaluation = self._evaluation(identity, entry)
-        self._require(evaluation.agent is None and evaluation.outcome is None, f"{identity} cannot be leased")
-        self._require(entry.agent not in self.held_by, f"{entry.agent} holds a lease already")
+        self._require(evaluation.agent is None and evaluation.outcome is None, "{} cannot be leased", identity)
+        self._require(entry.agent not in self.held_by, "{} holds a lease already", entry.agent)
         if self.is_given_back(entry):
             # It was not lost after all.
             evaluation.lost -= 1
         else:
-            self._require(
-                entry.attempt == evaluation.attempts + 1, f"attempt {entry.attempt} of {identity} is not the next"
-            )
+            is_next = entry.attempt == evaluation.attempts + 1
+            self._require(is_next, "attempt {} of {} is not the next", entry.attempt, identity)
         # The evaluation to be leased is nearly always in front; only a report in between can have moved it.
         self.again.remove(identity)
         evaluation.attempts = entry.attempt
@@ -296,7 +296,7 @@ class State:
             self._rung(entry.evaluation).promoted.remove(entry.evaluation.config_id)
             self._start_evaluation(entry.evaluation, is_paid=False)
         evaluation = self._evaluation(entry.evaluation, entry)
-        self._require(evaluation.outcome is None, f"{entry.evaluation} has an outcome already")
+        self._require(evaluation.outcome is None, "{} has an outcome already", entry.evaluation)
         if evaluation.agent is None:
             self.again.remove(entry.evaluation)
         elif evaluation.agent == entry.agent:
@@ -367,7 +367,7 @@ class State:
 
     def _end_lease(self, identity: EvaluationId, agent: str, entry: Entry) -> None:
         evaluation = self._evaluation(identity, entry)
-        self._require(evaluation.agent == agent, f"{identity} is leased to {evaluation.agent}, not to {agent}")
+        self._require(evaluation.agent == agent, "{} is leased to {}, not to {}", identity, evaluation.agent, agent)
         evaluation.agent = None
         del self.held_by[agent]
         self._rung(identity).running -= 1
@@ -379,7 +379,7 @@ class State:
         """Undo a failure, and the completion of its rung where that has decided nothing."""
         evaluation = self._evaluation(identity, entry)
         outcome = evaluation.outcome
-        self._require(self.may_retry(identity), f"{identity} cannot be put back")
+        self._require(self.may_retry(identity), "{} cannot be put back", identity)
         number, index = identity.config_id.bracket, identity.rung
         bracket, rung = self.brackets[number], self._rung(identity)
         if rung.is_complete:
@@ -399,7 +399,7 @@ class State:
 
     def _shrink(self, entry: RungShrunk) -> None:
         rung = self.brackets[entry.bracket].rungs[entry.rung]
-        self._require(rung.taken == entry.places < rung.places, f"rung {entry.rung} cannot shrink to {entry.places}")
+        self._require(rung.taken == entry.places < rung.places, "rung {} cannot shrink to {}", entry.rung, entry.places)
         rung.places = entry.places
         self.exhausted = True
         self._complete_if_full(entry.bracket, entry.rung)
@@ -413,6 +413,7 @@ class State:
             raise InvariantBroken(f"entry {self.position} of the journal names an unknown evaluation: {entry}")
         return evaluation
 
-    def _require(self, holds: bool, story: str) -> None:
+    def _require(self, holds: bool, story: str, *parts: object) -> None:
+        # Put together only when it is told: a journal of 100,000 evaluations would pay a second for words nobody reads.
         if not holds:
-            raise InvariantBroken(f"entry {self.position} of the journal: {story}")
+            raise InvariantBroken(f"entry {self.position} of the journal: {story.format(*parts)}")

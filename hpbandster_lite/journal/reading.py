@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args
 from hpbandster_lite import wire
 from hpbandster_lite.errors import JournalError, ProtocolMismatch
 from hpbandster_lite.journal.schema import sqlite_errors_as_ours
-from hpbandster_lite.records import Entry, SearchSettings
+from hpbandster_lite.records import Entry, Plain, SearchSettings
 
 _ENTRY_TYPES = frozenset(get_args(Entry))
 _Record = TypeVar("_Record")
@@ -41,17 +41,18 @@ def read_entries(connection: sqlite3.Connection, path: Path) -> Iterator[tuple[i
         last = connection.execute("SELECT coalesce(max(position), 0) FROM entries").fetchone()[0]
         read = 0
         while page := connection.execute(_PAGE, (read, last, PAGE)).fetchall():
-            for position, at, text in page:
+            values = wire.decode_all([text for _, _, text in page])
+            for number, (position, at, text) in enumerate(page):
                 if position != read + 1:
                     raise JournalError(f"the journal {path} lacks entry {read + 1}; restore it from a copy")
                 read = position
-                yield position, at, read_entry(text, position, path)
+                yield position, at, read_entry(text, position, path, None if values is None else values[number])
 
 
-def read_entry(text: str, position: int, path: Path) -> Any:
-    """The entry that was stored at a position."""
+def read_entry(text: str, position: int, path: Path, value: Plain = None) -> Any:
+    """The entry that was stored at a position; ``value`` is what the text holds, where it has been decoded."""
     try:
-        entry = wire.from_message(wire.decode(text, limit_bytes=None))
+        entry = wire.from_message(wire.decode(text, limit_bytes=None) if value is None else value)
     except ProtocolMismatch as error:
         raise _not_understood(path, f"entry {position}", error) from error
     if type(entry) not in _ENTRY_TYPES:

@@ -47,8 +47,7 @@ class Unseen:
     def add(self, vector: Vector) -> None:
         """A configuration was sampled."""
         given = as_vector(vector, self.space.d)
-        key = self._keys(given[np.newaxis])[0]
-        if key == self._proposed:
+        if self._proposed is not None and (key := self._keys(given[np.newaxis])[0]) == self._proposed:
             # What was proposed here last is canonical already, and in a search that is nearly always what comes.
             self._see(key)
         else:

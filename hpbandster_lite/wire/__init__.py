@@ -7,7 +7,7 @@ Law of this room: no pickle, no clock, no I/O; bytes of a stranger build nothing
 """
 
 from hpbandster_lite.wire.messages import from_message, register, to_message
-from hpbandster_lite.wire.text import MAX_INFO_BYTES, MAX_MESSAGE_BYTES, decode, encode, plain_within
+from hpbandster_lite.wire.text import MAX_INFO_BYTES, MAX_MESSAGE_BYTES, decode, decode_all, encode, plain_within
 from hpbandster_lite.wire.values import MAX_INT_BITS, MAX_MESSAGE_DEPTH, MAX_VALUE_DEPTH, plain
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "MAX_MESSAGE_DEPTH",
     "MAX_VALUE_DEPTH",
     "decode",
+    "decode_all",
     "encode",
     "from_message",
     "plain",

@@ -12,7 +12,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import partial
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints, overload
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
 from hpbandster_lite import records
 from hpbandster_lite.errors import InvariantBroken, ProtocolMismatch, SearchError
@@ -91,28 +91,24 @@ def from_message(message: Plain, cls: type[_Record] | None = None) -> Any:
 
 
 def _write_record(record: Any) -> dict[str, Plain]:
-    return {name: codec.write(getattr(record, name)) for name, codec, _ in _shape(type(record))}
+    return {name: codec.write(getattr(record, name)) for name, codec in _shape(type(record)).codecs}
 
 
 def _read_record(message: Plain, cls: type) -> Any:
     if type(message) is not dict:
         raise ProtocolMismatch(f"expected a {cls.__name__}, got {shortened(repr(message))}; {SAME_VERSION}")
-    values = {}
-    for name, codec, is_required in _shape(cls):
-        if name in message:
-            value = message[name]
-            # Most fields are scalars of the right type, and a journal of a long search has millions of them.
-            if type(value) not in codec.as_they_are:
-                try:
-                    value = codec.read(value)
-                except ValueError as error:
-                    raise ProtocolMismatch(f"{cls.__name__}.{name}: {error}; {SAME_VERSION}") from error
-            values[name] = value
-        elif is_required:
-            raise ProtocolMismatch(f"a {cls.__name__} without {name!r} was refused; {SAME_VERSION}")
-    if len(message) > len(values) and (unknown := message.keys() - values.keys() - {_TAG}):
-        name = min(unknown, key=str)
-        raise ProtocolMismatch(f"a {cls.__name__} with the unknown field {name!r} was refused; {SAME_VERSION}")
+    values = dict(message)
+    values.pop(_TAG, None)
+    shape = _shape(cls)
+    if values.keys() != shape.names:
+        _refuse_other_fields(values, shape, cls)
+    for name, (_, read, as_they_are) in shape.codecs:
+        # Most fields are scalars of the right type, and a journal of a long search has millions of them.
+        if name in values and type(value := values[name]) not in as_they_are:
+            try:
+                values[name] = read(value)
+            except ValueError as error:
+                raise ProtocolMismatch(f"{cls.__name__}.{name}: {error}; {SAME_VERSION}") from error
     try:
         return cls(**values)
     # OverflowError: an integer beyond every float where a record asks whether its loss is finite.
@@ -134,19 +130,35 @@ class _Codec(NamedTuple):
     as_they_are: frozenset[type] = frozenset()
 
 
-_Shape: TypeAlias = tuple[tuple[str, _Codec, bool], ...]
+class _Shape(NamedTuple):
+    """Of one class: the codec of each field in order, the fields' names, and those that have no default."""
+
+    codecs: tuple[tuple[str, _Codec], ...]
+    names: frozenset[str]
+    required: tuple[str, ...]
+
+
 _shapes: dict[type, _Shape] = {}
 
 
 def _shape(cls: type) -> _Shape:
-    """Name, codec and necessity of each field; worked out when the first record of a class travels."""
+    """The shape of a class; worked out when the first record of it travels."""
     if cls not in _shapes:
         hints = get_type_hints(cls)
-        _shapes[cls] = tuple(
-            (entry.name, _codec(hints[entry.name], entry.name), entry.default is entry.default_factory is MISSING)
-            for entry in fields(cls)
-        )
+        codecs = tuple((entry.name, _codec(hints[entry.name], entry.name)) for entry in fields(cls))
+        required = tuple(entry.name for entry in fields(cls) if entry.default is entry.default_factory is MISSING)
+        _shapes[cls] = _Shape(codecs, frozenset(dict(codecs)), required)
     return _shapes[cls]
+
+
+def _refuse_other_fields(values: Mapping[Any, Plain], shape: _Shape, cls: type) -> None:
+    """Refuse a message that lacks a field without a default, or has one that the class has not."""
+    for name in shape.required:
+        if name not in values:
+            raise ProtocolMismatch(f"a {cls.__name__} without {name!r} was refused; {SAME_VERSION}")
+    if unknown := values.keys() - shape.names:
+        first = min(unknown, key=str)
+        raise ProtocolMismatch(f"a {cls.__name__} with the unknown field {first!r} was refused; {SAME_VERSION}")
 
 
 def _codec(hint: Any, name: str) -> _Codec:
@@ -242,7 +254,15 @@ def _named_tuple_codec(cls: Any, name: str) -> _Codec:
     hints = get_type_hints(cls)
     codecs = [_codec(hints[entry], entry) for entry in cls._fields]
     required = len(codecs) - len(cls._field_defaults)
-    return _Codec(partial(_write_items, codecs), lambda value: cls(*_read_items(codecs, required, value)))
+    # Ids are three integers; asked in one step, for they are in every entry of a journal.
+    common = frozenset.intersection(*(codec.as_they_are for codec in codecs))
+
+    def read(value: Plain) -> Any:
+        if type(value) is list and len(value) == len(codecs) and common.issuperset(map(type, value)):
+            return cls._make(value)
+        return cls(*_read_items(codecs, required, value))
+
+    return _Codec(partial(_write_items, codecs), read)
 
 
 def _write_items(codecs: Sequence[_Codec], values: Iterable[Any]) -> list[Plain]:

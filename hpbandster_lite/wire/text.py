@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import json.encoder
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from hpbandster_lite.errors import NotPlain, ProtocolMismatch
@@ -154,6 +154,19 @@ def decode(text: str, *, limit_bytes: int | None = MAX_MESSAGE_BYTES) -> Plain:
     except (ValueError, RecursionError) as error:
         raise ProtocolMismatch(f"malformed message ({error}): {shortened(text)}; {SAME_VERSION}") from error
     return value
+
+
+def decode_all(texts: Sequence[str]) -> list[Plain] | None:
+    """The values of many texts of our own, whatever their size; ``None`` where :func:`decode` must look at each.
+
+    That is so where one is malformed or holds an escape. In one piece they take a third of the time.
+    """
+    try:
+        joined = ",".join(texts)
+        values = None if '"$' in joined else _DECODER.decode(f"[{joined}]")
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return values if values is not None and len(values) == len(texts) else None
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -550,3 +550,17 @@ def test_a_field_of_a_type_that_cannot_travel_is_refused_by_name() -> None:
 
     with pytest.raises(InvariantBroken, match="'things'"):
         wire.to_message(Odd(things={1}))
+
+
+@given(messages=st.lists(plain_values | st.just({"$": 1}), max_size=5))
+def test_many_texts_are_decoded_as_each_of_them(messages: list[Any]) -> None:
+    texts = [wire.encode(message) for message in messages]
+    values = wire.decode_all(texts)
+    assert (values is None) == any('"$' in text for text in texts)
+    if values is not None:
+        assert repr(values) == repr([wire.decode(text) for text in texts])
+
+
+@pytest.mark.parametrize("texts", [["1,2"], ["1", "]"], ["[1", "2]"], ["1", ""], ["NaN"], ["[" * 100_000], [b"1"]])
+def test_texts_of_which_one_is_malformed_are_left_to_be_decoded_one_by_one(texts: list[Any]) -> None:
+    assert wire.decode_all(texts) is None
