@@ -506,7 +506,7 @@ def test_an_option_that_cannot_be_is_refused_before_anything_is_made(
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("nosuch", "", ("'nosuch'", "counting_ones, digits, hartmann6", "path/to/file.py")),
+        ("nosuch", "", ("'nosuch'", "counting_ones, digits, fashion_mnist, hartmann6", "path/to/file.py")),
         ("space.py", SPACE_REFUSED, ("space", "'x'", "space.py:3", "hpbandster-lite plan space.py")),
         ("signature.py", SIGNATURE_REFUSED, ("evaluate", "(config)", "(config, budget, trial)")),
     ],
