@@ -31,11 +31,21 @@ def save_checkpoint(directory: Path, state: dict[str, Any]) -> None:
     OSError
         If it cannot be written, with ``ENOSPC`` where the disk is full.
     """
-    file = directory / FILE_NAME
+    write_torch(directory / FILE_NAME, state)
+
+
+def write_torch(file: Path, told: object) -> None:
+    """Write what torch saves to a file, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        As :func:`save_checkpoint`.
+    """
     written = file.with_suffix(".tmp")
     # To memory first: on a full disk torch's own writer may end with words on positions in a file, not with ENOSPC.
     content = io.BytesIO()
-    torch.save(state, content)
+    torch.save(told, content)
     try:
         with written.open("wb") as stream:
             stream.write(content.getbuffer())

@@ -23,6 +23,7 @@ from hpbandster_lite.workers.digits.data import Images, images_for_test, trainin
 from hpbandster_lite.workers.digits.network import build_network
 from hpbandster_lite.workers.digits.training import Run, cosine_with_restarts, shifted, train, validation_loss
 from hpbandster_lite.workers.saving import FILE_NAME, load_checkpoint, save_checkpoint
+from tests.bits import assert_equal_bit_for_bit
 
 SMALL: dict[str, Any] = {
     "stages": 2, "blocks_1": 1, "blocks_2": 1, "filters": 4, "widening": 1.5, "kernel_size": 3, "residual": True,
@@ -52,22 +53,6 @@ def trained(directory: Path, epochs: int, config: Mapping[str, Any] = SMALL, **t
     state = load_checkpoint(directory, "cpu")
     assert state is not None
     return state
-
-
-def assert_equal_bit_for_bit(one: Any, other: Any) -> None:
-    assert type(one) is type(other)
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, Mapping):
-        assert list(one) == list(other)
-        for name in one:
-            assert_equal_bit_for_bit(one[name], other[name])
-    elif isinstance(one, list):
-        assert len(one) == len(other)
-        for left, right in zip(one, other, strict=True):
-            assert_equal_bit_for_bit(left, right)
-    else:
-        assert one == other
 
 
 # -------------------------------------------------------------------------------------------------------------- space

@@ -7,7 +7,7 @@ import gc
 import math
 import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,6 +31,7 @@ from hpbandster_lite.workers.vision.faults import Diverged, OutOfMemory
 from hpbandster_lite.workers.vision.intervals import ErrorRate
 from hpbandster_lite.workers.vision.schedule import Budget
 from hpbandster_lite.workers.vision.training import Judged, Precision, Recipe, Run, pays_to_compile, refit, train
+from tests.bits import assert_equal_bit_for_bit
 
 
 def images_of(n: int, seed: int) -> DeviceImages:
@@ -133,22 +134,6 @@ def saved(directory: Path) -> dict[str, Any]:
     state = load_checkpoint(directory, "cpu")
     assert state is not None
     return state
-
-
-def assert_equal_bit_for_bit(one: Any, other: Any) -> None:
-    assert type(one) is type(other)
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, Mapping):
-        assert list(one) == list(other)
-        for name in one:
-            assert_equal_bit_for_bit(one[name], other[name])
-    elif isinstance(one, list):
-        assert len(one) == len(other)
-        for left, right in zip(one, other, strict=True):
-            assert_equal_bit_for_bit(left, right)
-    else:
-        assert one == other
 
 
 # -------------------------------------------------------------------------------------------------------- continuation

@@ -7,8 +7,6 @@ takes pixels as they are, uint8, and an export is believed only after it gave th
 
 from __future__ import annotations
 
-import io
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +21,7 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.workers.images.augment import normalised
 from hpbandster_lite.workers.images.on_device import DeviceImages
 from hpbandster_lite.workers.networks.shapes import ImageShape
+from hpbandster_lite.workers.saving import write_torch
 from hpbandster_lite.workers.vision.spaces import space_named
 
 FORMAT = 1
@@ -146,19 +145,7 @@ def save_model(
         "weights": weights,
         "figures": dict(figures),
     }
-    # To memory first: on a full disk torch's own writer may end with words on positions in a file.
-    content = io.BytesIO()
-    torch.save(told, content)
-    written = file.with_suffix(".tmp")
-    try:
-        with written.open("wb") as stream:
-            stream.write(content.getbuffer())
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError:
-        written.unlink(missing_ok=True)
-        raise
-    written.replace(file)
+    write_torch(file, told)
 
 
 def load_model(file: Path | str, device: str | torch.device = "cpu") -> ImageClassifier:
