@@ -23,8 +23,8 @@ from hpbandster_lite.randomness import Purpose, generator_for, training_seed
 from hpbandster_lite.records import ConfigId, EvaluationId, Failure, FailureKind, SearchSettings, Values
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.space import SearchSpace
-from hpbandster_lite.trainer.alone import Answer, LoneTrainer
-from hpbandster_lite.trainer.speech import TrainerEnded, TrainerInterrupted, TrainerOrder, TrainerRefused
+from hpbandster_lite.trainer.alone import LoneTrainer, ended
+from hpbandster_lite.trainer.speech import TrainerOrder
 
 WARM_UP_MATTERS_S = 60.0
 """An evaluation that was shorter is repeated in the same process: the first call of torch alone takes some seconds."""
@@ -32,6 +32,9 @@ MOST_REFUSED = 100
 """So many configurations are tried before the problem's ``feasible`` is said to refuse everything."""
 
 Part: TypeAlias = Literal["smallest", "again", "promotion", "taken over"]
+
+
+INTERRUPTED = Failure(kind=FailureKind.CODE, reason="the objective was interrupted, though nobody asked for it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,31 +228,19 @@ class _Stage:
     def _tried(self, trainer: LoneTrainer, part: Part, order: TrainerOrder, *, trained: float | None = None) -> Tried:
         place = Path(order.directory)
         answer = trainer.carry_out(order, place / RunDirectory.LOG_NAME, limit_s=self._limit_s)
-        ended = self._ended(answer)
+        end = ended(answer, interrupted=INTERRUPTED)
         self._import_s = trainer.import_s or self._import_s
         files = _checkpoint(place)
         return Tried(
             part=part,
             budget=order.budget,
             trained=order.budget if trained is None else trained,
-            duration_s=ended.duration_s,
-            loss=ended.loss,
-            failure=ended.failure,
+            duration_s=end.duration_s,
+            loss=end.loss,
+            failure=end.failure,
             files=len(files),
             size_bytes=sum(file.stat().st_size for file in files),
         )
-
-    def _ended(self, answer: Answer) -> TrainerEnded:
-        match answer:
-            case TrainerRefused(message=message):
-                raise ProblemError(message)
-            case TrainerEnded():
-                return answer
-            case TrainerInterrupted():
-                reason = "the objective was interrupted, though nobody asked for it"
-                return TrainerEnded(failure=Failure(kind=FailureKind.CODE, reason=reason))
-            case died:
-                return TrainerEnded(failure=died.failure)
 
 
 def _checkpoint(place: Path) -> Sequence[Path]:

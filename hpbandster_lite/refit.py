@@ -34,14 +34,17 @@ from hpbandster_lite.records import (
 )
 from hpbandster_lite.rundir import RunDirectory, write_atomically
 from hpbandster_lite.settings import bracket_plan
-from hpbandster_lite.trainer.alone import Answer, LoneTrainer
-from hpbandster_lite.trainer.speech import TrainerEnded, TrainerInterrupted, TrainerOrder, TrainerRefused
+from hpbandster_lite.trainer.alone import LoneTrainer, ended
+from hpbandster_lite.trainer.speech import TrainerOrder
 
 FILE_NAME = "refit.json"
 LOCK_NAME = ".lock"
 OURS = (RunDirectory.LOG_NAME, FILE_NAME, LOCK_NAME)
 """What lies in the directory of a refit and is no checkpoint."""
 SEEDS = 2**31
+INTERRUPTED = Failure(
+    kind=FailureKind.INFRASTRUCTURE, reason="it was interrupted; the same command goes on with it"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,21 +297,22 @@ def _trained(
     kept["attempts"] += 1
     # What is trained is said before: a directory of which nobody knows what it holds is not gone on with.
     _save(refit, kept)
-    ended = _ended(trainer.carry_out(_order(refit, kept["attempts"]), _log(refit), on_point=on_point))
-    if ended.failure is None:
-        kept.update(figures=dict(ended.info), duration_s=ended.duration_s)
+    answer = trainer.carry_out(_order(refit, kept["attempts"]), _log(refit), on_point=on_point)
+    end = ended(answer, interrupted=INTERRUPTED)
+    if end.failure is None:
+        kept.update(figures=dict(end.info), duration_s=end.duration_s)
         _save(refit, kept)
-    return ended.failure
+    return end.failure
 
 
 def _exported(refit: Refit, trainer: LoneTrainer, kept: dict[str, Plain], file: Path) -> Failure | None:
     file.parent.mkdir(parents=True, exist_ok=True)
     order = replace(_order(refit, kept["attempts"]), call="export", file=str(file))
-    ended = _ended(trainer.carry_out(order, _log(refit)))
-    if ended.failure is None:
-        kept["exports"] = {**kept["exports"], str(file): dict(ended.info)}
+    end = ended(trainer.carry_out(order, _log(refit)), interrupted=INTERRUPTED)
+    if end.failure is None:
+        kept["exports"] = {**kept["exports"], str(file): dict(end.info)}
         _save(refit, kept)
-    return ended.failure
+    return end.failure
 
 
 def _order(refit: Refit, attempt: int) -> TrainerOrder:
@@ -333,19 +337,6 @@ def _log(refit: Refit) -> Path:
 
 def _save(refit: Refit, kept: dict[str, Plain]) -> None:
     write_atomically(refit.file, json.dumps(kept, indent=2) + "\n")
-
-
-def _ended(answer: Answer) -> TrainerEnded:
-    match answer:
-        case TrainerRefused(message=message):
-            raise ProblemError(message)
-        case TrainerEnded():
-            return answer
-        case TrainerInterrupted():
-            reason = "it was interrupted; the same command goes on with it"
-            return TrainerEnded(failure=Failure(kind=FailureKind.INFRASTRUCTURE, reason=reason))
-        case died:
-            return TrainerEnded(failure=died.failure)
 
 
 @contextlib.contextmanager

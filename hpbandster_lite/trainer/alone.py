@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from hpbandster_lite.environment import trainer_environment
+from hpbandster_lite.errors import ProblemError
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.records import CurvePoint, Failure, FailureKind
 from hpbandster_lite.trainer.inline import InlineTrainer
@@ -28,6 +29,25 @@ from hpbandster_lite.trainer.speech import (
 )
 
 Answer: TypeAlias = TrainerEnded | TrainerInterrupted | TrainerDied | TrainerRefused
+
+
+def ended(answer: Answer, *, interrupted: Failure) -> TrainerEnded:
+    """An answer as the end of its order, whatever it was; ``interrupted`` is what an interruption means to the caller.
+
+    Raises
+    ------
+    ProblemError
+        If the trainer could not import the problem.
+    """
+    match answer:
+        case TrainerRefused(message=message):
+            raise ProblemError(message)
+        case TrainerEnded():
+            return answer
+        case TrainerInterrupted():
+            return TrainerEnded(failure=interrupted)
+        case died:
+            return TrainerEnded(failure=died.failure)
 """How an order ended."""
 
 

@@ -23,18 +23,22 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from hpbandster_lite.workers.images.augment import Augmentation, EpochDraws, augmented, mixed
 from hpbandster_lite.workers.images.on_device import CIFAR10_MEAN, CIFAR10_STD, DeviceImages
 from hpbandster_lite.workers.images.reading import read_images
-from hpbandster_lite.workers.images.torchvision_sets import data_sets
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.benchmarks.one_by_one import OneByOne
 
 AUGMENTATION = Augmentation(pad=4, mirror=True, cutout=16, mixup=0.2)
 
@@ -47,42 +51,9 @@ def pixels_of(n_images: int, *, noise: bool) -> np.ndarray[Any, np.dtype[np.uint
     return np.ascontiguousarray(np.pad(grey, ((0, 0), (2, 2), (2, 2)))[..., None].repeat(3, axis=-1))
 
 
-class OneByOne(Dataset[Any]):
-    """As torchvision's CIFAR10 hands out its images, with its transforms."""
-
-    def __init__(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
-        data_sets()  # torchvision's import, also beside another torch
-        from torchvision import transforms
-
-        self._pixels = pixels
-        self._transform = transforms.Compose([
-            transforms.RandomCrop(32, padding=AUGMENTATION.pad),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize([m / 255 for m in CIFAR10_MEAN], [s / 255 for s in CIFAR10_STD]),
-            cut_one_out,
-        ])
-
-    def __len__(self) -> int:
-        return len(self._pixels)
-
-    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
-        from PIL import Image
-
-        return self._transform(Image.fromarray(self._pixels[row])), row % 10
-
-
-def cut_one_out(image: torch.Tensor) -> torch.Tensor:
-    """One square of one image, in place: the quickest way to say it."""
-    half = AUGMENTATION.cutout // 2
-    row, column = (int(torch.randint(side, ())) for side in image.shape[1:])
-    image[:, max(0, row - half) : row + half, max(0, column - half) : column + half] = 0
-    return image
-
-
 def one_by_one(pixels: np.ndarray[Any, np.dtype[np.uint8]], batch_size: int, workers: int) -> Callable[[int], int]:
     """torchvision's side: an epoch, returning the number of images."""
-    loader = DataLoader(OneByOne(pixels), batch_size, shuffle=True, drop_last=True, num_workers=workers)
+    loader = DataLoader(OneByOne(pixels, AUGMENTATION), batch_size, shuffle=True, drop_last=True, num_workers=workers)
 
     def epoch(number: int) -> int:
         rng = np.random.default_rng(number)

@@ -33,26 +33,30 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from hpbandster_lite.workers.images.augment import Augmentation
 from hpbandster_lite.workers.images.on_device import CIFAR10_MEAN, CIFAR10_STD, DeviceImages
 from hpbandster_lite.workers.images.reading import read_images
-from hpbandster_lite.workers.images.torchvision_sets import data_sets
 from hpbandster_lite.workers.networks.joint import JointNetwork
 from hpbandster_lite.workers.networks.joint_architecture import JointArchitecture
 from hpbandster_lite.workers.vision.clock import stopwatch_for
 from hpbandster_lite.workers.vision.faults import parameter_count
 from hpbandster_lite.workers.vision.schedule import Budget
 from hpbandster_lite.workers.vision.training import Recipe, Run
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.benchmarks.one_by_one import OneByOne
 
 AUGMENTATION = Augmentation(pad=4, mirror=True, cutout=16, mixup=0.2)
 BRANCHES = 3
@@ -125,39 +129,6 @@ def plain_network(architecture: JointArchitecture) -> nn.Module:
 # ------------------------------------------------------------------------------------------------------- the plain loop
 
 
-class OneByOne(Dataset[Any]):
-    """As torchvision's CIFAR10 hands out its images, with its transforms."""
-
-    def __init__(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
-        data_sets()  # torchvision's import, also beside another torch
-        from torchvision import transforms
-
-        self._pixels = pixels
-        self._transform = transforms.Compose([
-            transforms.RandomCrop(32, padding=AUGMENTATION.pad),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize([m / 255 for m in CIFAR10_MEAN], [s / 255 for s in CIFAR10_STD]),
-            cut_one_out,
-        ])
-
-    def __len__(self) -> int:
-        return len(self._pixels)
-
-    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
-        from PIL import Image
-
-        return self._transform(Image.fromarray(self._pixels[row])), row % 10
-
-
-def cut_one_out(image: torch.Tensor) -> torch.Tensor:
-    """One square of one image, in place."""
-    half = AUGMENTATION.cutout // 2
-    row, column = (int(torch.randint(side, ())) for side in image.shape[1:])
-    image[:, max(0, row - half) : row + half, max(0, column - half) : column + half] = 0
-    return image
-
-
 def plain(
     pixels: np.ndarray[Any, np.dtype[np.uint8]], architecture: JointArchitecture, options: argparse.Namespace
 ) -> Callable[[], int]:
@@ -165,7 +136,7 @@ def plain(
     device = options.device
     workers = options.workers if device == "cuda" else 0
     loader = DataLoader(
-        OneByOne(pixels), options.batch_size, shuffle=True, drop_last=True, num_workers=workers,
+        OneByOne(pixels, AUGMENTATION), options.batch_size, shuffle=True, drop_last=True, num_workers=workers,
         persistent_workers=workers > 0, pin_memory=device == "cuda",
     )  # fmt: skip
     network = plain_network(architecture).to(device)

@@ -1,0 +1,47 @@
+"""What batches are measured beside: each image by itself, through torchvision's transforms, as usual."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from hpbandster_lite.workers.images.augment import Augmentation
+from hpbandster_lite.workers.images.on_device import CIFAR10_MEAN, CIFAR10_STD
+from hpbandster_lite.workers.images.torchvision_sets import data_sets
+
+
+class OneByOne(Dataset[Any]):
+    """As torchvision's CIFAR10 hands out its images, with its transforms."""
+
+    def __init__(self, pixels: np.ndarray[Any, np.dtype[np.uint8]], augmentation: Augmentation) -> None:
+        data_sets()  # torchvision's import, also beside another torch
+        from torchvision import transforms
+
+        self._pixels = pixels
+        self._transform = transforms.Compose([
+            transforms.RandomCrop(32, padding=augmentation.pad),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize([m / 255 for m in CIFAR10_MEAN], [s / 255 for s in CIFAR10_STD]),
+            partial(cut_one_out, length=augmentation.cutout),
+        ])
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+        from PIL import Image
+
+        return self._transform(Image.fromarray(self._pixels[row])), row % 10
+
+
+def cut_one_out(image: torch.Tensor, length: int) -> torch.Tensor:
+    """One square of one image, in place: the quickest way to say it."""
+    half = length // 2
+    row, column = (int(torch.randint(side, ())) for side in image.shape[1:])
+    image[:, max(0, row - half) : row + half, max(0, column - half) : column + half] = 0
+    return image
