@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.workers.vision.clock import BudgetClock, DeviceStopwatch, HostStopwatch
+from hpbandster_lite.workers.vision.clock import BudgetClock, DeviceStopwatch, HostStopwatch, stopwatch_for
 from hpbandster_lite.workers.vision.schedule import Budget
 
 
@@ -152,3 +153,18 @@ def test_a_part_of_an_epoch_is_a_number_of_steps_and_never_none() -> None:
 def test_an_epoch_without_a_step_is_refused() -> None:
     with pytest.raises(UsageError, match="as many images as a batch"):
         BudgetClock(Budget(amount=1), 0, HostStopwatch(Time()))
+
+
+def test_a_second_of_processor_time_is_one_that_the_process_worked() -> None:
+    wall, processor = stopwatch_for("cpu"), stopwatch_for("cpu", "processor")
+    for stopwatch in (wall, processor):
+        stopwatch.begin()
+    time.sleep(0.2)
+    for stopwatch in (wall, processor):
+        stopwatch.end()
+    assert wall.settled_s() >= 0.2
+    assert processor.settled_s() < 0.1
+
+
+def test_a_gpu_counts_its_own_time_whatever_the_clock() -> None:
+    assert isinstance(stopwatch_for("cuda:0", "processor"), DeviceStopwatch)

@@ -11,12 +11,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.workers.vision.schedule import Budget
+
+Clock = Literal["wall", "processor"]
 
 READ_EVERY = 8
 """Steps between two readings of a device. It is fed at most twice as many steps ahead of those that it has done, which
@@ -124,9 +126,20 @@ class DeviceStopwatch:
         self._step_s = read / steps
 
 
-def stopwatch_for(device: str) -> Stopwatch:
-    """The stopwatch that suits a device, ``"cpu"`` or ``"cuda"``."""
-    return DeviceStopwatch() if device.startswith("cuda") else HostStopwatch()
+def stopwatch_for(device: str, clock: Clock = "wall") -> Stopwatch:
+    """The stopwatch that suits a device, ``"cpu"`` or ``"cuda"``.
+
+    Parameters
+    ----------
+    device
+        A GPU counts the time of its own stream, whatever the clock.
+    clock
+        What a second is on a CPU: one of the wall clock, or one of processor time, that of all threads added up. The
+        latter is (nearly) the same however busy others keep the machine.
+    """
+    if device.startswith("cuda"):
+        return DeviceStopwatch()
+    return HostStopwatch(time.process_time if clock == "processor" else time.perf_counter)
 
 
 class BudgetClock:

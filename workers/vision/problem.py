@@ -7,7 +7,7 @@ them decides. Torch is imported where something is trained, so the problem is de
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
     from hpbandster_lite.trial import Trial
+    from hpbandster_lite.workers.vision.clock import Stopwatch
     from hpbandster_lite.workers.vision.intervals import ErrorRate
     from hpbandster_lite.workers.vision.training import Builder, Recipe
 
@@ -68,6 +69,10 @@ class ImageOptions:
         default="seconds", metadata={"help": "what a budget counts: seconds of training steps, or epochs"}
     )
     scale: float = field(default=1.0, metadata={"help": "factor of budgets in seconds"})
+    clock: Literal["wall", "processor"] = field(
+        default="wall",
+        metadata={"help": "seconds of a CPU: wall, or processor, time of its threads, which no neighbour lengthens"},
+    )
     schedule: Literal["auto", "restarts", "nested", "cosine", "step"] = field(
         default="auto",
         metadata={"help": "of the learning rate; nested: each rung goes on from the one below; auto: the space's own"},
@@ -222,6 +227,7 @@ class ImageProblem:
             images,
             validation,
             repeats=self.options.repeats if is_top else 1,
+            new_stopwatch=self._new_stopwatch(trial),
         )
 
     # --------------------------------------------------------------------------------------------------- what is kept
@@ -256,7 +262,15 @@ class ImageProblem:
         images = all_for_refit(*where, size=self.options.image_size)
         test_images = images_for_test(*where, size=self.options.image_size)
         build, recipe = self._builder(config, images.shape), self._recipe(config)
-        done = training.refit(build, recipe, self._budget(budget, trial), trial, images, test_images)
+        done = training.refit(
+            build,
+            recipe,
+            self._budget(budget, trial),
+            trial,
+            images,
+            test_images,
+            new_stopwatch=self._new_stopwatch(trial),
+        )
         figures = {**_figures(done.error), "training_images": len(images), **done.info}
         save_model(
             trial.directory / MODEL_FILE,
@@ -321,6 +335,11 @@ class ImageProblem:
             decay_norm_and_bias=options.decay_norm_and_bias,
             compile=options.compile,
         )
+
+    def _new_stopwatch(self, trial: Trial) -> Callable[[], Stopwatch]:
+        from hpbandster_lite.workers.vision.clock import stopwatch_for
+
+        return partial(stopwatch_for, trial.device, self.options.clock)
 
     def _budget(self, budget: float, trial: Trial) -> Budget:
         """The budget with its place among those of the search, on which the schedule's cycles depend."""
