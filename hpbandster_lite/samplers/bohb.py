@@ -115,11 +115,12 @@ class _Model:
     bad: _Scores
 
 
-def split(losses: Array, n_min: int, top_n_percent: float) -> tuple[Indices, Indices]:
+def split(losses: Array, n_min: int, top_n_percent: float, most: int) -> tuple[Indices, Indices]:
     """Rows of the good and of the bad set (Algorithm 2 and equation 3 of the paper).
 
     The good set holds the ``max(N_min, floor(q n))`` best, finite ones only; the bad set the ``max(N_min, n - N_l)``
-    worst. Both overlap where there are few.
+    worst. Both overlap where there are few. Of a good set beyond the bound its best are kept, of a bad set rows that
+    are evenly spaced by rank, its best and its worst among them.
 
     Parameters
     ----------
@@ -129,6 +130,8 @@ def split(losses: Array, n_min: int, top_n_percent: float) -> tuple[Indices, Ind
         N_min.
     top_n_percent
         100 q.
+    most
+        Largest number of either.
     """
     n = len(losses)
     order = np.argsort(losses, kind="stable")
@@ -136,7 +139,10 @@ def split(losses: Array, n_min: int, top_n_percent: float) -> tuple[Indices, Ind
     n_good = max(n_min, math.floor(top_n_percent * n / 100 + 1e-9))
     n_bad = max(n_min, n - n_good)
     finite = int(np.isfinite(losses).sum())
-    return order[: min(n_good, finite)], order[max(0, n - n_bad) :]
+    good, bad = order[: min(n_good, finite, most)], order[max(0, n - n_bad) :]
+    if len(bad) > most:
+        bad = bad[np.linspace(0, len(bad) - 1, most).round().astype(np.intp)]
+    return good, bad
 
 
 class Bohb:
@@ -163,6 +169,7 @@ class Bohb:
         self._unseen = Unseen(space)
         self._axes = axes_of(space)
         self._n_min = parameters.min_points_in_model or self._axes.d + 1
+        self._most = max(parameters.max_points_in_model, self._n_min)
         self._results = {float(budget): _Results(self._axes) for budget in sorted(budgets, reverse=True)}
         self._fitted: _Model | None = None
         self._has_forbidden = bool(space.to_json()["forbidden"])
@@ -253,7 +260,7 @@ class Bohb:
 
     def _fit(self, budget: float, results: _Results) -> _Model:
         points, losses = results.table()
-        good_rows, bad_rows = split(losses, self._n_min, self._parameters.top_n_percent)
+        good_rows, bad_rows = split(losses, self._n_min, self._parameters.top_n_percent, self._most)
         good, bad = self._density(points.take(good_rows)), self._density(points.take(bad_rows))
         floor = self._parameters.min_bandwidth
         widened = kde.widened(self._axes, good.bandwidth, self._parameters.bandwidth_factor, floor)

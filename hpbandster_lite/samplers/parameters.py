@@ -28,6 +28,10 @@ class BohbParameters:
         points each. ``None`` (default) is d + 1, where d counts the hyperparameters with more than one value.
     top_n_percent
         100 q, in (0, 100): share of the results that count as good. Default 15.
+    max_points_in_model
+        Most points of the good and of the bad set, at least 2 (N_min goes before it): of a larger good set the best, of
+        a larger bad set some evenly spaced by rank, so that a proposal costs the same however many results there are.
+        Default 512; the paper has no bound, nor has a search with fewer results than this at a budget.
     num_samples
         N_s, at least 1: candidates of which the one with the largest l / g is proposed. Default 64.
     random_fraction
@@ -50,6 +54,7 @@ class BohbParameters:
 
     min_points_in_model: int | None = None
     top_n_percent: float = 15.0
+    max_points_in_model: int = 512
     num_samples: int = 64
     random_fraction: float = 1 / 3
     bandwidth_factor: float = 3.0
@@ -62,6 +67,8 @@ class BohbParameters:
                         "or be left out for one more than there are hyperparameters")
         self._check("top_n_percent", _is_number(self.top_n_percent) and 0 < self.top_n_percent < 100,
                     "a number above 0 and below 100; the paper has 15")
+        self._check("max_points_in_model", _is_whole(self.max_points_in_model, 2),
+                    "a whole number of at least 2, one above the number of results for no bound; the default is 512")
         self._check("num_samples", _is_whole(self.num_samples, 1), "a whole number of at least 1; the paper has 64")
         self._check("random_fraction", _is_number(self.random_fraction) and 0 <= self.random_fraction <= 1,
                     "a probability, from 0 (the model whenever there is one) to 1 (always random); the paper has 1/3")

@@ -155,6 +155,16 @@ def make_statsmodels(space: Any, budgets: Sequence[float], n_workers: int, seed:
     return Search(space, budgets, seed, "bohb", {"density": "statsmodels"})
 
 
+def make_bounded(space: Any, budgets: Sequence[float], n_workers: int, seed: int) -> Search:
+    """With so few points in the model that the bound acts in a search of the bench's length."""
+    return Search(space, budgets, seed, "bohb", {"max_points_in_model": 64})
+
+
+def make_tightly_bounded(space: Any, budgets: Sequence[float], n_workers: int, seed: int) -> Search:
+    """With so few that it acts on the good set, too."""
+    return Search(space, budgets, seed, "bohb", {"max_points_in_model": 16})
+
+
 def make_hyperband(space: Any, budgets: Sequence[float], n_workers: int, seed: int) -> Search:
     """The same brackets without a model."""
     return Search(space, budgets, seed, "hyperband", {})

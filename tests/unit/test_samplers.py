@@ -331,11 +331,14 @@ def test_one_proposal_in_three_is_random() -> None:
     assert share == pytest.approx(1 / 3, abs=0.06)
 
 
+UNBOUND = 10**6
+
+
 def test_good_and_bad_set_overlap_where_there_are_few_points() -> None:
     losses = np.array([5.0, 1.0, 4.0, 2.0, 3.0])
-    good, bad = split(losses, 3, 15)
+    good, bad = split(losses, 3, 15, UNBOUND)
     assert (good.tolist(), bad.tolist()) == ([1, 3, 4], [4, 2, 0])
-    good, bad = split(losses, 4, 15)
+    good, bad = split(losses, 4, 15, UNBOUND)
     assert (good.tolist(), bad.tolist()) == ([1, 3, 4, 2], [3, 4, 2, 0])
 
 
@@ -343,23 +346,48 @@ def test_good_and_bad_set_overlap_where_there_are_few_points() -> None:
     ("n", "percent", "expected"), [(100, 15, 15), (99, 15, 14), (107, 15, 16), (100, 7, 7), (700, 29, 203)]
 )
 def test_the_good_set_is_the_top_percentage_rounded_down(n: int, percent: float, expected: int) -> None:
-    good, bad = split(np.arange(n, dtype=float), 2, percent)
+    good, bad = split(np.arange(n, dtype=float), 2, percent, UNBOUND)
     assert good.tolist() == list(range(expected))
     assert bad.tolist() == list(range(expected, n))
 
 
 def test_equal_losses_rank_in_the_order_of_observation() -> None:
-    good, bad = split(np.array([1.0, 0.0, 1.0, 0.0, 1.0, 1.0]), 3, 15)
+    good, bad = split(np.array([1.0, 0.0, 1.0, 0.0, 1.0, 1.0]), 3, 15, UNBOUND)
     assert (good.tolist(), bad.tolist()) == ([1, 3, 0], [2, 4, 5])
 
 
 def test_bad_results_are_never_good() -> None:
     losses = np.full(100, math.inf)
     losses[40:45] = [3.0, 1.0, 2.0, 5.0, 4.0]
-    good, bad = split(losses, 3, 15)
+    good, bad = split(losses, 3, 15, UNBOUND)
     assert good.tolist() == [41, 42, 40, 44, 43]
     assert len(bad) == 85
     assert not np.isfinite(losses[bad]).any()
+
+
+@given(n=st.integers(20, 400), most=st.integers(2, 100), seed=st.integers(0, 99))
+def test_of_many_points_the_best_and_an_even_share_of_the_others_are_kept(n: int, most: int, seed: int) -> None:
+    losses = np.random.default_rng(seed).permutation(n).astype(float)
+    all_good, all_bad = split(losses, 2, 15, UNBOUND)
+    good, bad = split(losses, 2, 15, most)
+    assert good.tolist() == all_good[:most].tolist()
+    assert len(bad) == min(most, len(all_bad))
+    ranks = losses[bad]
+    assert (ranks[0], ranks[-1]) == (losses[all_bad[0]], n - 1)
+    gaps = np.diff(ranks)
+    assert gaps.min() >= 1
+    assert gaps.max() - gaps.min() <= 1
+
+
+def test_a_model_is_bounded_to_no_fewer_points_than_it_needs() -> None:
+    wide = space_of(*(Float(f"x{i}", (0.0, 1.0)) for i in range(6)))
+    vectors = wide.sample(generator(0), 40)
+    bounded, needed = (bohb(wide, max_points_in_model=most) for most in (2, 7))
+    for sampler in (bounded, needed):
+        feed(sampler, vectors, vectors.sum(axis=1).tolist())
+    proposals = [certain(sampler.propose(generator(1))) for sampler in (bounded, needed)]
+    assert proposals[0].origin is not Origin.RANDOM
+    assert proposals[0] == proposals[1]
 
 
 def test_a_budget_where_nearly_all_failed_has_no_model() -> None:
@@ -561,6 +589,8 @@ def test_statsmodels_is_refused_where_it_cannot_be_used() -> None:
         ({"num_samples": 1.5}, "got 1.5"),
         ({"num_samples": True}, "got True"),
         ({"min_points_in_model": 1}, "min_points_in_model must be a whole number of at least 2.*got 1"),
+        ({"max_points_in_model": 1}, "max_points_in_model must be a whole number of at least 2.*got 1"),
+        ({"max_points_in_model": None}, "got None"),
         ({"top_n_percent": 0}, "top_n_percent must be a number above 0 and below 100.*got 0"),
         ({"top_n_percent": 100}, "got 100"),
         ({"random_fraction": -0.1}, "random_fraction must be a probability.*got -0.1"),
@@ -594,8 +624,8 @@ def test_an_unknown_algorithm_is_refused_with_the_nearest() -> None:
 
 def test_the_defaults_are_those_of_the_paper() -> None:
     assert sampler_parameters("bohb") == sampler_parameters("bo") == {
-        "min_points_in_model": None, "top_n_percent": 15.0, "num_samples": 64, "random_fraction": 1 / 3,
-        "bandwidth_factor": 3.0, "min_bandwidth": 1e-3, "density": "truncated"}
+        "min_points_in_model": None, "top_n_percent": 15.0, "max_points_in_model": 512, "num_samples": 64,
+        "random_fraction": 1 / 3, "bandwidth_factor": 3.0, "min_bandwidth": 1e-3, "density": "truncated"}
     make_sampler("bohb", square(), BUDGETS, sampler_parameters("bohb"))
 
 
