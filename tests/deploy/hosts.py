@@ -1,0 +1,94 @@
+"""Virtual hosts for tests: network namespaces on one switch, whose links are cut, thinned out and mended.
+
+Law of this file: it makes and removes namespaces of its own prefix and nothing else; whatever becomes of the test, they
+are removed, with what still runs in them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import TracebackType
+
+HERE = Path(__file__).parent
+FIRST = 10
+"""Last number of the first host's address."""
+
+
+def missing() -> str | None:
+    """Why there can be no virtual hosts here, with the remedy; None if there can."""
+    if os.geteuid() != 0:
+        return "only root may make network namespaces"
+    for program, package in (("ip", "iproute2"), ("tc", "iproute2"), ("nft", "nftables")):
+        if shutil.which(program) is None:
+            return f"{program} is not here: apt-get install -y {package}"
+    probe = f"hpb-probe-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        return f"no network namespace can be made here: {made.stderr.strip()}"
+    subprocess.run(["ip", "netns", "delete", probe], capture_output=True, check=False)
+    return None
+
+
+class Hosts:
+    """So many hosts that see each other and nothing else; a context manager.
+
+    Parameters
+    ----------
+    prefix
+        Name of the namespaces, at most 8 letters, followed by the host's number.
+    count
+        How many.
+    net
+        First three numbers of their addresses.
+    """
+
+    def __init__(self, prefix: str, count: int, net: str = "10.77.0") -> None:
+        self.prefix, self.count, self._net = prefix, count, net
+
+    def __enter__(self) -> Hosts:
+        # What an earlier test of this name left behind when it was killed.
+        self._down()
+        made = subprocess.run(
+            [str(HERE / "netns_up.sh"), self.prefix, str(self.count)],
+            env=os.environ | {"NET": self._net},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode != 0:
+            self._down()
+            raise RuntimeError(f"no virtual hosts can be made: {made.stderr.strip()}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._down()
+
+    def _down(self) -> None:
+        subprocess.run([str(HERE / "netns_down.sh"), self.prefix], capture_output=True, check=False)
+
+    def address(self, host: int) -> str:
+        """The host's IPv4 address."""
+        return f"{self._net}.{FIRST + host}"
+
+    def on(self, host: int) -> list[str]:
+        """What to write before a command so that it runs on this host; the process is the command's own."""
+        return ["ip", "netns", "exec", f"{self.prefix}{host}"]
+
+    def fault(self, host: int, what: str, value: int | None = None) -> None:
+        """Break the network of a host: see ``netns_fault.sh``."""
+        told = [] if value is None else [str(value)]
+        subprocess.run(
+            [str(HERE / "netns_fault.sh"), self.prefix, str(host), what, *told],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+
+    def heal(self, host: int) -> None:
+        """Everything on this host's links is well again."""
+        self.fault(host, "heal")
