@@ -1,12 +1,16 @@
 """How busy a master keeps its workers: share of the time in which they evaluate.
 
-Claim: 32 workers whose evaluations sleep a lognormal time (mean 1 s, sigma 1), and 300 agents with evaluations of 5 s,
-evaluate at least 98 % of the time, from the moment when all have begun to the first ``Wait`` for want of brackets.
+Claim: 32 workers whose evaluations sleep a lognormal time (mean 1 s, sigma 1), 300 agents with evaluations of 5 s, and
+1,000 with evaluations of 10 s, evaluate at least 98 % of the time, from the moment when all have begun to the first
+``Wait`` for want of brackets. The last thousand evaluations of that window end at 90 % of the first's rate or more.
 
 Usage, on an idle machine::
 
     python tests/benchmarks/occupancy.py --workers 32 --sigma 1 --seconds 1 --evaluations 1300 --algorithm bohb
     python tests/benchmarks/occupancy.py --workers 300 --processes 12 --sigma 0 --seconds 5 --evaluations 3900
+    python tests/benchmarks/occupancy.py --workers 1000 --processes 20 --sigma 0.3 --seconds 10 --evaluations 13000
+    python tests/benchmarks/occupancy.py --workers 200 --processes 8 --seconds 0 --evaluations 9945 \
+        --algorithm hyperband
 
 Real processes, real Pyro4 with keys, the durable journal. ``--processes`` puts several agents into one process, each
 with a connection of its own. The number of evaluations is rounded to whole cycles of four brackets (65 evaluations).
@@ -43,13 +47,13 @@ class Sleeper:
         self.index = index
         self._random = random.Random(index)
         # A lognormal time of this mean has the median mean * exp(-sigma**2 / 2).
-        self._mu, self._sigma = math.log(seconds) - sigma**2 / 2, sigma
+        self._median_s, self._sigma = seconds * math.exp(-(sigma**2) / 2), sigma
         self.spans: list[tuple[float, float]] = []
 
     def __call__(self, config: Mapping[str, Any], budget: float) -> float:
         del budget
         began = time.monotonic()
-        time.sleep(self._random.lognormvariate(self._mu, self._sigma))
+        time.sleep(self._median_s * self._random.lognormvariate(0.0, self._sigma))
         self.spans.append((began, time.monotonic()))
         return float(sum((value - 0.3) ** 2 for value in config.values()))
 
@@ -106,6 +110,13 @@ def busy_share(spans: list[list[tuple[float, float]]], begin: float, end: float)
     return busy / (len(spans) * (end - begin))
 
 
+def rates(spans: list[list[tuple[float, float]]], begin: float, end: float) -> tuple[float, float]:
+    """Evaluations a second that ended in the window: of the first thousand (a tenth, if they are few), and the last."""
+    ended = sorted(at for each in spans for _, at in each if begin <= at <= end)
+    some = max(2, min(1_000, len(ended) // 10))
+    return (some - 1) / (ended[some - 1] - ended[0]), (some - 1) / (ended[-1] - ended[-some])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=32)
@@ -145,9 +156,11 @@ def main() -> None:
     begin = max(each[0][0] for each in spans)
     waits = [one["first_wait"] for one in heard if one["first_wait"] is not None]
     end = min(waits) if waits else max(each[-1][0] for each in spans)
+    first, last = rates(spans, begin, end)
     print(
         f"{told.algorithm}, {told.workers} workers in {n_processes} processes, {served['n']} evaluations: "
         f"busy {100 * busy_share(spans, begin, end):.2f} % of a window of {end - begin:.1f} s; "
+        f"first {first:.1f}, last {last:.1f} evaluations a second ({100 * last / first:.0f} %); "
         f"master {1e3 * served['cpu_s'] / served['n']:.2f} ms of processor time an evaluation, "
         f"{100 * served['cpu_s'] / served['wall_s']:.0f} % of a core",
         flush=True,
