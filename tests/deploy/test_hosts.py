@@ -60,7 +60,7 @@ def answer(hosts: Hosts) -> str:
         ("deaf", None, "TimeoutError"),
         ("silent", None, "TimeoutError"),
         ("drop", PORT, "TimeoutError"),
-        ("loss", 100, "TimeoutError"),
+        ("loss", 99, "TimeoutError"),
         ("reset", PORT, "ConnectionRefusedError"),
         ("unplug", None, "OSError"),
         ("drop", PORT + 1, "here"),

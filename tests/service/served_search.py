@@ -30,11 +30,14 @@ from tests.service.local_search import DEADLINE_S, MARK, LocalSearchProcess, unt
 class Served:
     """One process of a search and what it says."""
 
-    def __init__(self, log: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, log: Path, command: Sequence[str], environment: Mapping[str, str], before: Sequence[str] = ()
+    ) -> None:
         self.log = log
         with log.open("wb") as file:
+            # What stands before it puts it on another host, and becomes it.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [*before, sys.executable, "-m", *command],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=os.environ | environment,

@@ -11,13 +11,12 @@ import pytest
 
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.records import Expired, Leased, Started
-from hpbandster_lite.rundir import write_atomically
+from tests.service.clocks import LIBRARIES, WallClock
 from tests.service.local_search import until
 from tests.service.served_search import ServedSearch, served_search, stopped, until_passed
 
 pytestmark = pytest.mark.timeout(120)
 
-LIBRARIES = sorted(Path("/usr/lib").glob("**/faketime/libfaketime.so.1"))
 LEASE_S = 2.0
 DAY = timedelta(days=1)
 
@@ -26,38 +25,6 @@ if not LIBRARIES:
         pytestmark,
         pytest.mark.skip(reason="NOT TESTED, libfaketime is not here: apt-get install -y libfaketime"),
     ]
-
-
-SLEEP = """
-# Python sleeps until a time of the monotonic clock, which libfaketime shifts all the same: EINVAL.
-import select, time
-time.sleep = lambda seconds: select.select([], [], [], seconds) and None
-"""
-
-
-class WallClock:
-    """The wall clock of one process, which a test can set; its monotonic clock is nobody's to set."""
-
-    def __init__(self, place: Path) -> None:
-        self._file = place / "faketime"
-        self._modules = place / "modules"
-        self._modules.mkdir()
-        (self._modules / "sitecustomize.py").write_text(SLEEP)
-        self.jump(0)
-
-    def jump(self, days: int) -> None:
-        """From now on it is so many days later than it is."""
-        write_atomically(self._file, f"{days:+d}d\n")
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            "LD_PRELOAD": str(LIBRARIES[0]),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-            "PYTHONPATH": str(self._modules),
-        }
 
 
 @pytest.fixture
