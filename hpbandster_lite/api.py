@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
+from hpbandster_lite.ending import INTERRUPTED, REQUEUE
 from hpbandster_lite.engine import was_stopped
 from hpbandster_lite.errors import ProblemError, RunDirectoryError, UsageError
 from hpbandster_lite.launch import LaunchOptions, Watcher, search_here
@@ -57,6 +58,7 @@ def minimize(
     seed: int | None = None,
     sampler: Mapping[str, Value] | None = None,
     initial: Sequence[Values] | None = None,
+    skip_default: bool | None = None,
     brackets: int | None = None,
     evaluations: int | None = None,
     total_budget: float | None = None,
@@ -99,6 +101,8 @@ def minimize(
         Parameters of the sampler by name.
     initial
         Configurations to evaluate first, after the default one.
+    skip_default
+        Begin without the default configuration.
     brackets, evaluations, total_budget, wall_time_s, target_loss, max_concurrent
         Limits, see :class:`~hpbandster_lite.records.Limits`; none given: one Hyperband cycle.
     workers, threads, timeout_s, keep_checkpoints
@@ -127,6 +131,8 @@ def minimize(
         For input that cannot be, before any process is started.
     KeyboardInterrupt
         If the search was interrupted; everything reported is kept.
+    SystemExit
+        With code 75 after SIGUSR2: the allocation ends, and the same script goes on in the next one.
     RunDirectoryError
         If the search ended by a fault of this machine.
     """
@@ -156,6 +162,7 @@ def minimize(
         seed=seed,
         sampler=dict(sampler or {}),
         initial=None if initial is None else tuple(initial),
+        skip_default=skip_default,
         limits=limits,
         description=description,
         retry_failed=retry_failed,
@@ -166,8 +173,10 @@ def minimize(
     directory = RunDirectory(Path(run_dir) if run_dir is not None else default_run_directory(reference, new=new))
     watcher = watcher or _Lines()
     code = search_here(options, directory, launch, watcher, problem=here)
-    if code == 130:
+    if code == INTERRUPTED:
         raise KeyboardInterrupt
+    if code == REQUEUE:
+        raise SystemExit(REQUEUE)
     if code != 0:
         raise RunDirectoryError(f"the master ended with exit code {code}; see {directory.log('master')}")
     result = Result(directory.path)

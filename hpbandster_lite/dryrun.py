@@ -188,9 +188,9 @@ class _Stage:
         return LoneTrainer(self._settings.problem.reference, device=self._device, threads=self._threads)
 
     def _candidates(self) -> Iterator[Values]:
-        """The default configuration, those to be evaluated first, then random ones."""
+        """Those that the search begins with, then random ones."""
         space = SearchSpace.from_json(self._settings.problem.space_tables)
-        firsts = [proposal.values for proposal in first_proposals(space, self._settings.initial)][:MOST_REFUSED]
+        firsts = [proposal.values for proposal in first_proposals(space, self._settings)][:MOST_REFUSED]
         yield from firsts
         for number in range(len(firsts), MOST_REFUSED):
             rng = generator_for(self._settings.seed, Purpose.PROPOSAL, ConfigId(0, 0, number))

@@ -351,7 +351,8 @@ class SearchSettings:
     """All that defines a search and may not change while it lives (limits are apart, see :class:`Limits`).
 
     ``bracket_rule`` is ``floor`` (Table 5 of the deck, the default) or ``ceil`` (Algorithm 1); ``algorithm`` is
-    ``bohb``, ``hyperband``, ``bo`` or ``random``; ``sampler`` holds the sampler's parameters by name.
+    ``bohb``, ``hyperband``, ``bo`` or ``random``; ``sampler`` holds the sampler's parameters by name; ``skip_default``
+    begins without the default configuration.
     """
 
     run_id: str
@@ -365,6 +366,7 @@ class SearchSettings:
     seed_was_given: bool
     sampler: Mapping[str, Plain] = field(default_factory=dict)
     initial: tuple[Values, ...] = ()
+    skip_default: bool = False
     max_attempts: int = 3
     lease_s: float = 60.0
     heartbeat_s: float = 5.0

@@ -169,6 +169,7 @@ KEYS: Mapping[str, Mapping[str, _Key]] = {
         "algorithm": _word('"bohb"'),
         "seed": _int("7"),
         "initial": _Key(_initial, "a list of configurations, or the path of a JSON file with one", "[{lr = 0.1}]"),
+        "skip_default": _Key(_flag, "true or false", "true"),
     },
     "limits": {
         "brackets": _int("5"),

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 ALGORITHMS = ("bohb", "hyperband", "bo", "random")
 BRACKET_RULES = ("floor", "ceil")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""A run id names an entry at the name server and, on workers without a shared disk, a folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +51,14 @@ class SearchOptions:
     seed: int | None = None
     sampler: Mapping[str, Value] = field(default_factory=dict)
     initial: tuple[Values, ...] | None = None
+    skip_default: bool | None = None
     description: ProblemDescription | None = None
     max_attempts: int | None = None
     lease_s: float | None = None
     heartbeat_s: float | None = None
     limits: Limits = field(default_factory=Limits)
     retry_failed: bool = False
+    run_id: str | None = None
 
 
 @wire.register
@@ -130,7 +134,7 @@ def with_kept_options(reference: str, kept: str) -> str:
 def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
     steps = _ladder(options, description)
     settings = SearchSettings(
-        run_id=f"{description.name}-{secrets.token_hex(4)}",
+        run_id=_run_id(options.run_id) or f"{description.name}-{secrets.token_hex(4)}",
         problem=description,
         budgets=steps.budgets,
         eta=steps.eta,
@@ -141,7 +145,7 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
         seed_was_given=options.seed is not None,
         sampler=dict(options.sampler),
         initial=options.initial or (),
-        **_given(options, "max_attempts", "lease_s", "heartbeat_s"),
+        **_given(options, "skip_default", "max_attempts", "lease_s", "heartbeat_s"),
     )
     _check(settings)
     notes = [note for note in (steps.note,) if note]
@@ -163,11 +167,16 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
             f"the run directory {path} belongs to the problem {stored.problem.name!r}, not to {description.name!r}; "
             "give another --run-dir, or --new"
         )
+    if options.run_id not in (None, stored.run_id):
+        raise ResumeError(
+            f"the run directory {path} holds the run {stored.run_id!r}, not {options.run_id!r}; "
+            f"leave --run-id out, say --run-id {stored.run_id}, or give another --run-dir"
+        )
     asked = replace(stored, problem=description)
     if any(value is not None for value in (options.min_budget, options.max_budget, options.eta, options.budgets)):
         steps = _ladder(_with_stored_budgets(options, stored), description)
         asked = replace(asked, budgets=steps.budgets, eta=steps.eta)
-    given = _given(options, "unit", "algorithm", "bracket_rule", "seed", "initial", "max_attempts")
+    given = _given(options, "unit", "algorithm", "bracket_rule", "seed", "initial", "skip_default", "max_attempts")
     if options.sampler:
         given["sampler"] = dict(options.sampler)
     asked = replace(asked, **given)
@@ -268,6 +277,15 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
         raise UsageError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
     return value
+
+
+def _run_id(run_id: str | None) -> str | None:
+    if run_id is not None and RUN_ID.fullmatch(run_id) is None:
+        raise UsageError(
+            f"the run id {run_id!r} cannot be; write up to 100 letters, digits, dots, underscores and hyphens, the "
+            "first one a letter or a digit"
+        )
+    return run_id
 
 
 def _seed(seed: int | None) -> int:

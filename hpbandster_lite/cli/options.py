@@ -81,6 +81,30 @@ NameServerKey = Annotated[
         show_default=False,
     ),
 ]
+RunKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        metavar="FILE",
+        envvar="HPBANDSTER_LITE_KEY_FILE",
+        help="File with the run's key, where --run-dir cannot be seen by all: the same secret for the master and its "
+        "workers, or a copy of DIR/key. [dim]\\[default: DIR/key, which the master makes][/]",
+        rich_help_panel=SERVICE,
+        show_default=False,
+    ),
+]
+RunId = Annotated[
+    str | None,
+    typer.Option(
+        "--run-id",
+        metavar="ID",
+        envvar="HPBANDSTER_LITE_RUN_ID",
+        help="Name of the run at the name server. [dim]\\[default: the problem's name and a random number, which "
+        "status shows][/]",
+        rich_help_panel=SERVICE,
+        show_default=False,
+    ),
+]
 Host = Annotated[
     str,
     typer.Option(
@@ -198,6 +222,18 @@ _SEARCH_OPTIONS: dict[str, tuple[Any, Any]] = {
                 help="Configurations to evaluate first, after the default one: a JSON list of objects such as "
                 '\\[{"lr": 0.1, "depth": 3}].',
                 rich_help_panel=SEARCH,
+            ),
+        ],
+        None,
+    ),
+    "skip_default": (
+        Annotated[
+            bool | None,
+            typer.Option(
+                "--skip-default",
+                help="Begin without the default configuration: to compare ways to search, which all find it otherwise.",
+                rich_help_panel=SEARCH,
+                show_default=False,
             ),
         ],
         None,

@@ -96,7 +96,7 @@ class Engine:
         self._sampler = sampler
         self._state = state_for(settings)
         self._leases = Leases(settings.lease_s, settings.heartbeat_s)
-        self._first = first_proposals(space, settings.initial)
+        self._first = first_proposals(space, settings)
         self._foreseeing = sampler if isinstance(sampler, Foreseeing) else None
         self._ahead: dict[ConfigId, Proposal | None] = {}
         self._started_at = 0.0

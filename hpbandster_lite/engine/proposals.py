@@ -1,24 +1,21 @@
 """The configurations that come before any that a sampler proposes.
 
-Law of this file: the default first, then the user's in their order, each configuration once.
+Law of this file: the default first unless it is to be skipped, then the user's in their order, each once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from hpbandster_lite.records import Origin, Proposal, Values
+from hpbandster_lite.records import Origin, Proposal, SearchSettings
 from hpbandster_lite.space import Array, SearchSpace
 
 
-def first_proposals(space: SearchSpace, initial: Sequence[Values]) -> list[Proposal]:
+def first_proposals(space: SearchSpace, settings: SearchSettings) -> list[Proposal]:
     """What the first configurations of a search are, before its sampler is asked."""
-    vectors = [space.default()[None]]
-    if initial:
-        vectors.append(space.to_vectors(list(initial)))
-    stacked = np.concatenate(vectors)
+    default = space.default()[None][settings.skip_default :]
+    given = space.to_vectors(list(settings.initial)) if settings.initial else default[:0]
+    stacked = np.concatenate([default, given])
     seen: set[bytes] = set()
     proposals = []
     for order, (vector, values) in enumerate(zip(stacked, space.to_values(stacked), strict=True)):
@@ -29,7 +26,7 @@ def first_proposals(space: SearchSpace, initial: Sequence[Values]) -> list[Propo
                 Proposal(
                     values=values,
                     vector=tuple(None if np.isnan(u) else float(u) for u in vector),
-                    origin=Origin.INITIAL if order else Origin.DEFAULT,
+                    origin=Origin.DEFAULT if order < len(default) else Origin.INITIAL,
                 )
             )
     return proposals

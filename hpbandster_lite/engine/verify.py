@@ -184,7 +184,7 @@ class _Verifier:
         self._space = space
         self._fingerprint = dict(fingerprint)
         self._state = state_for(settings)
-        self._first = first_proposals(space, settings.initial)
+        self._first = first_proposals(space, settings)
         self._knowledge = _Knowledge(make)
         self._is_same_machine = False
         self._owed: tuple[type, EvaluationId | None, str] | None = None

@@ -20,6 +20,7 @@ _COMPARED: Mapping[str, Callable[[SearchSettings], Plain]] = {
     "budgets": lambda settings: settings.budgets,
     "unit": lambda settings: settings.unit,
     "bracket rule": lambda settings: settings.bracket_rule,
+    "skip_default": lambda settings: settings.skip_default,
     "max_attempts": lambda settings: settings.max_attempts,
 }
 
@@ -28,8 +29,8 @@ def settings_difference(stored: SearchSettings, new: SearchSettings) -> str | No
     """First setting in which a search that goes on would differ from what its journal holds.
 
     Compared are the problem (its name, and its options but for local ones), algorithm, seed, eta, budgets, unit,
-    bracket rule, attempts, parameters of the sampler, initial configurations and the space; not the run id, the times
-    of leases, and the problem's source.
+    bracket rule, whether the default is skipped, attempts, parameters of the sampler, initial configurations and the
+    space; not the run id, the times of leases, and the problem's source.
 
     Returns
     -------

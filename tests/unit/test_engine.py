@@ -104,6 +104,15 @@ def test_the_default_comes_first_then_the_users_configurations_each_once() -> No
     assert origins == [Origin.DEFAULT, Origin.INITIAL, Origin.INITIAL, Origin.RANDOM]
 
 
+def test_a_skipped_default_is_evaluated_where_the_user_names_it() -> None:
+    space = space_of()
+    default = space.to_values(space.default()[None])[0]
+    without = granted(started(ONE, skip_default=True), "a")
+    named = started(ONE, skip_default=True, initial=({"x": 0.25, "n": 3}, default))
+    assert without.values != default
+    assert [granted(named, f"a{index}").values for index in range(2)] == [{"x": 0.25, "n": 3}, default]
+
+
 def test_random_search_runs_everything_at_the_full_budget() -> None:
     grants = finish(started(Limits(brackets=3), algorithm="random"))
     assert {grant.budget for grant in grants} == {9.0}

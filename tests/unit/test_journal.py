@@ -924,6 +924,7 @@ def test_every_setting_is_either_compared_or_free() -> None:
         "seed",
         "sampler",
         "initial",
+        "skip_default",
         "max_attempts",
     }
 

@@ -42,6 +42,7 @@ bracket_rule = "ceil"
 algorithm = "bo"
 seed = 7
 initial = [{lr = 0.1, depth = 3}, {lr = 0.2, depth = 1}]
+skip_default = true
 
 [parameters]
 random_fraction = 0.2
@@ -100,6 +101,7 @@ def test_every_key_arrives_under_the_name_of_its_option(tmp_path: Path) -> None:
             "algorithm": "bo",
             "seed": 7,
             "initial": ({"lr": 0.1, "depth": 3}, {"lr": 0.2, "depth": 1}),
+            "skip_default": True,
             "sampler": {"random_fraction": 0.2, "density": "statsmodels"},
             "brackets": 2,
             "evaluations": 50,
@@ -293,8 +295,8 @@ def prepared(limits: Limits | None = None, **changed: Any) -> Prepared:
 
 
 def said_of(settings: SearchSettings) -> dict[str, Any]:
-    names = ("budgets", "eta", "unit", "bracket_rule", "algorithm", "seed", "max_attempts", "lease_s", "heartbeat_s")
-    return {name: getattr(settings, name) for name in names}
+    names = ("budgets", "eta", "unit", "bracket_rule", "algorithm", "seed", "skip_default", "max_attempts", "lease_s")
+    return {name: getattr(settings, name) for name in (*names, "heartbeat_s")}
 
 
 reals = st.floats(allow_nan=False, allow_infinity=False, min_value=1e-300)
@@ -339,9 +341,10 @@ def test_the_file_in_a_run_directory_leads_back_to_it_with_its_initial_configura
     initial = ({"lr": 0.1, "kind": None}, {"lr": 1e-05, "kind": "a"})
     directory = RunDirectory(tmp_path / "run")
     directory.create()
-    keep_search_file(directory, prepared(initial=initial), {"timeout": 90.0, "in_agent": True, "threads": None})
+    told = {"timeout": 90.0, "in_agent": True, "threads": None}
+    keep_search_file(directory, prepared(initial=initial, skip_default=True), told)
     found = read_search_file(directory.path / "search.toml")
-    assert found.search["initial"] == initial
+    assert (found.search["initial"], found.search["skip_default"]) == (initial, True)
     assert found.command == {"run_dir": directory.path, "timeout": "90.000000", "in_agent": True}
     assert json.loads((directory.path / "initial.json").read_text())[0] == {"lr": 0.1, "kind": None}
 

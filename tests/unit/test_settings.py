@@ -85,6 +85,20 @@ def test_two_searches_never_share_a_run_id() -> None:
     assert first.run_id.startswith("net-")
 
 
+def test_a_run_id_that_is_given_is_the_run_s(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(run_id="team.net_2")
+    for again in (None, "team.net_2"):
+        assert prepare(asked(run_id=again), directory).settings.run_id == "team.net_2"
+    with pytest.raises(ResumeError, match=r"holds the run 'team\.net_2', not 'other'; leave --run-id out"):
+        prepare(asked(run_id="other"), directory)
+
+
+@pytest.mark.parametrize("run_id", ["", "..", "a b", "a/b", "-a", "é", "a\n", "x" * 101])
+def test_a_run_id_that_is_no_name_of_a_folder_is_refused(run_id: str) -> None:
+    with pytest.raises(UsageError, match="run id .* cannot be; write up to 100 letters"):
+        prepare(asked(run_id=run_id))
+
+
 @pytest.mark.parametrize(
     ("told", "options", "budgets"),
     [
@@ -220,6 +234,7 @@ def test_a_search_goes_on_as_it_was_begun_where_nothing_is_asked_for(stored: Cal
         "eta": 3,
         "unit": "steps",
         "initial": ({"x": 0.5, "n": 3},),
+        "skip_default": True,
         "limits": Limits(brackets=2),
         "lease_s": 20.0,
     }
@@ -263,6 +278,7 @@ def test_a_ladder_that_the_user_listed_may_be_listed_again(stored: Callable[...,
         ({"algorithm": "random"}, "algorithm: bohb in the journal, random asked for"),
         ({"bracket_rule": "ceil"}, "bracket rule: floor in the journal, ceil asked for"),
         ({"max_attempts": 4}, "max_attempts: 3 in the journal, 4 asked for"),
+        ({"skip_default": True}, "skip_default: False in the journal, True asked for"),
         ({"sampler": {"num_samples": 8}}, "sampler parameter 'num_samples': the default in the journal, 8 asked for"),
         ({"initial": ({"x": 0.1, "n": 2},)}, "initial configurations: 0 in the journal, 1 others asked for"),
     ],
@@ -422,7 +438,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_name(tmp_path: Path) -> 
 def test_every_option_of_a_search_is_looked_at() -> None:
     looked_at = {
         *("problem", "description", "limits", "min_budget", "max_budget", "eta", "budgets", "unit", "algorithm"),
-        *("bracket_rule", "seed", "sampler", "initial", "max_attempts", "lease_s", "heartbeat_s"),
+        *("bracket_rule", "seed", "sampler", "initial", "skip_default", "max_attempts", "lease_s", "heartbeat_s"),
         "retry_failed",
     }
     # A new option needs a rule for a search that goes on: give it one in prepare, a test above, and a name here.
