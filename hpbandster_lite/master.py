@@ -39,7 +39,7 @@ from hpbandster_lite.journal import Fenced, Journal, settings_difference
 from hpbandster_lite.problems import shared_values, value_difference
 from hpbandster_lite.records import ConfigId, CurvePoint, Entry, EvaluationId, Paused, Plain, Report, Resumed
 from hpbandster_lite.registration import Registration
-from hpbandster_lite.rundir import RunDirectory, read_key_file
+from hpbandster_lite.rundir import RunDirectory, read_given_key
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.searchfile import keep_search_file
 from hpbandster_lite.settings import Prepared
@@ -67,6 +67,7 @@ SERVED_EVERY_S = 10.0
 class MasterOptions:
     """Where a master serves; ``lifeline`` is a file descriptor whose end of file ends the master.
 
+    ``key`` is a file with the run's key, which the run directory then holds as well; ``None`` takes or makes that one.
     ``told`` are options of the command that started everything, for the search file in the run directory alone.
     """
 
@@ -74,6 +75,7 @@ class MasterOptions:
     prepared: Prepared
     host: str = "127.0.0.1"
     port: int = 0
+    key: str | None = None
     nameserver: tuple[str, int] | None = None
     nameserver_key: str | None = None
     keep_checkpoints: str = "needed"
@@ -430,7 +432,7 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
     with Server(
         options.host,
         options.port,
-        directory.ensure_key(),
+        directory.ensure_key() if options.key is None else directory.adopt_key(Path(options.key)),
         object_id=OBJECT_ID,
         handle=master.handle,
         welcome={"epoch": epoch, "run_id": run_id},
@@ -594,7 +596,7 @@ def _held(directory: RunDirectory) -> Iterator[None]:
 def _registration(options: MasterOptions, run_id: str, endpoint: dict[str, Plain]) -> Registration | None:
     if options.nameserver is None:
         return None
-    key = None if options.nameserver_key is None else read_key_file(Path(options.nameserver_key))
+    key = None if options.nameserver_key is None else read_given_key(Path(options.nameserver_key))
     return Registration(NameServerClient(*options.nameserver, key, timeout_s=3.0), run_name(run_id), endpoint)
 
 

@@ -179,6 +179,26 @@ class RunDirectory:
         return self._ensure(self.nameserver_key_file, NAMESERVER_KEY_VARIABLE)
 
     def read_nameserver_key(self) -> bytes:
+    def adopt_key(self, file: Path) -> bytes:
+        """The key of a file that the user gives; it is the run's from now on, for all who see this directory.
+
+        Raises
+        ------
+        RunDirectoryError
+            As :func:`read_given_key`, or if it is no text or cannot be kept.
+        """
+        key = read_given_key(file)
+        if not key.isascii():
+            raise RunDirectoryError(f"{file} holds a key that is no text; make one with: openssl rand -hex 32 > {file}")
+        self.check()
+        try:
+            is_known = key == _key_from_file(self.key_file, KEY_VARIABLE)
+        except RunDirectoryError:
+            is_known = False
+        if not is_known:
+            write_atomically(self.key_file, key.decode("ascii") + "\n")
+        return key
+
         """Like :meth:`read_key`, for the name server of this run."""
         return _key_from_environment(NAMESERVER_KEY_VARIABLE) or _key_from_file(
             self.nameserver_key_file, NAMESERVER_KEY_VARIABLE
@@ -265,6 +285,24 @@ def ensure_key_file(file: Path) -> bytes:
         As :func:`read_key_file`, or if it cannot be made.
     """
     if not file.exists():
+def read_given_key(file: Path) -> bytes:
+    """A key from a file that the user names; like :func:`read_key_file` where it is this user's own.
+
+    A file of somebody else is that one's to protect, as it is for ssh: an orchestrator mounts the secrets of a
+    container as root's, readable by the group or by all in that container. What others may write is nobody's secret.
+
+    Raises
+    ------
+    RunDirectoryError
+        If the file cannot be read, is open to others, or holds no key.
+    """
+    with _os_errors_as_ours(file, f"read the key (or set {KEY_VARIABLE})"):
+        status = file.stat()
+        if status.st_uid == os.geteuid() or status.st_mode & 0o022:
+            return read_key_file(file)
+        return _key_in(file)
+
+
         with _os_errors_as_ours(file, "write the key"):
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write_once(file, secrets.token_hex(KEY_BYTES))
@@ -365,9 +403,16 @@ def _key_from_environment(variable: str) -> bytes | None:
 def _key_from_file(file: Path, variable: str) -> bytes:
     with _os_errors_as_ours(file, f"read the key (or set {variable})"):
         _refuse_if_open_to_others(file, "600")
-        key = file.read_bytes().strip()
+        return _key_in(file)
+
+
+def _key_in(file: Path) -> bytes:
+    key = file.read_bytes().strip()
     if len(key) < SHORTEST_KEY:
-        raise RunDirectoryError(f"{file} holds no key; delete it and start the master again, which makes a new one")
+        raise RunDirectoryError(
+            f"{file} holds no key; delete it and start the master again, which makes a new one, or make one with: "
+            f"openssl rand -hex 32 > {file}"
+        )
     return key
 
 

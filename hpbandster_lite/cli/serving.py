@@ -19,6 +19,8 @@ from hpbandster_lite.cli.options import (
     Problem,
     RetryFailed,
     RunDir,
+    RunId,
+    RunKey,
     address,
     port_number,
     takes_search_options,
@@ -34,6 +36,8 @@ def master(
     problem: Problem,
     options: SearchOptions,
     run_dir: RunDir = None,
+    run_id: RunId = None,
+    key: RunKey = None,
     nameserver: NameServer = None,
     nameserver_key: NameServerKey = None,
     host: Host = "127.0.0.1",
@@ -46,15 +50,17 @@ def master(
     Start it again on the same run directory after whatever ended it: it goes on, and workers that are still training
     deliver to it. Ctrl-C or SIGTERM ends it cleanly; the workers wait for the next master.
 
-    Workers on the same file system find it through the run directory, others through --nameserver.
+    Workers on the same file system find it through the run directory, others through --nameserver: with --run-id and
+    --key they can be told of the run before it begins.
     """
     directory = RunDirectory(run_dir or default_run_directory(problem))
-    prepared = prepare(replace(options, retry_failed=retry_failed), directory)
+    prepared = prepare(replace(options, retry_failed=retry_failed, run_id=run_id), directory)
     told = MasterOptions(
         run_directory=str(directory.path),
         prepared=prepared,
         host=host,
         port=port_number("--port", port),
+        key=None if key is None else str(key),
         nameserver=None if nameserver is None else address(nameserver),
         nameserver_key=None if nameserver_key is None else str(nameserver_key),
         keep_checkpoints=keep_checkpoints,

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hpbandster_lite.agent import AgentOptions, run_agent
 from hpbandster_lite.cli.options import (
-    SERVICE,
     WORKERS,
     InAgent,
     NameServer,
     NameServerKey,
     Problem,
     RunDir,
+    RunId,
+    RunKey,
     Threads,
     Timeout,
     address,
@@ -38,20 +38,8 @@ def worker(
         int,
         typer.Option("--workers", "-w", metavar="N", help="Worker processes on this machine.", rich_help_panel=WORKERS),
     ] = 1,
-    run_id: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID", help="The run to ask the name server for (status shows it).", rich_help_panel=SERVICE
-        ),
-    ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="File with the run's key (a copy of DIR/key), where --run-dir cannot be seen.",
-            rich_help_panel=SERVICE,
-        ),
-    ] = None,
+    run_id: RunId = None,
+    key: RunKey = None,
     nameserver: NameServer = None,
     nameserver_key: NameServerKey = None,
     threads: Threads = None,
