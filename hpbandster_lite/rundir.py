@@ -170,15 +170,6 @@ class RunDirectory:
         """
         return self._ensure(self.key_file, KEY_VARIABLE)
 
-    def read_key(self) -> bytes:
-        """The run's key: from the environment, else from its file; errors as for :meth:`ensure_key`."""
-        return _key_from_environment(KEY_VARIABLE) or _key_from_file(self.key_file, KEY_VARIABLE)
-
-    def ensure_nameserver_key(self) -> bytes:
-        """Like :meth:`ensure_key`, for the name server of this run."""
-        return self._ensure(self.nameserver_key_file, NAMESERVER_KEY_VARIABLE)
-
-    def read_nameserver_key(self) -> bytes:
     def adopt_key(self, file: Path) -> bytes:
         """The key of a file that the user gives; it is the run's from now on, for all who see this directory.
 
@@ -199,6 +190,15 @@ class RunDirectory:
             write_atomically(self.key_file, key.decode("ascii") + "\n")
         return key
 
+    def read_key(self) -> bytes:
+        """The run's key: from the environment, else from its file; errors as for :meth:`ensure_key`."""
+        return _key_from_environment(KEY_VARIABLE) or _key_from_file(self.key_file, KEY_VARIABLE)
+
+    def ensure_nameserver_key(self) -> bytes:
+        """Like :meth:`ensure_key`, for the name server of this run."""
+        return self._ensure(self.nameserver_key_file, NAMESERVER_KEY_VARIABLE)
+
+    def read_nameserver_key(self) -> bytes:
         """Like :meth:`read_key`, for the name server of this run."""
         return _key_from_environment(NAMESERVER_KEY_VARIABLE) or _key_from_file(
             self.nameserver_key_file, NAMESERVER_KEY_VARIABLE
@@ -276,15 +276,6 @@ def read_key_file(file: Path) -> bytes:
     return _key_from_file(file, KEY_VARIABLE)
 
 
-def ensure_key_file(file: Path) -> bytes:
-    """Like :func:`read_key_file`; a file that is not there is made, with its directory, for its owner alone.
-
-    Raises
-    ------
-    RunDirectoryError
-        As :func:`read_key_file`, or if it cannot be made.
-    """
-    if not file.exists():
 def read_given_key(file: Path) -> bytes:
     """A key from a file that the user names; like :func:`read_key_file` where it is this user's own.
 
@@ -303,6 +294,15 @@ def read_given_key(file: Path) -> bytes:
         return _key_in(file)
 
 
+def ensure_key_file(file: Path) -> bytes:
+    """Like :func:`read_key_file`; a file that is not there is made, with its directory, for its owner alone.
+
+    Raises
+    ------
+    RunDirectoryError
+        As :func:`read_key_file`, or if it cannot be made.
+    """
+    if not file.exists():
         with _os_errors_as_ours(file, "write the key"):
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write_once(file, secrets.token_hex(KEY_BYTES))
