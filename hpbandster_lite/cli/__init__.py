@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "best": ("reading", "best", "Look"),
     "list": ("reading", "list_evaluations", "Look"),
     "verify": ("verifying", "verify", "Look"),
+    "ping": ("pinging", "ping", "Look"),
     "pause": ("commanding", "pause", "Steer"),
     "resume": ("commanding", "resume", "Steer"),
     "stop": ("commanding", "stop", "Steer"),
@@ -36,6 +37,8 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "nameserver": ("serving", "nameserver", "On more than one machine"),
 }
 """Module, function and group of each command, in the order in which help shows them."""
+GROUPS: Mapping[str, tuple[str, str, str]] = {"slurm": ("slurm", "app", "On more than one machine")}
+"""The same for commands that have commands of their own: the third is their group in help."""
 TAKES_PROBLEM_OPTIONS = ("run", "plan", "options", "refit", "master", "worker")
 """Commands that pass options which they do not know on to the problem."""
 
@@ -61,15 +64,22 @@ def make_app(only: str | None = None) -> typer.Typer:
     )
     # A command that is alone would otherwise be called without its name.
     app.callback()(lambda: None)
-    for name in (only,) if only is not None and only in COMMANDS else COMMANDS:
+    is_one = only is not None and only in {*COMMANDS, *GROUPS}
+    for name in COMMANDS:
+        if is_one and name != only:
+            continue
         module, function, panel = COMMANDS[name]
         command = getattr(importlib.import_module(f"{__name__}.{module}"), function)
         settings = dict(PASSES_ON) if name in TAKES_PROBLEM_OPTIONS else None
-        app.command(name, help=_paragraphs(command), rich_help_panel=panel, context_settings=settings)(command)
+        app.command(name, help=paragraphs(command), rich_help_panel=panel, context_settings=settings)(command)
+    for name, (module, attribute, panel) in GROUPS.items():
+        if not is_one or name == only:
+            group = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+            app.add_typer(group, name=name, rich_help_panel=panel)
     return app
 
 
-def _paragraphs(command: Callable[..., None]) -> str:
+def paragraphs(command: Callable[..., None]) -> str:
     """A command's docstring with one line a paragraph: help breaks lines to the width of the terminal by itself."""
     text = inspect.getdoc(command) or ""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
