@@ -20,6 +20,7 @@ from typer.models import OptionInfo
 
 from hpbandster_lite.cli.problem_options import slips_answered, with_typed_options
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.problems.options import text_of
 from hpbandster_lite.records import Limits, Value
 from hpbandster_lite.rundir import free_directory_like
 from hpbandster_lite.searchfile import is_search_file, read_search_file
@@ -30,8 +31,9 @@ SEARCH = "How to search"
 LIMITS = "When to stop (none given: what the problem names, else one Hyperband cycle)"
 WORKERS = "Workers"
 SERVICE = "Service"
+JOBS = "Jobs of Slurm"
 LAST_PORT = 65535
-PANELS = (None, BUDGETS, SEARCH, LIMITS, WORKERS, SERVICE)
+PANELS = (None, BUDGETS, SEARCH, LIMITS, WORKERS, SERVICE, JOBS)
 """The groups of options, in the order in which help shows them."""
 
 Problem = Annotated[
@@ -262,7 +264,7 @@ _SEARCH_OPTIONS: dict[str, tuple[Any, Any]] = {
 def takes_search_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command all options of a search; it receives them as one ``options: SearchOptions``.
 
-    The command's first parameter must be ``problem`` and its second ``options``.
+    The command's first parameter must be ``problem`` and its second ``options``; one that takes ``ctx`` is given it.
     """
     # Not get_type_hints: before Python 3.11 it puts Optional around what has the default None, and so hides its option.
     own = inspect.signature(command, eval_str=True).parameters
@@ -275,6 +277,8 @@ def takes_search_options(command: Callable[..., None]) -> Callable[..., None]:
             problem, chosen = told.problem, overridden(told.search, chosen)
             _fill(arguments, told.command, ctx)
         problem = with_typed_options(problem, ctx)
+        if "ctx" in own:
+            arguments["ctx"] = ctx
         with slips_answered(ctx):
             command(problem, _search_options(problem, chosen), **arguments)
 
@@ -285,13 +289,27 @@ def takes_search_options(command: Callable[..., None]) -> Callable[..., None]:
     rest = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         for name, parameter in own.items()
-        if name not in ("problem", "options")
+        if name not in ("problem", "options", "ctx")
     ]
     context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     parameters = [own["problem"], *sorted([*rest, *shared], key=_panel_number), context]
     wrapper.__dict__["__signature__"] = inspect.Signature(parameters)
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def typed_search_options(ctx: typer.Context) -> list[str]:
+    """The options of a search, and of its problem, as they were typed: for a command that passes them on."""
+    words = []
+    for parameter in ctx.command.params:
+        name = str(parameter.name)
+        source = ctx.get_parameter_source(name) if name in _SEARCH_OPTIONS else None
+        if source is not None and source.name == "COMMANDLINE":
+            value = ctx.params[name]
+            told = value if isinstance(value, list | tuple) else [value]
+            option = parameter.opts[0]
+            words += [option if each is True else f"{option}={text_of(each)}" for each in told]
+    return [*words, *ctx.args]
 
 
 def takes_search_file(command: Callable[..., None]) -> Callable[..., None]:

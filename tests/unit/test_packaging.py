@@ -16,6 +16,8 @@ import pytest
 
 from tests.unit.test_rooms import MAPPED, PACKAGE, REPOSITORY, imports
 
+BATCH = f"{PACKAGE}.slurm.batch", Path("deploy", "slurm")
+"""The one package whose folder lies deeper, and its folder."""
 HEAVY = ("ConfigSpace", "Pyro4", "pandas", "scipy", "scipy.stats", "statsmodels", "torch")
 """Libraries that take from 0.2 to 3 s to import: nobody pays for one that is not used."""
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "tomllib": "tomli"}
@@ -49,7 +51,8 @@ def folders() -> dict[str, Path]:
         for path in (REPOSITORY / top).rglob("__init__.py"):
             dotted = ".".join(path.parent.relative_to(REPOSITORY).parts)
             found[dotted if top == PACKAGE else f"{PACKAGE}.{dotted}"] = path.parent
-    return found
+    name, place = BATCH
+    return {**found, name: REPOSITORY / place}
 
 
 # ------------------------------------------------------------------------------------------------- packages
@@ -61,7 +64,7 @@ def test_every_folder_is_installed() -> None:
 
 def test_every_folder_outside_the_package_is_mapped_into_it() -> None:
     outside = {name: folder.relative_to(REPOSITORY).as_posix() for name, folder in folders().items()}
-    mapped = {name: folder for name, folder in outside.items() if folder.split("/")[0] in MAPPED}
+    mapped = {name: folder for name, folder in outside.items() if folder.split("/")[0] != PACKAGE}
     assert pairs("options", "package_dir") == mapped
 
 
@@ -111,7 +114,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy, built = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("wheel")
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, copy / name)
-    for name in (PACKAGE, *MAPPED):
+    for name in (PACKAGE, *MAPPED, str(BATCH[1])):
         shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     # No isolation: the build then needs no network, only the setuptools that the extra `test` brings.
     build = ("wheel", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--wheel-dir", built, copy)

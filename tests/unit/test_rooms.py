@@ -30,7 +30,7 @@ FLOORS = (
     # nameserver: a process like the master, with a folder of its own because it serves other programs as well.
     {"problems", "trial", "devices", "settings", "registration", "checkpoints", "master", "agent", "trainer"}
     | {"verification", "dryrun", "searchfile", "nameserver", "launch", "processes", "incumbent", "refit", "results"}
-    | {"api"},
+    | {"api", "slurm"},
     {"cli"},
     {"__init__", "__main__", "start", "workers"},
 )
