@@ -5,7 +5,9 @@ Law of this file: values and small rules only; it talks to nobody.
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -18,6 +20,8 @@ from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, Plain, Report
 from hpbandster_lite.rundir import RunDirectory, write_atomically
 from hpbandster_lite.trainer.speech import TrainerOrder
+
+log = logging.getLogger(__name__)
 
 MAX_CURVE_BYTES = 2**22
 """A longer learning curve is thinned: half of a message is the result's, a quarter the curve's."""
@@ -94,18 +98,22 @@ class Assignment:
 class Places:
     """Where attempts of this worker write, and how the master is told.
 
-    Directories travel relative to the run directory where that can be seen, else as paths of this host.
+    Directories travel relative to the run directory where that can be seen, else as paths of this host, which no other
+    start of a worker has.
     """
 
     def __init__(self, options: AgentOptions) -> None:
         self._run = None if options.run_dir is None else Path(options.run_dir).resolve()
         if self._run is not None:
             base = self._run
-        elif options.scratch is not None:
-            base = Path(options.scratch).resolve() / str(options.run_id)
         else:
-            base = Path(tempfile.gettempdir()) / f"hpbandster_lite-{os.getuid()}-{options.run_id}"
+            # A run id that is given may come again with another search, whose attempts have the same names: what an
+            # earlier one left here, or on the host that a directory is told to, must not be taken for this one's.
+            name = f"{options.run_id}-{secrets.token_hex(4)}"
+            scratch = None if options.scratch is None else Path(options.scratch).resolve()
+            base = scratch / name if scratch else Path(tempfile.gettempdir()) / f"hpbandster_lite-{os.getuid()}-{name}"
         self.directory = RunDirectory(base)
+        self._has_said = False
         if self._run is None:
             # The temporary folder is everybody's: refuse a directory that others made or may enter.
             self.directory.create()
@@ -141,6 +149,18 @@ class Places:
             return None
         path = Path(told) if self._run is None else self._run / told
         return str(path) if holds_checkpoint(path) else None
+
+    def below(self, told: str | None) -> str | None:
+        """Like :meth:`seen`, of the rung below, which left a checkpoint for certain; that it is elsewhere is said once."""
+        found = self.seen(told)
+        if told is not None and found is None and not self._has_said:
+            self._has_said = True
+            log.warning(
+                "a checkpoint of the rung below lies where this worker cannot see it (%s): such evaluations train from "
+                "the start here, which is said once; workers that share a run directory go on from each other's",
+                told,
+            )
+        return found
 
     def leave_report(self, report: Report, agent: str) -> Path:
         """Write a report that no master took where the next one looks for it.
@@ -198,7 +218,7 @@ def read_grant(grant: Plain, places: Places, now: float) -> Assignment:
             unit=str(grant["unit"]),
             seed=int(grant["seed"]),
             directory=places.directory.attempt_place(evaluation, attempt),
-            previous_directory=places.seen(grant["previous_directory"]),
+            previous_directory=places.below(grant["previous_directory"]),
             resume_directory=next(filter(None, map(places.seen, grant["resume_directories"])), None),
         )
         heartbeat_s = float(grant["heartbeat_s"])

@@ -140,7 +140,8 @@ def test_without_a_run_directory_checkpoints_are_told_as_paths_of_this_host(tmp_
     master = ScriptedMaster(deeds("trial"))
     told = options(None, nameserver=("localhost", 1), run_id="r1", scratch=str(tmp_path))
     assert run_agent(told, connect=master.connect) == 0
-    assert master.outcomes[0].directory == str(tmp_path / "r1" / ATTEMPT)
+    (place,) = tmp_path.glob("r1-*")
+    assert master.outcomes[0].directory == str(place / ATTEMPT)
 
 
 def test_without_a_run_directory_nothing_is_left_but_checkpoints(tmp_path: Path) -> None:

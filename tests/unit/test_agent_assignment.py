@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,26 @@ def test_directories_travel_relative_to_a_run_directory_that_can_be_seen(tmp_pat
 def test_directories_travel_as_paths_of_this_host_where_there_is_no_run_directory(tmp_path: Path) -> None:
     alone = places(scratch=tmp_path)
     directory = checkpoint(alone.directory.attempt_directory(EVALUATION, 1))
-    assert alone.told(str(directory)) == str(tmp_path / "r1" / "evaluations" / "2-0-5" / "rung1" / "attempt1")
-    assert alone.seen(str(directory)) == str(directory)
+    told = alone.told(str(directory)) or ""
+    assert re.fullmatch(rf"{tmp_path}/r1-[0-9a-f]{{8}}/evaluations/2-0-5/rung1/attempt1", told)
+    assert alone.seen(told) == str(directory)
+    assert places(scratch=tmp_path).seen(told) == str(directory)
+
+
+def test_no_start_of_a_worker_takes_what_an_earlier_one_left_under_the_same_run_id_for_its_own(tmp_path: Path) -> None:
+    earlier, later = (places(scratch=tmp_path).directory.attempt_directory(EVALUATION, 1) for _ in range(2))
+    checkpoint(earlier)
+    assert not later.exists()
+
+
+def test_that_checkpoints_lie_elsewhere_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    alone = places(scratch=tmp_path)
+    here = str(checkpoint(tmp_path / "here"))
+    for told in (None, here, "/nowhere/attempt1", "/nowhere/attempt2"):
+        order = read_grant(grant(previous_directory=told), alone, now=0.0).order
+        assert order.previous_directory == (here if told == here else None)
+    (record,) = caplog.records
+    assert "lies where this worker cannot see it (/nowhere/attempt1)" in record.getMessage()
 
 
 @pytest.mark.parametrize("told", [None, "evaluations/2-0-5/rung0/attempt1", "/nowhere/attempt1"])
@@ -150,9 +169,11 @@ def test_the_temporary_folder_of_a_user_is_the_default_and_is_the_user_s_alone(
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     alone = places()
     assert alone.directory.path.parent == tmp_path
-    assert alone.directory.path.name.endswith("-r1")
+    assert re.fullmatch(r"hpbandster_lite-\d+-r1-[0-9a-f]{8}", alone.directory.path.name)
     assert alone.directory.path.stat().st_mode & 0o077 == 0
-    alone.directory.path.chmod(0o755)
+    monkeypatch.setattr("secrets.token_hex", lambda _: "guessed")
+    (places().directory.path / "theirs").touch()
+    places().directory.path.chmod(0o755)
     with pytest.raises(RunDirectoryError, match="open to other users"):
         places()
 
@@ -251,6 +272,7 @@ def test_a_grant_that_is_no_mapping_is_refused(message: Plain, tmp_path: Path) -
 def test_workers_of_one_host_may_make_their_folder_at_the_same_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("secrets.token_hex", lambda _: "same")
     made = places(scratch=tmp_path).directory.path
     # As the second one sees it that looked before the first one made it.
     monkeypatch.setattr(Path, "exists", lambda path, **_: False)
