@@ -1,0 +1,24 @@
+"""Say what setup.cfg requires, one a line: ``requirements.py [EXTRA ...]``.
+
+Law of this file: it reads setup.cfg alone, so that the layer of an image that installs the libraries, which takes
+minutes, is built again when a requirement changes and not when the code does.
+"""
+
+from __future__ import annotations
+
+import configparser
+import sys
+from pathlib import Path
+
+
+def requirements(setup: Path, extras: list[str]) -> list[str]:
+    """Requirements of the package and of these extras; an extra that is not there is a KeyError that names it."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(setup.read_text("utf-8"))
+    texts = [parser["options"]["install_requires"], *(parser["options.extras_require"][extra] for extra in extras)]
+    lines = (line.strip() for text in texts for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+if __name__ == "__main__":
+    sys.stdout.write("".join(f"{line}\n" for line in requirements(Path("setup.cfg"), sys.argv[1:])))
