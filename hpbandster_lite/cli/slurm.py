@@ -46,6 +46,7 @@ from hpbandster_lite.slurm import FOLDER, Request, Slurm, Submission, busy_jobs,
 from hpbandster_lite.slurm import cancel as cancel_jobs
 from hpbandster_lite.slurm import scale as scale_jobs
 from hpbandster_lite.slurm import submit as submit_jobs
+from hpbandster_lite.slurm.answers import WAITING, why_it_waits
 from hpbandster_lite.slurm.scripts import ALL_IN_ONE, MASTER
 from hpbandster_lite.slurm.scripts import WORKERS as WORKER_JOBS
 
@@ -297,6 +298,10 @@ def _print_status(out: Console, told: Mapping[str, Plain]) -> None:
         state = row["state"].lower().replace("_", " ")
         table.add_row(row["name"], row["kind"].replace("_", " "), state, row["used"], row["left"], row["where"])
     out.print(table)
+    reasons = {row["where"]: why_it_waits(row["where"]) for row in told["jobs"] if row["state"] in WAITING}
+    for reason, words in reasons.items():
+        if words is not None:
+            out.print(f"{reason}: {words}", markup=False, soft_wrap=True)
     out.print()
     if told["search"] is None:
         out.print("the search has not begun: its master has not run yet")

@@ -63,10 +63,32 @@ REMEDIES: tuple[tuple[str, str], ...] = (
         r"unrecognized option|invalid option|requires an argument",
         "it stands behind --, and sbatch has no such option; see man sbatch",
     ),
-    (r"permission denied", "you may not use what you asked for; see sinfo -s for partitions and your account's rights"),
+    (
+        r"permission denied|not permitted",
+        "you may not use what you asked for; see sinfo -s for partitions and your account's rights",
+    ),
     (r"dependency", "the master's job has gone already; scontrol show job tells what became of it"),
 )
 """What in sbatch's words tells what to change, and how; the first that fits counts."""
+REASONS: tuple[tuple[str, str], ...] = (
+    (
+        r"Partition(Config|\w*Limit)|ReqNodeNotAvail|BadConstraints",
+        "asks for more than its partition has or allows: see sinfo -o '%P %l %D %G %c %m'; cancel, and submit with "
+        "less --time, fewer --nodes or another --partition",
+    ),
+    (
+        r"QOS\w*|Assoc\w*|AccountNotAllowed|Invalid(Account|QOS)",
+        "your account is allowed no more at present; it waits until other jobs of yours have ended",
+    ),
+    (r"DependencyNeverSatisfied", "the master's job ended before it had begun; cancel, and submit again"),
+    (
+        r"JobHeld(User|Admin)|launch failed requeued held",
+        "is held: scontrol release JOB lets it go on, once what went wrong is mended",
+    ),
+    (r"BeginTime", "was queued again, and begins after the pause that this cluster makes then"),
+    (r"JobArrayTaskLimit", "the throttle of its array; scontrol update JobId=JOB ArrayTaskThrottle=N raises it"),
+)
+"""Reasons for which a job waits that do not speak for themselves, and what to do."""
 UNREACHABLE = re.compile(
     r"unable to contact slurm controller|connection refused|socket timed out|slurm_persist", re.IGNORECASE
 )
@@ -157,7 +179,7 @@ def shown(text: str) -> list[QueuedJob]:
         name = told["JobId"] if array is None or task is None else f"{array}_{task}"
         # CODE:SIGNAL, of which one says what happened.
         code, _, signal = told.get("ExitCode", "").partition(":")
-        where = f"signal {signal}" if signal not in ("", "0") else f"exit code {code}" if code else ""
+        where = f"signal {signal}" if signal not in ("", "0") else f"exit code {code}" if code not in ("", "0") else ""
         state = told.get("JobState", "")
         found.append(QueuedJob(name=name, number=told["JobId"], state=state, used=told.get("RunTime", ""), where=where))
     return found
@@ -170,6 +192,12 @@ def seconds_of(text: str) -> int:
         return 0
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def why_it_waits(reason: str) -> str | None:
+    """What a reason for waiting means, where something can be done about it, or it looks stranger than it is."""
+    word = reason.strip("()")
+    return next((told for pattern, told in REASONS if re.match(rf"(?:{pattern})", word)), None)
 
 
 def own_words(stderr: str) -> str:
