@@ -295,18 +295,18 @@ def read_given_key(file: Path) -> bytes:
 
 
 def ensure_key_file(file: Path) -> bytes:
-    """Like :func:`read_key_file`; a file that is not there is made, with its directory, for its owner alone.
+    """Like :func:`read_given_key`; a file that is not there is made, with its directory, for its owner alone.
 
     Raises
     ------
     RunDirectoryError
-        As :func:`read_key_file`, or if it cannot be made.
+        As :func:`read_given_key`, or if it cannot be made.
     """
     if not file.exists():
         with _os_errors_as_ours(file, "write the key"):
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write_once(file, secrets.token_hex(KEY_BYTES))
-    return read_key_file(file)
+    return read_given_key(file)
 
 
 def default_run_directory(reference: str, base: str | os.PathLike[str] = "runs", *, new: bool = False) -> Path:
