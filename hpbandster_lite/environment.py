@@ -11,6 +11,9 @@ KEY_VARIABLE = "HPBANDSTER_LITE_KEY"
 """Takes the place of the run's key file."""
 NAMESERVER_KEY_VARIABLE = "HPBANDSTER_LITE_NAMESERVER_KEY"
 """Takes the place of the name server's key file."""
+TLS_VARIABLE = "HPBANDSTER_LITE_TLS"
+"""Names the folder with the certificates, where no option does."""
+_OURS = (KEY_VARIABLE, NAMESERVER_KEY_VARIABLE, TLS_VARIABLE)
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -21,13 +24,13 @@ def trainer_environment(environment: Mapping[str, str], device: str | None, thre
     Parameters
     ----------
     environment
-        The agent's own; keys of ours are taken out of it.
+        The agent's own; keys of ours, and where they lie, are taken out of it.
     device
         Token for CUDA_VISIBLE_DEVICES; empty for the CPU alone; None leaves the variable as it is.
     threads
         Threads of numerical libraries; None leaves them as they are.
     """
-    told = {name: value for name, value in environment.items() if name not in (KEY_VARIABLE, NAMESERVER_KEY_VARIABLE)}
+    told = {name: value for name, value in environment.items() if name not in _OURS}
     if device is not None:
         told[VISIBLE] = device
     if threads is not None:

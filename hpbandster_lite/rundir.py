@@ -72,6 +72,11 @@ class RunDirectory:
         return self.path / "nameserver.key"
 
     @property
+    def tls(self) -> Path:
+        """Certificates of the run; where this folder is, everybody speaks TLS."""
+        return self.path / "tls"
+
+    @property
     def endpoint_file(self) -> Path:
         """Where the master listens."""
         return self.path / "endpoint.json"
@@ -123,6 +128,10 @@ class RunDirectory:
         """Reports that wait to be taken in, the oldest name first."""
         return sorted(self.reports.glob("*.json"))
 
+    def left_releases(self) -> list[Path]:
+        """Evaluations that were handed back while no master answered."""
+        return sorted(self.reports.glob("*.release"))
+
     # -------------------------------------------------------------------------------------------------- creation
 
     def create(self) -> None:
@@ -135,7 +144,7 @@ class RunDirectory:
         RunDirectoryError
             If it cannot be made, is no directory, or is open to others.
         """
-        with _os_errors_as_ours(self.path, "make the run directory"):
+        with os_errors_as_ours(self.path, "make the run directory"):
             if not self.path.exists():
                 # Workers of one host may make the same one at the same time.
                 self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -154,7 +163,7 @@ class RunDirectory:
         """
         if not self.path.is_dir():
             raise RunDirectoryError(f"{self.path} is no directory; give another --run-dir")
-        _refuse_if_open_to_others(self.path, "700")
+        refuse_if_open_to_others(self.path, "700")
 
     # ------------------------------------------------------------------------------------------------------ keys
 
@@ -236,7 +245,7 @@ class RunDirectory:
         RunDirectoryError
             If the file cannot be read, or holds something else.
         """
-        with _os_errors_as_ours(self.endpoint_file, "read the endpoint"):
+        with os_errors_as_ours(self.endpoint_file, "read the endpoint"):
             try:
                 endpoint = json.loads(self.endpoint_file.read_bytes())
             except FileNotFoundError:
@@ -261,7 +270,7 @@ class RunDirectory:
         """
         endpoint = self.read_endpoint()
         if endpoint is not None and endpoint["epoch"] == epoch:
-            with _os_errors_as_ours(self.endpoint_file, "delete the endpoint"):
+            with os_errors_as_ours(self.endpoint_file, "delete the endpoint"):
                 self.endpoint_file.unlink(missing_ok=True)
 
 
@@ -287,7 +296,7 @@ def read_given_key(file: Path) -> bytes:
     RunDirectoryError
         If the file cannot be read, is open to others, or holds no key.
     """
-    with _os_errors_as_ours(file, f"read the key (or set {KEY_VARIABLE})"):
+    with os_errors_as_ours(file, f"read the key (or set {KEY_VARIABLE})"):
         status = file.stat()
         if status.st_uid == os.geteuid() or status.st_mode & 0o022:
             return read_key_file(file)
@@ -303,7 +312,7 @@ def ensure_key_file(file: Path) -> bytes:
         As :func:`read_given_key`, or if it cannot be made.
     """
     if not file.exists():
-        with _os_errors_as_ours(file, "write the key"):
+        with os_errors_as_ours(file, "write the key"):
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write_once(file, secrets.token_hex(KEY_BYTES))
     return read_given_key(file)
@@ -347,7 +356,7 @@ def write_atomically(path: Path, text: str) -> None:
     RunDirectoryError
         If it cannot be written; the old content is still there.
     """
-    with _os_errors_as_ours(path, "write the file"):
+    with os_errors_as_ours(path, "write the file"):
         with _temporary_beside(path, text) as temporary:
             temporary.replace(path)
         _sync_directory(path.parent)
@@ -401,8 +410,8 @@ def _key_from_environment(variable: str) -> bytes | None:
 
 
 def _key_from_file(file: Path, variable: str) -> bytes:
-    with _os_errors_as_ours(file, f"read the key (or set {variable})"):
-        _refuse_if_open_to_others(file, "600")
+    with os_errors_as_ours(file, f"read the key (or set {variable})"):
+        refuse_if_open_to_others(file, "600")
         return _key_in(file)
 
 
@@ -416,7 +425,18 @@ def _key_in(file: Path) -> bytes:
     return key
 
 
-def _refuse_if_open_to_others(path: Path, mode: str) -> None:
+def refuse_if_open_to_others(path: Path, mode: str) -> None:
+    """Refuse a secret that others may read, as ssh does.
+
+    It is not closed in silence: whoever has read it keeps it, and the owner may want a new one.
+
+    Raises
+    ------
+    RunDirectoryError
+        With the command that closes it.
+    OSError
+        If there is nothing.
+    """
     current = stat.S_IMODE(path.stat().st_mode)
     if current & 0o077:
         raise RunDirectoryError(
@@ -425,8 +445,21 @@ def _refuse_if_open_to_others(path: Path, mode: str) -> None:
         )
 
 
+def refuse_given_if_open(path: Path, mode: str) -> None:
+    """Like :func:`refuse_if_open_to_others`; what another owner has closed to writers is that one's to protect.
+
+    So it is for ssh: a container's secrets are mounted as root's, and nobody else can close them. In a folder with the
+    sticky bit, which they lie in, nobody else can replace them either.
+    """
+    status = path.stat()
+    is_writable = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
+    if status.st_uid == os.geteuid() or is_writable:
+        refuse_if_open_to_others(path, mode)
+
+
 @contextmanager
-def _os_errors_as_ours(path: Path, purpose: str) -> Iterator[None]:
+def os_errors_as_ours(path: Path, purpose: str) -> Iterator[None]:
+    """Turn what the operating system refuses into an error that names the path and what was wanted of it."""
     try:
         yield
     except RunDirectoryError:

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import secrets
-import select
-import socket
+import ssl
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import Pyro4.errors
@@ -36,10 +34,11 @@ from hpbandster_lite import wire
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, PeerError, ProtocolMismatch, UsageError
 from hpbandster_lite.records import Plain
 from hpbandster_lite.transport import protocol
-from hpbandster_lite.transport.connection import READ_BYTES, Bounds
+from hpbandster_lite.transport.connection import Bounds
+from hpbandster_lite.transport.line import Heard, Line, SecureLine
 from hpbandster_lite.transport.message import HEADER_BYTES, bytes_behind, read_result, write_call
 from hpbandster_lite.transport.protocol import JSON_ID, MAX_GREETING_BYTES, PROTOCOL, Welcome
-from hpbandster_lite.transport.sockets import addresses, keep_alive
+from hpbandster_lite.transport.tls import TlsWanted, why_refused
 
 
 class Whom(NamedTuple):
@@ -72,6 +71,10 @@ _MEANINGS: dict[type[BaseException], type[PeerError] | None] = {
     json.JSONDecodeError: ProtocolMismatch,
     RecursionError: ProtocolMismatch,
     zlib.error: ProtocolMismatch,
+    # TLS refuses, or was refused; where it only ends, nobody answers.
+    ssl.SSLError: NotAuthorised,
+    ssl.SSLEOFError: None,
+    ssl.SSLZeroReturnError: None,
 }
 
 
@@ -86,114 +89,26 @@ def errors_as_ours(address: str, whom: Whom = MASTER) -> Iterator[None]:
         meaning = next(_MEANINGS[cls] for cls in type(error).__mro__ if cls in _MEANINGS)
         if meaning is None:
             raise whom.unreachable(f"no answer from the {whom.what} at {address} ({error}); is it running?") from error
-        if meaning is NotAuthorised:
+        if isinstance(error, ssl.SSLError):
+            story = _told_of_tls(error, address, whom)
+        elif meaning is NotAuthorised:
             story = f"the {whom.what} at {address} and we do not hold the same key ({error}); {whom.key_remedy}"
         else:
             story = f"what answers at {address} is no {whom.what} of this version of hpbandster_lite ({error})"
         raise meaning(story) from error
 
 
-class _Line:
-    """A connected socket with one deadline for all that is asked of it; to Pyro4 it looks like its own connection."""
-
-    def __init__(self, host: str, port: int, deadline: float, limit_bytes: int) -> None:
-        self._deadline = deadline
-        self._limit_bytes = limit_bytes
-        self._inbox = bytearray()
-        self._socket = self._connected(host, port)
-        keep_alive(self._socket)
-        # It never waits by itself: with a time-out of its own Python asks the kernel twice around each read and write.
-        self._socket.setblocking(False)
-        self._readable, self._writable = select.poll(), select.poll()
-        self._readable.register(self._socket, select.POLLIN)
-        self._writable.register(self._socket, select.POLLOUT)
-
-    def _connected(self, host: str, port: int) -> socket.socket:
-        refused: OSError = OSError("the host has no address")
-        for family, address in addresses(host, port):
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            try:
-                sock.settimeout(self._left_s())
-                sock.connect(address)
-            except OSError as error:
-                sock.close()
-                refused = error
-            else:
-                return sock
-        raise refused
-
-    def extend(self, deadline: float) -> None:
-        """Set the deadline of the next call."""
-        self._deadline = deadline
-
-    def is_cut(self) -> bool:
-        """Whether the other side has closed the connection, or sent what nobody asked for."""
-        if self._inbox:
-            return True
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError:
-            return True
-        return True
-
-    def _left_s(self) -> float:
-        left_s = self._deadline - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError("timed out")
-        return left_s
-
-    def _wait_until(self, ready: select.poll) -> None:
-        # Rounded up: less than a millisecond would be no wait at all.
-        if not ready.poll(math.ceil(1_000 * self._left_s())):
-            raise TimeoutError("timed out")
-
-    def recv(self, size: int) -> bytes:
-        """Exactly ``size`` bytes."""
-        if not 0 <= size <= self._limit_bytes:
-            raise ProtocolMismatch(f"an answer of {size:,} bytes was refused, the limit is {self._limit_bytes:,}")
-        while len(self._inbox) < size:
-            self._wait_until(self._readable)
-            try:
-                # More than was asked for, which is a header first: most answers are here with it.
-                part = self._socket.recv(max(READ_BYTES, size - len(self._inbox)))
-            except (BlockingIOError, InterruptedError):
-                continue
-            if not part:
-                raise ConnectionResetError("the connection was closed")
-            self._inbox += part
-        data = bytes(self._inbox[:size])
-        del self._inbox[:size]
-        return data
-
-    def send(self, data: bytes) -> None:
-        """All of it."""
-        left = memoryview(data)
-        while left:
-            self._left_s()
-            try:
-                left = left[self._socket.send(left) :]
-            except (BlockingIOError, InterruptedError):
-                self._wait_until(self._writable)
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
-
-
-class _Heard:
-    """A line of which some bytes have been read already; to Pyro4 it looks like its own connection."""
-
-    def __init__(self, heard: bytes, line: _Line) -> None:
-        self._heard = heard
-        self._line = line
-        self.close = line.close
-
-    def recv(self, size: int) -> bytes:
-        """Exactly ``size`` bytes."""
-        part, self._heard = self._heard[:size], self._heard[size:]
-        return part if len(part) == size else part + self._line.recv(size - len(part))
+def _told_of_tls(error: ssl.SSLError, address: str, whom: Whom) -> str:
+    why = why_refused(error)
+    remedy = f"give the certificates of the {whom.what} with --tls DIR, or in the folder tls of the run directory"
+    if why.kind == "plain":
+        told = "start it with --tls DIR, or take the folder tls out of the run directory here"
+        remedy = remedy if isinstance(error, TlsWanted) else told
+    elif isinstance(error, ssl.SSLCertVerificationError) and "for this" in why.words:
+        remedy = "make one that is: hpbandster-lite certs DIR --host NAME_OR_ADDRESS, and start it again"
+    elif why.kind.endswith(("expired", " 10", " 9")):
+        remedy = "make new ones: hpbandster-lite certs DIR --host NAME, then start master and workers again"
+    return f"no TLS with the {whom.what} at {address}: {why.words}; {remedy}"
 
 
 class Client:
@@ -205,7 +120,8 @@ class Client:
     Parameters
     ----------
     host, port, object_id
-        Where the server listens and what its object is called.
+        Where the server listens and what its object is called. Several hosts are tried in their order, each as soon as
+        the one before it hesitates or refuses; the one that answered is the first from then on, see :attr:`host`.
     key
         HMAC key of all messages, the server's own.
     timeout_s
@@ -216,11 +132,13 @@ class Client:
         What the server is to know of this client from the start; see :attr:`Call.hello`.
     whom
         What is called, for the errors.
+    tls
+        What TLS is spoken with; None for plain connections.
     """
 
     def __init__(
         self,
-        host: str,
+        host: str | Sequence[str],
         port: int,
         object_id: str,
         key: bytes | None,
@@ -229,20 +147,34 @@ class Client:
         protocol: int = PROTOCOL,
         hello: Mapping[str, Plain] | None = None,
         whom: Whom = MASTER,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         if not timeout_s > 0:
             raise UsageError(f"timeout_s must be above zero, got {timeout_s!r}")
-        self.address = f"{host}:{port}"
-        self._host, self._port, self._object_id = host, port, object_id
+        self._hosts = [host] if isinstance(host, str) else list(dict.fromkeys(host))
+        if not self._hosts:
+            raise UsageError("a client needs a host to call, got none; give the host of the server")
+        self._port, self._object_id = port, object_id
+        self._tls = tls
         self._key = key
         self._timeout_s = timeout_s
         self._protocol = protocol
         self._hello = dict(hello or {})
         self._whom = whom
         self._limit_bytes = Bounds().message_bytes
-        self._line: _Line | None = None
+        self._line: Line | None = None
         self._welcome = Welcome("", "")
         self._counter = 0
+
+    @property
+    def host(self) -> str:
+        """The host that is tried first: the one that answered last."""
+        return self._hosts[0]
+
+    @property
+    def address(self) -> str:
+        """Where the server is called, for people."""
+        return _at(self._hosts, self._port)
 
     @property
     def welcome(self) -> Plain:
@@ -299,13 +231,43 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _connected(self, deadline: float) -> _Line:
+    def _connected(self, deadline: float) -> Line:
         if self._line is not None and not self._line.is_cut():
             self._line.extend(deadline)
             return self._line
         self.close()
+        left, refusals = list(self._hosts), list[PeerError]()
+        while left:
+            # Half of the time for who may be another's server at an address that two networks have.
+            now = time.monotonic()
+            until = deadline if len(left) == 1 else now + (deadline - now) / 2
+            host = None
+            try:
+                with errors_as_ours(_at(left, self._port), self._whom):
+                    line = self._opened(left, until)
+                    host = line.host
+                    line.agree()
+                    self._introduce(line)
+            except PeerError as error:
+                refusals.append(error)
+                self.close()
+                left = [] if host is None else [each for each in left if each != host]
+            else:
+                line.extend(deadline)
+                self._hosts.sort(key=lambda each: each != line.host)
+                return line
+        # What a refusal says is more than that somebody does not answer.
+        raise next((error for error in refusals if isinstance(error, NotAuthorised)), refusals[-1])
+
+    def _opened(self, hosts: Sequence[str], deadline: float) -> Line:
         # Kept at once, so that whatever goes wrong from here on closes it.
-        self._line = line = _Line(self._host, self._port, deadline, self._limit_bytes)
+        if self._tls is None:
+            self._line = Line(hosts, self._port, deadline, self._limit_bytes)
+        else:
+            self._line = SecureLine(hosts, self._port, deadline, self._limit_bytes, self._tls)
+        return self._line
+
+    def _introduce(self, line: Line) -> None:
         nonce = secrets.token_hex(16)
         greeting = protocol.write_greeting(self._protocol, nonce, self._hello)
         payload = json.dumps({"handshake": greeting, "object": self._object_id}).encode("ascii")
@@ -318,9 +280,8 @@ class Client:
             raise protocol.read_refusal(answer, self._protocol, self.address)
         self._welcome = protocol.read_welcome(answer, nonce, self.address)
         self._counter = 0
-        return line
 
-    def _exchange(self, line: _Line, method: str, text: str) -> Plain:
+    def _exchange(self, line: Line, method: str, text: str) -> Plain:
         self._counter += 1
         params: list[Plain] = [self._welcome.nonce, self._counter, method, text]
         line.send(write_call(self._counter & 0xFFFF, self._object_id, params, self._key))
@@ -332,17 +293,17 @@ class Client:
             if answer is not None:
                 return answer.content
         # Whatever it is, Pyro4 says what is wrong with it.
-        content, message = self._judged(_Heard(heard, line), (MSG_RESULT,))
+        content, message = self._judged(Heard(heard, line), (MSG_RESULT,))
         if message.flags & FLAGS_EXCEPTION:
             raise ProtocolMismatch(f"{self.address} could not take the call: {_reason(content)}")
         return content
 
-    def _said(self, line: _Line, kind: int, payload: bytes, expected: tuple[int, ...]) -> tuple[Plain, Any]:
+    def _said(self, line: Line, kind: int, payload: bytes, expected: tuple[int, ...]) -> tuple[Plain, Any]:
         """Send one message and give what the other side answers."""
         line.send(Message(kind, payload, JSON_ID, 0, self._counter & 0xFFFF, hmac_key=self._key).to_bytes())
         return self._judged(line, expected)
 
-    def _judged(self, line: _Line | _Heard, expected: tuple[int, ...]) -> tuple[Plain, Any]:
+    def _judged(self, line: Line | Heard, expected: tuple[int, ...]) -> tuple[Plain, Any]:
         """What a message holds, as Pyro4 reads it, and the message."""
         message = Message.recv(line, expected, hmac_key=self._key)
         if message.serializer_id != JSON_ID:
@@ -353,6 +314,11 @@ class Client:
             # A user may have switched compression on for all of Pyro4 at the server's side; a bomb stays bounded.
             data = zlib.decompressobj().decompress(data, self._limit_bytes)
         return json.loads(data), message
+
+
+def _at(hosts: Sequence[str], port: int) -> str:
+    """Hosts and port for people; an IPv6 address stands in brackets."""
+    return " or ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts)
 
 
 def _reason(exception: Plain) -> str:

@@ -1,12 +1,13 @@
 """One peer of a server: bytes gathered until a message is complete, answers kept until they may leave.
 
 Law of this file: it never waits and never trusts. A message is looked at when its header is there, and handed on only
-when it is complete, of a kind that may be sent, and within its size. The socket is touched in ``fill``, ``flush`` and
-``hang_up`` alone, which is where TLS will stand.
+when it is complete, of a kind that may be sent, and within its size. The socket is touched under "the network"
+alone; :mod:`~hpbandster_lite.transport.tls` puts TLS there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ from hpbandster_lite.transport.protocol import MAX_GREETING_BYTES
 
 READ_BYTES = 65_536
 """One read: what a socket usually holds at most, so that a small message costs one system call."""
+TLS_HELLO = b"\x16\x03"
+"""What a client that speaks TLS says first."""
+NO_TLS_HERE = b"PYRO, without TLS\n"
+"""Whatever it is, so long as it is none: the client is told at once that no TLS is spoken here."""
 READS_A_TURN = 16
 """One peer gets at most this many reads in a turn of the loop (1 MiB), then the others have theirs."""
 
@@ -99,12 +104,14 @@ class Connection:
         "has_ended",
         "hello",
         "is_introduced",
+        "is_shaking",
         "is_watched_for_room",
         "nonce",
         "owes_commit",
         "peer",
         "read_by",
         "refusal",
+        "refusal_kind",
         "write_by",
     )
 
@@ -122,7 +129,10 @@ class Connection:
         self.nonce = ""
         self.counter = 0
         self.is_introduced = False
+        self.is_shaking = False
+        """Whether the first steps are those of TLS, and not over yet."""
         self.refusal: str | None = None
+        self.refusal_kind = "handshake"
         self.has_ended = False
         self.owes_commit = False
         self.is_watched_for_room = False
@@ -148,7 +158,6 @@ class Connection:
                 self.has_ended = True
                 return
             self._inbox += data
-            # With TLS this must go on until the socket wants more: bytes that are decrypted already wake no selector.
             if len(data) < READ_BYTES:
                 return
 
@@ -163,6 +172,11 @@ class Connection:
         except OSError:
             self._outbox.clear()
             self.has_ended = True
+
+    def _tell(self, last: bytes) -> None:
+        """A last word to somebody whose connection is about to be closed, if there is room for it."""
+        with contextlib.suppress(OSError):
+            self._socket.send(last)
 
     def hang_up(self) -> None:
         """Close the socket."""
@@ -188,6 +202,9 @@ class Connection:
         try:
             header = Message.from_header(bytes(self._inbox[:HEADER_BYTES]))
         except MALFORMED as error:
+            if self._inbox.startswith(TLS_HELLO):
+                self._tell(NO_TLS_HERE)
+                raise Unwelcome("TLS", "it speaks TLS, and we do not; start this one with --tls DIR too") from error
             raise Unwelcome("garbage", f"it does not speak Pyro4 ({error})") from error
         size = int(header.data_size + header.annotations_size)
         limit = self._bounds.message_bytes if self.is_introduced else MAX_GREETING_BYTES

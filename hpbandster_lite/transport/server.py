@@ -12,8 +12,10 @@ import logging
 import os
 import secrets
 import selectors
+import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import InvariantBroken, SearchError
@@ -22,9 +24,11 @@ from hpbandster_lite.transport import protocol
 from hpbandster_lite.transport.complaints import Complaints
 from hpbandster_lite.transport.connection import Bounds, Connection, Unwelcome
 from hpbandster_lite.transport.daemon import MALFORMED, Entrance, build_daemon, close_daemon, introduce
+from hpbandster_lite.transport.interfaces import reachable_addresses
 from hpbandster_lite.transport.message import read_call, write_result
 from hpbandster_lite.transport.protocol import Call
 from hpbandster_lite.transport.sockets import keep_alive, listen, raise_file_limit
+from hpbandster_lite.transport.tls import HANDSHAKES_A_TURN, SecureConnection
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +44,9 @@ class Server:
     Parameters
     ----------
     host, port
-        Where to listen; port 0 takes a free one, see :attr:`endpoint`.
+        Where to listen, one address or several; port 0 takes a free one, see :attr:`endpoint`.
     key
-        HMAC key of all messages; ``None`` for none, on loopback only.
+        HMAC key of all messages; ``None`` for none, on loopback or with TLS only.
     object_id
         Name of the object, which a client must give.
     handle
@@ -60,16 +64,18 @@ class Server:
         replayed, so they must change nothing.
     serializers
         Pyro4's names of the serialisers that are accepted.
+    tls
+        What TLS is spoken with, and who is admitted by it; None for plain connections.
 
     Raises
     ------
     UsageError
-        If the address cannot be had, or would be open to other machines without a key.
+        If the address cannot be had, or would be open to other machines without a key or TLS.
     """
 
     def __init__(
         self,
-        host: str,
+        host: str | Sequence[str],
         port: int,
         key: bytes | None,
         *,
@@ -80,6 +86,7 @@ class Server:
         wakeup_fd: int | None = None,
         stock: Mapping[str, object] | None = None,
         serializers: tuple[str, ...] = ("json",),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._handle = handle
         self._key = key
@@ -88,12 +95,13 @@ class Server:
         self._bounds = bounds or Bounds()
         self._welcome = wire.encode(dict(welcome or {}))
         self._admits_stock = bool(stock)
-        self._listener = listen(host, port, key)
+        self._tls = tls
+        self._listeners = listen([host] if isinstance(host, str) else host, port, key, is_secure=tls is not None)
         raise_file_limit(self._bounds.connections)
         objects = {**(stock or {}), object_id: Entrance(self._called)}
         self._daemon = build_daemon(key=key, objects=objects, serializers=serializers, greet=self._greet)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ, _LISTENER)
+        self._listen()
         if wakeup_fd is not None:
             self._selector.register(wakeup_fd, selectors.EVENT_READ, _WAKEUP)
         # Often enough for the shortest deadline to be at most an eighth late, and never a load.
@@ -112,9 +120,14 @@ class Server:
 
     @property
     def endpoint(self) -> tuple[str, int]:
-        """Host and port it listens on."""
-        host, port = self._listener.getsockname()[:2]
+        """Host and port it listens on; of several hosts the first."""
+        host, port = self._listeners[0].getsockname()[:2]
         return host, port
+
+    @property
+    def addresses(self) -> list[str]:
+        """Addresses by which clients may reach it, the likeliest first."""
+        return reachable_addresses([listener.getsockname()[0] for listener in self._listeners])
 
     @property
     def n_connections(self) -> int:
@@ -131,7 +144,8 @@ class Server:
         for connection in list(self._connections):
             self._drop(connection)
         self._selector.close()
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         close_daemon(self._daemon)
 
     def __enter__(self) -> Server:
@@ -163,14 +177,18 @@ class Server:
         ready = self._selector.select(self._wait_s(timeout_s))
         now = time.monotonic()
         touched: dict[Connection, None] = {}
+        shaking = 0
         for key, events in ready:
             if key.data is _LISTENER:
-                self._accept(now)
+                self._accept(key.fileobj, now)
             elif key.data is _WAKEUP:
                 self._empty(key.fd)
+            elif key.data.is_shaking and (shaking := shaking + 1) > HANDSHAKES_A_TURN:
+                # It is ready in the next turn as well; those who have shown who they are come first.
+                continue
             else:
                 touched[key.data] = None
-                if events & selectors.EVENT_READ:
+                if events & selectors.EVENT_READ or key.data.is_shaking:
                     key.data.fill()
                     self._serve(key.data, now)
         if self._is_behind or self._handled != handled_before:
@@ -185,7 +203,7 @@ class Server:
         if self._listen_again_at is not None:
             if now >= self._listen_again_at and len(self._connections) < self._bounds.connections:
                 self._listen_again_at = None
-                self._selector.register(self._listener, selectors.EVENT_READ, _LISTENER)
+                self._listen()
             else:
                 timeout_s = min(timeout_s, PAUSE_S)
         return max(0.0, min(timeout_s, self._sweep_at - now) if self._connections else timeout_s)
@@ -197,10 +215,17 @@ class Server:
 
     # -------------------------------------------------------------------------------------------- coming and going
 
-    def _accept(self, now: float) -> None:
+    def _listen(self) -> None:
+        for listener in self._listeners:
+            self._selector.register(listener, selectors.EVENT_READ, _LISTENER)
+
+    def _accept(self, listener: Any, now: float) -> None:
+        if self._listen_again_at is not None:
+            # There was no room for who came to another address in this very turn.
+            return
         while len(self._connections) < self._bounds.connections:
             try:
-                sock, address = self._listener.accept()
+                sock, address = listener.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -212,12 +237,18 @@ class Server:
             sock.setblocking(False)
             keep_alive(sock)
             self._accepted += 1
-            connection = Connection(sock, address, f"{address[0]}:{address[1]}#{self._accepted}", self._bounds, now)
+            peer = f"{address[0]}:{address[1]}#{self._accepted}"
+            connection = (
+                Connection(sock, address, peer, self._bounds, now)
+                if self._tls is None
+                else SecureConnection(sock, address, peer, self._bounds, now, self._tls)
+            )
             self._connections[connection] = None
             self._selector.register(sock, selectors.EVENT_READ, connection)
         else:
             self._complaints.about("room", f"{len(self._connections)} connections are the limit; more wait", now=now)
-        self._selector.unregister(self._listener)
+        for each in self._listeners:
+            self._selector.unregister(each)
         self._listen_again_at = now + PAUSE_S
 
     def _drop(self, connection: Connection) -> None:
@@ -255,7 +286,7 @@ class Server:
         if connection.refusal is not None:
             # Why the handshake failed still leaves, then the connection is closed.
             connection.has_ended = True
-            self._complain(connection, "handshake", connection.refusal, now)
+            self._complain(connection, connection.refusal_kind, connection.refusal, now)
         connection.note_reading(has_progressed=n_messages > 0, now=now)
 
     def _introduce(self, connection: Connection) -> None:
@@ -357,5 +388,6 @@ class Server:
         self._sweep_at = now + self._sweep_s
         for connection in [each for each in self._connections if now >= min(each.read_by, each.write_by)]:
             reason = "it does not read its answers" if now >= connection.write_by else "its message is not complete yet"
+            reason = "its TLS handshake is not over yet" if connection.is_shaking else reason
             self._complain(connection, "slow", reason, now)
             self._drop(connection)

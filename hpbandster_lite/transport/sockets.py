@@ -1,18 +1,30 @@
-"""Listening sockets and the number of files that a process may open.
+"""Listening sockets, sockets that connect, and the number of files that a process may open.
 
-Law of this file: what the operating system is asked for once, when a server starts; every refusal names the remedy.
+Law of this file: what the operating system is asked for once, when a server starts or a client connects; every refusal
+names the remedy, and nothing waits longer than it is told.
 """
 
 from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
+import math
+import os
 import resource
+import select
 import socket
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from hpbandster_lite.errors import UsageError
 
+log = logging.getLogger(__name__)
+
+NEXT_AFTER_S = 0.25
+"""A host that has not answered by then has the next one tried beside it (RFC 8305 has the same time)."""
+TRIES = 5
+"""A port that is free on one address and taken on another is rare, and five times in a row it is no accident."""
 BACKLOG = 1_024
 """Connections that the kernel keeps for one turn: all agents of a cluster come back at once after a restart."""
 SPARE_FILES = 128
@@ -37,26 +49,130 @@ def addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
     return sorted(((family, address) for family, _, _, _, address in found), key=lambda one: one[0] != socket.AF_INET)
 
 
-def listen(host: str, port: int, key: bytes | None) -> socket.socket:
-    """A non-blocking socket that listens on ``host``; port 0 takes a free one.
+class Reached(NamedTuple):
+    """A connected socket that does not block, and which of the hosts it leads to."""
+
+    sock: socket.socket
+    host: str
+
+
+def connect(hosts: Sequence[str], port: int, left_s: Callable[[], float]) -> Reached:
+    """Connect to the first host that answers, in their order; the next one is tried beside one that hesitates.
+
+    Parameters
+    ----------
+    hosts, port
+        Names and addresses of one and the same server.
+    left_s
+        Seconds that are left; raises when there are none.
+
+    Raises
+    ------
+    OSError
+        What the last one met, if nobody answers.
+    """
+    refused = [OSError("the host has no address")]
+    ways = _ways(hosts, port, refused)
+    poll = select.poll()
+    trying: dict[int, Reached] = {}
+    try:
+        while True:
+            for host, family, address in ways:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+                trying[sock.fileno()] = Reached(sock, host)
+                sock.setblocking(False)
+                try:
+                    sock.connect(address)
+                except BlockingIOError:
+                    poll.register(sock, select.POLLOUT)
+                    break
+                except OSError as error:
+                    refused.append(error)
+                    trying.pop(sock.fileno()).sock.close()
+                    continue
+                return trying.pop(sock.fileno())
+            if not trying:
+                raise refused[-1]
+            # Rounded up: less than a millisecond would be no wait at all.
+            for descriptor, _ in poll.poll(math.ceil(1_000 * min(left_s(), NEXT_AFTER_S))):
+                reached = trying.pop(descriptor)
+                poll.unregister(descriptor)
+                number = reached.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if not number:
+                    return reached
+                refused.append(OSError(number, os.strerror(number)))
+                reached.sock.close()
+    finally:
+        for left in trying.values():
+            left.sock.close()
+
+
+def _ways(hosts: Sequence[str], port: int, refused: list[OSError]) -> Iterator[tuple[str, socket.AddressFamily, Any]]:
+    """Host, family and socket address of all there is to try; a name is looked up when its turn comes."""
+    for host in hosts:
+        try:
+            found = addresses(host, port)
+        except OSError as error:
+            refused.append(error)
+            continue
+        for family, address in found:
+            yield host, family, address
+
+
+def listen(hosts: Sequence[str], port: int, key: bytes | None, *, is_secure: bool = False) -> list[socket.socket]:
+    """Non-blocking sockets that listen, one for each host, all on one port; port 0 takes a free one.
+
+    Parameters
+    ----------
+    hosts
+        Addresses or names of this machine; ``0.0.0.0`` and ``::`` stand for all, the latter for IPv4 as well.
+    port, key
+        The port, and the HMAC key that callers must have.
+    is_secure
+        Whether they must have a certificate.
 
     Raises
     ------
     UsageError
-        If the address cannot be had, or would be open to other machines without a key.
+        If an address cannot be had, or would be open to other machines without a key or TLS.
     """
     if key is not None and not key:
         raise UsageError("the key is empty; use the run directory's key file, or None on loopback only")
+    tries = TRIES if port == 0 and len(hosts) > 1 else 1
+    for left in reversed(range(tries)):
+        listeners: list[socket.socket] = []
+        chosen = port
+        try:
+            for host in hosts:
+                listeners.append(_listener(host, chosen, is_open=key is None and not is_secure))
+                chosen = listeners[0].getsockname()[1]
+        except UsageError:
+            # Free on one address, and another program's on the next.
+            for listener in listeners:
+                listener.close()
+            if not left:
+                raise
+        else:
+            return listeners
+    raise UsageError("there is no host to listen on; give one with --host")
+
+
+def _listener(host: str, port: int, *, is_open: bool) -> socket.socket:
     try:
         family, address = addresses(host, port)[0]
     except OSError as error:
         raise UsageError(f"cannot listen on {host}:{port}: {error}; {_remedy(error)}") from error
-    if key is None and not ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
+    bound = ipaddress.ip_address(address[0].partition("%")[0])
+    if is_open and not bound.is_loopback:
         raise UsageError(
-            f"listening on {host} without a key would let anybody on the network in; give a key file or use 127.0.0.1"
+            f"listening on {host} without a key or TLS would let anybody on the network in; give a key file, "
+            "certificates with --tls (see hpbandster-lite certs), or use 127.0.0.1"
         )
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
+        if family == socket.AF_INET6:
+            # All addresses are all: what IPv4 has of them, too.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if bound.is_unspecified else 1)
         # A restarted master gets its port back at once; two servers cannot share one this way on Linux.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -65,6 +181,12 @@ def listen(host: str, port: int, key: bytes | None) -> socket.socket:
     except OSError as error:
         listener.close()
         raise UsageError(f"cannot listen on {host}:{port}: {error}; {_remedy(error)}") from error
+    if bound.is_loopback and host != "localhost" and host != str(bound) and not host.startswith(("127.", "::1")):
+        log.warning(
+            "%s means %s here, which no other machine reaches; give --interface or an address where others should",
+            host,
+            bound,
+        )
     return listener
 
 

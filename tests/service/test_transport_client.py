@@ -17,7 +17,7 @@ from Pyro4.message import Message
 
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, ProtocolMismatch, UsageError
 from hpbandster_lite.transport import Call, Client, Server
-from hpbandster_lite.transport.client import _Line
+from hpbandster_lite.transport.line import Line
 from tests.service.transport_peer import DEADLINE_S, KEY, OBJECT, client, echo, header, running, server
 
 pytestmark = pytest.mark.timeout(60)
@@ -215,7 +215,7 @@ def test_a_client_outlives_its_server() -> None:
 
 def test_a_line_on_which_something_came_that_nobody_asked_for_is_not_used_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        line = _Line("127.0.0.1", listening.getsockname()[1], time.monotonic() + DEADLINE_S, 1_000)
+        line = Line(["127.0.0.1"], listening.getsockname()[1], time.monotonic() + DEADLINE_S, 1_000)
         peer, _ = listening.accept()
         with contextlib.closing(line), peer:
             assert not line.is_cut()

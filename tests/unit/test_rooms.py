@@ -26,7 +26,7 @@ FLOORS = (
     {"errors", "environment", "records", "randomness", "budgets", "space"},
     {"brackets", "samplers", "wire"},
     {"engine"},
-    {"journal", "transport", "rundir", "briefing", "ending", "early"},
+    {"journal", "transport", "rundir", "certificates", "briefing", "ending", "early"},
     # nameserver: a process like the master, with a folder of its own because it serves other programs as well.
     {"problems", "trial", "devices", "settings", "registration", "checkpoints", "master", "agent", "trainer"}
     | {"verification", "dryrun", "searchfile", "nameserver", "launch", "processes", "incumbent", "refit", "results"}
@@ -41,9 +41,10 @@ DOORS: dict[str, set[str]] = {
     "ConfigSpace": {"space", "workers"},
     "Pyro4": {"transport"},
     "PIL": {"workers"},
+    "cryptography": {"certificates"},
     "filelock": {"master", "launch", "workers"},
     "pandas": {"results"},
-    "psutil": {"agent", "devices", "launch", "master", "trainer"},
+    "psutil": {"agent", "devices", "launch", "master", "trainer", "transport"},
     "rich": {"cli"},
     "scipy": {"samplers", "space"},
     "sklearn": {"workers"},

@@ -1,0 +1,132 @@
+"""The addresses of this machine: which ones an interface has, and under which ones others may reach a server.
+
+Law of this file: it asks the operating system and nobody on the network. An address that means something to this
+machine alone (loopback, link-local) is offered to others only where there is no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Sequence
+
+import psutil
+
+from hpbandster_lite.errors import UsageError
+
+MOST_OFFERED = 16
+"""So many addresses are told to clients; a machine with more has bridges of containers that lead nowhere."""
+_FAR = {socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)}
+"""Addresses for documentation: asked for a route, never sent to."""
+
+
+def interface_addresses(name: str) -> list[str]:
+    """Addresses of a network interface, IPv4 first.
+
+    Raises
+    ------
+    UsageError
+        If there is no such interface, or it has no address; with those that there are.
+    """
+    found = psutil.net_if_addrs()
+    if name not in found:
+        known = ", ".join(f"{each} ({' '.join(_of(each)) or 'no address'})" for each in found)
+        raise UsageError(f"--interface {name}: this machine has no such network interface; it has {known}")
+    usable = _of(name)
+    if not usable:
+        raise UsageError(f"--interface {name}: it has no address at present; is it up? give another one, or --host")
+    return usable
+
+
+def _of(name: str) -> list[str]:
+    told = [
+        address.address
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for address in psutil.net_if_addrs().get(name, [])
+        if address.family == family
+    ]
+    # What is valid on one link alone would need the name of the caller's interface with it.
+    return [each for each in told if not _ip(each).is_link_local]
+
+
+def reachable_addresses(listening: Sequence[str]) -> list[str]:
+    """Addresses by which clients may reach who listens on these, the likeliest first.
+
+    Parameters
+    ----------
+    listening
+        Addresses that sockets are bound to; ``0.0.0.0`` and ``::`` stand for all, the latter for IPv4 as well.
+    """
+    offered: dict[str, None] = {}
+    for bound in listening:
+        if _ip(bound).is_unspecified:
+            is_dual = _ip(bound).version == 6
+            families = (socket.AF_INET, socket.AF_INET6) if is_dual else (socket.AF_INET,)
+            offered.update(dict.fromkeys(_own(families)))
+        else:
+            offered[bound] = None
+    return list(offered)[:MOST_OFFERED]
+
+
+def _own(families: Sequence[socket.AddressFamily]) -> list[str]:
+    """Addresses of this machine: that of the default route first, loopback last."""
+    first = [address for family in families if (address := _towards(family)) is not None]
+    status = psutil.net_if_stats()
+    others = [address for name in status if status[name].isup for address in _of(name)]
+    versions = {4 if family == socket.AF_INET else 6 for family in families}
+    known = [each for each in dict.fromkeys([*first, *others]) if _ip(each).version in versions]
+    return sorted(known, key=lambda each: _ip(each).is_loopback)
+
+
+def _towards(family: socket.AddressFamily) -> str | None:
+    """The address that this machine would speak from to the rest of the world; None without a route."""
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(_FAR[family])
+        address: str = probe.getsockname()[0]
+        return None if _ip(address).is_link_local else address
+    return None
+
+
+def offered_addresses(reachable: Sequence[str], told: str | None, certified: Sequence[str] | None) -> list[str]:
+    """What clients are told to call, of the addresses that reach a server.
+
+    Parameters
+    ----------
+    reachable
+        From :func:`reachable_addresses`.
+    told
+        The host that the server was told to listen on, which may be a name.
+    certified
+        Names and addresses in its certificate; None where it has none, and any will do.
+
+    Returns
+    -------
+    list of str
+        Without a certificate all that is reachable; with one, what of that is in it, then the names in it that may mean
+        this machine. Empty if no client could be satisfied.
+    """
+    if certified is None:
+        return list(reachable)
+    known = {_normal(host) for host in certified}
+    names = [host for host in certified if _is_name(host) and host != "localhost"]
+    told_name = [told] if told is not None and _is_name(told) and _normal(told) in known else []
+    is_here_alone = all(_ip(address).is_loopback for address in reachable)
+    away = [] if is_here_alone else names
+    return list(dict.fromkeys([*told_name, *(each for each in reachable if _normal(each) in known), *away]))
+
+
+def _is_name(host: str) -> bool:
+    try:
+        _ip(host)
+    except ValueError:
+        return True
+    return False
+
+
+def _normal(host: str) -> str:
+    return host.lower() if _is_name(host) else str(_ip(host))
+
+
+def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(address.partition("%")[0])
