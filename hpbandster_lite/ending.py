@@ -1,4 +1,7 @@
-"""How a long-running process is told to end: by SIGINT or SIGTERM, or because whoever started it is gone.
+"""How a long-running process is told to end: by a signal, or because whoever started it is gone.
+
+SIGINT and SIGTERM mean that it is to end. SIGUSR2 means the same for another reason: its allocation at a batch system
+is about to end (``--signal=USR2@120``), and it is to be started again in the next one, which exit code 75 asks for.
 
 Law of this file: it only notes that the end was asked for and wakes the loop; the process ends itself, in order, and
 :func:`leave` is its last step, or that of :func:`exit_by`.
@@ -16,6 +19,32 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
+INTERRUPTED = 130
+"""Exit code of a process that was told to end before its work was done."""
+REQUEUE = 75
+"""Exit code of a process whose allocation ends: start it again, and it goes on (EX_TEMPFAIL of sysexits.h)."""
+ALLOCATION_ENDS = signal.SIGUSR2
+"""What a batch system sends a while before it ends a job. Not SIGUSR1, which NCCL may catch."""
+
+
+@contextlib.contextmanager
+def withheld() -> Iterator[None]:
+    """Start processes inside: a SIGUSR2 waits until they have said, by :func:`hear_allocation`, what it means to them.
+
+    Its default is to end them, and Python is a second old before it has imported anything that knows better. Who starts
+    them gets its own afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {ALLOCATION_ENDS})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def hear_allocation() -> None:
+    """Take the SIGUSR2 that was :func:`withheld`, if there was one, and all later ones."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {ALLOCATION_ENDS})
+
 
 class Ending:
     """Whether the process was asked to end; made by :func:`endings`.
@@ -24,15 +53,22 @@ class Ending:
     ----------
     wakeup_fd : int
         Becomes readable when a signal comes, so that a loop that waits on it sees the signal at once.
+    exit_code : int
+        130, or 75 where the allocation ends and nobody has said more.
     """
 
     def __init__(self, wakeup_fd: int, lifeline: int | None) -> None:
         self.wakeup_fd = wakeup_fd
         self._lifeline = lifeline
         self._signals = 0
+        self.exit_code = INTERRUPTED
 
-    def note(self, *_: object) -> None:
+    def note(self, number: int, _: object) -> None:
         """A signal came."""
+        if number != ALLOCATION_ENDS:
+            self.exit_code = INTERRUPTED
+        elif not self._signals:
+            self.exit_code = REQUEUE
         self._signals += 1
 
     @property
@@ -54,21 +90,29 @@ class Ending:
 
 @contextlib.contextmanager
 def endings(lifeline: int | None = None) -> Iterator[Ending]:
-    """Note SIGINT and SIGTERM while inside; call it from the main thread.
+    """Note SIGINT, SIGTERM and SIGUSR2 while inside; call it from the main thread.
 
     Parameters
     ----------
     lifeline
-        A file descriptor, usually the read end of a pipe, whose end of file asks for the end.
+        A file descriptor, usually the read end of a pipe, whose end of file asks for the end. Who has one is ended by
+        whoever holds the other end, after those who need it: a batch system sends SIGUSR2 to all of them at one time,
+        and it is ignored here.
     """
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     ending = Ending(reading, lifeline)
     with contextlib.ExitStack() as undo:
         undo.callback(os.close, reading)
         undo.callback(os.close, writing)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            undo.callback(signal.signal, number, signal.signal(number, ending.note))
+        heard = ending.note if lifeline is None else signal.SIG_IGN
+        for number, handler in (
+            (signal.SIGTERM, ending.note),
+            (signal.SIGINT, ending.note),
+            (ALLOCATION_ENDS, heard),
+        ):
+            undo.callback(signal.signal, number, signal.signal(number, handler))
         undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writing))
+        hear_allocation()
         yield ending
 
 

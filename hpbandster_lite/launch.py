@@ -17,6 +17,7 @@ from typing import Protocol
 from hpbandster_lite import wire
 from hpbandster_lite.agent import AgentOptions
 from hpbandster_lite.devices import worker_devices
+from hpbandster_lite.ending import INTERRUPTED, REQUEUE
 from hpbandster_lite.engine import was_stopped
 from hpbandster_lite.errors import PeerError, ProblemError, RunDirectoryError, UsageError
 from hpbandster_lite.incumbent import save_incumbent
@@ -24,7 +25,6 @@ from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.master import MasterOptions, connect
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.processes import (
-    INTERRUPTED,
     POLL_S,
     AgentThread,
     Child,
@@ -115,7 +115,8 @@ def search_here(
     Returns
     -------
     int
-        0 when the search is over or was stopped, 130 when it was interrupted, else the master's exit code.
+        0 when the search is over or was stopped, 130 when it was interrupted, 75 when its allocation ends and it goes
+        on in the next one, else the master's exit code.
 
     Raises
     ------
@@ -168,12 +169,12 @@ class LocalSearch(Processes):
         self._others = [self._begin("master", "hpbandster_lite.master")]
         if self._problem is None:
             count = len(worker_devices(self._options.workers, self._options.threads))
-            self._agents = [self._begin(f"worker-{index}", "hpbandster_lite.agent") for index in range(count)]
+            self._agents = [self._begin_agent(index) for index in range(count)]
         if self._options.nameserver is None:
             self._others.append(self._begin("name server", "hpbandster_lite.nameserver"))
 
     def run(self, prepared: Prepared) -> int:
-        """Run the search to its end; the exit code is the master's, or 130 where it was interrupted."""
+        """Run the search to its end; the exit code is the master's, or that of the signal that ended it."""
         self._count_signals()
         if not self._others:
             self.warm_up()
@@ -181,10 +182,8 @@ class LocalSearch(Processes):
         self._tell(prepared, master, names)
         next_status = 0.0
         while True:
-            if self._stops:
-                self._note("stopping: running evaluations are handed back; Ctrl-C again ends at once")
-                self._end_all()
-                return INTERRUPTED
+            if self._is_told_to_end:
+                return self._stop()
             code = master.returncode
             if code is not None and code >= 0:
                 # Over, or refused in words of its own: starting it again would change nothing.
@@ -200,6 +199,14 @@ class LocalSearch(Processes):
                 self._show()
                 next_status = time.monotonic() + STATUS_EVERY_S
             time.sleep(POLL_S)
+
+    def _stop(self) -> int:
+        if self._stops:
+            self._note("stopping: running evaluations are handed back; Ctrl-C again ends at once")
+        else:
+            self._note("the allocation ends: running evaluations are handed back; the same command goes on with them")
+        self._end_all()
+        return INTERRUPTED if self._stops else REQUEUE
 
     def _tell(self, prepared: Prepared, master: Child, names: Sequence[Child]) -> None:
         directory = self._directory
@@ -248,6 +255,10 @@ class LocalSearch(Processes):
             With what the worker said.
         """
         codes = [agent.returncode for agent in self._agents]
+        if all(code == REQUEUE for code in codes):
+            # Each was told so by itself, and this process is in the same allocation.
+            self._allocation_ends = True
+            return
         if not all(code is not None and code > 0 for code in codes):
             return
         agent, code = self._agents[0], codes[0] or 0

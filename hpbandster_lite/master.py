@@ -24,7 +24,7 @@ import filelock
 from hpbandster_lite import wire
 from hpbandster_lite.briefing import READ, briefed
 from hpbandster_lite.checkpoints import CheckpointKeeper
-from hpbandster_lite.ending import Ending, endings, leave
+from hpbandster_lite.ending import REQUEUE, Ending, endings, leave
 from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Stop, Wait, stopped_by_user
 from hpbandster_lite.errors import (
     Held,
@@ -229,23 +229,33 @@ class Master:
 
     def take_left_reports(self) -> None:
         """Take in what agents left in the run directory because no master answered them; a file goes once it counts."""
-        for file in self._directory.left_reports():
+        for file in (*self._directory.left_reports(), *self._directory.left_releases()):
             try:
-                agent, report = _left_report(file)
+                left = _left_behind(file)
             except OSError as error:
                 # Looked at again: a file system that fails now may be back by then.
                 log.warning("a report that was left cannot be read at present: %s", error)
                 continue
-            if report is None:
+            if left is None:
                 continue
-            turn = self.engine.report(agent, report, now=self._clock())
-            self._pending.extend(turn.entries)
+            what, agent = self._take_left(left)
             if not self.commit():
                 return
-            log.info("took in the report that %s had left: %s", agent, turn.answer)
+            log.info("took in %s that %s had left", what, agent)
             with contextlib.suppress(OSError):
                 # If it stays, it is known when it is looked at again.
                 file.unlink()
+
+    def _take_left(self, left: _Left) -> tuple[str, str]:
+        """What was left, in words, and by whom."""
+        match left:
+            case agent, report:
+                turn = self.engine.report(agent, report, now=self._clock())
+                self._pending.extend(turn.entries)
+                return f"the report ({turn.answer})", agent
+            case dict():
+                self._release(left, self._clock())
+                return "the evaluation", str(left["agent"])
 
     # ---------------------------------------------------------------------------------------------- the methods
 
@@ -390,7 +400,8 @@ def run_master(options: MasterOptions) -> int:
     Returns
     -------
     int
-        0 when the search is over, 130 after SIGINT or SIGTERM, or when the launcher has gone.
+        0 when the search is over, 130 after SIGINT or SIGTERM, or when the launcher has gone, 75 after SIGUSR2: to be
+        started again in the next allocation.
 
     Raises
     ------
@@ -458,7 +469,9 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
                 registration.withdraw()
             directory.remove_endpoint(epoch)
     if master.engine.finished is None:
-        return 130
+        if ending.exit_code == REQUEUE:
+            log.info("told that its allocation ends: the search goes on when the master is started again")
+        return ending.exit_code
     journal.seal()
     return 0
 
@@ -600,15 +613,22 @@ def _registration(options: MasterOptions, run_id: str, endpoint: dict[str, Plain
     return Registration(NameServerClient(*options.nameserver, key, timeout_s=3.0), run_name(run_id), endpoint)
 
 
-def _left_report(file: Path) -> tuple[str, Report | None]:
-    """Who left a report, and what it is; what is none is set aside, because whoever wrote it may know what it was."""
+_Left = tuple[str, Report] | dict[str, Plain]
+"""Who left a report, and the report; or a release, as an agent would have said it."""
+
+
+def _left_behind(file: Path) -> _Left | None:
+    """What an agent left; what is nothing is set aside, because whoever wrote it may know what it was."""
     try:
         left = wire.decode(file.read_text("utf-8"))
-        return str(left["agent"]), wire.from_message(left["report"], Report)
+        if file.suffix == ".json":
+            return str(left["agent"]), wire.from_message(left["report"], Report)
+        _evaluation(left)
+        return {name: left[name] for name in ("agent", "evaluation", "attempt", "reason", "directory")}
     except (KeyError, TypeError, ValueError, ProtocolMismatch) as error:
         log.error("%s is no report, and is set aside: %r", file, error)
         file.replace(file.with_suffix(".refused"))
-        return "", None
+        return None
 
 
 def _evaluation(message: dict[str, Plain]) -> EvaluationId:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent import AgentOptions, run_agent
+from hpbandster_lite.agent import END, GO_ON_LATER, AgentOptions, run_agent
 from hpbandster_lite.briefing import READ, brief
 from hpbandster_lite.devices import worker_devices
+from hpbandster_lite.ending import ALLOCATION_ENDS, INTERRUPTED, REQUEUE, hear_allocation, withheld
 from hpbandster_lite.errors import InvariantBroken, RunDirectoryError
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.records import Plain
@@ -33,7 +34,6 @@ STOP_GRACE_S = 30.0
 """Time for the agents to save a checkpoint and hand their evaluations back before they are killed."""
 RESTARTS_A_MINUTE = 5
 """A child that dies more often than this is given up: the fault is not a passing one."""
-INTERRUPTED = 130
 STANDARD_ERROR = 2
 
 
@@ -52,9 +52,14 @@ class Child:
         """Start it, or start it again: then it is told at once what the earlier one was told."""
         # A session of its own: Ctrl-C at the terminal reaches the launcher alone, which ends the others in order.
         # What it says before it knows its log is a fault of the installation, and is for whoever started us.
-        self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=STANDARD_ERROR, pass_fds=(lifeline,), start_new_session=True
-        )
+        with withheld():
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=STANDARD_ERROR,
+                pass_fds=(lifeline,),
+                start_new_session=True,
+            )
         self.started_at.append(time.monotonic())
         if self._briefing is not None:
             self._say(self._briefing)
@@ -75,8 +80,14 @@ class Child:
         """Whether it runs."""
         return self.returncode is None
 
-    def end(self) -> None:
-        """Ask it to end."""
+    @property
+    def is_told(self) -> bool:
+        """Whether it knows what to do."""
+        return self._briefing is not None
+
+    def end(self, word: bytes) -> None:
+        """Ask it to end; ``word`` says more to those who tell one reason from another."""
+        del word
         self._running.terminate()
 
     def kill(self) -> None:
@@ -106,6 +117,44 @@ class Child:
                 briefing.write(line)
 
 
+class AgentChild(Child):
+    """The process of an agent, with a lifeline of its own, on which it is told to end.
+
+    Not by a signal: whoever signals all processes of a job has told it already, and a second SIGTERM would end it at
+    once, with what it holds.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "hpbandster_lite.agent")
+        self._lifeline, self._held_open = os.pipe()
+        self._is_closed = False
+
+    @property
+    def lifeline(self) -> int:
+        """The end that the agent reads."""
+        return self._lifeline
+
+    def start(self, lifeline: int) -> None:
+        """Start it, or start it again, on its own lifeline: whoever holds the other one holds this one, too."""
+        del lifeline
+        super().start(self._lifeline)
+
+    def end(self, word: bytes) -> None:
+        """Ask it to end; one that waits for its briefing hears nothing else, and has nothing to hand back."""
+        if self.is_told:
+            os.write(self._held_open, word)
+        else:
+            super().end(word)
+
+    def kill(self) -> None:
+        """End it and let go of it."""
+        super().kill()
+        if not self._is_closed:
+            self._is_closed = True
+            os.close(self._lifeline)
+            os.close(self._held_open)
+
+
 class AgentThread:
     """An agent as a thread of this process, for a problem that no other process can import."""
 
@@ -116,7 +165,7 @@ class AgentThread:
         self.started_at: list[float] = []
         self.returncode: int | None = None
         self._lifeline, self._held_open = os.pipe()
-        self._is_told_to_end = False
+        self._is_closed = False
         self._problem = problem
         self._options = replace(options, lifeline=self._lifeline)
         # A daemon: an objective that never returns must not keep the interpreter from ending.
@@ -132,15 +181,17 @@ class AgentThread:
         """Whether it runs."""
         return self._thread.is_alive()
 
-    def end(self) -> None:
+    def end(self, word: bytes) -> None:
         """Ask it to end."""
-        if not self._is_told_to_end:
-            self._is_told_to_end = True
-            os.close(self._held_open)
+        # It may have ended at this very moment.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._held_open, word)
 
     def kill(self) -> None:
         """Ask it to end: nobody can kill a thread, which ends when its objective returns, or with this process."""
-        self.end()
+        if not self._is_closed:
+            self._is_closed = True
+            os.close(self._held_open)
 
     def last_words(self) -> str:
         """Nothing: what it says is said by this process."""
@@ -164,8 +215,9 @@ class Processes:
     def __init__(self, note: Callable[[str], None]) -> None:
         self._note = note
         self._stops = 0
+        self._allocation_ends = False
         self._lifeline, self._held_open = os.pipe()
-        self._agents: list[Child | AgentThread] = []
+        self._agents: list[AgentChild | AgentThread] = []
         self._others: list[Child] = []
         self._told_of: set[str] = set()
         self._held = contextlib.ExitStack()
@@ -184,18 +236,30 @@ class Processes:
         child.start(self._lifeline)
         return child
 
+    def _begin_agent(self, index: int) -> AgentChild:
+        agent = AgentChild(f"worker-{index}")
+        agent.start(self._lifeline)
+        return agent
+
     def _tell_agents(self, told: Iterable[AgentOptions], directory: RunDirectory | None) -> None:
         for agent, options in zip(self._agents, told, strict=True):
             log = None if directory is None else directory.log(agent.name)
-            if isinstance(agent, Child):
-                agent.tell(wire.to_message(replace(options, lifeline=self._lifeline)), log)
+            if isinstance(agent, AgentChild):
+                agent.tell(wire.to_message(replace(options, lifeline=agent.lifeline)), log)
 
     def _count_signals(self) -> None:
         """From now on a signal asks for the end instead of ending us, until everything is ended."""
         self._held.enter_context(_signals_counted(self._count_stop))
 
-    def _count_stop(self) -> None:
-        self._stops += 1
+    def _count_stop(self, number: int) -> None:
+        if number == ALLOCATION_ENDS:
+            self._allocation_ends = True
+        else:
+            self._stops += 1
+
+    @property
+    def _is_told_to_end(self) -> bool:
+        return self._stops > 0 or self._allocation_ends
 
     def _tend_agents(self) -> None:
         for agent in self._agents:
@@ -207,7 +271,7 @@ class Processes:
             else:
                 # It said why, in its log: starting it again would change nothing.
                 self._told_of.add(agent.name)
-                self._note(ended_in_words(agent, code))
+                self._note(f"{agent.name}: its time is over" if code == REQUEUE else ended_in_words(agent, code))
 
     def _revive(self, child: Child | AgentThread, what: str) -> None:
         recent = [at for at in child.started_at if time.monotonic() - at < 60.0]
@@ -228,9 +292,10 @@ class Processes:
 
     def _end(self, group: Sequence[Child | AgentThread]) -> None:
         ends = time.monotonic() + STOP_GRACE_S
+        word = GO_ON_LATER if self._allocation_ends and not self._stops else END
         for child in group:
             if child.alive:
-                child.end()
+                child.end(word)
         while any(child.alive for child in group) and time.monotonic() < ends and self._stops < 2:
             time.sleep(POLL_S)
 
@@ -243,21 +308,34 @@ class LocalWorkers(Processes):
     """Workers of this machine for a master that runs elsewhere."""
 
     def run(self, agents: Sequence[AgentOptions]) -> int:
-        """Run agents to their end; the highest of their exit codes, or 130 where they were interrupted."""
+        """Run agents to their end.
+
+        Returns
+        -------
+        int
+            130 where they were interrupted, else the highest of their exit codes; 75 (start them again in the next
+            allocation) only where nothing worse has happened to any.
+        """
         self._count_signals()
-        self._agents = [self._begin(f"worker-{each.index}", "hpbandster_lite.agent") for each in agents]
+        self._agents = [self._begin_agent(each.index) for each in agents]
         self._tell_agents(agents, None)
         all_ended = False
         while not all_ended:
-            if self._stops:
+            if self._is_told_to_end:
                 self._end_all()
-                return INTERRUPTED
+                return INTERRUPTED if self._stops else self._code()
             # Before and after: who ends meanwhile is tended in the next round, who is started again is waited for.
             had_ended = not any(agent.alive for agent in self._agents)
             self._tend_agents()
             all_ended = had_ended and not any(agent.alive for agent in self._agents)
             time.sleep(0.0 if all_ended else POLL_S)
-        return max(agent.returncode or 0 for agent in self._agents)
+        return self._code()
+
+    def _code(self) -> int:
+        codes = [agent.returncode or 0 for agent in self._agents]
+        worse = [code for code in codes if code > 0 and code != REQUEUE]
+        # One that had to be killed had not let go of its evaluation, which is run again.
+        return max(worse, default=REQUEUE if any(codes) else 0)
 
 
 def one_per_worker(shared: AgentOptions, workers: int | None, threads: int | None) -> list[AgentOptions]:
@@ -269,15 +347,16 @@ def one_per_worker(shared: AgentOptions, workers: int | None, threads: int | Non
 
 
 @contextlib.contextmanager
-def _signals_counted(count: Callable[[], None]) -> Iterator[None]:
-    """Count SIGINT and SIGTERM instead of dying of them; only the main thread may and need do so."""
+def _signals_counted(count: Callable[[int], None]) -> Iterator[None]:
+    """Count signals that ask for the end instead of dying of them; only the main thread may and need do so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, ALLOCATION_ENDS)}
     try:
         for number in before:
-            signal.signal(number, lambda *_: count())
+            signal.signal(number, lambda number, _: count(number))
+        hear_allocation()
         yield
     finally:
         for number, handler in before.items():

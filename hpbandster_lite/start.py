@@ -6,15 +6,20 @@ else before.
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from hpbandster_lite import early
 
 READS_A_PROBLEM = frozenset({"run", "plan", "options", "master"})
+IS_STARTED_AGAIN = frozenset({"run", "master", "worker"})
+"""Commands that end in order when their allocation does, in their first second, too: :mod:`hpbandster_lite.ending`."""
 
 
 def main() -> None:
     """Run the command that ``sys.argv`` names; never returns."""
+    if len(sys.argv) > 2 and sys.argv[1] in IS_STARTED_AGAIN:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
     if len(sys.argv) > 2 and sys.argv[1] in READS_A_PROBLEM:
         early.begin()
     from hpbandster_lite.cli import main as command_line

@@ -34,6 +34,7 @@ from unittest.mock import patch
 from hpbandster_lite import wire
 from hpbandster_lite.agent.loop import Agent
 from hpbandster_lite.agent.options import AgentOptions
+from hpbandster_lite.ending import INTERRUPTED
 from hpbandster_lite.engine import Engine
 from hpbandster_lite.engine.verify import Verification, verify
 from hpbandster_lite.errors import JournalError, MasterUnreachable, SearchError, UsageError
@@ -205,6 +206,7 @@ class Orders:
     """What tells an agent to end, in place of its signals."""
 
     told: str | None = None
+    exit_code: int = INTERRUPTED
     descriptors: tuple[int, ...] = ()
 
     def reason(self, readable: set[int]) -> str | None:

@@ -9,7 +9,8 @@ the master, :mod:`~hpbandster_lite.agent.outbox` what it has to say there,
 tells it to end, and :mod:`~hpbandster_lite.agent.loop` brings them together.
 """
 
+from hpbandster_lite.agent.interrupts import END, GO_ON_LATER
 from hpbandster_lite.agent.loop import run_agent
 from hpbandster_lite.agent.options import AgentOptions
 
-__all__ = ["AgentOptions", "run_agent"]
+__all__ = ["END", "GO_ON_LATER", "AgentOptions", "run_agent"]

@@ -170,10 +170,28 @@ class Places:
         RunDirectoryError
             If it cannot be written.
         """
+        name = f"{report.evaluation}-{report.attempt}.json"
+        return self._leave(name, {"agent": agent, "report": wire.to_message(report)})
+
+    def leave_release(self, release: dict[str, Plain]) -> Path | None:
+        """Write what was handed back and no master heard where the next one looks for it; None where that is nowhere.
+
+        Raises
+        ------
+        RunDirectoryError
+            If it cannot be written.
+        """
+        if self._run is None:
+            return None
+        (bracket, sampled_at, index), rung = release["evaluation"]
+        evaluation = EvaluationId(ConfigId(bracket, sampled_at, index), rung)
+        return self._leave(f"{evaluation}-{release['attempt']}.release", release)
+
+    def _leave(self, name: str, content: dict[str, Plain]) -> Path:
         reports = self.directory.path / "reports"
         reports.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = reports / f"{report.evaluation}-{report.attempt}.json"
-        write_atomically(path, wire.encode({"agent": agent, "report": wire.to_message(report)}) + "\n")
+        path = reports / name
+        write_atomically(path, wire.encode(content) + "\n")
         return path
 
 

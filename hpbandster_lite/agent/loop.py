@@ -24,6 +24,7 @@ from hpbandster_lite.agent.link import Connect, Link, Rendezvous
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.outbox import Outbox
 from hpbandster_lite.devices import worker_label
+from hpbandster_lite.ending import INTERRUPTED
 from hpbandster_lite.environment import trainer_environment
 from hpbandster_lite.errors import JournalError, MasterUnreachable, ProblemError, SearchError
 from hpbandster_lite.problems import Problem
@@ -45,8 +46,6 @@ from hpbandster_lite.trainer.undertaker import Undertaker
 
 log = logging.getLogger(__name__)
 
-INTERRUPTED = 130
-"""Exit code of an agent that was told to end before the search was over."""
 LONGEST_TURN_S = 60.0
 KILL_AFTER_S = 2.0
 """Time between SIGTERM and SIGKILL for an evaluation over its time limit."""
@@ -83,8 +82,9 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
     Returns
     -------
     int
-        0 when the search is over or there was nothing to do for ``idle_timeout_s``; 130 when told to end; 2 if the
-        problem cannot be imported here; 3 without a master.
+        0 when the search is over or there was nothing to do for ``idle_timeout_s``; 130 when told to end; 75 when
+        told that its allocation ends, and to be started again in the next one; 2 if the problem cannot be imported
+        here; 3 without a master.
     """
     undertaker = Undertaker() if options.isolation == "trainer" else None
     if options.isolation == "trainer":
@@ -114,11 +114,11 @@ def _run(options: AgentOptions, connect: Connect, start_trainer: StartTrainer) -
                 raise
             except SearchError as error:
                 log.error("%s", error)
-                agent.leave_report_behind()
+                agent.leave_behind()
                 return error.exit_code
             except BaseException:
                 # A fault of the machine (no process can be started, no memory) or ours: a result is not lost with it.
-                agent.leave_report_behind()
+                agent.leave_behind()
                 raise
             finally:
                 agent.close()
@@ -126,7 +126,7 @@ def _run(options: AgentOptions, connect: Connect, start_trainer: StartTrainer) -
         # It may have come at any moment, while the agent was being closed as well: the rest of that is done now.
         log.warning("ended at once; the lease of its evaluation will expire")
         if agent is not None:
-            agent.leave_report_behind()
+            agent.leave_behind()
             agent.close(at_once=True)
         return INTERRUPTED
 
@@ -198,7 +198,7 @@ class Agent:
         """Do what is due, once; ``readable`` are the descriptors that were found so."""
         reason = self._interrupts.reason(readable)
         if reason is not None:
-            self._leave(reason, INTERRUPTED)
+            self._leave(reason, self._interrupts.exit_code)
         for heard in self._trainer.hear() if self._trainer is not None else ():
             self._take(heard)
         self._supervise(self._clock())
@@ -523,8 +523,10 @@ class Agent:
     # ---------------------------------------------------------------------------------------------------- the end
 
     def _leave(self, reason: str, exit_code: int) -> None:
-        """Stop what runs, hand it back, and end; the first reason counts."""
-        if self._leaving is None:
+        """Stop what runs, hand it back, and end; the first reason counts, and the last word of whoever ends it."""
+        if self._leaving is not None:
+            self._leave_code = exit_code if reason == self._leaving else self._leave_code
+        else:
             self._leaving, self._leave_code = reason, exit_code
             grace_s = self._options.grace_s if self._assignment is not None else 0.0
             self._leave_by = self._clock() + grace_s + GOODBYE_S
@@ -537,7 +539,7 @@ class Agent:
         if self._leaving is not None:
             # A question that was never answered may have leased something; its lease ends with our connection.
             if not owes or now >= self._leave_by:
-                self.leave_report_behind()
+                self.leave_behind()
                 self.exit_code = self._leave_code
         elif self._assignment is None and self._link is not None:
             self._end_if_in_vain(self._link, now)
@@ -549,11 +551,11 @@ class Agent:
         if now >= link.answered_at + self._options.master_timeout_s:
             silent_s = now - link.answered_at
             log.error("no master for %.0f s; start a worker again when there is one", silent_s)
-            self.leave_report_behind()
+            self.leave_behind()
             self.exit_code = MasterUnreachable.exit_code
         elif now >= self._looks_at(link) and (reason := self._over_by_journal(now)) is not None:
             log.info("no master answers, and the search is over: %s", reason)
-            self.leave_report_behind()
+            self.leave_behind()
             self.exit_code = 0
         elif not self._outbox and limit_s is not None and now >= self._idle_since + limit_s:
             self._leave(f"nothing to do for {limit_s:g} s", 0)
@@ -580,8 +582,15 @@ class Agent:
             log.debug("the journal cannot tell whether the search is over: %s", error)
             return None
 
-    def leave_report_behind(self) -> None:
-        """Write a report that the master has not acknowledged into the run directory, where the next one finds it."""
+    def leave_behind(self) -> None:
+        """Write what the master has not acknowledged into the run directory, where the next one finds it."""
+        release = self._outbox.release
+        if release is not None:
+            try:
+                self._places.leave_release(release)
+            except (SearchError, OSError) as error:
+                # Its lease ends by itself, and what was saved is found all the same.
+                log.warning("the next master is not told that an evaluation was handed back: %s", error)
         report = self._outbox.report
         if report is None:
             return

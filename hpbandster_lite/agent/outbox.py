@@ -43,6 +43,11 @@ class Outbox:
         return bool(self.report or self._release or self._begun)
 
     @property
+    def release(self) -> dict[str, Plain] | None:
+        """The release that has not been acknowledged."""
+        return self._release
+
+    @property
     def owes(self) -> bool:
         """Whether there is a report or a release that the master has not acknowledged; a question is no debt."""
         return bool(self.report or self._release)

@@ -103,7 +103,8 @@ def run(
 
     Exit codes: 0 the search is over, or was stopped; 1 it is over and none of its evaluations has a loss, or it was
     stopped because the first ones all failed with one and the same fault, or a dry run failed; 2 wrong input, 3 a
-    master or name server did not answer, 4 the run directory cannot be used, 130 interrupted.
+    master or name server did not answer, 4 the run directory cannot be used, 75 told by SIGUSR2 that the allocation
+    ends: the same command goes on in the next one, 130 interrupted.
     """
     if new and run_dir is not None:
         raise UsageError("give either --new, which takes a free run directory, or --run-dir, not both")

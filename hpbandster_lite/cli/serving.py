@@ -48,7 +48,8 @@ def master(
     """Serve a search: decide what is evaluated, hand it to the workers that ask, keep the journal.
 
     Start it again on the same run directory after whatever ended it: it goes on, and workers that are still training
-    deliver to it. Ctrl-C or SIGTERM ends it cleanly; the workers wait for the next master.
+    deliver to it. Ctrl-C or SIGTERM ends it cleanly, with exit code 130; the workers wait for the next master. So does
+    SIGUSR2, the allocation ends, with exit code 75: start it again in the next one.
 
     Workers on the same file system find it through the run directory, others through --nameserver: with --run-id and
     --key they can be told of the run before it begins.

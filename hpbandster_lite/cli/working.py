@@ -59,7 +59,11 @@ def worker(
     Finds the master through --run-dir on a shared file system, else through --nameserver and --run-id. Workers may
     start before the master, join late and leave early.
 
-    Ctrl-C or SIGTERM hands the running evaluation back; a second one ends at once.
+    Ctrl-C or SIGTERM hands the running evaluation back; a second one ends at once. SIGUSR2, the allocation ends, hands
+    it back, too.
+
+    Exit codes: 0 the search is over, or there was nothing more to do; 2 wrong input, 3 no master, 75 the allocation
+    ends: start it again in the next one, 130 told to end.
     """
     if run_id is not None and nameserver is None:
         raise UsageError(

@@ -19,13 +19,16 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
+from hpbandster_lite.ending import ALLOCATION_ENDS, hear_allocation
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.problems import Problem, described_options, load, name_of, shared_values, source_hash
 from hpbandster_lite.problems.describing import answer_for, prepare_to_describe, refusal_for
-from hpbandster_lite.records import CurvePoint, Plain
+from hpbandster_lite.records import CurvePoint, FailureKind, Plain
 from hpbandster_lite.trainer.evaluating import carry_out
 from hpbandster_lite.trainer.speech import (
     LineReader,
+    TrainerEnded,
+    TrainerInterrupted,
     TrainerOrder,
     TrainerPoint,
     TrainerReady,
@@ -95,11 +98,20 @@ def _evaluate(agent: _Agent, problem: Problem, order: TrainerOrder) -> None:
     if os.getpid() != me:
         # The objective forked by hand and its child came back here, too: only one of them is the trainer.
         os._exit(0)
+    if isinstance(ended, TrainerEnded) and _fell_with_others(ended) and agent.is_to_stop():
+        # A batch system tells every process of a job, those of the objective, too: that they died is no fault of it.
+        sys.stderr.write(f"told to stop, and then:\n{ended.failure.traceback if ended.failure else None}")
+        ended = TrainerInterrupted()
     for stream in (sys.stdout, sys.stderr):
         # The objective may have closed or replaced them; their content belongs to this evaluation's log.
         with contextlib.suppress(ValueError, OSError, AttributeError):
             stream.flush()
     agent.say(replace(ended, has_children=_has_children()))
+
+
+def _fell_with_others(ended: TrainerEnded) -> bool:
+    """Whether an evaluation ended in a way in which it may have ended because processes of its own were ended."""
+    return ended.failure is not None and ended.failure.kind is FailureKind.CODE
 
 
 class _Agent:
@@ -117,6 +129,10 @@ class _Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             # A batch system signals every process of a job, so grace may begin here before the agent says so.
             signal.signal(number, self._begin_grace)
+        # That the allocation ends in a while is for the agent, which says what is to be done about it. Ignored, not
+        # handled: so it is ignored by all processes that the objective starts, too, which would die of it.
+        signal.signal(ALLOCATION_ENDS, signal.SIG_IGN)
+        hear_allocation()
 
     def say(self, record: object) -> None:
         """Write one record."""
@@ -144,6 +160,10 @@ class _Agent:
     def take_point(self, point: CurvePoint) -> bool:
         """Pass a point on; whether grace has begun."""
         self.say(TrainerPoint(point=point))
+        return self.is_to_stop()
+
+    def is_to_stop(self) -> bool:
+        """Whether grace has begun."""
         if select.select([self._orders], [], [], 0)[0]:
             data = os.read(self._orders, READ_BYTES)
             if not data:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from hpbandster_lite.ending import withheld
 from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.records import Failure, FailureKind
 from hpbandster_lite.trainer.logs import MAX_LOG_BYTES, AttemptLog
@@ -81,15 +82,16 @@ class TrainerProcess:
             "parent": os.getpid(),
         }
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "hpbandster_lite.trainer", "--serve", json.dumps(told)],
-                stdin=subprocess.DEVNULL,
-                stdout=theirs_output,
-                stderr=theirs_output,
-                pass_fds=theirs,
-                env={**environment, MARK: mark},
-                start_new_session=True,
-            )
+            with withheld():
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "hpbandster_lite.trainer", "--serve", json.dumps(told)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=theirs_output,
+                    stderr=theirs_output,
+                    pass_fds=theirs,
+                    env={**environment, MARK: mark},
+                    start_new_session=True,
+                )
         except BaseException:
             self._close_pipes()
             raise

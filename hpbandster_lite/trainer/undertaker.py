@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _SCRIPT = """
 exec 3<&0
 (
-    trap '' HUP INT TERM
+    trap '' HUP INT TERM USR1 USR2
     read -r word <&3 && exit 0
     for round in 1 2 3 4 5 6 7 8 9 10; do
         found=

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ import psutil
 import pytest
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent import run_agent
+from hpbandster_lite.agent import END, GO_ON_LATER, run_agent
 from hpbandster_lite.agent.loop import Agent
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, ProtocolMismatch, UsageError
 from hpbandster_lite.problems import FunctionProblem
 from hpbandster_lite.records import FailureKind, Plain, Report
+from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.trainer.reaping import MARK
 from hpbandster_lite.trial import Trial
 from tests.service.worker_master import (
@@ -538,6 +540,49 @@ def test_a_signal_hands_the_lease_back_with_its_checkpoint_and_asks_for_nothing_
     assert (len(master.granted), master.reports) == (1, [])
 
 
+USR2, TERM = signal.SIGUSR2, signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"), [((USR2,), 75), ((USR2, USR2), 75), ((USR2, TERM), 130), ((TERM, USR2), 130)]
+)
+def test_an_agent_whose_allocation_ends_hands_back_and_is_to_be_started_again(
+    numbers: tuple[signal.Signals, ...], code: int, tmp_path: Path
+) -> None:
+    def send() -> None:
+        for number in numbers:
+            os.kill(os.getpid(), number)
+
+    master = ScriptedMaster(deeds("saves until told", "ok"), after=once(has_reported, send))
+    assert run_agent(options(tmp_path), connect=master.connect) == code
+    (release,) = master.releases
+    assert release["directory"] == ATTEMPT
+    assert (len(master.granted), master.reports) == (1, [])
+
+
+def test_an_idle_agent_whose_allocation_ends_ends_at_once(tmp_path: Path) -> None:
+    told = once(lambda method, message: method == "exchange", lambda: os.kill(os.getpid(), USR2))
+    master = ScriptedMaster(ends=False, after=told)
+    assert run_agent(options(tmp_path, grace_s=600.0), connect=master.connect) == 75
+    assert master.releases == []
+
+
+def test_what_is_handed_back_while_no_master_answers_waits_for_the_next_one(tmp_path: Path) -> None:
+    def hook(method: str, message: Plain, number: int) -> None:
+        if method == "release":
+            unreachable()
+        told(method, message, number)
+
+    told = once(has_reported, lambda: os.kill(os.getpid(), USR2))
+    master = ScriptedMaster(deeds("saves until told"), before=hook)
+    assert run_agent(options(tmp_path), connect=master.connect) == 75
+    (left,) = RunDirectory(tmp_path).left_releases()
+    assert wire.decode(left.read_text()) == {
+        "agent": master.hellos[0]["agent"], "evaluation": [[2, 0, 0], 1], "attempt": 1,
+        "reason": "the allocation of its worker ends (SIGUSR2)", "directory": ATTEMPT,
+    }
+
+
 def test_a_lost_release_is_repeated(tmp_path: Path) -> None:
     def hook(method: str, message: Plain, number: int) -> None:
         at_the_first(method, message, number)
@@ -618,10 +663,27 @@ def told_to_end_at_the_call(wanted: int) -> Callable[[str, Plain, int], None]:
 
 
 def test_signals_mean_what_they_did_before_when_the_agent_has_ended(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), signal.getsignal(USR2)
     run_agent(options(tmp_path), connect=ScriptedMaster().connect)
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), signal.getsignal(USR2)) == before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+@pytest.mark.parametrize(("word", "code"), [(END, 130), (GO_ON_LATER, 75)])
+def test_an_agent_is_told_to_end_on_its_lifeline_as_often_as_one_likes(
+    word: bytes, code: int, tmp_path: Path
+) -> None:
+    reading, writing = os.pipe()
+    master = ScriptedMaster(deeds("saves until told"), after=lambda method, message, _: told(method, message))
+
+    def told(method: str, message: Plain) -> None:
+        if has_reported(method, message) or method == "release":
+            os.write(writing, word)
+
+    assert run_agent(options(tmp_path, lifeline=reading), connect=master.connect) == code
+    assert [release["directory"] for release in master.releases] == [ATTEMPT]
+    for descriptor in (reading, writing):
+        os.close(descriptor)
 
 
 def test_when_who_started_the_agent_is_gone_the_lease_is_handed_back(
@@ -669,7 +731,7 @@ def test_an_agent_that_ends_in_order_leaves_nobody_to_wait_for_its_death(tmp_pat
         (trainer,) = psutil.Process(agent.pid).children()
         (undertaker,) = undertakers(trainer)
         # Neither does it end with the agent's job or terminal.
-        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
             os.kill(undertaker.pid, number)
         assert undertakers(trainer) == [undertaker]
         os.kill(agent.pid, signal.SIGTERM)
@@ -685,14 +747,53 @@ def test_a_process_that_is_told_to_end_hands_back_and_exits_with_130(tmp_path: P
         assert agent.exit_code() == 130
 
 
-def test_a_signal_to_all_processes_of_a_job_hands_back_just_the_same(tmp_path: Path) -> None:
-    with AgentProcess(tmp_path, "saves until told") as agent:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 130), (signal.SIGUSR2, 75)])
+@pytest.mark.parametrize("deed", ["saves until told", "a process of its own, then waits"])
+def test_a_signal_to_all_processes_of_a_job_hands_back_just_the_same(
+    deed: str, number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    with AgentProcess(tmp_path, deed) as agent:
+        agent.hears(has_reported)
+        family = psutil.Process(agent.pid).children(recursive=True)
+        # As Slurm does it: a process that was suspended has to run to hear anything.
+        for each in (signal.SIGCONT, number):
+            for pid in (*(process.pid for process in family), agent.pid):
+                os.kill(pid, each)
+        assert agent.hears(lambda method, message: method == "release")["directory"] == ATTEMPT
+        assert agent.exit_code() == code
+        wait_for_the_end_of(*(process.pid for process in family))
+
+
+def test_processes_that_an_objective_starts_do_not_die_of_the_end_of_the_allocation(tmp_path: Path) -> None:
+    with AgentProcess(tmp_path, "a process of its own, then waits") as agent:
         agent.hears(has_reported)
         (trainer,) = psutil.Process(agent.pid).children()
-        for pid in (trainer.pid, agent.pid):
-            os.kill(pid, signal.SIGTERM)
-        assert agent.hears(lambda method, message: method == "release")["directory"] == ATTEMPT
+        os.killpg(trainer.pid, signal.SIGUSR2)
+        # An objective whose process had died would have failed by now.
+        for _ in range(3):
+            agent.hears(has_reported)
+        os.kill(agent.pid, signal.SIGTERM)
         assert agent.exit_code() == 130
+
+
+def test_a_trainer_that_has_just_been_started_does_not_die_of_the_end_of_the_allocation(tmp_path: Path) -> None:
+    with AgentProcess(tmp_path, "saves until told") as agent:
+        deadline = time.monotonic() + 20
+        while not (trainers := [each for each in psutil.Process(agent.pid).children() if is_trainer(each)]):
+            assert time.monotonic() < deadline
+        (trainer,) = trainers
+        for _ in range(20):
+            trainer.send_signal(signal.SIGUSR2)
+            time.sleep(0.005)
+        agent.hears(has_reported)
+        assert [each.pid for each in psutil.Process(agent.pid).children()] == [trainer.pid]
+
+
+def is_trainer(process: psutil.Process) -> bool:
+    try:
+        return "hpbandster_lite.trainer" in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 # -------------------------------------------------------------------------------------------------- without a process

@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM at each process of a search, once and twice: it ends or goes on, and leaves no orphan."""
+"""Signals at each process of a search, once and twice, and at all of them at one time, as a batch system sends them.
+
+Each ends or goes on, and leaves no orphan: SIGINT and SIGTERM, SIGUSR2 before the end of an allocation, and SIGCONT.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from hpbandster_lite import wire
 from hpbandster_lite.records import Expired, Released
 from tests.service.local_search import LocalSearchProcess, until
 from tests.service.served_search import served_search
@@ -17,7 +21,7 @@ pytestmark = pytest.mark.timeout(150)
 
 PATIENT = {"lease_s": 60.0, "heartbeat_s": 0.5}
 SHORT = {"lease_s": 2.0, "heartbeat_s": 0.2}
-INT, TERM = signal.SIGINT, signal.SIGTERM
+INT, TERM, USR2, CONT = signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGCONT
 
 
 def send(process: psutil.Process, numbers: tuple[signal.Signals, ...]) -> None:
@@ -147,6 +151,96 @@ def test_an_evaluation_whose_trainer_is_told_to_end_is_run_again_and_its_worker_
     search.check()
 
 
+def send_to_all(search: LocalSearchProcess, *numbers: signal.Signals) -> None:
+    """Signal every process of a search, whatever its group and session: what a batch system does to those of a job."""
+    for number in numbers:
+        for process in search.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+
+def check_handed_back(search: LocalSearchProcess) -> None:
+    """Both evaluations were handed back with their checkpoints, whether a master was left to hear of it or not."""
+    left = [wire.decode(file.read_text()) for file in search.directory.left_releases()]
+    told = [*(entry.directory for entry in search.of(Released)), *(each["directory"] for each in left)]
+    assert len(told) == 2
+    assert None not in told
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [((USR2,), 75), pytest.param((USR2, USR2), 75, marks=pytest.mark.slow), ((USR2, TERM), 130)],
+    ids=["USR2", "USR2 USR2", "USR2 TERM"],
+)
+def test_a_search_whose_allocation_ends_hands_everything_back_and_goes_on_in_the_next_one(
+    numbers: tuple[signal.Signals, ...], code: int, tmp_path: Path
+) -> None:
+    search = LocalSearchProcess(tmp_path, **PATIENT)
+    with search.running() as process:
+        search.wait_recorded(2)
+        search.hold()
+        search.wait_inside()
+        acknowledged = search.results()
+        send(psutil.Process(process.pid), numbers)
+        said = search.end_of(process, code)
+    if TERM not in numbers:
+        assert "the allocation ends: running evaluations are handed back" in said
+    assert [entry.directory is not None for entry in search.of(Released)] == [True, True]
+    search.hold(False)
+    search.run()
+    search.check(acknowledged)
+
+
+@pytest.mark.parametrize(("numbers", "code"), [((USR2,), 75), ((CONT, TERM), 130)], ids=["USR2", "CONT TERM"])
+def test_a_search_all_of_whose_processes_are_told_hands_everything_back_just_the_same(
+    numbers: tuple[signal.Signals, ...], code: int, tmp_path: Path
+) -> None:
+    search = LocalSearchProcess(tmp_path, **PATIENT)
+    with search.running() as process:
+        search.wait_recorded(2)
+        search.hold()
+        search.wait_inside()
+        acknowledged = search.results()
+        send_to_all(search, *numbers)
+        search.end_of(process, code)
+    check_handed_back(search)
+    search.hold(False)
+    search.run()
+    assert not search.directory.left_releases()
+    assert not search.of(Expired)
+    search.check(acknowledged)
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_when_its_processes_are_told_to_continue(tmp_path: Path) -> None:
+    search = LocalSearchProcess(tmp_path, **PATIENT)
+    with search.running() as process:
+        search.hold()
+        search.wait_inside()
+        send_to_all(search, CONT)
+        search.hold(False)
+        search.end_of(process, 0)
+    assert not search.of(Released)
+    search.check()
+
+
+def test_a_search_whose_workers_have_all_left_because_their_time_was_over_is_to_be_started_again(
+    tmp_path: Path,
+) -> None:
+    search = LocalSearchProcess(tmp_path, **PATIENT)
+    with search.running() as process:
+        search.hold()
+        search.wait_inside()
+        for agent in search.processes("agent"):
+            agent.send_signal(USR2)
+        said = search.end_of(process, 75)
+    assert "worker-0: its time is over" in said
+    check_handed_back(search)
+    search.hold(False)
+    search.run()
+    search.check()
+
+
 def test_a_second_sigterm_to_the_launcher_ends_everything_at_once(tmp_path: Path) -> None:
     search = LocalSearchProcess(tmp_path, lease_s=2.0, heartbeat_s=0.2)
     with search.running() as process:
@@ -195,6 +289,87 @@ def test_the_worker_command_hands_back_once_and_ends_at_once_when_it_is_told_twi
         search.start_command("worker").ends(0)
         master.ends(0)
         until(lambda: not search.processes(), "nothing of the search is left")
+        search.check()
+
+
+@pytest.mark.parametrize(
+    ("to_all", "number", "code"),
+    [
+        (False, USR2, 75),
+        (True, TERM, 130),
+        pytest.param(True, USR2, 75, marks=pytest.mark.slow),
+        pytest.param(False, TERM, 130, marks=pytest.mark.slow),
+    ],
+    ids=["USR2 to the command", "TERM to all", "USR2 to all", "TERM to the command"],
+)
+def test_workers_of_one_command_are_told_by_it_and_perhaps_by_the_batch_system_too(
+    to_all: bool, number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    with served_search(tmp_path, **PATIENT) as search:
+        master = search.start_master()
+        search.hold()
+        worker = search.start_command("worker", "--workers", "2")
+        search.wait_inside()
+        told = psutil.Process(worker.pid)
+        for each in told.children(recursive=True) if to_all else []:
+            each.send_signal(number)
+        told.send_signal(number)
+        worker.ends(code)
+        assert [entry.directory is not None for entry in search.of(Released)] == [True, True]
+        search.hold(False)
+        search.start_command("worker").ends(0)
+        master.ends(0)
+        assert not search.of(Expired)
+        search.check()
+
+
+def test_a_worker_whose_allocation_ends_is_followed_by_one_that_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    with served_search(tmp_path, **PATIENT) as search:
+        master = search.start_master()
+        search.hold()
+        worker = search.start_command("worker")
+        lease = search.wait_working(worker)
+        worker.send(USR2)
+        assert "the allocation of its worker ends" in worker.ends(75)
+        search.hold(False)
+        search.start_command("worker").ends(0)
+        master.ends(0)
+        first, again = search.leased(lease.evaluation)
+        assert first.agent != again.agent
+        assert search.results()[lease.evaluation].info["began"] > 0
+        search.check()
+
+
+def test_a_worker_that_has_just_been_started_takes_the_end_of_its_allocation_as_any_other(tmp_path: Path) -> None:
+    with served_search(tmp_path, **PATIENT) as search:
+        worker = search.start_command("worker")
+        # Its first lines are about signals; before them Python is not there yet, and nothing can be done about that.
+        until(lambda: is_withheld(worker.pid), "it has begun")
+        worker.send(USR2)
+        worker.ends(75)
+
+
+def is_withheld(pid: int) -> bool:
+    """Whether a process keeps SIGUSR2 for later."""
+    status = Path(f"/proc/{pid}/status").read_text("ascii")
+    (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk"))
+    return bool(int(mask, 16) & 1 << (USR2 - 1))
+
+
+def test_a_master_whose_allocation_ends_is_to_be_started_again_and_its_workers_wait_for_it(tmp_path: Path) -> None:
+    with served_search(tmp_path, **PATIENT) as search:
+        master = search.start_command("master", "--seed", "1")
+        master.says("serving run")
+        search.hold()
+        worker = search.start_worker()
+        lease = search.wait_working(worker)
+        master.send(USR2)
+        assert "the search goes on when the master is started again" in master.ends(75)
+        master = search.start_master()
+        search.hold(False)
+        worker.ends(0)
+        master.ends(0)
+        assert search.leased(lease.evaluation) == [lease]
         search.check()
 
 

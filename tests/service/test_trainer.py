@@ -62,7 +62,7 @@ BAD = {
 """Deeds that fail, with the class and the words of the failure."""
 GOOD = {"ok", "environment", "trial", "curve", "floods", "children", "forks", "finishes and dies"}
 """Deeds that give a loss."""
-STOPPED = {"children then wait", "saves until told", "deaf", "spins", "swallows"}
+STOPPED = {"children then wait", "a process of its own, then waits", "saves until told", "deaf", "spins", "swallows"}
 """Deeds that do not end by themselves; tests/service/test_agent.py ends them."""
 
 

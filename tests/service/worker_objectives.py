@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -127,6 +128,16 @@ def _children(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     return {"loss": 0, "pids": [plain.pid, int(detached.stdout)]}
 
 
+def _process_then_wait(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    # As training on several GPUs does it: without its other process it cannot go on.
+    other = subprocess.Popen(["sleep", "600"])
+    for step in range(10_000):
+        (trial.directory / "step").write_text(str(step))
+        trial.report(step, 1.0)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            raise RuntimeError(f"the other process ended with {other.wait(0.2)}")
+
+
 def _children_then_wait(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     _children(config, budget, trial)
     _saves_until_told(config, budget, trial)
@@ -211,6 +222,7 @@ DEEDS: dict[str, Callable[..., Any]] = {
     "children": _children,
     "children then crash": _children_then_crash,
     "children then wait": _children_then_wait,
+    "a process of its own, then waits": _process_then_wait,
     "forks": _forks,
     "garbage": _garbage,
     "closes": _closes,

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from hpbandster_lite.ending import Ending, endings
+from hpbandster_lite.ending import Ending, endings, withheld
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+TERM, INT, USR2 = SIGNALS
 
 
 def is_readable(descriptor: int) -> bool:
@@ -55,7 +56,57 @@ def test_signals_are_counted() -> None:
     with endings() as ending:
         for number in (*SIGNALS, signal.SIGTERM):
             signal.raise_signal(number)
-        assert ending.signals == 3
+        assert ending.signals == 4
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [((TERM,), 130), ((INT,), 130), ((USR2,), 75), ((USR2, USR2), 75), ((USR2, TERM), 130), ((TERM, USR2), 130)],
+)
+def test_a_process_is_to_be_started_again_only_where_nothing_but_its_allocation_ends(
+    numbers: tuple[signal.Signals, ...], code: int
+) -> None:
+    with endings() as ending:
+        for number in numbers:
+            signal.raise_signal(number)
+        assert ending.exit_code == code
+
+
+def test_who_hangs_on_a_lifeline_leaves_the_end_of_its_allocation_to_who_holds_it(lifeline: tuple[int, int]) -> None:
+    with endings(lifeline[0]) as ending:
+        signal.raise_signal(USR2)
+        assert not is_asked(ending)
+        signal.raise_signal(TERM)
+        assert (ending.signals, ending.exit_code) == (1, 130)
+
+
+WAITS = """
+import sys
+print("begins", flush=True)
+sys.stdin.readline()
+from hpbandster_lite.ending import endings
+with endings() as ending:
+    print(ending.exit_code, flush=True)
+"""
+
+
+def test_a_process_that_has_just_been_started_hears_the_end_of_its_allocation_once_it_can() -> None:
+    with withheld():
+        process = subprocess.Popen(
+            [sys.executable, "-c", WAITS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begins\n"
+    process.send_signal(USR2)
+    said, _ = process.communicate("\n", timeout=20)
+    assert (said, process.returncode) == ("75\n", 0)
+
+
+def test_who_starts_processes_hears_it_himself_as_before() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with withheld():
+        assert USR2 in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
 def test_the_end_of_the_lifeline_asks_for_the_end(lifeline: tuple[int, int]) -> None:
