@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "status": ("reading", "status", "Look"),
     "best": ("reading", "best", "Look"),
     "list": ("reading", "list_evaluations", "Look"),
+    "backup": ("backing_up", "backup", "Look"),
     "verify": ("verifying", "verify", "Look"),
     "ping": ("pinging", "ping", "Look"),
     "pause": ("commanding", "pause", "Steer"),
@@ -35,6 +36,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "master": ("serving", "master", "On more than one machine"),
     "worker": ("working", "worker", "On more than one machine"),
     "nameserver": ("serving", "nameserver", "On more than one machine"),
+    "certs": ("certifying", "certs", "On more than one machine"),
 }
 """Module, function and group of each command, in the order in which help shows them."""
 GROUPS: Mapping[str, tuple[str, str, str]] = {"slurm": ("slurm", "app", "On more than one machine")}

@@ -269,6 +269,48 @@ class JournalReader:
         with self._connection() as connection, sqlite_errors_as_ours(self.path, "read the journal"):
             return connection.execute(question, arguments).fetchall()
 
+    def copy_to(self, target: Path) -> int:
+        """A copy of the journal as it is at one moment, in one file, while its master goes on.
+
+        Parameters
+        ----------
+        target
+            Replaced at once: who reads it sees the copy before or this one, never half of either.
+
+        Returns
+        -------
+        int
+            Number of entries in it.
+
+        Raises
+        ------
+        JournalError
+            If the journal cannot be read, or the copy cannot be written; an earlier copy is still there.
+        """
+        half = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with (
+                self._connection() as connection,
+                sqlite_errors_as_ours(half, "write the copy of the journal"),
+                closing(sqlite3.connect(half)) as copy,
+            ):
+                # One step for all pages: between steps the master would write, and the copy begin anew.
+                connection.backup(copy)
+                # A log beside it would belong to it: one file is easier to carry.
+                copy.execute("PRAGMA journal_mode = DELETE").fetchone()
+                count: int = copy.execute("SELECT count(*) FROM entries").fetchone()[0]
+            half.chmod(0o600)
+            with half.open("rb") as file:
+                os.fsync(file.fileno())
+            half.replace(target)
+        except JournalError:
+            raise
+        except OSError as error:
+            raise JournalError(f"cannot write the copy {target}: {error.strerror}; give another FILE") from error
+        finally:
+            half.unlink(missing_ok=True)
+        return count
+
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """A connection for one question: to the file itself, or to a copy of it."""
