@@ -140,6 +140,10 @@ class SlurmSearch(LocalSearchProcess):
         master, workers_job = re.findall(r": job (\d+)", told)
         return master, workers_job
 
+    def sbatch(self, *arguments: str) -> str:
+        """Submit a script by hand; gives the number of its job."""
+        return self.cluster("sbatch", "--parsable", *arguments, cwd=self.place, **{MARK: self.mark})
+
     def tasks(self, job: str) -> list[QueuedJob]:
         """Tasks of a job that run."""
         return [each for each in self.cluster.jobs() if each.array == job and each.state == "RUNNING"]
