@@ -178,7 +178,10 @@ def make_certificates(path: Path, hosts: Sequence[str], *, days: int = DEFAULT_D
         raise UsageError(f"--days {days}: certificates are valid for 1 to {LONGEST_DAYS} days")
     names = _names([*hosts, *HERE])
     with os_errors_as_ours(path, "make the certificates"):
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.parent.exists():
+            # It may be a run directory to be, which is its owner's alone; only the last folder gets the mode.
+            path.parent.mkdir(mode=0o700, parents=True)
+        path.mkdir(mode=0o700, exist_ok=True)
         refuse_if_open_to_others(path, "700")
         certificate, key = _authority(path, days, now)
         for role in ("server", "client"):

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from hpbandster_lite import wire
 from hpbandster_lite.agent import AgentOptions
+from hpbandster_lite.certificates import certificates_for
 from hpbandster_lite.devices import worker_devices
 from hpbandster_lite.ending import INTERRUPTED, REQUEUE
 from hpbandster_lite.engine import was_stopped
@@ -216,6 +217,10 @@ class LocalSearch(Processes):
             key_file = directory.nameserver_key_file
             nameserver = ("127.0.0.1", self._held.enter_context(_reserved_port()))
             told = {"host": nameserver[0], "port": nameserver[1], "key_file": str(key_file), "lifeline": self._lifeline}
+            certificates = certificates_for(directory)
+            if certificates is not None:
+                # Who speaks TLS speaks it with everybody.
+                told["tls"] = str(certificates.path)
             child.tell(told, directory.log("nameserver"))
         options = MasterOptions(
             run_directory=str(directory.path),

@@ -23,6 +23,7 @@ import filelock
 
 from hpbandster_lite import wire
 from hpbandster_lite.briefing import READ, briefed
+from hpbandster_lite.certificates import certificates_for
 from hpbandster_lite.checkpoints import CheckpointKeeper
 from hpbandster_lite.ending import REQUEUE, Ending, endings, leave
 from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Stop, Wait, stopped_by_user
@@ -36,10 +37,11 @@ from hpbandster_lite.errors import (
     SearchError,
 )
 from hpbandster_lite.journal import Fenced, Journal, settings_difference
+from hpbandster_lite.listening import LOOPBACK, listening
 from hpbandster_lite.problems import shared_values, value_difference
 from hpbandster_lite.records import ConfigId, CurvePoint, Entry, EvaluationId, Paused, Plain, Report, Resumed
 from hpbandster_lite.registration import Registration
-from hpbandster_lite.rundir import RunDirectory, read_given_key
+from hpbandster_lite.rundir import RunDirectory, hosts_of, read_given_key
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.searchfile import keep_search_file
 from hpbandster_lite.settings import Prepared
@@ -67,14 +69,17 @@ SERVED_EVERY_S = 10.0
 class MasterOptions:
     """Where a master serves; ``lifeline`` is a file descriptor whose end of file ends the master.
 
+    ``interface`` takes the place of ``host``; ``tls`` is a folder with certificates, default: the run directory's.
     ``key`` is a file with the run's key, which the run directory then holds as well; ``None`` takes or makes that one.
     ``told`` are options of the command that started everything, for the search file in the run directory alone.
     """
 
     run_directory: str
     prepared: Prepared
-    host: str = "127.0.0.1"
+    host: str = LOOPBACK
+    interface: str | None = None
     port: int = 0
+    tls: str | None = None
     key: str | None = None
     nameserver: tuple[str, int] | None = None
     nameserver_key: str | None = None
@@ -96,13 +101,15 @@ def connect(directory: RunDirectory, *, timeout_s: float = 5.0) -> Client:
     endpoint = directory.read_endpoint()
     if endpoint is None:
         raise RunDirectoryError(f"no master serves {directory.path}; start one with: hpbandster-lite run PROBLEM")
+    certificates = certificates_for(directory)
     return Client(
-        endpoint["host"],
+        hosts_of(endpoint),
         endpoint["port"],
         endpoint["object"],
         directory.read_key(),
         timeout_s=timeout_s,
         hello={"role": "reader"},
+        tls=None if certificates is None else certificates.client_context(),
     )
 
 
@@ -440,16 +447,19 @@ def run_master(options: MasterOptions) -> int:
 def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, ending: Ending) -> int:
     master, epoch = _resumed(options, directory, journal)
     run_id = journal.settings.run_id
+    where = listening(options.host, options.interface, certificates_for(directory, options.tls))
     with Server(
-        options.host,
+        where.hosts,
         options.port,
         directory.ensure_key() if options.key is None else directory.adopt_key(Path(options.key)),
         object_id=OBJECT_ID,
         handle=master.handle,
         welcome={"epoch": epoch, "run_id": run_id},
         wakeup_fd=ending.wakeup_fd,
+        tls=where.tls,
     ) as server:
-        host, port = server.endpoint
+        port = server.endpoint[1]
+        host, *others = where.offered(server.addresses)
         endpoint = {
             "protocol": PROTOCOL,
             "run_id": run_id,
@@ -458,10 +468,13 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
             "port": port,
             "object": OBJECT_ID,
             "pid": os.getpid(),
+            **({"addresses": [host, *others]} if others else {}),
         }
+        if where.certificates is not None:
+            where.certificates.install(directory)
         directory.write_endpoint(endpoint)
         registration = _registration(options, run_id, endpoint)
-        log.info("serving run %s of %s on %s:%d, epoch %d", run_id, directory.path, host, port, epoch)
+        log.info("serving run %s of %s on %s, epoch %d", run_id, directory.path, where.told(server), epoch)
         try:
             _loop(server, master, ending, registration)
         finally:
@@ -610,7 +623,10 @@ def _registration(options: MasterOptions, run_id: str, endpoint: dict[str, Plain
     if options.nameserver is None:
         return None
     key = None if options.nameserver_key is None else read_given_key(Path(options.nameserver_key))
-    return Registration(NameServerClient(*options.nameserver, key, timeout_s=3.0), run_name(run_id), endpoint)
+    certificates = certificates_for(RunDirectory(options.run_directory), options.tls)
+    tls = None if certificates is None else certificates.client_context()
+    client = NameServerClient(*options.nameserver, key, timeout_s=3.0, tls=tls)
+    return Registration(client, run_name(run_id), endpoint)
 
 
 _Left = tuple[str, Report] | dict[str, Plain]

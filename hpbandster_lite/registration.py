@@ -32,7 +32,7 @@ class Registration:
     name
         The run's name at the name server.
     endpoint
-        What :meth:`NameServerClient.register` takes: host, port, object and epoch of the master.
+        What :meth:`NameServerClient.register` takes: host, port, object, epoch and addresses of the master.
     """
 
     def __init__(self, client: NameServerClient, name: str, endpoint: Mapping[str, Plain]) -> None:

@@ -228,7 +228,8 @@ class RunDirectory:
         Parameters
         ----------
         endpoint
-            ``protocol``, ``run_id``, ``epoch``, ``host``, ``port``, ``object`` and ``pid``.
+            ``protocol``, ``run_id``, ``epoch``, ``host``, ``port``, ``object``, ``pid`` and, where the master has
+            more than ``host``, all its ``addresses``; see :func:`hosts_of`.
 
         Raises
         ------
@@ -252,9 +253,7 @@ class RunDirectory:
                 return None
             except ValueError:
                 endpoint = None
-        if not isinstance(endpoint, dict) or not all(
-            isinstance(endpoint.get(name), kind) for name, kind in _ENDPOINT_FIELDS.items()
-        ):
+        if not _is_endpoint(endpoint):
             raise RunDirectoryError(
                 f"{self.endpoint_file} is no endpoint of a master; delete it and start the master again"
             )
@@ -272,6 +271,21 @@ class RunDirectory:
         if endpoint is not None and endpoint["epoch"] == epoch:
             with os_errors_as_ours(self.endpoint_file, "delete the endpoint"):
                 self.endpoint_file.unlink(missing_ok=True)
+
+
+def _is_endpoint(told: Plain) -> bool:
+    if not isinstance(told, dict):
+        return False
+    if not all(isinstance(told.get(name), kind) for name, kind in _ENDPOINT_FIELDS.items()):
+        return False
+    # Masters of earlier versions had one host and said no more.
+    addresses = told.get("addresses", [])
+    return isinstance(addresses, list) and all(isinstance(each, str) for each in addresses)
+
+
+def hosts_of(endpoint: Mapping[str, Plain]) -> list[str]:
+    """The hosts by which to call the master of an endpoint, the likeliest first."""
+    return list(endpoint.get("addresses") or [endpoint["host"]])
 
 
 def read_key_file(file: Path) -> bytes:

@@ -187,7 +187,9 @@ KEYS: Mapping[str, Mapping[str, _Key]] = {
     },
     "service": {
         "host": _word('"127.0.0.1"', is_command=True),
+        "interface": _word('"eth0"', is_command=True),
         "port": _int("0", is_command=True),
+        "tls": _Key(_path, "the path of a directory", '"tls"', is_command=True),
         "nameserver": _word('"127.0.0.1:9090"', is_command=True),
         "nameserver_key": _Key(_path, "the path of a file", '"names.key"', is_command=True),
         "max_attempts": _int("3"),

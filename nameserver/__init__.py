@@ -12,51 +12,73 @@ from pathlib import Path
 from typing import Any
 
 from hpbandster_lite.briefing import READ, briefed
+from hpbandster_lite.certificates import certificates_for
 from hpbandster_lite.ending import endings
 from hpbandster_lite.errors import SearchError, UsageError
+from hpbandster_lite.listening import LOOPBACK, listening
+from hpbandster_lite.rundir import read_given_key
 from hpbandster_lite.transport import serve_nameserver
 
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 9090
 """Pyro4's own."""
+OPTIONS = {"host", "interface", "port", "key_file", "tls", "lifeline"}
 
 
 def serve(
-    host: str = "127.0.0.1", port: int = DEFAULT_PORT, key: bytes | None = None, *, lifeline: int | None = None
+    host: str = LOOPBACK,
+    port: int = DEFAULT_PORT,
+    key: bytes | None = None,
+    *,
+    interface: str | None = None,
+    tls: str | None = None,
+    lifeline: int | None = None,
 ) -> None:
     """Serve names until SIGTERM, SIGINT, or the end of the lifeline; call it from the main thread.
 
     Parameters
     ----------
     host
-        Address to listen on; anything but loopback needs a key.
+        Address to listen on; anything but loopback needs a key or certificates.
     port
         0 takes a free one.
     key
         The name server's own HMAC key.
+    interface
+        Network interface to listen on, in the place of ``host``.
+    tls
+        Folder with the certificates to speak TLS with; default: the environment's, see
+        :func:`hpbandster_lite.certificates.certificates_for`.
     lifeline
         A file descriptor, usually the read end of a pipe, whose end of file ends the name server.
 
     Raises
     ------
     UsageError
-        If the address cannot be had, or would be open to other machines without a key.
+        If the address cannot be had, or would be open to other machines without a key or TLS.
+    RunDirectoryError
+        If the certificates cannot be used.
     """
+    where = listening(host, interface, certificates_for(None, tls))
     with endings(lifeline) as ending:
-        serve_nameserver(host, port, key, is_over=lambda: ending.is_asked, started=_say, wakeup_fd=ending.wakeup_fd)
+        serve_nameserver(
+            where.hosts,
+            port,
+            key,
+            is_over=lambda: ending.is_asked,
+            started=lambda server: log.info("name server listens on %s", where.told(server)),
+            wakeup_fd=ending.wakeup_fd,
+            tls=where.tls,
+        )
     log.info("name server ended")
-
-
-def _say(host: str, port: int) -> None:
-    log.info("name server listens on %s:%d", host, port)
 
 
 def main(arguments: list[str]) -> int:
     """Run as ``python -m hpbandster_lite.nameserver [OPTIONS]``, as the launcher does; people use the command line.
 
-    ``OPTIONS`` is one JSON object with any of ``host``, ``port``, ``key_file`` and ``lifeline``; ``-`` reads it from
-    standard input, see :mod:`hpbandster_lite.briefing`.
+    ``OPTIONS`` is one JSON object with any of :data:`OPTIONS`; ``-`` reads it from standard input, see
+    :mod:`hpbandster_lite.briefing`.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     try:
@@ -64,9 +86,14 @@ def main(arguments: list[str]) -> int:
         if options is None:
             return 0
         key_file = options.get("key_file")
-        key = None if key_file is None else _key(Path(key_file))
+        key = None if key_file is None else read_given_key(Path(key_file))
         serve(
-            options.get("host", "127.0.0.1"), options.get("port", DEFAULT_PORT), key, lifeline=options.get("lifeline")
+            options.get("host", LOOPBACK),
+            options.get("port", DEFAULT_PORT),
+            key,
+            interface=options.get("interface"),
+            tls=options.get("tls"),
+            lifeline=options.get("lifeline"),
         )
     except SearchError as error:
         log.error("%s", error)
@@ -79,13 +106,6 @@ def _options(arguments: list[str]) -> dict[str, Any]:
         options = json.loads(arguments[0]) if arguments else {}
     except json.JSONDecodeError as error:
         raise UsageError(f"OPTIONS must be one JSON object, got {arguments[0]!r}: {error}") from error
-    if not isinstance(options, dict) or not options.keys() <= {"host", "port", "key_file", "lifeline"}:
-        raise UsageError(f"OPTIONS may have host, port, key_file and lifeline, got {arguments}")
+    if not isinstance(options, dict) or not options.keys() <= OPTIONS:
+        raise UsageError(f"OPTIONS may have {', '.join(sorted(OPTIONS))}, got {arguments}")
     return options
-
-
-def _key(path: Path) -> bytes:
-    try:
-        return path.read_bytes().strip()
-    except OSError as error:
-        raise UsageError(f"cannot read the key file {path}: {error}; name one that this user may read") from error

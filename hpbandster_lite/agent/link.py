@@ -10,15 +10,17 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Callable, Iterator
+import ssl
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from hpbandster_lite.agent.options import AgentOptions
+from hpbandster_lite.certificates import certificates_for
 from hpbandster_lite.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, PeerError, ProtocolMismatch, RunDirectoryError
 from hpbandster_lite.records import Plain
-from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.rundir import RunDirectory, hosts_of, read_given_key
 from hpbandster_lite.transport import Busy, Client, NameServerClient, Retry, run_name
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,8 @@ class Rendezvous:
         self._options = options
         self._directory = None if options.run_dir is None else RunDirectory(options.run_dir)
         self._ways = self._take_turns()
+        self._client: Client | None = None
+        self._good: str | None = None
 
     def __call__(self, hello: dict[str, Plain], epoch: int) -> Client:
         """A client of the master, not connected yet.
@@ -67,10 +71,22 @@ class Rendezvous:
         PeerError, RunDirectoryError
             If it is not known where the master is.
         """
-        host, port, object_id = next(self._ways)(epoch)
-        return Client(host, port, object_id, self._key(), timeout_s=CALL_TIMEOUT_S, hello=hello)
+        hosts, port, object_id = next(self._ways)(epoch)
+        if self._client is not None and self._client.welcome is not None:
+            # It has answered there; the others may be networks that do not lead here.
+            self._good = self._client.host
+        self._client = Client(
+            sorted(hosts, key=lambda host: host != self._good),
+            port,
+            object_id,
+            self._key(),
+            timeout_s=CALL_TIMEOUT_S,
+            hello=hello,
+            tls=self._tls(),
+        )
+        return self._client
 
-    def _take_turns(self) -> Iterator[Callable[[int], tuple[str, int, str]]]:
+    def _take_turns(self) -> Iterator[Callable[[int], tuple[Sequence[str], int, str]]]:
         while True:
             has_nameserver = self._options.nameserver is not None
             if self._directory is not None and (self._directory.endpoint_file.exists() or not has_nameserver):
@@ -78,19 +94,20 @@ class Rendezvous:
             if has_nameserver:
                 yield self._from_nameserver
 
-    def _from_directory(self, epoch: int) -> tuple[str, int, str]:
+    def _from_directory(self, epoch: int) -> tuple[Sequence[str], int, str]:
         endpoint = None if self._directory is None else self._directory.read_endpoint()
         if endpoint is None:
             raise MasterUnreachable(f"no master serves {self._options.run_dir}; start one: hpbandster-lite master")
         if endpoint["epoch"] < epoch:
             raise MasterUnreachable(f"the endpoint in {self._options.run_dir} is that of an older master")
-        return endpoint["host"], endpoint["port"], endpoint["object"]
+        return hosts_of(endpoint), endpoint["port"], endpoint["object"]
 
-    def _from_nameserver(self, _: int) -> tuple[str, int, str]:
+    def _from_nameserver(self, _: int) -> tuple[Sequence[str], int, str]:
         host, port = self._options.nameserver or ("", 0)
-        with NameServerClient(host, port, self._nameserver_key(), timeout_s=CALL_TIMEOUT_S) as names:
+        key, tls = self._nameserver_key(), self._tls()
+        with NameServerClient(host, port, key, timeout_s=CALL_TIMEOUT_S, tls=tls) as names:
             found = names.lookup(run_name(self._run_id()))
-        return found.host, found.port, found.object_id
+        return found.hosts, found.port, found.object_id
 
     def _run_id(self) -> str:
         if self._options.run_id is not None:
@@ -100,25 +117,23 @@ class Rendezvous:
             raise MasterUnreachable("it is not known which run to look up at the name server; give --run-id")
         return str(endpoint["run_id"])
 
+    def _tls(self) -> ssl.SSLContext | None:
+        # Looked for at each connection, as the key is.
+        certificates = certificates_for(self._directory, self._options.tls)
+        return None if certificates is None else certificates.client_context()
+
     def _key(self) -> bytes | None:
         # Read at each connection: the master may have been started after this agent, and made the key then.
         if self._options.key is not None:
-            return _read(Path(self._options.key))
+            return read_given_key(Path(self._options.key))
         if self._directory is not None:
             return self._directory.read_key()
         return os.environ.get(KEY_VARIABLE, "").strip().encode() or None
 
     def _nameserver_key(self) -> bytes | None:
         if self._options.nameserver_key is not None:
-            return _read(Path(self._options.nameserver_key))
+            return read_given_key(Path(self._options.nameserver_key))
         return os.environ.get(NAMESERVER_KEY_VARIABLE, "").strip().encode() or None
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes().strip()
-    except OSError as error:
-        raise RunDirectoryError(f"cannot read the key file {file}: {error.strerror}") from error
 
 
 class Link:

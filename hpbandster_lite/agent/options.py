@@ -6,6 +6,7 @@ Law of this file: plain values that travel on a command line; what cannot be is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import UsageError
@@ -29,6 +30,8 @@ class AgentOptions:
         Address and key file of a name server, and the run to look up there, where the run directory does not tell.
     key
         File with the run's key; default: the run directory's, or the environment variable HPBANDSTER_LITE_KEY.
+    tls
+        Folder with the certificates; default: see :func:`hpbandster_lite.certificates.certificates_for`.
     scratch
         Where attempts write if there is no run directory; default: a folder of this user in the system's temporary one.
     index
@@ -67,6 +70,7 @@ class AgentOptions:
     nameserver_key: str | None = None
     run_id: str | None = None
     key: str | None = None
+    tls: str | None = None
     scratch: str | None = None
     index: int = 0
     device: str | None = None
@@ -83,6 +87,9 @@ class AgentOptions:
     def __post_init__(self) -> None:
         if self.run_dir is None and (self.nameserver is None or self.run_id is None):
             raise UsageError("a worker needs a way to find the master: give --run-dir, or --nameserver and --run-id")
+        if self.run_id is not None and (Path(self.run_id).name != self.run_id or self.run_id == ".."):
+            # It is part of a path where there is no run directory.
+            raise UsageError(f"--run-id {self.run_id!r} is none; write it as hpbandster-lite status prints it")
         if self.isolation not in ISOLATIONS:
             raise UsageError(f"isolation must be one of {', '.join(ISOLATIONS)}, got {self.isolation!r}")
         if self.isolation == "none" and self.timeout_s is not None:

@@ -19,6 +19,7 @@ import typer
 from typer.models import OptionInfo
 
 from hpbandster_lite.cli.problem_options import slips_answered, with_typed_options
+from hpbandster_lite.environment import TLS_VARIABLE
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems.options import text_of
 from hpbandster_lite.records import Limits, Value
@@ -112,8 +113,31 @@ Host = Annotated[
     typer.Option(
         "--host",
         metavar="ADDRESS",
-        help="Address to listen on. Whoever reaches it still needs the key.",
+        help="Address or name to listen on; [b]0.0.0.0[/] and [b]::[/] are all of this machine. Whoever reaches it "
+        "still needs the key.",
         rich_help_panel=SERVICE,
+    ),
+]
+Interface = Annotated[
+    str | None,
+    typer.Option(
+        "--interface",
+        metavar="NAME",
+        help="Network interface to listen on, such as [b]ib0[/], in the place of --host.",
+        rich_help_panel=SERVICE,
+        show_default=False,
+    ),
+]
+Tls = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls",
+        metavar="DIR",
+        envvar=TLS_VARIABLE,
+        help="Speak TLS with the certificates in DIR (see [b]hpbandster-lite certs[/]). "
+        "[dim]\\[default: the folder tls of the run directory, if there is one][/]",
+        rich_help_panel=SERVICE,
+        show_default=False,
     ),
 ]
 Port = Annotated[

@@ -14,7 +14,8 @@ import typer
 
 from hpbandster_lite.agent import AgentOptions
 from hpbandster_lite.agent.link import Rendezvous
-from hpbandster_lite.cli.options import NameServer, NameServerKey, RunId, RunKey, address
+from hpbandster_lite.certificates import certificates_for
+from hpbandster_lite.cli.options import NameServer, NameServerKey, RunId, RunKey, Tls, address
 from hpbandster_lite.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.master import connect
@@ -32,6 +33,7 @@ def ping(
     key: RunKey = None,
     nameserver: NameServer = None,
     nameserver_key: NameServerKey = None,
+    tls: Tls = None,
     timeout: Annotated[str, typer.Option(metavar="TIME", help="Longest time for the answer.")] = "5",
 ) -> None:
     """Ask whether somebody answers: the master of RUN, the master of --run-id, or the name server alone.
@@ -47,7 +49,7 @@ def ping(
     elif nameserver is None:
         raise UsageError("say whom to ask: a run directory, or --nameserver HOST:PORT, with --run-id ID for its master")
     elif run_id is None:
-        _ask_names(address(nameserver), nameserver_key, limit_s)
+        _ask_names(address(nameserver), nameserver_key, tls, limit_s)
     else:
         if key is None and KEY_VARIABLE not in os.environ:
             raise UsageError(f"--run-id {run_id} needs the run's key: give its file with --key, or {KEY_VARIABLE}")
@@ -55,6 +57,7 @@ def ping(
             problem="",
             run_id=run_id,
             key=None if key is None else str(key),
+            tls=None if tls is None else str(tls),
             nameserver=address(nameserver),
             nameserver_key=None if nameserver_key is None else str(nameserver_key),
         )
@@ -77,10 +80,12 @@ def _ask_master(client: Client, limit_s: float) -> None:
     )
 
 
-def _ask_names(where: tuple[str, int], key_file: Path | None, limit_s: float) -> None:
+def _ask_names(where: tuple[str, int], key_file: Path | None, tls: Path | None, limit_s: float) -> None:
+    certificates = certificates_for(None, tls)
+    context = None if certificates is None else certificates.client_context()
     key = read_given_key(key_file) if key_file else os.environ.get(NAMESERVER_KEY_VARIABLE, "").strip().encode() or None
     began = time.monotonic()
-    with NameServerClient(*where, key, timeout_s=limit_s) as names:
+    with NameServerClient(*where, key, timeout_s=limit_s, tls=context) as names:
         known = names.list()
     typer.echo(f"the name server at {where[0]}:{where[1]} answers ({_ms(began)}): it knows {len(known)} masters")
 

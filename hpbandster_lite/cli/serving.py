@@ -12,6 +12,7 @@ import typer
 from hpbandster_lite.cli.options import (
     SERVICE,
     Host,
+    Interface,
     KeepCheckpoints,
     NameServer,
     NameServerKey,
@@ -21,10 +22,12 @@ from hpbandster_lite.cli.options import (
     RunDir,
     RunId,
     RunKey,
+    Tls,
     address,
     port_number,
     takes_search_options,
 )
+from hpbandster_lite.listening import LOOPBACK
 from hpbandster_lite.master import MasterOptions, run_master
 from hpbandster_lite.nameserver import DEFAULT_PORT, serve
 from hpbandster_lite.rundir import RunDirectory, default_run_directory, ensure_key_file
@@ -40,8 +43,10 @@ def master(
     key: RunKey = None,
     nameserver: NameServer = None,
     nameserver_key: NameServerKey = None,
-    host: Host = "127.0.0.1",
+    host: Host = LOOPBACK,
+    interface: Interface = None,
     port: Port = 0,
+    tls: Tls = None,
     keep_checkpoints: KeepCheckpoints = "needed",
     retry_failed: RetryFailed = False,
 ) -> None:
@@ -60,7 +65,9 @@ def master(
         run_directory=str(directory.path),
         prepared=prepared,
         host=host,
+        interface=interface,
         port=port_number("--port", port),
+        tls=None if tls is None else str(tls),
         key=None if key is None else str(key),
         nameserver=None if nameserver is None else address(nameserver),
         nameserver_key=None if nameserver_key is None else str(nameserver_key),
@@ -68,7 +75,9 @@ def master(
         told={
             "keep_checkpoints": keep_checkpoints,
             "host": host,
+            "interface": interface,
             "port": port,
+            "tls": None if tls is None else str(tls.resolve()),
             "nameserver": nameserver,
             "nameserver_key": None if nameserver_key is None else str(nameserver_key.resolve()),
         },
@@ -79,8 +88,10 @@ def master(
 
 
 def nameserver(
-    host: Host = "127.0.0.1",
+    host: Host = LOOPBACK,
+    interface: Interface = None,
     port: Port = DEFAULT_PORT,
+    tls: Tls = None,
     key: Annotated[
         Path | None,
         typer.Option(
@@ -102,4 +113,4 @@ def nameserver(
     file = key or Path(typer.get_app_dir("hpbandster-lite")) / "nameserver.key"
     secret = ensure_key_file(file)
     typer.echo(f"the key of this name server: {file}", err=True)
-    serve(host, port, secret)
+    serve(host, port, secret, interface=interface, tls=None if tls is None else str(tls))

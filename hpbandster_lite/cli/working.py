@@ -20,6 +20,7 @@ from hpbandster_lite.cli.options import (
     RunKey,
     Threads,
     Timeout,
+    Tls,
     address,
     takes_search_file,
 )
@@ -42,6 +43,7 @@ def worker(
     key: RunKey = None,
     nameserver: NameServer = None,
     nameserver_key: NameServerKey = None,
+    tls: Tls = None,
     threads: Threads = None,
     timeout: Timeout = None,
     in_agent: InAgent = False,
@@ -81,6 +83,7 @@ def worker(
         nameserver_key=None if nameserver_key is None else str(nameserver_key),
         run_id=run_id,
         key=None if key is None else str(key),
+        tls=None if tls is None else str(tls),
         timeout_s=None if timeout is None else seconds("--timeout", timeout),
         isolation="none" if in_agent else "trainer",
         master_timeout_s=seconds("--master-timeout", master_timeout),

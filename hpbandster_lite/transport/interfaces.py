@@ -70,13 +70,13 @@ def reachable_addresses(listening: Sequence[str]) -> list[str]:
 
 
 def _own(families: Sequence[socket.AddressFamily]) -> list[str]:
-    """Addresses of this machine: that of the default route first, loopback last."""
+    """Addresses of this machine, that of the default route first."""
     first = [address for family in families if (address := _towards(family)) is not None]
     status = psutil.net_if_stats()
     others = [address for name in status if status[name].isup for address in _of(name)]
     versions = {4 if family == socket.AF_INET else 6 for family in families}
     known = [each for each in dict.fromkeys([*first, *others]) if _ip(each).version in versions]
-    return sorted(known, key=lambda each: _ip(each).is_loopback)
+    return known
 
 
 def _towards(family: socket.AddressFamily) -> str | None:
@@ -88,7 +88,7 @@ def _towards(family: socket.AddressFamily) -> str | None:
     return None
 
 
-def offered_addresses(reachable: Sequence[str], told: str | None, certified: Sequence[str] | None) -> list[str]:
+def offered_addresses(reachable: Sequence[str], told: Sequence[str], certified: Sequence[str] | None) -> list[str]:
     """What clients are told to call, of the addresses that reach a server.
 
     Parameters
@@ -96,24 +96,27 @@ def offered_addresses(reachable: Sequence[str], told: str | None, certified: Seq
     reachable
         From :func:`reachable_addresses`.
     told
-        The host that the server was told to listen on, which may be a name.
+        The hosts that the server was told to listen on, which may be names.
     certified
         Names and addresses in its certificate; None where it has none, and any will do.
 
     Returns
     -------
     list of str
-        Without a certificate all that is reachable; with one, what of that is in it, then the names in it that may mean
-        this machine. Empty if no client could be satisfied.
+        Without a certificate all that is reachable; with one, what of that is in it, and the names in it that may mean
+        this machine. Loopback only where there is no other address. Empty if no client could be satisfied.
     """
+    here = [address for address in reachable if _ip(address).is_loopback]
+    away = [address for address in reachable if not _ip(address).is_loopback]
     if certified is None:
-        return list(reachable)
+        return away or here
     known = {_normal(host) for host in certified}
-    names = [host for host in certified if _is_name(host) and host != "localhost"]
-    told_name = [told] if told is not None and _is_name(told) and _normal(told) in known else []
-    is_here_alone = all(_ip(address).is_loopback for address in reachable)
-    away = [] if is_here_alone else names
-    return list(dict.fromkeys([*told_name, *(each for each in reachable if _normal(each) in known), *away]))
+    named = [host for host in told if _is_name(host) and _normal(host) in known]
+    away_named = [host for host in certified if away and _is_name(host) and host != "localhost"]
+    away = [address for address in away if _normal(address) in known]
+    here = [address for address in here if _normal(address) in known]
+    # Where there is a name alone, which may mean nothing on this machine itself, workers beside it have loopback.
+    return list(dict.fromkeys([*named, *away, *away_named, *([] if away else here)]))
 
 
 def _is_name(host: str) -> bool:

@@ -8,8 +8,9 @@ it would tell everybody on the network where we are.
 
 from __future__ import annotations
 
+import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
@@ -23,6 +24,7 @@ from hpbandster_lite.errors import MasterUnreachable, NameServerUnreachable, Pro
 from hpbandster_lite.records import Plain
 from hpbandster_lite.transport.client import Client, Whom
 from hpbandster_lite.transport.connection import Bounds
+from hpbandster_lite.transport.interfaces import MOST_OFFERED
 from hpbandster_lite.transport.protocol import Call, NameTaken
 from hpbandster_lite.transport.server import Server
 
@@ -31,6 +33,7 @@ RUN_PREFIX = "hpbandster_lite.run."
 FRESH_S = 30.0
 """An entry that its master has not renewed for this long may be replaced by another master; masters renew every 5 s."""
 MAX_NAMES = 10_000
+MOST_ADDRESSES = 2 * MOST_OFFERED
 MAX_NAME_CHARACTERS = 255
 TURN_S = 0.5
 NAME_SERVER = Whom("name server", NameServerUnreachable, "use the key file that this name server was started with")
@@ -39,11 +42,22 @@ NAME_SERVER_BOUNDS = Bounds(message_bytes=65_536, unread_bytes=8 * 2**20)
 
 
 class Endpoint(NamedTuple):
-    """Where an object listens."""
+    """Where an object listens; ``addresses`` are all hosts to try, where there is more than ``host``."""
 
     host: str
     port: int
     object_id: str
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """All hosts to try, in their order."""
+        return self.addresses or (self.host,)
+
+    @property
+    def plain(self) -> list[Plain]:
+        """The same as it travels; what earlier versions read, where there is one host."""
+        return [self.host, self.port, self.object_id, *([list(self.addresses)] if self.addresses else [])]
 
     @property
     def uri(self) -> str:
@@ -215,9 +229,9 @@ class _Answers:
                     self._stock.remove(name)
                 return wire.encode(was_there)
             case "lookup", {"name": str(name)}:
-                return wire.encode(list(self._names.lookup(name)))
+                return wire.encode(self._names.lookup(name).plain)
             case "list", _:
-                return wire.encode({name: list(endpoint) for name, endpoint in self._names.list().items()})
+                return wire.encode({name: endpoint.plain for name, endpoint in self._names.list().items()})
             case method, _:
                 raise ProtocolMismatch(f"this name server cannot {method!r} with {call.text!r:.200}")
 
@@ -227,21 +241,35 @@ def _endpoint(message: Mapping[str, Plain]) -> Endpoint:
         case {"host": str(host), "port": int(port), "object": str(object_id)} if (
             host and object_id and not any(map(str.isspace, host + object_id)) and 0 < port < 65_536
         ):
-            return Endpoint(host, port, object_id)
+            return Endpoint(host, port, object_id, _addresses(message))
         case _:
             raise UsageError(f"an endpoint has host, port, object and epoch, got {dict(message)!r:.300}")
 
 
+def _addresses(message: Mapping[str, Plain]) -> tuple[str, ...]:
+    told = message.get("addresses") or ()
+    is_list = isinstance(told, list | tuple) and len(told) <= MOST_ADDRESSES
+    if not is_list or not all(isinstance(each, str) and each.split() == [each] for each in told):
+        raise UsageError(f"the addresses of an endpoint are a list of up to {MOST_ADDRESSES} hosts, got {told!r:.300}")
+    return tuple(told)
+
+
+def _as_endpoint(told: Sequence[Plain]) -> Endpoint:
+    host, port, object_id, *addresses = told
+    return Endpoint(host, port, object_id, tuple(addresses[0]) if addresses else ())
+
+
 def serve_nameserver(
-    host: str,
+    host: str | Sequence[str],
     port: int,
     key: bytes | None,
     *,
     is_over: Callable[[], bool] = lambda: False,
-    started: Callable[[str, int], None] = lambda host, port: None,
+    started: Callable[[Server], None] = lambda server: None,
     wakeup_fd: int | None = None,
     fresh_s: float = FRESH_S,
     bounds: Bounds = NAME_SERVER_BOUNDS,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Serve names until it is over; the program is :func:`hpbandster_lite.nameserver.serve`.
 
@@ -252,13 +280,15 @@ def serve_nameserver(
     is_over
         Asked after each turn.
     started
-        Told host and port, once, when clients can connect.
+        Told the server, once, when clients can connect.
     wakeup_fd
         See :class:`Server`; ``is_over`` is asked at once when it is readable.
     fresh_s
         An entry that was not renewed for this long may be replaced.
     bounds
         Deadlines and sizes.
+    tls
+        See :class:`Server`.
 
     Raises
     ------
@@ -277,10 +307,11 @@ def serve_nameserver(
         stock={Pyro4.constants.NAMESERVER_NAME: StockNames(stock)},
         # An unmodified Pyro4 client speaks serpent unless told otherwise.
         serializers=("json", "serpent"),
+        tls=tls,
     ) as server:
         own = Endpoint(*server.endpoint, Pyro4.constants.NAMESERVER_NAME)
         stock.register(own.object_id, own.uri, metadata={"class:Pyro4.naming.NameServer"})
-        started(*server.endpoint)
+        started(server)
         while not is_over():
             server.turn(TURN_S, commit=lambda: True)
 
@@ -294,10 +325,20 @@ class NameServerClient:
         The name server's address and its own key, which is not the key of any run.
     timeout_s
         Time for a call as a whole.
+    tls
+        See :class:`Client`.
     """
 
-    def __init__(self, host: str, port: int, key: bytes | None, *, timeout_s: float = 5.0) -> None:
-        self._client = Client(host, port, OBJECT_ID, key, timeout_s=timeout_s, whom=NAME_SERVER)
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        key: bytes | None,
+        *,
+        timeout_s: float = 5.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._client = Client(host, port, OBJECT_ID, key, timeout_s=timeout_s, whom=NAME_SERVER, tls=tls)
         self._entered: dict[str, dict[str, Plain]] = {}
 
     def register(self, name: str, endpoint: Mapping[str, Plain]) -> None:
@@ -308,8 +349,8 @@ class NameServerClient:
         name
             :func:`run_name` of its run.
         endpoint
-            Its ``host``, ``port``, ``object`` and ``epoch``, as the run directory's endpoint file has them; more is
-            left out.
+            Its ``host``, ``port``, ``object``, ``epoch`` and, if there are, ``addresses``, as the run directory's
+            endpoint file has them; more is left out.
 
         Raises
         ------
@@ -319,6 +360,8 @@ class NameServerClient:
             If the name server does not answer.
         """
         entry = {"name": name, **{field: endpoint.get(field) for field in ("host", "port", "object", "epoch")}}
+        if endpoint.get("addresses"):
+            entry["addresses"] = list(endpoint["addresses"])
         self._client.call("register", entry)
         self._entered[name] = entry
 
@@ -340,11 +383,11 @@ class NameServerClient:
         NameServerUnreachable
             If the name server does not answer.
         """
-        return Endpoint(*self._client.call("lookup", {"name": name}))
+        return _as_endpoint(self._client.call("lookup", {"name": name}))
 
     def list(self) -> dict[str, Endpoint]:
         """Where all masters listen, by name."""
-        return {name: Endpoint(*endpoint) for name, endpoint in self._client.call("list", None).items()}
+        return {name: _as_endpoint(endpoint) for name, endpoint in self._client.call("list", None).items()}
 
     def close(self) -> None:
         """Close the connection."""

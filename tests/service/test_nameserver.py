@@ -29,9 +29,10 @@ from hpbandster_lite.errors import (
     NameServerUnreachable,
     NotAuthorised,
     ProtocolMismatch,
+    RunDirectoryError,
     UsageError,
 )
-from hpbandster_lite.transport import Endpoint, NameServerClient, NameTaken, run_name, serve_nameserver
+from hpbandster_lite.transport import Endpoint, NameServerClient, NameTaken, Server, run_name, serve_nameserver
 from hpbandster_lite.transport.names import OBJECT_ID
 
 pytestmark = pytest.mark.timeout(60)
@@ -51,8 +52,8 @@ def names(key: bytes | None = KEY, port: int = 0, **options: Any) -> Iterator[tu
     endpoint: list[tuple[str, int]] = []
     reading, writing = os.pipe()
 
-    def started(host: str, port: int) -> None:
-        endpoint.append((host, port))
+    def started(serving: Server) -> None:
+        endpoint.append(serving.endpoint)
         has_started.set()
 
     def serve() -> None:
@@ -83,7 +84,7 @@ def unused_port() -> int:
 def test_what_a_master_enters_an_agent_finds() -> None:
     with names() as address, NameServerClient(*address, KEY) as master, NameServerClient(*address, KEY) as agent:
         master.register(RUN, HERE)
-        host, port, object_id = agent.lookup(RUN)
+        host, port, object_id, _ = agent.lookup(RUN)
         assert (host, port, object_id) == ("10.0.0.1", 4_000, "master")
         master.register(run_name("digits"), THERE)
         assert agent.list() == {
@@ -302,6 +303,7 @@ def program(told: dict[str, Any], **options: Any) -> Iterator[tuple[subprocess.P
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_program_serves_until_it_is_told_to_end(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(KEY + b"\n")
+    (tmp_path / "key").chmod(0o600)
     with program({"key_file": str(tmp_path / "key")}) as (process, port):
         with NameServerClient("127.0.0.1", port, KEY) as master:
             master.register(RUN, HERE)
@@ -333,14 +335,14 @@ def test_the_program_listens_nowhere_else_and_starts_no_thread() -> None:
         (['{"key_file": "/no/such/key"}'], "/no/such/key"),
         (["{"], "JSON"),
         (['{"hots": "x"}'], "hots"),
-        (["[]"], "host, port"),
+        (["[]"], "host, interface"),
     ],
     ids=["open", "key", "json", "unknown", "list"],
 )
 def test_the_program_refuses_bad_options_with_a_remedy(arguments: list[str], says: str) -> None:
     command = [sys.executable, "-m", "hpbandster_lite.nameserver", *arguments]
     ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=30)
-    assert ended.returncode == UsageError.exit_code
+    assert ended.returncode == (RunDirectoryError if "key_file" in arguments[0] else UsageError).exit_code
     assert says in ended.stderr
     assert "Traceback" not in ended.stderr
 

@@ -231,9 +231,9 @@ def test_a_name_server_is_asked_in_turn_with_the_run_directory(
     asked: list[str] = []
     find = rendezvous(run, nameserver=("node2", 9090), run_id="r1")
 
-    def at_the_nameserver(epoch: int) -> tuple[str, int, str]:
+    def at_the_nameserver(epoch: int) -> tuple[list[str], int, str]:
         asked.append("nameserver")
-        return "node3", 4712, "master"
+        return ["node3"], 4712, "master"
 
     monkeypatch.setattr(find, "_from_nameserver", at_the_nameserver)
     assert find({}, 0).address == "node3:4712"
@@ -269,5 +269,5 @@ def test_a_key_comes_from_its_file_the_run_directory_or_the_environment(
 
 def test_a_key_file_that_cannot_be_read_is_named(run: RunDirectory, tmp_path: Path) -> None:
     run.write_endpoint(ENDPOINT)
-    with pytest.raises(RunDirectoryError, match=r"cannot read the key file .*lost\.key"):
+    with pytest.raises(RunDirectoryError, match=r"cannot read the key .*lost\.key"):
         rendezvous(run, key=str(tmp_path / "lost.key"))({}, 0)

@@ -28,7 +28,7 @@ FLOORS = (
     {"engine"},
     {"journal", "transport", "rundir", "certificates", "briefing", "ending", "early"},
     # nameserver: a process like the master, with a folder of its own because it serves other programs as well.
-    {"problems", "trial", "devices", "settings", "registration", "checkpoints", "master", "agent", "trainer"}
+    {"problems", "trial", "devices", "settings", "registration", "listening", "checkpoints", "master", "agent", "trainer"}
     | {"verification", "dryrun", "searchfile", "nameserver", "launch", "processes", "incumbent", "refit", "results"}
     | {"api", "slurm"},
     {"cli"},

@@ -64,7 +64,9 @@ max_concurrent = 3
 
 [service]
 host = "0.0.0.0"
+interface = "eth0"
 port = 9091
+tls = "certificates"
 nameserver = "login:9090"
 nameserver_key = "names.key"
 max_attempts = 5
@@ -121,7 +123,9 @@ def test_every_key_arrives_under_the_name_of_its_option(tmp_path: Path) -> None:
             "timeout": "30m",
             "in_agent": False,
             "host": "0.0.0.0",  # noqa: S104 (nobody listens)
+            "interface": "eth0",
             "port": 9091,
+            "tls": tmp_path / "certificates",
             "nameserver": "login:9090",
             "nameserver_key": tmp_path / "names.key",
         },
