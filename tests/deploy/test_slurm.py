@@ -13,11 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hpbandster_lite.records import Released
+from hpbandster_lite.records import Expired, Leased, Released
 from hpbandster_lite.slurm.answers import QueuedJob
 from hpbandster_lite.slurm.jobs import jobs_of
 from tests.deploy.slurm_cluster import COMMAND, Cluster, SlurmSearch, search_on, until_slow
 from tests.service.local_search import until
+from tests.service.served_search import continued, stopped
 
 SCRIPTS = Path(__file__).parents[2] / "deploy" / "slurm"
 pytestmark = pytest.mark.timeout(300)
@@ -262,23 +263,31 @@ def test_a_node_that_is_lost_leaves_two_lives_of_a_worker_and_no_evaluation_is_c
     cluster: Cluster, tmp_path: Path
 ) -> None:
     with search_on(cluster, tmp_path, lease_s=20.0, heartbeat_s=1.0) as search:
-        _, workers, victim = in_the_middle(
+        _, _, victim = in_the_middle(
             search, "--master-sbatch", "--nodelist=node0", "--worker-sbatch", "--exclude=node0"
         )
         pid = int((cluster.state / "run" / f"slurmd.{victim.where}.pid").read_text())
         psutil.Process(pid).kill()
+        # What runs there hears nothing of it, and is out of Slurm's reach; it stands still, as behind a broken switch.
+        first_life = [each for each in search.processes() if each.environ().get("SLURM_JOB_ID") == victim.number]
+        stopped(*first_life)
         try:
             lives = len(search.processes("trainer"))
             until_slow(lambda: cluster.restarts(victim.name) == 1 and cluster.runs(victim.name), 150, "a second life")
             until_slow(lambda: len(search.processes("trainer")) == lives + 1, 60, "both lives are there")
             search.wait_inside(lives + 1)
+            (lost,) = {entry.evaluation for entry in search.of(Expired)}
+            continued(*first_life)
             search.hold(False)
             until(lambda: search.directory.read_endpoint() is None, "the search is over")
             until(lambda: not search.processes(), "all of its processes have ended, those out of Slurm's reach as well")
         finally:
             cluster("slurmd", "-N", victim.where, "-f", str(cluster.state / "slurm.conf"))
-        assert workers
         search.ends()
+        attempts = [
+            search.directory.told_directory(lost, each.attempt) for each in search.of(Leased) if each.evaluation == lost
+        ]
+        assert len(attempts) == len(set(attempts)) >= 2
 
 
 @pytest.mark.slow
