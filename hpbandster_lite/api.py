@@ -19,6 +19,7 @@ from hpbandster_lite.records import Limits, Plain, ProblemDescription, Value, Va
 from hpbandster_lite.results import Result
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
 from hpbandster_lite.settings import Prepared, SearchOptions
+from hpbandster_lite.speaking import harmless
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -40,7 +41,7 @@ class _Lines:
 
     def note(self, text: str) -> None:
         """Print one line."""
-        sys.stderr.write(f"hpbandster_lite: {text}\n")
+        sys.stderr.write(f"hpbandster_lite: {harmless(text)}\n")
 
 
 def minimize(

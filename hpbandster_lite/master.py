@@ -46,6 +46,7 @@ from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.searchfile import keep_search_file
 from hpbandster_lite.settings import Prepared
 from hpbandster_lite.space import SearchSpace
+from hpbandster_lite.speaking import log_to_stderr
 from hpbandster_lite.transport import PROTOCOL, Call, Client, NameServerClient, Server, run_name
 from hpbandster_lite.verification import fingerprint
 
@@ -602,7 +603,7 @@ class Turns:
 @contextlib.contextmanager
 def _held(directory: RunDirectory) -> Iterator[None]:
     """Hold the run directory against a second master."""
-    lock = filelock.FileLock(directory.lock_file)
+    lock = filelock.FileLock(directory.lock_file, mode=0o600)
     try:
         lock.acquire(timeout=LOCK_WAIT_S, poll_interval=0.1)
     except filelock.Timeout as error:
@@ -670,7 +671,7 @@ def main(arguments: list[str]) -> int:
     ``OPTIONS`` is a :class:`MasterOptions` as one JSON object; ``-`` reads it from standard input, see
     :mod:`hpbandster_lite.briefing`.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     try:
         told = _briefed() if arguments == [READ] else json.loads(arguments[0])
         return 0 if told is None else run_master(wire.from_message(told, MasterOptions))

@@ -17,6 +17,7 @@ from hpbandster_lite.ending import endings
 from hpbandster_lite.errors import SearchError, UsageError
 from hpbandster_lite.listening import LOOPBACK, listening
 from hpbandster_lite.rundir import read_given_key
+from hpbandster_lite.speaking import log_to_stderr
 from hpbandster_lite.transport import serve_nameserver
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def main(arguments: list[str]) -> int:
     ``OPTIONS`` is one JSON object with any of :data:`OPTIONS`; ``-`` reads it from standard input, see
     :mod:`hpbandster_lite.briefing`.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    log_to_stderr("%(asctime)s %(name)s %(message)s")
     try:
         options = briefed() if arguments == [READ] else _options(arguments)
         if options is None:

@@ -4,15 +4,15 @@
 """
 
 import json
-import logging
 import sys
 
 from hpbandster_lite import wire
 from hpbandster_lite.agent import AgentOptions, run_agent
 from hpbandster_lite.briefing import READ, briefed
 from hpbandster_lite.ending import leave
+from hpbandster_lite.speaking import log_to_stderr
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    log_to_stderr()
     told = briefed() if sys.argv[1] == READ else json.loads(sys.argv[1])
     leave(0 if told is None else run_agent(wire.from_message(told, AgentOptions)))

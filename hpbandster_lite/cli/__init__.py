@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import logging
 import sys
 from collections.abc import Callable, Mapping
 
@@ -17,6 +16,7 @@ import typer
 from hpbandster_lite.cli.problem_options import PASSES_ON
 from hpbandster_lite.ending import leave
 from hpbandster_lite.errors import SearchError
+from hpbandster_lite.speaking import harmless, log_to_stderr
 
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "run": ("searching", "run", "Search"),
@@ -89,14 +89,15 @@ def paragraphs(command: Callable[..., None]) -> str:
 
 def main() -> None:
     """Run the command that ``sys.argv`` names; never returns."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    log_to_stderr()
     try:
         make_app(sys.argv[1] if len(sys.argv) > 1 else None)()
     except SearchError as error:
         # Here: most calls end without an error.
         from rich.console import Console
 
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {_escaped(str(error))}")
+        told = _escaped(harmless(str(error)))
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {told}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -19,6 +19,7 @@ from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.master import connect
 from hpbandster_lite.records import ConfigId, EvaluationId, Plain
 from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.speaking import harmless
 from hpbandster_lite.transport import Busy
 
 TIMEOUT_S = 10.0
@@ -106,4 +107,4 @@ def _tell(directory: RunDirectory, command: str, message: Plain) -> None:
             f"the search was not told to {command}: {error} If it was killed, begin the search again with the command "
             "that began it; then repeat this one, which changes nothing if it was heard after all"
         ) from error
-    typer.echo(answer["words"])
+    typer.echo(harmless(str(answer["words"])))

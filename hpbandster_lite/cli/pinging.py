@@ -21,6 +21,7 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.master import connect
 from hpbandster_lite.rundir import RunDirectory, read_given_key
 from hpbandster_lite.settings import seconds
+from hpbandster_lite.speaking import harmless
 from hpbandster_lite.transport import Busy, Client, NameServerClient
 
 
@@ -74,10 +75,11 @@ def _ask_master(client: Client, limit_s: float) -> None:
             typer.echo(f"the master at {client.address} answers, and cannot go on at present: {busy}")
             return
     done, agents = told["evaluations"]["recorded"], len(told["agents"])
-    typer.echo(
+    answer = (
         f"the master of run {told['run_id']} at {client.address} answers ({_ms(began)}): {told['state']}, "
         f"{done} evaluations recorded, {agents} workers"
     )
+    typer.echo(harmless(answer))
 
 
 def _ask_names(where: tuple[str, int], key_file: Path | None, tls: Path | None, limit_s: float) -> None:

@@ -11,6 +11,7 @@ import typer
 from hpbandster_lite.cli.options import AsJson, Run
 from hpbandster_lite.cli.reading import directory_of_a_search
 from hpbandster_lite.errors import InvariantBroken
+from hpbandster_lite.speaking import harmless
 from hpbandster_lite.verification import verify_run
 
 
@@ -28,5 +29,5 @@ def verify(run: Run, as_json: AsJson = False) -> None:
         told = {"holds": verification.holds, "is_bitwise": verification.is_bitwise, **asdict(verification)}
         typer.echo(json.dumps(told, indent=2))
     else:
-        typer.echo(verification.words)
+        typer.echo(harmless(verification.words))
     sys.exit(0 if verification.holds else InvariantBroken.exit_code)

@@ -29,6 +29,7 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.processes import LocalWorkers, one_per_worker
 from hpbandster_lite.rundir import default_run_directory
 from hpbandster_lite.settings import seconds
+from hpbandster_lite.speaking import harmless
 
 
 @takes_search_file
@@ -91,5 +92,5 @@ def worker(
     agents = one_per_worker(shared, workers, threads)
     if len(agents) == 1:
         sys.exit(run_agent(agents[0]))
-    with LocalWorkers(lambda text: typer.echo(text, err=True)) as here:
+    with LocalWorkers(lambda text: typer.echo(harmless(text), err=True)) as here:
         sys.exit(here.run(agents))

@@ -7,6 +7,7 @@ takes the next epoch, and each transaction looks whether it is still the newest.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -106,6 +107,10 @@ class Journal:
         is_new = create is not None and not holds_anything(path)
         if not is_new:
             check_file(path)
+        if is_new:
+            with contextlib.suppress(OSError):
+                # SQLite would let others read it, and gives its logs the same mode; what is wrong, it says itself.
+                path.touch(mode=0o600)
         with sqlite_errors_as_ours(path, "open the journal"):
             connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
             try:

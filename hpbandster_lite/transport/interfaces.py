@@ -75,8 +75,7 @@ def _own(families: Sequence[socket.AddressFamily]) -> list[str]:
     status = psutil.net_if_stats()
     others = [address for name in status if status[name].isup for address in _of(name)]
     versions = {4 if family == socket.AF_INET else 6 for family in families}
-    known = [each for each in dict.fromkeys([*first, *others]) if _ip(each).version in versions]
-    return known
+    return [each for each in dict.fromkeys([*first, *others]) if _ip(each).version in versions]
 
 
 def _towards(family: socket.AddressFamily) -> str | None:

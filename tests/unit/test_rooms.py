@@ -26,11 +26,11 @@ FLOORS = (
     {"errors", "environment", "records", "randomness", "budgets", "space"},
     {"brackets", "samplers", "wire"},
     {"engine"},
-    {"journal", "transport", "rundir", "certificates", "briefing", "ending", "early"},
+    {"journal", "transport", "rundir", "certificates", "briefing", "ending", "early", "speaking"},
     # nameserver: a process like the master, with a folder of its own because it serves other programs as well.
-    {"problems", "trial", "devices", "settings", "registration", "listening", "checkpoints", "master", "agent", "trainer"}
-    | {"verification", "dryrun", "searchfile", "nameserver", "launch", "processes", "incumbent", "refit", "results"}
-    | {"api", "slurm"},
+    {"problems", "trial", "devices", "settings", "registration", "listening", "checkpoints", "master", "agent"}
+    | {"trainer", "verification", "dryrun", "searchfile", "nameserver", "launch", "processes", "incumbent", "refit"}
+    | {"results", "api", "slurm"},
     {"cli"},
     {"__init__", "__main__", "start", "workers"},
 )
