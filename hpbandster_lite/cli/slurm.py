@@ -41,6 +41,7 @@ from hpbandster_lite.journal import holds_anything
 from hpbandster_lite.master import wall_clock
 from hpbandster_lite.records import Plain
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
+from hpbandster_lite.searchfile import is_search_file, read_search_file
 from hpbandster_lite.settings import Prepared, SearchOptions, prepare
 from hpbandster_lite.slurm import FOLDER, Request, Slurm, Submission, busy_jobs, recorded, submissions
 from hpbandster_lite.slurm import cancel as cancel_jobs
@@ -166,6 +167,7 @@ def submit(
         master_arguments=(
             *typed_search_options(ctx),
             *_drawn_seed(prepared),
+            *_told_address(str(ctx.params["problem"])),
             *(f"{name}={value}" for name, value in switches.items() if value),
             *(["--retry-failed"] if retry_failed else []),
             *_split("--master-options", master_options),
@@ -209,6 +211,12 @@ def _drawn_seed(prepared: Prepared) -> list[str]:
     """The seed that was shown with the plan, so that the master does not draw another one."""
     settings = prepared.settings
     return [] if prepared.resumed or settings.seed_was_given else [f"--seed={settings.seed}"]
+
+
+def _told_address(problem: str) -> list[str]:
+    """Where a search file has the master listen: the script would not see that it does."""
+    told = read_search_file(Path(problem)).command if is_search_file(problem) else {}
+    return [f"--{name}={told[name]}" for name in ("host", "interface") if name in told]
 
 
 def _split(option: str, text: str | None) -> tuple[str, ...]:

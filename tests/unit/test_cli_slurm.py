@@ -84,6 +84,14 @@ def test_options_of_the_problem_go_to_master_and_workers() -> None:
     assert len(lines) == 2
 
 
+def test_an_interface_that_a_search_file_names_is_said_to_the_script(here: Path) -> None:
+    (here / "s.toml").write_text('problem = "counting_ones"\n[search]\nseed = 1\n[service]\ninterface = "ib0"\n')
+    told = typed("s.toml", "--dry-run")
+    assert "\nPROBLEM=s.toml\n" in told
+    (master,) = [line for line in told.splitlines() if line.startswith("sbatch") and "master.sbatch" in line]
+    assert master.endswith("master.sbatch --interface=ib0")
+
+
 def test_a_number_of_nodes_makes_one_job_of_everything() -> None:
     (command,) = commands("--workers", "4", "--nodes", "2", "--seed", "1")
     assert "--nodes=2" in command

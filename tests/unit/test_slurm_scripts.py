@@ -83,6 +83,26 @@ def test_the_ends_of_the_scripts_of_one_process_are_the_same() -> None:
     assert end(MASTER) == end(WORKERS) != ""
 
 
+@pytest.mark.parametrize("kind", [MASTER, ALL_IN_ONE])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ["--host", "0.0.0.0"]),  # noqa: S104 (nothing listens here)
+        (["--seed", "1"], ["--host", "0.0.0.0", "--seed", "1"]),  # noqa: S104
+        (["--interface", "ib0"], ["--interface", "ib0"]),
+        (["--seed=1", "--host=node1"], ["--seed=1", "--host=node1"]),
+    ],
+)
+def test_a_master_listens_on_its_whole_node_unless_it_is_told_otherwise(
+    kind: str, arguments: list[str], expected: list[str]
+) -> None:
+    (line,) = [line for line in shipped(kind).splitlines() if "set -- --host" in line]
+    told = subprocess.run(
+        ["bash", "-c", f'{line}; printf "%s\\n" "$@"', "script", *arguments], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split() == expected
+
+
 def test_the_order_of_options_lets_what_is_told_last_win() -> None:
     asked = submissions(
         request(partition="gpu", for_all=("--partition=a",), for_workers=("--partition=b",), throttle=2)
