@@ -5,12 +5,14 @@ drawn from the seed's own generator, and nothing else is random: no wall clock d
 only the edges: the transport (requests and replies lost, delayed, doubled and overtaken by others, connections cut),
 the trainer (a deterministic objective that takes its time, fails, hangs or dies), the clock (with gaps), and the disk
 (full, read-only, and torn inside a commit that was never acknowledged; the journal is the real one on a real file).
+What may happen, and which kinds of it there are, is in :mod:`tests.happenings`; a world has one kind alone, or all.
 
 After each step in which the master changed anything its invariants are checked. Whenever a master has died, what its
 successor replays must be what it had. What an agent was told is recorded must be in the journal for ever. When all
 faults are healed the search must end, and ``verify`` must find every decision in its journal again.
 
 >>> World(seed=7).run()     # raises Broken with the seed and the last events; the same seed raises the same again
+>>> World(seed=7, kind="partitions").run()
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from unittest.mock import patch
 from hpbandster_lite import wire
 from hpbandster_lite.agent.loop import Agent
 from hpbandster_lite.agent.options import AgentOptions
-from hpbandster_lite.ending import INTERRUPTED
+from hpbandster_lite.ending import INTERRUPTED, REQUEUE
 from hpbandster_lite.engine import Engine
 from hpbandster_lite.engine.verify import Verification, verify
 from hpbandster_lite.errors import JournalError, MasterUnreachable, SearchError, UsageError
@@ -72,6 +74,7 @@ from hpbandster_lite.trainer.speech import (
 from hpbandster_lite.transport import Busy, Call
 from hpbandster_lite.verification import fingerprint
 from tests.engine_room import engine_for, settings_for, snapshot, space_of
+from tests.happenings import Happening, happenings_of, worker_joins
 
 CALL_TIMEOUT_S = 5.0
 """As the agent's link has it."""
@@ -82,6 +85,9 @@ STORY_LINES = 40
 FAULTY_STEPS = 250
 LONGEST_S = 86_400.0
 MOST_STEPS = 20_000
+MOST_AT_FIRST = 6
+"""More workers make a large world, which is checked less often."""
+CHECKPOINT = "state"
 PREFIX = f"hpbandster_lite-world-{os.getpid()}-"
 MEMORY = Path("/dev/shm")  # noqa: S108  # a private directory is made in it; on a disk each commit would wait for it
 OBJECTIVE = "world:problem"
@@ -125,6 +131,7 @@ class FakeTrainer:
         self._says: deque[tuple[float, Heard]] = deque()
         self._obeys_after_s: float | None = None
         self._is_busy = False
+        self._checkpoint: Path | None = None
         self.is_ready = False
         self._say(world.random.uniform(0.0, 3.0), TrainerReady(problem=OBJECTIVE, source_hash="0"))
 
@@ -148,6 +155,9 @@ class FakeTrainer:
         del log
         draw = self._world.random
         self._is_busy = True
+        self._world.check_checkpoints(order)
+        self._checkpoint = Path(order.directory) / CHECKPOINT if draw.random() < 0.7 else None
+        self._name = str(order.evaluation)
         # Some outlast a lease that lapses, and find their agent at work when it comes back.
         taken_s = draw.lognormvariate(1.5, 1.0) * draw.choice([1.0] * 3 + [15.0])
         if draw.random() < 0.3:
@@ -174,6 +184,10 @@ class FakeTrainer:
 
     def ask_to_stop(self) -> None:
         if self._is_busy and self._obeys_after_s is not None and self._says:
+            if self._checkpoint is not None:
+                # As an objective that saves before it lets itself be interrupted.
+                self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
+                self._checkpoint.write_text(self._name)
             self._says = deque(each for each in self._says if isinstance(each[1], TrainerReady))
             self._say(self._obeys_after_s, TrainerInterrupted())
 
@@ -220,10 +234,21 @@ class Worker:
 
     world: World
     name: str
+    index: int
     orders: Orders = field(default_factory=Orders)
     busy_until: float = 0.0
     stopped_until: float = 0.0
-    cut_off_until: float = 0.0
+    mute_until: float = 0.0
+    """What it says is lost."""
+    deaf_until: float = 0.0
+    """What it is told is lost."""
+    sees: str = ""
+    """Which of two masters it reaches: the ``older``, the ``newer``, or either."""
+    ends_by: float = math.inf
+    """When its allocation is over, and it is killed with it."""
+    zero_s: float = 0.0
+    rate: float = 1.0
+    """Its clock: what it showed at time 0 of the world, and how fast it runs."""
     trainers: list[FakeTrainer] = field(default_factory=list)
     connections: int = 0
     is_gone: bool = False
@@ -233,7 +258,11 @@ class Worker:
         # A master that stays away for so long makes an agent leave its report in the run directory, and end.
         timeout_s = self.world.random.choice([40.0, 1_800.0])
         options = AgentOptions(
-            problem=OBJECTIVE, run_dir=str(self.world.directory.path), master_timeout_s=timeout_s, grace_s=5.0
+            problem=OBJECTIVE,
+            run_dir=str(self.world.directory.path),
+            master_timeout_s=timeout_s,
+            grace_s=5.0,
+            index=self.index,
         )
         self.agent = Agent(
             options,
@@ -246,7 +275,11 @@ class Worker:
         )
 
     def clock(self) -> float:
-        return max(self.world.now, self.busy_until)
+        return self.zero_s + self.rate * max(self.world.now, self.busy_until)
+
+    def world_time(self, at: float) -> float:
+        """When its clock shows this; a little later, because there and back again rounds to just before."""
+        return (at - self.zero_s) / self.rate + 1e-6
 
     def start_trainer(self) -> FakeTrainer:
         self.trainers = [FakeTrainer(self.world, self.clock)]
@@ -259,17 +292,27 @@ class Worker:
 
     @property
     def next_at(self) -> float:
-        return max(self.wakes_at, self.busy_until, self.stopped_until, self.world.now)
+        wakes_at = min(max(self.wakes_at, self.busy_until, self.stopped_until), self.ends_by)
+        return max(wakes_at, self.world.now)
 
     def turn(self) -> None:
+        if self.world.now >= self.ends_by:
+            self.world.say(f"{self.name} ends with its allocation")
+            self.world.cut(f"{self.name}#{self.connections}")
+            self.is_gone = True
+            return
         try:
             self.agent.turn(set())
             heard_at = self.trainers[0].next_at if self.trainers else math.inf
-            self.wakes_at = min(self.agent.due_at(), heard_at)
+            self.wakes_at = self.world_time(min(self.agent.due_at(), heard_at))
         except UsageError as error:
             raise Broken(f"agent {self.name} was refused: {error}") from error
-        if self.agent.exit_code is not None:
-            self.world.say(f"{self.name} ends with {self.agent.exit_code}")
+        code = self.agent.exit_code
+        if code is not None:
+            if math.isfinite(self.ends_by):
+                assert code in (0, REQUEUE), f"{self.name} was told that its allocation ends, and ended with {code}"
+                self.world.counts["pre-empted in time"] += code == REQUEUE
+            self.world.say(f"{self.name} ends with {code}")
             self.agent.close()
             self.is_gone = True
 
@@ -358,6 +401,8 @@ class Process:
     turned_at: float = 0.0
     listened_s: float = 0.0
     """For how long it has read its input: the time by which silence is measured."""
+    is_replaced: bool = False
+    """Another one has begun its epoch."""
     heard_at: dict[str, float] = field(default_factory=dict)
     """When it last handled a call of an agent, in ``listened_s``."""
 
@@ -385,11 +430,25 @@ class World:
     ----------
     seed
         Everything follows from it.
+    kind
+        The only kind of faults, of :data:`tests.happenings.KINDS`; default: all of them, mixed.
+    n_workers
+        How many there are at first; default: one to four, by the seed.
+    clocks_obey
+        Wall clocks stay right, whatever happens to them: all decisions must be the same.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(
+        self, seed: int, kind: str | None = None, *, n_workers: int | None = None, clocks_obey: bool = False
+    ) -> None:
         self.seed = seed
+        self.kind = kind
         self.random = random.Random(seed)
+        self.happenings: tuple[Happening, ...] = happenings_of(kind)
+        self.clocks_obey = clocks_obey
+        self.wall_offset_s = 0.0
+        self.returns: list[tuple[float, int]] = []
+        """When a worker comes back whose allocation ended, and its number."""
         self.now = 1_000.0
         self.story: deque[str] = deque(maxlen=STORY_LINES)
         self.workers: list[Worker] = []
@@ -400,7 +459,6 @@ class World:
         self.acknowledged: dict[tuple[EvaluationId, int, str], FailureKind | None] = {}
         self.counts: Counter[str] = Counter()
         self.is_faulty = True
-        self.code_is_broken = self.random.random() < 0.15
         self.disk_is_full_until: float | None = None
         self.tears_next = False
         self.epoch = 0
@@ -409,11 +467,12 @@ class World:
         self._names = 0
         self._checked_at = (0, 0)
         self._parent = MEMORY if MEMORY.is_dir() else None
-        self._choose()
+        self._choose(n_workers)
 
-    def _choose(self) -> None:
+    def _choose(self, n_workers: int | None) -> None:
         """What is searched, and how bad the network is."""
         draw = self.random
+        self.code_is_broken = self.has("users") and draw.random() < 0.15
         algorithm = draw.choice(["hyperband", "hyperband", "random", "bohb"])
         self.space = tiny_space() if draw.random() < 0.15 else small_space()
         lease_s, heartbeat_s = draw.choice([(60.0, 5.0), (20.0, 4.0)])
@@ -425,11 +484,25 @@ class World:
             heartbeat_s=heartbeat_s,
         )
         self.limits = Limits(brackets=draw.choice([1, 2]), max_concurrent=draw.choice([None, None, 2]))
-        self.loses = draw.choice([0.0, 0.02, 0.1])
+        self.loses = draw.choice([0.0, 0.02, 0.1] if self.kind is None else [0.1, 0.3]) * self.has("messages")
         self.latency_s = draw.choice([0.5, 4.0])
         self.fault_every_s = draw.choice([4.0, 15.0, 60.0])
         self.next_fault_at = self.now + draw.expovariate(1 / self.fault_every_s)
-        self.n_workers = draw.randint(1, 4)
+        self.n_workers = n_workers or draw.randint(1, 4)
+        self.is_large = self.n_workers > MOST_AT_FIRST
+        if self.is_large:
+            # Enough for all of them, and for some to wait.
+            self.space, self.limits = small_space(), Limits(brackets=self.n_workers // 4)
+            self.settings = replace(self.settings, budgets=(1.0, 3.0, 9.0), problem=settings_for(self.space).problem)
+            self.fault_every_s = 0.5
+            # A user who stops a search of so many again and again leaves nothing to be seen.
+            users = set(happenings_of("users")) - {worker_joins}
+            self.happenings = tuple(each for each in self.happenings if each not in users)
+        self.most_workers = self.n_workers + 50 if self.is_large else 6
+
+    def has(self, kind: str) -> bool:
+        """Whether faults of a kind are among those of this world."""
+        return self.kind is None or self.kind == kind
 
     def run(self) -> World:
         """Live through the faults, heal, end, and be verified; raises :class:`Broken` if a law does not hold."""
@@ -437,7 +510,7 @@ class World:
             with (
                 tempfile.TemporaryDirectory(prefix=PREFIX, dir=self._parent) as path,
                 # It dates the tables, and tells how long earlier masters served.
-                patch("hpbandster_lite.master.wall_clock", lambda: self.now),
+                patch("hpbandster_lite.master.wall_clock", lambda: self.now + self.wall_offset_s),
             ):
                 self.directory = RunDirectory(Path(path) / "run")
                 self.directory.create()
@@ -447,13 +520,22 @@ class World:
                     self._let_go()
         except Exception as error:
             told = "\n".join(self.story)
-            raise Broken(f"World(seed={self.seed}).run() broke: {error!r}\nthe history ends with:\n{told}") from error
+            raise Broken(
+                f"{self.name}.run() broke: {error!r}\nthe history ends with:\n{told}\n"
+                f"again: python -c 'from tests.world import World; {self.name}.run()'"
+            ) from error
         return self
+
+    @property
+    def name(self) -> str:
+        """The expression that makes this world."""
+        kind = "" if self.kind is None else f', kind="{self.kind}"'
+        return f"World(seed={self.seed}{kind}{f', n_workers={self.n_workers}' if self.is_large else ''})"
 
     def _live(self) -> None:
         for _ in range(self.n_workers):
             self.add_worker()
-        for _ in range(FAULTY_STEPS):
+        for _ in range(FAULTY_STEPS * (self.n_workers // 5 if self.is_large else 1)):
             if self.has_ended:
                 break
             self.step()
@@ -483,8 +565,13 @@ class World:
         moments: list[tuple[float, int, Callable[[], None]]] = [(self.starts_at, 0, self.start_master)]
         if self.process is not None:
             moments[0] = (max(self.process.next_at, self.process.stopped_until, self.now), 0, self.turn_master)
+        if self.older is not None:
+            older = self.older
+            moments.append((max(older.next_at, older.stopped_until), 0, partial(self._take_turn, older)))
         if worker is not None:
             moments.append((worker.next_at, 1, partial(self._turn_worker, worker)))
+        if self.returns:
+            moments.append((self.returns[0][0], 1, self._return_worker))
         if self.delayed:
             moments.append((self.delayed[0][0], 2, self.deliver_late))
         if self.is_faulty:
@@ -501,11 +588,26 @@ class World:
         worker.turn()
         if worker.is_gone:
             self.workers.remove(worker)
+            if math.isfinite(worker.ends_by):
+                self.returns.append((self.now + self.random.choice([1.0, 20.0, 200.0]), worker.index))
+                self.returns.sort()
 
-    def add_worker(self) -> None:
+    def _return_worker(self) -> None:
+        _, index = self.returns.pop(0)
+        if not self.has_ended:
+            self.counts["back"] += 1
+            self.add_worker(index)
+
+    def add_worker(self, index: int | None = None) -> None:
+        """A worker joins, with a clock of its own; ``index`` makes it another life of one that was there."""
         self._names += 1
-        self.workers.append(Worker(self, f"w{self._names}"))
-        self.say(f"w{self._names} joins")
+        number = self._names if index is None else index
+        rates = [1.0, 1.0, 0.97, 1.03] if self.has("wrong clocks") else [1.0]
+        draw = self.random
+        self.workers.append(
+            Worker(self, f"w{self._names}", number, zero_s=draw.choice([0.0, 1e5, 3e6]), rate=draw.choice(rates))
+        )
+        self.say(f"w{self._names} joins as worker {number}")
 
     # -------------------------------------------------------------------------------------------------------- network
 
@@ -513,12 +615,12 @@ class World:
         """One call of an agent: the answer, or an error after the time that it takes to find out."""
         draw = self.random
         self.counts["calls"] += 1
-        target = self._who_is_asked()
+        target = self._who_is_asked(worker)
         if target is None:
             worker.busy_until = self.now + 0.01
             raise MasterUnreachable("connection refused")
         fate = draw.random() / self.loses if self.loses and self.is_faulty else math.inf
-        if self.now < worker.cut_off_until or fate < 0.3:
+        if self.now < worker.mute_until or fate < 0.3:
             return self._silence(worker, f"{call.method} of {worker.name} is lost")
         if fate < 0.6:
             self._deliver_later(call)
@@ -537,7 +639,8 @@ class World:
             self.kill_master(synced)
             return self._silence(worker, f"nobody answers {call.method} of {worker.name}")
         self._take_turn(target)
-        if fate < 1.0 or not box.is_sent or target not in (self.process, self.older):
+        is_lost = fate < 1.0 or self.now < worker.deaf_until
+        if is_lost or not box.is_sent or target not in (self.process, self.older):
             return self._silence(worker, f"the answer to {call.method} of {worker.name} is lost")
         worker.busy_until = self.now + draw.uniform(0.0, self.latency_s)
         if box.error is not None:
@@ -557,11 +660,11 @@ class World:
             raise box.error
         self.counts["commands"] += box.error is None
 
-    def _who_is_asked(self) -> Process | None:
-        """Mostly the newest master; the older of two lives while it does not know."""
-        if self.older is not None and self.random.random() < 0.3:
-            return self.older
-        return self.process
+    def _who_is_asked(self, worker: Worker) -> Process | None:
+        """Mostly the newest master; the older of two lives while it does not know, or where only that is reached."""
+        if self.older is None or worker.sees == "newer":
+            return self.process
+        return self.older if worker.sees == "older" or self.random.random() < 0.3 else self.process
 
     def _silence(self, worker: Worker, words: str) -> Plain:
         self.say(words)
@@ -611,7 +714,7 @@ class World:
             self.say("the code is mended, and its failures are to be run again")
             self.code_is_broken, self.retry_after = False, self.epoch
         try:
-            journal = Journal.open(self.directory.journal, create=self.settings)
+            journal = Journal.open(self.directory.journal, create=self.settings, clock=lambda: self.now)
             self._limit_disk(journal)
             self._check_replay_agrees(journal)
             options = MasterOptions(
@@ -631,6 +734,8 @@ class World:
         server.master = master
         turns = Turns(server, master, clock=lambda: self.now)
         self.process = Process(journal, master, server, turns, epoch, self.now + TURN_S, turned_at=self.now)
+        if self.older is not None:
+            self.older.is_replaced = True
         self._watch(self.process)
         self._before = None
         self.counts["masters"] += 1
@@ -651,9 +756,11 @@ class World:
         if process.master._stalled_since is None:
             process.listened_s += min(self.now - process.turned_at, TURN_S + GAP_S)
         process.turned_at = self.now
+        before = self._last_position(process) if process is self.older and process.is_replaced else None
         try:
             is_over = process.turns.take()
             process.note_who_spoke()
+            assert before is None or before == self._last_position(process), "a master that was replaced has committed"
         except Fenced:
             if process is self.process:
                 raise
@@ -665,6 +772,10 @@ class World:
             self._bury_older()
         if is_over and process is self.process:
             self._end(process)
+
+    @staticmethod
+    def _last_position(process: Process) -> int:
+        return int(process.journal._connection.execute("SELECT max(position) FROM entries").fetchone()[0])
 
     def _end(self, process: Process) -> None:
         finished = process.engine.finished or ""
@@ -720,6 +831,9 @@ class World:
         if self.process is not None and self.older is None:
             self.say(f"master {self.process.epoch} gets a double")
             self.older, self.process = self.process, None
+            for worker in self.workers:
+                worker.sees = self.random.choice(["older", "newer", "", ""])
+            self.older.stopped_until = max(self.older.stopped_until, self.now + self.random.choice([0.0, 5.0, 60.0]))
             # What the older one has in memory only is not lost to anybody: it was never acknowledged.
             self._before = None
             self.starts_at = self.now
@@ -778,7 +892,7 @@ class World:
         """One fault, or one command of the user."""
         draw = self.random
         self.next_fault_at = self.now + draw.expovariate(1 / self.fault_every_s)
-        happening = draw.choice(HAPPENINGS)
+        happening = draw.choice(self.happenings)
         self.counts[happening.__name__] += 1
         happening(self)
 
@@ -794,7 +908,7 @@ class World:
         self._free_disk()
         self._bury_older()
         for worker in self.workers:
-            worker.stopped_until = worker.cut_off_until = self.now
+            worker.stopped_until = worker.mute_until = worker.deaf_until = self.now
         if self.process is not None:
             self.process.stopped_until = self.now
         elif not self.has_ended:
@@ -803,7 +917,7 @@ class World:
     def run_until_over(self) -> None:
         """Liveness: after the faults have stopped the search must end, however it stands."""
         until = self.now + LONGEST_S
-        for _ in range(MOST_STEPS):
+        for _ in range(MOST_STEPS * (self.n_workers // 5 if self.is_large else 1)):
             if self.has_ended:
                 return
             if self.now > until:
@@ -825,10 +939,11 @@ class World:
             return
         engine = process.engine
         at = (process.epoch, engine.state.position)
-        if at != self._checked_at:
+        # Of a large world rarely: it looks at everything that there is.
+        if at != self._checked_at and (not self.is_large or self.counts["steps"] % 500 == 0):
             self._checked_at = at
             engine.validate()
-        if engine.finished is None and self.counts["steps"] % 8 == 0:
+        if engine.finished is None and self.counts["steps"] % (500 if self.is_large else 8) == 0:
             self._check_reasons(engine)
             self._check_attempts()
 
@@ -837,6 +952,18 @@ class World:
         held = [each.agent._assignment for each in self.workers]
         attempts = [(each.evaluation, each.attempt) for each in held if each is not None]
         assert len(set(attempts)) == len(attempts), f"an attempt is held twice: {attempts}"
+
+    def check_checkpoints(self, order: TrainerOrder) -> None:
+        """What an attempt is to continue from is its evaluation's own; what was handed back with one is not lost."""
+        saved = order.resume_directory
+        if saved is not None:
+            self.counts["continued"] += 1
+            told = (Path(saved) / CHECKPOINT).read_text()
+            assert told == str(order.evaluation), f"{order.evaluation} is to continue from a checkpoint of {told}"
+        if self.process is not None:
+            evaluation = self.process.engine.state.evaluations.get(order.evaluation)
+            handed_back = [] if evaluation is None else [each for each in evaluation.directories.values() if each]
+            assert saved is not None or not handed_back, f"{order.evaluation} does not continue from {handed_back}"
 
     def _check_reasons(self, engine: Engine) -> None:
         """Nobody works, or a rung waits for somebody silent: there is a reason, and it can be said."""
@@ -915,124 +1042,6 @@ class World:
 
 
 INFRASTRUCTURE = FailureKind.INFRASTRUCTURE
-
-
-# ---------------------------------------------------------------------------------------------------------- happenings
-
-
-def agent_killed(world: World) -> None:
-    worker = world.a_worker()
-    if worker is not None:
-        world.say(f"{worker.name} is killed")
-        world.workers.remove(worker)
-        # Sometimes the machine is gone, and nobody says that the connection is.
-        if world.random.random() < 0.7:
-            world.cut(f"{worker.name}#{worker.connections}")
-
-
-def agent_stopped(world: World) -> None:
-    worker = world.a_worker()
-    if worker is not None:
-        seconds = world.random.choice([2.0, 30.0, 100.0])
-        world.say(f"{worker.name} is stopped for {seconds:g} s")
-        worker.stopped_until = world.now + seconds
-
-
-def agent_told_to_end(world: World) -> None:
-    worker = world.a_worker()
-    if worker is not None:
-        world.say(f"{worker.name} is told to end")
-        worker.orders.told = "its time is over"
-        worker.wakes_at = world.now
-
-
-def agent_cut_off(world: World) -> None:
-    worker = world.a_worker()
-    if worker is not None:
-        seconds = world.random.choice([3.0, 30.0, 90.0])
-        world.say(f"the network of {worker.name} is cut for {seconds:g} s")
-        worker.cut_off_until = world.now + seconds
-
-
-def connection_reset(world: World) -> None:
-    worker = world.a_worker()
-    if worker is not None and worker.agent._link is not None:
-        world.say(f"a connection of {worker.name} is reset")
-        worker.agent._link.close()
-
-
-def worker_joins(world: World) -> None:
-    if len(world.workers) < 6:
-        world.add_worker()
-
-
-def master_killed(world: World) -> None:
-    world.kill_master()
-
-
-def master_killed_in_a_commit(world: World) -> None:
-    """Of the next request that reaches it."""
-    world.tears_next = True
-
-
-def master_stopped(world: World) -> None:
-    if world.process is not None:
-        seconds = world.random.choice([2.0, 30.0, 100.0])
-        world.say(f"the master is stopped for {seconds:g} s")
-        world.process.stopped_until = world.now + seconds
-
-
-def master_doubled(world: World) -> None:
-    world.double_master()
-
-
-def disk_full(world: World) -> None:
-    if world.process is not None:
-        world.disk_is_full_until = world.now + world.random.choice([3.0, 30.0, 120.0])
-        world.say(f"the disk is full until {world.disk_is_full_until:.1f}")
-        connection = world.process.journal._connection
-        if world.random.random() < 0.5:
-            connection.execute("PRAGMA query_only = 1")
-        else:
-            # No page more than there are: a commit that needs none goes through, as on a real disk.
-            connection.execute("PRAGMA max_page_count = 1")
-
-
-def clock_gap(world: World) -> None:
-    """The machine was suspended, and everybody on it."""
-    seconds = world.random.choice([5.0, 300.0])
-    world.say(f"everybody sleeps for {seconds:g} s")
-    world.now += seconds
-
-
-def evaluation_cancelled(world: World) -> None:
-    if world.process is not None and world.process.engine.finished is None:
-        engine = world.process.engine
-        open_ones = [each for each, known in engine.state.evaluations.items() if known.outcome is None]
-        if open_ones:
-            identity = world.random.choice(open_ones)
-            world.say(f"{identity} is cancelled")
-            world.command("cancel", evaluation=[list(identity.config_id), identity.rung])
-
-
-def search_paused(world: World) -> None:
-    if world.process is not None and world.process.engine.finished is None:
-        world.say("the search is paused or resumed")
-        world.command("pause" if world.process.engine.state.paused is None else "resume")
-
-
-def search_stopped(world: World) -> None:
-    if world.process is not None and world.process.engine.finished is None and world.random.random() < 0.3:
-        world.say("the search is stopped")
-        world.command("stop")
-
-
-HAPPENINGS: tuple[Callable[[World], None], ...] = (
-    *(agent_killed, agent_stopped, agent_told_to_end, agent_cut_off, connection_reset),
-    *(worker_joins, worker_joins, worker_joins),
-    *(master_killed, master_killed_in_a_commit, master_stopped, master_doubled),
-    *(disk_full, clock_gap, evaluation_cancelled, search_paused, search_stopped),
-)
 
 
 @contextlib.contextmanager

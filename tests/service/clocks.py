@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from hpbandster_lite.rundir import write_atomically
@@ -36,5 +37,5 @@ class WallClock:
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "DONT_FAKE_MONOTONIC": "1",
-            "PYTHONPATH": str(self._modules),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(self._modules), os.environ.get("PYTHONPATH")))),
         }

@@ -1,8 +1,11 @@
 """Whatever dies, is lost, delayed, doubled, stopped or full: the search ends, and every good result counted once.
 
-``tests/world.py`` says what a history is. A failure names its seed and repeats exactly::
+``tests/world.py`` says what a history is, ``tests/happenings.py`` what may happen in it: each kind of fault alone, or
+all of them mixed. A failure names its seed and repeats exactly::
 
-    python -c "from tests.world import World; World(seed=7).run()"
+    python -c 'from tests.world import World; World(seed=7, kind="partitions").run()'
+
+``WORLDS=3000 pytest -m slow tests/unit/test_world.py`` lives through so many histories of each kind.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +29,27 @@ from hpbandster_lite.engine.leases import Leases
 from hpbandster_lite.engine.state import State
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.master import Master
-from hpbandster_lite.records import ConfigId, Entry, Expired, Leased, Recorded, Sampled
-from tests.world import HAPPENINGS, Broken, World, left_worlds
+from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Expired, Leased, Recorded, Sampled
+from hpbandster_lite.rundir import RunDirectory
+from tests.happenings import KINDS, happenings_of
+from tests.world import Broken, World, left_worlds
 
 SEEDS = range(60)
+OF_EACH_KIND = range(8)
 MANY = range(1_000, 1_000 + int(os.environ.get("WORLDS", "3000")))
+MARKS = {
+    "partitions": ("silences",),
+    "pre-emptions": ("pre-empted in time", "back", "continued"),
+    "two lives of a job": ("worker_doubled", "silences"),
+    "two masters": ("fenced", "silences"),
+    "wrong clocks": ("wall_clock_set", "clock_gap"),
+    "messages": ("silences", "late copies"),
+    "full disks": ("disk_full",),
+    "stops": ("silences",),
+    "kills": ("torn", "masters"),
+    "users": ("commands", "stopped"),
+}
+"""By what a kind of fault shows that it was there."""
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +68,7 @@ def test_every_history_ends_with_each_result_counted_once_and_every_decision_ver
             counts += World(seed).run().counts
     assert not left
     # That every kind of fault was there, and mattered, is part of the claim.
-    for happening in HAPPENINGS:
+    for happening in happenings_of(None):
         assert counts[happening.__name__] > 10, happening
     for what in ("silences", "late copies", "torn", "fenced", "stopped", "put back"):
         assert counts[what] > 2, (what, counts)
@@ -79,18 +99,50 @@ def test_a_seed_gives_the_same_history_whatever_order_sets_have() -> None:
     assert told == {f"{World(6).run().fingerprint()}\n"}
 
 
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_history_of_one_kind_of_faults_ends_as_well(kind: str) -> None:
+    counts: Counter[str] = Counter()
+    for seed in OF_EACH_KIND:
+        counts += World(seed, kind).run().counts
+    for what in (*MARKS[kind], *(happening.__name__ for happening in KINDS[kind])):
+        assert counts[what] > 0, (what, counts)
+    # Of this kind alone: nothing of another one was there.
+    others = {happening.__name__ for other in KINDS for happening in KINDS[other]}
+    assert not others & counts.keys() - {happening.__name__ for happening in KINDS[kind]}
+
+
+def test_a_wall_clock_that_is_wrong_changes_no_decision() -> None:
+    wrong = 0
+    for seed in range(5):
+        one, other = World(seed, "wrong clocks").run(), World(seed, "wrong clocks", clocks_obey=True).run()
+        assert one.entries == other.entries
+        wrong += one.wall_offset_s != 0.0
+    assert wrong > 1
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(1_800)
-def test_thousands_of_histories() -> None:
+@pytest.mark.timeout(7_200)
+@pytest.mark.parametrize("kind", [None, *KINDS])
+def test_thousands_of_histories(kind: str | None) -> None:
     with ProcessPoolExecutor() as pool:
-        broken = [told for told in pool.map(outcome_of, MANY, chunksize=50) if told is not None]
+        told = pool.map(partial(outcome_of, kind=kind), MANY, chunksize=50)
+        broken = [each for each in told if each is not None]
     assert not broken, f"{len(broken)} of {len(MANY)} histories broke; the first:\n{broken[0]}"
 
 
-def outcome_of(seed: int) -> str | None:
+@pytest.mark.slow
+@pytest.mark.timeout(7_200)
+def test_a_history_of_a_thousand_workers() -> None:
+    lived = World(3, n_workers=1_000).run()
+    assert lived.counts["acknowledged"] > 1_000
+    assert lived.counts["silences"] > 100
+
+
+def outcome_of(seed: int, kind: str | None = None) -> str | None:
     logging.disable(logging.CRITICAL)
     try:
-        World(seed).run()
+        World(seed, kind).run()
     except Broken as error:
         return str(error)
     return None
@@ -99,12 +151,14 @@ def outcome_of(seed: int) -> str | None:
 # --------------------------------------------------------------------------------------------------- the world itself
 
 
-def first_broken(seeds: range) -> str:
+def first_broken(seeds: range, kind: str | None = None) -> str:
     """What the first of these histories that breaks says."""
     for seed in seeds:
-        told = outcome_of(seed)
+        told = outcome_of(seed, kind)
         if told is not None:
-            assert told.startswith(f"World(seed={seed}).run() broke: ")
+            name = f"World(seed={seed})" if kind is None else f'World(seed={seed}, kind="{kind}")'
+            assert told.startswith(f"{name}.run() broke: ")
+            assert told.endswith(f"again: python -c 'from tests.world import World; {name}.run()'")
             return told
     raise AssertionError("no history noticed")
 
@@ -211,6 +265,55 @@ def test_a_world_notices_a_proposal_that_was_not_the_samplers(monkeypatch: pytes
     monkeypatch.setattr(Engine, "_sampled", rounded)
     told = first_broken(range(20))
     assert "proposed otherwise: coordinate of" in told or "replay gives another state" in told
+
+
+def test_a_world_notices_a_master_that_commits_after_it_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unfenced(self: Journal) -> int:
+        return int(self._connection.execute("SELECT coalesce(max(position), 0) FROM entries").fetchone()[0])
+
+    monkeypatch.setattr(Journal, "_last_position", unfenced)
+    assert "a master that was replaced has committed" in first_broken(range(40), "two masters")
+
+
+def test_a_world_notices_a_checkpoint_that_was_handed_back_and_is_not_continued(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    grant = Engine._grant
+    monkeypatch.setattr(Engine, "_grant", lambda self, identity: replace(grant(self, identity), earlier=()))
+    assert "does not continue from" in first_broken(range(20), "pre-emptions")
+
+
+def test_a_world_notices_a_checkpoint_of_another_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = RunDirectory.attempt_place
+    shared = EvaluationId(ConfigId(0, 0, 0), 0)
+    monkeypatch.setattr(RunDirectory, "attempt_place", lambda self, evaluation, attempt: place(self, shared, attempt))
+    assert "is to continue from a checkpoint of" in first_broken(range(20), "pre-emptions")
+
+
+def test_a_world_notices_a_loss_that_is_another_evaluation_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests import world
+
+    loss_of = world.loss_of
+    given: list[float] = []
+
+    def swapped(values: Any, budget: float) -> float:
+        # What it should be is asked for after all have ended: then it tells the truth.
+        given.append(loss_of(values, budget))
+        return given[-2] if len(given) == 5 else given[-1]
+
+    monkeypatch.setattr(world, "loss_of", swapped)
+    told = outcome_of(3, "messages")
+    assert told is not None
+    assert "has the loss of another evaluation" in told
+
+
+def test_a_world_notices_a_decision_that_depends_on_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Journal.open.__func__  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        Journal, "open", classmethod(lambda cls, path, *, create=None, clock=None: opened(cls, path, create=create))
+    )
+    with pytest.raises(AssertionError):
+        test_a_wall_clock_that_is_wrong_changes_no_decision()
 
 
 def test_what_a_world_leaves_behind_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

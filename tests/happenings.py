@@ -1,0 +1,188 @@
+"""What may happen to a simulated world: each kind of fault alone, and what users do meanwhile.
+
+Law of this file: a happening draws from the world's generator and from nothing else, and says what it does; where there
+is nobody to whom it could happen, nothing does. What it means is in :mod:`tests.world`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from hpbandster_lite.ending import REQUEUE
+
+if TYPE_CHECKING:
+    from tests.world import World
+
+Happening: TypeAlias = "Callable[[World], None]"
+DAY_S = 86_400.0
+
+
+def agent_killed(world: World) -> None:
+    worker = world.a_worker()
+    if worker is not None:
+        world.say(f"{worker.name} is killed")
+        world.workers.remove(worker)
+        # Sometimes the machine is gone, and nobody says that the connection is.
+        if world.random.random() < 0.7:
+            world.cut(f"{worker.name}#{worker.connections}")
+
+
+def agent_stopped(world: World) -> None:
+    worker = world.a_worker()
+    if worker is not None:
+        seconds = world.random.choice([2.0, 30.0, 100.0])
+        world.say(f"{worker.name} is stopped for {seconds:g} s")
+        worker.stopped_until = world.now + seconds
+
+
+def agent_told_to_end(world: World) -> None:
+    worker = world.a_worker()
+    if worker is not None:
+        world.say(f"{worker.name} is told to end")
+        worker.orders.told = worker.orders.told or "its time is over"
+        worker.wakes_at = world.now
+
+
+def agent_preempted(world: World) -> None:
+    """It is told that its allocation ends, and is killed with it if it is still there; it comes back later."""
+    worker = world.a_worker()
+    if worker is not None and worker.orders.told is None:
+        seconds = world.random.choice([120.0, 120.0, 6.0, 1.0])
+        world.say(f"the allocation of {worker.name} ends in {seconds:g} s")
+        worker.orders.told, worker.orders.exit_code = "its allocation ends", REQUEUE
+        worker.ends_by, worker.wakes_at = world.now + seconds, world.now
+
+
+def worker_doubled(world: World) -> None:
+    """A second life of its job begins on another machine, under the same name; both go on."""
+    worker = world.a_worker()
+    if worker is not None and len(world.workers) < world.most_workers + 2:
+        world.add_worker(worker.index)
+
+
+def agents_cut_off(world: World) -> None:
+    """Any of the workers, one way or both; each comes back in its own time."""
+    workers = world.random.sample(world.workers, world.random.randint(0, len(world.workers)))
+    way = world.random.choice(["both", "both", "mute", "deaf"])
+    seconds = world.random.choice([3.0, 30.0, 90.0, 300.0])
+    for worker in workers:
+        until = world.now + seconds * world.random.choice([1.0, 1.0, 0.5])
+        if way != "deaf":
+            worker.mute_until = until
+        if way != "mute":
+            worker.deaf_until = until
+    if workers:
+        names = ", ".join(worker.name for worker in workers)
+        world.say(f"the network of {names} is cut, {way}, for {seconds:g} s")
+
+
+def connection_reset(world: World) -> None:
+    worker = world.a_worker()
+    if worker is not None and worker.agent._link is not None:
+        world.say(f"a connection of {worker.name} is reset")
+        worker.agent._link.close()
+
+
+def worker_joins(world: World) -> None:
+    if len(world.workers) < world.most_workers:
+        world.add_worker()
+
+
+def master_killed(world: World) -> None:
+    world.kill_master()
+
+
+def master_killed_in_a_commit(world: World) -> None:
+    """Of the next request that reaches it."""
+    world.tears_next = True
+
+
+def master_stopped(world: World) -> None:
+    if world.process is not None:
+        seconds = world.random.choice([2.0, 30.0, 100.0])
+        world.say(f"the master is stopped for {seconds:g} s")
+        world.process.stopped_until = world.now + seconds
+
+
+def master_doubled(world: World) -> None:
+    world.double_master()
+
+
+def disk_full(world: World) -> None:
+    if world.process is not None:
+        world.disk_is_full_until = world.now + world.random.choice([3.0, 30.0, 120.0])
+        world.say(f"the disk is full until {world.disk_is_full_until:.1f}")
+        connection = world.process.journal._connection
+        if world.random.random() < 0.5:
+            connection.execute("PRAGMA query_only = 1")
+        else:
+            # No page more than there are: a commit that needs none goes through, as on a real disk.
+            connection.execute("PRAGMA max_page_count = 1")
+
+
+def clock_gap(world: World) -> None:
+    """The machine was suspended, and everybody on it."""
+    seconds = world.random.choice([5.0, 300.0])
+    world.say(f"everybody sleeps for {seconds:g} s")
+    world.now += seconds
+
+
+def wall_clock_set(world: World) -> None:
+    """The wall clock of the master is set wrong, or right again."""
+    seconds = world.random.choice([0.0, DAY_S, -DAY_S, 3_600.0, -30.0, 365 * DAY_S])
+    world.say(f"the wall clock is off by {seconds:g} s")
+    if not world.clocks_obey:
+        world.wall_offset_s = seconds
+
+
+def evaluation_cancelled(world: World) -> None:
+    if world.process is not None and world.process.engine.finished is None:
+        engine = world.process.engine
+        open_ones = [each for each, known in engine.state.evaluations.items() if known.outcome is None]
+        if open_ones:
+            identity = world.random.choice(open_ones)
+            world.say(f"{identity} is cancelled")
+            world.command("cancel", evaluation=[list(identity.config_id), identity.rung])
+
+
+def search_paused(world: World) -> None:
+    if world.process is not None and world.process.engine.finished is None:
+        world.say("the search is paused or resumed")
+        world.command("pause" if world.process.engine.state.paused is None else "resume")
+
+
+def search_stopped(world: World) -> None:
+    if world.process is not None and world.process.engine.finished is None and world.random.random() < 0.3:
+        world.say("the search is stopped")
+        world.command("stop")
+
+
+KINDS: dict[str, tuple[Happening, ...]] = {
+    "partitions": (agents_cut_off,),
+    "pre-emptions": (agent_preempted,),
+    "two lives of a job": (worker_doubled, agent_stopped),
+    "two masters": (master_doubled, master_doubled, master_stopped),
+    # It is a master that begins which reads how long the ones before it served.
+    "wrong clocks": (wall_clock_set, wall_clock_set, clock_gap, master_killed),
+    "messages": (connection_reset,),
+    "full disks": (disk_full,),
+    "stops": (agent_stopped, master_stopped),
+    "kills": (agent_killed, agent_told_to_end, master_killed, master_killed_in_a_commit),
+    "users": (evaluation_cancelled, search_paused, search_stopped),
+}
+"""Faults that belong together; a kind may be all that a world has. What becomes of messages is no happening."""
+
+
+def happenings_of(kind: str | None) -> tuple[Happening, ...]:
+    """What may happen where there is one kind of faults, or all; workers join in each.
+
+    Raises
+    ------
+    KeyError
+        If there is no such kind.
+    """
+    if kind is not None:
+        return (*KINDS[kind], worker_joins)
+    different = dict.fromkeys(happening for each in KINDS.values() for happening in each)
+    return (*different, worker_joins, worker_joins, worker_joins)
