@@ -14,8 +14,25 @@ NAMESERVER_KEY_VARIABLE = "HPBANDSTER_LITE_NAMESERVER_KEY"
 TLS_VARIABLE = "HPBANDSTER_LITE_TLS"
 """Names the folder with the certificates, where no option does."""
 _OURS = (KEY_VARIABLE, NAMESERVER_KEY_VARIABLE, TLS_VARIABLE)
+JOB_ENDS_VARIABLE = "SLURM_JOB_END_TIME"
+"""When Slurm ends this job, as a Unix time."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def job_left_s(environment: Mapping[str, str], unix_time: float) -> float | None:
+    """Seconds until the batch system ends this job; None where it does not say, or names a time that has passed.
+
+    Parameters
+    ----------
+    environment
+        This process's own.
+    unix_time
+        Now. Where the clock of this host is wrong, so is what is left: a job whose time had passed would not run.
+    """
+    told = environment.get(JOB_ENDS_VARIABLE, "")
+    left_s = float(told) - unix_time if told.isascii() and told.isdecimal() else 0.0
+    return left_s if left_s > 0 else None
 
 
 def trainer_environment(environment: Mapping[str, str], device: str | None, threads: int | None) -> dict[str, str]:

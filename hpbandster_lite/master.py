@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import socket
 import sys
@@ -26,7 +27,7 @@ from hpbandster_lite.briefing import READ, briefed
 from hpbandster_lite.certificates import certificates_for
 from hpbandster_lite.checkpoints import CheckpointKeeper
 from hpbandster_lite.ending import REQUEUE, Ending, endings, leave
-from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Stop, Wait, stopped_by_user
+from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Leave, Stop, Wait, stopped_by_user
 from hpbandster_lite.errors import (
     Held,
     JournalError,
@@ -301,11 +302,12 @@ class Master:
             report=None if report is None else wire.from_message(report, Report),
             want_lease=bool(message.get("want_lease", True)),
             worker=str(message.get("worker", "")),
+            time_left_s=_time_left(message),
         )
         self._pending.extend(turn.entries)
         return {"report_is": turn.answer.report_is, "answer": self._spoken(agent, turn.answer.answer)}
 
-    def _spoken(self, agent: str, answer: Granted | Wait | Done | None) -> dict[str, Plain]:
+    def _spoken(self, agent: str, answer: Granted | Wait | Leave | Done | None) -> dict[str, Plain]:
         match answer:
             case None:
                 return {"kind": "none"}
@@ -315,6 +317,8 @@ class Master:
                 # Many idle agents share 500 questions a second; a few hear within 50 ms that there is work.
                 seconds = min(wait_s, max(0.05, 0.002 * len(self._agent_of)))
                 return {"kind": "wait", "seconds": seconds, "reason": reason}
+            case Leave(reason):
+                return {"kind": "leave", "reason": reason}
             case Done(reason):
                 self._told_done.add(agent)
                 return {"kind": "done", "reason": reason}
@@ -646,6 +650,14 @@ def _left_behind(file: Path) -> _Left | None:
         log.error("%s is no report, and is set aside: %r", file, error)
         file.replace(file.with_suffix(".refused"))
         return None
+
+
+def _time_left(message: dict[str, Plain]) -> float | None:
+    told = message.get("time_left_s")
+    # JSON of others may have numbers that are none.
+    if told is not None and not math.isfinite(told):
+        raise ValueError(f"time_left_s is {told!r}")
+    return None if told is None else float(told)
 
 
 def _evaluation(message: dict[str, Plain]) -> EvaluationId:

@@ -171,21 +171,24 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BracketOpened:
-    """The next bracket of the plan was opened."""
+    """The next bracket of the plan was opened, for an agent with ``time_left_s`` seconds; None for no limit."""
 
     bracket: int
+    time_left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
     """A new configuration took a place in a rung.
 
-    ``basis`` is the position in the journal of the last outcome that the sampler had seen (0: none).
+    ``basis`` is the position in the journal of the last outcome that the sampler had seen (0: none); ``time_left_s``
+    is as in :class:`Leased`.
     """
 
     config_id: ConfigId
     proposal: Proposal
     basis: int
+    time_left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +197,7 @@ class Leased:
 
     ``agent`` is one incarnation's id, ``worker`` what people call it. Where its lease had ended without a word and
     nobody else has got the evaluation since, the same agent gets the same attempt again: it is given back.
+    ``time_left_s`` is how long the agent had left when it asked, on which it depends what it got; None for no limit.
     """
 
     evaluation: EvaluationId
@@ -201,6 +205,7 @@ class Leased:
     agent: str
     request: int
     worker: str = ""
+    time_left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +256,7 @@ class RungShrunk:
     bracket: int
     rung: int
     places: int
+    time_left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

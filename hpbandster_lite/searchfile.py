@@ -183,6 +183,8 @@ KEYS: Mapping[str, Mapping[str, _Key]] = {
         "threads": _int("2", is_command=True),
         "timeout": _Key(_duration_text, _TIME, '"30m"', is_command=True),
         "in_agent": _Key(_flag, "true or false", "true", is_command=True),
+        "idle_timeout": _Key(_duration_text, _TIME, '"10m"', is_command=True),
+        "max_evaluations": _int("100", is_command=True),
         "max_concurrent": _int("8"),
     },
     "service": {

@@ -115,4 +115,5 @@ def snapshot(engine: Engine) -> dict[str, Any]:
         "failures": dict(state.failures),
         "first_faults": vars(state.first_faults),
         "hints": state.growth.hints("epochs"),
+        "durations": {budget: state.durations.expected_s(budget) for budget in (*LADDER, 27.0)},
     }

@@ -23,10 +23,11 @@ from hpbandster_lite.agent.interrupts import Interrupts, KilledAtOnce
 from hpbandster_lite.agent.link import Connect, Link, Rendezvous
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.outbox import Outbox
+from hpbandster_lite.agent.parting import leave_behind, over_by_journal
 from hpbandster_lite.devices import worker_label
-from hpbandster_lite.ending import INTERRUPTED
+from hpbandster_lite.ending import INTERRUPTED, REQUEUE
 from hpbandster_lite.environment import trainer_environment
-from hpbandster_lite.errors import JournalError, MasterUnreachable, ProblemError, SearchError
+from hpbandster_lite.errors import MasterUnreachable, ProblemError, SearchError
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.records import Failure, FailureKind, Outcome, Plain, Report
 from hpbandster_lite.rundir import RunDirectory
@@ -82,9 +83,9 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
     Returns
     -------
     int
-        0 when the search is over or there was nothing to do for ``idle_timeout_s``; 130 when told to end; 75 when
-        told that its allocation ends, and to be started again in the next one; 2 if the problem cannot be imported
-        here; 3 without a master.
+        0 when the search is over, there was nothing to do for ``idle_timeout_s``, or ``max_evaluations`` were made;
+        130 when told to end; 75 when its allocation ends or has no time for another evaluation: to be started again in
+        the next one; 2 if the problem cannot be imported here; 3 without a master.
     """
     undertaker = Undertaker() if options.isolation == "trainer" else None
     if options.isolation == "trainer":
@@ -172,6 +173,7 @@ class Agent:
         self._interrupts = interrupts
         self._places = Places(options)
         self._attempts: list[str] = []
+        self._evaluated = 0
         self._clock = clock
         self._jitter = jitter
         self._trainer: Trainer | None = None
@@ -244,6 +246,8 @@ class Agent:
         if self._assignment is not None:
             due += [at for at in (self._assignment.ends_at, self._assignment.stop_by) if at is not None]
         # Each only where :meth:`_perhaps_end` acts on it: a time that has passed would have the loop turn in vain.
+        if self._leaving is None and self._assignment is None and self._options.time_ends_at is not None:
+            due.append(self._options.time_ends_at)
         if self._leaving is not None:
             due.append(self._leave_by)
         elif self._assignment is None and self._link is not None:
@@ -262,8 +266,13 @@ class Agent:
 
     @property
     def _wants_work(self) -> bool:
-        is_free = self._assignment is None and self._leaving is None
+        is_free = self._assignment is None and self._leaving is None and not self._has_done_its_share
         return is_free and self._trainer is not None and self._trainer.is_ready
+
+    @property
+    def _has_done_its_share(self) -> bool:
+        most = self._options.max_evaluations
+        return most is not None and self._evaluated >= most
 
     # ------------------------------------------------------------------------------------------------ the trainer
 
@@ -444,6 +453,7 @@ class Agent:
             duration_s=duration_s,
             directory=self._places.told(assignment.place),
         )
+        self._evaluated += failure is None or failure.kind is not FailureKind.INFEASIBLE
         self._outbox.report = Report(evaluation=assignment.evaluation, attempt=assignment.attempt, outcome=outcome)
         self._become_idle()
 
@@ -476,7 +486,9 @@ class Agent:
         """Say one thing to the master, if there is one to say and it is time."""
         if self._link is None or now < self._link.next_try_at:
             return
-        message = self._outbox.next(asks=self._wants_work and now >= self._ask_at)
+        ends_at = self._options.time_ends_at
+        time_left_s = None if ends_at is None else max(0.0, ends_at - now)
+        message = self._outbox.next(asks=self._wants_work and now >= self._ask_at, time_left_s=time_left_s)
         if message is not None:
             answer = self._link.call(message.method, message.content, clock=self._clock)
             if answer is not None:
@@ -500,6 +512,9 @@ class Agent:
             case {"kind": "wait", "seconds": seconds, "reason": reason}:
                 self._ask_at = self._clock() + float(seconds)
                 log.debug("waiting: %s", reason)
+            case {"kind": "leave", "reason": reason}:
+                log.info("its time is too short for what is left to do: %s", reason)
+                self.exit_code = REQUEUE
             case {"kind": "done", "reason": reason}:
                 log.info("the search is over: %s", reason)
                 self.exit_code = 0
@@ -527,22 +542,25 @@ class Agent:
         if self._leaving is not None:
             self._leave_code = exit_code if reason == self._leaving else self._leave_code
         else:
+            if self._assignment is None:
+                log.info("ending: %s", reason)
             self._leaving, self._leave_code = reason, exit_code
             grace_s = self._options.grace_s if self._assignment is not None else 0.0
             self._leave_by = self._clock() + grace_s + GOODBYE_S
             self._stop_assignment(reason)
 
     def _perhaps_end(self, now: float) -> None:
+        if self.exit_code is None and self._leaving is None and self._assignment is None:
+            ends_at = self._options.time_ends_at
+            if ends_at is not None and now >= ends_at:
+                self._leave("its time is over", REQUEUE)
+            elif self._link is not None:
+                self._end_if_in_vain(self._link, now)
         owes = self._assignment is not None or self._outbox.owes
-        if self.exit_code is not None:
-            return
-        if self._leaving is not None:
-            # A question that was never answered may have leased something; its lease ends with our connection.
-            if not owes or now >= self._leave_by:
-                self.leave_behind()
-                self.exit_code = self._leave_code
-        elif self._assignment is None and self._link is not None:
-            self._end_if_in_vain(self._link, now)
+        # A question that was never answered may have leased something; its lease ends with our connection.
+        if self.exit_code is None and self._leaving is not None and (not owes or now >= self._leave_by):
+            self.leave_behind()
+            self.exit_code = self._leave_code
 
     def _end_if_in_vain(self, link: Link, now: float) -> None:
         """End where no master is to be expected any more, or there was nothing to do for too long."""
@@ -553,6 +571,8 @@ class Agent:
             log.error("no master for %.0f s; start a worker again when there is one", silent_s)
             self.leave_behind()
             self.exit_code = MasterUnreachable.exit_code
+        elif self._has_done_its_share and not self._outbox:
+            self._leave(f"it has made {self._evaluated} evaluations", 0)
         elif now >= self._looks_at(link) and (reason := self._over_by_journal(now)) is not None:
             log.info("no master answers, and the search is over: %s", reason)
             self.leave_behind()
@@ -568,35 +588,9 @@ class Agent:
         return max(link.answered_at + first_s, self._looked_at + LOOK_EVERY_S)
 
     def _over_by_journal(self, now: float) -> str | None:
-        """Why the search is over; None where it is not, or cannot be seen to be."""
-        # Imported here: few agents ever lose their master for so long.
-        from hpbandster_lite.journal import JournalReader
-
         self._looked_at = now
-        directory = RunDirectory(self._options.run_dir or "")
-        if directory.is_served():
-            return None
-        try:
-            return JournalReader(directory.journal).finished()
-        except JournalError as error:
-            log.debug("the journal cannot tell whether the search is over: %s", error)
-            return None
+        return over_by_journal(self._options.run_dir or "")
 
     def leave_behind(self) -> None:
         """Write what the master has not acknowledged into the run directory, where the next one finds it."""
-        release = self._outbox.release
-        if release is not None:
-            try:
-                self._places.leave_release(release)
-            except (SearchError, OSError) as error:
-                # Its lease ends by itself, and what was saved is found all the same.
-                log.warning("the next master is not told that an evaluation was handed back: %s", error)
-        report = self._outbox.report
-        if report is None:
-            return
-        try:
-            path = self._places.leave_report(report, self.id)
-        except (SearchError, OSError) as error:
-            log.error("the result of evaluation %s is lost: %s", report.evaluation, error)
-            return
-        log.warning("the result of evaluation %s waits for the next master in %s", report.evaluation, path)
+        leave_behind(self._outbox, self._places, self.id)

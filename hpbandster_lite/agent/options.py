@@ -49,6 +49,11 @@ class AgentOptions:
         directory that the search is over ends sooner.
     idle_timeout_s
         End after so long without work; None waits for as long as the search lasts.
+    max_evaluations
+        End after so many evaluations (those that the problem refused as infeasible are none); None for no limit.
+    time_ends_at
+        When the allocation of this worker ends, in seconds of this host's monotonic clock: what cannot end before is
+        not taken, and with nothing to do until then it ends. None for no limit.
     grace_s
         Time that an objective has to save and let itself be interrupted before it is ended.
     load_timeout_s
@@ -79,6 +84,8 @@ class AgentOptions:
     timeout_s: float | None = None
     master_timeout_s: float = 1_800.0
     idle_timeout_s: float | None = None
+    max_evaluations: int | None = None
+    time_ends_at: float | None = None
     grace_s: float = 20.0
     load_timeout_s: float = 300.0
     max_log_bytes: int = MAX_LOG_BYTES
@@ -98,7 +105,9 @@ class AgentOptions:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} must be above 0 seconds, got {value!r}")
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"threads must be at least 1, got {self.threads}")
+        for name in ("threads", "max_evaluations"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise UsageError(f"{name} must be at least 1, got {count}")
         if self.max_log_bytes < 0:
             raise UsageError(f"max_log_bytes must be at least 0, got {self.max_log_bytes}")

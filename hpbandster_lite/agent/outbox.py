@@ -56,14 +56,17 @@ class Outbox:
         """Put in the release of a lease, given by evaluation and attempt."""
         self._release = {"agent": self._agent, **lease, "reason": reason, "directory": directory}
 
-    def next(self, *, asks: bool) -> Message | None:
-        """What to say now, or None; ``asks`` for a lease, unless there is something to say again."""
+    def next(self, *, asks: bool, time_left_s: float | None = None) -> Message | None:
+        """What to say now, or None; ``asks`` for a lease, unless there is something to say again.
+
+        ``time_left_s`` is how long this agent has left; None for no limit.
+        """
         if self._begun is None:
             if self._release is not None:
                 self._begun = Message("release", self._release)
             elif self.report is not None or asks:
                 self._request += 1
-                self._begun = Message("exchange", self._exchange(asks))
+                self._begun = Message("exchange", self._exchange(asks, time_left_s))
         return self._begun
 
     def acknowledge(self) -> None:
@@ -74,11 +77,13 @@ class Outbox:
             self.report = None
         self._begun = None
 
-    def _exchange(self, asks: bool) -> dict[str, Plain]:
+    def _exchange(self, asks: bool, time_left_s: float | None) -> dict[str, Plain]:
+        limit = {} if time_left_s is None or not asks else {"time_left_s": time_left_s}
         return {
             "agent": self._agent,
             "request": self._request,
             "worker": self._label,
             "want_lease": asks,
             "report": None if self.report is None else wire.to_message(self.report),
+            **limit,
         }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from datetime import datetime, timezone
 from typing import Annotated
 
 import typer
@@ -24,7 +26,7 @@ from hpbandster_lite.cli.options import (
     address,
     takes_search_file,
 )
-from hpbandster_lite.environment import KEY_VARIABLE
+from hpbandster_lite.environment import KEY_VARIABLE, job_left_s
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.processes import LocalWorkers, one_per_worker
 from hpbandster_lite.rundir import default_run_directory
@@ -56,6 +58,36 @@ def worker(
             rich_help_panel=WORKERS,
         ),
     ] = "30m",
+    idle_timeout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Leave after so long without work (90, 30m, 12h), each worker by itself: the last evaluations of a "
+            "search are few. [dim]\\[default: stay until the search is over][/]",
+            rich_help_panel=WORKERS,
+            show_default=False,
+        ),
+    ] = None,
+    max_evaluations: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Leave after so many evaluations of each worker.",
+            rich_help_panel=WORKERS,
+            show_default=False,
+        ),
+    ] = None,
+    max_time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="What is left of this allocation: take no evaluation that will not end in it, by what others of its "
+            "budget took, and leave when none is left that will. [dim]\\[default: what SLURM_JOB_END_TIME says, else "
+            "no limit][/]",
+            rich_help_panel=WORKERS,
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Work for a search: ask its master for an evaluation, train, report, until the search is over.
 
@@ -65,8 +97,8 @@ def worker(
     Ctrl-C or SIGTERM hands the running evaluation back; a second one ends at once. SIGUSR2, the allocation ends, hands
     it back, too.
 
-    Exit codes: 0 the search is over, or there was nothing more to do; 2 wrong input, 3 no master, 75 the allocation
-    ends: start it again in the next one, 130 told to end.
+    Exit codes: 0 the search is over, --idle-timeout or --max-evaluations; 2 wrong input, 3 no master, 75 the
+    allocation ends, or has no time for another evaluation: start it again in the next one, 130 told to end.
     """
     if run_id is not None and nameserver is None:
         raise UsageError(
@@ -77,6 +109,8 @@ def worker(
             f"--run-id {run_id} needs the run's key: give a copy of its file with --key, or {KEY_VARIABLE}"
         )
     by_name = nameserver is not None and run_id is not None
+    unix_time = datetime.now(timezone.utc).timestamp()
+    left_s = job_left_s(os.environ, unix_time) if max_time is None else seconds("--max-time", max_time)
     shared = AgentOptions(
         problem=problem,
         run_dir=str(run_dir or default_run_directory(problem)) if run_dir is not None or not by_name else None,
@@ -88,6 +122,9 @@ def worker(
         timeout_s=None if timeout is None else seconds("--timeout", timeout),
         isolation="none" if in_agent else "trainer",
         master_timeout_s=seconds("--master-timeout", master_timeout),
+        idle_timeout_s=None if idle_timeout is None else seconds("--idle-timeout", idle_timeout),
+        max_evaluations=max_evaluations,
+        time_ends_at=None if left_s is None else time.monotonic() + left_s,
     )
     agents = one_per_worker(shared, workers, threads)
     if len(agents) == 1:

@@ -48,6 +48,13 @@ class Wait:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """There is work, but none that ends in the time which the agent has left: it is to make room."""
+
+    reason: str
+
+
 WaitKind: TypeAlias = Literal["worker", "rung", "limit", "paused"]
 
 
@@ -155,7 +162,7 @@ class OpenBracket:
     bracket: int
 
 
-Decision: TypeAlias = Sample | Promote | Rerun | OpenBracket | Wait | Done
+Decision: TypeAlias = Sample | Promote | Rerun | OpenBracket | Wait | Leave | Done
 ReportIs: TypeAlias = Literal["recorded", "late", "known"]
 
 
@@ -164,7 +171,7 @@ class Exchanged:
     """Answer to a report and a question for work in one."""
 
     report_is: ReportIs | None = None
-    answer: Granted | Wait | Done | None = None
+    answer: Granted | Wait | Leave | Done | None = None
 
 
 @dataclass(frozen=True, slots=True)

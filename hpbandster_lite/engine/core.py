@@ -22,6 +22,7 @@ from hpbandster_lite.engine.answers import (
     Grant,
     Granted,
     Keep,
+    Leave,
     OpenBracket,
     Promote,
     ReportIs,
@@ -199,11 +200,13 @@ class Engine:
         report: Report | None = None,
         want_lease: bool = True,
         worker: str = "",
+        time_left_s: float | None = None,
     ) -> Turn[Exchanged]:
         """Take a report in and answer with work, in one request.
 
         ``request`` is the agent's own number of this call: the same number gets the same grant again, a lower one is
-        refused, so that a lost answer or a repeated message leases nothing twice.
+        refused, so that a lost answer or a repeated message leases nothing twice. An agent that ends in ``time_left_s``
+        seconds gets nothing that will not end before, by what evaluations of that budget took.
         """
         entries: list[Entry] = []
         self._leases.hear(agent, worker, now)
@@ -213,9 +216,9 @@ class Engine:
             turn = self.report(agent, report, now=now)
             report_is = turn.answer
             entries += turn.entries
-        answer: Granted | Wait | Done | None = None
+        answer: Granted | Wait | Leave | Done | None = None
         if want_lease:
-            leased = self.lease(agent, request, now=now, worker=worker)
+            leased = self.lease(agent, request, now=now, worker=worker, time_left_s=time_left_s)
             answer = leased.answer
             entries += leased.entries
         return Turn(Exchanged(report_is=report_is, answer=answer), tuple(entries))
@@ -246,7 +249,9 @@ class Engine:
             entries += self._applied(Finished(reason=same_fault(shown(failure))))
         return Turn("recorded", entries)
 
-    def lease(self, agent: str, request: int, *, now: float, worker: str = "") -> Turn[Granted | Wait | Done]:
+    def lease(
+        self, agent: str, request: int, *, now: float, worker: str = "", time_left_s: float | None = None
+    ) -> Turn[Granted | Wait | Leave | Done]:
         """Give an agent work, or say why there is none."""
         self._leases.hear(agent, worker, now)
         self._leases.let_go(agent)
@@ -262,18 +267,18 @@ class Engine:
                 return Turn(Granted(self._grant(held)))
             entries += self._end(agent, "its agent asked for new work")
         while True:
-            decision = decide(self._state, self.settings, now - self._started_at)
+            decision = decide(self._state, self.settings, now - self._started_at, time_left_s)
             match decision:
                 case OpenBracket(bracket):
-                    entries += self._applied(BracketOpened(bracket=bracket))
+                    entries += self._applied(BracketOpened(bracket=bracket, time_left_s=time_left_s))
                 case Sample(config_id):
-                    entries += self._sampled(config_id)
+                    entries += self._sampled(config_id, time_left_s)
                 case Promote(identity) | Rerun(identity):
                     known = self._state.evaluations.get(identity)
                     attempt = 1 if known is None else known.attempts + 1
-                    entries += self._leased(agent, identity, attempt, request, now, worker)
+                    entries += self._leased(agent, identity, attempt, request, now, worker, time_left_s)
                     return Turn(Granted(self._grant(identity)), tuple(entries))
-                case Wait():
+                case Wait() | Leave():
                     return Turn(decision, tuple(entries))
                 case Done(reason):
                     entries += self._finished(reason)
@@ -478,12 +483,14 @@ class Engine:
         """What the sampler calls an evaluation: its vector and budget."""
         return vector_of(self._state.proposals[identity.config_id]), self._state.evaluations[identity].budget
 
-    def _sampled(self, config_id: ConfigId) -> tuple[Entry, ...]:
+    def _sampled(self, config_id: ConfigId, time_left_s: float | None) -> tuple[Entry, ...]:
         proposal = self._propose(config_id)
         if proposal is None:
-            rung = self._state.brackets[config_id.bracket].rungs[config_id.rung]
-            return self._applied(RungShrunk(bracket=config_id.bracket, rung=config_id.rung, places=rung.taken))
-        return self._applied(Sampled(config_id=config_id, proposal=proposal, basis=self._state.observed_at))
+            bracket, index = config_id.bracket, config_id.rung
+            taken = self._state.brackets[bracket].rungs[index].taken
+            return self._applied(RungShrunk(bracket=bracket, rung=index, places=taken, time_left_s=time_left_s))
+        basis = self._state.observed_at
+        return self._applied(Sampled(config_id=config_id, proposal=proposal, basis=basis, time_left_s=time_left_s))
 
     def _propose(self, config_id: ConfigId) -> Proposal | None:
         order = len(self._state.proposals)
@@ -508,11 +515,24 @@ class Engine:
         return proposal if proposal is not None and self._foreseeing.still_proposes(proposal) else None
 
     def _leased(
-        self, agent: str, identity: EvaluationId, attempt: int, request: int, now: float, worker: str | None = None
+        self,
+        agent: str,
+        identity: EvaluationId,
+        attempt: int,
+        request: int,
+        now: float,
+        worker: str | None = None,
+        time_left_s: float | None = None,
     ) -> tuple[Entry, ...]:
-        called = self._state.worker_of[agent] if worker is None else worker
         entries = self._applied(
-            Leased(evaluation=identity, attempt=attempt, agent=agent, request=request, worker=called)
+            Leased(
+                evaluation=identity,
+                attempt=attempt,
+                agent=agent,
+                request=request,
+                worker=self._state.worker_of[agent] if worker is None else worker,
+                time_left_s=time_left_s,
+            )
         )
         self._leases.open(agent, identity, attempt, now)
         return entries

@@ -2,12 +2,13 @@
 
 Law of this file: it reads the state and changes nothing; time comes as ``served_s``, the seconds that this master has
 served. The order is: evaluations to be run again, then open places in rungs, the smallest (budget, bracket, index)
-first, then the next bracket. Living engine and ``verify`` ask the same functions.
+first, then the next bracket. Whoever has limited time is given the first in this order that will end in it. Living
+engine and ``verify`` ask the same functions.
 """
 
 from __future__ import annotations
 
-from hpbandster_lite.engine.answers import Decision, Done, OpenBracket, Promote, Rerun, Sample, Wait
+from hpbandster_lite.engine.answers import Decision, Done, Leave, OpenBracket, Promote, Rerun, Sample, Wait
 from hpbandster_lite.engine.faults import SAME_FAULTS
 from hpbandster_lite.engine.hints import failures_in_words
 from hpbandster_lite.engine.state import State
@@ -21,14 +22,18 @@ MAX_INFEASIBLE_IN_A_ROW = 1_000
 """So many refusals by the problem's ``feasible`` hook in a row end the search: something is wrong with it."""
 
 
-def decide(state: State, settings: SearchSettings, served_s: float) -> Decision:
-    """What to do next for an agent that asks for work."""
+def decide(
+    state: State, settings: SearchSettings, served_s: float, time_left_s: float | None = None
+) -> Decision:
+    """What to do next for an agent that asks for work, and ends in ``time_left_s`` seconds if that is a number."""
     ended = over(state, settings, served_s)
     if ended is not None:
         return Done(ended)
     reason = no_more(state) or held_up(state)
     if reason is not None:
         return Wait(WAIT_S, reason)
+    if time_left_s is not None:
+        return _within(state, time_left_s)
     if state.again:
         return Rerun(state.again[0])
     where = state.rung_with_work()
@@ -36,13 +41,49 @@ def decide(state: State, settings: SearchSettings, served_s: float) -> Decision:
         if may_open(state):
             return OpenBracket(len(state.brackets))
         return Wait(WAIT_S, f"{missing(state)}, and no other bracket may be opened")
-    bracket, index = where
+    return _place(state, *where)
+
+
+def _place(state: State, bracket: int, index: int) -> Promote | Sample | Wait:
+    """Who takes an open place of a rung."""
     rung = state.brackets[bracket].rungs[index]
     if not affords(state, rung.budget):
         return Wait(WAIT_S, too_dear(state, rung.budget))
     if rung.promoted:
         return Promote(EvaluationId(rung.promoted[0], index))
     return Sample(state.next_config_id(bracket, index))
+
+
+def _within(state: State, time_left_s: float) -> Decision:
+    """The first in the order of work that will end in time; no bracket is opened beside work that waits for others."""
+    too_long: list[float] = []
+    for identity in state.again:
+        budget = state.evaluations[identity].budget
+        if _fits(state, budget, time_left_s):
+            return Rerun(identity)
+        too_long.append(budget)
+    for bracket, index in state.rungs_with_work():
+        budget = state.brackets[bracket].rungs[index].budget
+        if _fits(state, budget, time_left_s):
+            return _place(state, bracket, index)
+        too_long.append(budget)
+    if not too_long and may_open(state):
+        first = state.next_budget()
+        if _fits(state, first, time_left_s):
+            return OpenBracket(len(state.brackets))
+        too_long.append(first)
+    if not too_long:
+        return Wait(WAIT_S, f"{missing(state)}, and no other bracket may be opened")
+    least = min(too_long)
+    expected_s = state.durations.expected_s(least)
+    takes = "" if expected_s is None else f" is expected to take up to {expected_s:.0f} s, and"
+    return Leave(f"the shortest evaluation that waits (budget {least:g}){takes} has {max(0.0, time_left_s):.0f} s here")
+
+
+def _fits(state: State, budget: float, time_left_s: float) -> bool:
+    """Whether an evaluation of this budget will end in time; one of which nothing is known may."""
+    expected_s = state.durations.expected_s(budget)
+    return time_left_s > 0 and (expected_s is None or expected_s <= time_left_s)
 
 
 def over(state: State, settings: SearchSettings, served_s: float) -> str | None:

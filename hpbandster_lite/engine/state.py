@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hpbandster_lite.brackets import BracketPlan, survivors
+from hpbandster_lite.engine.durations import Durations
 from hpbandster_lite.engine.faults import FirstFaults
 from hpbandster_lite.engine.hints import Growth
 from hpbandster_lite.errors import InvariantBroken
@@ -153,6 +154,7 @@ class State:
         self.observed_at = 0
         self.first_faults = FirstFaults()
         self.growth = Growth()
+        self.durations = Durations()
         self._open_rungs: list[tuple[float, int, int]] = []
 
     # -------------------------------------------------------------------------------------------------- questions
@@ -165,6 +167,15 @@ class State:
                 return bracket, rung
             heapq.heappop(self._open_rungs)
         return None
+
+    def rungs_with_work(self) -> list[tuple[int, int]]:
+        """Bracket and rung of all open places, in the order of :meth:`rung_with_work`."""
+        opened = ((bracket, rung) for _, bracket, rung in sorted(set(self._open_rungs)))
+        return [(bracket, rung) for bracket, rung in opened if self.brackets[bracket].rungs[rung].has_work]
+
+    def next_budget(self) -> float:
+        """The smallest budget of the bracket that would be opened next."""
+        return self._plan(len(self.brackets)).rungs[0].budget
 
     def next_config_id(self, bracket: int, rung: int) -> ConfigId:
         """Id of the next fresh configuration of a rung."""
@@ -328,6 +339,9 @@ class State:
         if entry.outcome.loss is not None:
             best = Best(-evaluation.budget, entry.outcome.loss, entry.evaluation.config_id, entry.evaluation.rung)
             self.best = best if self.best is None else min(self.best, best)
+            if entry.attempt == 1 and entry.outcome.duration_s:
+                # A later attempt may have continued from a checkpoint, and tells nothing of the whole.
+                self.durations.add(evaluation.budget, entry.outcome.duration_s)
             self._compare_with_rung_below(evaluation, entry.outcome)
         self._complete_if_full(entry.evaluation.config_id.bracket, entry.evaluation.rung)
 

@@ -1,6 +1,7 @@
 """Replays a journal and recomputes every decision in it, to prove that nothing was decided otherwise.
 
-Law of this file: it believes the requests, reports and times in the journal and nothing else. Which bracket was opened,
+Law of this file: it believes the requests (with the time that an agent had left), reports and times in the journal and
+nothing else. Which bracket was opened,
 what was sampled, promoted, run again, put back or shrunk must be exactly what
 :func:`~hpbandster_lite.engine.decisions.decide` says at that point. A proposal must be what the sampler proposes from
 its generator, the configurations sampled before it, and the outcomes up to its basis: bit for bit under a master of the
@@ -227,9 +228,9 @@ class _Verifier:
         was_owed = self._check_owed(entry)
         match entry:
             case BracketOpened(bracket=bracket):
-                self._check_decision(OpenBracket(bracket), f"bracket {bracket} was opened")
+                self._check_decision(OpenBracket(bracket), f"bracket {bracket} was opened", entry.time_left_s)
             case Sampled(config_id=config_id):
-                self._check_decision(Sample(config_id), f"{config_id} was sampled")
+                self._check_decision(Sample(config_id), f"{config_id} was sampled", entry.time_left_s)
                 self._check_proposal(entry)
             case RungShrunk():
                 self._check_shrinking(entry)
@@ -241,7 +242,7 @@ class _Verifier:
                     self._differ(f"{identity} was given back to its agent although the search was over: {reason}")
             case Leased(evaluation=identity):
                 decision = Rerun(identity) if identity in self._state.evaluations else Promote(identity)
-                self._check_decision(decision, f"{identity} was leased")
+                self._check_decision(decision, f"{identity} was leased", entry.time_left_s)
             case Recorded(evaluation=identity, outcome=outcome):
                 failure = outcome.failure
                 if failure is not None and failure.kind is FailureKind.INFRASTRUCTURE and not was_owed:
@@ -252,17 +253,19 @@ class _Verifier:
             case _:
                 pass
 
-    def _check_decision(self, recorded: Sample | Promote | Rerun | OpenBracket, what: str) -> None:
+    def _check_decision(
+        self, recorded: Sample | Promote | Rerun | OpenBracket, what: str, time_left_s: float | None
+    ) -> None:
         self._counts["decisions"] += 1
         # At the first instant of its master: a wall time that is over then was over when this was decided.
-        computed = decide(self._state, self._settings, served_s=0.0)
+        computed = decide(self._state, self._settings, served_s=0.0, time_left_s=time_left_s)
         if computed != recorded:
             self._differ(f"{what}, but what came next was {computed}")
 
     def _check_shrinking(self, entry: RungShrunk) -> None:
         config_id = self._state.next_config_id(entry.bracket, entry.rung)
         what = f"rung {entry.rung} of bracket {entry.bracket} was shrunk to {entry.places}"
-        self._check_decision(Sample(config_id), what)
+        self._check_decision(Sample(config_id), what, entry.time_left_s)
         if self._proposed(config_id, self._state.observed_at) is not None:
             self._differ(f"{what} although the space is not exhausted")
 

@@ -353,6 +353,63 @@ def test_an_agent_with_nothing_to_do_ends_after_its_idle_time(tmp_path: Path, ca
     assert [outcome.loss for outcome in master.outcomes] == [3.0]
 
 
+def test_an_agent_leaves_after_its_number_of_evaluations_when_the_last_one_is_acknowledged(tmp_path: Path) -> None:
+    master = ScriptedMaster(deeds("ok", "infeasible", "ok", "ok"))
+    # Refused configurations are no evaluations.
+    assert run_agent(options(tmp_path, max_evaluations=2), connect=master.connect) == 0
+    assert len(master.outcomes) == 3
+    assert len(master.granted) == 3
+    assert not RunDirectory(tmp_path).left_reports()
+
+
+def test_the_last_of_its_evaluations_is_delivered_though_the_master_is_away_for_a_while(tmp_path: Path) -> None:
+    def hook(method: str, message: Plain, number: int) -> None:
+        if message.get("report") and len(lost) < 4:
+            lost.append(number)
+            unreachable()
+
+    lost: list[int] = []
+    master = ScriptedMaster(deeds("ok", "ok"), before=hook)
+    assert run_agent(options(tmp_path, max_evaluations=1), connect=master.connect) == 0
+    assert (len(lost), len(master.outcomes)) == (4, 1)
+
+
+def test_an_agent_of_limited_time_says_with_each_question_what_is_left(tmp_path: Path) -> None:
+    master = ScriptedMaster(deeds("ok", "ok"))
+    ends_at = time.monotonic() + 1_000.0
+    assert run_agent(options(tmp_path, time_ends_at=ends_at), connect=master.connect) == 0
+    told = [message["time_left_s"] for _, message in master.heard]
+    assert 0 < told[-1] < told[0] < 1_000.0
+
+
+def test_an_agent_without_a_limit_says_nothing_of_one(tmp_path: Path) -> None:
+    master = ScriptedMaster(deeds("ok"))
+    run_agent(options(tmp_path), connect=master.connect)
+    assert not any("time_left_s" in message for _, message in master.heard)
+
+
+def test_an_agent_for_which_everything_is_too_long_leaves_and_is_to_be_started_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class TooLong(ScriptedMaster):
+        def _next(self, message: Plain) -> dict[str, Plain]:
+            answer = super()._next(message)
+            return {"kind": "leave", "reason": "it takes 100 s"} if answer["kind"] == "done" else answer
+
+    master = TooLong(deeds("ok"))
+    with caplog.at_level("INFO"):
+        assert run_agent(options(tmp_path, time_ends_at=time.monotonic() + 50.0), connect=master.connect) == 75
+    assert "its time is too short for what is left to do: it takes 100 s" in caplog.text
+    assert len(master.outcomes) == 1
+
+
+def test_an_agent_with_nothing_to_do_ends_with_its_time(tmp_path: Path) -> None:
+    master = ScriptedMaster(ends=False)
+    ends_at = time.monotonic() + 1.5
+    assert run_agent(options(tmp_path, time_ends_at=ends_at), connect=master.connect) == 75
+    assert 0 <= time.monotonic() - ends_at < 5
+
+
 def test_the_time_that_an_import_takes_is_no_idle_time(tmp_path: Path) -> None:
     problem = tmp_path / "slow_to_import.py"
     problem.write_text("import time\ntime.sleep(0.5)\ndef evaluate(config, budget, trial): return 0.5\n")

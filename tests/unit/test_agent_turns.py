@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,20 @@ def test_an_agent_gives_its_master_up_when_it_is_turned_for_that(worker: Worker)
     assert worker.world.now == link.answered_at + timeout_s
     worker.turn()
     assert agent.exit_code == MasterUnreachable.exit_code
+
+
+def test_an_evaluation_that_outlasts_the_time_of_its_agent_is_not_cut_off_by_that(worker: Worker) -> None:
+    agent = worker.agent
+    agent._options = replace(agent._options, time_ends_at=worker.clock() + 5.0)
+    assert agent.due_at() <= worker.clock() + 5.0
+    agent._assignment = read_grant(grant({"x": 0.5}), agent._places, worker.clock())
+    worker.world.now += 10.0
+    worker.turn()
+    assert (agent.exit_code, agent._leaving) == (None, None)
+    assert agent.due_at() > worker.clock()
+    agent._become_idle()
+    worker.turn()
+    assert agent.exit_code == 75
 
 
 def test_an_agent_that_is_to_end_and_evaluates_nothing_waits_for_its_master_alone(worker: Worker) -> None:

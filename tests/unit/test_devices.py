@@ -12,7 +12,7 @@ import pytest
 
 from hpbandster_lite import devices
 from hpbandster_lite.devices import usable_cores, visible_devices, worker_devices, worker_label
-from hpbandster_lite.environment import trainer_environment
+from hpbandster_lite.environment import job_left_s, trainer_environment
 from hpbandster_lite.errors import UsageError
 
 # ----------------------------------------------------------------------------------------------------------- tokens
@@ -232,6 +232,15 @@ def test_an_empty_device_is_the_cpu_alone() -> None:
 def test_a_trainer_is_not_given_the_keys() -> None:
     own = {"HPBANDSTER_LITE_KEY": "k" * 32, "HPBANDSTER_LITE_NAMESERVER_KEY": "n" * 32}
     assert trainer_environment(own, None, None) == {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+@pytest.mark.parametrize(
+    ("told", "left_s"),
+    [("1600", 600.0), ("1000", None), ("900", None), ("0", None), ("", None), ("NONE", None), ("²", None)],
+)
+def test_what_is_left_of_a_job_is_told_by_its_batch_system(told: str, left_s: float | None) -> None:
+    environment = {"SLURM_JOB_END_TIME": told} if told else {}
+    assert job_left_s(environment, 1_000.0) == left_s
 
 
 # ------------------------------------------------------------------------------------------------------------ label

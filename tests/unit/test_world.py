@@ -254,8 +254,8 @@ def test_a_world_notices_an_attempt_that_is_not_counted(monkeypatch: pytest.Monk
 def test_a_world_notices_a_proposal_that_was_not_the_samplers(monkeypatch: pytest.MonkeyPatch) -> None:
     sampled = Engine._sampled
 
-    def rounded(self: Engine, config_id: ConfigId) -> tuple[Entry, ...]:
-        (entry,) = sampled(self, config_id)
+    def rounded(self: Engine, config_id: ConfigId, time_left_s: float | None) -> tuple[Entry, ...]:
+        (entry,) = sampled(self, config_id, time_left_s)
         if not isinstance(entry, Sampled):
             return (entry,)
         # As a journal would have it that writes six digits.

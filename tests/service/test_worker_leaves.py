@@ -1,0 +1,81 @@
+"""Workers that leave before their search is over: idle, done with their share, or out of time; each by itself."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from hpbandster_lite.records import Expired, Leased, Released
+from tests.service.served_search import served_search
+
+pytestmark = pytest.mark.timeout(150)
+
+PATIENT = {"lease_s": 60.0, "heartbeat_s": 0.5}
+
+
+def test_workers_of_one_command_leave_one_by_one_after_their_number_of_evaluations(tmp_path: Path) -> None:
+    with served_search(tmp_path, **PATIENT) as search:
+        master = search.start_master()
+        search.start_command("worker", "--workers", "2", "--max-evaluations", "2").ends(0)
+        assert len(search.results()) == 4
+        assert len({entry.agent for entry in search.of(Leased)}) == 2
+        search.start_command("worker").ends(0)
+        master.ends(0)
+        search.check()
+
+
+def test_a_worker_without_work_leaves_and_the_one_at_work_beside_it_stays(tmp_path: Path) -> None:
+    with served_search(tmp_path, **PATIENT, limits={"brackets": 1, "max_concurrent": 1}) as search:
+        master = search.start_master()
+        search.hold()
+        worker = search.start_command("worker", "--workers", "2", "--idle-timeout", "1")
+        worker.says("nothing to do for 1 s")
+        search.hold(False)
+        worker.ends(0)
+        master.ends(0)
+        assert not [*search.of(Released), *search.of(Expired)]
+        assert len({entry.agent for entry in search.of(Leased)}) == 1
+        search.check()
+
+
+def test_a_worker_takes_nothing_that_will_not_end_in_its_time_and_the_next_one_with_more_goes_on(
+    tmp_path: Path,
+) -> None:
+    with served_search(tmp_path, **PATIENT) as search:
+        # Half a second a step: nine of one step end in the time, one of nine steps is not even begun.
+        text = search.problem.read_text()
+        search.problem.write_text(text.replace("time.sleep(0.01)\n        (HERE", "time.sleep(0.5)\n        (HERE"))
+        master = search.start_master()
+        began = time.monotonic()
+        said = search.start_command("worker", "--max-time", "10").ends(75)
+        assert "its time is too short for what is left to do" in said
+        assert time.monotonic() - began < 10 + 5
+        rungs = {entry.evaluation.rung for entry in search.of(Leased)}
+        assert 0 in rungs
+        assert 2 not in rungs
+        assert all(entry.time_left_s is not None for entry in search.of(Leased))
+        search.problem.write_text(text)
+        search.start_command("worker").ends(0)
+        master.ends(0)
+        assert not [*search.of(Released), *search.of(Expired)]
+        search.check()
+
+
+def test_a_worker_in_a_job_asks_for_no_more_than_that_has_time_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served_search(tmp_path, **PATIENT) as search:
+        master = search.start_master()
+        end = int(time.clock_gettime(time.CLOCK_REALTIME)) + 500
+        monkeypatch.setenv("SLURM_JOB_END_TIME", str(end))
+        search.start_command("worker", "--max-evaluations", "1").ends(0)
+        monkeypatch.setenv("SLURM_JOB_END_TIME", "0")
+        search.start_command("worker").ends(0)
+        master.ends(0)
+        first, second, *_ = (entry.time_left_s for entry in search.of(Leased))
+        assert first is not None
+        assert 300 < first < 500
+        assert second is None
+        search.check()
