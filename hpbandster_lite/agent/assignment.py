@@ -151,7 +151,7 @@ class Places:
         return str(path) if holds_checkpoint(path) else None
 
     def below(self, told: str | None) -> str | None:
-        """Like :meth:`seen`, of the rung below, which left a checkpoint for certain; that it is elsewhere is said once."""
+        """Like :meth:`seen`, of the rung below, which left one for certain; that it is elsewhere is said once."""
         found = self.seen(told)
         if told is not None and found is None and not self._has_said:
             self._has_said = True
