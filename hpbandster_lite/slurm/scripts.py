@@ -140,7 +140,8 @@ def filled(text: str, variables: Mapping[str, str]) -> str:
     """
     for name, value in variables.items():
         assignment = f"{name}={shlex.quote(value)}"
-        text, count = re.subn(rf"^{name}=.*$", lambda _, new=assignment: new, text, flags=re.MULTILINE)
+        # Backslashes mean something in a replacement.
+        text, count = re.subn(rf"^{name}=.*$", assignment.replace("\\", r"\\"), text, flags=re.MULTILINE)
         if count != 1:
             raise InvariantBroken(f"a script assigns {name} {count} times; it must be once")
     return text

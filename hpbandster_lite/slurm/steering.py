@@ -22,6 +22,8 @@ from hpbandster_lite.slurm.scripts import ALL_IN_ONE, FOLDER, MASTER, WORKERS, S
 PATIENCE_S = 60.0
 """Time to hand back what is being evaluated: an objective has 20 s to save, and its worker 5 s to say so."""
 LOOK_EVERY_S = 0.5
+NEW_S = 5
+"""A job that has run for no longer may have started nothing yet that would hear a signal, and has nothing to hand back."""
 END = "TERM"
 """What a worker hands its evaluation back at, and is not queued again after."""
 
@@ -147,11 +149,12 @@ def _told(running: int) -> str:
 
 
 def let_go(slurm: Slurm, jobs: Iterable[QueuedJob]) -> None:
-    """Cancel those that wait; have the others hand back what they evaluate, and end."""
+    """Cancel those that wait or have only just begun; have the others hand back what they evaluate, and end."""
     jobs = list(jobs)
-    slurm.cancel([job.name for job in jobs if job.is_waiting])
+    new = [job.name for job in jobs if job.is_waiting or job.used_s < NEW_S]
+    slurm.cancel(new)
     # A signal goes to what the job has started with srun, and a job whose work has ended ends by itself.
-    slurm.cancel([job.name for job in jobs if not job.is_waiting], signal=END)
+    slurm.cancel([job.name for job in jobs if job.name not in new], signal=END)
 
 
 def recorded(directory: RunDirectory) -> JobsOfRun:

@@ -18,7 +18,7 @@ from hpbandster_lite.slurm.answers import QueuedJob
 from hpbandster_lite.slurm.jobs import jobs_of
 from tests.deploy.slurm_cluster import COMMAND, Cluster, SlurmSearch, search_on, until_slow
 from tests.service.local_search import until
-from tests.service.served_search import continued, stopped
+from tests.service.served_search import continued, stopped, until_passed
 
 SCRIPTS = Path(__file__).parents[2] / "deploy" / "slurm"
 pytestmark = pytest.mark.timeout(300)
@@ -74,6 +74,7 @@ def test_a_search_that_is_submitted_runs_to_its_end_with_no_more_workers_at_a_ti
         assert {row["state"] for row in told["jobs"]} == {"COMPLETED"}
 
 
+@pytest.mark.slow
 def test_each_worker_has_a_gpu_of_its_own(cluster: Cluster, tmp_path: Path) -> None:
     with search_on(cluster, tmp_path) as search:
         in_the_middle(search, "--worker-sbatch", "--nodes=1 --nodelist=node1", workers=3)
@@ -264,7 +265,7 @@ def test_a_node_that_is_lost_leaves_two_lives_of_a_worker_and_no_evaluation_is_c
 ) -> None:
     with search_on(cluster, tmp_path, lease_s=20.0, heartbeat_s=1.0) as search:
         _, _, victim = in_the_middle(
-            search, "--master-sbatch", "--nodelist=node0", "--worker-sbatch", "--exclude=node0"
+            search, "--master-sbatch", "--nodelist=node0", "--worker-sbatch", "--exclude=node0 --mem=2500"
         )
         pid = int((cluster.state / "run" / f"slurmd.{victim.where}.pid").read_text())
         psutil.Process(pid).kill()
@@ -299,6 +300,20 @@ def test_a_time_limit_is_no_end_of_the_search(cluster: Cluster, tmp_path: Path) 
         released = wait_handed_back(search, 2)
         search.ends()
         assert_continued(search, released)
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_is_longer_than_a_job_is_taken_by_one_that_was_queued_again(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with search_on(cluster, tmp_path) as search:
+        _, workers, _ = in_the_middle(search, "--time", "4")
+        # By what these have taken, one of the next budget needs more than the two minutes up to the warning.
+        until_passed(45)
+        search.hold(False)
+        until_slow(lambda: cluster.restarts(f"{workers}_0") == 1, 60, "a worker has left and is queued again")
+        search.ends()
+        assert search.handed_back() == []
 
 
 @pytest.mark.slow

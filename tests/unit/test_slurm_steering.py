@@ -132,6 +132,14 @@ def test_fewer_workers_cancels_those_that_wait_and_signals_the_others(directory:
     assert steering.scale(cluster, directory, 1, busy=nobody, at=1.0) == "1 workers, as there are to be"
 
 
+def test_a_job_that_has_only_just_begun_is_cancelled_because_nobody_hears_there_yet(directory: RunDirectory) -> None:
+    cluster = Cluster()
+    cluster.add("102_0", used="0:04")
+    cluster.add("102_1", used="0:05")
+    steering.let_go(cluster, cluster.jobs)
+    assert cluster.told == [("scancel", "None", "102_0"), ("scancel", "TERM", "102_1")]
+
+
 def test_a_cancelled_search_ends_its_workers_before_its_master(directory: RunDirectory) -> None:
     cluster = Cluster()
     steering.submit(cluster, directory, asked(directory), at=0.0)
