@@ -502,20 +502,23 @@ def _resumed(
     settings = replace(options.prepared.settings, run_id=journal.settings.run_id)
     space = SearchSpace.from_json(settings.problem.space_tables)
     engine = Engine(settings, space, make_sampler(settings.algorithm, space, settings.budgets, settings.sampler))
-    paused_at = None
+    paused_at, position = None, 0
 
     def entries() -> Iterator[Entry]:
-        nonlocal paused_at
-        for _, at, entry in journal.entries():
+        nonlocal paused_at, position
+        for number, at, entry in journal.entries(after=position):
+            position = number
             if isinstance(entry, Paused | Resumed):
                 paused_at = at if isinstance(entry, Paused) else None
             yield entry
 
     engine.replay(entries())
+    epoch = journal.begin_epoch()
+    # What a master that still serves has committed while we read: from now on it can commit no more.
+    engine.replay(entries())
     after = options.prepared.retry_failed_after
     # Whoever takes the place of a master that put failures back must not do it again: they have failed anew, perhaps.
     retry_failed = after is not None and engine.state.epoch <= after
-    epoch = journal.begin_epoch()
     turn = engine.start(
         epoch,
         options.prepared.limits,

@@ -717,6 +717,7 @@ class World:
             journal = Journal.open(self.directory.journal, create=self.settings, clock=lambda: self.now)
             self._limit_disk(journal)
             self._check_replay_agrees(journal)
+            self._let_older_go_on(journal)
             options = MasterOptions(
                 run_directory=str(self.directory.path),
                 prepared=Prepared(
@@ -741,6 +742,18 @@ class World:
         self.counts["masters"] += 1
         self.epoch = epoch
         self.say(f"master {epoch} starts at position {master.engine.state.position}")
+
+    def _let_older_go_on(self, journal: Journal) -> None:
+        """A master that was doubled serves on while the next one reads, until that begins its epoch."""
+        begin = journal.begin_epoch
+
+        def after_a_while() -> int:
+            if self.older is not None and self.is_faulty:
+                for _ in range(self.random.randint(0, 20)):
+                    self.step()
+            return begin()
+
+        journal.begin_epoch = after_a_while  # type: ignore[method-assign]
 
     def turn_master(self) -> None:
         process = self.process

@@ -32,14 +32,14 @@ def read_settings(connection: sqlite3.Connection, path: Path) -> SearchSettings:
     return read_record(row[0], SearchSettings, path, "its settings")
 
 
-def read_entries(connection: sqlite3.Connection, path: Path) -> Iterator[tuple[int, float, Entry]]:
-    """Position, time and entry, in order; the positions are 1, 2, 3, ... or the journal is damaged.
+def read_entries(connection: sqlite3.Connection, path: Path, after: int = 0) -> Iterator[tuple[int, float, Entry]]:
+    """Position, time and entry of all ``after`` a position, in order and without a gap, or the journal is damaged.
 
     All that there is at the first look: what is written meanwhile is left out, and nothing is ever changed.
     """
     with sqlite_errors_as_ours(path, "read the journal"):
         last = connection.execute("SELECT coalesce(max(position), 0) FROM entries").fetchone()[0]
-        read = 0
+        read = after
         while page := connection.execute(_PAGE, (read, last, PAGE)).fetchall():
             values = wire.decode_all([text for _, _, text in page])
             for number, (position, at, text) in enumerate(page):

@@ -187,15 +187,15 @@ class Journal:
         self._committed_at = now
         return position
 
-    def entries(self) -> Iterator[tuple[int, float, Entry]]:
-        """Position, wall-clock time and entry of everything, in order.
+    def entries(self, after: int = 0) -> Iterator[tuple[int, float, Entry]]:
+        """Position, wall-clock time and entry of everything ``after`` a position, in order.
 
         Raises
         ------
         JournalError
             If the file is damaged, or an entry of it cannot be understood.
         """
-        return read_entries(self._connection, self.path)
+        return read_entries(self._connection, self.path, after)
 
     def spent_s(self) -> float:
         """Seconds that all earlier masters served: for each, the sum of the times between its commits.

@@ -1,0 +1,60 @@
+"""A master that takes a search over knows all that the one before it has committed, up to its last moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpbandster_lite import wire
+from hpbandster_lite.journal import Fenced, Journal
+from hpbandster_lite.master import Master, MasterOptions, _resumed
+from hpbandster_lite.records import Leased, Limits
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.settings import Prepared
+from hpbandster_lite.transport import Call
+from tests.engine_room import settings_for, snapshot, space_of
+
+
+def begun(directory: RunDirectory, journal: Journal) -> Master:
+    prepared = Prepared(settings=journal.settings, limits=Limits(brackets=1), resumed=False)
+    master, _ = _resumed(MasterOptions(run_directory=str(directory.path), prepared=prepared), directory, journal)
+    return master
+
+
+def asked(master: Master, agent: str) -> dict[str, Any]:
+    """What a master answers to an agent that asks for work, after its commit."""
+    message = {"agent": agent, "request": 1, "worker": agent, "want_lease": True, "report": None}
+    answer: dict[str, Any] = wire.decode(master.handle(Call("exchange", wire.encode(message), f"{agent}#1")))
+    assert master.commit()
+    return answer
+
+
+def test_what_a_master_commits_while_the_next_one_reads_the_journal_is_known_to_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    settings = settings_for(space_of())
+    with Journal.open(directory.journal, create=settings) as one, Journal.open(directory.journal) as two:
+        older = begun(directory, one)
+        asked(older, "early")
+        begin = two.begin_epoch
+
+        def late() -> int:
+            # Replayed it has; that it is there nobody knows yet.
+            asked(older, "late")
+            return begin()
+
+        monkeypatch.setattr(two, "begin_epoch", late)
+        newer = begun(directory, two)
+        assert newer.engine.state.held_by.keys() == {"early", "late"}
+        with pytest.raises(Fenced):
+            asked(older, "too late")
+        asked(newer, "third")
+        with Journal.open(directory.journal) as three:
+            engine = begun(directory, three).engine
+        assert [entry.agent for _, _, entry in two.entries() if isinstance(entry, Leased)] == ["early", "late", "third"]
+        # Of the third master there is one entry more, that it began.
+        assert snapshot(engine)["held_by"] == snapshot(newer.engine)["held_by"]
