@@ -103,7 +103,8 @@ def save_incumbent(
 
 def _order(directory: RunDirectory, incumbent: dict[str, Plain], settings: SearchSettings) -> TrainerOrder:
     evaluation = EvaluationId(ConfigId(*incumbent["config_id"]), incumbent["rung"])
-    checkpoint = None if incumbent["directory"] is None else directory.path / incumbent["directory"]
+    told = incumbent["directory"]
+    checkpoint = None if told is None or (seen := directory.seen(told)) is None else Path(seen)
     return TrainerOrder(
         evaluation=evaluation,
         attempt=1,

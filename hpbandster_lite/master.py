@@ -42,7 +42,7 @@ from hpbandster_lite.listening import LOOPBACK, listening
 from hpbandster_lite.problems import shared_values, value_difference
 from hpbandster_lite.records import ConfigId, CurvePoint, Entry, EvaluationId, Paused, Plain, Report, Resumed
 from hpbandster_lite.registration import Registration
-from hpbandster_lite.rundir import RunDirectory, hosts_of, read_given_key
+from hpbandster_lite.rundir import RunDirectory, hosts_of, is_told_well, read_given_key
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.searchfile import keep_search_file
 from hpbandster_lite.settings import Prepared
@@ -56,6 +56,7 @@ log = logging.getLogger(__name__)
 OBJECT_ID = "hpbandster_lite.master"
 LOCK_WAIT_S = 10.0
 """A new master waits this long for the old one to let go, then refuses."""
+LONGEST_NAME = 255
 GAP_S = 1.0
 """A turn that took so much longer than it may lengthens all leases: nobody loses one while nobody listened."""
 ALONE_S = 30.0
@@ -293,13 +294,17 @@ class Master:
 
     def _exchange(self, peer: str, message: dict[str, Plain], now: float) -> dict[str, Plain]:
         agent = str(message["agent"])
+        if max(len(agent), len(str(message.get("worker", "")))) > LONGEST_NAME:
+            raise ProtocolMismatch(f"names of agents have up to {LONGEST_NAME} characters, got {agent!r:.100}")
         self._agent_of[peer] = agent
-        report = message.get("report")
+        told = message.get("report")
+        report = None if told is None else wire.from_message(told, Report)
+        _check_place(None if report is None else report.outcome.directory)
         turn = self.engine.exchange(
             agent,
             int(message["request"]),
             now=now,
-            report=None if report is None else wire.from_message(report, Report),
+            report=report,
             want_lease=bool(message.get("want_lease", True)),
             worker=str(message.get("worker", "")),
             time_left_s=_time_left(message),
@@ -356,12 +361,14 @@ class Master:
                 return {"answer": {"kind": "stop", "reason": reason}}
 
     def _release(self, message: dict[str, Plain], now: float) -> dict[str, Plain]:
+        directory = message.get("directory")
+        _check_place(directory)
         turn = self.engine.release(
             str(message["agent"]),
             _evaluation(message),
             int(message["attempt"]),
             str(message["reason"]),
-            message.get("directory"),
+            directory,
             now=now,
         )
         self._pending.extend(turn.entries)
@@ -661,6 +668,12 @@ def _time_left(message: dict[str, Plain]) -> float | None:
     if told is not None and not math.isfinite(told):
         raise ValueError(f"time_left_s is {told!r}")
     return None if told is None else float(told)
+
+
+def _check_place(told: Plain) -> None:
+    """Refuse a directory that leads out of the run directory: other workers would load what lies there."""
+    if told is not None and (not isinstance(told, str) or not is_told_well(told)):
+        raise ProtocolMismatch(f"the directory {told!r:.200} is none of an attempt")
 
 
 def _evaluation(message: dict[str, Plain]) -> EvaluationId:

@@ -22,6 +22,8 @@ from hpbandster_lite.records import ConfigId, EvaluationId, Plain
 
 KEY_BYTES = 32
 """Random bytes of a new key: as many as SHA-256 gives, more adds nothing to an HMAC."""
+LONGEST_PATH = 4_096
+"""Characters of a directory that another process may tell: the kernel takes no more."""
 SHORTEST_KEY = 16
 """Characters of the shortest key that is accepted from the environment: 64 bits even if they are hexadecimal."""
 
@@ -118,6 +120,22 @@ class RunDirectory:
     def told_directory(self, evaluation: EvaluationId, attempt: int) -> str:
         """:meth:`attempt_directory` as processes tell it to each other: relative to the run directory."""
         return str(self.attempt_directory(evaluation, attempt).relative_to(self.path))
+
+    def seen(self, told: str) -> str | None:
+        """A directory that another process told, as a path here; None if nothing there may be read.
+
+        A relative one lies in this run directory, and nowhere else however it is written. An absolute one is of a
+        worker that sees no run directory: on this machine it may be anybody's, and is taken where it is this user's
+        own, because a checkpoint is loaded, and some kinds of checkpoint are code.
+        """
+        if not is_told_well(told):
+            return None
+        if not told.startswith("/"):
+            return f"{self.path}/{told}"
+        try:
+            return told if os.stat(told).st_uid == os.geteuid() else None  # noqa: PTH116 (once for each evaluation)
+        except (OSError, ValueError):
+            return None
 
     @property
     def reports(self) -> Path:
@@ -286,6 +304,11 @@ def _is_endpoint(told: Plain) -> bool:
 def hosts_of(endpoint: Mapping[str, Plain]) -> list[str]:
     """The hosts by which to call the master of an endpoint, the likeliest first."""
     return list(endpoint.get("addresses") or [endpoint["host"]])
+
+
+def is_told_well(told: str) -> bool:
+    """Whether a directory is written as :meth:`RunDirectory.told_directory` and workers elsewhere write theirs."""
+    return 0 < len(told) <= LONGEST_PATH and "\0" not in told and ".." not in told.split("/")
 
 
 def read_key_file(file: Path) -> bytes:

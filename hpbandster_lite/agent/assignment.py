@@ -143,12 +143,10 @@ class Places:
 
     def seen(self, told: str | None) -> str | None:
         """A directory of another attempt as an absolute path; None if no checkpoint can be seen there from here."""
-        if told is None:
+        if told is None or (self._run is None and not told.startswith("/")):
             return None
-        if not Path(told).is_absolute() and self._run is None:
-            return None
-        path = Path(told) if self._run is None else self._run / told
-        return str(path) if holds_checkpoint(path) else None
+        path = self.directory.seen(told)
+        return path if path is not None and holds_checkpoint(path) else None
 
     def below(self, told: str | None) -> str | None:
         """Like :meth:`seen`, of the rung below, which left one for certain; that it is elsewhere is said once."""

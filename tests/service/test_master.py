@@ -45,7 +45,7 @@ from hpbandster_lite.registration import Registration
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings import Prepared
 from hpbandster_lite.space import SearchSpace, configspace_to_json
-from hpbandster_lite.transport import Call, NameServerClient, run_name, serve_nameserver
+from hpbandster_lite.transport import Call, NameServerClient, Server, run_name, serve_nameserver
 from tests.engine_room import engine_for, settings_for
 from tests.service import transport_peer as peers
 from tests.service.master_room import stored
@@ -647,8 +647,8 @@ def name_server(port: int = 0) -> Iterator[int]:
     is_over, has_started = threading.Event(), threading.Event()
     found: list[int] = []
 
-    def started(_: str, listens: int) -> None:
-        found.append(listens)
+    def started(serving: Server) -> None:
+        found.append(serving.endpoint[1])
         has_started.set()
 
     thread = threading.Thread(

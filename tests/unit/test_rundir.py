@@ -16,7 +16,7 @@ from hpbandster_lite import rundir
 from hpbandster_lite.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
 from hpbandster_lite.errors import RunDirectoryError, UsageError
 from hpbandster_lite.records import ConfigId, EvaluationId
-from hpbandster_lite.rundir import RunDirectory, default_run_directory
+from hpbandster_lite.rundir import RunDirectory, default_run_directory, hosts_of
 
 ENDPOINT = {
     "protocol": 1,
@@ -293,3 +293,43 @@ def test_a_master_withdraws_its_own_endpoint_only(directory: RunDirectory) -> No
     directory.remove_endpoint(epoch=3)
     assert directory.read_endpoint() is None
     directory.remove_endpoint(epoch=3)
+
+
+@pytest.mark.parametrize("addresses", [None, ["10.0.0.1", "fd00::1"]])
+def test_an_endpoint_has_one_host_or_several_and_old_ones_stay_readable(
+    addresses: list[str] | None, directory: RunDirectory
+) -> None:
+    directory.write_endpoint(ENDPOINT if addresses is None else {**ENDPOINT, "addresses": addresses})
+    endpoint = directory.read_endpoint()
+    assert endpoint is not None
+    assert hosts_of(endpoint) == (addresses or [ENDPOINT["host"]])
+
+
+@pytest.mark.parametrize("addresses", ["10.0.0.1", [1], {"a": 1}, None])
+def test_addresses_that_are_none_make_no_endpoint(addresses: object, directory: RunDirectory) -> None:
+    directory.write_endpoint({**ENDPOINT, "addresses": addresses})
+    with pytest.raises(RunDirectoryError, match="no endpoint"):
+        directory.read_endpoint()
+
+
+# ------------------------------------------------------------------------------------------------- told directories
+
+
+@given(told=st.lists(st.sampled_from(["..", ".", "a", "", "b c", "...", "~"]), max_size=6).map("/".join))
+def test_a_relative_directory_that_is_told_lies_in_the_run_directory_however_it_is_written(told: str) -> None:
+    run = RunDirectory("/some/run")
+    seen = run.seen(told) if not told.startswith("/") else None
+    assert seen is None or Path(os.path.normpath(seen)).is_relative_to(run.path)
+
+
+@pytest.mark.parametrize("told", ["", "..", "a/../b", "/srv/..", "a\0b", "x" * 5_000, "/nobody/has/this"])
+def test_a_directory_that_cannot_be_of_an_attempt_is_not_seen(told: str) -> None:
+    assert RunDirectory("/some/run").seen(told) is None
+
+
+def test_an_absolute_directory_is_seen_where_it_is_this_user_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert RunDirectory("/some/run").seen(str(tmp_path)) == str(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 12_345)
+    assert RunDirectory("/some/run").seen(str(tmp_path)) is None
