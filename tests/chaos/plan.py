@@ -1,0 +1,96 @@
+"""Which faults come when: a list that follows from a seed, made before anything runs.
+
+Law of this file: arithmetic and one generator. Each kind of a flavour comes as often as any other, to one, so that a
+short plan covers what a long one does; a victim is a number in [0, 1), which the driver makes a process or a host of.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from dataclasses import dataclass
+
+PROCESSES = (
+    *("agent_killed", "trainer_killed", "master_killed", "nameserver_killed", "machine_lost"),
+    *("agent_stopped", "trainer_stopped", "master_stopped"),
+    *("agent_told_to_end", "agent_preempted", "master_preempted"),
+    *("worker_doubled", "master_doubled"),
+)
+"""What needs no more than the right to send signals."""
+LINKS = (
+    *("worker_silent", "worker_mute", "worker_deaf", "worker_unplugged", "worker_lossy", "worker_throttled"),
+    *("worker_dropped", "worker_reset", "master_silent", "master_lossy", "half_partitioned"),
+)
+"""What needs network namespaces."""
+DISKS = ("disk_full",)
+"""What needs a file system of its own."""
+CLOCKS = ("master_clock_jumps", "worker_clock_jumps")
+"""What needs libfaketime."""
+KINDS = (*PROCESSES, *LINKS, *DISKS, *CLOCKS)
+
+SHORT_S, LONG_S = (0.3, 1.5, 3.0), (6.0, 9.0, 14.0)
+"""A fault that lasts is shorter than a lease of 4 s, or longer than it and a call's 5 s."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One fault: how long after the one before, to whom, for how long, and how bad (percent, kbit/s or days)."""
+
+    number: int
+    kind: str
+    after_s: float
+    victim: float
+    lasts_s: float
+    strength: int
+
+
+def plan(seed: int, count: int, kinds: Collection[str] = KINDS, *, every_s: float = 1.5) -> list[Fault]:
+    """The faults of a run.
+
+    Parameters
+    ----------
+    seed
+        Everything follows from it.
+    count
+        How many.
+    kinds
+        Out of :data:`KINDS`, in any order.
+    every_s
+        Mean time between two, in seconds.
+
+    Raises
+    ------
+    ValueError
+        If a kind is not known.
+    """
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown or not kinds:
+        told = ", ".join(unknown) or "none at all"
+        raise ValueError(f"unknown kinds of faults: {told}; choose of {', '.join(KINDS)}")
+    draw = random.Random(seed)
+    deck: list[str] = []
+    faults = []
+    for number in range(1, count + 1):
+        if not deck:
+            deck = sorted(kinds)
+            draw.shuffle(deck)
+        kind = deck.pop()
+        faults.append(
+            Fault(
+                number=number,
+                kind=kind,
+                after_s=draw.expovariate(1 / every_s),
+                victim=draw.random(),
+                lasts_s=draw.choice(draw.choice((SHORT_S, LONG_S))),
+                strength=_strength(kind, draw),
+            )
+        )
+    return faults
+
+
+def _strength(kind: str, draw: random.Random) -> int:
+    if kind.endswith("lossy"):
+        return draw.choice((20, 25, 30))
+    if kind.endswith("throttled"):
+        return draw.choice((32, 100, 500))
+    return draw.choice((-1, 1))

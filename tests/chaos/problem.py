@@ -1,0 +1,84 @@
+"""What a chaos run searches: a sum of steps with a checkpoint after each, and a log of everything that it did.
+
+Law of this file: the loss is a function of configuration and budget, bit for bit, whatever was interrupted and went on
+elsewhere; a checkpoint that is another configuration's is an error. What it notes is in the kernel before it goes on,
+in a file of this process alone, on a disk that nobody fills.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hpbandster_lite import Trial
+
+LOGS = "CHAOS_LOGS"
+"""Environment variable: where the logs lie."""
+STEP = "CHAOS_STEP_S"
+"""Environment variable: seconds that a step takes."""
+
+min_budget, max_budget, unit = 1, 9, "steps"
+
+
+def space() -> Any:
+    from ConfigSpace import ConfigurationSpace, Float, Integer
+
+    return ConfigurationSpace(space=[Float("x", (0.0, 1.0)), Integer("n", (1, 9))])
+
+
+def added_by(config: Mapping[str, Any], step: int) -> float:
+    """What one step adds."""
+    return math.sin(config["x"] * step) + config["n"] / step
+
+
+def loss_of(config: Mapping[str, Any], budget: float) -> float:
+    """The loss after so many steps, added in the order in which an evaluation adds them."""
+    total = 0.0
+    for step in range(1, int(budget) + 1):
+        total += added_by(config, step)
+    return total / budget
+
+
+def evaluate(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
+    log = Path(os.environ[LOGS]) / f"objective-{os.getpid()}.jsonl"
+    saved = trial.resume_directory or trial.previous_directory
+    state = {"step": 0, "total": 0.0, "config": dict(config)}
+    if saved is not None:
+        state = json.loads((saved / "state.json").read_text())
+        if state["config"] != dict(config):
+            raise ValueError(f"{saved} is a checkpoint of {state['config']}, not of {dict(config)}")
+    note(log, "begun", trial, began=state["step"], resumed=trial.resume_directory is not None)
+    total = float(state["total"])
+    for step in range(int(state["step"]) + 1, int(budget) + 1):
+        time.sleep(float(os.environ[STEP]))
+        total += added_by(config, step)
+        # Written beside and renamed, as every checkpoint should be: a kill must not leave half of one.
+        half = trial.directory / "half"
+        half.write_text(json.dumps({"step": step, "total": total, "config": dict(config)}))
+        half.rename(trial.directory / "state.json")
+        trial.report(step, total / step)
+    note(log, "ended", trial, loss=total / budget)
+    return {"loss": total / budget, "began": state["step"]}
+
+
+def note(log: Path, what: str, trial: Trial, **more: Any) -> None:
+    """One line, in one write: a process that is killed leaves whole lines."""
+    line = {
+        "what": what,
+        "evaluation": [list(trial.config_id), trial.rung],
+        "attempt": trial.attempt,
+        "trainer": os.getpid(),
+        "agent": os.getppid(),
+        "at": time.monotonic(),
+        **more,
+    }
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, (json.dumps(line) + "\n").encode())
+    finally:
+        os.close(descriptor)
