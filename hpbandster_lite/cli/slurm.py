@@ -241,7 +241,7 @@ def _print_dry(asked: Mapping[str, Submission], directory: RunDirectory) -> None
     told = [asked[ALL_IN_ONE]] if ALL_IN_ONE in asked else [asked[MASTER], asked[WORKER_JOBS]]
     for each in told:
         typer.echo(f"##### {each.file(folder)}\n{each.text}")
-    typer.echo("##### commands")
+    typer.echo("##### commands; the dependency is left out where the master begins at once")
     for each in told:
         after = "JOB_OF_MASTER" if each.kind == WORKER_JOBS else None
         typer.echo(shlex.join(each.command(folder, after=after)))

@@ -21,15 +21,27 @@ from hpbandster_lite.slurm.scripts import ALL_IN_ONE, FOLDER, MASTER, WORKERS, S
 
 PATIENCE_S = 60.0
 """Time to hand back what is being evaluated: an objective has 20 s to save, and its worker 5 s to say so."""
+BEGIN_S = 8.0
+"""A job that finds room has begun by then: Slurm lets submissions gather for some seconds before it looks at them."""
 LOOK_EVERY_S = 0.5
 NEW_S = 5
-"""A job that has run for no longer may have started nothing yet that would hear a signal, and has nothing to hand back."""
+"""A job that has run for less may have started nothing yet that hears a signal, and has nothing to hand back."""
 END = "TERM"
 """What a worker hands its evaluation back at, and is not queued again after."""
 
 
-def submit(slurm: Slurm, directory: RunDirectory, asked: dict[str, Submission], *, at: float) -> JobsOfRun:
+def submit(
+    slurm: Slurm,
+    directory: RunDirectory,
+    asked: dict[str, Submission],
+    *,
+    at: float,
+    begin_s: float = BEGIN_S,
+) -> JobsOfRun:
     """Submit the jobs of a search: all in one, or the master, and the workers for the time after it has begun.
+
+    A master that begins within seconds is waited for here. Its workers then need no dependency, which Slurm may look at
+    only once a minute; those of one that has to queue have one, and hold no GPU meanwhile.
 
     Parameters
     ----------
@@ -41,6 +53,8 @@ def submit(slurm: Slurm, directory: RunDirectory, asked: dict[str, Submission], 
         What :func:`~hpbandster_lite.slurm.scripts.submissions` gave.
     at
         Unix time.
+    begin_s
+        How long the master's job is waited for.
 
     Returns
     -------
@@ -71,12 +85,23 @@ def submit(slurm: Slurm, directory: RunDirectory, asked: dict[str, Submission], 
     jobs = _and_submitted(slurm, directory, jobs, asked[MASTER], folder, at=at)
     master = jobs.jobs[-1].job
     try:
-        return _and_submitted(slurm, directory, jobs, workers, folder, at=at, after=master)
+        after = None if _has_begun(slurm, master, begin_s) else master
+        return _and_submitted(slurm, directory, jobs, workers, folder, at=at, after=after)
     except SearchError:
         # A master without workers would wait for the whole of its time.
         slurm.cancel([master])
         replace(jobs, jobs=jobs.jobs[:-1]).keep(directory)
         raise
+
+
+def _has_begun(slurm: Slurm, job: str, within_s: float) -> bool:
+    """Whether a job begins within some time; one that has left the queue has begun."""
+    deadline = time.monotonic() + within_s
+    while any(each.is_waiting for each in slurm.queue([job])):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(LOOK_EVERY_S)
+    return True
 
 
 def _and_submitted(

@@ -6,8 +6,7 @@ slurmd, slurm-client and munge installed: it starts a cluster of its own (``test
 repetition and the medians.
 
 Seconds are counted from the call of sbatch to the first and to the last of the eight: starts of a job, and leases in
-the journal. The workers' array waits for the start of the master's job; all share the cores of this machine, where a
-cluster has nodes of its own.
+the journal. Slurm schedules as it does by default; all share the cores of this machine, where a cluster has nodes.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ def main(repeats: int) -> None:
     """Print the figures of both, in turn."""
     told: dict[str, list[tuple[float, float]]] = {"slurm alone": [], "search": []}
     with tempfile.TemporaryDirectory() as made:
-        cluster = start_cluster(Path(made) / "slurm")
+        cluster = start_cluster(Path(made) / "slurm", SCHEDULING="")
         try:
             for repeat in range(repeats):
                 for name, measure in (("slurm alone", slurm_alone), ("search", search)):

@@ -81,11 +81,11 @@ class Cluster:
             self("scontrol", "update", f"nodename={node}", "state=resume")
 
 
-def start_cluster(state: Path) -> Cluster:
-    """Start one, or skip the test that wants it."""
+def start_cluster(state: Path, **settings: str) -> Cluster:
+    """Start one, with other settings of the script perhaps, or skip the test that wants it."""
     environment = os.environ | {
         "BASE_PORT": str(free_ports(PORTS)), "NODES": str(NODES), "CPUS": str(CORES), "GPUS": str(GPUS),
-        "MEM_MB": str(250 * CORES),
+        "MEM_MB": str(250 * CORES), **settings,
     }  # fmt: skip
     up = subprocess.run([HERE / "slurm_up.sh", state], env=environment, capture_output=True, text=True, check=False)
     if up.returncode == CANNOT_RUN:

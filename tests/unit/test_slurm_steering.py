@@ -28,6 +28,7 @@ class Cluster(Slurm):
         self.jobs: list[QueuedJob] = []
         self.refuses = ""
         self.goes_at_once = True
+        self.begins = True
 
     def require(self) -> None:
         """It is there."""
@@ -36,7 +37,10 @@ class Cluster(Slurm):
         self.told.append(("sbatch", *command[2:]))
         if self.refuses and any(self.refuses in word for word in command):
             raise UsageError("sbatch refused the job")
-        return str(100 + len(self.told))
+        job = str(100 + len(self.told))
+        if not self.begins:
+            self.add(job, "PENDING")
+        return job
 
     def queue(self, jobs: object) -> list[QueuedJob]:
         asked = set(jobs)  # type: ignore[call-overload]
@@ -76,8 +80,15 @@ def test_what_is_submitted_is_written_down_with_its_scripts(directory: RunDirect
         ("master", "101", 1, 5.0),
         ("workers", "102", 4, 5.0),
     ]
-    assert "--dependency=after:101" in jobs.jobs[1].command
+    assert not any("dependency" in word for word in jobs.jobs[1].command)
     assert (directory.path / "slurm" / "workers.sbatch").read_text("utf-8").startswith("#!/usr/bin/env bash")
+
+
+def test_workers_of_a_master_that_has_to_queue_wait_for_it_without_holding_a_gpu(directory: RunDirectory) -> None:
+    cluster = Cluster()
+    cluster.begins = False
+    jobs = steering.submit(cluster, directory, asked(directory), at=0.0, begin_s=0.0)
+    assert "--dependency=after:101" in jobs.jobs[1].command
 
 
 def test_workers_that_are_refused_leave_no_master_behind(directory: RunDirectory) -> None:
