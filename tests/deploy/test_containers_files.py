@@ -46,7 +46,9 @@ def tool(name: str, remedy: str) -> str:
     found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if found is None:
         words = f"NOT TESTED, {name} is not here: {remedy}"
-        pytest.fail(words) if NEEDS_IT else pytest.skip(words)
+        if NEEDS_IT:
+            pytest.fail(words)
+        pytest.skip(words)
     return found
 
 
