@@ -68,6 +68,8 @@ def minimize(
     max_concurrent: int | None = None,
     workers: int | None = None,
     threads: int | None = None,
+    gpus: str | int | None = None,
+    gpus_per_worker: int = 1,
     timeout_s: float | None = None,
     isolation: str = "trainer",
     keep_checkpoints: str = "needed",
@@ -106,7 +108,7 @@ def minimize(
         Begin without the default configuration.
     brackets, evaluations, total_budget, wall_time_s, target_loss, max_concurrent
         Limits, see :class:`~hpbandster_lite.records.Limits`; none given: one Hyperband cycle.
-    workers, threads, timeout_s, keep_checkpoints
+    workers, threads, gpus, gpus_per_worker, timeout_s, keep_checkpoints
         See :class:`~hpbandster_lite.launch.LaunchOptions`.
     isolation
         ``trainer`` runs each evaluation in a process that may crash; ``none`` inside the agent, for cheap functions.
@@ -169,7 +171,13 @@ def minimize(
         retry_failed=retry_failed,
     )
     launch = LaunchOptions(
-        workers=workers, threads=threads, timeout_s=timeout_s, isolation=isolation, keep_checkpoints=keep_checkpoints
+        workers=workers,
+        threads=threads,
+        gpus=None if gpus is None else str(gpus),
+        gpus_per_worker=gpus_per_worker,
+        timeout_s=timeout_s,
+        isolation=isolation,
+        keep_checkpoints=keep_checkpoints,
     )
     directory = RunDirectory(Path(run_dir) if run_dir is not None else default_run_directory(reference, new=new))
     watcher = watcher or _Lines()

@@ -6,10 +6,11 @@ it is unset, the driver's library is asked for UUIDs, which mean the same in eve
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hpbandster_lite.environment import VISIBLE
@@ -39,6 +40,44 @@ def visible_devices(environment: Mapping[str, str] | None = None) -> tuple[str, 
     return tuple(tokens)
 
 
+def chosen_devices(gpus: str | None, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Tokens of the GPUs that a user means.
+
+    Parameters
+    ----------
+    gpus
+        ``all`` for those that are visible, at least one; a number for the first so many of them; or some of their
+        tokens, with commas between. None: all that are visible, perhaps none.
+    environment
+        Where CUDA_VISIBLE_DEVICES may say which are visible; then no other one can be meant.
+
+    Raises
+    ------
+    UsageError
+        If there are not so many, or not these.
+    """
+    visible, told = visible_devices(environment), environment.get(VISIBLE)
+    if gpus is None:
+        return visible
+    here = f"the driver knows of {', '.join(visible) or 'none'}" if told is None else f"{VISIBLE} is {told!r}"
+    wanted = gpus.strip()
+    if wanted == "all" or wanted.isdecimal():
+        count = len(visible) if wanted == "all" else int(wanted)
+        if not 1 <= count <= len(visible):
+            raise UsageError(
+                f"gpus={wanted}, and {len(visible)} GPUs are visible here ({here}); ask for as many as there are, or "
+                "leave it out to work with those, or on the CPU"
+            )
+        return visible[:count]
+    tokens = tuple(token.strip() for token in wanted.split(","))
+    if "" in tokens or len(set(tokens)) < len(tokens):
+        raise UsageError(f"gpus={gpus!r}: write all, a number, or tokens with commas between, each once; {here}")
+    for token in tokens:
+        if told is not None and token not in visible:
+            raise UsageError(f"gpus={gpus!r}: {token} is not visible here ({here}); write tokens as they stand there")
+    return tokens
+
+
 def usable_cores() -> int:
     """Cores that this process may use: its affinity, or the share that its container is given."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -46,44 +85,76 @@ def usable_cores() -> int:
 
 
 def worker_devices(
-    workers: int | None = None, threads: int | None = None, *, environment: Mapping[str, str] | None = None
+    workers: int | None = None,
+    threads: int | None = None,
+    *,
+    gpus: str | None = None,
+    gpus_per_worker: int = 1,
+    environment: Mapping[str, str] | None = None,
 ) -> list[tuple[str | None, int | None]]:
-    """Device token and number of threads of each worker of this machine.
+    """Device tokens (as one text for CUDA_VISIBLE_DEVICES) and number of threads of each worker of this machine.
 
     Parameters
     ----------
     workers
-        Default: one for each visible GPU, else one for each core, at most four. Workers beyond the number of GPUs
-        share them in turn.
+        Default: one for each GPU (or group of GPUs), else one for each core, at most four. Workers beyond the number of
+        GPUs share them in turn.
     threads
-        Default: each worker's share of the cores, at least 1; None (leave it alone) where OMP_NUM_THREADS is set.
+        Of each process of a worker. Default: its share of the cores, at least 1; None (leave it alone) where
+        OMP_NUM_THREADS is set.
+    gpus
+        See :func:`chosen_devices`.
+    gpus_per_worker
+        GPUs of each worker, neighbours in their order. Without a GPU: processes on the CPU that share its cores.
     environment
         Default: this process's own.
 
     Raises
     ------
     UsageError
-        If either is below 1.
+        If a number is below 1, or the GPUs cannot be had or not be divided.
     """
-    for name, value in (("workers", workers), ("threads", threads)):
+    for name, value in (("workers", workers), ("threads", threads), ("gpus_per_worker", gpus_per_worker)):
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, got {value}")
     environment = os.environ if environment is None else environment
-    tokens = visible_devices(environment)
+    tokens = chosen_devices(gpus, environment)
+    if len(tokens) % gpus_per_worker:
+        raise UsageError(
+            f"gpus_per_worker={gpus_per_worker} does not divide the {len(tokens)} GPUs here ({', '.join(tokens)}); "
+            "use fewer of them with --gpus, or another number"
+        )
+    groups = [",".join(tokens[at : at + gpus_per_worker]) for at in range(0, len(tokens), gpus_per_worker)]
     cores = usable_cores()
-    count = workers or len(tokens) or min(cores, MOST_CPU_WORKERS)
+    count = workers or len(groups) or min(max(1, cores // gpus_per_worker), MOST_CPU_WORKERS)
     if threads is None and "OMP_NUM_THREADS" not in environment:
-        threads = max(1, cores // count)
-    return [(tokens[index % len(tokens)] if tokens else None, threads) for index in range(count)]
+        threads = max(1, cores // (count * gpus_per_worker))
+    return [(groups[index % len(groups)] if groups else None, threads) for index in range(count)]
 
 
 def worker_label(host: str, index: int, device: str | None, environment: Mapping[str, str] | None = None) -> str:
-    """What people call a worker: host and number, the batch job it runs in, its device."""
+    """What people call a worker: host and number, the batch job it runs in, its devices with what they are."""
     environment = os.environ if environment is None else environment
     job = environment.get("SLURM_JOB_ID")
     task = f" job {job}.{environment.get('SLURM_PROCID', '0')}" if job else ""
-    gpu = f" gpu {device if len(device) <= 12 else device[:12]}" if device else ""
-    return f"{host}-{index}{task}{gpu}"
+    if not device:
+        return f"{host}-{index}{task}"
+    tokens = device.split(",")
+    places = _places_in_host(environment)
+    names = ",".join(places.get(token, token[:12]) for token in tokens)
+    # All of a worker's are of one kind, nearly always.
+    kind = _kind(tokens[0])
+    return f"{host}-{index}{task} gpu {names}{f' {kind}' if kind else ''}"
+
+
+def _places_in_host(environment: Mapping[str, str]) -> dict[str, str]:
+    """Numbers that the GPUs of a job have on their host, where Slurm tells: within a job the first one is mostly 0."""
+    tokens = visible_devices(environment) if VISIBLE in environment else ()
+    for name in ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS"):
+        told = [part for part in environment.get(name, "").split(",") if part]
+        if tokens and len(told) == len(tokens):
+            return dict(zip(tokens, told, strict=True))
+    return {}
 
 
 def _container_cores(cgroups: Path) -> float:
@@ -106,20 +177,57 @@ def _container_cores(cgroups: Path) -> float:
 # ------------------------------------------------------------------------------------------------ the driver's library
 
 
-def _uuids() -> tuple[str, ...]:
-    """UUIDs of all GPUs (of their MIG parts, where they are divided) by NVML; empty without a driver."""
+@contextlib.contextmanager
+def _driver() -> Iterator[ctypes.CDLL | None]:
+    """NVML while inside; None without a driver that works."""
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
-        return ()
+        yield None
+        return
     if nvml.nvmlInit_v2() != 0:
-        return ()
+        yield None
+        return
     try:
+        yield nvml
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _uuids() -> tuple[str, ...]:
+    """UUIDs of all GPUs (of their MIG parts, where they are divided) by NVML; empty without a driver."""
+    with _driver() as nvml:
+        if nvml is None:
+            return ()
         count = ctypes.c_uint()
         nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
         return tuple(uuid for index in range(count.value) for uuid in _parts(nvml, index))
-    finally:
-        nvml.nvmlShutdown()
+
+
+class _Memory(ctypes.Structure):
+    """NVML's nvmlMemory_t, in bytes."""
+
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+def _kind(token: str) -> str:
+    """Model and memory of a GPU in words; empty where the driver does not tell."""
+    with _driver() as nvml:
+        if nvml is None:
+            return ""
+        device, name, memory = ctypes.c_void_p(), ctypes.create_string_buffer(96), _Memory()
+        if token.isdecimal():
+            found = nvml.nvmlDeviceGetHandleByIndex_v2(int(token), ctypes.byref(device))
+        else:
+            found = nvml.nvmlDeviceGetHandleByUUID(token.encode("ascii", "replace"), ctypes.byref(device))
+        if found != 0:
+            return ""
+        words = []
+        if nvml.nvmlDeviceGetName(device, name, len(name)) == 0:
+            words.append(name.value.decode("ascii", "replace").removeprefix("NVIDIA "))
+        if nvml.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory)) == 0:
+            words.append(f"{memory.total / 2**30:.0f} GiB")
+        return ", ".join(words)
 
 
 def _parts(nvml: ctypes.CDLL, index: int) -> list[str]:

@@ -108,7 +108,13 @@ class Rehearsal:
 
 
 def rehearse(
-    settings: SearchSettings, *, workers: int | None = None, threads: int | None = None, limit_s: float | None = None
+    settings: SearchSettings,
+    *,
+    workers: int | None = None,
+    threads: int | None = None,
+    gpus: str | None = None,
+    gpus_per_worker: int = 1,
+    limit_s: float | None = None,
 ) -> Rehearsal:
     """Evaluate the default configuration at the smallest budget, then continue it in another process.
 
@@ -116,8 +122,8 @@ def rehearse(
     ----------
     settings
         Of the search.
-    workers, threads
-        As the search will have them: they say which device and how many threads a worker gets.
+    workers, threads, gpus, gpus_per_worker
+        As the search will have them: they say which devices and how many threads a worker gets.
     limit_s
         Time limit of one evaluation.
 
@@ -132,7 +138,8 @@ def rehearse(
         _sigterm_as_ctrl_c(),
         tempfile.TemporaryDirectory(prefix="hpbandster_lite-dry-run-") as place,
     ):
-        return _Stage(settings, RunDirectory(place), workers, threads, limit_s).play()
+        devices = worker_devices(workers, threads, gpus=gpus, gpus_per_worker=gpus_per_worker)
+        return _Stage(settings, RunDirectory(place), devices[0], gpus_per_worker, limit_s).play()
 
 
 class _Stage:
@@ -142,13 +149,14 @@ class _Stage:
         self,
         settings: SearchSettings,
         directory: RunDirectory,
-        workers: int | None,
-        threads: int | None,
+        device: tuple[str | None, int | None],
+        processes: int,
         limit_s: float | None,
     ) -> None:
         self._settings = settings
         self._directory = directory
-        self._device, self._threads = worker_devices(workers, threads)[0]
+        self._device, self._threads = device
+        self._processes = processes
         self._limit_s = limit_s
         self._import_s = 0.0
 
@@ -185,7 +193,12 @@ class _Stage:
         )
 
     def _trainer(self) -> LoneTrainer:
-        return LoneTrainer(self._settings.problem.reference, device=self._device, threads=self._threads)
+        return LoneTrainer(
+            self._settings.problem.reference,
+            device=self._device,
+            threads=self._threads,
+            processes=self._processes,
+        )
 
     def _candidates(self) -> Iterator[Values]:
         """Those that the search begins with, then random ones."""

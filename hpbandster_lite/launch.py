@@ -7,7 +7,6 @@ are started while the problem is being read, and told what to do when that is kn
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from hpbandster_lite.records import Plain
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.searchfile import address_text
 from hpbandster_lite.settings import Prepared, SearchOptions, prepare
+from hpbandster_lite.trainer.meeting import held_port
 
 STATUS_EVERY_S = 0.5
 
@@ -46,12 +46,15 @@ STATUS_EVERY_S = 0.5
 class LaunchOptions:
     """How to run a search on this machine.
 
-    ``workers`` defaults to one per visible GPU, else to at most four with one core each; ``nameserver`` names one
-    that runs already, otherwise one is started; ``timeout_s`` bounds one evaluation.
+    ``workers`` defaults to one per visible GPU, else to at most four with one core each; ``gpus`` says which GPUs, and
+    ``gpus_per_worker`` how many an evaluation gets (:func:`~hpbandster_lite.devices.worker_devices`). ``nameserver``
+    names one that runs already, otherwise one is started; ``timeout_s`` bounds one evaluation.
     """
 
     workers: int | None = None
     threads: int | None = None
+    gpus: str | None = None
+    gpus_per_worker: int = 1
     timeout_s: float | None = None
     keep_checkpoints: str = "needed"
     isolation: str = "trainer"
@@ -64,9 +67,21 @@ class LaunchOptions:
         if self.timeout_s is not None and not self.timeout_s > 0:
             raise UsageError(f"timeout must be above 0 seconds, got {self.timeout_s}")
         # What an agent would refuse is refused now.
-        AgentOptions(problem="", run_dir="", isolation=self.isolation, timeout_s=self.timeout_s, threads=self.threads)
+        AgentOptions(
+            problem="",
+            run_dir="",
+            isolation=self.isolation,
+            timeout_s=self.timeout_s,
+            threads=self.threads,
+            gpus_per_worker=self.gpus_per_worker,
+        )
+        self.devices()
         if self.keep_checkpoints not in ("needed", "all"):
             raise UsageError(f"keep_checkpoints must be 'needed' or 'all', got {self.keep_checkpoints!r}")
+
+    def devices(self) -> list[tuple[str | None, int | None]]:
+        """Devices and threads of each worker."""
+        return worker_devices(self.workers, self.threads, gpus=self.gpus, gpus_per_worker=self.gpus_per_worker)
 
     def told(self) -> dict[str, Plain]:
         """These options by the names that a search file has for them."""
@@ -74,6 +89,8 @@ class LaunchOptions:
             "keep_checkpoints": self.keep_checkpoints,
             "workers": self.workers,
             "threads": self.threads,
+            "gpus": self.gpus,
+            "gpus_per_worker": None if self.gpus_per_worker == 1 else self.gpus_per_worker,
             "timeout": self.timeout_s,
             "in_agent": True if self.isolation == "none" else None,
             "nameserver": None if self.nameserver is None else address_text(*self.nameserver),
@@ -169,7 +186,7 @@ class LocalSearch(Processes):
         """Start all processes, which do nothing yet; what they need takes them a second to import."""
         self._others = [self._begin("master", "hpbandster_lite.master")]
         if self._problem is None:
-            count = len(worker_devices(self._options.workers, self._options.threads))
+            count = len(self._options.devices())
             self._agents = [self._begin_agent(index) for index in range(count)]
         if self._options.nameserver is None:
             self._others.append(self._begin("name server", "hpbandster_lite.nameserver"))
@@ -237,8 +254,9 @@ class LocalSearch(Processes):
             run_dir=str(directory.path),
             timeout_s=self._options.timeout_s,
             isolation=self._options.isolation,
+            gpus_per_worker=self._options.gpus_per_worker,
         )
-        told_agents = one_per_worker(shared, self._options.workers, self._options.threads)
+        told_agents = one_per_worker(shared, self._options.workers, self._options.threads, self._options.gpus)
         if self._problem is not None:
             self._agents = [AgentThread(options, self._problem) for options in told_agents]
         self._tell_agents(told_agents, directory)
@@ -280,11 +298,8 @@ class LocalSearch(Processes):
 def _reserved_port() -> Iterator[int]:
     """A free port of loopback that nobody else is given meanwhile, though a server of ours may listen there.
 
-    A socket that is bound and does not listen keeps the port from everybody, but for those who set SO_REUSEADDR, as our
-    servers do. So the name server finds it free, and again when it is started anew.
+    So the name server finds it free, and again when it is started anew.
     """
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
+    with held_port() as holder:
         port: int = holder.getsockname()[1]
         yield port

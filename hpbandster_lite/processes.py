@@ -338,12 +338,12 @@ class LocalWorkers(Processes):
         return max(worse, default=REQUEUE if any(codes) else 0)
 
 
-def one_per_worker(shared: AgentOptions, workers: int | None, threads: int | None) -> list[AgentOptions]:
-    """Options of each worker of this machine: a device and a share of the cores each."""
-    return [
-        replace(shared, index=index, device=device, threads=each)
-        for index, (device, each) in enumerate(worker_devices(workers, threads))
-    ]
+def one_per_worker(
+    shared: AgentOptions, workers: int | None, threads: int | None, gpus: str | None = None
+) -> list[AgentOptions]:
+    """Options of each worker of this machine: its devices and a share of the cores each."""
+    devices = worker_devices(workers, threads, gpus=gpus, gpus_per_worker=shared.gpus_per_worker)
+    return [replace(shared, index=index, device=device, threads=each) for index, (device, each) in enumerate(devices)]
 
 
 @contextlib.contextmanager

@@ -109,6 +109,11 @@ def _duration_text(value: Any, base: Path) -> str:
     return f"{_number(value, base):f}"
 
 
+def _count_text(value: Any, base: Path) -> str:
+    """A number or text as it would be typed."""
+    return _text(value, base) if isinstance(value, str) else str(_whole(value, base))
+
+
 def _path(value: Any, base: Path) -> Path:
     return base / Path(_text(value, base)).expanduser()
 
@@ -181,6 +186,8 @@ KEYS: Mapping[str, Mapping[str, _Key]] = {
     "workers": {
         "workers": _int("4", is_command=True),
         "threads": _int("2", is_command=True),
+        "gpus": _Key(_count_text, 'a whole number, "all", or tokens in quotes', '"all"', is_command=True),
+        "gpus_per_worker": _int("2", is_command=True),
         "timeout": _Key(_duration_text, _TIME, '"30m"', is_command=True),
         "in_agent": _Key(_flag, "true or false", "true", is_command=True),
         "idle_timeout": _Key(_duration_text, _TIME, '"10m"', is_command=True),

@@ -130,6 +130,17 @@ class Trial:
             self._device = _device()
         return self._device
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """A device for each process of a training on several: ``("cuda:0", "cuda:1")``; on the CPU ``("cpu", "cpu")``.
+
+        As many as the worker was started with by ``--gpus-per-worker``; one, which is :attr:`device`, by default.
+        """
+        count = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+        if count == 1:
+            return (self.device,)
+        return tuple(f"cuda:{index}" if self.device == "cuda" else "cpu" for index in range(count))
+
     def report(self, step: SupportsFloat, loss: SupportsFloat, **metrics: Any) -> None:
         """Add a point to the learning curve; save before, because this is where an evaluation is interrupted.
 

@@ -95,7 +95,12 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
         if options.isolation == "none":
             return InlineTrainer(options.problem, problem)
         environment = trainer_environment(os.environ, options.device, options.threads)
-        return TrainerProcess(options.problem, environment, max_log_bytes=options.max_log_bytes)
+        return TrainerProcess(
+            options.problem,
+            environment,
+            max_log_bytes=options.max_log_bytes,
+            processes=options.gpus_per_worker,
+        )
 
     try:
         return _run(options, connect or Rendezvous(options), start_trainer)

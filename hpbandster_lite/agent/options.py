@@ -37,7 +37,11 @@ class AgentOptions:
     index
         Number of this worker on its machine.
     device
-        Token for CUDA_VISIBLE_DEVICES; empty for the CPU alone; None leaves the environment as it is.
+        Tokens for CUDA_VISIBLE_DEVICES, with commas between; empty for the CPU alone; None leaves the environment as it
+        is.
+    gpus_per_worker
+        How many devices an evaluation trains on, each with a process of its own; without GPUs so many processes on the
+        CPU.
     threads
         Threads of the trainer's numerical libraries; None leaves the environment as it is.
     isolation
@@ -79,6 +83,7 @@ class AgentOptions:
     scratch: str | None = None
     index: int = 0
     device: str | None = None
+    gpus_per_worker: int = 1
     threads: int | None = None
     isolation: str = "trainer"
     timeout_s: float | None = None
@@ -99,13 +104,15 @@ class AgentOptions:
             raise UsageError(f"--run-id {self.run_id!r} is none; write it as hpbandster-lite status prints it")
         if self.isolation not in ISOLATIONS:
             raise UsageError(f"isolation must be one of {', '.join(ISOLATIONS)}, got {self.isolation!r}")
+        if self.isolation == "none" and self.gpus_per_worker > 1:
+            raise UsageError("several GPUs for an evaluation need isolation='trainer', which ends all processes of it")
         if self.isolation == "none" and self.timeout_s is not None:
             raise UsageError("a time limit needs isolation='trainer': a function inside the agent cannot be ended")
         for name in ("timeout_s", "master_timeout_s", "idle_timeout_s", "grace_s", "load_timeout_s"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} must be above 0 seconds, got {value!r}")
-        for name in ("threads", "max_evaluations"):
+        for name in ("threads", "max_evaluations", "gpus_per_worker"):
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise UsageError(f"{name} must be at least 1, got {count}")

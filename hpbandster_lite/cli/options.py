@@ -159,6 +159,27 @@ Threads = Annotated[
         show_default=False,
     ),
 ]
+Gpus = Annotated[
+    str | None,
+    typer.Option(
+        "--gpus",
+        metavar="all|N|TOKENS",
+        help="One worker for each of these GPUs, unless --workers says otherwise: [b]all[/] that are visible (at least "
+        "one), the first [b]N[/], or some by the words of CUDA_VISIBLE_DEVICES, with commas between.",
+        rich_help_panel=WORKERS,
+        show_default=False,
+    ),
+]
+GpusPerWorker = Annotated[
+    int,
+    typer.Option(
+        "--gpus-per-worker",
+        metavar="N",
+        help="Give each evaluation N GPUs, and the variables with which its processes find each other. Without a GPU: "
+        "N processes on the CPU.",
+        rich_help_panel=WORKERS,
+    ),
+]
 Timeout = Annotated[
     str | None,
     typer.Option(

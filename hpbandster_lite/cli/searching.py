@@ -15,6 +15,8 @@ from hpbandster_lite.cli.forecast import price
 from hpbandster_lite.cli.options import (
     WORKERS,
     AsJson,
+    Gpus,
+    GpusPerWorker,
     InAgent,
     KeepCheckpoints,
     NameServer,
@@ -32,7 +34,6 @@ from hpbandster_lite.cli.reading import completed, print_incumbent, read_status,
 from hpbandster_lite.cli.rehearsing import print_price, print_rehearsal
 from hpbandster_lite.cli.tables import first_line, plan_plain
 from hpbandster_lite.cli.terminal import console
-from hpbandster_lite.devices import worker_devices
 from hpbandster_lite.dryrun import rehearse
 from hpbandster_lite.engine import was_stopped
 from hpbandster_lite.errors import UsageError
@@ -71,6 +72,8 @@ def run(
         typer.Option("--new", help="Begin another search: in runs/PROBLEM-2, -3, ... where there is one already."),
     ] = False,
     threads: Threads = None,
+    gpus: Gpus = None,
+    gpus_per_worker: GpusPerWorker = 1,
     timeout: Timeout = None,
     keep_checkpoints: KeepCheckpoints = "needed",
     in_agent: InAgent = False,
@@ -111,6 +114,8 @@ def run(
     launch = LaunchOptions(
         workers=workers,
         threads=threads,
+        gpus=gpus,
+        gpus_per_worker=gpus_per_worker,
         timeout_s=None if timeout is None else seconds("--timeout", timeout),
         keep_checkpoints=keep_checkpoints,
         isolation="none" if in_agent else "trainer",
@@ -138,11 +143,18 @@ def _rehearsed(out: Console, options: SearchOptions, directory: RunDirectory, la
     prepared = prepare(options, directory)
     settings = prepared.settings
     introduce_plan(out, prepared)
-    told = rehearse(settings, workers=launch.workers, threads=launch.threads, limit_s=launch.timeout_s)
+    told = rehearse(
+        settings,
+        workers=launch.workers,
+        threads=launch.threads,
+        gpus=launch.gpus,
+        gpus_per_worker=launch.gpus_per_worker,
+        limit_s=launch.timeout_s,
+    )
     print_rehearsal(out, told, settings.unit)
     if told.failure is not None:
         return DRY_RUN_FAILED
-    workers = len(worker_devices(launch.workers, launch.threads))
+    workers = len(launch.devices())
     price_of_rest = price(
         read_status(directory) if prepared.resumed else NOTHING_YET,
         settings,

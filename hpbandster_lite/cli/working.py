@@ -13,6 +13,8 @@ import typer
 from hpbandster_lite.agent import AgentOptions, run_agent
 from hpbandster_lite.cli.options import (
     WORKERS,
+    Gpus,
+    GpusPerWorker,
     InAgent,
     NameServer,
     NameServerKey,
@@ -39,15 +41,24 @@ def worker(
     problem: Problem,
     run_dir: RunDir = None,
     workers: Annotated[
-        int,
-        typer.Option("--workers", "-w", metavar="N", help="Worker processes on this machine.", rich_help_panel=WORKERS),
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--workers",
+            "-w",
+            metavar="N",
+            help="Worker processes on this machine. [dim]\\[default: one for each GPU of --gpus, else 1][/]",
+            rich_help_panel=WORKERS,
+            show_default=False,
+        ),
+    ] = None,
     run_id: RunId = None,
     key: RunKey = None,
     nameserver: NameServer = None,
     nameserver_key: NameServerKey = None,
     tls: Tls = None,
     threads: Threads = None,
+    gpus: Gpus = None,
+    gpus_per_worker: GpusPerWorker = 1,
     timeout: Timeout = None,
     in_agent: InAgent = False,
     master_timeout: Annotated[
@@ -125,8 +136,9 @@ def worker(
         idle_timeout_s=None if idle_timeout is None else seconds("--idle-timeout", idle_timeout),
         max_evaluations=max_evaluations,
         time_ends_at=None if left_s is None else time.monotonic() + left_s,
+        gpus_per_worker=gpus_per_worker,
     )
-    agents = one_per_worker(shared, workers, threads)
+    agents = one_per_worker(shared, 1 if workers is None and gpus is None else workers, threads, gpus)
     if len(agents) == 1:
         sys.exit(run_agent(agents[0]))
     with LocalWorkers(lambda text: typer.echo(harmless(text), err=True)) as here:

@@ -61,18 +61,27 @@ class LoneTrainer:
     problem
         The problem itself, where no other process can import it: it then runs in this process.
     device, threads
-        See :func:`~hpbandster_lite.devices.trainer_environment`.
+        See :func:`~hpbandster_lite.environment.trainer_environment`.
+    processes
+        See :class:`~hpbandster_lite.trainer.process.TrainerProcess`.
     """
 
     def __init__(
-        self, reference: str, problem: Problem | None = None, *, device: str | None = None, threads: int | None = None
+        self,
+        reference: str,
+        problem: Problem | None = None,
+        *,
+        device: str | None = None,
+        threads: int | None = None,
+        processes: int = 1,
     ) -> None:
         self._began_at = time.monotonic()
         self._is_ready = False
         self.import_s: float | None = None
         self._trainer: TrainerProcess | InlineTrainer
         if problem is None:
-            self._trainer = TrainerProcess(reference, trainer_environment(os.environ, device, threads))
+            environment = trainer_environment(os.environ, device, threads)
+            self._trainer = TrainerProcess(reference, environment, processes=processes)
         else:
             self._trainer = InlineTrainer(reference, problem)
 

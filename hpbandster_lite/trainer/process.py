@@ -21,6 +21,7 @@ from hpbandster_lite.ending import withheld
 from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.records import Failure, FailureKind
 from hpbandster_lite.trainer.logs import MAX_LOG_BYTES, AttemptLog
+from hpbandster_lite.trainer.meeting import MeetingPoint
 from hpbandster_lite.trainer.memory import MemoryWatch
 from hpbandster_lite.trainer.reaping import MARK, OURS, Family
 from hpbandster_lite.trainer.speech import (
@@ -64,10 +65,21 @@ class TrainerProcess:
         Its whole environment; see :func:`hpbandster_lite.devices.trainer_environment`.
     max_log_bytes
         Most bytes in the log file of one evaluation.
+    processes
+        How many processes its objective may train with, one for each device; above 1 they have a place to meet.
     """
 
-    def __init__(self, problem: str, environment: Mapping[str, str], *, max_log_bytes: int = MAX_LOG_BYTES) -> None:
+    def __init__(
+        self,
+        problem: str,
+        environment: Mapping[str, str],
+        *,
+        max_log_bytes: int = MAX_LOG_BYTES,
+        processes: int = 1,
+    ) -> None:
         self._max_log_bytes = max_log_bytes
+        self._meeting = MeetingPoint(processes) if processes > 1 else None
+        meeting = {} if self._meeting is None else self._meeting.environment
         mark = f"{OURS}-{secrets.token_hex(4)}"
         theirs_orders, self._orders = os.pipe()
         self._answers, theirs_answers = os.pipe()
@@ -89,7 +101,7 @@ class TrainerProcess:
                     stdout=theirs_output,
                     stderr=theirs_output,
                     pass_fds=theirs,
-                    env={**environment, MARK: mark},
+                    env={**environment, **meeting, MARK: mark},
                     start_new_session=True,
                 )
         except BaseException:
@@ -268,6 +280,8 @@ class TrainerProcess:
         return returncode
 
     def _close_pipes(self) -> None:
+        if self._meeting is not None:
+            self._meeting.close()
         for descriptor in (self._orders, self._answers, self._output, self._lifeline, getattr(self, "_death", None)):
             if descriptor is not None and descriptor >= 0:
                 os.close(descriptor)

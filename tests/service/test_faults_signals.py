@@ -169,7 +169,11 @@ def check_handed_back(search: LocalSearchProcess) -> None:
 
 @pytest.mark.parametrize(
     ("numbers", "code"),
-    [((USR2,), 75), pytest.param((USR2, USR2), 75, marks=pytest.mark.slow), ((USR2, TERM), 130)],
+    [
+        ((USR2,), 75),
+        pytest.param((USR2, USR2), 75, marks=pytest.mark.slow),
+        pytest.param((USR2, TERM), 130, marks=pytest.mark.slow),
+    ],
     ids=["USR2", "USR2 USR2", "USR2 TERM"],
 )
 def test_a_search_whose_allocation_ends_hands_everything_back_and_goes_on_in_the_next_one(
@@ -224,6 +228,7 @@ def test_a_search_goes_on_when_its_processes_are_told_to_continue(tmp_path: Path
     search.check()
 
 
+@pytest.mark.slow
 def test_a_search_whose_workers_have_all_left_because_their_time_was_over_is_to_be_started_again(
     tmp_path: Path,
 ) -> None:

@@ -26,6 +26,23 @@ def test_workers_of_one_command_leave_one_by_one_after_their_number_of_evaluatio
         search.check()
 
 
+def test_one_worker_is_started_for_each_gpu_and_keeps_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,8,9")
+    with served_search(tmp_path, **PATIENT) as search:
+        master = search.start_master()
+        search.start_command("worker", "--gpus", "2", "--max-evaluations", "1").ends(0)
+        assert sorted(entry.worker.partition(" gpu ")[2][:1] for entry in search.of(Leased)) == ["7", "8"]
+        search.start_command("worker", "--gpus", "7,8", "--gpus-per-worker", "2", "--max-evaluations", "1").ends(0)
+        assert search.of(Leased)[-1].worker.partition(" gpu ")[2][:3] == "7,8"
+        said = search.start_command("worker", "--gpus", "all", "--gpus-per-worker", "2").ends(2)
+        assert "gpus_per_worker=2 does not divide the 3 GPUs here (7, 8, 9)" in said
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        assert "0 GPUs are visible here" in search.start_command("worker", "--gpus", "all").ends(2)
+        search.start_command("worker").ends(0)
+        master.ends(0)
+        search.check()
+
+
 def test_a_worker_without_work_leaves_and_the_one_at_work_beside_it_stays(tmp_path: Path) -> None:
     with served_search(tmp_path, **PATIENT, limits={"brackets": 1, "max_concurrent": 1}) as search:
         master = search.start_master()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hpbandster_lite import devices
-from hpbandster_lite.devices import usable_cores, visible_devices, worker_devices, worker_label
+from hpbandster_lite.devices import chosen_devices, usable_cores, visible_devices, worker_devices, worker_label
 from hpbandster_lite.environment import job_left_s, trainer_environment
 from hpbandster_lite.errors import UsageError
 
@@ -91,6 +91,18 @@ class Nvml:
         parts = self._at(handle)
         return self._handle(part, parts[number]) if number < len(parts) else 6
 
+    def nvmlDeviceGetHandleByUUID(self, uuid: bytes, handle: Any) -> int:  # noqa: N802
+        names = [name for gpu in self.gpus for name in (gpu if isinstance(gpu, list) else [gpu])]
+        return self._handle(handle, uuid.decode()) if uuid.decode() in names else 6
+
+    def nvmlDeviceGetName(self, handle: ctypes.c_void_p, text: Any, length: int) -> int:  # noqa: N802
+        text.value = b"NVIDIA H100 80GB HBM3"
+        return 15 if self._at(handle) in self.broken else 0
+
+    def nvmlDeviceGetMemoryInfo(self, handle: ctypes.c_void_p, memory: Any) -> int:  # noqa: N802
+        memory._obj.total = 79 * 2**30 + 2**28
+        return 15 if self._at(handle) in self.broken else 0
+
     def nvmlDeviceGetUUID(self, handle: ctypes.c_void_p, text: Any, length: int) -> int:  # noqa: N802
         uuid = str(self._at(handle))
         if uuid in self.broken:
@@ -131,12 +143,67 @@ def test_a_driver_that_does_not_start_has_no_gpus(nvml: Callable[..., Nvml]) -> 
     assert visible_devices({}) == ()
 
 
-def test_a_machine_without_a_driver_has_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Any:
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_a_machine_without_a_driver_has_no_gpus() -> None:
     assert visible_devices({}) == ()
+
+
+# ------------------------------------------------------------------------------------------------------------ chosen
+
+FOUR = {"CUDA_VISIBLE_DEVICES": "4,5,GPU-1a2b,MIG-GPU-1a2b/3/0"}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "tokens"),
+    [
+        (None, ("4", "5", "GPU-1a2b", "MIG-GPU-1a2b/3/0")),
+        ("all", ("4", "5", "GPU-1a2b", "MIG-GPU-1a2b/3/0")),
+        ("1", ("4",)),
+        ("4", ("4", "5", "GPU-1a2b", "MIG-GPU-1a2b/3/0")),
+        ("5,4", ("5", "4")),
+        (" MIG-GPU-1a2b/3/0 ", ("MIG-GPU-1a2b/3/0",)),
+        ("GPU-1a2b , 4", ("GPU-1a2b", "4")),
+    ],
+)
+def test_gpus_are_all_the_first_so_many_or_those_that_are_named(gpus: str | None, tokens: tuple[str, ...]) -> None:
+    assert chosen_devices(gpus, FOUR) == tokens
+
+
+@pytest.mark.parametrize(
+    ("gpus", "environment", "words"),
+    [
+        ("all", {"CUDA_VISIBLE_DEVICES": ""}, "gpus=all, and 0 GPUs are visible here (CUDA_VISIBLE_DEVICES is '')"),
+        ("5", FOUR, "gpus=5, and 4 GPUs are visible here"),
+        ("0", FOUR, "gpus=0, and 4 GPUs are visible here"),
+        ("4,6", FOUR, "6 is not visible here"),
+        ("GPU-3c4d", FOUR, "GPU-3c4d is not visible here"),
+        ("4,4", FOUR, "each once"),
+        ("4,,5", FOUR, "tokens with commas between"),
+        ("", FOUR, "write all, a number, or tokens"),
+    ],
+)
+def test_gpus_that_are_not_there_are_refused_with_those_that_are(
+    gpus: str, environment: dict[str, str], words: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        chosen_devices(gpus, environment)
+    assert words in str(caught.value)
+
+
+def test_where_nothing_is_told_gpus_may_be_named_as_the_user_knows_them(nvml: Callable[..., Nvml]) -> None:
+    nvml("GPU-1a2b", "GPU-3c4d")
+    assert chosen_devices("0,1", {}) == ("0", "1")
+    assert chosen_devices("1", {}) == ("GPU-1a2b",)
+    with pytest.raises(UsageError, match=r"the driver knows of GPU-1a2b, GPU-3c4d"):
+        chosen_devices("3", {})
 
 
 # ------------------------------------------------------------------------------------------------------------ cores
@@ -199,7 +266,36 @@ def test_workers_share_gpus_and_cores(
     assert worker_devices(workers, threads, environment=environment) == expected
 
 
-@pytest.mark.parametrize(("arguments", "name"), [({"workers": 0}, "workers"), ({"threads": -1}, "threads")])
+@pytest.mark.usefixtures("eight_cores")
+@pytest.mark.parametrize(
+    ("workers", "visible", "expected"),
+    [
+        (None, "0,1,2,3", [("0,1", 2), ("2,3", 2)]),
+        (1, "0,1,2,3", [("0,1", 4)]),
+        (3, "0,1,2,3", [("0,1", 1), ("2,3", 1), ("0,1", 1)]),
+        (None, "GPU-a,GPU-b", [("GPU-a,GPU-b", 4)]),
+        (2, "", [(None, 2), (None, 2)]),
+        (None, "", [(None, 1)] * 4),
+    ],
+)
+def test_workers_of_several_gpus_have_neighbours_and_their_processes_share_the_cores(
+    workers: int | None, visible: str, expected: list[tuple[str | None, int | None]]
+) -> None:
+    assert worker_devices(workers, gpus_per_worker=2, environment={"CUDA_VISIBLE_DEVICES": visible}) == expected
+
+
+def test_gpus_that_cannot_be_divided_are_refused_with_what_helps() -> None:
+    with pytest.raises(UsageError, match=r"gpus_per_worker=2 does not divide the 3 GPUs here \(0, 1, 2\); use fewer"):
+        worker_devices(gpus_per_worker=2, environment={"CUDA_VISIBLE_DEVICES": "0,1,2"})
+    assert worker_devices(1, 1, gpus="2", gpus_per_worker=2, environment={"CUDA_VISIBLE_DEVICES": "0,1,2"}) == [
+        ("0,1", 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [({"workers": 0}, "workers"), ({"threads": -1}, "threads"), ({"gpus_per_worker": 0}, "gpus_per_worker")],
+)
 def test_no_worker_and_no_thread_are_refused(arguments: dict[str, int], name: str) -> None:
     with pytest.raises(UsageError, match=f"{name} must be at least 1, got {arguments[name]}"):
         worker_devices(**arguments, environment={"CUDA_VISIBLE_DEVICES": ""})
@@ -246,6 +342,7 @@ def test_what_is_left_of_a_job_is_told_by_its_batch_system(told: str, left_s: fl
 # ------------------------------------------------------------------------------------------------------------ label
 
 
+@pytest.mark.usefixtures("no_driver")
 @pytest.mark.parametrize(
     ("device", "environment", "label"),
     [
@@ -255,9 +352,25 @@ def test_what_is_left_of_a_job_is_told_by_its_batch_system(told: str, left_s: fl
         ("GPU-1a2b3c4d-5e6f", {}, "node7-2 gpu GPU-1a2b3c4d"),
         ("0", {"SLURM_JOB_ID": "815", "SLURM_PROCID": "3"}, "node7-2 job 815.3 gpu 0"),
         (None, {"SLURM_JOB_ID": "815"}, "node7-2 job 815.0"),
+        ("0,1", {}, "node7-2 gpu 0,1"),
+        ("1", {"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_STEP_GPUS": "4,6"}, "node7-2 gpu 6"),
+        ("0,1", {"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_JOB_GPUS": "4,6"}, "node7-2 gpu 4,6"),
+        ("0", {"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_STEP_GPUS": "2", "SLURM_JOB_GPUS": "4,6"}, "node7-2 gpu 4"),
+        ("0", {"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_STEP_GPUS": "2"}, "node7-2 gpu 0"),
     ],
 )
 def test_a_worker_is_called_by_host_number_job_and_device(
     device: str | None, environment: dict[str, str], label: str
 ) -> None:
     assert worker_label("node7", 2, device, environment) == label
+
+
+def test_a_worker_s_label_has_the_model_and_the_memory_of_its_gpu(nvml: Callable[..., Nvml]) -> None:
+    library = nvml("GPU-1a2b", ["MIG-1", "MIG-2"], "GPU-mute", broken=("GPU-mute",))
+    assert worker_label("node7", 0, "GPU-1a2b", {}) == "node7-0 gpu GPU-1a2b H100 80GB HBM3, 79 GiB"
+    assert worker_label("node7", 0, "MIG-2", {}) == "node7-0 gpu MIG-2 H100 80GB HBM3, 79 GiB"
+    assert worker_label("node7", 0, "0,1", {"CUDA_VISIBLE_DEVICES": "0,1"}).endswith("gpu 0,1 H100 80GB HBM3, 79 GiB")
+    assert worker_label("node7", 0, "GPU-mute", {}) == "node7-0 gpu GPU-mute"
+    assert worker_label("node7", 0, "GPU-unknown", {}) == "node7-0 gpu GPU-unknown"
+    # What the library was asked for is given back each time.
+    assert library.shutdowns == 5

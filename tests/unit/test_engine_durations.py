@@ -1,4 +1,4 @@
-"""Agents with limited time: what an evaluation will take is told from the journal, and nobody gets what will not end."""
+"""Agents of limited time: what an evaluation takes is told from the journal, and nobody gets what will not end."""
 
 from __future__ import annotations
 

@@ -60,6 +60,8 @@ workers = 4
 threads = 2
 timeout = "30m"
 in_agent = false
+gpus = 2
+gpus_per_worker = 2
 idle_timeout = 90
 max_evaluations = 20
 max_concurrent = 3
@@ -124,6 +126,8 @@ def test_every_key_arrives_under_the_name_of_its_option(tmp_path: Path) -> None:
             "threads": 2,
             "timeout": "30m",
             "in_agent": False,
+            "gpus": "2",
+            "gpus_per_worker": 2,
             "idle_timeout": "90.000000",
             "max_evaluations": 20,
             "host": "0.0.0.0",  # noqa: S104 (nobody listens)

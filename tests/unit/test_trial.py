@@ -232,3 +232,24 @@ def test_a_long_value_is_shown_by_its_beginning() -> None:
 def test_what_metrics_may_hold_is_what_may_travel() -> None:
     with pytest.raises(NotPlain):
         Trial().report(1, 0.5, data={1, 2})
+
+
+@pytest.mark.parametrize(
+    ("count", "device", "devices"),
+    [
+        (None, "cpu", ("cpu",)),
+        (None, "cuda", ("cuda",)),
+        ("1", "cuda", ("cuda",)),
+        ("2", "cpu", ("cpu", "cpu")),
+        ("3", "cuda", ("cuda:0", "cuda:1", "cuda:2")),
+    ],
+)
+def test_a_trial_has_a_device_for_each_process_of_its_training(
+    count: str | None, device: str, devices: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if count is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", count)
+    trial = Trial()
+    trial._device = device
+    assert trial.devices == devices
