@@ -18,10 +18,9 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, cast
 
-from hpbandster_lite import wire
 from hpbandster_lite.errors import JournalError
 from hpbandster_lite.journal.filesystems import network_type
-from hpbandster_lite.journal.reading import read_entries, read_entry, read_record, read_settings
+from hpbandster_lite.journal.reading import read_entries, read_entry, read_record, read_settings, read_values
 from hpbandster_lite.journal.schema import check_file, check_schema, logs_ahead, sqlite_errors_as_ours
 from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Limits, Outcome, SearchSettings, Value
 
@@ -173,7 +172,8 @@ class JournalReader:
 
     def configurations(self) -> list[ConfigurationRow]:
         """All configurations, by config id."""
-        return [_configuration(row) for row in self._all(_CONFIGURATIONS + " ORDER BY bracket, sampled_rung, number")]
+        rows = self._all(_CONFIGURATIONS + " ORDER BY bracket, sampled_rung, number")
+        return [_configuration(row, self.path) for row in rows]
 
     def configuration(self, config_id: ConfigId) -> ConfigurationRow:
         """One configuration.
@@ -186,7 +186,7 @@ class JournalReader:
         rows = self._all(_CONFIGURATIONS + " WHERE bracket = ? AND sampled_rung = ? AND number = ?", config_id)
         if not rows:
             raise JournalError(f"the journal {self.path} has no configuration {config_id}")
-        return _configuration(rows[0])
+        return _configuration(rows[0], self.path)
 
     def evaluations(self, states: Collection[str] = ()) -> list[EvaluationRow]:
         """All evaluations, or those in the given states, by config id and rung."""
@@ -377,11 +377,11 @@ def _fingerprint(path: Path) -> tuple[object, ...]:
     return (state.st_ino, state.st_size, state.st_mtime_ns, *heads)
 
 
-def _configuration(row: tuple[Any, ...]) -> ConfigurationRow:
+def _configuration(row: tuple[Any, ...], path: Path) -> ConfigurationRow:
     bracket, sampled_rung, number, values, origin, model_budget, sampled_at, sampled = row
     return ConfigurationRow(
         config_id=ConfigId(bracket, sampled_rung, number),
-        values=wire.decode(values, limit_bytes=None),
+        values=read_values(values, path, f"the values of configuration {number}"),
         origin=origin,
         model_budget=model_budget,
         sampled_at=sampled_at,

@@ -41,7 +41,9 @@ def read_entries(connection: sqlite3.Connection, path: Path, after: int = 0) -> 
         last = connection.execute("SELECT coalesce(max(position), 0) FROM entries").fetchone()[0]
         read = after
         while page := connection.execute(_PAGE, (read, last, PAGE)).fetchall():
-            values = wire.decode_all([text for _, _, text in page])
+            texts = [text for _, _, text in page]
+            # What is no text at all is told by its position, one by one.
+            values = wire.decode_all(texts) if all(type(text) is str for text in texts) else None
             for number, (position, at, text) in enumerate(page):
                 if position != read + 1:
                     raise JournalError(f"the journal {path} lacks entry {read + 1}; restore it from a copy")
@@ -52,7 +54,7 @@ def read_entries(connection: sqlite3.Connection, path: Path, after: int = 0) -> 
 def read_entry(text: str, position: int, path: Path, value: Plain = None) -> Any:
     """The entry that was stored at a position; ``value`` is what the text holds, where it has been decoded."""
     try:
-        entry = wire.from_message(wire.decode(text, limit_bytes=None) if value is None else value)
+        entry = wire.from_message(_decoded(text) if value is None else value)
     except ProtocolMismatch as error:
         raise _not_understood(path, f"entry {position}", error) from error
     if type(entry) not in _ENTRY_TYPES:
@@ -63,9 +65,24 @@ def read_entry(text: str, position: int, path: Path, value: Plain = None) -> Any
 def read_record(text: str, cls: type[_Record], path: Path, what: str) -> _Record:
     """A record of a known class out of its text."""
     try:
-        return wire.from_message(wire.decode(text, limit_bytes=None), cls)
+        return wire.from_message(_decoded(text), cls)
     except ProtocolMismatch as error:
         raise _not_understood(path, what, error) from error
+
+
+def read_values(text: str, path: Path, what: str) -> Any:
+    """A value that is no record, out of its text."""
+    try:
+        return _decoded(text)
+    except ProtocolMismatch as error:
+        raise _not_understood(path, what, error) from error
+
+
+def _decoded(text: object) -> Plain:
+    # A column of SQLite holds anything, whatever was declared.
+    if not isinstance(text, str):
+        raise ProtocolMismatch(f"there is {text!r:.100} where a text should be")
+    return wire.decode(text, limit_bytes=None)
 
 
 def _not_understood(path: Path, what: str, error: ProtocolMismatch) -> JournalError:

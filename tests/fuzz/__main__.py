@@ -1,0 +1,36 @@
+"""The long run: ``python -m tests.fuzz [--inputs 100000] [--seed N]`` prints what was tried and how long it took."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+import time
+from pathlib import Path
+
+from tests.fuzz import fuzz_journal, fuzz_transport
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--inputs", type=int, default=100_000, help="in all; 1 in 20 is a journal")
+    parser.add_argument("--seed", type=int, default=0)
+    told = parser.parse_args()
+    # Nobody reads a hundred thousand complaints.
+    logging.disable(logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        certificates = fuzz_transport.certificates_in(place / "tls")
+        parts = {
+            "server": lambda: fuzz_transport.run(told.inputs * 13 // 20, told.seed, None),
+            "server under TLS": lambda: fuzz_transport.run(told.inputs * 4 // 20, told.seed, certificates),
+            "client": lambda: fuzz_transport.run_client(told.inputs * 3 // 20, told.seed),
+            "journal": lambda: fuzz_journal.run(told.inputs // 20 + 1, told.seed, place)[0],
+        }
+        for name, part in parts.items():
+            began = time.monotonic()
+            print(f"{name}: {part():,} inputs in {time.monotonic() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
