@@ -24,8 +24,9 @@ GREETING_FLAGS = frozenset({(MSG_CONNECT, 0), (MSG_CONNECT, FLAGS_META_ON_CONNEC
 CALL_FLAGS = frozenset({(MSG_INVOKE, 0), (MSG_PING, 0)})
 """Type and flags of what a client may send later. Flags are not signed, and each one is a way in: ONEWAY starts a
 thread, BATCH runs many calls as one, COMPRESSED unpacks a bomb, KEEPSERIALIZED hands bytes to marshal."""
-MALFORMED = (Pyro4.errors.PyroError, struct.error, UnicodeDecodeError)
-"""What Pyro4 raises while it takes a message apart: refused signatures, headers and annotations that make no sense."""
+MALFORMED = (Pyro4.errors.PyroError, struct.error, UnicodeError, RecursionError)
+"""What Pyro4 raises while it takes a message apart: refused signatures, headers and annotations that make no sense; and
+while it says in its answer what was wrong: halves of characters in a name, which cannot be written."""
 
 
 class Face:

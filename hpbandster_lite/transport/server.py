@@ -290,7 +290,11 @@ class Server:
         connection.note_reading(has_progressed=n_messages > 0, now=now)
 
     def _introduce(self, connection: Connection) -> None:
-        if introduce(self._daemon, connection):
+        try:
+            is_accepted = introduce(self._daemon, connection)
+        except MALFORMED as error:
+            raise Unwelcome("malformed", f"malformed greeting ({error})") from error
+        if is_accepted:
             connection.is_introduced = True
         elif connection.refusal is None:
             connection.refusal = "it does not hold our key, or is no hpbandster_lite"

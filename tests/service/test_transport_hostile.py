@@ -153,6 +153,37 @@ def test_nothing_else_is_exposed(method: str, object_id: str) -> None:
         assert peer.answer()["__exception__"]
 
 
+@pytest.mark.parametrize("name", ["\ud800", "call\udfff", "\x1b[2J", "x" * 4_000, "__init__\0"])
+@pytest.mark.parametrize("part", ["object", "method", "greeting"])
+def test_a_name_that_cannot_be_written_ends_nothing_but_its_connection(part: str, name: str) -> None:
+    """Pyro4 repeats it in its answer, and a half of a character is no UTF-8."""
+    with server(lambda call: pytest.fail("it was handled")) as serving:
+        with Peer(serving) as peer:
+            if part == "greeting":
+                handshake = protocol.write_greeting(1, "client nonce", {"role": "test"})
+                content = {"handshake": handshake, "object": name}
+                peer.send(peer.message(pyro.MSG_CONNECT, json.dumps(content).encode()))
+            else:
+                peer.introduce()
+                data = {"object": OBJECT, "method": "call", "params": [], "kwargs": {}, part: name}
+                peer.send(peer.message(pyro.MSG_INVOKE, json.dumps(data).encode()))
+            for _ in range(5):
+                serving.turn(0.01, commit=yes)
+        with Peer(serving) as another:
+            assert another.introduce().nonce
+
+
+@pytest.mark.parametrize("data", [b"[" * 50_000, b'{"a":' * 30_000, b"1" * 60_000, b"\xff" * 100, b"NaN", b"null"])
+def test_what_the_parser_chokes_on_ends_nothing_but_its_connection(data: bytes) -> None:
+    with server(lambda call: pytest.fail("it was handled")) as serving, Peer(serving) as peer:
+        peer.introduce()
+        peer.send(peer.message(pyro.MSG_INVOKE, data))
+        for _ in range(5):
+            serving.turn(0.01, commit=yes)
+        with Peer(serving) as another:
+            assert another.introduce().nonce
+
+
 def test_a_message_signed_with_another_key_ends_the_connection() -> None:
     with server(lambda call: pytest.fail("it was handled")) as serving, Peer(serving) as peer:
         peer.introduce()
