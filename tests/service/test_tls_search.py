@@ -6,6 +6,8 @@ import base64
 import json
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -170,6 +172,25 @@ def test_an_interface_that_is_not_there_is_refused_with_those_that_are(search: S
     said = search.start_master(waits=False, interface="nowhere0").ends(2)
     assert "nowhere0" in said
     assert "lo (127.0.0.1" in said
+
+
+def test_an_unmodified_pyro4_client_with_a_certificate_reads_the_name_server(
+    search: ServedSearch, tmp_path: Path
+) -> None:
+    certificates = make_certificates(tmp_path / "tls", [], now=NOW)
+    _, port = search.start_nameserver(tls=str(certificates.path))
+    # A process of its own: Pyro4 keeps the first certificates that it sees.
+    script = f"""
+import Pyro4, Pyro4.naming
+Pyro4.config.SSL = True
+Pyro4.config.SSL_CACERTS = {str(certificates.path / "ca.pem")!r}
+Pyro4.config.SSL_CLIENTCERT = {str(certificates.path / "client.pem")!r}
+Pyro4.config.SSL_CLIENTKEY = {str(certificates.path / "client.key")!r}
+with Pyro4.locateNS("localhost", {port}) as names:
+    print(names.list())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert "Pyro.NameServer" in done.stdout, done.stderr
 
 
 # ------------------------------------------------------------------------------------------------------------ secrets
