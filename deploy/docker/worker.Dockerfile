@@ -24,8 +24,9 @@ COPY hpbandster_lite hpbandster_lite
 RUN pip install --no-deps --no-build-isolation .
 
 WORKDIR /search
-# Libraries ask for a home and a name; a user whom only a number names has neither.
-ENV HOME=/tmp LOGNAME=search
+# Libraries ask for a home and a name; a user whom only a number names has neither. A worker asks the driver which GPUs
+# there are: that is its part "utility".
+ENV HOME=/tmp LOGNAME=search NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # A number, because Kubernetes cannot tell from a name that it is not root.
 USER 10001:10001
 ARG VERSION=0.1.0
