@@ -228,17 +228,17 @@ def _authority(path: Path, days: int, now: datetime) -> tuple[x509.Certificate, 
     refuse_if_open_to_others(key_file, "600")
     certificate = Certificates(path).read("ca")
     try:
-        key = load_pem_private_key(key_file.read_bytes(), None)
+        loaded = load_pem_private_key(key_file.read_bytes(), None)
     except (TypeError, ValueError) as error:
         raise RunDirectoryError(f"{key_file} is no key without a password ({error}); use a new folder") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
+    if not isinstance(loaded, ec.EllipticCurvePrivateKey):
         raise RunDirectoryError(f"{key_file} was not made by hpbandster-lite certs; use a new folder")
     if certificate.not_valid_after_utc < now + timedelta(days=days):
         raise UsageError(
             f"--days {days} is longer than the authority in {path} is valid (until "
             f"{certificate.not_valid_after_utc:%Y-%m-%d}); give fewer days, or a new folder"
         )
-    return certificate, key
+    return certificate, loaded
 
 
 def _write_signed(
@@ -269,6 +269,7 @@ def _signed(
     """A certificate for a key; of an authority where none signs it."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
+    from cryptography.x509.oid import ExtendedKeyUsageOID
 
     named = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"hpbandster_lite {role}")])
     is_authority = authority is None
@@ -289,8 +290,7 @@ def _signed(
     )
     if not is_authority:
         # The client's cannot be used to stand in for the server, whoever has stolen it.
-        kinds = x509.ExtendedKeyUsageOID
-        purpose = kinds.SERVER_AUTH if role == "server" else kinds.CLIENT_AUTH
+        purpose = ExtendedKeyUsageOID.SERVER_AUTH if role == "server" else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)

@@ -264,6 +264,7 @@ class RunDirectory:
         RunDirectoryError
             If the file cannot be read, or holds something else.
         """
+        endpoint: dict[str, Plain] | None
         with os_errors_as_ours(self.endpoint_file, "read the endpoint"):
             try:
                 endpoint = json.loads(self.endpoint_file.read_bytes())

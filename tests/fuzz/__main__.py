@@ -6,6 +6,7 @@ import argparse
 import logging
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.fuzz import fuzz_journal, fuzz_transport
@@ -21,7 +22,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         certificates = fuzz_transport.certificates_in(place / "tls")
-        parts = {
+        parts: dict[str, Callable[[], int]] = {
             "server": lambda: fuzz_transport.run(told.inputs * 13 // 20, told.seed, None),
             "server under TLS": lambda: fuzz_transport.run(told.inputs * 4 // 20, told.seed, certificates),
             "client": lambda: fuzz_transport.run_client(told.inputs * 3 // 20, told.seed),

@@ -62,7 +62,7 @@ def test_a_search_under_tls_with_its_name_server_ends_as_any_other(search: Serve
     key_file.write_text(KEY)
     key_file.chmod(0o600)
     _, port = search.start_nameserver(key_file=str(key_file), tls=str(certificates.path))
-    names = {"nameserver": ("127.0.0.1", port), "nameserver_key": str(key_file)}
+    names: dict[str, Any] = {"nameserver": ("127.0.0.1", port), "nameserver_key": str(key_file)}
     master = search.start_master(**names)
     master.says("with TLS")
     tls = certificates.client_context()
@@ -141,7 +141,7 @@ def test_a_search_over_ipv6_ends_as_any_other(tls: bool, search: ServedSearch) -
 
 
 @pytest.mark.parametrize("told", [{"host": "0.0.0.0"}, {"interface": "lo"}, {"host": "localhost"}])  # noqa: S104
-def test_a_master_on_several_addresses_tells_them_and_is_found(told: dict[str, str], search: ServedSearch) -> None:
+def test_a_master_on_several_addresses_tells_them_and_is_found(told: dict[str, Any], search: ServedSearch) -> None:
     master = search.start_master(**told)
     endpoint = search.directory.read_endpoint()
     assert endpoint is not None

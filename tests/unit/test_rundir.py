@@ -302,7 +302,7 @@ def test_an_endpoint_has_one_host_or_several_and_old_ones_stay_readable(
     directory.write_endpoint(ENDPOINT if addresses is None else {**ENDPOINT, "addresses": addresses})
     endpoint = directory.read_endpoint()
     assert endpoint is not None
-    assert hosts_of(endpoint) == (addresses or [ENDPOINT["host"]])
+    assert hosts_of(endpoint) == (addresses or ["127.0.0.1"])
 
 
 @pytest.mark.parametrize("addresses", ["10.0.0.1", [1], {"a": 1}, None])

@@ -16,7 +16,7 @@ V4, V6 = socket.AF_INET, socket.AF_INET6
 ALL = "0.0.0.0"  # noqa: S104 (nobody listens)
 
 
-def address(family: socket.AddressFamily, text: str) -> SimpleNamespace:
+def address(family: int, text: str) -> SimpleNamespace:
     return SimpleNamespace(family=family, address=text)
 
 
@@ -30,9 +30,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         "docker0": [address(V4, "172.17.0.1")],
         "bare": [address(psutil.AF_LINK, "00:00:00:00:00:00")],
     }
-    monkeypatch.setattr(interfaces.psutil, "net_if_addrs", lambda: known)
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: known)
     up = {name: SimpleNamespace(isup=name != "docker0") for name in known}
-    monkeypatch.setattr(interfaces.psutil, "net_if_stats", lambda: up)
+    monkeypatch.setattr(psutil, "net_if_stats", lambda: up)
     monkeypatch.setattr(interfaces, "_towards", lambda family: "10.1.0.5" if family == V4 else None)
 
 
@@ -67,8 +67,8 @@ def test_all_addresses_are_those_of_interfaces_that_are_up_the_default_route_fir
 
 def test_no_more_are_told_than_a_client_can_try(monkeypatch: pytest.MonkeyPatch) -> None:
     many = [address(V4, f"10.0.0.{number}") for number in range(100)]
-    monkeypatch.setattr(interfaces.psutil, "net_if_addrs", lambda: {"eth0": many})
-    monkeypatch.setattr(interfaces.psutil, "net_if_stats", lambda: {"eth0": SimpleNamespace(isup=True)})
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: {"eth0": many})
+    monkeypatch.setattr(psutil, "net_if_stats", lambda: {"eth0": SimpleNamespace(isup=True)})
     assert len(reachable_addresses([ALL])) == MOST_OFFERED
 
 
