@@ -76,7 +76,7 @@ def main(repeats: int) -> None:
     """Print the figures of both, in turn."""
     told: dict[str, list[tuple[float, float]]] = {"slurm alone": [], "search": []}
     with tempfile.TemporaryDirectory() as made:
-        cluster = start_cluster(Path(made) / "slurm", SCHEDULING="")
+        cluster = start_cluster(Path(made) / "slurm", SCHEDULING="sched_interval=60")
         try:
             for repeat in range(repeats):
                 for name, measure in (("slurm alone", slurm_alone), ("search", search)):
