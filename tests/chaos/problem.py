@@ -33,7 +33,7 @@ def space() -> Any:
 
 def added_by(config: Mapping[str, Any], step: int) -> float:
     """What one step adds."""
-    return math.sin(config["x"] * step) + config["n"] / step
+    return math.sin(config["x"] * step) + float(config["n"] / step)
 
 
 def loss_of(config: Mapping[str, Any], budget: float) -> float:
@@ -47,14 +47,14 @@ def loss_of(config: Mapping[str, Any], budget: float) -> float:
 def evaluate(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
     log = Path(os.environ[LOGS]) / f"objective-{os.getpid()}.jsonl"
     saved = trial.resume_directory or trial.previous_directory
-    state = {"step": 0, "total": 0.0, "config": dict(config)}
+    state: dict[str, Any] = {"step": 0, "total": 0.0, "config": dict(config)}
     if saved is not None:
         state = json.loads((saved / "state.json").read_text())
         if state["config"] != dict(config):
             raise ValueError(f"{saved} is a checkpoint of {state['config']}, not of {dict(config)}")
     note(log, "begun", trial, began=state["step"], resumed=trial.resume_directory is not None)
-    total = float(state["total"])
-    for step in range(int(state["step"]) + 1, int(budget) + 1):
+    total: float = state["total"]
+    for step in range(state["step"] + 1, int(budget) + 1):
         time.sleep(float(os.environ[STEP]))
         total += added_by(config, step)
         # Written beside and renamed, as every checkpoint should be: a kill must not leave half of one.
