@@ -128,7 +128,12 @@ def test_a_reference_is_searched_from_anywhere(tmp_path: Path) -> None:
     assert (process.returncode, out.strip()) == (0, "2"), err
 
 
-def test_ctrl_c_hands_back_what_runs_and_raises_keyboard_interrupt(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "words"), [(signal.SIGINT, 0, "interrupted"), (signal.SIGUSR2, 75, "")], ids=["INT", "USR2"]
+)
+def test_a_signal_hands_back_what_runs_and_ends_the_script_with_its_meaning(
+    number: signal.Signals, code: int, words: str, tmp_path: Path
+) -> None:
     file = script(
         tmp_path,
         """
@@ -146,9 +151,9 @@ def test_ctrl_c_hands_back_what_runs_and_raises_keyboard_interrupt(tmp_path: Pat
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=DEADLINE_S)
-    assert (process.returncode, out.strip()) == (0, "interrupted"), err
+    assert (process.returncode, out.strip()) == (code, words), err
     assert not entries(tmp_path, Recorded)
     (tmp_path / "hold").unlink()
     said(tmp_path, 'if __name__ == "__main__":\n    hpb.minimize(evaluate, space, **about)\n')
@@ -305,6 +310,9 @@ def test_the_model_of_a_problem_object_is_tested_in_this_process_too(tmp_path: P
         ({"isolation": "process"}, UsageError, "isolation must be one of trainer, none, got 'process'"),
         ({"isolation": "none", "timeout_s": 5.0}, UsageError, "a time limit needs isolation='trainer'"),
         ({"threads": 0}, UsageError, "threads must be at least 1, got 0"),
+        ({"gpus_per_worker": 0}, UsageError, "gpus_per_worker must be at least 1, got 0"),
+        ({"gpus": "GPU-none,"}, UsageError, "write all, a number, or tokens with commas between"),
+        ({"gpus": 1_000}, UsageError, "gpus=1000, and"),
         ({"min_budget": 9, "max_budget": 1}, UsageError, "min_budget"),
         ({"evaluations": 0}, UsageError, "evaluations must be above zero, got 0"),
         ({"algorithm": "tpe"}, UsageError, "algorithm must be one of"),

@@ -28,7 +28,7 @@ def worker(tmp_path: Path) -> Worker:
     world = World(0)
     world.directory = RunDirectory(tmp_path / "run")
     world.directory.create()
-    worker = Worker(world, "w")
+    worker = Worker(world, "w", 0)
     worker.turn()
     world.now += 10.0
     worker.turn()

@@ -296,7 +296,7 @@ def test_gpus_that_cannot_be_divided_are_refused_with_what_helps() -> None:
     ("arguments", "name"),
     [({"workers": 0}, "workers"), ({"threads": -1}, "threads"), ({"gpus_per_worker": 0}, "gpus_per_worker")],
 )
-def test_no_worker_and_no_thread_are_refused(arguments: dict[str, int], name: str) -> None:
+def test_no_worker_and_no_thread_are_refused(arguments: dict[str, Any], name: str) -> None:
     with pytest.raises(UsageError, match=f"{name} must be at least 1, got {arguments[name]}"):
         worker_devices(**arguments, environment={"CUDA_VISIBLE_DEVICES": ""})
 
