@@ -29,7 +29,6 @@ from hpbandster_lite.rundir import RunDirectory, ensure_key_file
 from tests.chaos import problem
 from tests.deploy.hosts import Hosts
 from tests.service.clocks import LIBRARIES, WallClock
-from tests.service.local_search import MARK
 from tests.service.served_search import Served, ServedSearch
 
 PROBLEM = Path(problem.__file__)
@@ -114,7 +113,6 @@ class Scene(ServedSearch):
         self.master_clock = WallClock(place / "clock-master") if LIBRARIES else None
         self.worker_clock = WallClock(place / "clock-worker") if LIBRARIES else None
         self._random = random.Random(seed)
-        self._before: Sequence[str] = ()
         self.parts: list[Part] = []
         self.coming: list[tuple[float, str, int]] = []
         self.violations: list[str] = []
@@ -124,10 +122,7 @@ class Scene(ServedSearch):
         self.is_over = False
 
     def _begin(self, log: Path, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Served:
-        told = {MARK: self.mark, **self._environment, **(environment or {})}
-        served = Served(log, command, told, self._before)
-        self._served.append(served)
-        return served
+        return super()._begin(log, command, {**self._environment, **(environment or {})})
 
     # ---------------------------------------------------------------------------------------------------- who is where
 
@@ -193,11 +188,11 @@ class Scene(ServedSearch):
         """Start a process of a role where its last one was."""
         host = {"master": MASTER_HOST, "nameserver": NAMESERVER_HOST}.get(role, -1)
         host = self.host_of(index) if host < 0 else host
-        self._before = () if self.hosts is None else self.hosts.on(host)
+        self.before = () if self.hosts is None else self.hosts.on(host)
         try:
             served = {"master": self._master, "nameserver": self._nameserver}.get(role, self._worker)(index)
         finally:
-            self._before = ()
+            self.before = ()
         part = Part(role, index, host, served, is_twin)
         self.parts.append(part)
         return part

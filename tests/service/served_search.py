@@ -88,6 +88,8 @@ class ServedSearch(LocalSearchProcess):
     def __init__(self, place: Path, **options: Any) -> None:
         super().__init__(place, **options)
         self._served: list[Served] = []
+        self.before: Sequence[str] = ()
+        """What stands before the command of a process: where on a virtual host it is started."""
 
     def __enter__(self) -> ServedSearch:
         return self
@@ -108,7 +110,7 @@ class ServedSearch(LocalSearchProcess):
         return self._begin(log, [f"hpbandster_lite.{module}", json.dumps(options)], environment)
 
     def _begin(self, log: Path, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Served:
-        served = Served(log, command, {MARK: self.mark, **(environment or {})})
+        served = Served(log, command, {MARK: self.mark, **(environment or {})}, self.before)
         self._served.append(served)
         return served
 
