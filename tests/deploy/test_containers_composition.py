@@ -66,7 +66,8 @@ def evaluate(config, budget, trial):
 
 @pytest.fixture
 def hosts() -> Iterator[Hosts]:
-    with Hosts("hpbcomp", 4, "10.83.0") as made:
+    # Tests run side by side: each process has hosts of its own, which see nothing of the others.
+    with Hosts(f"hpb{os.environ.get('PYTEST_XDIST_WORKER', '')}c", 4, "10.83.0") as made:
         yield made
 
 
