@@ -38,6 +38,7 @@ def settings_for(
     algorithm: str = "hyperband",
     seed: int = 7,
     initial: tuple[Values, ...] = (),
+    skip_default: bool = False,
     max_attempts: int = 3,
     sampler: Mapping[str, Any] | None = None,
 ) -> SearchSettings:
@@ -53,6 +54,7 @@ def settings_for(
         seed_was_given=True,
         sampler=sampler or {},
         initial=initial,
+        skip_default=skip_default,
         max_attempts=max_attempts,
     )
 

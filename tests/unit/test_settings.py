@@ -95,7 +95,7 @@ def test_a_run_id_that_is_given_is_the_run_s(stored: Callable[..., RunDirectory]
 
 @pytest.mark.parametrize("run_id", ["", "..", "a b", "a/b", "-a", "é", "a\n", "x" * 101])
 def test_a_run_id_that_is_no_name_of_a_folder_is_refused(run_id: str) -> None:
-    with pytest.raises(UsageError, match="run id .* cannot be; write up to 100 letters"):
+    with pytest.raises(UsageError, match=r"run id .* cannot be; write up to 100 letters"):
         prepare(asked(run_id=run_id))
 
 
