@@ -119,7 +119,8 @@ class Trial:
     def resume_directory(self) -> Path | None:
         """Where an earlier attempt of this very evaluation left a checkpoint; ``None`` if there is none to be seen.
 
-        It holds more of this evaluation than :attr:`previous_directory`: look here first.
+        It holds more of this evaluation than :attr:`previous_directory`: look here first, and whether your file is
+        there. An attempt that was cut off as it saved for the first time leaves whatever it had written by then.
         """
         return None if self._resume_directory is None else Path(self._resume_directory)
 

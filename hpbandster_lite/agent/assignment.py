@@ -205,11 +205,22 @@ def _removed(folder: Path) -> bool:
 
 
 def holds_checkpoint(directory: str | Path) -> bool:
-    """Whether a directory holds anything but an attempt's log; False if it cannot be seen."""
+    """Whether a directory holds anything but an attempt's log; False if it cannot be seen.
+
+    Empty files and folders are nothing: they are what an attempt leaves whose disk was full as it began to save.
+    """
     try:
-        return any(name != RunDirectory.LOG_NAME for name in os.listdir(directory))  # noqa: PTH208 (half of iterdir's time)
+        with os.scandir(directory) as entries:
+            return any(map(_holds_anything, (each for each in entries if each.name != RunDirectory.LOG_NAME)))
     except OSError:
         return False
+
+
+def _holds_anything(entry: os.DirEntry[str]) -> bool:
+    if not entry.is_dir(follow_symlinks=False):
+        return entry.is_symlink() or entry.stat().st_size > 0
+    with os.scandir(entry) as entries:
+        return any(map(_holds_anything, entries))
 
 
 def read_grant(grant: Plain, places: Places, now: float) -> Assignment:

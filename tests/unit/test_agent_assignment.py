@@ -186,6 +186,15 @@ def test_a_log_alone_is_no_checkpoint(tmp_path: Path) -> None:
     assert holds_checkpoint(tmp_path)
 
 
+def test_a_file_that_a_full_disk_left_empty_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "state.json.half").touch()
+    assert not holds_checkpoint(tmp_path)
+    (tmp_path / "model").mkdir()
+    assert not holds_checkpoint(tmp_path)
+    (tmp_path / "model" / "weights").write_bytes(b"w")
+    assert holds_checkpoint(tmp_path)
+
+
 def test_a_report_that_nobody_took_is_left_for_the_next_master(tmp_path: Path) -> None:
     report = Report(evaluation=EVALUATION, attempt=2, outcome=Outcome(loss=0.5))
     path = places(tmp_path).leave_report(report, "agent1")
