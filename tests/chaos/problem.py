@@ -46,13 +46,15 @@ def loss_of(config: Mapping[str, Any], budget: float) -> float:
 
 def evaluate(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
     log = Path(os.environ[LOGS]) / f"objective-{os.getpid()}.jsonl"
-    saved = trial.resume_directory or trial.previous_directory
     state: dict[str, Any] = {"step": 0, "total": 0.0, "config": dict(config)}
+    # An attempt that was cut off as it saved for the first time has left half of a file under another name.
+    kept = (each for each in (trial.resume_directory, trial.previous_directory) if each is not None)
+    saved = next((each for each in kept if (each / "state.json").exists()), None)
     if saved is not None:
         state = json.loads((saved / "state.json").read_text())
         if state["config"] != dict(config):
             raise ValueError(f"{saved} is a checkpoint of {state['config']}, not of {dict(config)}")
-    note(log, "begun", trial, began=state["step"], resumed=trial.resume_directory is not None)
+    note(log, "begun", trial, began=state["step"], resumed=saved is not None and saved == trial.resume_directory)
     total: float = state["total"]
     for step in range(state["step"] + 1, int(budget) + 1):
         time.sleep(float(os.environ[STEP]))
