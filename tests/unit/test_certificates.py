@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from typer.testing import CliRunner
 
 from hpbandster_lite import certificates
 from hpbandster_lite.certificates import LONGEST_DAYS, Certificates, certificates_for, make_certificates
+from hpbandster_lite.cli import make_app
 from hpbandster_lite.errors import RunDirectoryError, UsageError
 from hpbandster_lite.listening import listening
 from hpbandster_lite.rundir import RunDirectory
@@ -260,3 +262,23 @@ def test_loopback_is_an_interface_with_its_addresses() -> None:
 
 def test_the_words_of_a_reason_are_lower_case() -> None:
     assert certificates._reason(ValueError("X")) == "x"
+
+
+# ------------------------------------------------------------------------------------------------------- the command
+
+
+def test_the_command_says_for_whom_and_how_long_and_shows_no_key(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    told = ["certs", str(folder), "--host", "head.cluster", "--host", "10.0.0.1", "--days", "3"]
+    done = CliRunner().invoke(make_app("certs"), told)
+    assert done.exit_code == 0, done.output
+    assert "head.cluster" in done.output
+    assert f"{NOW + timedelta(days=3):%Y-%m-%d}" in done.output
+    assert f"--tls {folder}" in done.output
+    assert "KEY" not in done.output
+    assert {file.name for file in folder.iterdir()} == FILES
+
+
+def test_the_command_refuses_a_host_that_is_none() -> None:
+    done = CliRunner().invoke(make_app("certs"), ["certs", "anywhere", "--host", "a b"])
+    assert isinstance(done.exception, UsageError)
