@@ -22,7 +22,17 @@ from hpbandster_lite.errors import JournalError
 from hpbandster_lite.journal.filesystems import network_type
 from hpbandster_lite.journal.reading import read_entries, read_entry, read_record, read_settings, read_values
 from hpbandster_lite.journal.schema import check_file, check_schema, logs_ahead, sqlite_errors_as_ours
-from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Limits, Outcome, SearchSettings, Value
+from hpbandster_lite.records import (
+    ConfigId,
+    Entry,
+    EvaluationId,
+    LateReport,
+    Limits,
+    Outcome,
+    Recorded,
+    SearchSettings,
+    Value,
+)
 
 BUSY_S = 5.0
 """How long a question waits for a lock; only a rollback journal (network file systems) makes readers wait at all."""
@@ -244,13 +254,21 @@ class JournalReader:
     def outcome(self, position: int) -> Outcome:
         """The outcome at a position (the ``outcome`` of an evaluation): info, curve, traceback and log, too."""
         text = self._one("SELECT entry FROM entries WHERE position = ?", (position,))[0]
-        outcome: Outcome = read_entry(text, position, self.path).outcome
-        return outcome
+        return self._ended(text, position).outcome
 
     def outcomes(self) -> dict[EvaluationId, Outcome]:
         """Outcomes of all evaluations that ended, in the order of the journal."""
-        entries = (read_entry(text, position, self.path) for position, text in self._all(_OUTCOMES))
+        entries = (self._ended(text, position) for position, text in self._all(_OUTCOMES))
         return {entry.evaluation: entry.outcome for entry in entries}
+
+    def _ended(self, text: str, position: int) -> Recorded | LateReport:
+        entry = read_entry(text, position, self.path)
+        if not isinstance(entry, Recorded | LateReport):
+            raise JournalError(
+                f"the journal {self.path} has a {type(entry).__name__} as entry {position}, where its tables have an "
+                "outcome; it is damaged, restore it from a copy"
+            )
+        return entry
 
     def entries(self) -> Generator[tuple[int, float, Entry], None, None]:
         """Position, wall-clock time and entry of everything, in order; close it if it is not read to its end."""

@@ -37,6 +37,11 @@ def test_a_reader_bears_what_was_done_to_a_journal(seed: int, journal: Path) -> 
     fuzz_journal.one(journal, str(seed))
 
 
+def test_tables_that_name_another_entry_as_an_outcome_are_damaged(journal: Path) -> None:
+    """Found by the long run: the entry of a start has no evaluation."""
+    fuzz_journal.one(journal, "0 5027")
+
+
 def test_a_journal_that_was_left_alone_is_read_and_one_without_a_middle_is_not(journal: Path) -> None:
     assert fuzz_journal.check(journal, "the journal itself")
     damaged = journal.with_name("damaged.sqlite")
