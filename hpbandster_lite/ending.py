@@ -12,11 +12,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import math
 import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
 INTERRUPTED = 130
@@ -25,6 +26,9 @@ REQUEUE = 75
 """Exit code of a process whose allocation ends: start it again, and it goes on (EX_TEMPFAIL of sysexits.h)."""
 ALLOCATION_ENDS = signal.SIGUSR2
 """What a batch system sends a while before it ends a job. Not SIGUSR1, which NCCL may catch."""
+JOB_VARIABLE = "SLURM_JOB_ID"
+ECHO_S = 1.0
+"""Beyond the 0.03 s that were seen with Slurm 22.05, a busy node; who means it says it again after a second."""
 
 
 @contextlib.contextmanager
@@ -44,6 +48,31 @@ def withheld() -> Iterator[None]:
 def hear_allocation() -> None:
     """Take the SIGUSR2 that was :func:`withheld`, if there was one, and all later ones."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {ALLOCATION_ENDS})
+
+
+class Echoes:
+    """Tells a second SIGTERM from the echo of the first: Slurm says it twice to what it pre-empts, 0.03 s apart.
+
+    Outside of one of its jobs every signal is one of its own.
+
+    Parameters
+    ----------
+    environment
+        Of the process.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._is_in_job = JOB_VARIABLE in environment
+        self._until = -math.inf
+
+    def is_echo(self, number: int, *, now: float) -> bool:
+        """Whether a signal that comes ``now``, in monotonic seconds, repeats the order before it."""
+        if number != signal.SIGTERM or not self._is_in_job:
+            return False
+        if now < self._until:
+            return True
+        self._until = now + ECHO_S
+        return False
 
 
 class Ending:

@@ -22,7 +22,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.agent import END, GO_ON_LATER, AgentOptions, run_agent
 from hpbandster_lite.briefing import READ, brief
 from hpbandster_lite.devices import worker_devices
-from hpbandster_lite.ending import ALLOCATION_ENDS, INTERRUPTED, REQUEUE, hear_allocation, withheld
+from hpbandster_lite.ending import ALLOCATION_ENDS, INTERRUPTED, REQUEUE, Echoes, hear_allocation, withheld
 from hpbandster_lite.errors import InvariantBroken, RunDirectoryError
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.records import Plain
@@ -215,6 +215,7 @@ class Processes:
     def __init__(self, note: Callable[[str], None]) -> None:
         self._note = note
         self._stops = 0
+        self._echoes = Echoes(os.environ)
         self._allocation_ends = False
         self._lifeline, self._held_open = os.pipe()
         self._agents: list[AgentChild | AgentThread] = []
@@ -254,7 +255,7 @@ class Processes:
     def _count_stop(self, number: int) -> None:
         if number == ALLOCATION_ENDS:
             self._allocation_ends = True
-        else:
+        elif not self._echoes.is_echo(number, now=time.monotonic()):
             self._stops += 1
 
     @property

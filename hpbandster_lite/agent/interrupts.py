@@ -11,10 +11,11 @@ import os
 import signal
 import socket
 import threading
+import time
 from types import FrameType
 from typing import Any
 
-from hpbandster_lite.ending import ALLOCATION_ENDS, INTERRUPTED, REQUEUE, hear_allocation
+from hpbandster_lite.ending import ALLOCATION_ENDS, INTERRUPTED, REQUEUE, Echoes, hear_allocation
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, ALLOCATION_ENDS)
 END, GO_ON_LATER = b"e", b"g"
@@ -47,6 +48,7 @@ class Interrupts:
         self._wakes.setblocking(False)
         self._wake.setblocking(False)
         self._received: list[int] = []
+        self._echoes = Echoes(os.environ)
         self._allocation_ends = False
         self._before: dict[int, Any] = {}
         self._wakeup_before = -1
@@ -107,6 +109,8 @@ class Interrupts:
     def _receive(self, number: int, _: FrameType | None) -> None:
         if number == ALLOCATION_ENDS:
             self._allocation_ends = True
+            return
+        if self._echoes.is_echo(number, now=time.monotonic()):
             return
         self._received.append(number)
         if len(self._received) == 2:

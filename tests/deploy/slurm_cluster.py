@@ -77,6 +77,7 @@ class Cluster:
         self("scancel", "--full", "--signal=KILL", "--user=root")
         self("scancel", "--user=root")
         self.wait_empty()
+        self("scontrol", "update", "partitionname=scavenge", "GraceTime=0")
         for node in self("sinfo", "-h", "-N", "-p", "gpu", "-t", "down,drain,fail", "-o", "%N").split():
             self("scontrol", "update", f"nodename={node}", "state=resume")
 

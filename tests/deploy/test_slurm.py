@@ -242,7 +242,9 @@ def test_a_master_that_is_queued_again_by_hand_goes_on(cluster: Cluster, tmp_pat
 
 
 @pytest.mark.slow
-def test_workers_that_are_pre_empted_hand_back_and_come_again(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("grace_s", [0, 40], ids=["at once", "with time to leave"])
+def test_workers_that_are_pre_empted_hand_back_and_come_again(grace_s: int, cluster: Cluster, tmp_path: Path) -> None:
+    cluster("scontrol", "update", "partitionname=scavenge", f"GraceTime={grace_s}")
     with search_on(cluster, tmp_path) as search:
         _, workers, _ = in_the_middle(
             search, "--worker-sbatch", "--partition=scavenge", "--master-sbatch", "--nodelist=node0 --cpus-per-task=1"
@@ -254,8 +256,10 @@ def test_workers_that_are_pre_empted_hand_back_and_come_again(cluster: Cluster, 
         )  # fmt: skip
         released = wait_handed_back(search, 2)
         until(lambda: cluster.job(urgent) is None, "the urgent job has ended")
-        assert [cluster.restarts(f"{workers}_{task}") for task in (0, 1)] == [1, 1]
+        search.hold(False)
+        until(lambda: [cluster.restarts(f"{workers}_{task}") for task in (0, 1)] == [1, 1], "both come again")
         search.ends()
+        assert "ended at once" not in search.logs()
         assert_continued(search, released)
 
 
