@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,9 +50,13 @@ def test_a_controller_that_is_away_is_the_cluster_s_fault_and_to_be_tried_again(
     name: str, slurm: Slurm, place: Path
 ) -> None:
     command(place, name, err=DOWN, code=1)
+    asks: dict[str, Callable[[], object]] = {
+        "sbatch": lambda: slurm.submit(["sbatch"]),
+        "squeue": lambda: slurm.queue(["1"]),
+        "scancel": lambda: slurm.cancel(["1"]),
+    }
     with pytest.raises(PeerError, match=r"controller does not answer: .*try again later"):
-        {"sbatch": lambda: slurm.submit(["sbatch"]), "squeue": lambda: slurm.queue(["1"]),
-         "scancel": lambda: slurm.cancel(["1"])}[name]()  # fmt: skip
+        asks[name]()
 
 
 def test_a_command_that_hangs_is_given_up(slurm: Slurm, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
