@@ -94,8 +94,12 @@ def start_cluster(state: Path, **settings: str) -> Cluster:
         if os.environ.get("REQUIRE_SLURM"):
             pytest.fail(words)
         pytest.skip(words)
-    assert up.returncode == 0, up.stderr
-    return Cluster(state)
+    cluster = Cluster(state)
+    if up.returncode != 0:
+        # What of it had started already.
+        stop_cluster(cluster)
+        pytest.fail(f"the cluster does not start: {up.stderr}")
+    return cluster
 
 
 def stop_cluster(cluster: Cluster) -> None:
