@@ -84,7 +84,8 @@ STORY_LINES = 40
 """How much of the history a failure tells."""
 FAULTY_STEPS = 250
 LONGEST_S = 86_400.0
-MOST_STEPS = 20_000
+MOST_STEPS = 400_000
+"""Six idle agents ask a hundred times a second, for as long as the last evaluation takes."""
 MOST_AT_FIRST = 6
 """More workers make a large world, which is checked less often."""
 CHECKPOINT = "state"
@@ -890,7 +891,7 @@ class World:
                 assert state.finished is None, "a finished search handed out work"
                 most = state.limits.max_concurrent
                 assert most is None or len(state.held_by) < most, "more run than max_concurrent"
-            case Expired(agent=agent, reason=reason) if "no word" in reason:
+            case Expired(agent=agent, reason=reason) if "no word" in reason and not process.is_replaced:
                 process.note_who_spoke()
                 silent_s = process.listened_s - process.heard_at.get(agent, 0.0)
                 # A lost connection leaves two heartbeats; a turn may notice a deadline one turn late.
