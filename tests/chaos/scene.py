@@ -251,6 +251,8 @@ class Scene(ServedSearch):
         self.exits[f"{part.role} {code}"] += 1
         self.is_over = self.is_over or (part.role == "master" and code == 0)
         is_expected = code in RETURNS[part.role] and (code != 0 or self.is_over or self._has_finished())
+        # Before it listens to signals the default action is right: it holds nothing yet.
+        is_expected = is_expected or (code == -signal.SIGTERM and part.fate == "told to end")
         if not is_expected:
             self.violations.append(f"{part.name} ended with {code} by itself:\n{part.served.said()[-3_000:]}")
         if part.fate == "preempted" and code not in (REQUEUE, 0, -signal.SIGKILL):
