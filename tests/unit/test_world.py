@@ -275,6 +275,14 @@ def test_a_world_notices_a_master_that_commits_after_it_was_replaced(monkeypatch
     assert "a master that was replaced has committed" in first_broken(range(40), "two masters")
 
 
+def test_a_world_notices_a_master_that_does_not_know_what_was_committed_while_it_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entries = Journal.entries
+    monkeypatch.setattr(Journal, "entries", lambda self, after=0: iter(()) if after else entries(self))
+    assert "InvariantBroken('entry " in first_broken(range(30), "two masters")
+
+
 def test_a_world_notices_a_checkpoint_that_was_handed_back_and_is_not_continued(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
