@@ -163,6 +163,7 @@ class Chaos:
     def run(self) -> Figures:
         """Faults, healing, the end, the laws."""
         self._scene.open(PATIENCE_S)
+        # Whatever breaks in a part, the next ones say the more about it.
         broken = [*self._broken_in(self._break), *self._broken_in(self._end)]
         self.figures.seconds = time.monotonic() - self._began
         self.figures.exits = self._scene.exits
@@ -236,10 +237,10 @@ class Chaos:
         self._breaker.heal()
         healed = time.monotonic()
         self._say(f"{healed - self._began:8.2f}  everything is healed")
-        while scene.master is None or "serving run" not in scene.master.served.said():
+        # One that was told to end a moment ago serves still, and is not the one.
+        while (last := self._breaker.serving_master()) is None:
             self._in_time(healed, "a master serves")
         scene.extend(brackets=1 + max(entry.bracket for entry in scene.of(BracketOpened)))
-        last = scene.master
         last.fate = "told to end"
         last.served.send(signal.SIGTERM)
         while not scene.is_over:

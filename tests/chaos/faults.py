@@ -67,7 +67,7 @@ class Breaker:
         trainers = [] if worker is None else self._scene.trainers_of(worker)
         return None if worker is None or not trainers else (worker, trainers[0])
 
-    def _master(self) -> Part | None:
+    def serving_master(self) -> Part | None:
         """The newest master, once it serves: a fault of one that only begins would be one of its imports."""
         part = self._scene.master
         return part if part is not None and part.fate == "" and "serving run" in part.served.said() else None
@@ -120,7 +120,7 @@ class Breaker:
 
     def _master_killed(self, fault: Fault) -> Undo | None:
         del fault
-        master = self._master()
+        master = self.serving_master()
         return None if master is None else self._kill(master)
 
     def _nameserver_killed(self, fault: Fault) -> Undo | None:
@@ -151,7 +151,7 @@ class Breaker:
         return None if found is None else self._stop(found[1], fault)
 
     def _master_stopped(self, fault: Fault) -> Undo | None:
-        master = self._master()
+        master = self.serving_master()
         return None if master is None else self._stop(psutil.Process(master.served.pid), fault)
 
     def _agent_told_to_end(self, fault: Fault) -> Undo | None:
@@ -167,7 +167,7 @@ class Breaker:
 
     def _master_preempted(self, fault: Fault) -> Undo | None:
         del fault
-        master = self._master()
+        master = self.serving_master()
         return None if master is None else self._tell(master, signal.SIGUSR2, "preempted")
 
     def _worker_doubled(self, fault: Fault) -> Undo | None:
@@ -180,7 +180,7 @@ class Breaker:
 
     def _master_doubled(self, fault: Fault) -> Undo | None:
         """A second master beside a first that is stopped, or goes on, and whose lock does not reach as far."""
-        master = self._master()
+        master = self.serving_master()
         if master is None or self._scene.living("master", twins=True) != [master]:
             return None
         master.is_twin, master.fate = True, "replaced"
