@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from hpbandster_lite.journal import JournalReader, holds_anything
 from hpbandster_lite.records import Leased
 from hpbandster_lite.rundir import RunDirectory
