@@ -439,7 +439,8 @@ def test_a_trainer_that_dies_while_it_waits_is_replaced(tmp_path: Path) -> None:
 def test_a_trainer_that_is_killed_under_an_evaluation_is_no_fault_of_the_objective(tmp_path: Path) -> None:
     def kill_the_trainer(method: str, message: Plain, number: int) -> None:
         if has_reported(method, message) and len(master.renewals) == 1:
-            (trainer,) = psutil.Process().children()
+            # Another test may have left this process a child that is not ours, such as multiprocessing's tracker.
+            (trainer,) = filter(is_trainer, psutil.Process().children())
             trainer.kill()
 
     master = ScriptedMaster(deeds("saves until told", "ok"), after=kill_the_trainer)
