@@ -595,10 +595,11 @@ class Turns:
     def take(self) -> bool:
         """One turn; whether the search is over, and everybody who is connected knows it or has had time to."""
         master = self._master
+        was_stalled = master.is_stalled
         self._server.turn(TURN_S, commit=master.commit)
         now = self._clock()
         passed_s, self._last = now - self._last, now
-        if master.is_stalled:
+        if was_stalled or master.is_stalled:
             # Heartbeats were answered unheard: nobody may lose a lease for a disk that is full.
             master.engine.lengthen(passed_s)
         elif passed_s - TURN_S > GAP_S:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ from hpbandster_lite.transport import Call
 from tests.engine_room import settings_for, snapshot, space_of
 
 
-def begun(directory: RunDirectory, journal: Journal) -> Master:
+def begun(directory: RunDirectory, journal: Journal, clock: Callable[[], float] = time.monotonic) -> Master:
     prepared = Prepared(settings=journal.settings, limits=Limits(brackets=1), resumed=False)
-    master, _ = _resumed(MasterOptions(run_directory=str(directory.path), prepared=prepared), directory, journal)
+    options = MasterOptions(run_directory=str(directory.path), prepared=prepared)
+    master, _ = _resumed(options, directory, journal, clock=clock)
     return master
 
 

@@ -1,0 +1,79 @@
+"""A master's turns on a virtual clock: nobody loses a lease for a time in which it was not listened to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpbandster_lite import wire
+from hpbandster_lite.journal import Journal
+from hpbandster_lite.master import Turns
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.transport import Call
+from tests.engine_room import settings_for, space_of
+from tests.unit.test_master_resuming import begun
+from tests.world import Box, FakeServer
+
+
+class Scene:
+    """A master on a clock of its own that has given one lease, and its disk."""
+
+    def __init__(self, directory: RunDirectory, journal: Journal) -> None:
+        self.now = 0.0
+        self._journal = journal
+        self.server = FakeServer()
+        self.server.master = self.master = begun(directory, journal, clock=lambda: self.now)
+        self._turns = Turns(self.server, self.master, clock=lambda: self.now)
+        self.say("a")
+        self.turn(0.1)
+
+    def say(self, agent: str) -> None:
+        """An agent asks for work."""
+        message = {"agent": agent, "request": 1, "worker": agent, "want_lease": True, "report": None}
+        self.server.inbox.append(Box(Call("exchange", wire.encode(message), f"{agent}#1")))
+
+    def turn(self, after_s: float) -> None:
+        self.now += after_s
+        self._turns.take()
+
+    def set_disk(self, *, is_full: bool) -> None:
+        self._journal._connection.execute(f"PRAGMA query_only = {int(is_full)}")
+
+    @property
+    def left_s(self) -> float:
+        """Until the lease ends."""
+        lease = self.master.engine._leases.get("a")
+        assert lease is not None
+        return lease.deadline - self.now
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    with Journal.open(directory.journal, create=settings_for(space_of())) as journal:
+        yield Scene(directory, journal)
+
+
+def test_a_lease_runs_while_its_master_listens(scene: Scene) -> None:
+    before_s = scene.left_s
+    scene.turn(1.0)
+    assert scene.left_s == pytest.approx(before_s - 1.0)
+
+
+def test_no_lease_runs_while_the_journal_cannot_be_written_nor_until_it_was_again(scene: Scene) -> None:
+    scene.set_disk(is_full=True)
+    scene.say("b")
+    scene.turn(0.25)
+    assert scene.master.is_stalled
+    before_s = scene.left_s
+    scene.turn(1.0)
+    scene.set_disk(is_full=False)
+    scene.say("b")
+    scene.turn(1.0)
+    assert not scene.master.is_stalled
+    assert scene.left_s == pytest.approx(before_s)
+    scene.turn(1.0)
+    assert scene.left_s == pytest.approx(before_s - 1.0)
