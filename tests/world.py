@@ -41,7 +41,8 @@ from hpbandster_lite.engine import Engine
 from hpbandster_lite.engine.verify import Verification, verify
 from hpbandster_lite.errors import JournalError, MasterUnreachable, SearchError, UsageError
 from hpbandster_lite.journal import Fenced, Journal
-from hpbandster_lite.master import GAP_S, TURN_S, Master, MasterOptions, Turns, _resumed
+from hpbandster_lite.master import Master, MasterOptions, Turns, resumed
+from hpbandster_lite.master.turns import GAP_S, TURN_S
 from hpbandster_lite.records import (
     CurvePoint,
     Entry,
@@ -511,7 +512,7 @@ class World:
             with (
                 tempfile.TemporaryDirectory(prefix=PREFIX, dir=self._parent) as path,
                 # It dates the tables, and tells how long earlier masters served.
-                patch("hpbandster_lite.master.wall_clock", lambda: self.now + self.wall_offset_s),
+                patch("hpbandster_lite.master.core.wall_clock", lambda: self.now + self.wall_offset_s),
             ):
                 self.directory = RunDirectory(Path(path) / "run")
                 self.directory.create()
@@ -725,7 +726,7 @@ class World:
                     settings=self.settings, limits=self.limits, resumed=False, retry_failed_after=self.retry_after
                 ),
             )
-            master, epoch = _resumed(options, self.directory, journal, clock=lambda: self.now)
+            master, epoch = resumed(options, self.directory, journal, clock=lambda: self.now)
         except JournalError as error:
             self.say(f"no master can start: {error}")
             if journal is not None:

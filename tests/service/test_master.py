@@ -19,12 +19,11 @@ from typing import Any
 import pytest
 from ConfigSpace import ConfigurationSpace, Float, Integer
 
-from hpbandster_lite import master as master_room
 from hpbandster_lite import registration, wire
 from hpbandster_lite.checkpoints import CheckpointKeeper
 from hpbandster_lite.errors import Held, JournalError, ProtocolMismatch, ResumeError, RunDirectoryError, UsageError
 from hpbandster_lite.journal import Fenced, Journal
-from hpbandster_lite.master import Master, MasterOptions, connect, run_master
+from hpbandster_lite.master import Master, MasterOptions, connect, resumed, run_master
 from hpbandster_lite.records import (
     ConfigId,
     EvaluationId,
@@ -534,7 +533,7 @@ def test_a_master_whose_launcher_is_gone_waits_for_what_its_agents_hand_back(
 def test_a_second_master_is_refused_and_told_who_serves_and_the_first_is_undisturbed(
     directory: RunDirectory, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(master_room, "LOCK_WAIT_S", 0.2)
+    monkeypatch.setattr("hpbandster_lite.master.serving.LOCK_WAIT_S", 0.2)
     with serving_process(directory, space) as process, connect(directory) as client:
         options = MasterOptions(run_directory=str(directory.path), prepared=prepared_for(space))
         with pytest.raises(Held, match=rf"served by another master \(pid {process.pid} at 127\.0\.0\.1:\d+\); stop it"):
@@ -586,7 +585,7 @@ def test_times_of_leases_are_those_of_the_newest_start(directory: RunDirectory, 
         run_directory=str(directory.path), prepared=Prepared(settings=settings, limits=Limits(), resumed=True)
     )
     with Journal.open(directory.journal) as journal:
-        master, epoch = master_room._resumed(told, directory, journal)
+        master, epoch = resumed(told, directory, journal)
         grant = grant_of(master)
     assert epoch == 2
     assert (grant["lease_s"], grant["heartbeat_s"]) == (7.0, 1.0)

@@ -12,7 +12,7 @@ from hpbandster_lite.agent.assignment import read_grant
 from hpbandster_lite.agent.loop import GOODBYE_S
 from hpbandster_lite.errors import MasterUnreachable
 from hpbandster_lite.journal import Journal
-from hpbandster_lite.master import _held
+from hpbandster_lite.master.serving import held
 from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Finished, Limits, Outcome, Report, Started
 from hpbandster_lite.rundir import RunDirectory
 from tests.engine_room import settings_for, space_of
@@ -144,7 +144,7 @@ def test_an_agent_that_comes_when_its_search_is_over_ends_at_once_with_words(
 
 def test_an_agent_that_comes_before_its_master_serves_waits_for_it(worker: Worker) -> None:
     leave_journal(worker, Finished(reason="all 2 brackets are done"))
-    with _held(worker.world.directory):
+    with held(worker.world.directory):
         live_on(worker, 20.0)
         assert worker.agent.exit_code is None
     live_on(worker, 10.0)

@@ -1,0 +1,41 @@
+"""``python -m hpbandster_lite.master OPTIONS``: a master as the launcher starts it; people use the command line.
+
+``OPTIONS`` is a :class:`MasterOptions` as one JSON object; ``-`` reads it from standard input, see
+:mod:`hpbandster_lite.briefing`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+from hpbandster_lite import wire
+from hpbandster_lite.briefing import READ, briefed
+from hpbandster_lite.ending import leave
+from hpbandster_lite.errors import SearchError
+from hpbandster_lite.master import MasterOptions, run_master
+from hpbandster_lite.records import Plain
+from hpbandster_lite.speaking import log_to_stderr
+
+
+def _briefed() -> Plain:
+    # Imported while there is nothing else to do: the model is needed as soon as the briefing has come.
+    import hpbandster_lite.samplers.bohb  # noqa: F401
+
+    return briefed()
+
+
+def main(arguments: list[str]) -> int:
+    """Serve the search that ``OPTIONS`` tells of; the exit code of the process."""
+    log_to_stderr()
+    try:
+        told = _briefed() if arguments == [READ] else json.loads(arguments[0])
+        return 0 if told is None else run_master(wire.from_message(told, MasterOptions))
+    except SearchError as error:
+        logging.getLogger(__package__).error("%s", error)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    leave(main(sys.argv[1:]))

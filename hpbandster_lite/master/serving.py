@@ -1,0 +1,272 @@
+"""The process of a master: it holds the run directory, goes on from the journal, listens, and ends."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import filelock
+
+from hpbandster_lite import wire
+from hpbandster_lite.certificates import certificates_for
+from hpbandster_lite.checkpoints import CheckpointKeeper
+from hpbandster_lite.ending import REQUEUE, Ending, endings
+from hpbandster_lite.engine import Engine
+from hpbandster_lite.errors import Held, ResumeError, RunDirectoryError
+from hpbandster_lite.journal import Journal, settings_difference
+from hpbandster_lite.listening import LOOPBACK, listening
+from hpbandster_lite.master import core
+from hpbandster_lite.master.core import Master
+from hpbandster_lite.master.turns import Turns
+from hpbandster_lite.records import Entry, Paused, Plain, Resumed
+from hpbandster_lite.registration import Registration
+from hpbandster_lite.rundir import RunDirectory, hosts_of, read_given_key
+from hpbandster_lite.samplers import make_sampler
+from hpbandster_lite.searchfile import keep_search_file
+from hpbandster_lite.settings import Prepared
+from hpbandster_lite.space import SearchSpace
+from hpbandster_lite.transport import PROTOCOL, Client, NameServerClient, Server, run_name
+from hpbandster_lite.verification import fingerprint
+
+log = logging.getLogger(__package__)
+
+OBJECT_ID = "hpbandster_lite.master"
+LOCK_WAIT_S = 10.0
+"""A new master waits this long for the old one to let go, then refuses."""
+ALONE_S = 30.0
+"""A master whose launcher was killed waits this long for the workers to hand back what they hold."""
+
+
+@wire.register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasterOptions:
+    """Where a master serves; ``lifeline`` is a file descriptor whose end of file ends the master.
+
+    ``interface`` takes the place of ``host``; ``tls`` is a folder with certificates, default: the run directory's.
+    ``key`` is a file with the run's key, which the run directory then holds as well; ``None`` takes or makes that one.
+    ``told`` are options of the command that started everything, for the search file in the run directory alone.
+    """
+
+    run_directory: str
+    prepared: Prepared
+    host: str = LOOPBACK
+    interface: str | None = None
+    port: int = 0
+    tls: str | None = None
+    key: str | None = None
+    nameserver: tuple[str, int] | None = None
+    nameserver_key: str | None = None
+    keep_checkpoints: str = "needed"
+    lifeline: int | None = None
+    told: Mapping[str, Plain] = field(default_factory=dict)
+
+
+def connect(directory: RunDirectory, *, timeout_s: float = 5.0) -> Client:
+    """A client of the master that serves a run directory.
+
+    Raises
+    ------
+    RunDirectoryError
+        If no master has left its endpoint there.
+    PeerError
+        On the first call, if nobody answers.
+    """
+    endpoint = directory.read_endpoint()
+    if endpoint is None:
+        raise RunDirectoryError(f"no master serves {directory.path}; start one with: hpbandster-lite run PROBLEM")
+    certificates = certificates_for(directory)
+    return Client(
+        hosts_of(endpoint),
+        endpoint["port"],
+        endpoint["object"],
+        directory.read_key(),
+        timeout_s=timeout_s,
+        hello={"role": "reader"},
+        tls=None if certificates is None else certificates.client_context(),
+    )
+
+
+def run_master(options: MasterOptions) -> int:
+    """Serve a search until it is over or a signal comes; the exit code of the process.
+
+    Returns
+    -------
+    int
+        0 when the search is over, 130 after SIGINT or SIGTERM, or when the launcher has gone, 75 after SIGUSR2: to be
+        started again in the next allocation.
+
+    Raises
+    ------
+    RunDirectoryError
+        If the run directory is held by another master, or the run's name at the name server is, or the directory
+        cannot be used.
+    UsageError
+        If the address cannot be had, or the run directory holds another search.
+    """
+    directory = RunDirectory(options.run_directory)
+    directory.create()
+    settings = options.prepared.settings
+    with (
+        held(directory),
+        endings(options.lifeline) as ending,
+        Journal.open(directory.journal, create=settings, clock=time.monotonic) as journal,
+    ):
+        difference = settings_difference(journal.settings, settings)
+        if difference is not None:
+            raise ResumeError(f"{directory.path} holds another search: {difference}; give another run directory")
+        if journal.network is not None:
+            log.info(
+                "%s is on a network file system (%s): the journal is kept with SQLite's rollback journal, which needs "
+                "no shared memory",
+                directory.path,
+                journal.network,
+            )
+        try:
+            # Here, because nobody else serves this directory now.
+            keep_search_file(directory, options.prepared, options.told)
+        except RunDirectoryError as error:
+            log.warning("the settings are not written down for people: %s", error)
+        return _serve(options, directory, journal, ending)
+
+
+def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, ending: Ending) -> int:
+    master, epoch = resumed(options, directory, journal)
+    run_id = journal.settings.run_id
+    where = listening(options.host, options.interface, certificates_for(directory, options.tls))
+    with Server(
+        where.hosts,
+        options.port,
+        directory.ensure_key() if options.key is None else directory.adopt_key(Path(options.key)),
+        object_id=OBJECT_ID,
+        handle=master.handle,
+        welcome={"epoch": epoch, "run_id": run_id},
+        wakeup_fd=ending.wakeup_fd,
+        tls=where.tls,
+    ) as server:
+        port = server.endpoint[1]
+        host, *others = where.offered(server.addresses)
+        endpoint = {
+            "protocol": PROTOCOL,
+            "run_id": run_id,
+            "epoch": epoch,
+            "host": host,
+            "port": port,
+            "object": OBJECT_ID,
+            "pid": os.getpid(),
+            **({"addresses": [host, *others]} if others else {}),
+        }
+        if where.certificates is not None:
+            where.certificates.install(directory)
+        directory.write_endpoint(endpoint)
+        registration = _registration(options, run_id, endpoint)
+        log.info("serving run %s of %s on %s, epoch %d", run_id, directory.path, where.told(server), epoch)
+        try:
+            _loop(server, master, ending, registration)
+        finally:
+            if registration is not None:
+                registration.withdraw()
+            directory.remove_endpoint(epoch)
+    if master.engine.finished is None:
+        if ending.exit_code == REQUEUE:
+            log.info("told that its allocation ends: the search goes on when the master is started again")
+        return ending.exit_code
+    journal.seal()
+    return 0
+
+
+def resumed(
+    options: MasterOptions, directory: RunDirectory, journal: Journal, *, clock: Callable[[], float] = time.monotonic
+) -> tuple[Master, int]:
+    """The master of this search as the journal left it, with a new epoch."""
+    # Of this start: the lease times may have changed, and everything else is the journal's.
+    settings = replace(options.prepared.settings, run_id=journal.settings.run_id)
+    space = SearchSpace.from_json(settings.problem.space_tables)
+    engine = Engine(settings, space, make_sampler(settings.algorithm, space, settings.budgets, settings.sampler))
+    paused_at, position = None, 0
+
+    def entries() -> Iterator[Entry]:
+        nonlocal paused_at, position
+        for number, at, entry in journal.entries(after=position):
+            position = number
+            if isinstance(entry, Paused | Resumed):
+                paused_at = at if isinstance(entry, Paused) else None
+            yield entry
+
+    engine.replay(entries())
+    epoch = journal.begin_epoch()
+    # What a master that still serves has committed while we read: from now on it can commit no more.
+    engine.replay(entries())
+    after = options.prepared.retry_failed_after
+    # Whoever takes the place of a master that put failures back must not do it again: they have failed anew, perhaps.
+    retry_failed = after is not None and engine.state.epoch <= after
+    turn = engine.start(
+        epoch,
+        options.prepared.limits,
+        now=clock(),
+        spent_s=journal.spent_s(),
+        fingerprint=fingerprint(),
+        retry_failed=retry_failed,
+    )
+    if retry_failed:
+        log.info("%s", turn.answer.words)
+    journal.commit(turn.entries, at=core.wall_clock())
+    keeper = CheckpointKeeper(directory, keep_all=options.keep_checkpoints == "all", delay_s=settings.lease_s)
+    return Master(journal, engine, directory, keeper, clock=clock, paused_at=paused_at), epoch
+
+
+def _loop(server: Server, master: Master, ending: Ending, registration: Registration | None) -> None:
+    """Serve until the search is over and every connected agent knows it, or until the end is asked for.
+
+    Raises
+    ------
+    Held
+        If another living master has the run's name at the name server.
+    """
+    turns = Turns(server, master)
+    alone_until = None
+    while not ending.signals:
+        if turns.take():
+            log.info("the search is over: %s", master.engine.finished)
+            return
+        if registration is not None and registration.refusal is not None:
+            raise Held(f"this run is served already: {registration.refusal}") from registration.refusal
+        if ending.is_asked:
+            # Whoever started us is gone, and our workers with it: they hand back what they hold before they end.
+            alone_until = time.monotonic() + ALONE_S if alone_until is None else alone_until
+            if not master.has_agents or time.monotonic() >= alone_until:
+                return
+
+
+@contextlib.contextmanager
+def held(directory: RunDirectory) -> Iterator[None]:
+    """Hold the run directory against a second master."""
+    lock = filelock.FileLock(directory.lock_file, mode=0o600)
+    try:
+        lock.acquire(timeout=LOCK_WAIT_S, poll_interval=0.1)
+    except filelock.Timeout as error:
+        holder = directory.read_endpoint()
+        who = f"pid {holder['pid']} at {holder['host']}:{holder['port']}" if holder is not None else "another process"
+        raise Held(
+            f"{directory.path} is served by another master ({who}); stop it, or give another --run-dir"
+        ) from error
+    except OSError as error:
+        raise RunDirectoryError(f"cannot lock {directory.lock_file}: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _registration(options: MasterOptions, run_id: str, endpoint: dict[str, Plain]) -> Registration | None:
+    if options.nameserver is None:
+        return None
+    key = None if options.nameserver_key is None else read_given_key(Path(options.nameserver_key))
+    certificates = certificates_for(RunDirectory(options.run_directory), options.tls)
+    tls = None if certificates is None else certificates.client_context()
+    client = NameServerClient(*options.nameserver, key, timeout_s=3.0, tls=tls)
+    return Registration(client, run_name(run_id), endpoint)

@@ -1,0 +1,65 @@
+"""The turns of a master: when it reads, ends leases, looks for what was left, and commits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from hpbandster_lite.master.core import Master
+
+GAP_S = 1.0
+"""A turn that took so much longer than it may lengthens all leases: nobody loses one while nobody listened."""
+TURN_S = 0.25
+LEFT_REPORTS_EVERY_S = 5.0
+
+
+class Serves(Protocol):
+    """What turns need of :class:`hpbandster_lite.transport.Server`."""
+
+    def turn(self, timeout_s: float, *, commit: Callable[[], bool]) -> int:
+        """Handle all pending requests, commit, answer."""
+
+    def closed_peers(self) -> list[str]:
+        """Connections that have ended since."""
+
+
+class Turns:
+    """The turns of a master: read and answer all input, then end leases, look for what was left, and commit.
+
+    Parameters
+    ----------
+    server, master
+        Who reads and answers, and who decides.
+    clock
+        The master's.
+    """
+
+    def __init__(self, server: Serves, master: Master, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._server = server
+        self._master = master
+        self._clock = clock
+        self._last = self._next_look = clock()
+        self._leaves_at: float | None = None
+
+    def take(self) -> bool:
+        """One turn; whether the search is over, and everybody who is connected knows it or has had time to."""
+        master = self._master
+        was_stalled = master.is_stalled
+        self._server.turn(TURN_S, commit=master.commit)
+        now = self._clock()
+        passed_s, self._last = now - self._last, now
+        if was_stalled or master.is_stalled:
+            # Heartbeats were answered unheard: nobody may lose a lease for a disk that is full.
+            master.engine.lengthen(passed_s)
+        elif passed_s - TURN_S > GAP_S:
+            master.engine.lengthen(passed_s - TURN_S)
+        master.expire(self._server.closed_peers(), now)
+        if now >= self._next_look:
+            master.take_left_reports()
+            self._next_look = now + LEFT_REPORTS_EVERY_S
+        if not master.commit() or master.engine.finished is None:
+            self._leaves_at = None
+            return False
+        self._leaves_at = now + master.engine.settings.lease_s if self._leaves_at is None else self._leaves_at
+        return not master.waits_for_agents or now >= self._leaves_at
