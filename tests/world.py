@@ -255,6 +255,8 @@ class Worker:
     connections: int = 0
     is_gone: bool = False
     wakes_at: float = 0.0
+    due_at: float = 0.0
+    """When its turn is: kept, because of a thousand workers the next one is looked for at each step."""
 
     def __post_init__(self) -> None:
         # A master that stays away for so long makes an agent leave its report in the run directory, and end.
@@ -292,10 +294,13 @@ class Worker:
         self.connections += 1
         return Connection(self, f"{self.name}#{self.connections}")
 
+    def reckon(self) -> None:
+        """Find out when its turn is; to be called when anything has changed by which that goes."""
+        self.due_at = min(max(self.wakes_at, self.busy_until, self.stopped_until), self.ends_by)
+
     @property
     def next_at(self) -> float:
-        wakes_at = min(max(self.wakes_at, self.busy_until, self.stopped_until), self.ends_by)
-        return max(wakes_at, self.world.now)
+        return max(self.due_at, self.world.now)
 
     def turn(self) -> None:
         if self.world.now >= self.ends_by:
@@ -307,6 +312,7 @@ class Worker:
             self.agent.turn(set())
             heard_at = self.trainers[0].next_at if self.trainers else math.inf
             self.wakes_at = self.world_time(min(self.agent.due_at(), heard_at))
+            self.reckon()
         except UsageError as error:
             raise Broken(f"agent {self.name} was refused: {error}") from error
         code = self.agent.exit_code
@@ -563,7 +569,7 @@ class World:
 
     def step(self) -> None:
         """Go to the next moment at which anything happens, and let it happen."""
-        worker = min(self.workers, key=attrgetter("next_at"), default=None)
+        worker = min(self.workers, key=attrgetter("due_at"), default=None)
         moments: list[tuple[float, int, Callable[[], None]]] = [(self.starts_at, 0, self.start_master)]
         if self.process is not None:
             moments[0] = (max(self.process.next_at, self.process.stopped_until, self.now), 0, self.turn_master)
@@ -910,6 +916,11 @@ class World:
         happening = draw.choice(self.happenings)
         self.counts[happening.__name__] += 1
         happening(self)
+        self._reckon()
+
+    def _reckon(self) -> None:
+        for worker in self.workers:
+            worker.reckon()
 
     def a_worker(self) -> Worker | None:
         return self.random.choice(self.workers) if self.workers else None
@@ -924,6 +935,7 @@ class World:
         self._bury_older()
         for worker in self.workers:
             worker.stopped_until = worker.mute_until = worker.deaf_until = self.now
+        self._reckon()
         if self.process is not None:
             self.process.stopped_until = self.now
         elif not self.has_ended:
