@@ -1,17 +1,17 @@
 """Which devices and how many cores a worker gets, and the environment that tells its trainer.
 
 Law of this file: the tokens of CUDA_VISIBLE_DEVICES (indices, UUIDs, MIG identifiers) are passed on as they are; where
-it is unset, the driver's library is asked for UUIDs, which mean the same in every process. Nothing here imports torch.
+it is unset, NVML is asked for UUIDs, which mean the same in every process. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from hpbandster_lite.environment import VISIBLE
 from hpbandster_lite.errors import UsageError
@@ -178,74 +178,60 @@ def _container_cores(cgroups: Path) -> float:
 
 
 @contextlib.contextmanager
-def _driver() -> Iterator[ctypes.CDLL | None]:
+def _driver() -> Iterator[Any]:
     """NVML while inside; None without a driver that works."""
+    # Here: it takes as long as the rest of this package, and is needed where the environment does not tell alone.
+    import pynvml
+
     try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
         yield None
         return
-    if nvml.nvmlInit_v2() != 0:
-        yield None
-        return
     try:
-        yield nvml
+        yield pynvml
     finally:
-        nvml.nvmlShutdown()
+        pynvml.nvmlShutdown()
 
 
 def _uuids() -> tuple[str, ...]:
     """UUIDs of all GPUs (of their MIG parts, where they are divided) by NVML; empty without a driver."""
     with _driver() as nvml:
-        if nvml is None:
-            return ()
-        count = ctypes.c_uint()
-        nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
-        return tuple(uuid for index in range(count.value) for uuid in _parts(nvml, index))
+        return () if nvml is None else tuple(_each_uuid(nvml))
 
 
-class _Memory(ctypes.Structure):
-    """NVML's nvmlMemory_t, in bytes."""
+def _each_uuid(nvml: Any) -> Iterator[str]:
+    for index in range(nvml.nvmlDeviceGetCount()):
+        # One that has fallen off the bus has neither handle nor UUID, and nobody can work on it.
+        with contextlib.suppress(nvml.NVMLError):
+            for device in _parts(nvml, nvml.nvmlDeviceGetHandleByIndex(index)):
+                yield nvml.nvmlDeviceGetUUID(device)
 
-    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+def _parts(nvml: Any, gpu: Any) -> list[Any]:
+    """The MIG parts of a GPU that is divided; itself otherwise."""
+    try:
+        is_divided, _ = nvml.nvmlDeviceGetMigMode(gpu)
+    except nvml.NVMLError:
+        # Most kinds cannot be.
+        return [gpu]
+    if not is_divided:
+        return [gpu]
+    parts = []
+    for number in range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
+        with contextlib.suppress(nvml.NVMLError):
+            parts.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, number))
+    return parts
 
 
 def _kind(token: str) -> str:
     """Model and memory of a GPU in words; empty where the driver does not tell."""
     with _driver() as nvml:
-        if nvml is None:
-            return ""
-        device, name, memory = ctypes.c_void_p(), ctypes.create_string_buffer(96), _Memory()
-        if token.isdecimal():
-            found = nvml.nvmlDeviceGetHandleByIndex_v2(int(token), ctypes.byref(device))
-        else:
-            found = nvml.nvmlDeviceGetHandleByUUID(token.encode("ascii", "replace"), ctypes.byref(device))
-        if found != 0:
-            return ""
-        words = []
-        if nvml.nvmlDeviceGetName(device, name, len(name)) == 0:
-            words.append(name.value.decode("ascii", "replace").removeprefix("NVIDIA "))
-        if nvml.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory)) == 0:
-            words.append(f"{memory.total / 2**30:.0f} GiB")
+        words: list[str] = []
+        if nvml is not None:
+            with contextlib.suppress(nvml.NVMLError):
+                by_index, by_uuid = nvml.nvmlDeviceGetHandleByIndex, nvml.nvmlDeviceGetHandleByUUID
+                gpu = by_index(int(token)) if token.isdecimal() else by_uuid(token)
+                words.append(nvml.nvmlDeviceGetName(gpu).removeprefix("NVIDIA "))
+                words.append(f"{nvml.nvmlDeviceGetMemoryInfo(gpu).total / 2**30:.0f} GiB")
         return ", ".join(words)
-
-
-def _parts(nvml: ctypes.CDLL, index: int) -> list[str]:
-    device = ctypes.c_void_p()
-    if nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)) != 0:
-        return []
-    current, pending, most = ctypes.c_uint(), ctypes.c_uint(), ctypes.c_uint()
-    if nvml.nvmlDeviceGetMigMode(device, ctypes.byref(current), ctypes.byref(pending)) != 0 or not current.value:
-        return _uuid(nvml, device)
-    nvml.nvmlDeviceGetMaxMigDeviceCount(device, ctypes.byref(most))
-    parts: list[str] = []
-    for number in range(most.value):
-        part = ctypes.c_void_p()
-        if nvml.nvmlDeviceGetMigDeviceHandleByIndex(device, number, ctypes.byref(part)) == 0:
-            parts += _uuid(nvml, part)
-    return parts
-
-
-def _uuid(nvml: ctypes.CDLL, device: ctypes.c_void_p) -> list[str]:
-    text = ctypes.create_string_buffer(96)
-    return [text.value.decode("ascii")] if nvml.nvmlDeviceGetUUID(device, text, len(text)) == 0 else []

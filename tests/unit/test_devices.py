@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pynvml
 import pytest
 
 from hpbandster_lite import devices
@@ -49,74 +50,69 @@ def test_the_process_s_own_environment_is_the_default(monkeypatch: pytest.Monkey
 
 
 class Nvml:
-    """As much of the driver's library as is asked: GPUs by UUID, those with MIG parts by the parts' UUIDs."""
+    """As much of NVML as is asked: GPUs by UUID, those with MIG parts by the parts' UUIDs. A handle is its UUID."""
 
     def __init__(self, *gpus: str | list[str], init: int = 0, broken: tuple[str, ...] = ()) -> None:
         self.gpus, self.init, self.broken = gpus, init, broken
-        self.handles: list[str | list[str]] = []
         self.shutdowns = 0
 
-    def _handle(self, reference: Any, what: str | list[str]) -> int:
-        self.handles.append(what)
-        reference._obj.value = len(self.handles)
-        return 0
+    def _unbroken(self, gpu: str | list[str]) -> Any:
+        if gpu in self.broken:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+        return gpu
 
-    def _at(self, handle: ctypes.c_void_p) -> str | list[str]:
-        return self.handles[int(handle.value or 0) - 1]
-
-    def nvmlInit_v2(self) -> int:  # noqa: N802 (the driver's names)
-        return self.init
+    def nvmlInit(self) -> None:  # noqa: N802 (the library's names)
+        if self.init:
+            raise pynvml.NVMLError(self.init)
 
     def nvmlShutdown(self) -> None:  # noqa: N802
         self.shutdowns += 1
 
-    def nvmlDeviceGetCount_v2(self, count: Any) -> int:  # noqa: N802
-        count._obj.value = len(self.gpus)
-        return 0
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return len(self.gpus)
 
-    def nvmlDeviceGetHandleByIndex_v2(self, index: int, handle: Any) -> int:  # noqa: N802
-        gpu = self.gpus[index]
-        return 15 if gpu in self.broken else self._handle(handle, gpu)
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any:  # noqa: N802
+        return self._unbroken(self.gpus[index])
 
-    def nvmlDeviceGetMigMode(self, handle: ctypes.c_void_p, current: Any, _: Any) -> int:  # noqa: N802
-        current._obj.value = isinstance(self._at(handle), list)
-        # 3: what a GPU says that cannot be divided.
-        return 0 if isinstance(self._at(handle), list) else 3
+    def nvmlDeviceGetMigMode(self, gpu: str | list[str]) -> list[int]:  # noqa: N802
+        if gpu == "GPU-whole":
+            return [0, 0]
+        if isinstance(gpu, str):
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return [1, 1]
 
-    def nvmlDeviceGetMaxMigDeviceCount(self, _: ctypes.c_void_p, most: Any) -> int:  # noqa: N802
-        most._obj.value = 7
-        return 0
+    def nvmlDeviceGetMaxMigDeviceCount(self, gpu: list[str]) -> int:  # noqa: N802
+        return 7
 
-    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: ctypes.c_void_p, number: int, part: Any) -> int:  # noqa: N802
-        parts = self._at(handle)
-        return self._handle(part, parts[number]) if number < len(parts) else 6
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, gpu: list[str], number: int) -> str:  # noqa: N802
+        if number >= len(gpu):
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return gpu[number]
 
-    def nvmlDeviceGetHandleByUUID(self, uuid: bytes, handle: Any) -> int:  # noqa: N802
-        names = [name for gpu in self.gpus for name in (gpu if isinstance(gpu, list) else [gpu])]
-        return self._handle(handle, uuid.decode()) if uuid.decode() in names else 6
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+        if not any(uuid == gpu or uuid in gpu for gpu in self.gpus):
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return uuid
 
-    def nvmlDeviceGetName(self, handle: ctypes.c_void_p, text: Any, length: int) -> int:  # noqa: N802
-        text.value = b"NVIDIA H100 80GB HBM3"
-        return 15 if self._at(handle) in self.broken else 0
+    def nvmlDeviceGetName(self, gpu: str) -> str:  # noqa: N802
+        self._unbroken(gpu)
+        return "NVIDIA H100 80GB HBM3"
 
-    def nvmlDeviceGetMemoryInfo(self, handle: ctypes.c_void_p, memory: Any) -> int:  # noqa: N802
-        memory._obj.total = 79 * 2**30 + 2**28
-        return 15 if self._at(handle) in self.broken else 0
+    def nvmlDeviceGetMemoryInfo(self, gpu: str) -> SimpleNamespace:  # noqa: N802
+        self._unbroken(gpu)
+        return SimpleNamespace(total=79 * 2**30 + 2**28)
 
-    def nvmlDeviceGetUUID(self, handle: ctypes.c_void_p, text: Any, length: int) -> int:  # noqa: N802
-        uuid = str(self._at(handle))
-        if uuid in self.broken:
-            return 15
-        assert len(uuid) < length
-        text.value = uuid.encode()
-        return 0
+    def nvmlDeviceGetUUID(self, gpu: str) -> str:  # noqa: N802
+        return gpu
 
 
 @pytest.fixture
 def nvml(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Nvml]:
     def install(*gpus: str | list[str], **how: Any) -> Nvml:
         library = Nvml(*gpus, **how)
-        monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+        for name in vars(Nvml):
+            if name.startswith("nvml"):
+                monkeypatch.setattr(pynvml, name, getattr(library, name))
         return library
 
     return install
@@ -134,12 +130,12 @@ def test_a_divided_gpu_is_its_parts(nvml: Callable[..., Nvml]) -> None:
 
 
 def test_a_gpu_that_has_fallen_off_the_bus_is_left_out(nvml: Callable[..., Nvml]) -> None:
-    nvml("GPU-1a2b", "GPU-lost", "GPU-mute", broken=("GPU-lost", "GPU-mute"))
-    assert visible_devices({}) == ("GPU-1a2b",)
+    nvml("GPU-whole", "GPU-lost", "GPU-1a2b", broken=("GPU-lost",))
+    assert visible_devices({}) == ("GPU-whole", "GPU-1a2b")
 
 
 def test_a_driver_that_does_not_start_has_no_gpus(nvml: Callable[..., Nvml]) -> None:
-    assert nvml("GPU-1a2b", init=999).gpus
+    nvml("GPU-1a2b", init=pynvml.NVML_ERROR_UNKNOWN)
     assert visible_devices({}) == ()
 
 
@@ -148,7 +144,8 @@ def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Any:
         raise OSError(f"{name}: cannot open shared object file")
 
-    monkeypatch.setattr(ctypes, "CDLL", missing)
+    monkeypatch.setattr(pynvml, "nvmlLib", None)
+    monkeypatch.setattr(pynvml, "CDLL", missing)
 
 
 @pytest.mark.usefixtures("no_driver")

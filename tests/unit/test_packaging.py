@@ -20,7 +20,7 @@ BATCH = f"{PACKAGE}.slurm.batch", Path("deploy", "slurm")
 """The one package whose folder lies deeper, and its folder."""
 HEAVY = ("ConfigSpace", "Pyro4", "pandas", "scipy", "scipy.stats", "statsmodels", "torch")
 """Libraries that take from 0.2 to 3 s to import: nobody pays for one that is not used."""
-DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "tomllib": "tomli"}
+DISTRIBUTIONS = {"PIL": "pillow", "pynvml": "nvidia-ml-py", "sklearn": "scikit-learn", "tomllib": "tomli"}
 """Libraries whose distribution has another name."""
 TEST_COMMAND = ".venv/bin/python -m pytest"
 

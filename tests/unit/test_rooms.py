@@ -45,6 +45,7 @@ DOORS: dict[str, set[str]] = {
     "filelock": {"master", "launch", "workers"},
     "pandas": {"results"},
     "psutil": {"agent", "devices", "launch", "master", "trainer", "transport"},
+    "pynvml": {"devices"},
     "rich": {"cli"},
     "scipy": {"samplers", "space"},
     "sklearn": {"workers"},
