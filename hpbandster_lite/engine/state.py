@@ -205,17 +205,18 @@ class State:
     def apply(self, entry: Entry) -> None:
         """Take one entry in; the position counts entries as the journal does."""
         self.position += 1
+        # The three that most entries are come first.
         match entry:
-            case Started() | Paused() | Resumed() | Finished():
-                self._govern(entry)
-            case BracketOpened(bracket=bracket):
-                self._open(bracket)
-            case Sampled():
-                self._sample(entry)
             case Leased():
                 self._lease(entry)
             case Recorded():
                 self._record(entry)
+            case Sampled():
+                self._sample(entry)
+            case BracketOpened(bracket=bracket):
+                self._open(bracket)
+            case Started() | Paused() | Resumed() | Finished():
+                self._govern(entry)
             case LateReport():
                 self.late += 1
                 self._evaluation(entry.evaluation, entry).reported.add((entry.attempt, entry.agent))

@@ -102,10 +102,13 @@ def _read_record(message: Plain, cls: type) -> Any:
     shape = _shape(cls)
     if values.keys() != shape.names:
         _refuse_other_fields(values, shape, cls)
-    for name, (_, read, as_they_are) in shape.codecs:
+    readers = shape.readers
+    for name, value in values.items():
+        as_they_are, read = readers[name]
         # Most fields are scalars of the right type, and a journal of a long search has millions of them.
-        if name in values and type(value := values[name]) not in as_they_are:
+        if type(value) not in as_they_are:
             try:
+                # No field comes or goes, so that the walk over them is not disturbed.
                 values[name] = read(value)
             except ValueError as error:
                 raise ProtocolMismatch(f"{cls.__name__}.{name}: {error}; {SAME_VERSION}") from error
@@ -131,9 +134,10 @@ class _Codec(NamedTuple):
 
 
 class _Shape(NamedTuple):
-    """Of one class: the codec of each field in order, the fields' names, and those that have no default."""
+    """Of one class: the codec of each field in order, how each is read, their names, and those without a default."""
 
     codecs: tuple[tuple[str, _Codec], ...]
+    readers: Mapping[str, tuple[frozenset[type], Callable[[Plain], Any]]]
     names: frozenset[str]
     required: tuple[str, ...]
 
@@ -147,7 +151,8 @@ def _shape(cls: type) -> _Shape:
         hints = get_type_hints(cls)
         codecs = tuple((entry.name, _codec(hints[entry.name], entry.name)) for entry in fields(cls))
         required = tuple(entry.name for entry in fields(cls) if entry.default is entry.default_factory is MISSING)
-        _shapes[cls] = _Shape(codecs, frozenset(dict(codecs)), required)
+        readers = {name: (codec.as_they_are, codec.read) for name, codec in codecs}
+        _shapes[cls] = _Shape(codecs, readers, frozenset(readers), required)
     return _shapes[cls]
 
 
@@ -254,12 +259,19 @@ def _named_tuple_codec(cls: Any, name: str) -> _Codec:
     hints = get_type_hints(cls)
     codecs = [_codec(hints[entry], entry) for entry in cls._fields]
     required = len(codecs) - len(cls._field_defaults)
-    # Ids are three integers; asked in one step, for they are in every entry of a journal.
-    common = frozenset.intersection(*(codec.as_they_are for codec in codecs))
+    count, readers = len(codecs), [(codec.as_they_are, codec.read) for codec in codecs]
+    common = frozenset.intersection(*(as_they_are for as_they_are, _ in readers))
+    make = partial(tuple.__new__, cls)
 
     def read(value: Plain) -> Any:
-        if type(value) is list and len(value) == len(codecs) and common.issuperset(map(type, value)):
-            return cls._make(value)
+        # Ids are in every entry of a journal: nothing takes its default, and three integers are asked in one step.
+        if type(value) is list and len(value) == count:
+            if common.issuperset(map(type, value)):
+                return make(value)
+            return make([
+                item if type(item) in as_they_are else read_item(item)
+                for (as_they_are, read_item), item in zip(readers, value, strict=True)
+            ])
         return cls(*_read_items(codecs, required, value))
 
     return _Codec(partial(_write_items, codecs), read)
