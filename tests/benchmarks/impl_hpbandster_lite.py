@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version as version_of
@@ -206,7 +207,8 @@ def run_master(
 ) -> dict[str, Any]:
     """Serve one search to its end; ``progress`` gets a line when a result is durable.
 
-    Nobody waits for ``min_n_workers``: workers ask for work when they are there. There is no ``ping_interval``.
+    Workers may ask for work when they are there, and a benchmark says from how many on: until then the search is
+    paused, so that the start of the others is not measured. There is no ``ping_interval``.
     """
     from hpbandster_lite import master as room
     from hpbandster_lite import wire
@@ -224,8 +226,11 @@ def run_master(
     )
     # As it gets them from the launcher: what cannot travel fails here, too.
     options = wire.from_message(wire.decode(wire.encode(wire.to_message(options))), room.MasterOptions)
+    resumer = threading.Thread(target=_resume_with, args=(directory, min_n_workers), daemon=True)
+    _pause(options, directory)
     with _progress_noted(progress):
         began = time.monotonic()
+        resumer.start()
         code = room.run_master(options)
         ended = time.monotonic()
     rows = JournalReader(directory.journal).evaluations(("done", "failed"))
@@ -233,6 +238,34 @@ def run_master(
         raise RuntimeError(f"the master ended with exit code {code} after {len(rows)} evaluations")
     runs = [{"id": list(row["config_id"]), "budget": row["budget"], "loss": row["loss"]} for row in rows]
     return {"runs": runs, "wall": ended - began, "shutdown": 0.0}
+
+
+def _pause(options: Any, directory: Any) -> None:
+    """Begin the journal with a search that is paused."""
+    from hpbandster_lite import master as room
+    from hpbandster_lite import wire
+    from hpbandster_lite.journal import Journal
+    from hpbandster_lite.transport import Call
+
+    directory.create()
+    with Journal.open(directory.journal, create=options.prepared.settings) as journal:
+        master, _ = room.resumed(options, directory, journal)
+        master.handle(Call("pause", wire.encode({"reason": "not all workers are there"}), "benchmark"))
+        master.commit()
+
+
+def _resume_with(directory: Any, workers: int) -> None:
+    """Let the search go on as soon as so many workers have joined."""
+    from hpbandster_lite import master as room
+    from hpbandster_lite.errors import SearchError
+
+    while True:
+        with contextlib.suppress(SearchError), room.connect(directory) as client:
+            while len(client.call("status", {})["agents"]) < workers:
+                time.sleep(0.02)
+            client.call("resume", {})
+            return
+        time.sleep(0.02)
 
 
 @contextlib.contextmanager
