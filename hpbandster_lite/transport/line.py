@@ -72,19 +72,24 @@ class Line:
     def recv(self, size: int) -> bytes:
         """Exactly ``size`` bytes."""
         self._check_size(size)
-        while len(self._inbox) < size:
-            self._wait_until(self._readable)
-            try:
-                # More than was asked for, which is a header first: most answers are here with it.
-                part = self._socket.recv(max(READ_BYTES, size - len(self._inbox)))
-            except (BlockingIOError, InterruptedError):
-                continue
+        while (missing := size - len(self._inbox)) > 0:
+            part = self._part(missing)
             if not part:
                 self._raise_closed()
             self._inbox += part
         data = bytes(self._inbox[:size])
         del self._inbox[:size]
         return data
+
+    def _part(self, missing: int) -> bytes:
+        """What comes next; nothing when the other side has closed the connection."""
+        while True:
+            self._wait_until(self._readable)
+            try:
+                # More than was asked for, which is a header first: most answers are here with it.
+                return self._socket.recv(max(READ_BYTES, missing))
+            except (BlockingIOError, InterruptedError):
+                continue
 
     def _raise_closed(self) -> NoReturn:
         if self._inbox.startswith(ALERT):
@@ -147,18 +152,9 @@ class SecureLine(Line):
             return True
         return True
 
-    def recv(self, size: int) -> bytes:
-        """Exactly ``size`` bytes."""
-        self._check_size(size)
-        while len(self._inbox) < size:
-            # Read first and wait then: what is decrypted already wakes nobody.
-            part = self._until_done(lambda: self._socket.recv(READ_BYTES))
-            if not part:
-                self._raise_closed()
-            self._inbox += part
-        data = bytes(self._inbox[:size])
-        del self._inbox[:size]
-        return data
+    def _part(self, missing: int) -> bytes:
+        # Read first and wait then: what is decrypted already wakes nobody.
+        return self._until_done(lambda: self._socket.recv(READ_BYTES))
 
     def send(self, data: bytes) -> None:
         """All of it."""
