@@ -330,9 +330,10 @@ def test_an_order_to_a_trainer_that_has_died_is_no_error(ready: TrainerProcess, 
 
 def test_a_problem_that_cannot_be_imported_is_refused_with_its_words(start: Start) -> None:
     trainer = start("no_such_problem")
-    refused, _ = heard_until(trainer, TrainerRefused)
+    # Both at once, where the machine is busy.
+    died, (refused,) = heard_until(trainer, TrainerDied)
+    assert isinstance(refused, TrainerRefused)
     assert "there is no problem 'no_such_problem'" in refused.message
-    died, _ = heard_until(trainer, TrainerDied)
     assert "exit status 2" in died.failure.reason
 
 
