@@ -142,7 +142,7 @@ def test_own_pictures_are_searched_in_epochs_with_rungs_that_continue(tmp_path: 
     assert {info["continued_from"] for info in top} == {1.0}
 
 
-@pytest.mark.slow
+@pytest.mark.timeout(600)  # a minute on an idle machine
 @pytest.mark.skipif(not known.DEBIAN_FASHION_MNIST.is_dir(), reason="needs the package dataset-fashion-mnist")
 def test_the_published_search_shrunk_on_real_images(tmp_path: Path) -> None:
     ran = typed("run", "fashion_mnist", *SHRUNK, "--train-images", "600", "--valid-images", "200", "--run-dir",
