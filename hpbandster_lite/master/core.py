@@ -131,6 +131,12 @@ class Master:
             if agent is not None and agent not in self._agent_of.values():
                 self.engine.disconnected(agent, now=now)
         self._pending.extend(self.engine.expire(now=now).entries)
+
+    def sweep(self, now: float) -> None:
+        """Delete the checkpoints of configurations that are out; called when all decisions are durable.
+
+        A master that is killed before leaves a successor that decides again, and may go on from any of them.
+        """
         best = self.engine.best()
         self._keeper.out(self.engine.take_out(), now)
         self._keeper.sweep(now, spare=None if best is None else ConfigId(*best["config_id"]))

@@ -1,4 +1,4 @@
-"""The turns of a master: when it reads, ends leases, looks for what was left, and commits."""
+"""The turns of a master: when it reads, ends leases, looks for what was left, commits, and deletes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Serves(Protocol):
 
 
 class Turns:
-    """The turns of a master: read and answer all input, then end leases, look for what was left, and commit.
+    """The turns of a master: read and answer all input, then end leases, look for what was left, commit, and delete.
 
     Parameters
     ----------
@@ -58,7 +58,10 @@ class Turns:
         if now >= self._next_look:
             master.take_left_reports()
             self._next_look = now + LEFT_REPORTS_EVERY_S
-        if not master.commit() or master.engine.finished is None:
+        is_durable = master.commit()
+        if is_durable:
+            master.sweep(now)
+        if not is_durable or master.engine.finished is None:
             self._leaves_at = None
             return False
         self._leaves_at = now + master.engine.settings.lease_s if self._leaves_at is None else self._leaves_at

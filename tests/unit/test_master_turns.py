@@ -1,8 +1,9 @@
-"""A master's turns on a virtual clock: nobody loses a lease for a time in which it was not listened to."""
+"""A master's turns on a virtual clock: what it may not do while nobody is listened to, or nothing can be written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,14 @@ import pytest
 from hpbandster_lite import wire
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.master import Turns
+from hpbandster_lite.records import ConfigId, EvaluationId
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.transport import Call
-from tests.engine_room import settings_for, space_of
+from tests.engine_room import LADDER, settings_for, space_of
 from tests.unit.test_master_resuming import begun
 from tests.world import Box, FakeServer
+
+LEASED = EvaluationId(ConfigId(0, 0, 0), 0)
 
 
 class Scene:
@@ -22,6 +26,8 @@ class Scene:
 
     def __init__(self, directory: RunDirectory, journal: Journal) -> None:
         self.now = 0.0
+        self.directory = directory
+        self.lease_s = journal.settings.lease_s
         self._journal = journal
         self.server = FakeServer()
         self.server.master = self.master = begun(directory, journal, clock=lambda: self.now)
@@ -33,6 +39,11 @@ class Scene:
         """An agent asks for work."""
         message = {"agent": agent, "request": 1, "worker": agent, "want_lease": True, "report": None}
         self.server.inbox.append(Box(Call("exchange", wire.encode(message), f"{agent}#1")))
+
+    def cancel(self, evaluation: EvaluationId) -> None:
+        """A user gives an evaluation up."""
+        message = {"evaluation": [list(evaluation.config_id), evaluation.rung], "agent": "user"}
+        self.server.inbox.append(Box(Call("cancel", wire.encode(message), "user#1")))
 
     def turn(self, after_s: float) -> None:
         self.now += after_s
@@ -52,12 +63,18 @@ class Scene:
         return lease.deadline - self.now
 
 
+@contextmanager
+def scene_in(path: Path, budgets: tuple[float, ...] = LADDER) -> Iterator[Scene]:
+    directory = RunDirectory(path / "run")
+    directory.create()
+    with Journal.open(directory.journal, create=settings_for(space_of(), budgets=budgets)) as journal:
+        yield Scene(directory, journal)
+
+
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    directory = RunDirectory(tmp_path / "run")
-    directory.create()
-    with Journal.open(directory.journal, create=settings_for(space_of())) as journal:
-        yield Scene(directory, journal)
+    with scene_in(tmp_path) as scene:
+        yield scene
 
 
 def test_a_lease_runs_while_its_master_listens(scene: Scene) -> None:
@@ -80,3 +97,23 @@ def test_no_lease_runs_while_the_journal_cannot_be_written_nor_until_it_was_agai
     assert scene.left_s == pytest.approx(before_s)
     scene.turn(1.0)
     assert scene.left_s == pytest.approx(before_s - 1.0)
+
+
+def test_no_checkpoint_is_deleted_for_a_decision_that_is_not_durable(tmp_path: Path) -> None:
+    # One configuration at one budget: with its outcome the rung is complete and nobody will continue from it.
+    with scene_in(tmp_path, budgets=LADDER[-1:]) as scene:
+        checkpoint = scene.directory.attempt_directory(LEASED, 1) / "model.pt"
+        checkpoint.parent.mkdir(parents=True)
+        checkpoint.write_text("weights")
+        scene.set_disk(is_full=True)
+        scene.cancel(LEASED)
+        for _ in range(3):
+            scene.turn(scene.lease_s)
+        # Killed now, it would leave a successor that knows nothing of the command and goes on from this checkpoint.
+        assert scene.has_stalled()
+        assert checkpoint.exists()
+        scene.set_disk(is_full=False)
+        for _ in range(3):
+            scene.turn(scene.lease_s)
+        assert not scene.has_stalled()
+        assert not checkpoint.exists()
