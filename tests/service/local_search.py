@@ -130,6 +130,15 @@ class LocalSearchProcess:
             if process.stdout is not None:
                 process.stdout.close()
 
+    @contextlib.contextmanager
+    def held(self, *, recorded: int = 0) -> Iterator[subprocess.Popen[str]]:
+        """A search with so many outcomes or more, all of whose workers are held inside an evaluation."""
+        with self.running() as process:
+            self.wait_recorded(recorded)
+            self.hold()
+            self.wait_inside()
+            yield process
+
     def run(self, workers: int = 2) -> str:
         """The whole search, to its end; gives what it said."""
         with self.running(workers) as process:

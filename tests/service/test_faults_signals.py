@@ -54,10 +54,7 @@ def test_a_search_whose_master_is_told_to_end_ends_and_goes_on_with_the_same_com
     numbers: tuple[signal.Signals, ...], tmp_path: Path
 ) -> None:
     search = LocalSearchProcess(tmp_path, lease_s=2.0, heartbeat_s=0.2)
-    with search.running() as process:
-        search.wait_recorded(2)
-        search.hold()
-        search.wait_inside()
+    with search.held(recorded=2) as process:
         acknowledged = search.results()
         send(search.processes("master")[0], numbers)
         search.end_of(process, 130)
@@ -71,9 +68,7 @@ def test_a_search_one_of_whose_workers_is_told_to_end_goes_on_with_the_other(
     numbers: tuple[signal.Signals, ...], tmp_path: Path
 ) -> None:
     search = LocalSearchProcess(tmp_path, **PATIENT)
-    with search.running() as process:
-        search.hold()
-        search.wait_inside()
+    with search.held() as process:
         send(search.processes("agent")[0], numbers)
         until(lambda: search.of(Released) or search.of(Expired), "its evaluation is to be run again")
         until(lambda: len(search.processes("trainer")) == 1, "its trainer has ended with it")
@@ -91,9 +86,7 @@ def test_a_name_server_that_is_told_to_end_is_started_again_while_the_search_nee
     number: signal.Signals, tmp_path: Path
 ) -> None:
     search = LocalSearchProcess(tmp_path, **PATIENT)
-    with search.running() as process:
-        search.hold()
-        search.wait_inside()
+    with search.held() as process:
         (told,) = search.processes("nameserver")
         send(told, (number, number))
         until(lambda: [each for each in search.processes("nameserver") if each.pid != told.pid], "there is a new one")
@@ -114,10 +107,7 @@ def test_a_search_that_is_told_to_end_leaves_no_orphan_and_goes_on_with_the_same
 ) -> None:
     # Short where nothing is handed back: the next master waits a lease for workers that may live.
     search = LocalSearchProcess(tmp_path, **(PATIENT if len(numbers) == 1 else SHORT))
-    with search.running() as process:
-        search.wait_recorded(2)
-        search.hold()
-        search.wait_inside()
+    with search.held(recorded=2) as process:
         acknowledged = search.results()
         send(psutil.Process(process.pid), numbers)
         # Everybody who carries the search's mark has ended.
@@ -134,9 +124,7 @@ def test_an_evaluation_whose_trainer_is_told_to_end_is_run_again_and_its_worker_
     numbers: tuple[signal.Signals, ...], tmp_path: Path
 ) -> None:
     search = LocalSearchProcess(tmp_path, **PATIENT)
-    with search.running() as process:
-        search.hold()
-        search.wait_inside()
+    with search.held() as process:
         agents = {each.pid for each in search.processes("agent")}
         send(search.processes("trainer")[0], numbers)
         until(lambda: search.of(Released), "its evaluation is handed back")
@@ -180,10 +168,7 @@ def test_a_search_whose_allocation_ends_hands_everything_back_and_goes_on_in_the
     numbers: tuple[signal.Signals, ...], code: int, tmp_path: Path
 ) -> None:
     search = LocalSearchProcess(tmp_path, **PATIENT)
-    with search.running() as process:
-        search.wait_recorded(2)
-        search.hold()
-        search.wait_inside()
+    with search.held(recorded=2) as process:
         acknowledged = search.results()
         send(psutil.Process(process.pid), numbers)
         said = search.end_of(process, code)
@@ -200,10 +185,7 @@ def test_a_search_all_of_whose_processes_are_told_hands_everything_back_just_the
     numbers: tuple[signal.Signals, ...], code: int, tmp_path: Path
 ) -> None:
     search = LocalSearchProcess(tmp_path, **PATIENT)
-    with search.running() as process:
-        search.wait_recorded(2)
-        search.hold()
-        search.wait_inside()
+    with search.held(recorded=2) as process:
         acknowledged = search.results()
         send_to_all(search, *numbers)
         search.end_of(process, code)
@@ -218,9 +200,7 @@ def test_a_search_all_of_whose_processes_are_told_hands_everything_back_just_the
 @pytest.mark.slow
 def test_a_search_goes_on_when_its_processes_are_told_to_continue(tmp_path: Path) -> None:
     search = LocalSearchProcess(tmp_path, **PATIENT)
-    with search.running() as process:
-        search.hold()
-        search.wait_inside()
+    with search.held() as process:
         send_to_all(search, CONT)
         search.hold(False)
         search.end_of(process, 0)
@@ -233,9 +213,7 @@ def test_a_search_whose_workers_have_all_left_because_their_time_was_over_is_to_
     tmp_path: Path,
 ) -> None:
     search = LocalSearchProcess(tmp_path, **PATIENT)
-    with search.running() as process:
-        search.hold()
-        search.wait_inside()
+    with search.held() as process:
         for agent in search.processes("agent"):
             agent.send_signal(USR2)
         said = search.end_of(process, 75)

@@ -37,10 +37,7 @@ def search(tmp_path: Path) -> LocalSearchProcess:
 def test_a_search_survives_the_death_of_any_of_its_processes_in_mid_evaluation(
     victim: str, words: str, search: LocalSearchProcess
 ) -> None:
-    with search.running() as process:
-        search.wait_recorded(2)
-        search.hold()
-        search.wait_inside()
+    with search.held(recorded=2) as process:
         acknowledged = search.results()
         killed = search.kill(victim)
         search.hold(False)
@@ -52,9 +49,7 @@ def test_a_search_survives_the_death_of_any_of_its_processes_in_mid_evaluation(
 
 def test_workers_keep_their_evaluations_while_the_master_is_away(tmp_path: Path) -> None:
     search = LocalSearchProcess(tmp_path, **PATIENT)
-    with search.running() as process:
-        search.hold()
-        search.wait_inside()
+    with search.held() as process:
         trainers = {each.pid for each in search.processes("trainer")}
         (killed,) = search.processes("master")
         killed.kill()
@@ -85,10 +80,7 @@ def test_an_evaluation_whose_trainer_was_killed_goes_on_from_its_checkpoint(tmp_
 
 
 def test_the_same_command_goes_on_after_everything_was_killed(search: LocalSearchProcess) -> None:
-    with search.running() as process:
-        search.wait_recorded(4)
-        search.hold()
-        search.wait_inside()
+    with search.held(recorded=4) as process:
         acknowledged = search.results()
         search.kill_all(process)
         assert not search.processes()
@@ -98,10 +90,7 @@ def test_the_same_command_goes_on_after_everything_was_killed(search: LocalSearc
 
 
 def test_nothing_outlives_a_launcher_that_was_killed(search: LocalSearchProcess) -> None:
-    with search.running() as process:
-        search.wait_recorded(1)
-        search.hold()
-        search.wait_inside()
+    with search.held(recorded=1) as process:
         process.kill()
         until(lambda: not search.processes(), "everything that the launcher started has ended by itself")
     search.hold(False)
@@ -164,9 +153,7 @@ def test_a_search_that_was_killed_evaluates_what_an_undisturbed_one_evaluates(tm
 def test_a_signal_hands_the_running_evaluations_back_with_their_checkpoints(
     number: signal.Signals, search: LocalSearchProcess
 ) -> None:
-    with search.running() as process:
-        search.hold()
-        search.wait_inside()
+    with search.held() as process:
         process.send_signal(number)
         said = search.end_of(process, 130)
     assert "running evaluations are handed back" in said
