@@ -311,6 +311,9 @@ class Engine:
             return Turn(Stop("the lease ran out and the evaluation was given to another worker"))
         reason = cut_off(self._state, self.settings, now - self._started_at)
         if reason is not None:
+            if is_held:
+                # It has its grace in which to save what it holds, and is heard meanwhile.
+                self._leases.renew(agent, now, curve)
             return Turn(Stop(reason))
         entries: tuple[Entry, ...] = ()
         if not is_held:

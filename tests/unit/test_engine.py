@@ -17,6 +17,7 @@ from hpbandster_lite.records import (
     Limits,
     Origin,
     Recorded,
+    Released,
     RungShrunk,
     Sampled,
 )
@@ -283,6 +284,17 @@ def test_a_heartbeat_after_a_lost_connection_keeps_the_lease() -> None:
     engine.disconnected("a", now=1.0)
     assert engine.renew("a", grant.evaluation, 1, now=5.0).answer == Keep()
     assert engine.expire(now=64.9).entries == ()
+
+
+def test_a_heartbeat_that_is_told_to_stop_keeps_the_lease_until_its_evaluation_is_handed_back() -> None:
+    engine = started()
+    grant = granted(engine, "a", now=0.0)
+    engine.disconnected("a", now=1.0)
+    engine.stop("enough for today")
+    assert engine.renew("a", grant.evaluation, 1, now=10.0) == Turn(Stop("enough for today"))
+    assert engine.expire(now=69.9).entries == ()
+    (handed_back,) = engine.release("a", grant.evaluation, 1, "enough for today", "here", now=69.9).entries
+    assert isinstance(handed_back, Released)
 
 
 def test_an_agent_that_repeats_its_request_after_a_lost_answer_has_a_full_lease() -> None:
