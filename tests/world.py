@@ -375,8 +375,8 @@ class FakeServer:
                 box.error, box.is_sent = Busy("the journal cannot be written at present", 1.0), True
                 continue
             handled.append(box)
-            if not box.is_copy and not self._is_of_another_lease(box.call):
-                self.spoke.add(wire.decode(box.call.text)["agent"])
+            if not box.is_copy:
+                self._note_who_speaks(box.call)
             try:
                 box.text = self.master.handle(box.call)
             except SearchError as error:
@@ -390,12 +390,13 @@ class FakeServer:
             self._held = []
         return len(handled)
 
-    def _is_of_another_lease(self, call: Call) -> bool:
+    def _note_who_speaks(self, call: Call) -> None:
         """What is said of an attempt that lapsed keeps no lease that a late copy of a question has opened since."""
         assert self.master is not None
         message = wire.decode(call.text)
         lease = self.master.engine._leases.get(message["agent"])
-        return lease is not None and message.get("attempt", lease.attempt) != lease.attempt
+        if lease is None or message.get("attempt", lease.attempt) == lease.attempt:
+            self.spoke.add(message["agent"])
 
     def closed_peers(self) -> list[str]:
         closed, self.closed = self.closed, []
