@@ -43,10 +43,14 @@ class CheckpointKeeper:
         if not self._keep_all:
             self._due.extend((now + self._delay_s, config_id) for config_id in configurations)
 
+    def is_due(self, now: float) -> bool:
+        """Whether a sweep would find anything."""
+        return bool(self._due) and self._due[0][0] <= now
+
     def sweep(self, now: float, *, spare: ConfigId | None = None) -> int:
         """Delete what is due, but never the incumbent (``spare``); return how many configurations were swept."""
         due: list[ConfigId] = []
-        while self._due and self._due[0][0] <= now:
+        while self.is_due(now):
             due.append(self._due.popleft()[1])
         swept = [config_id for config_id in due if config_id != spare]
         for config_id in swept:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -101,11 +100,11 @@ def finish(engine: Engine, losses: Mapping[str, float] | None = None, *, now: fl
 
 
 def snapshot(engine: Engine) -> dict[str, Any]:
-    """Everything that replay must rebuild, as comparable values."""
+    """Everything that replay must rebuild, as comparable values; of an engine that goes on they change with it."""
     state = engine.state
     return {
-        "evaluations": {str(name): dataclasses.asdict(evaluation) for name, evaluation in state.evaluations.items()},
-        "brackets": [dataclasses.asdict(bracket) for bracket in state.brackets],
+        "evaluations": {str(name): evaluation for name, evaluation in state.evaluations.items()},
+        "brackets": list(state.brackets),
         "proposals": {str(name): proposal for name, proposal in state.proposals.items()},
         "again": list(state.again),
         "held_by": dict(state.held_by),

@@ -27,8 +27,8 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
-from operator import attrgetter
+from functools import cache, lru_cache, partial
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -38,6 +38,7 @@ from hpbandster_lite.agent.loop import Agent
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.ending import INTERRUPTED, REQUEUE
 from hpbandster_lite.engine import Engine
+from hpbandster_lite.engine.decisions import WAIT_S
 from hpbandster_lite.engine.verify import Verification, verify
 from hpbandster_lite.errors import JournalError, MasterUnreachable, SearchError, UsageError
 from hpbandster_lite.journal import Fenced, Journal
@@ -110,6 +111,12 @@ def tiny_space() -> SearchSpace:
     from ConfigSpace import Categorical
 
     return space_of(Categorical("a", ["p", "q", "r"]), Categorical("b", ["s", "t"]))
+
+
+@lru_cache(maxsize=64)
+def said_in(text: str) -> Any:
+    """What a call says, to be read alone: several look at the same one."""
+    return wire.decode(text)
 
 
 def loss_of(order_values: Any, budget: float) -> float:
@@ -393,7 +400,7 @@ class FakeServer:
     def _note_who_speaks(self, call: Call) -> None:
         """What is said of an attempt that lapsed keeps no lease that a late copy of a question has opened since."""
         assert self.master is not None
-        message = wire.decode(call.text)
+        message = said_in(call.text)
         lease = self.master.engine._leases.get(message["agent"])
         if lease is None or message.get("attempt", lease.attempt) == lease.attempt:
             self.spoke.add(message["agent"])
@@ -527,6 +534,10 @@ class World:
                 tempfile.TemporaryDirectory(prefix=PREFIX, dir=self._parent) as path,
                 # It dates the tables, and tells how long earlier masters served.
                 patch("hpbandster_lite.master.core.wall_clock", lambda: self.now + self.wall_offset_s),
+                # As if there were 500 agents: else idle ones that ask for work are nearly all that happens.
+                patch("hpbandster_lite.master.core.SOONEST_QUESTION_S", WAIT_S),
+                patch("hpbandster_lite.journal.writer.network_type", lambda path: None),
+                patch("hpbandster_lite.journal.reader.network_type", lambda path: None),
             ):
                 self.directory = RunDirectory(Path(path) / "run")
                 self.directory.create()
@@ -578,21 +589,22 @@ class World:
     def step(self) -> None:
         """Go to the next moment at which anything happens, and let it happen."""
         worker = min(self.workers, key=attrgetter("due_at"), default=None)
-        moments: list[tuple[float, int, Callable[[], None]]] = [(self.starts_at, 0, self.start_master)]
+        # Of those at one moment the first in this list goes first.
+        moments: list[tuple[float, Callable[[], None]]] = [(self.starts_at, self.start_master)]
         if self.process is not None:
-            moments[0] = (max(self.process.next_at, self.process.stopped_until, self.now), 0, self.turn_master)
+            moments[0] = (max(self.process.next_at, self.process.stopped_until, self.now), self.turn_master)
         if self.older is not None:
             older = self.older
-            moments.append((max(older.next_at, older.stopped_until), 0, partial(self._take_turn, older)))
+            moments.append((max(older.next_at, older.stopped_until), partial(self._take_turn, older)))
         if worker is not None:
-            moments.append((worker.next_at, 1, partial(self._turn_worker, worker)))
+            moments.append((worker.next_at, partial(self._turn_worker, worker)))
         if self.returns:
-            moments.append((self.returns[0][0], 1, self._return_worker))
+            moments.append((self.returns[0][0], self._return_worker))
         if self.delayed:
-            moments.append((self.delayed[0][0], 2, self.deliver_late))
+            moments.append((self.delayed[0][0], self.deliver_late))
         if self.is_faulty:
-            moments.append((self.next_fault_at, 3, self.something_happens))
-        at, _, what = min(moments, key=lambda moment: moment[:2])
+            moments.append((self.next_fault_at, self.something_happens))
+        at, what = min(moments, key=itemgetter(0))
         if not math.isfinite(at):
             raise Broken("nothing will ever happen again")
         self.now = max(self.now, at)
@@ -708,7 +720,7 @@ class World:
                 process.server.closed.append(peer)
 
     def _arrived(self, worker: Worker, call: Call, answer: dict[str, Plain]) -> Plain:
-        message = wire.decode(call.text)
+        message = said_in(call.text)
         link = worker.agent._link
         # An answer of a master that was replaced is not believed.
         is_believed = link is not None and answer["epoch"] >= link.epoch

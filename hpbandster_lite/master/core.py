@@ -25,6 +25,8 @@ from hpbandster_lite.transport import Call
 log = logging.getLogger(__package__)
 
 LONGEST_NAME = 255
+SOONEST_QUESTION_S = 0.05
+"""A few idle agents hear within this time that there is work."""
 SERVED_EVERY_S = 10.0
 """How often a master without work notes in the journal that it serves; the wall time counts from these notes."""
 
@@ -137,9 +139,10 @@ class Master:
 
         A master that is killed before leaves a successor that decides again, and may go on from any of them.
         """
-        best = self.engine.best()
         self._keeper.out(self.engine.take_out(), now)
-        self._keeper.sweep(now, spare=None if best is None else ConfigId(*best["config_id"]))
+        if self._keeper.is_due(now):
+            best = self.engine.best()
+            self._keeper.sweep(now, spare=None if best is None else ConfigId(*best["config_id"]))
 
     @property
     def is_stalled(self) -> bool:
@@ -238,8 +241,8 @@ class Master:
             case Granted(grant):
                 return {"kind": "grant", "grant": self._granted(grant)}
             case Wait(wait_s, reason):
-                # Many idle agents share 500 questions a second; a few hear within 50 ms that there is work.
-                seconds = min(wait_s, max(0.05, 0.002 * len(self._agent_of)))
+                # Many idle agents share 500 questions a second.
+                seconds = min(wait_s, max(SOONEST_QUESTION_S, 0.002 * len(self._agent_of)))
                 return {"kind": "wait", "seconds": seconds, "reason": reason}
             case Leave(reason):
                 return {"kind": "leave", "reason": reason}
