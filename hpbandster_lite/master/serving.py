@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import time
@@ -165,9 +166,12 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
         directory.write_endpoint(endpoint)
         registration = _registration(options, run_id, endpoint)
         log.info("serving run %s of %s on %s, epoch %d", run_id, directory.path, where.told(server), epoch)
+        # What was imported and replayed stays: nobody is to look for garbage among it again.
+        gc.freeze()
         try:
             _loop(server, master, ending, registration)
         finally:
+            gc.unfreeze()
             if registration is not None:
                 registration.withdraw()
             directory.remove_endpoint(epoch)

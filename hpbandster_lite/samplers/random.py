@@ -24,7 +24,8 @@ TRIES_BEFORE_LISTING = 64
 """Draws in a row after which a small space is listed and a configuration is chosen among those left."""
 LARGEST_BATCH = 1024
 
-Left: TypeAlias = dict[bytes, Array]
+Key: TypeAlias = tuple[float | None, ...]
+"""A canonical vector as a record has it: ``None`` where it is inactive."""
 
 
 class Unseen:
@@ -38,23 +39,22 @@ class Unseen:
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
-        self._seen: set[bytes] = set()
+        self._seen: set[Key] = set()
         self._unread: list[Array] = []
-        self._proposed: bytes | None = None
+        self._proposed: Key | None = None
         self._listed = False
-        self._left: Left | None = None
+        self._left: dict[Key, Array] | None = None
 
     def add(self, vector: Vector) -> None:
         """A configuration was sampled."""
-        given = as_vector(vector, self.space.d)
-        if self._proposed is not None and (key := self._keys(given[np.newaxis])[0]) == self._proposed:
+        if type(vector) is tuple and vector == self._proposed:
             # What was proposed here last is canonical already, and in a search that is nearly always what comes.
-            self._see(key)
+            self._see(vector)
         else:
             # A replay adds a whole search before anything is asked: one call of the space for all of them.
-            self._unread.append(given)
+            self._unread.append(as_vector(vector, self.space.d))
 
-    def _see(self, key: bytes) -> None:
+    def _see(self, key: Key) -> None:
         self._seen.add(key)
         if self._left is not None:
             self._left.pop(key, None)
@@ -122,24 +122,24 @@ class Unseen:
     def expects(self, proposal: Proposal) -> bool:
         """Whether this configuration was not sampled yet; then it is taken to be the next one that is added."""
         self._read()
-        key = self._keys(as_vector(proposal.vector, self.space.d)[np.newaxis])[0]
-        self._proposed = key
-        return key not in self._seen
+        self._proposed = proposal.vector
+        return proposal.vector not in self._seen
 
     def _recorded(self, vector: Array, values: Values, model_budget: float | None) -> Proposal:
-        self._proposed = self._keys(vector[np.newaxis])[0]
+        (self._proposed,) = self._keys(vector[np.newaxis])
         return Proposal(
             values=values,
-            vector=tuple(None if u != u else u for u in vector.tolist()),
+            vector=self._proposed,
             origin=Origin.RANDOM if model_budget is None else Origin.MODEL,
             model_budget=model_budget,
         )
 
     @staticmethod
-    def _keys(vectors: Array) -> list[bytes]:
-        # One NaN for all: arithmetic may set the sign of a NaN.
-        canonical = np.where(np.isnan(vectors), np.nan, vectors)
-        return [row.tobytes() for row in canonical]
+    def _keys(vectors: Array) -> list[Key]:
+        rows = vectors.tolist()
+        if np.isnan(vectors).any():
+            return [tuple([None if u != u else u for u in row]) for row in rows]
+        return list(map(tuple, rows))
 
 
 def as_vector(vector: Vector, d: int) -> Array:

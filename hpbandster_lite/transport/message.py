@@ -15,6 +15,7 @@ from typing import NamedTuple
 from Pyro4 import constants
 from Pyro4.message import MSG_INVOKE, MSG_RESULT, Message
 
+from hpbandster_lite import wire
 from hpbandster_lite.records import Plain
 from hpbandster_lite.transport.protocol import CALL_METHOD, JSON_ID
 
@@ -91,7 +92,7 @@ def bytes_behind(header: bytes) -> int | None:
 
 
 def _written(kind: int, sequence: int, content: Plain, key: bytes | None) -> bytes:
-    data = json.dumps(content).encode("ascii")
+    data = wire.json_of(content).encode("ascii")
     signature = b"" if key is None else _SIGNATURE + hmac.digest(key, data, _DIGEST)
     checksum = _checksum(kind, sequence, len(data), len(signature))
     version = constants.PROTOCOL_VERSION
@@ -115,7 +116,7 @@ def _opened(message: bytes, kind: int, key: bytes | None) -> tuple[int, Plain] |
         if head != _SIGNATURE or not hmac.compare_digest(signature, hmac.digest(key, data, _DIGEST)):
             return None
     try:
-        return sequence, json.loads(data)
+        return sequence, json.loads(str(data, "ascii"))
     except (ValueError, RecursionError):
         return None
 

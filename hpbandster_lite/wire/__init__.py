@@ -7,7 +7,15 @@ Law of this room: no pickle, no clock, no I/O; bytes of a stranger build nothing
 """
 
 from hpbandster_lite.wire.messages import from_message, register, to_message
-from hpbandster_lite.wire.text import MAX_INFO_BYTES, MAX_MESSAGE_BYTES, decode, decode_all, encode, plain_within
+from hpbandster_lite.wire.text import (
+    MAX_INFO_BYTES,
+    MAX_MESSAGE_BYTES,
+    decode,
+    decode_all,
+    encode,
+    json_of,
+    plain_within,
+)
 from hpbandster_lite.wire.values import MAX_INT_BITS, MAX_MESSAGE_DEPTH, MAX_VALUE_DEPTH, plain
 
 __all__ = [
@@ -20,6 +28,7 @@ __all__ = [
     "decode_all",
     "encode",
     "from_message",
+    "json_of",
     "plain",
     "plain_within",
     "register",

@@ -61,18 +61,19 @@ def _encoder() -> Callable[[Plain], str]:
     return lambda message: "".join(parts(message, 0))
 
 
-_json_of = _encoder()
+json_of = _encoder()
+"""ASCII JSON of a value that is JSON as it is, without a look at it; for what only holds messages."""
 
 
 def _text_of(message: Plain, path: str) -> str:
     if not _is_json(message, MAX_MESSAGE_DEPTH):
-        return _json_of(_escaped(plain_message(message, path)))
+        return json_of(_escaped(plain_message(message, path)))
     try:
-        text = _json_of(message)
+        text = json_of(message)
     except ValueError:
         # NaN, an infinity or an int of too many digits: rare, so it is the encoder that looks for them.
-        return _json_of(_escaped(plain_message(message, path)))
-    return _json_of(_escaped(message)) if '"$' in text else text
+        return json_of(_escaped(plain_message(message, path)))
+    return json_of(_escaped(message)) if '"$' in text else text
 
 
 _ATOMS = frozenset({type(None), bool, int, float, str})

@@ -49,7 +49,7 @@ def sent(
     annotations: dict[str, bytes] | None = None,
 ) -> bytes:
     call = {"object": "master", "method": "call", "params": PARAMS, "kwargs": {}} if payload is None else payload
-    data = json.dumps(call).encode("ascii")
+    data = json.dumps(call, separators=(",", ":")).encode("ascii")
     message: bytes = Message(kind, data, serializer, flags, sequence, annotations, hmac_key=key).to_bytes()
     return message
 
@@ -68,7 +68,8 @@ def test_an_answer_is_what_pyro4_writes_and_reads(answer: dict[str, Any], sequen
     written = write_result(sequence, answer, key)
     read = Message.recv(Line(written), [MSG_RESULT], hmac_key=key)
     assert (json.loads(read.data), read.seq, read.flags, read.serializer_id) == (answer, sequence, 0, 2)
-    assert written == Message(MSG_RESULT, json.dumps(answer).encode(), 2, 0, sequence, hmac_key=key).to_bytes()
+    payload = json.dumps(answer, separators=(",", ":")).encode()
+    assert written == Message(MSG_RESULT, payload, 2, 0, sequence, hmac_key=key).to_bytes()
 
 
 @given(text=st.text(), sequence=st.integers(0, 0xFFFF))
