@@ -42,6 +42,7 @@ from hpbandster_lite.engine.decisions import WAIT_S
 from hpbandster_lite.engine.verify import Verification, verify
 from hpbandster_lite.errors import JournalError, MasterUnreachable, SearchError, UsageError
 from hpbandster_lite.journal import Fenced, Journal
+from hpbandster_lite.lanes import Pace, lane_name
 from hpbandster_lite.master import Master, MasterOptions, Turns, resumed
 from hpbandster_lite.master.turns import GAP_S, TURN_S
 from hpbandster_lite.records import (
@@ -169,6 +170,8 @@ class FakeTrainer:
         self._name = str(order.evaluation)
         # Some outlast a lease that lapses, and find their agent at work when it comes back.
         taken_s = draw.lognormvariate(1.5, 1.0) * draw.choice([1.0] * 3 + [15.0])
+        if self._world.is_quick and draw.random() < 0.9:
+            taken_s = draw.uniform(0.0, 0.9 * Pace.QUICK_S)
         if draw.random() < 0.3:
             self._say(taken_s / 2, TrainerPoint(point=CurvePoint(1.0, 0.5)))
         # Some never react to a stop, and have to be killed.
@@ -274,6 +277,7 @@ class Worker:
             master_timeout_s=timeout_s,
             grace_s=5.0,
             index=self.index,
+            isolation="none" if self.world.is_quick else "trainer",
         )
         self.agent = Agent(
             options,
@@ -318,6 +322,7 @@ class Worker:
         try:
             self.agent.turn(set())
             heard_at = self.trainers[0].next_at if self.trainers else math.inf
+            self.world.counts["in lanes"] += len(self.agent._waiting)
             self.wakes_at = self.world_time(min(self.agent.due_at(), heard_at))
             self.reckon()
         except UsageError as error:
@@ -401,6 +406,7 @@ class FakeServer:
         """What is said of an attempt that lapsed keeps no lease that a late copy of a question has opened since."""
         assert self.master is not None
         message = said_in(call.text)
+        self.spoke.update(lane_name(message["agent"], each["lane"]) for each in message.get("lanes", ()))
         lease = self.master.engine._leases.get(message["agent"])
         if lease is None or message.get("attempt", lease.attempt) == lease.attempt:
             self.spoke.add(message["agent"])
@@ -506,7 +512,10 @@ class World:
             lease_s=lease_s,
             heartbeat_s=heartbeat_s,
         )
-        self.limits = Limits(brackets=draw.choice([1, 2]), max_concurrent=draw.choice([None, None, 2]))
+        # Agents take several evaluations of milliseconds at a time, but one that lasts comes between them.
+        self.is_quick = draw.random() < 0.2
+        brackets = draw.choice([1, 2]) * (4 if self.is_quick else 1)
+        self.limits = Limits(brackets=brackets, max_concurrent=draw.choice([None, None, 2]))
         self.loses = draw.choice([0.0, 0.02, 0.1] if self.kind is None else [0.1, 0.3]) * self.has("messages")
         self.latency_s = draw.choice([0.5, 4.0])
         self.fault_every_s = draw.choice([4.0, 15.0, 60.0])
@@ -724,13 +733,17 @@ class World:
         link = worker.agent._link
         # An answer of a master that was replaced is not believed.
         is_believed = link is not None and answer["epoch"] >= link.epoch
-        if is_believed and call.method == "exchange" and message["report"] is not None:
-            report = wire.from_message(message["report"], Report)
-            failure = report.outcome.failure
-            key = (report.evaluation, report.attempt, message["agent"])
-            self.acknowledged[key] = None if failure is None else failure.kind
-            self.counts["acknowledged"] += 1
+        if is_believed and call.method == "exchange":
+            for each in ({"lane": 0, **message}, *message.get("lanes", ())):
+                if each["report"] is not None:
+                    self._acknowledge(each["report"], lane_name(message["agent"], each["lane"]))
         return answer
+
+    def _acknowledge(self, told: Plain, agent: str) -> None:
+        report = wire.from_message(told, Report)
+        failure = report.outcome.failure
+        self.acknowledged[report.evaluation, report.attempt, agent] = None if failure is None else failure.kind
+        self.counts["acknowledged"] += 1
 
     # --------------------------------------------------------------------------------------------------------- master
 
@@ -996,7 +1009,7 @@ class World:
 
     def _check_attempts(self) -> None:
         """No two agents work at the same attempt, so no two write into one directory."""
-        held = [each.agent._assignment for each in self.workers]
+        held = [held for each in self.workers for held in (each.agent._assignment, *each.agent._waiting)]
         attempts = [(each.evaluation, each.attempt) for each in held if each is not None]
         assert len(set(attempts)) == len(attempts), f"an attempt is held twice: {attempts}"
 

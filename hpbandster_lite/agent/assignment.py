@@ -67,8 +67,9 @@ class Curve:
 
 @dataclass(slots=True, kw_only=True)
 class Assignment:
-    """A lease and the evaluation under it; times are of the agent's monotonic clock."""
+    """A lease, who holds it (an agent or a lane), and its evaluation; times are of the agent's monotonic clock."""
 
+    agent: str
     evaluation: EvaluationId
     attempt: int
     order: TrainerOrder
@@ -90,9 +91,9 @@ class Assignment:
 
     @property
     def key(self) -> dict[str, Plain]:
-        """Evaluation and attempt as messages have them."""
+        """Holder, evaluation and attempt as messages have them."""
         config_id, rung = self.evaluation
-        return {"evaluation": [list(config_id), rung], "attempt": self.attempt}
+        return {"agent": self.agent, "evaluation": [list(config_id), rung], "attempt": self.attempt}
 
 
 class Places:
@@ -223,8 +224,8 @@ def _holds_anything(entry: os.DirEntry[str]) -> bool:
         return any(map(_holds_anything, entries))
 
 
-def read_grant(grant: Plain, places: Places, now: float) -> Assignment:
-    """The assignment that a master's grant means.
+def read_grant(grant: Plain, places: Places, now: float, agent: str) -> Assignment:
+    """The assignment that a master's grant to an agent, or to a lane of it, means.
 
     Raises
     ------
@@ -252,6 +253,7 @@ def read_grant(grant: Plain, places: Places, now: float) -> Assignment:
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolMismatch(f"the master's grant is no evaluation ({error!r}): {grant!r:.300}") from error
     return Assignment(
+        agent=agent,
         evaluation=evaluation,
         attempt=attempt,
         order=order,

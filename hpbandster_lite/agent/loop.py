@@ -2,7 +2,8 @@
 
 Law of this file: each turn waits for whatever comes first and then does what is due; the only thing that can hold it up
 is one call of the master, for :data:`~hpbandster_lite.agent.link.CALL_TIMEOUT_S` at most. What the master has not
-acknowledged is said again, word for word, under the same number.
+acknowledged is said again, word for word, under the same number. One evaluation runs at a time; of those of
+milliseconds several are leased at once, and what waits is handed back as soon as one of them takes longer.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import secrets
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from hpbandster_lite.agent.assignment import Assignment, Places, read_grant
@@ -27,7 +29,8 @@ from hpbandster_lite.agent.parting import leave_behind, over_by_journal
 from hpbandster_lite.devices import worker_label
 from hpbandster_lite.ending import INTERRUPTED, REQUEUE
 from hpbandster_lite.environment import trainer_environment
-from hpbandster_lite.errors import MasterUnreachable, ProblemError, SearchError
+from hpbandster_lite.errors import MasterUnreachable, ProblemError, ProtocolMismatch, SearchError
+from hpbandster_lite.lanes import MOST_LANES, Pace, lane_name
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.records import Failure, FailureKind, Outcome, Plain, Report
 from hpbandster_lite.rundir import RunDirectory
@@ -186,6 +189,12 @@ class Agent:
         self._fruitless = 0
         self._link: Link | None = None
         self._assignment: Assignment | None = None
+        self._waiting: deque[Assignment] = deque()
+        """Leases of other lanes, not begun yet."""
+        # A trainer's process takes longer than a round trip.
+        self._pace = Pace(MOST_LANES if options.isolation == "none" else 1)
+        self._keeps_until = 0.0
+        """Until when reports may wait for those of the evaluations behind them."""
         self._outbox = Outbox(self.id, self._label)
         self._ask_at = self._idle_since = self._clock()
         self._looked_at = -LOOK_EVERY_S
@@ -209,6 +218,7 @@ class Agent:
         for heard in self._trainer.hear() if self._trainer is not None else ():
             self._take(heard)
         self._supervise(self._clock())
+        self._go_on(self._clock())
         self._converse(self._clock())
         self._perhaps_end(self._clock())
 
@@ -250,6 +260,8 @@ class Agent:
             due.append(max(self._link.next_try_at, self._speaks_at()))
         if self._assignment is not None:
             due += [at for at in (self._assignment.ends_at, self._assignment.stop_by) if at is not None]
+            if self._waiting:
+                due.append(self._keeps_until)
         # Each only where :meth:`_perhaps_end` acts on it: a time that has passed would have the loop turn in vain.
         if self._leaving is None and self._assignment is None and self._options.time_ends_at is not None:
             due.append(self._options.time_ends_at)
@@ -264,7 +276,7 @@ class Agent:
     def _speaks_at(self) -> float:
         """When there is something to say to the master."""
         if self._outbox:
-            return 0.0
+            return self._keeps_until if self._assignment is not None else 0.0
         if self._assignment is not None:
             return self._assignment.renew_at
         return self._ask_at if self._wants_work else self._clock() + LONGEST_TURN_S
@@ -459,13 +471,20 @@ class Agent:
             directory=self._places.told(assignment.place),
         )
         self._evaluated += failure is None or failure.kind is not FailureKind.INFEASIBLE
-        self._outbox.report = Report(evaluation=assignment.evaluation, attempt=assignment.attempt, outcome=outcome)
+        report = Report(evaluation=assignment.evaluation, attempt=assignment.attempt, outcome=outcome)
+        self._outbox.reports[assignment.agent] = report
+        self._pace.note(duration_s if failure is None else None)
         self._become_idle()
 
     def _hand_back(self, assignment: Assignment, reason: str) -> None:
         log.info("evaluation %s is handed back: %s", assignment.evaluation, reason)
         self._outbox.hand_back(assignment.key, reason, self._places.told(assignment.place))
         self._become_idle()
+
+    def _hand_back_waiting(self, reason: str) -> None:
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            self._outbox.hand_back(waiting.key, reason, self._places.told(waiting.place))
 
     def _become_idle(self) -> None:
         self._assignment = None
@@ -485,35 +504,62 @@ class Agent:
         assignment.stop_by = self._clock() + self._options.grace_s
         self._trainer.ask_to_stop()
 
+    def _go_on(self, now: float) -> None:
+        """Begin what waits behind a quick evaluation, or hand it back behind one that is not."""
+        if not self._waiting:
+            return
+        if self._assignment is not None:
+            if now >= self._keeps_until:
+                self._hand_back_waiting("the evaluation before it takes its time")
+        elif self._pace.lanes > 1 and self._leaving is None and self._trainer is not None and self._trainer.is_ready:
+            self._assignment = self._waiting.popleft()
+            self._keeps_until = now + Pace.PATIENCE_S
+            self._begin(self._assignment)
+        else:
+            self._hand_back_waiting("the evaluation before it was none of milliseconds")
+
     # ------------------------------------------------------------------------------------------------- the master
 
     def _converse(self, now: float) -> None:
         """Say one thing to the master, if there is one to say and it is time."""
-        if self._link is None or now < self._link.next_try_at:
+        if self._link is None or now < self._link.next_try_at or self._keeps(now):
             return
         ends_at = self._options.time_ends_at
         time_left_s = None if ends_at is None else max(0.0, ends_at - now)
-        message = self._outbox.next(asks=self._wants_work and now >= self._ask_at, time_left_s=time_left_s)
+        message = self._outbox.next(asks=self._asks(now), time_left_s=time_left_s)
         if message is not None:
             answer = self._link.call(message.method, message.content, clock=self._clock)
             if answer is not None:
                 self._outbox.acknowledge()
                 if message.method == "exchange":
-                    self._answered(answer)
+                    self._answered(message.content.get("lanes", ()), answer)
         elif self._assignment is not None and now >= self._assignment.renew_at:
             self._renew(self._link, self._assignment)
 
-    def _answered(self, answer: dict[str, Plain]) -> None:
-        if answer.get("report_is") == "late":
-            log.info("the evaluation had another outcome before; this one is kept as late")
+    def _keeps(self, now: float) -> bool:
+        """Whether reports wait for the evaluation that runs."""
+        return self._assignment is not None and bool(self._outbox) and now < self._keeps_until
+
+    def _asks(self, now: float) -> int:
+        """How many leases to ask for."""
+        if not self._wants_work or now < self._ask_at:
+            return 0
+        most = self._options.max_evaluations
+        return self._pace.lanes if most is None else min(self._pace.lanes, most - self._evaluated)
+
+    def _answered(self, lanes: Sequence[dict[str, Plain]], answer: dict[str, Plain]) -> None:
+        for agent, grant in self._grants(lanes, answer):
+            self._waiting.append(read_grant(grant, self._places, self._clock(), agent))
+            self._attempts.append(self._waiting[-1].place)
+        if self._waiting:
+            if self._leaving is not None:
+                self._hand_back_waiting(self._leaving)
+                return
+            self._assignment = self._waiting.popleft()
+            self._keeps_until = self._clock() + Pace.PATIENCE_S if self._waiting else 0.0
+            self._begin(self._assignment)
+            return
         match answer.get("answer"):
-            case {"kind": "grant", "grant": grant}:
-                self._assignment = read_grant(grant, self._places, self._clock())
-                self._attempts.append(self._assignment.place)
-                if self._leaving is not None:
-                    self._hand_back(self._assignment, self._leaving)
-                else:
-                    self._begin(self._assignment)
             case {"kind": "wait", "seconds": seconds, "reason": reason}:
                 self._ask_at = self._clock() + float(seconds)
                 log.debug("waiting: %s", reason)
@@ -529,9 +575,29 @@ class Agent:
             case _:
                 self._ask_at = self._clock()
 
+    def _grants(self, lanes: Sequence[dict[str, Plain]], answer: dict[str, Plain]) -> Iterator[tuple[str, Plain]]:
+        """What was granted, and to which lane; each lane that was spoken of is answered.
+
+        Raises
+        ------
+        ProtocolMismatch
+            If the master answers for other lanes.
+        """
+        told = answer.get("lanes", ())
+        if [each["lane"] for each in lanes] != [each["lane"] for each in told]:
+            raise ProtocolMismatch(f"the master does not answer for the lanes that it was told of: {told!r:.300}")
+        for each in ({"lane": 0, **answer}, *told):
+            if each.get("report_is") == "late":
+                log.info("the evaluation had another outcome before; this one is kept as late")
+            match each.get("answer"):
+                case {"kind": "grant", "grant": grant}:
+                    yield lane_name(self.id, each["lane"]), grant
+                case _:
+                    pass
+
     def _renew(self, link: Link, assignment: Assignment) -> None:
         points = [list(point) for point in assignment.curve.unsent()]
-        answer = link.call("renew", {"agent": self.id, **assignment.key, "curve": points}, clock=self._clock)
+        answer = link.call("renew", {**assignment.key, "curve": points}, clock=self._clock)
         if answer is None:
             return
         assignment.curve.acknowledge()
@@ -552,6 +618,7 @@ class Agent:
             self._leaving, self._leave_code = reason, exit_code
             grace_s = self._options.grace_s if self._assignment is not None else 0.0
             self._leave_by = self._clock() + grace_s + GOODBYE_S
+            self._hand_back_waiting(reason)
             self._stop_assignment(reason)
 
     def _perhaps_end(self, now: float) -> None:
@@ -598,4 +665,4 @@ class Agent:
 
     def leave_behind(self) -> None:
         """Write what the master has not acknowledged into the run directory, where the next one finds it."""
-        leave_behind(self._outbox, self._places, self.id)
+        leave_behind(self._outbox, self._places)

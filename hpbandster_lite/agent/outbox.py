@@ -6,9 +6,11 @@ acknowledged; only then is the next one made. So a lost answer can neither lease
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 from hpbandster_lite import wire
+from hpbandster_lite.lanes import lanes_of
 from hpbandster_lite.records import Plain, Report
 
 
@@ -20,7 +22,7 @@ class Message(NamedTuple):
 
 
 class Outbox:
-    """Holds at most one report or one release, and numbers the requests.
+    """Holds the reports and releases of an agent and its lanes, and numbers the requests.
 
     Parameters
     ----------
@@ -33,57 +35,69 @@ class Outbox:
     def __init__(self, agent: str, label: str) -> None:
         self._agent = agent
         self._label = label
+        self._lanes = lanes_of(agent)
         self._request = 0
-        self._release: dict[str, Plain] | None = None
         self._begun: Message | None = None
-        self.report: Report | None = None
-        """The report that has not been acknowledged."""
+        self._said: list[str] = []
+        self.reports: dict[str, Report] = {}
+        """The reports that have not been acknowledged, by the agent or lane that held the lease."""
+        self.releases: deque[dict[str, Plain]] = deque()
+        """The releases that have not been acknowledged."""
 
     def __bool__(self) -> bool:
-        return bool(self.report or self._release or self._begun)
-
-    @property
-    def release(self) -> dict[str, Plain] | None:
-        """The release that has not been acknowledged."""
-        return self._release
+        return bool(self.reports or self.releases or self._begun)
 
     @property
     def owes(self) -> bool:
         """Whether there is a report or a release that the master has not acknowledged; a question is no debt."""
-        return bool(self.report or self._release)
+        return bool(self.reports or self.releases)
 
     def hand_back(self, lease: dict[str, Plain], reason: str, directory: str | None) -> None:
-        """Put in the release of a lease, given by evaluation and attempt."""
-        self._release = {"agent": self._agent, **lease, "reason": reason, "directory": directory}
+        """Put in the release of a lease, given by holder, evaluation and attempt."""
+        self.releases.append({**lease, "reason": reason, "directory": directory})
 
-    def next(self, *, asks: bool, time_left_s: float | None = None) -> Message | None:
-        """What to say now, or None; ``asks`` for a lease, unless there is something to say again.
+    def next(self, *, asks: int, time_left_s: float | None = None) -> Message | None:
+        """What to say now, or None; ``asks`` for so many leases, unless there is something to say again.
 
         ``time_left_s`` is how long this agent has left; None for no limit.
         """
         if self._begun is None:
-            if self._release is not None:
-                self._begun = Message("release", self._release)
-            elif self.report is not None or asks:
+            if self.releases:
+                self._begun = Message("release", self.releases[0])
+            elif self.reports or asks:
                 self._request += 1
+                self._said = list(self.reports)
                 self._begun = Message("exchange", self._exchange(asks, time_left_s))
         return self._begun
 
     def acknowledge(self) -> None:
         """What :meth:`next` gave has been answered."""
         if self._begun is not None and self._begun.method == "release":
-            self._release = None
+            self.releases.popleft()
         else:
-            self.report = None
+            for lane in self._said:
+                del self.reports[lane]
+            self._said = []
         self._begun = None
 
-    def _exchange(self, asks: bool, time_left_s: float | None) -> dict[str, Plain]:
+    def _told(self, lane: str) -> dict[str, Plain] | None:
+        report = self.reports.get(lane)
+        return None if report is None else wire.to_message(report)
+
+    def _exchange(self, asks: int, time_left_s: float | None) -> dict[str, Plain]:
         limit = {} if time_left_s is None or not asks else {"time_left_s": time_left_s}
+        report, *others = map(self._told, self._lanes)
+        lanes = [
+            {"lane": lane, "want_lease": lane < asks, "report": told}
+            for lane, told in enumerate(others, 1)
+            if lane < asks or told is not None
+        ]
         return {
             "agent": self._agent,
             "request": self._request,
             "worker": self._label,
-            "want_lease": asks,
-            "report": None if self.report is None else wire.to_message(self.report),
+            "want_lease": asks > 0,
+            "report": report,
+            **({"lanes": lanes} if lanes else {}),
             **limit,
         }

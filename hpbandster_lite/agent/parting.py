@@ -10,24 +10,31 @@ import logging
 from hpbandster_lite.agent.assignment import Places
 from hpbandster_lite.agent.outbox import Outbox
 from hpbandster_lite.errors import JournalError, SearchError
+from hpbandster_lite.records import Plain, Report
 from hpbandster_lite.rundir import RunDirectory
 
 log = logging.getLogger(__name__)
 
 
-def leave_behind(outbox: Outbox, places: Places, agent: str) -> None:
+def leave_behind(outbox: Outbox, places: Places) -> None:
     """Write what the master has not acknowledged into the run directory, where the next one finds it."""
-    release, report = outbox.release, outbox.report
-    if release is not None:
-        try:
-            places.leave_release(release)
-        except (SearchError, OSError) as error:
-            # Its lease ends by itself, and what was saved is found all the same.
-            log.warning("the next master is not told that an evaluation was handed back: %s", error)
-    if report is None:
-        return
+    for release in outbox.releases:
+        _leave_release(release, places)
+    for lane, report in outbox.reports.items():
+        _leave_report(report, places, lane)
+
+
+def _leave_release(release: dict[str, Plain], places: Places) -> None:
     try:
-        path = places.leave_report(report, agent)
+        places.leave_release(release)
+    except (SearchError, OSError) as error:
+        # Its lease ends by itself, and what was saved is found all the same.
+        log.warning("the next master is not told that an evaluation was handed back: %s", error)
+
+
+def _leave_report(report: Report, places: Places, lane: str) -> None:
+    try:
+        path = places.leave_report(report, lane)
     except (SearchError, OSError) as error:
         log.error("the result of evaluation %s is lost: %s", report.evaluation, error)
         return

@@ -12,6 +12,7 @@ from hpbandster_lite.engine.answers import Waiting
 from hpbandster_lite.engine.hints import failures_in_words
 from hpbandster_lite.engine.leases import Leases
 from hpbandster_lite.engine.state import Best, Bracket, Rung, State
+from hpbandster_lite.lanes import agent_of, lanes_of
 from hpbandster_lite.records import EvaluationId, Plain
 
 ENOUGH_FAILURES = 3
@@ -95,8 +96,9 @@ def _rung(rung: Rung) -> dict[str, Plain]:
 def _agents(state: State, leases: Leases, now: float) -> list[dict[str, Plain]]:
     rows = []
     living = leases.living(now)
-    for name in sorted({*living, *state.held_by}):
-        lease = leases.get(name)
+    for name in sorted({agent_of(each) for each in (*living, *state.held_by)}):
+        # One evaluation of an agent runs at a time, whatever its lanes hold.
+        lease = next(filter(None, map(leases.get, lanes_of(name))), None)
         known = living.get(name)
         point = lease.curve[-1] if lease is not None and lease.curve else None
         rows.append(

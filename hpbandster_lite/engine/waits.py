@@ -12,6 +12,7 @@ from hpbandster_lite.engine.answers import Waiting
 from hpbandster_lite.engine.decisions import affords, held_up, missing, no_more, too_dear
 from hpbandster_lite.engine.leases import Lease, Leases
 from hpbandster_lite.engine.state import State
+from hpbandster_lite.lanes import agent_of
 
 SILENT_HEARTBEATS = 2
 """An agent that misses so many heartbeats is called silent: one may be lost on the way."""
@@ -32,7 +33,7 @@ def _for_workers(state: State, leases: Leases, now: float) -> Waiting | None:
         ago_s = now - leases.heard_at
         return Waiting(kind="worker", reason=f"no worker is left: the last one was heard {ago_s:.0f} s ago")
     if state.request_of:
-        count = len(state.request_of)
+        count = len({agent_of(name) for name in state.request_of})
         who = "the one earlier worker has not" if count == 1 else f"none of the {count} earlier workers has"
         return Waiting(kind="worker", reason=f"{who} found this master yet")
     return Waiting(kind="worker", reason="no worker has ever joined")

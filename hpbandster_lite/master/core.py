@@ -17,6 +17,7 @@ from hpbandster_lite.checkpoints import CheckpointKeeper
 from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Leave, Stop, Wait, stopped_by_user
 from hpbandster_lite.errors import JournalError, ProblemError, ProtocolMismatch, SearchError
 from hpbandster_lite.journal import Fenced, Journal
+from hpbandster_lite.lanes import MOST_LANES, lane_name, lanes_of
 from hpbandster_lite.problems import shared_values, value_difference
 from hpbandster_lite.records import ConfigId, CurvePoint, Entry, EvaluationId, Plain, Report
 from hpbandster_lite.rundir import RunDirectory, is_told_well
@@ -131,7 +132,8 @@ class Master:
         for peer in closed_peers:
             agent = self._agent_of.pop(peer, None)
             if agent is not None and agent not in self._agent_of.values():
-                self.engine.disconnected(agent, now=now)
+                for lane in lanes_of(agent):
+                    self.engine.disconnected(lane, now=now)
         self._pending.extend(self.engine.expire(now=now).entries)
 
     def sweep(self, now: float) -> None:
@@ -219,20 +221,41 @@ class Master:
         if max(len(agent), len(str(message.get("worker", "")))) > LONGEST_NAME:
             raise ProtocolMismatch(f"names of agents have up to {LONGEST_NAME} characters, got {agent!r:.100}")
         self._agent_of[peer] = agent
-        told = message.get("report")
-        report = None if told is None else wire.from_message(told, Report)
-        _check_place(None if report is None else report.outcome.directory)
+        told = message.get("lanes", ())
+        if not told:
+            return self._exchanged(agent, message, message, _report(message), now)
+        # All reports first: what one lane has done may be what another one's next evaluation waits for.
+        lanes = [(_lane(each), each, _report(each)) for each in told]
+        done = [self._reported(lane_name(agent, lane), report, now) for lane, _, report in lanes]
+        answer = self._exchanged(agent, message, message, _report(message), now)
+        answers: list[Plain] = []
+        for (lane, each, _), report_is in zip(lanes, done, strict=True):
+            asked = self._exchanged(lane_name(agent, lane), message, each, None, now)
+            answers.append({**asked, "lane": lane, "report_is": report_is})
+        return {**answer, "lanes": answers}
+
+    def _reported(self, lane: str, report: Report | None, now: float) -> str | None:
+        if report is None:
+            return None
+        turn = self.engine.report(lane, report, now=now)
+        self._pending.extend(turn.entries)
+        return turn.answer
+
+    def _exchanged(
+        self, lane: str, message: dict[str, Plain], its: dict[str, Plain], report: Report | None, now: float
+    ) -> dict[str, Plain]:
+        """The answer to an agent, or to one lane of it; ``its`` is the part of the message that is its own."""
         turn = self.engine.exchange(
-            agent,
+            lane,
             int(message["request"]),
             now=now,
             report=report,
-            want_lease=bool(message.get("want_lease", True)),
+            want_lease=bool(its.get("want_lease", True)),
             worker=str(message.get("worker", "")),
             time_left_s=_time_left(message),
         )
         self._pending.extend(turn.entries)
-        return {"report_is": turn.answer.report_is, "answer": self._spoken(agent, turn.answer.answer)}
+        return {"report_is": turn.answer.report_is, "answer": self._spoken(lane, turn.answer.answer)}
 
     def _spoken(self, agent: str, answer: Granted | Wait | Leave | Done | None) -> dict[str, Plain]:
         match answer:
@@ -351,6 +374,20 @@ def _left_behind(file: Path) -> _Left | None:
         log.error("%s is no report, and is set aside: %r", file, error)
         file.replace(file.with_suffix(".refused"))
         return None
+
+
+def _report(message: dict[str, Plain]) -> Report | None:
+    told = message.get("report")
+    report = None if told is None else wire.from_message(told, Report)
+    _check_place(None if report is None else report.outcome.directory)
+    return report
+
+
+def _lane(message: dict[str, Plain]) -> int:
+    lane = message["lane"]
+    if type(lane) is not int or not 0 < lane < MOST_LANES:
+        raise ProtocolMismatch(f"lanes are numbered from 1 to {MOST_LANES - 1}, got {lane!r:.100}")
+    return lane
 
 
 def _time_left(message: dict[str, Plain]) -> float | None:

@@ -143,7 +143,7 @@ def test_that_checkpoints_lie_elsewhere_is_said_once(tmp_path: Path, caplog: pyt
     alone = places(scratch=tmp_path)
     here = str(checkpoint(tmp_path / "here"))
     for told in (None, here, "/nowhere/attempt1", "/nowhere/attempt2"):
-        order = read_grant(grant(previous_directory=told), alone, now=0.0).order
+        order = read_grant(grant(previous_directory=told), alone, now=0.0, agent="a").order
         assert order.previous_directory == (here if told == here else None)
     (record,) = caplog.records
     assert "lies where this worker cannot see it (/nowhere/attempt1)" in record.getMessage()
@@ -225,14 +225,14 @@ def grant(**changed: Plain) -> dict[str, Plain]:
 
 
 def test_a_grant_becomes_an_assignment_with_an_order_for_the_trainer(tmp_path: Path) -> None:
-    assignment = read_grant(grant(), places(tmp_path), now=100.0)
+    assignment = read_grant(grant(), places(tmp_path), now=100.0, agent="a+2")
     order = assignment.order
     assert (assignment.evaluation, assignment.attempt) == (EVALUATION, 3)
     assert (order.values, order.budget, order.max_budget) == ({"lr": 0.1, "act": None}, 3.0, 9.0)
     assert (order.budgets, order.unit, order.seed, order.call) == ((1.0, 3.0, 9.0), "epochs", 11, "evaluate")
     assert order.directory == assignment.place == str(tmp_path / "evaluations/2-0-5/rung1/attempt3")
     assert (assignment.heartbeat_s, assignment.renew_at) == (5.0, 105.0)
-    assert assignment.key == {"evaluation": [[2, 0, 5], 1], "attempt": 3}
+    assert assignment.key == {"agent": "a+2", "evaluation": [[2, 0, 5], 1], "attempt": 3}
     assert not (tmp_path / "evaluations").exists()
 
 
@@ -242,7 +242,7 @@ def test_a_grant_names_the_newest_checkpoint_that_can_be_seen_from_here(tmp_path
     first = checkpoint(tmp_path / "evaluations/2-0-5/rung1/attempt1")
     told = ["evaluations/2-0-5/rung1/attempt2", "evaluations/2-0-5/rung1/attempt1"]
     order = read_grant(
-        grant(previous_directory="evaluations/2-0-5/rung0/attempt1", resume_directories=told), run, now=0.0
+        grant(previous_directory="evaluations/2-0-5/rung0/attempt1", resume_directories=told), run, now=0.0, agent="a"
     ).order
     assert (order.previous_directory, order.resume_directory) == (str(below), str(first))
 
@@ -261,7 +261,7 @@ def test_a_grant_names_the_newest_checkpoint_that_can_be_seen_from_here(tmp_path
 )
 def test_a_grant_that_is_none_is_refused_and_shown(wrong: dict[str, Plain], tmp_path: Path) -> None:
     with pytest.raises(ProtocolMismatch, match="the master's grant is no evaluation"):
-        read_grant(grant(**wrong), places(tmp_path), now=0.0)
+        read_grant(grant(**wrong), places(tmp_path), now=0.0, agent="a")
 
 
 @pytest.mark.parametrize("name", sorted(grant()))
@@ -269,13 +269,13 @@ def test_a_grant_that_lacks_a_part_is_refused(name: str, tmp_path: Path) -> None
     message = grant()
     del message[name]
     with pytest.raises(ProtocolMismatch, match=f"KeyError\\('{name}'\\)"):
-        read_grant(message, places(tmp_path), now=0.0)
+        read_grant(message, places(tmp_path), now=0.0, agent="a")
 
 
 @pytest.mark.parametrize("message", [None, [], "grant"])
 def test_a_grant_that_is_no_mapping_is_refused(message: Plain, tmp_path: Path) -> None:
     with pytest.raises(ProtocolMismatch):
-        read_grant(message, places(tmp_path), now=0.0)
+        read_grant(message, places(tmp_path), now=0.0, agent="a")
 
 
 def test_workers_of_one_host_may_make_their_folder_at_the_same_time(

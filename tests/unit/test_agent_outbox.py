@@ -7,7 +7,7 @@ from hpbandster_lite.agent.outbox import Message, Outbox
 from hpbandster_lite.records import ConfigId, EvaluationId, Outcome, Report
 
 REPORT = Report(evaluation=EvaluationId(ConfigId(2, 0, 5), 1), attempt=1, outcome=Outcome(loss=0.5))
-LEASE = {"evaluation": [[2, 0, 5], 1], "attempt": 1}
+LEASE = {"agent": "a", "evaluation": [[2, 0, 5], 1], "attempt": 1}
 
 
 def exchange(request: int, *, asks: bool, report: Report | None = None) -> Message:
@@ -26,13 +26,13 @@ def test_a_request_for_work_is_repeated_under_its_number_until_it_is_acknowledge
 def test_a_result_that_comes_meanwhile_waits_for_the_next_number() -> None:
     outbox = Outbox("a", "node1-0")
     begun = outbox.next(asks=True)
-    outbox.report = REPORT
+    outbox.reports["a"] = REPORT
     assert outbox.next(asks=False) == begun
 
 
 def test_a_report_and_the_next_request_travel_together() -> None:
     outbox = Outbox("a", "node1-0")
-    outbox.report = REPORT
+    outbox.reports["a"] = REPORT
     assert outbox.next(asks=True) == exchange(1, asks=True, report=REPORT)
     outbox.acknowledge()
     assert not outbox.owes
@@ -41,13 +41,13 @@ def test_a_report_and_the_next_request_travel_together() -> None:
 
 def test_a_report_alone_asks_for_nothing() -> None:
     outbox = Outbox("a", "node1-0")
-    outbox.report = REPORT
+    outbox.reports["a"] = REPORT
     assert outbox.next(asks=False) == exchange(1, asks=False, report=REPORT)
 
 
 def test_what_was_begun_without_asking_is_not_changed_into_a_request() -> None:
     outbox = Outbox("a", "node1-0")
-    outbox.report = REPORT
+    outbox.reports["a"] = REPORT
     outbox.next(asks=False)
     assert outbox.next(asks=True) == exchange(1, asks=False, report=REPORT)
 
@@ -55,7 +55,7 @@ def test_what_was_begun_without_asking_is_not_changed_into_a_request() -> None:
 def test_a_lease_is_handed_back_before_another_is_asked_for() -> None:
     outbox = Outbox("a", "node1-0")
     outbox.hand_back(LEASE, "told to end", "evaluations/2-0-5/rung1/attempt1")
-    release = Message("release", {"agent": "a", **LEASE, "reason": "told to end",
+    release = Message("release", {**LEASE, "reason": "told to end",
                                   "directory": "evaluations/2-0-5/rung1/attempt1"})
     assert [outbox.next(asks=True), outbox.next(asks=True)] == [release] * 2
     outbox.acknowledge()
@@ -85,7 +85,7 @@ def test_a_report_and_a_release_are_owed_and_a_question_is_not() -> None:
     outbox.next(asks=False)
     outbox.acknowledge()
     owes.append(outbox.owes)
-    outbox.report = REPORT
+    outbox.reports["a"] = REPORT
     owes.append(outbox.owes)
     assert owes == [False, True, False, True]
 

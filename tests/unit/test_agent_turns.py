@@ -38,7 +38,7 @@ def worker(tmp_path: Path) -> Worker:
 
 def test_an_agent_that_is_to_end_and_has_no_trainer_sleeps_until_something_is_due(worker: Worker) -> None:
     agent = worker.agent
-    agent._outbox.report = REPORT
+    agent._outbox.reports[agent.id] = REPORT
     agent._trainer = None
     worker.orders.told = "its time is over"
     worker.turn()
@@ -68,7 +68,7 @@ def test_an_evaluation_that_outlasts_the_time_of_its_agent_is_not_cut_off_by_tha
     agent = worker.agent
     agent._options = replace(agent._options, time_ends_at=worker.clock() + 5.0)
     assert agent.due_at() <= worker.clock() + 5.0
-    agent._assignment = read_grant(grant({"x": 0.5}), agent._places, worker.clock())
+    agent._assignment = read_grant(grant({"x": 0.5}), agent._places, worker.clock(), agent.id)
     worker.world.now += 10.0
     worker.turn()
     assert (agent.exit_code, agent._leaving) == (None, None)
@@ -79,7 +79,7 @@ def test_an_evaluation_that_outlasts_the_time_of_its_agent_is_not_cut_off_by_tha
 
 
 def test_an_agent_that_is_to_end_and_evaluates_nothing_waits_for_its_master_alone(worker: Worker) -> None:
-    worker.agent._outbox.report = REPORT
+    worker.agent._outbox.reports[worker.agent.id] = REPORT
     worker.orders.told = "its time is over"
     worker.turn()
     # There is no objective that could need the time for which it would be given grace.
@@ -90,7 +90,7 @@ def test_an_agent_that_is_to_end_and_evaluates_nothing_waits_for_its_master_alon
 
 def test_an_agent_that_is_to_end_says_goodbye_from_when_its_trainer_has_let_go(worker: Worker) -> None:
     agent = worker.agent
-    agent._assignment = read_grant(grant({"x": 0.5}), agent._places, worker.clock())
+    agent._assignment = read_grant(grant({"x": 0.5}), agent._places, worker.clock(), agent.id)
     agent._begin(agent._assignment)
     worker.trainers[0]._obeys_after_s = 2.0
     worker.orders.told = "its time is over"
@@ -153,7 +153,7 @@ def test_an_agent_that_comes_before_its_master_serves_waits_for_it(worker: Worke
 
 def test_a_report_that_comes_after_the_end_of_its_search_is_left_for_the_next_master(worker: Worker) -> None:
     leave_journal(worker, Finished(reason="over"))
-    worker.agent._outbox.report = REPORT
+    worker.agent._outbox.reports[worker.agent.id] = REPORT
     live_on(worker, 60.0)
     assert worker.agent.exit_code == 0
     assert [path.name for path in worker.world.directory.left_reports()] == ["0-0-0@0-1.json"]

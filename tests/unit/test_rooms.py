@@ -23,7 +23,7 @@ PACKAGE = "hpbandster_lite"
 MAPPED = ("workers", "nameserver")
 """Top-level folders that are installed inside the package (setup.cfg, package_dir)."""
 FLOORS = (
-    {"errors", "environment", "records", "randomness", "budgets", "space"},
+    {"errors", "environment", "records", "lanes", "randomness", "budgets", "space"},
     {"brackets", "samplers", "wire"},
     {"engine"},
     {"journal", "transport", "rundir", "certificates", "briefing", "ending", "early", "speaking"},
