@@ -17,7 +17,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from hpbandster_lite.agent.assignment import Assignment, Places, read_grant
@@ -530,9 +530,10 @@ class Agent:
         if message is not None:
             answer = self._link.call(message.method, message.content, clock=self._clock)
             if answer is not None:
+                _check_lanes(message.content.get("lanes", []), answer.get("lanes", []))
                 self._outbox.acknowledge()
                 if message.method == "exchange":
-                    self._answered(message.content.get("lanes", ()), answer)
+                    self._answered(answer)
         elif self._assignment is not None and now >= self._assignment.renew_at:
             self._renew(self._link, self._assignment)
 
@@ -547,8 +548,8 @@ class Agent:
         most = self._options.max_evaluations
         return self._pace.lanes if most is None else min(self._pace.lanes, most - self._evaluated)
 
-    def _answered(self, lanes: Sequence[dict[str, Plain]], answer: dict[str, Plain]) -> None:
-        for agent, grant in self._grants(lanes, answer):
+    def _answered(self, answer: dict[str, Plain]) -> None:
+        for agent, grant in self._grants(answer):
             self._waiting.append(read_grant(grant, self._places, self._clock(), agent))
             self._attempts.append(self._waiting[-1].place)
         if self._waiting:
@@ -575,18 +576,9 @@ class Agent:
             case _:
                 self._ask_at = self._clock()
 
-    def _grants(self, lanes: Sequence[dict[str, Plain]], answer: dict[str, Plain]) -> Iterator[tuple[str, Plain]]:
-        """What was granted, and to which lane; each lane that was spoken of is answered.
-
-        Raises
-        ------
-        ProtocolMismatch
-            If the master answers for other lanes.
-        """
-        told = answer.get("lanes", ())
-        if [each["lane"] for each in lanes] != [each["lane"] for each in told]:
-            raise ProtocolMismatch(f"the master does not answer for the lanes that it was told of: {told!r:.300}")
-        for each in ({"lane": 0, **answer}, *told):
+    def _grants(self, answer: dict[str, Plain]) -> Iterator[tuple[str, Plain]]:
+        """What was granted, and to the agent or which lane of it."""
+        for each in ({"lane": 0, **answer}, *answer.get("lanes", ())):
             if each.get("report_is") == "late":
                 log.info("the evaluation had another outcome before; this one is kept as late")
             match each.get("answer"):
@@ -666,3 +658,15 @@ class Agent:
     def leave_behind(self) -> None:
         """Write what the master has not acknowledged into the run directory, where the next one finds it."""
         leave_behind(self._outbox, self._places)
+
+
+def _check_lanes(told: list[dict[str, Plain]], answered: Plain) -> None:
+    """Every lane that was spoken of is answered; what is not was not heard, and its report is not acknowledged.
+
+    Raises
+    ------
+    ProtocolMismatch
+        If the master answers for others.
+    """
+    if [each["lane"] for each in told] != [each.get("lane") for each in answered]:
+        raise ProtocolMismatch(f"the master does not answer for the lanes that it was told of: {answered!r:.300}")
