@@ -111,7 +111,8 @@ def minimize(
     workers, threads, gpus, gpus_per_worker, timeout_s, keep_checkpoints
         See :class:`~hpbandster_lite.launch.LaunchOptions`.
     isolation
-        ``trainer`` runs each evaluation in a process that may crash; ``none`` inside the agent, for cheap functions.
+        ``trainer`` runs each evaluation in a process that may crash; ``none`` inside the agent, for cheap functions,
+        of which those of milliseconds are leased and reported several at a time.
         With ``none``, what no other process can import (a lambda, a function inside a function or typed into a
         notebook) runs in threads of this process.
     run_dir

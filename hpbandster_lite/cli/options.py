@@ -196,7 +196,7 @@ InAgent = Annotated[
     typer.Option(
         "--in-agent",
         help="Evaluate in the worker's first process, without a trainer of its own: only for functions that are cheap "
-        "and do not crash.",
+        "and do not crash. Those of milliseconds are leased and reported several at a time.",
         rich_help_panel=WORKERS,
     ),
 ]

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from hpbandster_lite import wire
@@ -221,17 +222,19 @@ class Master:
         if max(len(agent), len(str(message.get("worker", "")))) > LONGEST_NAME:
             raise ProtocolMismatch(f"names of agents have up to {LONGEST_NAME} characters, got {agent!r:.100}")
         self._agent_of[peer] = agent
-        told = message.get("lanes", ())
+        request, report, limit = int(message["request"]), _report(message), _time_left(message)
+        ask = partial(self._ask, request=request, worker=str(message.get("worker", "")), time_left_s=limit, now=now)
+        told = message.get("lanes")
         if not told:
-            return self._exchanged(agent, message, message, _report(message), now)
+            return ask(agent, report, wants=bool(message.get("want_lease", True)))
         # All reports first: what one lane has done may be what another one's next evaluation waits for.
-        lanes = [(_lane(each), each, _report(each)) for each in told]
-        done = [self._reported(lane_name(agent, lane), report, now) for lane, _, report in lanes]
-        answer = self._exchanged(agent, message, message, _report(message), now)
-        answers: list[Plain] = []
-        for (lane, each, _), report_is in zip(lanes, done, strict=True):
-            asked = self._exchanged(lane_name(agent, lane), message, each, None, now)
-            answers.append({**asked, "lane": lane, "report_is": report_is})
+        lanes = _lanes(told)
+        done = [self._reported(lane_name(agent, lane), reported, now) for lane, reported, _ in lanes]
+        answer = ask(agent, report, wants=bool(message.get("want_lease", True)))
+        answers: list[Plain] = [
+            {**ask(lane_name(agent, lane), None, wants=wants), "lane": lane, "report_is": report_is}
+            for (lane, _, wants), report_is in zip(lanes, done, strict=True)
+        ]
         return {**answer, "lanes": answers}
 
     def _reported(self, lane: str, report: Report | None, now: float) -> str | None:
@@ -241,18 +244,20 @@ class Master:
         self._pending.extend(turn.entries)
         return turn.answer
 
-    def _exchanged(
-        self, lane: str, message: dict[str, Plain], its: dict[str, Plain], report: Report | None, now: float
+    def _ask(
+        self,
+        lane: str,
+        report: Report | None,
+        *,
+        wants: bool,
+        request: int,
+        worker: str,
+        time_left_s: float | None,
+        now: float,
     ) -> dict[str, Plain]:
-        """The answer to an agent, or to one lane of it; ``its`` is the part of the message that is its own."""
+        """The answer to an agent, or to one lane of it."""
         turn = self.engine.exchange(
-            lane,
-            int(message["request"]),
-            now=now,
-            report=report,
-            want_lease=bool(its.get("want_lease", True)),
-            worker=str(message.get("worker", "")),
-            time_left_s=_time_left(message),
+            lane, request, now=now, report=report, want_lease=wants, worker=worker, time_left_s=time_left_s
         )
         self._pending.extend(turn.entries)
         return {"report_is": turn.answer.report_is, "answer": self._spoken(lane, turn.answer.answer)}
@@ -383,11 +388,12 @@ def _report(message: dict[str, Plain]) -> Report | None:
     return report
 
 
-def _lane(message: dict[str, Plain]) -> int:
-    lane = message["lane"]
-    if type(lane) is not int or not 0 < lane < MOST_LANES:
-        raise ProtocolMismatch(f"lanes are numbered from 1 to {MOST_LANES - 1}, got {lane!r:.100}")
-    return lane
+def _lanes(told: list[dict[str, Plain]]) -> list[tuple[int, Report | None, bool]]:
+    """The number of each lane, its report, and whether it wants a lease."""
+    numbers = [each["lane"] for each in told]
+    if any(type(lane) is not int for lane in numbers) or numbers != sorted({*numbers} & {*range(1, MOST_LANES)}):
+        raise ProtocolMismatch(f"lanes are numbered from 1 to {MOST_LANES - 1}, in order, got {numbers!r:.100}")
+    return [(each["lane"], _report(each), bool(each.get("want_lease", True))) for each in told]
 
 
 def _time_left(message: dict[str, Plain]) -> float | None:

@@ -90,10 +90,10 @@ def _described(text: str, path: str) -> ProblemDescription:
 class LocalSearchProcess:
     """A problem in a directory, and searches of it in processes of their own, one after the other."""
 
-    def __init__(self, place: Path, **options: Any) -> None:
+    def __init__(self, place: Path, *, problem: str = PROBLEM, **options: Any) -> None:
         self.place = place
         self.problem = place / f"steps_{secrets.token_hex(4)}.py"
-        self.problem.write_text(PROBLEM)
+        self.problem.write_text(problem)
         self.directory = RunDirectory(place / "run")
         self.mark = secrets.token_hex(8)
         self._options: dict[str, Any] = {
@@ -102,7 +102,7 @@ class LocalSearchProcess:
             "heartbeat_s": 0.2,
             "limits": {"brackets": 1},
             **options,
-            "description": _described(PROBLEM, str(self.problem)),
+            "description": _described(problem, str(self.problem)),
         }
 
     @contextlib.contextmanager

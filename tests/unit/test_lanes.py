@@ -398,25 +398,29 @@ def test_a_message_that_is_repeated_leases_nothing_twice(master: Master) -> None
 
 
 def test_all_reports_count_before_anything_is_leased(master: Master) -> None:
-    """Nine places, then three of the next rung: the last report of the first one is what they wait for."""
     leases: dict[int, EvaluationId] = {}
-    for request in range(1, 3):
-        reports = {lane: report_of(0.1 * lane, each) for lane, each in leases.items()}
-        leases = granted(exchanged(master, question(request, 1, 2, 3, reports=reports)))
-    reports = {lane: report_of(0.1 * lane, each) for lane, each in leases.items()}
-    last = granted(exchanged(master, question(3, 1, 2, 3, reports=reports)))
-    assert [each.rung for each in last.values()].count(0) == 1
-    # The only one that runs is reported by a lane, and the agent itself is given what that opens.
-    (lane,) = [lane for lane, each in last.items() if each.rung == 0]
-    assert lane == 0
-    ended = exchanged(master, question(4, 1, reports={0: report_of(0.9, last[0])}))
-    assert {each.rung for each in granted(ended).values()} == {1}
+    for request in (1, 2, 3):
+        message = question(request, 1, 2, 3, reports={lane: report_of(0.1, each) for lane, each in leases.items()})
+        if request == 3:
+            # Of nine places one is left, and it is a lane that asks for it.
+            message["want_lease"] = message["lanes"][1]["want_lease"] = message["lanes"][2]["want_lease"] = False
+        leases = granted(exchanged(master, message))
+    assert leases == {1: EvaluationId(ConfigId(0, 0, 8), 0)}
+    ended = exchanged(master, question(4, 1, reports={1: report_of(0.1, leases[1])}))
+    assert [each.rung for each in granted(ended).values()] == [1, 1]
 
 
-@pytest.mark.parametrize("lane", [0, MOST_LANES, -1, True, "1", None, 1.0])
-def test_a_lane_that_is_none_is_refused(lane: Plain, master: Master) -> None:
-    with pytest.raises(ProtocolMismatch, match="lanes are numbered from 1 to 3"):
-        exchanged(master, question(1) | {"lanes": [{"lane": lane, "want_lease": True, "report": None}]})
+@pytest.mark.parametrize("lanes", [[0], [MOST_LANES], [-1], [True], ["1"], [None], [1.0], [1, 1], [2, 1], [[1]]])
+def test_lanes_that_are_none_are_refused(lanes: list[Plain], master: Master) -> None:
+    with pytest.raises(ProtocolMismatch):
+        exchanged(master, question(1) | {"lanes": [{"lane": lane, "report": None} for lane in lanes]})
+    assert not master.engine.state.held_by
+
+
+@pytest.mark.parametrize("lanes", [3, "lanes", {"lane": 1}, [1], [[]], [{}], [{"lane": 1, "report": 5}]])
+def test_a_message_whose_lanes_cannot_be_read_has_no_effect(lanes: Plain, master: Master) -> None:
+    with pytest.raises(ProtocolMismatch):
+        exchanged(master, question(1) | {"lanes": lanes})
     assert not master.engine.state.held_by
 
 
