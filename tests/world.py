@@ -38,7 +38,6 @@ from hpbandster_lite.agent.loop import Agent
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.ending import INTERRUPTED, REQUEUE
 from hpbandster_lite.engine import Engine
-from hpbandster_lite.engine.decisions import WAIT_S
 from hpbandster_lite.engine.verify import Verification, verify
 from hpbandster_lite.errors import JournalError, MasterUnreachable, SearchError, UsageError
 from hpbandster_lite.journal import Fenced, Journal
@@ -83,12 +82,14 @@ CALL_TIMEOUT_S = 5.0
 """As the agent's link has it."""
 QUIET_TURN_S = 1.2
 """The world turns it more rarely, so that histories are short; just less than what a master takes for a gap."""
+ASK_EVERY_S = 3.0
+"""How often an idle agent asks for work; a master whose agents are few has them ask sooner."""
 STORY_LINES = 40
 """How much of the history a failure tells."""
 FAULTY_STEPS = 250
 LONGEST_S = 86_400.0
 MOST_STEPS = 400_000
-"""Six idle agents ask a hundred times a second, for as long as the last evaluation takes."""
+"""Six idle agents ask twice a second in all, for as long as the last evaluation takes."""
 MOST_AT_FIRST = 6
 """More workers make a large world, which is checked less often."""
 CHECKPOINT = "state"
@@ -543,8 +544,9 @@ class World:
                 tempfile.TemporaryDirectory(prefix=PREFIX, dir=self._parent) as path,
                 # It dates the tables, and tells how long earlier masters served.
                 patch("hpbandster_lite.master.core.wall_clock", lambda: self.now + self.wall_offset_s),
-                # As if there were 500 agents: else idle ones that ask for work are nearly all that happens.
-                patch("hpbandster_lite.master.core.SOONEST_QUESTION_S", WAIT_S),
+                # Else idle agents that ask for work are nearly all that happens.
+                patch("hpbandster_lite.master.core.SOONEST_QUESTION_S", ASK_EVERY_S),
+                patch("hpbandster_lite.engine.decisions.WAIT_S", ASK_EVERY_S),
                 patch("hpbandster_lite.journal.writer.network_type", lambda path: None),
                 patch("hpbandster_lite.journal.reader.network_type", lambda path: None),
             ):

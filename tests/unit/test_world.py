@@ -280,7 +280,8 @@ def test_a_world_notices_a_master_that_does_not_know_what_was_committed_while_it
 ) -> None:
     entries = Journal.entries
     monkeypatch.setattr(Journal, "entries", lambda self, after=0: iter(()) if after else entries(self))
-    assert "InvariantBroken('entry " in first_broken(range(30), "two masters")
+    told = first_broken(range(30), "two masters")
+    assert "InvariantBroken('entry " in told or "refused to write the journal: UNIQUE constraint" in told
 
 
 def test_a_world_notices_a_checkpoint_that_was_handed_back_and_is_not_continued(
