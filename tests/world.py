@@ -86,7 +86,7 @@ ASK_EVERY_S = 3.0
 """How often an idle agent asks for work; a master whose agents are few has them ask sooner."""
 STORY_LINES = 40
 """How much of the history a failure tells."""
-FAULTY_STEPS = 250
+FAULTY_STEPS = 200
 LONGEST_S = 86_400.0
 MOST_STEPS = 400_000
 """Six idle agents ask twice a second in all, for as long as the last evaluation takes."""
