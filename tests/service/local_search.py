@@ -90,10 +90,12 @@ def _described(text: str, path: str) -> ProblemDescription:
 class LocalSearchProcess:
     """A problem in a directory, and searches of it in processes of their own, one after the other."""
 
-    def __init__(self, place: Path, *, problem: str = PROBLEM, **options: Any) -> None:
+    text = PROBLEM
+
+    def __init__(self, place: Path, **options: Any) -> None:
         self.place = place
         self.problem = place / f"steps_{secrets.token_hex(4)}.py"
-        self.problem.write_text(problem)
+        self.problem.write_text(self.text)
         self.directory = RunDirectory(place / "run")
         self.mark = secrets.token_hex(8)
         self._options: dict[str, Any] = {
@@ -102,7 +104,7 @@ class LocalSearchProcess:
             "heartbeat_s": 0.2,
             "limits": {"brackets": 1},
             **options,
-            "description": _described(problem, str(self.problem)),
+            "description": _described(self.text, str(self.problem)),
         }
 
     @contextlib.contextmanager

@@ -124,15 +124,15 @@ def test_the_code_that_a_worker_runs_is_named_on_its_own_command_line_alone(
     assert not [name for name in grant if "problem" in name or "reference" in name or "module" in name]
     hostile = {**grant, "problem": str(evil), "reference": str(evil), "source_modules": [str(evil)]}
     told = AgentOptions(problem=str(search.problem), run_dir=str(search.directory.path))
-    order = read_grant(hostile, Places(told), 0.0).order
+    order = read_grant(hostile, Places(told), 0.0, "spy").order
     assert str(evil) not in repr(order)
     for field in ("previous_directory", "resume_directories"):
         paths = {**grant, "previous_directory": "../theirs", "resume_directories": ["../theirs", "x/../../theirs"]}
-        order = read_grant({**paths, field: grant[field]}, Places(told), 0.0).order
+        order = read_grant({**paths, field: grant[field]}, Places(told), 0.0, "spy").order
         assert "theirs" not in repr(order)
     for config_id in (["..", 0, 0], [0, 0, "/etc"], [0, 0]):
         with pytest.raises(ProtocolMismatch):
-            read_grant({**grant, "evaluation": [config_id, 0]}, Places(told), 0.0)
+            read_grant({**grant, "evaluation": [config_id, 0]}, Places(told), 0.0, "spy")
     assert not (tmp_path / "was run").exists()
     search.start_worker().ends(0)
     master.ends(0)
