@@ -64,6 +64,7 @@ from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.settings import Prepared
 from hpbandster_lite.space import SearchSpace
+from hpbandster_lite.trainer.inline import WithoutProcess
 from hpbandster_lite.trainer.speech import (
     Heard,
     TrainerDied,
@@ -130,10 +131,9 @@ def loss_of(order_values: Any, budget: float) -> float:
 # ------------------------------------------------------------------------------------------------------------ trainer
 
 
-class FakeTrainer:
+class FakeTrainer(WithoutProcess):
     """A trainer in virtual time: it speaks when its time has come, and does not obey for ever."""
 
-    look_every_s = 60.0
     descriptors: tuple[int, ...] = ()
 
     def __init__(self, world: World, clock: Callable[[], float]) -> None:
@@ -210,19 +210,6 @@ class FakeTrainer:
         self._says.clear()
 
     close = kill
-
-    def sample_memory(self) -> None:
-        pass
-
-    def has_lost_to_memory(self) -> bool:
-        return False
-
-    def log_tail(self) -> tuple[str, ...]:
-        return ()
-
-    def left_behind(self, has_children: bool) -> list[str]:
-        del has_children
-        return []
 
 
 # ------------------------------------------------------------------------------------------------------------- agents

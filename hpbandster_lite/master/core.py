@@ -224,18 +224,16 @@ class Master:
         self._agent_of[peer] = agent
         request, report, limit = int(message["request"]), _report(message), _time_left(message)
         ask = partial(self._ask, request=request, worker=str(message.get("worker", "")), time_left_s=limit, now=now)
-        told = message.get("lanes")
-        if not told:
-            return ask(agent, report, wants=bool(message.get("want_lease", True)))
+        lanes = _lanes(message.get("lanes", []))
         # All reports first: what one lane has done may be what another one's next evaluation waits for.
-        lanes = _lanes(told)
         done = [self._reported(lane_name(agent, lane), reported, now) for lane, reported, _ in lanes]
         answer = ask(agent, report, wants=bool(message.get("want_lease", True)))
-        answers: list[Plain] = [
-            {**ask(lane_name(agent, lane), None, wants=wants), "lane": lane, "report_is": report_is}
-            for (lane, _, wants), report_is in zip(lanes, done, strict=True)
-        ]
-        return {**answer, "lanes": answers}
+        if lanes:
+            answer["lanes"] = [
+                {**ask(lane_name(agent, lane), None, wants=wants), "lane": lane, "report_is": report_is}
+                for (lane, _, wants), report_is in zip(lanes, done, strict=True)
+            ]
+        return answer
 
     def _reported(self, lane: str, report: Report | None, now: float) -> str | None:
         if report is None:

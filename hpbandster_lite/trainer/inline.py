@@ -23,7 +23,30 @@ from hpbandster_lite.trainer.speech import Heard, TrainerOrder, TrainerPoint, Tr
 CLOSE_GRACE_S = 1.0
 
 
-class InlineTrainer:
+class WithoutProcess:
+    """What a trainer's handle says of a process, where there is none."""
+
+    look_every_s = 60.0
+    """Nothing happens here that is not told."""
+
+    def sample_memory(self) -> None:
+        """Nothing to sample: the agent would die of it, too."""
+
+    def has_lost_to_memory(self) -> bool:
+        """False: the agent would have died of it, too."""
+        return False
+
+    def log_tail(self) -> tuple[str, ...]:
+        """Nothing is captured."""
+        return ()
+
+    def left_behind(self, has_children: bool) -> list[str]:
+        """Nothing is followed."""
+        del has_children
+        return []
+
+
+class InlineTrainer(WithoutProcess):
     """Evaluates in one background thread, so that heartbeats go on as far as the interpreter lets them.
 
     Parameters
@@ -33,9 +56,6 @@ class InlineTrainer:
     problem
         The problem itself, for functions that cannot be imported by a name.
     """
-
-    look_every_s = 60.0
-    """Nothing happens here that is not told."""
 
     def __init__(self, reference: str, problem: Problem | None = None) -> None:
         self._said: deque[Heard] = deque()
@@ -73,22 +93,6 @@ class InlineTrainer:
         self._grace.set()
 
     terminate = ask_to_stop
-
-    def sample_memory(self) -> None:
-        """Nothing to sample: the agent would die of it, too."""
-
-    def has_lost_to_memory(self) -> bool:
-        """False: the agent would have died of it, too."""
-        return False
-
-    def log_tail(self) -> tuple[str, ...]:
-        """Nothing is captured."""
-        return ()
-
-    def left_behind(self, has_children: bool) -> list[str]:
-        """Nothing is followed."""
-        del has_children
-        return []
 
     def hear(self) -> list[Heard]:
         """What the objective has said since, without waiting."""

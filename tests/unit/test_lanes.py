@@ -18,6 +18,7 @@ from hpbandster_lite.lanes import MOST_LANES, Pace, agent_of, lane_name, lanes_o
 from hpbandster_lite.master import Master
 from hpbandster_lite.records import ConfigId, EvaluationId, Failure, FailureKind, Leased, Outcome, Plain, Report
 from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.trainer.inline import WithoutProcess
 from hpbandster_lite.trainer.speech import Heard, TrainerEnded, TrainerInterrupted, TrainerOrder, TrainerReady
 from hpbandster_lite.transport import Call
 from tests.engine_room import settings_for, space_of
@@ -96,7 +97,7 @@ def test_a_report_that_came_after_its_message_was_begun_is_not_acknowledged_with
 # -------------------------------------------------------------------------------------------------------------- agent
 
 
-class Scene:
+class Scene(WithoutProcess):
     """An agent whose objective takes as long as is said, and a master that grants whatever is asked for."""
 
     def __init__(self, run_dir: Path, **options: Any) -> None:
@@ -122,7 +123,6 @@ class Scene:
 
     # the trainer
     descriptors: tuple[int, ...] = ()
-    look_every_s = 60.0
     is_ready = True
 
     def hear(self) -> list[Heard]:
@@ -142,19 +142,6 @@ class Scene:
 
     def kill(self) -> None:
         self._says = [(self.now, TrainerReady(problem="p", source_hash="0"))]
-
-    def sample_memory(self) -> None:
-        pass
-
-    def has_lost_to_memory(self) -> bool:
-        return False
-
-    def log_tail(self) -> tuple[str, ...]:
-        return ()
-
-    def left_behind(self, has_children: bool) -> list[str]:
-        del has_children
-        return []
 
     def close(self) -> None:
         pass
