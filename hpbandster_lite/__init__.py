@@ -9,16 +9,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from hpbandster_lite._version import __version__
 
 if TYPE_CHECKING:
     from hpbandster_lite.api import minimize
-    from hpbandster_lite.results import Result
-    from hpbandster_lite.trial import Interrupted, Trial
+    from hpbandster_lite.problems.trial import Interrupted, Trial
+    from hpbandster_lite.results.result import Result
 
 __all__ = ["Interrupted", "Result", "Trial", "__version__", "minimize"]
 
-_ROOM_OF = {"minimize": "api", "Result": "results", "Trial": "trial", "Interrupted": "trial"}
+_ROOM_OF = {"minimize": "api", "Result": "results.result", "Trial": "problems.trial", "Interrupted": "problems.trial"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,5 @@
 """``python -m hpbandster_lite`` is the command line."""
 
-from hpbandster_lite.start import main
+from hpbandster_lite.cli.start import main
 
 main()

@@ -10,16 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
-from hpbandster_lite.ending import INTERRUPTED, REQUEUE
 from hpbandster_lite.engine import was_stopped
 from hpbandster_lite.errors import ProblemError, RunDirectoryError, UsageError
 from hpbandster_lite.launch import LaunchOptions, Watcher, search_here
 from hpbandster_lite.problems import FunctionProblem, Problem, configured, describe, loading, reference_of, with_options
+from hpbandster_lite.process.log_format import harmless
+from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.records import Limits, Plain, ProblemDescription, Value, Values
-from hpbandster_lite.results import Result
+from hpbandster_lite.results.result import Result
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
-from hpbandster_lite.settings import Prepared, SearchOptions
-from hpbandster_lite.speaking import harmless
+from hpbandster_lite.settings.prepare import Prepared, SearchOptions
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace

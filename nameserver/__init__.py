@@ -11,13 +11,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from hpbandster_lite.briefing import READ, briefed
-from hpbandster_lite.certificates import certificates_for
-from hpbandster_lite.ending import endings
+from hpbandster_lite.access.certificates import certificates_for
+from hpbandster_lite.access.listening import LOOPBACK, listening
 from hpbandster_lite.errors import SearchError, UsageError
-from hpbandster_lite.listening import LOOPBACK, listening
+from hpbandster_lite.process.log_format import log_to_stderr
+from hpbandster_lite.process.shutdown import endings
+from hpbandster_lite.process.startup import READ, briefed
 from hpbandster_lite.rundir import read_given_key
-from hpbandster_lite.speaking import log_to_stderr
 from hpbandster_lite.transport import serve_nameserver
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def serve(
         Network interface to listen on, in the place of ``host``.
     tls
         Folder with the certificates to speak TLS with; default: the environment's, see
-        :func:`hpbandster_lite.certificates.certificates_for`.
+        :func:`hpbandster_lite.access.certificates.certificates_for`.
     lifeline
         A file descriptor, usually the read end of a pipe, whose end of file ends the name server.
 
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> int:
     """Run as ``python -m hpbandster_lite.nameserver [OPTIONS]``, as the launcher does; people use the command line.
 
     ``OPTIONS`` is one JSON object with any of :data:`OPTIONS`; ``-`` reads it from standard input, see
-    :mod:`hpbandster_lite.briefing`.
+    :mod:`hpbandster_lite.process.startup`.
     """
     log_to_stderr("%(asctime)s %(name)s %(message)s")
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from hpbandster_lite.ending import leave
 from hpbandster_lite.nameserver import main
+from hpbandster_lite.process.shutdown import leave
 
 if __name__ == "__main__":
     leave(main(sys.argv[1:]))

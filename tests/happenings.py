@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from hpbandster_lite.ending import REQUEUE
+from hpbandster_lite.process.shutdown import REQUEUE
 
 if TYPE_CHECKING:
     from tests.world import World

@@ -36,14 +36,15 @@ from unittest.mock import patch
 from hpbandster_lite import wire
 from hpbandster_lite.agent.loop import Agent
 from hpbandster_lite.agent.options import AgentOptions
-from hpbandster_lite.ending import INTERRUPTED, REQUEUE
 from hpbandster_lite.engine import Engine
 from hpbandster_lite.engine.verify import Verification, verify
 from hpbandster_lite.errors import JournalError, MasterUnreachable, SearchError, UsageError
 from hpbandster_lite.journal import Fenced, Journal
-from hpbandster_lite.lanes import Pace, lane_name
 from hpbandster_lite.master import Master, MasterOptions, Turns, resumed
 from hpbandster_lite.master.turns import GAP_S, TURN_S
+from hpbandster_lite.process.fingerprint import fingerprint
+from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
+from hpbandster_lite.protocol.slots import Pace, lane_name
 from hpbandster_lite.records import (
     CurvePoint,
     Entry,
@@ -62,10 +63,10 @@ from hpbandster_lite.records import (
 )
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import make_sampler
-from hpbandster_lite.settings import Prepared
+from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.space import SearchSpace
-from hpbandster_lite.trainer.inline import WithoutProcess
-from hpbandster_lite.trainer.speech import (
+from hpbandster_lite.trainer.in_thread import WithoutProcess
+from hpbandster_lite.trainer.messages import (
     Heard,
     TrainerDied,
     TrainerEnded,
@@ -75,7 +76,6 @@ from hpbandster_lite.trainer.speech import (
     TrainerReady,
 )
 from hpbandster_lite.transport import Busy, Call
-from hpbandster_lite.verification import fingerprint
 from tests.engine_room import engine_for, settings_for, snapshot, space_of
 from tests.happenings import Happening, happenings_of, worker_joins
 
@@ -530,9 +530,9 @@ class World:
             with (
                 tempfile.TemporaryDirectory(prefix=PREFIX, dir=self._parent) as path,
                 # It dates the tables, and tells how long earlier masters served.
-                patch("hpbandster_lite.master.core.wall_clock", lambda: self.now + self.wall_offset_s),
+                patch("hpbandster_lite.master.calls.wall_clock", lambda: self.now + self.wall_offset_s),
                 # Else idle agents that ask for work are nearly all that happens.
-                patch("hpbandster_lite.master.core.SOONEST_QUESTION_S", ASK_EVERY_S),
+                patch("hpbandster_lite.master.calls.SOONEST_QUESTION_S", ASK_EVERY_S),
                 patch("hpbandster_lite.engine.decisions.WAIT_S", ASK_EVERY_S),
                 patch("hpbandster_lite.journal.writer.network_type", lambda path: None),
                 patch("hpbandster_lite.journal.reader.network_type", lambda path: None),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
-    from hpbandster_lite.trial import Trial
+    from hpbandster_lite.problems.trial import Trial
 
 min_budget = 9
 max_budget = 729

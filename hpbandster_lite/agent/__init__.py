@@ -3,10 +3,11 @@
 Law of this room: one thread and one loop; nothing waits for the master or for the trainer. A lease that was given is
 reported, handed back, or lost with this process, and never forgotten.
 
-:mod:`~hpbandster_lite.agent.options` is how an agent is told what to do, :mod:`~hpbandster_lite.agent.link` its line to
-the master, :mod:`~hpbandster_lite.agent.outbox` what it has to say there,
-:mod:`~hpbandster_lite.agent.assignment` the evaluation that it holds, :mod:`~hpbandster_lite.agent.interrupts` what
-tells it to end, and :mod:`~hpbandster_lite.agent.loop` brings them together.
+:mod:`~hpbandster_lite.agent.options` is how an agent is told what to do,
+:mod:`~hpbandster_lite.agent.master_link` its line to the master, :mod:`~hpbandster_lite.agent.outbox` what it has to
+say there, :mod:`~hpbandster_lite.agent.assignment` the evaluation that it holds,
+:mod:`~hpbandster_lite.agent.interrupts` what tells it to end, and :mod:`~hpbandster_lite.agent.loop` brings them
+together.
 """
 
 from hpbandster_lite.agent.interrupts import END, GO_ON_LATER

@@ -1,6 +1,6 @@
 """``python -m hpbandster_lite.agent OPTIONS``: an agent with options as one JSON record.
 
-``-`` reads them from standard input, see :mod:`hpbandster_lite.briefing`.
+``-`` reads them from standard input, see :mod:`hpbandster_lite.process.startup`.
 """
 
 import json
@@ -8,9 +8,9 @@ import sys
 
 from hpbandster_lite import wire
 from hpbandster_lite.agent import AgentOptions, run_agent
-from hpbandster_lite.briefing import READ, briefed
-from hpbandster_lite.ending import leave
-from hpbandster_lite.speaking import log_to_stderr
+from hpbandster_lite.process.log_format import log_to_stderr
+from hpbandster_lite.process.shutdown import leave
+from hpbandster_lite.process.startup import READ, briefed
 
 if __name__ == "__main__":
     log_to_stderr()

@@ -19,7 +19,7 @@ from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, Plain, Report
 from hpbandster_lite.rundir import RunDirectory, write_atomically
-from hpbandster_lite.trainer.speech import TrainerOrder
+from hpbandster_lite.trainer.messages import TrainerOrder
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from hpbandster_lite.ending import ALLOCATION_ENDS, INTERRUPTED, REQUEUE, Echoes, hear_allocation
+from hpbandster_lite.process.shutdown import ALLOCATION_ENDS, INTERRUPTED, REQUEUE, Echoes, hear_allocation
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, ALLOCATION_ENDS)
 END, GO_ON_LATER = b"e", b"g"

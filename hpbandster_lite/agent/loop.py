@@ -1,8 +1,8 @@
 """The agent's loop: hear the trainer, keep its deadlines, talk to the master, one step at a time.
 
 Law of this file: each turn waits for whatever comes first and then does what is due; the only thing that can hold it up
-is one call of the master, for :data:`~hpbandster_lite.agent.link.CALL_TIMEOUT_S` at most. What the master has not
-acknowledged is said again, word for word, under the same number. One evaluation runs at a time; of those of
+is one call of the master, for :data:`~hpbandster_lite.agent.master_link.CALL_TIMEOUT_S` at most. What the master has
+not acknowledged is said again, word for word, under the same number. One evaluation runs at a time; of those of
 milliseconds several are leased at once, and what waits is handed back as soon as one of them takes longer.
 """
 
@@ -21,23 +21,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from hpbandster_lite.agent.assignment import Assignment, Places, read_grant
+from hpbandster_lite.agent.departure import leave_behind, over_by_journal
 from hpbandster_lite.agent.interrupts import Interrupts, KilledAtOnce
-from hpbandster_lite.agent.link import Connect, Link, Rendezvous
+from hpbandster_lite.agent.master_link import Connect, Link, Rendezvous
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.outbox import Outbox
-from hpbandster_lite.agent.parting import leave_behind, over_by_journal
-from hpbandster_lite.devices import worker_label
-from hpbandster_lite.ending import INTERRUPTED, REQUEUE
-from hpbandster_lite.environment import trainer_environment
 from hpbandster_lite.errors import MasterUnreachable, ProblemError, ProtocolMismatch, SearchError
-from hpbandster_lite.lanes import MOST_LANES, Pace, lane_name
 from hpbandster_lite.problems import Problem
+from hpbandster_lite.process.devices import worker_label
+from hpbandster_lite.process.environment import trainer_environment
+from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
+from hpbandster_lite.protocol.slots import MOST_LANES, Pace, lane_name
 from hpbandster_lite.records import Failure, FailureKind, Outcome, Plain, Report
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.trainer.inline import InlineTrainer
-from hpbandster_lite.trainer.process import TrainerProcess
-from hpbandster_lite.trainer.reaping import become_subreaper
-from hpbandster_lite.trainer.speech import (
+from hpbandster_lite.trainer.handle import TrainerProcess
+from hpbandster_lite.trainer.in_thread import InlineTrainer
+from hpbandster_lite.trainer.messages import (
     Heard,
     TrainerDied,
     TrainerEnded,
@@ -46,7 +45,8 @@ from hpbandster_lite.trainer.speech import (
     TrainerReady,
     TrainerRefused,
 )
-from hpbandster_lite.trainer.undertaker import Undertaker
+from hpbandster_lite.trainer.orphan_guard import Undertaker
+from hpbandster_lite.trainer.process_tree import become_subreaper
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.trainer.logs import MAX_LOG_BYTES
+from hpbandster_lite.trainer.attempt_log import MAX_LOG_BYTES
 
 ISOLATIONS = ("trainer", "none")
 
@@ -31,7 +31,7 @@ class AgentOptions:
     key
         File with the run's key; default: the run directory's, or the environment variable HPBANDSTER_LITE_KEY.
     tls
-        Folder with the certificates; default: see :func:`hpbandster_lite.certificates.certificates_for`.
+        Folder with the certificates; default: see :func:`hpbandster_lite.access.certificates.certificates_for`.
     scratch
         Where attempts write if there is no run directory; default: a folder of this user in the system's temporary one.
     index

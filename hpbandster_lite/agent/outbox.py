@@ -10,7 +10,7 @@ from collections import deque
 from typing import NamedTuple
 
 from hpbandster_lite import wire
-from hpbandster_lite.lanes import lanes_of
+from hpbandster_lite.protocol.slots import lanes_of
 from hpbandster_lite.records import Plain, Report
 
 

@@ -19,13 +19,13 @@ import typer
 from typer.models import OptionInfo
 
 from hpbandster_lite.cli.problem_options import slips_answered, with_typed_options
-from hpbandster_lite.environment import TLS_VARIABLE
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems.options import text_of
+from hpbandster_lite.process.environment import TLS_VARIABLE
 from hpbandster_lite.records import Limits, Value
 from hpbandster_lite.rundir import free_directory_like
-from hpbandster_lite.searchfile import is_search_file, read_search_file
-from hpbandster_lite.settings import ALGORITHMS, BRACKET_RULES, SearchOptions, read_initial, seconds
+from hpbandster_lite.settings.prepare import ALGORITHMS, BRACKET_RULES, SearchOptions, read_initial, seconds
+from hpbandster_lite.settings.search_file import is_search_file, read_search_file
 
 BUDGETS = "Budgets and brackets"
 SEARCH = "How to search"

@@ -8,9 +8,9 @@ engine and ``verify`` ask the same functions.
 
 from __future__ import annotations
 
-from hpbandster_lite.engine.answers import Decision, Done, Leave, OpenBracket, Promote, Rerun, Sample, Wait
-from hpbandster_lite.engine.faults import SAME_FAULTS
+from hpbandster_lite.engine.decision_types import Decision, Done, Leave, OpenBracket, Promote, Rerun, Sample, Wait
 from hpbandster_lite.engine.hints import failures_in_words
+from hpbandster_lite.engine.same_fault import SAME_FAULTS
 from hpbandster_lite.engine.state import State
 from hpbandster_lite.records import EvaluationId, SearchSettings
 

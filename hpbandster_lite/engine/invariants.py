@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from hpbandster_lite.brackets import survivors
 from hpbandster_lite.engine.state import Bracket, State
 from hpbandster_lite.errors import InvariantBroken
+from hpbandster_lite.hyperband.brackets import survivors
 from hpbandster_lite.records import ConfigId, FailureKind
 
 

@@ -11,11 +11,11 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hpbandster_lite.brackets import BracketPlan, survivors
 from hpbandster_lite.engine.durations import Durations
-from hpbandster_lite.engine.faults import FirstFaults
 from hpbandster_lite.engine.hints import Growth
+from hpbandster_lite.engine.same_fault import FirstFaults
 from hpbandster_lite.errors import InvariantBroken
+from hpbandster_lite.hyperband.brackets import BracketPlan, survivors
 from hpbandster_lite.records import (
     BracketOpened,
     ConfigId,

@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from hpbandster_lite.engine.answers import Waiting
+from hpbandster_lite.engine.decision_types import Waiting
 from hpbandster_lite.engine.hints import failures_in_words
 from hpbandster_lite.engine.leases import Leases
 from hpbandster_lite.engine.state import Best, Bracket, Rung, State
-from hpbandster_lite.lanes import agent_of, lanes_of
+from hpbandster_lite.protocol.slots import agent_of, lanes_of
 from hpbandster_lite.records import EvaluationId, Plain
 
 ENOUGH_FAILURES = 3

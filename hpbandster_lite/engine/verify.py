@@ -20,11 +20,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from hpbandster_lite.engine.answers import OpenBracket, Promote, Rerun, Sample
-from hpbandster_lite.engine.core import state_for, teaches
+from hpbandster_lite.engine.decision_types import OpenBracket, Promote, Rerun, Sample
 from hpbandster_lite.engine.decisions import cut_off, decide
+from hpbandster_lite.engine.engine import state_for, teaches
+from hpbandster_lite.engine.initial_proposals import first_proposals, vector_of
 from hpbandster_lite.engine.invariants import validate
-from hpbandster_lite.engine.proposals import first_proposals, vector_of
 from hpbandster_lite.errors import InvariantBroken
 from hpbandster_lite.randomness import Purpose, generator_for
 from hpbandster_lite.records import (

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from hpbandster_lite.engine.answers import Waiting
+from hpbandster_lite.engine.decision_types import Waiting
 from hpbandster_lite.engine.decisions import affords, held_up, missing, no_more, too_dear
 from hpbandster_lite.engine.leases import Lease, Leases
 from hpbandster_lite.engine.state import State
-from hpbandster_lite.lanes import agent_of
+from hpbandster_lite.protocol.slots import agent_of
 
 SILENT_HEARTBEATS = 2
 """An agent that misses so many heartbeats is called silent: one may be lost on the way."""

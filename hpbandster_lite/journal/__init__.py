@@ -4,9 +4,9 @@ Law of this room: one writer, one commit per turn, and nothing is acknowledged b
 entries are the truth; the tables beside them are kept in the same transaction, for readers that never replay.
 """
 
-from hpbandster_lite.journal.difference import option_difference, settings_difference
 from hpbandster_lite.journal.reader import ConfigurationRow, Ending, EvaluationRow, JournalReader, MasterRow, RungRow
 from hpbandster_lite.journal.schema import SCHEMA
+from hpbandster_lite.journal.settings_difference import option_difference, settings_difference
 from hpbandster_lite.journal.writer import Fenced, Journal, holds_anything
 
 __all__ = [

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, TypedDict, cast
 
 from hpbandster_lite.errors import JournalError
 from hpbandster_lite.journal.filesystems import network_type
-from hpbandster_lite.journal.reading import read_entries, read_entry, read_record, read_settings, read_values
 from hpbandster_lite.journal.schema import check_file, check_schema, logs_ahead, sqlite_errors_as_ours
+from hpbandster_lite.journal.stored_entries import read_entries, read_entry, read_record, read_settings, read_values
 from hpbandster_lite.records import (
     ConfigId,
     Entry,

@@ -17,8 +17,8 @@ from types import TracebackType
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import InvariantBroken, JournalError
+from hpbandster_lite.journal.evaluation_tables import Tables
 from hpbandster_lite.journal.filesystems import network_type
-from hpbandster_lite.journal.reading import read_entries, read_settings
 from hpbandster_lite.journal.schema import (
     APPLICATION_ID,
     SCHEMA,
@@ -27,7 +27,7 @@ from hpbandster_lite.journal.schema import (
     check_schema,
     sqlite_errors_as_ours,
 )
-from hpbandster_lite.journal.tables import Tables
+from hpbandster_lite.journal.stored_entries import read_entries, read_settings
 from hpbandster_lite.records import Entry, SearchSettings
 
 BUSY_S = 2.0

@@ -1,7 +1,7 @@
 """``python -m hpbandster_lite.master OPTIONS``: a master as the launcher starts it; people use the command line.
 
 ``OPTIONS`` is a :class:`MasterOptions` as one JSON object; ``-`` reads it from standard input, see
-:mod:`hpbandster_lite.briefing`.
+:mod:`hpbandster_lite.process.startup`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import logging
 import sys
 
 from hpbandster_lite import wire
-from hpbandster_lite.briefing import READ, briefed
-from hpbandster_lite.ending import leave
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.master import MasterOptions, run_master
+from hpbandster_lite.process.log_format import log_to_stderr
+from hpbandster_lite.process.shutdown import leave
+from hpbandster_lite.process.startup import READ, briefed
 from hpbandster_lite.records import Plain
-from hpbandster_lite.speaking import log_to_stderr
 
 
 def _briefed() -> Plain:
     # Imported while there is nothing else to do: the model is needed as soon as the briefing has come.
-    import hpbandster_lite.samplers.bohb  # noqa: F401
+    import hpbandster_lite.samplers.kde.sampler  # noqa: F401
 
     return briefed()
 

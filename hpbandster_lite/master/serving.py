@@ -14,25 +14,25 @@ from pathlib import Path
 import filelock
 
 from hpbandster_lite import wire
-from hpbandster_lite.certificates import certificates_for
-from hpbandster_lite.checkpoints import CheckpointKeeper
-from hpbandster_lite.ending import REQUEUE, Ending, endings
+from hpbandster_lite.access.certificates import certificates_for
+from hpbandster_lite.access.listening import LOOPBACK, listening
 from hpbandster_lite.engine import Engine
 from hpbandster_lite.errors import Held, ResumeError, RunDirectoryError
 from hpbandster_lite.journal import Journal, settings_difference
-from hpbandster_lite.listening import LOOPBACK, listening
-from hpbandster_lite.master import core
-from hpbandster_lite.master.core import Master
+from hpbandster_lite.master import calls
+from hpbandster_lite.master.calls import Master
+from hpbandster_lite.master.registration import Registration
 from hpbandster_lite.master.turns import Turns
+from hpbandster_lite.process.fingerprint import fingerprint
+from hpbandster_lite.process.shutdown import REQUEUE, Ending, endings
 from hpbandster_lite.records import Entry, Paused, Plain, Resumed
-from hpbandster_lite.registration import Registration
 from hpbandster_lite.rundir import RunDirectory, hosts_of, read_given_key
+from hpbandster_lite.rundir.checkpoints import CheckpointKeeper
 from hpbandster_lite.samplers import make_sampler
-from hpbandster_lite.searchfile import keep_search_file
-from hpbandster_lite.settings import Prepared
+from hpbandster_lite.settings.prepare import Prepared
+from hpbandster_lite.settings.search_file import keep_search_file
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.transport import PROTOCOL, Client, NameServerClient, Server, run_name
-from hpbandster_lite.verification import fingerprint
 
 log = logging.getLogger(__package__)
 
@@ -218,7 +218,7 @@ def resumed(
     )
     if retry_failed:
         log.info("%s", turn.answer.words)
-    journal.commit(turn.entries, at=core.wall_clock())
+    journal.commit(turn.entries, at=calls.wall_clock())
     keeper = CheckpointKeeper(directory, keep_all=options.keep_checkpoints == "all", delay_s=settings.lease_s)
     return Master(journal, engine, directory, keeper, clock=clock, paused_at=paused_at), epoch
 

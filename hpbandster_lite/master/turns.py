@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from hpbandster_lite.master.core import Master
+from hpbandster_lite.master.calls import Master
 
 GAP_S = 1.0
 """A turn that took so much longer than it may lengthens all leases: nobody loses one while nobody listened."""

@@ -4,11 +4,11 @@ Law of this room: the user's code is imported here and nowhere else, in the proc
 or the short-lived one of :func:`describe_in_child`), and whatever is wrong with it is said in the user's words.
 
 :mod:`~hpbandster_lite.problems.interface` says what a problem is, :mod:`~hpbandster_lite.problems.references` finds
-one, :mod:`~hpbandster_lite.problems.options` configures it, :mod:`~hpbandster_lite.problems.describing` reads its
+one, :mod:`~hpbandster_lite.problems.options` configures it, :mod:`~hpbandster_lite.problems.description` reads its
 space, budgets, options and source.
 """
 
-from hpbandster_lite.problems.describing import describe, describe_in_child, source_hash
+from hpbandster_lite.problems.description import describe, describe_in_child, source_hash
 from hpbandster_lite.problems.interface import FunctionProblem, Problem
 from hpbandster_lite.problems.options import (
     configured,

@@ -17,7 +17,7 @@ from hpbandster_lite.errors import ProblemError
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
-    from hpbandster_lite.trial import Trial
+    from hpbandster_lite.problems.trial import Trial
 
 EVALUATE = ("config", "budget", "trial")
 """What ``evaluate``, ``test`` and ``refit`` are called with."""

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Plain
-from hpbandster_lite.samplers.parameters import BohbParameters, refuse_unknown
+from hpbandster_lite.samplers.kde.parameters import BohbParameters, refuse_unknown
 from hpbandster_lite.samplers.protocol import Foreseeing, Sampler, Vector
 from hpbandster_lite.samplers.random import Random
 from hpbandster_lite.space import SearchSpace
 
 if TYPE_CHECKING:
-    from hpbandster_lite.samplers.bohb import Bohb
+    from hpbandster_lite.samplers.kde.sampler import Bohb
 
 __all__ = ["Bohb", "BohbParameters", "Foreseeing", "Random", "Sampler", "Vector", "make_sampler", "sampler_parameters"]
 
@@ -51,7 +51,7 @@ def make_sampler(
     """
     if _has_model(algorithm):
         # Here, because it takes scipy 0.4 s to be imported, and most processes have no use for a model.
-        from hpbandster_lite.samplers.bohb import Bohb
+        from hpbandster_lite.samplers.kde.sampler import Bohb
 
         return Bohb(space, budgets, BohbParameters.from_mapping(parameters, algorithm))
     refuse_unknown(parameters, [], algorithm)
@@ -76,7 +76,7 @@ def _has_model(algorithm: str) -> bool:
 def __getattr__(name: str) -> Any:
     # For who asks for the class itself.
     if name == "Bohb":
-        from hpbandster_lite.samplers.bohb import Bohb
+        from hpbandster_lite.samplers.kde.sampler import Bohb
 
         return Bohb
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,12 +8,12 @@ keeps what was submitted.
 
 from __future__ import annotations
 
-from hpbandster_lite.slurm.answers import QueuedJob
-from hpbandster_lite.slurm.door import Slurm
-from hpbandster_lite.slurm.jobs import JobsOfRun, SubmittedJob
-from hpbandster_lite.slurm.leaving import busy_jobs
+from hpbandster_lite.slurm.commands import Slurm
+from hpbandster_lite.slurm.lifecycle import cancel, recorded, scale, submit
+from hpbandster_lite.slurm.parsing import QueuedJob
+from hpbandster_lite.slurm.scale_down import busy_jobs
 from hpbandster_lite.slurm.scripts import FOLDER, Request, Submission, submissions
-from hpbandster_lite.slurm.steering import cancel, recorded, scale, submit
+from hpbandster_lite.slurm.submitted_jobs import JobsOfRun, SubmittedJob
 
 __all__ = [
     "FOLDER",

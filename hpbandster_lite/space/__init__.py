@@ -6,9 +6,9 @@ one hyperparameter, ``codec`` turns coordinates into values, ``clauses`` compile
 """
 
 from hpbandster_lite.space.compile import configspace_from_json, configspace_to_json, import_configspace
-from hpbandster_lite.space.difference import first_difference
 from hpbandster_lite.space.dimension import Array, Dimension, Mask, Prior
 from hpbandster_lite.space.search_space import SearchSpace
+from hpbandster_lite.space.space_difference import first_difference
 
 __all__ = [
     "Array",

@@ -1,9 +1,9 @@
-"""``python -m hpbandster_lite.trainer``: see :mod:`hpbandster_lite.trainer.child`."""
+"""``python -m hpbandster_lite.trainer``: see :mod:`hpbandster_lite.trainer.process`."""
 
 import sys
 
-from hpbandster_lite.ending import exit_by
-from hpbandster_lite.trainer.child import main
+from hpbandster_lite.process.shutdown import exit_by
+from hpbandster_lite.trainer.process import main
 
 # Its agent, or who wants a description, waits for its end: with scipy or torch imported that takes up to half a second.
 exit_by(lambda: main(sys.argv[1:]))

@@ -1,33 +1,32 @@
-"""The agent's handle on a trainer process.
+"""The trainer process: import the problem once, then evaluate, one order after the other.
 
-Law of this file: nothing here waits for the trainer, except its end after it was killed. All that comes from it is
-bounded, and all that it started is ended with it.
+Law of this file: one thread (a problem may fork), no stdout, no pickle. It never outlives its agent: the kernel ends
+its whole process group when the agent's end of the lifeline closes, whatever the user's code is doing at that moment.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import faulthandler
+import fcntl
 import json
 import os
-import secrets
+import select
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Mapping
-from pathlib import Path
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
 
-from hpbandster_lite.ending import withheld
-from hpbandster_lite.errors import ProtocolMismatch
-from hpbandster_lite.records import Failure, FailureKind
-from hpbandster_lite.trainer.logs import MAX_LOG_BYTES, AttemptLog
-from hpbandster_lite.trainer.meeting import MeetingPoint
-from hpbandster_lite.trainer.memory import MemoryWatch
-from hpbandster_lite.trainer.reaping import MARK, OURS, Family
-from hpbandster_lite.trainer.speech import (
-    Heard,
+from hpbandster_lite.errors import SearchError
+from hpbandster_lite.problems import Problem, described_options, load, name_of, shared_values, source_hash
+from hpbandster_lite.problems.description import answer_for, prepare_to_describe, refusal_for
+from hpbandster_lite.process.shutdown import ALLOCATION_ENDS, hear_allocation
+from hpbandster_lite.records import CurvePoint, FailureKind, Plain
+from hpbandster_lite.trainer.evaluation import carry_out
+from hpbandster_lite.trainer.messages import (
     LineReader,
-    TrainerDied,
     TrainerEnded,
     TrainerInterrupted,
     TrainerOrder,
@@ -38,266 +37,167 @@ from hpbandster_lite.trainer.speech import (
     line_of,
     write_line,
 )
-from hpbandster_lite.trainer.verdict import failure_of_death
 
-READ_BYTES = 2**18
-"""One turn reads at most this much of each pipe, so that a flood does not keep the agent from its heartbeats."""
-LAST_READS = 16
-"""Reads of the log once an evaluation has ended: 4 MiB, more than a pipe holds."""
-CLOSE_GRACE_S = 2.0
-"""Time for what the problem registered with atexit; then the trainer is killed."""
-EOF_GRACE_S = 1.0
-"""A trainer whose pipe has closed is dying, or its objective closed the pipe; then it is killed."""
-SAMPLE_S = 1.0
-"""How often memory is looked at while the trainer evaluates."""
-UNTOLD_S = 0.1
-_HEARD = (TrainerReady, TrainerRefused, TrainerPoint, TrainerEnded, TrainerInterrupted)
+PR_SET_PDEATHSIG = 1
+F_SETSIG = 10
+READ_BYTES = 65_536
 
 
-class TrainerProcess:
-    """A running trainer; started when the object is made.
+def main(arguments: Sequence[str]) -> int:
+    """Describe the problem that standard input names (``--describe FD``) or serve an agent (``--serve JSON``)."""
+    match arguments:
+        case ["--describe", descriptor]:
+            return _describe(int(descriptor))
+        case ["--serve", told]:
+            return _serve(json.loads(told))
+        case _:
+            sys.stderr.write("hpbandster_lite.trainer is started by an agent; start one with: hpbandster-lite worker\n")
+            return 2
 
-    Parameters
-    ----------
-    problem
-        Reference of the problem.
-    environment
-        Its whole environment; see :func:`hpbandster_lite.devices.trainer_environment`.
-    max_log_bytes
-        Most bytes in the log file of one evaluation.
-    processes
-        How many processes its objective may train with, one for each device; above 1 they have a place to meet.
-    """
 
-    def __init__(
-        self,
-        problem: str,
-        environment: Mapping[str, str],
-        *,
-        max_log_bytes: int = MAX_LOG_BYTES,
-        processes: int = 1,
-    ) -> None:
-        self._max_log_bytes = max_log_bytes
-        self._meeting = MeetingPoint(processes) if processes > 1 else None
-        meeting = {} if self._meeting is None else self._meeting.environment
-        mark = f"{OURS}-{secrets.token_hex(4)}"
-        theirs_orders, self._orders = os.pipe()
-        self._answers, theirs_answers = os.pipe()
-        self._output, theirs_output = os.pipe()
-        theirs_lifeline, self._lifeline = os.pipe()
-        theirs = (theirs_orders, theirs_answers, theirs_lifeline)
-        told = {
-            "problem": problem,
-            "orders": theirs_orders,
-            "answers": theirs_answers,
-            "lifeline": theirs_lifeline,
-            "parent": os.getpid(),
-        }
-        try:
-            with withheld():
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "hpbandster_lite.trainer", "--serve", json.dumps(told)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=theirs_output,
-                    stderr=theirs_output,
-                    pass_fds=theirs,
-                    env={**environment, **meeting, MARK: mark},
-                    start_new_session=True,
-                )
-        except BaseException:
-            self._close_pipes()
-            raise
-        finally:
-            for descriptor in (*theirs, theirs_output):
-                os.close(descriptor)
-        os.set_blocking(self._answers, False)
-        os.set_blocking(self._output, False)
-        self._death = _pidfd(self._process.pid)
+def _describe(descriptor: int) -> int:
+    if descriptor > 2:
+        os.set_inheritable(descriptor, False)
+    # What every space needs, before it is known which problem is meant.
+    prepare_to_describe()
+    told = sys.stdin.buffer.readline()
+    if not told.endswith(b"\n"):
+        return 0
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    reference = told[:-1].decode("utf-8", "surrogateescape")
+    try:
+        line = answer_for(reference, load(reference))
+    except SearchError as error:
+        line = refusal_for(error)
+    write_line(descriptor, line.encode("ascii") + b"\n")
+    return 0
+
+
+def _serve(told: dict[str, Plain]) -> int:
+    _end_with_parent(told["parent"], told["lifeline"])
+    agent = _Agent(told["orders"], told["answers"])
+    faulthandler.enable()
+    for stream in (sys.stdout, sys.stderr):
+        # What a crash leaves unwritten is at most one line.
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr] # real files, as the agent opened them
+    try:
+        problem = load(told["problem"])
+    except SearchError as error:
+        agent.say(TrainerRefused(message=str(error)))
+        return error.exit_code
+    options = shared_values(described_options(problem, told["problem"]))
+    agent.say(TrainerReady(problem=name_of(told["problem"]), source_hash=source_hash(problem), options=options))
+    while (order := agent.next_order()) is not None:
+        _evaluate(agent, problem, order)
+    return 0
+
+
+def _evaluate(agent: _Agent, problem: Problem, order: TrainerOrder) -> None:
+    me = os.getpid()
+    ended = carry_out(problem, order, on_report=agent.take_point)
+    if os.getpid() != me:
+        # The objective forked by hand and its child came back here, too: only one of them is the trainer.
+        os._exit(0)
+    if isinstance(ended, TrainerEnded) and _fell_with_others(ended) and agent.is_to_stop():
+        # A batch system tells every process of a job, those of the objective, too: that they died is no fault of it.
+        sys.stderr.write(f"told to stop, and then:\n{ended.failure.traceback if ended.failure else None}")
+        ended = TrainerInterrupted()
+    for stream in (sys.stdout, sys.stderr):
+        # The objective may have closed or replaced them; their content belongs to this evaluation's log.
+        with contextlib.suppress(ValueError, OSError, AttributeError):
+            stream.flush()
+    agent.say(replace(ended, has_children=_has_children()))
+
+
+def _fell_with_others(ended: TrainerEnded) -> bool:
+    """Whether an evaluation ended in a way in which it may have ended because processes of its own were ended."""
+    return ended.failure is not None and ended.failure.kind is FailureKind.CODE
+
+
+class _Agent:
+    """The agent as the trainer sees it: orders come, answers go, grace begins."""
+
+    def __init__(self, orders: int, answers: int) -> None:
+        self._orders, self._answers = orders, answers
+        self._lock = threading.Lock()
         self._reader = LineReader()
-        self._log = AttemptLog()
-        self._memory = MemoryWatch(self._process.pid)
-        self._family = Family(self._process.pid, mark)
-        self._closed_since: float | None = None
-        self._has_output = True
-        self._sample_at = 0.0
-        self._is_over = False
-        self.is_ready = False
+        self._waiting: list[object] = []
+        self._grace = False
+        for descriptor in (orders, answers):
+            # Programs that the objective starts must not hold the pipes open; forks do, which the agent allows for.
+            os.set_inheritable(descriptor, False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # A batch system signals every process of a job, so grace may begin here before the agent says so.
+            signal.signal(number, self._begin_grace)
+        # That the allocation ends in a while is for the agent, which says what is to be done about it. Ignored, not
+        # handled: so it is ignored by all processes that the objective starts, too, which would die of it.
+        signal.signal(ALLOCATION_ENDS, signal.SIG_IGN)
+        hear_allocation()
 
-    @property
-    def pid(self) -> int:
-        """Process id; also of its group and its session."""
-        return self._process.pid
-
-    @property
-    def descriptors(self) -> tuple[int, ...]:
-        """What becomes readable when :meth:`hear` has something to do."""
-        if self._is_over:
-            return ()
-        watched = (
-            self._answers if self._closed_since is None else None,
-            self._output if self._has_output else None,
-            self._death,
-        )
-        return tuple(descriptor for descriptor in watched if descriptor is not None)
-
-    @property
-    def look_every_s(self) -> float:
-        """How often to call :meth:`hear` though nothing is readable: a death may not be told, nor a closed pipe."""
-        return UNTOLD_S if self._death is None or self._closed_since is not None else SAMPLE_S
-
-    # ------------------------------------------------------------------------------------------------------- orders
-
-    def evaluate(self, order: TrainerOrder, log: str | Path | None) -> None:
-        """Have an order carried out; its output goes to the file ``log``. The trainer must be ready and idle."""
-        self._log.close()
-        self._log = AttemptLog(None if log is None else Path(log), self._max_log_bytes)
-        self._memory.begin()
-        self._write(line_of(order))
-
-    def ask_to_stop(self) -> None:
-        """Begin grace: the objective is interrupted at its next report."""
-        self._write(line_of(TrainerStop()))
-
-    def terminate(self) -> None:
-        """Begin grace in the trainer and all of its group, by SIGTERM."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGTERM)
-
-    def sample_memory(self) -> None:
-        """Take the resident size, once a second at most, for the verdict on a later death."""
-        now = time.monotonic()
-        if now >= self._sample_at:
-            self._sample_at = now + SAMPLE_S
-            self._memory.sample()
-
-    def log_tail(self) -> tuple[str, ...]:
-        """The last lines that were printed."""
-        return self._log.tail()
-
-    def _write(self, line: bytes) -> None:
-        # A trainer that has died is heard of by its death, not here.
-        with contextlib.suppress(BrokenPipeError):
-            write_line(self._orders, line)
-
-    # ------------------------------------------------------------------------------------------------------ hearing
-
-    def hear(self) -> list[Heard]:
-        """What the trainer has said since, without waiting; its death comes last."""
-        if self._is_over:
-            return []
-        self._read_output(1)
+    def say(self, record: object) -> None:
+        """Write one record."""
+        line = line_of(record)
         try:
-            heard, has_closed = self._read_answers()
-        except ProtocolMismatch as error:
-            reason = f"the objective wrote to the pipe between trainer and agent ({error}); only 0, 1 and 2 are its own"
-            return self._broken([], reason)
-        if self._has_exited():
-            return [*heard, *self._dead()]
-        if has_closed:
-            now = time.monotonic()
-            if self._closed_since is None:
-                self._closed_since = now
-            if now - self._closed_since > EOF_GRACE_S:
-                return self._broken(heard, "the objective closed the pipe between trainer and agent (os.closerange?)")
-        return heard
+            # An objective may report from threads of its own.
+            with self._lock:
+                write_line(self._answers, line)
+        except BrokenPipeError:
+            _end_group()
 
-    def _read_answers(self) -> tuple[list[Heard], bool]:
-        heard: list[Heard] = []
-        data = _read(self._answers)
-        for record in self._reader.records(data or b""):
-            if not isinstance(record, _HEARD):
-                raise ProtocolMismatch(f"{type(record).__name__} is nothing that a trainer says")
-            self.is_ready = self.is_ready or isinstance(record, TrainerReady)
-            if isinstance(record, TrainerEnded | TrainerInterrupted):
-                # What was printed before the end belongs to this evaluation, and is in the pipe by now.
-                self._read_output(LAST_READS)
-                self._log.close()
-            heard.append(record)
-        return heard, data == b""
-
-    def _read_output(self, reads: int) -> None:
-        for _ in range(reads):
-            data = _read(self._output) if self._has_output else None
+    def next_order(self) -> TrainerOrder | None:
+        """The next order; None when the agent has closed the pipe."""
+        while True:
+            while self._waiting:
+                record = self._waiting.pop(0)
+                if isinstance(record, TrainerOrder):
+                    self._grace = False
+                    return record
+            data = os.read(self._orders, READ_BYTES)
             if not data:
-                # Closed by the objective and all that it started; readable for ever, and nothing to read.
-                self._has_output = self._has_output and data is None
-                return
-            self._log.write(data)
+                return None
+            self._waiting.extend(self._reader.records(data))
 
-    def _has_exited(self) -> bool:
-        # Without taking leave of it: as long as it is a zombie its number, which is its group's, is its own.
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    def take_point(self, point: CurvePoint) -> bool:
+        """Pass a point on; whether grace has begun."""
+        self.say(TrainerPoint(point=point))
+        return self.is_to_stop()
 
-    def _dead(self) -> list[Heard]:
-        heard: list[Heard] = []
-        with contextlib.suppress(ProtocolMismatch):
-            # It may have finished its evaluation before it died; half a line at the end is nothing.
-            while (more := self._read_answers()[0]) != []:
-                heard += more
-        self._read_output(LAST_READS)
-        memory = self._memory.evidence()
-        returncode = self._end()
-        return [*heard, TrainerDied(failure=failure_of_death(returncode, memory, self._log.tail()))]
+    def is_to_stop(self) -> bool:
+        """Whether grace has begun."""
+        if select.select([self._orders], [], [], 0)[0]:
+            data = os.read(self._orders, READ_BYTES)
+            if not data:
+                _end_group()
+            self._waiting.extend(self._reader.records(data))
+        self._grace = self._grace or any(isinstance(record, TrainerStop) for record in self._waiting)
+        return self._grace
 
-    def _broken(self, heard: list[Heard], reason: str) -> list[Heard]:
-        self._end()
-        failure = Failure(kind=FailureKind.CODE, reason=reason, log_tail=self._log.tail())
-        return [*heard, TrainerDied(failure=failure)]
-
-    # ------------------------------------------------------------------------------------------------------- ending
-
-    def left_behind(self, has_children: bool) -> list[str]:
-        """What the objective left running, as command lines; looked for only where there is a sign of it."""
-        return self._family.left_behind() if has_children or self._family.has_orphans() else []
-
-    def has_lost_to_memory(self) -> bool:
-        """Whether a process was killed for want of memory during this evaluation, the trainer or another one."""
-        return self._memory.has_killed()
-
-    def kill(self) -> None:
-        """End it and all that it started, now."""
-        if not self._is_over:
-            self._end()
-
-    def close(self) -> None:
-        """Let an idle trainer end by itself, then make sure."""
-        if self._is_over:
-            return
-        os.close(self._orders)
-        self._orders = -1
-        ends_at = time.monotonic() + CLOSE_GRACE_S
-        while not self._has_exited() and time.monotonic() < ends_at:
-            self._read_output(LAST_READS)
-            time.sleep(0.002)
-        self._end()
-
-    def _end(self) -> int:
-        self._family.end()
-        returncode = self._process.wait()
-        self._is_over = True
-        self._log.close()
-        self._close_pipes()
-        return returncode
-
-    def _close_pipes(self) -> None:
-        if self._meeting is not None:
-            self._meeting.close()
-        for descriptor in (self._orders, self._answers, self._output, self._lifeline, getattr(self, "_death", None)):
-            if descriptor is not None and descriptor >= 0:
-                os.close(descriptor)
+    def _begin_grace(self, *_: object) -> None:
+        self._grace = True
 
 
-def _read(descriptor: int) -> bytes | None:
-    """Bytes; empty at the end of the file; None where there is nothing at present."""
+def _end_with_parent(parent: int, lifeline: int) -> None:
+    """Have the kernel end this process group when the agent ends, even while the objective holds the interpreter."""
+    os.set_inheritable(lifeline, False)
+    if sys.platform == "linux":
+        # The pipe signals its owner, here the group, when its last writer closes: descendants go, too. Files are closed
+        # before children are told of a death, so this comes before the signal below, which would reach one process.
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline, F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        # It died before the kernel had been asked.
+        _end_group()
+
+
+def _end_group() -> None:
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _has_children() -> bool:
     try:
-        return os.read(descriptor, READ_BYTES)
-    except BlockingIOError:
-        return None
-
-
-def _pidfd(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        # No Linux, or one before 5.3: a death is then seen at the next turn of the agent's loop.
-        return None
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True

@@ -50,10 +50,10 @@ from hpbandster_lite.workers.images.on_device import CIFAR10_MEAN, CIFAR10_STD, 
 from hpbandster_lite.workers.images.reading import read_images
 from hpbandster_lite.workers.networks.joint import JointNetwork
 from hpbandster_lite.workers.networks.joint_architecture import JointArchitecture
-from hpbandster_lite.workers.vision.clock import stopwatch_for
-from hpbandster_lite.workers.vision.faults import parameter_count
-from hpbandster_lite.workers.vision.schedule import Budget
-from hpbandster_lite.workers.vision.training import Recipe, Run
+from hpbandster_lite.workers.training.clock import stopwatch_for
+from hpbandster_lite.workers.training.faults import parameter_count
+from hpbandster_lite.workers.training.loop import Recipe, Run
+from hpbandster_lite.workers.training.schedule import Budget
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.benchmarks.one_by_one import OneByOne

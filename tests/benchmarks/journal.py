@@ -22,15 +22,15 @@ from pathlib import Path
 import psutil
 
 from hpbandster_lite import wire
-from hpbandster_lite.cli.reading import read_status
+from hpbandster_lite.cli.commands.status import read_status
 from hpbandster_lite.engine import Engine, Granted
-from hpbandster_lite.incumbent import current_incumbent
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.master import MasterOptions, connect
 from hpbandster_lite.records import Entry, Limits, Outcome, Report
+from hpbandster_lite.results.incumbent import current_incumbent
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import make_sampler
-from hpbandster_lite.settings import Prepared, SearchOptions, prepare
+from hpbandster_lite.settings.prepare import Prepared, SearchOptions, prepare
 from hpbandster_lite.space import SearchSpace
 
 PROBLEM = "hartmann6"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import hpbandster_lite as hpb
-from hpbandster_lite.results import Incumbent
+from hpbandster_lite.results.result import Incumbent
 
 PROBLEM = "digits"
 

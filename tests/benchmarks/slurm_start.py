@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from hpbandster_lite.journal import JournalReader, holds_anything
 from hpbandster_lite.records import Leased
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.slurm.jobs import jobs_of
+from hpbandster_lite.slurm.submitted_jobs import jobs_of
 from tests.deploy.slurm_cluster import COMMAND, Cluster, start_cluster, stop_cluster
 
 WORKERS = 8

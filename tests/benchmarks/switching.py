@@ -27,14 +27,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hpbandster_lite.trial import Trial
+from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.workers.images.augment import Augmentation
 from hpbandster_lite.workers.images.on_device import DeviceImages
 from hpbandster_lite.workers.networks.joint import JointNetwork
 from hpbandster_lite.workers.networks.joint_architecture import JointArchitecture
-from hpbandster_lite.workers.vision.clock import BudgetClock
-from hpbandster_lite.workers.vision.schedule import Budget
-from hpbandster_lite.workers.vision.training import Recipe, train
+from hpbandster_lite.workers.training.clock import BudgetClock
+from hpbandster_lite.workers.training.loop import Recipe, train
+from hpbandster_lite.workers.training.schedule import Budget
 
 IMAGES = 5_000
 

@@ -30,9 +30,9 @@ from hpbandster_lite.records import (
     Sampled,
     Started,
 )
+from hpbandster_lite.results.verify_run import verify_run
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.space import SearchSpace
-from hpbandster_lite.verification import verify_run
 from tests.chaos.problem import loss_of
 from tests.engine_room import engine_for, snapshot
 

@@ -21,10 +21,10 @@ from typing import Any
 
 import psutil
 
-from hpbandster_lite.ending import REQUEUE
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.problems import describe, load
+from hpbandster_lite.process.shutdown import REQUEUE
 from hpbandster_lite.rundir import RunDirectory, ensure_key_file
 from tests.chaos import problem
 from tests.deploy.hosts import Hosts

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from hpbandster_lite.journal import JournalReader
-from hpbandster_lite.slurm.answers import QueuedJob
+from hpbandster_lite.slurm.parsing import QueuedJob
 from tests.chaos import problem
 from tests.chaos.laws import Durable, broken_laws
 from tests.deploy.slurm_cluster import Cluster, SlurmSearch, search_on

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from hpbandster_lite.slurm.answers import QUEUE_FORMAT, QueuedJob, queued
+from hpbandster_lite.slurm.parsing import QUEUE_FORMAT, QueuedJob, queued
 from tests.service.local_search import MARK, LocalSearchProcess, until
 
 HERE = Path(__file__).parent

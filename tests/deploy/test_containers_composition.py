@@ -15,8 +15,8 @@ import pytest
 
 from hpbandster_lite.journal import JournalReader, holds_anything
 from hpbandster_lite.records import Leased, Recorded
+from hpbandster_lite.results.verify_run import verify_run
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.verification import verify_run
 from tests.deploy.composition import Composition, interpolated
 from tests.deploy.hosts import Hosts, missing
 

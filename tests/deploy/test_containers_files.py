@@ -21,10 +21,10 @@ import yaml
 from packaging.requirements import Requirement
 
 from hpbandster_lite import __version__
-from hpbandster_lite.cli import make_app
-from hpbandster_lite.ending import INTERRUPTED, REQUEUE
+from hpbandster_lite.cli.app import make_app
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.searchfile import read_search_file
+from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
+from hpbandster_lite.settings.search_file import read_search_file
 from tests.deploy.composition import FILE, interpolated
 
 REPOSITORY = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from hpbandster_lite.records import Expired, Leased, Released
-from hpbandster_lite.slurm.answers import QueuedJob
-from hpbandster_lite.slurm.jobs import jobs_of
+from hpbandster_lite.slurm.parsing import QueuedJob
+from hpbandster_lite.slurm.submitted_jobs import jobs_of
 from tests.deploy.slurm_cluster import COMMAND, Cluster, SlurmSearch, search_on, until_slow
 from tests.service.local_search import until
 from tests.service.served_search import continued, stopped, until_passed

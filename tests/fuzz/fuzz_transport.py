@@ -20,7 +20,7 @@ from pathlib import Path
 from Pyro4 import message as pyro
 from Pyro4.message import Message
 
-from hpbandster_lite.certificates import Certificates
+from hpbandster_lite.access.certificates import Certificates
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.transport import PROTOCOL, Bounds, Call, Client, Server, protocol
 from hpbandster_lite.transport.message import write_call
@@ -239,6 +239,6 @@ def run_client(inputs: int, seed: int) -> int:
 def certificates_in(path: Path) -> Certificates:
     from datetime import datetime, timezone
 
-    from hpbandster_lite.certificates import make_certificates
+    from hpbandster_lite.access.certificates import make_certificates
 
     return make_certificates(path, [], now=datetime.now(timezone.utc))

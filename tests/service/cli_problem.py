@@ -9,7 +9,7 @@ from typing import Any
 
 from ConfigSpace import ConfigurationSpace
 
-from hpbandster_lite.trial import Trial
+from hpbandster_lite.problems.trial import Trial
 
 min_budget, max_budget, unit, integer_budgets = 1, 9, "steps", True
 HOLD = "CLI_PROBLEM_HOLD"

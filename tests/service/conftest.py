@@ -13,7 +13,7 @@ import pytest
 
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.space import SearchSpace
-from hpbandster_lite.trainer.reaping import PR_SET_CHILD_SUBREAPER
+from hpbandster_lite.trainer.process_tree import PR_SET_CHILD_SUBREAPER
 from tests.engine_room import space_of
 
 

@@ -28,10 +28,10 @@ from hpbandster_lite.journal import JournalReader, holds_anything
 from hpbandster_lite.launch import LaunchOptions, search_here
 from hpbandster_lite.problems import describe, load
 from hpbandster_lite.records import Entry, Leased, Limits, Plain, ProblemDescription, Recorded, Released, Sampled
+from hpbandster_lite.results.verify_run import verify_run
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings import Prepared, SearchOptions
+from hpbandster_lite.settings.prepare import Prepared, SearchOptions
 from hpbandster_lite.space import SearchSpace
-from hpbandster_lite.verification import verify_run
 from tests.engine_room import engine_for
 
 DEADLINE_S = 60.0

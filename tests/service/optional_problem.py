@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from ConfigSpace import ConfigurationSpace
 
-from hpbandster_lite.trial import Trial
+from hpbandster_lite.problems.trial import Trial
 
 HOLD = "OPTIONAL_PROBLEM_HOLD"
 """Names a file: a refit does not get beyond its second step while that is there."""

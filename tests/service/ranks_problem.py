@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from hpbandster_lite.trial import Trial
+from hpbandster_lite.problems.trial import Trial
 
 NAMES = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 

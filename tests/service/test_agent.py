@@ -21,10 +21,10 @@ from hpbandster_lite.agent import END, GO_ON_LATER, run_agent
 from hpbandster_lite.agent.loop import Agent
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, ProtocolMismatch, UsageError
 from hpbandster_lite.problems import FunctionProblem
+from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.records import FailureKind, Plain, Report
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.trainer.reaping import MARK
-from hpbandster_lite.trial import Trial
+from hpbandster_lite.trainer.process_tree import MARK
 from tests.service.worker_master import (
     AgentProcess,
     ScriptedMaster,

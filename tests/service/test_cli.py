@@ -22,11 +22,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from hpbandster_lite.cli import main, make_app
-from hpbandster_lite.cli.reading import read_status
+from hpbandster_lite.cli.app import main, make_app
+from hpbandster_lite.cli.commands.status import read_status
 from hpbandster_lite.errors import JournalError, SearchError, UsageError
 from hpbandster_lite.journal import EvaluationRow, JournalReader
-from hpbandster_lite.results import Result
+from hpbandster_lite.results.result import Result
 from hpbandster_lite.rundir import RunDirectory
 from tests.service import cli_problem
 

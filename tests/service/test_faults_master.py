@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hpbandster_lite.agent.link import CALL_TIMEOUT_S
+from hpbandster_lite.agent.master_link import CALL_TIMEOUT_S
 from hpbandster_lite.errors import JournalError, RunDirectoryError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.records import Expired, LateReport, Leased, Recorded, Started

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hpbandster_lite import registration
+from hpbandster_lite.master import registration
 from hpbandster_lite.records import Expired, Leased, Recorded
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.transport import NameServerClient, run_name

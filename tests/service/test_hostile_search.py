@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
+from hpbandster_lite.access.certificates import make_certificates
 from hpbandster_lite.agent.assignment import Places, read_grant
 from hpbandster_lite.agent.options import AgentOptions
-from hpbandster_lite.certificates import make_certificates
 from hpbandster_lite.errors import ProtocolMismatch, SearchError
 from hpbandster_lite.master import connect
 from hpbandster_lite.records import Released

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hpbandster_lite.incumbent import current_incumbent, read_incumbent, save_incumbent
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.records import ProblemDescription
+from hpbandster_lite.results.incumbent import current_incumbent, read_incumbent, save_incumbent
 from hpbandster_lite.rundir import RunDirectory
 from tests.engine_room import settings_for, space_of
 from tests.service.local_search import LocalSearchProcess

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from hpbandster_lite import wire
-from hpbandster_lite.briefing import brief, briefed
 from hpbandster_lite.launch import LaunchOptions, LocalSearch, _reserved_port
+from hpbandster_lite.process.startup import brief, briefed
 from hpbandster_lite.records import Limits
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings import Prepared
+from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.transport import Server
 from tests.engine_room import settings_for, space_of
 from tests.service.local_search import Notes
@@ -63,7 +63,7 @@ def test_a_port_is_reserved_for_as_long_as_it_is_needed() -> None:
 def told(line: bytes, tmp_path: Path) -> tuple[str, str]:
     """What a process makes of a briefing: what it says to us, and what its log has."""
     code = (
-        "import sys\nfrom hpbandster_lite.briefing import briefed\n"
+        "import sys\nfrom hpbandster_lite.process.startup import briefed\n"
         "print('before', flush=True)\noptions = briefed()\nprint(options, flush=True)\nprint('oh', file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], input=line, capture_output=True, check=True)
@@ -141,7 +141,7 @@ def test_nobody_else_may_read_what_the_processes_log(tmp_path: Path) -> None:
     directory.create()
     line = brief(wire.to_message(Limits()), directory.log("master"))
     assert json.loads(line)["log"] == str(directory.log("master"))
-    code = "from hpbandster_lite.briefing import briefed; briefed()"
+    code = "from hpbandster_lite.process.startup import briefed; briefed()"
     subprocess.run([sys.executable, "-c", code], input=line, check=True)
     assert directory.log("master").stat().st_mode & 0o077 == 0
 
@@ -152,7 +152,7 @@ def test_nobody_else_may_read_what_the_processes_log(tmp_path: Path) -> None:
 WORKERS = """
 import sys
 from hpbandster_lite.agent import AgentOptions
-from hpbandster_lite.processes import LocalWorkers
+from hpbandster_lite.launch.children import LocalWorkers
 with LocalWorkers(print) as here:
     print("code", here.run([AgentOptions(problem=sys.argv[1], run_dir=sys.argv[2], index=n) for n in range(2)]))
 """

@@ -20,10 +20,10 @@ import pytest
 from ConfigSpace import ConfigurationSpace, Float, Integer
 
 from hpbandster_lite import registration, wire
-from hpbandster_lite.checkpoints import CheckpointKeeper
 from hpbandster_lite.errors import Held, JournalError, ProtocolMismatch, ResumeError, RunDirectoryError, UsageError
 from hpbandster_lite.journal import Fenced, Journal
 from hpbandster_lite.master import Master, MasterOptions, connect, resumed, run_master
+from hpbandster_lite.master.registration import Registration
 from hpbandster_lite.records import (
     ConfigId,
     EvaluationId,
@@ -40,9 +40,9 @@ from hpbandster_lite.records import (
     SearchSettings,
     Started,
 )
-from hpbandster_lite.registration import Registration
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings import Prepared
+from hpbandster_lite.rundir.checkpoints import CheckpointKeeper
+from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.space import SearchSpace, configspace_to_json
 from hpbandster_lite.transport import Call, NameServerClient, Server, run_name, serve_nameserver
 from tests.engine_room import engine_for, settings_for

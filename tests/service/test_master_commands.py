@@ -12,6 +12,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.errors import ProtocolMismatch, UsageError
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.master import Master, MasterOptions, resumed
+from hpbandster_lite.process.fingerprint import fingerprint
 from hpbandster_lite.records import (
     Failure,
     FailureKind,
@@ -26,11 +27,11 @@ from hpbandster_lite.records import (
     Resumed,
     Started,
 )
+from hpbandster_lite.results.verify_run import verify_run
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings import Prepared
+from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.transport import Call
-from hpbandster_lite.verification import fingerprint, verify_run
 from hpbandster_lite.wire import to_message
 from tests.engine_room import settings_for
 from tests.service.master_room import stored

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from hpbandster_lite.cli import make_app
+from hpbandster_lite.cli.app import make_app
 from hpbandster_lite.errors import (
     MasterUnreachable,
     NameServerUnreachable,

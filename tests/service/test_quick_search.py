@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hpbandster_lite.lanes import MOST_LANES, agent_of
+from hpbandster_lite.protocol.slots import MOST_LANES, agent_of
 from hpbandster_lite.records import Entry, Expired, Leased, Recorded, Released
 from tests.service.local_search import until
 from tests.service.served_search import Served, ServedSearch, continued, stopped

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hpbandster_lite.certificates import Certificates, make_certificates
+from hpbandster_lite.access.certificates import Certificates, make_certificates
 from hpbandster_lite.errors import NotAuthorised
 from hpbandster_lite.master import connect
 from hpbandster_lite.rundir import RunDirectory

@@ -15,12 +15,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from hpbandster_lite.environment import trainer_environment
+from hpbandster_lite.process.environment import trainer_environment
 from hpbandster_lite.records import ConfigId, EvaluationId, FailureKind
-from hpbandster_lite.trainer.memory import MemoryWatch
-from hpbandster_lite.trainer.process import TrainerProcess
-from hpbandster_lite.trainer.reaping import become_subreaper
-from hpbandster_lite.trainer.speech import (
+from hpbandster_lite.trainer.handle import TrainerProcess
+from hpbandster_lite.trainer.messages import (
     Heard,
     TrainerDied,
     TrainerEnded,
@@ -30,6 +28,8 @@ from hpbandster_lite.trainer.speech import (
     TrainerReady,
     TrainerRefused,
 )
+from hpbandster_lite.trainer.out_of_memory import MemoryWatch
+from hpbandster_lite.trainer.process_tree import become_subreaper
 from tests.service.worker_master import outcomes_of, wait_for_the_end_of
 from tests.service.worker_objectives import DEEDS, REFERENCE
 

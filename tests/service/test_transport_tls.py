@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hpbandster_lite import wire
-from hpbandster_lite.certificates import Certificates, make_certificates
+from hpbandster_lite.access.certificates import Certificates, make_certificates
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, PeerError
 from hpbandster_lite.transport import Bounds, Client, Server
 from hpbandster_lite.transport.message import write_call

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpbandster_lite.trial import Trial
+from hpbandster_lite.problems.trial import Trial
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace

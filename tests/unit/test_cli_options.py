@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from hpbandster_lite.cli import make_app
+from hpbandster_lite.cli.app import make_app
 from hpbandster_lite.cli.options import PANELS, Host, NameServer, Problem, RunDir, address, takes_search_options
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Limits
-from hpbandster_lite.settings import SearchOptions, seconds
+from hpbandster_lite.settings.prepare import SearchOptions, seconds
 
 COMMANDS = (
     *("run", "plan", "status", "best", "list", "verify", "pause", "resume", "stop", "cancel"),

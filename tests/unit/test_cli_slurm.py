@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hpbandster_lite.cli import make_app
+from hpbandster_lite.cli.app import make_app
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems import describe_in_child
 from hpbandster_lite.records import ProblemDescription
@@ -26,7 +26,9 @@ def described(reference: str) -> ProblemDescription:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     # Each child would import ConfigSpace anew, which takes a second.
-    monkeypatch.setattr("hpbandster_lite.settings.describe_in_child", lambda reference, **_: described(reference))
+    monkeypatch.setattr(
+        "hpbandster_lite.settings.prepare.describe_in_child", lambda reference, **_: described(reference)
+    )
     return tmp_path
 
 

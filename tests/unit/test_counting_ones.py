@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpbandster_lite.problems import describe, load
+from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.space import SearchSpace
-from hpbandster_lite.trial import Trial
 from workers import counting_ones
 from workers.counting_ones import CountingOnes, d8, d16, d32, d64
 

@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from hpbandster_lite.problems.trial import Interrupted, Trial
 from hpbandster_lite.records import CurvePoint
 from hpbandster_lite.space import SearchSpace
-from hpbandster_lite.trial import Interrupted, Trial
 from hpbandster_lite.workers import digits
 from hpbandster_lite.workers.digits.architecture import Architecture
 from hpbandster_lite.workers.digits.data import Images, images_for_test, training_and_validation
 from hpbandster_lite.workers.digits.network import build_network
 from hpbandster_lite.workers.digits.training import Run, cosine_with_restarts, shifted, train, validation_loss
-from hpbandster_lite.workers.saving import FILE_NAME, load_checkpoint, save_checkpoint
+from hpbandster_lite.workers.training.checkpointing import FILE_NAME, load_checkpoint, save_checkpoint
 from tests.bits import assert_equal_bit_for_bit
 
 SMALL: dict[str, Any] = {

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpbandster_lite.problems import describe, load
+from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.space import SearchSpace
-from hpbandster_lite.trial import Trial
 from workers.hartmann6 import ARGUMENT, DELTA, MINIMUM, NAMES, A, P, evaluate
 
 POINTS = st.tuples(*[st.floats(0.0, 1.0)] * 6)

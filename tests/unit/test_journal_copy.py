@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpbandster_lite.cli.backing_up import backup
+from hpbandster_lite.cli.commands.backup import backup
 from hpbandster_lite.errors import JournalError, UsageError
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.records import Paused, Resumed

@@ -14,7 +14,7 @@ from hpbandster_lite.journal import Fenced, Journal
 from hpbandster_lite.master import Master, MasterOptions, resumed
 from hpbandster_lite.records import Leased, Limits
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings import Prepared
+from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.transport import Call
 from tests.engine_room import settings_for, snapshot, space_of
 

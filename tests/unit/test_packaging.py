@@ -140,7 +140,7 @@ def test_the_wheel_alone_imports_and_has_its_command_and_licence(wheel: Path, tm
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
     (info,) = tmp_path.glob("*.dist-info")
-    assert "hpbandster-lite = hpbandster_lite.start:main" in (info / "entry_points.txt").read_text("utf-8")
+    assert "hpbandster-lite = hpbandster_lite.cli.start:main" in (info / "entry_points.txt").read_text("utf-8")
     assert list(info.rglob("LICENSE"))
     script = f"import {PACKAGE}.nameserver, {PACKAGE}.workers; print({PACKAGE}.workers.__file__)"
     done = subprocess.run(

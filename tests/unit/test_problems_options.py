@@ -25,7 +25,7 @@ from hpbandster_lite.problems import (
     value_difference,
     with_options,
 )
-from hpbandster_lite.problems.describing import _description, refusal_for
+from hpbandster_lite.problems.description import _description, refusal_for
 from hpbandster_lite.problems.options import canonical
 from hpbandster_lite.records import ProblemOption
 from hpbandster_lite.rundir import default_run_directory

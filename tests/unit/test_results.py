@@ -35,7 +35,7 @@ from hpbandster_lite.records import (
     SearchSettings,
     Started,
 )
-from hpbandster_lite.results import Incumbent, Result
+from hpbandster_lite.results.result import Incumbent, Result
 from hpbandster_lite.rundir import RunDirectory
 
 SETTINGS = SearchSettings(
@@ -351,6 +351,6 @@ def test_a_damaged_journal_is_an_error_of_the_journal(journal: Journal, director
 
 
 def test_results_import_pandas_only_for_tables() -> None:
-    code = "import sys, hpbandster_lite.results; sys.exit(len({'pandas', 'scipy', 'torch'} & sys.modules.keys()))"
+    code = "import sys, hpbandster_lite.results.result; sys.exit(len({'pandas', 'scipy', 'torch'} & {*sys.modules}))"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

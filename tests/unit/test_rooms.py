@@ -23,16 +23,15 @@ PACKAGE = "hpbandster_lite"
 MAPPED = ("workers", "nameserver")
 """Top-level folders that are installed inside the package (setup.cfg, package_dir)."""
 FLOORS = (
-    {"errors", "environment", "records", "lanes", "randomness", "budgets", "space"},
-    {"brackets", "samplers", "wire"},
+    {"_version", "errors", "records", "randomness", "hyperband", "space"},
+    {"samplers", "wire", "protocol"},
     {"engine"},
-    {"journal", "transport", "rundir", "certificates", "briefing", "ending", "early", "speaking"},
+    {"journal", "transport", "rundir", "access", "process"},
     # nameserver: a process like the master, with a folder of its own because it serves other programs as well.
-    {"problems", "trial", "devices", "settings", "registration", "listening", "checkpoints", "master", "agent"}
-    | {"trainer", "verification", "dryrun", "searchfile", "nameserver", "launch", "processes", "incumbent", "refit"}
-    | {"results", "api", "slurm"},
+    {"problems", "settings", "master", "agent", "trainer", "nameserver", "standalone", "launch", "results", "slurm"}
+    | {"api"},
     {"cli"},
-    {"__init__", "__main__", "start", "workers"},
+    {"__init__", "__main__", "workers"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 PURE_FLOORS = 3
@@ -41,20 +40,20 @@ DOORS: dict[str, set[str]] = {
     "ConfigSpace": {"space", "workers"},
     "Pyro4": {"transport"},
     "PIL": {"workers"},
-    "cryptography": {"certificates"},
+    "cryptography": {"access"},
     "filelock": {"master", "launch", "workers"},
     "pandas": {"results"},
-    "psutil": {"agent", "devices", "launch", "master", "trainer", "transport"},
-    "pynvml": {"devices"},
+    "psutil": {"agent", "process", "launch", "master", "trainer", "transport"},
+    "pynvml": {"process"},
     "rich": {"cli"},
     "scipy": {"samplers", "space"},
     "sklearn": {"workers"},
     "sqlite3": {"journal"},
     "statsmodels": {"samplers"},
     # The second is in the standard library from Python 3.11 on, and the first is for those before.
-    "tomli": {"searchfile"},
-    "tomllib": {"searchfile"},
-    "torch": {"trial", "trainer", "workers"},
+    "tomli": {"settings"},
+    "tomllib": {"settings"},
+    "torch": {"problems", "trainer", "workers"},
     "torchvision": {"workers"},
     "typer": {"cli"},
     # Such an import escapes this test: where a user's reference is read, and public names and commands are found late.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hpbandster_lite.environment import KEY_VARIABLE
 from hpbandster_lite.errors import RunDirectoryError
+from hpbandster_lite.process.environment import KEY_VARIABLE
 from hpbandster_lite.rundir import RunDirectory, read_given_key
 
 KEY = "0123456789abcdef" * 4

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from hpbandster_lite.errors import InvariantBroken, UsageError
 from hpbandster_lite.records import Origin, Proposal
 from hpbandster_lite.samplers import Bohb, Foreseeing, Sampler, make_sampler, random, sampler_parameters
-from hpbandster_lite.samplers.bohb import split
+from hpbandster_lite.samplers.kde.sampler import split
 from hpbandster_lite.space import Array, SearchSpace
 
 BUDGETS = (1.0, 3.0, 9.0)

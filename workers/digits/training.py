@@ -17,11 +17,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hpbandster_lite.trial import Trial
+from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.workers.digits.architecture import Architecture
 from hpbandster_lite.workers.digits.data import Images, images_for_test, training_and_validation
 from hpbandster_lite.workers.digits.network import build_network
-from hpbandster_lite.workers.saving import load_checkpoint, save_checkpoint
+from hpbandster_lite.workers.training.checkpointing import load_checkpoint, save_checkpoint
 
 ETA = 3
 """Ratio of the epochs at which the learning rate is restarted."""

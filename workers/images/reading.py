@@ -81,7 +81,7 @@ def _height_and_width(size: Size | None) -> tuple[int, int] | None:
 @functools.lru_cache(maxsize=4)
 def _read(data_set: str, place: Path, size: tuple[int, int] | None) -> ImageData:
     if data_set != "images":
-        from hpbandster_lite.workers.images.known import read_known
+        from hpbandster_lite.workers.images.catalogue import read_known
 
         return read_known(data_set, place)
     if place.is_file():

@@ -1,0 +1,1 @@
+"""Who may connect to a server and where it listens: certificates, keys of TLS, addresses."""

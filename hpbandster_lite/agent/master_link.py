@@ -1,0 +1,227 @@
+"""The agent's line to its master: found, lost, found again.
+
+Law of this file: one call at a time, each with a deadline; a call that fails is repeated by whoever asked for it, when
+:attr:`Link.next_try_at` has come. A master that answers with an older epoch than was seen is not believed: it has been
+replaced and does not know it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from hpbandster_lite.access.certificates import certificates_for
+from hpbandster_lite.agent.options import AgentOptions
+from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, PeerError, ProtocolMismatch, RunDirectoryError
+from hpbandster_lite.process.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
+from hpbandster_lite.records import Plain
+from hpbandster_lite.rundir import RunDirectory, hosts_of, read_given_key
+from hpbandster_lite.transport import Busy, Client, NameServerClient, Retry, run_name
+
+log = logging.getLogger(__name__)
+
+CALL_TIMEOUT_S = 5.0
+"""Longest time for which one call can keep the agent from its trainer."""
+RETRY = Retry(first_s=0.1, longest_s=3.0)
+"""A master that returns is found within three seconds by everybody."""
+FIRST_CONTACT = Retry(first_s=0.05, longest_s=0.3)
+FIRST_CONTACT_S = 10.0
+"""A worker that is started with its master works as soon as that serves; after this time nobody watches it start."""
+SAY_AGAIN_S = 60.0
+"""A master that stays away is mentioned once a minute."""
+
+
+class Caller(Protocol):
+    """What the link needs of :class:`hpbandster_lite.transport.Client`."""
+
+    def call(self, method: str, message: Plain) -> Plain:
+        """The answer of one call."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+Connect = Callable[[dict[str, Plain], int], Caller]
+"""From what to say of oneself and the newest epoch that was seen to a client of the master."""
+
+
+class Rendezvous:
+    """Finds the master: in the run directory, which has its endpoint, or at the name server.
+
+    Where both are told they take turns, so that a stale one of them cannot keep the agent from the other.
+    """
+
+    def __init__(self, options: AgentOptions) -> None:
+        self._options = options
+        self._directory = None if options.run_dir is None else RunDirectory(options.run_dir)
+        self._ways = self._take_turns()
+        self._client: Client | None = None
+        self._good: str | None = None
+
+    def __call__(self, hello: dict[str, Plain], epoch: int) -> Client:
+        """A client of the master, not connected yet.
+
+        Raises
+        ------
+        PeerError, RunDirectoryError
+            If it is not known where the master is.
+        """
+        hosts, port, object_id = next(self._ways)(epoch)
+        if self._client is not None and self._client.welcome is not None:
+            # It has answered there; the others may be networks that do not lead here.
+            self._good = self._client.host
+        self._client = Client(
+            sorted(hosts, key=lambda host: host != self._good),
+            port,
+            object_id,
+            self._key(),
+            timeout_s=CALL_TIMEOUT_S,
+            hello=hello,
+            tls=self._tls(),
+        )
+        return self._client
+
+    def _take_turns(self) -> Iterator[Callable[[int], tuple[Sequence[str], int, str]]]:
+        while True:
+            has_nameserver = self._options.nameserver is not None
+            if self._directory is not None and (self._directory.endpoint_file.exists() or not has_nameserver):
+                yield self._from_directory
+            if has_nameserver:
+                yield self._from_nameserver
+
+    def _from_directory(self, epoch: int) -> tuple[Sequence[str], int, str]:
+        endpoint = None if self._directory is None else self._directory.read_endpoint()
+        if endpoint is None:
+            raise MasterUnreachable(f"no master serves {self._options.run_dir}; start one: hpbandster-lite master")
+        if endpoint["epoch"] < epoch:
+            raise MasterUnreachable(f"the endpoint in {self._options.run_dir} is that of an older master")
+        return hosts_of(endpoint), endpoint["port"], endpoint["object"]
+
+    def _from_nameserver(self, _: int) -> tuple[Sequence[str], int, str]:
+        host, port = self._options.nameserver or ("", 0)
+        key, tls = self._nameserver_key(), self._tls()
+        with NameServerClient(host, port, key, timeout_s=CALL_TIMEOUT_S, tls=tls) as names:
+            found = names.lookup(run_name(self._run_id()))
+        return found.hosts, found.port, found.object_id
+
+    def _run_id(self) -> str:
+        if self._options.run_id is not None:
+            return self._options.run_id
+        endpoint = None if self._directory is None else self._directory.read_endpoint()
+        if endpoint is None:
+            raise MasterUnreachable("it is not known which run to look up at the name server; give --run-id")
+        return str(endpoint["run_id"])
+
+    def _tls(self) -> ssl.SSLContext | None:
+        # Looked for at each connection, as the key is.
+        certificates = certificates_for(self._directory, self._options.tls)
+        return None if certificates is None else certificates.client_context()
+
+    def _key(self) -> bytes | None:
+        # Read at each connection: the master may have been started after this agent, and made the key then.
+        if self._options.key is not None:
+            return read_given_key(Path(self._options.key))
+        if self._directory is not None:
+            return self._directory.read_key()
+        return os.environ.get(KEY_VARIABLE, "").strip().encode() or None
+
+    def _nameserver_key(self) -> bytes | None:
+        if self._options.nameserver_key is not None:
+            return read_given_key(Path(self._options.nameserver_key))
+        return os.environ.get(NAMESERVER_KEY_VARIABLE, "").strip().encode() or None
+
+
+class Link:
+    """Calls the master, and keeps what is to be known about how that went.
+
+    Parameters
+    ----------
+    connect
+        Makes a client; called anew after each failure, because the master may have moved.
+    hello
+        What the master is to know of this agent from the start.
+    now
+        Seconds on the agent's clock.
+    jitter
+        Spreads the tries to find a lost master; default: at random, which agent comes back first matters to nobody's
+        result.
+    """
+
+    def __init__(
+        self, connect: Connect, hello: dict[str, Plain], now: float, *, jitter: random.Random | None = None
+    ) -> None:
+        self._connect = connect
+        self._hello = hello
+        self._client: Caller | None = None
+        self._failures = 0
+        self._said_at = -SAY_AGAIN_S
+        self._random = jitter or random.Random()
+        self.epoch = 0
+        self.next_try_at = now
+        self.answered_at = now
+        """When the master was last heard; at first, when the agent began to look for it."""
+
+    def call(self, method: str, message: dict[str, Plain], *, clock: Callable[[], float]) -> dict[str, Plain] | None:
+        """The master's answer, or None if there was none; then wait until ``next_try_at``.
+
+        Raises
+        ------
+        NotAuthorised, ProtocolMismatch
+            If a master that has never answered refuses us: trying again would change nothing.
+        SearchError
+            What the master's method raised.
+        """
+        try:
+            if self._client is None:
+                self._client = self._connect(self._hello, self.epoch)
+            answer = self._checked(self._client.call(method, message))
+        except Busy as error:
+            # It lives and cannot write: stay connected.
+            self._failed(error, clock(), at_least_s=error.after_s)
+            return None
+        except (NotAuthorised, ProtocolMismatch) as error:
+            self.close()
+            if self.epoch == 0:
+                raise
+            # The master we knew is gone, and its port may be another's by now.
+            self._failed(error, clock())
+            return None
+        except (PeerError, RunDirectoryError) as error:
+            self.close()
+            self._failed(error, clock())
+            return None
+        if self._failures:
+            log.info("the master answers again")
+        self._failures = 0
+        self.answered_at = self.next_try_at = clock()
+        return answer
+
+    def close(self) -> None:
+        """Close the connection; the next call looks for the master anew."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _checked(self, answer: Plain) -> dict[str, Plain]:
+        if not isinstance(answer, dict) or not isinstance(answer.get("epoch"), int):
+            raise ProtocolMismatch(f"the master gave an answer that is none: {answer!r:.200}")
+        if answer["epoch"] < self.epoch:
+            raise MasterUnreachable(f"this master (epoch {answer['epoch']}) was replaced by one of epoch {self.epoch}")
+        if self.epoch and answer["epoch"] > self.epoch:
+            log.info("another master has taken over (epoch %d)", answer["epoch"])
+        self.epoch = answer["epoch"]
+        return answer
+
+    def _failed(self, error: Exception, now: float, *, at_least_s: float = 0.0) -> None:
+        self._failures += 1
+        is_new = self.epoch == 0 and now < self.answered_at + FIRST_CONTACT_S
+        retry = FIRST_CONTACT if is_new else RETRY
+        self.next_try_at = now + retry.delay_s(self._failures, self._random, at_least_s=at_least_s)
+        if now - self._said_at >= SAY_AGAIN_S or self._failures == 1:
+            self._said_at = now
+            log.warning("trying again: %s", error)

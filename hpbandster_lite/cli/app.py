@@ -1,0 +1,111 @@
+"""The command line, ``hpbandster-lite COMMAND``: to search, to look, to steer, and the processes of a search apart.
+
+Law of this folder: it parses, prints and chooses exit codes; all work is done by the rooms below. An error raised on
+purpose is printed as one message, without a traceback, and ends with the exit code of its branch of the error tree.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+
+import typer
+
+from hpbandster_lite.cli.problem_options import PASSES_ON
+from hpbandster_lite.errors import SearchError
+from hpbandster_lite.process.log_format import harmless, log_to_stderr
+from hpbandster_lite.process.shutdown import leave
+
+COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "run": ("run", "run", "Search"),
+    "plan": ("run", "plan", "Search"),
+    "options": ("options", "options", "Search"),
+    "refit": ("refit", "refit", "Search"),
+    "status": ("status", "status", "Look"),
+    "best": ("status", "best", "Look"),
+    "list": ("status", "list_evaluations", "Look"),
+    "backup": ("backup", "backup", "Look"),
+    "verify": ("verify", "verify", "Look"),
+    "ping": ("ping", "ping", "Look"),
+    "pause": ("pause_resume_stop_cancel", "pause", "Steer"),
+    "resume": ("pause_resume_stop_cancel", "resume", "Steer"),
+    "stop": ("pause_resume_stop_cancel", "stop", "Steer"),
+    "cancel": ("pause_resume_stop_cancel", "cancel", "Steer"),
+    "master": ("master", "master", "On more than one machine"),
+    "worker": ("worker", "worker", "On more than one machine"),
+    "nameserver": ("master", "nameserver", "On more than one machine"),
+    "certs": ("certs", "certs", "On more than one machine"),
+}
+"""Module, function and group of each command, in the order in which help shows them."""
+GROUPS: Mapping[str, tuple[str, str, str]] = {"slurm": ("slurm", "app", "On more than one machine")}
+"""The same for commands that have commands of their own: the third is their group in help."""
+TAKES_PROBLEM_OPTIONS = ("run", "plan", "options", "refit", "master", "worker")
+"""Commands that pass options which they do not know on to the problem."""
+
+
+def make_app(only: str | None = None) -> typer.Typer:
+    """The command line.
+
+    Parameters
+    ----------
+    only
+        The one command that will be used: the modules of the others are not imported, which saves a worker half a
+        second. Where there is no such command, all are there, for help and for the names to choose from.
+    """
+    app = typer.Typer(
+        name="hpbandster-lite",
+        help="Find the best network and its hyperparameters together, at a bounded cost, with BOHB.\n\n"
+        "Begin with: [b]hpbandster-lite run digits[/]",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    # A command that is alone would otherwise be called without its name.
+    app.callback()(lambda: None)
+    is_one = only is not None and only in {*COMMANDS, *GROUPS}
+    for name in COMMANDS:
+        if is_one and name != only:
+            continue
+        module, function, panel = COMMANDS[name]
+        command = getattr(importlib.import_module(f"hpbandster_lite.cli.commands.{module}"), function)
+        settings = dict(PASSES_ON) if name in TAKES_PROBLEM_OPTIONS else None
+        app.command(name, help=paragraphs(command), rich_help_panel=panel, context_settings=settings)(command)
+    for name, (module, attribute, panel) in GROUPS.items():
+        if not is_one or name == only:
+            group = getattr(importlib.import_module(f"hpbandster_lite.cli.commands.{module}"), attribute)
+            app.add_typer(group, name=name, rich_help_panel=panel)
+    return app
+
+
+def paragraphs(command: Callable[..., None]) -> str:
+    """A command's docstring with one line a paragraph: help breaks lines to the width of the terminal by itself."""
+    text = inspect.getdoc(command) or ""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
+def main() -> None:
+    """Run the command that ``sys.argv`` names; never returns."""
+    log_to_stderr()
+    try:
+        make_app(sys.argv[1] if len(sys.argv) > 1 else None)()
+    except SearchError as error:
+        # Here: most calls end without an error.
+        from rich.console import Console
+
+        told = _escaped(harmless(str(error)))
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {told}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            leave(ended.code or 0)
+        raise
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,33 @@
+"""``backup``: a copy of the journal, taken while its search runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpbandster_lite.cli.commands.status import directory_of_a_search
+from hpbandster_lite.cli.options import Run
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.journal import JournalReader
+
+
+def backup(
+    run: Run,
+    target: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The copy; replaced at once if it is there.", show_default=False)
+    ],
+) -> None:
+    """Copy the journal of a search into one file, as it is at this moment; its master goes on meanwhile.
+
+    To copy journal.sqlite itself while a master writes it would miss what is in its log. A search goes on from a copy
+    that is put as journal.sqlite into a run directory: what was decided after it is decided again.
+    """
+    directory = directory_of_a_search(run)
+    if target.is_dir():
+        target = target / directory.journal.name
+    if target.exists() and target.samefile(directory.journal):
+        raise UsageError(f"{target} is the journal itself; give the name of another file")
+    count = JournalReader(directory.journal).copy_to(target)
+    typer.echo(f"{count} entries copied to {target}")

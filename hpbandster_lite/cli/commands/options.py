@@ -1,0 +1,67 @@
+"""``options``: what a problem may be told, as it says itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from hpbandster_lite.cli.options import AsJson
+from hpbandster_lite.cli.problem_options import slips_answered, with_typed_options
+from hpbandster_lite.cli.view.tables import plain_table
+from hpbandster_lite.cli.view.terminal import console
+from hpbandster_lite.problems import describe_in_child, target_of, text_of
+from hpbandster_lite.records import ProblemOption
+
+
+def options(
+    ctx: typer.Context,
+    problem: Annotated[
+        str,
+        typer.Argument(metavar="PROBLEM", help="As [b]run[/] takes it, search files left out.", show_default=False),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """List the options of a problem, with what each may be, its default, and what it is for.
+
+    They follow the problem in run, plan, master and worker: hpbandster-lite run PROBLEM --option VALUE. All workers of
+    a search must have the same, but for those that say something of a host.
+    """
+    reference = with_typed_options(problem, ctx)
+    with slips_answered(ctx):
+        about = describe_in_child(reference)
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in about.options], indent=2))
+        return
+    out = console()
+    if not about.options:
+        out.print(f"{target_of(problem)} has no options", markup=False, soft_wrap=True)
+        return
+    out.print(_table(about.options))
+    if any(each.is_local for each in about.options):
+        out.print("\n* of a host: each worker may have its own", markup=False)
+
+
+def _table(told: Sequence[ProblemOption]) -> Table:
+    """One option a line; with the values that were given, where some were."""
+    given = any(each.value != each.default for each in told)
+    table = plain_table()
+    for heading in ("option", "may be", "default", *(["here"] if given else []), "for"):
+        table.add_column(heading, overflow="fold")
+    for each in told:
+        here = [text_of(each.value)] if given else []
+        cells = [_typed(each), each.kind, text_of(each.default), *here, each.help]
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def _typed(option: ProblemOption) -> str:
+    """The option as it is typed."""
+    name = option.name.replace("_", "-")
+    text = f"--{name}/--no-{name}" if isinstance(option.default, bool) else f"--{name}"
+    return f"{text} *" if option.is_local else text

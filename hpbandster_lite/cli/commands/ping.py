@@ -1,0 +1,96 @@
+"""``ping``: whether a master or a name server answers, for people who look for a fault and for health checks.
+
+Law of this file: one question, asked as a worker would ask it, with a deadline; it changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpbandster_lite.access.certificates import certificates_for
+from hpbandster_lite.agent import AgentOptions
+from hpbandster_lite.agent.master_link import Rendezvous
+from hpbandster_lite.cli.options import NameServer, NameServerKey, RunId, RunKey, Tls, address
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.master import connect
+from hpbandster_lite.process.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
+from hpbandster_lite.process.log_format import harmless
+from hpbandster_lite.rundir import RunDirectory, read_given_key
+from hpbandster_lite.settings.prepare import seconds
+from hpbandster_lite.transport import Busy, Client, NameServerClient
+
+
+def ping(
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="The run directory, where it can be seen.", show_default=False),
+    ] = None,
+    run_id: RunId = None,
+    key: RunKey = None,
+    nameserver: NameServer = None,
+    nameserver_key: NameServerKey = None,
+    tls: Tls = None,
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="Longest time for the answer.")] = "5",
+) -> None:
+    """Ask whether somebody answers: the master of RUN, the master of --run-id, or the name server alone.
+
+    It takes the way that a worker takes, so that what hinders a worker hinders it and is told: a wrong address, a
+    firewall, another key, a master that has not registered.
+
+    Exit codes: 0 an answer came, 3 none came or it was a refusal, 4 a key or the run directory cannot be read.
+    """
+    limit_s = seconds("--timeout", timeout)
+    if run is not None:
+        _ask_master(connect(RunDirectory(run)), limit_s)
+    elif nameserver is None:
+        raise UsageError("say whom to ask: a run directory, or --nameserver HOST:PORT, with --run-id ID for its master")
+    elif run_id is None:
+        _ask_names(address(nameserver), nameserver_key, tls, limit_s)
+    else:
+        if key is None and KEY_VARIABLE not in os.environ:
+            raise UsageError(f"--run-id {run_id} needs the run's key: give its file with --key, or {KEY_VARIABLE}")
+        told = AgentOptions(
+            problem="",
+            run_id=run_id,
+            key=None if key is None else str(key),
+            tls=None if tls is None else str(tls),
+            nameserver=address(nameserver),
+            nameserver_key=None if nameserver_key is None else str(nameserver_key),
+        )
+        _ask_master(Rendezvous(told)({"role": "reader"}, 0), limit_s)
+
+
+def _ask_master(client: Client, limit_s: float) -> None:
+    began = time.monotonic()
+    with client:
+        try:
+            told = client.call("status", {}, timeout_s=limit_s)
+        except Busy as busy:
+            # It lives: who starts it again because of this frees no disk.
+            typer.echo(f"the master at {client.address} answers, and cannot go on at present: {busy}")
+            return
+    done, agents = told["evaluations"]["recorded"], len(told["agents"])
+    answer = (
+        f"the master of run {told['run_id']} at {client.address} answers ({_ms(began)}): {told['state']}, "
+        f"{done} evaluations recorded, {agents} workers"
+    )
+    typer.echo(harmless(answer))
+
+
+def _ask_names(where: tuple[str, int], key_file: Path | None, tls: Path | None, limit_s: float) -> None:
+    certificates = certificates_for(None, tls)
+    context = None if certificates is None else certificates.client_context()
+    key = read_given_key(key_file) if key_file else os.environ.get(NAMESERVER_KEY_VARIABLE, "").strip().encode() or None
+    began = time.monotonic()
+    with NameServerClient(*where, key, timeout_s=limit_s, tls=context) as names:
+        known = names.list()
+    typer.echo(f"the name server at {where[0]}:{where[1]} answers ({_ms(began)}): it knows {len(known)} masters")
+
+
+def _ms(began: float) -> str:
+    return f"{(time.monotonic() - began) * 1_000:.0f} ms"

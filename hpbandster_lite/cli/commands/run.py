@@ -1,0 +1,215 @@
+"""``run`` and ``plan``: a search on this machine, and what it would do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from hpbandster_lite.cli.commands.status import completed, print_incumbent, read_status, say_where_saved
+from hpbandster_lite.cli.options import (
+    WORKERS,
+    AsJson,
+    Gpus,
+    GpusPerWorker,
+    InAgent,
+    KeepCheckpoints,
+    NameServer,
+    NameServerKey,
+    Problem,
+    RetryFailed,
+    RunDir,
+    Threads,
+    Timeout,
+    address,
+    takes_search_options,
+)
+from hpbandster_lite.cli.view.dry_run import print_price, print_rehearsal
+from hpbandster_lite.cli.view.live import introduce_plan, watcher_for
+from hpbandster_lite.cli.view.tables import first_line, plan_plain
+from hpbandster_lite.cli.view.terminal import console
+from hpbandster_lite.engine import was_stopped
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.launch import LaunchOptions, search_here
+from hpbandster_lite.records import Plain
+from hpbandster_lite.results.forecast import price
+from hpbandster_lite.rundir import RunDirectory, default_run_directory
+from hpbandster_lite.settings.prepare import SearchOptions, prepare, seconds
+from hpbandster_lite.standalone.dry_run import rehearse
+
+DRY_RUN_FAILED = 1
+"""Exit code of a rehearsal in which an evaluation failed."""
+NOTHING_YET: Mapping[str, Plain] = {"brackets": [], "evaluations": {"recorded": 0}}
+"""The status of a search that has not begun."""
+NOTHING_FOUND = 1
+"""Exit code of a search that is over without one single loss."""
+
+
+@takes_search_options
+def run(
+    problem: Problem,
+    options: SearchOptions,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            "-w",
+            metavar="N",
+            help="Worker processes. [dim]\\[default: one for each GPU, else one for each core, at most 4][/]",
+            rich_help_panel=WORKERS,
+            show_default=False,
+        ),
+    ] = None,
+    run_dir: RunDir = None,
+    new: Annotated[
+        bool,
+        typer.Option("--new", help="Begin another search: in runs/PROBLEM-2, -3, ... where there is one already."),
+    ] = False,
+    threads: Threads = None,
+    gpus: Gpus = None,
+    gpus_per_worker: GpusPerWorker = 1,
+    timeout: Timeout = None,
+    keep_checkpoints: KeepCheckpoints = "needed",
+    in_agent: InAgent = False,
+    nameserver: NameServer = None,
+    nameserver_key: NameServerKey = None,
+    retry_failed: RetryFailed = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Run one smallest evaluation, with its checkpoint saved and loaded, in a worker's process; say what "
+            "the search will cost by that, and stop. Keeps nothing.",
+        ),
+    ] = False,
+    progress: Annotated[
+        bool | None,
+        typer.Option(
+            "--progress/--no-progress",
+            help="A live view, or a line now and then. [dim]\\[default: a live view on a terminal][/]",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Search on this machine: starts a name server, a master and workers, and shows what happens.
+
+    Run the same command again to go on with a search that was stopped or killed. Other limits, given then, extend or
+    shorten it; the number of workers may change, too.
+
+    Ctrl-C hands the running evaluations back and ends; a second one ends at once.
+
+    Exit codes: 0 the search is over, or was stopped; 1 it is over and none of its evaluations has a loss, or it was
+    stopped because the first ones all failed with one and the same fault, or a dry run failed; 2 wrong input, 3 a
+    master or name server did not answer, 4 the run directory cannot be used, 75 told by SIGUSR2 that the allocation
+    ends: the same command goes on in the next one, 130 interrupted.
+    """
+    if new and run_dir is not None:
+        raise UsageError("give either --new, which takes a free run directory, or --run-dir, not both")
+    launch = LaunchOptions(
+        workers=workers,
+        threads=threads,
+        gpus=gpus,
+        gpus_per_worker=gpus_per_worker,
+        timeout_s=None if timeout is None else seconds("--timeout", timeout),
+        keep_checkpoints=keep_checkpoints,
+        isolation="none" if in_agent else "trainer",
+        nameserver=None if nameserver is None else address(nameserver),
+        nameserver_key=nameserver_key,
+    )
+    directory = RunDirectory(run_dir or default_run_directory(problem, new=new))
+    if directory.path.exists() and not directory.path.is_dir():
+        # Before the plan is shown; an empty directory is taken over whatever its mode.
+        directory.check()
+    out = console()
+    if dry_run:
+        sys.exit(_rehearsed(out, options, directory, launch))
+    live = out.is_terminal if progress is None else progress
+    with watcher_for(out, completed, live=live) as watcher:
+        code = search_here(replace(options, retry_failed=retry_failed), directory, launch, watcher)
+        if directory.journal.exists():
+            # What the last look at the master missed.
+            watcher.status(read_status(directory))
+    sys.exit(_concluded(out, directory, is_shown=live) if code == 0 else code)
+
+
+def _rehearsed(out: Console, options: SearchOptions, directory: RunDirectory, launch: LaunchOptions) -> int:
+    """Run one evaluation and its continuation, and say what the search costs; the exit code."""
+    prepared = prepare(options, directory)
+    settings = prepared.settings
+    introduce_plan(out, prepared)
+    told = rehearse(
+        settings,
+        workers=launch.workers,
+        threads=launch.threads,
+        gpus=launch.gpus,
+        gpus_per_worker=launch.gpus_per_worker,
+        limit_s=launch.timeout_s,
+    )
+    print_rehearsal(out, told, settings.unit)
+    if told.failure is not None:
+        return DRY_RUN_FAILED
+    workers = len(launch.devices())
+    price_of_rest = price(
+        read_status(directory) if prepared.resumed else NOTHING_YET,
+        settings,
+        prepared.limits,
+        seconds_per_unit=told.seconds_per_unit,
+        continues=told.keeps_checkpoint,
+        workers=workers,
+    )
+    out.print()
+    print_price(out, told, price_of_rest, unit=settings.unit, workers=workers, limits=prepared.limits)
+    return 0
+
+
+def _concluded(out: Console, directory: RunDirectory, *, is_shown: bool) -> int:
+    """Say what a search that is over has found, or that it has found nothing; the exit code that goes with it.
+
+    ``is_shown`` is whether the view that stands above has the whole reason already.
+    """
+    reader = JournalReader(directory.journal)
+    finished = reader.finished() or ""
+    ended = sum(row["done"] + row["failed"] for row in reader.rungs())
+    out.print()
+    if ended and reader.best() is None:
+        # With the traceback, where the reason has one: nobody should have to look for it, or see it twice.
+        reason = first_line(finished) if is_shown else finished
+        out.print(f"nothing was found, the search is over: {reason}", markup=False, style="red", soft_wrap=True)
+        _say_how_to_look(out, directory)
+        return NOTHING_FOUND
+    print_incumbent(out, directory)
+    if was_stopped(finished):
+        out.print(f"\nthe search was {finished}; the same command goes on with it", markup=False, soft_wrap=True)
+        return 0
+    say_where_saved(out, directory)
+    return 0
+
+
+def _say_how_to_look(out: Console, directory: RunDirectory) -> None:
+    where = directory.path
+    out.print(
+        f"\nall failures: hpbandster-lite list {where} --failed; logs: {where / 'evaluations'}; once the code is "
+        "mended, the same command with --retry-failed runs them again",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@takes_search_options
+def plan(problem: Problem, options: SearchOptions, as_json: AsJson = False) -> None:
+    """Show what a search would do: its brackets, the number of evaluations and the total budget. Runs nothing.
+
+    Each row of the table is a bracket, each column a budget: so many configurations are evaluated at it, the best of
+    them go on to the next one.
+    """
+    prepared = prepare(options)
+    if as_json:
+        typer.echo(json.dumps(plan_plain(prepared), indent=2))
+        return
+    introduce_plan(console(), prepared)

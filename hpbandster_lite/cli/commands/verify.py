@@ -1,0 +1,33 @@
+"""``verify``: whether the journal of a search says what its master must have decided."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import typer
+
+from hpbandster_lite.cli.commands.status import directory_of_a_search
+from hpbandster_lite.cli.options import AsJson, Run
+from hpbandster_lite.errors import InvariantBroken
+from hpbandster_lite.process.log_format import harmless
+from hpbandster_lite.results.verify_run import verify_run
+
+
+def verify(run: Run, as_json: AsJson = False) -> None:
+    """Replay the journal of a search and recompute every decision in it, while it runs and ever after.
+
+    Brackets, promotions and reruns must be exactly the same. So must proposals, bit for bit, where the master had the
+    same Python, numpy, scipy, C library, processor features and threads as this command; else the choices must be the
+    same and the numbers within 1e-9, and the output says what differs.
+
+    Exit codes: 0 everything is as it must be, 70 something is not; the first differences are printed.
+    """
+    verification = verify_run(directory_of_a_search(run))
+    if as_json:
+        told = {"holds": verification.holds, "is_bitwise": verification.is_bitwise, **asdict(verification)}
+        typer.echo(json.dumps(told, indent=2))
+    else:
+        typer.echo(harmless(verification.words))
+    sys.exit(0 if verification.holds else InvariantBroken.exit_code)

@@ -1,0 +1,27 @@
+"""The way in of ``hpbandster-lite``: begin what takes longest, then import the command line.
+
+Law of this file: it looks at the first word alone, decides nothing by it but what is begun early, and imports nothing
+else before.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from hpbandster_lite.process import describer
+
+READS_A_PROBLEM = frozenset({"run", "plan", "options", "master"})
+IS_STARTED_AGAIN = frozenset({"run", "master", "worker"})
+"""Commands that end in order when their allocation does, in their first second, too."""
+
+
+def main() -> None:
+    """Run the command that ``sys.argv`` names; never returns."""
+    if len(sys.argv) > 2 and sys.argv[1] in IS_STARTED_AGAIN:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    if len(sys.argv) > 2 and sys.argv[1] in READS_A_PROBLEM:
+        describer.begin()
+    from hpbandster_lite.cli.app import main as command_line
+
+    command_line()

@@ -1,0 +1,1 @@
+"""What commands show: the live view, tables, and the terminal that they write to."""

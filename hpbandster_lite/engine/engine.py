@@ -1,0 +1,591 @@
+"""The engine: what every request of an agent means for the search, decided in memory.
+
+Law of this file: it answers, :mod:`~hpbandster_lite.engine.decisions` decides and
+:class:`~hpbandster_lite.engine.state.State` changes. No clock, sockets, files or threads: ``now`` is seconds on the
+caller's monotonic clock, randomness is keyed by seed and config id. Every method that changes anything returns a
+:class:`Turn`, whose entries are applied already and must be durable before its answer is given.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+import numpy as np
+
+from hpbandster_lite.engine.decision_types import (
+    Done,
+    Effect,
+    Exchanged,
+    Grant,
+    Granted,
+    Keep,
+    Leave,
+    OpenBracket,
+    Promote,
+    ReportIs,
+    Rerun,
+    Retried,
+    Sample,
+    Stop,
+    Turn,
+    Wait,
+    Waiting,
+)
+from hpbandster_lite.engine.decisions import WAIT_S, closing_words, cut_off, decide, over, running, same_fault
+from hpbandster_lite.engine.initial_proposals import first_proposals, vector_of
+from hpbandster_lite.engine.invariants import validate
+from hpbandster_lite.engine.leases import Leases
+from hpbandster_lite.engine.retry_failed import retriable
+from hpbandster_lite.engine.same_fault import shown
+from hpbandster_lite.engine.state import MADE_HERE, State
+from hpbandster_lite.engine.status import incumbent_of, status_of
+from hpbandster_lite.engine.waits import waits_of
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.hyperband.brackets import Rule, plan_bracket
+from hpbandster_lite.randomness import Purpose, generator_for, training_seed
+from hpbandster_lite.records import (
+    BracketOpened,
+    ConfigId,
+    CurvePoint,
+    Entry,
+    EvaluationId,
+    Expired,
+    Failure,
+    FailureKind,
+    Finished,
+    LateReport,
+    Leased,
+    Limits,
+    Outcome,
+    Paused,
+    Plain,
+    Proposal,
+    PutBack,
+    Recorded,
+    Released,
+    Report,
+    Resumed,
+    RungShrunk,
+    Sampled,
+    SearchSettings,
+    Started,
+)
+from hpbandster_lite.samplers import Foreseeing, Sampler
+from hpbandster_lite.space import Array, SearchSpace
+
+MOST_AHEAD = 32
+"""Proposals drawn at one time, where they depend on no outcome: 1 ms, in which nobody else is heard."""
+
+
+class Engine:
+    """One search as a state machine.
+
+    Parameters
+    ----------
+    settings
+        What defines the search.
+    space
+        The compiled space of its problem.
+    sampler
+        Where configurations come from; the engine feeds it and nobody else.
+    """
+
+    def __init__(self, settings: SearchSettings, space: SearchSpace, sampler: Sampler) -> None:
+        self.settings = settings
+        self._sampler = sampler
+        self._state = state_for(settings)
+        self._leases = Leases(settings.lease_s, settings.heartbeat_s)
+        self._first = first_proposals(space, settings)
+        self._foreseeing = sampler if isinstance(sampler, Foreseeing) else None
+        self._ahead: dict[ConfigId, Proposal | None] = {}
+        self._started_at = 0.0
+        self._out_taken = 0
+
+    @property
+    def state(self) -> State:
+        """The state, for reading."""
+        return self._state
+
+    # ------------------------------------------------------------------------------------------------ start, replay
+
+    def replay(self, entries: Iterable[Entry]) -> None:
+        """Rebuild the state and the sampler's knowledge from the journal."""
+        # All that is made here stays: to look for garbage among it again and again takes a fifth of the time.
+        was_collecting = gc.isenabled()
+        gc.disable()
+        try:
+            for entry in entries:
+                self.apply(entry)
+        finally:
+            if was_collecting:
+                gc.enable()
+
+    def start(
+        self,
+        epoch: int,
+        limits: Limits,
+        *,
+        now: float,
+        spent_s: float = 0.0,
+        fingerprint: Mapping[str, Plain] | None = None,
+        retry_failed: bool = False,
+    ) -> Turn[Retried]:
+        """Begin to serve: every open lease gets one full new lease, and the limits are those of this start.
+
+        A search that was finished or stopped goes on; one that was paused stays so until :meth:`resume`.
+
+        Parameters
+        ----------
+        epoch
+            Number of this master.
+        limits
+            When to stop.
+        now
+            The caller's clock.
+        spent_s
+            Serving time of all earlier masters.
+        fingerprint
+            What the last bits of this master's proposals depend on.
+        retry_failed
+            Run evaluations again that ended in class code or invalid, because the code was mended (:class:`PutBack`).
+            They keep their place, their seed and their count of attempts, and the model forgets their bad results.
+            Only those are put back whose rung has decided nothing with them: it is not complete, or nobody was
+            promoted from it and nothing was sampled above it (so it is with a search that was stopped for one and the
+            same fault), or there is no rung above. The others stay as they are: their rung has promoted others in
+            their stead, which may be running or have results by now, and a decision that results were built on is
+            never undone. Failures of other classes are none of the code's.
+
+        Returns
+        -------
+        Turn of Retried
+            What was put back and what was not; empty without ``retry_failed``.
+        """
+        entries = self._applied(
+            Started(epoch=epoch, limits=limits, spent_s=spent_s, fingerprint=fingerprint or {}),
+        )
+        self._started_at = now
+        self._out_taken = 0
+        for agent, identity in self._state.held_by.items():
+            self._leases.open(agent, identity, self._state.evaluations[identity].attempts, now)
+        if not retry_failed:
+            return Turn(Retried(), entries)
+        retried = retriable(self._state)
+        entries += self._applied(*(PutBack(evaluation=identity) for identity in retried.put_back))
+        return Turn(retried, entries)
+
+    def apply(self, entry: Entry) -> None:
+        """Take one entry in, and tell the sampler what it may learn from it."""
+        self._state.apply(entry)
+        match entry:
+            case Sampled(proposal=proposal):
+                self._sampler.add(proposal.vector)
+            case Recorded(evaluation=identity, outcome=outcome) if self._foreseeing is None and teaches(outcome):
+                # Nobody else learns from outcomes.
+                self._sampler.observe(*self._learned(identity), outcome.loss)
+            case PutBack(evaluation=identity):
+                self._sampler.forget(*self._learned(identity))
+            case _:
+                pass
+
+    # --------------------------------------------------------------------------------------------- agents' requests
+
+    def exchange(
+        self,
+        agent: str,
+        request: int,
+        *,
+        now: float,
+        report: Report | None = None,
+        want_lease: bool = True,
+        worker: str = "",
+        time_left_s: float | None = None,
+    ) -> Turn[Exchanged]:
+        """Take a report in and answer with work, in one request.
+
+        ``request`` is the agent's own number of this call: the same number gets the same grant again, a lower one is
+        refused, so that a lost answer or a repeated message leases nothing twice. An agent that ends in ``time_left_s``
+        seconds gets nothing that will not end before, by what evaluations of that budget took.
+        """
+        entries: list[Entry] = []
+        self._leases.hear(agent, worker, now)
+        self._leases.let_go(agent)
+        report_is: ReportIs | None = None
+        if report is not None:
+            turn = self.report(agent, report, now=now)
+            report_is = turn.answer
+            entries += turn.entries
+        answer: Granted | Wait | Leave | Done | None = None
+        if want_lease:
+            leased = self.lease(agent, request, now=now, worker=worker, time_left_s=time_left_s)
+            answer = leased.answer
+            entries += leased.entries
+        return Turn(Exchanged(report_is=report_is, answer=answer), tuple(entries))
+
+    def report(self, agent: str, report: Report, *, now: float) -> Turn[ReportIs]:
+        """Record the outcome of an attempt, unless another one was first."""
+        self._leases.hear(agent, "", now)
+        self._leases.let_go(agent)
+        evaluation = self._state.evaluations.get(report.evaluation)
+        if evaluation is None or evaluation.agent_of.get(report.attempt) != agent:
+            # Not ours, or of another search: taking it would put a foreign loss into the model.
+            return Turn("late")
+        if (report.attempt, agent) in evaluation.reported:
+            return Turn("known")
+        what, attempt, outcome = report.evaluation, report.attempt, report.outcome
+        if evaluation.outcome is not None:
+            late = LateReport(evaluation=what, attempt=attempt, agent=agent, outcome=outcome)
+            return Turn("late", self._applied(late))
+        failure = outcome.failure
+        if failure is not None and failure.kind in MADE_HERE:
+            # Its trainer was killed from outside, say: no result of the evaluation, which is run again.
+            if evaluation.agent == agent and evaluation.attempts == attempt:
+                return Turn("recorded", self._end(agent, failure.reason))
+            late = LateReport(evaluation=what, attempt=attempt, agent=agent, outcome=outcome)
+            return Turn("late", self._applied(late))
+        entries = self._recorded(Recorded(evaluation=what, attempt=attempt, agent=agent, outcome=outcome))
+        if failure is not None and self._state.first_faults.are_the_same and self._state.finished is None:
+            entries += self._applied(Finished(reason=same_fault(shown(failure))))
+        return Turn("recorded", entries)
+
+    def lease(
+        self, agent: str, request: int, *, now: float, worker: str = "", time_left_s: float | None = None
+    ) -> Turn[Granted | Wait | Leave | Done]:
+        """Give an agent work, or say why there is none."""
+        self._leases.hear(agent, worker, now)
+        self._leases.let_go(agent)
+        last = self._state.request_of.get(agent, -1)
+        held = self._state.held_by.get(agent)
+        if request < last:
+            return Turn(Wait(WAIT_S, f"request {request} came after request {last}; ask with a new number"))
+        entries: list[Entry] = []
+        if held is not None:
+            if request == last:
+                # Its answer was lost, mostly with its connection: the lease begins now for this agent.
+                self._leases.renew(agent, now, ())
+                return Turn(Granted(self._grant(held)))
+            entries += self._end(agent, "its agent asked for new work")
+        while True:
+            decision = decide(self._state, self.settings, now - self._started_at, time_left_s)
+            match decision:
+                case OpenBracket(bracket):
+                    entries += self._applied(BracketOpened(bracket=bracket, time_left_s=time_left_s))
+                case Sample(config_id):
+                    entries += self._sampled(config_id, time_left_s)
+                case Promote(identity) | Rerun(identity):
+                    known = self._state.evaluations.get(identity)
+                    attempt = 1 if known is None else known.attempts + 1
+                    entries += self._leased(agent, identity, attempt, request, now, worker, time_left_s)
+                    return Turn(Granted(self._grant(identity)), tuple(entries))
+                case Wait() | Leave():
+                    return Turn(decision, tuple(entries))
+                case Done(reason):
+                    entries += self._finished(reason)
+                    return Turn(Done(self._state.finished or reason), tuple(entries))
+
+    def renew(
+        self,
+        agent: str,
+        evaluation: EvaluationId,
+        attempt: int,
+        *,
+        now: float,
+        curve: tuple[CurvePoint, ...] = (),
+    ) -> Turn[Keep | Stop]:
+        """A heartbeat: the lease gets its full length again, if it is still this agent's.
+
+        One that lapsed while its agent was silent is given back, the same attempt under the same number, if nobody else
+        has got the evaluation meanwhile; then it was not lost, and counts for nothing.
+        """
+        self._leases.hear(agent, "", now)
+        known = self._state.evaluations.get(evaluation)
+        if known is None:
+            return Turn(Stop("this search has no such evaluation"))
+        if known.outcome is not None:
+            failure = known.outcome.failure
+            was_cancelled = failure is not None and failure.kind is FailureKind.CANCELLED
+            return Turn(Stop(failure.reason if failure and was_cancelled else "the evaluation has an outcome already"))
+        is_held = known.agent == agent and known.attempts == attempt
+        if not is_held and (known.agent is not None or known.attempts != attempt):
+            return Turn(Stop("the lease ran out and the evaluation was given to another worker"))
+        reason = cut_off(self._state, self.settings, now - self._started_at)
+        if reason is not None:
+            if is_held:
+                # It has its grace in which to save what it holds, and is heard meanwhile.
+                self._leases.renew(agent, now, curve)
+            return Turn(Stop(reason))
+        entries: tuple[Entry, ...] = ()
+        if not is_held:
+            if not self._leases.has_lapsed(agent, evaluation, attempt):
+                return Turn(Stop("the lease ended, and the evaluation waits to be run again"))
+            most = self._state.limits.max_concurrent
+            if most is not None and len(self._state.held_by) >= most:
+                return Turn(Stop("the lease ran out, and as many other evaluations run as may at one time"))
+            entries = self._leased(agent, evaluation, attempt, self._state.request_of[agent], now)
+        self._leases.renew(agent, now, curve)
+        return Turn(Keep(), entries)
+
+    def release(
+        self, agent: str, evaluation: EvaluationId, attempt: int, reason: str, directory: str | None, *, now: float
+    ) -> Turn[None]:
+        """An agent hands its evaluation back; what it no longer holds it cannot hand back, and nothing changes."""
+        self._leases.hear(agent, "", now)
+        self._leases.let_go(agent)
+        known = self._state.evaluations.get(evaluation)
+        if known is None or known.agent != agent or known.attempts != attempt:
+            return Turn(None)
+        entries = self._applied(
+            Released(evaluation=evaluation, attempt=attempt, agent=agent, reason=reason, directory=directory)
+        )
+        self._leases.close(agent)
+        return Turn(None, entries)
+
+    # ---------------------------------------------------------------------------------------------------- the clock
+
+    def disconnected(self, agent: str, *, now: float) -> None:
+        """A connection was lost: the lease ends after two heartbeats, if the agent does not come back before."""
+        self._leases.shorten(agent, now)
+
+    def lengthen(self, gap_s: float) -> None:
+        """Nobody loses a lease for a time in which the master did not listen."""
+        self._leases.lengthen(gap_s)
+
+    def expire(self, *, now: float) -> Turn[None]:
+        """End the leases that ran out; call it after all pending input was taken in."""
+        entries: list[Entry] = []
+        for agent, silent_s in self._leases.expired(now):
+            identity = self._state.held_by[agent]
+            entries += self._end(agent, f"no word from its agent for {silent_s:.0f} s")
+            self._leases.lapse(agent, identity, self._state.evaluations[identity].attempts)
+        reason = over(self._state, self.settings, now - self._started_at)
+        if reason is not None:
+            entries += self._finished(reason)
+        return Turn(None, tuple(entries))
+
+    # ------------------------------------------------------------------------------------------ commands from outside
+
+    def cancel(self, evaluation: EvaluationId, *, now: float, reason: str = "") -> Turn[Effect]:
+        """Drop an evaluation: it ends as cancelled, ranks last, fills its place and is never shown to the model.
+
+        One that runs is told to stop at its next heartbeat, and its lease counts for nothing from now on; its report,
+        should it come, is late. A promotion that nobody has begun can be cancelled, too. To cancel again changes
+        nothing.
+
+        Raises
+        ------
+        UsageError
+            If there is no such evaluation, or it ended otherwise.
+        """
+        del now
+        known = self._state.evaluations.get(evaluation)
+        if known is None and not self._state.is_promoted(evaluation):
+            raise UsageError(f"this search has no evaluation {evaluation}; hpbandster-lite list shows all")
+        if known is not None and known.outcome is not None:
+            failure = known.outcome.failure
+            if failure is None or failure.kind is not FailureKind.CANCELLED:
+                how = f"with the loss {known.outcome.loss:g}" if failure is None else f"as {failure.kind.value}"
+                raise UsageError(f"evaluation {evaluation} has ended already, {how}; an outcome is final")
+            return Turn(Effect(is_change=False, words=f"evaluation {evaluation} was cancelled before"))
+        outcome = Outcome(failure=Failure(kind=FailureKind.CANCELLED, reason=reason or "cancelled by its user"))
+        attempt, agent = (0, None) if known is None else (known.attempts, known.agent)
+        words = f"evaluation {evaluation} is cancelled"
+        if agent is not None:
+            words += f"; worker {self._state.worker_of.get(agent) or agent} is told at its next heartbeat"
+        # Without a holder it is the last attempt's outcome all the same: nobody will lease it again.
+        last = agent or ("" if known is None else known.agent_of.get(attempt, ""))
+        entry = Recorded(evaluation=evaluation, attempt=attempt, agent=last, outcome=outcome)
+        return Turn(Effect(is_change=True, words=words), self._recorded(entry))
+
+    def pause(self, *, reason: str = "") -> Turn[Effect]:
+        """Hand out nothing, and let what runs end; lasts until :meth:`resume`, over restarts of the master, too."""
+        self._refuse_if_over("paused")
+        if self._state.paused is not None:
+            return Turn(Effect(is_change=False, words="the search was paused before"))
+        entries = self._applied(Paused(reason=reason))
+        return Turn(Effect(is_change=True, words=f"the search is paused; {running(self._state)}"), entries)
+
+    def resume(self) -> Turn[Effect]:
+        """Hand out work again."""
+        if self._state.paused is None:
+            return Turn(Effect(is_change=False, words="the search was not paused"))
+        return Turn(Effect(is_change=True, words="the search goes on"), self._applied(Resumed()))
+
+    def stop(self, reason: str) -> Turn[Effect]:
+        """Finish the search: running evaluations are told to hand back, and a later start goes on with them."""
+        if self._state.finished is not None:
+            return Turn(Effect(is_change=False, words=f"the search was over before: {self._state.finished}"))
+        words = f"the search is stopped; {running(self._state)}, to be handed back"
+        return Turn(Effect(is_change=True, words=words), self._finished(reason))
+
+    def _refuse_if_over(self, what: str) -> None:
+        if self._state.finished is not None:
+            raise UsageError(f"the search is over and cannot be {what}: {self._state.finished}")
+
+    # ---------------------------------------------------------------------------------------------------- questions
+
+    def status(self, *, now: float) -> dict[str, Plain]:
+        """Brackets and rungs, agents, totals, failures, the incumbent, waits and hints, as plain values."""
+        return status_of(self._state, self._leases, now=now, waits=self.waits(now), unit=self.settings.unit)
+
+    def waits(self, now: float) -> tuple[Waiting, ...]:
+        """Everything that keeps the search, or a part of it, from going on; the most general reason first.
+
+        Empty while there is work for everybody, and when the search is over.
+        """
+        return waits_of(self._state, self._leases, now=now, heartbeat_s=self.settings.heartbeat_s)
+
+    def best(self) -> dict[str, Plain] | None:
+        """The incumbent: the lowest loss at the highest budget evaluated so far; ``None`` before any."""
+        best = self._state.best
+        return None if best is None else incumbent_of(self._state, best)
+
+    def take_out(self) -> list[ConfigId]:
+        """Configurations that went out since this was asked last: nobody will continue from their checkpoints."""
+        out = self._state.out[self._out_taken :]
+        self._out_taken = len(self._state.out)
+        return out
+
+    @property
+    def finished(self) -> str | None:
+        """Why the search is over; ``None`` while it goes on."""
+        return self._state.finished
+
+    def validate(self) -> None:
+        """Check every invariant.
+
+        Raises
+        ------
+        InvariantBroken
+            With what was found where.
+        """
+        validate(self._state)
+
+    # ------------------------------------------------------------------------------------------------- doing them
+
+    def _applied(self, *entries: Entry) -> tuple[Entry, ...]:
+        for entry in entries:
+            self.apply(entry)
+        return entries
+
+    def _recorded(self, entry: Recorded) -> tuple[Entry, ...]:
+        """Apply an outcome, whoever holds its evaluation."""
+        known = self._state.evaluations.get(entry.evaluation)
+        holder = None if known is None else known.agent
+        entries = self._applied(entry)
+        if holder is not None:
+            self._leases.close(holder)
+        return entries
+
+    def _finished(self, reason: str) -> tuple[Entry, ...]:
+        if self._state.finished is not None:
+            return ()
+        return self._applied(Finished(reason=closing_words(self._state, reason)))
+
+    def _learned(self, identity: EvaluationId) -> tuple[Array, float]:
+        """What the sampler calls an evaluation: its vector and budget."""
+        return vector_of(self._state.proposals[identity.config_id]), self._state.evaluations[identity].budget
+
+    def _sampled(self, config_id: ConfigId, time_left_s: float | None) -> tuple[Entry, ...]:
+        proposal = self._propose(config_id)
+        if proposal is None:
+            bracket, index = config_id.bracket, config_id.rung
+            taken = self._state.brackets[bracket].rungs[index].taken
+            return self._applied(RungShrunk(bracket=bracket, rung=index, places=taken, time_left_s=time_left_s))
+        basis = self._state.observed_at
+        return self._applied(Sampled(config_id=config_id, proposal=proposal, basis=basis, time_left_s=time_left_s))
+
+    def _propose(self, config_id: ConfigId) -> Proposal | None:
+        order = len(self._state.proposals)
+        if order < len(self._first):
+            return self._first[order]
+        return self._foreseen(config_id) or self._sampler.propose(self._generator(config_id))
+
+    def _generator(self, config_id: ConfigId) -> np.random.Generator:
+        return generator_for(self.settings.seed, Purpose.PROPOSAL, config_id)
+
+    def _foreseen(self, config_id: ConfigId) -> Proposal | None:
+        """What was proposed ahead for a configuration, if that still stands; a rung's places are proposed at once."""
+        if self._foreseeing is None:
+            return None
+        if config_id not in self._ahead:
+            rung = self._state.brackets[config_id.bracket].rungs[config_id.rung]
+            most = min(MOST_AHEAD, rung.places - rung.taken)
+            coming = [config_id._replace(index=config_id.index + i) for i in range(most)]
+            proposals = self._foreseeing.foresee([self._generator(each) for each in coming])
+            self._ahead = dict(zip(coming, proposals, strict=True))
+        proposal = self._ahead.pop(config_id)
+        return proposal if proposal is not None and self._foreseeing.still_proposes(proposal) else None
+
+    def _leased(
+        self,
+        agent: str,
+        identity: EvaluationId,
+        attempt: int,
+        request: int,
+        now: float,
+        worker: str | None = None,
+        time_left_s: float | None = None,
+    ) -> tuple[Entry, ...]:
+        entries = self._applied(
+            Leased(
+                evaluation=identity,
+                attempt=attempt,
+                agent=agent,
+                request=request,
+                worker=self._state.worker_of[agent] if worker is None else worker,
+                time_left_s=time_left_s,
+            )
+        )
+        self._leases.open(agent, identity, attempt, now)
+        return entries
+
+    def _grant(self, identity: EvaluationId) -> Grant:
+        evaluation = self._state.evaluations[identity]
+        below = self._state.evaluations.get(EvaluationId(identity.config_id, identity.rung - 1))
+        return Grant(
+            evaluation=identity,
+            attempt=evaluation.attempts,
+            values=self._state.proposals[identity.config_id].values,
+            budget=evaluation.budget,
+            seed=training_seed(self.settings.seed, identity.config_id),
+            lease_s=self.settings.lease_s,
+            heartbeat_s=self.settings.heartbeat_s,
+            previous_directory=below.outcome.directory if below is not None and below.outcome is not None else None,
+            earlier=tuple((n, evaluation.directories.get(n)) for n in range(evaluation.attempts - 1, 0, -1)),
+        )
+
+    def _end(self, agent: str, reason: str) -> tuple[Entry, ...]:
+        """End a lease without a report; the last attempt's end is the evaluation's outcome."""
+        identity = self._state.held_by[agent]
+        evaluation = self._state.evaluations[identity]
+        attempt = evaluation.attempts
+        entries = self._applied(Expired(evaluation=identity, attempt=attempt, agent=agent, reason=reason))
+        self._leases.close(agent)
+        if evaluation.lost >= self.settings.max_attempts:
+            failure = Failure(
+                kind=FailureKind.INFRASTRUCTURE,
+                reason=f"lost {evaluation.lost} times, the last time because of: {reason}",
+            )
+            entries += self._applied(
+                Recorded(evaluation=identity, attempt=attempt, agent=agent, outcome=Outcome(failure=failure))
+            )
+        return entries
+
+
+def state_for(settings: SearchSettings) -> State:
+    """The state of a search of which nothing has been journalled yet."""
+    return State(
+        lambda bracket: plan_bracket(
+            bracket,
+            settings.budgets,
+            settings.eta,
+            rule=cast(Rule, settings.bracket_rule),
+            algorithm=settings.algorithm,
+        )
+    )
+
+
+def teaches(outcome: Outcome) -> bool:
+    """Whether the model learns from an outcome."""
+    return outcome.failure is None or outcome.failure.kind not in MADE_HERE

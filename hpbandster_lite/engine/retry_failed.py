@@ -1,0 +1,28 @@
+"""Which failures may be run again because the code was mended.
+
+Law of this file: it reads the state and changes nothing; a start and whoever announces it ask the same function.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hpbandster_lite.engine.decision_types import Retried
+from hpbandster_lite.engine.state import MENDABLE, State
+from hpbandster_lite.records import FailureKind
+
+
+def retriable(state: State) -> Retried:
+    """What a start puts back that is asked to retry, and what it leaves as it is (:meth:`Engine.start` says why)."""
+    put_back, decided, others = [], [], Counter[FailureKind]()
+    for identity, evaluation in state.evaluations.items():
+        failure = evaluation.outcome.failure if evaluation.outcome is not None else None
+        if failure is None:
+            continue
+        if state.may_retry(identity):
+            put_back.append(identity)
+        elif failure.kind in MENDABLE:
+            decided.append(identity)
+        else:
+            others[failure.kind] += 1
+    return Retried(put_back=tuple(put_back), decided=tuple(decided), others=others)

@@ -1,0 +1,1 @@
+"""Hyperband's arithmetic: the ladder of budgets, the sizes of brackets and rungs, and the order of results."""

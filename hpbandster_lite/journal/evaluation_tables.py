@@ -1,0 +1,220 @@
+"""What each entry means for the tables that readers query.
+
+Law of this file: the tables follow from the entries alone, each entry changes them once, in the transaction that stores
+it. Wall-clock times are those of the commits, so a duration is as exact as a turn of the master is short.
+
+Nearly every turn samples configurations and leases them at once, so new rows wait until the end of the transaction and
+are written with all that is known of them by then; whatever else changes a row that waits has it written first.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TypeAlias, cast
+
+from hpbandster_lite import wire
+from hpbandster_lite.hyperband.brackets import Rule, plan_bracket
+from hpbandster_lite.records import (
+    BracketOpened,
+    Entry,
+    EvaluationId,
+    Expired,
+    Finished,
+    LateReport,
+    Leased,
+    Paused,
+    PutBack,
+    Recorded,
+    Released,
+    Resumed,
+    RungShrunk,
+    Sampled,
+    SearchSettings,
+    Started,
+)
+
+_SAMPLED = """
+INSERT INTO configurations (bracket, sampled_rung, number, hyperparameters, origin, model_budget, sampled_at, sampled)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_NEW = """
+INSERT INTO evaluations
+    (bracket, sampled_rung, number, rung, budget, state, attempt, agent, worker, queued_at, leased_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_RUNG_ENDED = "SELECT max(finished_at) FROM evaluations WHERE bracket = ? AND rung = ?"
+_LEASED = """
+UPDATE evaluations SET state = 'running', attempt = ?, agent = ?, worker = ?, leased_at = ?
+WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ?
+"""
+# Only the attempt that runs is handed back: an older one's end changes nothing.
+_HANDED_BACK = """
+UPDATE evaluations SET state = 'queued', agent = NULL, worker = NULL, queued_at = ?, leased_at = NULL
+WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ? AND attempt = ? AND state = 'running'
+"""
+# Its outcome no longer counts; the entry that holds it stays.
+_PUT_BACK = """
+UPDATE evaluations SET
+    state = 'queued', agent = NULL, worker = NULL, queued_at = ?, leased_at = NULL, started_at = NULL,
+    finished_at = NULL, loss = NULL, failure = NULL, reason = NULL, directory = NULL, outcome = NULL
+WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ?
+"""
+# The outcome may be that of an earlier attempt, whose lease had expired: then the lease in the row is not its own.
+_RECORDED = """
+UPDATE evaluations SET
+    leased_at = CASE WHEN attempt = :attempt THEN leased_at END,
+    worker = CASE WHEN attempt = :attempt THEN worker END,
+    started_at = coalesce(:at - :duration_s, CASE WHEN attempt = :attempt THEN leased_at END),
+    finished_at = :at, attempt = :attempt, agent = :agent, state = :state, loss = :loss, failure = :failure,
+    reason = :reason, directory = :directory, outcome = :position
+WHERE bracket = :bracket AND sampled_rung = :sampled_rung AND number = :number AND rung = :rung
+"""
+
+
+_Key: TypeAlias = tuple[int, int, int, int]
+_Lease: TypeAlias = tuple[str, int, str | None, str | None, float | None]
+_UNLEASED: _Lease = ("queued", 0, None, None, None)
+"""State, attempt, agent, worker and time of the lease."""
+
+
+class Tables:
+    """Keeps the tables of one journal.
+
+    Parameters
+    ----------
+    connection
+        A connection within a transaction whenever :meth:`follow` or :meth:`write` is called.
+    settings
+        Of the search; they tell the budgets of the rungs.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, settings: SearchSettings) -> None:
+        self._execute = connection.execute
+        self._write = connection.executemany
+        self._settings = settings
+        self._budgets: dict[int, tuple[float, ...]] = {}
+        self._configurations: list[tuple[object, ...]] = []
+        self._new: dict[_Key, tuple[float, _Lease]] = {}
+
+    def begin(self) -> None:
+        """Forget what waits to be written, which a transaction that failed leaves behind."""
+        self._configurations.clear()
+        self._new.clear()
+
+    def follow(self, entry: Entry, position: int, at: float) -> None:
+        """Change the tables as an entry at this position says, committed at this wall-clock time."""
+        match entry:
+            case Recorded():
+                self._recorded(entry, position, at)
+            case Leased():
+                self._leased(entry, at)
+            case Sampled():
+                self._sampled(entry, position, at)
+            case Released() | Expired():
+                self.write()
+                self._execute(_HANDED_BACK, (at, *_key(entry.evaluation), entry.attempt))
+            case PutBack():
+                self.write()
+                self._execute(_PUT_BACK, (at, *_key(entry.evaluation)))
+            case Started():
+                limits = wire.encode(wire.to_message(entry.limits))
+                self._execute("UPDATE search SET limits = ?, finished = NULL", (limits,))
+            case Finished():
+                self._execute("UPDATE search SET finished = ?", (_text(entry.reason),))
+            case Paused():
+                self._execute("UPDATE search SET paused = ?, paused_at = ?", (_text(entry.reason), at))
+            case Resumed():
+                self._execute("UPDATE search SET paused = NULL, paused_at = NULL")
+            case BracketOpened() | RungShrunk() | LateReport():
+                pass
+
+    def write(self) -> None:
+        """Write the rows that wait."""
+        self._write(_SAMPLED, self._configurations)
+        self._write(
+            _NEW,
+            [
+                (*key, self._budget(key), state, attempt, agent, worker, queued_at, leased_at)
+                for key, (queued_at, (state, attempt, agent, worker, leased_at)) in self._new.items()
+            ],
+        )
+        self.begin()
+
+    def _sampled(self, entry: Sampled, position: int, at: float) -> None:
+        proposal = entry.proposal
+        self._configurations.append(
+            (
+                *entry.config_id,
+                wire.encode(proposal.values, limit_bytes=None),
+                proposal.origin.value,
+                proposal.model_budget,
+                at,
+                position,
+            )
+        )
+        self._new[_key(EvaluationId(entry.config_id, entry.config_id.rung))] = (at, _UNLEASED)
+
+    def _leased(self, entry: Leased, at: float) -> None:
+        key = _key(entry.evaluation)
+        lease: _Lease = ("running", entry.attempt, _text(entry.agent), _text(entry.worker or entry.agent), at)
+        waiting = self._new.get(key)
+        if waiting is None and self._execute(_LEASED, (*lease[1:], *key)).rowcount == 0:
+            waiting = (self._promoted_at(key, at), _UNLEASED)
+        if waiting is not None:
+            self._new[key] = (waiting[0], lease)
+
+    def _promoted_at(self, key: _Key, at: float) -> float:
+        """Since when a promotion that is heard of for the first time has waited: the end of the rung below."""
+        bracket, _, _, rung = key
+        (ended,) = self._execute(_RUNG_ENDED, (bracket, rung - 1)).fetchone()
+        return at if ended is None else float(ended)
+
+    def _recorded(self, entry: Recorded, position: int, at: float) -> None:
+        outcome, failure = entry.outcome, entry.outcome.failure
+        row: dict[str, object] = {
+            "at": at,
+            "attempt": entry.attempt,
+            "agent": _text(entry.agent),
+            "position": position,
+            "state": "done" if failure is None else "failed",
+            # As floats: an integer beyond 64 bits is a fine loss, but no number of SQLite's.
+            "loss": None if outcome.loss is None else float(outcome.loss),
+            "duration_s": None if outcome.duration_s is None else float(outcome.duration_s),
+            "failure": None if failure is None else failure.kind.value,
+            "reason": None if failure is None else _text(failure.reason),
+            "directory": None if outcome.directory is None else _text(outcome.directory),
+        }
+        key = _key(entry.evaluation)
+        if key in self._new:
+            self.write()
+        row |= dict(zip(("bracket", "sampled_rung", "number", "rung"), key, strict=True))
+        if self._execute(_RECORDED, row).rowcount == 0:
+            # A promotion that was cancelled before anybody leased it.
+            self._new[key] = (self._promoted_at(key, at), _UNLEASED)
+            self.write()
+            self._execute(_RECORDED, row)
+
+    def _budget(self, key: _Key) -> float:
+        bracket, _, _, rung = key
+        if bracket not in self._budgets:
+            settings = self._settings
+            plan = plan_bracket(
+                bracket,
+                settings.budgets,
+                settings.eta,
+                rule=cast(Rule, settings.bracket_rule),
+                algorithm=settings.algorithm,
+            )
+            self._budgets[bracket] = tuple(rung.budget for rung in plan.rungs)
+        return self._budgets[bracket][rung]
+
+
+def _key(evaluation: EvaluationId) -> _Key:
+    return (*evaluation.config_id, evaluation.rung)
+
+
+def _text(text: str) -> str:
+    # SQLite's text is UTF-8, which has no lone surrogates; file names that are not UTF-8 come as such.
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,220 @@
+"""What a problem says of itself, read once and kept in the journal.
+
+Law of this file: the master and the agents never import a problem; they read the description that a short-lived child
+process made, in which ConfigSpace was imported for the last time.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import inspect
+import os
+import selectors
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+from hpbandster_lite import wire
+from hpbandster_lite.errors import ProblemError, ProtocolMismatch, SearchError, SpaceError, UnknownOption
+from hpbandster_lite.problems.interface import Problem, defaults_of
+from hpbandster_lite.problems.options import canonical, described_options, target_of
+from hpbandster_lite.problems.references import GUARD, absolute, name_of, space_refused
+from hpbandster_lite.process import describer
+from hpbandster_lite.records import Plain, ProblemDescription
+
+DESCRIBE_LIMIT_S = 300.0
+"""A cold import of torch from a network file system was seen to take a minute; five, and something hangs."""
+
+
+def describe(problem: Problem, reference: str) -> ProblemDescription:
+    """Read a configured problem's space, budgets, options and source; imports ConfigSpace, as its own space does.
+
+    Raises
+    ------
+    ProblemError
+        If it has no space, or a default of a wrong type.
+    SpaceError
+        If the space cannot be built, or holds what a search cannot use.
+    """
+    # Imported here: a trainer, which describes nothing, may never need numpy.
+    from hpbandster_lite.space import SearchSpace, configspace_to_json
+
+    space = _space_of(problem, target_of(reference))
+    options = described_options(problem, reference)
+    return ProblemDescription(
+        reference=canonical(absolute(reference), options),
+        name=name_of(reference),
+        space_json=configspace_to_json(space),
+        space_tables=SearchSpace.from_configspace(space).to_json(),
+        has_feasible=getattr(problem, "feasible", None) is not None,
+        has_test=getattr(problem, "test", None) is not None,
+        has_refit=getattr(problem, "refit", None) is not None,
+        has_export=getattr(problem, "export", None) is not None,
+        source_hash=source_hash(problem),
+        options=options,
+        **defaults_of(problem, target_of(reference)),
+    )
+
+
+def _space_of(problem: Problem, reference: str) -> Any:
+    space = getattr(problem, "space", None)
+    if space is None:
+        raise ProblemError(
+            f"{reference!r} has no search space; give it a function space() that returns a "
+            "ConfigSpace.ConfigurationSpace"
+        )
+    if not callable(space):
+        return space
+    try:
+        return space()
+    except SearchError:
+        raise
+    except Exception as error:
+        raise SpaceError(space_refused(reference, error)) from error
+
+
+# ------------------------------------------------------------------------------------------------------------ source
+
+
+def source_hash(problem: Problem) -> str:
+    """SHA-256 of the file that defines the problem, or of all Python files of its package; empty if there is none.
+
+    Modules and packages that the problem names in ``source_modules`` count as well; they are not imported.
+    """
+    file = _file_of(problem)
+    if file is None:
+        return ""
+    digest = hashlib.sha256()
+    for whole in (file, *map(_file_of_module, getattr(problem, "source_modules", ()))):
+        for part in sorted(whole.parent.rglob("*.py")) if whole.name == "__init__.py" else [whole]:
+            content = part.read_bytes()
+            digest.update(f"{part.relative_to(whole.parent)} {len(content)}\n".encode())
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def _file_of_module(name: str) -> Path:
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        found = None
+    if found is None or found.origin is None or not Path(found.origin).is_file():
+        raise ProblemError(f"source_modules names {name!r}, and Python finds no file of that module; correct the name")
+    return Path(found.origin)
+
+
+def _file_of(problem: Any) -> Path | None:
+    module: Any = problem
+    if not isinstance(problem, ModuleType):
+        evaluate = problem.evaluate
+        while isinstance(evaluate, functools.partial):
+            evaluate = evaluate.func
+        module = sys.modules.get(getattr(inspect.unwrap(evaluate), "__module__", None) or "")
+    file = getattr(module, "__file__", None)
+    return Path(file) if file is not None and Path(file).is_file() else None
+
+
+# ---------------------------------------------------------------------------------------------------------- in a child
+
+
+def prepare_to_describe() -> None:
+    """Import what :func:`describe` needs for any problem."""
+    from hpbandster_lite.space import import_configspace
+
+    import_configspace()
+
+
+def answer_for(reference: str, problem: Problem) -> str:
+    """What the child writes to :func:`describe_in_child`, as one line."""
+    return wire.encode(wire.to_message(describe(problem, reference)))
+
+
+def refusal_for(error: SearchError) -> str:
+    """What the child writes where the problem cannot be described."""
+    option = error.option if isinstance(error, UnknownOption) else ""
+    return wire.encode({"refused": type(error).__name__, "message": str(error), "option": option})
+
+
+def describe_in_child(
+    reference: str, *, limit_s: float = DESCRIBE_LIMIT_S, meanwhile: Callable[[], object] | None = None
+) -> ProblemDescription:
+    """Read a problem in a process of its own, which is ended whatever it does.
+
+    Parameters
+    ----------
+    reference
+        See :func:`~hpbandster_lite.problems.references.load`.
+    limit_s
+        Time that importing the problem may take.
+    meanwhile
+        Called when the process has been started: what can be done beside it.
+
+    Raises
+    ------
+    ProblemError, SpaceError
+        What :func:`describe` and ``load`` raise there; also if the process dies or takes too long.
+    """
+    child = describer.describer()
+    try:
+        child.ask(reference)
+        try:
+            if meanwhile is not None:
+                meanwhile()
+            line, is_late = _first_line(child.answers, limit_s)
+        finally:
+            # What the problem's import left running ends with the process that read it.
+            code = child.end()
+        if not line.endswith(b"\n"):
+            raise ProblemError(_no_answer(reference, _end_in_words(code, limit_s, is_late), child.output))
+    finally:
+        child.close()
+    return _description(line)
+
+
+def _first_line(answers: int, limit_s: float) -> tuple[bytes, bool]:
+    """What comes up to the end of a line, of the file, or of the time; and whether it was the time."""
+    ends_at = time.monotonic() + limit_s
+    line = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(answers, selectors.EVENT_READ)
+        while not line.endswith(b"\n"):
+            if not selector.select(max(0.0, ends_at - time.monotonic())):
+                return line, True
+            part = os.read(answers, 65_536)
+            if not part:
+                break
+            line += part
+    return line, False
+
+
+def _end_in_words(returncode: int, limit_s: float, is_late: bool) -> str:
+    if is_late:
+        return f"was ended after {limit_s:g} s"
+    if returncode == -signal.SIGKILL:
+        return "closed the pipe for its answer (os.closerange?), or was killed (for want of memory?)"
+    return f"died of {signal.Signals(-returncode).name}" if returncode < 0 else f"ended with exit code {returncode}"
+
+
+def _no_answer(reference: str, how: str, output: IO[bytes]) -> str:
+    output.seek(0)
+    words = output.read()[-4_000:].decode("utf-8", errors="replace").strip()
+    return f"importing {target_of(reference)!r} {how}; {GUARD}" + (f"\nIts last words:\n{words}" if words else "")
+
+
+def _description(line: bytes) -> ProblemDescription:
+    message: Plain = wire.decode(line.decode("ascii"))
+    match message:
+        case {"refused": str(name), "message": str(words), "option": str(option)}:
+            if name == UnknownOption.__name__:
+                raise UnknownOption(words, option)
+            raise SpaceError(words) if name == SpaceError.__name__ else ProblemError(words)
+        case dict():
+            return wire.from_message(message, ProblemDescription)
+        case _:
+            raise ProtocolMismatch(f"a describing process answered {message!r:.200}; do not write to its pipe")

@@ -1,0 +1,1 @@
+"""What every process of a search needs around its work: environment, devices, start, end, and log lines."""

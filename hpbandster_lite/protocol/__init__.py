@@ -1,0 +1,1 @@
+"""What agents and the master send each other, as records."""

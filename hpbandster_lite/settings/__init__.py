@@ -1,0 +1,1 @@
+"""From what a user asks for to what defines a search: options, their defaults and checks, and the search file."""

@@ -1,0 +1,352 @@
+"""From what a user asks for to what defines a search: fill in defaults, check, compare with an earlier start.
+
+Law of this file: everything wrong with the input is found here, before any process is started or GPU time spent.
+A search that goes on takes what the user leaves out from its journal; what is given and differs is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from hpbandster_lite import wire
+from hpbandster_lite.errors import BudgetError, ResumeError, UsageError
+from hpbandster_lite.hyperband.brackets import BracketPlan, Rule, plan_bracket
+from hpbandster_lite.hyperband.budgets import Ladder, explicit_ladder, ladder
+from hpbandster_lite.journal import JournalReader, holds_anything, settings_difference
+from hpbandster_lite.problems import describe_in_child, given_in, name_of, with_options
+from hpbandster_lite.records import Limits, ProblemDescription, SearchSettings, Value, Values
+from hpbandster_lite.rundir import RunDirectory
+
+if TYPE_CHECKING:
+    from hpbandster_lite.engine import Retried
+
+ALGORITHMS = ("bohb", "hyperband", "bo", "random")
+BRACKET_RULES = ("floor", "ceil")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""A run id names an entry at the name server and, on workers without a shared disk, a folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """What a user may ask for; ``None`` takes the journal's value, the problem's default or ours, in this order.
+
+    ``limits`` replaces the limits of an earlier start as a whole, where it sets any; ``description`` spares the child
+    process that would describe the problem; ``retry_failed`` runs again what failed by a fault of the code.
+    """
+
+    problem: str
+    min_budget: float | None = None
+    max_budget: float | None = None
+    eta: float | None = None
+    budgets: tuple[float, ...] | None = None
+    unit: str | None = None
+    algorithm: str | None = None
+    bracket_rule: str | None = None
+    seed: int | None = None
+    sampler: Mapping[str, Value] = field(default_factory=dict)
+    initial: tuple[Values, ...] | None = None
+    skip_default: bool | None = None
+    description: ProblemDescription | None = None
+    max_attempts: int | None = None
+    lease_s: float | None = None
+    heartbeat_s: float | None = None
+    limits: Limits = field(default_factory=Limits)
+    retry_failed: bool = False
+    run_id: str | None = None
+
+
+@wire.register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A search that may start: what defines it, when it stops, and what the user should be told first.
+
+    ``retry_failed_after`` is the epoch of the last master that served; the first one after it puts the failures of the
+    code back, and those that take its place when it dies do not. ``None`` leaves failures alone.
+    """
+
+    settings: SearchSettings
+    limits: Limits
+    resumed: bool
+    notes: tuple[str, ...] = ()
+    retry_failed_after: int | None = None
+
+    @property
+    def plans(self) -> list[BracketPlan]:
+        """The brackets within the limit; one Hyperband cycle where brackets are not limited."""
+        count = self.limits.brackets or len(self.settings.budgets)
+        return [bracket_plan(self.settings, bracket) for bracket in range(count)]
+
+
+def bracket_plan(settings: SearchSettings, bracket: int) -> BracketPlan:
+    """Geometry of one bracket of a search."""
+    return plan_bracket(
+        bracket,
+        settings.budgets,
+        settings.eta,
+        rule=cast(Rule, settings.bracket_rule),
+        algorithm=settings.algorithm,
+    )
+
+
+def prepare(
+    options: SearchOptions,
+    run_directory: RunDirectory | None = None,
+    *,
+    meanwhile: Callable[[], object] | None = None,
+) -> Prepared:
+    """Settings and limits of a new search, or of the one that the run directory holds.
+
+    Parameters
+    ----------
+    options
+        What the user asks for.
+    run_directory
+        Where the search is or will be kept.
+    meanwhile
+        Called while another process reads the problem, which takes ConfigSpace's second.
+
+    Raises
+    ------
+    UsageError
+        For anything in the options that cannot be; ResumeError names what differs from the stored search.
+    """
+    if run_directory is None or not holds_anything(run_directory.journal):
+        return _begin(options, options.description or describe_in_child(options.problem, meanwhile=meanwhile))
+    reader = JournalReader(run_directory.journal)
+    reference = with_kept_options(options.problem, reader.settings().problem.reference)
+    description = options.description or describe_in_child(reference, meanwhile=meanwhile)
+    return _resume(options, description, reader, run_directory.path)
+
+
+def with_kept_options(reference: str, kept: str) -> str:
+    """A reference with the options of a search that goes on, where it says nothing else; another problem's stay out."""
+    if name_of(reference) != name_of(kept):
+        return reference
+    return with_options(with_options(reference, given_in(kept)), given_in(reference))
+
+
+def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
+    steps = _ladder(options, description)
+    settings = SearchSettings(
+        run_id=_run_id(options.run_id) or f"{description.name}-{secrets.token_hex(4)}",
+        problem=description,
+        budgets=steps.budgets,
+        eta=steps.eta,
+        unit=steps.unit,
+        algorithm=_one_of("algorithm", options.algorithm or "bohb", ALGORITHMS),
+        bracket_rule=_one_of("bracket_rule", options.bracket_rule or "floor", BRACKET_RULES),
+        seed=_seed(options.seed),
+        seed_was_given=options.seed is not None,
+        sampler=dict(options.sampler),
+        initial=options.initial or (),
+        **_given(options, "skip_default", "max_attempts", "lease_s", "heartbeat_s"),
+    )
+    _check(settings)
+    notes = [note for note in (steps.note,) if note]
+    if options.seed is None:
+        notes.append(f"seed {settings.seed} was drawn; --seed {settings.seed} repeats this search")
+    if options.retry_failed:
+        notes.append("nothing has failed yet, so there is nothing to retry: the search begins")
+    limits = options.limits
+    if limits == Limits(max_concurrent=limits.max_concurrent):
+        brackets = description.brackets or len(settings.budgets)
+        limits = replace(limits, brackets=brackets)
+    return Prepared(settings=settings, limits=limits, resumed=False, notes=tuple(notes))
+
+
+def _resume(options: SearchOptions, description: ProblemDescription, reader: JournalReader, path: Path) -> Prepared:
+    stored, limits = reader.settings(), reader.limits()
+    if description.name != stored.problem.name:
+        raise ResumeError(
+            f"the run directory {path} belongs to the problem {stored.problem.name!r}, not to {description.name!r}; "
+            "give another --run-dir, or --new"
+        )
+    if options.run_id not in (None, stored.run_id):
+        raise ResumeError(
+            f"the run directory {path} holds the run {stored.run_id!r}, not {options.run_id!r}; "
+            f"leave --run-id out, say --run-id {stored.run_id}, or give another --run-dir"
+        )
+    asked = replace(stored, problem=description)
+    if any(value is not None for value in (options.min_budget, options.max_budget, options.eta, options.budgets)):
+        steps = _ladder(_with_stored_budgets(options, stored), description)
+        asked = replace(asked, budgets=steps.budgets, eta=steps.eta)
+    given = _given(options, "unit", "algorithm", "bracket_rule", "seed", "initial", "skip_default", "max_attempts")
+    if options.sampler:
+        given["sampler"] = dict(options.sampler)
+    asked = replace(asked, **given)
+    difference = settings_difference(stored, asked)
+    if difference is not None:
+        raise ResumeError(
+            f"the search in {path} cannot go on with other settings: {difference}. "
+            "Repeat the command that began it, or start another search with --new"
+        )
+    notes = []
+    is_changed = description.source_hash != stored.problem.source_hash
+    if is_changed:
+        notes.append("the problem's source has changed since the search began; earlier results are kept as they are")
+    if options.retry_failed:
+        notes += _retry_notes(_retriable(stored, reader), is_changed)
+    notes += _halt_notes(options, reader, path)
+    limits_given = any(getattr(options.limits, entry.name) is not None for entry in fields(Limits))
+    # The problem as it is found now: its file may have moved since the search began.
+    settings = replace(asked, **_given(options, "lease_s", "heartbeat_s"))
+    _check(settings)
+    served = [master["epoch"] for master in reader.masters() if master["started_at"] is not None]
+    return Prepared(
+        settings=settings,
+        limits=options.limits if limits_given else limits,
+        resumed=True,
+        notes=tuple(notes),
+        retry_failed_after=max(served, default=0) if options.retry_failed else None,
+    )
+
+
+def _retriable(stored: SearchSettings, reader: JournalReader) -> Retried:
+    from hpbandster_lite.engine import retriable, state_for
+
+    state = state_for(stored)
+    for _, _, entry in reader.entries():
+        state.apply(entry)
+    return retriable(state)
+
+
+def _retry_notes(retried: Retried, is_changed: bool) -> list[str]:
+    """What is put back, and whether anything speaks for another outcome."""
+    notes = [retried.words]
+    if retried.put_back and not is_changed:
+        notes.append(
+            "the problem's source is what it was when the search began; unless something else was mended, what failed "
+            "will fail again"
+        )
+    return notes
+
+
+def _halt_notes(options: SearchOptions, reader: JournalReader, path: Path) -> list[str]:
+    """Why the search stands still, or did until now."""
+    from hpbandster_lite.engine import was_stopped
+
+    notes = []
+    finished, paused = reader.finished(), reader.paused()
+    if finished is not None and was_stopped(finished):
+        notes.append(f"the search was {finished.splitlines()[0].rstrip(':')}; it goes on now")
+        if reader.failures() and not options.retry_failed:
+            notes.append("what failed stays as it is; --retry-failed runs it again, once the code is mended")
+    if paused is not None:
+        why = f" ({paused[0]})" if paused[0] else ""
+        notes.append(f"the search is paused{why}; nothing is evaluated before: hpbandster-lite resume {path}")
+    return notes
+
+
+def _with_stored_budgets(options: SearchOptions, stored: SearchSettings) -> SearchOptions:
+    if options.budgets is not None:
+        return options
+    lowest, highest = stored.budgets[0], stored.budgets[-1]
+    return replace(
+        options,
+        min_budget=lowest if options.min_budget is None else options.min_budget,
+        max_budget=highest if options.max_budget is None else options.max_budget,
+        eta=stored.eta if options.eta is None else options.eta,
+    )
+
+
+def _ladder(options: SearchOptions, description: ProblemDescription) -> Ladder:
+    unit = options.unit or description.unit
+    eta = options.eta if options.eta is not None else description.eta
+    if options.budgets is not None:
+        if options.min_budget is not None or options.max_budget is not None:
+            raise BudgetError("give either budgets or min_budget and max_budget, not both")
+        return explicit_ladder(options.budgets, unit=unit, eta=eta)
+    explicit = description.budgets is not None and options.min_budget is None and options.max_budget is None
+    if explicit and description.budgets is not None:
+        return explicit_ladder(description.budgets, unit=unit, eta=eta)
+    lowest = options.min_budget if options.min_budget is not None else description.min_budget
+    highest = options.max_budget if options.max_budget is not None else description.max_budget
+    if lowest is None or highest is None:
+        name = "min_budget" if lowest is None else "max_budget"
+        raise BudgetError(f"the problem {description.name!r} has no {name} of its own; give one")
+    return ladder(lowest, highest, 3.0 if eta is None else eta, unit=unit, integer=description.integer_budgets)
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        raise UsageError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+    return value
+
+
+def _run_id(run_id: str | None) -> str | None:
+    if run_id is not None and RUN_ID.fullmatch(run_id) is None:
+        raise UsageError(
+            f"the run id {run_id!r} cannot be; write up to 100 letters, digits, dots, underscores and hyphens, the "
+            "first one a letter or a digit"
+        )
+    return run_id
+
+
+def _seed(seed: int | None) -> int:
+    if seed is None:
+        return secrets.randbelow(2**31)
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"seed must be in [0, 2**63), got {seed}")
+    return seed
+
+
+def _given(options: SearchOptions, *names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def _check(settings: SearchSettings) -> None:
+    """Refuse wrong sampler parameters, initial configurations and lease times now rather than in the master."""
+    # Here, as the engine below: most commands read times and names alone, and numpy takes them a quarter of a second.
+    from hpbandster_lite.samplers import make_sampler
+    from hpbandster_lite.space import SearchSpace
+
+    space = SearchSpace.from_json(settings.problem.space_tables)
+    if settings.sampler:
+        # Without parameters there is nothing to refuse, and a process that only prepares needs no model.
+        make_sampler(settings.algorithm, space, settings.budgets, settings.sampler)
+    if settings.initial:
+        space.to_vectors(list(settings.initial))
+    if settings.max_attempts < 1:
+        raise UsageError(f"max_attempts must be at least 1, got {settings.max_attempts}")
+    if not 0 < settings.heartbeat_s <= settings.lease_s / 2:
+        raise UsageError(
+            f"heartbeat_s must be above 0 and at most half of lease_s, got {settings.heartbeat_s} "
+            f"and lease_s={settings.lease_s}; the defaults are 5 and 60"
+        )
+
+
+def seconds(option: str, text: str) -> float:
+    """Read a duration such as ``90``, ``30m``, ``1.5h`` or ``2d`` as seconds.
+
+    Raises
+    ------
+    UsageError
+        If it is none; the message names the option.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    if match is None:
+        raise UsageError(f"{option} {text!r} is no duration; write 90 (seconds), 30m, 12h or 2d")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def read_initial(path: Path) -> tuple[Values, ...]:
+    """Configurations to evaluate first: a JSON file with a list of objects, hyperparameter to value.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read or holds anything else.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--initial {path}: {error}; give a JSON file with a list of configurations") from error
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+        raise UsageError(f'--initial {path}: expected a list of objects such as [{{"lr": 0.1, "depth": 3}}]')
+    return tuple(content)

@@ -1,0 +1,1 @@
+"""Trainings outside a search: a dry run, a refit, and the test of the incumbent."""

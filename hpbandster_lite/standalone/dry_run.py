@@ -1,0 +1,276 @@
+"""A rehearsal of a search: one smallest evaluation, and its continuation, as a worker would run them.
+
+Law of this file: real trainer processes, a temporary run directory, nothing left behind, and no word to the journal of
+any search. What it measures is for people: no decision depends on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from hpbandster_lite.engine.initial_proposals import first_proposals
+from hpbandster_lite.errors import ProblemError
+from hpbandster_lite.process.devices import worker_devices
+from hpbandster_lite.randomness import Purpose, generator_for, training_seed
+from hpbandster_lite.records import ConfigId, EvaluationId, Failure, FailureKind, SearchSettings, Values
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.space import SearchSpace
+from hpbandster_lite.standalone.trainer import LoneTrainer, ended
+from hpbandster_lite.trainer.messages import TrainerOrder
+
+WARM_UP_MATTERS_S = 60.0
+"""An evaluation that was shorter is repeated in the same process: the first call of torch alone takes some seconds."""
+MOST_REFUSED = 100
+"""So many configurations are tried before the problem's ``feasible`` is said to refuse everything."""
+
+Part: TypeAlias = Literal["smallest", "again", "promotion", "taken over"]
+
+
+INTERRUPTED = Failure(kind=FailureKind.CODE, reason="the objective was interrupted, though nobody asked for it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """One evaluation of the rehearsal: a ``loss``, or a ``failure``; the files that it left are its checkpoint.
+
+    ``part`` says which one: the ``smallest``; the same ``again``, in the same process; the one that goes on from the
+    checkpoint as a ``promotion``, or, on a ladder of one budget, as ``taken over`` by another worker. ``trained`` is
+    the part of the budget that was not done before, if the problem continues.
+    """
+
+    part: Part
+    budget: float
+    trained: float
+    duration_s: float
+    loss: float | None
+    failure: Failure | None
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What a rehearsal saw.
+
+    Parameters
+    ----------
+    values
+        The configuration: the first one of the search that ``feasible`` does not refuse.
+    refused
+        How many it refused before.
+    import_s
+        How long a trainer took to import the problem.
+    device
+        Token of the worker's GPU; ``None`` or empty without one.
+    evaluations
+        In their order; after one that failed there is no other.
+    """
+
+    values: Values
+    refused: int
+    import_s: float
+    device: str | None
+    evaluations: tuple[Tried, ...]
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why it ended early."""
+        return self.evaluations[-1].failure
+
+    @property
+    def keeps_checkpoint(self) -> bool:
+        """Whether an evaluation left files to continue from."""
+        return self.evaluations[0].files > 0
+
+    @property
+    def warm_up_s(self) -> float:
+        """What only the first evaluation of a process takes, as far as it was seen."""
+        first = self.evaluations[0]
+        again = next((each for each in self.evaluations if each.part == "again"), first)
+        return max(0.0, first.duration_s - again.duration_s)
+
+    @property
+    def seconds_per_unit(self) -> float:
+        """Time for one unit of the budget in a process that is warm, over all that was trained."""
+        trained = [each for each in self.evaluations if each.trained > 0]
+        spent_s = math.fsum(
+            each.duration_s if each.part == "again" else max(0.0, each.duration_s - self.warm_up_s) for each in trained
+        )
+        return spent_s / math.fsum(each.trained for each in trained)
+
+
+def rehearse(
+    settings: SearchSettings,
+    *,
+    workers: int | None = None,
+    threads: int | None = None,
+    gpus: str | None = None,
+    gpus_per_worker: int = 1,
+    limit_s: float | None = None,
+) -> Rehearsal:
+    """Evaluate the default configuration at the smallest budget, then continue it in another process.
+
+    Parameters
+    ----------
+    settings
+        Of the search.
+    workers, threads, gpus, gpus_per_worker
+        As the search will have them: they say which devices and how many threads a worker gets.
+    limit_s
+        Time limit of one evaluation.
+
+    Raises
+    ------
+    ProblemError
+        If a trainer cannot import the problem, or ``feasible`` refuses whatever is tried.
+    KeyboardInterrupt
+        After Ctrl-C or SIGTERM; the trainer is ended, and the directory is deleted.
+    """
+    with (
+        _sigterm_as_ctrl_c(),
+        tempfile.TemporaryDirectory(prefix="hpbandster_lite-dry-run-") as place,
+    ):
+        devices = worker_devices(workers, threads, gpus=gpus, gpus_per_worker=gpus_per_worker)
+        return _Stage(settings, RunDirectory(place), devices[0], gpus_per_worker, limit_s).play()
+
+
+class _Stage:
+    """Where a rehearsal takes place."""
+
+    def __init__(
+        self,
+        settings: SearchSettings,
+        directory: RunDirectory,
+        device: tuple[str | None, int | None],
+        processes: int,
+        limit_s: float | None,
+    ) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._device, self._threads = device
+        self._processes = processes
+        self._limit_s = limit_s
+        self._import_s = 0.0
+
+    def play(self) -> Rehearsal:
+        with self._trainer() as trainer:
+            order, first, refused = self._first_feasible(trainer)
+            evaluations = [first]
+            if first.failure is None and first.duration_s < WARM_UP_MATTERS_S:
+                evaluations.append(self._tried(trainer, "again", self._placed(order, attempt=2)))
+        if evaluations[-1].failure is None and first.files:
+            # Another process, as it may be another worker: nothing may be left of the first one but its files.
+            with self._trainer() as trainer:
+                evaluations.append(self._continued(trainer, order))
+        return Rehearsal(
+            values=order.values,
+            refused=refused,
+            import_s=self._import_s,
+            device=self._device,
+            evaluations=tuple(evaluations),
+        )
+
+    def _first_feasible(self, trainer: LoneTrainer) -> tuple[TrainerOrder, Tried, int]:
+        """The first evaluation that is not refused, how it ended, and how many were refused before it."""
+        order, reason = self._order(), ""
+        for refused, values in enumerate(self._candidates()):
+            order = replace(order, values=values)
+            first = self._tried(trainer, "smallest", order)
+            if first.failure is None or first.failure.kind is not FailureKind.INFEASIBLE:
+                return order, first, refused
+            reason = first.failure.reason
+        raise ProblemError(
+            f"feasible() of {self._settings.problem.name!r} refuses all of the first {MOST_REFUSED} configurations, "
+            f"the last one because of: {reason}; mend it, or the space"
+        )
+
+    def _trainer(self) -> LoneTrainer:
+        return LoneTrainer(
+            self._settings.problem.reference,
+            device=self._device,
+            threads=self._threads,
+            processes=self._processes,
+        )
+
+    def _candidates(self) -> Iterator[Values]:
+        """Those that the search begins with, then random ones."""
+        space = SearchSpace.from_json(self._settings.problem.space_tables)
+        firsts = [proposal.values for proposal in first_proposals(space, self._settings)][:MOST_REFUSED]
+        yield from firsts
+        for number in range(len(firsts), MOST_REFUSED):
+            rng = generator_for(self._settings.seed, Purpose.PROPOSAL, ConfigId(0, 0, number))
+            yield from space.to_values(space.sample(rng, 1))
+
+    def _order(self) -> TrainerOrder:
+        evaluation = EvaluationId(ConfigId(0, 0, 0), 0)
+        return TrainerOrder(
+            evaluation=evaluation,
+            attempt=1,
+            values={},
+            budget=self._settings.budgets[0],
+            max_budget=self._settings.budgets[-1],
+            budgets=self._settings.budgets,
+            unit=self._settings.unit,
+            seed=training_seed(self._settings.seed, evaluation.config_id),
+            directory=str(self._directory.attempt_directory(evaluation, 1)),
+        )
+
+    def _placed(self, order: TrainerOrder, *, attempt: int) -> TrainerOrder:
+        """The order as another attempt, in a directory of its own."""
+        place = self._directory.attempt_directory(order.evaluation, attempt)
+        return replace(order, attempt=attempt, directory=str(place))
+
+    def _continued(self, trainer: LoneTrainer, order: TrainerOrder) -> Tried:
+        """Go on from the checkpoint of an order."""
+        budgets, left = self._settings.budgets, order.directory
+        if len(budgets) == 1:
+            following = replace(self._placed(order, attempt=3), resume_directory=left)
+            return self._tried(trainer, "taken over", following, trained=0.0)
+        promoted = replace(order, evaluation=EvaluationId(order.evaluation.config_id, 1), budget=budgets[1])
+        following = replace(self._placed(promoted, attempt=1), previous_directory=left)
+        return self._tried(trainer, "promotion", following, trained=budgets[1] - order.budget)
+
+    def _tried(self, trainer: LoneTrainer, part: Part, order: TrainerOrder, *, trained: float | None = None) -> Tried:
+        place = Path(order.directory)
+        answer = trainer.carry_out(order, place / RunDirectory.LOG_NAME, limit_s=self._limit_s)
+        end = ended(answer, interrupted=INTERRUPTED)
+        self._import_s = trainer.import_s or self._import_s
+        files = _checkpoint(place)
+        return Tried(
+            part=part,
+            budget=order.budget,
+            trained=order.budget if trained is None else trained,
+            duration_s=end.duration_s,
+            loss=end.loss,
+            failure=end.failure,
+            files=len(files),
+            size_bytes=sum(file.stat().st_size for file in files),
+        )
+
+
+def _checkpoint(place: Path) -> Sequence[Path]:
+    """The files that an evaluation left, but for its log."""
+    if not place.is_dir():
+        return ()
+    return [file for file in place.rglob("*") if file.is_file() and file != place / RunDirectory.LOG_NAME]
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Whoever is told to end cleans up first; only the main thread hears signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

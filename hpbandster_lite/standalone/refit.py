@@ -1,0 +1,358 @@
+"""Train the incumbent, or another configuration, once more, with all the data, and keep its model.
+
+Law of this file: it reads a search and changes nothing of it. What was trained lies in one directory with the figures
+beside it; a refit that was killed goes on there, one that is done is not done again, and that of another configuration,
+budget, seed or problem is never mixed with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hpbandster_lite.errors import BudgetError, Held, ProblemError, ResumeError, RunDirectoryError, UsageError
+from hpbandster_lite.journal import JournalReader, option_difference
+from hpbandster_lite.problems import describe_in_child, given_in, text_of, with_options
+from hpbandster_lite.process.devices import worker_devices
+from hpbandster_lite.randomness import training_seed
+from hpbandster_lite.records import (
+    ConfigId,
+    CurvePoint,
+    EvaluationId,
+    Failure,
+    FailureKind,
+    Plain,
+    ProblemDescription,
+    SearchSettings,
+    Values,
+)
+from hpbandster_lite.rundir import RunDirectory, write_atomically
+from hpbandster_lite.settings.prepare import bracket_plan
+from hpbandster_lite.standalone.trainer import LoneTrainer, ended
+from hpbandster_lite.trainer.messages import TrainerOrder
+
+FILE_NAME = "refit.json"
+LOCK_NAME = ".lock"
+OURS = (RunDirectory.LOG_NAME, FILE_NAME, LOCK_NAME)
+"""What lies in the directory of a refit and is no checkpoint."""
+SEEDS = 2**31
+INTERRUPTED = Failure(
+    kind=FailureKind.INFRASTRUCTURE, reason="it was interrupted; the same command goes on with it"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefitOptions:
+    """What a user may ask for.
+
+    Parameters
+    ----------
+    problem_options
+        Options of the problem as text; one that says something of a host may be another than in the search.
+    config_id
+        The configuration; default: the incumbent.
+    budget
+        Default: the largest of the search.
+    seed
+        In [0, 2**31); default: the one that the search trained this configuration with.
+    directory
+        Where to train and save; default: one in the run directory that is named after what is trained.
+    export
+        A file that the problem's ``export`` is to write when the model is there.
+    """
+
+    problem_options: tuple[tuple[str, str], ...] = ()
+    config_id: ConfigId | None = None
+    budget: float | None = None
+    seed: int | None = None
+    directory: Path | None = None
+    export: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refit:
+    """A refit that may begin: all that was asked for is there and fits.
+
+    ``figures`` are those of one that was done before; ``is_resumed`` says whether there is a checkpoint to go on from.
+    """
+
+    run_id: str
+    problem: ProblemDescription
+    evaluation: EvaluationId
+    values: Values
+    budget: float
+    max_budget: float
+    budgets: tuple[float, ...]
+    unit: str
+    seed: int
+    directory: Path
+    export: Path | None
+    figures: dict[str, Plain] | None
+    is_resumed: bool
+
+    @property
+    def file(self) -> Path:
+        """Where the figures are kept."""
+        return self.directory / FILE_NAME
+
+    @property
+    def identity(self) -> dict[str, Plain]:
+        """What makes this refit another one than others."""
+        shared = {each.name: each.value for each in self.problem.options if not each.is_local}
+        return {
+            "run_id": self.run_id,
+            "problem": self.problem.name,
+            "options": shared,
+            "config_id": list(self.evaluation.config_id),
+            "values": dict(self.values),
+            "budget": self.budget,
+            "unit": self.unit,
+            "seed": self.seed,
+        }
+
+
+def prepare_refit(run: RunDirectory, options: RefitOptions) -> Refit:
+    """Find the configuration and check all that can be checked before anything is trained.
+
+    Parameters
+    ----------
+    run
+        Directory of a search, which may be running.
+    options
+        What the user asks for.
+
+    Raises
+    ------
+    UsageError
+        If there is no such configuration, or none with a loss yet; for a budget or a seed that cannot be; if the
+        directory holds another refit.
+    ProblemError
+        If the problem has no ``refit``, or no ``export`` where one is asked for; with what to write.
+    """
+    reader = JournalReader(run.journal)
+    settings = reader.settings()
+    config_id, values = _configuration(reader, options.config_id, run.path)
+    about = _described(settings.problem, options)
+    budget = _budget(options.budget, settings, about)
+    seed = training_seed(settings.seed, config_id) if options.seed is None else options.seed
+    if not 0 <= seed < SEEDS:
+        raise UsageError(f"the seed must be in [0, 2**31), got {seed}")
+    name = f"{config_id}-{budget:g}" + ("" if options.seed is None else f"-seed{seed}")
+    refit = Refit(
+        run_id=settings.run_id,
+        problem=about,
+        evaluation=EvaluationId(config_id, _rung(settings, config_id, budget)),
+        values=values,
+        budget=budget,
+        max_budget=max(budget, settings.budgets[-1]),
+        budgets=settings.budgets,
+        unit=settings.unit,
+        seed=seed,
+        directory=Path(os.path.abspath(options.directory or run.path / "refit" / name)),  # noqa: PTH100 (as it was typed)
+        export=None if options.export is None else options.export.resolve(),
+        figures=None,
+        is_resumed=False,
+    )
+    return _with_what_is_there(refit)
+
+
+def _configuration(reader: JournalReader, asked: ConfigId | None, path: Path) -> tuple[ConfigId, Values]:
+    if asked is None:
+        best = reader.best()
+        if best is None:
+            raise UsageError(
+                f"no evaluation in {path} has a loss yet, so there is no incumbent to refit; wait for one, or name a "
+                "configuration with --config"
+            )
+        asked = best["config_id"]
+    known = {row["config_id"]: row["values"] for row in reader.configurations()}
+    if asked not in known:
+        raise UsageError(f"there is no configuration {asked} in {path}; see: hpbandster-lite list {path}")
+    return asked, known[asked]
+
+
+def _described(kept: ProblemDescription, options: RefitOptions) -> ProblemDescription:
+    """The problem as it is found now, with the options of the search."""
+    given = {**given_in(kept.reference), **dict(options.problem_options)}
+    about = describe_in_child(with_options(kept.reference, given))
+    different = option_difference(kept.options, about.options)
+    if different is not None:
+        name, ours, theirs = different
+        raise ResumeError(
+            f"the search had {name}={text_of(ours)}, and a refit with {text_of(theirs)} would be of another problem; "
+            "leave the option out"
+        )
+    if not about.has_refit:
+        raise ProblemError(
+            f"the problem {about.name!r} has no refit; give it a function refit(config, budget, trial) that trains "
+            "with all its data but the test split, saves a model in trial.directory, and returns a mapping with "
+            "'model', the name of that file, and test figures"
+        )
+    if options.export is not None and not about.has_export:
+        raise ProblemError(
+            f"the problem {about.name!r} has no export; give it a function export(directory, file) that loads the "
+            "model which refit saved in the directory, writes it to the file in another form, checks that this gives "
+            "the same outputs, and returns a mapping with what it found"
+        )
+    return about
+
+
+def _budget(asked: float | None, settings: SearchSettings, about: ProblemDescription) -> float:
+    budget = settings.budgets[-1] if asked is None else asked
+    if not (math.isfinite(budget) and budget > 0):
+        raise BudgetError(f"the budget of a refit must be above 0, got {budget}")
+    if about.integer_budgets and budget != int(budget):
+        raise BudgetError(f"the problem {about.name!r} takes whole budgets, got {budget}; give {math.ceil(budget)}")
+    return budget
+
+
+def _rung(settings: SearchSettings, config_id: ConfigId, budget: float) -> int:
+    """The highest rung of the configuration's bracket that the budget reaches."""
+    rungs = bracket_plan(settings, config_id.bracket).rungs
+    return max(0, sum(rung.budget <= budget for rung in rungs) - 1)
+
+
+def _with_what_is_there(refit: Refit) -> Refit:
+    """The refit with what an earlier one has left in its directory.
+
+    Raises
+    ------
+    UsageError
+        If that is another one.
+    """
+    if not refit.directory.exists():
+        return refit
+    if not refit.directory.is_dir():
+        raise UsageError(f"{refit.directory} is no directory; give another --out")
+    # With a dot begins what was being written when somebody was killed.
+    names = [entry.name for entry in refit.directory.iterdir()]
+    others = [name for name in names if name not in OURS and not name.startswith(".")]
+    if not refit.file.exists():
+        if others:
+            raise UsageError(f"{refit.directory} holds other things ({min(others)}, ...); give another --out")
+        return refit
+    kept = json.loads(refit.file.read_text("utf-8"))
+    for name, value in refit.identity.items():
+        if kept.get(name) != value:
+            raise UsageError(
+                f"{refit.directory} holds another refit: {name} is {kept.get(name)} there, and {value} is asked for; "
+                "give another --out"
+            )
+    figures = kept["figures"]
+    if figures is not None and not (refit.directory / figures["model"]).is_file():
+        # Somebody has moved the model away, and asks for it.
+        figures = None
+    return replace(refit, figures=figures, is_resumed=bool(others))
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+
+def carry_out_refit(refit: Refit, on_point: Callable[[CurvePoint], object]) -> dict[str, Plain] | Failure:
+    """Train, or go on; then export, where that is asked for.
+
+    Parameters
+    ----------
+    refit
+        Of :func:`prepare_refit`.
+    on_point
+        Told each point of the learning curve as it is reported.
+
+    Returns
+    -------
+    dict or Failure
+        What ``refit.json`` holds: what was trained, ``figures``, and ``exports`` by file; or why there is none.
+
+    Raises
+    ------
+    Held
+        If another process works in the directory.
+    ProblemError
+        If the problem cannot be imported.
+    """
+    with _held(refit.directory):
+        kept = {**refit.identity, "attempts": 0, "exports": {}}
+        if refit.file.exists():
+            kept = json.loads(refit.file.read_text("utf-8"))
+        kept["figures"] = refit.figures
+        if refit.figures is not None and refit.export is None:
+            return kept
+        device, threads = worker_devices(1)[0]
+        with LoneTrainer(refit.problem.reference, device=device, threads=threads) as trainer:
+            failure = None if refit.figures is not None else _trained(refit, trainer, kept, on_point)
+            if failure is None and refit.export is not None:
+                failure = _exported(refit, trainer, kept, refit.export)
+    return kept if failure is None else failure
+
+
+def _trained(
+    refit: Refit, trainer: LoneTrainer, kept: dict[str, Plain], on_point: Callable[[CurvePoint], object]
+) -> Failure | None:
+    kept["attempts"] += 1
+    # What is trained is said before: a directory of which nobody knows what it holds is not gone on with.
+    _save(refit, kept)
+    answer = trainer.carry_out(_order(refit, kept["attempts"]), _log(refit), on_point=on_point)
+    end = ended(answer, interrupted=INTERRUPTED)
+    if end.failure is None:
+        kept.update(figures=dict(end.info), duration_s=end.duration_s)
+        _save(refit, kept)
+    return end.failure
+
+
+def _exported(refit: Refit, trainer: LoneTrainer, kept: dict[str, Plain], file: Path) -> Failure | None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    order = replace(_order(refit, kept["attempts"]), call="export", file=str(file))
+    end = ended(trainer.carry_out(order, _log(refit)), interrupted=INTERRUPTED)
+    if end.failure is None:
+        kept["exports"] = {**kept["exports"], str(file): dict(end.info)}
+        _save(refit, kept)
+    return end.failure
+
+
+def _order(refit: Refit, attempt: int) -> TrainerOrder:
+    return TrainerOrder(
+        evaluation=refit.evaluation,
+        attempt=attempt,
+        values=refit.values,
+        budget=refit.budget,
+        max_budget=refit.max_budget,
+        budgets=refit.budgets,
+        unit=refit.unit,
+        seed=refit.seed,
+        directory=str(refit.directory),
+        resume_directory=str(refit.directory) if refit.is_resumed else None,
+        call="refit",
+    )
+
+
+def _log(refit: Refit) -> Path:
+    return refit.directory / RunDirectory.LOG_NAME
+
+
+def _save(refit: Refit, kept: dict[str, Plain]) -> None:
+    write_atomically(refit.file, json.dumps(kept, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Hold the directory against a second refit."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory / LOCK_NAME, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        words = f"cannot write to {directory}: {error.strerror or error}; give another --out"
+        raise RunDirectoryError(words) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Held(f"another process refits in {directory}; wait for it, or give another --out") from error
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,251 @@
+"""One call of the objective, from its order to its outcome.
+
+Law of this file: whatever the user's code does short of ending the process comes out as a value: a loss with plain
+information, a failure of its class, or an interruption. Results are judged here, in the worker, at once and by name.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from hpbandster_lite import wire
+from hpbandster_lite.errors import NotPlain
+from hpbandster_lite.problems import Problem
+from hpbandster_lite.problems.trial import Interrupted, Trial, number
+from hpbandster_lite.records import CurvePoint, Failure, FailureKind, Plain
+from hpbandster_lite.trainer.full_disk import full_disk
+from hpbandster_lite.trainer.messages import TrainerEnded, TrainerInterrupted, TrainerOrder
+
+MAX_TRACEBACK_CHARACTERS = 16_384
+MAX_REASON_CHARACTERS = 1_000
+
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "alloc_failed",
+    "resource_exhausted",
+)
+"""What RuntimeErrors of CUDA, cuBLAS, torch's CPU allocator and XLA say, in lower case; they have no class for it."""
+
+
+class _Invalid(Exception):
+    """The objective came back with something that is no result."""
+
+
+def carry_out(
+    problem: Problem, order: TrainerOrder, *, on_report: Callable[[CurvePoint], bool]
+) -> TrainerEnded | TrainerInterrupted:
+    """Ask ``feasible``, then call the objective once.
+
+    Parameters
+    ----------
+    problem
+        Its ``evaluate``, or the function that the order names.
+    order
+        The configuration, the budget, and all that the trial is to know.
+    on_report
+        See :class:`~hpbandster_lite.problems.trial.Trial`.
+    """
+    trial = Trial(
+        budget=order.budget,
+        max_budget=order.max_budget,
+        budgets=order.budgets,
+        unit=order.unit,
+        seed=order.seed,
+        config_id=order.evaluation.config_id,
+        rung=order.evaluation.rung,
+        attempt=order.attempt,
+        directory=order.directory,
+        previous_directory=order.previous_directory,
+        resume_directory=order.resume_directory,
+        on_report=on_report,
+    )
+    began = time.perf_counter()
+    loss: float | None = None
+    info: dict[str, Plain] = {}
+    failure: Failure | None = None
+    try:
+        if order.call != "evaluate":
+            info = _figures(problem, order, trial)
+        else:
+            refusal = _refusal(problem, dict(order.values))
+            if refusal is None:
+                loss, info = judged(problem.evaluate(dict(order.values), order.budget, trial))
+            else:
+                failure = Failure(kind=FailureKind.INFEASIBLE, reason=refusal)
+    except Interrupted:
+        return TrainerInterrupted()
+    except _Invalid as error:
+        failure = Failure(kind=FailureKind.INVALID, reason=str(error))
+    except BaseException as error:  # noqa: BLE001 (whatever the user's code raises is its outcome, SystemExit included)
+        failure = failure_of(error, order.directory)
+    return TrainerEnded(loss=loss, failure=failure, info=info, duration_s=time.perf_counter() - began)
+
+
+def _refusal(problem: Problem, config: dict[str, Any]) -> str | None:
+    feasible = getattr(problem, "feasible", None)
+    answer = None if feasible is None else feasible(config)
+    if answer is None:
+        return None
+    if isinstance(answer, str):
+        return answer or "refused by feasible(config)"
+    return None if answer else "refused by feasible(config)"
+
+
+# ---------------------------------------------------------------------------------------------------------- results
+
+
+def judged(result: Any) -> tuple[float, dict[str, Plain]]:
+    """Loss and information of what ``evaluate`` returned.
+
+    A mapping's other keys are the information; a mapping under ``info`` is merged with them (HpBandSter's form).
+
+    Raises
+    ------
+    _Invalid
+        If it is neither a number nor a mapping with ``loss``, if the loss is not finite, or if the information is not
+        plain; the message names the part, its type and the remedy.
+    """
+    if isinstance(result, Mapping):
+        if "loss" not in result:
+            keys = ", ".join(repr(key) for key in list(result)[:10]) or "nothing"
+            raise _Invalid(f"evaluate returned a mapping without 'loss' (it has {keys}); return {{'loss': ..., ...}}")
+        return _loss(result["loss"], "the loss that evaluate returned"), _information(result)
+    if result is None:
+        raise _Invalid("evaluate returned None; return the loss, a number (does a branch of it lack its return?)")
+    return _loss(result, "what evaluate returned"), {}
+
+
+def _loss(value: Any, what: str) -> float:
+    try:
+        loss = number(value, what)
+    except TypeError as error:
+        raise _Invalid(f"{error}, or a mapping with 'loss'") from error
+    if loss - loss != 0.0:
+        raise _Invalid(f"{what} is {loss}; return a finite number, or raise an error that says what went wrong")
+    return loss
+
+
+def _information(result: Mapping[Any, Any]) -> dict[str, Plain]:
+    merged = {key: value for key, value in result.items() if key not in ("loss", "info")}
+    nested = result.get("info")
+    if isinstance(nested, Mapping):
+        merged.update(nested)
+    elif nested is not None:
+        merged["info"] = nested
+    return _plain_information(merged, "info")
+
+
+def _figures(problem: Problem, order: TrainerOrder, trial: Trial) -> dict[str, Plain]:
+    """What ``test``, ``refit`` or ``export`` returned.
+
+    Raises
+    ------
+    _Invalid
+        If the problem has no such function, it returned no mapping, or there is no file where it was to write one.
+    """
+    function = getattr(problem, order.call, None)
+    if function is None:
+        raise _Invalid(f"the problem has no {order.call}")
+    if order.call == "export":
+        result = function(Path(order.directory), Path(order.file or ""))
+    else:
+        result = function(dict(order.values), order.budget, trial)
+    if not isinstance(result, Mapping):
+        kind = type(result).__qualname__
+        raise _Invalid(f"{order.call} returned a {kind}; return a mapping such as {_EXAMPLES[order.call]}")
+    figures = _plain_information(result, order.call)
+    if order.call == "refit":
+        _check_model(figures.get("model"), trial.directory)
+    if order.call == "export" and not Path(order.file or "").is_file():
+        raise _Invalid(f"export returned, and there is no file {order.file}; write it there")
+    return figures
+
+
+_EXAMPLES = {
+    "test": "{'test_error': ...}",
+    "refit": "{'model': 'model.pt', 'test_error': ...}",
+    "export": "{'largest_difference': ...}",
+}
+
+
+def _check_model(name: Plain, directory: Path) -> None:
+    if not isinstance(name, str):
+        what = "nothing" if name is None else repr(name)
+        raise _Invalid(f"refit returned {what} under 'model'; return the name of the file in trial.directory")
+    if not (directory / name).is_file():
+        raise _Invalid(f"refit returned the model {name!r}, and there is no such file in {directory}; save it there")
+
+
+def _plain_information(value: Mapping[Any, Any], path: str) -> dict[str, Plain]:
+    try:
+        plain = wire.plain_within(value, path)
+    except NotPlain as error:
+        raise _Invalid(str(error)) from error
+    return {str(key): item for key, item in plain.items()}
+
+
+# ---------------------------------------------------------------------------------------------------------- failures
+
+
+def failure_of(error: BaseException, directory: str) -> Failure:
+    """The failure that an exception of the user's code means, with its traceback from the user's first line on.
+
+    ``directory`` is the attempt's, where its checkpoints go.
+    """
+    reason = f"the objective called sys.exit({error.code!r})" if isinstance(error, SystemExit) else _in_words(error)
+    kind = FailureKind.CODE
+    no_room = full_disk(error, directory)
+    if is_out_of_memory(error):
+        kind = FailureKind.MEMORY
+    elif no_room is not None:
+        kind, reason = FailureKind.INFRASTRUCTURE, no_room
+    elif isinstance(error, FloatingPointError):
+        # Python's class for arithmetic that fails, numpy's, too: a training that diverged and says so at once.
+        kind = FailureKind.INVALID
+    lines = traceback.format_exception(type(error), error, _from_users_code(error.__traceback__))
+    return Failure(
+        kind=kind,
+        reason=_clipped(reason, MAX_REASON_CHARACTERS),
+        traceback=_clipped("".join(lines), MAX_TRACEBACK_CHARACTERS),
+    )
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an exception, or the one that it was raised from, says that memory of the host or the GPU ran out."""
+    while error is not None:
+        names = {cls.__name__ for cls in type(error).__mro__}
+        # By name: torch.cuda.OutOfMemoryError without importing torch.
+        if names & {"MemoryError", "OutOfMemoryError"} or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            return True
+        if isinstance(error, RuntimeError) and any(words in _in_words(error).lower() for words in _OUT_OF_MEMORY):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _in_words(error: BaseException) -> str:
+    # traceback survives an exception whose own __str__ raises.
+    lines = traceback.format_exception_only(type(error), error)
+    return next((line for line in lines if not line.startswith(" ")), lines[-1]).strip()
+
+
+def _from_users_code(frames: TracebackType | None) -> TracebackType | None:
+    users = frames
+    while users is not None and users.tb_frame.f_code.co_filename == __file__:
+        users = users.tb_next
+    return users or frames
+
+
+def _clipped(text: str, limit: int) -> str:
+    """The text within the limit: where it begins and, at greater length, where it ends."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 4]}\n... {len(text) - limit:,} characters left out ...\n{text[-(limit - limit // 4):]}"

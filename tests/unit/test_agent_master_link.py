@@ -1,0 +1,273 @@
+"""The agent's line to its master: lost and found again, never fooled by an older one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpbandster_lite.agent import AgentOptions
+from hpbandster_lite.agent.master_link import Link, Rendezvous
+from hpbandster_lite.errors import (
+    InvariantBroken,
+    MasterUnreachable,
+    NotAuthorised,
+    ProtocolMismatch,
+    RunDirectoryError,
+    SearchError,
+    UsageError,
+)
+from hpbandster_lite.records import Plain
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.transport import Busy, Client
+
+
+@dataclass
+class Line:
+    """A master that answers by a script: a value is an answer, an error is raised."""
+
+    script: list[Plain | Exception]
+    hellos: list[tuple[dict[str, Plain], int]] = field(default_factory=list)
+    closed: int = 0
+
+    def __call__(self, hello: dict[str, Plain], epoch: int) -> Line:
+        self.hellos.append((hello, epoch))
+        return self
+
+    def call(self, method: str, message: Plain) -> Plain:
+        said = self.script.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def call(clock: Clock) -> Callable[[Link], Any]:
+    def once(link: Link) -> Any:
+        clock.now = max(clock.now, link.next_try_at)
+        return link.call("exchange", {}, clock=clock)
+
+    return once
+
+
+def told(epoch: int) -> dict[str, Plain]:
+    return {"epoch": epoch, "answer": {}}
+
+
+Call = Callable[[Link], Any]
+
+
+def test_an_answer_is_given_and_the_line_kept(clock: Clock, call: Call) -> None:
+    line = Line([told(1), told(1)])
+    link = Link(line, {"agent": "a"}, clock())
+    assert call(link) == told(1)
+    clock.now = 107.0
+    assert call(link) == told(1)
+    assert line.hellos == [({"agent": "a"}, 0)]
+    assert (link.epoch, link.answered_at, link.next_try_at) == (1, 107.0, 107.0)
+
+
+def test_a_lost_master_is_tried_again_later_and_later_on_a_new_line(clock: Clock, call: Call) -> None:
+    line = Line([told(1), *[MasterUnreachable("gone")] * 20, told(1), MasterUnreachable("gone again")])
+    link = Link(line, {}, clock())
+    call(link)
+    waits = []
+    for _ in range(20):
+        assert call(link) is None
+        waits.append(link.next_try_at - clock.now)
+    assert 0.05 <= waits[0] <= 0.1
+    assert all(1.5 <= wait <= 3.0 for wait in waits[8:])
+    assert link.answered_at == 100.0
+    assert call(link) == told(1)
+    assert link.next_try_at == link.answered_at == clock.now
+    assert line.closed == 20
+    assert [epoch for _, epoch in line.hellos] == [0, *[1] * 20]
+    assert call(link) is None
+    assert link.next_try_at - clock.now <= 0.1
+
+
+def test_a_master_that_was_never_seen_is_looked_for_eagerly_for_a_while(clock: Clock, call: Call) -> None:
+    link = Link(Line([MasterUnreachable("not yet")] * 200), {}, clock())
+    waits = []
+    while clock.now < 130.0:
+        began = clock.now
+        assert call(link) is None
+        waits.append((began, link.next_try_at - clock.now))
+    assert waits[0][1] <= 0.05
+    assert all(wait <= 0.3 for at, wait in waits if at < 109.0)
+    assert all(wait >= 1.5 for at, wait in waits if at > 110.0)
+    assert max(at for at, _ in waits) > 110.0
+
+
+def test_a_master_that_cannot_be_found_is_tried_again(clock: Clock, call: Call) -> None:
+    def connect(hello: dict[str, Plain], epoch: int) -> Line:
+        raise RunDirectoryError("no endpoint yet")
+
+    link = Link(connect, {}, clock())
+    assert call(link) is None
+    assert link.next_try_at > clock.now
+
+
+def test_a_busy_master_is_asked_again_on_the_same_line_when_it_says(clock: Clock, call: Call) -> None:
+    line = Line([Busy("the disk is full", after_s=2.0), told(1)])
+    link = Link(line, {}, clock())
+    assert call(link) is None
+    assert 2.0 <= link.next_try_at - clock.now <= 2.1
+    assert call(link) == told(1)
+    assert (line.closed, len(line.hellos)) == (0, 1)
+
+
+def test_a_new_master_is_believed_and_an_older_one_is_not(clock: Clock, call: Call) -> None:
+    line = Line([told(1), told(3), told(2), told(3)])
+    link = Link(line, {}, clock())
+    assert call(link) == told(1)
+    assert call(link) == told(3)
+    assert call(link) is None
+    assert (link.epoch, line.closed) == (3, 1)
+    assert call(link) == told(3)
+    assert [epoch for _, epoch in line.hellos] == [0, 3]
+
+
+@pytest.mark.parametrize("error", [NotAuthorised("wrong key"), ProtocolMismatch("version 2")])
+def test_a_refusal_at_the_first_call_is_final(error: SearchError, clock: Clock, call: Call) -> None:
+    line = Line([error])
+    with pytest.raises(type(error)):
+        call(Link(line, {}, clock()))
+    assert line.closed == 1
+
+
+@pytest.mark.parametrize("error", [NotAuthorised("wrong key"), ProtocolMismatch("version 2")])
+def test_a_refusal_where_a_master_has_answered_before_is_somebody_else_s(
+    error: SearchError, clock: Clock, call: Call
+) -> None:
+    link = Link(Line([told(1), error, told(1)]), {}, clock())
+    assert [call(link), call(link), call(link)] == [told(1), None, told(1)]
+
+
+@pytest.mark.parametrize("answer", [None, [], "ok", {"answer": {}}, {"epoch": "1"}])
+def test_an_answer_without_an_epoch_is_none(answer: Plain, clock: Clock, call: Call) -> None:
+    with pytest.raises(ProtocolMismatch, match="the master gave an answer that is none"):
+        call(Link(Line([answer]), {}, clock()))
+
+
+@pytest.mark.parametrize("error", [UsageError("no such agent"), InvariantBroken("a bug")])
+def test_what_the_master_s_method_raises_is_passed_on(error: SearchError, clock: Clock, call: Call) -> None:
+    with pytest.raises(type(error)):
+        call(Link(Line([error]), {}, clock()))
+
+
+def test_a_master_that_stays_away_is_mentioned_once_a_minute(
+    clock: Clock, call: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    link = Link(Line([MasterUnreachable("gone")] * 200 + [told(1)]), {}, clock())
+    with caplog.at_level(logging.INFO):
+        while clock.now < 100.0 + 150.0:
+            call(link)
+        said = len(caplog.records)
+        link._client = Line([told(1)])
+        call(link)
+    assert said == 3
+    assert caplog.records[-1].getMessage() == "the master answers again"
+
+
+# ------------------------------------------------------------------------------------------------------- rendezvous
+
+ENDPOINT = {"protocol": 1, "run_id": "r1", "epoch": 4, "host": "node1", "port": 4711, "object": "master", "pid": 1}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
+    for name in ("HPBANDSTER_LITE_KEY", "HPBANDSTER_LITE_NAMESERVER_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    directory.ensure_key()
+    return directory
+
+
+def rendezvous(run: RunDirectory | None, **told: Any) -> Rendezvous:
+    return Rendezvous(AgentOptions(problem="digits", run_dir=None if run is None else str(run.path), **told))
+
+
+def test_the_endpoint_in_the_run_directory_leads_to_the_master(run: RunDirectory) -> None:
+    find = rendezvous(run)
+    with pytest.raises(MasterUnreachable, match=r"no master serves .*; start one: hpbandster-lite master"):
+        find({}, 0)
+    run.write_endpoint(ENDPOINT)
+    client = find({}, 4)
+    assert isinstance(client, Client)
+    assert client.address == "node1:4711"
+
+
+def test_the_endpoint_of_an_older_master_is_not_followed(run: RunDirectory) -> None:
+    run.write_endpoint(ENDPOINT)
+    with pytest.raises(MasterUnreachable, match="that of an older master"):
+        rendezvous(run)({}, 5)
+
+
+def test_a_name_server_is_asked_in_turn_with_the_run_directory(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    find = rendezvous(run, nameserver=("node2", 9090), run_id="r1")
+
+    def at_the_nameserver(epoch: int) -> tuple[list[str], int, str]:
+        asked.append("nameserver")
+        return ["node3"], 4712, "master"
+
+    monkeypatch.setattr(find, "_from_nameserver", at_the_nameserver)
+    assert find({}, 0).address == "node3:4712"
+    run.write_endpoint(ENDPOINT)
+    assert [find({}, 0).address for _ in range(4)] == ["node1:4711", "node3:4712"] * 2
+
+
+def test_a_run_directory_tells_which_run_to_look_up(run: RunDirectory) -> None:
+    find = rendezvous(run, nameserver=("node2", 9090))
+    with pytest.raises(MasterUnreachable, match="give --run-id"):
+        find._run_id()
+    run.write_endpoint(ENDPOINT)
+    assert find._run_id() == "r1"
+    assert rendezvous(run, nameserver=("node2", 9090), run_id="r2")._run_id() == "r2"
+
+
+def test_a_key_comes_from_its_file_the_run_directory_or_the_environment(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "copied.key"
+    key.write_text("k" * 32 + "\n")
+    key.chmod(0o600)
+    assert rendezvous(run, key=str(key))._key() == b"k" * 32
+    assert rendezvous(run)._key() == run.read_key()
+    alone = rendezvous(None, nameserver=("node2", 9090), run_id="r1")
+    assert alone._key() is None
+    monkeypatch.setenv("HPBANDSTER_LITE_KEY", "e" * 32)
+    monkeypatch.setenv("HPBANDSTER_LITE_NAMESERVER_KEY", "n" * 32)
+    assert (alone._key(), alone._nameserver_key()) == (b"e" * 32, b"n" * 32)
+    named = rendezvous(None, nameserver=("node2", 9090), run_id="r1", nameserver_key=str(key))
+    assert named._nameserver_key() == b"k" * 32
+
+
+def test_a_key_file_that_cannot_be_read_is_named(run: RunDirectory, tmp_path: Path) -> None:
+    run.write_endpoint(ENDPOINT)
+    with pytest.raises(RunDirectoryError, match=r"cannot read the key .*lost\.key"):
+        rendezvous(run, key=str(tmp_path / "lost.key"))({}, 0)

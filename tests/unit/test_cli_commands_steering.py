@@ -1,0 +1,93 @@
+"""A command that the master did not take says that nothing is known, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpbandster_lite.cli.commands import pause_resume_stop_cancel as commanding
+from hpbandster_lite.errors import MasterUnreachable, UsageError
+from hpbandster_lite.journal import Journal
+from hpbandster_lite.records import ConfigId, EvaluationId
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.transport import Busy
+from tests.engine_room import settings_for, space_of
+
+
+class Master:
+    """What a command is answered."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.heard: list[tuple[str, Any]] = []
+
+    def __enter__(self) -> Master:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def call(self, method: str, message: Any) -> Any:
+        self.heard.append((method, message))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    with Journal.open(directory.journal, create=settings_for(space_of())):
+        pass
+    endpoint = {"protocol": 1, "run_id": "x", "epoch": 1, "host": "h", "port": 1, "object": "o", "pid": 1}
+    directory.write_endpoint(endpoint)
+    return directory.path
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> Master:
+    master = Master(answer)
+    monkeypatch.setattr(commanding, "connect", lambda directory, timeout_s: master)
+    return master
+
+
+def test_each_command_asks_the_master_and_prints_its_words(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    master = answering(monkeypatch, {"words": "so be it"})
+    commanding.pause(run, "why")
+    commanding.resume(run)
+    commanding.stop(run)
+    commanding.cancel(run, "0-1-3@2", "dear")
+    assert master.heard == [
+        ("pause", {"reason": "why"}),
+        ("resume", {}),
+        ("stop", {"reason": ""}),
+        ("cancel", {"evaluation": [[0, 1, 3], 2], "reason": "dear"}),
+    ]
+    assert capsys.readouterr().out == "so be it\n" * 4
+
+
+def test_a_master_that_cannot_write_is_to_be_asked_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, Busy("h:1 cannot write its journal at present", 1.0))
+    with pytest.raises(Busy, match=r"not told to stop: .*cannot write its journal.*make room on the disk, then repeat"):
+        commanding.stop(run)
+
+
+def test_a_master_that_does_not_answer_may_have_heard_all_the_same(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, MasterUnreachable("no answer from h:1 (timed out); is it running?"))
+    with pytest.raises(MasterUnreachable, match=r"not told to pause: no answer from h:1.*changes nothing if it was"):
+        commanding.pause(run)
+
+
+def test_what_the_master_refuses_is_passed_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, UsageError("this search has no evaluation 9-0-0@0"))
+    with pytest.raises(UsageError, match="no evaluation 9-0-0@0"):
+        commanding.cancel(run, "9-0-0@0")
+
+
+def test_an_evaluation_is_read_as_it_is_printed() -> None:
+    evaluation = EvaluationId(ConfigId(12, 0, 3), 2)
+    assert commanding.evaluation_id(str(evaluation)) == evaluation

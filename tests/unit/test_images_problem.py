@@ -1,0 +1,399 @@
+"""Image problems: what their options mean for budgets, spaces, recipes, and what is refused before it is trained."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hpbandster_lite.errors import ProblemError, UsageError
+from hpbandster_lite.problems import describe, load, source_hash
+from hpbandster_lite.problems.trial import Trial
+from hpbandster_lite.records import CurvePoint
+from hpbandster_lite.settings.prepare import SearchOptions, prepare
+from hpbandster_lite.space import SearchSpace
+from hpbandster_lite.workers.images import problem as room
+from hpbandster_lite.workers.images.models import export_model, load_model, save_model
+from hpbandster_lite.workers.images.on_device import all_for_refit
+from hpbandster_lite.workers.images.problem import ImageOptions, ImageProblem
+from hpbandster_lite.workers.images.spaces import SPACES
+from hpbandster_lite.workers.training.schedule import factor
+
+SMALL: dict[str, Any] = {
+    "initial_filters": 4, "widen_factor": 1.5, "nr_residual_blocks_1": 1, "nr_residual_blocks_2": 1,
+    "nr_residual_blocks_3": 1, "res_branches": 2, "learning_rate": 0.1, "batch_size": 32, "weight_decay": 1e-4,
+    "momentum": 0.9, "alpha": 0.2, "length": 3,
+}  # fmt: skip
+"""A network of the space ``small`` that takes no time."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """140 training images of noise, 12 x 10 pixels, the bright half of each is its class; 40 for test."""
+    rng = np.random.default_rng(0)
+    parts: dict[str, Any] = {}
+    for part, n in (("train", 140), ("test", 40)):
+        y = np.arange(n) % 2
+        x = rng.integers(0, 100, (n, 12, 10, 3))
+        for row, side in enumerate(y):
+            x[row, :, 5 * side : 5 * side + 5] += 120
+        parts |= {f"x_{part}": x.astype(np.uint8), f"y_{part}": y}
+    file = tmp_path_factory.mktemp("pictures") / "pictures.npz"
+    np.savez(file, **parts, class_names=np.array(["left", "right"]))
+    return file
+
+
+def own(pictures: Path, **options: Any) -> ImageProblem:
+    # The classes are each other's mirror images.
+    return ImageProblem(
+        ImageOptions(
+            data_set="images", data=pictures, space="small", budget_unit="epochs", mirror=False, pad=1, **options
+        )
+    )
+
+
+def budgets_of(**options: Any) -> tuple[float, ...]:
+    reference = "cifar10" + "".join(f"{'&' if i else '?'}{k}={v}" for i, (k, v) in enumerate(options.items()))
+    return prepare(SearchOptions(problem=reference, description=describe(load(reference), reference))).settings.budgets
+
+
+# ------------------------------------------------------------------------------------------------------------- budgets
+
+
+@pytest.mark.parametrize(
+    ("options", "budgets"),
+    [
+        ({}, (400, 1200, 3600, 10800)),
+        ({"scale": 0.001}, (0.4, 1.2, 3.6, 10.8)),
+        ({"schedule": "nested"}, (400, 1200, 2800, 6000)),
+        ({"schedule": "nested", "scale": 0.5}, (200, 600, 1400, 3000)),
+        ({"budget_unit": "epochs"}, (1, 3, 9, 27)),
+        ({"budget_unit": "epochs", "schedule": "nested"}, (1, 3, 7, 15)),
+    ],
+)
+def test_budgets_follow_from_unit_scale_and_schedule(options: dict[str, Any], budgets: tuple[float, ...]) -> None:
+    assert budgets_of(**options) == pytest.approx(budgets, rel=1e-12)
+
+
+def test_the_preset_of_the_paper_plans_its_520_evaluations_and_360_hours() -> None:
+    reference = "cifar10?preset=paper"
+    prepared = prepare(SearchOptions(problem=reference, description=describe(load(reference), reference)))
+    totals = [0] * 4
+    for plan in prepared.plans:
+        for rung in plan.rungs:
+            totals[prepared.settings.budgets.index(rung.budget)] += rung.places
+    assert (len(prepared.plans), totals, prepared.settings.eta) == (32, [216, 144, 96, 64], 3.0)
+    assert sum(plan.total_budget for plan in prepared.plans) == 1_296_000 == 360 * 3600
+
+
+@pytest.mark.parametrize(("rung", "first_cycle"), [(0, 400.0), (1, 400.0), (2, 3600 / 7), (3, 720.0)])
+def test_rung_k_of_the_paper_has_k_cycles_that_end_at_zero(rung: int, first_cycle: float) -> None:
+    problem = ImageProblem(ImageOptions(preset="paper"))
+    amount = (400.0, 1200.0, 3600.0, 10800.0)[rung]
+    budget = problem._budget(amount, Trial(budget=amount))
+    assert (budget.unit, budget.rung) == ("seconds", rung + 1)
+    assert budget.first_cycle == pytest.approx(first_cycle)
+    assert factor("restarts", amount, budget) == pytest.approx(0.0)
+
+
+def test_cycles_follow_the_budgets_of_the_search_where_these_are_others() -> None:
+    problem = ImageProblem(ImageOptions())
+    assert problem._budget(900.0, Trial(budgets=(100, 300, 900))).rung == 3
+    assert problem._budget(900.0, Trial(budgets=(100, 300, 900))).lowest == 100
+    # Beside a search, as where it has none.
+    assert problem._budget(900.0, Trial()).rung == 1
+
+
+def test_repeats_are_for_the_highest_budget_alone(pictures: Path, tmp_path: Path) -> None:
+    problem = own(pictures, repeats=2)
+    low = problem.evaluate(SMALL, 1, Trial(budget=1, max_budget=3, directory=tmp_path / "low"))
+    high = problem.evaluate(SMALL, 3, Trial(budget=3, max_budget=3, directory=tmp_path / "high"))
+    assert "repeats" not in low
+    assert len(high["repeats"]) == 2
+
+
+# ------------------------------------------------------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "mnist", "fashion_mnist", "images"])
+def test_every_name_is_the_problem_of_its_own_images_and_says_so(name: str) -> None:
+    about = describe(load(name), name)
+    (data_set,) = (each for each in about.options if each.name == "data_set")
+    assert (data_set.value, data_set.default) == (name, name)
+    assert about.has_feasible
+    assert about.has_test
+    assert about.has_refit
+    assert about.has_export
+    assert about.reference == name
+
+
+def test_options_say_what_they_are_for_and_which_belong_to_a_host() -> None:
+    about = describe(load("cifar10"), "cifar10")
+    assert all(each.help for each in about.options)
+    assert [each.name for each in about.options if each.is_local] == ["data", "compile"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("scale=0", "scale=0.0; it must be positive"),
+        ("scale=0.1&budget_unit=epochs", "scale=0.1 is a factor of seconds, and budgets are epochs; give --max-budget"),
+        ("train_images=0", "train_images=0; it must be at least 1"),
+        ("repeats=0", "repeats=0; it must be at least 1"),
+        ("pad=-1", "pad=-1; it must be at least 0"),
+        ("max_parameters=0", "max_parameters=0; it must be at least 1, or none for no bound"),
+        ("image_size=32", "image_size=32 is for the data set images; cifar10 has one size"),
+        ("preset=paper&space=small", "space=small is not what --preset paper means, which is paper"),
+        ("preset=paper&budget_unit=epochs", "budget_unit=epochs is not what --preset paper means, which is seconds"),
+        ("preset=paper&schedule=nested", "schedule=nested is not what --preset paper means, which is restarts"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_by_name(options: str, words: str) -> None:
+    with pytest.raises((ProblemError, UsageError)) as caught:
+        load(f"cifar10?{options}")
+    assert words in str(caught.value)
+
+
+def test_a_change_of_networks_images_training_or_saving_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = load("cifar10")
+    assert len(source_hash(problem)) == 64
+    root = Path(room.__file__).parents[1]
+    counted = {root / "networks", root / "images", root / "training"}
+    named = {root / name.removeprefix("hpbandster_lite.workers.") for name in ImageProblem.source_modules}
+    assert {path if path.exists() else path.with_suffix(".py") for path in named} == counted
+
+
+@pytest.mark.parametrize(
+    ("options", "mirror"), [({}, True), ({"data_set": "mnist"}, False), ({"data_set": "mnist", "mirror": True}, True)]
+)
+def test_digits_are_not_mirrored(options: dict[str, Any], mirror: bool) -> None:
+    problem = ImageProblem(ImageOptions(space="small", **options))
+    assert problem._recipe(SMALL).augmentation.mirror == mirror
+
+
+@pytest.mark.parametrize(
+    ("options", "softmax"),
+    [({}, False), ({"preset": "paper"}, True), ({"preset": "paper", "shake_softmax": False}, False)],
+)
+def test_the_preset_draws_shake_shake_as_the_released_code_does(options: dict[str, Any], softmax: bool) -> None:
+    assert ImageProblem(ImageOptions(**options))._shake_softmax == softmax
+
+
+def test_options_reach_the_recipe() -> None:
+    options = ImageOptions(
+        space="small", precision="bf16", deterministic=True, decay_norm_and_bias=False, pad=2, compile=True,
+        schedule="step",
+    )  # fmt: skip
+    recipe = ImageProblem(options)._recipe(SMALL)
+    assert (recipe.precision, recipe.deterministic, recipe.decay_norm_and_bias) == ("bf16", True, False)
+    assert (recipe.augmentation.pad, recipe.compile, recipe.schedule) == (2, True, "step")
+
+
+# --------------------------------------------------------------------------------------------------------- feasibility
+
+
+@pytest.mark.parametrize(("most", "refused"), [("auto", False), (None, False), (1_000, True)])
+def test_the_bound_is_the_user_s_or_the_space_s(most: Any, refused: bool) -> None:
+    problem = ImageProblem(ImageOptions(space="small", max_parameters=most))
+    answer = problem.feasible(SMALL)
+    assert (answer is not True) == refused
+    if refused:
+        assert str(answer).endswith(" parameters are more than --max-parameters 1,000")
+
+
+def test_large_networks_of_the_small_space_are_refused_by_its_own_bound_and_trained_without_one() -> None:
+    large = {**SMALL, "initial_filters": 16, "widen_factor": 2.5, "nr_residual_blocks_3": 2}
+    answer = ImageProblem(ImageOptions(space="small")).feasible(large)
+    assert str(answer).endswith(" parameters are more than --max-parameters 100,000")
+    assert ImageProblem(ImageOptions(space="small", max_parameters=None)).feasible(large) is True
+
+
+def test_a_batch_of_more_images_than_there_are_is_refused(pictures: Path) -> None:
+    assert own(pictures).feasible({**SMALL, "batch_size": 126}) is True
+    assert own(pictures).feasible({**SMALL, "batch_size": 127}) == "batch_size=127 is more than the 126 training images"
+    assert "more than the 40 training" in str(own(pictures, train_images=40).feasible({**SMALL, "batch_size": 41}))
+
+
+def test_shapes_that_are_known_beforehand_are_those_of_the_data() -> None:
+    assert {name: tuple(shape) for name, shape in room.SHAPES.items()} == {
+        "cifar10": (3, 32, 32, 10), "cifar100": (3, 32, 32, 100), "mnist": (1, 28, 28, 10),
+        "fashion_mnist": (1, 28, 28, 10),
+    }  # fmt: skip
+
+
+def test_a_problem_is_described_and_its_configurations_judged_without_torch() -> None:
+    script = (
+        "import sys\n"
+        "from hpbandster_lite.problems import describe, load\n"
+        "for reference in ('cifar10?preset=paper', 'fashion_mnist?space=small', 'mnist?space=extended'):\n"
+        "    problem = load(reference)\n"
+        "    space = problem.space()\n"
+        "    space.seed(0)\n"
+        "    describe(problem, reference)\n"
+        "    print(problem.feasible(dict(space.sample_configuration())))\n"
+        "for name in ('wide_resnet', 'shake_shake', 'resnet'):\n"
+        "    describe(load(f'cifar10?space={name}'), name)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert len(ran.stdout.splitlines()) == 3
+
+
+# -------------------------------------------------------------------------------------- evaluating, testing, keeping
+
+
+def test_an_evaluation_learns_and_its_checkpoint_is_tested_with_an_interval(pictures: Path, tmp_path: Path) -> None:
+    problem = own(pictures)
+    told = problem.evaluate(SMALL, 9, Trial(budget=9, max_budget=9, directory=tmp_path, seed=1))
+    assert told["loss"] < 20
+    assert told["epochs"] == 9
+    assert told["parameters"] == SPACES["small"].parameter_count(SMALL, problem._shape())
+    figures = problem.test(SMALL, 9, Trial(budget=9, previous_directory=tmp_path, seed=1))
+    low, high = figures["test_error_interval_percent"]
+    assert low <= figures["test_error_percent"] <= high
+    assert (figures["test_images"], figures["test_error_percent"] < 20) == (40, True)
+
+
+def test_nested_rungs_go_on_from_the_one_below_and_the_others_begin_anew(pictures: Path, tmp_path: Path) -> None:
+    for schedule, continued in (("nested", 1.0), ("restarts", 0.0)):
+        problem, below = own(pictures, schedule=schedule), tmp_path / schedule
+        problem.evaluate(SMALL, 1, Trial(budget=1, max_budget=3, directory=below, seed=1))
+        trial = Trial(budget=3, max_budget=3, directory=tmp_path / "above", previous_directory=below, seed=1)
+        assert problem.evaluate(SMALL, 3, trial)["continued_from"] == continued
+
+
+@pytest.fixture(scope="module")
+def kept(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[CurvePoint]]:
+    """Directory, figures and learning curve of a refit."""
+    directory, curve = tmp_path_factory.mktemp("refit"), list[CurvePoint]()
+
+    def note(point: CurvePoint) -> bool:
+        curve.append(point)
+        return False
+
+    trial = Trial(budget=6, max_budget=9, directory=directory, seed=2, on_report=note)
+    return directory, own(pictures, train_images=50).refit(SMALL, 6, trial), curve
+
+
+Kept = tuple[Path, dict[str, Any], list[CurvePoint]]
+
+
+def test_a_refit_trains_on_all_images_but_those_for_test(kept: Kept, pictures: Path) -> None:
+    _, figures, curve = kept
+    # 140 images in batches of 32 are 4 steps an epoch; the 50 that the search had would be one.
+    assert len(curve) == 6
+    assert figures["epochs"] == 6
+    assert figures["images_per_s"] > 0
+    assert len(all_for_refit("cpu", "images", pictures)) == 140
+    assert figures["model"] == "model.pt"
+    assert figures["test_images"] == 40
+
+
+def test_the_model_in_the_file_classifies_pixels_by_itself_as_it_was_tested(kept: Kept, pictures: Path) -> None:
+    directory, figures, _ = kept
+    model = load_model(directory / "model.pt")
+    assert model.class_names == ("left", "right")
+    assert tuple(model.shape) == (3, 12, 10, 2)
+    assert model.about["configuration"] == SMALL
+    assert model.about["figures"]["test_error_percent"] == figures["test_error_percent"]
+    test = np.load(pictures)
+    names, probabilities = model.classify(test["x_test"].transpose(0, 3, 1, 2).copy())
+    wrong = sum(name != model.class_names[y] for name, y in zip(names, test["y_test"], strict=True))
+    assert 100 * wrong / 40 == pytest.approx(figures["test_error_percent"])
+    assert probabilities.sum(dim=1).numpy() == pytest.approx(np.ones(40), abs=1e-5)
+    single = model.classify(test["x_test"][0].transpose(2, 0, 1).copy())
+    assert single.names == names[:1]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.zeros((1, 3, 12, 12), np.uint8), r"\(n, 3, 12, 10\), got torch.uint8 of the shape \(1, 3, 12, 12\)"),
+        (np.zeros((1, 3, 12, 10), np.float32), r"takes uint8 images .* got torch.float32"),
+        (np.zeros((10, 3), np.uint8), r"of the shape \(10, 3\)"),
+    ],
+)
+def test_images_of_another_shape_or_type_are_refused(pixels: Any, words: str, kept: Kept) -> None:
+    with pytest.raises(UsageError, match=words):
+        load_model(kept[0] / "model.pt").classify(pixels)
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    torch.save({"weights": {}}, tmp_path / "other.pt")
+    with pytest.raises(UsageError, match="no model of a refit"):
+        load_model(tmp_path / "other.pt")
+
+
+def test_an_export_gives_the_same_outputs_in_a_process_without_this_package(kept: Kept, tmp_path: Path) -> None:
+    directory, file = kept[0], tmp_path / "model.pt2"
+    told = ImageProblem(ImageOptions()).export(directory, file)
+    assert told["largest_difference"] <= told["tolerance"]
+    pixels = torch.randint(0, 256, (5, 3, 12, 10), dtype=torch.uint8)
+    torch.save(pixels, tmp_path / "pixels.pt")
+    script = (
+        "import sys, torch; sys.modules['hpbandster_lite'] = None\n"
+        f"module = torch.export.load({str(file)!r}).module()\n"
+        f"torch.save(module(torch.load({str(tmp_path / 'pixels.pt')!r})), {str(tmp_path / 'logits.pt')!r})\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False)
+    assert ran.returncode == 0, ran.stderr
+    with torch.inference_mode():
+        ours = load_model(directory / "model.pt")(pixels)
+    assert torch.load(tmp_path / "logits.pt").detach().numpy() == pytest.approx(ours.numpy(), abs=1e-4)
+
+
+def test_an_export_with_other_outputs_is_refused_and_removed(
+    kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, file = load_model(kept[0] / "model.pt"), tmp_path / "model.pt2"
+    load: Callable[..., Any] = torch.export.load
+
+    def altered(path: Any) -> Any:
+        program = load(path)
+        with torch.no_grad():
+            next(iter(program.state_dict.values())).add_(1.0)
+        return program
+
+    monkeypatch.setattr(torch.export, "load", altered)
+    with pytest.raises(ArithmeticError, match="gives other outputs"):
+        export_model(model, file)
+    assert not file.exists()
+
+
+def test_an_export_under_another_name_is_refused_with_the_right_one(kept: Kept, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"ends in \.pt2; give --export .*model\.pt2"):
+        export_model(load_model(kept[0] / "model.pt"), tmp_path / "model.onnx")
+
+
+def test_a_model_that_cannot_be_written_leaves_the_earlier_one(kept: Kept, tmp_path: Path, pictures: Path) -> None:
+    model, images = load_model(kept[0] / "model.pt"), all_for_refit("cpu", "images", pictures)
+    about: dict[str, Any] = {"space": "small", "configuration": SMALL, "figures": {}}
+    save_model(tmp_path / "model.pt", model.network, replace(images, class_names=("a", "b")), **about)
+    (tmp_path / "model.tmp").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        save_model(tmp_path / "model.pt", model.network, images, **about)
+    assert load_model(tmp_path / "model.pt").class_names == ("a", "b")
+
+
+def test_default_configurations_of_all_spaces_can_be_tried(pictures: Path) -> None:
+    for name in SPACES:
+        problem = ImageProblem(ImageOptions(data_set="images", data=pictures, space=name))
+        compiled = SearchSpace.from_configspace(problem.space())
+        (config,) = compiled.to_values(compiled.default()[None])
+        assert problem.feasible({**config, "batch_size": 64}) is True

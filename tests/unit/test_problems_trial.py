@@ -1,0 +1,255 @@
+"""What an objective is handed: reports, interruption, directories, the device, and what counts as a number."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import math
+import sys
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hpbandster_lite.errors import NotPlain
+from hpbandster_lite.problems.trial import MAX_METRICS_BYTES, Interrupted, Trial, number
+from hpbandster_lite.records import ConfigId, CurvePoint
+
+
+class Listener:
+    """Takes the points, and asks for the end with the one of this number."""
+
+    def __init__(self, ends_with: int | None = None) -> None:
+        self.points: list[CurvePoint] = []
+        self._ends_with = ends_with
+
+    def __call__(self, point: CurvePoint) -> bool:
+        self.points.append(point)
+        return len(self.points) == self._ends_with
+
+
+# ---------------------------------------------------------------------------------------------------------- reports
+
+
+def test_a_report_becomes_a_plain_point_of_the_curve() -> None:
+    heard = Listener()
+    Trial(on_report=heard).report(np.int64(3), np.float32(0.5), accuracy=np.float64(0.25), sizes=(1, 2))
+    assert heard.points == [CurvePoint(3.0, 0.5, {"accuracy": 0.25, "sizes": [1, 2]})]
+    assert [type(value) for value in heard.points[0][:2]] == [float, float]
+
+
+def test_a_report_interrupts_once_grace_has_begun_and_the_point_is_kept() -> None:
+    heard = Listener(ends_with=2)
+    trial = Trial(config_id=ConfigId(1, 0, 4), on_report=heard)
+    trial.report(1, 1.0)
+    with pytest.raises(Interrupted, match="of 1-0-4 is handed back at step 2"):
+        trial.report(2, 0.5)
+    assert [point.step for point in heard.points] == [1.0, 2.0]
+
+
+def test_an_except_exception_of_the_objective_does_not_swallow_the_interruption() -> None:
+    assert not issubclass(Interrupted, Exception)
+
+
+def test_a_trial_that_nobody_listens_to_forgets_its_reports() -> None:
+    Trial().report(1, 0.5)
+
+
+def test_a_curve_may_have_a_loss_that_is_not_finite() -> None:
+    heard = Listener()
+    Trial(on_report=heard).report(1, float("nan"))
+    assert math.isnan(heard.points[0].loss)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "metrics", "message"),
+    [
+        (("1", 0.5), {}, "the step of trial.report is '1', a str; it must be one number"),
+        ((1, None), {}, "the loss of trial.report is None, a NoneType; it must be one number"),
+        ((1, [0.5]), {}, r"the loss of trial.report is \[0.5\], a list"),
+        ((1, 0.5), {"model": object()}, r"metrics\['model'\] is an object"),
+        ((1, 0.5), {"weights": "x" * MAX_METRICS_BYTES}, "metrics is 65,5.. bytes long"),
+    ],
+)
+def test_a_report_that_cannot_travel_is_refused_by_name(arguments: Any, metrics: Any, message: str) -> None:
+    heard = Listener()
+    with pytest.raises(TypeError, match=message):
+        Trial(on_report=heard).report(*arguments, **metrics)
+    assert heard.points == []
+
+
+# ------------------------------------------------------------------------------------------------------ directories
+
+
+def test_the_directory_is_made_when_it_is_first_asked_for(tmp_path: Path) -> None:
+    trial = Trial(directory=tmp_path / "evaluations" / "attempt1")
+    assert not (tmp_path / "evaluations").exists()
+    assert trial.directory.is_dir()
+    (trial.directory / "weights").write_text("1")
+    assert (trial.directory / "weights").read_text() == "1"
+
+
+def test_a_trial_without_a_directory_says_how_to_give_it_one() -> None:
+    with pytest.raises(RuntimeError, match=r"give Trial\(directory=...\) one"):
+        _ = Trial().directory
+
+
+def test_directories_of_other_attempts_are_paths_or_none(tmp_path: Path) -> None:
+    trial = Trial(previous_directory=str(tmp_path / "rung0"), resume_directory=tmp_path / "attempt1")
+    assert trial.previous_directory == tmp_path / "rung0"
+    assert trial.resume_directory == tmp_path / "attempt1"
+    assert (Trial().previous_directory, Trial().resume_directory) == (None, None)
+
+
+def test_the_highest_budget_is_the_budget_unless_it_is_told() -> None:
+    assert Trial(budget=3.0).max_budget == 3.0
+    assert Trial(budget=3.0, max_budget=9.0).max_budget == 9.0
+
+
+def test_the_budgets_of_the_search_are_told_or_empty() -> None:
+    assert Trial(budgets=[1, 3, 9]).budgets == (1, 3, 9)
+    assert Trial().budgets == ()
+
+
+# ----------------------------------------------------------------------------------------------------------- device
+
+
+def torch_that_sees(monkeypatch: pytest.MonkeyPatch, *, a_gpu: bool) -> None:
+    torch = ModuleType("torch")
+    torch.__spec__ = importlib.machinery.ModuleSpec("torch", None)
+    torch.cuda = SimpleNamespace(is_available=lambda: a_gpu)  # type: ignore[attr-defined] # a stand-in
+    monkeypatch.setitem(sys.modules, "torch", torch)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "a_gpu", "device"),
+    [("0", True, "cuda"), ("GPU-1a2b", False, "cpu"), ("", True, "cpu"), (None, True, "cpu")],
+)
+def test_the_device_is_a_gpu_where_a_token_was_given_and_torch_sees_one(
+    tokens: str | None, a_gpu: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch_that_sees(monkeypatch, a_gpu=a_gpu)
+    if tokens is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", tokens)
+    assert Trial().device == device
+
+
+def test_without_torch_the_device_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert Trial().device == "cpu"
+
+
+def test_the_device_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Trial()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    first = trial.device
+    torch_that_sees(monkeypatch, a_gpu=True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert (first, trial.device) == ("cpu", "cpu")
+
+
+# ----------------------------------------------------------------------------------------------------------- number
+
+KINDS = (*("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+         *("float16", "float32", "float64", "longdouble"))
+
+
+class Tensor:
+    """As much of torch's tensor as ``number`` looks at."""
+
+    def __init__(self, value: Any, shape: tuple[int, ...] = ()) -> None:
+        self.value, self.shape = value, shape
+
+    def item(self) -> Any:
+        return self.value
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_numeric_scalar_and_0d_array_of_numpy_is_a_number(kind: str) -> None:
+    for value in (np.dtype(kind).type(3), np.array(3, dtype=kind)):
+        assert (number(value, "it"), type(number(value, "it"))) == (3.0, float)
+
+
+@pytest.mark.parametrize("value", [3, 3.0, Fraction(3), Tensor(3.0), np.array(3.0, dtype=object)])
+def test_numbers_of_other_libraries_are_numbers(value: Any) -> None:
+    assert number(value, "it") == 3.0
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(10**400, math.inf), (-(10**400), -math.inf), (Fraction(10**400), math.inf), (np.longdouble("1e400"), math.inf)],
+)
+def test_a_number_beyond_every_float_is_an_infinity(value: Any, expected: float) -> None:
+    assert number(value, "it") == expected
+
+
+def test_a_masked_value_is_no_loss() -> None:
+    assert math.isnan(number(np.ma.masked_array([1.0, 2.0], mask=True).mean(), "it"))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("0.5", "it is '0.5', a str; it must be one number"),
+        (b"0.5", "it is b'0.5', a bytes"),
+        (None, "it is None, a NoneType"),
+        (True, "it is True, a bool"),
+        (np.True_, "it is (np.)?True_?, a bool"),
+        (np.array(True), r"it is array\(True\), a ndarray"),
+        (np.array([0.5]), r"a ndarray of shape \(1,\)"),
+        (np.zeros((2, 3)), r"a ndarray of shape \(2, 3\)"),
+        (Tensor(0.5, (1,)), r"a Tensor of shape \(1,\)"),
+        (1j, "a complex"),
+        (np.complex64(1), "a complex64"),
+        (np.str_("0.5"), "a str_"),
+        (np.array("0.5"), "a ndarray"),
+        (np.timedelta64(5, "ns"), "a timedelta64"),
+        (np.datetime64(5, "ns"), "a datetime64"),
+        ([0.5], "a list"),
+        ({0.5}, "a set"),
+        (object(), "an object"),
+    ],
+)
+def test_anything_else_is_refused_with_its_type(value: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        number(value, "it")
+
+
+def test_a_long_value_is_shown_by_its_beginning() -> None:
+    with pytest.raises(TypeError) as caught:
+        number("x" * 10_000, "the loss")
+    assert len(str(caught.value)) < 150
+
+
+def test_what_metrics_may_hold_is_what_may_travel() -> None:
+    with pytest.raises(NotPlain):
+        Trial().report(1, 0.5, data={1, 2})
+
+
+@pytest.mark.parametrize(
+    ("count", "device", "devices"),
+    [
+        (None, "cpu", ("cpu",)),
+        (None, "cuda", ("cuda",)),
+        ("1", "cuda", ("cuda",)),
+        ("2", "cpu", ("cpu", "cpu")),
+        ("3", "cuda", ("cuda:0", "cuda:1", "cuda:2")),
+    ],
+)
+def test_a_trial_has_a_device_for_each_process_of_its_training(
+    count: str | None, device: str, devices: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if count is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", count)
+    trial = Trial()
+    trial._device = device
+    assert trial.devices == devices

@@ -1,0 +1,138 @@
+"""Checkpoints go once nobody can need them, and nothing else does."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hpbandster_lite.records import ConfigId, EvaluationId
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.rundir.checkpoints import CheckpointKeeper
+
+FIRST, SECOND, THIRD = ConfigId(0, 0, 0), ConfigId(0, 0, 1), ConfigId(1, 0, 0)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    made = RunDirectory(tmp_path / "run")
+    for config_id in (FIRST, SECOND, THIRD):
+        for rung, attempt in ((0, 1), (0, 2), (1, 1)):
+            place = made.attempt_directory(EvaluationId(config_id, rung), attempt)
+            (place / "deep").mkdir(parents=True)
+            (place / made.LOG_NAME).write_text("why it failed")
+            (place / "model.pt").write_text("weights")
+            (place / "deep" / "optimiser.pt").write_text("moments")
+    return made
+
+
+def held(directory: RunDirectory, config_id: ConfigId) -> set[str]:
+    """Names of the files that a configuration has."""
+    return {path.name for path in directory.configuration_directory(config_id).rglob("*") if path.is_file()}
+
+
+EVERYTHING = {RunDirectory.LOG_NAME, "model.pt", "optimiser.pt"}
+
+
+def keeper(directory: RunDirectory, *, keep_all: bool = False) -> CheckpointKeeper:
+    return CheckpointKeeper(directory, keep_all=keep_all, delay_s=60.0)
+
+
+def test_checkpoints_of_all_attempts_go_one_lease_after_a_configuration_is_out_and_logs_stay(
+    directory: RunDirectory,
+) -> None:
+    keeping = keeper(directory)
+    keeping.out([FIRST], now=100.0)
+    assert keeping.sweep(159.9) == 0
+    assert held(directory, FIRST) == EVERYTHING
+    assert keeping.sweep(160.0) == 1
+    assert held(directory, FIRST) == {RunDirectory.LOG_NAME}
+    assert held(directory, SECOND) == held(directory, THIRD) == EVERYTHING
+    assert keeping.sweep(1_000.0) == 0
+
+
+def test_each_configuration_waits_for_its_own_time(directory: RunDirectory) -> None:
+    keeping = keeper(directory)
+    keeping.out([FIRST], now=0.0)
+    keeping.out([SECOND, THIRD], now=30.0)
+    assert keeping.sweep(60.0) == 1
+    assert held(directory, SECOND) == EVERYTHING
+    assert keeping.sweep(90.0) == 2
+
+
+def test_the_incumbent_keeps_its_checkpoint_until_another_takes_its_place(directory: RunDirectory) -> None:
+    keeping = keeper(directory)
+    keeping.out([FIRST], now=0.0)
+    assert keeping.sweep(60.0, spare=FIRST) == 0
+    assert keeping.sweep(119.9, spare=SECOND) == 0
+    assert held(directory, FIRST) == EVERYTHING
+    assert keeping.sweep(120.0, spare=SECOND) == 1
+    assert held(directory, FIRST) == {RunDirectory.LOG_NAME}
+
+
+def test_the_incumbent_keeps_nobody_else_s_checkpoint(directory: RunDirectory) -> None:
+    keeping = keeper(directory)
+    keeping.out([FIRST, SECOND, THIRD], now=0.0)
+    assert keeping.sweep(60.0, spare=FIRST) == 2
+    assert held(directory, FIRST) == EVERYTHING
+    assert held(directory, SECOND) == held(directory, THIRD) == {RunDirectory.LOG_NAME}
+
+
+def test_a_user_who_keeps_all_keeps_all(directory: RunDirectory) -> None:
+    keeping = keeper(directory, keep_all=True)
+    keeping.out([FIRST, SECOND], now=0.0)
+    assert keeping.sweep(10_000.0) == 0
+    assert held(directory, FIRST) == EVERYTHING
+
+
+def test_a_configuration_that_wrote_nothing_is_no_trouble(directory: RunDirectory) -> None:
+    keeping = keeper(directory)
+    keeping.out([ConfigId(9, 0, 0)], now=0.0)
+    assert keeping.sweep(60.0) == 1
+
+
+def test_a_link_goes_and_what_it_points_to_stays(directory: RunDirectory, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "images").write_text("dear")
+    attempt = directory.attempt_directory(EvaluationId(FIRST, 0), 1)
+    (attempt / "data").symlink_to(data)
+    (attempt / "dangling").symlink_to(tmp_path / "nowhere")
+    keeping = keeper(directory)
+    keeping.out([FIRST], now=0.0)
+    keeping.sweep(60.0)
+    assert not (attempt / "data").is_symlink()
+    assert not (attempt / "dangling").is_symlink()
+    assert (data / "images").read_text() == "dear"
+
+
+def test_what_cannot_be_deleted_is_left_and_said_and_the_rest_goes(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    keeping = keeper(directory)
+    keeping.out([FIRST, SECOND], now=0.0)
+    with caplog.at_level(logging.WARNING):
+        assert keeping.sweep(60.0) == 2
+    assert held(directory, FIRST) == held(directory, SECOND) == {RunDirectory.LOG_NAME, "optimiser.pt"}
+    assert "a checkpoint was left behind" in caplog.text
+    assert "deep" in caplog.text
+
+
+def test_a_directory_that_cannot_be_read_does_not_end_the_master(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(116, "Stale file handle", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    keeping = keeper(directory)
+    keeping.out([FIRST], now=0.0)
+    with caplog.at_level(logging.WARNING):
+        assert keeping.sweep(60.0) == 1
+    assert "Stale file handle" in caplog.text

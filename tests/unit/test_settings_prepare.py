@@ -1,0 +1,445 @@
+"""A search begins with what was asked for or refuses it, and goes on only as the search that it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ConfigSpace import ConfigurationSpace, Float, Integer
+
+from hpbandster_lite.engine import Granted, stopped_by_user
+from hpbandster_lite.errors import BudgetError, ResumeError, SpaceError, UsageError
+from hpbandster_lite.journal import Journal, JournalReader
+from hpbandster_lite.records import FailureKind, Limits, Paused, ProblemDescription, Started
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.settings.prepare import Prepared, SearchOptions, prepare, read_initial
+from hpbandster_lite.space import SearchSpace, configspace_to_json
+from tests.engine_room import engine_for, failed
+
+
+def description(*hyperparameters: Any, **changed: Any) -> ProblemDescription:
+    space = ConfigurationSpace(space=list(hyperparameters or (Float("x", (0.0, 1.0)), Integer("n", (1, 9)))))
+    told: dict[str, Any] = {
+        "reference": "/here/net.py",
+        "name": "net",
+        "space_json": configspace_to_json(space),
+        "space_tables": SearchSpace.from_configspace(space).to_json(),
+        "unit": "epochs",
+        "min_budget": 1.0,
+        "max_budget": 9.0,
+        "source_hash": "a",
+    }
+    return ProblemDescription(**(told | changed))
+
+
+def asked(about: ProblemDescription | None = None, **options: Any) -> SearchOptions:
+    return SearchOptions(problem="net.py", description=about or description(), **options)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Callable[..., RunDirectory]:
+    """Makes the run directory of a search that was begun with these options."""
+
+    def make(about: ProblemDescription | None = None, **options: Any) -> RunDirectory:
+        directory = RunDirectory(tmp_path / "run")
+        directory.create()
+        prepared = prepare(asked(about, **options), directory)
+        with Journal.open(directory.journal, create=prepared.settings) as journal:
+            epoch = journal.begin_epoch()
+            journal.commit([Started(epoch=epoch, limits=prepared.limits)], at=1.0)
+        return directory
+
+    return make
+
+
+# ------------------------------------------------------------------------------------------------------------- begin
+
+
+def test_a_search_begins_with_the_problem_s_ladder_bohb_and_one_hyperband_cycle() -> None:
+    prepared = prepare(asked())
+    settings = prepared.settings
+    assert (settings.budgets, settings.eta, settings.unit) == ((1.0, 3.0, 9.0), 3.0, "epochs")
+    assert (settings.algorithm, settings.bracket_rule, settings.initial) == ("bohb", "floor", ())
+    assert (settings.max_attempts, settings.lease_s, settings.heartbeat_s) == (3, 60.0, 5.0)
+    assert prepared.limits == Limits(brackets=3)
+    assert not prepared.resumed
+    assert [len(plan.rungs) for plan in prepared.plans] == [3, 2, 1]
+
+
+def test_a_given_seed_is_kept_and_a_drawn_one_is_told_and_repeats_the_search() -> None:
+    given = prepare(asked(seed=3))
+    assert (given.settings.seed, given.settings.seed_was_given, given.notes) == (3, True, ())
+    first, second = prepare(asked()), prepare(asked())
+    assert first.settings.seed != second.settings.seed
+    assert not first.settings.seed_was_given
+    assert first.notes == (f"seed {first.settings.seed} was drawn; --seed {first.settings.seed} repeats this search",)
+
+
+def test_two_searches_never_share_a_run_id() -> None:
+    first, second = prepare(asked(seed=1)).settings, prepare(asked(seed=1)).settings
+    assert first.run_id != second.run_id
+    assert first.run_id.startswith("net-")
+
+
+def test_a_run_id_that_is_given_is_the_run_s(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(run_id="team.net_2")
+    for again in (None, "team.net_2"):
+        assert prepare(asked(run_id=again), directory).settings.run_id == "team.net_2"
+    with pytest.raises(ResumeError, match=r"holds the run 'team\.net_2', not 'other'; leave --run-id out"):
+        prepare(asked(run_id="other"), directory)
+
+
+@pytest.mark.parametrize("run_id", ["", "..", "a b", "a/b", "-a", "é", "a\n", "x" * 101])
+def test_a_run_id_that_is_no_name_of_a_folder_is_refused(run_id: str) -> None:
+    with pytest.raises(UsageError, match=r"run id .* cannot be; write up to 100 letters"):
+        prepare(asked(run_id=run_id))
+
+
+@pytest.mark.parametrize(
+    ("told", "options", "budgets"),
+    [
+        ({}, {"max_budget": 27}, (1, 3, 9, 27)),
+        ({}, {"min_budget": 3}, (3, 9)),
+        ({}, {"eta": 9}, (1, 9)),
+        ({"eta": 2.0, "max_budget": 4.0}, {}, (1, 2, 4)),
+        ({"eta": 2.0, "max_budget": 4.0}, {"eta": 4}, (1, 4)),
+        ({}, {"budgets": (2.0, 5.0)}, (2, 5)),
+        ({"budgets": (1.0, 4.0, 5.0)}, {}, (1, 4, 5)),
+        ({"budgets": (1.0, 4.0, 5.0)}, {"budgets": (7.0, 8.0)}, (7, 8)),
+        ({"budgets": (1.0, 4.0, 5.0)}, {"max_budget": 3}, (1, 3)),
+        ({"max_budget": 10.0, "integer_budgets": True}, {}, (1, 3, 10)),
+    ],
+)
+def test_the_ladder_is_the_user_s_before_the_problem_s(
+    told: dict[str, Any], options: dict[str, Any], budgets: tuple[float, ...]
+) -> None:
+    assert prepare(asked(description(**told), **options)).settings.budgets == budgets
+
+
+def test_a_ladder_that_starts_above_the_minimum_says_so() -> None:
+    prepared = prepare(asked(min_budget=2, max_budget=9, seed=1))
+    assert prepared.settings.budgets == (3.0, 9.0)
+    assert "2" in prepared.notes[0]
+
+
+def test_the_unit_of_the_user_is_before_the_problem_s() -> None:
+    assert prepare(asked(unit="steps")).settings.unit == "steps"
+
+
+def test_a_problem_may_name_how_many_brackets_it_wants() -> None:
+    assert prepare(asked(description(brackets=7))).limits == Limits(brackets=7)
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        (Limits(evaluations=5), Limits(evaluations=5)),
+        (Limits(wall_time_s=60.0), Limits(wall_time_s=60.0)),
+        (Limits(max_concurrent=2), Limits(max_concurrent=2, brackets=3)),
+        (Limits(brackets=1, target_loss=0.0), Limits(brackets=1, target_loss=0.0)),
+    ],
+)
+def test_a_search_without_a_limit_that_ends_it_gets_one(limits: Limits, expected: Limits) -> None:
+    assert prepare(asked(limits=limits)).limits == expected
+
+
+def test_what_was_asked_for_is_what_defines_the_search() -> None:
+    initial = ({"x": 0.5, "n": 3},)
+    options: dict[str, Any] = {
+        "algorithm": "bo",
+        "bracket_rule": "ceil",
+        "sampler": {"num_samples": 8},
+        "initial": initial,
+        "max_attempts": 2,
+        "lease_s": 10.0,
+        "heartbeat_s": 1.0,
+    }
+    settings = prepare(asked(**options)).settings
+    assert {name: getattr(settings, name) for name in options} == options
+
+
+def test_what_can_be_done_beside_reading_the_problem_is_done_once_it_is_being_read(tmp_path: Path) -> None:
+    (tmp_path / "small.py").write_text(
+        "from ConfigSpace import ConfigurationSpace, Float\n"
+        "min_budget, max_budget = 1, 9\n"
+        "def space():\n    return ConfigurationSpace(space=[Float('x', (0, 1))])\n"
+        "def evaluate(config, budget, trial):\n    return 0.0\n"
+    )
+    called: list[str] = []
+    options = SearchOptions(problem=str(tmp_path / "small.py"))
+    prepared = prepare(options, meanwhile=lambda: called.append("once"))
+    assert called == ["once"]
+    assert prepared.settings.problem.reference == str(tmp_path / "small.py")
+
+
+def test_a_prepared_search_travels() -> None:
+    from hpbandster_lite import wire
+
+    prepared = prepare(asked(initial=({"x": 0.5, "n": 3},), limits=Limits(target_loss=0.1)))
+    text = wire.encode(wire.to_message(prepared))
+    assert wire.from_message(wire.decode(text), Prepared) == prepared
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"min_budget": 9, "max_budget": 1}, BudgetError, "min_budget"),
+        ({"eta": 1}, BudgetError, "eta"),
+        ({"budgets": (1.0, 3.0), "max_budget": 9}, BudgetError, "either budgets or min_budget and max_budget"),
+        ({"budgets": (3.0, 1.0)}, BudgetError, "budgets"),
+        ({"algorithm": "tpe"}, UsageError, "algorithm must be one of bohb, hyperband, bo, random, got 'tpe'"),
+        ({"bracket_rule": "round"}, UsageError, "bracket_rule must be one of floor, ceil, got 'round'"),
+        ({"seed": -1}, UsageError, "seed must be in [0, 2**63), got -1"),
+        ({"seed": 2**63}, UsageError, "seed must be in"),
+        ({"sampler": {"num_sample": 3}}, UsageError, "did you mean 'num_samples'?"),
+        ({"sampler": {"num_samples": 0}}, UsageError, "num_samples must be"),
+        ({"algorithm": "hyperband", "sampler": {"num_samples": 3}}, UsageError, "no parameter num_samples"),
+        ({"initial": ({"x": 0.5, "n": 10},)}, SpaceError, "10"),
+        ({"initial": ({"x": 0.5},)}, SpaceError, "n"),
+        ({"initial": ({"x": 0.5, "n": 3, "depth": 2},)}, SpaceError, "depth"),
+        ({"max_attempts": 0}, UsageError, "max_attempts must be at least 1, got 0"),
+        ({"heartbeat_s": 40.0}, UsageError, "at most half of lease_s, got 40.0 and lease_s=60.0"),
+        ({"heartbeat_s": 0.0}, UsageError, "heartbeat_s must be above 0"),
+        ({"lease_s": 1.0}, UsageError, "got 5.0 and lease_s=1.0"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    options: dict[str, Any], error: type[UsageError], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error) as caught:
+        prepare(asked(**options), RunDirectory(tmp_path / "run"))
+    assert words in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["min_budget", "max_budget"])
+def test_a_budget_that_neither_names_is_asked_for(name: str) -> None:
+    with pytest.raises(BudgetError, match=f"'net' has no {name} of its own; give one"):
+        prepare(asked(description(**{name: None})))
+
+
+# ------------------------------------------------------------------------------------------------------------ resume
+
+
+def test_a_search_goes_on_as_it_was_begun_where_nothing_is_asked_for(stored: Callable[..., RunDirectory]) -> None:
+    begun: dict[str, Any] = {
+        "seed": 5,
+        "algorithm": "hyperband",
+        "bracket_rule": "ceil",
+        "max_budget": 27,
+        "eta": 3,
+        "unit": "steps",
+        "initial": ({"x": 0.5, "n": 3},),
+        "skip_default": True,
+        "limits": Limits(brackets=2),
+        "lease_s": 20.0,
+    }
+    directory = stored(**begun)
+    prepared = prepare(asked(), directory)
+    assert prepared.resumed
+    assert prepared.limits == Limits(brackets=2)
+    with Journal.open(directory.journal) as journal:
+        assert prepared.settings == journal.settings
+    assert prepare(asked(**begun), directory).settings == prepared.settings
+
+
+def test_limits_and_leases_may_change(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(seed=5)
+    options = asked(limits=Limits(evaluations=99, max_concurrent=4), lease_s=30.0, heartbeat_s=2.0)
+    prepared = prepare(options, directory)
+    assert prepared.limits == Limits(evaluations=99, max_concurrent=4)
+    assert (prepared.settings.lease_s, prepared.settings.heartbeat_s) == (30.0, 2.0)
+
+
+def test_part_of_the_ladder_may_be_repeated(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(seed=5, max_budget=81, eta=9)
+    assert prepare(asked(max_budget=81), directory).settings.budgets == (1, 9, 81)
+    assert prepare(asked(eta=9), directory).settings.budgets == (1, 9, 81)
+
+
+def test_a_ladder_that_the_user_listed_may_be_listed_again(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(seed=5, budgets=(1.0, 2.0, 7.0))
+    assert prepare(asked(), directory).settings.budgets == (1, 2, 7)
+    assert prepare(asked(budgets=(1.0, 2.0, 7.0)), directory).settings.budgets == (1, 2, 7)
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        ({"seed": 6}, "seed: 5 in the journal, 6 asked for"),
+        ({"eta": 9}, "eta: 3.0 in the journal, 9.0 asked for"),
+        ({"max_budget": 27}, "budgets: 1, 3, 9 in the journal, 1, 3, 9, 27 asked for"),
+        ({"budgets": (1.0, 3.0, 10.0)}, "budgets: 1, 3, 9 in the journal, 1, 3, 10 asked for"),
+        ({"unit": "steps"}, "unit: epochs in the journal, steps asked for"),
+        ({"algorithm": "random"}, "algorithm: bohb in the journal, random asked for"),
+        ({"bracket_rule": "ceil"}, "bracket rule: floor in the journal, ceil asked for"),
+        ({"max_attempts": 4}, "max_attempts: 3 in the journal, 4 asked for"),
+        ({"skip_default": True}, "skip_default: False in the journal, True asked for"),
+        ({"sampler": {"num_samples": 8}}, "sampler parameter 'num_samples': the default in the journal, 8 asked for"),
+        ({"initial": ({"x": 0.1, "n": 2},)}, "initial configurations: 0 in the journal, 1 others asked for"),
+    ],
+)
+def test_what_defines_the_search_may_not_change_and_the_refusal_names_it(
+    options: dict[str, Any], difference: str, stored: Callable[..., RunDirectory]
+) -> None:
+    directory = stored(seed=5)
+    before = directory.journal.read_bytes()
+    with pytest.raises(ResumeError) as caught:
+        prepare(asked(**options), directory)
+    assert difference in str(caught.value)
+    assert "--new" in str(caught.value)
+    assert directory.journal.read_bytes() == before
+
+
+def test_another_space_is_refused_with_its_first_difference(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(seed=5)
+    wider = description(Float("x", (0.0, 2.0)), Integer("n", (1, 9)))
+    with pytest.raises(ResumeError, match=r"search space: .*x"):
+        prepare(asked(wider), directory)
+
+
+def test_another_problem_s_run_directory_is_refused(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(seed=5)
+    with pytest.raises(ResumeError, match="belongs to the problem 'net', not to 'digits'; give another --run-dir"):
+        prepare(asked(description(name="digits")), directory)
+
+
+def test_a_problem_that_was_mended_is_noticed_and_the_search_goes_on(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(seed=5)
+    assert prepare(asked(), directory).notes == ()
+    (note,) = prepare(asked(description(source_hash="b")), directory).notes
+    assert note.startswith("the problem's source has changed since the search began")
+
+
+def with_failures(directory: RunDirectory, *kinds: FailureKind, finished: str | None = None) -> None:
+    """Let the search have gone on to evaluations that failed so, and ended so."""
+    settings = JournalReader(directory.journal).settings()
+    space = SearchSpace.from_json(settings.problem.space_tables)
+    with Journal.open(directory.journal) as journal:
+        engine = engine_for(settings, space)
+        engine.replay(entry for _, _, entry in journal.entries())
+        entries = [*engine.start(journal.begin_epoch(), Limits(brackets=1), now=0.0).entries]
+        for index, kind in enumerate(kinds):
+            turn = engine.lease("a", index, now=0.0)
+            assert isinstance(turn.answer, Granted)
+            entries += turn.entries
+            report = failed(turn.answer.grant, kind, f"Traceback of {chr(97 + index)}")
+            entries += engine.report("a", report, now=0.0).entries
+        entries += engine.stop(finished).entries if finished is not None else ()
+        journal.commit(entries, at=2.0)
+
+
+def test_what_is_run_again_is_said_before_anything_is_and_a_mended_source_beside_it(
+    stored: Callable[..., RunDirectory],
+) -> None:
+    directory = stored(seed=5)
+    with_failures(directory, FailureKind.CODE, FailureKind.CODE, FailureKind.MEMORY)
+    mended, words = prepare(asked(description(source_hash="b"), retry_failed=True), directory).notes
+    assert mended.startswith("the problem's source has changed")
+    assert words == "2 failed evaluations are run again; 1 is not, because memory is no fault of the code"
+    prepared = prepare(asked(retry_failed=True), directory)
+    assert prepared.notes[0] == words
+    assert "what failed will fail again" in prepared.notes[1]
+    assert prepared.retry_failed_after == 2
+    assert prepare(asked(), directory).retry_failed_after is None
+
+
+def test_a_search_without_failures_has_nothing_to_retry(stored: Callable[..., RunDirectory]) -> None:
+    (note,) = prepare(asked(retry_failed=True, seed=1)).notes
+    assert note.startswith("nothing has failed yet")
+    (note,) = prepare(asked(retry_failed=True), stored(seed=5)).notes
+    assert note == "0 failed evaluations are run again"
+
+
+def test_a_search_that_was_stopped_says_that_it_goes_on_and_what_becomes_of_its_failures(
+    stored: Callable[..., RunDirectory],
+) -> None:
+    directory = stored(seed=5)
+    with_failures(directory, finished=stopped_by_user("enough"))
+    assert prepare(asked(), directory).notes == ("the search was stopped by its user: enough; it goes on now",)
+    with_failures(directory, FailureKind.CODE, finished="stopped, mend the code:\nTraceback\n")
+    first, second = prepare(asked(), directory).notes
+    assert first.startswith("the search was stopped, mend the code; ")
+    assert "--retry-failed" in second
+    assert not any("--retry-failed" in note for note in prepare(asked(retry_failed=True), directory).notes)
+
+
+def test_a_paused_search_says_so_and_how_it_goes_on(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(seed=5)
+    with Journal.open(directory.journal) as journal:
+        journal.begin_epoch()
+        journal.commit([Paused(reason="maintenance")], at=2.0)
+    (note,) = prepare(asked(), directory).notes
+    assert note == (
+        "the search is paused (maintenance); nothing is evaluated before: "
+        f"hpbandster-lite resume {directory.path}"
+    )
+
+
+def test_an_empty_file_that_a_start_left_when_it_was_killed_is_no_journal(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    directory.journal.touch()
+    assert not prepare(asked(), directory).resumed
+
+
+def test_a_problem_whose_file_has_moved_is_imported_from_where_it_is_now(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(seed=5)
+    prepared = prepare(asked(description(reference="/there/net.py")), directory)
+    assert prepared.settings.problem.reference == "/there/net.py"
+
+
+def test_defaults_of_the_problem_that_changed_do_not_touch_a_search_that_goes_on(
+    stored: Callable[..., RunDirectory],
+) -> None:
+    directory = stored(seed=5)
+    prepared = prepare(asked(description(max_budget=27.0, unit="steps", eta=2.0)), directory)
+    assert (prepared.settings.budgets, prepared.settings.unit, prepared.settings.eta) == ((1, 3, 9), "epochs", 3.0)
+
+
+@pytest.mark.parametrize("options", [{"lease_s": 4.0}, {"heartbeat_s": 31.0}])
+def test_lease_times_that_cannot_be_are_refused_when_a_search_goes_on(
+    options: dict[str, Any], stored: Callable[..., RunDirectory]
+) -> None:
+    directory = stored(seed=5)
+    with pytest.raises(UsageError, match="heartbeat_s must be above 0 and at most half of lease_s"):
+        prepare(asked(**options), directory)
+
+
+# ---------------------------------------------------------------------------------------------------- initial points
+
+
+def test_initial_configurations_are_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "initial.json"
+    file.write_text(json.dumps([{"x": 0.5, "n": 3}, {"x": 1.0, "n": 1}]))
+    assert read_initial(file) == ({"x": 0.5, "n": 3}, {"x": 1.0, "n": 1})
+
+
+@pytest.mark.parametrize("content", ['{"x": 0.5}', "[1]", "3", "null"])
+def test_a_file_without_a_list_of_configurations_is_refused(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "initial.json"
+    file.write_text(content)
+    with pytest.raises(UsageError, match="expected a list of objects such as"):
+        read_initial(file)
+
+
+def test_a_file_that_cannot_be_read_is_refused_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"missing\.json.*give a JSON file"):
+        read_initial(tmp_path / "missing.json")
+    (tmp_path / "half.json").write_text("[{")
+    with pytest.raises(UsageError, match=r"half\.json"):
+        read_initial(tmp_path / "half.json")
+
+
+def test_every_option_of_a_search_is_looked_at() -> None:
+    looked_at = {
+        *("problem", "description", "limits", "min_budget", "max_budget", "eta", "budgets", "unit", "algorithm"),
+        *("bracket_rule", "seed", "sampler", "initial", "skip_default", "max_attempts", "lease_s", "heartbeat_s"),
+        *("retry_failed", "run_id"),
+    }
+    # A new option needs a rule for a search that goes on: give it one in prepare, a test above, and a name here.
+    assert {field.name for field in dataclasses.fields(SearchOptions)} == looked_at

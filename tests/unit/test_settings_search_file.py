@@ -1,0 +1,383 @@
+"""A search in one file says what its options would say, is refused by name and type, and is written as it is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpbandster_lite.cli.options import overridden
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.records import Limits, ProblemDescription, SearchSettings
+from hpbandster_lite.rundir import RunDirectory, free_directory_like
+from hpbandster_lite.settings.prepare import Prepared
+from hpbandster_lite.settings.search_file import (
+    KEYS,
+    PARAMETERS,
+    SearchFile,
+    address_text,
+    is_search_file,
+    keep_search_file,
+    read_search_file,
+    search_text,
+)
+
+WHOLE = """
+problem = "net.py:problem"
+run_dir = "runs/net"
+keep_checkpoints = "all"
+
+[budgets]
+min_budget = 1
+max_budget = 27.5
+eta = 2.5
+unit = "epochs"
+bracket_rule = "ceil"
+
+[search]
+algorithm = "bo"
+seed = 7
+initial = [{lr = 0.1, depth = 3}, {lr = 0.2, depth = 1}]
+skip_default = true
+
+[parameters]
+random_fraction = 0.2
+density = "statsmodels"
+
+[limits]
+brackets = 2
+evaluations = 50
+total_budget = 99.5
+max_time = "1.5h"
+target_loss = -0.5
+
+[workers]
+workers = 4
+threads = 2
+timeout = "30m"
+in_agent = false
+gpus = 2
+gpus_per_worker = 2
+idle_timeout = 90
+max_evaluations = 20
+max_concurrent = 3
+
+[service]
+host = "0.0.0.0"
+interface = "eth0"
+port = 9091
+tls = "certificates"
+nameserver = "login:9090"
+nameserver_key = "names.key"
+max_attempts = 5
+lease_s = 30
+heartbeat_s = 2.5
+"""
+
+
+def read(place: Path, text: str) -> SearchFile:
+    file = place / "search.toml"
+    file.write_text(text)
+    return read_search_file(file)
+
+
+def refusal(place: Path, text: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        read(place, text)
+    assert str(place / "search.toml") in str(caught.value)
+    return str(caught.value)
+
+
+# ----------------------------------------------------------------------------------------------------------- reading
+
+
+def test_every_key_arrives_under_the_name_of_its_option(tmp_path: Path) -> None:
+    assert read(tmp_path, WHOLE) == SearchFile(
+        problem=f"{tmp_path}/net.py:problem",
+        search={
+            "min_budget": 1,
+            "max_budget": 27.5,
+            "eta": 2.5,
+            "unit": "epochs",
+            "bracket_rule": "ceil",
+            "algorithm": "bo",
+            "seed": 7,
+            "initial": ({"lr": 0.1, "depth": 3}, {"lr": 0.2, "depth": 1}),
+            "skip_default": True,
+            "sampler": {"random_fraction": 0.2, "density": "statsmodels"},
+            "brackets": 2,
+            "evaluations": 50,
+            "total_budget": 99.5,
+            "wall_time_s": 5400.0,
+            "target_loss": -0.5,
+            "max_concurrent": 3,
+            "max_attempts": 5,
+            "lease_s": 30,
+            "heartbeat_s": 2.5,
+        },
+        command={
+            "run_dir": tmp_path / "runs/net",
+            "keep_checkpoints": "all",
+            "workers": 4,
+            "threads": 2,
+            "timeout": "30m",
+            "in_agent": False,
+            "gpus": "2",
+            "gpus_per_worker": 2,
+            "idle_timeout": "90.000000",
+            "max_evaluations": 20,
+            "host": "0.0.0.0",  # noqa: S104 (nobody listens)
+            "interface": "eth0",
+            "port": 9091,
+            "tls": tmp_path / "certificates",
+            "nameserver": "login:9090",
+            "nameserver_key": tmp_path / "names.key",
+        },
+    )
+
+
+def test_every_key_is_in_the_file_that_the_test_above_reads() -> None:
+    lines = {line.partition(" = ")[0] for line in WHOLE.splitlines()}
+    assert lines >= {key for keys in KEYS.values() for key in keys} - {"budgets"}
+    assert {f"[{table}]" for table in [*KEYS, PARAMETERS] if table} <= lines
+
+
+@pytest.mark.parametrize(
+    ("told", "problem"),
+    [
+        ("digits", "digits"),
+        ("my_module:problem", "my_module:problem"),
+        ("net.py", "{}/net.py"),
+        ("../net.py:problem", "{}/../net.py:problem"),
+        ("nets/big:problem", "{}/nets/big:problem"),
+        ("/there/net.py", "/there/net.py"),
+    ],
+)
+def test_a_problem_in_a_file_is_looked_for_beside_the_search_file(tmp_path: Path, told: str, problem: str) -> None:
+    assert read(tmp_path, f'problem = "{told}"').problem == problem.format(tmp_path)
+
+
+def test_initial_configurations_may_lie_in_a_file_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "first.json").write_text('[{"lr": null}]')
+    assert read(tmp_path, 'problem = "digits"\n[search]\ninitial = "first.json"').search["initial"] == ({"lr": None},)
+    assert "missing.json" in refusal(tmp_path, 'problem = "digits"\n[search]\ninitial = "missing.json"')
+
+
+@pytest.mark.parametrize(("told", "seconds"), [("90", 90.0), ("0.5", 0.5), ('"90"', 90.0), ('"2d"', 172_800.0)])
+def test_a_time_is_a_number_of_seconds_or_a_duration(tmp_path: Path, told: str, seconds: float) -> None:
+    text = f'problem = "digits"\n[limits]\nmax_time = {told}\n[workers]\ntimeout = {told}'
+    found = read(tmp_path, text)
+    assert found.search["wall_time_s"] == seconds
+    assert isinstance(found.command["timeout"], str)
+
+
+def test_a_problem_that_ends_in_toml_is_a_search_file() -> None:
+    assert is_search_file("here/search.toml")
+    assert not is_search_file("digits")
+    assert not is_search_file("net.py:toml")
+
+
+# ------------------------------------------------------------------------------------------------------------ refusing
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[budgets]\nmax_budgte = 3", ("[budgets] has no key 'max_budgte'", "did you mean 'max_budget' or")),
+        ("[budget]\nmax_budget = 3", ("no key or table 'budget'", "did you mean 'budgets'?")),
+        ("worker = 3", ("no key or table 'worker'", "did you mean 'workers'?")),
+        ("[limits]\nworkers = 3", ("[limits] workers stands in the wrong place", "under [workers]")),
+        ("max_budget = 3", ("max_budget stands in the wrong place", "under [budgets]")),
+        ("[limits]\nrun_dir = 'x'", ("[limits] run_dir stands in the wrong place", "at the top of the file")),
+        ("budgets = [1, 3]", ("budgets = [1, 3] must be a table", "write [budgets]")),
+        ("[limits]\nzzz = 1", ("[limits] has no key 'zzz'", "there is brackets, evaluations, max_time")),
+        ("[parameters]\nx = [1]", ("[parameters] x = [1] is a list", "one number or word")),
+        ("[budgets\n", ("cannot be read", "line")),
+        ("[search]\nseed = 1\nseed = 2", ("cannot be read", "overwrite a value")),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(
+    tmp_path: Path, text: str, words: tuple[str, ...]
+) -> None:
+    told = refusal(tmp_path, text)
+    assert all(word in told for word in words), told
+
+
+@pytest.mark.parametrize(("table", "key"), [(table, key) for table, keys in KEYS.items() for key in keys])
+def test_a_value_of_a_wrong_type_is_refused_with_key_value_and_what_is_right(
+    tmp_path: Path, table: str, key: str
+) -> None:
+    entry = KEYS[table][key]
+    for value, kind in (("2026-11-25", "a date or time"), ("{a = 1}", "a table")):
+        told = refusal(tmp_path, f"[{table}]\n{key} = {value}" if table else f"{key} = {value}")
+        assert f"{key} = " in told
+        assert f" is {kind}; it must be {entry.wanted}, for example {key} = {entry.example}" in told
+    first = "" if key == "problem" else "problem = 'digits'\n"
+    read(tmp_path, f"{first}[{table}]\n{key} = {entry.example}" if table else f"{first}{key} = {entry.example}")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[limits]\nbrackets = 2.0", ("brackets = 2.0 is a number", "a whole number")),
+        ("[limits]\nbrackets = true", ("brackets = true is a truth value", "a whole number")),
+        ("[budgets]\nmax_budget = '27'", ('max_budget = "27" is text', "a number", "max_budget = 27")),
+        ("[budgets]\nmax_budget = true", ("max_budget = true is a truth value", "a number")),
+        ("[budgets]\nbudgets = [1, '3']", ("budgets", "a list of numbers", "[1, 3, 9]")),
+        ("[workers]\nin_agent = 1", ("in_agent = 1 is a number", "true or false")),
+        ("[limits]\nmax_time = 'soon'", ('[limits] max_time = "soon" is no duration', "30m")),
+        ("[workers]\ntimeout = 'soon'", ('[workers] timeout = "soon" is no duration', "30m")),
+        ("problem = ''", ('problem = "" is text', "the name of a problem")),
+        ("[search]\ninitial = [1]", ("initial = [1] is a list", "a list of configurations")),
+    ],
+)
+def test_a_value_that_only_looks_right_is_refused(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
+    told = refusal(tmp_path, text)
+    assert all(word in told for word in words), told
+
+
+def test_a_file_without_a_problem_is_refused(tmp_path: Path) -> None:
+    assert 'write one at its top, for example problem = "digits"' in refusal(tmp_path, "")
+
+
+def test_a_file_that_is_not_there_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "search.toml").touch()
+    with pytest.raises(UsageError, match=r"no search file .*serach\.toml; did you mean 'search\.toml'\?"):
+        read_search_file(tmp_path / "serach.toml")
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_search_file(tmp_path / "folder.toml")
+    (tmp_path / "latin.toml").write_bytes(b"problem = '\xe4'")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_search_file(tmp_path / "latin.toml")
+
+
+# ---------------------------------------------------------------------------------------------- the command line beside
+
+
+@pytest.mark.parametrize(
+    ("told", "given", "expected"),
+    [
+        ({"seed": 1, "eta": 2}, {"seed": 3}, {"seed": 3, "eta": 2}),
+        ({"budgets": (1.0, 3.0)}, {"max_budget": 9.0}, {"max_budget": 9.0}),
+        ({"min_budget": 1, "max_budget": 9}, {"budgets": (2.0,)}, {"budgets": (2.0,)}),
+        ({"min_budget": 1, "max_budget": 9}, {"max_budget": 27.0}, {"min_budget": 1, "max_budget": 27.0}),
+    ],
+)
+def test_the_command_line_goes_before_the_file(
+    told: dict[str, Any], given: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert overridden(told, given) == {**expected, "sampler": {}}
+
+
+def test_parameters_of_the_sampler_are_overridden_one_by_one() -> None:
+    found = overridden({"sampler": {"a": 1, "b": 2}}, {"sampler": {"b": 3}})
+    assert found == {"sampler": {"a": 1, "b": 3}}
+
+
+def test_a_free_directory_is_the_next_number(tmp_path: Path) -> None:
+    assert free_directory_like(tmp_path / "net") == tmp_path / "net"
+    for name in ("net", "net-2"):
+        (tmp_path / name).mkdir()
+    assert free_directory_like(tmp_path / "net") == tmp_path / "net-3"
+    assert free_directory_like(Path()) == Path.cwd().with_name(f"{Path.cwd().name}-2")
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def prepared(limits: Limits | None = None, **changed: Any) -> Prepared:
+    told: dict[str, Any] = {
+        "run_id": "net-1",
+        "problem": ProblemDescription(reference="/here/net.py", name="net", space_json={}, space_tables={}),
+        "budgets": (1.0, 3.0, 9.0),
+        "eta": 3.0,
+        "unit": "epochs",
+        "algorithm": "bohb",
+        "bracket_rule": "floor",
+        "seed": 7,
+        "seed_was_given": False,
+    }
+    settings = SearchSettings(**(told | changed))
+    return Prepared(settings=settings, limits=limits or Limits(brackets=3), resumed=False)
+
+
+def said_of(settings: SearchSettings) -> dict[str, Any]:
+    names = ("budgets", "eta", "unit", "bracket_rule", "algorithm", "seed", "skip_default", "max_attempts", "lease_s")
+    return {name: getattr(settings, name) for name in (*names, "heartbeat_s")}
+
+
+reals = st.floats(allow_nan=False, allow_infinity=False, min_value=1e-300)
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+@given(
+    budgets=st.lists(reals, min_size=1, max_size=4).map(tuple),
+    eta=reals,
+    unit=texts,
+    seed=st.integers(0, 2**63 - 1),
+    limits=st.builds(
+        Limits, brackets=st.integers(1, 10**9), wall_time_s=reals, target_loss=st.none() | st.floats(-9, 9)
+    ),
+    fraction=st.floats(0, 1),
+    name=texts,
+)
+def test_what_is_written_is_read_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory,
+    budgets: tuple[float, ...],
+    eta: float,
+    unit: str,
+    seed: int,
+    limits: Limits,
+    fraction: float,
+    name: str,
+) -> None:
+    place = tmp_path_factory.mktemp("written")
+    told = prepared(limits, budgets=budgets, eta=eta, unit=unit, seed=seed, sampler={"random_fraction": fraction})
+    found = read(place, search_text(told, {"workers": 3, "nameserver": name}))
+    assert found.problem == "/here/net.py"
+    stops = {field: getattr(limits, field) for field in ("brackets", "wall_time_s", "target_loss")}
+    assert found.search == {
+        **said_of(told.settings),
+        **{field: value for field, value in stops.items() if value is not None},
+        "sampler": {"random_fraction": fraction},
+    }
+    assert found.command == {"run_dir": place / ".", "workers": 3, "nameserver": name}
+
+
+def test_the_file_in_a_run_directory_leads_back_to_it_with_its_initial_configurations(tmp_path: Path) -> None:
+    initial = ({"lr": 0.1, "kind": None}, {"lr": 1e-05, "kind": "a"})
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    told = {"timeout": 90.0, "in_agent": True, "threads": None}
+    keep_search_file(directory, prepared(initial=initial, skip_default=True), told)
+    found = read_search_file(directory.path / "search.toml")
+    assert (found.search["initial"], found.search["skip_default"]) == (initial, True)
+    assert found.command == {"run_dir": directory.path, "timeout": "90.000000", "in_agent": True}
+    assert json.loads((directory.path / "initial.json").read_text())[0] == {"lr": 0.1, "kind": None}
+
+
+def test_the_file_shows_the_defaults_of_the_parameters_that_were_left_alone() -> None:
+    text = search_text(prepared(sampler={"num_samples": 8}), {})
+    assert "\nnum_samples = 8\n" in text
+    assert "\n# top_n_percent = 15.0\n" in text
+    assert "num_samples" not in search_text(prepared(algorithm="random"), {})
+
+
+@pytest.mark.parametrize("text", ["\x7f", "\x00\x1f", 'a"b\\c', "\n\t", "é 😀"])
+def test_every_character_is_written_as_toml_wants_it(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, search_text(prepared(unit=text), {})).search["unit"] == text
+
+
+def test_a_path_that_cannot_be_said_in_toml_is_shown_to_people() -> None:
+    about = ProblemDescription(reference="/\udcff/net.py", name="net", space_json={}, space_tables={})
+    assert "net.py" in search_text(prepared(problem=about), {})
+
+
+@pytest.mark.parametrize(("host", "text"), [("login", "login:90"), ("::1", "[::1]:90")])
+def test_an_address_is_written_as_it_is_typed(host: str, text: str) -> None:
+    assert address_text(host, 90) == text

@@ -1,0 +1,121 @@
+"""What becomes of an order to refit or to export, and of the learning curve that a person watches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import pytest
+
+from hpbandster_lite.cli.commands.refit import CurveLines, configuration_id
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, FailureKind
+from hpbandster_lite.trainer.evaluation import carry_out
+from hpbandster_lite.trainer.messages import TrainerEnded, TrainerInterrupted, TrainerOrder
+
+
+def ended(directory: Path, call: Literal["refit", "export"], **hooks: Any) -> TrainerEnded:
+    order = TrainerOrder(
+        evaluation=EvaluationId(ConfigId(0, 0, 3), 2), attempt=1, values={"x": 1}, budget=9.0, max_budget=9.0,
+        unit="epochs", seed=5, directory=str(directory / "refit"), call=call, file=str(directory / "out.txt"),
+    )  # fmt: skip
+    told: Any = SimpleNamespace(evaluate=None, **hooks)
+    answer = carry_out(told, order, on_report=lambda point: False)
+    assert isinstance(answer, TrainerEnded)
+    return answer
+
+
+def reason(answer: TrainerEnded) -> str:
+    assert answer.failure is not None
+    assert answer.failure.kind is FailureKind.INVALID
+    return answer.failure.reason
+
+
+def test_a_refit_is_called_as_evaluate_is_and_its_figures_are_the_information(tmp_path: Path) -> None:
+    def refit(config: Any, budget: float, trial: Any) -> dict[str, Any]:
+        (trial.directory / "m.bin").write_text("weights")
+        return {"model": "m.bin", "told": [config, budget, trial.seed, trial.rung]}
+
+    answer = ended(tmp_path, "refit", refit=refit)
+    assert (answer.failure, answer.loss) == (None, None)
+    assert answer.info == {"model": "m.bin", "told": [{"x": 1}, 9.0, 5, 2]}
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (0.5, "refit returned a float; return a mapping such as {'model'"),
+        ({"test_error": 1.0}, "refit returned nothing under 'model'"),
+        ({"model": 3}, "refit returned 3 under 'model'"),
+        ({"model": "m.bin"}, "refit returned the model 'm.bin', and there is no such file"),
+        ({"model": "m.bin", "test": {1}}, "test"),
+    ],
+)
+def test_a_refit_must_leave_the_model_that_it_names(result: Any, words: str, tmp_path: Path) -> None:
+    assert words in reason(ended(tmp_path, "refit", refit=lambda config, budget, trial: result))
+
+
+def test_an_export_is_told_where_the_model_is_and_which_file_to_write(tmp_path: Path) -> None:
+    def export(directory: Path, file: Path) -> dict[str, Any]:
+        file.write_text(directory.name)
+        return {"largest_difference": 0.0}
+
+    assert ended(tmp_path, "export", export=export).info == {"largest_difference": 0.0}
+    assert (tmp_path / "out.txt").read_text() == "refit"
+
+
+@pytest.mark.parametrize(
+    ("result", "words"), [(None, "export returned a NoneType; return a mapping"), ({}, "and there is no file")]
+)
+def test_an_export_must_write_its_file(result: Any, words: str, tmp_path: Path) -> None:
+    assert words in reason(ended(tmp_path, "export", export=lambda directory, file: result))
+
+
+@pytest.mark.parametrize("call", ["refit", "export"])
+def test_a_problem_without_the_function_says_so(call: Literal["refit", "export"], tmp_path: Path) -> None:
+    assert reason(ended(tmp_path, call)) == f"the problem has no {call}"
+
+
+def test_a_refit_is_interrupted_in_its_report(tmp_path: Path) -> None:
+    order = TrainerOrder(
+        evaluation=EvaluationId(ConfigId(0, 0, 0), 0), attempt=1, values={}, budget=1.0, max_budget=1.0, unit="epochs",
+        seed=1, directory=str(tmp_path), call="refit",
+    )  # fmt: skip
+    told: Any = SimpleNamespace(evaluate=None, refit=lambda config, budget, trial: trial.report(1, 0.5))
+    assert carry_out(told, order, on_report=lambda point: True) == TrainerInterrupted()
+
+
+# --------------------------------------------------------------------------------------------------------- for people
+
+
+def test_a_fast_curve_is_a_line_a_second_and_ends_with_its_last_point() -> None:
+    now, said = [0.0], list[str]()
+    lines = CurveLines(said.append, 9, "epochs", clock=lambda: now[0])
+    for step in range(1, 8):
+        lines.take(CurvePoint(step, 1 / step, {"error_percent": 50.0}))
+        now[0] += 0.4
+    lines.end()
+    lines.end()
+    assert [line.split(" ")[0] for line in said] == ["1", "4", "7"]
+    assert said[1] == "4 of 9 epochs: loss 0.25, error_percent=50"
+
+
+def test_a_slow_curve_is_shown_point_by_point() -> None:
+    now, said = [0.0], list[str]()
+    lines = CurveLines(said.append, 2, "epochs", clock=lambda: now[0])
+    for step in (1, 2):
+        lines.take(CurvePoint(step, 0.5))
+        assert said[-1] == f"{step} of 2 epochs: loss 0.5"
+        now[0] += 1.5
+
+
+@pytest.mark.parametrize("text", ["0-1-12", " 0-1-12@2 "])
+def test_a_configuration_is_named_as_list_prints_it(text: str) -> None:
+    assert configuration_id(text) == (0, 1, 12)
+
+
+@pytest.mark.parametrize("text", ["7", "0-1", "a-b-c", "0-1-2-3", ""])
+def test_what_names_no_configuration_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no configuration; give one as list prints it"):
+        configuration_id(text)

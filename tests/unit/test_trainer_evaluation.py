@@ -1,0 +1,409 @@
+"""One call of the objective: whatever it does short of ending the process comes out as a value of its class."""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hpbandster_lite import wire
+from hpbandster_lite.problems import FunctionProblem
+from hpbandster_lite.problems.trial import Trial
+from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, FailureKind
+from hpbandster_lite.trainer import evaluation as evaluating
+from hpbandster_lite.trainer.evaluation import carry_out, failure_of, is_out_of_memory
+from hpbandster_lite.trainer.messages import TrainerEnded, TrainerInterrupted, TrainerOrder
+from tests.unit.test_trial import KINDS
+
+ORDER = TrainerOrder(
+    evaluation=EvaluationId(ConfigId(2, 0, 5), 1),
+    attempt=3,
+    values={"lr": 0.1},
+    budget=3.0,
+    max_budget=9.0,
+    budgets=(1.0, 3.0, 9.0),
+    unit="epochs",
+    seed=11,
+    directory="/nowhere/attempt3",
+    previous_directory="/nowhere/rung0",
+    resume_directory="/nowhere/attempt2",
+)
+
+
+def ended(evaluate: Callable[..., Any], order: TrainerOrder = ORDER, **hooks: Any) -> TrainerEnded:
+    end = carry_out(FunctionProblem(evaluate, **hooks), order, on_report=lambda point: False)
+    assert isinstance(end, TrainerEnded)
+    assert (end.loss is None) or (end.failure is None)
+    return end
+
+
+def of(result: Any) -> TrainerEnded:
+    """How an evaluation ends that returns this."""
+    return ended(lambda config, budget, trial: result)
+
+
+def refused(result: Any) -> str:
+    """Why a result is refused."""
+    end = of(result)
+    assert end.failure is not None
+    assert (end.failure.kind, end.failure.traceback, end.info) == (FailureKind.INVALID, None, {})
+    return end.failure.reason
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
+        raise error
+
+    return evaluate
+
+
+# ------------------------------------------------------------------------------------------------------ good results
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bare_number_of_every_numpy_kind_is_a_loss(kind: str) -> None:
+    for value in (np.dtype(kind).type(2), np.array(2, dtype=kind)):
+        for result in (value, {"loss": value}):
+            end = of(result)
+            assert (end.loss, type(end.loss), end.failure) == (2.0, float, None)
+
+
+@pytest.mark.parametrize("mapping", [dict, OrderedDict, MappingProxyType])
+def test_the_other_keys_of_a_mapping_are_information_and_so_is_its_info(mapping: Callable[..., Any]) -> None:
+    result = mapping({"loss": 0.5, "accuracy": np.float32(0.25), "info": {"sizes": np.arange(2), "name": "small"}})
+    end = of(result)
+    assert (end.loss, end.info) == (0.5, {"accuracy": 0.25, "sizes": [0, 1], "name": "small"})
+
+
+def test_an_info_that_is_no_mapping_is_kept_under_its_name() -> None:
+    assert of({"loss": 0.5, "info": "fine"}).info == {"info": "fine"}
+    assert of({"loss": 0.5, "info": None}).info == {}
+
+
+def test_an_outcome_travels_with_its_information_as_it_is() -> None:
+    end = of({"loss": 0.5, "info": {1: "one", "nan": float("nan"), "name": "café \ud83d"}})
+    read = wire.from_message(wire.decode(wire.encode(wire.to_message(end))), TrainerEnded)
+    assert read.info.keys() == {"1", "nan", "name"}
+    assert math.isnan(read.info["nan"])
+
+
+def test_an_objective_is_given_its_configuration_its_budget_and_its_trial() -> None:
+    seen: dict[str, Any] = {}
+
+    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
+        seen.update(config=config, budget=budget, trial=trial)
+        return 0.5
+
+    end = ended(evaluate)
+    trial = seen["trial"]
+    assert (seen["config"], seen["budget"]) == ({"lr": 0.1}, 3.0)
+    assert (trial.budget, trial.max_budget, trial.unit, trial.seed) == (3.0, 9.0, "epochs", 11)
+    assert trial.budgets == (1.0, 3.0, 9.0)
+    assert (trial.config_id, trial.rung, trial.attempt) == (ConfigId(2, 0, 5), 1, 3)
+    assert (trial.previous_directory, trial.resume_directory) == (Path("/nowhere/rung0"), Path("/nowhere/attempt2"))
+    assert end.duration_s >= 0
+
+
+def test_an_objective_may_change_its_configuration_without_changing_the_order() -> None:
+    ended(lambda config, budget, trial: config.pop("lr"))
+    assert ORDER.values == {"lr": 0.1}
+
+
+# ------------------------------------------------------------------------------------------------------- bad results
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (None, "evaluate returned None; return the loss, a number (does a branch of it lack its return?)"),
+        ("0.5", "what evaluate returned is '0.5', a str; it must be one number, or a mapping with 'loss'"),
+        (True, "what evaluate returned is True, a bool; it must be one number"),
+        (np.array([0.5]), "a ndarray of shape (1,); it must be one number"),
+        ([0.5], "what evaluate returned is [0.5], a list"),
+        (0.5j, "a complex"),
+        (object, "<class 'object'>, a type"),
+        ({}, "evaluate returned a mapping without 'loss' (it has nothing); return {'loss': ..., ...}"),
+        ({"Loss": 1.0, "info": 2}, "without 'loss' (it has 'Loss', 'info')"),
+        ({"loss": None}, "the loss that evaluate returned is None, a NoneType"),
+        ({"loss": "low"}, "the loss that evaluate returned is 'low', a str"),
+        (float("nan"), "what evaluate returned is nan; return a finite number, or raise an error that says"),
+        ({"loss": np.float32("inf")}, "the loss that evaluate returned is inf; return a finite number"),
+        (-(10**400), "what evaluate returned is -inf"),
+        (np.ma.masked, "what evaluate returned is nan"),
+        ({"loss": 1.0, "seen": {1, 2}}, "info['seen'] is a set: return plain numbers, strings, lists or dicts"),
+        ({"loss": 1.0, "info": {"deep": [{"model": object()}]}}, "info['deep'][0]['model'] is an object"),
+        ({"loss": 1.0, "info": {"weights": "x" * 20_000_000}}, "(info['weights'] alone is 20,000,002 bytes), the"),
+        ({"loss": 1.0, (1, 2): "pair"}, "info has the key (1, 2), a tuple"),
+    ],
+)
+def test_a_result_that_is_none_is_refused_by_name(result: Any, reason: str) -> None:
+    assert reason in refused(result)
+
+
+# -------------------------------------------------------------------------------------------------------- exceptions
+
+
+def test_an_exception_is_a_failure_with_its_words_and_the_user_s_frames_alone() -> None:
+    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
+        return 1 / (budget - 3.0)
+
+    failure = ended(evaluate).failure
+    assert failure is not None
+    assert (failure.kind, failure.reason[:18]) == (FailureKind.CODE, "ZeroDivisionError:")
+    assert failure.traceback is not None
+    assert failure.traceback.startswith("Traceback (most recent call last):")
+    assert "return 1 / (budget - 3.0)" in failure.traceback
+    assert "trainer/evaluating.py" not in failure.traceback
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SystemExit(3), "the objective called sys.exit(3)"),
+        (SystemExit("bad data"), "the objective called sys.exit('bad data')"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (GeneratorExit(), "GeneratorExit"),
+        (ValueError("learning rate\ntoo high"), "ValueError: learning rate"),
+    ],
+)
+def test_whatever_is_raised_is_the_failure_of_the_evaluation(error: BaseException, reason: str) -> None:
+    failure = ended(raising(error)).failure
+    assert failure is not None
+    assert (failure.kind, failure.reason.startswith(reason)) == (FailureKind.CODE, True)
+
+
+def test_an_exception_that_cannot_say_what_it_is_is_survived() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    failure = ended(raising(Mute())).failure
+    assert failure is not None
+    assert "Mute" in failure.reason
+
+
+def test_a_result_that_cannot_be_looked_at_is_survived() -> None:
+    class Sulky(Mapping[str, Any]):
+        def __getitem__(self, key: str) -> Any:
+            raise LookupError("not today")
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(["loss"])
+
+        def __len__(self) -> int:
+            return 1
+
+        def __contains__(self, key: object) -> bool:
+            return True
+
+    failure = of(Sulky()).failure
+    assert failure is not None
+    assert (failure.kind, failure.reason) == (FailureKind.CODE, "LookupError: not today")
+
+
+def test_reason_and_traceback_are_bounded_and_keep_how_they_end() -> None:
+    failure = ended(raising(ValueError("x" * 100_000 + " the end"))).failure
+    assert failure is not None
+    assert failure.traceback is not None
+    for text, limit in (
+        (failure.reason, evaluating.MAX_REASON_CHARACTERS),
+        (failure.traceback, evaluating.MAX_TRACEBACK_CHARACTERS),
+    ):
+        assert limit < len(text) < limit + 100
+        assert "characters left out" in text
+        assert text.rstrip().endswith("the end")
+
+
+def test_an_endless_recursion_is_a_failure_of_code() -> None:
+    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+        return evaluate(config, budget, trial)
+
+    failure = ended(evaluate).failure
+    assert failure is not None
+    assert (failure.kind, failure.reason[:15]) == (FailureKind.CODE, "RecursionError:")
+    assert len(failure.traceback or "") < evaluating.MAX_TRACEBACK_CHARACTERS + 100
+
+
+def test_a_training_that_says_that_it_diverged_is_an_invalid_result_with_its_reason() -> None:
+    class Diverged(FloatingPointError):
+        """A class of the user's own."""
+
+    failure = ended(raising(Diverged("the loss is nan in epoch 3"))).failure
+    assert failure is not None
+    assert (failure.kind, failure.reason.endswith("the loss is nan in epoch 3")) == (FailureKind.INVALID, True)
+
+
+# ------------------------------------------------------------------------------------------------------------ memory
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names it."""
+
+
+def caused_by(error: BaseException) -> BaseException:
+    outer = ValueError("the training failed")
+    outer.__cause__ = error
+    return outer
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000 bytes."),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 4 bytes"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        caused_by(MemoryError()),
+        caused_by(caused_by(OutOfMemoryError())),
+    ],
+)
+def test_memory_that_ran_out_is_a_class_of_its_own(error: BaseException) -> None:
+    assert is_out_of_memory(error)
+    assert failure_of(error, "/attempt").kind is FailureKind.MEMORY
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("out of memory is the name of my album"),
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        OSError(errno.EACCES, "Permission denied"),
+        KeyError("x"),
+    ],
+)
+def test_other_errors_are_not_put_down_to_memory(error: BaseException) -> None:
+    assert failure_of(error, "/attempt").kind is FailureKind.CODE
+
+
+def while_handling(error: BaseException) -> BaseException:
+    """What an objective raises that wanted to clean up after an error."""
+    try:
+        try:
+            raise error
+        except type(error):
+            raise KeyError("x")  # noqa: B904 (that is the test)
+    except KeyError as raised:
+        return raised
+
+
+@pytest.mark.parametrize(
+    ("error", "place"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "/attempt"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "/attempt"),
+        (OSError(errno.ENOSPC, "No space left on device", "/data/cache.npy"), "/data/cache.npy"),
+        (OSError(errno.ENOSPC, "No space left on device", b"/data/cache.npy"), "/data/cache.npy"),
+        (RuntimeError("write failed: No space left on device"), "/attempt"),
+        (caused_by(OSError(errno.ENOSPC, "No space left on device")), "/attempt"),
+        (while_handling(OSError(errno.ENOSPC, "No space left on device", "/x/y")), "/x/y"),
+    ],
+)
+def test_a_disk_without_room_is_the_machine_s_fault_and_is_named(error: BaseException, place: str) -> None:
+    failure = failure_of(error, "/attempt")
+    assert failure.kind is FailureKind.INFRASTRUCTURE
+    assert failure.reason.startswith(f"no room on the disk of {place}: ")
+    assert failure.traceback is not None
+
+
+@pytest.mark.parametrize(("free", "kind"), [(0, FailureKind.INFRASTRUCTURE), (10**9, FailureKind.CODE)])
+def test_a_checkpoint_that_torch_cannot_write_is_the_disk_s_fault_where_that_is_full(
+    free: int, kind: FailureKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(f_bavail=free, f_frsize=1))
+    error = RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos 64 vs 0")
+    assert failure_of(error, "/attempt").kind is kind
+
+
+def test_errors_that_were_raised_from_each_other_in_a_ring_have_an_end() -> None:
+    one, other = ValueError(), KeyError()
+    one.__context__, other.__context__ = other, one
+    assert failure_of(one, "/attempt").kind is FailureKind.CODE
+
+
+# ---------------------------------------------------------------------------------------------- feasible, interrupted
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (False, "refused by feasible(config)"),
+        (np.False_, "refused by feasible(config)"),
+        (0, "refused by feasible(config)"),
+        ("", "refused by feasible(config)"),
+        ("needs 90 GiB", "needs 90 GiB"),
+    ],
+)
+def test_an_infeasible_configuration_is_not_evaluated(answer: Any, reason: str) -> None:
+    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
+        pytest.fail("evaluated")
+
+    failure = ended(evaluate, feasible=lambda config: answer).failure
+    assert failure is not None
+    assert (failure.kind, failure.reason, failure.traceback) == (FailureKind.INFEASIBLE, reason, None)
+
+
+@pytest.mark.parametrize("answer", [True, np.True_, None, 1])
+def test_a_feasible_configuration_is_evaluated(answer: Any) -> None:
+    assert ended(lambda config, budget, trial: 0.5, feasible=lambda config: answer).loss == 0.5
+
+
+def test_feasible_may_not_change_what_is_evaluated() -> None:
+    assert ended(lambda config, budget, trial: config["lr"], feasible=lambda config: config.clear()).loss == 0.1
+
+
+def test_an_error_in_feasible_is_a_failure_of_code() -> None:
+    failure = ended(lambda config, budget, trial: 0.5, feasible=lambda config: config["depth"] > 3).failure
+    assert failure is not None
+    assert (failure.kind, failure.reason) == (FailureKind.CODE, "KeyError: 'depth'")
+
+
+def test_an_interruption_is_no_outcome() -> None:
+    points: list[CurvePoint] = []
+
+    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
+        try:
+            trial.report(1, 0.5)
+        except Exception:  # noqa: BLE001 (what an unpolite objective does)
+            return 0.0
+        return 1.0
+
+    def take(point: CurvePoint) -> bool:
+        points.append(point)
+        return True
+
+    assert carry_out(FunctionProblem(evaluate), ORDER, on_report=take) == TrainerInterrupted()
+    assert points == [CurvePoint(1.0, 0.5)]
+
+
+# -------------------------------------------------------------------------------------------------------------- test
+
+
+def figures_of(test: Callable[..., Any]) -> TrainerEnded:
+    order = TrainerOrder(**{name: getattr(ORDER, name) for name in ORDER.__slots__} | {"call": "test"})
+    return ended(lambda config, budget, trial: pytest.fail("evaluated"), order, test=test)
+
+
+def test_test_figures_are_information_without_a_loss() -> None:
+    end = figures_of(lambda config, budget, trial: {"error": np.float64(budget), "from": str(trial.previous_directory)})
+    assert (end.loss, end.failure, end.info) == (None, None, {"error": 3.0, "from": "/nowhere/rung0"})
+
+
+@pytest.mark.parametrize(
+    ("figures", "reason"),
+    [(0.5, "test returned a float; return a mapping such as"), ({"model": object()}, "test['model'] is an object")],
+)
+def test_test_figures_that_are_none_are_refused(figures: Any, reason: str) -> None:
+    failure = figures_of(lambda config, budget, trial: figures).failure
+    assert failure is not None
+    assert failure.kind is FailureKind.INVALID
+    assert reason in failure.reason

@@ -1,0 +1,117 @@
+"""The trainer without a process: what the objective says is told and heard, and its thread is its own."""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from hpbandster_lite.problems import FunctionProblem
+from hpbandster_lite.problems.trial import Trial
+from hpbandster_lite.records import ConfigId, EvaluationId
+from hpbandster_lite.trainer.in_thread import InlineTrainer
+from hpbandster_lite.trainer.messages import Heard, TrainerEnded, TrainerInterrupted, TrainerOrder, TrainerPoint
+
+WITHIN_S = 20.0
+ORDER = TrainerOrder(
+    evaluation=EvaluationId(ConfigId(0, 0, 0), 0),
+    attempt=1,
+    values={},
+    budget=1.0,
+    max_budget=1.0,
+    unit="epochs",
+    seed=1,
+    directory="/nowhere",
+)
+
+Start = Callable[[Callable[[dict[str, Any], float, Trial], float]], InlineTrainer]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Makes a trainer that has said that it is ready."""
+    with ExitStack() as closing:
+
+        def started(evaluate: Callable[[dict[str, Any], float, Trial], float]) -> InlineTrainer:
+            trainer = InlineTrainer("<function>", FunctionProblem(evaluate))
+            closing.callback(trainer.close)
+            assert len(trainer.hear()) == 1
+            return trainer
+
+        yield started
+
+
+def is_told(trainer: InlineTrainer, within_s: float = 0.0) -> bool:
+    readable, _, _ = select.select(trainer.descriptors, [], [], within_s)
+    return bool(readable)
+
+
+def heard_by_turns(trainer: InlineTrainer) -> list[Heard]:
+    """All up to the end of the evaluation, heard as the agent's loop does."""
+    heard: list[Heard] = []
+    while not any(isinstance(each, TrainerEnded | TrainerInterrupted) for each in heard):
+        assert is_told(trainer, WITHIN_S), heard
+        heard += trainer.hear()
+    return heard
+
+
+def test_all_of_an_evaluation_is_told_and_heard_in_its_order(start: Start) -> None:
+    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
+        trial.report(1, 0.75)
+        return 0.5
+
+    trainer = start(evaluate)
+    for _ in range(100):
+        trainer.evaluate(ORDER, None)
+        assert [type(each) for each in heard_by_turns(trainer)] == [TrainerPoint, TrainerEnded]
+        assert trainer.hear() == []
+
+
+def test_a_longer_evaluation_is_not_waited_for_and_tells_when_it_is_over(start: Start) -> None:
+    may_end = threading.Event()
+
+    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
+        trial.report(1, 0.75)
+        may_end.wait(WITHIN_S)
+        return 0.5
+
+    trainer = start(evaluate)
+    trainer.evaluate(ORDER, None)
+    assert is_told(trainer, WITHIN_S)
+    assert [type(each) for each in trainer.hear()] == [TrainerPoint]
+    assert not is_told(trainer)
+    may_end.set()
+    assert [type(each) for each in heard_by_turns(trainer)] == [TrainerEnded]
+
+
+def test_every_evaluation_runs_in_the_same_thread_and_not_in_the_agent_s(start: Start) -> None:
+    threads: set[int] = set()
+
+    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
+        threads.add(threading.get_ident())
+        return 0.5
+
+    trainer = start(evaluate)
+    for _ in range(20):
+        trainer.evaluate(ORDER, None)
+        heard_by_turns(trainer)
+    assert len(threads - {threading.get_ident()}) == len(threads) == 1
+
+
+def test_grace_reaches_an_evaluation_that_is_under_way(start: Start) -> None:
+    is_asked = threading.Event()
+
+    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
+        is_asked.wait(WITHIN_S)
+        trial.report(1, 0.75)
+        return 0.5
+
+    trainer = start(evaluate)
+    trainer.evaluate(ORDER, None)
+    trainer.ask_to_stop()
+    is_asked.set()
+    assert [type(each) for each in heard_by_turns(trainer)] == [TrainerPoint, TrainerInterrupted]
