@@ -20,7 +20,7 @@ from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, FailureK
 from hpbandster_lite.trainer import evaluation as evaluating
 from hpbandster_lite.trainer.evaluation import carry_out, failure_of, is_out_of_memory
 from hpbandster_lite.trainer.messages import TrainerEnded, TrainerInterrupted, TrainerOrder
-from tests.unit.test_trial import KINDS
+from tests.unit.test_problems_trial import KINDS
 
 ORDER = TrainerOrder(
     evaluation=EvaluationId(ConfigId(2, 0, 5), 1),

@@ -2,7 +2,7 @@
 
 Claim: a training on a CPU that stopped where it was saved, and went on from there in another process, ends bit for bit
 where one ends that never stopped (budget in epochs, or in seconds of a clock that is given;
-tests/unit/test_vision_training.py). A batch depends on seed, epoch and step alone, the learning rate on the budget used
+tests/unit/test_training_loop.py). A batch depends on seed, epoch and step alone, the learning rate on the budget used
 alone, and the checkpoint holds the rest: network, optimizer, scale of the gradients, steps, seconds, random state.
 
 Sources: the recipe, its clock and its loss (validation error at the last epoch, from clean images) are those of
