@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 
 from hpbandster_lite.access.certificates import EXPIRES_SOON, Certificates
 from hpbandster_lite.errors import RunDirectoryError, UsageError
+from hpbandster_lite.process.host_port import format_host_port
 from hpbandster_lite.transport import Server, interface_addresses, offered_addresses
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Listening:
         port = server.endpoint[1]
         called = ", ".join(self.offered(server.addresses))
         how = " with TLS" if self.tls is not None else ""
-        hosts = " and ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in self.hosts)
+        hosts = " and ".join(format_host_port(host, port) for host in self.hosts)
         return f"{hosts}{how}" + ("" if [called] == list(self.hosts) else f" (called {called})")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -33,7 +32,6 @@ LIMITS = "When to stop (none given: what the problem names, else one Hyperband c
 WORKERS = "Workers"
 SERVICE = "Service"
 JOBS = "Jobs of Slurm"
-LAST_PORT = 65535
 PANELS = (None, BUDGETS, SEARCH, LIMITS, WORKERS, SERVICE, JOBS)
 """The groups of options, in the order in which help shows them."""
 
@@ -452,24 +450,3 @@ def _assignment(text: str) -> tuple[str, Value]:
     if isinstance(read, list | dict):
         raise UsageError(f"--set {text!r}: give one number or word")
     return name.strip(), read
-
-
-def address(text: str) -> tuple[str, int]:
-    """Read ``HOST:PORT``; an IPv6 host stands in brackets."""
-    match = re.fullmatch(r"\[([0-9a-fA-F:]+)\]:(\d+)|([^:\s]+):(\d+)", text.strip())
-    if match is None:
-        raise UsageError(f"--nameserver {text!r}: write HOST:PORT, for example 127.0.0.1:9090")
-    return match[1] or match[3], port_number("--nameserver", int(match[2] or match[4]))
-
-
-def port_number(option: str, port: int) -> int:
-    """A port that there can be.
-
-    Raises
-    ------
-    UsageError
-        If there is none of this number; the message names the option.
-    """
-    if not 0 <= port <= LAST_PORT:
-        raise UsageError(f"{option}: there is no port {port}; give one from 0 (any that is free) to {LAST_PORT}")
-    return port

@@ -32,12 +32,12 @@ from hpbandster_lite.launch.children import (
 from hpbandster_lite.master import MasterOptions, connect
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.devices import worker_devices
+from hpbandster_lite.process.host_port import format_host_port
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.records import Plain
 from hpbandster_lite.results.incumbent import save_incumbent
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.prepare import Prepared, SearchOptions, prepare
-from hpbandster_lite.settings.search_file import address_text
 from hpbandster_lite.trainer.rendezvous import held_port
 
 STATUS_EVERY_S = 0.5
@@ -94,7 +94,7 @@ class LaunchOptions:
             "gpus_per_worker": None if self.gpus_per_worker == 1 else self.gpus_per_worker,
             "timeout": self.timeout_s,
             "in_agent": True if self.isolation == "none" else None,
-            "nameserver": None if self.nameserver is None else address_text(*self.nameserver),
+            "nameserver": None if self.nameserver is None else format_host_port(*self.nameserver),
             "nameserver_key": None if self.nameserver_key is None else str(self.nameserver_key.resolve()),
         }
 

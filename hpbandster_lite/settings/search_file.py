@@ -389,11 +389,6 @@ def search_text(prepared: Prepared, command: Mapping[str, Plain]) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def address_text(host: str, port: int) -> str:
-    """An address as it is typed; an IPv6 host stands in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _written(value: Plain) -> str:
     """A value as TOML has it."""
     match value:

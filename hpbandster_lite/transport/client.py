@@ -32,6 +32,7 @@ from Pyro4.message import (
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, PeerError, ProtocolMismatch, UsageError
+from hpbandster_lite.process.host_port import format_host_port
 from hpbandster_lite.records import Plain
 from hpbandster_lite.transport import protocol
 from hpbandster_lite.transport.connection import Bounds
@@ -318,7 +319,7 @@ class Client:
 
 def _at(hosts: Sequence[str], port: int) -> str:
     """Hosts and port for people; an IPv6 address stands in brackets."""
-    return " or ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts)
+    return " or ".join(format_host_port(host, port) for host in hosts)
 
 
 def _reason(exception: Plain) -> str:

@@ -21,6 +21,7 @@ import Pyro4.naming
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import MasterUnreachable, NameServerUnreachable, ProtocolMismatch, UsageError
+from hpbandster_lite.process.host_port import format_host_port
 from hpbandster_lite.records import Plain
 from hpbandster_lite.transport.client import Client, Whom
 from hpbandster_lite.transport.connection import Bounds
@@ -62,8 +63,7 @@ class Endpoint(NamedTuple):
     @property
     def uri(self) -> str:
         """The same in Pyro4's words."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"PYRO:{self.object_id}@{host}:{self.port}"
+        return f"PYRO:{self.object_id}@{format_host_port(self.host, self.port)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Names:
             raise UsageError(f"this name server holds {MAX_NAMES:,} names, no more fit; start another one for this run")
         if known is not None and not self._may_replace(known, endpoint, epoch, now):
             raise NameTaken(
-                f"{name} is registered for the master at {known.endpoint.host}:{known.endpoint.port} "
+                f"{name} is registered for the master at {format_host_port(known.endpoint.host, known.endpoint.port)} "
                 f"(epoch {known.epoch}); stop that one, or choose another run id"
             )
         self._entries[name] = Entry(endpoint, epoch, now)

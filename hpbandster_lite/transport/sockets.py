@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.process.host_port import format_host_port
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ def _listener(host: str, port: int, *, is_open: bool) -> socket.socket:
     try:
         family, address = addresses(host, port)[0]
     except OSError as error:
-        raise UsageError(f"cannot listen on {host}:{port}: {error}; {_remedy(error)}") from error
+        raise UsageError(f"cannot listen on {format_host_port(host, port)}: {error}; {_remedy(error)}") from error
     bound = ipaddress.ip_address(address[0].partition("%")[0])
     if is_open and not bound.is_loopback:
         raise UsageError(
@@ -180,7 +181,7 @@ def _listener(host: str, port: int, *, is_open: bool) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise UsageError(f"cannot listen on {host}:{port}: {error}; {_remedy(error)}") from error
+        raise UsageError(f"cannot listen on {format_host_port(host, port)}: {error}; {_remedy(error)}") from error
     if bound.is_loopback and host != "localhost" and host != str(bound) and not host.startswith(("127.", "::1")):
         log.warning(
             "%s means %s here, which no other machine reaches; give --interface or an address where others should",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from hpbandster_lite.cli.app import make_app
-from hpbandster_lite.cli.options import PANELS, Host, NameServer, Problem, RunDir, address, takes_search_options
+from hpbandster_lite.cli.options import PANELS, Host, NameServer, Problem, RunDir, takes_search_options
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Limits
 from hpbandster_lite.settings.prepare import SearchOptions, seconds
@@ -200,31 +200,6 @@ def test_units_of_time_are_multiples_of_a_second(number: int, unit: str) -> None
 def test_anything_else_is_no_duration(text: str) -> None:
     with pytest.raises(UsageError, match=r"--timeout .* is no duration; write 90"):
         seconds("--timeout", text)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("127.0.0.1:9090", ("127.0.0.1", 9090)),
-        ("login.cluster:1", ("login.cluster", 1)),
-        ("[::1]:9090", ("::1", 9090)),
-        (" host:9090 ", ("host", 9090)),
-    ],
-)
-def test_an_address_is_a_host_and_a_port(text: str, value: tuple[str, int]) -> None:
-    assert address(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "host", "host:", ":9090", "::1:9090", "a:b:1", "host:90 90", "[::1]", "host:x"])
-def test_anything_else_is_no_address(text: str) -> None:
-    with pytest.raises(UsageError, match="write HOST:PORT"):
-        address(text)
-
-
-@pytest.mark.parametrize("text", ["host:65536", "host:999999"])
-def test_a_port_beyond_the_last_one_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="65535"):
-        address(text)
 
 
 # -------------------------------------------------------------------------------------------------------------- help

@@ -19,7 +19,6 @@ from hpbandster_lite.settings.search_file import (
     KEYS,
     PARAMETERS,
     SearchFile,
-    address_text,
     is_search_file,
     keep_search_file,
     read_search_file,
@@ -376,8 +375,3 @@ def test_every_character_is_written_as_toml_wants_it(tmp_path: Path, text: str) 
 def test_a_path_that_cannot_be_said_in_toml_is_shown_to_people() -> None:
     about = ProblemDescription(reference="/\udcff/net.py", name="net", space_json={}, space_tables={})
     assert "net.py" in search_text(prepared(problem=about), {})
-
-
-@pytest.mark.parametrize(("host", "text"), [("login", "login:90"), ("::1", "[::1]:90")])
-def test_an_address_is_written_as_it_is_typed(host: str, text: str) -> None:
-    assert address_text(host, 90) == text

@@ -24,12 +24,11 @@ from hpbandster_lite.cli.options import (
     RunId,
     RunKey,
     Tls,
-    address,
-    port_number,
     takes_search_options,
 )
 from hpbandster_lite.master import MasterOptions, run_master
 from hpbandster_lite.nameserver import DEFAULT_PORT, serve
+from hpbandster_lite.process.host_port import check_port, parse_host_port
 from hpbandster_lite.rundir import RunDirectory, default_run_directory, ensure_key_file
 from hpbandster_lite.settings.prepare import SearchOptions, prepare
 
@@ -66,10 +65,10 @@ def master(
         prepared=prepared,
         host=host,
         interface=interface,
-        port=port_number("--port", port),
+        port=check_port("--port", port),
         tls=None if tls is None else str(tls),
         key=None if key is None else str(key),
-        nameserver=None if nameserver is None else address(nameserver),
+        nameserver=None if nameserver is None else parse_host_port("--nameserver", nameserver),
         nameserver_key=None if nameserver_key is None else str(nameserver_key),
         keep_checkpoints=keep_checkpoints,
         told={
@@ -109,7 +108,7 @@ def nameserver(
     One name server serves many runs and may be restarted at any time: the masters enter themselves again. Masters and
     workers need its address (--nameserver) and its key (--nameserver-key).
     """
-    port_number("--port", port)
+    check_port("--port", port)
     file = key or Path(typer.get_app_dir("hpbandster-lite")) / "nameserver.key"
     secret = ensure_key_file(file)
     typer.echo(f"the key of this name server: {file}", err=True)

@@ -15,10 +15,11 @@ import typer
 from hpbandster_lite.access.certificates import certificates_for
 from hpbandster_lite.agent import AgentOptions
 from hpbandster_lite.agent.master_link import Rendezvous
-from hpbandster_lite.cli.options import NameServer, NameServerKey, RunId, RunKey, Tls, address
+from hpbandster_lite.cli.options import NameServer, NameServerKey, RunId, RunKey, Tls
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.master import connect
 from hpbandster_lite.process.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
+from hpbandster_lite.process.host_port import parse_host_port
 from hpbandster_lite.process.log_format import harmless
 from hpbandster_lite.rundir import RunDirectory, read_given_key
 from hpbandster_lite.settings.prepare import seconds
@@ -50,7 +51,7 @@ def ping(
     elif nameserver is None:
         raise UsageError("say whom to ask: a run directory, or --nameserver HOST:PORT, with --run-id ID for its master")
     elif run_id is None:
-        _ask_names(address(nameserver), nameserver_key, tls, limit_s)
+        _ask_names(parse_host_port("--nameserver", nameserver), nameserver_key, tls, limit_s)
     else:
         if key is None and KEY_VARIABLE not in os.environ:
             raise UsageError(f"--run-id {run_id} needs the run's key: give its file with --key, or {KEY_VARIABLE}")
@@ -59,7 +60,7 @@ def ping(
             run_id=run_id,
             key=None if key is None else str(key),
             tls=None if tls is None else str(tls),
-            nameserver=address(nameserver),
+            nameserver=parse_host_port("--nameserver", nameserver),
             nameserver_key=None if nameserver_key is None else str(nameserver_key),
         )
         _ask_master(Rendezvous(told)({"role": "reader"}, 0), limit_s)

@@ -26,7 +26,6 @@ from hpbandster_lite.cli.options import (
     RunDir,
     Threads,
     Timeout,
-    address,
     takes_search_options,
 )
 from hpbandster_lite.cli.view.dry_run import print_price, print_rehearsal
@@ -37,6 +36,7 @@ from hpbandster_lite.engine import was_stopped
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch import LaunchOptions, search_here
+from hpbandster_lite.process.host_port import parse_host_port
 from hpbandster_lite.records import Plain
 from hpbandster_lite.results.forecast import price
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
@@ -119,7 +119,7 @@ def run(
         timeout_s=None if timeout is None else seconds("--timeout", timeout),
         keep_checkpoints=keep_checkpoints,
         isolation="none" if in_agent else "trainer",
-        nameserver=None if nameserver is None else address(nameserver),
+        nameserver=None if nameserver is None else parse_host_port("--nameserver", nameserver),
         nameserver_key=nameserver_key,
     )
     directory = RunDirectory(run_dir or default_run_directory(problem, new=new))

@@ -25,12 +25,12 @@ from hpbandster_lite.cli.options import (
     Threads,
     Timeout,
     Tls,
-    address,
     takes_search_file,
 )
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.launch.children import LocalWorkers, one_per_worker
 from hpbandster_lite.process.environment import KEY_VARIABLE, job_left_s
+from hpbandster_lite.process.host_port import parse_host_port
 from hpbandster_lite.process.log_format import harmless
 from hpbandster_lite.rundir import default_run_directory
 from hpbandster_lite.settings.prepare import seconds
@@ -125,7 +125,7 @@ def worker(
     shared = AgentOptions(
         problem=problem,
         run_dir=str(run_dir or default_run_directory(problem)) if run_dir is not None or not by_name else None,
-        nameserver=None if nameserver is None else address(nameserver),
+        nameserver=None if nameserver is None else parse_host_port("--nameserver", nameserver),
         nameserver_key=None if nameserver_key is None else str(nameserver_key),
         run_id=run_id,
         key=None if key is None else str(key),
