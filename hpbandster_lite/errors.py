@@ -25,6 +25,7 @@ A training that fails is none of these: it is an :class:`~hpbandster_lite.record
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -108,3 +109,35 @@ class InvariantBroken(SearchError, AssertionError):
     """A bug of hpbandster_lite; the message carries the story."""
 
     exit_code = 70
+
+
+def did_you_mean(word: object, known: Iterable[str], *, otherwise: str = "there is") -> str:
+    """The end of an error about an unknown name: the nearest known names, or all of them where none is near.
+
+    Parameters
+    ----------
+    word
+        The unknown name.
+    known
+        The known names, in the order in which they are listed.
+    otherwise
+        What introduces the list of all names; empty for no list.
+
+    Returns
+    -------
+    str
+        For example ``; did you mean 'eta'?`` or ``; there is eta, unit``.
+    """
+    names = list(known)
+    near = nearest_names(word, names)
+    if near:
+        return f"; did you mean {' or '.join(map(repr, near))}?"
+    return f"; {otherwise} {', '.join(names) or 'none'}" if otherwise else ""
+
+
+def nearest_names(word: object, known: Iterable[str]) -> list[str]:
+    """At most three known names that resemble a word, the nearest first."""
+    # Imported here: every process imports this module, and few report an unknown name.
+    import difflib
+
+    return difflib.get_close_matches(str(word), list(known), n=3, cutoff=0.6)

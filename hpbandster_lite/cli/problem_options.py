@@ -7,14 +7,13 @@ passed on as text. What that process refuses may be a slip in an option of the c
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
 
-from hpbandster_lite.errors import ProblemError, UnknownOption, UsageError
+from hpbandster_lite.errors import ProblemError, UnknownOption, UsageError, nearest_names
 from hpbandster_lite.problems import with_options
 
 PASSES_ON: Mapping[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True}
@@ -90,6 +89,7 @@ def slips_answered(ctx: typer.Context) -> Iterator[None]:
 
 def _did_you_mean(word: str, ctx: typer.Context) -> str:
     own = [option for parameter in ctx.command.params for option in (*parameter.opts, *parameter.secondary_opts)]
-    options = [option for option in own if option.startswith("-")]
-    near = difflib.get_close_matches(word.partition("=")[0], options, n=3, cutoff=0.7)
+    # Compared without their dashes, which would make any two options alike.
+    options = {option.lstrip("-"): option for option in own if option.startswith("-")}
+    near = [options[name] for name in nearest_names(word.partition("=")[0].lstrip("-"), options)]
     return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -6,13 +6,12 @@ work is done with it; the errors name the part and how to write it.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import numbers
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hpbandster_lite.errors import ProblemError
+from hpbandster_lite.errors import ProblemError, did_you_mean
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -79,7 +78,7 @@ class FunctionProblem:
         check_callable(evaluate, EVALUATE, _name(evaluate))
         for name in defaults:
             if name not in DEFAULTS:
-                raise ProblemError(f"a problem has no default {name!r}{did_you_mean(name, DEFAULTS)}")
+                raise ProblemError(f"a problem has no default {name!r}{did_you_mean(name, sorted(DEFAULTS))}")
         self.evaluate = evaluate
         self.feasible = feasible
         self.test = test
@@ -201,15 +200,6 @@ def defaults_of(problem: Problem, reference: str) -> dict[str, Any]:
             raise ProblemError(f"{name} of {reference!r} is {value!r}; it must be {wanted}")
         found[name] = plain(value)
     return found
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown name: the nearest known ones, or all of them."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    if near:
-        return f"; did you mean {' or '.join(map(repr, near))}?"
-    return f"; there is {', '.join(known)}" if known else ""
 
 
 def _problems_in(target: Any) -> str:

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from hpbandster_lite.errors import ProblemError, UnknownOption
-from hpbandster_lite.problems.interface import Problem, did_you_mean
+from hpbandster_lite.errors import ProblemError, UnknownOption, did_you_mean
+from hpbandster_lite.problems.interface import Problem
 from hpbandster_lite.records import ProblemOption, Value
 
 FROM = ".from"
@@ -245,7 +245,8 @@ def _chosen(declared: Mapping[str, _Declared], given: Mapping[str, str], problem
         elif key in declared:
             chosen[key] = _value(key, text, declared[key].hint, given.get(f"{key}{FROM}", "."), problem)
         else:
-            raise UnknownOption(f"the problem {problem!r} has no option {key!r}{did_you_mean(key, declared)}", key)
+            remedy = did_you_mean(key, sorted(declared))
+            raise UnknownOption(f"the problem {problem!r} has no option {key!r}{remedy}", key)
     return chosen
 
 
@@ -338,5 +339,5 @@ def _in_words(hint: Any) -> str:
 
 def _nearest(text: str, hint: Any) -> str:
     literals = [member for member in _members(hint) if get_origin(member) is Literal]
-    near = did_you_mean(text, [text_of(choice) for member in literals for choice in get_args(member)])
-    return near if near.startswith("; did you mean") else ""
+    choices = [text_of(choice) for member in literals for choice in get_args(member)]
+    return did_you_mean(text, choices, otherwise="")

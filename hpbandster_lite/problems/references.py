@@ -21,8 +21,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hpbandster_lite.errors import ProblemError, SearchError, SpaceError
-from hpbandster_lite.problems.interface import Problem, as_problem, did_you_mean, instantiated
+from hpbandster_lite.errors import ProblemError, SearchError, SpaceError, did_you_mean
+from hpbandster_lite.problems.interface import Problem, as_problem, instantiated
 from hpbandster_lite.problems.options import configured, target_of
 
 GROUP = "hpbandster_lite.problems"
@@ -168,7 +168,7 @@ def _target(reference: str) -> Any:
     target = _attribute(module, attribute)
     if target is None:
         public = [name for name in getattr(module, "__dict__", {}) if not name.startswith("_")]
-        raise ProblemError(f"{where} has no {attribute!r}{did_you_mean(attribute, public)}")
+        raise ProblemError(f"{where} has no {attribute!r}{did_you_mean(attribute, sorted(public))}")
     return target
 
 
@@ -197,7 +197,7 @@ def _module_by_name(name: str, reference: str, shipped: dict[str, Any]) -> Modul
             raise
         raise ProblemError(
             f"there is no problem {reference!r}: it is not shipped, and Python finds no module {error.name!r} from "
-            f"{Path.cwd()}{did_you_mean(reference, shipped)}; a file is named as path/to/file.py:problem"
+            f"{Path.cwd()}{did_you_mean(reference, sorted(shipped))}; a file is named as path/to/file.py:problem"
         ) from error
     except (TypeError, ValueError) as error:
         if _frames(error, name.partition(".")[0]):
@@ -209,7 +209,7 @@ def _module_by_name(name: str, reference: str, shipped: dict[str, Any]) -> Modul
 def _module_from_file(path: Path, reference: str) -> ModuleType:
     if not path.is_file():
         beside = [entry.name for entry in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, beside) if beside else ""
+        hint = did_you_mean(path.name, sorted(beside)) if beside else ""
         raise ProblemError(f"{reference!r}: there is no file {path.resolve()}{hint}")
     path = path.resolve()
     root, parts = path.parent, [] if path.name == "__init__.py" else [path.stem]

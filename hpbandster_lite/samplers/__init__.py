@@ -8,12 +8,11 @@ statsmodels.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from hpbandster_lite.errors import UsageError
+from hpbandster_lite.errors import UsageError, did_you_mean
 from hpbandster_lite.records import Plain
 from hpbandster_lite.samplers.kde.parameters import BohbParameters, refuse_unknown
 from hpbandster_lite.samplers.protocol import Foreseeing, Sampler, Vector
@@ -67,9 +66,8 @@ def sampler_parameters(algorithm: str) -> dict[str, Plain]:
 
 def _has_model(algorithm: str) -> bool:
     if algorithm not in _HAS_MODEL:
-        near = difflib.get_close_matches(str(algorithm), _HAS_MODEL, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(_HAS_MODEL)}"
-        raise UsageError(f"unknown algorithm {algorithm!r}; {hint}")
+        remedy = did_you_mean(algorithm, _HAS_MODEL, otherwise="choose from")
+        raise UsageError(f"unknown algorithm {algorithm!r}{remedy}")
     return _HAS_MODEL[algorithm]
 
 

@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpbandster_lite.errors import UsageError
+from hpbandster_lite.errors import UsageError, did_you_mean
 from hpbandster_lite.problems import with_options
-from hpbandster_lite.problems.interface import did_you_mean
 from hpbandster_lite.problems.options import FROM, target_of, text_of
 from hpbandster_lite.records import Plain, Value
 from hpbandster_lite.rundir import RunDirectory, write_atomically
@@ -231,7 +230,8 @@ def read_search_file(path: Path) -> SearchFile:
         content = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         beside = [entry.name for entry in path.parent.glob(f"*{SUFFIX}")] if path.parent.is_dir() else []
-        raise UsageError(f"there is no search file {path}{did_you_mean(path.name, beside)}") from error
+        hint = did_you_mean(path.name, sorted(beside)) if beside else ""
+        raise UsageError(f"there is no search file {path}{hint}") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"the search file {path} cannot be read: {error}") from error
     return _understood(content, path)
@@ -298,8 +298,8 @@ def _unknown(table: str, key: str) -> str:
         return f"{_in_table(table)}{key} stands in the wrong place; it belongs {_where(elsewhere[0])}"
     if not table:
         known = [*KEYS[""], *filter(None, KEYS), *FREE]
-        return f"there is no key or table {key!r}{did_you_mean(key, known)}"
-    return f"[{table}] has no key {key!r}{did_you_mean(key, KEYS[table])}"
+        return f"there is no key or table {key!r}{did_you_mean(key, sorted(known))}"
+    return f"[{table}] has no key {key!r}{did_you_mean(key, sorted(KEYS[table]))}"
 
 
 def _where(table: str) -> str:

@@ -8,7 +8,6 @@ Inactive dimensions are NaN in a vector and absent from the values; they are nev
 from __future__ import annotations
 
 import copy
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpbandster_lite.errors import SpaceError
+from hpbandster_lite.errors import SpaceError, did_you_mean
 from hpbandster_lite.records import Plain, Value, Values
 from hpbandster_lite.space import compile as configspace
 from hpbandster_lite.space.clauses import Clause, Compiler
@@ -154,9 +153,8 @@ class SearchSpace:
 
     def _unknown(self, configuration: Values) -> SpaceError:
         name = min(configuration.keys() - self._column.keys(), key=str)
-        near = difflib.get_close_matches(str(name), self.names, n=1)
-        remedy = f"did you mean {near[0]!r}?" if near else f"the space has {', '.join(self.names)}"
-        return SpaceError(f"unknown hyperparameter {name}={configuration[name]!r}; {remedy}")
+        remedy = did_you_mean(name, self.names, otherwise="the space has")
+        return SpaceError(f"unknown hyperparameter {name}={configuration[name]!r}{remedy}")
 
     def _check_activity(self, features: Array) -> None:
         given = ~np.isnan(features)

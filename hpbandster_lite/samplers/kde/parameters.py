@@ -5,13 +5,12 @@ Law of this file: a value that is wrong is refused here, with its name, the valu
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from hpbandster_lite.errors import UsageError
+from hpbandster_lite.errors import UsageError, did_you_mean
 from hpbandster_lite.records import Plain
 
 DENSITIES = ("truncated", "statsmodels")
@@ -99,9 +98,8 @@ def refuse_unknown(parameters: Mapping[str, Plain], known: list[str], algorithm:
     """Raise UsageError for the first name that is none of the known ones."""
     for name in parameters:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}"
-            raise UsageError(f"the sampler of {algorithm!r} has no parameter {name}={parameters[name]!r}; {hint}")
+            remedy = did_you_mean(name, known, otherwise="it has")
+            raise UsageError(f"the sampler of {algorithm!r} has no parameter {name}={parameters[name]!r}{remedy}")
 
 
 def _is_number(value: Any) -> bool:
