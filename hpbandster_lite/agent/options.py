@@ -15,7 +15,7 @@ from hpbandster_lite.trainer.attempt_log import MAX_LOG_BYTES
 ISOLATIONS = ("trainer", "none")
 
 
-@wire.register
+@wire.register("AgentOptions")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentOptions:
     """One worker.

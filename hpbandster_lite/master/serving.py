@@ -43,7 +43,7 @@ ALONE_S = 30.0
 """A master whose launcher was killed waits this long for the workers to hand back what they hold."""
 
 
-@wire.register
+@wire.register("MasterOptions")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MasterOptions:
     """Where a master serves; ``lifeline`` is a file descriptor whose end of file ends the master.

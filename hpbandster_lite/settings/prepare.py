@@ -61,7 +61,7 @@ class SearchOptions:
     run_id: str | None = None
 
 
-@wire.register
+@wire.register("Prepared")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """A search that may start: what defines it, when it stops, and what the user should be told first.

@@ -18,7 +18,7 @@ from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, Plain, Va
 # ------------------------------------------------------------------------------------------- from agent to trainer
 
 
-@wire.register
+@wire.register("TrainerOrder")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerOrder:
     """Run the objective once. Directories are absolute, and the last two exist and hold a checkpoint, or are None.
@@ -41,7 +41,7 @@ class TrainerOrder:
     file: str | None = None
 
 
-@wire.register
+@wire.register("TrainerStop")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerStop:
     """Grace has begun: the next ``trial.report`` of the running evaluation interrupts it."""
@@ -50,7 +50,7 @@ class TrainerStop:
 # ------------------------------------------------------------------------------------------- from trainer to agent
 
 
-@wire.register
+@wire.register("TrainerReady")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerReady:
     """The problem is imported; ``options`` has the values of those that all workers of a search have in common."""
@@ -60,7 +60,7 @@ class TrainerReady:
     options: Mapping[str, Value] = field(default_factory=dict)
 
 
-@wire.register
+@wire.register("TrainerRefused")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerRefused:
     """The problem cannot be imported here; the trainer has ended."""
@@ -68,7 +68,7 @@ class TrainerRefused:
     message: str
 
 
-@wire.register
+@wire.register("TrainerPoint")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerPoint:
     """``trial.report`` was called."""
@@ -76,7 +76,7 @@ class TrainerPoint:
     point: CurvePoint
 
 
-@wire.register
+@wire.register("TrainerEnded")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerEnded:
     """The objective came back: with a ``loss`` (None for other calls), or with a ``failure``.
@@ -91,7 +91,7 @@ class TrainerEnded:
     has_children: bool = False
 
 
-@wire.register
+@wire.register("TrainerInterrupted")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerInterrupted:
     """The objective let itself be interrupted in ``trial.report``."""

@@ -3,10 +3,12 @@
 Law of this room: no pickle, no clock, no I/O; bytes of a stranger build nothing but what is described here.
 
 :mod:`~hpbandster_lite.wire.values` makes values plain, :mod:`~hpbandster_lite.wire.text` writes them as one line,
-:mod:`~hpbandster_lite.wire.messages` turns records into plain dicts and back.
+:mod:`~hpbandster_lite.wire.messages` turns records into plain dicts and back, :mod:`~hpbandster_lite.wire.tags` fixes
+the names of the records of :mod:`hpbandster_lite.records`.
 """
 
-from hpbandster_lite.wire.messages import from_message, register, to_message
+from hpbandster_lite.wire.messages import classes_by_tag, field_names, from_message, register, to_message
+from hpbandster_lite.wire.tags import TAGS
 from hpbandster_lite.wire.text import (
     MAX_INFO_BYTES,
     MAX_MESSAGE_BYTES,
@@ -24,9 +26,12 @@ __all__ = [
     "MAX_MESSAGE_BYTES",
     "MAX_MESSAGE_DEPTH",
     "MAX_VALUE_DEPTH",
+    "TAGS",
+    "classes_by_tag",
     "decode",
     "decode_all",
     "encode",
+    "field_names",
     "from_message",
     "json_of",
     "plain",

@@ -1,7 +1,9 @@
 """Records as plain dicts, and back, by the annotations of their fields.
 
 Law of this file: ``from_message(to_message(record)) == record`` for every registered class; a peer can name no class
-that was not registered, and every field is checked against its annotation when it is read.
+that was not registered, and every field is checked against its annotation when it is read. A message names its type
+and its fields by strings that :func:`register` fixes: a class or an attribute can be renamed and old messages stay
+readable.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
-from hpbandster_lite import records
 from hpbandster_lite.errors import InvariantBroken, ProtocolMismatch, SearchError
 from hpbandster_lite.records import Plain
 from hpbandster_lite.wire.text import SAME_VERSION, shortened
@@ -22,43 +23,87 @@ from hpbandster_lite.wire.values import plain_key, plain_message
 
 _Record = TypeVar("_Record")
 _TAG = "type"
-_registered: dict[str, type] = {}
+classes_by_tag: dict[str, type] = {}
+"""Every registered class."""
+_names: dict[type, _Names] = {}
 
 
-def register(cls: type[_Record]) -> type[_Record]:
-    """Let a dataclass travel under its own name; usable as a decorator above ``@dataclass``.
+class _Names(NamedTuple):
+    """The fixed strings of one class: its tag, and the field names that differ from the attribute's."""
+
+    tag: str
+    fields: Mapping[str, str]
+
+
+def register(
+    tag: str, *, fields_of: Mapping[str, str] | None = None
+) -> Callable[[type[_Record]], type[_Record]]:
+    """Register a dataclass under a fixed tag; a decorator above ``@dataclass``.
 
     Its fields may be annotated as None, bool, int, float, str, ``Plain``, an enum, a ``Literal``, a NamedTuple, a
-    dataclass, a union of registered dataclasses, each of these or None, and tuples and string-keyed mappings of these.
+    registered dataclass, a union of registered dataclasses, each of these or None, and tuples and string-keyed mappings
+    of these.
+
+    Parameters
+    ----------
+    tag
+        Value of ``"type"`` in a message. It never changes, also where the class is renamed: journals contain it.
+    fields_of
+        Field name in a message of each attribute whose name differs from it: give an attribute that you rename its old
+        name here.
 
     Raises
     ------
     InvariantBroken
-        If it is no dataclass, or if another class has the name.
+        If there is no tag, if the class is no dataclass, if another class has the tag, or if two fields have one name.
     """
-    if not is_dataclass(cls):
-        raise InvariantBroken(f"only dataclasses are records, got {cls!r}")
-    if _registered.setdefault(cls.__name__, cls) is not cls:
-        raise InvariantBroken(f"two records are called {cls.__name__!r}: rename {cls!r}")
-    if any(field.name == _TAG for field in fields(cls)):
+    given: object = tag
+    if not isinstance(given, str) or not given:
+        raise InvariantBroken(f"a record needs a fixed tag, got {tag!r}: write @wire.register('Tag') above the class")
+
+    def registered(cls: type[_Record]) -> type[_Record]:
+        if not is_dataclass(cls):
+            raise InvariantBroken(f"only dataclasses are records, got {cls!r}")
+        names = _Names(tag, dict(fields_of or {}))
+        if classes_by_tag.get(tag, cls) is not cls or _names.get(cls, names) != names:
+            raise InvariantBroken(f"two records have the tag {tag!r}, or one has two tags: rename that of {cls!r}")
+        _check_fields(cls, names)
+        classes_by_tag[tag], _names[cls] = cls, names
+        return cls
+
+    return registered
+
+
+def _check_fields(cls: Any, names: _Names) -> None:
+    attributes = [entry.name for entry in fields(cls)]
+    if unknown := names.fields.keys() - set(attributes):
+        raise InvariantBroken(f"{cls!r} has no attribute {min(unknown)!r}; correct fields_of")
+    named = [names.fields.get(name, name) for name in attributes]
+    if _TAG in named:
         raise InvariantBroken(f"{cls!r} has a field {_TAG!r}, which names the type in a message; rename it")
-    return cls
+    if len(set(named)) < len(named):
+        raise InvariantBroken(f"{cls!r} has two fields of one name; correct fields_of")
+
+
+def field_names(cls: type) -> Mapping[str, str]:
+    """Attributes of a registered class, in order, with their field names in a message."""
+    return {name: _names[cls].fields.get(name, name) for name in (entry.name for entry in fields(cls))}
 
 
 def to_message(record: object) -> dict[str, Plain]:
-    """A registered record as a plain dict: its type's name under ``"type"``, then its fields.
+    """A registered record as a plain dict: its tag under ``"type"``, then its fields.
 
     Raises
     ------
     NotPlain
-        If a field holds something that may not travel.
+        If a field holds a value that is not plain.
     InvariantBroken
         If the record's class is not registered.
     """
     cls = type(record)
-    if _registered.get(cls.__name__) is not cls:
+    if cls not in _names:
         raise InvariantBroken(f"{cls!r} is no record; wire.register it")
-    return {_TAG: cls.__name__, **_write_record(record)}
+    return {_TAG: _names[cls].tag, **_write_record(record)}
 
 
 @overload
@@ -83,25 +128,25 @@ def from_message(message: Plain, cls: type[_Record] | None = None) -> Any:
         For an unknown type, an unknown or missing field, a field of a wrong type, or values that the record refuses.
     """
     name = message.get(_TAG) if type(message) is dict else None
-    found = _registered.get(name) if type(name) is str else None
+    found = classes_by_tag.get(name) if type(name) is str else None
     if found is None or (cls is not None and found is not cls):
-        wanted = "a record" if cls is None else f"a {cls.__name__}"
+        wanted = "a record" if cls is None else f"a {_names[cls].tag}"
         raise ProtocolMismatch(f"expected {wanted}, got {shortened(repr(message))}; {SAME_VERSION}")
     return _read_record(message, found)
 
 
 def _write_record(record: Any) -> dict[str, Plain]:
-    return {name: codec.write(getattr(record, name)) for name, codec in _shape(type(record)).codecs}
+    return {name: codec.write(getattr(record, attribute)) for attribute, name, codec in _shape(type(record)).codecs}
 
 
 def _read_record(message: Plain, cls: type) -> Any:
+    shape = _shape(cls)
     if type(message) is not dict:
-        raise ProtocolMismatch(f"expected a {cls.__name__}, got {shortened(repr(message))}; {SAME_VERSION}")
+        raise ProtocolMismatch(f"expected a {shape.tag}, got {shortened(repr(message))}; {SAME_VERSION}")
     values = dict(message)
     values.pop(_TAG, None)
-    shape = _shape(cls)
     if values.keys() != shape.names:
-        _refuse_other_fields(values, shape, cls)
+        _refuse_other_fields(values, shape)
     readers = shape.readers
     for name, value in values.items():
         as_they_are, read = readers[name]
@@ -111,12 +156,14 @@ def _read_record(message: Plain, cls: type) -> Any:
                 # No field comes or goes, so that the walk over them is not disturbed.
                 values[name] = read(value)
             except ValueError as error:
-                raise ProtocolMismatch(f"{cls.__name__}.{name}: {error}; {SAME_VERSION}") from error
+                raise ProtocolMismatch(f"{shape.tag}.{name}: {error}; {SAME_VERSION}") from error
+    if shape.renamed:
+        values = {shape.renamed.get(name, name): value for name, value in values.items()}
     try:
         return cls(**values)
     # OverflowError: an integer beyond every float where a record asks whether its loss is finite.
     except (SearchError, OverflowError) as error:
-        raise ProtocolMismatch(f"a {cls.__name__} was refused: {error}") from error
+        raise ProtocolMismatch(f"a {shape.tag} was refused: {error}") from error
 
 
 # ----------------------------------------------------------------------------------------------- fields by their type
@@ -134,36 +181,49 @@ class _Codec(NamedTuple):
 
 
 class _Shape(NamedTuple):
-    """Of one class: the codec of each field in order, how each is read, their names, and those without a default."""
+    """How one class is written and read.
 
-    codecs: tuple[tuple[str, _Codec], ...]
+    ``codecs`` has attribute, field name and codec of each field in order; ``readers``, ``names`` and ``required`` (the
+    fields without a default) go by field names; ``renamed`` has the attributes of the fields that are named otherwise.
+    """
+
+    tag: str
+    codecs: tuple[tuple[str, str, _Codec], ...]
     readers: Mapping[str, tuple[frozenset[type], Callable[[Plain], Any]]]
     names: frozenset[str]
     required: tuple[str, ...]
+    renamed: Mapping[str, str]
 
 
 _shapes: dict[type, _Shape] = {}
 
 
 def _shape(cls: type) -> _Shape:
-    """The shape of a class; worked out when the first record of it travels."""
+    """The shape of a class; worked out when the first record of it is written or read."""
     if cls not in _shapes:
-        hints = get_type_hints(cls)
-        codecs = tuple((entry.name, _codec(hints[entry.name], entry.name)) for entry in fields(cls))
-        required = tuple(entry.name for entry in fields(cls) if entry.default is entry.default_factory is MISSING)
-        readers = {name: (codec.as_they_are, codec.read) for name, codec in codecs}
-        _shapes[cls] = _Shape(codecs, readers, frozenset(readers), required)
+        hints, named = get_type_hints(cls), field_names(cls)
+        codecs = tuple((attribute, name, _codec(hints[attribute], name)) for attribute, name in named.items())
+        _shapes[cls] = _Shape(
+            tag=_names[cls].tag,
+            codecs=codecs,
+            readers={name: (codec.as_they_are, codec.read) for _, name, codec in codecs},
+            names=frozenset(named.values()),
+            required=tuple(
+                named[entry.name] for entry in fields(cls) if entry.default is entry.default_factory is MISSING
+            ),
+            renamed={name: attribute for attribute, name in named.items() if name != attribute},
+        )
     return _shapes[cls]
 
 
-def _refuse_other_fields(values: Mapping[Any, Plain], shape: _Shape, cls: type) -> None:
-    """Refuse a message that lacks a field without a default, or has one that the class has not."""
+def _refuse_other_fields(values: Mapping[Any, Plain], shape: _Shape) -> None:
+    """Refuse a message that lacks a field without a default, or has a field that the class does not have."""
     for name in shape.required:
         if name not in values:
-            raise ProtocolMismatch(f"a {cls.__name__} without {name!r} was refused; {SAME_VERSION}")
+            raise ProtocolMismatch(f"a {shape.tag} without {name!r} was refused; {SAME_VERSION}")
     if unknown := values.keys() - shape.names:
         first = min(unknown, key=str)
-        raise ProtocolMismatch(f"a {cls.__name__} with the unknown field {first!r} was refused; {SAME_VERSION}")
+        raise ProtocolMismatch(f"a {shape.tag} with the unknown field {first!r} was refused; {SAME_VERSION}")
 
 
 def _codec(hint: Any, name: str) -> _Codec:
@@ -185,7 +245,7 @@ def _codec(hint: Any, name: str) -> _Codec:
         return _Codec(attrgetter("value"), hint)
     if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
         return _named_tuple_codec(hint, name)
-    if is_dataclass(hint) and isinstance(hint, type):
+    if hint in _names:
         return _Codec(_write_record, partial(_read_record, cls=hint))
     raise InvariantBroken(f"a field {name!r} of type {hint!r} cannot travel; see wire.register for what can")
 
@@ -224,7 +284,7 @@ def _union_codec(hints: tuple[Any, ...], name: str) -> _Codec:
     others = [hint for hint in hints if hint is not type(None)]
     if len(others) == 1:
         inner = _codec(others[0], name)
-    elif all(is_dataclass(hint) for hint in others):
+    elif all(hint in _names for hint in others):
         inner = _Codec(to_message, partial(_read_one_of, frozenset(others)))
     else:
         raise InvariantBroken(f"a field {name!r} of any of {hints!r} cannot travel; see wire.register for what can")
@@ -240,7 +300,8 @@ def _union_codec(hints: tuple[Any, ...], name: str) -> _Codec:
 def _read_one_of(classes: frozenset[type], message: Plain) -> Any:
     record = from_message(message)
     if type(record) not in classes:
-        raise ValueError(f"expected one of {sorted(cls.__name__ for cls in classes)}, got {type(record).__name__!r}")
+        wanted = sorted(_names[cls].tag for cls in classes)
+        raise ValueError(f"expected one of {wanted}, got {_names[type(record)].tag!r}")
     return record
 
 
@@ -325,8 +386,3 @@ def _str_only(key: Plain) -> str:
 
 def _identity(value: Any) -> Any:
     return value
-
-
-for _cls in vars(records).values():
-    if is_dataclass(_cls) and isinstance(_cls, type):
-        register(_cls)

@@ -7,7 +7,7 @@ import json
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, make_dataclass
 from enum import Enum, IntEnum
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -456,19 +456,19 @@ def test_a_field_that_a_message_lacks_takes_its_default() -> None:
 # ---------------------------------------------------------------------------------------------------------- register
 
 
-@wire.register
+@wire.register("Cat")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cat:
     lives: int = 9
 
 
-@wire.register
+@wire.register("Dog")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dog:
     name: str
 
 
-@wire.register
+@wire.register("Zoo")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Zoo:
     first: Cat | Dog
@@ -516,21 +516,64 @@ def test_a_class_that_was_not_registered_does_not_travel() -> None:
 
 
 def test_registering_a_class_again_changes_nothing() -> None:
-    assert wire.register(Cat) is Cat
+    assert wire.register("Cat")(Cat) is Cat
 
 
-def test_two_classes_of_one_name_are_refused() -> None:
-    @dataclass
-    class Report:
-        pass
+@dataclass
+class Lone:
+    size: int = 0
 
-    with pytest.raises(InvariantBroken, match="two records are called 'Report'"):
-        wire.register(Report)
+
+@pytest.mark.parametrize("tag", [Lone, "", None])
+def test_a_record_without_a_fixed_tag_is_refused(tag: Any) -> None:
+    with pytest.raises(InvariantBroken, match=r"needs a fixed tag.*wire\.register\('Tag'\)"):
+        wire.register(tag)
+
+
+def test_two_classes_of_one_tag_are_refused() -> None:
+    with pytest.raises(InvariantBroken, match="tag 'Report'"):
+        wire.register("Report")(Lone)
+
+
+def test_one_class_of_two_tags_is_refused() -> None:
+    with pytest.raises(InvariantBroken, match="tag 'Kitten'"):
+        wire.register("Kitten")(Cat)
+
+
+@wire.register("Old", fields_of={"new_name": "old_name"})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class New:
+    new_name: int
+    other: int = 0
+
+
+def test_a_class_and_an_attribute_can_be_renamed_and_their_messages_stay_as_they_were() -> None:
+    message = {"type": "Old", "old_name": 3, "other": 4}
+
+    assert wire.to_message(New(new_name=3, other=4)) == message
+    assert wire.from_message(message) == New(new_name=3, other=4)
+    with pytest.raises(ProtocolMismatch, match="a Old without 'old_name'"):
+        wire.from_message({"type": "Old", "other": 4})
+    with pytest.raises(ProtocolMismatch, match=r"Old\.old_name: expected int"):
+        wire.from_message({"type": "Old", "old_name": "three"})
+    with pytest.raises(ProtocolMismatch, match="unknown field 'new_name'"):
+        wire.from_message({"type": "Old", "old_name": 3, "new_name": 4})
+
+
+@pytest.mark.parametrize("names", [{"length": "size"}, {"size": "type"}])
+def test_field_names_that_fit_no_attribute_or_hide_the_type_are_refused(names: dict[str, str]) -> None:
+    with pytest.raises(InvariantBroken, match=r"'length'|'type'"):
+        wire.register("Lone", fields_of=names)(Lone)
+
+
+def test_two_fields_of_one_name_are_refused() -> None:
+    with pytest.raises(InvariantBroken, match="two fields of one name"):
+        wire.register("Dog 2", fields_of={"new_name": "other"})(make_dataclass("Both", ["new_name", "other"]))
 
 
 def test_a_class_that_is_no_dataclass_is_refused() -> None:
     with pytest.raises(InvariantBroken, match="only dataclasses"):
-        wire.register(Model)
+        wire.register("Model")(Model)
 
 
 def test_a_field_that_would_hide_the_type_is_refused() -> None:
@@ -539,11 +582,11 @@ def test_a_field_that_would_hide_the_type_is_refused() -> None:
         type: str
 
     with pytest.raises(InvariantBroken, match="'type'"):
-        wire.register(Typed)
+        wire.register("Typed")(Typed)
 
 
 def test_a_field_of_a_type_that_cannot_travel_is_refused_by_name() -> None:
-    @wire.register
+    @wire.register("Odd")
     @dataclass
     class Odd:
         things: set[int]

@@ -1,0 +1,42 @@
+"""Tags of the records in :mod:`hpbandster_lite.records`.
+
+Law of this file: journals contain these strings, so none of them ever changes. A class can be renamed; its tag stays.
+An attribute can be renamed, too: give its old name in ``fields_of`` of :func:`hpbandster_lite.wire.register`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hpbandster_lite import records
+from hpbandster_lite.wire.messages import register
+
+TAGS: Mapping[str, type] = {
+    # Entries of the journal.
+    "Started": records.Started,
+    "BracketOpened": records.BracketOpened,
+    "Sampled": records.Sampled,
+    "Leased": records.Leased,
+    "Recorded": records.Recorded,
+    "LateReport": records.LateReport,
+    "Released": records.Released,
+    "Expired": records.Expired,
+    "RungShrunk": records.RungShrunk,
+    "PutBack": records.PutBack,
+    "Paused": records.Paused,
+    "Resumed": records.Resumed,
+    "Finished": records.Finished,
+    # Parts of entries and of messages.
+    "Failure": records.Failure,
+    "Outcome": records.Outcome,
+    "Report": records.Report,
+    "Proposal": records.Proposal,
+    "Limits": records.Limits,
+    # What defines a search.
+    "ProblemOption": records.ProblemOption,
+    "ProblemDescription": records.ProblemDescription,
+    "SearchSettings": records.SearchSettings,
+}
+
+for _tag, _class in TAGS.items():
+    register(_tag)(_class)
