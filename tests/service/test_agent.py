@@ -25,10 +25,10 @@ from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.records import FailureKind, Plain, Report
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.trainer.process_tree import MARK
+from tests.grants import grant
 from tests.service.worker_master import (
     AgentProcess,
     ScriptedMaster,
-    grant,
     options,
     outcomes_of,
     unreachable,

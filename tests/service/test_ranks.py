@@ -14,7 +14,8 @@ from hpbandster_lite.agent import run_agent
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Failure, FailureKind, Outcome, Plain
 from hpbandster_lite.trainer.rendezvous import MeetingPoint
-from tests.service.worker_master import ScriptedMaster, grant, options, wait_for_the_end_of
+from tests.grants import grant
+from tests.service.worker_master import ScriptedMaster, options, wait_for_the_end_of
 
 pytestmark = pytest.mark.timeout(120)
 

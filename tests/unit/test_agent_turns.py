@@ -16,7 +16,7 @@ from hpbandster_lite.master.serving import held
 from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Finished, Limits, Outcome, Report, Started
 from hpbandster_lite.rundir import RunDirectory
 from tests.engine_room import settings_for, space_of
-from tests.service.worker_master import grant
+from tests.grants import grant
 from tests.world import Worker, World
 
 REPORT = Report(evaluation=EvaluationId(ConfigId(0, 0, 0), 0), attempt=1, outcome=Outcome(loss=1.0))

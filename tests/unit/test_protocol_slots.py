@@ -22,7 +22,7 @@ from hpbandster_lite.trainer.in_thread import WithoutProcess
 from hpbandster_lite.trainer.messages import Heard, TrainerEnded, TrainerInterrupted, TrainerOrder, TrainerReady
 from hpbandster_lite.transport import Call
 from tests.engine_room import settings_for, space_of
-from tests.service.worker_master import grant
+from tests.grants import grant
 from tests.unit.test_master_resuming import begun
 from tests.world import Orders
 

@@ -1,4 +1,4 @@
-"""Imports point down, rooms form no cycle, an outside library has one door, pure rooms do no I/O.
+"""Imports point down, rooms and files form no cycle, an outside library has one door, pure rooms do no I/O.
 
 A room is a module or a folder of the package, ``workers/`` and ``nameserver/`` included. Imports are read from the
 source, those inside functions as well. One made for annotations alone (under ``TYPE_CHECKING``) brings nothing into the
@@ -74,12 +74,16 @@ IMPURE = {
 
 @dataclass(frozen=True)
 class Import:
-    """One imported name: where it stands, the room it stands in, what it names, and whether for annotations alone."""
+    """One imported name: its place, the module that imports it, what it names, and whether for annotations alone."""
 
     place: str
-    room: str
+    module: str
     target: str
     for_annotations: bool
+
+    @property
+    def room(self) -> str:
+        return "__init__" if self.module == PACKAGE else self.module.split(".")[1]
 
     @property
     def library(self) -> str:
@@ -105,7 +109,7 @@ def imports(root: Path) -> Iterator[Import]:
         for node in ast.walk(tree):
             for target in targets(node, inside=(PACKAGE, *place)):
                 where = f"{path.relative_to(root)}:{getattr(node, 'lineno', 0)}"
-                yield Import(where, room_of(place), target, id(node) in annotations)
+                yield Import(where, module_of(place), target, id(node) in annotations)
 
 
 def is_type_checking(node: ast.AST) -> bool:
@@ -170,6 +174,31 @@ def cycle(root: Path) -> list[str] | None:
         there = room_named(found.target, rooms)
         if there is not None and there != found.room:
             graph[found.room].add(there)
+    return ring_in(graph)
+
+
+def cycle_of_files(root: Path) -> list[str] | None:
+    """Modules that import each other in a ring, or None."""
+    modules = {module_of(place) for _, place in sources(root)}
+    graph: dict[str, set[str]] = defaultdict(set)
+    for found in imports(root):
+        there = module_named(found.target, modules)
+        if there is not None:
+            graph[found.module].add(there)
+    return ring_in(graph)
+
+
+def module_of(place: tuple[str, ...]) -> str:
+    """Dotted name of a source file."""
+    return ".".join([PACKAGE, *place]).removesuffix(".py").removesuffix(".__init__")
+
+
+def module_named(target: str, modules: Set[str]) -> str | None:
+    """The module that an imported name is, or is defined in; None for another library."""
+    return next((name for name in (target, target.rpartition(".")[0]) if name in modules), None)
+
+
+def ring_in(graph: Mapping[str, Set[str]]) -> list[str] | None:
     try:
         tuple(TopologicalSorter(graph).static_order())
     except CycleError as error:
@@ -188,6 +217,15 @@ def test_imports_point_down_and_each_library_has_one_door() -> None:
 
 def test_rooms_form_no_cycle() -> None:
     assert cycle(REPOSITORY) is None
+
+
+def test_files_form_no_cycle() -> None:
+    assert cycle_of_files(REPOSITORY) is None
+
+
+def test_unit_tests_import_nothing_from_the_tests_with_processes() -> None:
+    unit_tests = (REPOSITORY / "tests/unit").rglob("*.py")
+    assert [path for path in unit_tests if "tests.service" in path.read_text("utf-8")] == [Path(__file__)]
 
 
 def test_every_room_with_a_floor_exists() -> None:
@@ -298,3 +336,32 @@ def test_a_ring_of_rooms_on_one_floor_is_found(tmp_path: Path) -> None:
     root = tree(tmp_path, files)
     assert violations(root) == []
     assert set(cycle(root) or []) == {"agent", "launch", "master"}
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from hpbandster_lite.launch import children",
+        "from . import children",
+        "from hpbandster_lite.launch.children import Child",
+        "def late():\n    from hpbandster_lite.launch.children import Child",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .children import Child",
+    ],
+)
+def test_a_ring_of_files_within_a_room_is_found_however_it_is_written(back: str, tmp_path: Path) -> None:
+    files = {
+        "hpbandster_lite/launch/__init__.py": "from hpbandster_lite.launch.children import Child",
+        "hpbandster_lite/launch/children.py": "from hpbandster_lite.launch.supervisor import watch",
+        "hpbandster_lite/launch/supervisor.py": "",
+    }
+    assert cycle_of_files(tree(tmp_path, files)) is None
+    ring = cycle_of_files(tree(tmp_path, {"hpbandster_lite/launch/supervisor.py": back}))
+    assert set(ring or []) == {"hpbandster_lite.launch.children", "hpbandster_lite.launch.supervisor"}
+
+
+def test_a_file_that_imports_its_own_room_is_a_ring(tmp_path: Path) -> None:
+    files = {
+        "hpbandster_lite/launch/__init__.py": "from hpbandster_lite.launch.children import Child",
+        "hpbandster_lite/launch/children.py": "from hpbandster_lite.launch import Child",
+    }
+    assert cycle_of_files(tree(tmp_path, files)) is not None
