@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
-from hpbandster_lite.engine import was_stopped
 from hpbandster_lite.errors import ProblemError, RunDirectoryError, UsageError
 from hpbandster_lite.launch import LaunchOptions, Watcher, search_here
 from hpbandster_lite.problems import FunctionProblem, Problem, configured, describe, loading, reference_of, with_options
@@ -190,10 +189,10 @@ def minimize(
     if code != 0:
         raise RunDirectoryError(f"the master ended with exit code {code}; see {directory.log('master')}")
     result = Result(directory.path)
-    finished = result.finished
-    if finished is not None and (was_stopped(finished) or result.incumbent is None):
+    kind = result.finish_kind
+    if kind is not None and (kind.was_stopped or result.incumbent is None):
         # With the traceback, where the reason has one.
-        watcher.note(f"the search is over: {finished}")
+        watcher.note(f"the search is over: {result.finished}")
     return result
 
 

@@ -281,10 +281,35 @@ class Resumed:
     """Work is handed out again."""
 
 
+class FinishKind(str, Enum):
+    """Why a search ended; code decides by it, and the reason beside it is for people."""
+
+    COMPLETE = "complete"
+    """All brackets that the limits allow are complete."""
+    EXHAUSTED = "exhausted"
+    """The space has no configuration that was not evaluated."""
+    LIMIT = "limit"
+    """The number of evaluations, the total budget or the wall time is used up."""
+    TARGET = "target"
+    """The target loss is reached at the highest budget."""
+    INFEASIBLE = "infeasible"
+    """The problem refused too many configurations in a row."""
+    STOPPED = "stopped"
+    """A user stopped it."""
+    SAME_FAULT = "same_fault"
+    """The first evaluations all failed with the same fault of the code."""
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether the search was stopped before its limits: a start under the same limits continues it."""
+        return self in (FinishKind.STOPPED, FinishKind.SAME_FAULT)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The search ended for this reason and hands nothing out; the next :class:`Started` takes it up again."""
+    """The search ended and hands nothing out; the next :class:`Started` continues it."""
 
+    kind: FinishKind
     reason: str
 
 

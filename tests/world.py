@@ -52,6 +52,7 @@ from hpbandster_lite.records import (
     Expired,
     Failure,
     FailureKind,
+    FinishKind,
     LateReport,
     Leased,
     Limits,
@@ -821,8 +822,8 @@ class World:
         return int(process.journal._connection.execute("SELECT max(position) FROM entries").fetchone()[0])
 
     def _end(self, process: Process) -> None:
-        finished = process.engine.finished or ""
-        self.say(f"the search is over: {finished.splitlines()[0]}")
+        finished = process.engine.finished
+        self.say(f"the search is over: {'' if finished is None else finished.reason.splitlines()[0]}")
         self._before = snapshot(process.engine)
         process.journal.close()
         self.process = None
@@ -834,7 +835,7 @@ class World:
     @staticmethod
     def is_complete(engine: Engine) -> bool:
         """Whether it ended because nothing is left to do."""
-        return (engine.finished or "").startswith(("the one bracket", "all ", "the space is exhausted"))
+        return engine.finished is not None and engine.finished.kind in (FinishKind.COMPLETE, FinishKind.EXHAUSTED)
 
     def _log_bytes(self) -> int:
         """Length of the journal's write-ahead log: all that has been committed is in it."""

@@ -50,7 +50,8 @@ def over_by_journal(run_dir: str) -> str | None:
     if directory.is_served():
         return None
     try:
-        return JournalReader(directory.journal).finished()
+        finished = JournalReader(directory.journal).finished()
+        return None if finished is None else finished.reason
     except JournalError as error:
         log.debug("the journal cannot tell whether the search is over: %s", error)
         return None

@@ -25,7 +25,6 @@ from hpbandster_lite.engine.decision_types import (
     Wait,
     Waiting,
 )
-from hpbandster_lite.engine.decisions import stopped_by_user, was_stopped
 from hpbandster_lite.engine.engine import Engine, state_for
 from hpbandster_lite.engine.retry_failed import retriable
 
@@ -45,6 +44,4 @@ __all__ = [
     "Waiting",
     "retriable",
     "state_for",
-    "stopped_by_user",
-    "was_stopped",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from hpbandster_lite.records import ConfigId, Entry, EvaluationId, FailureKind, Values
+from hpbandster_lite.records import ConfigId, Entry, EvaluationId, FailureKind, Finished, Values
 
 A = TypeVar("A")
 MOST_NAMED = 5
@@ -119,7 +119,7 @@ def _counted(count: int, one: str, many: str) -> str:
 class Done:
     """The search is over."""
 
-    reason: str
+    finished: Finished
 
 
 @dataclass(frozen=True, slots=True)

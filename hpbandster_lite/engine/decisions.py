@@ -12,12 +12,10 @@ from hpbandster_lite.engine.decision_types import Decision, Done, Leave, OpenBra
 from hpbandster_lite.engine.hints import failures_in_words
 from hpbandster_lite.engine.same_fault import SAME_FAULTS
 from hpbandster_lite.engine.state import State
-from hpbandster_lite.records import EvaluationId, SearchSettings
+from hpbandster_lite.records import EvaluationId, Finished, FinishKind, SearchSettings
 
 WAIT_S = 1.0
 """An agent with nothing to do asks again after this long, unless the caller knows better."""
-STOPPED = "stopped"
-"""How the reason of a search begins that was stopped although its limits let it go on."""
 MAX_INFEASIBLE_IN_A_ROW = 1_000
 """So many refusals by the problem's ``feasible`` hook in a row end the search: something is wrong with it."""
 
@@ -86,53 +84,55 @@ def _fits(state: State, budget: float, time_left_s: float) -> bool:
     return time_left_s > 0 and (expected_s is None or expected_s <= time_left_s)
 
 
-def over(state: State, settings: SearchSettings, served_s: float) -> str | None:
-    """Why the search is over: it was finished, or it is now that nothing runs any more; None while it goes on."""
-    reason = cut_off(state, settings, served_s)
-    if reason is not None or state.held_by:
-        return reason
-    reason = closing(state)
-    if reason is not None or state.again:
-        return reason
+def over(state: State, settings: SearchSettings, served_s: float) -> Finished | None:
+    """Why the search is over: it is finished, or it ends now because nothing runs any more; None while it goes on."""
+    finished = cut_off(state, settings, served_s)
+    if finished is not None or state.held_by:
+        return finished
+    finished = closing(state)
+    if finished is not None or state.again:
+        return finished
     where = state.rung_with_work()
     if where is None:
         return None if may_open(state) or not state.brackets else _all_done(state)
     if not affords(state, state.brackets[where[0]].rungs[where[1]].budget):
-        return f"the total budget of {state.limits.total_budget:g} is spent"
+        return Finished(kind=FinishKind.LIMIT, reason=f"the total budget of {state.limits.total_budget:g} is spent")
     return None
 
 
-def cut_off(state: State, settings: SearchSettings, served_s: float) -> str | None:
-    """Why running evaluations are to be handed back: the search was finished, or a limit says so."""
+def cut_off(state: State, settings: SearchSettings, served_s: float) -> Finished | None:
+    """Why agents must hand running evaluations back: the search is finished, or a limit requires it."""
     if state.finished is not None:
         return state.finished
     limits, best = state.limits, state.best
     if limits.wall_time_s is not None and state.spent_s + served_s >= limits.wall_time_s:
-        return f"the wall time of {limits.wall_time_s:g} s is over"
+        return Finished(kind=FinishKind.LIMIT, reason=f"the wall time of {limits.wall_time_s:g} s is over")
     target = limits.target_loss
     at_the_top = best is not None and -best.negative_budget == settings.budgets[-1]
     if target is not None and best is not None and at_the_top and best.loss <= target:
-        return f"the target loss of {target:g} is reached: {best.loss:g}"
+        return Finished(kind=FinishKind.TARGET, reason=f"the target loss of {target:g} is reached: {best.loss:g}")
     return None
 
 
-def closing(state: State) -> str | None:
+def closing(state: State) -> Finished | None:
     """A limit that starts nothing new and lets running evaluations end."""
     if state.infeasible_in_a_row >= MAX_INFEASIBLE_IN_A_ROW:
-        return (
+        reason = (
             f"the problem refused the last {state.infeasible_in_a_row} configurations as infeasible; "
             "mend feasible() or the space"
         )
+        return Finished(kind=FinishKind.INFEASIBLE, reason=reason)
     most = state.limits.evaluations
     if most is not None and state.started - state.refused >= most and not state.again:
-        return f"{_evaluations(most, 'was', 'were')} started, which is the limit"
+        reason = f"{_evaluations(most, 'was', 'were')} started, which is the limit"
+        return Finished(kind=FinishKind.LIMIT, reason=reason)
     return None
 
 
 def no_more(state: State) -> str | None:
     """Why nothing new is started while the last evaluations end."""
-    reason = closing(state)
-    return None if reason is None else f"{reason}; {running(state)}"
+    finished = closing(state)
+    return None if finished is None else f"{finished.reason}; {running(state)}"
 
 
 def held_up(state: State) -> str | None:
@@ -180,40 +180,39 @@ def missing(state: State, where: tuple[int, int] | None = None) -> str:
     return f"rung {index} of bracket {bracket}: {rung.places - len(rung.done)} of {rung.places} missing"
 
 
-def closing_words(state: State, reason: str) -> str:
-    """Why the search ended, for its journal: a search without one single loss says that, too."""
+def for_the_journal(state: State, finished: Finished) -> Finished:
+    """The entry that ends the search; where no evaluation has a loss, its reason says so."""
     if state.best is not None or not state.recorded:
-        return reason
-    return (
-        f"{reason}; none of its {state.recorded} evaluations has a loss: "
+        return finished
+    reason = (
+        f"{finished.reason}; none of its {state.recorded} evaluations has a loss: "
         f"{failures_in_words(state.failures)}. The logs of the attempts say more"
     )
+    return Finished(kind=finished.kind, reason=reason)
 
 
-def was_stopped(reason: str) -> bool:
-    """Whether a search that ended for this reason goes on when it is begun again under the same limits."""
-    return reason.startswith(STOPPED)
+def stopped_by_user(why: str) -> Finished:
+    """The end of a search that its user stopped; ``why`` may be empty."""
+    return Finished(kind=FinishKind.STOPPED, reason=f"stopped by its user: {why}" if why else "stopped by its user")
 
 
-def stopped_by_user(why: str) -> str:
-    """Why a search was stopped by somebody who may have said why."""
-    return f"{STOPPED} by its user: {why}" if why else f"{STOPPED} by its user"
-
-
-def same_fault(shown: str) -> str:
-    """Why a search was stopped whose first evaluations all met one fault, given as people are to see it."""
-    return (
-        f"{STOPPED}, because the first {SAME_FAULTS} evaluations all failed with the same fault; "
+def stopped_by_same_fault(shown: str) -> Finished:
+    """The end of a search whose first evaluations all failed with one fault; ``shown`` is its text for people."""
+    reason = (
+        f"stopped, because the first {SAME_FAULTS} evaluations all failed with the same fault; "
         f"mend the code, then go on with --retry-failed:\n{shown}"
     )
+    return Finished(kind=FinishKind.SAME_FAULT, reason=reason)
 
 
 def _evaluations(count: int, verb: str, verbs: str) -> str:
     return f"1 evaluation {verb}" if count == 1 else f"{count} evaluations {verbs}"
 
 
-def _all_done(state: State) -> str:
+def _all_done(state: State) -> Finished:
     if state.exhausted:
-        return f"the space is exhausted: all {len(state.proposals)} configurations were evaluated"
+        reason = f"the space is exhausted: all {len(state.proposals)} configurations were evaluated"
+        return Finished(kind=FinishKind.EXHAUSTED, reason=reason)
     count = len(state.brackets)
-    return "the one bracket is complete" if count == 1 else f"all {count} brackets are complete"
+    reason = "the one bracket is complete" if count == 1 else f"all {count} brackets are complete"
+    return Finished(kind=FinishKind.COMPLETE, reason=reason)

@@ -33,7 +33,16 @@ from hpbandster_lite.engine.decision_types import (
     Wait,
     Waiting,
 )
-from hpbandster_lite.engine.decisions import WAIT_S, closing_words, cut_off, decide, over, running, same_fault
+from hpbandster_lite.engine.decisions import (
+    WAIT_S,
+    cut_off,
+    decide,
+    for_the_journal,
+    over,
+    running,
+    stopped_by_same_fault,
+    stopped_by_user,
+)
 from hpbandster_lite.engine.initial_proposals import first_proposals, vector_of
 from hpbandster_lite.engine.invariants import validate
 from hpbandster_lite.engine.leases import Leases
@@ -246,7 +255,7 @@ class Engine:
             return Turn("late", self._applied(late))
         entries = self._recorded(Recorded(evaluation=what, attempt=attempt, agent=agent, outcome=outcome))
         if failure is not None and self._state.first_faults.are_the_same and self._state.finished is None:
-            entries += self._applied(Finished(reason=same_fault(shown(failure))))
+            entries += self._applied(stopped_by_same_fault(shown(failure)))
         return Turn("recorded", entries)
 
     def lease(
@@ -280,9 +289,9 @@ class Engine:
                     return Turn(Granted(self._grant(identity)), tuple(entries))
                 case Wait() | Leave():
                     return Turn(decision, tuple(entries))
-                case Done(reason):
-                    entries += self._finished(reason)
-                    return Turn(Done(self._state.finished or reason), tuple(entries))
+                case Done(finished):
+                    entries += self._finished(finished)
+                    return Turn(Done(self._state.finished or finished), tuple(entries))
 
     def renew(
         self,
@@ -309,12 +318,12 @@ class Engine:
         is_held = known.agent == agent and known.attempts == attempt
         if not is_held and (known.agent is not None or known.attempts != attempt):
             return Turn(Stop("the lease ran out and the evaluation was given to another worker"))
-        reason = cut_off(self._state, self.settings, now - self._started_at)
-        if reason is not None:
+        finished = cut_off(self._state, self.settings, now - self._started_at)
+        if finished is not None:
             if is_held:
                 # It has its grace in which to save what it holds, and is heard meanwhile.
                 self._leases.renew(agent, now, curve)
-            return Turn(Stop(reason))
+            return Turn(Stop(finished.reason))
         entries: tuple[Entry, ...] = ()
         if not is_held:
             if not self._leases.has_lapsed(agent, evaluation, attempt):
@@ -358,9 +367,9 @@ class Engine:
             identity = self._state.held_by[agent]
             entries += self._end(agent, f"no word from its agent for {silent_s:.0f} s")
             self._leases.lapse(agent, identity, self._state.evaluations[identity].attempts)
-        reason = over(self._state, self.settings, now - self._started_at)
-        if reason is not None:
-            entries += self._finished(reason)
+        finished = over(self._state, self.settings, now - self._started_at)
+        if finished is not None:
+            entries += self._finished(finished)
         return Turn(None, tuple(entries))
 
     # ------------------------------------------------------------------------------------------ commands from outside
@@ -411,16 +420,16 @@ class Engine:
             return Turn(Effect(is_change=False, words="the search was not paused"))
         return Turn(Effect(is_change=True, words="the search goes on"), self._applied(Resumed()))
 
-    def stop(self, reason: str) -> Turn[Effect]:
-        """Finish the search: running evaluations are told to hand back, and a later start goes on with them."""
+    def stop(self, *, reason: str = "") -> Turn[Effect]:
+        """Finish the search: agents hand running evaluations back, and a later start continues them."""
         if self._state.finished is not None:
-            return Turn(Effect(is_change=False, words=f"the search was over before: {self._state.finished}"))
+            return Turn(Effect(is_change=False, words=f"the search was over before: {self._state.finished.reason}"))
         words = f"the search is stopped; {running(self._state)}, to be handed back"
-        return Turn(Effect(is_change=True, words=words), self._finished(reason))
+        return Turn(Effect(is_change=True, words=words), self._finished(stopped_by_user(reason)))
 
     def _refuse_if_over(self, what: str) -> None:
         if self._state.finished is not None:
-            raise UsageError(f"the search is over and cannot be {what}: {self._state.finished}")
+            raise UsageError(f"the search is over and cannot be {what}: {self._state.finished.reason}")
 
     # ---------------------------------------------------------------------------------------------------- questions
 
@@ -447,7 +456,7 @@ class Engine:
         return out
 
     @property
-    def finished(self) -> str | None:
+    def finished(self) -> Finished | None:
         """Why the search is over; ``None`` while it goes on."""
         return self._state.finished
 
@@ -477,10 +486,10 @@ class Engine:
             self._leases.close(holder)
         return entries
 
-    def _finished(self, reason: str) -> tuple[Entry, ...]:
+    def _finished(self, finished: Finished) -> tuple[Entry, ...]:
         if self._state.finished is not None:
             return ()
-        return self._applied(Finished(reason=closing_words(self._state, reason)))
+        return self._applied(for_the_journal(self._state, finished))
 
     def _learned(self, identity: EvaluationId) -> tuple[Array, float]:
         """What the sampler calls an evaluation: its vector and budget."""

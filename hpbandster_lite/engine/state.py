@@ -132,7 +132,7 @@ class State:
         self.epoch = 0
         self.limits = Limits()
         self.spent_s = 0.0
-        self.finished: str | None = None
+        self.finished: Finished | None = None
         self.paused: str | None = None
         self.brackets: list[Bracket] = []
         self.proposals: dict[ConfigId, Proposal] = {}
@@ -245,8 +245,8 @@ class State:
                 self.paused = reason
             case Resumed():
                 self.paused = None
-            case Finished(reason=reason):
-                self.finished = reason
+            case Finished():
+                self.finished = entry
 
     def _open(self, number: int) -> None:
         self._require(number == len(self.brackets), "bracket {} opened after {} others", number, len(self.brackets))

@@ -25,7 +25,7 @@ def status_of(state: State, leases: Leases, *, now: float, waits: Sequence[Waiti
     busy = sum(agent["evaluation"] is not None for agent in agents)
     return {
         "state": "running" if state.finished is None else "finished",
-        "reason": state.finished,
+        "reason": None if state.finished is None else state.finished.reason,
         "paused": state.paused,
         "waits": [dataclasses.asdict(waiting) for waiting in waits],
         "hints": hints_of(state, unit),

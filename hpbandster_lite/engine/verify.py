@@ -237,9 +237,9 @@ class _Verifier:
             case Leased(evaluation=identity) if self._state.is_given_back(entry):
                 # Out of turn, as it must be; State.apply refuses it where somebody else has the evaluation.
                 self._counts["decisions"] += 1
-                reason = cut_off(self._state, self._settings, served_s=0.0)
-                if reason is not None:
-                    self._differ(f"{identity} was given back to its agent although the search was over: {reason}")
+                ended = cut_off(self._state, self._settings, served_s=0.0)
+                if ended is not None:
+                    self._differ(f"{identity} was given back to its agent although the search was over: {ended.reason}")
             case Leased(evaluation=identity):
                 decision = Rerun(identity) if identity in self._state.evaluations else Promote(identity)
                 self._check_decision(decision, f"{identity} was leased", entry.time_left_s)

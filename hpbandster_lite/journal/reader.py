@@ -26,6 +26,7 @@ from hpbandster_lite.records import (
     ConfigId,
     Entry,
     EvaluationId,
+    Finished,
     LateReport,
     Limits,
     Outcome,
@@ -131,6 +132,10 @@ SELECT bracket, rung, budget, sum(state = 'queued') AS queued, sum(state = 'runn
        sum(failure IS 'infeasible') AS infeasible, min(loss) AS best
 FROM evaluations GROUP BY bracket, rung, budget ORDER BY bracket, rung
 """
+# The newest one is among the last entries.
+_LAST_FINISHED = """
+SELECT position, entry FROM entries WHERE entry LIKE '{"type":"Finished"%' ORDER BY position DESC LIMIT 1
+"""
 _OUTCOMES = "SELECT outcome, entry FROM evaluations JOIN entries ON position = outcome ORDER BY outcome"
 
 
@@ -162,10 +167,17 @@ class JournalReader:
         text = self._one("SELECT limits FROM search")[0]
         return Limits() if text is None else read_record(text, Limits, self.path, "its limits")
 
-    def finished(self) -> str | None:
-        """Why the search ended; ``None`` while it has not, or after it was taken up again."""
-        reason: str | None = self._one("SELECT finished FROM search")[0]
-        return reason
+    def finished(self) -> Finished | None:
+        """Why the search ended; ``None`` while it goes on, also after a later start continued it."""
+        reason = self._one("SELECT finished FROM search")[0]
+        if reason is None:
+            return None
+        position, text = self._one(_LAST_FINISHED)
+        entry = read_entry(text, position, self.path)
+        if not isinstance(entry, Finished):
+            raise JournalError(f"the journal {self.path} does not say how its search ended; it is damaged")
+        # The column's text holds no lone surrogates, so that it can be printed.
+        return Finished(kind=entry.kind, reason=reason)
 
     def paused(self) -> tuple[str, float] | None:
         """Why (empty if nobody said) and since when the search is paused, as a Unix time; ``None`` if it is not."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import JournalError, ProtocolMismatch
+from hpbandster_lite.journal.finish_kinds import with_finish_kind
 from hpbandster_lite.journal.schema import sqlite_errors_as_ours
 from hpbandster_lite.records import Entry, Plain, SearchSettings
 
@@ -54,7 +55,7 @@ def read_entries(connection: sqlite3.Connection, path: Path, after: int = 0) -> 
 def read_entry(text: str, position: int, path: Path, value: Plain = None) -> Any:
     """The entry that was stored at a position; ``value`` is what the text holds, where it has been decoded."""
     try:
-        entry = wire.from_message(_decoded(text) if value is None else value)
+        entry = wire.from_message(with_finish_kind(_decoded(text) if value is None else value))
     except ProtocolMismatch as error:
         raise _not_understood(path, f"entry {position}", error) from error
     if type(entry) not in _ENTRY_TYPES:

@@ -17,7 +17,6 @@ from typing import Protocol
 from hpbandster_lite import wire
 from hpbandster_lite.access.certificates import certificates_for
 from hpbandster_lite.agent import AgentOptions
-from hpbandster_lite.engine import was_stopped
 from hpbandster_lite.errors import PeerError, ProblemError, RunDirectoryError, UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch.children import (
@@ -155,7 +154,7 @@ def search_here(
             if code != 0:
                 return code
     finished = JournalReader(directory.journal).finished()
-    if finished is not None and was_stopped(finished):
+    if finished is not None and finished.kind.was_stopped:
         # It may go on, and the test split is looked at once a search.
         return 0
     save_incumbent(directory, prepared.settings.problem, watcher.note, problem)
@@ -168,7 +167,7 @@ def _is_over(prepared: Prepared, directory: RunDirectory) -> bool:
         return False
     reader = JournalReader(directory.journal)
     finished = reader.finished()
-    return finished is not None and not was_stopped(finished) and reader.limits() == prepared.limits
+    return finished is not None and not finished.kind.was_stopped and reader.limits() == prepared.limits
 
 
 class LocalSearch(Processes):

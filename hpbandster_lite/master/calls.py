@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from hpbandster_lite import wire
-from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Leave, Stop, Wait, stopped_by_user
+from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Leave, Stop, Wait
 from hpbandster_lite.errors import JournalError, ProblemError, ProtocolMismatch, SearchError
 from hpbandster_lite.journal import Fenced, Journal
 from hpbandster_lite.problems import shared_values, value_difference
@@ -272,9 +272,9 @@ class Master:
                 return {"kind": "wait", "seconds": seconds, "reason": reason}
             case Leave(reason):
                 return {"kind": "leave", "reason": reason}
-            case Done(reason):
+            case Done(finished):
                 self._told_done.add(agent)
-                return {"kind": "done", "reason": reason}
+                return {"kind": "done", "reason": finished.reason}
 
     def _granted(self, grant: Grant) -> dict[str, Plain]:
         settings = self.engine.settings
@@ -334,7 +334,7 @@ class Master:
                 turn = self.engine.resume()
                 self._paused_at = None
             case "stop":
-                turn = self.engine.stop(stopped_by_user(reason))
+                turn = self.engine.stop(reason=reason)
             case _:
                 turn = self.engine.cancel(_evaluation(message), now=now, reason=reason)
         self._pending.extend(turn.entries)

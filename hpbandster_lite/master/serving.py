@@ -235,7 +235,8 @@ def _loop(server: Server, master: Master, ending: Ending, registration: Registra
     alone_until = None
     while not ending.signals:
         if turns.take():
-            log.info("the search is over: %s", master.engine.finished)
+            finished = master.engine.finished
+            log.info("the search is over: %s", "" if finished is None else finished.reason)
             return
         if registration is not None and registration.refusal is not None:
             raise Held(f"this run is served already: {registration.refusal}") from registration.refusal

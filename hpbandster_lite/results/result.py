@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.errors import RunDirectoryError
 from hpbandster_lite.journal import ConfigurationRow, Ending, EvaluationRow, JournalReader
-from hpbandster_lite.records import ConfigId, EvaluationId, FailureKind, Limits, Outcome, Plain, SearchSettings, Values
+from hpbandster_lite.records import (
+    ConfigId,
+    EvaluationId,
+    FailureKind,
+    FinishKind,
+    Limits,
+    Outcome,
+    Plain,
+    SearchSettings,
+    Values,
+)
 from hpbandster_lite.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -104,8 +114,15 @@ class Result:
 
     @property
     def finished(self) -> str | None:
-        """Why the search ended; ``None`` if it has not."""
-        return self._reader.finished()
+        """Why the search ended, for people; ``None`` if it has not."""
+        finished = self._reader.finished()
+        return None if finished is None else finished.reason
+
+    @property
+    def finish_kind(self) -> FinishKind | None:
+        """Why the search ended, for programs; ``None`` if it has not."""
+        finished = self._reader.finished()
+        return None if finished is None else finished.kind
 
     @property
     def incumbent(self) -> Incumbent | None:
@@ -223,7 +240,7 @@ class Result:
             f"{', '.join(f'{budget:g}' for budget in settings.budgets)} {settings.unit}, seed {settings.seed})",
             f"  evaluations  {', '.join(words)}",
             "  incumbent    " + ("none yet" if best is None else self._line(best)),
-            f"  ended        {reader.finished() or 'not yet'}",
+            f"  ended        {self.finished or 'not yet'}",
         ]
         return "\n".join(lines)
 

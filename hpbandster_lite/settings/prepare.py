@@ -229,12 +229,10 @@ def _retry_notes(retried: Retried, is_changed: bool) -> list[str]:
 
 def _halt_notes(options: SearchOptions, reader: JournalReader, path: Path) -> list[str]:
     """Why the search stands still, or did until now."""
-    from hpbandster_lite.engine import was_stopped
-
     notes = []
     finished, paused = reader.finished(), reader.paused()
-    if finished is not None and was_stopped(finished):
-        notes.append(f"the search was {finished.splitlines()[0].rstrip(':')}; it goes on now")
+    if finished is not None and finished.kind.was_stopped:
+        notes.append(f"the search was {finished.reason.splitlines()[0].rstrip(':')}; it goes on now")
         if reader.failures() and not options.retry_failed:
             notes.append("what failed stays as it is; --retry-failed runs it again, once the code is mended")
     if paused is not None:

@@ -17,6 +17,7 @@ from hpbandster_lite.records import (
     Failure,
     FailureKind,
     Finished,
+    FinishKind,
     Limits,
     Outcome,
     Paused,
@@ -108,11 +109,12 @@ def test_a_stopped_search_tells_its_agents_to_hand_back_and_goes_on_with_the_nex
         said(master, "release", **lease, reason="stopped")
         assert work_of(master, 2) == {"kind": "done", "reason": "stopped by its user: enough"}
         assert said(master, "stop")["words"] == "the search was over before: stopped by its user: enough"
-    assert JournalReader(directory.journal).finished() == "stopped by its user: enough"
+    stopped = Finished(kind=FinishKind.STOPPED, reason="stopped by its user: enough")
+    assert JournalReader(directory.journal).finished() == stopped
     with master_of(directory, space) as master:
         again = work_of(master, agent="b")["grant"]
         assert (again["evaluation"], again["attempt"]) == (grant["evaluation"], 2)
-    assert stored(directory, Finished) == [Finished(reason="stopped by its user: enough")]
+    assert stored(directory, Finished) == [stopped]
 
 
 def test_a_cancelled_evaluation_is_recorded_and_its_worker_told(directory: RunDirectory, space: SearchSpace) -> None:

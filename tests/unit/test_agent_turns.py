@@ -13,7 +13,17 @@ from hpbandster_lite.agent.loop import GOODBYE_S
 from hpbandster_lite.errors import MasterUnreachable
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.master.serving import held
-from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Finished, Limits, Outcome, Report, Started
+from hpbandster_lite.records import (
+    ConfigId,
+    Entry,
+    EvaluationId,
+    Finished,
+    FinishKind,
+    Limits,
+    Outcome,
+    Report,
+    Started,
+)
 from hpbandster_lite.rundir import RunDirectory
 from tests.engine_room import settings_for, space_of
 from tests.grants import grant
@@ -122,7 +132,7 @@ def live_on(worker: Worker, for_s: float) -> float:
 def test_an_agent_whose_search_is_over_does_not_wait_for_a_master(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    leave_journal(worker, Finished(reason="all 2 brackets are done"))
+    leave_journal(worker, Finished(kind=FinishKind.COMPLETE, reason="all 2 brackets are done"))
     assert worker.agent._link is not None
     worker.agent._link.epoch = 1
     # Long enough for a master to be started that extends the search.
@@ -135,7 +145,7 @@ def test_an_agent_whose_search_is_over_does_not_wait_for_a_master(
 def test_an_agent_that_comes_when_its_search_is_over_ends_at_once_with_words(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    leave_journal(worker, Finished(reason="all 2 brackets are done"))
+    leave_journal(worker, Finished(kind=FinishKind.COMPLETE, reason="all 2 brackets are done"))
     with caplog.at_level("INFO"):
         assert live_on(worker, 60.0) < 3.0
     assert worker.agent.exit_code == 0
@@ -143,7 +153,7 @@ def test_an_agent_that_comes_when_its_search_is_over_ends_at_once_with_words(
 
 
 def test_an_agent_that_comes_before_its_master_serves_waits_for_it(worker: Worker) -> None:
-    leave_journal(worker, Finished(reason="all 2 brackets are done"))
+    leave_journal(worker, Finished(kind=FinishKind.COMPLETE, reason="all 2 brackets are done"))
     with held(worker.world.directory):
         live_on(worker, 20.0)
         assert worker.agent.exit_code is None
@@ -152,7 +162,7 @@ def test_an_agent_that_comes_before_its_master_serves_waits_for_it(worker: Worke
 
 
 def test_a_report_that_comes_after_the_end_of_its_search_is_left_for_the_next_master(worker: Worker) -> None:
-    leave_journal(worker, Finished(reason="over"))
+    leave_journal(worker, Finished(kind=FinishKind.COMPLETE, reason="over"))
     worker.agent._outbox.reports[worker.agent.id] = REPORT
     live_on(worker, 60.0)
     assert worker.agent.exit_code == 0
@@ -174,7 +184,7 @@ def test_a_journal_that_cannot_be_read_ends_no_agent(content: bytes | None, work
 
 
 def test_a_search_that_goes_on_after_all_keeps_its_agents(worker: Worker) -> None:
-    leave_journal(worker, Finished(reason="over"))
+    leave_journal(worker, Finished(kind=FinishKind.COMPLETE, reason="over"))
     assert worker.agent._link is not None
     worker.agent._link.epoch = 1
     live_on(worker, 5.0)

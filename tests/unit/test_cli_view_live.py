@@ -24,7 +24,16 @@ from hpbandster_lite.cli.view.live import (
     watcher_for,
 )
 from hpbandster_lite.journal import Journal
-from hpbandster_lite.records import BracketOpened, Finished, Limits, Plain, ProblemDescription, SearchSettings, Started
+from hpbandster_lite.records import (
+    BracketOpened,
+    Finished,
+    FinishKind,
+    Limits,
+    Plain,
+    ProblemDescription,
+    SearchSettings,
+    Started,
+)
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.prepare import Prepared
 
@@ -407,7 +416,7 @@ def over(prepared: Prepared, directory: RunDirectory) -> Iterator[Prepared]:
     with Journal.open(directory.journal, create=prepared.settings) as journal:
         epoch = journal.begin_epoch()
         journal.commit([Started(epoch=epoch, limits=prepared.limits), BracketOpened(bracket=0)], at=1.0)
-        journal.commit([Finished(reason="all 3 brackets are complete")], at=2.0)
+        journal.commit([Finished(kind=FinishKind.COMPLETE, reason="all 3 brackets are complete")], at=2.0)
         yield Prepared(settings=prepared.settings, limits=prepared.limits, resumed=True)
 
 

@@ -12,6 +12,7 @@ from hpbandster_lite.records import (
     Expired,
     FailureKind,
     Finished,
+    FinishKind,
     LateReport,
     Leased,
     Limits,
@@ -37,7 +38,7 @@ def test_one_bracket_is_9_then_3_then_1() -> None:
     engine = started(ONE)
     grants = finish(engine)
     assert [grant.budget for grant in grants] == [1.0] * 9 + [3.0] * 3 + [9.0]
-    assert engine.finished == "the one bracket is complete"
+    assert engine.finished == Finished(kind=FinishKind.COMPLETE, reason="the one bracket is complete")
 
 
 def test_the_lowest_losses_are_promoted_and_ties_go_by_config_id() -> None:
@@ -88,7 +89,8 @@ def test_a_problem_that_refuses_everything_ends_the_search_with_the_remedy() -> 
         engine.report("a", failed(granted(engine, "a", index), FailureKind.INFEASIBLE), now=0.0)
     answer = engine.lease("a", 1_000, now=0.0).answer
     assert isinstance(answer, Done)
-    assert "mend feasible()" in answer.reason
+    assert answer.finished.kind is FinishKind.INFEASIBLE
+    assert "mend feasible()" in answer.finished.reason
 
 
 # -------------------------------------------------------------------------------------------------- what comes first
@@ -127,7 +129,8 @@ def test_an_exhausted_space_shrinks_the_rung_and_the_brackets_finish() -> None:
     engine = started(space=space_of(Categorical("c", ["a", "b", "c", "d"])))
     grants = finish(engine, {f"0-0-{index}": index for index in range(4)})
     assert [str(grant.evaluation) for grant in grants[:4]] == [f"0-0-{index}@0" for index in range(4)]
-    assert engine.finished == "the space is exhausted: all 4 configurations were evaluated"
+    exhausted = "the space is exhausted: all 4 configurations were evaluated"
+    assert engine.finished == Finished(kind=FinishKind.EXHAUSTED, reason=exhausted)
     assert len({str(grant.values) for grant in grants if grant.evaluation.rung == 0}) == 4
     engine.validate()
 
@@ -256,8 +259,8 @@ def test_no_lease_is_given_back_beyond_the_limit_of_those_that_run_or_the_end_of
     ended = started()
     grant = granted(ended, "a", now=0.0)
     ended.expire(now=60.0)
-    ended.stop("enough")
-    assert ended.renew("a", grant.evaluation, 1, now=61.0) == Turn(Stop("enough"))
+    ended.stop(reason="enough")
+    assert ended.renew("a", grant.evaluation, 1, now=61.0) == Turn(Stop("stopped by its user: enough"))
 
 
 def test_what_was_lost_runs_again_before_anything_else() -> None:
@@ -290,8 +293,8 @@ def test_a_heartbeat_that_is_told_to_stop_keeps_the_lease_until_its_evaluation_i
     engine = started()
     grant = granted(engine, "a", now=0.0)
     engine.disconnected("a", now=1.0)
-    engine.stop("enough for today")
-    assert engine.renew("a", grant.evaluation, 1, now=10.0) == Turn(Stop("enough for today"))
+    engine.stop(reason="enough for today")
+    assert engine.renew("a", grant.evaluation, 1, now=10.0) == Turn(Stop("stopped by its user: enough for today"))
     assert engine.expire(now=69.9).entries == ()
     (handed_back,) = engine.release("a", grant.evaluation, 1, "enough for today", "here", now=69.9).entries
     assert isinstance(handed_back, Released)
@@ -454,7 +457,7 @@ def test_the_limit_of_evaluations_lets_the_running_ones_end() -> None:
     engine.report("a", loss(first, 1.0), now=0.0)
     engine.report("b", loss(second, 1.0), now=0.0)
     answer = engine.lease("c", 1, now=0.0).answer
-    assert answer == Done("2 evaluations were started, which is the limit")
+    assert answer == Done(Finished(kind=FinishKind.LIMIT, reason="2 evaluations were started, which is the limit"))
 
 
 def test_an_evaluation_that_was_lost_runs_again_although_the_limit_is_reached() -> None:
@@ -468,7 +471,7 @@ def test_the_total_budget_is_never_exceeded() -> None:
     engine = started(Limits(total_budget=11.0))
     grants = finish(engine)
     assert [grant.budget for grant in grants] == [1.0] * 9
-    assert engine.finished == "the total budget of 11 is spent"
+    assert engine.finished == Finished(kind=FinishKind.LIMIT, reason="the total budget of 11 is spent")
 
 
 def test_the_wall_time_counts_earlier_masters_and_stops_what_runs() -> None:
@@ -486,7 +489,7 @@ def test_the_wall_time_counts_earlier_masters_and_stops_what_runs() -> None:
 def test_the_target_loss_counts_at_the_highest_budget_alone() -> None:
     engine = started(Limits(target_loss=0.5), budgets=(1.0, 3.0))
     finish(engine, {f"0-0-{index}": 0.1 for index in range(3)})
-    assert engine.finished == "the target loss of 0.5 is reached: 0.1"
+    assert engine.finished == Finished(kind=FinishKind.TARGET, reason="the target loss of 0.5 is reached: 0.1")
     assert engine.state.best is not None
     assert engine.state.best.negative_budget == -3.0
 
@@ -513,7 +516,7 @@ def test_raised_limits_reopen_a_finished_search() -> None:
     finish(engine)
     ended = engine.finished
     engine.start(2, Limits(brackets=2), now=0.0)
-    assert (ended, engine.finished) == ("the one bracket is complete", None)
+    assert (ended, engine.finished) == (Finished(kind=FinishKind.COMPLETE, reason="the one bracket is complete"), None)
     assert len(finish(engine)) == 3 + 1
 
 

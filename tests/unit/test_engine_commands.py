@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpbandster_lite.engine import Done, Engine, Granted, Keep, Retried, Stop, Wait
+from hpbandster_lite.engine.decisions import stopped_by_user
 from hpbandster_lite.errors import InvariantBroken, UsageError
 from hpbandster_lite.records import (
     ConfigId,
@@ -12,6 +13,7 @@ from hpbandster_lite.records import (
     EvaluationId,
     FailureKind,
     Finished,
+    FinishKind,
     LateReport,
     Limits,
     Origin,
@@ -184,17 +186,17 @@ def test_a_paused_search_that_has_nothing_left_is_over_all_the_same() -> None:
 def test_a_stopped_search_is_over_and_running_evaluations_are_called_back() -> None:
     engine = started()
     grant = granted(engine, "a")
-    turn = engine.stop("enough for today")
-    assert turn.entries == (Finished(reason="enough for today"),)
-    assert engine.renew("a", grant.evaluation, 1, now=1.0).answer == Stop("enough for today")
-    assert engine.lease("b", 0, now=1.0).answer == Done("enough for today")
-    assert engine.stop("again").entries == ()
+    turn = engine.stop(reason="enough for today")
+    assert turn.entries == (stopped_by_user("enough for today"),)
+    assert engine.renew("a", grant.evaluation, 1, now=1.0).answer == Stop("stopped by its user: enough for today")
+    assert engine.lease("b", 0, now=1.0).answer == Done(stopped_by_user("enough for today"))
+    assert engine.stop(reason="again").entries == ()
 
 
 def test_a_later_start_goes_on_with_what_was_handed_back() -> None:
     engine = started()
     grant = granted(engine, "a")
-    engine.stop("enough for today")
+    engine.stop(reason="enough for today")
     engine.release("a", grant.evaluation, 1, "enough for today", "checkpoint", now=2.0)
     engine.start(2, Limits(), now=10.0)
     again = granted(engine, "b", now=10.0)
@@ -204,9 +206,9 @@ def test_a_later_start_goes_on_with_what_was_handed_back() -> None:
 def test_a_report_after_the_stop_counts() -> None:
     engine = started()
     grant = granted(engine, "a")
-    engine.stop("enough for today")
+    engine.stop(reason="enough for today")
     assert engine.report("a", loss(grant, 1.0), now=1.0).answer == "recorded"
-    assert engine.finished == "enough for today"
+    assert engine.finished == stopped_by_user("enough for today")
 
 
 # -------------------------------------------------------------------------------------------- one and the same fault
@@ -224,9 +226,10 @@ def test_the_same_traceback_from_the_first_three_evaluations_stops_the_search_an
     turn = engine.report("a", failed(granted(engine, "a", 2), CODE, traceback()), now=0.0)
     assert [type(entry) for entry in turn.entries] == [Recorded, Finished]
     assert engine.finished is not None
-    assert engine.finished.startswith("stopped, because the first 3 evaluations all failed with the same fault")
-    assert "--retry-failed" in engine.finished
-    assert engine.finished.endswith(traceback().strip())
+    assert engine.finished.kind is FinishKind.SAME_FAULT
+    assert engine.finished.reason.startswith("stopped, because the first 3 evaluations all failed with the same fault")
+    assert "--retry-failed" in engine.finished.reason
+    assert engine.finished.reason.endswith(traceback().strip())
     assert isinstance(engine.lease("a", 3, now=0.0).answer, Done)
 
 
@@ -243,7 +246,7 @@ def test_without_a_traceback_the_reason_is_the_fault() -> None:
     engine = started()
     fail(engine, None, None, None)
     assert engine.finished is not None
-    assert engine.finished.endswith("made up: code")
+    assert engine.finished.reason.endswith("made up: code")
 
 
 @pytest.mark.parametrize("first", [None, FailureKind.INVALID, FailureKind.MEMORY, FailureKind.TIME_LIMIT])
@@ -281,11 +284,12 @@ def test_a_search_without_a_single_loss_says_so_when_it_ends() -> None:
     fail(engine, None, kind=INVALID, first=2)
     answer = engine.lease("a", 3, now=0.0).answer
     assert isinstance(answer, Done)
-    assert answer.reason == (
+    assert answer.finished.kind is FinishKind.LIMIT
+    assert answer.finished.reason == (
         "3 evaluations were started, which is the limit; none of its 3 evaluations has a loss: 2 code, 1 invalid. "
         "The logs of the attempts say more"
     )
-    assert engine.finished == answer.reason
+    assert engine.finished == answer.finished
 
 
 # ------------------------------------------------------------------------------------------------------------- retry
@@ -371,7 +375,7 @@ def test_a_rung_that_failed_as_a_whole_is_open_again_when_nothing_was_built_on_i
     engine.validate()
     first, second = {"0-0-0": 2.0, "0-0-1": 1.0, "0-0-2": 3.0}, ["0-0-0@0", "0-0-1@0", "0-0-2@0", "0-0-1@1"]
     assert [str(grant.evaluation) for grant in finish(engine, first)] == second
-    assert engine.finished == "the one bracket is complete"
+    assert engine.finished == Finished(kind=FinishKind.COMPLETE, reason="the one bracket is complete")
 
 
 def test_the_last_rung_decides_nothing_so_its_failures_are_run_again() -> None:

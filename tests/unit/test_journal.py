@@ -33,6 +33,7 @@ from hpbandster_lite.records import (
     Failure,
     FailureKind,
     Finished,
+    FinishKind,
     LateReport,
     Leased,
     Limits,
@@ -152,7 +153,7 @@ entries_of_all_kinds = st.one_of(
     st.builds(Paused, reason=words),
     st.just(Resumed()),
     st.builds(PutBack, evaluation=evaluation_ids),
-    st.builds(Finished, reason=words),
+    st.builds(Finished, kind=st.sampled_from(FinishKind), reason=words),
 )
 
 
@@ -181,7 +182,7 @@ def test_every_entry_comes_back_as_it_was_committed(
 def test_a_commit_says_the_position_of_its_last_entry(journal: Journal) -> None:
     assert journal.commit([STARTED, BracketOpened(bracket=0)], at=1.0) == 2
     assert journal.commit([], at=2.0) == 2
-    assert journal.commit([Finished(reason="done")], at=3.0) == 3
+    assert journal.commit([Finished(kind=FinishKind.COMPLETE, reason="done")], at=3.0) == 3
 
 
 def test_a_turn_is_one_transaction_and_it_waits_for_the_disk(journal: Journal) -> None:
@@ -203,7 +204,7 @@ def test_a_journal_opened_again_holds_settings_and_entries(journal: Journal, pat
         assert again.settings == SETTINGS
         assert list(again.entries()) == [(1, 1.0, STARTED)]
         assert again.begin_epoch() == 2
-        assert again.commit([Finished(reason="done")], at=2.0) == 2
+        assert again.commit([Finished(kind=FinishKind.COMPLETE, reason="done")], at=2.0) == 2
 
 
 def test_settings_of_an_existing_journal_are_kept(journal: Journal, path: Path) -> None:
@@ -481,7 +482,7 @@ def test_a_file_damaged_inside_is_named_when_it_is_read(journal: Journal, path: 
 def test_what_cannot_be_understood_is_refused_not_skipped(
     journal: Journal, path: Path, change: str, message: str
 ) -> None:
-    journal.commit([STARTED, BracketOpened(bracket=0), Finished(reason="done")], at=1.0)
+    journal.commit([STARTED, BracketOpened(bracket=0), Finished(kind=FinishKind.COMPLETE, reason="done")], at=1.0)
     journal._connection.execute(change)
 
     reader = JournalReader(path)
@@ -836,8 +837,9 @@ def test_outcomes_come_in_the_order_of_the_journal(journal: Journal, path: Path)
 def test_a_search_is_finished_until_a_master_takes_it_up_again(journal: Journal, path: Path) -> None:
     reader = JournalReader(path)
     assert (reader.finished(), reader.limits()) == (None, Limits())
-    journal.commit([STARTED, Finished(reason="all brackets are done")], at=1.0)
-    assert (reader.finished(), reader.limits()) == ("all brackets are done", Limits(brackets=4))
+    ended = Finished(kind=FinishKind.COMPLETE, reason="all brackets are done")
+    journal.commit([STARTED, ended], at=1.0)
+    assert (reader.finished(), reader.limits()) == (ended, Limits(brackets=4))
     journal.commit([Started(epoch=2, limits=Limits(brackets=8))], at=2.0)
 
     assert (reader.finished(), reader.limits()) == (None, Limits(brackets=8))

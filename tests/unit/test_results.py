@@ -23,6 +23,7 @@ from hpbandster_lite.records import (
     Failure,
     FailureKind,
     Finished,
+    FinishKind,
     Leased,
     Limits,
     Origin,
@@ -273,14 +274,14 @@ def test_an_empty_search_has_empty_tables_with_all_columns(journal: Journal, dir
 def test_settings_limits_and_end_are_those_of_the_journal(result: Result, searched: Journal) -> None:
     assert result.settings == SETTINGS
     assert result.limits == Limits(brackets=3)
-    assert result.finished is None
-    searched.commit([Finished(reason="all brackets are done")], at=200.0)
+    assert (result.finished, result.finish_kind) == (None, None)
+    searched.commit([Finished(kind=FinishKind.COMPLETE, reason="all brackets are done")], at=200.0)
 
-    assert result.finished == "all brackets are done"
+    assert (result.finished, result.finish_kind) == ("all brackets are done", FinishKind.COMPLETE)
 
 
 def test_a_result_in_a_notebook_says_what_matters(result: Result, searched: Journal, directory: RunDirectory) -> None:
-    searched.commit([Finished(reason="all brackets are done")], at=200.0)
+    searched.commit([Finished(kind=FinishKind.COMPLETE, reason="all brackets are done")], at=200.0)
 
     assert repr(result) == (
         f"Result of digits-1 in {directory.path} (bohb, 1, 3, 9 epochs, seed 7)\n"

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from ConfigSpace import ConfigurationSpace, Float, Integer
 
-from hpbandster_lite.engine import Granted, stopped_by_user
+from hpbandster_lite.engine import Granted
 from hpbandster_lite.errors import BudgetError, ResumeError, SpaceError, UsageError
 from hpbandster_lite.journal import Journal, JournalReader
-from hpbandster_lite.records import FailureKind, Limits, Paused, ProblemDescription, Started
+from hpbandster_lite.records import FailureKind, Finished, FinishKind, Limits, Paused, ProblemDescription, Started
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.prepare import Prepared, SearchOptions, prepare, read_initial
 from hpbandster_lite.space import SearchSpace, configspace_to_json
@@ -315,7 +315,7 @@ def test_a_problem_that_was_mended_is_noticed_and_the_search_goes_on(stored: Cal
     assert note.startswith("the problem's source has changed since the search began")
 
 
-def with_failures(directory: RunDirectory, *kinds: FailureKind, finished: str | None = None) -> None:
+def with_failures(directory: RunDirectory, *kinds: FailureKind, finished: Finished | None = None) -> None:
     """Let the search have gone on to evaluations that failed so, and ended so."""
     settings = JournalReader(directory.journal).settings()
     space = SearchSpace.from_json(settings.problem.space_tables)
@@ -329,7 +329,7 @@ def with_failures(directory: RunDirectory, *kinds: FailureKind, finished: str | 
             entries += turn.entries
             report = failed(turn.answer.grant, kind, f"Traceback of {chr(97 + index)}")
             entries += engine.report("a", report, now=0.0).entries
-        entries += engine.stop(finished).entries if finished is not None else ()
+        entries += () if finished is None else (finished,)
         journal.commit(entries, at=2.0)
 
 
@@ -359,9 +359,10 @@ def test_a_search_that_was_stopped_says_that_it_goes_on_and_what_becomes_of_its_
     stored: Callable[..., RunDirectory],
 ) -> None:
     directory = stored(seed=5)
-    with_failures(directory, finished=stopped_by_user("enough"))
+    with_failures(directory, finished=Finished(kind=FinishKind.STOPPED, reason="stopped by its user: enough"))
     assert prepare(asked(), directory).notes == ("the search was stopped by its user: enough; it goes on now",)
-    with_failures(directory, FailureKind.CODE, finished="stopped, mend the code:\nTraceback\n")
+    same_fault = Finished(kind=FinishKind.SAME_FAULT, reason="stopped, mend the code:\nTraceback\n")
+    with_failures(directory, FailureKind.CODE, finished=same_fault)
     first, second = prepare(asked(), directory).notes
     assert first.startswith("the search was stopped, mend the code; ")
     assert "--retry-failed" in second

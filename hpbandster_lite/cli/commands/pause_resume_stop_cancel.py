@@ -92,7 +92,7 @@ def _tell(directory: RunDirectory, command: str, message: Plain) -> None:
     """
     if directory.read_endpoint() is None:
         finished = JournalReader(directory.journal).finished()
-        what = "does not run" if finished is None else f"is over ({first_line(finished)})"
+        what = "does not run" if finished is None else f"is over ({first_line(finished.reason)})"
         raise MasterUnreachable(
             f"the search in {directory.path} {what}: no master serves it, and nothing was changed; to {command} it, "
             "begin it again with the command that began it, then repeat this one"

@@ -32,7 +32,6 @@ from hpbandster_lite.cli.view.dry_run import print_price, print_rehearsal
 from hpbandster_lite.cli.view.live import introduce_plan, watcher_for
 from hpbandster_lite.cli.view.tables import first_line, plan_plain
 from hpbandster_lite.cli.view.terminal import console
-from hpbandster_lite.engine import was_stopped
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch import LaunchOptions, search_here
@@ -174,18 +173,19 @@ def _concluded(out: Console, directory: RunDirectory, *, is_shown: bool) -> int:
     ``is_shown`` is whether the view that stands above has the whole reason already.
     """
     reader = JournalReader(directory.journal)
-    finished = reader.finished() or ""
+    finished = reader.finished()
+    why = "" if finished is None else finished.reason
     ended = sum(row["done"] + row["failed"] for row in reader.rungs())
     out.print()
     if ended and reader.best() is None:
         # With the traceback, where the reason has one: nobody should have to look for it, or see it twice.
-        reason = first_line(finished) if is_shown else finished
+        reason = first_line(why) if is_shown else why
         out.print(f"nothing was found, the search is over: {reason}", markup=False, style="red", soft_wrap=True)
         _say_how_to_look(out, directory)
         return NOTHING_FOUND
     print_incumbent(out, directory)
-    if was_stopped(finished):
-        out.print(f"\nthe search was {finished}; the same command goes on with it", markup=False, soft_wrap=True)
+    if finished is not None and finished.kind.was_stopped:
+        out.print(f"\nthe search was {why}; the same command goes on with it", markup=False, soft_wrap=True)
         return 0
     say_where_saved(out, directory)
     return 0

@@ -103,7 +103,7 @@ def _journal_status(directory: RunDirectory) -> dict[str, Plain]:
     return {
         "answered_by": "journal",
         "state": "stopped" if finished is None else "finished",
-        "reason": finished or "no master answers; run the same command again to go on",
+        "reason": "no master answers; run the same command again to go on" if finished is None else finished.reason,
         "paused": why,
         "paused_at": since,
         "problem": settings.problem.name,

@@ -32,7 +32,6 @@ from hpbandster_lite.cli.view.tables import (
     rate,
     said,
 )
-from hpbandster_lite.engine import was_stopped
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch import Watcher
 from hpbandster_lite.records import Plain
@@ -346,9 +345,10 @@ def introduce(console: Console, prepared: Prepared, directory: RunDirectory) -> 
         finished = reader.finished()
         console.print(f"going on with the search in [b]{path}[/], {seed}: {recorded} evaluations are recorded")
         is_asked_for_more = prepared.retry_failed_after is not None or reader.limits() != prepared.limits
-        if finished is not None and not is_asked_for_more and not was_stopped(finished):
+        if finished is not None and not is_asked_for_more and not finished.kind.was_stopped:
             console.print(
-                f"it is over: {finished}. Give a higher limit (such as --brackets) to go on, or --new for another one",
+                f"it is over: {finished.reason}. Give a higher limit (such as --brackets) to go on, or --new for "
+                "another one",
                 markup=False,
             )
     else:
