@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 from hpbandster_lite.errors import ProblemError, RunDirectoryError, UsageError
 from hpbandster_lite.launch import LaunchOptions, Watcher, search_here
 from hpbandster_lite.problems import FunctionProblem, Problem, configured, describe, loading, reference_of, with_options
-from hpbandster_lite.process.log_format import harmless
+from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.records import Limits, Plain, ProblemDescription, Value, Values
 from hpbandster_lite.results.result import Result
@@ -40,7 +40,7 @@ class _Lines:
 
     def note(self, text: str) -> None:
         """Print one line."""
-        sys.stderr.write(f"hpbandster_lite: {harmless(text)}\n")
+        sys.stderr.write(f"hpbandster_lite: {escape_controls(text)}\n")
 
 
 def minimize(

@@ -15,8 +15,8 @@ from hpbandster_lite.access.certificates import certificates_for
 from hpbandster_lite.access.listening import LOOPBACK, listening
 from hpbandster_lite.errors import SearchError, UsageError
 from hpbandster_lite.process.log_format import log_to_stderr
-from hpbandster_lite.process.shutdown import endings
-from hpbandster_lite.process.startup import READ, briefed
+from hpbandster_lite.process.shutdown import shutdown_requests
+from hpbandster_lite.process.startup import READ_BRIEFING, read_briefing
 from hpbandster_lite.rundir import read_given_key
 from hpbandster_lite.transport import serve_nameserver
 
@@ -62,12 +62,12 @@ def serve(
         If the certificates cannot be used.
     """
     where = listening(host, interface, certificates_for(None, tls))
-    with endings(lifeline) as ending:
+    with shutdown_requests(lifeline) as ending:
         serve_nameserver(
             where.hosts,
             port,
             key,
-            is_over=lambda: ending.is_asked,
+            is_over=lambda: ending.is_requested,
             started=lambda server: log.info("name server listens on %s", where.told(server)),
             wakeup_fd=ending.wakeup_fd,
             tls=where.tls,
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> int:
     """
     log_to_stderr("%(asctime)s %(name)s %(message)s")
     try:
-        options = briefed() if arguments == [READ] else _options(arguments)
+        options = read_briefing() if arguments == [READ_BRIEFING] else _options(arguments)
         if options is None:
             return 0
         key_file = options.get("key_file")

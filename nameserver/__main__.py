@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from hpbandster_lite.nameserver import main
-from hpbandster_lite.process.shutdown import leave
+from hpbandster_lite.process.shutdown import exit_now
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    exit_now(main(sys.argv[1:]))

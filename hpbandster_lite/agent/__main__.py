@@ -9,10 +9,10 @@ import sys
 from hpbandster_lite import wire
 from hpbandster_lite.agent import AgentOptions, run_agent
 from hpbandster_lite.process.log_format import log_to_stderr
-from hpbandster_lite.process.shutdown import leave
-from hpbandster_lite.process.startup import READ, briefed
+from hpbandster_lite.process.shutdown import exit_now
+from hpbandster_lite.process.startup import READ_BRIEFING, read_briefing
 
 if __name__ == "__main__":
     log_to_stderr()
-    told = briefed() if sys.argv[1] == READ else json.loads(sys.argv[1])
-    leave(0 if told is None else run_agent(wire.from_message(told, AgentOptions)))
+    told = read_briefing() if sys.argv[1] == READ_BRIEFING else json.loads(sys.argv[1])
+    exit_now(0 if told is None else run_agent(wire.from_message(told, AgentOptions)))

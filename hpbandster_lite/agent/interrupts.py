@@ -15,7 +15,13 @@ import time
 from types import FrameType
 from typing import Any
 
-from hpbandster_lite.process.shutdown import ALLOCATION_ENDS, INTERRUPTED, REQUEUE, Echoes, hear_allocation
+from hpbandster_lite.process.shutdown import (
+    ALLOCATION_ENDS,
+    INTERRUPTED,
+    REQUEUE,
+    DuplicateTerminations,
+    unblock_allocation_signal,
+)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, ALLOCATION_ENDS)
 END, GO_ON_LATER = b"e", b"g"
@@ -48,7 +54,7 @@ class Interrupts:
         self._wakes.setblocking(False)
         self._wake.setblocking(False)
         self._received: list[int] = []
-        self._echoes = Echoes(os.environ)
+        self._duplicates = DuplicateTerminations(os.environ)
         self._allocation_ends = False
         self._before: dict[int, Any] = {}
         self._wakeup_before = -1
@@ -60,7 +66,7 @@ class Interrupts:
         if threading.current_thread() is threading.main_thread():
             self._wakeup_before = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
             self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
-            hear_allocation()
+            unblock_allocation_signal()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -110,7 +116,7 @@ class Interrupts:
         if number == ALLOCATION_ENDS:
             self._allocation_ends = True
             return
-        if self._echoes.is_echo(number, now=time.monotonic()):
+        if self._duplicates.is_duplicate(number, now=time.monotonic()):
             return
         self._received.append(number)
         if len(self._received) == 2:

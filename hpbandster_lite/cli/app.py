@@ -15,8 +15,8 @@ import typer
 
 from hpbandster_lite.cli.problem_options import PASSES_ON
 from hpbandster_lite.errors import SearchError
-from hpbandster_lite.process.log_format import harmless, log_to_stderr
-from hpbandster_lite.process.shutdown import leave
+from hpbandster_lite.process.log_format import escape_controls, log_to_stderr
+from hpbandster_lite.process.shutdown import exit_now
 
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "run": ("run", "run", "Search"),
@@ -96,14 +96,14 @@ def main() -> None:
         # Here: most calls end without an error.
         from rich.console import Console
 
-        told = _escaped(harmless(str(error)))
+        told = _escaped(escape_controls(str(error)))
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {told}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as ended:
         if ended.code is None or isinstance(ended.code, int):
-            leave(ended.code or 0)
+            exit_now(ended.code or 0)
         raise
 
 

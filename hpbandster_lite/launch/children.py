@@ -23,8 +23,15 @@ from hpbandster_lite.agent import END, GO_ON_LATER, AgentOptions, run_agent
 from hpbandster_lite.errors import InvariantBroken, RunDirectoryError
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.devices import worker_devices
-from hpbandster_lite.process.shutdown import ALLOCATION_ENDS, INTERRUPTED, REQUEUE, Echoes, hear_allocation, withheld
-from hpbandster_lite.process.startup import READ, brief
+from hpbandster_lite.process.shutdown import (
+    ALLOCATION_ENDS,
+    INTERRUPTED,
+    REQUEUE,
+    DuplicateTerminations,
+    allocation_signal_blocked,
+    unblock_allocation_signal,
+)
+from hpbandster_lite.process.startup import READ_BRIEFING, briefing_line
 from hpbandster_lite.records import Plain
 from hpbandster_lite.rundir import RunDirectory
 
@@ -44,7 +51,7 @@ class Child:
         self.name = name
         self.log: Path | None = None
         self.started_at: list[float] = []
-        self._command = (sys.executable, "-m", module, READ)
+        self._command = (sys.executable, "-m", module, READ_BRIEFING)
         self._process: subprocess.Popen[bytes] | None = None
         self._briefing: bytes | None = None
 
@@ -52,7 +59,7 @@ class Child:
         """Start it, or start it again: then it is told at once what the earlier one was told."""
         # A session of its own: Ctrl-C at the terminal reaches the launcher alone, which ends the others in order.
         # What it says before it knows its log is a fault of the installation, and is for whoever started us.
-        with withheld():
+        with allocation_signal_blocked():
             self._process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.PIPE,
@@ -67,7 +74,7 @@ class Child:
     def tell(self, options: Plain, log: Path | None) -> None:
         """Say what it is to do and where it writes what it prints."""
         self.log = log
-        self._briefing = brief(options, log)
+        self._briefing = briefing_line(options, log)
         self._say(self._briefing)
 
     @property
@@ -215,7 +222,7 @@ class Processes:
     def __init__(self, note: Callable[[str], None]) -> None:
         self._note = note
         self._stops = 0
-        self._echoes = Echoes(os.environ)
+        self._duplicates = DuplicateTerminations(os.environ)
         self._allocation_ends = False
         self._lifeline, self._held_open = os.pipe()
         self._agents: list[AgentChild | AgentThread] = []
@@ -255,7 +262,7 @@ class Processes:
     def _count_stop(self, number: int) -> None:
         if number == ALLOCATION_ENDS:
             self._allocation_ends = True
-        elif not self._echoes.is_echo(number, now=time.monotonic()):
+        elif not self._duplicates.is_duplicate(number, now=time.monotonic()):
             self._stops += 1
 
     @property
@@ -357,7 +364,7 @@ def _signals_counted(count: Callable[[int], None]) -> Iterator[None]:
     try:
         for number in before:
             signal.signal(number, lambda number, _: count(number))
-        hear_allocation()
+        unblock_allocation_signal()
         yield
     finally:
         for number, handler in before.items():

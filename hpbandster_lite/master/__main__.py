@@ -14,23 +14,23 @@ from hpbandster_lite import wire
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.master import MasterOptions, run_master
 from hpbandster_lite.process.log_format import log_to_stderr
-from hpbandster_lite.process.shutdown import leave
-from hpbandster_lite.process.startup import READ, briefed
+from hpbandster_lite.process.shutdown import exit_now
+from hpbandster_lite.process.startup import READ_BRIEFING, read_briefing
 from hpbandster_lite.records import Plain
 
 
-def _briefed() -> Plain:
+def _read_briefing() -> Plain:
     # Imported while there is nothing else to do: the model is needed as soon as the briefing has come.
     import hpbandster_lite.samplers.kde.sampler  # noqa: F401
 
-    return briefed()
+    return read_briefing()
 
 
 def main(arguments: list[str]) -> int:
     """Serve the search that ``OPTIONS`` tells of; the exit code of the process."""
     log_to_stderr()
     try:
-        told = _briefed() if arguments == [READ] else json.loads(arguments[0])
+        told = _read_briefing() if arguments == [READ_BRIEFING] else json.loads(arguments[0])
         return 0 if told is None else run_master(wire.from_message(told, MasterOptions))
     except SearchError as error:
         logging.getLogger(__package__).error("%s", error)
@@ -38,4 +38,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    exit_now(main(sys.argv[1:]))

@@ -24,7 +24,7 @@ from hpbandster_lite.master.calls import Master
 from hpbandster_lite.master.registration import Registration
 from hpbandster_lite.master.turns import Turns
 from hpbandster_lite.process.fingerprint import fingerprint
-from hpbandster_lite.process.shutdown import REQUEUE, Ending, endings
+from hpbandster_lite.process.shutdown import REQUEUE, ShutdownRequest, shutdown_requests
 from hpbandster_lite.records import Entry, Paused, Plain, Resumed
 from hpbandster_lite.rundir import RunDirectory, hosts_of, read_given_key
 from hpbandster_lite.rundir.checkpoints import CheckpointKeeper
@@ -114,7 +114,7 @@ def run_master(options: MasterOptions) -> int:
     settings = options.prepared.settings
     with (
         held(directory),
-        endings(options.lifeline) as ending,
+        shutdown_requests(options.lifeline) as ending,
         Journal.open(directory.journal, create=settings, clock=time.monotonic) as journal,
     ):
         difference = settings_difference(journal.settings, settings)
@@ -135,7 +135,7 @@ def run_master(options: MasterOptions) -> int:
         return _serve(options, directory, journal, ending)
 
 
-def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, ending: Ending) -> int:
+def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, ending: ShutdownRequest) -> int:
     master, epoch = resumed(options, directory, journal)
     run_id = journal.settings.run_id
     where = listening(options.host, options.interface, certificates_for(directory, options.tls))
@@ -223,7 +223,7 @@ def resumed(
     return Master(journal, engine, directory, keeper, clock=clock, paused_at=paused_at), epoch
 
 
-def _loop(server: Server, master: Master, ending: Ending, registration: Registration | None) -> None:
+def _loop(server: Server, master: Master, ending: ShutdownRequest, registration: Registration | None) -> None:
     """Serve until the search is over and every connected agent knows it, or until the end is asked for.
 
     Raises
@@ -240,7 +240,7 @@ def _loop(server: Server, master: Master, ending: Ending, registration: Registra
             return
         if registration is not None and registration.refusal is not None:
             raise Held(f"this run is served already: {registration.refusal}") from registration.refusal
-        if ending.is_asked:
+        if ending.is_requested:
             # Whoever started us is gone, and our workers with it: they hand back what they hold before they end.
             alone_until = time.monotonic() + ALONE_S if alone_until is None else alone_until
             if not master.has_agents or time.monotonic() >= alone_until:

@@ -37,7 +37,7 @@ def _fingerprint() -> dict[str, Plain]:
         "machine": platform.machine(),
         "C library": " ".join(platform.libc_ver()).strip(),
         "processor": processor_features(),
-        "threads": told_threads(os.environ),
+        "threads": thread_setting(os.environ),
     }
 
 
@@ -53,7 +53,7 @@ def processor_features(cpu_info: Path = CPU_INFO) -> str:
     return " ".join(sorted(name for name in names if name.startswith(_VECTOR_FEATURES)))
 
 
-def told_threads(environment: Mapping[str, str]) -> str:
+def thread_setting(environment: Mapping[str, str]) -> str:
     """Among how many threads numerical libraries divide a sum: as they are told, else by the cores of this process."""
     told = [f"{name}={environment[name]}" for name in THREAD_VARIABLES if name in environment]
     return ", ".join(told) or f"as many as cores: {usable_cores()}"

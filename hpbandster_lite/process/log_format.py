@@ -17,7 +17,7 @@ _INDENT = "\n    "
 _HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
-def harmless(text: str) -> str:
+def escape_controls(text: str) -> str:
     r"""A text with every control character written out: ``\x1b`` for escape; tabs and new lines stay."""
     return _HARMFUL.sub(lambda found: _written(found[0]), text) if _HARMFUL.search(text) else text
 
@@ -27,7 +27,7 @@ def _written(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-class HarmlessFormatter(logging.Formatter):
+class EscapingFormatter(logging.Formatter):
     """Log lines as they are, but for control characters; what is not the first line of an entry is indented.
 
     So a line that begins with a time is one of ours, whatever a peer or a traceback has in it.
@@ -35,11 +35,11 @@ class HarmlessFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One entry."""
-        return harmless(super().format(record)).replace("\n", _INDENT)
+        return escape_controls(super().format(record)).replace("\n", _INDENT)
 
 
 def log_to_stderr(form: str = FORMAT) -> None:
     """Let this process log to its standard error; called once, by its main function."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(HarmlessFormatter(form))
+    handler.setFormatter(EscapingFormatter(form))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

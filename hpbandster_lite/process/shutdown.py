@@ -1,10 +1,10 @@
-"""How a long-running process is told to end: by a signal, or because whoever started it is gone.
+"""How a long-running process is asked to end: by a signal, or by the end of its parent process.
 
-SIGINT and SIGTERM mean that it is to end. SIGUSR2 means the same for another reason: its allocation at a batch system
-is about to end (``--signal=USR2@120``), and it is to be started again in the next one, which exit code 75 asks for.
+SIGINT and SIGTERM ask it to end. SIGUSR2 asks the same for another reason: its allocation at a batch system is about
+to end (``--signal=USR2@120``). It is then started again in the next allocation, which exit code 75 asks for.
 
-Law of this file: it only notes that the end was asked for and wakes the loop; the process ends itself, in order, and
-:func:`leave` is its last step, or that of :func:`exit_by`.
+Law of this file: a handler only records the request and wakes the loop. The process ends itself in order, and
+:func:`exit_now` or :func:`exit_with` is its last step.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
 INTERRUPTED = 130
-"""Exit code of a process that was told to end before its work was done."""
+"""Exit code of a process that ended on request before its work was done."""
 REQUEUE = 75
-"""Exit code of a process whose allocation ends: start it again, and it goes on (EX_TEMPFAIL of sysexits.h)."""
+"""Exit code of a process whose allocation ends: started again, it goes on (EX_TEMPFAIL of sysexits.h)."""
 ALLOCATION_ENDS = signal.SIGUSR2
 """What a batch system sends a while before it ends a job. Not SIGUSR1, which NCCL may catch."""
 JOB_VARIABLE = "SLURM_JOB_ID"
-ECHO_S = 1.0
-"""Beyond the 0.03 s that were seen with Slurm 22.05, a busy node; who means it says it again after a second."""
+DUPLICATE_WITHIN_S = 1.0
+"""Slurm 22.05 repeats SIGTERM after 0.03 s, a busy node later; a second request after this time is a new one."""
 
 
 @contextlib.contextmanager
-def withheld() -> Iterator[None]:
-    """Start processes inside: a SIGUSR2 waits until they have said, by :func:`hear_allocation`, what it means to them.
+def allocation_signal_blocked() -> Iterator[None]:
+    """Block SIGUSR2 for the child processes that are started inside, until they call :func:`unblock_allocation_signal`.
 
-    Its default is to end them, and Python is a second old before it has imported anything that knows better. Who starts
-    them gets its own afterwards.
+    The signal's default action ends a process, and Python takes a second to import the code that installs a handler.
+    A signal to the parent process stays pending and is delivered on leaving.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {ALLOCATION_ENDS})
     try:
@@ -45,15 +45,15 @@ def withheld() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def hear_allocation() -> None:
-    """Take the SIGUSR2 that was :func:`withheld`, if there was one, and all later ones."""
+def unblock_allocation_signal() -> None:
+    """Take a SIGUSR2 that came during :func:`allocation_signal_blocked`, if there was one, and all later ones."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {ALLOCATION_ENDS})
 
 
-class Echoes:
-    """Tells a second SIGTERM from the echo of the first: Slurm says it twice to what it pre-empts, 0.03 s apart.
+class DuplicateTerminations:
+    """Recognises the duplicate of a SIGTERM: Slurm sends two, 0.03 s apart, to a job that it pre-empts.
 
-    Outside of one of its jobs every signal is one of its own.
+    Outside a Slurm job no signal is a duplicate.
 
     Parameters
     ----------
@@ -65,25 +65,25 @@ class Echoes:
         self._is_in_job = JOB_VARIABLE in environment
         self._until = -math.inf
 
-    def is_echo(self, number: int, *, now: float) -> bool:
-        """Whether a signal that comes ``now``, in monotonic seconds, repeats the order before it."""
+    def is_duplicate(self, number: int, *, now: float) -> bool:
+        """Whether a signal at ``now``, in monotonic seconds, repeats the request before it."""
         if number != signal.SIGTERM or not self._is_in_job:
             return False
         if now < self._until:
             return True
-        self._until = now + ECHO_S
+        self._until = now + DUPLICATE_WITHIN_S
         return False
 
 
-class Ending:
-    """Whether the process was asked to end; made by :func:`endings`.
+class ShutdownRequest:
+    """Whether the process was asked to end; made by :func:`shutdown_requests`.
 
     Attributes
     ----------
     wakeup_fd : int
         Becomes readable when a signal comes, so that a loop that waits on it sees the signal at once.
     exit_code : int
-        130, or 75 where the allocation ends and nobody has said more.
+        130, or 75 if SIGUSR2 was the only kind of signal.
     """
 
     def __init__(self, wakeup_fd: int, lifeline: int | None) -> None:
@@ -93,7 +93,7 @@ class Ending:
         self.exit_code = INTERRUPTED
 
     def note(self, number: int, _: object) -> None:
-        """A signal came."""
+        """Signal handler: record the signal."""
         if number != ALLOCATION_ENDS:
             self.exit_code = INTERRUPTED
         elif not self._signals:
@@ -102,15 +102,15 @@ class Ending:
 
     @property
     def signals(self) -> int:
-        """How many signals came."""
+        """Number of signals received."""
         return self._signals
 
     @property
-    def is_asked(self) -> bool:
-        """Whether a signal came or the lifeline was cut."""
-        return self._signals > 0 or self._lifeline_is_cut()
+    def is_requested(self) -> bool:
+        """Whether a signal came or the lifeline was closed."""
+        return self._signals > 0 or self._lifeline_is_closed()
 
-    def _lifeline_is_cut(self) -> bool:
+    def _lifeline_is_closed(self) -> bool:
         if self._lifeline is None:
             return False
         is_ready, _, _ = select.select([self._lifeline], [], [], 0)
@@ -118,54 +118,54 @@ class Ending:
 
 
 @contextlib.contextmanager
-def endings(lifeline: int | None = None) -> Iterator[Ending]:
-    """Note SIGINT, SIGTERM and SIGUSR2 while inside; call it from the main thread.
+def shutdown_requests(lifeline: int | None = None) -> Iterator[ShutdownRequest]:
+    """Record SIGINT, SIGTERM and SIGUSR2 while inside; call it from the main thread.
 
     Parameters
     ----------
     lifeline
-        A file descriptor, usually the read end of a pipe, whose end of file asks for the end. Who has one is ended by
-        whoever holds the other end, after those who need it: a batch system sends SIGUSR2 to all of them at one time,
-        and it is ignored here.
+        A file descriptor, usually the read end of a pipe, whose end of file asks the process to end. The holder of
+        the other end closes it after the processes that depend on this one have ended. A batch system sends SIGUSR2
+        to all of them at once, so a process with a lifeline ignores it.
     """
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    ending = Ending(reading, lifeline)
+    request = ShutdownRequest(reading, lifeline)
     with contextlib.ExitStack() as undo:
         undo.callback(os.close, reading)
         undo.callback(os.close, writing)
-        heard = ending.note if lifeline is None else signal.SIG_IGN
-        for number, handler in (
-            (signal.SIGTERM, ending.note),
-            (signal.SIGINT, ending.note),
-            (ALLOCATION_ENDS, heard),
-        ):
+        handlers = {
+            signal.SIGTERM: request.note,
+            signal.SIGINT: request.note,
+            ALLOCATION_ENDS: request.note if lifeline is None else signal.SIG_IGN,
+        }
+        for number, handler in handlers.items():
             undo.callback(signal.signal, number, signal.signal(number, handler))
         undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writing))
-        hear_allocation()
-        yield ending
+        unblock_allocation_signal()
+        yield request
 
 
-def leave(code: int) -> NoReturn:
-    """End this process, whose files and connections are closed, without taking the interpreter apart.
+def exit_now(code: int) -> NoReturn:
+    """Exit without tearing down the interpreter; the caller has closed its files and connections.
 
-    That takes 0.1 to 0.5 s where scipy was imported, and somebody waits for it at the end of every search.
+    The teardown takes 0.1 to 0.5 s once scipy is imported, and the user waits for it at the end of every search.
     """
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        # Whoever read them may be gone, and they may be.
+        # The reader may be gone, and the streams may be closed or None.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(code)
 
 
-def exit_by(main: Callable[[], int]) -> NoReturn:
-    """End this process with the exit code that ``main`` gives, as Python does, but for taking the interpreter apart.
+def exit_with(main: Callable[[], int]) -> NoReturn:
+    """Exit with the code that ``main`` returns, as Python does, but without tearing down the interpreter.
 
-    Threads are waited for and exit handlers run, which :func:`leave` spares: for processes that run the code of users.
+    Unlike :func:`exit_now` it joins threads and runs exit handlers: for processes that run user code.
     """
-    code = 1  # what Python exits with for an exception that passes through, once it has printed it
-    # Handlers run in the reverse order of their registration: this one comes after all that anybody registers later.
-    atexit.register(lambda: leave(code))
+    code = 1  # Python's exit code after an uncaught exception, which it prints
+    # Handlers run in reverse order of registration: this one runs after all that are registered later.
+    atexit.register(lambda: exit_now(code))
     try:
         code = main()
     except SystemExit as ended:

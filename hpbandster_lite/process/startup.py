@@ -14,16 +14,16 @@ from pathlib import Path
 
 from hpbandster_lite.records import Plain
 
-READ = "-"
+READ_BRIEFING = "-"
 """The argument that makes a process read its briefing."""
 
 
-def brief(options: Plain, log: Path | None) -> bytes:
-    """The line that :func:`briefed` reads."""
+def briefing_line(options: Plain, log: Path | None) -> bytes:
+    """The line that :func:`read_briefing` reads."""
     return json.dumps({"options": options, "log": None if log is None else str(log)}).encode("ascii") + b"\n"
 
 
-def briefed() -> Plain:
+def read_briefing() -> Plain:
     """What this process is to do, once it is told; its output goes to the log that is named with it from then on.
 
     Returns

@@ -2,8 +2,8 @@
 
 import sys
 
-from hpbandster_lite.process.shutdown import exit_by
+from hpbandster_lite.process.shutdown import exit_with
 from hpbandster_lite.trainer.process import main
 
 # Its agent, or who wants a description, waits for its end: with scipy or torch imported that takes up to half a second.
-exit_by(lambda: main(sys.argv[1:]))
+exit_with(lambda: main(sys.argv[1:]))

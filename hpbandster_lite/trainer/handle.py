@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hpbandster_lite.errors import ProtocolMismatch
-from hpbandster_lite.process.shutdown import withheld
+from hpbandster_lite.process.shutdown import allocation_signal_blocked
 from hpbandster_lite.records import Failure, FailureKind
 from hpbandster_lite.trainer.attempt_log import MAX_LOG_BYTES, AttemptLog
 from hpbandster_lite.trainer.exit_status import failure_of_death
@@ -94,7 +94,7 @@ class TrainerProcess:
             "parent": os.getpid(),
         }
         try:
-            with withheld():
+            with allocation_signal_blocked():
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "hpbandster_lite.trainer", "--serve", json.dumps(told)],
                     stdin=subprocess.DEVNULL,

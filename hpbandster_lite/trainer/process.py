@@ -22,7 +22,7 @@ from dataclasses import replace
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.problems import Problem, described_options, load, name_of, shared_values, source_hash
 from hpbandster_lite.problems.description import answer_for, prepare_to_describe, refusal_for
-from hpbandster_lite.process.shutdown import ALLOCATION_ENDS, hear_allocation
+from hpbandster_lite.process.shutdown import ALLOCATION_ENDS, unblock_allocation_signal
 from hpbandster_lite.records import CurvePoint, FailureKind, Plain
 from hpbandster_lite.trainer.evaluation import carry_out
 from hpbandster_lite.trainer.messages import (
@@ -132,7 +132,7 @@ class _Agent:
         # That the allocation ends in a while is for the agent, which says what is to be done about it. Ignored, not
         # handled: so it is ignored by all processes that the objective starts, too, which would die of it.
         signal.signal(ALLOCATION_ENDS, signal.SIG_IGN)
-        hear_allocation()
+        unblock_allocation_signal()
 
     def say(self, record: object) -> None:
         """Write one record."""

@@ -19,7 +19,7 @@ import pytest
 from hpbandster_lite import wire
 from hpbandster_lite.launch import LaunchOptions, LocalSearch
 from hpbandster_lite.launch.local_search import _reserved_port
-from hpbandster_lite.process.startup import brief, briefed
+from hpbandster_lite.process.startup import briefing_line, read_briefing
 from hpbandster_lite.records import Limits
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.prepare import Prepared
@@ -64,8 +64,9 @@ def test_a_port_is_reserved_for_as_long_as_it_is_needed() -> None:
 def told(line: bytes, tmp_path: Path) -> tuple[str, str]:
     """What a process makes of a briefing: what it says to us, and what its log has."""
     code = (
-        "import sys\nfrom hpbandster_lite.process.startup import briefed\n"
-        "print('before', flush=True)\noptions = briefed()\nprint(options, flush=True)\nprint('oh', file=sys.stderr)\n"
+        "import sys\nfrom hpbandster_lite.process.startup import read_briefing\n"
+        "print('before', flush=True)\noptions = read_briefing()\nprint(options, flush=True)\n"
+        "print('oh', file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], input=line, capture_output=True, check=True)
     log = tmp_path / "log"
@@ -74,22 +75,22 @@ def told(line: bytes, tmp_path: Path) -> tuple[str, str]:
 
 def test_a_process_takes_its_options_from_a_line_and_writes_to_its_log_from_then_on(tmp_path: Path) -> None:
     options = {"size": "x" * 200_000}
-    said, logged = told(brief(options, tmp_path / "log"), tmp_path)
+    said, logged = told(briefing_line(options, tmp_path / "log"), tmp_path)
     assert said == "before\n"
     assert logged == f"{options}\noh\n"
-    told(brief(options, tmp_path / "log"), tmp_path)
+    told(briefing_line(options, tmp_path / "log"), tmp_path)
     assert (tmp_path / "log").read_text() == logged * 2
 
 
 def test_a_process_without_a_log_keeps_its_streams(tmp_path: Path) -> None:
-    said, _ = told(brief([1], None), tmp_path)
+    said, _ = told(briefing_line([1], None), tmp_path)
     assert said == "before\n[1]\noh\n"
 
 
 @pytest.mark.parametrize("line", [b"", b'{"options": 1'])
 def test_a_process_whose_launcher_is_gone_is_told_nothing(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(line)))
-    assert briefed() is None
+    assert read_briefing() is None
 
 
 @pytest.mark.parametrize("module", ["master", "agent", "nameserver"])
@@ -140,9 +141,9 @@ def test_a_master_that_refuses_ends_the_search_with_its_code_and_its_words(
 def test_nobody_else_may_read_what_the_processes_log(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
     directory.create()
-    line = brief(wire.to_message(Limits()), directory.log("master"))
+    line = briefing_line(wire.to_message(Limits()), directory.log("master"))
     assert json.loads(line)["log"] == str(directory.log("master"))
-    code = "from hpbandster_lite.process.startup import briefed; briefed()"
+    code = "from hpbandster_lite.process.startup import read_briefing; read_briefing()"
     subprocess.run([sys.executable, "-c", code], input=line, check=True)
     assert directory.log("master").stat().st_mode & 0o077 == 0
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hpbandster_lite.errors import JournalError
-from hpbandster_lite.process.fingerprint import fingerprint, processor_features, told_threads
+from hpbandster_lite.process.fingerprint import fingerprint, processor_features, thread_setting
 from hpbandster_lite.results.verify_run import verify_run
 from hpbandster_lite.rundir import RunDirectory
 
@@ -63,9 +63,9 @@ def test_a_system_that_does_not_tell_its_processor_has_no_features(tmp_path: Pat
 
 
 def test_threads_are_as_many_as_libraries_are_told_or_as_there_are_cores() -> None:
-    assert told_threads({"OMP_NUM_THREADS": "2"}) == "OMP_NUM_THREADS=2"
-    assert told_threads({"MKL_NUM_THREADS": "4", "OMP_NUM_THREADS": "2"}) == "OMP_NUM_THREADS=2, MKL_NUM_THREADS=4"
-    assert told_threads({"HOME": "/"}).startswith("as many as cores: ")
+    assert thread_setting({"OMP_NUM_THREADS": "2"}) == "OMP_NUM_THREADS=2"
+    assert thread_setting({"MKL_NUM_THREADS": "4", "OMP_NUM_THREADS": "2"}) == "OMP_NUM_THREADS=2, MKL_NUM_THREADS=4"
+    assert thread_setting({"HOME": "/"}).startswith("as many as cores: ")
 
 
 def test_a_run_directory_without_a_journal_cannot_be_verified(tmp_path: Path) -> None:

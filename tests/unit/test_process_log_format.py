@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpbandster_lite.cli.view import terminal
-from hpbandster_lite.process.log_format import FORMAT, HarmlessFormatter, harmless
+from hpbandster_lite.process.log_format import FORMAT, EscapingFormatter, escape_controls
 
 HOSTILE = "\x1b[2J\x1b]0;title\x07\rgone\x9b31m\u202egnp.exe\u2028\ud800"
 
@@ -32,22 +32,22 @@ def controls(text: str) -> set[str]:
 def logged(message: str, *arguments: object, error: BaseException | None = None) -> str:
     told = (type(error), error, None) if error is not None else None
     record = logging.LogRecord("hpbandster_lite.master", logging.WARNING, "", 0, message, arguments, told)
-    return HarmlessFormatter(FORMAT).format(record)
+    return EscapingFormatter(FORMAT).format(record)
 
 
 @given(text=st.text() | st.text(alphabet=st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"])))
 def test_no_control_character_is_left_in_what_is_shown(text: str) -> None:
-    assert not controls(harmless(text))
-    harmless(text).encode("utf-8")
+    assert not controls(escape_controls(text))
+    escape_controls(text).encode("utf-8")
 
 
 @given(text=st.text(alphabet=st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"])))
 def test_what_is_harmless_stays_as_it_is(text: str) -> None:
-    assert harmless(text + "\n\t") == text + "\n\t"
+    assert escape_controls(text + "\n\t") == text + "\n\t"
 
 
 def test_a_control_character_is_written_out_so_that_it_is_seen() -> None:
-    assert harmless("a\x1bb\u202ec") == r"a\x1bb\u202ec"
+    assert escape_controls("a\x1bb\u202ec") == r"a\x1bb\u202ec"
 
 
 @given(text=st.text())

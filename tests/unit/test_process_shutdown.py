@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hpbandster_lite.process.shutdown import Ending, endings, withheld
+from hpbandster_lite.process.shutdown import ShutdownRequest, allocation_signal_blocked, shutdown_requests
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 TERM, INT, USR2 = SIGNALS
@@ -24,8 +24,8 @@ def is_readable(descriptor: int) -> bool:
     return bool(select.select([descriptor], [], [], 0)[0])
 
 
-def is_asked(ending: Ending) -> bool:
-    return ending.is_asked
+def is_requested(ending: ShutdownRequest) -> bool:
+    return ending.is_requested
 
 
 def descriptors() -> set[str]:
@@ -44,16 +44,16 @@ def lifeline() -> Iterator[tuple[int, int]]:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_asks_for_the_end_and_wakes_who_waits(number: signal.Signals) -> None:
-    with endings() as ending:
-        assert not is_asked(ending)
+    with shutdown_requests() as ending:
+        assert not is_requested(ending)
         assert not is_readable(ending.wakeup_fd)
         signal.raise_signal(number)
-        assert is_asked(ending)
+        assert is_requested(ending)
         assert is_readable(ending.wakeup_fd)
 
 
 def test_signals_are_counted() -> None:
-    with endings() as ending:
+    with shutdown_requests() as ending:
         for number in (*SIGNALS, signal.SIGTERM):
             signal.raise_signal(number)
         assert ending.signals == 4
@@ -66,16 +66,16 @@ def test_signals_are_counted() -> None:
 def test_a_process_is_to_be_started_again_only_where_nothing_but_its_allocation_ends(
     numbers: tuple[signal.Signals, ...], code: int
 ) -> None:
-    with endings() as ending:
+    with shutdown_requests() as ending:
         for number in numbers:
             signal.raise_signal(number)
         assert ending.exit_code == code
 
 
 def test_who_hangs_on_a_lifeline_leaves_the_end_of_its_allocation_to_who_holds_it(lifeline: tuple[int, int]) -> None:
-    with endings(lifeline[0]) as ending:
+    with shutdown_requests(lifeline[0]) as ending:
         signal.raise_signal(USR2)
-        assert not is_asked(ending)
+        assert not is_requested(ending)
         signal.raise_signal(TERM)
         assert (ending.signals, ending.exit_code) == (1, 130)
 
@@ -84,14 +84,14 @@ WAITS = """
 import sys
 print("begins", flush=True)
 sys.stdin.readline()
-from hpbandster_lite.process.shutdown import endings
-with endings() as ending:
+from hpbandster_lite.process.shutdown import shutdown_requests
+with shutdown_requests() as ending:
     print(ending.exit_code, flush=True)
 """
 
 
 def test_a_process_that_has_just_been_started_hears_the_end_of_its_allocation_once_it_can() -> None:
-    with withheld():
+    with allocation_signal_blocked():
         process = subprocess.Popen(
             [sys.executable, "-c", WAITS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -104,29 +104,29 @@ def test_a_process_that_has_just_been_started_hears_the_end_of_its_allocation_on
 
 def test_who_starts_processes_hears_it_himself_as_before() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    with withheld():
+    with allocation_signal_blocked():
         assert USR2 in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
 def test_the_end_of_the_lifeline_asks_for_the_end(lifeline: tuple[int, int]) -> None:
     reading, writing = lifeline
-    with endings(reading) as ending:
-        assert not is_asked(ending)
+    with shutdown_requests(reading) as ending:
+        assert not is_requested(ending)
         os.close(writing)
-        assert is_asked(ending)
+        assert is_requested(ending)
         # It stays asked for: who looks twice is told twice.
-        assert is_asked(ending)
+        assert is_requested(ending)
         assert ending.signals == 0
 
 
 def test_a_lifeline_that_is_written_to_is_not_cut(lifeline: tuple[int, int]) -> None:
     reading, writing = lifeline
-    with endings(reading) as ending:
+    with shutdown_requests(reading) as ending:
         os.write(writing, b"x")
-        assert not is_asked(ending)
+        assert not is_requested(ending)
         os.close(writing)
-        assert is_asked(ending)
+        assert is_requested(ending)
 
 
 def test_handlers_and_descriptors_are_given_back_even_after_an_error() -> None:
@@ -136,7 +136,7 @@ def test_handlers_and_descriptors_are_given_back_even_after_an_error() -> None:
     found: list[int] = []
 
     def fail() -> None:
-        with endings() as ending:
+        with shutdown_requests() as ending:
             found.append(ending.wakeup_fd)
             raise ZeroDivisionError
 
@@ -149,8 +149,8 @@ def test_handlers_and_descriptors_are_given_back_even_after_an_error() -> None:
 
 
 def test_one_may_stand_inside_another() -> None:
-    with endings() as outer:
-        with endings() as inner:
+    with shutdown_requests() as outer:
+        with shutdown_requests() as inner:
             signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
         assert (inner.signals, outer.signals) == (1, 1)
@@ -161,7 +161,7 @@ def test_a_thread_that_is_not_the_main_one_is_told_so() -> None:
 
     def run() -> None:
         try:
-            with endings():
+            with shutdown_requests():
                 pass
         except ValueError as error:
             caught.append(error)
@@ -176,16 +176,19 @@ def test_a_thread_that_is_not_the_main_one_is_told_so() -> None:
 
 def test_a_process_that_leaves_says_all_that_it_had_to_say_and_runs_nothing_more() -> None:
     code = (
-        "import atexit, logging, sys\nfrom hpbandster_lite.process.shutdown import leave\n"
+        "import atexit, logging, sys\nfrom hpbandster_lite.process.shutdown import exit_now\n"
         "atexit.register(print, 'never')\nlogging.basicConfig()\nlogging.error('logged')\n"
-        "sys.stdout.write('said')\nleave(7)\n"
+        "sys.stdout.write('said')\nexit_now(7)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (7, "said", "ERROR:root:logged\n")
 
 
 def test_a_process_leaves_though_nobody_reads_it_any_more() -> None:
-    code = "import sys\nfrom hpbandster_lite.process.shutdown import leave\nsys.stderr.close()\nprint('x')\nleave(3)\n"
+    code = (
+        "import sys\nfrom hpbandster_lite.process.shutdown import exit_now\n"
+        "sys.stderr.close()\nprint('x')\nexit_now(3)\n"
+    )
     reading, writing = os.pipe()
     os.close(reading)
     buffered = os.environ | {"PYTHONUNBUFFERED": ""}
@@ -196,7 +199,7 @@ def test_a_process_leaves_though_nobody_reads_it_any_more() -> None:
 
 PARTING = """
 import atexit, sys, threading
-from hpbandster_lite.process.shutdown import exit_by
+from hpbandster_lite.process.shutdown import exit_with
 
 class Kept:
     def __del__(self):
@@ -222,7 +225,7 @@ def main():
     ],
 )
 def test_a_process_that_exits_waits_for_threads_and_exit_handlers_but_is_not_taken_apart(do: str, code: int) -> None:
-    script = PARTING.replace("DO", do) + "exit_by(main)\n"
+    script = PARTING.replace("DO", do) + "exit_with(main)\n"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == code
     assert done.stdout == "thread\nexit handler\n"

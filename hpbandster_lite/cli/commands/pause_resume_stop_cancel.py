@@ -17,7 +17,7 @@ from hpbandster_lite.cli.view.tables import first_line
 from hpbandster_lite.errors import MasterUnreachable, UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.master import connect
-from hpbandster_lite.process.log_format import harmless
+from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.records import ConfigId, EvaluationId, Plain
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.transport import Busy
@@ -107,4 +107,4 @@ def _tell(directory: RunDirectory, command: str, message: Plain) -> None:
             f"the search was not told to {command}: {error} If it was killed, begin the search again with the command "
             "that began it; then repeat this one, which changes nothing if it was heard after all"
         ) from error
-    typer.echo(harmless(str(answer["words"])))
+    typer.echo(escape_controls(str(answer["words"])))

@@ -20,7 +20,7 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.master import connect
 from hpbandster_lite.process.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
 from hpbandster_lite.process.host_port import parse_host_port
-from hpbandster_lite.process.log_format import harmless
+from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.rundir import RunDirectory, read_given_key
 from hpbandster_lite.settings.prepare import seconds
 from hpbandster_lite.transport import Busy, Client, NameServerClient
@@ -80,7 +80,7 @@ def _ask_master(client: Client, limit_s: float) -> None:
         f"the master of run {told['run_id']} at {client.address} answers ({_ms(began)}): {told['state']}, "
         f"{done} evaluations recorded, {agents} workers"
     )
-    typer.echo(harmless(answer))
+    typer.echo(escape_controls(answer))
 
 
 def _ask_names(where: tuple[str, int], key_file: Path | None, tls: Path | None, limit_s: float) -> None:

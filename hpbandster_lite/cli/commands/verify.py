@@ -11,7 +11,7 @@ import typer
 from hpbandster_lite.cli.commands.status import directory_of_a_search
 from hpbandster_lite.cli.options import AsJson, Run
 from hpbandster_lite.errors import InvariantBroken
-from hpbandster_lite.process.log_format import harmless
+from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.results.verify_run import verify_run
 
 
@@ -29,5 +29,5 @@ def verify(run: Run, as_json: AsJson = False) -> None:
         told = {"holds": verification.holds, "is_bitwise": verification.is_bitwise, **asdict(verification)}
         typer.echo(json.dumps(told, indent=2))
     else:
-        typer.echo(harmless(verification.words))
+        typer.echo(escape_controls(verification.words))
     sys.exit(0 if verification.holds else InvariantBroken.exit_code)

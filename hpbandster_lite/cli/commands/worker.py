@@ -31,7 +31,7 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.launch.children import LocalWorkers, one_per_worker
 from hpbandster_lite.process.environment import KEY_VARIABLE, job_left_s
 from hpbandster_lite.process.host_port import parse_host_port
-from hpbandster_lite.process.log_format import harmless
+from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.rundir import default_run_directory
 from hpbandster_lite.settings.prepare import seconds
 
@@ -141,5 +141,5 @@ def worker(
     agents = one_per_worker(shared, 1 if workers is None and gpus is None else workers, threads, gpus)
     if len(agents) == 1:
         sys.exit(run_agent(agents[0]))
-    with LocalWorkers(lambda text: typer.echo(harmless(text), err=True)) as here:
+    with LocalWorkers(lambda text: typer.echo(escape_controls(text), err=True)) as here:
         sys.exit(here.run(agents))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from hpbandster_lite.process.log_format import harmless
+from hpbandster_lite.process.log_format import escape_controls
 
 PIPE_WIDTH = 1000
 """Columns where nobody looks: a row of a table is one line there, for grep and awk, unless COLUMNS says otherwise."""
@@ -20,7 +20,7 @@ class _HarmlessConsole(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Pieces of text with their style; what controls the terminal on purpose is no text, and is let through."""
         for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(harmless(segment.text), segment.style)
+            yield segment if segment.control else Segment(escape_controls(segment.text), segment.style)
 
 
 def console(*, stderr: bool = False) -> Console:
