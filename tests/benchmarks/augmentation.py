@@ -33,9 +33,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from hpbandster_lite.workers.images.augment import Augmentation, EpochDraws, augmented, mixed
-from hpbandster_lite.workers.images.on_device import CIFAR10_MEAN, CIFAR10_STD, DeviceImages
-from hpbandster_lite.workers.images.reading import read_images
+from hpbandster_lite.workers.images.augmentation import Augmentation, EpochDraws, augmented, mixed
+from hpbandster_lite.workers.images.device_images import CIFAR10_MEAN, CIFAR10_STD, DeviceImages
+from hpbandster_lite.workers.images.read_images import read_images
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.benchmarks.one_by_one import OneByOne

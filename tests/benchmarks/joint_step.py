@@ -45,11 +45,11 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from hpbandster_lite.workers.images.augment import Augmentation
-from hpbandster_lite.workers.images.on_device import CIFAR10_MEAN, CIFAR10_STD, DeviceImages
-from hpbandster_lite.workers.images.reading import read_images
-from hpbandster_lite.workers.networks.joint import JointNetwork
+from hpbandster_lite.workers.images.augmentation import Augmentation
+from hpbandster_lite.workers.images.device_images import CIFAR10_MEAN, CIFAR10_STD, DeviceImages
+from hpbandster_lite.workers.images.read_images import read_images
 from hpbandster_lite.workers.networks.joint_architecture import JointArchitecture
+from hpbandster_lite.workers.networks.joint_network import JointNetwork
 from hpbandster_lite.workers.training.clock import stopwatch_for
 from hpbandster_lite.workers.training.faults import parameter_count
 from hpbandster_lite.workers.training.loop import Recipe, Run

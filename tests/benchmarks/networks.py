@@ -31,8 +31,8 @@ from torch import nn
 from torch.nn import functional
 
 from hpbandster_lite.workers.networks.branches import Branches, Factors, MixedBlock, MixedStage
-from hpbandster_lite.workers.networks.joint import JointNetwork
 from hpbandster_lite.workers.networks.joint_architecture import JointArchitecture
+from hpbandster_lite.workers.networks.joint_network import JointNetwork
 from hpbandster_lite.workers.networks.shake_shake import ShakeShake
 from hpbandster_lite.workers.networks.wide_resnet import WideResNet
 

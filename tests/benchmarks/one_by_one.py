@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from hpbandster_lite.workers.images.augment import Augmentation
-from hpbandster_lite.workers.images.on_device import CIFAR10_MEAN, CIFAR10_STD
-from hpbandster_lite.workers.images.torchvision_sets import data_sets
+from hpbandster_lite.workers.images.augmentation import Augmentation
+from hpbandster_lite.workers.images.device_images import CIFAR10_MEAN, CIFAR10_STD
+from hpbandster_lite.workers.images.torchvision_import import data_sets
 
 
 class OneByOne(Dataset[Any]):

@@ -28,10 +28,10 @@ import numpy as np
 import torch
 
 from hpbandster_lite.problems.trial import Trial
-from hpbandster_lite.workers.images.augment import Augmentation
-from hpbandster_lite.workers.images.on_device import DeviceImages
-from hpbandster_lite.workers.networks.joint import JointNetwork
+from hpbandster_lite.workers.images.augmentation import Augmentation
+from hpbandster_lite.workers.images.device_images import DeviceImages
 from hpbandster_lite.workers.networks.joint_architecture import JointArchitecture
+from hpbandster_lite.workers.networks.joint_network import JointNetwork
 from hpbandster_lite.workers.training.clock import BudgetClock
 from hpbandster_lite.workers.training.loop import Recipe, train
 from hpbandster_lite.workers.training.schedule import Budget

@@ -10,14 +10,14 @@ import hashlib
 import os
 from pathlib import Path
 
-from hpbandster_lite.workers.images import catalogue
+from hpbandster_lite.workers.images import catalogue_files
 from hpbandster_lite.workers.images.problem import fashion_mnist
 
 FOLDER = "IMAGE_PROBLEM_FOLDER"
 
 if FOLDER in os.environ:
-    for _name in catalogue.CONTENT_MD5["fashion_mnist"]:
+    for _name in catalogue_files.CONTENT_MD5["fashion_mnist"]:
         _content = gzip.decompress((Path(os.environ[FOLDER]) / f"{_name}.gz").read_bytes())
-        catalogue.CONTENT_MD5["fashion_mnist"][_name] = hashlib.md5(_content, usedforsecurity=False).hexdigest()
+        catalogue_files.CONTENT_MD5["fashion_mnist"][_name] = hashlib.md5(_content, usedforsecurity=False).hexdigest()
 
 problem = fashion_mnist

@@ -20,10 +20,10 @@ from hpbandster_lite.records import CurvePoint
 from hpbandster_lite.settings.prepare import SearchOptions, prepare
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.workers.images import problem as room
-from hpbandster_lite.workers.images.models import export_model, load_model, save_model
-from hpbandster_lite.workers.images.on_device import all_for_refit
+from hpbandster_lite.workers.images.device_images import all_for_refit
 from hpbandster_lite.workers.images.problem import ImageOptions, ImageProblem
 from hpbandster_lite.workers.images.spaces import SPACES
+from hpbandster_lite.workers.images.trained_classifier import export_model, load_model, save_model
 from hpbandster_lite.workers.training.schedule import factor
 
 SMALL: dict[str, Any] = {

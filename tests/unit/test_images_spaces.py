@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.workers.images.spaces import MOST_MAIN_BLOCKS, SPACES, SpaceName, space_named
+from hpbandster_lite.workers.networks.image_shape import CIFAR10, ImageShape
 from hpbandster_lite.workers.networks.layers import count_parameters
-from hpbandster_lite.workers.networks.shapes import CIFAR10, ImageShape
 from hpbandster_lite.workers.training.schedule import Schedule
 
 GREY = ImageShape(1, 28, 28, 10)

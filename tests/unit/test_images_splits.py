@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpbandster_lite.workers.images.errors import ImageDataError
+from hpbandster_lite.workers.images.image_data import ImageDataError
 from hpbandster_lite.workers.images.splits import split_rows
 
 LABELS = st.lists(st.integers(0, 4), min_size=2, max_size=200).map(lambda labels: np.array(labels, dtype=np.int64))

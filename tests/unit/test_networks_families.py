@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from hpbandster_lite.workers.networks.joint import JointNetwork
+from hpbandster_lite.workers.networks.image_shape import CIFAR10, ImageShape
 from hpbandster_lite.workers.networks.joint_architecture import JointArchitecture
+from hpbandster_lite.workers.networks.joint_network import JointNetwork
 from hpbandster_lite.workers.networks.resnet import ResNet
 from hpbandster_lite.workers.networks.shake_shake import ShakeShakeNet
-from hpbandster_lite.workers.networks.shapes import CIFAR10, ImageShape
 from hpbandster_lite.workers.networks.wide_resnet import WideResNet
 
 Builder = Callable[[ImageShape], nn.Module]

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.workers.networks.image_shape import CIFAR100
 from hpbandster_lite.workers.networks.layers import count_parameters
-from hpbandster_lite.workers.networks.shapes import CIFAR100
 from hpbandster_lite.workers.networks.wide_resnet import (
     PreActivationBlock,
     WideResNet,

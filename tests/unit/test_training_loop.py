@@ -22,9 +22,9 @@ from hpbandster_lite.problems.trial import Interrupted, Trial
 from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, Failure, FailureKind
 from hpbandster_lite.trainer.evaluation import carry_out
 from hpbandster_lite.trainer.messages import TrainerEnded, TrainerOrder
-from hpbandster_lite.workers.images.augment import Augmentation
-from hpbandster_lite.workers.images.intervals import ErrorRate
-from hpbandster_lite.workers.images.on_device import DeviceImages
+from hpbandster_lite.workers.images.augmentation import Augmentation
+from hpbandster_lite.workers.images.device_images import DeviceImages
+from hpbandster_lite.workers.images.error_interval import ErrorRate
 from hpbandster_lite.workers.training import loop as training
 from hpbandster_lite.workers.training.checkpointing import FILE_NAME, load_checkpoint
 from hpbandster_lite.workers.training.clock import HostStopwatch

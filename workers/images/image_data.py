@@ -10,16 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hpbandster_lite.workers.images.errors import ImageDataError
-from hpbandster_lite.workers.images.splits import split_rows
-from hpbandster_lite.workers.networks.shapes import ImageShape
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.workers.networks.image_shape import ImageShape
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
-TEST_SHARE = 0.15
-"""Of one's own images, where no test set is named."""
-TEST_SEED = 0
+
+class ImageDataError(UsageError):
+    """Images that cannot be read, are damaged, or do not fit the arguments; the message names the file or argument."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +75,3 @@ class ImageData:
         """What a network takes from the data."""
         _, channels, height, width = self.train_x.shape
         return ImageShape(channels, height, width, len(self.class_names))
-
-
-def with_test_set_apart(source: str, x: Pixels, y: Labels, class_names: tuple[str, ...]) -> ImageData:
-    """Split off ``TEST_SHARE`` of the images as the test set, each class in its share, always the same ones."""
-    split = split_rows(y, valid_share=TEST_SHARE, seed=TEST_SEED, stratified=True)
-    # In the order of the file, so that only the split of training and validation shuffles.
-    train, test = np.sort(split.training), np.sort(split.validation)
-    return ImageData(
-        source=source, train_x=x[train], train_y=y[train], test_x=x[test], test_y=y[test], class_names=class_names
-    )

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.workers.images.reading import read_images
+from hpbandster_lite.workers.images.read_images import read_images
 from hpbandster_lite.workers.images.spaces import SPACES, Space, SpaceName
 from hpbandster_lite.workers.images.splits import VALID_SHARE
-from hpbandster_lite.workers.networks.shapes import CIFAR10, CIFAR100, ImageShape
+from hpbandster_lite.workers.networks.image_shape import CIFAR10, CIFAR100, ImageShape
 from hpbandster_lite.workers.training.schedule import Budget, Schedule, Unit, nested_budgets
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
     from hpbandster_lite.problems.trial import Trial
-    from hpbandster_lite.workers.images.intervals import ErrorRate
+    from hpbandster_lite.workers.images.error_interval import ErrorRate
     from hpbandster_lite.workers.training.clock import Stopwatch
     from hpbandster_lite.workers.training.loop import Builder, Recipe
 
@@ -206,7 +206,7 @@ class ImageProblem:
 
     def evaluate(self, config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
         """Train for a budget; the loss is the validation error in percent after its last step."""
-        from hpbandster_lite.workers.images.on_device import training_and_validation
+        from hpbandster_lite.workers.images.device_images import training_and_validation
         from hpbandster_lite.workers.training.loop import train
 
         images, validation = training_and_validation(
@@ -233,7 +233,7 @@ class ImageProblem:
 
     def test(self, config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
         """Error of the incumbent's checkpoint on the test images, with its 95 % interval."""
-        from hpbandster_lite.workers.images.on_device import images_for_test, training_and_validation
+        from hpbandster_lite.workers.images.device_images import images_for_test, training_and_validation
         from hpbandster_lite.workers.training import loop as training
 
         options = self.options
@@ -250,11 +250,11 @@ class ImageProblem:
         Returns
         -------
         dict
-            ``model``, the file's name, for :func:`~hpbandster_lite.workers.images.models.load_model`;
+            ``model``, the file's name, for :func:`~hpbandster_lite.workers.images.trained_classifier.load_model`;
             ``test_error_percent`` with its 95 % interval; ``training_images``; and how the training went.
         """
-        from hpbandster_lite.workers.images.models import save_model
-        from hpbandster_lite.workers.images.on_device import all_for_refit, images_for_test
+        from hpbandster_lite.workers.images.device_images import all_for_refit, images_for_test
+        from hpbandster_lite.workers.images.trained_classifier import save_model
         from hpbandster_lite.workers.training import loop as training
 
         where = (trial.device, self.options.data_set, self.options.data)
@@ -283,7 +283,7 @@ class ImageProblem:
 
     def export(self, directory: Path, file: Path) -> dict[str, Any]:
         """Write the model of a refit as ``.pt2`` of torch.export, checked to give the same outputs."""
-        from hpbandster_lite.workers.images.models import export_model, load_model
+        from hpbandster_lite.workers.images.trained_classifier import export_model, load_model
 
         return export_model(load_model(directory / MODEL_FILE), file)
 

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.workers.networks.image_shape import ImageShape
 from hpbandster_lite.workers.networks.joint_architecture import JointArchitecture
-from hpbandster_lite.workers.networks.shapes import ImageShape
 from hpbandster_lite.workers.training.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Space(ABC):
             Fields of :class:`~hpbandster_lite.workers.training.loop.Recipe` that are not searched, and ``pad`` and
             ``mirror`` of its augmentation; ``schedule=None`` leaves the schedule to the configuration or the space.
         """
-        from hpbandster_lite.workers.images.augment import Augmentation
+        from hpbandster_lite.workers.images.augmentation import Augmentation
         from hpbandster_lite.workers.training.loop import Recipe
 
         augmentation = Augmentation(
@@ -148,7 +148,7 @@ class JointSpace(Space):
 
     def network(self, config: Config, shape: ImageShape, *, shake_softmax: bool = False) -> nn.Module:
         """See :meth:`Space.network`."""
-        from hpbandster_lite.workers.networks.joint import JointNetwork
+        from hpbandster_lite.workers.networks.joint_network import JointNetwork
 
         return JointNetwork(self.architecture(config, shake_softmax=shake_softmax), shape)
 

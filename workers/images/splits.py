@@ -12,10 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from hpbandster_lite.workers.images.errors import ImageDataError
+from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError, Labels, Pixels
 
 VALID_SHARE = 0.1
 SPLIT_SEED = 0
+TEST_SHARE = 0.15
+"""Of one's own images, where no test set is named."""
+TEST_SEED = 0
 
 Rows = npt.NDArray[np.int64]
 
@@ -105,3 +108,13 @@ def checked_count(name: str, asked: int | None, most: int) -> int:
     if not 1 <= asked <= most:
         raise ImageDataError(f"{name}={asked} is not possible: there are {most:,} such images; ask for 1 to {most}")
     return asked
+
+
+def with_test_set_apart(source: str, x: Pixels, y: Labels, class_names: tuple[str, ...]) -> ImageData:
+    """Split off ``TEST_SHARE`` of the images as the test set, each class in its share, always the same ones."""
+    split = split_rows(y, valid_share=TEST_SHARE, seed=TEST_SEED, stratified=True)
+    # In the order of the file, so that only the split of training and validation shuffles.
+    train, test = np.sort(split.training), np.sort(split.validation)
+    return ImageData(
+        source=source, train_x=x[train], train_y=y[train], test_x=x[test], test_y=y[test], class_names=class_names
+    )

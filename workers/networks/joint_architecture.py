@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hpbandster_lite.errors import SpaceError
-from hpbandster_lite.workers.networks.shapes import CIFAR10, ImageShape
+from hpbandster_lite.workers.networks.image_shape import CIFAR10, ImageShape
 
 FEWEST_CHANNELS = 2
 """Of a stage: the two paths of a shortcut have at least one each. About 0.007 % of the paper's space has fewer."""

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hpbandster_lite.workers.networks.shapes import ImageShape
+from hpbandster_lite.workers.networks.image_shape import ImageShape
 
 Fan: TypeAlias = Literal["in", "out"]
 ShortcutStyle: TypeAlias = Literal["paper", "gastaldi"]

@@ -14,8 +14,8 @@ from torch import nn
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.workers.networks.branches import Factors, Layout, Level, MixedBlock, MixedStage, Mixing, mix
+from hpbandster_lite.workers.networks.image_shape import CIFAR10, ImageShape
 from hpbandster_lite.workers.networks.layers import classifier, normalisation, stem
-from hpbandster_lite.workers.networks.shapes import CIFAR10, ImageShape
 
 Mode: TypeAlias = Literal["shake", "even", "keep"]
 STEM = 16

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.workers.networks.image_shape import CIFAR10, ImageShape
 from hpbandster_lite.workers.networks.layers import Convolution, classifier, normalisation, stem
-from hpbandster_lite.workers.networks.shapes import CIFAR10, ImageShape
 
 STEM = 16
 STAGES = (16, 32, 64)

@@ -7,7 +7,7 @@ alone, and the checkpoint holds the rest: network, optimizer, scale of the gradi
 
 Sources: the recipe, its clock and its loss (validation error at the last epoch, from clean images) are those of
 arXiv:1807.06906; schedules are in :mod:`~hpbandster_lite.workers.training.schedule`, what counts as budget in
-:mod:`~hpbandster_lite.workers.training.clock`, augmentation in :mod:`hpbandster_lite.workers.images.augment`.
+:mod:`~hpbandster_lite.workers.training.clock`, augmentation in :mod:`hpbandster_lite.workers.images.augmentation`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,16 @@ from torch.nn import functional
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems.trial import Trial
-from hpbandster_lite.workers.images.augment import Augmentation, EpochDraws, augmented, mixed, mixup_loss, normalised
-from hpbandster_lite.workers.images.intervals import ErrorRate, error_rate
-from hpbandster_lite.workers.images.on_device import DeviceImages
+from hpbandster_lite.workers.images.augmentation import (
+    Augmentation,
+    EpochDraws,
+    augmented,
+    mixed,
+    mixup_loss,
+    normalised,
+)
+from hpbandster_lite.workers.images.device_images import DeviceImages
+from hpbandster_lite.workers.images.error_interval import ErrorRate, error_rate
 from hpbandster_lite.workers.training.checkpointing import load_checkpoint, save_checkpoint
 from hpbandster_lite.workers.training.clock import READ_EVERY, BudgetClock, Stopwatch, stopwatch_for
 from hpbandster_lite.workers.training.faults import Diverged, freed_if_it_fails, parameter_count, peak_memory_mib

@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.workers.images.augment import normalised
-from hpbandster_lite.workers.images.on_device import DeviceImages
+from hpbandster_lite.workers.images.augmentation import normalised
+from hpbandster_lite.workers.images.device_images import DeviceImages
 from hpbandster_lite.workers.images.spaces import space_named
-from hpbandster_lite.workers.networks.shapes import ImageShape
+from hpbandster_lite.workers.networks.image_shape import ImageShape
 from hpbandster_lite.workers.training.checkpointing import write_torch
 
 FORMAT = 1

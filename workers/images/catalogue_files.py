@@ -27,9 +27,8 @@ from typing import Any
 import filelock
 import numpy as np
 
-from hpbandster_lite.workers.images.errors import ImageDataError
-from hpbandster_lite.workers.images.image_data import ImageData, Labels, Pixels
-from hpbandster_lite.workers.images.torchvision_sets import data_sets
+from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError, Labels, Pixels
+from hpbandster_lite.workers.images.torchvision_import import data_sets
 
 logger = logging.getLogger(__name__)
 

@@ -30,8 +30,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from hpbandster_lite.workers.images.errors import ImageDataError
-from hpbandster_lite.workers.networks.shapes import ImageShape
+from hpbandster_lite.workers.images.image_data import ImageDataError
+from hpbandster_lite.workers.networks.image_shape import ImageShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import torch
 
 from hpbandster_lite.workers.images.image_data import ImageData, Labels, Pixels
-from hpbandster_lite.workers.images.reading import Size, read_images
+from hpbandster_lite.workers.images.read_images import Size, read_images
 from hpbandster_lite.workers.images.splits import SPLIT_SEED, VALID_SHARE, Split, checked_count, split_rows
-from hpbandster_lite.workers.networks.shapes import ImageShape
+from hpbandster_lite.workers.networks.image_shape import ImageShape
 
 CIFAR10_MEAN = (125.3, 123.0, 113.9)
 CIFAR10_STD = (63.0, 62.1, 66.7)
@@ -90,7 +90,7 @@ def images_on(
     device
         Where to.
     data_set, data, size
-        Those of :func:`~.reading.read_images`.
+        Those of :func:`~.read_images.read_images`.
     valid_share, split_seed
         Those of :func:`~.splits.split_rows`.
     stratified

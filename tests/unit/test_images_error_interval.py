@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from hpbandster_lite.workers.images.intervals import error_rate
+from hpbandster_lite.workers.images.error_interval import error_rate
 
 
 @given(images=st.integers(1, 10_000), share=st.floats(0, 1), confidence=st.floats(0.5, 0.999))

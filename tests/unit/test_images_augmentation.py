@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.nn import functional
 
-from hpbandster_lite.workers.images.augment import (
+from hpbandster_lite.workers.images.augmentation import (
     NO_AUGMENTATION,
     Augmentation,
     BatchDraws,
@@ -25,8 +25,8 @@ from hpbandster_lite.workers.images.augment import (
     mixup_loss,
     normalised,
 )
-from hpbandster_lite.workers.images.errors import ImageDataError
-from hpbandster_lite.workers.networks.shapes import ImageShape
+from hpbandster_lite.workers.images.image_data import ImageDataError
+from hpbandster_lite.workers.networks.image_shape import ImageShape
 
 GREY = ImageShape(1, 28, 28, 10)
 COLOUR = ImageShape(3, 32, 32, 10)

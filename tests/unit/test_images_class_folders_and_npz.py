@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hpbandster_lite.workers.images.errors import ImageDataError
-from hpbandster_lite.workers.images.image_data import ImageData
-from hpbandster_lite.workers.images.npz import read_npz
-from hpbandster_lite.workers.images.reading import read_images
-from hpbandster_lite.workers.networks.shapes import ImageShape
+from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError
+from hpbandster_lite.workers.images.npz_file import read_npz
+from hpbandster_lite.workers.images.read_images import read_images
+from hpbandster_lite.workers.networks.image_shape import ImageShape
 
 
 def save(file: Path, pixels: np.ndarray, **options: Any) -> None:

@@ -11,19 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from hpbandster_lite.workers.images import on_device
-from hpbandster_lite.workers.images.errors import ImageDataError
-from hpbandster_lite.workers.images.image_data import ImageData
-from hpbandster_lite.workers.images.on_device import (
+from hpbandster_lite.workers.images import device_images
+from hpbandster_lite.workers.images.device_images import (
     all_for_refit,
     channel_mean_and_std,
     images_for_test,
     images_on,
     training_and_validation,
 )
-from hpbandster_lite.workers.images.reading import read_images
+from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError
+from hpbandster_lite.workers.images.read_images import read_images
 from hpbandster_lite.workers.images.splits import split_rows
-from hpbandster_lite.workers.networks.shapes import ImageShape
+from hpbandster_lite.workers.networks.image_shape import ImageShape
 
 
 @pytest.fixture
@@ -78,7 +77,7 @@ def test_a_search_never_brings_the_test_images_to_the_device(data: Path, monkeyp
         raise AssertionError("somebody asked for the test images")
 
     with monkeypatch.context() as patched:
-        patched.setattr(on_device, "_test_tensors", refuse)
+        patched.setattr(device_images, "_test_tensors", refuse)
         train, validation = training_and_validation("cpu", "images", data)
         all_for_refit("cpu", "images", data)
     test = images_for_test("cpu", "images", data)
@@ -110,7 +109,7 @@ def test_cifar10_has_the_constants_of_the_released_code(monkeypatch: pytest.Monk
     made = ImageData(
         source="made up", train_x=pixels, train_y=labels, test_x=pixels, test_y=labels, class_names=tuple("0123456789")
     )
-    monkeypatch.setattr(on_device, "read_images", lambda *_, **__: made)
+    monkeypatch.setattr(device_images, "read_images", lambda *_, **__: made)
     train, validation = training_and_validation("cpu", "cifar10", "/nowhere/at/all")
     assert train.mean.tolist() == validation.mean.tolist() == pytest.approx([125.3, 123.0, 113.9])
     assert train.std.tolist() == pytest.approx([63.0, 62.1, 66.7])
@@ -143,7 +142,7 @@ def test_another_seed_and_another_share_make_another_split(data: Path) -> None:
 
 def test_ones_own_images_need_no_torchvision(data: Path) -> None:
     told = (
-        "import sys; from hpbandster_lite.workers.images.on_device import training_and_validation as t;"
+        "import sys; from hpbandster_lite.workers.images.device_images import training_and_validation as t;"
         f"t('cpu', 'images', {str(data)!r}); print('torchvision' in sys.modules)"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -23,20 +23,20 @@ import filelock
 import numpy as np
 import pytest
 
-from hpbandster_lite.workers.images import catalogue
-from hpbandster_lite.workers.images.errors import ImageDataError
-from hpbandster_lite.workers.images.reading import place_of, read_images
-from hpbandster_lite.workers.images.torchvision_sets import data_sets
-from hpbandster_lite.workers.networks.shapes import ImageShape
+from hpbandster_lite.workers.images import catalogue_files
+from hpbandster_lite.workers.images.image_data import ImageDataError
+from hpbandster_lite.workers.images.read_images import place_of, read_images
+from hpbandster_lite.workers.images.torchvision_import import data_sets
+from hpbandster_lite.workers.networks.image_shape import ImageShape
 
-IDX_FILES = tuple(catalogue.CONTENT_MD5["mnist"])
+IDX_FILES = tuple(catalogue_files.CONTENT_MD5["mnist"])
 
 
 @pytest.fixture(autouse=True)
 def no_data_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("HPBANDSTER_LITE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(catalogue, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
+    monkeypatch.setattr(catalogue_files, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
     # Nobody listens on port 1, so that no test leaves this machine.
     for kind in ("CIFAR10", "CIFAR100"):
         monkeypatch.setattr(getattr(data_sets(), kind), "url", "http://127.0.0.1:1/archive.tar.gz")
@@ -112,7 +112,7 @@ def write_mnist(
         content = idx(array)
         sums[name] = md5(content)
         (folder / (f"{name}.gz" if packed else name)).write_bytes(gzip.compress(content) if packed else content)
-    monkeypatch.setitem(catalogue.CONTENT_MD5, data_set, sums)
+    monkeypatch.setitem(catalogue_files.CONTENT_MD5, data_set, sums)
     return arrays
 
 
@@ -217,7 +217,7 @@ REAL_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
     not REAL_FASHION_MNIST.is_dir(), reason="NOT TESTED on real images: apt-get install dataset-fashion-mnist"
 )
 def test_the_real_fashion_mnist_is_what_its_paper_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "DEBIAN_FASHION_MNIST", REAL_FASHION_MNIST)
+    monkeypatch.setattr(catalogue_files, "DEBIAN_FASHION_MNIST", REAL_FASHION_MNIST)
     images = read_images("fashion_mnist")
     assert images.shape == ImageShape(1, 28, 28, 10)
     assert np.bincount(images.train_y).tolist() == [6_000] * 10
@@ -288,7 +288,7 @@ def test_what_is_missing_is_downloaded_once_with_a_word_and_leaves_nothing_else(
     archive(folder, root, monkeypatch)
     monkeypatch.setattr(data_sets().CIFAR10, "url", f"{address}{data_sets().CIFAR10.filename}")
     (root / ".cifar10-of-one-that-was-killed").mkdir(parents=True)
-    caplog.set_level(logging.INFO, catalogue.__name__)
+    caplog.set_level(logging.INFO, catalogue_files.__name__)
     assert len(read_images("cifar10", root).train_y) == 26
     assert f"downloading cifar10 from {address}cifar-10-python.tar.gz to {root}" in caplog.text
     assert {path.name for path in root.iterdir()} <= {"cifar-10-batches-py", ".cifar10.lock"}
@@ -348,7 +348,7 @@ def test_a_wrong_download_is_refused(
 
 def test_a_server_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr(catalogue, "SILENCE_S", 0.2)
+        monkeypatch.setattr(catalogue_files, "SILENCE_S", 0.2)
         monkeypatch.setattr(data_sets().CIFAR10, "url", f"http://127.0.0.1:{silent.getsockname()[1]}/a.tar.gz")
         with pytest.raises(ImageDataError, match=r"cannot be downloaded to it .*timed out"):
             read_images("cifar10", tmp_path)
@@ -359,7 +359,7 @@ def test_two_workers_of_a_host_do_not_download_at_once(
 ) -> None:
     # The other one holds the lock; it finishes when this one has said that it waits. No server answers, so that a
     # second download would be an error.
-    caplog.set_level(logging.INFO, catalogue.__name__)
+    caplog.set_level(logging.INFO, catalogue_files.__name__)
     other = filelock.FileLock(tmp_path / ".mnist.lock", thread_local=False)
     other.acquire()
 
@@ -370,17 +370,17 @@ def test_two_workers_of_a_host_do_not_download_at_once(
                 other.release()
 
     handler = Finishes()
-    catalogue.logger.addHandler(handler)
+    catalogue_files.logger.addHandler(handler)
     try:
         assert len(read_images("mnist", tmp_path).train_y) == 20
     finally:
-        catalogue.logger.removeHandler(handler)
+        catalogue_files.logger.removeHandler(handler)
         other.release(force=True)
     assert "downloading mnist from" not in caplog.text
 
 
 def test_a_lock_that_is_never_released_ends_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "LOCK_S", 0.1)
+    monkeypatch.setattr(catalogue_files, "LOCK_S", 0.1)
     with (
         filelock.FileLock(tmp_path / ".mnist.lock"),
         pytest.raises(ImageDataError, match=r"\.mnist\.lock for 0 s and is still downloading; end it, or give another"),

@@ -15,8 +15,9 @@ from torch import nn
 
 from hpbandster_lite.errors import SpaceError
 from hpbandster_lite.workers.networks.branches import MixedBlock, Mixing
-from hpbandster_lite.workers.networks.joint import JointNetwork
+from hpbandster_lite.workers.networks.image_shape import CIFAR10, ImageShape
 from hpbandster_lite.workers.networks.joint_architecture import JointArchitecture
+from hpbandster_lite.workers.networks.joint_network import JointNetwork
 from hpbandster_lite.workers.networks.layers import (
     TwoPathShortcut,
     count_parameters,
@@ -25,7 +26,6 @@ from hpbandster_lite.workers.networks.layers import (
 )
 from hpbandster_lite.workers.networks.shake_drop import ShakeDrop
 from hpbandster_lite.workers.networks.shake_shake import ShakeShake
-from hpbandster_lite.workers.networks.shapes import CIFAR10, ImageShape
 
 PAPER: dict[str, Any] = {
     "nr_residual_blocks_1": 4, "nr_residual_blocks_2": 3, "nr_residual_blocks_3": 2, "initial_filters": 16,

@@ -14,8 +14,7 @@ import os
 import threading
 from pathlib import Path
 
-from hpbandster_lite.workers.images.errors import ImageDataError
-from hpbandster_lite.workers.images.image_data import ImageData
+from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError
 
 DATA_SETS = ("cifar10", "cifar100", "mnist", "fashion_mnist", "images")
 ENVIRONMENT_VARIABLE = "HPBANDSTER_LITE_DATA"
@@ -81,13 +80,13 @@ def _height_and_width(size: Size | None) -> tuple[int, int] | None:
 @functools.lru_cache(maxsize=4)
 def _read(data_set: str, place: Path, size: tuple[int, int] | None) -> ImageData:
     if data_set != "images":
-        from hpbandster_lite.workers.images.catalogue import read_known
+        from hpbandster_lite.workers.images.catalogue_files import read_known
 
         return read_known(data_set, place)
     if place.is_file():
-        from hpbandster_lite.workers.images.npz import read_npz
+        from hpbandster_lite.workers.images.npz_file import read_npz
 
         return read_npz(place, size)
-    from hpbandster_lite.workers.images.folder import read_folder
+    from hpbandster_lite.workers.images.class_folders import read_folder
 
     return read_folder(place, size)

@@ -16,7 +16,7 @@ import sys
 import threading
 from types import ModuleType
 
-from hpbandster_lite.workers.images.errors import ImageDataError
+from hpbandster_lite.workers.images.image_data import ImageDataError
 
 _one_at_a_time = threading.Lock()
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hpbandster_lite.workers.images.errors import ImageDataError
-from hpbandster_lite.workers.images.image_data import ImageData, Labels, Pixels, with_test_set_apart
+from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError, Labels, Pixels
+from hpbandster_lite.workers.images.splits import with_test_set_apart
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from torch import nn
 
 from hpbandster_lite.errors import SpaceError
 from hpbandster_lite.workers.networks.branches import BlockType, Layout, Level, MixedBlock, MixedStage, Mixing
+from hpbandster_lite.workers.networks.image_shape import CIFAR10, ImageShape
 from hpbandster_lite.workers.networks.joint_architecture import BlockPlan, JointArchitecture
 from hpbandster_lite.workers.networks.layers import ShortcutStyle, classifier, normalisation, stem
 from hpbandster_lite.workers.networks.shake_drop import Decay, ShakeDrop, death_rates
 from hpbandster_lite.workers.networks.shake_shake import Mode, ShakeShake
-from hpbandster_lite.workers.networks.shapes import CIFAR10, ImageShape
 
 
 class JointNetwork(nn.Module):
