@@ -12,6 +12,7 @@ from hpbandster_lite.engine.decision_types import Decision, Done, Leave, OpenBra
 from hpbandster_lite.engine.hints import failures_in_words
 from hpbandster_lite.engine.same_fault import SAME_FAULTS
 from hpbandster_lite.engine.state import State
+from hpbandster_lite.hyperband.ranking import reaches
 from hpbandster_lite.records import EvaluationId, Finished, FinishKind, SearchSettings
 
 WAIT_S = 1.0
@@ -108,8 +109,8 @@ def cut_off(state: State, settings: SearchSettings, served_s: float) -> Finished
     if limits.wall_time_s is not None and state.spent_s + served_s >= limits.wall_time_s:
         return Finished(kind=FinishKind.LIMIT, reason=f"the wall time of {limits.wall_time_s:g} s is over")
     target = limits.target_loss
-    at_the_top = best is not None and -best.negative_budget == settings.budgets[-1]
-    if target is not None and best is not None and at_the_top and best.loss <= target:
+    at_the_top = best is not None and best.budget == settings.budgets[-1]
+    if target is not None and best is not None and at_the_top and reaches(best.loss, target):
         return Finished(kind=FinishKind.TARGET, reason=f"the target loss of {target:g} is reached: {best.loss:g}")
     return None
 

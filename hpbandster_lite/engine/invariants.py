@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from hpbandster_lite.engine.state import Bracket, State
 from hpbandster_lite.errors import InvariantBroken
-from hpbandster_lite.hyperband.brackets import survivors
+from hpbandster_lite.hyperband.ranking import survivors
 from hpbandster_lite.records import ConfigId, FailureKind
 
 

@@ -15,7 +15,8 @@ from hpbandster_lite.engine.durations import Durations
 from hpbandster_lite.engine.hints import Growth
 from hpbandster_lite.engine.same_fault import FirstFaults
 from hpbandster_lite.errors import InvariantBroken
-from hpbandster_lite.hyperband.brackets import BracketPlan, survivors
+from hpbandster_lite.hyperband.brackets import BracketPlan
+from hpbandster_lite.hyperband.ranking import IncumbentKey, incumbent_key, survivors
 from hpbandster_lite.records import (
     BracketOpened,
     ConfigId,
@@ -107,11 +108,11 @@ class Bracket:
         return bool(above.taken or above.sampled or above.is_complete)
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Best:
-    """The incumbent: lowest loss at the highest budget evaluated so far (the smallest of these values)."""
+    """The incumbent: lowest loss at the highest budget evaluated so far."""
 
-    negative_budget: float
+    budget: float
     loss: float
     config_id: ConfigId
     rung: int
@@ -155,6 +156,7 @@ class State:
         self.first_faults = FirstFaults()
         self.growth = Growth()
         self.durations = Durations()
+        self._best_key: IncumbentKey | None = None
         self._open_rungs: list[tuple[float, int, int]] = []
 
     # -------------------------------------------------------------------------------------------------- questions
@@ -338,13 +340,19 @@ class State:
         self.infeasible_in_a_row = 0
         rung.done.append((entry.evaluation.config_id, entry.outcome.loss))
         if entry.outcome.loss is not None:
-            best = Best(-evaluation.budget, entry.outcome.loss, entry.evaluation.config_id, entry.evaluation.rung)
-            self.best = best if self.best is None else min(self.best, best)
+            self._compare_with_best(evaluation, entry.outcome.loss)
             if entry.attempt == 1 and entry.outcome.duration_s:
                 # A later attempt may have continued from a checkpoint, and tells nothing of the whole.
                 self.durations.add(evaluation.budget, entry.outcome.duration_s)
             self._compare_with_rung_below(evaluation, entry.outcome)
         self._complete_if_full(entry.evaluation.config_id.bracket, entry.evaluation.rung)
+
+    def _compare_with_best(self, evaluation: Evaluation, loss: float) -> None:
+        config_id, rung = evaluation.id
+        key = incumbent_key(evaluation.budget, loss, config_id)
+        if self._best_key is None or key < self._best_key:
+            self._best_key = key
+            self.best = Best(evaluation.budget, loss, config_id, rung)
 
     def _compare_with_rung_below(self, evaluation: Evaluation, outcome: Outcome) -> None:
         below = self.evaluations.get(EvaluationId(evaluation.id.config_id, evaluation.id.rung - 1))

@@ -1,4 +1,4 @@
-"""Hyperband geometry: which rungs a bracket has, how many places each holds, and who goes on to the next one.
+"""Hyperband geometry: which rungs a bracket has and how many configurations each one holds.
 
 Law of this file: arithmetic only, no state. A rung is never larger than the rung below it. Rule ``floor`` is what the
 paper's run used and what Table 5 prints (81, 27, 9, 6, 5 configurations for R = 81); rule ``ceil`` is Algorithm 1 as
@@ -8,12 +8,11 @@ printed (81, 34, 15, 8, 5). Source: Hyperband (arXiv:1603.06560), Algorithm 1; B
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.records import ConfigId
 
 Rule: TypeAlias = Literal["floor", "ceil"]
 """How many configurations a bracket begins with."""
@@ -125,23 +124,3 @@ def plan_totals(plans: Iterable[BracketPlan]) -> PlanTotals:
         total_budget=math.fsum(plan.total_budget for plan in plans),
         per_budget=per_budget,
     )
-
-
-def survivors(results: Sequence[tuple[ConfigId, float | None]], places: int) -> list[ConfigId]:
-    """Who is promoted from a finished rung.
-
-    Parameters
-    ----------
-    results
-        Every configuration of the rung with its loss; ``None`` (or no finite number) for a failure.
-    places
-        Places of the next rung.
-
-    Returns
-    -------
-    list of ConfigId
-        At most ``places`` configurations with a finite loss, the lowest first, ties by config id. The caller fills
-        what is left with fresh samples.
-    """
-    finite = [(loss, config_id) for config_id, loss in results if loss is not None and math.isfinite(loss)]
-    return [config_id for _, config_id in sorted(finite)[:places]]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, cast
 
 from hpbandster_lite.errors import JournalError
+from hpbandster_lite.hyperband.ranking import INCUMBENT_FIRST_SQL
 from hpbandster_lite.journal.filesystems import network_type
 from hpbandster_lite.journal.schema import check_file, check_schema, logs_ahead, sqlite_errors_as_ours
 from hpbandster_lite.journal.stored_entries import read_entries, read_entry, read_record, read_settings, read_values
@@ -124,8 +125,7 @@ SELECT bracket, sampled_rung, number, rung, budget, state, attempt, agent, worke
 FROM evaluations
 """
 _IN_ORDER = " ORDER BY bracket, sampled_rung, number, rung"
-# The lowest loss at the highest budget; ties go to the smaller config id, as in promotions.
-_BEST = " WHERE loss IS NOT NULL ORDER BY budget DESC, loss, bracket, sampled_rung, number LIMIT 1"
+_BEST = f" WHERE loss IS NOT NULL ORDER BY {INCUMBENT_FIRST_SQL} LIMIT 1"
 _RUNGS = """
 SELECT bracket, rung, budget, sum(state = 'queued') AS queued, sum(state = 'running') AS running,
        sum(state = 'done') AS done, sum(state = 'failed') AS failed,

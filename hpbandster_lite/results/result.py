@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.errors import RunDirectoryError
+from hpbandster_lite.hyperband.ranking import IncumbentKey, incumbent_key
 from hpbandster_lite.journal import ConfigurationRow, Ending, EvaluationRow, JournalReader
 from hpbandster_lite.records import (
     ConfigId,
@@ -285,17 +286,16 @@ class Result:
 
 def _improvements(endings: Sequence[Ending]) -> Iterator[tuple[Ending, float]]:
     """Each evaluation that became the incumbent, with the budget of all evaluations up to it."""
-    best: tuple[float, float, ConfigId] | None = None
+    best: IncumbentKey | None = None
     total = 0.0
     for ending in endings:
         if ending.failure != FailureKind.INFEASIBLE.value:
             total += ending.budget
         if ending.loss is None:
             continue
-        # Ties go to the smaller config id, as in promotions, so that the order in which results came in says nothing.
-        rank = (-ending.budget, ending.loss, ending.evaluation.config_id)
-        if best is None or rank < best:
-            best = rank
+        key = incumbent_key(ending.budget, ending.loss, ending.evaluation.config_id)
+        if best is None or key < best:
+            best = key
             yield ending, total
 
 

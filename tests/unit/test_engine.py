@@ -491,7 +491,7 @@ def test_the_target_loss_counts_at_the_highest_budget_alone() -> None:
     finish(engine, {f"0-0-{index}": 0.1 for index in range(3)})
     assert engine.finished == Finished(kind=FinishKind.TARGET, reason="the target loss of 0.5 is reached: 0.1")
     assert engine.state.best is not None
-    assert engine.state.best.negative_budget == -3.0
+    assert engine.state.best.budget == 3.0
 
 
 def test_no_more_than_max_concurrent_run_at_once() -> None:

@@ -1,4 +1,4 @@
-"""Hyperband geometry against the printed tables, and the promotion law."""
+"""Hyperband geometry against the printed tables."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.hyperband.brackets import BracketPlan, Rule, RungPlan, plan_bracket, plan_totals, survivors
+from hpbandster_lite.hyperband.brackets import BracketPlan, Rule, RungPlan, plan_bracket, plan_totals
 from hpbandster_lite.hyperband.budgets import ladder
-from hpbandster_lite.records import ConfigId
 
 PAPER = (400.0, 1200.0, 3600.0, 10800.0)
 
@@ -146,31 +145,3 @@ def test_an_unknown_option_is_answered_with_the_known_ones(options: dict[str, st
 def test_a_negative_bracket_is_refused() -> None:
     with pytest.raises(UsageError, match="bracket=-1 is negative"):
         plan_bracket(-1, PAPER, 3)
-
-
-# ---------------------------------------------------------------------------------------------- promotion
-
-losses = st.one_of(st.none(), st.sampled_from([0.0, 1.0, math.nan, math.inf, -math.inf]), st.floats(-5, 5))
-config_ids = st.builds(ConfigId, st.integers(0, 3), st.integers(0, 2), st.integers(0, 9))
-rungs = st.dictionaries(config_ids, losses, max_size=30)
-
-
-@given(results=rungs, places=st.integers(0, 12))
-def test_the_promoted_are_the_lowest_finite_losses_with_ties_by_config_id(
-    results: dict[ConfigId, float | None], places: int
-) -> None:
-    promoted = survivors(list(results.items()), places)
-    finite = {config_id: loss for config_id, loss in results.items() if loss is not None and math.isfinite(loss)}
-    assert len(promoted) == min(places, len(finite)) == len(set(promoted))
-    ranks = [(finite[config_id], config_id) for config_id in promoted]
-    assert ranks == sorted(ranks)
-    left = [(loss, config_id) for config_id, loss in finite.items() if config_id not in promoted]
-    assert all(rank < other for rank in ranks for other in left)
-
-
-@given(results=rungs, places=st.integers(0, 12), data=st.data())
-def test_promotion_does_not_depend_on_the_order_of_arrival(
-    results: dict[ConfigId, float | None], places: int, data: st.DataObject
-) -> None:
-    arrived = data.draw(st.permutations(list(results.items())))
-    assert survivors(arrived, places) == survivors(list(results.items()), places)

@@ -20,6 +20,7 @@ from typing import Protocol
 import numpy as np
 
 from hpbandster_lite.errors import InvariantBroken, UsageError
+from hpbandster_lite.hyperband.ranking import rows_best_first
 from hpbandster_lite.records import Proposal
 from hpbandster_lite.samplers.kde import density as kde
 from hpbandster_lite.samplers.kde.axes import Axes, Indices, Points, axes_of
@@ -134,7 +135,7 @@ def split(losses: Array, n_min: int, top_n_percent: float, most: int) -> tuple[I
         Largest number of either.
     """
     n = len(losses)
-    order = np.argsort(losses, kind="stable")
+    order = rows_best_first(losses)
     # 1e-9: 0.07 * 100 is 7.000000000000001, and the like below a whole number would lose a point.
     n_good = max(n_min, math.floor(top_n_percent * n / 100 + 1e-9))
     n_bad = max(n_min, n - n_good)

@@ -1,0 +1,80 @@
+"""The order of results: which of two is better, who is promoted, and which result is the incumbent.
+
+Law of this file: no other file compares losses. At one budget a finite loss comes before a failure, a lower loss before
+a higher one, and ties go to the smaller config id, so that the order in which results arrive changes nothing. Losses at
+different budgets measure different things: the incumbent is the best result at the highest budget that has one.
+
+A search for several objectives changes this file: the keys below and :data:`INCUMBENT_FIRST_SQL` are the only ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hpbandster_lite.records import ConfigId
+
+RankKey: TypeAlias = tuple[bool, float, ConfigId]
+"""Key of a result among those of one budget; the smallest is the best."""
+IncumbentKey: TypeAlias = tuple[float, float, ConfigId]
+"""Key of a finite result among those of all budgets; the smallest is the incumbent."""
+
+INCUMBENT_FIRST_SQL = "budget DESC, loss ASC, bracket ASC, sampled_rung ASC, number ASC"
+"""The order of :func:`incumbent_key` for the journal's table of evaluations, among rows that have a loss."""
+
+
+def rank_key(config_id: ConfigId, loss: float | None) -> RankKey:
+    """Key that sorts the results of one budget, the best first; ``None`` or no finite number is a failure."""
+    if loss is None or not math.isfinite(loss):
+        return True, 0.0, config_id
+    return False, loss, config_id
+
+
+def incumbent_key(budget: float, loss: float, config_id: ConfigId) -> IncumbentKey:
+    """Key that sorts finite results of any budgets, the incumbent first."""
+    return -budget, loss, config_id
+
+
+def survivors(results: Iterable[tuple[ConfigId, float | None]], places: int) -> list[ConfigId]:
+    """The configurations that a finished rung promotes.
+
+    Parameters
+    ----------
+    results
+        Every configuration of the rung with its loss; ``None`` (or no finite number) for a failure.
+    places
+        Places of the next rung.
+
+    Returns
+    -------
+    list of ConfigId
+        At most ``places`` configurations, the best first. A failure is never promoted: fresh samples fill what is left.
+    """
+    ranked = sorted(rank_key(config_id, loss) for config_id, loss in results)
+    return [config_id for has_failed, _, config_id in ranked[:places] if not has_failed]
+
+
+def reaches(loss: float, target: float) -> bool:
+    """Whether a loss is at least as good as the target loss."""
+    return loss <= target
+
+
+def rows_best_first(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Rows of a column of losses at one budget, the best first, for the model's split into good and bad results.
+
+    Parameters
+    ----------
+    losses
+        Shape (n,), infinite for failures.
+
+    Returns
+    -------
+    ndarray
+        Shape (n,). Here alone ties keep their order of arrival, not that of their config ids: another order changes the
+        model's proposals, and journals that were recorded with this one would no longer verify.
+    """
+    return np.argsort(losses, kind="stable")
