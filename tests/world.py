@@ -66,12 +66,12 @@ from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.space import SearchSpace
-from hpbandster_lite.trainer.in_thread import WithoutProcess
+from hpbandster_lite.trainer.in_thread import InProcessHandle
 from hpbandster_lite.trainer.messages import (
-    Heard,
     TrainerDied,
     TrainerEnded,
     TrainerInterrupted,
+    TrainerMessage,
     TrainerOrder,
     TrainerPoint,
     TrainerReady,
@@ -132,7 +132,7 @@ def loss_of(order_values: Any, budget: float) -> float:
 # ------------------------------------------------------------------------------------------------------------ trainer
 
 
-class FakeTrainer(WithoutProcess):
+class FakeTrainer(InProcessHandle):
     """A trainer in virtual time: it speaks when its time has come, and does not obey for ever."""
 
     descriptors: tuple[int, ...] = ()
@@ -140,21 +140,21 @@ class FakeTrainer(WithoutProcess):
     def __init__(self, world: World, clock: Callable[[], float]) -> None:
         self._world = world
         self._clock = clock
-        self._says: deque[tuple[float, Heard]] = deque()
+        self._says: deque[tuple[float, TrainerMessage]] = deque()
         self._obeys_after_s: float | None = None
         self._is_busy = False
         self._checkpoint: Path | None = None
         self.is_ready = False
         self._say(world.random.uniform(0.0, 3.0), TrainerReady(problem=OBJECTIVE, source_hash="0"))
 
-    def _say(self, after_s: float, heard: Heard) -> None:
+    def _say(self, after_s: float, heard: TrainerMessage) -> None:
         self._says.append((self._clock() + after_s, heard))
 
     @property
     def next_at(self) -> float:
         return self._says[0][0] if self._says else math.inf
 
-    def hear(self) -> list[Heard]:
+    def receive(self) -> list[TrainerMessage]:
         heard = []
         while self._says and self._says[0][0] <= self._clock():
             heard.append(self._says.popleft()[1])
@@ -180,7 +180,7 @@ class FakeTrainer(WithoutProcess):
         self._obeys_after_s = draw.choice([0.1, 2.0, None])
         self._say(taken_s, self._ending(order, taken_s))
 
-    def _ending(self, order: TrainerOrder, taken_s: float) -> Heard:
+    def _ending(self, order: TrainerOrder, taken_s: float) -> TrainerMessage:
         dice, world = self._world.random.random(), self._world
         if world.code_is_broken:
             failure = Failure(kind=FailureKind.CODE, reason="boom", traceback=f"{world.random.random()}: boom")

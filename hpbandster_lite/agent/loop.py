@@ -34,18 +34,18 @@ from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.protocol.slots import MOST_LANES, Pace, lane_name
 from hpbandster_lite.records import Failure, FailureKind, Outcome, Plain, Report
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.trainer.handle import TrainerProcess
+from hpbandster_lite.trainer.handle import TrainerHandle
 from hpbandster_lite.trainer.in_thread import InlineTrainer
 from hpbandster_lite.trainer.messages import (
-    Heard,
     TrainerDied,
     TrainerEnded,
     TrainerInterrupted,
+    TrainerMessage,
     TrainerPoint,
     TrainerReady,
     TrainerRefused,
 )
-from hpbandster_lite.trainer.orphan_guard import Undertaker
+from hpbandster_lite.trainer.orphan_guard import OrphanGuard
 from hpbandster_lite.trainer.process_tree import become_subreaper
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ LOOK_EVERY_S = 5.0
 FULL_DISK_S = 10.0
 """A worker whose disk was full asks for work after so long: others are to run again what it could not."""
 
-Trainer = TrainerProcess | InlineTrainer
+Trainer = TrainerHandle | InlineTrainer
 StartTrainer = Callable[[], Trainer]
 
 
@@ -90,7 +90,7 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
         130 when told to end; 75 when its allocation ends or has no time for another evaluation: to be started again in
         the next one; 2 if the problem cannot be imported here; 3 without a master.
     """
-    undertaker = Undertaker() if options.isolation == "trainer" else None
+    orphan_guard = OrphanGuard() if options.isolation == "trainer" else None
     if options.isolation == "trainer":
         become_subreaper()
 
@@ -98,7 +98,7 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
         if options.isolation == "none":
             return InlineTrainer(options.problem, problem)
         environment = trainer_environment(os.environ, options.device, options.threads)
-        return TrainerProcess(
+        return TrainerHandle(
             options.problem,
             environment,
             max_log_bytes=options.max_log_bytes,
@@ -108,8 +108,8 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
     try:
         return _run(options, connect or Rendezvous(options), start_trainer)
     finally:
-        if undertaker is not None:
-            undertaker.dismiss()
+        if orphan_guard is not None:
+            orphan_guard.dismiss()
 
 
 def _run(options: AgentOptions, connect: Connect, start_trainer: StartTrainer) -> int:
@@ -215,7 +215,7 @@ class Agent:
         reason = self._interrupts.reason(readable)
         if reason is not None:
             self._leave(reason, self._interrupts.exit_code)
-        for heard in self._trainer.hear() if self._trainer is not None else ():
+        for heard in self._trainer.receive() if self._trainer is not None else ():
             self._take(heard)
         self._supervise(self._clock())
         self._go_on(self._clock())
@@ -253,7 +253,7 @@ class Agent:
             # None is started any more by an agent that is to end: then this must not keep the loop turning.
             due += [now] if self._leaving is None else []
         else:
-            due.append(now + self._trainer.look_every_s)
+            due.append(now + self._trainer.poll_every_s)
             if not self._trainer.is_ready:
                 due.append(self._load_by)
         if self._link is not None:
@@ -293,7 +293,7 @@ class Agent:
 
     # ------------------------------------------------------------------------------------------------ the trainer
 
-    def _take(self, heard: Heard) -> None:
+    def _take(self, heard: TrainerMessage) -> None:
         """Act on what the trainer says."""
         match heard:
             case TrainerReady():
@@ -347,7 +347,7 @@ class Agent:
         if assignment.has_timed_out:
             failure = self._over_time()
         elif failure is not None:
-            if failure.kind is FailureKind.CODE and trainer.has_lost_to_memory():
+            if failure.kind is FailureKind.CODE and trainer.had_oom_kill():
                 # A data loader's process, for example: the objective only saw that it was gone.
                 failure = replace(failure, kind=FailureKind.MEMORY)
             failure = replace(failure, log_tail=trainer.log_tail())
@@ -404,7 +404,7 @@ class Agent:
         trainer = self._trainer
         if trainer is None:
             return
-        left = trainer.left_behind(has_children)
+        left = trainer.leftover_processes(has_children)
         if left:
             log.warning("the objective left processes running, which end with its trainer: %s", "; ".join(left)[:500])
         if left or spoilt:

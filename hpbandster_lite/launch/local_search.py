@@ -37,7 +37,7 @@ from hpbandster_lite.records import Plain
 from hpbandster_lite.results.incumbent import save_incumbent
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.prepare import Prepared, SearchOptions, prepare
-from hpbandster_lite.trainer.rendezvous import held_port
+from hpbandster_lite.trainer.rendezvous import reserve_port
 
 STATUS_EVERY_S = 0.5
 
@@ -300,6 +300,6 @@ def _reserved_port() -> Iterator[int]:
 
     So the name server finds it free, and again when it is started anew.
     """
-    with held_port() as holder:
+    with reserve_port() as holder:
         port: int = holder.getsockname()[1]
         yield port

@@ -16,7 +16,7 @@ from hpbandster_lite.errors import ProblemError
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.environment import trainer_environment
 from hpbandster_lite.records import CurvePoint, Failure, FailureKind
-from hpbandster_lite.trainer.handle import TrainerProcess
+from hpbandster_lite.trainer.handle import TrainerHandle
 from hpbandster_lite.trainer.in_thread import InlineTrainer
 from hpbandster_lite.trainer.messages import (
     TrainerDied,
@@ -63,7 +63,7 @@ class LoneTrainer:
     device, threads
         See :func:`~hpbandster_lite.process.environment.trainer_environment`.
     processes
-        See :class:`~hpbandster_lite.trainer.handle.TrainerProcess`.
+        See :class:`~hpbandster_lite.trainer.handle.TrainerHandle`.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class LoneTrainer:
         self._began_at = time.monotonic()
         self._is_ready = False
         self.import_s: float | None = None
-        self._trainer: TrainerProcess | InlineTrainer
+        self._trainer: TrainerHandle | InlineTrainer
         if problem is None:
             environment = trainer_environment(os.environ, device, threads)
-            self._trainer = TrainerProcess(reference, environment, processes=processes)
+            self._trainer = TrainerHandle(reference, environment, processes=processes)
         else:
             self._trainer = InlineTrainer(reference, problem)
 
@@ -118,7 +118,7 @@ class LoneTrainer:
         ends_at = None if limit_s is None or not given else time.monotonic() + limit_s
         while True:
             self._wait(ends_at)
-            for heard in self._trainer.hear():
+            for heard in self._trainer.receive():
                 match heard:
                     case TrainerReady():
                         self._is_ready = True
@@ -138,7 +138,7 @@ class LoneTrainer:
 
     def _wait(self, ends_at: float | None) -> None:
         """Until something was said, or may have happened that nobody tells."""
-        most_s = self._trainer.look_every_s
+        most_s = self._trainer.poll_every_s
         if ends_at is not None:
             most_s = max(0.0, min(most_s, ends_at - time.monotonic()))
         with selectors.DefaultSelector() as selector:

@@ -39,7 +39,7 @@ class _Invalid(Exception):
     """The objective came back with something that is no result."""
 
 
-def carry_out(
+def run_objective(
     problem: Problem, order: TrainerOrder, *, on_report: Callable[[CurvePoint], bool]
 ) -> TrainerEnded | TrainerInterrupted:
     """Ask ``feasible``, then call the objective once.
@@ -77,7 +77,7 @@ def carry_out(
         else:
             refusal = _refusal(problem, dict(order.values))
             if refusal is None:
-                loss, info = judged(problem.evaluate(dict(order.values), order.budget, trial))
+                loss, info = checked_result(problem.evaluate(dict(order.values), order.budget, trial))
             else:
                 failure = Failure(kind=FailureKind.INFEASIBLE, reason=refusal)
     except Interrupted:
@@ -102,7 +102,7 @@ def _refusal(problem: Problem, config: dict[str, Any]) -> str | None:
 # ---------------------------------------------------------------------------------------------------------- results
 
 
-def judged(result: Any) -> tuple[float, dict[str, Plain]]:
+def checked_result(result: Any) -> tuple[float, dict[str, Plain]]:
     """Loss and information of what ``evaluate`` returned.
 
     A mapping's other keys are the information; a mapping under ``info`` is merged with them (HpBandSter's form).

@@ -23,11 +23,11 @@ from hpbandster_lite.records import Failure, FailureKind
 from hpbandster_lite.trainer.attempt_log import MAX_LOG_BYTES, AttemptLog
 from hpbandster_lite.trainer.exit_status import failure_of_death
 from hpbandster_lite.trainer.messages import (
-    Heard,
     LineReader,
     TrainerDied,
     TrainerEnded,
     TrainerInterrupted,
+    TrainerMessage,
     TrainerOrder,
     TrainerPoint,
     TrainerReady,
@@ -37,8 +37,8 @@ from hpbandster_lite.trainer.messages import (
     write_line,
 )
 from hpbandster_lite.trainer.out_of_memory import MemoryWatch
-from hpbandster_lite.trainer.process_tree import MARK, OURS, Family
-from hpbandster_lite.trainer.rendezvous import MeetingPoint
+from hpbandster_lite.trainer.process_tree import MARK, MARK_PREFIX, ProcessTree
+from hpbandster_lite.trainer.rendezvous import RendezvousPort
 
 READ_BYTES = 2**18
 """One turn reads at most this much of each pipe, so that a flood does not keep the agent from its heartbeats."""
@@ -50,11 +50,11 @@ EOF_GRACE_S = 1.0
 """A trainer whose pipe has closed is dying, or its objective closed the pipe; then it is killed."""
 SAMPLE_S = 1.0
 """How often memory is looked at while the trainer evaluates."""
-UNTOLD_S = 0.1
-_HEARD = (TrainerReady, TrainerRefused, TrainerPoint, TrainerEnded, TrainerInterrupted)
+POLL_S = 0.1
+_MESSAGES = (TrainerReady, TrainerRefused, TrainerPoint, TrainerEnded, TrainerInterrupted)
 
 
-class TrainerProcess:
+class TrainerHandle:
     """A running trainer; started when the object is made.
 
     Parameters
@@ -78,9 +78,9 @@ class TrainerProcess:
         processes: int = 1,
     ) -> None:
         self._max_log_bytes = max_log_bytes
-        self._meeting = MeetingPoint(processes) if processes > 1 else None
-        meeting = {} if self._meeting is None else self._meeting.environment
-        mark = f"{OURS}-{secrets.token_hex(4)}"
+        self._rendezvous = RendezvousPort(processes) if processes > 1 else None
+        meeting = {} if self._rendezvous is None else self._rendezvous.environment
+        mark = f"{MARK_PREFIX}-{secrets.token_hex(4)}"
         theirs_orders, self._orders = os.pipe()
         self._answers, theirs_answers = os.pipe()
         self._output, theirs_output = os.pipe()
@@ -116,7 +116,7 @@ class TrainerProcess:
         self._reader = LineReader()
         self._log = AttemptLog()
         self._memory = MemoryWatch(self._process.pid)
-        self._family = Family(self._process.pid, mark)
+        self._tree = ProcessTree(self._process.pid, mark)
         self._closed_since: float | None = None
         self._has_output = True
         self._sample_at = 0.0
@@ -130,7 +130,7 @@ class TrainerProcess:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What becomes readable when :meth:`hear` has something to do."""
+        """What becomes readable when :meth:`receive` has something to do."""
         if self._is_over:
             return ()
         watched = (
@@ -141,9 +141,9 @@ class TrainerProcess:
         return tuple(descriptor for descriptor in watched if descriptor is not None)
 
     @property
-    def look_every_s(self) -> float:
-        """How often to call :meth:`hear` though nothing is readable: a death may not be told, nor a closed pipe."""
-        return UNTOLD_S if self._death is None or self._closed_since is not None else SAMPLE_S
+    def poll_every_s(self) -> float:
+        """How often to call :meth:`receive` though nothing is readable: a death may not be told, nor a closed pipe."""
+        return POLL_S if self._death is None or self._closed_since is not None else SAMPLE_S
 
     # ------------------------------------------------------------------------------------------------------- orders
 
@@ -181,7 +181,7 @@ class TrainerProcess:
 
     # ------------------------------------------------------------------------------------------------------ hearing
 
-    def hear(self) -> list[Heard]:
+    def receive(self) -> list[TrainerMessage]:
         """What the trainer has said since, without waiting; its death comes last."""
         if self._is_over:
             return []
@@ -201,11 +201,11 @@ class TrainerProcess:
                 return self._broken(heard, "the objective closed the pipe between trainer and agent (os.closerange?)")
         return heard
 
-    def _read_answers(self) -> tuple[list[Heard], bool]:
-        heard: list[Heard] = []
+    def _read_answers(self) -> tuple[list[TrainerMessage], bool]:
+        heard: list[TrainerMessage] = []
         data = _read(self._answers)
         for record in self._reader.records(data or b""):
-            if not isinstance(record, _HEARD):
+            if not isinstance(record, _MESSAGES):
                 raise ProtocolMismatch(f"{type(record).__name__} is nothing that a trainer says")
             self.is_ready = self.is_ready or isinstance(record, TrainerReady)
             if isinstance(record, TrainerEnded | TrainerInterrupted):
@@ -228,8 +228,8 @@ class TrainerProcess:
         # Without taking leave of it: as long as it is a zombie its number, which is its group's, is its own.
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
-    def _dead(self) -> list[Heard]:
-        heard: list[Heard] = []
+    def _dead(self) -> list[TrainerMessage]:
+        heard: list[TrainerMessage] = []
         with contextlib.suppress(ProtocolMismatch):
             # It may have finished its evaluation before it died; half a line at the end is nothing.
             while (more := self._read_answers()[0]) != []:
@@ -239,18 +239,18 @@ class TrainerProcess:
         returncode = self._end()
         return [*heard, TrainerDied(failure=failure_of_death(returncode, memory, self._log.tail()))]
 
-    def _broken(self, heard: list[Heard], reason: str) -> list[Heard]:
+    def _broken(self, heard: list[TrainerMessage], reason: str) -> list[TrainerMessage]:
         self._end()
         failure = Failure(kind=FailureKind.CODE, reason=reason, log_tail=self._log.tail())
         return [*heard, TrainerDied(failure=failure)]
 
     # ------------------------------------------------------------------------------------------------------- ending
 
-    def left_behind(self, has_children: bool) -> list[str]:
+    def leftover_processes(self, has_children: bool) -> list[str]:
         """What the objective left running, as command lines; looked for only where there is a sign of it."""
-        return self._family.left_behind() if has_children or self._family.has_orphans() else []
+        return self._tree.leftover_processes() if has_children or self._tree.has_orphans() else []
 
-    def has_lost_to_memory(self) -> bool:
+    def had_oom_kill(self) -> bool:
         """Whether a process was killed for want of memory during this evaluation, the trainer or another one."""
         return self._memory.has_killed()
 
@@ -272,7 +272,7 @@ class TrainerProcess:
         self._end()
 
     def _end(self) -> int:
-        self._family.end()
+        self._tree.end()
         returncode = self._process.wait()
         self._is_over = True
         self._log.close()
@@ -280,8 +280,8 @@ class TrainerProcess:
         return returncode
 
     def _close_pipes(self) -> None:
-        if self._meeting is not None:
-            self._meeting.close()
+        if self._rendezvous is not None:
+            self._rendezvous.close()
         for descriptor in (self._orders, self._answers, self._output, self._lifeline, getattr(self, "_death", None)):
             if descriptor is not None and descriptor >= 0:
                 os.close(descriptor)

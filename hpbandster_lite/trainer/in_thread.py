@@ -1,6 +1,6 @@
 """A trainer without a process: the objective runs in a thread of the agent. For functions that take milliseconds.
 
-Law of this file: the same handle as :class:`~hpbandster_lite.trainer.handle.TrainerProcess`, without its protection:
+Law of this file: the same handle as :class:`~hpbandster_lite.trainer.handle.TrainerHandle`, without its protection:
 what crashes the objective crashes the agent, and what hangs cannot be ended. Why a thread, even for microseconds:
 docs/decisions/0004-inline-evaluations-in-a-thread.md.
 """
@@ -17,22 +17,22 @@ from pathlib import Path
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.problems import Problem, described_options, load, name_of, shared_values, source_hash
 from hpbandster_lite.records import CurvePoint
-from hpbandster_lite.trainer.evaluation import carry_out
-from hpbandster_lite.trainer.messages import Heard, TrainerOrder, TrainerPoint, TrainerReady, TrainerRefused
+from hpbandster_lite.trainer.evaluation import run_objective
+from hpbandster_lite.trainer.messages import TrainerMessage, TrainerOrder, TrainerPoint, TrainerReady, TrainerRefused
 
 CLOSE_GRACE_S = 1.0
 
 
-class WithoutProcess:
+class InProcessHandle:
     """What a trainer's handle says of a process, where there is none."""
 
-    look_every_s = 60.0
+    poll_every_s = 60.0
     """Nothing happens here that is not told."""
 
     def sample_memory(self) -> None:
         """Nothing to sample: the agent would die of it, too."""
 
-    def has_lost_to_memory(self) -> bool:
+    def had_oom_kill(self) -> bool:
         """False: the agent would have died of it, too."""
         return False
 
@@ -40,13 +40,13 @@ class WithoutProcess:
         """Nothing is captured."""
         return ()
 
-    def left_behind(self, has_children: bool) -> list[str]:
+    def leftover_processes(self, has_children: bool) -> list[str]:
         """Nothing is followed."""
         del has_children
         return []
 
 
-class InlineTrainer(WithoutProcess):
+class InlineTrainer(InProcessHandle):
     """Evaluates in one background thread, so that heartbeats go on as far as the interpreter lets them.
 
     Parameters
@@ -58,7 +58,7 @@ class InlineTrainer(WithoutProcess):
     """
 
     def __init__(self, reference: str, problem: Problem | None = None) -> None:
-        self._said: deque[Heard] = deque()
+        self._said: deque[TrainerMessage] = deque()
         self._wakes, self._wake = os.pipe()
         os.set_blocking(self._wakes, False)
         self._orders: queue.SimpleQueue[TrainerOrder | None] = queue.SimpleQueue()
@@ -79,7 +79,7 @@ class InlineTrainer(WithoutProcess):
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What becomes readable when :meth:`hear` has something to do."""
+        """What becomes readable when :meth:`receive` has something to do."""
         return () if self._is_over else (self._wakes,)
 
     def evaluate(self, order: TrainerOrder, log: str | Path | None) -> None:
@@ -94,7 +94,7 @@ class InlineTrainer(WithoutProcess):
 
     terminate = ask_to_stop
 
-    def hear(self) -> list[Heard]:
+    def receive(self) -> list[TrainerMessage]:
         """What the objective has said since, without waiting."""
         if self._is_over:
             return []
@@ -122,13 +122,13 @@ class InlineTrainer(WithoutProcess):
 
     def _work(self) -> None:
         while (order := self._orders.get()) is not None:
-            self._say(carry_out(self._problem, order, on_report=self._take_point))
+            self._say(run_objective(self._problem, order, on_report=self._take_point))
 
     def _take_point(self, point: CurvePoint) -> bool:
         self._say(TrainerPoint(point=point))
         return self._grace.is_set()
 
-    def _say(self, heard: Heard) -> None:
+    def _say(self, heard: TrainerMessage) -> None:
         self._said.append(heard)
         if not self._is_over:
             # Closed at this very moment: an objective that had been given up comes back.

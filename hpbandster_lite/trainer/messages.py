@@ -106,7 +106,7 @@ class TrainerDied:
     failure: Failure
 
 
-Heard: TypeAlias = (
+TrainerMessage: TypeAlias = (
     TrainerReady | TrainerRefused | TrainerPoint | TrainerEnded | TrainerInterrupted | TrainerDied
 )
 """What an agent hears of its trainer."""

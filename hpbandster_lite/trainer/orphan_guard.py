@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 
-from hpbandster_lite.trainer.process_tree import MARK, OURS, become_subreaper
+from hpbandster_lite.trainer.process_tree import MARK, MARK_PREFIX, become_subreaper
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ exec 3<&0
 """
 
 
-class Undertaker:
+class OrphanGuard:
     """Waits for the death of this process; :meth:`dismiss` it when all trainers have ended.
 
     To be made before the process becomes the one that buries orphans.
@@ -53,7 +53,7 @@ class Undertaker:
         theirs, self._word = os.pipe()
         try:
             subprocess.run(
-                ["/bin/sh", "-c", _SCRIPT, "undertaker", f"{MARK}={OURS}-"],
+                ["/bin/sh", "-c", _SCRIPT, "orphan_guard", f"{MARK}={MARK_PREFIX}-"],
                 stdin=theirs,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -24,7 +24,7 @@ from hpbandster_lite.problems import Problem, described_options, load, name_of, 
 from hpbandster_lite.problems.description import answer_for, prepare_to_describe, refusal_for
 from hpbandster_lite.process.shutdown import ALLOCATION_ENDS, unblock_allocation_signal
 from hpbandster_lite.records import CurvePoint, FailureKind, Plain
-from hpbandster_lite.trainer.evaluation import carry_out
+from hpbandster_lite.trainer.evaluation import run_objective
 from hpbandster_lite.trainer.messages import (
     LineReader,
     TrainerEnded,
@@ -94,7 +94,7 @@ def _serve(told: dict[str, Plain]) -> int:
 
 def _evaluate(agent: _Agent, problem: Problem, order: TrainerOrder) -> None:
     me = os.getpid()
-    ended = carry_out(problem, order, on_report=agent.take_point)
+    ended = run_objective(problem, order, on_report=agent.take_point)
     if os.getpid() != me:
         # The objective forked by hand and its child came back here, too: only one of them is the trainer.
         os._exit(0)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PR_SET_CHILD_SUBREAPER = 36
 MARK = "HPBANDSTER_LITE_TRAINER"
 """Environment variable by which the descendants of a trainer are known."""
-OURS = secrets.token_hex(8)
+MARK_PREFIX = secrets.token_hex(8)
 """How the marks of all trainers of this process begin."""
 ROUNDS = 20
 """A process that forks while it is being ended is met again in the next round; a fork bomb is not won against."""
@@ -36,7 +36,7 @@ def become_subreaper(is_one: bool = True) -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(is_one), 0, 0, 0)
 
 
-class Family:
+class ProcessTree:
     """A trainer and all that came from it.
 
     Parameters
@@ -62,7 +62,7 @@ class Family:
             return True
         return any(int(child) != self._trainer for child in children)
 
-    def left_behind(self) -> list[str]:
+    def leftover_processes(self) -> list[str]:
         """Command lines of the living processes beside the trainer, Python's own helpers not counted."""
         import psutil
 
@@ -90,7 +90,7 @@ class Family:
                     process.kill()
             # Children of the dead trainer come to this process now, and are met in the next round.
             living = psutil.wait_procs([process for process in others if _is_alive(process)], timeout=ROUND_S)[1]
-            self._bury()
+            self._reap_orphans()
             if not living and not others:
                 return
 
@@ -119,7 +119,7 @@ class Family:
         except (psutil.Error, OSError):
             return False
 
-    def _bury(self) -> None:
+    def _reap_orphans(self) -> None:
         for orphan in list(self._adopted):
             # psutil may have taken leave of it already.
             with contextlib.suppress(ChildProcessError):

@@ -11,7 +11,7 @@ import socket
 ADDRESS = "127.0.0.1"
 
 
-def held_port() -> socket.socket:
+def reserve_port() -> socket.socket:
     """A socket that is bound to a free port of loopback and does not listen.
 
     It keeps the port from everybody but for those who set SO_REUSEADDR, as our servers do and torch's store does.
@@ -26,7 +26,7 @@ def held_port() -> socket.socket:
     return holder
 
 
-class MeetingPoint:
+class RendezvousPort:
     """A port that is held for one trainer.
 
     Parameters
@@ -37,7 +37,7 @@ class MeetingPoint:
 
     def __init__(self, processes: int) -> None:
         self._processes = processes
-        self._holder = held_port()
+        self._holder = reserve_port()
 
     @property
     def environment(self) -> dict[str, str]:

@@ -767,7 +767,7 @@ def test_an_agent_that_is_killed_takes_its_trainer_and_what_that_started_along(d
         wait_for_the_end_of(*family)
 
 
-def undertakers(trainer: psutil.Process) -> list[psutil.Process]:
+def orphan_guards(trainer: psutil.Process) -> list[psutil.Process]:
     """Who waits for the death of the agent that has this trainer."""
     told = f"{MARK}={trainer.environ()[MARK].rpartition('-')[0]}-"
     return [each for each in psutil.process_iter(["cmdline"]) if told in (each.info["cmdline"] or ())]
@@ -777,24 +777,24 @@ def test_an_agent_that_is_killed_takes_along_what_had_left_its_trainer_s_group_a
     with AgentProcess(tmp_path, "children then wait") as agent:
         detached = agent.hears(has_reported)["curve"][0][2]["pids"][1]
         (trainer,) = (each for each in psutil.Process(agent.pid).children() if each.pid != detached)
-        (undertaker,) = undertakers(trainer)
+        (orphan_guard,) = orphan_guards(trainer)
         assert os.getsid(detached) not in (trainer.pid, agent.pid)
         os.kill(agent.pid, signal.SIGKILL)
-        wait_for_the_end_of(trainer.pid, detached, undertaker.pid)
+        wait_for_the_end_of(trainer.pid, detached, orphan_guard.pid)
 
 
 def test_an_agent_that_ends_in_order_leaves_nobody_to_wait_for_its_death(tmp_path: Path) -> None:
     with AgentProcess(tmp_path, "saves until told") as agent:
         agent.hears(has_reported)
         (trainer,) = psutil.Process(agent.pid).children()
-        (undertaker,) = undertakers(trainer)
+        (orphan_guard,) = orphan_guards(trainer)
         # Neither does it end with the agent's job or terminal.
         for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
-            os.kill(undertaker.pid, number)
-        assert undertakers(trainer) == [undertaker]
+            os.kill(orphan_guard.pid, number)
+        assert orphan_guards(trainer) == [orphan_guard]
         os.kill(agent.pid, signal.SIGTERM)
         assert agent.exit_code() == 130
-        wait_for_the_end_of(undertaker.pid)
+        wait_for_the_end_of(orphan_guard.pid)
 
 
 def test_a_process_that_is_told_to_end_hands_back_and_exits_with_130(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hpbandster_lite.agent import run_agent
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Failure, FailureKind, Outcome, Plain
-from hpbandster_lite.trainer.rendezvous import MeetingPoint
+from hpbandster_lite.trainer.rendezvous import RendezvousPort
 from tests.grants import grant
 from tests.service.worker_master import ScriptedMaster, options, wait_for_the_end_of
 
@@ -83,7 +83,7 @@ def test_an_objective_of_one_device_is_told_nothing_of_that(tmp_path: Path) -> N
 
 
 def test_trainers_beside_each_other_have_ports_of_their_own_for_as_long_as_they_live() -> None:
-    points = [MeetingPoint(2) for _ in range(20)]
+    points = [RendezvousPort(2) for _ in range(20)]
     ports = {point.environment["MASTER_PORT"] for point in points}
     assert len(ports) == 20
     with socket.socket() as stranger, pytest.raises(OSError, match="in use"):

@@ -17,12 +17,12 @@ import pytest
 
 from hpbandster_lite.process.environment import trainer_environment
 from hpbandster_lite.records import ConfigId, EvaluationId, FailureKind
-from hpbandster_lite.trainer.handle import TrainerProcess
+from hpbandster_lite.trainer.handle import TrainerHandle
 from hpbandster_lite.trainer.messages import (
-    Heard,
     TrainerDied,
     TrainerEnded,
     TrainerInterrupted,
+    TrainerMessage,
     TrainerOrder,
     TrainerPoint,
     TrainerReady,
@@ -33,8 +33,8 @@ from hpbandster_lite.trainer.process_tree import become_subreaper
 from tests.service.worker_master import outcomes_of, wait_for_the_end_of
 from tests.service.worker_objectives import DEEDS, REFERENCE
 
-HeardKind = TypeVar("HeardKind")
-Start = Callable[..., TrainerProcess]
+MessageKind = TypeVar("MessageKind")
+Start = Callable[..., TrainerHandle]
 
 CODE, MEMORY, INVALID = FailureKind.CODE, FailureKind.MEMORY, FailureKind.INVALID
 BAD = {
@@ -166,17 +166,17 @@ def test_a_flood_of_output_is_bounded_on_disk_and_keeps_its_last_hundred_lines(t
 
 
 def heard_until(
-    trainer: TrainerProcess, kind: type[HeardKind], within_s: float = 30.0
-) -> tuple[HeardKind, list[Heard]]:
+    trainer: TrainerHandle, kind: type[MessageKind], within_s: float = 30.0
+) -> tuple[MessageKind, list[TrainerMessage]]:
     """The first word of this kind, and all that was heard before."""
     deadline = time.monotonic() + within_s
-    before: list[Heard] = []
+    before: list[TrainerMessage] = []
     while time.monotonic() < deadline:
         poll = select.poll()
         for descriptor in trainer.descriptors:
             poll.register(descriptor, select.POLLIN)
-        poll.poll(1_000 * trainer.look_every_s)
-        for heard in trainer.hear():
+        poll.poll(1_000 * trainer.poll_every_s)
+        for heard in trainer.receive():
             if isinstance(heard, kind):
                 return heard, before
             before.append(heard)
@@ -198,10 +198,10 @@ def buries_orphans(leaves_nothing_behind: None) -> None:
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Starts trainers, which are killed at the end."""
-    started: list[TrainerProcess] = []
+    started: list[TrainerHandle] = []
 
-    def trainer(problem: str = REFERENCE, **environment: str) -> TrainerProcess:
-        started.append(TrainerProcess(problem, trainer_environment({**os.environ, **environment}, None, None)))
+    def trainer(problem: str = REFERENCE, **environment: str) -> TrainerHandle:
+        started.append(TrainerHandle(problem, trainer_environment({**os.environ, **environment}, None, None)))
         return started[-1]
 
     yield trainer
@@ -210,7 +210,7 @@ def start() -> Iterator[Start]:
 
 
 @pytest.fixture
-def ready(start: Start) -> TrainerProcess:
+def ready(start: Start) -> TrainerHandle:
     trainer = start()
     heard_until(trainer, TrainerReady)
     return trainer
@@ -224,7 +224,7 @@ def test_a_trainer_says_which_problem_it_has_when_it_is_imported(start: Start) -
     assert trainer.is_ready
 
 
-def test_a_trainer_is_warm_it_imports_the_problem_once(ready: TrainerProcess, tmp_path: Path) -> None:
+def test_a_trainer_is_warm_it_imports_the_problem_once(ready: TrainerHandle, tmp_path: Path) -> None:
     for evaluated in (["ok"], ["ok", "ok"]):
         ready.evaluate(order("ok", tmp_path), None)
         ended, before = heard_until(ready, TrainerEnded)
@@ -232,7 +232,7 @@ def test_a_trainer_is_warm_it_imports_the_problem_once(ready: TrainerProcess, tm
         assert not ended.has_children
 
 
-def test_what_each_evaluation_prints_is_in_its_own_log(ready: TrainerProcess, tmp_path: Path) -> None:
+def test_what_each_evaluation_prints_is_in_its_own_log(ready: TrainerHandle, tmp_path: Path) -> None:
     for deed in ("ok", "curve"):
         ready.evaluate(order(deed, tmp_path), tmp_path / deed / "log.txt")
         heard_until(ready, TrainerEnded)
@@ -240,25 +240,25 @@ def test_what_each_evaluation_prints_is_in_its_own_log(ready: TrainerProcess, tm
         assert (tmp_path / deed / "log.txt").read_text() == f"begin {deed}\n"
 
 
-def test_the_points_of_the_curve_are_heard_in_order_before_the_end(ready: TrainerProcess, tmp_path: Path) -> None:
+def test_the_points_of_the_curve_are_heard_in_order_before_the_end(ready: TrainerHandle, tmp_path: Path) -> None:
     ready.evaluate(order("curve", tmp_path), None)
     ended, before = heard_until(ready, TrainerEnded)
     assert ended.loss == 0.25
     assert [point.point.step for point in before if isinstance(point, TrainerPoint)] == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
-def test_the_end_of_an_evaluation_says_whether_it_left_children(ready: TrainerProcess, tmp_path: Path) -> None:
+def test_the_end_of_an_evaluation_says_whether_it_left_children(ready: TrainerHandle, tmp_path: Path) -> None:
     ready.evaluate(order("children", tmp_path), None)
     ended, _ = heard_until(ready, TrainerEnded)
     assert ended.has_children
-    assert sorted(ready.left_behind(ended.has_children)) == ["sleep 600", "sleep 600"]
+    assert sorted(ready.leftover_processes(ended.has_children)) == ["sleep 600", "sleep 600"]
     ready.kill()
     wait_for_the_end_of(*ended.info["pids"])
 
 
-@pytest.mark.parametrize("how", [TrainerProcess.ask_to_stop, TrainerProcess.terminate])
+@pytest.mark.parametrize("how", [TrainerHandle.ask_to_stop, TrainerHandle.terminate])
 def test_once_grace_has_begun_the_next_report_interrupts_and_the_trainer_stays(
-    how: Callable[[TrainerProcess], None], ready: TrainerProcess, tmp_path: Path
+    how: Callable[[TrainerHandle], None], ready: TrainerHandle, tmp_path: Path
 ) -> None:
     ready.evaluate(order("saves until told", tmp_path), None)
     heard_until(ready, TrainerPoint)
@@ -270,7 +270,7 @@ def test_once_grace_has_begun_the_next_report_interrupts_and_the_trainer_stays(
     assert (ended.loss, len(before)) == (0.25, 5)
 
 
-def test_an_except_exception_does_not_swallow_the_interruption(ready: TrainerProcess, tmp_path: Path) -> None:
+def test_an_except_exception_does_not_swallow_the_interruption(ready: TrainerHandle, tmp_path: Path) -> None:
     ready.evaluate(order("swallows", tmp_path), None)
     heard_until(ready, TrainerPoint)
     ready.ask_to_stop()
@@ -278,7 +278,7 @@ def test_an_except_exception_does_not_swallow_the_interruption(ready: TrainerPro
 
 
 def test_a_signal_to_an_idle_trainer_does_not_interrupt_its_next_evaluation(
-    ready: TrainerProcess, tmp_path: Path
+    ready: TrainerHandle, tmp_path: Path
 ) -> None:
     os.kill(ready.pid, signal.SIGTERM)
     ready.evaluate(order("curve", tmp_path), None)
@@ -286,7 +286,7 @@ def test_a_signal_to_an_idle_trainer_does_not_interrupt_its_next_evaluation(
     assert (ended.loss, len(before)) == (0.25, 5)
 
 
-def test_test_figures_are_asked_for_by_the_same_trainer(ready: TrainerProcess, tmp_path: Path) -> None:
+def test_test_figures_are_asked_for_by_the_same_trainer(ready: TrainerHandle, tmp_path: Path) -> None:
     ready.evaluate(order("ok", tmp_path, call="test", previous_directory="/saved"), None)
     ended, _ = heard_until(ready, TrainerEnded)
     assert (ended.loss, ended.info) == (None, {"tested": "ok", "budget": 3.0, "previous": "/saved"})
@@ -311,15 +311,15 @@ def test_a_torch_free_problem_costs_no_library(start: Start, tmp_path: Path) -> 
     assert ended.info["device"] == "cpu"
 
 
-def test_a_death_comes_last_and_once(ready: TrainerProcess, tmp_path: Path) -> None:
+def test_a_death_comes_last_and_once(ready: TrainerHandle, tmp_path: Path) -> None:
     ready.evaluate(order("SIGSEGV", tmp_path), tmp_path / "log.txt")
     died, before = heard_until(ready, TrainerDied)
     assert (died.failure.kind, before) == (CODE, [])
-    assert (ready.hear(), ready.descriptors) == ([], ())
+    assert (ready.receive(), ready.descriptors) == ([], ())
     assert "Segmentation fault" in (tmp_path / "log.txt").read_text()
 
 
-def test_an_order_to_a_trainer_that_has_died_is_no_error(ready: TrainerProcess, tmp_path: Path) -> None:
+def test_an_order_to_a_trainer_that_has_died_is_no_error(ready: TrainerHandle, tmp_path: Path) -> None:
     os.kill(ready.pid, signal.SIGKILL)
     wait_for_the_end_of(ready.pid)
     ready.evaluate(order("ok", tmp_path), None)
@@ -373,11 +373,11 @@ def test_a_closed_output_does_not_wake_the_agent_for_ever(start: Start, tmp_path
     trainer.evaluate(order("", tmp_path), None)
     ended, _ = heard_until(trainer, TrainerEnded)
     assert ended.loss == 0.5
-    trainer.hear()
+    trainer.receive()
     assert len(trainer.descriptors) == watched - 1
 
 
-def test_a_trainer_ends_when_its_agent_has_closed_the_pipe(ready: TrainerProcess, tmp_path: Path) -> None:
+def test_a_trainer_ends_when_its_agent_has_closed_the_pipe(ready: TrainerHandle, tmp_path: Path) -> None:
     ready.evaluate(order("saves until told", tmp_path), None)
     heard_until(ready, TrainerPoint)
     os.close(ready._orders)
@@ -387,7 +387,7 @@ def test_a_trainer_ends_when_its_agent_has_closed_the_pipe(ready: TrainerProcess
 
 
 def test_a_trainer_ends_when_the_lifeline_is_cut_though_the_objective_holds_the_interpreter(
-    ready: TrainerProcess, tmp_path: Path
+    ready: TrainerHandle, tmp_path: Path
 ) -> None:
     ready.evaluate(order("spins", tmp_path), None)
     heard_until(ready, TrainerPoint)

@@ -18,8 +18,14 @@ from hpbandster_lite.master import Master
 from hpbandster_lite.protocol.slots import MOST_LANES, Pace, agent_of, lane_name, lanes_of
 from hpbandster_lite.records import ConfigId, EvaluationId, Failure, FailureKind, Leased, Outcome, Plain, Report
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.trainer.in_thread import WithoutProcess
-from hpbandster_lite.trainer.messages import Heard, TrainerEnded, TrainerInterrupted, TrainerOrder, TrainerReady
+from hpbandster_lite.trainer.in_thread import InProcessHandle
+from hpbandster_lite.trainer.messages import (
+    TrainerEnded,
+    TrainerInterrupted,
+    TrainerMessage,
+    TrainerOrder,
+    TrainerReady,
+)
 from hpbandster_lite.transport import Call
 from tests.engine_room import settings_for, space_of
 from tests.grants import grant
@@ -97,7 +103,7 @@ def test_a_report_that_came_after_its_message_was_begun_is_not_acknowledged_with
 # -------------------------------------------------------------------------------------------------------------- agent
 
 
-class Scene(WithoutProcess):
+class Scene(InProcessHandle):
     """An agent whose objective takes as long as is said, and a master that grants whatever is asked for."""
 
     def __init__(self, run_dir: Path, **options: Any) -> None:
@@ -119,13 +125,13 @@ class Scene(WithoutProcess):
             clock=lambda: self.now,
             name="a",
         )
-        self._says: list[tuple[float, Heard]] = [(self.now, TrainerReady(problem="p", source_hash="0"))]
+        self._says: list[tuple[float, TrainerMessage]] = [(self.now, TrainerReady(problem="p", source_hash="0"))]
 
     # the trainer
     descriptors: tuple[int, ...] = ()
     is_ready = True
 
-    def hear(self) -> list[Heard]:
+    def receive(self) -> list[TrainerMessage]:
         said = [each for at, each in self._says if at <= self.now]
         self._says = [(at, each) for at, each in self._says if at > self.now]
         return said

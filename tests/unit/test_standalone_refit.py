@@ -11,7 +11,7 @@ import pytest
 from hpbandster_lite.cli.commands.refit import CurveLines, configuration_id
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, FailureKind
-from hpbandster_lite.trainer.evaluation import carry_out
+from hpbandster_lite.trainer.evaluation import run_objective
 from hpbandster_lite.trainer.messages import TrainerEnded, TrainerInterrupted, TrainerOrder
 
 
@@ -21,7 +21,7 @@ def ended(directory: Path, call: Literal["refit", "export"], **hooks: Any) -> Tr
         unit="epochs", seed=5, directory=str(directory / "refit"), call=call, file=str(directory / "out.txt"),
     )  # fmt: skip
     told: Any = SimpleNamespace(evaluate=None, **hooks)
-    answer = carry_out(told, order, on_report=lambda point: False)
+    answer = run_objective(told, order, on_report=lambda point: False)
     assert isinstance(answer, TrainerEnded)
     return answer
 
@@ -83,7 +83,7 @@ def test_a_refit_is_interrupted_in_its_report(tmp_path: Path) -> None:
         seed=1, directory=str(tmp_path), call="refit",
     )  # fmt: skip
     told: Any = SimpleNamespace(evaluate=None, refit=lambda config, budget, trial: trial.report(1, 0.5))
-    assert carry_out(told, order, on_report=lambda point: True) == TrainerInterrupted()
+    assert run_objective(told, order, on_report=lambda point: True) == TrainerInterrupted()
 
 
 # --------------------------------------------------------------------------------------------------------- for people

@@ -18,7 +18,7 @@ from hpbandster_lite.problems import FunctionProblem
 from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, FailureKind
 from hpbandster_lite.trainer import evaluation as evaluating
-from hpbandster_lite.trainer.evaluation import carry_out, failure_of, is_out_of_memory
+from hpbandster_lite.trainer.evaluation import failure_of, is_out_of_memory, run_objective
 from hpbandster_lite.trainer.messages import TrainerEnded, TrainerInterrupted, TrainerOrder
 from tests.unit.test_problems_trial import KINDS
 
@@ -38,7 +38,7 @@ ORDER = TrainerOrder(
 
 
 def ended(evaluate: Callable[..., Any], order: TrainerOrder = ORDER, **hooks: Any) -> TrainerEnded:
-    end = carry_out(FunctionProblem(evaluate, **hooks), order, on_report=lambda point: False)
+    end = run_objective(FunctionProblem(evaluate, **hooks), order, on_report=lambda point: False)
     assert isinstance(end, TrainerEnded)
     assert (end.loss is None) or (end.failure is None)
     return end
@@ -381,7 +381,7 @@ def test_an_interruption_is_no_outcome() -> None:
         points.append(point)
         return True
 
-    assert carry_out(FunctionProblem(evaluate), ORDER, on_report=take) == TrainerInterrupted()
+    assert run_objective(FunctionProblem(evaluate), ORDER, on_report=take) == TrainerInterrupted()
     assert points == [CurvePoint(1.0, 0.5)]
 
 

@@ -14,7 +14,13 @@ from hpbandster_lite.problems import FunctionProblem
 from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.records import ConfigId, EvaluationId
 from hpbandster_lite.trainer.in_thread import InlineTrainer
-from hpbandster_lite.trainer.messages import Heard, TrainerEnded, TrainerInterrupted, TrainerOrder, TrainerPoint
+from hpbandster_lite.trainer.messages import (
+    TrainerEnded,
+    TrainerInterrupted,
+    TrainerMessage,
+    TrainerOrder,
+    TrainerPoint,
+)
 
 WITHIN_S = 20.0
 ORDER = TrainerOrder(
@@ -39,7 +45,7 @@ def start() -> Iterator[Start]:
         def started(evaluate: Callable[[dict[str, Any], float, Trial], float]) -> InlineTrainer:
             trainer = InlineTrainer("<function>", FunctionProblem(evaluate))
             closing.callback(trainer.close)
-            assert len(trainer.hear()) == 1
+            assert len(trainer.receive()) == 1
             return trainer
 
         yield started
@@ -50,12 +56,12 @@ def is_told(trainer: InlineTrainer, within_s: float = 0.0) -> bool:
     return bool(readable)
 
 
-def heard_by_turns(trainer: InlineTrainer) -> list[Heard]:
+def heard_by_turns(trainer: InlineTrainer) -> list[TrainerMessage]:
     """All up to the end of the evaluation, heard as the agent's loop does."""
-    heard: list[Heard] = []
+    heard: list[TrainerMessage] = []
     while not any(isinstance(each, TrainerEnded | TrainerInterrupted) for each in heard):
         assert is_told(trainer, WITHIN_S), heard
-        heard += trainer.hear()
+        heard += trainer.receive()
     return heard
 
 
@@ -68,7 +74,7 @@ def test_all_of_an_evaluation_is_told_and_heard_in_its_order(start: Start) -> No
     for _ in range(100):
         trainer.evaluate(ORDER, None)
         assert [type(each) for each in heard_by_turns(trainer)] == [TrainerPoint, TrainerEnded]
-        assert trainer.hear() == []
+        assert trainer.receive() == []
 
 
 def test_a_longer_evaluation_is_not_waited_for_and_tells_when_it_is_over(start: Start) -> None:
@@ -82,7 +88,7 @@ def test_a_longer_evaluation_is_not_waited_for_and_tells_when_it_is_over(start: 
     trainer = start(evaluate)
     trainer.evaluate(ORDER, None)
     assert is_told(trainer, WITHIN_S)
-    assert [type(each) for each in trainer.hear()] == [TrainerPoint]
+    assert [type(each) for each in trainer.receive()] == [TrainerPoint]
     assert not is_told(trainer)
     may_end.set()
     assert [type(each) for each in heard_by_turns(trainer)] == [TrainerEnded]

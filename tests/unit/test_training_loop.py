@@ -20,7 +20,7 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems import FunctionProblem
 from hpbandster_lite.problems.trial import Interrupted, Trial
 from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, Failure, FailureKind
-from hpbandster_lite.trainer.evaluation import carry_out
+from hpbandster_lite.trainer.evaluation import run_objective
 from hpbandster_lite.trainer.messages import TrainerEnded, TrainerOrder
 from hpbandster_lite.workers.images.augmentation import Augmentation
 from hpbandster_lite.workers.images.device_images import DeviceImages
@@ -124,7 +124,7 @@ def failure_by(error: BaseException) -> Failure:
         evaluation=EvaluationId(ConfigId(0, 0, 0), 0), attempt=1, values={}, budget=1.0, max_budget=1.0, unit="epochs",
         seed=0, directory="/nowhere", previous_directory=None, resume_directory=None,
     )  # fmt: skip
-    end = carry_out(FunctionProblem(evaluate), order, on_report=lambda point: False)
+    end = run_objective(FunctionProblem(evaluate), order, on_report=lambda point: False)
     assert isinstance(end, TrainerEnded)
     assert end.failure is not None
     return end.failure
