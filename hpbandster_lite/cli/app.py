@@ -39,7 +39,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "certs": ("certs", "certs", "On more than one machine"),
 }
 """Module, function and group of each command, in the order in which help shows them."""
-GROUPS: Mapping[str, tuple[str, str, str]] = {"slurm": ("slurm", "app", "On more than one machine")}
+GROUPS: Mapping[str, tuple[str, str, str]] = {"slurm": ("slurm.app", "app", "On more than one machine")}
 """The same for commands that have commands of their own: the third is their group in help."""
 TAKES_PROBLEM_OPTIONS = ("run", "plan", "options", "refit", "master", "worker")
 """Commands that pass options which they do not know on to the problem."""

@@ -1,7 +1,7 @@
-"""The only place that runs Slurm's commands: sbatch, squeue, scontrol, scancel.
+"""Runs Slurm's commands: sbatch, squeue, scontrol, scancel. No other file does.
 
-Law of this file: a command is run, its complaints become errors of ours with what to do; what it prints is read
-elsewhere.
+Law of this file: run a command and turn its failure into an error that names the remedy. :mod:`.parsing` reads the
+output.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from hpbandster_lite.errors import PeerError, UsageError
 from hpbandster_lite.slurm import parsing
 from hpbandster_lite.slurm.parsing import QUEUE_FORMAT, QueuedJob
 
-LIMIT_S = 60.0
-"""A controller that is busy answers within this time, or is as good as gone."""
+TIMEOUT_S = 60.0
+"""Time limit of one command; a busy controller answers within it."""
 
 
 class Slurm:
@@ -25,68 +25,68 @@ class Slurm:
     Parameters
     ----------
     environment
-        Of the commands; default: this process's own.
+        Environment of the commands; default: that of this process.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = dict(os.environ if environment is None else environment)
-        # Both change what is printed, and are some users' habit.
+        # Some users set these; both change the output.
         for name in ("SQUEUE_FORMAT", "SLURM_TIME_FORMAT"):
             self._environment.pop(name, None)
 
     def require(self) -> None:
-        """See that there is a Slurm here.
+        """Check that Slurm is installed.
 
         Raises
         ------
         UsageError
-            If there is none.
+            If sbatch is not on PATH.
         """
         if shutil.which("sbatch", path=self._environment.get("PATH")) is None:
             raise UsageError(
-                "there is no sbatch on PATH, so no Slurm to submit to; log in to the cluster's head node, or load its "
-                "module (module load slurm). --dry-run shows the scripts and commands without one"
+                "sbatch is not on PATH, so there is no Slurm to submit to; log in to the cluster's head node, or load "
+                "its module (module load slurm). --dry-run shows the scripts and commands without Slurm"
             )
 
     def submit(self, command: Sequence[str]) -> str:
-        """Submit a job; gives its number.
+        """Submit a job and return its number.
 
         Raises
         ------
         UsageError
-            If sbatch refuses it: with its words, and what to change.
+            If sbatch refuses the job: with sbatch's message and the remedy.
         PeerError
             If the controller does not answer.
         """
         done = self._run(command)
         if done.returncode != 0:
-            words = parsing.own_words(done.stderr)
-            raise UsageError(f"sbatch refused the job: {words}. What to change: {parsing.remedy(words)}")
-        return parsing.submitted(done.stdout)
+            message = parsing.error_text(done.stderr)
+            raise UsageError(f"sbatch refused the job: {message}. What to change: {parsing.remedy(message)}")
+        return parsing.parse_job_number(done.stdout)
 
     def queue(self, jobs: Iterable[str]) -> list[QueuedJob]:
-        """What is in the queue of these jobs, task by task.
+        """State of these jobs in the queue, one entry for each task of an array.
 
         Raises
         ------
         PeerError
             If the controller does not answer.
         """
-        asked = ",".join(jobs)
-        if not asked:
+        numbers = ",".join(jobs)
+        if not numbers:
             return []
-        done = self._run(["squeue", "--noheader", "--array", f"--format={QUEUE_FORMAT}", f"--jobs={asked}"])
-        # A single number that Slurm has forgotten is an error to it, and no job to us.
+        done = self._run(["squeue", "--noheader", "--array", f"--format={QUEUE_FORMAT}", f"--jobs={numbers}"])
+        # squeue fails if it is given a single number that Slurm has forgotten; here that means: not in the queue.
         if done.returncode != 0 and "invalid job id" not in done.stderr.lower():
-            raise PeerError(f"squeue does not tell of the jobs: {parsing.own_words(done.stderr)}")
-        return parsing.queued(done.stdout)
+            raise PeerError(f"squeue could not list the jobs: {parsing.error_text(done.stderr)}")
+        return parsing.parse_squeue(done.stdout)
 
-    def ended(self, job: str) -> list[QueuedJob]:
-        """What became of a job that has left the queue; empty once Slurm has forgotten it (MinJobAge, 5 minutes)."""
-        return parsing.shown(self._run(["scontrol", "--oneliner", "show", "job", job]).stdout)
+    def recently_ended(self, job: str) -> list[QueuedJob]:
+        """Final state of a job that left the queue; empty after Slurm has forgotten it (MinJobAge, 5 minutes)."""
+        return parsing.parse_scontrol(self._run(["scontrol", "--oneliner", "show", "job", job]).stdout)
 
     def cancel(self, jobs: Sequence[str], *, signal: str | None = None) -> None:
-        """Cancel jobs, or send a signal to what they run; those that have ended meanwhile are no fault.
+        """Cancel jobs, or send a signal to their steps; jobs that have already ended are ignored.
 
         Raises
         ------
@@ -95,12 +95,14 @@ class Slurm:
         """
         if not jobs:
             return
-        told = [] if signal is None else [f"--signal={signal}"]
-        done = self._run(["scancel", *told, *jobs])
-        words = parsing.own_words(done.stderr)
-        is_gone = any(said in words.lower() for said in ("invalid job id", "already completing", "already completed"))
-        if done.returncode != 0 and not is_gone:
-            raise PeerError(f"scancel did not cancel {', '.join(jobs)}: {words}")
+        options = [] if signal is None else [f"--signal={signal}"]
+        done = self._run(["scancel", *options, *jobs])
+        message = parsing.error_text(done.stderr)
+        has_ended = any(
+            text in message.lower() for text in ("invalid job id", "already completing", "already completed")
+        )
+        if done.returncode != 0 and not has_ended:
+            raise PeerError(f"scancel did not cancel {', '.join(jobs)}: {message}")
 
     def _run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         try:
@@ -111,17 +113,17 @@ class Slurm:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=LIMIT_S,
+                timeout=TIMEOUT_S,
                 check=False,
             )
         except FileNotFoundError as error:
             raise UsageError(
-                f"there is no {command[0]} on PATH; use a machine of the cluster, or load its module: module load slurm"
+                f"{command[0]} is not on PATH; use a machine of the cluster, or load its module: module load slurm"
             ) from error
         except subprocess.TimeoutExpired as error:
             raise PeerError(
-                f"{command[0]} did not answer within {LIMIT_S:g} s; try again when the cluster is less busy"
+                f"{command[0]} did not answer within {TIMEOUT_S:g} s; try again when the cluster is less busy"
             ) from error
         if done.returncode != 0 and parsing.UNREACHABLE.search(done.stderr):
-            raise PeerError(f"Slurm's controller does not answer: {parsing.own_words(done.stderr)}; try again later")
+            raise PeerError(f"Slurm's controller does not answer: {parsing.error_text(done.stderr)}; try again later")
         return done

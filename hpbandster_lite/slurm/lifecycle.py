@@ -1,7 +1,7 @@
-"""Submit a search, change the number of its workers, and end its jobs politely.
+"""Submits the jobs of a search, changes the number of its workers, and ends its jobs.
 
-Law of this file: what was submitted is written down before the next step is taken, and what is to end is asked to hand
-back first; only what does not go is cancelled.
+Law of this file: each submission is recorded before the next step. A job that is to end is first asked to hand its
+evaluation back; a job that does not end is cancelled.
 """
 
 from __future__ import annotations
@@ -15,96 +15,107 @@ from hpbandster_lite.errors import RunDirectoryError, SearchError, UsageError
 from hpbandster_lite.rundir import RunDirectory, write_atomically
 from hpbandster_lite.slurm.commands import Slurm
 from hpbandster_lite.slurm.parsing import ENDING, QueuedJob
-from hpbandster_lite.slurm.scale_down import leavers
-from hpbandster_lite.slurm.scripts import ALL_IN_ONE, FOLDER, MASTER, WORKERS, Submission, file_name, with_tasks
-from hpbandster_lite.slurm.submitted_jobs import JobsOfRun, SubmittedJob, jobs_of
+from hpbandster_lite.slurm.scale_down import cheapest_to_end
+from hpbandster_lite.slurm.scripts import (
+    ALL_IN_ONE,
+    MASTER,
+    SCRIPTS_FOLDER,
+    WORKERS,
+    Submission,
+    file_name,
+    with_array_size,
+)
+from hpbandster_lite.slurm.submitted_jobs import JobsOfRun, SubmittedJob, load_jobs
 
-PATIENCE_S = 60.0
-"""Time to hand back what is being evaluated: an objective has 20 s to save, and its worker 5 s to say so."""
-BEGIN_S = 8.0
-"""A job that finds room has begun by then: Slurm lets submissions gather for some seconds before it looks at them."""
-LOOK_EVERY_S = 0.5
-NEW_S = 5
-"""A job that has run for less may have started nothing yet that hears a signal, and has nothing to hand back."""
-END = "TERM"
-"""What a worker hands its evaluation back at, and is not queued again after."""
+HAND_BACK_LIMIT_S = 60.0
+"""Time for handing evaluations back: an objective has 20 s to save, and its worker 5 s to report."""
+START_WAIT_S = 8.0
+"""A job that finds free resources starts within this time: Slurm collects submissions for some seconds before it
+schedules them."""
+POLL_S = 0.5
+JUST_STARTED_S = 5
+"""A job that has run for less may not have installed its signal handlers yet, and has nothing to hand back."""
+END_SIGNAL = "TERM"
+"""On this signal a worker hands its evaluation back, and its script does not requeue the job."""
 
 
 def submit(
     slurm: Slurm,
     directory: RunDirectory,
-    asked: dict[str, Submission],
+    planned: dict[str, Submission],
     *,
     at: float,
-    begin_s: float = BEGIN_S,
+    start_wait_s: float = START_WAIT_S,
 ) -> JobsOfRun:
-    """Submit the jobs of a search: all in one, or the master, and the workers for the time after it has begun.
+    """Submit the jobs of a search: one job for everything, or the master and then its workers.
 
-    A master that begins within seconds is waited for here. Its workers then need no dependency, which Slurm may look at
-    only once a minute; those of one that has to queue have one, and hold no GPU meanwhile.
+    This function waits some seconds for the master's job to start. Its workers then need no dependency, which Slurm may
+    check only once a minute. If the master stays in the queue, its workers depend on it, so that they hold no GPU
+    meanwhile.
 
     Parameters
     ----------
     slurm
-        Where to.
+        Slurm's commands.
     directory
-        Of the search; it exists.
-    asked
-        What :func:`~hpbandster_lite.slurm.scripts.submissions` gave.
+        Run directory of the search; it exists.
+    planned
+        Result of :func:`~hpbandster_lite.slurm.scripts.plan_submissions`.
     at
         Unix time.
-    begin_s
-        How long the master's job is waited for.
+    start_wait_s
+        How long to wait for the master's job to start.
 
     Returns
     -------
     JobsOfRun
-        All jobs of the run, those of earlier submissions first.
+        All jobs of the run, earlier submissions first.
 
     Raises
     ------
     UsageError
-        If jobs of this run are still in the queue, or sbatch refuses one; then none of this call is left there.
+        If jobs of this run are still in the queue, or sbatch refuses a job; then no job of this call is left in the
+        queue.
     """
     slurm.require()
-    jobs = jobs_of(directory)
-    living = [job.name for job in slurm.queue(jobs.of()) if job.is_living]
-    if living:
+    jobs = load_jobs(directory)
+    active = [job.name for job in slurm.queue(jobs.of()) if job.is_active]
+    if active:
         raise UsageError(
-            f"the search in {directory.path} has jobs in the queue: {', '.join(living)}; hpbandster-lite slurm scale "
-            f"{directory.path} N changes the number of its workers, slurm cancel {directory.path} ends them all"
+            f"the search in {directory.path} has jobs in the queue: {', '.join(active)}; hpbandster-lite slurm scale "
+            f"{directory.path} N changes the number of its workers, slurm cancel {directory.path} ends all its jobs"
         )
-    workers = asked[WORKERS]
+    workers = planned[WORKERS]
     jobs = replace(jobs, worker_options=workers.options, worker_arguments=workers.arguments)
-    folder = directory.path / FOLDER
+    folder = directory.path / SCRIPTS_FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
-    for submission in asked.values():
+    for submission in planned.values():
         write_atomically(submission.file(folder), submission.text)
-    if ALL_IN_ONE in asked:
-        return _and_submitted(slurm, directory, jobs, asked[ALL_IN_ONE], folder, at=at)
-    jobs = _and_submitted(slurm, directory, jobs, asked[MASTER], folder, at=at)
+    if ALL_IN_ONE in planned:
+        return _submit_and_record(slurm, directory, jobs, planned[ALL_IN_ONE], folder, at=at)
+    jobs = _submit_and_record(slurm, directory, jobs, planned[MASTER], folder, at=at)
     master = jobs.jobs[-1].job
     try:
-        after = None if _has_begun(slurm, master, begin_s) else master
-        return _and_submitted(slurm, directory, jobs, workers, folder, at=at, after=after)
+        after = None if _starts_within(slurm, master, start_wait_s) else master
+        return _submit_and_record(slurm, directory, jobs, workers, folder, at=at, after=after)
     except SearchError:
-        # A master without workers would wait for the whole of its time.
+        # Without workers the master would wait until its time limit.
         slurm.cancel([master])
-        replace(jobs, jobs=jobs.jobs[:-1]).keep(directory)
+        replace(jobs, jobs=jobs.jobs[:-1]).save(directory)
         raise
 
 
-def _has_begun(slurm: Slurm, job: str, within_s: float) -> bool:
-    """Whether a job begins within some time; one that has left the queue has begun."""
-    deadline = time.monotonic() + within_s
+def _starts_within(slurm: Slurm, job: str, limit_s: float) -> bool:
+    """Whether a job starts within this time; a job that has left the queue has started."""
+    deadline = time.monotonic() + limit_s
     while any(each.is_waiting for each in slurm.queue([job])):
         if time.monotonic() >= deadline:
             return False
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_S)
     return True
 
 
-def _and_submitted(
+def _submit_and_record(
     slurm: Slurm,
     directory: RunDirectory,
     jobs: JobsOfRun,
@@ -114,97 +125,103 @@ def _and_submitted(
     at: float,
     after: str | None = None,
 ) -> JobsOfRun:
-    """The jobs with one more, which was submitted and written down."""
+    """Submit one more job and record it; returns all jobs."""
     command = submission.command(folder, after=after)
     job = slurm.submit(command)
-    told = SubmittedJob(job=job, kind=submission.kind, tasks=submission.tasks, at=at, command=tuple(command))
-    jobs = jobs.and_job(told)
-    jobs.keep(directory)
+    submitted = SubmittedJob(job=job, kind=submission.kind, tasks=submission.tasks, at=at, command=tuple(command))
+    jobs = jobs.with_job(submitted)
+    jobs.save(directory)
     return jobs
 
 
 def scale(slurm: Slurm, directory: RunDirectory, count: int, *, busy: Callable[[], Collection[str]], at: float) -> str:
-    """Have ``count`` workers: submit a further array, or let some go; what was done, in words.
+    """Change the number of workers to ``count``: submit a further array, or end some; returns a summary.
 
     Parameters
     ----------
     slurm, directory, at
         As for :func:`submit`.
     count
-        Workers in arrays, running or queued; those inside a job that holds everything do not count.
+        Number of workers in arrays, running or queued; workers inside an all-in-one job are not counted.
     busy
-        Gives the numbers of the jobs that evaluate something; asked where some are to go.
+        Returns the numbers of the jobs that are evaluating a configuration; called only if workers are to end.
 
     Raises
     ------
     UsageError
-        If nothing was submitted for this run, or the number cannot be.
+        If no job was submitted for this run, or the number is negative.
     """
     if count < 0:
-        raise UsageError(f"there cannot be {count} workers; give 0 or more")
-    jobs = recorded(directory)
-    workers = [job for job in slurm.queue(jobs.of(WORKERS)) if job.is_living]
+        raise UsageError(f"the number of workers must be at least 0, got {count}")
+    jobs = jobs_of_run(directory)
+    workers = [job for job in slurm.queue(jobs.of(WORKERS)) if job.is_active]
     missing = count - len(workers)
     if missing > 0:
-        script = directory.path / FOLDER / file_name(WORKERS)
-        if not script.is_file():
-            raise RunDirectoryError(
-                f"{script} is gone, which further workers are submitted with; submit the search again"
-            )
-        more = Submission(
-            kind=WORKERS,
-            text="",
-            options=with_tasks(jobs.worker_options, missing),
-            arguments=jobs.worker_arguments,
-            tasks=missing,
-        )
-        job = _and_submitted(slurm, directory, jobs, more, script.parent, at=at).jobs[-1].job
+        job = _submit_more(slurm, directory, jobs, missing, at=at)
         return f"{len(workers)} workers, {missing} more submitted as job {job}"
     if missing == 0:
-        return f"{len(workers)} workers, as there are to be"
-    going = leavers(workers, -missing, busy())
-    let_go(slurm, going)
-    waiting = sum(job.is_waiting for job in going)
-    told = [f"{waiting} cancelled in the queue" if waiting else "", _told(len(going) - waiting)]
-    return f"{len(workers)} workers, {', '.join(filter(None, told))}: {', '.join(job.name for job in going)}"
+        return f"{len(workers)} workers already, nothing to do"
+    ending = cheapest_to_end(workers, -missing, busy())
+    end_jobs(slurm, ending)
+    waiting = sum(job.is_waiting for job in ending)
+    steps = [
+        f"{waiting} cancelled in the queue" if waiting else "",
+        f"{len(ending) - waiting} asked to hand back their evaluation and end" if len(ending) > waiting else "",
+    ]
+    return f"{len(workers)} workers, {', '.join(filter(None, steps))}: {', '.join(job.name for job in ending)}"
 
 
-def _told(running: int) -> str:
-    return f"{running} told to hand back what they evaluate and to end" if running else ""
+def _submit_more(slurm: Slurm, directory: RunDirectory, jobs: JobsOfRun, count: int, *, at: float) -> str:
+    """Submit a further array of workers; returns its number."""
+    script = directory.path / SCRIPTS_FOLDER / file_name(WORKERS)
+    if not script.is_file():
+        raise RunDirectoryError(f"the workers' script {script} is missing; submit the search again to create it")
+    more = Submission(
+        kind=WORKERS,
+        text="",
+        options=with_array_size(jobs.worker_options, count),
+        arguments=jobs.worker_arguments,
+        tasks=count,
+    )
+    return _submit_and_record(slurm, directory, jobs, more, script.parent, at=at).jobs[-1].job
 
 
-def let_go(slurm: Slurm, jobs: Iterable[QueuedJob]) -> None:
-    """Cancel those that wait or have only just begun; have the others hand back what they evaluate, and end."""
+def end_jobs(slurm: Slurm, jobs: Iterable[QueuedJob]) -> None:
+    """Cancel jobs that wait or have just started; send the others the signal to hand back and end."""
     jobs = list(jobs)
-    new = [job.name for job in jobs if job.is_waiting or job.used_s < NEW_S]
+    new = [job.name for job in jobs if job.is_waiting or job.used_s < JUST_STARTED_S]
     slurm.cancel(new)
-    # A signal goes to what the job has started with srun, and a job whose work has ended ends by itself.
-    slurm.cancel([job.name for job in jobs if job.name not in new], signal=END)
+    # The signal goes to the steps that srun started; a job whose step has ended ends by itself.
+    slurm.cancel([job.name for job in jobs if job.name not in new], signal=END_SIGNAL)
 
 
-def recorded(directory: RunDirectory) -> JobsOfRun:
-    """The jobs of a run that has some.
+def jobs_of_run(directory: RunDirectory) -> JobsOfRun:
+    """The jobs of a run, at least one.
 
     Raises
     ------
     RunDirectoryError
-        If there is no such run directory.
+        If the run directory does not exist.
     UsageError
-        If nothing was submitted for it.
+        If no job was submitted for this run.
     """
     if not directory.path.is_dir():
-        raise RunDirectoryError(f"the run directory {directory.path} does not exist; slurm submit told which one it is")
-    jobs = jobs_of(directory)
+        raise RunDirectoryError(f"the run directory {directory.path} does not exist; slurm submit prints its path")
+    jobs = load_jobs(directory)
     if not jobs.jobs:
         raise UsageError(
-            f"nothing was submitted for {directory.path}; begin with: hpbandster-lite slurm submit PROBLEM --run-dir "
+            f"no job was submitted for {directory.path}; submit with: hpbandster-lite slurm submit PROBLEM --run-dir "
             f"{directory.path}"
         )
     return jobs
 
 
 def cancel(
-    slurm: Slurm, directory: RunDirectory, say: Callable[[str], object], *, patience_s: float = PATIENCE_S
+    slurm: Slurm,
+    directory: RunDirectory,
+    show_progress: Callable[[str], object],
+    *,
+    hand_back_limit_s: float = HAND_BACK_LIMIT_S,
 ) -> None:
     """End all jobs of a run: workers hand back first, then the master closes the journal.
 
@@ -212,36 +229,36 @@ def cancel(
     ----------
     slurm, directory
         As for :func:`submit`.
-    say
-        Told each step in words.
-    patience_s
-        How long each step may take before what is left is cancelled.
+    show_progress
+        Called with a line of text for each step.
+    hand_back_limit_s
+        Time limit of each step; jobs that remain are then cancelled.
     """
-    jobs = recorded(directory)
+    jobs = jobs_of_run(directory)
     steps = (
-        ((WORKERS,), "workers hand back what they evaluate"),
+        ((WORKERS,), "workers hand back their evaluations"),
         ((MASTER, ALL_IN_ONE), "the master closes the journal"),
     )
     ended = 0
-    for kinds, words in steps:
-        living = [job for job in slurm.queue(jobs.of(*kinds)) if job.is_living]
-        if not living:
+    for kinds, description in steps:
+        active = [job for job in slurm.queue(jobs.of(*kinds)) if job.is_active]
+        if not active:
             continue
-        ended += len(living)
-        say(f"{', '.join(job.name for job in living)}: {words}")
-        let_go(slurm, living)
-        left = _left_after(slurm, jobs.of(*kinds), patience_s)
+        ended += len(active)
+        show_progress(f"{', '.join(job.name for job in active)}: {description}")
+        end_jobs(slurm, active)
+        left = _left_after(slurm, jobs.of(*kinds), hand_back_limit_s)
         if left:
-            say(f"{', '.join(left)}: not gone after {patience_s:g} s, and cancelled now")
+            show_progress(f"{', '.join(left)}: still running after {hand_back_limit_s:g} s, cancelled")
             slurm.cancel(left)
-    say("all jobs have ended" if ended else "no job of this run is in the queue")
+    show_progress("all jobs have ended" if ended else "no job of this run is in the queue")
 
 
-def _left_after(slurm: Slurm, jobs: list[str], patience_s: float) -> list[str]:
-    """Which of these jobs are still there after some time; those that Slurm clears away are not."""
-    deadline = time.monotonic() + patience_s
+def _left_after(slurm: Slurm, jobs: list[str], limit_s: float) -> list[str]:
+    """Jobs that are still in the queue after this time; jobs that Slurm is completing do not count."""
+    deadline = time.monotonic() + limit_s
     while True:
         left = [job.name for job in slurm.queue(jobs) if job.state != ENDING]
         if not left or time.monotonic() >= deadline:
             return left
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_S)

@@ -1,6 +1,6 @@
-"""Which workers leave when there are to be fewer: those whose going costs least.
+"""Chooses which workers to end when a search scales down: those that lose the least work.
 
-Law of this file: values in, values out; it asks nobody.
+Law of this file: pure functions.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from hpbandster_lite.records import Plain
 from hpbandster_lite.slurm.parsing import QueuedJob
 
 
-def leavers(workers: Sequence[QueuedJob], count: int, busy: Collection[str]) -> list[QueuedJob]:
-    """The ``count`` workers to leave: first those that wait in the queue, then idle ones, then the youngest.
+def cheapest_to_end(workers: Sequence[QueuedJob], count: int, busy: Collection[str]) -> list[QueuedJob]:
+    """The ``count`` workers to end: first those in the queue, then idle ones, then the most recently started.
 
     Parameters
     ----------
     workers
-        Those that live.
+        Workers that run or wait in the queue.
     count
-        How many are to leave.
+        How many to end.
     busy
-        Numbers of the jobs that evaluate something now.
+        Numbers of the jobs that are evaluating a configuration.
     """
 
     def cost(index: int) -> tuple[bool, bool, int, int]:
-        # Of those that cost the same, the one that came last leaves.
+        # At equal cost the worker listed last ends first.
         worker = workers[index]
         return not worker.is_waiting, worker.number in busy, worker.used_s, -index
 
@@ -34,6 +34,6 @@ def leavers(workers: Sequence[QueuedJob], count: int, busy: Collection[str]) -> 
 
 
 def busy_jobs(status: Mapping[str, Plain]) -> set[str]:
-    """Numbers of the jobs whose workers evaluate something, by the status of the search."""
+    """Numbers of the jobs whose workers are evaluating a configuration, from the status of the search."""
     names = (str(agent.get("worker", "")) for agent in status.get("agents", ()) if agent.get("evaluation") is not None)
     return {match[1] for match in (re.search(r"\bjob (\d+)", name) for name in names) if match}

@@ -1,7 +1,7 @@
-"""What is submitted for a search: the shipped scripts with their variables filled in, and their command lines.
+"""Builds the submissions of a search: the shipped scripts with their variables filled in, and the sbatch commands.
 
-Law of this file: text in, text out; nothing is run, and nothing is written. A script is changed where a user would
-change it, at its variables, and nowhere else.
+Law of this file: pure functions; nothing is run or written. Only the variables of a script change, which a user would
+change by hand.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from hpbandster_lite.errors import InvariantBroken, UsageError
 MASTER, WORKERS, ALL_IN_ONE = "master", "workers", "all_in_one"
 KINDS = (MASTER, WORKERS, ALL_IN_ONE)
 VARIABLES = ("PROBLEM", "RUN_DIR", "VENV")
-FOLDER = "slurm"
-"""In the run directory: the scripts as they were submitted."""
+SCRIPTS_FOLDER = "slurm"
+"""Folder of the submitted scripts in the run directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What a user asks for.
+class SubmitRequest:
+    """Arguments of ``slurm submit``.
 
     Parameters
     ----------
     problem
-        As it is typed, with options of its own among the arguments.
+        Reference of the problem; its options are among the arguments.
     run_dir, venv, cwd
-        Absolute paths: where the search is kept, the environment of the jobs, and where they begin.
+        Absolute paths of the run directory, the virtual environment of the jobs, and their working directory.
     workers, gpus_per_worker
-        How many, and how many GPUs each of them has; without a GPU they work on the CPU.
+        Number of workers, and GPUs of each; with 0 GPUs they use the CPU.
     cpus_per_worker
-        Cores of each worker; None leaves it to the script.
+        Cores of each worker; None: the script's value.
     nodes
-        One job of so many whole nodes for the master and all workers, instead of a job for each; None for those.
+        Number of nodes of a single job for the master and all workers; None: a job for each of them.
     throttle
-        Most workers of the array that Slurm runs at one time.
+        Largest number of array tasks that Slurm runs at a time.
     time, partition, account
-        As sbatch has them, for all jobs.
+        Values of sbatch's options of these names, for all jobs.
     for_all, for_master, for_workers
         Further options of sbatch.
     master_arguments, worker_arguments
@@ -50,7 +50,7 @@ class Request:
     Raises
     ------
     UsageError
-        If a number cannot be.
+        If a number is out of range.
     """
 
     problem: str
@@ -80,8 +80,8 @@ class Request:
                 raise UsageError(f"--{option} must be at least {lowest}, got {value}")
         if self.nodes is not None and self.workers % self.nodes:
             raise UsageError(
-                f"--workers {self.workers} cannot be spread evenly over --nodes {self.nodes}, and each node of a job "
-                f"gets the same; ask for {self.workers // self.nodes * self.nodes or self.nodes} or "
+                f"--workers {self.workers} is not a multiple of --nodes {self.nodes}, and each node of a job gets the "
+                f"same number; ask for {self.workers // self.nodes * self.nodes or self.nodes} or "
                 f"{(self.workers // self.nodes + 1) * self.nodes} workers"
             )
 
@@ -93,13 +93,13 @@ class Submission:
     Attributes
     ----------
     kind
-        Name of the script.
+        Which script: one of :data:`KINDS`.
     text
-        The script, filled in.
+        The script with its variables filled in.
     options
-        Of sbatch.
+        Options of sbatch.
     arguments
-        Of the script.
+        Arguments of the script.
     tasks
         Number of jobs in its array; 1 for a single job.
     """
@@ -111,44 +111,44 @@ class Submission:
     tasks: int = 1
 
     def command(self, folder: Path, *, after: str | None = None) -> list[str]:
-        """The call, for the script in a folder; ``after`` is a job that must have begun."""
+        """The sbatch command for the script in a folder; ``after`` is a job that must have started."""
         dependency = [] if after is None else [f"--dependency=after:{after}"]
         return ["sbatch", "--parsable", *dependency, *self.options, str(self.file(folder)), *self.arguments]
 
     def file(self, folder: Path) -> Path:
-        """Where the script lies."""
+        """Path of the script."""
         return folder / file_name(self.kind)
 
 
 def file_name(kind: str) -> str:
-    """Name of a script's file."""
+    """File name of a script."""
     return f"{kind}.sbatch"
 
 
-def shipped(kind: str) -> str:
-    """A script as it is shipped."""
+def shipped_script(kind: str) -> str:
+    """Text of a script in the package."""
     return resources.files("hpbandster_lite.slurm.batch").joinpath(file_name(kind)).read_text("utf-8")
 
 
-def filled(text: str, variables: Mapping[str, str]) -> str:
-    """A script with other values for its variables, quoted for the shell.
+def fill_variables(text: str, variables: Mapping[str, str]) -> str:
+    """A script with these values of its variables, quoted for the shell.
 
     Raises
     ------
     InvariantBroken
-        If the script does not assign each of them exactly once.
+        If the script does not assign each variable exactly once.
     """
     for name, value in variables.items():
         assignment = f"{name}={shlex.quote(value)}"
-        # Backslashes mean something in a replacement.
+        # A backslash is an escape in a replacement.
         text, count = re.subn(rf"^{name}=.*$", assignment.replace("\\", r"\\"), text, flags=re.MULTILINE)
         if count != 1:
-            raise InvariantBroken(f"a script assigns {name} {count} times; it must be once")
+            raise InvariantBroken(f"a script assigns {name} {count} times instead of once")
     return text
 
 
-def submissions(request: Request) -> dict[str, Submission]:
-    """What is to be submitted, by its kind: master and workers, or all in one; workers always, for later ones."""
+def plan_submissions(request: SubmitRequest) -> dict[str, Submission]:
+    """Submissions by kind: master and workers, or all in one; always the workers, for scaling up later."""
     variables = dict(zip(VARIABLES, (request.problem, str(request.run_dir), str(request.venv)), strict=True))
     found = {WORKERS: _workers(request, variables)}
     if request.nodes is None:
@@ -156,21 +156,21 @@ def submissions(request: Request) -> dict[str, Submission]:
     return {ALL_IN_ONE: _all_in_one(request, request.nodes, variables), **found}
 
 
-def with_tasks(options: Sequence[str], tasks: int) -> tuple[str, ...]:
-    """Options of an array with another number of tasks; its throttle stays."""
+def with_array_size(options: Sequence[str], tasks: int) -> tuple[str, ...]:
+    """Options of an array with another number of tasks; the throttle stays."""
     return tuple(re.sub(r"^--array=0-\d+", f"--array=0-{tasks - 1}", option) for option in options)
 
 
-def _master(request: Request, variables: Mapping[str, str]) -> Submission:
+def _master(request: SubmitRequest, variables: Mapping[str, str]) -> Submission:
     return Submission(
         kind=MASTER,
-        text=filled(shipped(MASTER), variables),
+        text=fill_variables(shipped_script(MASTER), variables),
         options=(*_common(request, "%x-%j"), *request.for_all, *request.for_master),
         arguments=request.master_arguments,
     )
 
 
-def _workers(request: Request, variables: Mapping[str, str]) -> Submission:
+def _workers(request: SubmitRequest, variables: Mapping[str, str]) -> Submission:
     throttle = "" if request.throttle is None else f"%{request.throttle}"
     options = [
         *_common(request, "%x-%A_%a"),
@@ -180,23 +180,24 @@ def _workers(request: Request, variables: Mapping[str, str]) -> Submission:
     ]
     return Submission(
         kind=WORKERS,
-        text=filled(shipped(WORKERS), variables),
+        text=fill_variables(shipped_script(WORKERS), variables),
         options=(*options, *request.for_all, *request.for_workers),
         arguments=(*_gpu_arguments(request), *request.worker_arguments),
         tasks=request.workers,
     )
 
 
-def _all_in_one(request: Request, nodes: int, variables: Mapping[str, str]) -> Submission:
-    here = request.workers // nodes
-    told = ("--gpus", "all") if request.gpus_per_worker else ("--workers", str(here))
-    words = shlex.join((*told, *_gpu_arguments(request), *request.worker_arguments))
-    text = filled(shipped(ALL_IN_ONE), variables).replace("WORKER_OPTIONS=(--gpus all)", f"WORKER_OPTIONS=({words})")
+def _all_in_one(request: SubmitRequest, nodes: int, variables: Mapping[str, str]) -> Submission:
+    on_each_node = request.workers // nodes
+    count = ("--gpus", "all") if request.gpus_per_worker else ("--workers", str(on_each_node))
+    worker_options = shlex.join((*count, *_gpu_arguments(request), *request.worker_arguments))
+    text = fill_variables(shipped_script(ALL_IN_ONE), variables)
+    text = text.replace("WORKER_OPTIONS=(--gpus all)", f"WORKER_OPTIONS=({worker_options})")
     options = [
         *_common(request, "%x-%j"),
         f"--nodes={nodes}",
-        f"--gres={_gres(here * request.gpus_per_worker)}",
-        *([] if request.cpus_per_worker is None else [f"--cpus-per-task={here * request.cpus_per_worker}"]),
+        f"--gres={_gres(on_each_node * request.gpus_per_worker)}",
+        *([] if request.cpus_per_worker is None else [f"--cpus-per-task={on_each_node * request.cpus_per_worker}"]),
     ]
     return Submission(
         kind=ALL_IN_ONE,
@@ -206,7 +207,7 @@ def _all_in_one(request: Request, nodes: int, variables: Mapping[str, str]) -> S
     )
 
 
-def _common(request: Request, log: str) -> list[str]:
+def _common(request: SubmitRequest, log: str) -> list[str]:
     given = {"time": request.time, "partition": request.partition, "account": request.account}
     return [
         f"--chdir={request.cwd}",
@@ -219,5 +220,5 @@ def _gres(gpus: int) -> str:
     return f"gpu:{gpus}" if gpus else "none"
 
 
-def _gpu_arguments(request: Request) -> tuple[str, ...]:
+def _gpu_arguments(request: SubmitRequest) -> tuple[str, ...]:
     return ("--gpus-per-worker", str(request.gpus_per_worker)) if request.gpus_per_worker > 1 else ()

@@ -1,6 +1,7 @@
-"""Which jobs were submitted for a run, in a small file of its run directory.
+"""The file ``slurm.json`` of a run directory: which jobs were submitted for the run.
 
-Law of this file: it tells what was submitted, never what became of it; that is asked of Slurm each time.
+Law of this file: it records submissions, never the state of a job, which Slurm is asked for each time. The names of the
+fields are the keys of the file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ FILE_NAME = "slurm.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmittedJob:
-    """A call of sbatch that was taken: number of the job, which script, tasks of its array, Unix time, the command."""
+    """A successful call of sbatch: job number, script, number of array tasks, Unix time, command."""
 
     job: str
     kind: str
@@ -28,14 +29,14 @@ class SubmittedJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobsOfRun:
-    """All of a run, in the order of their submission.
+    """All jobs of a run, in the order of submission.
 
     Attributes
     ----------
     jobs
-        What was submitted.
+        The submitted jobs.
     worker_options, worker_arguments
-        How further workers are submitted: options of sbatch, arguments of the script.
+        Options of sbatch and arguments of the script with which further workers are submitted.
     """
 
     jobs: tuple[SubmittedJob, ...] = ()
@@ -43,55 +44,51 @@ class JobsOfRun:
     worker_arguments: tuple[str, ...] = ()
 
     def of(self, *kinds: str) -> list[str]:
-        """Numbers of the jobs of some scripts; of all without a name."""
+        """Numbers of the jobs of these scripts; of all jobs if no script is named."""
         return [each.job for each in self.jobs if not kinds or each.kind in kinds]
 
-    def kind_of(self, job: str) -> str:
-        """Which script a job runs."""
-        return next((each.kind for each in self.jobs if each.job == job), "")
-
-    def and_job(self, job: SubmittedJob) -> JobsOfRun:
-        """These and one more."""
+    def with_job(self, job: SubmittedJob) -> JobsOfRun:
+        """These jobs and one more."""
         return replace(self, jobs=(*self.jobs, job))
 
-    def keep(self, directory: RunDirectory) -> None:
-        """Write them down.
+    def save(self, directory: RunDirectory) -> None:
+        """Write the file.
 
         Raises
         ------
         RunDirectoryError
-            If they cannot be written.
+            If the file cannot be written.
         """
-        write_atomically(place(directory), json.dumps(asdict(self), indent=1) + "\n")
+        write_atomically(jobs_file(directory), json.dumps(asdict(self), indent=1) + "\n")
 
 
-def place(directory: RunDirectory) -> Path:
-    """Where the jobs of a run are written down."""
+def jobs_file(directory: RunDirectory) -> Path:
+    """Path of the file in a run directory."""
     return directory.path / FILE_NAME
 
 
-def jobs_of(directory: RunDirectory) -> JobsOfRun:
-    """The jobs of a run; none where nothing was submitted.
+def load_jobs(directory: RunDirectory) -> JobsOfRun:
+    """Jobs of a run; empty if none was submitted.
 
     Raises
     ------
     RunDirectoryError
-        If the file cannot be read, or is none of ours.
+        If the file cannot be read or parsed.
     """
-    file = place(directory)
+    file = jobs_file(directory)
     try:
-        told = json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8"))
         return JobsOfRun(
-            jobs=tuple(SubmittedJob(**{**each, "command": tuple(each["command"])}) for each in told["jobs"]),
-            worker_options=tuple(told["worker_options"]),
-            worker_arguments=tuple(told["worker_arguments"]),
+            jobs=tuple(SubmittedJob(**{**each, "command": tuple(each["command"])}) for each in content["jobs"]),
+            worker_options=tuple(content["worker_options"]),
+            worker_arguments=tuple(content["worker_arguments"]),
         )
     except FileNotFoundError:
         return JobsOfRun()
     except OSError as error:
-        raise RunDirectoryError(f"cannot read which jobs were submitted: {file}: {error.strerror or error}") from error
+        raise RunDirectoryError(f"cannot read the submitted jobs from {file}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise RunDirectoryError(
-            f"{file} does not tell which jobs were submitted ({error!r}); squeue --me lists yours. Delete it to submit "
-            "anew"
+            f"{file} is not a list of submitted jobs ({error!r}); squeue --me lists your jobs. Delete the file to "
+            "submit the search again"
         ) from error

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from hpbandster_lite.journal import JournalReader, holds_anything
 from hpbandster_lite.records import Leased
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.slurm.submitted_jobs import jobs_of
+from hpbandster_lite.slurm.submitted_jobs import load_jobs
 from tests.deploy.slurm_cluster import COMMAND, Cluster, start_cluster, stop_cluster
 
 WORKERS = 8
@@ -61,7 +61,7 @@ def search(cluster: Cluster, place: Path) -> tuple[float, float]:
         COMMAND, "slurm", "submit", "naps.py", "--run-dir", str(directory.path), "--workers", str(WORKERS),
         "--cpus-per-worker", "1", "--seed", "1", cwd=place,
     )  # fmt: skip
-    began_at = jobs_of(directory).jobs[0].at
+    began_at = load_jobs(directory).jobs[0].at
     leases: dict[str, float] = {}
     while len(leases) < WORKERS:
         time.sleep(0.5)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from hpbandster_lite.slurm.parsing import QUEUE_FORMAT, QueuedJob, queued
+from hpbandster_lite.slurm.parsing import QUEUE_FORMAT, QueuedJob, parse_squeue
 from tests.service.local_search import MARK, LocalSearchProcess, until
 
 HERE = Path(__file__).parent
@@ -53,7 +53,7 @@ class Cluster:
 
     def jobs(self) -> list[QueuedJob]:
         """Everything in the queue."""
-        return queued(self("squeue", "--noheader", "--array", f"--format={QUEUE_FORMAT}"))
+        return parse_squeue(self("squeue", "--noheader", "--array", f"--format={QUEUE_FORMAT}"))
 
     def job(self, name: str) -> QueuedJob | None:
         """A job in the queue by its name, which is that of one task of an array."""
@@ -138,11 +138,11 @@ class SlurmSearch(LocalSearchProcess):
 
     def submit(self, *arguments: str, workers: int = 2) -> tuple[str, str]:
         """Submit it; gives the numbers of the master's job and of the workers' array."""
-        told = self.slurm(
+        output = self.slurm(
             "submit", str(self.file), "--run-dir", str(self.run_dir), "--workers", str(workers),
             "--cpus-per-worker", "1", *arguments,
         )  # fmt: skip
-        master, workers_job = re.findall(r": job (\d+)", told)
+        master, workers_job = re.findall(r": job (\d+)", output)
         return master, workers_job
 
     def sbatch(self, *arguments: str) -> str:
@@ -154,7 +154,7 @@ class SlurmSearch(LocalSearchProcess):
         return [each for each in self.cluster.jobs() if each.array == job and each.state == "RUNNING"]
 
     def logs(self) -> str:
-        """What all jobs have said."""
+        """Logs of all jobs."""
         return "\n".join(
             f"--- {log.name}\n{log.read_text('utf-8')}" for log in sorted((self.run_dir / "logs").glob("hpb*.log"))
         )

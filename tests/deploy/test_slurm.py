@@ -15,7 +15,7 @@ import pytest
 
 from hpbandster_lite.records import Expired, Leased, Released
 from hpbandster_lite.slurm.parsing import QueuedJob
-from hpbandster_lite.slurm.submitted_jobs import jobs_of
+from hpbandster_lite.slurm.submitted_jobs import load_jobs
 from tests.deploy.slurm_cluster import COMMAND, Cluster, SlurmSearch, search_on, until_slow
 from tests.service.local_search import until
 from tests.service.served_search import continued, stopped, until_passed
@@ -53,25 +53,25 @@ def assert_continued(search: SlurmSearch, released: list[Released]) -> None:
 # ------------------------------------------------------------------------------------------------------- submitting
 
 
-def test_a_search_that_is_submitted_runs_to_its_end_with_no_more_workers_at_a_time_than_told(
+def test_a_search_that_is_submitted_runs_to_its_end_with_no_more_workers_at_a_time_than_the_throttle_allows(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     with search_on(cluster, tmp_path) as search:
         search.hold()
         master, workers = search.submit("--array-throttle", "2", "--time", "10", workers=3)
         search.wait_inside(2)
-        told = json.loads(search.slurm("status", str(search.run_dir), "--json"))
-        assert {row["name"]: row["state"] for row in told["jobs"]} == {
+        status = json.loads(search.slurm("status", str(search.run_dir), "--json"))
+        assert {row["name"]: row["state"] for row in status["jobs"]} == {
             master: "RUNNING",
             f"{workers}_0": "RUNNING",
             f"{workers}_1": "RUNNING",
             f"{workers}_2": "PENDING",
         }
-        assert told["search"]["evaluations"]["running"] == 2
-        assert "(JobArrayTaskLimit): the throttle of its array" in search.slurm("status", str(search.run_dir))
+        assert status["search"]["evaluations"]["running"] == 2
+        assert "(JobArrayTaskLimit): the array's throttle is reached" in search.slurm("status", str(search.run_dir))
         search.ends()
-        told = json.loads(search.slurm("status", str(search.run_dir), "--json"))
-        assert {row["state"] for row in told["jobs"]} == {"COMPLETED"}
+        status = json.loads(search.slurm("status", str(search.run_dir), "--json"))
+        assert {row["state"] for row in status["jobs"]} == {"COMPLETED"}
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ def test_what_sbatch_refuses_is_told_with_its_words_and_leaves_nothing_behind(cl
             assert done.returncode == 2
             assert words in done.stderr
         cluster.wait_empty()
-        assert jobs_of(search.directory).jobs == ()
+        assert load_jobs(search.directory).jobs == ()
 
 
 def test_a_problem_that_cannot_be_read_costs_no_job(cluster: Cluster, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_search_gets_more_workers_and_fewer_while_it_runs(cluster: Cluster, tm
         told = search.slurm("scale", str(search.run_dir), "3")
         assert re.fullmatch(r"1 workers, 2 more submitted as job \d+", told)
         search.wait_inside(3)
-        assert "2 told to hand back" in search.slurm("scale", str(search.run_dir), "1")
+        assert "2 asked to hand back" in search.slurm("scale", str(search.run_dir), "1")
         released = wait_handed_back(search, 2)
         until(lambda: len(cluster.jobs()) == 2, "a worker and the master are left")
         assert cluster.runs(first.name)

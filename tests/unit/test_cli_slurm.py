@@ -1,4 +1,4 @@
-"""``slurm submit`` passes on what is typed: to sbatch, to the master, to the workers, each to whom it is for."""
+"""``slurm submit`` passes each option on to sbatch, to the master or to the workers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def typed(*words: str) -> str:
-    """What is printed on standard output."""
+    """Standard output of the command."""
     result = CliRunner().invoke(make_app("slurm"), ["slurm", "submit", *words], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
@@ -41,14 +41,14 @@ def typed(*words: str) -> str:
 
 def commands(*words: str) -> list[list[str]]:
     """The commands of a dry run, as a shell would read them."""
-    told = typed("counting_ones", "--dry-run", *words)
-    return [shlex.split(line) for line in told.partition("##### commands")[2].splitlines()[1:]]
+    output = typed("counting_ones", "--dry-run", *words)
+    return [shlex.split(line) for line in output.partition("##### commands")[2].splitlines()[1:]]
 
 
 def test_a_dry_run_prints_scripts_and_commands_and_makes_nothing(here: Path) -> None:
-    told = typed("counting_ones", "--workers", "3", "--dry-run")
-    assert f"##### {here}/runs/counting_ones/slurm/master.sbatch\n#!/usr/bin/env bash\n" in told
-    assert f"\nRUN_DIR={here}/runs/counting_ones\n" in told
+    output = typed("counting_ones", "--workers", "3", "--dry-run")
+    assert f"##### {here}/runs/counting_ones/slurm/master.sbatch\n#!/usr/bin/env bash\n" in output
+    assert f"\nRUN_DIR={here}/runs/counting_ones\n" in output
     assert list(here.iterdir()) == []
 
 
@@ -61,7 +61,7 @@ def test_options_of_a_search_go_to_its_master_with_the_seed_that_was_shown() -> 
     assert workers[-1].endswith("workers.sbatch")
 
 
-def test_what_stands_behind_two_dashes_is_sbatch_s_for_all_jobs() -> None:
+def test_options_after_two_dashes_go_to_sbatch_for_all_jobs() -> None:
     both = commands(
         "--master-sbatch", "--mem=4G --qos=low", "--worker-sbatch=--mem=32G", "--", "--qos=high", "-C", "a b"
     )
@@ -70,27 +70,27 @@ def test_what_stands_behind_two_dashes_is_sbatch_s_for_all_jobs() -> None:
         assert command[at : at + 4] == ["--qos=high", "-C", "a b", own]
 
 
-def test_options_for_the_workers_and_the_master_s_own_are_told_apart() -> None:
+def test_worker_options_and_master_options_go_to_their_own_script() -> None:
     master, workers = commands("--master-options", "--interface ib0", "--worker-options", "--timeout 2h", "--seed", "3")
     assert master[-3:] == ["--seed=3", "--interface", "ib0"]
     assert workers[-2:] == ["--timeout", "2h"]
 
 
 def test_options_of_the_problem_go_to_master_and_workers() -> None:
-    told = typed("hartmann6", "--dry-run")
-    assert "PROBLEM=hartmann6" in told
+    output = typed("hartmann6", "--dry-run")
+    assert "PROBLEM=hartmann6" in output
     (here := Path("optional.py")).write_text(OPTIONAL)
-    told = typed(str(here), "--width", "7", "--dry-run", "--seed", "1")
-    lines = told.partition("##### commands")[2].splitlines()[1:]
+    output = typed(str(here), "--width", "7", "--dry-run", "--seed", "1")
+    lines = output.partition("##### commands")[2].splitlines()[1:]
     assert all("--width 7" in line for line in lines)
     assert len(lines) == 2
 
 
-def test_an_interface_that_a_search_file_names_is_said_to_the_script(here: Path) -> None:
+def test_an_interface_in_a_search_file_is_passed_to_the_script(here: Path) -> None:
     (here / "s.toml").write_text('problem = "counting_ones"\n[search]\nseed = 1\n[service]\ninterface = "ib0"\n')
-    told = typed("s.toml", "--dry-run")
-    assert "\nPROBLEM=s.toml\n" in told
-    (master,) = [line for line in told.splitlines() if line.startswith("sbatch") and "master.sbatch" in line]
+    output = typed("s.toml", "--dry-run")
+    assert "\nPROBLEM=s.toml\n" in output
+    (master,) = [line for line in output.splitlines() if line.startswith("sbatch") and "master.sbatch" in line]
     assert master.endswith("master.sbatch --interface=ib0")
 
 
@@ -100,24 +100,24 @@ def test_a_number_of_nodes_makes_one_job_of_everything() -> None:
     assert command[-2].endswith("all_in_one.sbatch")
 
 
-def test_an_option_that_nobody_knows_is_answered_with_where_sbatch_s_stand() -> None:
-    with pytest.raises(UsageError, match=r"no option --qos.*an option of sbatch stands at the end, behind --"):
+def test_the_error_for_an_unknown_option_says_where_options_of_sbatch_stand() -> None:
+    with pytest.raises(UsageError, match=r"no option --qos.*options of sbatch stand at the end, after --"):
         typed("counting_ones", "--qos=high", "--dry-run")
 
 
 def test_an_environment_without_the_command_is_refused(here: Path) -> None:
-    with pytest.raises(UsageError, match=r"--venv .*there is no .*bin/hpbandster-lite"):
+    with pytest.raises(UsageError, match=r"--venv .*.*bin/hpbandster-lite does not exist"):
         typed("counting_ones", "--dry-run", "--venv", str(here))
 
 
-def test_options_that_no_shell_can_read_are_refused_by_name() -> None:
+def test_options_with_an_unclosed_quote_are_refused_by_name() -> None:
     with pytest.raises(UsageError, match=r"--worker-options .*No closing quotation"):
         typed("counting_ones", "--dry-run", "--worker-options", "'")
 
 
 def test_without_slurm_there_is_nothing_to_submit_to(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(here))
-    with pytest.raises(UsageError, match=r"no sbatch on PATH.*module load slurm.*--dry-run"):
+    with pytest.raises(UsageError, match=r"sbatch is not on PATH.*module load slurm.*--dry-run"):
         typed("counting_ones", "--seed", "1")
     assert list(here.iterdir()) == []
 

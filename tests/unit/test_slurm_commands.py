@@ -1,4 +1,4 @@
-"""Slurm's commands are run as they are, and what they complain of becomes an error with what to do."""
+"""Slurm's commands run as they are, and their failures become errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpbandster_lite.errors import PeerError, UsageError
-from hpbandster_lite.slurm import commands as door
+from hpbandster_lite.slurm import commands
 from hpbandster_lite.slurm.commands import Slurm
 
 GONE = "slurm_load_jobs error: Invalid job id specified"
@@ -17,7 +17,7 @@ DOWN = "slurm_load_jobs error: Unable to contact slurm controller (connect failu
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """The one folder on PATH."""
+    """The only folder on PATH."""
     (tmp_path / "bin").mkdir()
     return tmp_path / "bin"
 
@@ -28,7 +28,7 @@ def slurm(place: Path) -> Slurm:
 
 
 def command(place: Path, name: str, *, out: str = "", err: str = "", code: int = 0, script: str = "") -> None:
-    """A command of Slurm that prints this."""
+    """Write a Slurm command with this output."""
     text = f"#!/bin/sh\n{script}\ncat <<'END'\n{out}\nEND\ncat >&2 <<'END'\n{err}\nEND\nexit {code}\n"
     (place / name).write_text(text)
     (place / name).chmod(0o755)
@@ -39,14 +39,14 @@ def test_a_submission_gives_the_number_of_its_job(slurm: Slurm, place: Path) -> 
     assert slurm.submit(["sbatch", "--parsable", "x"]) == "12"
 
 
-def test_a_refusal_is_told_with_sbatch_s_own_words_and_what_to_change(slurm: Slurm, place: Path) -> None:
+def test_a_refusal_keeps_sbatch_s_message_and_names_the_remedy(slurm: Slurm, place: Path) -> None:
     command(place, "sbatch", err="sbatch: error: Batch job submission failed: Invalid qos specification", code=1)
     with pytest.raises(UsageError, match=r"failed: Invalid qos specification\. What to change: .*--qos=NAME"):
         slurm.submit(["sbatch"])
 
 
 @pytest.mark.parametrize("name", ["sbatch", "squeue", "scancel"])
-def test_a_controller_that_is_away_is_the_cluster_s_fault_and_to_be_tried_again(
+def test_a_controller_that_does_not_answer_is_a_peer_error_that_says_to_try_again(
     name: str, slurm: Slurm, place: Path
 ) -> None:
     command(place, name, err=DOWN, code=1)
@@ -60,7 +60,7 @@ def test_a_controller_that_is_away_is_the_cluster_s_fault_and_to_be_tried_again(
 
 
 def test_a_command_that_hangs_is_given_up(slurm: Slurm, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "LIMIT_S", 0.2)
+    monkeypatch.setattr(commands, "TIMEOUT_S", 0.2)
     command(place, "squeue", script="exec sleep 30")
     with pytest.raises(PeerError, match=r"squeue did not answer within 0\.2 s"):
         slurm.queue(["1"])
@@ -73,23 +73,23 @@ def test_a_job_that_slurm_has_forgotten_is_not_in_the_queue(slurm: Slurm, place:
 
 def test_another_complaint_of_squeue_is_passed_on(slurm: Slurm, place: Path) -> None:
     command(place, "squeue", err="squeue: error: no", code=1)
-    with pytest.raises(PeerError, match="squeue does not tell of the jobs: no"):
+    with pytest.raises(PeerError, match="squeue could not list the jobs: no"):
         slurm.queue(["1"])
 
 
-def test_a_user_s_own_format_does_not_change_what_is_read(slurm: Slurm, place: Path) -> None:
+def test_a_user_s_format_variables_do_not_change_the_output_that_is_parsed(slurm: Slurm, place: Path) -> None:
     command(
         place, "squeue", out="1|1|RUNNING|0:01|1:00|node0", script='[ -z "$SQUEUE_FORMAT$SLURM_TIME_FORMAT" ] || exit 9'
     )
     assert [job.where for job in slurm.queue(["1"])] == ["node0"]
 
 
-def test_nothing_is_asked_about_no_jobs(slurm: Slurm) -> None:
+def test_an_empty_list_of_jobs_runs_no_command(slurm: Slurm) -> None:
     assert slurm.queue([]) == []
     slurm.cancel([])
 
 
-def test_a_job_that_ended_meanwhile_is_no_fault_of_cancelling(slurm: Slurm, place: Path) -> None:
+def test_cancelling_ignores_a_job_that_has_already_ended(slurm: Slurm, place: Path) -> None:
     command(place, "scancel", err="scancel: error: Kill job error on job id 12: Invalid job id specified", code=1)
     slurm.cancel(["12"])
     command(place, "scancel", err="scancel: error: Kill job error on job id 12: Access/permission denied", code=1)
@@ -97,8 +97,8 @@ def test_a_job_that_ended_meanwhile_is_no_fault_of_cancelling(slurm: Slurm, plac
         slurm.cancel(["12"])
 
 
-def test_a_machine_without_slurm_is_told_so_with_the_remedy(place: Path) -> None:
+def test_a_machine_without_slurm_is_refused_with_the_remedy(place: Path) -> None:
     bare = Slurm({"PATH": str(place)})
     for asks in (bare.require, lambda: bare.queue(["1"])):
-        with pytest.raises(UsageError, match=r"no (sbatch|squeue) on PATH.*module load slurm"):
+        with pytest.raises(UsageError, match=r"(sbatch|squeue) is not on PATH.*module load slurm"):
             asks()

@@ -1,4 +1,4 @@
-"""Jobs are written down as they are submitted, let go politely, and only those whose going costs least."""
+"""Jobs are recorded as they are submitted; jobs that end hand back first, and those that lose the least work end."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from hypothesis import strategies as st
 
 from hpbandster_lite.errors import RunDirectoryError, UsageError
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.slurm import lifecycle as steering
+from hpbandster_lite.slurm import lifecycle
 from hpbandster_lite.slurm.commands import Slurm
 from hpbandster_lite.slurm.parsing import QueuedJob
-from hpbandster_lite.slurm.scale_down import busy_jobs, leavers
-from hpbandster_lite.slurm.scripts import Request, Submission, submissions
-from hpbandster_lite.slurm.submitted_jobs import FILE_NAME, jobs_of
+from hpbandster_lite.slurm.scale_down import busy_jobs, cheapest_to_end
+from hpbandster_lite.slurm.scripts import Submission, SubmitRequest, plan_submissions
+from hpbandster_lite.slurm.submitted_jobs import FILE_NAME, load_jobs
 
 
 class Cluster(Slurm):
-    """A Slurm that takes everything down: what it was told, and what its queue shows."""
+    """A fake Slurm: it records the commands that it receives, and its queue is a list."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[tuple[str, ...]] = []
+        self.commands: list[tuple[str, ...]] = []
         self.jobs: list[QueuedJob] = []
         self.refuses = ""
-        self.goes_at_once = True
+        self.ends_at_once = True
         self.begins = True
 
     def require(self) -> None:
-        """It is there."""
+        """Slurm is installed."""
 
     def submit(self, command: Sequence[str]) -> str:
-        self.told.append(("sbatch", *command[2:]))
+        self.commands.append(("sbatch", *command[2:]))
         if self.refuses and any(self.refuses in word for word in command):
             raise UsageError("sbatch refused the job")
-        job = str(100 + len(self.told))
+        job = str(100 + len(self.commands))
         if not self.begins:
             self.add(job, "PENDING")
         return job
@@ -48,8 +48,8 @@ class Cluster(Slurm):
 
     def cancel(self, jobs: Sequence[str], *, signal: str | None = None) -> None:
         if jobs:
-            self.told.append(("scancel", str(signal), *jobs))
-        if self.goes_at_once:
+            self.commands.append(("scancel", str(signal), *jobs))
+        if self.ends_at_once:
             self.jobs = [job for job in self.jobs if job.name not in jobs]
 
     def add(self, name: str, state: str = "RUNNING", used: str = "1:00") -> None:
@@ -63,19 +63,19 @@ def directory(tmp_path: Path) -> RunDirectory:
     return made
 
 
-def asked(directory: RunDirectory, nodes: int | None = None) -> dict[str, Submission]:
+def planned(directory: RunDirectory, nodes: int | None = None) -> dict[str, Submission]:
     here = directory.path
-    return submissions(Request(problem="digits", run_dir=here, venv=here, cwd=here, workers=4, nodes=nodes))
+    return plan_submissions(SubmitRequest(problem="digits", run_dir=here, venv=here, cwd=here, workers=4, nodes=nodes))
 
 
-def nobody() -> set[str]:
+def none_busy() -> set[str]:
     return set()
 
 
-def test_what_is_submitted_is_written_down_with_its_scripts(directory: RunDirectory) -> None:
+def test_submitted_jobs_are_recorded_with_their_scripts(directory: RunDirectory) -> None:
     cluster = Cluster()
-    jobs = steering.submit(cluster, directory, asked(directory), at=5.0)
-    assert jobs == jobs_of(directory)
+    jobs = lifecycle.submit(cluster, directory, planned(directory), at=5.0)
+    assert jobs == load_jobs(directory)
     assert [(job.kind, job.job, job.tasks, job.at) for job in jobs.jobs] == [
         ("master", "101", 1, 5.0),
         ("workers", "102", 4, 5.0),
@@ -84,10 +84,10 @@ def test_what_is_submitted_is_written_down_with_its_scripts(directory: RunDirect
     assert (directory.path / "slurm" / "workers.sbatch").read_text("utf-8").startswith("#!/usr/bin/env bash")
 
 
-def test_workers_of_a_master_that_has_to_queue_wait_for_it_without_holding_a_gpu(directory: RunDirectory) -> None:
+def test_workers_depend_on_a_master_that_stays_in_the_queue(directory: RunDirectory) -> None:
     cluster = Cluster()
     cluster.begins = False
-    jobs = steering.submit(cluster, directory, asked(directory), at=0.0, begin_s=0.0)
+    jobs = lifecycle.submit(cluster, directory, planned(directory), at=0.0, start_wait_s=0.0)
     assert "--dependency=after:101" in jobs.jobs[1].command
 
 
@@ -95,100 +95,102 @@ def test_workers_that_are_refused_leave_no_master_behind(directory: RunDirectory
     cluster = Cluster()
     cluster.refuses = "--array"
     with pytest.raises(UsageError):
-        steering.submit(cluster, directory, asked(directory), at=0.0)
-    assert cluster.told[-1] == ("scancel", "None", "101")
-    assert jobs_of(directory).jobs == ()
+        lifecycle.submit(cluster, directory, planned(directory), at=0.0)
+    assert cluster.commands[-1] == ("scancel", "None", "101")
+    assert load_jobs(directory).jobs == ()
 
 
 def test_a_search_is_not_submitted_twice(directory: RunDirectory) -> None:
     cluster = Cluster()
-    steering.submit(cluster, directory, asked(directory), at=0.0)
+    lifecycle.submit(cluster, directory, planned(directory), at=0.0)
     cluster.add("102_3", "PENDING")
     with pytest.raises(UsageError, match=r"jobs in the queue: 102_3; .*slurm scale .*slurm cancel"):
-        steering.submit(cluster, directory, asked(directory), at=0.0)
+        lifecycle.submit(cluster, directory, planned(directory), at=0.0)
     cluster.jobs.clear()
-    jobs = steering.submit(cluster, directory, asked(directory), at=1.0)
+    jobs = lifecycle.submit(cluster, directory, planned(directory), at=1.0)
     assert [job.at for job in jobs.jobs] == [0.0, 0.0, 1.0, 1.0]
 
 
 def test_more_workers_are_a_further_array_like_the_first(directory: RunDirectory) -> None:
     cluster = Cluster()
-    first = steering.submit(cluster, directory, asked(directory), at=0.0).jobs[-1]
+    first = lifecycle.submit(cluster, directory, planned(directory), at=0.0).jobs[-1]
     cluster.add("102_0")
     cluster.add("102_1", "COMPLETING")
-    words = steering.scale(cluster, directory, 6, busy=nobody, at=1.0)
+    words = lifecycle.scale(cluster, directory, 6, busy=none_busy, at=1.0)
     assert words == "1 workers, 5 more submitted as job 103"
-    more = jobs_of(directory).jobs[-1]
+    more = load_jobs(directory).jobs[-1]
     expected = [word.replace("--array=0-3", "--array=0-4") for word in first.command if "dependency" not in word]
     assert list(more.command) == expected
 
 
 def test_a_job_that_holds_everything_can_have_more_workers_beside_it(directory: RunDirectory) -> None:
     cluster = Cluster()
-    steering.submit(cluster, directory, asked(directory, nodes=2), at=0.0)
-    steering.scale(cluster, directory, 2, busy=nobody, at=1.0)
-    assert [job.kind for job in jobs_of(directory).jobs] == ["all_in_one", "workers"]
+    lifecycle.submit(cluster, directory, planned(directory, nodes=2), at=0.0)
+    lifecycle.scale(cluster, directory, 2, busy=none_busy, at=1.0)
+    assert [job.kind for job in load_jobs(directory).jobs] == ["all_in_one", "workers"]
 
 
 def test_fewer_workers_cancels_those_that_wait_and_signals_the_others(directory: RunDirectory) -> None:
     cluster = Cluster()
-    steering.submit(cluster, directory, asked(directory), at=0.0)
+    lifecycle.submit(cluster, directory, planned(directory), at=0.0)
     for task, (state, used) in enumerate(
         [("RUNNING", "9:00"), ("RUNNING", "8:00"), ("RUNNING", "7:00"), ("PENDING", "0:00")]
     ):
         cluster.add(f"102_{task}", state, used)
-    words = steering.scale(cluster, directory, 1, busy=lambda: {"91020", "91022"}, at=1.0)
-    assert cluster.told[-2:] == [("scancel", "None", "102_3"), ("scancel", "TERM", "102_1", "102_2")]
-    assert "1 cancelled in the queue, 2 told to hand back" in words
-    assert steering.scale(cluster, directory, 1, busy=nobody, at=1.0) == "1 workers, as there are to be"
+    words = lifecycle.scale(cluster, directory, 1, busy=lambda: {"91020", "91022"}, at=1.0)
+    assert cluster.commands[-2:] == [("scancel", "None", "102_3"), ("scancel", "TERM", "102_1", "102_2")]
+    assert "1 cancelled in the queue, 2 asked to hand back" in words
+    assert lifecycle.scale(cluster, directory, 1, busy=none_busy, at=1.0) == "1 workers already, nothing to do"
 
 
-def test_a_job_that_has_only_just_begun_is_cancelled_because_nobody_hears_there_yet(directory: RunDirectory) -> None:
+def test_a_job_that_has_just_started_is_cancelled_because_it_may_not_handle_signals(
+    directory: RunDirectory,
+) -> None:
     cluster = Cluster()
     cluster.add("102_0", used="0:04")
     cluster.add("102_1", used="0:05")
-    steering.let_go(cluster, cluster.jobs)
-    assert cluster.told == [("scancel", "None", "102_0"), ("scancel", "TERM", "102_1")]
+    lifecycle.end_jobs(cluster, cluster.jobs)
+    assert cluster.commands == [("scancel", "None", "102_0"), ("scancel", "TERM", "102_1")]
 
 
 def test_a_cancelled_search_ends_its_workers_before_its_master(directory: RunDirectory) -> None:
     cluster = Cluster()
-    steering.submit(cluster, directory, asked(directory), at=0.0)
+    lifecycle.submit(cluster, directory, planned(directory), at=0.0)
     cluster.add("101")
     cluster.add("102_0")
     cluster.add("102_1", "PENDING")
-    said: list[str] = []
-    steering.cancel(cluster, directory, said.append)
-    assert cluster.told[-3:] == [
+    shown: list[str] = []
+    lifecycle.cancel(cluster, directory, shown.append)
+    assert cluster.commands[-3:] == [
         ("scancel", "None", "102_1"),
         ("scancel", "TERM", "102_0"),
         ("scancel", "TERM", "101"),
     ]
-    assert said[-1] == "all jobs have ended"
+    assert shown[-1] == "all jobs have ended"
 
 
-def test_a_job_that_does_not_go_politely_is_cancelled(directory: RunDirectory) -> None:
+def test_a_job_that_does_not_end_on_the_signal_is_cancelled(directory: RunDirectory) -> None:
     cluster = Cluster()
-    steering.submit(cluster, directory, asked(directory), at=0.0)
+    lifecycle.submit(cluster, directory, planned(directory), at=0.0)
     cluster.add("102_0")
-    cluster.goes_at_once = False
-    said: list[str] = []
-    steering.cancel(cluster, directory, said.append, patience_s=0.0)
-    assert cluster.told[-2:] == [("scancel", "TERM", "102_0"), ("scancel", "None", "102_0")]
-    assert any("not gone after 0 s" in words for words in said)
+    cluster.ends_at_once = False
+    shown: list[str] = []
+    lifecycle.cancel(cluster, directory, shown.append, hand_back_limit_s=0.0)
+    assert cluster.commands[-2:] == [("scancel", "TERM", "102_0"), ("scancel", "None", "102_0")]
+    assert any("still running after 0 s" in words for words in shown)
 
 
 def test_without_jobs_there_is_nothing_to_scale_or_cancel(directory: RunDirectory, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"nothing was submitted for .*slurm submit PROBLEM --run-dir"):
-        steering.scale(Cluster(), directory, 3, busy=nobody, at=0.0)
+    with pytest.raises(UsageError, match=r"no job was submitted for .*slurm submit PROBLEM --run-dir"):
+        lifecycle.scale(Cluster(), directory, 3, busy=none_busy, at=0.0)
     with pytest.raises(RunDirectoryError, match="does not exist"):
-        steering.cancel(Cluster(), RunDirectory(tmp_path / "other"), print)
+        lifecycle.cancel(Cluster(), RunDirectory(tmp_path / "other"), print)
 
 
-def test_a_file_that_tells_of_no_jobs_is_refused_with_what_to_do(directory: RunDirectory) -> None:
+def test_a_file_without_a_list_of_jobs_is_refused_with_the_remedy(directory: RunDirectory) -> None:
     (directory.path / FILE_NAME).write_text('{"jobs": 1}')
-    with pytest.raises(RunDirectoryError, match=r"slurm\.json does not tell .*squeue --me"):
-        jobs_of(directory)
+    with pytest.raises(RunDirectoryError, match=r"slurm\.json is not a list of submitted jobs .*squeue --me"):
+        load_jobs(directory)
 
 
 # ---------------------------------------------------------------------------------------------------------- leaving
@@ -200,20 +202,20 @@ workers_of_some_kind = st.lists(
 
 
 @given(kinds=workers_of_some_kind, count=st.integers(0, 12))
-def test_nobody_leaves_who_would_cost_more_than_one_who_stays(kinds: list[tuple[str, int, bool]], count: int) -> None:
+def test_no_worker_ends_that_costs_more_than_one_that_stays(kinds: list[tuple[str, int, bool]], count: int) -> None:
     workers = [
         QueuedJob(name=f"1_{task}", number=str(task), state=state, used=f"0:{seconds:02d}")
         for task, (state, seconds, _) in enumerate(kinds)
     ]
     busy = {str(task) for task, (_, _, works) in enumerate(kinds) if works}
-    going = leavers(workers, count, busy)
-    staying = [worker for worker in workers if worker not in going]
-    assert len(going) == min(count, len(workers))
+    ending = cheapest_to_end(workers, count, busy)
+    staying = [worker for worker in workers if worker not in ending]
+    assert len(ending) == min(count, len(workers))
 
     def cost(worker: QueuedJob) -> tuple[bool, bool, int]:
         return worker.state == "RUNNING", worker.number in busy, worker.used_s
 
-    assert all(cost(gone) <= cost(kept) for gone in going for kept in staying)
+    assert all(cost(ended) <= cost(kept) for ended in ending for kept in staying)
 
 
 def test_a_job_is_busy_if_one_of_its_workers_evaluates_something() -> None:

@@ -1,4 +1,4 @@
-"""What Slurm's commands print is read as they printed it (recorded from Slurm 22.05), and refusals are answered."""
+"""The output of Slurm's commands (recorded from Slurm 22.05) is parsed, and refusals get a remedy."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.slurm.parsing import (
     QueuedJob,
-    own_words,
-    queued,
+    error_text,
+    explain_reason,
+    parse_job_number,
+    parse_scontrol,
+    parse_squeue,
     remedy,
     seconds_of,
-    shown,
-    submitted,
-    why_it_waits,
 )
 
 SQUEUE = """\
@@ -51,8 +51,8 @@ REFUSED = {
 }
 
 
-def test_a_task_of_an_array_has_the_array_s_number_and_one_of_its_own() -> None:
-    running = queued(SQUEUE)[2]
+def test_a_task_of_an_array_has_the_array_s_number_and_its_own() -> None:
+    running = parse_squeue(SQUEUE)[2]
     assert running == QueuedJob(
         name="13_0", number="14", state="RUNNING", used="1-02:03:04", left="UNLIMITED", where="node1"
     )
@@ -60,19 +60,19 @@ def test_a_task_of_an_array_has_the_array_s_number_and_one_of_its_own() -> None:
     assert running.used_s == 93_784
 
 
-def test_what_waits_or_runs_lives_and_what_is_cleared_away_does_not() -> None:
-    jobs = queued(SQUEUE)
-    assert [job.is_living for job in jobs] == [True, True, True, False, True]
+def test_a_job_that_waits_or_runs_is_active_and_a_completing_job_is_not() -> None:
+    jobs = parse_squeue(SQUEUE)
+    assert [job.is_active for job in jobs] == [True, True, True, False, True]
     assert [job.name for job in jobs if job.is_waiting] == ["13_4", "13_2"]
 
 
-def test_lines_that_are_no_jobs_are_passed_over() -> None:
-    assert queued("slurm_load_jobs: a word of the site\n\n") == []
+def test_lines_without_a_job_are_ignored() -> None:
+    assert parse_squeue("slurm_load_jobs: a message of the site\n\n") == []
 
 
-def test_what_ended_is_told_with_the_code_or_the_signal_that_ended_it() -> None:
-    told = [(job.name, job.number, job.state, job.where) for job in shown(SHOWN)]
-    assert told == [
+def test_an_ended_job_shows_its_exit_code_or_signal() -> None:
+    ended = [(job.name, job.number, job.state, job.where) for job in parse_scontrol(SHOWN)]
+    assert ended == [
         ("13_3", "13", "COMPLETED", ""),
         ("13_0", "14", "FAILED", "exit code 2"),
         ("12", "12", "CANCELLED", "signal 15"),
@@ -91,42 +91,42 @@ def test_what_ended_is_told_with_the_code_or_the_signal_that_ended_it() -> None:
         ("", 0),
     ],
 )
-def test_times_are_read_as_slurm_writes_them(text: str, expected: int) -> None:
+def test_times_in_slurm_s_format_are_parsed(text: str, expected: int) -> None:
     assert seconds_of(text) == expected
 
 
 @pytest.mark.parametrize("text", ["123\n", "123;cluster\n", "a greeting of the site\n123\n"])
 def test_the_number_of_a_submitted_job_is_found(text: str) -> None:
-    assert submitted(text) == "123"
+    assert parse_job_number(text) == "123"
 
 
 @pytest.mark.parametrize("text", ["", "Submitted batch job 12\n", "12_3\n"])
-def test_what_is_no_number_of_a_job_is_refused_with_what_was_printed(text: str) -> None:
+def test_output_without_a_job_number_is_refused_and_shown(text: str) -> None:
     with pytest.raises(UsageError, match=re.escape(repr(text.strip()))):
-        submitted(text)
+        parse_job_number(text)
 
 
 @pytest.mark.parametrize(("stderr", "expected"), REFUSED.items(), ids=lambda text: text[:60].strip())
-def test_each_refusal_is_answered_with_what_to_change(stderr: str, expected: str) -> None:
-    assert expected in remedy(own_words(stderr))
+def test_each_refusal_has_its_remedy(stderr: str, expected: str) -> None:
+    assert expected in remedy(error_text(stderr))
 
 
-def test_sbatch_s_own_words_are_kept_without_what_stands_before_each() -> None:
-    words = own_words("sbatch: error: invalid partition specified: nope\nsbatch: fatal: no\n\n")
+def test_sbatch_s_message_is_kept_without_the_prefix_of_each_line() -> None:
+    words = error_text("sbatch: error: invalid partition specified: nope\nsbatch: fatal: no\n\n")
     assert words == "invalid partition specified: nope; no"
 
 
-def test_an_unknown_refusal_still_gets_an_answer() -> None:
-    assert "behind --" in remedy("the moon is in the wrong house")
+def test_an_unknown_refusal_still_has_a_remedy() -> None:
+    assert "after --" in remedy("an unknown message")
 
 
 @pytest.mark.parametrize(
     "reason", ["PartitionTimeLimit", "PartitionConfig", "QOSMaxGRESPerUser", "DependencyNeverSatisfied"]
 )
-def test_a_reason_that_will_not_pass_by_itself_is_explained(reason: str) -> None:
-    assert why_it_waits(f"({reason})")
+def test_a_reason_that_you_must_act_on_is_explained(reason: str) -> None:
+    assert explain_reason(f"({reason})")
 
 
 @pytest.mark.parametrize("reason", ["Resources", "Priority", "Dependency", "None"])
-def test_a_reason_that_passes_by_itself_is_left_alone(reason: str) -> None:
-    assert why_it_waits(f"({reason})") is None
+def test_an_ordinary_reason_is_not_explained(reason: str) -> None:
+    assert explain_reason(f"({reason})") is None

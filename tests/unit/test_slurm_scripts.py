@@ -1,4 +1,4 @@
-"""What is submitted is the shipped scripts, changed at their variables alone."""
+"""The submitted scripts are the shipped ones with only their variables filled in."""
 
 from __future__ import annotations
 
@@ -20,55 +20,61 @@ from hpbandster_lite.slurm.scripts import (
     MASTER,
     VARIABLES,
     WORKERS,
-    Request,
-    filled,
-    shipped,
-    submissions,
-    with_tasks,
+    SubmitRequest,
+    fill_variables,
+    plan_submissions,
+    shipped_script,
+    with_array_size,
 )
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "slurm"
 ANY_TEXT = st.text(st.characters(blacklist_characters="\n\r\0", blacklist_categories=["Cs"]), min_size=1)
 
 
-def request(**changed: Any) -> Request:
-    told = {"problem": "digits", "run_dir": Path("/runs/d"), "venv": Path("/venv"), "cwd": Path("/here"), "workers": 4}
-    return Request(**{**told, **changed})
+def request(**changed: Any) -> SubmitRequest:
+    default = {
+        "problem": "digits",
+        "run_dir": Path("/runs/d"),
+        "venv": Path("/venv"),
+        "cwd": Path("/here"),
+        "workers": 4,
+    }
+    return SubmitRequest(**{**default, **changed})
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_the_package_carries_is_what_lies_in_deploy(kind: str) -> None:
-    assert shipped(kind) == (DEPLOY / f"{kind}.sbatch").read_text("utf-8")
+def test_the_package_contains_the_scripts_of_deploy(kind: str) -> None:
+    assert shipped_script(kind) == (DEPLOY / f"{kind}.sbatch").read_text("utf-8")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_script_that_is_submitted_differs_from_the_shipped_one_in_its_three_variables_alone(kind: str) -> None:
-    asked = {**submissions(request()), **submissions(request(nodes=2))}[kind]
+    planned = {**plan_submissions(request()), **plan_submissions(request(nodes=2))}[kind]
     changed = [
         line
-        for line in difflib.ndiff(shipped(kind).splitlines(), asked.text.splitlines())
+        for line in difflib.ndiff(shipped_script(kind).splitlines(), planned.text.splitlines())
         if line.startswith(("- ", "+ "))
     ]
     assert {line[2:].partition("=")[0] for line in changed} <= set(VARIABLES)
-    assert "RUN_DIR=/runs/d" in asked.text.splitlines()
+    assert "RUN_DIR=/runs/d" in planned.text.splitlines()
 
 
 @given(value=ANY_TEXT)
-def test_whatever_a_variable_is_the_shell_reads_it_back(value: str) -> None:
-    text = filled("#!/bin/bash\nA=old\necho $A\n", {"A": value})
+def test_the_shell_reads_any_value_of_a_variable_back(value: str) -> None:
+    text = fill_variables("#!/bin/bash\nA=old\necho $A\n", {"A": value})
     (line,) = [line for line in text.split("\n") if line.startswith("A=")]
     assert shlex.split(line) == [f"A={value}"]
 
 
 @pytest.mark.parametrize("text", ["", "A=1\nA=2\n"])
-def test_a_script_without_its_variable_is_no_script_of_ours(text: str) -> None:
+def test_a_script_must_assign_a_variable_exactly_once(text: str) -> None:
     with pytest.raises(InvariantBroken, match="assigns A"):
-        filled(text, {"A": "x"})
+        fill_variables(text, {"A": "x"})
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_script_is_read_in_a_minute_and_asks_for_what_it_needs(kind: str) -> None:
-    text = shipped(kind)
+def test_a_script_is_short_and_requests_what_it_needs(kind: str) -> None:
+    text = shipped_script(kind)
     assert len(text.splitlines()) <= 70
     for needed in ("--signal=B:USR2@120", "--requeue", "--open-mode=append"):
         assert f"#SBATCH {needed}" in text.splitlines()
@@ -77,7 +83,7 @@ def test_a_script_is_read_in_a_minute_and_asks_for_what_it_needs(kind: str) -> N
 
 def test_the_ends_of_the_scripts_of_one_process_are_the_same() -> None:
     def end(kind: str) -> str:
-        tail = shipped(kind).partition("work=$!\n")[2]
+        tail = shipped_script(kind).partition("work=$!\n")[2]
         return re.sub(r'"\$(job|SLURM_JOB_ID)"', "JOB", tail)
 
     assert end(MASTER) == end(WORKERS) != ""
@@ -93,46 +99,46 @@ def test_the_ends_of_the_scripts_of_one_process_are_the_same() -> None:
         (["--seed=1", "--host=node1"], ["--seed=1", "--host=node1"]),
     ],
 )
-def test_a_master_listens_on_its_whole_node_unless_it_is_told_otherwise(
+def test_a_master_listens_on_its_whole_node_unless_an_option_names_an_address(
     kind: str, arguments: list[str], expected: list[str]
 ) -> None:
-    (line,) = [line for line in shipped(kind).splitlines() if "set -- --host" in line]
-    told = subprocess.run(
+    (line,) = [line for line in shipped_script(kind).splitlines() if "set -- --host" in line]
+    done = subprocess.run(
         ["bash", "-c", f'{line}; printf "%s\\n" "$@"', "script", *arguments], capture_output=True, text=True, check=True
     )
-    assert told.stdout.split() == expected
+    assert done.stdout.split() == expected
 
 
-def test_the_order_of_options_lets_what_is_told_last_win() -> None:
-    asked = submissions(
+def test_options_are_in_the_order_in_which_the_last_one_counts() -> None:
+    planned = plan_submissions(
         request(partition="gpu", for_all=("--partition=a",), for_workers=("--partition=b",), throttle=2)
     )
-    workers = asked[WORKERS].options
+    workers = planned[WORKERS].options
     assert [option for option in workers if "partition" in option] == [
         "--partition=gpu",
         "--partition=a",
         "--partition=b",
     ]
     assert "--array=0-3%2" in workers
-    assert "--partition=b" not in asked[MASTER].options
+    assert "--partition=b" not in planned[MASTER].options
 
 
-def test_a_command_says_everything_after_the_master_has_begun() -> None:
-    asked = submissions(request(worker_arguments=("--timeout", "2h"), time="1-0", gpus_per_worker=2))
-    command = asked[WORKERS].command(Path("/runs/d/slurm"), after="7")
+def test_a_command_holds_the_dependency_and_all_options_and_arguments() -> None:
+    planned = plan_submissions(request(worker_arguments=("--timeout", "2h"), time="1-0", gpus_per_worker=2))
+    command = planned[WORKERS].command(Path("/runs/d/slurm"), after="7")
     assert command[:3] == ["sbatch", "--parsable", "--dependency=after:7"]
     assert {"--time=1-0", "--gres=gpu:2", "--chdir=/here", "--output=/runs/d/logs/%x-%A_%a.log"} <= set(command)
     assert command[-5:] == ["/runs/d/slurm/workers.sbatch", "--gpus-per-worker", "2", "--timeout", "2h"]
 
 
-def test_workers_without_a_gpu_ask_for_none() -> None:
-    assert "--gres=none" in submissions(request(gpus_per_worker=0))[WORKERS].options
+def test_workers_without_a_gpu_request_none() -> None:
+    assert "--gres=none" in plan_submissions(request(gpus_per_worker=0))[WORKERS].options
 
 
 def test_all_in_one_job_spreads_the_workers_over_its_nodes() -> None:
-    asked = submissions(request(workers=8, nodes=2, gpus_per_worker=2, cpus_per_worker=3))[ALL_IN_ONE]
-    assert {"--nodes=2", "--gres=gpu:8", "--cpus-per-task=12"} <= set(asked.options)
-    assert "WORKER_OPTIONS=(--gpus all --gpus-per-worker 2)" in asked.text
+    planned = plan_submissions(request(workers=8, nodes=2, gpus_per_worker=2, cpus_per_worker=3))[ALL_IN_ONE]
+    assert {"--nodes=2", "--gres=gpu:8", "--cpus-per-task=12"} <= set(planned.options)
+    assert "WORKER_OPTIONS=(--gpus all --gpus-per-worker 2)" in planned.text
 
 
 def test_an_uneven_number_of_workers_is_refused_with_the_even_ones_near_it() -> None:
@@ -141,7 +147,7 @@ def test_an_uneven_number_of_workers_is_refused_with_the_even_ones_near_it() -> 
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"workers": 0}, "--workers must be at least 1, got 0"),
         ({"gpus_per_worker": -1}, "--gpus-per-worker must be at least 0"),
@@ -149,10 +155,10 @@ def test_an_uneven_number_of_workers_is_refused_with_the_even_ones_near_it() -> 
         ({"nodes": 0}, "--nodes must be at least 1"),
     ],
 )
-def test_a_number_that_cannot_be_is_refused_by_its_option(changed: dict[str, int], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_a_number_out_of_range_is_refused_with_its_option(changed: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         request(**changed)
 
 
 def test_a_further_array_keeps_the_throttle_and_everything_else() -> None:
-    assert with_tasks(("--a", "--array=0-9%4", "--b=0-1"), 3) == ("--a", "--array=0-2%4", "--b=0-1")
+    assert with_array_size(("--a", "--array=0-9%4", "--b=0-1"), 3) == ("--a", "--array=0-2%4", "--b=0-1")
