@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, TypeAlias
 
 from hpbandster_lite.records import ConfigId
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 RankKey: TypeAlias = tuple[bool, float, ConfigId]
 """Key of a result among those of one budget; the smallest is the best."""
@@ -77,4 +78,4 @@ def rows_best_first(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
         Shape (n,). Here alone ties keep their order of arrival, not that of their config ids: another order changes the
         model's proposals, and journals that were recorded with this one would no longer verify.
     """
-    return np.argsort(losses, kind="stable")
+    return losses.argsort(kind="stable")
