@@ -48,11 +48,12 @@ from torch.utils.data import DataLoader
 from hpbandster_lite.workers.images.augmentation import Augmentation
 from hpbandster_lite.workers.images.device_images import CIFAR10_MEAN, CIFAR10_STD, DeviceImages
 from hpbandster_lite.workers.images.read_images import read_images
+from hpbandster_lite.workers.images.training import ImageRecipe, ImageTrainingSet
 from hpbandster_lite.workers.networks.joint_architecture import JointArchitecture
 from hpbandster_lite.workers.networks.joint_network import JointNetwork
 from hpbandster_lite.workers.training.clock import stopwatch_for
-from hpbandster_lite.workers.training.faults import parameter_count
-from hpbandster_lite.workers.training.loop import Recipe, Run
+from hpbandster_lite.workers.training.loop import Run
+from hpbandster_lite.workers.training.memory import parameter_count
 from hpbandster_lite.workers.training.schedule import Budget
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -178,9 +179,12 @@ def ours(
         std=torch.tensor(CIFAR10_STD, device=device),
         class_names=tuple("0123456789"),
     )
-    recipe = Recipe(learning_rate=0.05, batch_size=options.batch_size, augmentation=AUGMENTATION)
+    recipe = ImageRecipe(learning_rate=0.05, batch_size=options.batch_size, augmentation=AUGMENTATION)
     budget = Budget(amount=1e6)
-    run = Run(lambda: JointNetwork(architecture), recipe, budget, device, images, 0, stopwatch_for(device))
+    run = Run(
+        lambda: JointNetwork(architecture).to(memory_format=recipe.memory_format),  # type: ignore[call-overload]
+        recipe, budget, device, ImageTrainingSet(images, recipe), 0, stopwatch_for(device),
+    )  # fmt: skip
 
     def epoch() -> int:
         before = run.clock.steps

@@ -30,10 +30,10 @@ import torch
 from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.workers.images.augmentation import Augmentation
 from hpbandster_lite.workers.images.device_images import DeviceImages
+from hpbandster_lite.workers.images.training import ImageRecipe, train
 from hpbandster_lite.workers.networks.joint_architecture import JointArchitecture
 from hpbandster_lite.workers.networks.joint_network import JointNetwork
 from hpbandster_lite.workers.training.clock import BudgetClock
-from hpbandster_lite.workers.training.loop import Recipe, train
 from hpbandster_lite.workers.training.schedule import Budget
 
 IMAGES = 5_000
@@ -82,7 +82,7 @@ def main() -> None:
     BudgetClock.begin = noted  # type: ignore[method-assign, assignment] # to see when it is called, from outside
     rng = np.random.default_rng(0)
     images, validation = images_on(options.device, IMAGES), images_on(options.device, 100)
-    recipe = Recipe(batch_size=64, augmentation=Augmentation(cutout=8, mixup=0.2))
+    recipe = ImageRecipe(batch_size=64, augmentation=Augmentation(cutout=8, mixup=0.2))
     gaps: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         ended = None

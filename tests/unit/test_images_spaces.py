@@ -15,7 +15,7 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.workers.images.spaces import MOST_MAIN_BLOCKS, SPACES, SpaceName, space_named
 from hpbandster_lite.workers.networks.image_shape import CIFAR10, ImageShape
-from hpbandster_lite.workers.networks.layers import count_parameters
+from hpbandster_lite.workers.training.memory import parameter_count
 from hpbandster_lite.workers.training.schedule import Schedule
 
 GREY = ImageShape(1, 28, 28, 10)
@@ -88,7 +88,7 @@ def test_every_configuration_is_a_network_with_as_many_parameters_as_counted_or_
             continue
         with torch.device("meta"):
             network = space.network(config, shape)
-        assert space.parameter_count(config, shape) == count_parameters(network)
+        assert space.parameter_count(config, shape) == parameter_count(network)
         built += 1
     assert built > 4
 

@@ -20,12 +20,12 @@ from hpbandster_lite.workers.networks.joint_architecture import JointArchitectur
 from hpbandster_lite.workers.networks.joint_network import JointNetwork
 from hpbandster_lite.workers.networks.layers import (
     TwoPathShortcut,
-    count_parameters,
     shifted_down_and_right,
     shifted_up_and_left,
 )
 from hpbandster_lite.workers.networks.shake_drop import ShakeDrop
 from hpbandster_lite.workers.networks.shake_shake import ShakeShake
+from hpbandster_lite.workers.training.memory import parameter_count
 
 PAPER: dict[str, Any] = {
     "nr_residual_blocks_1": 4, "nr_residual_blocks_2": 3, "nr_residual_blocks_3": 2, "initial_filters": 16,
@@ -130,7 +130,7 @@ def test_two_nets_of_the_shake_shake_paper_are_points_of_the_space(factor: float
     )
     assert architecture.parameter_count() == parameters
     with torch.device("meta"):
-        assert count_parameters(JointNetwork(architecture)) == parameters
+        assert parameter_count(JointNetwork(architecture)) == parameters
 
 
 def test_the_largest_of_the_paper_has_25_billion() -> None:
@@ -165,7 +165,7 @@ def architectures(draw: st.DrawFn) -> JointArchitecture:
 def test_the_count_by_arithmetic_is_that_of_the_network(architecture: JointArchitecture, shape: ImageShape) -> None:
     if architecture.problem() is None:
         with torch.device("meta"):
-            assert count_parameters(JointNetwork(architecture, shape)) == architecture.parameter_count(shape)
+            assert parameter_count(JointNetwork(architecture, shape)) == architecture.parameter_count(shape)
 
 
 # ------------------------------------------------------------------------------------------------------------ network

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.workers.networks.layers import count_parameters
 from hpbandster_lite.workers.networks.resnet import ResidualBlock, ResNet
+from hpbandster_lite.workers.training.memory import parameter_count
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from hpbandster_lite.workers.networks.resnet import ResidualBlock, ResNet
 )
 def test_the_nets_of_the_paper_have_its_parameters(depth: int, parameters: int) -> None:
     with torch.device("meta"):
-        assert count_parameters(ResNet(depth)) == parameters
+        assert parameter_count(ResNet(depth)) == parameters
 
 
 def test_depth_counts_the_convolutions_and_the_linear_layer() -> None:

@@ -10,8 +10,8 @@ from torch import nn
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.workers.networks.branches import Branches, Factors, MixedBlock, MixedStage, mix
-from hpbandster_lite.workers.networks.layers import count_parameters
 from hpbandster_lite.workers.networks.shake_shake import ShakeShake, ShakeShakeNet
+from hpbandster_lite.workers.training.memory import parameter_count
 
 IMAGES = 4_000
 """So many draws that a mean is known to 0.02 and the largest gap of a distribution to 0.03."""
@@ -246,7 +246,7 @@ def test_each_branch_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_nets_of_the_paper_have_its_parameters(depth: int, width: int, parameters: int) -> None:
     with torch.device("meta"):
-        assert count_parameters(ShakeShakeNet(depth, width)) == parameters
+        assert parameter_count(ShakeShakeNet(depth, width)) == parameters
 
 
 @pytest.mark.parametrize(

@@ -11,18 +11,18 @@ from torch.nn import functional
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.workers.networks.image_shape import CIFAR100
-from hpbandster_lite.workers.networks.layers import count_parameters
 from hpbandster_lite.workers.networks.wide_resnet import (
     PreActivationBlock,
     WideResNet,
     blocks_per_stage,
     filter_sizes,
 )
+from hpbandster_lite.workers.training.memory import parameter_count
 
 
 def parameters(depth: int, widen_factor: float, **options: Any) -> int:
     with torch.device("meta"):
-        return count_parameters(WideResNet(depth, widen_factor, **options))
+        return parameter_count(WideResNet(depth, widen_factor, **options))
 
 
 @pytest.mark.parametrize(

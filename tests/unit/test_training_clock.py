@@ -151,7 +151,7 @@ def test_a_part_of_an_epoch_is_a_number_of_steps_and_never_none() -> None:
 
 
 def test_an_epoch_without_a_step_is_refused() -> None:
-    with pytest.raises(UsageError, match="as many images as a batch"):
+    with pytest.raises(UsageError, match="as many examples as a batch"):
         BudgetClock(Budget(amount=1), 0, HostStopwatch(Time()))
 
 

@@ -1,107 +1,82 @@
-"""Training of images: what a checkpoint holds, what counts, what is reported, and how it fails."""
+"""The loop trains on any kind of examples: here rows of a table, with a squared error."""
 
 from __future__ import annotations
 
-import errno
-import gc
-import math
-import os
-import weakref
+import ast
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.problems import FunctionProblem
 from hpbandster_lite.problems.trial import Interrupted, Trial
-from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, Failure, FailureKind
-from hpbandster_lite.trainer.evaluation import run_objective
-from hpbandster_lite.trainer.messages import TrainerEnded, TrainerOrder
-from hpbandster_lite.workers.images.augmentation import Augmentation
-from hpbandster_lite.workers.images.device_images import DeviceImages
-from hpbandster_lite.workers.images.error_interval import ErrorRate
-from hpbandster_lite.workers.training import loop as training
-from hpbandster_lite.workers.training.checkpointing import FILE_NAME, load_checkpoint
+from hpbandster_lite.records import CurvePoint
+from hpbandster_lite.workers.training import loop
+from hpbandster_lite.workers.training.checkpointing import load_checkpoint
 from hpbandster_lite.workers.training.clock import HostStopwatch
-from hpbandster_lite.workers.training.faults import Diverged, OutOfMemory
-from hpbandster_lite.workers.training.loop import Judged, Precision, Recipe, Run, pays_to_compile, refit, train
+from hpbandster_lite.workers.training.loop import BatchLoss, Forward, Judgement, Run, refit, train
+from hpbandster_lite.workers.training.recipe import Recipe
 from hpbandster_lite.workers.training.schedule import Budget
 from tests.bits import assert_equal_bit_for_bit
 
-
-def images_of(n: int, seed: int) -> DeviceImages:
-    """Images of noise whose brightest quarter is their class."""
-    generator = torch.Generator().manual_seed(seed)
-    y = torch.randint(0, 4, (n,), generator=generator)
-    x = torch.randint(0, 100, (n, 3, 8, 8), generator=generator)
-    for row, quarter in enumerate(y.tolist()):
-        down, right = 4 * (quarter // 2), 4 * (quarter % 2)
-        x[row, :, down : down + 4, right : right + 4] += 100
-    pixels = x.to(torch.uint8).contiguous(memory_format=torch.channels_last)
-    return DeviceImages(
-        x=pixels, y=y, mean=torch.full((3,), 75.0), std=torch.full((3,), 50.0), class_names=("nw", "ne", "sw", "se")
-    )
+TRAINING = Path(__file__).parents[2] / "workers" / "training"
+RECIPE = Recipe(learning_rate=0.05, batch_size=8, schedule="cosine", weight_decay=0.0)
 
 
-TRAIN, VALIDATION = images_of(70, 1), images_of(40, 2)
-"""Four batches of 16 an epoch; six images are left out of each."""
-RECIPE = Recipe(
-    learning_rate=0.1, batch_size=16, schedule="nested",
-    augmentation=Augmentation(pad=1, mirror=False, cutout=3, mixup=0.3), label_smoothing=0.05,
-)  # fmt: skip
+@dataclass(frozen=True)
+class Rows:
+    """A table whose last column is the sum of the others."""
+
+    x: torch.Tensor
+    noun = "rows"
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batches(self, seed: int, epoch: int, first_step: int) -> Iterator[BatchLoss]:
+        order = torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(len(self.x)))
+        for step in range(first_step, len(self.x) // RECIPE.batch_size):
+            rows = self.x[order[step * RECIPE.batch_size : (step + 1) * RECIPE.batch_size]]
+            yield partial(squared_error, rows)
+
+
+def squared_error(rows: torch.Tensor, forward: Forward) -> torch.Tensor:
+    return functional.mse_loss(forward(rows), rows.sum(dim=1, keepdim=True))
+
+
+def table(n: int, seed: int) -> Rows:
+    return Rows(torch.randn((n, 3), generator=torch.Generator().manual_seed(seed)))
 
 
 def network() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout2d(0.2),
-        nn.AvgPool2d(4), nn.Flatten(), nn.Linear(24, 4),
-    )  # fmt: skip
-
-
-class Ticks:
-    """A clock on which each step takes a quarter of a second, and everything else no time."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-
-    def __call__(self) -> float:
-        self._now += 0.25
-        return self._now
+    return nn.Linear(3, 1)
 
 
 def ticking() -> HostStopwatch:
-    return HostStopwatch(Ticks())
+    """A clock on which each step takes a second."""
+    return HostStopwatch(partial(next, count(0.0, 1.0)))
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads of so small a network spin for each other, and a sum in another order has other last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@torch.inference_mode()
+def judge(run: Run) -> Judgement:
+    loss = float(squared_error(table(50, 2).x, run.network))
+    return Judgement(loss, {"root": loss**0.5})
 
 
-def evaluated(
-    directory: Path, budget: Budget, recipe: Recipe = RECIPE, *, build: Callable[[], nn.Module] = network, **told: Any
-) -> dict[str, Any]:
-    repeats = told.pop("repeats", 1)
-    trial = Trial(budget=budget.amount, directory=directory, seed=5, **told)
-    return train(build, recipe, budget, trial, TRAIN, VALIDATION, repeats=repeats, new_stopwatch=ticking)
-
-
-def untrained(recipe: Recipe = RECIPE, state: dict[str, Any] | None = None) -> Run:
-    return Run(network, recipe, Budget(amount=1), "cpu", TRAIN, 5, ticking(), state)
+def trained(directory: Path, budget: float, **given: Any) -> dict[str, Any]:
+    trial = Trial(budget=budget, directory=directory, seed=4, **given)
+    return train(network, RECIPE, Budget(amount=budget), trial, table(64, 1), judge, new_stopwatch=ticking)
 
 
 def noting(points: list[CurvePoint]) -> Callable[[CurvePoint], bool]:
-    """Keeps what is reported, and lets the training go on."""
-
     def note(point: CurvePoint) -> bool:
         points.append(point)
         return False
@@ -109,399 +84,44 @@ def noting(points: list[CurvePoint]) -> Callable[[CurvePoint], bool]:
     return note
 
 
-def parameters_in_memory() -> int:
-    gc.collect()
-    return sum(type(thing) is nn.Parameter for thing in gc.get_objects())
+def test_a_network_learns_from_a_table(tmp_path: Path) -> None:
+    points: list[CurvePoint] = []
+    result = trained(tmp_path, 10, on_report=noting(points))
+    assert result["loss"] < 1e-2 < points[0].loss
+    assert result["root"] == points[-1].metrics["root"] == result["loss"] ** 0.5
+    assert result["rows_per_s"] > 0
 
 
-def failure_by(error: BaseException) -> Failure:
-    """How the trainer classes an error."""
-
-    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
-        raise error
-
-    order = TrainerOrder(
-        evaluation=EvaluationId(ConfigId(0, 0, 0), 0), attempt=1, values={}, budget=1.0, max_budget=1.0, unit="epochs",
-        seed=0, directory="/nowhere", previous_directory=None, resume_directory=None,
-    )  # fmt: skip
-    end = run_objective(FunctionProblem(evaluate), order, on_report=lambda point: False)
-    assert isinstance(end, TrainerEnded)
-    assert end.failure is not None
-    return end.failure
-
-
-def saved(directory: Path) -> dict[str, Any]:
-    state = load_checkpoint(directory, "cpu")
-    assert state is not None
-    return state
-
-
-# -------------------------------------------------------------------------------------------------------- continuation
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("channels_last", [True, False])
-def test_rungs_that_continue_end_bit_for_bit_where_one_training_ends(
-    optimizer: Any, channels_last: bool, tmp_path: Path
-) -> None:
-    recipe = replace(RECIPE, optimizer=optimizer, learning_rate=0.01, channels_last=channels_last)
-    ladder = [Budget.on((1, 3, 7), amount, "epochs") for amount in (1, 3, 7)]
-    whole = evaluated(tmp_path / "whole", ladder[-1], recipe)
-    below: Path | None = None
-    last: dict[str, Any] = {}
-    for budget in ladder:
-        here = tmp_path / f"{budget.amount}"
-        last = evaluated(here, budget, recipe, previous_directory=below)
-        below = here
-    assert_equal_bit_for_bit(saved(tmp_path / "7"), saved(tmp_path / "whole"))
-    assert (last["loss"], last["continued_from"], whole["continued_from"]) == (whole["loss"], 3.0, 0.0)
-
-
-def test_with_a_given_clock_rungs_of_seconds_continue_bit_for_bit_within_an_epoch(tmp_path: Path) -> None:
-    # An epoch is a second: the lower rung ends after one and a half.
-    low, high = (Budget.on((1.5, 4.5), amount, "seconds") for amount in (1.5, 4.5))
-    evaluated(tmp_path / "low", low)
-    assert saved(tmp_path / "low")["steps"] == 6
-    evaluated(tmp_path / "high", high, previous_directory=tmp_path / "low")
-    evaluated(tmp_path / "whole", high)
-    assert_equal_bit_for_bit(saved(tmp_path / "high"), saved(tmp_path / "whole"))
-
-
-@pytest.mark.parametrize("schedule", ["restarts", "nested", "cosine", "step"])
-@pytest.mark.parametrize("stop_at", [1, 2, 3, 4])
-def test_an_evaluation_interrupted_at_any_epoch_ends_bit_for_bit_as_without(
-    stop_at: int, schedule: Any, tmp_path: Path
-) -> None:
-    recipe, budget = replace(RECIPE, schedule=schedule, warmup=0.1), Budget(amount=4, rung=2, lowest=1)
-    whole = evaluated(tmp_path / "whole", budget, recipe)
+def test_an_interrupted_training_ends_bit_for_bit_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", 5)
     with pytest.raises(Interrupted):
-        evaluated(tmp_path / "first", budget, recipe, on_report=lambda point: point.step == stop_at)
-    again = evaluated(tmp_path / "second", budget, recipe, attempt=2, resume_directory=tmp_path / "first")
-    assert_equal_bit_for_bit(saved(tmp_path / "second"), saved(tmp_path / "whole"))
-    assert (again["loss"], again["continued_from"]) == (whole["loss"], stop_at)
+        trained(tmp_path / "first", 5, on_report=lambda point: point.step == 2)
+    again = trained(tmp_path / "second", 5, resume_directory=tmp_path / "first")
+    assert (again["loss"], again["continued_from"]) == (whole["loss"], 2.0)
+    assert_equal_bit_for_bit(load_checkpoint(tmp_path / "second", "cpu"), load_checkpoint(tmp_path / "whole", "cpu"))
 
 
-def test_every_rung_trains_from_its_seed_unless_the_schedule_is_nested(tmp_path: Path) -> None:
-    recipe = replace(RECIPE, schedule="restarts")
-    evaluated(tmp_path / "low", Budget(amount=1), recipe)
-    high = evaluated(tmp_path / "high", Budget(amount=3, rung=2), recipe, previous_directory=tmp_path / "low")
-    assert high["continued_from"] == 0.0
+def test_the_checkpoint_is_judged_again_without_training(tmp_path: Path) -> None:
+    loss = trained(tmp_path, 3)["loss"]
+    kept = Trial(previous_directory=tmp_path, seed=4)
+    assert loop.test(network, RECIPE, Budget(amount=3), kept, table(64, 1), judge).loss == loss
 
 
-def test_the_global_generator_and_the_switches_are_left_as_they_were(tmp_path: Path) -> None:
-    torch.manual_seed(3)
-    before = torch.get_rng_state()
-    evaluated(tmp_path / "one", Budget(amount=1), replace(RECIPE, deterministic=True))
-    assert torch.equal(before, torch.get_rng_state())
-    assert not torch.are_deterministic_algorithms_enabled()
+def test_a_refit_returns_the_network_and_what_the_judge_says(tmp_path: Path) -> None:
+    trial = Trial(directory=tmp_path, seed=4)
+    done = refit(network, RECIPE, Budget(amount=3), trial, table(64, 1), judge)
+    assert done.judged.loss == pytest.approx(squared_error(table(50, 2).x, done.network).item())
 
 
-def test_deterministic_algorithms_are_on_while_it_trains(tmp_path: Path) -> None:
-    seen = []
+def test_too_few_examples_are_refused_with_their_number(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"7 training rows do not fill a batch of batch_size=8; give at least as many"):
+        train(network, RECIPE, Budget(amount=1), Trial(directory=tmp_path), table(7, 1), judge)
 
-    def build() -> nn.Module:
-        seen.append((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
-        return network()
 
-    for is_on in (True, False):
-        evaluated(tmp_path / str(is_on), Budget(amount=1), replace(RECIPE, deterministic=is_on), build=build)
-    assert seen == [(True, False), (False, True)]
-
-
-# --------------------------------------------------------------------------------------------------- budgets and curve
-
-
-def test_a_budget_of_seconds_stops_within_an_epoch_and_says_what_it_used(tmp_path: Path) -> None:
-    points: list[CurvePoint] = []
-    budget = Budget(amount=1.6, unit="seconds")
-    result = evaluated(tmp_path / "one", budget, on_report=noting(points))
-    assert [point.step for point in points] == [1.0, 1.75]
-    assert (result["budget_used"], result["overshoot"], result["epochs"]) == (1.75, pytest.approx(0.15), 1.75)
-    assert (result["training_s"], result["images_per_s"]) == (1.75, 64.0)
-    assert points[-1].loss == result["loss"]
-
-
-def test_the_loss_is_the_error_at_the_last_epoch_and_not_the_best(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    errors = iter([10.0, 30.0])
-    monkeypatch.setattr(Run, "judged", lambda *_: Judged(ErrorRate(next(errors), 0.0, 100.0, 40), 1.0))
-    assert evaluated(tmp_path / "one", Budget(amount=2))["loss"] == 30.0
-
-
-def test_a_network_learns_to_tell_the_quarters_apart(tmp_path: Path) -> None:
-    points: list[CurvePoint] = []
-    recipe = replace(RECIPE, learning_rate=0.05)
-    result = evaluated(tmp_path / "one", Budget(amount=15), recipe, on_report=noting(points))
-    assert result["loss"] < 5 < 15 < points[0].loss
-    assert [point.step for point in points] == list(range(1, 16))
-    assert set(points[0].metrics) >= {"training_loss", "validation_cross_entropy", "learning_rate", "epoch"}
-    assert result["parameters"] == 274
-
-
-def test_the_learning_rate_of_each_step_follows_the_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rates: list[float] = []
-    step = torch.optim.SGD.step
-
-    def noted(optimizer: torch.optim.SGD, *arguments: Any) -> Any:
-        rates.extend(group["lr"] for group in optimizer.param_groups)
-        return step(optimizer, *arguments)
-
-    monkeypatch.setattr(torch.optim.SGD, "step", noted)
-    evaluated(tmp_path / "one", Budget(amount=3, rung=2), replace(RECIPE, schedule="restarts"))
-    expected = [math.cos(math.pi * i / 8) ** 2 for i in range(4)] + [math.cos(math.pi * i / 16) ** 2 for i in range(8)]
-    assert rates == [pytest.approx(0.1 * share) for share in expected]
-
-
-def test_repeats_are_different_trainings_and_their_mean_is_the_loss(tmp_path: Path) -> None:
-    budget = Budget(amount=2)
-    result = evaluated(tmp_path / "three", budget, repeats=3)
-    assert [info["seed"] for info in result["repeats"]] == [5, 5 + 1_000_003, 5 + 2_000_006]
-    assert result["loss"] == pytest.approx(sum(info["loss"] for info in result["repeats"]) / 3)
-    assert evaluated(tmp_path / "one", budget)["loss"] == result["repeats"][0]["loss"]
-    first, second = (saved(tmp_path / "three" / name)["network"]["6.bias"] for name in ("", "repeat1"))
-    assert not torch.equal(first, second)
-
-
-def test_an_interrupted_repeat_is_continued_and_the_ones_before_are_not_trained_again(tmp_path: Path) -> None:
-    budget = Budget(amount=2)
-    whole = evaluated(tmp_path / "whole", budget, repeats=2)
-    with pytest.raises(Interrupted):
-        evaluated(
-            tmp_path / "first", budget, repeats=2, on_report=lambda at: (at.step, at.metrics["repeat"]) == (1, 1)
-        )
-    again = evaluated(tmp_path / "second", budget, repeats=2, resume_directory=tmp_path / "first")
-    assert [info["continued_from"] for info in again["repeats"]] == [2.0, 1.0]
-    assert again["loss"] == whole["loss"]
-    # Whoever continues from this attempt finds the first repeat's network in it, too.
-    assert_equal_bit_for_bit(saved(tmp_path / "second"), saved(tmp_path / "whole"))
-
-
-def test_validation_images_are_clean_and_change_nothing(tmp_path: Path) -> None:
-    run = untrained()
-    before = {name: value.clone() for name, value in run.network.state_dict().items()}
-    assert run.judged(VALIDATION) == run.judged(VALIDATION)
-    assert_equal_bit_for_bit(before, dict(run.network.state_dict()))
-
-
-def test_large_sets_are_judged_in_pieces_that_leave_no_image_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = untrained()
-    whole = run.judged(VALIDATION)
-    monkeypatch.setitem(training.EVALUATION_BATCH, "cpu", 17)
-    pieces = run.judged(VALIDATION)
-    assert pieces.error == whole.error
-    assert pieces.cross_entropy == pytest.approx(whole.cross_entropy)
-
-
-# -------------------------------------------------------------------------------------------------------------- recipe
-
-
-def test_weight_decay_spares_batch_norm_and_biases_only_if_told_to() -> None:
-    for spared, numbers in ((True, [186 - 24 + 96, 16]), (False, [274])):
-        run = untrained(replace(RECIPE, decay_norm_and_bias=not spared))
-        groups = run.state()["optimizer"]["param_groups"]
-        assert [group["weight_decay"] for group in groups] == [5e-4, 0.0][: len(numbers)]
-        counted = [sum(w.numel() for w in group["params"]) for group in run._optimizer.param_groups]
-        assert counted == numbers
-
-
-@pytest.mark.parametrize(
-    ("wrong", "told"),
-    [
-        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be positive"),
-        ({"learning_rate": math.nan}, "learning_rate is nan"),
-        ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
-        ({"momentum": 1.0}, "momentum is 1.0"),
-        ({"weight_decay": -1.0}, "weight_decay is -1.0"),
-        ({"warmup": 1.0}, "warmup is 1.0"),
-        ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
-        ({"optimizer": "lamb"}, "'lamb'; it must be one of sgd, adamw"),
-        ({"schedule": "linear"}, "one of restarts, nested, cosine, step"),
-        ({"precision": "fp8"}, "one of auto, fp32, bf16, fp16"),
-    ],
-)
-def test_a_recipe_that_makes_no_sense_is_refused_by_name(wrong: dict[str, Any], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
-        replace(RECIPE, **wrong)
-
-
-def test_a_batch_larger_than_the_training_set_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="as many images as a batch"):
-        evaluated(tmp_path / "one", Budget(amount=1), replace(RECIPE, batch_size=71))
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_mixed_precision_trains_float32_weights(precision: Any, tmp_path: Path) -> None:
-    result = evaluated(tmp_path / "one", Budget(amount=2), replace(RECIPE, precision=precision))
-    assert result["precision"] == precision
-    assert {value.dtype for value in saved(tmp_path / "one")["network"].values()} == {torch.float32, torch.int64}
-    assert math.isfinite(result["loss"])
-
-
-def test_a_checkpoint_of_another_precision_is_continued(tmp_path: Path) -> None:
-    pairs: list[tuple[Precision, Precision]] = [("fp32", "fp16"), ("fp16", "fp32")]
-    for one, other in pairs:
-        here = tmp_path / one
-        with pytest.raises(Interrupted):
-            evaluated(here, Budget(amount=2), replace(RECIPE, precision=one), on_report=lambda point: True)
-        done = evaluated(here / "2", Budget(amount=2), replace(RECIPE, precision=other), resume_directory=here)
-        assert (done["continued_from"], done["epochs"], done["precision"]) == (1.0, 2.0, other)
-
-
-def test_only_budgets_that_repay_it_are_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled: list[nn.Module] = []
-
-    def compile_at_once(module: nn.Module) -> nn.Module:
-        compiled.append(module)
-        return module
-
-    monkeypatch.setattr(torch, "compile", compile_at_once)
-    monkeypatch.setattr(torch.compiler, "reset", lambda: None)  # of the real one, whose import takes seconds
-    recipe = replace(RECIPE, compile=True)
-    assert not pays_to_compile(499)
-    assert pays_to_compile(501)
-    # A step takes a quarter of a second, so 100 epochs take 100 s.
-    assert not evaluated(tmp_path / "short", Budget(amount=3), recipe)["compiled"]
-    assert not compiled
-    monkeypatch.setattr(training, "COMPILATION_S", 0.15)
-    assert evaluated(tmp_path / "long", Budget(amount=3), recipe)["compiled"]
-    assert evaluated(tmp_path / "seconds", Budget(amount=2, unit="seconds"), recipe)["compiled"]
-    assert len(compiled) == 2
-    # The checkpoint has the names of the network itself.
-    assert list(saved(tmp_path / "long")["network"]) == list(network().state_dict())
-
-
-# -------------------------------------------------------------------------------------------------------------- faults
-
-
-def test_a_training_that_diverges_stops_at_that_step_and_is_an_invalid_result(tmp_path: Path) -> None:
-    points: list[CurvePoint] = []
-
-    class Explodes(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = network()
-            self.calls = 0
-
-        def forward(self, x: torch.Tensor) -> Any:
-            self.calls += self.training
-            return self.inner(x) * (math.nan if self.calls == 6 else 1)
-
-    with pytest.raises(Diverged) as caught:
-        evaluated(tmp_path / "one", Budget(amount=4), build=Explodes, on_report=noting(points))
-    assert "nan after 1.5 epochs (step 6), at a learning rate of" in str(caught.value)
-    assert failure_by(caught.value).kind is FailureKind.INVALID
-    assert len(points) == 1
-
-
-class TooLarge(nn.Module):
-    """Runs out of memory at its third step, as torch's CPU allocator says it."""
-
-    built: ClassVar[list[weakref.ref[nn.Module]]] = []
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = network()
-        self.calls = 0
-        if self.inner[0].weight.device.type != "meta":  # type: ignore[index] # a Sequential of layers
-            self.built.append(weakref.ref(self))
-
-    def forward(self, x: torch.Tensor) -> Any:
-        self.calls += 1
-        if self.calls == 3:
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory")
-        return self.inner(x)
-
-
-def test_memory_that_ran_out_is_told_with_its_size_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    TooLarge.built.clear()
-    before = parameters_in_memory()
-    told = r"out of memory with 274 parameters and batches of 16 images; the process has held up to [\d,]+ MiB"
-    with pytest.raises(OutOfMemory, match=told) as caught:
-        evaluated(tmp_path / "one", Budget(amount=1), build=TooLarge)
-    assert failure_by(caught.value).kind is FailureKind.MEMORY
-    assert "alloc_cpu.cpp" in (failure_by(caught.value).traceback or "")
-    # While the error itself is still there.
-    assert [network() for network in TooLarge.built] == [None]
-    assert parameters_in_memory() == before
-    # The next evaluation of the same trainer finds what a fresh one would.
-    after = evaluated(tmp_path / "two", Budget(amount=1))
-    assert after["loss"] == evaluated(tmp_path / "three", Budget(amount=1))["loss"]
-
-
-def test_a_network_too_large_to_be_built_is_told_with_its_size(tmp_path: Path) -> None:
-    # Four exabytes: the allocator refuses by itself.
-    with pytest.raises(OutOfMemory, match="1,000,000,000,000,000,000 parameters"):
-        evaluated(tmp_path / "one", Budget(amount=1), build=lambda: nn.Linear(10**9, 10**9, bias=False))
-
-
-def test_another_error_leaves_as_it_is_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    built: list[weakref.ref[nn.Module]] = []
-
-    class Broken(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = network()
-            built.append(weakref.ref(self))
-
-        def forward(self, x: torch.Tensor) -> Any:
-            raise LookupError("no such branch")
-
-    with pytest.raises(LookupError, match="no such branch") as caught:
-        evaluated(tmp_path / "one", Budget(amount=1), build=Broken)
-    gc.collect()
-    assert [network() for network in built] == [None]
-    assert failure_by(caught.value).kind is FailureKind.CODE
-
-
-def test_a_full_disk_is_an_error_of_the_disk_and_keeps_the_checkpoint_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced, honest = [], os.fsync
-
-    def full_at_the_second(descriptor: int) -> None:
-        synced.append(descriptor)
-        if len(synced) == 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        honest(descriptor)
-
-    monkeypatch.setattr(os, "fsync", full_at_the_second)
-    with pytest.raises(OSError, match="No space left") as caught:
-        evaluated(tmp_path / "one", Budget(amount=3))
-    assert failure_by(caught.value).kind is FailureKind.INFRASTRUCTURE
-    assert saved(tmp_path / "one")["steps"] == 4
-    assert [file.name for file in (tmp_path / "one").iterdir()] == [FILE_NAME]
-
-
-# --------------------------------------------------------------------------------------------------------- afterwards
-
-
-def test_the_checkpoint_of_a_spent_budget_is_tested_as_it_is(tmp_path: Path) -> None:
-    budget = Budget(amount=2)
-    evaluated(tmp_path / "one", budget)
-    below = Trial(seed=5, previous_directory=tmp_path / "one")
-    told = training.test(network, RECIPE, budget, below, TRAIN, VALIDATION)
-    assert told == untrained(state=saved(tmp_path / "one")).judged(VALIDATION).error
-
-
-def test_without_a_checkpoint_of_this_budget_the_network_is_trained_again(tmp_path: Path) -> None:
-    recipe = replace(RECIPE, schedule="cosine")
-    evaluated(tmp_path / "low", Budget(amount=1), recipe)
-    high = evaluated(tmp_path / "high", Budget(amount=4), recipe)
-    for told in ({}, {"previous_directory": tmp_path / "low"}):
-        trial = Trial(seed=5, **told)  # type: ignore[arg-type] # one argument
-        tested = training.test(network, recipe, Budget(amount=4), trial, TRAIN, VALIDATION)
-        assert tested.percent == high["loss"]
-
-
-def test_a_refit_is_a_training_whose_error_has_an_interval(tmp_path: Path) -> None:
-    budget, test_images = Budget(amount=6, rung=2), images_of(50, 9)
-    points: list[CurvePoint] = []
-    trial = Trial(directory=tmp_path / "refit", seed=5, on_report=noting(points))
-    done = refit(network, RECIPE, budget, trial, TRAIN, test_images, new_stopwatch=ticking)
-    evaluated(tmp_path / "search", budget)
-    assert_equal_bit_for_bit(dict(done.network.state_dict()), dict(saved(tmp_path / "search")["network"]))
-    assert done.error.images == 50
-    assert done.error.low_percent < done.error.percent < done.error.high_percent or done.error.percent == 0
-    assert points[-1].loss < points[0].loss
-    assert done.info["epochs"] == 6
+def test_training_imports_neither_images_nor_networks() -> None:
+    for file in TRAINING.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for module in modules:
+                assert not module.startswith("hpbandster_lite.workers") or ".workers.training" in module, file

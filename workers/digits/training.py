@@ -21,7 +21,7 @@ from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.workers.digits.architecture import Architecture
 from hpbandster_lite.workers.digits.data import Images, images_for_test, training_and_validation
 from hpbandster_lite.workers.digits.network import build_network
-from hpbandster_lite.workers.training.checkpointing import load_checkpoint, save_checkpoint
+from hpbandster_lite.workers.training.checkpointing import load_latest, save_checkpoint
 
 ETA = 3
 """Ratio of the epochs at which the learning rate is restarted."""
@@ -97,9 +97,7 @@ class Run:
         self.network = build_network(Architecture.of(config)).to(trial.device)
         self._optimizer = _optimizer(self.network, config)
         self.epoch = 0
-        state = load_checkpoint(trial.resume_directory, trial.device) or load_checkpoint(
-            trial.previous_directory, trial.device
-        )
+        state = load_latest(trial, trial.device)
         if state is not None:
             self.network.load_state_dict(state["network"])
             self._optimizer.load_state_dict(state["optimizer"])

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from hpbandster_lite.problems.trial import Trial
     from hpbandster_lite.workers.images.error_interval import ErrorRate
+    from hpbandster_lite.workers.images.training import ImageRecipe
     from hpbandster_lite.workers.training.clock import Stopwatch
-    from hpbandster_lite.workers.training.loop import Builder, Recipe
+    from hpbandster_lite.workers.training.loop import Builder
 
 DataSet = Literal["cifar10", "cifar100", "mnist", "fashion_mnist", "images"]
 BUDGETS: Mapping[Unit, tuple[float, float]] = {"seconds": (400.0, 10_800.0), "epochs": (1.0, 27.0)}
@@ -207,7 +208,7 @@ class ImageProblem:
     def evaluate(self, config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
         """Train for a budget; the loss is the validation error in percent after its last step."""
         from hpbandster_lite.workers.images.device_images import training_and_validation
-        from hpbandster_lite.workers.training.loop import train
+        from hpbandster_lite.workers.images.training import train
 
         images, validation = training_and_validation(
             trial.device,
@@ -233,8 +234,8 @@ class ImageProblem:
 
     def test(self, config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
         """Error of the incumbent's checkpoint on the test images, with its 95 % interval."""
+        from hpbandster_lite.workers.images import training
         from hpbandster_lite.workers.images.device_images import images_for_test, training_and_validation
-        from hpbandster_lite.workers.training import loop as training
 
         options = self.options
         images, _ = training_and_validation(
@@ -253,9 +254,9 @@ class ImageProblem:
             ``model``, the file's name, for :func:`~hpbandster_lite.workers.images.trained_classifier.load_model`;
             ``test_error_percent`` with its 95 % interval; ``training_images``; and how the training went.
         """
+        from hpbandster_lite.workers.images import training
         from hpbandster_lite.workers.images.device_images import all_for_refit, images_for_test
         from hpbandster_lite.workers.images.trained_classifier import save_model
-        from hpbandster_lite.workers.training import loop as training
 
         where = (trial.device, self.options.data_set, self.options.data)
         images = all_for_refit(*where, size=self.options.image_size)
@@ -270,7 +271,7 @@ class ImageProblem:
             test_images,
             new_stopwatch=self._new_stopwatch(trial),
         )
-        figures = {**_figures(done.error), "training_images": len(images), **done.info}
+        figures = {**_figures(done.judged), "training_images": len(images), **done.info}
         save_model(
             trial.directory / MODEL_FILE,
             done.network,
@@ -321,7 +322,7 @@ class ImageProblem:
     def _builder(self, config: Mapping[str, Any], shape: ImageShape) -> Builder:
         return partial(self._space.network, config, shape, shake_softmax=self._shake_softmax)
 
-    def _recipe(self, config: Mapping[str, Any]) -> Recipe:
+    def _recipe(self, config: Mapping[str, Any]) -> ImageRecipe:
         options = self.options
         mirror = options.data_set not in NOT_MIRRORED if options.mirror is None else options.mirror
         return self._space.recipe(

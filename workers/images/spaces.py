@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ConfigSpace.hyperparameters import Hyperparameter
     from torch import nn
 
-    from hpbandster_lite.workers.training.loop import Recipe
+    from hpbandster_lite.workers.images.training import ImageRecipe
 
 SpaceName = Literal["paper", "extended", "small", "shake_shake", "wide_resnet", "resnet"]
 Config = Mapping[str, Any]
@@ -78,10 +78,10 @@ class Space(ABC):
         """Trained numbers of the network: built on torch's device ``meta``, which holds shapes and no numbers."""
         import torch
 
-        from hpbandster_lite.workers.networks.layers import count_parameters
+        from hpbandster_lite.workers.training.memory import parameter_count
 
         with torch.device("meta"):
-            return count_parameters(self.network(config, shape))
+            return parameter_count(self.network(config, shape))
 
     def refusal(self, config: Config, shape: ImageShape, max_parameters: int | None) -> str | None:
         """Why a configuration is not worth a try; nothing if it is.
@@ -98,7 +98,7 @@ class Space(ABC):
         count = self.parameter_count(config, shape)
         return over(count, max_parameters) if count > max_parameters else None
 
-    def recipe(self, config: Config, **fixed: Any) -> Recipe:
+    def recipe(self, config: Config, **fixed: Any) -> ImageRecipe:
         """How a configuration is trained.
 
         Parameters
@@ -106,11 +106,12 @@ class Space(ABC):
         config
             A configuration of :meth:`space`.
         fixed
-            Fields of :class:`~hpbandster_lite.workers.training.loop.Recipe` that are not searched, and ``pad`` and
-            ``mirror`` of its augmentation; ``schedule=None`` leaves the schedule to the configuration or the space.
+            Fields of :class:`~hpbandster_lite.workers.images.training.ImageRecipe` that are not searched, and
+            ``pad`` and ``mirror`` of its augmentation; ``schedule=None`` leaves the schedule to the configuration or
+            the space.
         """
         from hpbandster_lite.workers.images.augmentation import Augmentation
-        from hpbandster_lite.workers.training.loop import Recipe
+        from hpbandster_lite.workers.images.training import ImageRecipe
 
         augmentation = Augmentation(
             cutout=config["length"],
@@ -118,7 +119,7 @@ class Space(ABC):
             **{name: fixed.pop(name) for name in ("pad", "mirror") if name in fixed},
         )
         schedule = fixed.pop("schedule", None) or config.get("schedule", self.schedule)
-        return Recipe(**_searched(config), augmentation=augmentation, schedule=schedule, **fixed)
+        return ImageRecipe(**_searched(config), augmentation=augmentation, schedule=schedule, **fixed)
 
 
 def over(count: int, most: int) -> str:

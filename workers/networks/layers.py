@@ -147,8 +147,3 @@ def shifted_down_and_right(x: torch.Tensor, stride: int) -> torch.Tensor:
     """Every ``stride``-th pixel, from the first, of the images moved by (1, 1); zeros come in above and left."""
     height, width = x.shape[-2:]
     return functional.pad(x[..., stride - 1 : height - 1 : stride, stride - 1 : width - 1 : stride], (1, 0, 1, 0))
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Number of trained values; running statistics are none."""
-    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,7 +1,7 @@
-"""Checkpoints on disk: complete or not there at all.
+"""Checkpoints on disk: complete or absent.
 
-Law of this file: whoever is killed while it saves leaves the earlier checkpoint as it was, and what is loaded can hold
-numbers and tensors, never code.
+Law of this file: a process that is killed while it saves leaves the earlier checkpoint as it was, and a checkpoint
+holds numbers and tensors, never code.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from hpbandster_lite.problems.trial import Trial
 
 FILE_NAME = "checkpoint.pt"
 
@@ -29,13 +31,13 @@ def save_checkpoint(directory: Path, state: dict[str, Any]) -> None:
     Raises
     ------
     OSError
-        If it cannot be written, with ``ENOSPC`` where the disk is full.
+        If it cannot be written, with ``ENOSPC`` if the disk is full.
     """
     write_torch(directory / FILE_NAME, state)
 
 
-def write_torch(file: Path, told: object) -> None:
-    """Write what torch saves to a file, whole or not at all.
+def write_torch(file: Path, content: object) -> None:
+    """Write what :func:`torch.save` makes of an object, whole or not at all.
 
     Raises
     ------
@@ -43,16 +45,16 @@ def write_torch(file: Path, told: object) -> None:
         As :func:`save_checkpoint`.
     """
     written = file.with_suffix(".tmp")
-    # To memory first: on a full disk torch's own writer may end with words on positions in a file, not with ENOSPC.
-    content = io.BytesIO()
-    torch.save(told, content)
+    # To memory first: on a full disk torch's own writer may fail with a message about file positions, not with ENOSPC.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     try:
         with written.open("wb") as stream:
-            stream.write(content.getbuffer())
+            stream.write(buffer.getbuffer())
             stream.flush()
             os.fsync(stream.fileno())
     except OSError:
-        # What is there of it takes room and helps nobody.
+        # A part of a checkpoint takes space and is of no use.
         written.unlink(missing_ok=True)
         raise
     written.replace(file)
@@ -64,3 +66,8 @@ def load_checkpoint(directory: Path | None, device: str) -> dict[str, Any] | Non
         return None
     state: dict[str, Any] = torch.load(directory / FILE_NAME, map_location=device, weights_only=True)
     return state
+
+
+def load_latest(trial: Trial, device: str) -> dict[str, Any] | None:
+    """The checkpoint of an earlier attempt of this evaluation, else of the rung below, else ``None``."""
+    return load_checkpoint(trial.resume_directory, device) or load_checkpoint(trial.previous_directory, device)

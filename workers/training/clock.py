@@ -161,7 +161,7 @@ class BudgetClock:
         self, budget: Budget, steps_per_epoch: int, stopwatch: Stopwatch, *, steps: int = 0, seconds: float = 0.0
     ) -> None:
         if steps_per_epoch < 1:
-            raise UsageError(f"an epoch of {steps_per_epoch} steps; give at least as many images as a batch has")
+            raise UsageError(f"an epoch of {steps_per_epoch} steps; give at least as many examples as a batch has")
         self.budget = budget
         self._steps_per_epoch = steps_per_epoch
         self._stopwatch = stopwatch

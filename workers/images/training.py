@@ -1,0 +1,214 @@
+"""Training of an image classifier: its batches, its loss and its judgement, for the loop of ``workers/training``.
+
+Sources: the recipe and the loss of an evaluation (validation error at the last epoch, on clean images) are those of
+arXiv:1807.06906; augmentation is in :mod:`~hpbandster_lite.workers.images.augmentation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from hpbandster_lite.problems.trial import Trial
+from hpbandster_lite.workers.images.augmentation import (
+    Augmentation,
+    BatchDraws,
+    EpochDraws,
+    augmented,
+    mixed,
+    mixup_loss,
+    normalised,
+)
+from hpbandster_lite.workers.images.device_images import DeviceImages
+from hpbandster_lite.workers.images.error_interval import ErrorRate, error_rate
+from hpbandster_lite.workers.training import loop
+from hpbandster_lite.workers.training.clock import Stopwatch
+from hpbandster_lite.workers.training.loop import BatchLoss, Builder, Forward, Judgement, Refitted, Run
+from hpbandster_lite.workers.training.recipe import Recipe, check
+from hpbandster_lite.workers.training.schedule import Budget
+
+EVALUATION_BATCH = {"cuda": 1_000, "cpu": 250}
+"""Images that are judged at once: a thousand of 32x32 fill a GPU; on a CPU more than fit its cache gain nothing."""
+CROP_AND_MIRROR = Augmentation()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecipe(Recipe):
+    """How an image classifier is trained.
+
+    Parameters
+    ----------
+    label_smoothing
+        Share of each target that is spread over all classes.
+    augmentation
+        Crop, mirror, CutOut and MixUp of training images.
+    channels_last
+        Channels of a pixel side by side in memory: faster on GPUs with tensor cores, and on CPUs.
+    """
+
+    label_smoothing: float = 0.0
+    augmentation: Augmentation = CROP_AND_MIRROR
+    channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        # Not super(): a dataclass with slots is another class than the one that super() refers to.
+        Recipe.__post_init__(self)
+        check(self, "label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)")
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The memory format of images and network."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTrainingSet:
+    """Images to train on, augmented as a recipe says; see :class:`~hpbandster_lite.workers.training.loop.TrainingSet`.
+
+    Parameters
+    ----------
+    images
+        On the device of the training.
+    recipe
+        Batch size, augmentation and label smoothing.
+    """
+
+    noun: ClassVar[str] = "images"
+    images: DeviceImages
+    recipe: ImageRecipe
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.images)
+
+    def batches(self, seed: int, epoch: int, first_step: int) -> Iterator[BatchLoss]:
+        """The losses of an epoch's batches from a step on."""
+        images, recipe = self.images, self.recipe
+        draws = EpochDraws.of(
+            seed, epoch, len(images), recipe.batch_size, images.shape, recipe.augmentation, images.x.device
+        )
+        for batch in draws.from_step(first_step):
+            pixels, targets = images.batch(batch.rows)
+            x = augmented(pixels, batch, images.mean, images.std, recipe.augmentation)
+            x = mixed(x, batch).contiguous(memory_format=recipe.memory_format)
+            yield partial(_batch_loss, x, targets, batch, recipe.label_smoothing)
+
+
+def _batch_loss(
+    x: torch.Tensor, targets: torch.Tensor, draws: BatchDraws, label_smoothing: float, forward: Forward
+) -> torch.Tensor:
+    return mixup_loss(forward(x), targets, draws, label_smoothing=label_smoothing)
+
+
+class Judged(NamedTuple):
+    """Error and mean cross-entropy of a network on images that it is not trained on."""
+
+    error: ErrorRate
+    cross_entropy: float
+
+
+@torch.inference_mode()
+def judged(run: Run, images: DeviceImages, memory_format: torch.memory_format = torch.channels_last) -> Judged:
+    """Error and mean cross-entropy on clean images, in large batches; the device is read once, at the end."""
+    run.network.eval()
+    wrong = torch.zeros((), dtype=torch.int64, device=run.device)
+    entropy = torch.zeros((), dtype=torch.float64, device=run.device)
+    size = EVALUATION_BATCH.get(torch.device(run.device).type, EVALUATION_BATCH["cpu"])
+    for first in range(0, len(images), size):
+        targets = images.y[first : first + size]
+        x = normalised(images.x[first : first + size], images.mean, images.std)
+        with run.autocast():
+            logits = run.network(x.contiguous(memory_format=memory_format)).float()
+        wrong += (logits.argmax(dim=1) != targets).sum()
+        entropy += functional.cross_entropy(logits, targets, reduction="sum")
+    return Judged(error_rate(int(wrong), len(images)), float(entropy) / len(images))
+
+
+# ------------------------------------------------------------------------------------------------------- one evaluation
+
+
+def train(
+    build: Builder,
+    recipe: ImageRecipe,
+    budget: Budget,
+    trial: Trial,
+    images: DeviceImages,
+    validation: DeviceImages,
+    *,
+    repeats: int = 1,
+    new_stopwatch: Callable[[], Stopwatch] | None = None,
+) -> dict[str, Any]:
+    """Train a classifier for a budget and judge it by the validation images.
+
+    Parameters
+    ----------
+    images, validation
+        On the device of the trial.
+    build, recipe, budget, trial, repeats, new_stopwatch
+        See :func:`hpbandster_lite.workers.training.loop.train`.
+
+    Returns
+    -------
+    dict
+        ``loss``, the validation error in percent after the last step, ``validation_cross_entropy``, and the loop's
+        information.
+    """
+
+    def judge(run: Run) -> Judgement:
+        error, cross_entropy = judged(run, validation, recipe.memory_format)
+        return Judgement(error.percent, {"validation_cross_entropy": cross_entropy})
+
+    training_set = ImageTrainingSet(images, recipe)
+    build = partial(_in_memory_format, build, recipe)
+    return loop.train(
+        build, recipe, budget, trial, training_set, judge, repeats=repeats, new_stopwatch=new_stopwatch
+    )
+
+
+def test(
+    build: Builder, recipe: ImageRecipe, budget: Budget, trial: Trial, images: DeviceImages, test_images: DeviceImages
+) -> ErrorRate:
+    """Error of the trained network on images that no search has seen: :func:`~..training.loop.test`."""
+    training_set = ImageTrainingSet(images, recipe)
+    build = partial(_in_memory_format, build, recipe)
+    return loop.test(build, recipe, budget, trial, training_set, partial(_error, test_images, recipe))
+
+
+def refit(
+    build: Builder,
+    recipe: ImageRecipe,
+    budget: Budget,
+    trial: Trial,
+    images: DeviceImages,
+    test_images: DeviceImages,
+    *,
+    new_stopwatch: Callable[[], Stopwatch] | None = None,
+) -> Refitted[ErrorRate]:
+    """Train on all images but those for test, and judge once, at the end, by the test images.
+
+    Parameters
+    ----------
+    images, test_images
+        All images that are not for test, and those that are.
+    build, recipe, budget, trial, new_stopwatch
+        See :func:`hpbandster_lite.workers.training.loop.train`.
+    """
+    training_set = ImageTrainingSet(images, recipe)
+    build = partial(_in_memory_format, build, recipe)
+    judge = partial(_error, test_images, recipe)
+    return loop.refit(build, recipe, budget, trial, training_set, judge, new_stopwatch=new_stopwatch)
+
+
+def _error(images: DeviceImages, recipe: ImageRecipe, run: Run) -> ErrorRate:
+    return judged(run, images, recipe.memory_format).error
+
+
+def _in_memory_format(build: Builder, recipe: ImageRecipe) -> nn.Module:
+    network: nn.Module = build().to(memory_format=recipe.memory_format)  # type: ignore[call-overload] # torch's stub
+    return network

@@ -1,0 +1,25 @@
+"""How large a network is, and how much memory its training held."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import torch
+from torch import nn
+
+MIB = 2**20
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Number of trained values of a network; running statistics do not count."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def peak_memory_mib(device: str) -> float:
+    """Peak of the memory held: on a GPU since this evaluation began, on the host since the process began."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / MIB
+    # KiB on Linux, bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB

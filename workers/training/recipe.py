@@ -1,0 +1,122 @@
+"""How a network is trained, apart from its architecture, its data and its budget.
+
+Law of this file: a recipe is checked when it is made, and what it configures in torch (optimizer, precision) is built
+here. It knows nothing of the kind of data; a kind that needs more adds fields in a subclass.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.workers.training.schedule import SCHEDULES, Schedule
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Optimizer = Literal["sgd", "adamw"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Hyperparameters of a training.
+
+    Parameters
+    ----------
+    learning_rate
+        At the beginning of each cycle.
+    batch_size
+        Examples of a step; the last, smaller batch of an epoch is dropped.
+    optimizer
+        ``sgd`` with Nesterov momentum, or ``adamw``, whose useful learning rates are about a hundred times lower.
+    momentum
+        Of SGD; 0 for none.
+    weight_decay
+        L2 for SGD, decoupled for AdamW.
+    decay_norm_and_bias
+        Whether weight decay also acts on one-dimensional parameters: weights of batch norm, and all biases.
+    schedule, warmup
+        See :func:`~hpbandster_lite.workers.training.schedule.factor`. Under ``nested`` a rung continues from the
+        checkpoint of the rung below; under all others each rung begins from its seed.
+    precision
+        Of the network's arithmetic; its weights are float32. ``bf16``; ``fp16`` with a scale for its gradients;
+        ``auto``: on a GPU the first of these that it supports, on a CPU ``fp32``.
+    tf32
+        Whether a GPU may round float32 factors to 10 bits of mantissa.
+    compile
+        Use torch.compile where the budget repays it (:data:`~hpbandster_lite.workers.training.loop.COMPILATION_S`).
+    deterministic
+        Use only kernels that give the same bits each time.
+
+    Raises
+    ------
+    UsageError
+        If a value is out of range; the message names it.
+    """
+
+    learning_rate: float = 0.1
+    batch_size: int = 128
+    optimizer: Optimizer = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    decay_norm_and_bias: bool = True
+    schedule: Schedule = "restarts"
+    warmup: float = 0.0
+    precision: Precision = "auto"
+    tf32: bool = True
+    compile: bool = False
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        for name, is_right, rule in (
+            ("learning_rate", 0 < self.learning_rate < math.inf, "positive and finite"),
+            ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "finite and not negative"),
+            ("warmup", 0 <= self.warmup < 1, "in [0, 1)"),
+            ("optimizer", self.optimizer in get_args(Optimizer), f"one of {', '.join(get_args(Optimizer))}"),
+            ("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+            ("precision", self.precision in get_args(Precision), f"one of {', '.join(get_args(Precision))}"),
+        ):
+            check(self, name, is_right, rule)
+
+
+def check(recipe: Recipe, name: str, is_right: bool, rule: str) -> None:
+    """Raise UsageError with the value of a field that breaks its rule."""
+    if not is_right:
+        raise UsageError(f"{name} is {getattr(recipe, name)!r}; it must be {rule}")
+
+
+def optimizer_for(network: nn.Module, recipe: Recipe, device_type: str) -> torch.optim.Optimizer:
+    """The optimizer of a recipe, with the parameters of a network."""
+    # One kernel for all weights, where torch has one; it also applies float16's scale without reading the device.
+    fused = device_type in ("cuda", "cpu")
+    groups = _parameter_groups(network, recipe)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, recipe.learning_rate, fused=fused)
+    return torch.optim.SGD(
+        groups, recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=fused
+    )
+
+
+def _parameter_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    weights = list(network.parameters())
+    if recipe.decay_norm_and_bias:
+        return [{"params": weights, "weight_decay": recipe.weight_decay}]
+    return [
+        {"params": [w for w in weights if w.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def precision_on(device_type: str, wanted: Precision) -> Precision:
+    """The precision that ``auto`` means on a device; any other one as it is."""
+    if wanted != "auto":
+        return wanted
+    if device_type != "cuda":
+        return "fp32"
+    # GPUs older than Ampere emulate bfloat16, slowly.
+    return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp16"
