@@ -42,6 +42,8 @@ INSERT INTO evaluations
     (bracket, sampled_rung, number, rung, budget, state, attempt, agent, worker, queued_at, leased_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_STARTED = "UPDATE search SET limits = ?, finished_kind = NULL, finished_reason = NULL"
+_FINISHED = "UPDATE search SET finished_kind = ?, finished_reason = ?"
 _RUNG_ENDED = "SELECT max(finished_at) FROM evaluations WHERE bracket = ? AND rung = ?"
 _LEASED = """
 UPDATE evaluations SET state = 'running', attempt = ?, agent = ?, worker = ?, leased_at = ?
@@ -118,9 +120,9 @@ class Tables:
                 self._execute(_PUT_BACK, (at, *_key(entry.evaluation)))
             case Started():
                 limits = wire.encode(wire.to_message(entry.limits))
-                self._execute("UPDATE search SET limits = ?, finished = NULL", (limits,))
+                self._execute(_STARTED, (limits,))
             case Finished():
-                self._execute("UPDATE search SET finished = ?", (_text(entry.reason),))
+                self._execute(_FINISHED, (entry.kind.value, _text(entry.reason)))
             case Paused():
                 self._execute("UPDATE search SET paused = ?, paused_at = ?", (_text(entry.reason), at))
             case Resumed():

@@ -20,14 +20,24 @@ from typing import Any, NamedTuple, TypedDict, cast
 
 from hpbandster_lite.errors import JournalError
 from hpbandster_lite.hyperband.ranking import INCUMBENT_FIRST_SQL
+from hpbandster_lite.journal.copies import copy_database
 from hpbandster_lite.journal.filesystems import network_type
-from hpbandster_lite.journal.schema import check_file, check_schema, logs_ahead, sqlite_errors_as_ours
-from hpbandster_lite.journal.stored_entries import read_entries, read_entry, read_record, read_settings, read_values
+from hpbandster_lite.journal.migrations import schema_of, show_as_newest
+from hpbandster_lite.journal.schema import SCHEMA, check_file, check_schema, logs_ahead, sqlite_errors_as_ours
+from hpbandster_lite.journal.stored_entries import (
+    SETTINGS,
+    read_entries,
+    read_entry,
+    read_record,
+    read_values,
+    settings_of,
+)
 from hpbandster_lite.records import (
     ConfigId,
     Entry,
     EvaluationId,
     Finished,
+    FinishKind,
     LateReport,
     Limits,
     Outcome,
@@ -132,10 +142,6 @@ SELECT bracket, rung, budget, sum(state = 'queued') AS queued, sum(state = 'runn
        sum(failure IS 'infeasible') AS infeasible, min(loss) AS best
 FROM evaluations GROUP BY bracket, rung, budget ORDER BY bracket, rung
 """
-# The newest one is among the last entries.
-_LAST_FINISHED = """
-SELECT position, entry FROM entries WHERE entry LIKE '{"type":"Finished"%' ORDER BY position DESC LIMIT 1
-"""
 _OUTCOMES = "SELECT outcome, entry FROM evaluations JOIN entries ON position = outcome ORDER BY outcome"
 
 
@@ -159,8 +165,7 @@ class JournalReader:
 
     def settings(self) -> SearchSettings:
         """What the search was begun with."""
-        with self._connection() as connection:
-            return read_settings(connection, self.path)
+        return settings_of(self._all(SETTINGS), self.path)
 
     def limits(self) -> Limits:
         """Limits of the newest master; none before the first one served."""
@@ -169,15 +174,13 @@ class JournalReader:
 
     def finished(self) -> Finished | None:
         """Why the search ended; ``None`` while it goes on, also after a later start continued it."""
-        reason = self._one("SELECT finished FROM search")[0]
-        if reason is None:
+        kind, reason = self._one("SELECT finished_kind, finished_reason FROM search")
+        if kind is None:
             return None
-        position, text = self._one(_LAST_FINISHED)
-        entry = read_entry(text, position, self.path)
-        if not isinstance(entry, Finished):
-            raise JournalError(f"the journal {self.path} does not say how its search ended; it is damaged")
-        # The column's text holds no lone surrogates, so that it can be printed.
-        return Finished(kind=entry.kind, reason=reason)
+        try:
+            return Finished(kind=FinishKind(kind), reason=reason)
+        except ValueError as error:
+            raise JournalError(f"the journal {self.path} has no known kind of end: {error}; it is damaged") from error
 
     def paused(self) -> tuple[str, float] | None:
         """Why (empty if nobody said) and since when the search is paused, as a Unix time; ``None`` if it is not."""
@@ -296,8 +299,16 @@ class JournalReader:
         return rows[0]
 
     def _all(self, question: str, arguments: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        with self._connection() as connection, sqlite_errors_as_ours(self.path, "read the journal"):
-            return connection.execute(question, arguments).fetchall()
+        with sqlite_errors_as_ours(self.path, "read the journal"):
+            try:
+                with self._connection() as connection:
+                    return connection.execute(question, arguments).fetchall()
+            except sqlite3.OperationalError as error:
+                # A master has migrated the journal since this connection looked which schema it has.
+                if "no such column" not in str(error):
+                    raise
+            with self._connection() as connection:
+                return connection.execute(question, arguments).fetchall()
 
     def copy_to(self, target: Path) -> int:
         """A copy of the journal as it is at one moment, in one file, while its master goes on.
@@ -317,29 +328,8 @@ class JournalReader:
         JournalError
             If the journal cannot be read, or the copy cannot be written; an earlier copy is still there.
         """
-        half = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            with (
-                self._connection() as connection,
-                sqlite_errors_as_ours(half, "write the copy of the journal"),
-                closing(sqlite3.connect(half)) as copy,
-            ):
-                # One step for all pages: between steps the master would write, and the copy begin anew.
-                connection.backup(copy)
-                # A log beside it would belong to it: one file is easier to carry.
-                copy.execute("PRAGMA journal_mode = DELETE").fetchone()
-                count: int = copy.execute("SELECT count(*) FROM entries").fetchone()[0]
-            half.chmod(0o600)
-            with half.open("rb") as file:
-                os.fsync(file.fileno())
-            half.replace(target)
-        except JournalError:
-            raise
-        except OSError as error:
-            raise JournalError(f"cannot write the copy {target}: {error.strerror}; give another FILE") from error
-        finally:
-            half.unlink(missing_ok=True)
-        return count
+        with self._connection() as connection:
+            return copy_database(connection, target, "give another FILE")
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -365,7 +355,10 @@ class JournalReader:
 def _opened(uri: str, path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)) as connection:
         # The first question opens the file in earnest, and finds what the header in the file itself does not say yet.
-        check_schema(connection.execute("PRAGMA user_version").fetchone()[0], path)
+        schema = schema_of(connection)
+        check_schema(schema, path)
+        if schema < SCHEMA:
+            show_as_newest(connection, schema)
         yield connection
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from hpbandster_lite.errors import InvariantBroken, JournalError
 
-SCHEMA = 1
-"""Version of the tables and of what the entries mean; SQLite's ``user_version``."""
+SCHEMA = 2
+"""Version of the tables and of what the entries mean; SQLite's ``user_version``. Older ones: see migrations.py."""
+OLDEST_SCHEMA = 1
 APPLICATION_ID = 0x68_70_62_6C
 """SQLite's ``application_id`` of a journal: "hpbl" in ASCII."""
 
@@ -26,7 +27,8 @@ CREATE TABLE search (
     settings TEXT NOT NULL,
     epoch INTEGER NOT NULL,
     limits TEXT,
-    finished TEXT,
+    finished_kind TEXT,
+    finished_reason TEXT,
     paused TEXT,
     paused_at REAL
 );
@@ -142,13 +144,13 @@ def _truncated(path: Path, how: str) -> JournalError:
 
 
 def check_schema(version: int, path: Path) -> None:
-    """Refuse a journal that another version of this code wrote; JournalError says which way they differ."""
+    """Refuse a journal of a newer schema, and a number that no schema has; JournalError says what to do."""
     if version > SCHEMA:
         raise JournalError(
             f"the journal {path} has schema {version}, this hpbandster_lite knows up to {SCHEMA}: "
             "it was written by a newer one; upgrade this installation"
         )
-    if version < SCHEMA:
+    if version < OLDEST_SCHEMA:
         raise JournalError(f"the journal {path} has the unknown schema {version}; its header is damaged")
 
 

@@ -7,13 +7,12 @@ while no lock is held: with a rollback journal the writer's commits wait for who
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import JournalError, ProtocolMismatch
-from hpbandster_lite.journal.finish_kinds import with_finish_kind
 from hpbandster_lite.journal.schema import sqlite_errors_as_ours
 from hpbandster_lite.records import Entry, Plain, SearchSettings
 
@@ -24,13 +23,14 @@ PAGE = 1_000
 """Entries that are read at a time: about 1 MB, which takes a few milliseconds."""
 
 
-def read_settings(connection: sqlite3.Connection, path: Path) -> SearchSettings:
-    """What the search was begun with."""
-    with sqlite_errors_as_ours(path, "read the journal"):
-        row = connection.execute("SELECT settings FROM search").fetchone()
-    if row is None:
+SETTINGS = "SELECT settings FROM search"
+
+
+def settings_of(rows: Sequence[tuple[Any, ...]], path: Path) -> SearchSettings:
+    """The settings with which the search began, from the rows of :data:`SETTINGS`."""
+    if not rows:
         raise JournalError(f"the journal {path} holds no settings; it is damaged")
-    return read_record(row[0], SearchSettings, path, "its settings")
+    return read_record(rows[0][0], SearchSettings, path, "its settings")
 
 
 def read_entries(connection: sqlite3.Connection, path: Path, after: int = 0) -> Iterator[tuple[int, float, Entry]]:
@@ -55,7 +55,7 @@ def read_entries(connection: sqlite3.Connection, path: Path, after: int = 0) -> 
 def read_entry(text: str, position: int, path: Path, value: Plain = None) -> Any:
     """The entry that was stored at a position; ``value`` is what the text holds, where it has been decoded."""
     try:
-        entry = wire.from_message(with_finish_kind(_decoded(text) if value is None else value))
+        entry = wire.from_message(_decoded(text) if value is None else value)
     except ProtocolMismatch as error:
         raise _not_understood(path, f"entry {position}", error) from error
     if type(entry) not in _ENTRY_TYPES:

@@ -19,6 +19,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.errors import InvariantBroken, JournalError
 from hpbandster_lite.journal.evaluation_tables import Tables
 from hpbandster_lite.journal.filesystems import network_type
+from hpbandster_lite.journal.migrations import migrate, schema_of
 from hpbandster_lite.journal.schema import (
     APPLICATION_ID,
     SCHEMA,
@@ -27,7 +28,7 @@ from hpbandster_lite.journal.schema import (
     check_schema,
     sqlite_errors_as_ours,
 )
-from hpbandster_lite.journal.stored_entries import read_entries, read_settings
+from hpbandster_lite.journal.stored_entries import SETTINGS, read_entries, settings_of
 from hpbandster_lite.records import Entry, SearchSettings
 
 BUSY_S = 2.0
@@ -71,7 +72,8 @@ class Journal:
     ) -> None:
         self.path = path
         self.network = network
-        self.settings = read_settings(connection, path)
+        with sqlite_errors_as_ours(path, "read the journal"):
+            self.settings = settings_of(connection.execute(SETTINGS).fetchall(), path)
         self.epoch: int | None = None
         self._connection = connection
         self._clock = clock
@@ -82,7 +84,7 @@ class Journal:
     def open(
         cls, path: str | Path, *, create: SearchSettings | None = None, clock: Callable[[], float] | None = None
     ) -> Journal:
-        """Open a journal, or make one.
+        """Open a journal, or make one; an older one is migrated (:mod:`hpbandster_lite.journal.migrations`).
 
         Parameters
         ----------
@@ -119,11 +121,12 @@ class Journal:
                     connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
                 if is_new and create is not None:
                     _create(connection, create)
-                check_schema(connection.execute("PRAGMA user_version").fetchone()[0], path)
+                check_schema(schema_of(connection), path)
                 if network is None:
                     _log_ahead(connection)
                 else:
                     _roll_back(connection)
+                migrate(connection, path)
                 return cls(path, connection, clock, network)
             except BaseException:
                 connection.close()

@@ -52,6 +52,7 @@ from hpbandster_lite.records import (
     SearchSettings,
     Started,
 )
+from tests.read_only import read_only
 
 
 def space(upper: float) -> dict[str, Plain]:
@@ -518,28 +519,6 @@ def test_a_reader_keeps_no_lock(journal: Journal, path: Path) -> None:
     assert journal._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
 
 
-@contextlib.contextmanager
-def someone_who_may_only_read(directory: Path) -> Iterator[None]:
-    """This very process without the right to write there; root, whom no mode stops, is somebody else for a while."""
-    is_root = os.geteuid() == 0
-    hidden = [parent for parent in directory.parents if is_root and not parent.stat().st_mode & 0o001]
-    modes = {path: path.stat().st_mode for path in (*hidden, directory, *directory.iterdir())}
-    for path in hidden:
-        path.chmod(0o755)
-    for path in directory.iterdir():
-        path.chmod(0o777 if path.is_dir() else 0o444)
-    directory.chmod(0o555)
-    if is_root:
-        os.seteuid(65_534)
-    try:
-        yield
-    finally:
-        if is_root:
-            os.seteuid(0)
-        for path, mode in modes.items():
-            path.chmod(mode)
-
-
 @pytest.mark.parametrize("ending", ["closed", "killed", "living", "killed on another host"])
 def test_a_reader_without_the_right_to_write_sees_every_commit(path: Path, tmp_path: Path, ending: str) -> None:
     journal = Journal.open(path, create=SETTINGS)
@@ -556,7 +535,7 @@ def test_a_reader_without_the_right_to_write_sees_every_commit(path: Path, tmp_p
     if ending == "living":
         seen = path.parent
 
-    with someone_who_may_only_read(seen):
+    with read_only(seen):
         found = stored(seen / path.name)
         best = JournalReader(seen / path.name).best()
     journal.close()
@@ -576,7 +555,7 @@ def test_a_reader_leaves_no_copy_behind(
     temporary.chmod(0o777)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
 
-    with someone_who_may_only_read(tmp_path):
+    with read_only(tmp_path):
         assert stored(path) == [STARTED]
     assert list(temporary.iterdir()) == []
 

@@ -1,11 +1,14 @@
-"""Ends of searches in old journals: each sentence that could be written has its kind."""
+"""Ends of searches in journals of schema 1: each sentence that could be written has its kind."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from hpbandster_lite.journal.finish_kinds import finish_kind_of, with_finish_kind
-from hpbandster_lite.records import FinishKind, Plain
+from hpbandster_lite import wire
+from hpbandster_lite.journal.schema_1 import entry_of_schema_2, finish_kind_of
+from hpbandster_lite.records import FinishKind
 
 WITHOUT_LOSS = "; none of its 3 evaluations has a loss: 2 code, 1 invalid. The logs of the attempts say more"
 SENTENCES = (
@@ -34,14 +37,34 @@ SENTENCES = (
 @pytest.mark.parametrize("suffix", ["", WITHOUT_LOSS], ids=["with a loss", "without any loss"])
 @pytest.mark.parametrize(("reason", "kind"), SENTENCES)
 def test_each_sentence_of_the_first_schema_has_its_kind(reason: str, kind: FinishKind, suffix: str) -> None:
-    assert finish_kind_of(reason + suffix) is kind
+    assert finish_kind_of(reason + suffix) == kind.value
 
 
-def test_an_entry_that_has_its_kind_keeps_it_whatever_its_sentence() -> None:
-    entry = {"type": "Finished", "kind": "limit", "reason": "stopped by its user"}
-    assert with_finish_kind(entry) == entry
+@pytest.mark.parametrize(
+    "text", ['{"type":"Finished","reason":"stopped by its user"}', '{"type": "Finished", "reason": "x"}']
+)
+def test_an_older_end_gains_its_kind_however_its_text_is_spaced(text: str) -> None:
+    old = wire.decode(text)
+    assert wire.decode(entry_of_schema_2(text)) == {**old, "kind": finish_kind_of(old["reason"])}
 
 
-@pytest.mark.parametrize("message", [None, 7, [], {}, {"type": "Paused", "reason": ""}])
-def test_other_messages_stay_as_they_are(message: Plain) -> None:
-    assert with_finish_kind(message) == message
+def test_a_search_that_has_not_ended_has_no_kind() -> None:
+    assert finish_kind_of(None) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type":"Finished","kind":"limit","reason":"stopped by its user"}',
+        '{"type":"Paused","reason":"Finished"}',
+        '{"type":"Finished"',
+        '"Finished"',
+        "[]",
+        "",
+        None,
+        7,
+        b"Finished",
+    ],
+)
+def test_every_other_text_stays_as_it_is(text: Any) -> None:
+    assert entry_of_schema_2(text) is text
