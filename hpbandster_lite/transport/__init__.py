@@ -1,20 +1,25 @@
-"""The only door to Pyro4: a server that no peer can hold up, its client, and the name server.
+"""The only room that imports Pyro4: a server that no peer can block, its client, and the name server.
 
-Law of this room: Pyro4 stays inside. What comes in is checked, what goes out is a plain value or an error of ours.
+Law of this room: Pyro4 stays inside. Input is checked; output is a plain value or an error of this package.
 
-:mod:`~hpbandster_lite.transport.server` is the loop, :mod:`~hpbandster_lite.transport.connection` one peer of it,
-:mod:`~hpbandster_lite.transport.tls` what TLS adds to it, :mod:`~hpbandster_lite.transport.daemon` Pyro4's side;
-:mod:`~hpbandster_lite.transport.client`, :mod:`~hpbandster_lite.transport.line` and
-:mod:`~hpbandster_lite.transport.retry` are the other end; :mod:`~hpbandster_lite.transport.protocol` is what both say;
-:mod:`~hpbandster_lite.transport.names` is the name server; :mod:`~hpbandster_lite.transport.interfaces` knows the
-addresses of this machine.
+Server side: :mod:`~hpbandster_lite.transport.server` is the event loop,
+:mod:`~hpbandster_lite.transport.connection` one peer, :mod:`~hpbandster_lite.transport.tls` adds TLS to it,
+:mod:`~hpbandster_lite.transport.pyro_daemon` wraps Pyro4.
+Client side: :mod:`~hpbandster_lite.transport.client`, :mod:`~hpbandster_lite.transport.deadline_socket`,
+:mod:`~hpbandster_lite.transport.retry`. Both: :mod:`~hpbandster_lite.transport.payloads` and
+:mod:`~hpbandster_lite.transport.message_codec`, the contents and the bytes of messages;
+:mod:`~hpbandster_lite.transport.sockets` and :mod:`~hpbandster_lite.transport.network_interfaces`.
+The name server: :mod:`~hpbandster_lite.transport.name_registry` has its rules,
+:mod:`~hpbandster_lite.transport.name_server` serves them, :mod:`~hpbandster_lite.transport.name_server_client` asks.
 """
 
 from hpbandster_lite.transport.client import Client
 from hpbandster_lite.transport.connection import Bounds
-from hpbandster_lite.transport.interfaces import interface_addresses, offered_addresses
-from hpbandster_lite.transport.names import Endpoint, NameServerClient, run_name, serve_nameserver
-from hpbandster_lite.transport.protocol import PROTOCOL, Busy, Call, NameTaken
+from hpbandster_lite.transport.name_registry import Endpoint, run_name
+from hpbandster_lite.transport.name_server import serve_nameserver
+from hpbandster_lite.transport.name_server_client import NameServerClient
+from hpbandster_lite.transport.network_interfaces import interface_addresses, offered_addresses
+from hpbandster_lite.transport.payloads import PROTOCOL, Busy, Call, NameTaken
 from hpbandster_lite.transport.retry import Retry
 from hpbandster_lite.transport.server import Server
 

@@ -1,10 +1,10 @@
 """A client of one server: one connection, one call at a time, a deadline for each.
 
-Law of this file: a call ends within its time with an answer or with an error of ours, and after either the next call
-works: it connects again where it must. Every answer is checked to be signed, fresh, and the answer to this call.
-Pyro4's own proxy is not used: its time-out starts anew with every byte that arrives, it obeys the process-wide
-``Pyro4.config`` (compression, SSL, serialiser), it sends along and clears the caller's call context, and it would
-unpickle what a server without a key sends.
+Law of this file: a call ends before its deadline with an answer or an error of this package, and the next call then
+works: it reconnects if necessary. Every answer is checked to be signed, fresh, and the answer to this call. Pyro4's own
+proxy is not used: its time-out restarts with every byte that arrives, it obeys the process-wide ``Pyro4.config``
+(compression, SSL, serialiser), it sends and clears the caller's call context, and it unpickles what a server without a
+key sends.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ from hpbandster_lite import wire
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, PeerError, ProtocolMismatch, UsageError
 from hpbandster_lite.process.host_port import format_host_port
 from hpbandster_lite.records import Plain
-from hpbandster_lite.transport import protocol
+from hpbandster_lite.transport import payloads
 from hpbandster_lite.transport.connection import Bounds
-from hpbandster_lite.transport.line import Heard, Line, SecureLine
-from hpbandster_lite.transport.message import HEADER_BYTES, bytes_behind, read_result, write_call
-from hpbandster_lite.transport.protocol import JSON_ID, MAX_GREETING_BYTES, PROTOCOL, Welcome
+from hpbandster_lite.transport.deadline_socket import DeadlineSocket, PartlyReadSocket, TlsDeadlineSocket
+from hpbandster_lite.transport.message_codec import HEADER_BYTES, bytes_behind, read_result, write_call
+from hpbandster_lite.transport.payloads import JSON_ID, MAX_GREETING_BYTES, PROTOCOL, Welcome
 from hpbandster_lite.transport.tls import TlsWanted, why_refused
 
 
-class Whom(NamedTuple):
-    """What a client calls, for its errors."""
+class ServerKind(NamedTuple):
+    """Which server a client calls: the words and the class of its errors."""
 
-    what: str
+    name: str
     unreachable: type[PeerError]
     key_remedy: str
 
 
-MASTER = Whom(
+MASTER = ServerKind(
     "master", MasterUnreachable, "use the key file of the run directory that it serves, or set HPBANDSTER_LITE_KEY"
 )
 
 _MEANINGS: dict[type[BaseException], type[PeerError] | None] = {
-    # None: nobody answers, which has a class of its own for each kind of server.
+    # None: no answer; each kind of server has its own class for that.
     Pyro4.errors.PyroError: ProtocolMismatch,
     Pyro4.errors.CommunicationError: None,
     Pyro4.errors.ConnectionClosedError: None,
@@ -72,7 +72,7 @@ _MEANINGS: dict[type[BaseException], type[PeerError] | None] = {
     json.JSONDecodeError: ProtocolMismatch,
     RecursionError: ProtocolMismatch,
     zlib.error: ProtocolMismatch,
-    # TLS refuses, or was refused; where it only ends, nobody answers.
+    # A TLS handshake failed on either side. A connection that only ended counts as no answer.
     ssl.SSLError: NotAuthorised,
     ssl.SSLEOFError: None,
     ssl.SSLZeroReturnError: None,
@@ -80,8 +80,8 @@ _MEANINGS: dict[type[BaseException], type[PeerError] | None] = {
 
 
 @contextlib.contextmanager
-def errors_as_ours(address: str, whom: Whom = MASTER) -> Iterator[None]:
-    """Turn what Pyro4, the network and a stranger's bytes raise into errors of ours; the door's one translation."""
+def errors_as_ours(address: str, kind: ServerKind = MASTER) -> Iterator[None]:
+    """Translate the exceptions of Pyro4, the network and malformed input into errors of this package, in one place."""
     try:
         yield
     except PeerError:
@@ -89,52 +89,52 @@ def errors_as_ours(address: str, whom: Whom = MASTER) -> Iterator[None]:
     except tuple(_MEANINGS) as error:
         meaning = next(_MEANINGS[cls] for cls in type(error).__mro__ if cls in _MEANINGS)
         if meaning is None:
-            raise whom.unreachable(f"no answer from the {whom.what} at {address} ({error}); is it running?") from error
+            raise kind.unreachable(f"no answer from the {kind.name} at {address} ({error}); is it running?") from error
         if isinstance(error, ssl.SSLError):
-            story = _told_of_tls(error, address, whom)
+            text = _tls_error_text(error, address, kind)
         elif meaning is NotAuthorised:
-            story = f"the {whom.what} at {address} and we do not hold the same key ({error}); {whom.key_remedy}"
+            text = f"the {kind.name} at {address} has another key than this process ({error}); {kind.key_remedy}"
         else:
-            story = f"what answers at {address} is no {whom.what} of this version of hpbandster_lite ({error})"
-        raise meaning(story) from error
+            text = f"the server at {address} is not a {kind.name} of this version of hpbandster_lite ({error})"
+        raise meaning(text) from error
 
 
-def _told_of_tls(error: ssl.SSLError, address: str, whom: Whom) -> str:
+def _tls_error_text(error: ssl.SSLError, address: str, kind: ServerKind) -> str:
     why = why_refused(error)
-    remedy = f"give the certificates of the {whom.what} with --tls DIR, or in the folder tls of the run directory"
+    remedy = f"give the certificates of the {kind.name} with --tls DIR, or in the folder tls of the run directory"
     if why.kind == "plain":
-        told = "start it with --tls DIR, or take the folder tls out of the run directory here"
-        remedy = remedy if isinstance(error, TlsWanted) else told
-    elif isinstance(error, ssl.SSLCertVerificationError) and "for this" in why.words:
+        other = "start it with --tls DIR, or remove the folder tls from the run directory here"
+        remedy = remedy if isinstance(error, TlsWanted) else other
+    elif isinstance(error, ssl.SSLCertVerificationError) and "for this" in why.text:
         remedy = "make one that is: hpbandster-lite certs DIR --host NAME_OR_ADDRESS, and start it again"
     elif why.kind.endswith(("expired", " 10", " 9")):
         remedy = "make new ones: hpbandster-lite certs DIR --host NAME, then start master and workers again"
-    return f"no TLS with the {whom.what} at {address}: {why.words}; {remedy}"
+    return f"no TLS with the {kind.name} at {address}: {why.text}; {remedy}"
 
 
 class Client:
     """Calls the methods of one server's object; one client per thread.
 
-    Nothing is sent before the first call, and a call that failed leaves a client that can be called again. A call whose
-    answer did not come may have been carried out, so calls must bear being repeated.
+    Nothing is sent before the first call. After a failed call the client can be used again. A call without an answer
+    may have been carried out, so calls must be idempotent.
 
     Parameters
     ----------
     host, port, object_id
-        Where the server listens and what its object is called. Several hosts are tried in their order, each as soon as
-        the one before it hesitates or refuses; the one that answered is the first from then on, see :attr:`host`.
+        Where the server listens, and the name of its object. Several hosts are tried in order, each as soon as the one
+        before it is slow or refuses; the host that answered is tried first from then on, see :attr:`host`.
     key
         HMAC key of all messages, the server's own.
     timeout_s
-        Time for a call as a whole: to connect where it must, to send, to wait, to receive.
+        Time for a call as a whole: connecting if necessary, sending, waiting, receiving.
     protocol
-        The version that this side speaks.
+        The protocol version of this side.
     hello
-        What the server is to know of this client from the start; see :attr:`Call.hello`.
-    whom
-        What is called, for the errors.
+        Information about this client that is sent with the greeting; see :attr:`Call.hello`.
+    kind
+        Which kind of server is called, for the errors.
     tls
-        What TLS is spoken with; None for plain connections.
+        The TLS context; None for plain connections.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Client:
         timeout_s: float = 10.0,
         protocol: int = PROTOCOL,
         hello: Mapping[str, Plain] | None = None,
-        whom: Whom = MASTER,
+        kind: ServerKind = MASTER,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         if not timeout_s > 0:
@@ -161,29 +161,29 @@ class Client:
         self._timeout_s = timeout_s
         self._protocol = protocol
         self._hello = dict(hello or {})
-        self._whom = whom
+        self._kind = kind
         self._limit_bytes = Bounds().message_bytes
-        self._line: Line | None = None
+        self._line: DeadlineSocket | None = None
         self._welcome = Welcome("", "")
         self._counter = 0
 
     @property
     def host(self) -> str:
-        """The host that is tried first: the one that answered last."""
+        """The host that is tried first: the last one that answered."""
         return self._hosts[0]
 
     @property
     def address(self) -> str:
-        """Where the server is called, for people."""
+        """Hosts and port, as text."""
         return _at(self._hosts, self._port)
 
     @property
     def welcome(self) -> Plain:
-        """What the server told when the connection was made; ``None`` before the first call."""
+        """What the server sent when the connection was made; ``None`` before the first call."""
         return wire.decode(self._welcome.text) if self._welcome.text else None
 
     def call(self, method: str, message: Plain, *, timeout_s: float | None = None) -> Plain:
-        """Call a method with a message and give its answer.
+        """Call a method with a message and return its answer.
 
         Parameters
         ----------
@@ -192,31 +192,31 @@ class Client:
         message
             Anything that :func:`wire.encode` takes.
         timeout_s
-            Time for this call, where it differs from the client's.
+            Time for this call; default: the client's.
 
         Raises
         ------
         NotPlain
-            If the message cannot be sent; nothing was.
+            If the message cannot be encoded; nothing was sent.
         PeerError
-            If no answer came: the class says whether the server could not be reached (:class:`Busy`: not now), refused
-            the key, or speaks another protocol.
+            If no answer came: the class says whether the server was unreachable (:class:`Busy`: for now), refused the
+            key, or has another protocol version.
         SearchError
-            What the server's method raised.
+            The error that the server's method raised.
         """
         text = wire.encode(message)
         deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
-        with errors_as_ours(self.address, self._whom):
+        with errors_as_ours(self.address, self._kind):
             try:
                 answer = self._exchange(self._connected(deadline), method, text)
             except BaseException:
-                # Also for Ctrl-C: an answer that comes later must never be taken for that of the next call.
+                # After Ctrl-C too: a late answer must never be taken for the answer of the next call.
                 self.close()
                 raise
         try:
-            return wire.decode(protocol.read_answer(answer, self._welcome.nonce, self._counter, self.address))
+            return wire.decode(payloads.read_answer(answer, self._welcome.nonce, self._counter, self.address))
         except ProtocolMismatch:
-            # Perhaps another call's answer: nothing that comes on this connection can be trusted any more.
+            # It may be the answer of another call: nothing more on this connection can be trusted.
             self.close()
             raise
 
@@ -232,22 +232,22 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _connected(self, deadline: float) -> Line:
-        if self._line is not None and not self._line.is_cut():
+    def _connected(self, deadline: float) -> DeadlineSocket:
+        if self._line is not None and not self._line.is_closed():
             self._line.extend(deadline)
             return self._line
         self.close()
         left, refusals = list(self._hosts), list[PeerError]()
         while left:
-            # Half of the time for who may be another's server at an address that two networks have.
+            # Half of the time at most: an address that exists in two networks may lead to a wrong server.
             now = time.monotonic()
             until = deadline if len(left) == 1 else now + (deadline - now) / 2
             host = None
             try:
-                with errors_as_ours(_at(left, self._port), self._whom):
+                with errors_as_ours(_at(left, self._port), self._kind):
                     line = self._opened(left, until)
                     host = line.host
-                    line.agree()
+                    line.handshake()
                     self._introduce(line)
             except PeerError as error:
                 refusals.append(error)
@@ -257,73 +257,75 @@ class Client:
                 line.extend(deadline)
                 self._hosts.sort(key=lambda each: each != line.host)
                 return line
-        # What a refusal says is more than that somebody does not answer.
+        # A refused key tells more than a host that does not answer.
         raise next((error for error in refusals if isinstance(error, NotAuthorised)), refusals[-1])
 
-    def _opened(self, hosts: Sequence[str], deadline: float) -> Line:
-        # Kept at once, so that whatever goes wrong from here on closes it.
+    def _opened(self, hosts: Sequence[str], deadline: float) -> DeadlineSocket:
+        # Stored at once, so that any later failure closes it.
         if self._tls is None:
-            self._line = Line(hosts, self._port, deadline, self._limit_bytes)
+            self._line = DeadlineSocket(hosts, self._port, deadline, self._limit_bytes)
         else:
-            self._line = SecureLine(hosts, self._port, deadline, self._limit_bytes, self._tls)
+            self._line = TlsDeadlineSocket(hosts, self._port, deadline, self._limit_bytes, self._tls)
         return self._line
 
-    def _introduce(self, line: Line) -> None:
+    def _introduce(self, line: DeadlineSocket) -> None:
         nonce = secrets.token_hex(16)
-        greeting = protocol.write_greeting(self._protocol, nonce, self._hello)
+        greeting = payloads.write_greeting(self._protocol, nonce, self._hello)
         payload = json.dumps({"handshake": greeting, "object": self._object_id}).encode("ascii")
         if len(payload) > MAX_GREETING_BYTES - 100:
             raise UsageError(
                 f"the greeting is {len(payload):,} bytes long, over its limit of {MAX_GREETING_BYTES:,}; shorten hello"
             )
-        answer, message = self._said(line, MSG_CONNECT, payload, (MSG_CONNECTOK, MSG_CONNECTFAIL))
+        answer, message = self._send_and_read(line, MSG_CONNECT, payload, (MSG_CONNECTOK, MSG_CONNECTFAIL))
         if message.type == MSG_CONNECTFAIL:
-            raise protocol.read_refusal(answer, self._protocol, self.address)
-        self._welcome = protocol.read_welcome(answer, nonce, self.address)
+            raise payloads.read_refusal(answer, self._protocol, self.address)
+        self._welcome = payloads.read_welcome(answer, nonce, self.address)
         self._counter = 0
 
-    def _exchange(self, line: Line, method: str, text: str) -> Plain:
+    def _exchange(self, line: DeadlineSocket, method: str, text: str) -> Plain:
         self._counter += 1
         params: list[Plain] = [self._welcome.nonce, self._counter, method, text]
         line.send(write_call(self._counter & 0xFFFF, self._object_id, params, self._key))
-        heard = line.recv(HEADER_BYTES)
-        behind = bytes_behind(heard)
+        received = line.recv(HEADER_BYTES)
+        behind = bytes_behind(received)
         if behind is not None:
-            heard += line.recv(behind)
-            answer = read_result(heard, self._key)
+            received += line.recv(behind)
+            answer = read_result(received, self._key)
             if answer is not None:
                 return answer.content
-        # Whatever it is, Pyro4 says what is wrong with it.
-        content, message = self._judged(Heard(heard, line), (MSG_RESULT,))
+        # Any other message: Pyro4 reads it and raises what is wrong with it.
+        content, message = self._read_message(PartlyReadSocket(received, line), (MSG_RESULT,))
         if message.flags & FLAGS_EXCEPTION:
-            raise ProtocolMismatch(f"{self.address} could not take the call: {_reason(content)}")
+            raise ProtocolMismatch(f"{self.address} could not read the call: {_reason(content)}")
         return content
 
-    def _said(self, line: Line, kind: int, payload: bytes, expected: tuple[int, ...]) -> tuple[Plain, Any]:
-        """Send one message and give what the other side answers."""
+    def _send_and_read(
+        self, line: DeadlineSocket, kind: int, payload: bytes, expected: tuple[int, ...]
+    ) -> tuple[Plain, Any]:
+        """Send one message and read the answer."""
         line.send(Message(kind, payload, JSON_ID, 0, self._counter & 0xFFFF, hmac_key=self._key).to_bytes())
-        return self._judged(line, expected)
+        return self._read_message(line, expected)
 
-    def _judged(self, line: Line | Heard, expected: tuple[int, ...]) -> tuple[Plain, Any]:
-        """What a message holds, as Pyro4 reads it, and the message."""
+    def _read_message(self, line: DeadlineSocket | PartlyReadSocket, expected: tuple[int, ...]) -> tuple[Plain, Any]:
+        """Read a message by Pyro4: its content, and the message."""
         message = Message.recv(line, expected, hmac_key=self._key)
         if message.serializer_id != JSON_ID:
-            # Refused before anything is unpacked: it may be pickle.
-            raise ProtocolMismatch(f"{self.address} refused the message, and not in JSON; is it hpbandster_lite?")
+            # Refused before it is deserialised: it may be pickle.
+            raise ProtocolMismatch(f"{self.address} did not answer in JSON; is it hpbandster_lite?")
         data: bytes = message.data
         if message.flags & FLAGS_COMPRESSED:
-            # A user may have switched compression on for all of Pyro4 at the server's side; a bomb stays bounded.
+            # The server's process may have compression on in Pyro4.config; the limit bounds a decompression bomb.
             data = zlib.decompressobj().decompress(data, self._limit_bytes)
         return json.loads(data), message
 
 
 def _at(hosts: Sequence[str], port: int) -> str:
-    """Hosts and port for people; an IPv6 address stands in brackets."""
+    """Hosts and port, as text."""
     return " or ".join(format_host_port(host, port) for host in hosts)
 
 
 def _reason(exception: Plain) -> str:
-    """What Pyro4's daemon says in an exception, which is not built from what a peer sends."""
+    """The message of an exception that Pyro4's daemon sent; the exception object itself is never built."""
     match exception:
         case {"args": [str(reason), *_]}:
             return reason

@@ -1,8 +1,8 @@
-"""One peer of a server: bytes gathered until a message is complete, answers kept until they may leave.
+"""One peer of a server: collects bytes until a message is complete, and keeps answers until they may be sent.
 
-Law of this file: it never waits and never trusts. A message is looked at when its header is there, and handed on only
-when it is complete, of a kind that may be sent, and within its size. The socket is touched under "the network"
-alone; :mod:`~hpbandster_lite.transport.tls` puts TLS there.
+Law of this file: it never waits and never trusts. A message is checked as soon as its header is there, and passed on
+only when it is complete, of an allowed kind, and within its size. Only the section "the network" uses the socket;
+:mod:`~hpbandster_lite.transport.tls` overrides it for TLS.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ from Pyro4.message import Message
 from hpbandster_lite import wire
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Plain
-from hpbandster_lite.transport.daemon import CALL_FLAGS, GREETING_FLAGS, MALFORMED
-from hpbandster_lite.transport.message import HEADER_BYTES
-from hpbandster_lite.transport.protocol import MAX_GREETING_BYTES
+from hpbandster_lite.transport.message_codec import HEADER_BYTES
+from hpbandster_lite.transport.payloads import MAX_GREETING_BYTES
+from hpbandster_lite.transport.pyro_daemon import CALL_FLAGS, GREETING_FLAGS, MALFORMED
 
 READ_BYTES = 65_536
-"""One read: what a socket usually holds at most, so that a small message costs one system call."""
+"""Size of one read: usually all that a socket holds, so that a small message costs one system call."""
 TLS_HELLO = b"\x16\x03"
-"""What a client that speaks TLS says first."""
+"""The first bytes of a TLS client."""
 NO_TLS_HERE = b"PYRO, without TLS\n"
-"""Whatever it is, so long as it is none: the client is told at once that no TLS is spoken here."""
+"""Not valid TLS, so a TLS client fails at once."""
 READS_A_TURN = 16
-"""One peer gets at most this many reads in a turn of the loop (1 MiB), then the others have theirs."""
+"""Most reads of one peer in a turn of the loop (1 MiB); then the other peers have their turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How long and how much a server bears.
+    """Time limits and sizes of a server.
 
     Parameters
     ----------
     greeting_s
-        A connection that has not completed its handshake by then is closed.
+        A connection that has not completed its handshake after this time is closed.
     message_s
-        A message must be complete this long after its first byte, and an answer be taken this long after it was ready.
+        A message must be complete this long after its first byte, and an answer be read this long after it is ready.
     message_bytes
-        Largest message after the handshake. Twice the text plus room for the envelope: a quotation mark of the text is
-        escaped once more inside the call.
+        Largest message after the handshake: twice the text plus room for the envelope, because quotation marks of the
+        text are escaped a second time inside the call.
     unread_bytes
-        Most bytes kept for a peer that does not read its answers.
+        Most bytes of answers kept for a peer that does not read them.
     connections
         Most connections at a time; more wait in the kernel's queue.
     busy_s
-        What a client is told to wait while nothing can be committed.
+        The delay that clients are given while nothing can be committed.
     """
 
     greeting_s: float = 5.0
@@ -66,8 +66,8 @@ class Bounds:
                 raise UsageError(f"{name} must be above zero, got {getattr(self, name)!r}")
 
 
-class Unwelcome(Exception):
-    """A peer whose connection is to be closed; ``kind`` sorts the log lines."""
+class PeerRejected(Exception):
+    """The connection to a peer must be closed; ``kind`` groups the log lines."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
@@ -86,7 +86,7 @@ class Connection:
     peer
         Name of the connection, never used again by this server.
     bounds
-        What is borne.
+        Time limits and sizes.
     now
         Seconds on the server's clock.
     """
@@ -130,7 +130,7 @@ class Connection:
         self.counter = 0
         self.is_introduced = False
         self.is_shaking = False
-        """Whether the first steps are those of TLS, and not over yet."""
+        """Whether a TLS handshake is in progress."""
         self.refusal: str | None = None
         self.refusal_kind = "handshake"
         self.has_ended = False
@@ -142,11 +142,11 @@ class Connection:
     # ------------------------------------------------------------------------------------------------ the network
 
     def fileno(self) -> int:
-        """For the selector."""
+        """The file descriptor, for the selector."""
         return self._socket.fileno()
 
     def fill(self) -> None:
-        """Read what the socket holds; ``has_ended`` when the peer will send no more."""
+        """Read the available bytes; sets ``has_ended`` when the peer will send no more."""
         for _ in range(READS_A_TURN):
             try:
                 data = self._socket.recv(READ_BYTES)
@@ -162,7 +162,7 @@ class Connection:
                 return
 
     def flush(self) -> None:
-        """Send what the socket takes of the answers that may leave; ``has_ended`` when the peer is gone."""
+        """Send as much of the answers as the socket takes; sets ``has_ended`` when the peer is gone."""
         if not self._outbox:
             return
         try:
@@ -173,60 +173,60 @@ class Connection:
             self._outbox.clear()
             self.has_ended = True
 
-    def _tell(self, last: bytes) -> None:
-        """A last word to somebody whose connection is about to be closed, if there is room for it."""
+    def _send_last(self, data: bytes) -> None:
+        """Send the last bytes before the connection is closed, if the socket has room for them."""
         with contextlib.suppress(OSError):
-            self._socket.send(last)
+            self._socket.send(data)
 
-    def hang_up(self) -> None:
+    def close_socket(self) -> None:
         """Close the socket."""
         self._socket.close()
 
     # --------------------------------------------------------------------------------------------------- messages
 
     def has_message(self) -> bool:
-        """Whether a complete message lies at the front of what was read.
+        """Whether the received bytes begin with a complete message.
 
         Raises
         ------
-        Unwelcome
-            As soon as the header shows that the message may not be handled, however much of it is still to come.
+        PeerRejected
+            As soon as the header shows that the message is not allowed, even if it is not complete yet.
         """
         if self._complete_bytes is None:
             if len(self._inbox) < HEADER_BYTES:
                 return False
-            self._complete_bytes = self._judged_size()
+            self._complete_bytes = self._checked_size()
         return len(self._inbox) >= self._complete_bytes
 
-    def _judged_size(self) -> int:
+    def _checked_size(self) -> int:
         try:
             header = Message.from_header(bytes(self._inbox[:HEADER_BYTES]))
         except MALFORMED as error:
             if self._inbox.startswith(TLS_HELLO):
-                self._tell(NO_TLS_HERE)
-                raise Unwelcome("TLS", "it speaks TLS, and we do not; start this one with --tls DIR too") from error
-            raise Unwelcome("garbage", f"it does not speak Pyro4 ({error})") from error
+                self._send_last(NO_TLS_HERE)
+                raise PeerRejected("TLS", "it uses TLS, this server does not; start it with --tls DIR too") from error
+            raise PeerRejected("garbage", f"its bytes are no Pyro4 message ({error})") from error
         size = int(header.data_size + header.annotations_size)
         limit = self._bounds.message_bytes if self.is_introduced else MAX_GREETING_BYTES
         if not 0 <= header.data_size <= size <= limit:
-            raise Unwelcome("size", f"its message of {size:,} bytes is over the limit of {limit:,}")
+            raise PeerRejected("size", f"its message of {size:,} bytes is over the limit of {limit:,}")
         allowed = CALL_FLAGS if self.is_introduced else GREETING_FLAGS
         if (header.type, header.flags) not in allowed:
-            raise Unwelcome("flags", f"messages of type {header.type} with flags {header.flags:#x} are not taken")
+            raise PeerRejected("flags", f"messages of type {header.type} with flags {header.flags:#x} are not accepted")
         return HEADER_BYTES + size
 
     def message(self) -> bytes:
-        """The complete message at the front."""
+        """The complete message."""
         return bytes(self._inbox[: self._complete_bytes])
 
     def next_message(self) -> None:
-        """Forget the message that has been handled."""
+        """Drop the message that has been handled."""
         del self._inbox[: self._complete_bytes]
         self._complete_bytes = None
         self._position = 0
 
     def note_reading(self, *, has_progressed: bool, now: float) -> None:
-        """Set the deadline of the message that is being read; only a complete message buys the next one its time."""
+        """Set the deadline of the message that is being received; only a complete message restarts the time."""
         if not self.is_introduced:
             return
         if not self._inbox:
@@ -237,19 +237,19 @@ class Connection:
     # ---------------------------------------------------------------------------------------------------- answers
 
     def release(self) -> None:
-        """Let the answers so far leave with the next flush."""
+        """Let the next flush send the answers so far."""
         self.owes_commit = False
         for answer in self._answers:
             self._outbox += answer
         self._answers.clear()
 
     def forget_answers(self) -> None:
-        """Nothing more is said to this peer."""
+        """Send nothing more to this peer."""
         self._answers.clear()
         self._outbox.clear()
 
     def note_writing(self, now: float) -> None:
-        """Set the deadline of answers that the peer does not take."""
+        """Set the deadline of answers that the peer does not read."""
         if not self._outbox:
             self.write_by = math.inf
         elif self.write_by == math.inf:
@@ -257,40 +257,40 @@ class Connection:
 
     @property
     def is_unread(self) -> bool:
-        """Whether answers that may leave are still here."""
+        """Whether answers that may be sent are left."""
         return bool(self._outbox)
 
     def check_room(self) -> None:
-        """Bound what is kept for a peer.
+        """Check the limit of answers kept for a peer.
 
         Raises
         ------
-        Unwelcome
-            If it asks on and on and does not read.
+        PeerRejected
+            If it sends calls and does not read the answers.
         """
         kept = len(self._outbox) + sum(map(len, self._answers))
         if kept > self._bounds.unread_bytes:
-            raise Unwelcome("unread", f"it does not read: {kept:,} bytes of answers are over the limit")
+            raise PeerRejected("unread", f"it does not read: {kept:,} bytes of answers are over the limit")
 
-    # -------------------------------------------------------------- what Pyro4 asks of its own connection object
+    # ----------------------------------------------------------- what Pyro4 calls on its own connection object
 
     def recv(self, size: int) -> bytes:
-        """The next part of the complete message."""
+        """The next bytes of the complete message."""
         start = self._position
         self._position = start + size
         return bytes(self._inbox[start : self._position])
 
     def send(self, data: bytes) -> None:
-        """Keep an answer until it may leave."""
+        """Keep an answer until it may be sent."""
         self._answers.append(data)
 
     def close(self) -> None:
-        """Pyro4 asks for it where it gives up on a peer; the server hangs up when it sees ``has_ended``."""
+        """Pyro4 calls it when it rejects a peer; the server closes the socket when ``has_ended`` is set."""
         self.has_ended = True
 
     @property
     def sock(self) -> Connection:
-        """Pyro4 asks it for ``getpeername`` at each call."""
+        """Pyro4 calls ``getpeername`` on it in each call."""
         return self
 
     def getpeername(self) -> Any:

@@ -1,6 +1,6 @@
 """When to try again: exponential backoff with jitter.
 
-Law of this file: a pure function of the attempt number and a generator; who waits, and how, is the caller's business.
+Law of this file: a pure function of the attempt number and a generator; the caller does the waiting.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Random(Protocol):
 class Retry:
     """Delays that grow by ``factor`` from ``first_s`` to ``longest_s``, each shortened at random by up to one half.
 
-    The jitter keeps a thousand agents that lost the same master from coming back in the same instant; the half that
-    is never taken away keeps one agent from asking in a tight loop.
+    The jitter keeps a thousand agents that lost the same master from reconnecting at the same instant; the fixed half
+    keeps one agent from retrying in a tight loop.
     """
 
     first_s: float = 0.1
@@ -43,14 +43,14 @@ class Retry:
         Parameters
         ----------
         attempt
-            How many times it has failed since it last worked.
+            Number of failures since the last success.
         rng
             Source of the jitter; one number is drawn.
         at_least_s
-            What the other side asked for (:attr:`Busy.after_s`); the jitter comes on top of it, so that those who were
-            told the same do not come back together.
+            The delay that the server asked for (:attr:`Busy.after_s`). The jitter is added to it, so that clients with
+            the same answer do not return together.
         """
-        # By the logarithm: a power of the attempt number would overflow for an agent that waits through a weekend.
+        # By the logarithm: the power overflows for an agent that retries through a weekend.
         steps = math.inf if self.factor == 1 else math.log(self.longest_s / self.first_s, self.factor)
         whole_s = self.longest_s if attempt - 1 >= steps else self.first_s * self.factor ** max(attempt - 1, 0)
         return at_least_s + whole_s * (1 - 0.5 * rng.random())

@@ -1,8 +1,8 @@
-"""The loop in front of Pyro4's daemon: read all that is pending, handle it in order, commit once, then answer.
+"""The event loop in front of Pyro4's daemon: read all pending input, handle it in order, commit once, then answer.
 
-Law of this file: no peer holds up another. The loop touches complete messages only, waits for nobody, and bounds in
-time and size what it keeps for each connection. No answer leaves before the commit of its turn has succeeded. One
-thread runs it. Why Pyro4's own servers do not: docs/decisions/0002-own-loop-before-pyro4.md.
+Law of this file: no peer can block another. The loop handles complete messages only, never waits for one peer, and
+limits the time and the bytes of each connection. No answer is sent before the commit of its turn has succeeded. One
+thread runs it. Why not Pyro4's own servers: docs/decisions/0002-own-loop-before-pyro4.md.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from typing import Any
 from hpbandster_lite import wire
 from hpbandster_lite.errors import InvariantBroken, SearchError
 from hpbandster_lite.records import Plain
-from hpbandster_lite.transport import protocol
-from hpbandster_lite.transport.complaints import Complaints
-from hpbandster_lite.transport.connection import Bounds, Connection, Unwelcome
-from hpbandster_lite.transport.daemon import MALFORMED, Entrance, build_daemon, close_daemon, introduce
-from hpbandster_lite.transport.interfaces import reachable_addresses
-from hpbandster_lite.transport.message import read_call, write_result
-from hpbandster_lite.transport.protocol import Call
+from hpbandster_lite.transport import payloads
+from hpbandster_lite.transport.connection import Bounds, Connection, PeerRejected
+from hpbandster_lite.transport.message_codec import read_call, write_result
+from hpbandster_lite.transport.network_interfaces import reachable_addresses
+from hpbandster_lite.transport.payloads import Call
+from hpbandster_lite.transport.pyro_daemon import MALFORMED, CallEntry, build_daemon, close_daemon, introduce
+from hpbandster_lite.transport.rate_limited_log import RateLimitedLog
 from hpbandster_lite.transport.sockets import keep_alive, listen, raise_file_limit
 from hpbandster_lite.transport.tls import HANDSHAKES_A_TURN, SecureConnection
 
 log = logging.getLogger(__name__)
 
 PAUSE_S = 0.2
-"""No new connection is accepted for this long when there was no room for one; asking at once would spin."""
+"""Pause of accepting after there was no room for a connection; without it the loop would spin."""
 _BUGS = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EFAULT})
 _LISTENER, _WAKEUP = "listener", "wakeup"
 
@@ -44,33 +44,34 @@ class Server:
     Parameters
     ----------
     host, port
-        Where to listen, one address or several; port 0 takes a free one, see :attr:`endpoint`.
+        Where to listen, one address or several; port 0 takes a free port, see :attr:`endpoint`.
     key
         HMAC key of all messages; ``None`` for none, on loopback or with TLS only.
     object_id
-        Name of the object, which a client must give.
+        Name of the object, which clients must name.
     handle
-        Carries out one call, in memory, and gives the text of its answer. A :class:`SearchError` is answered with and
-        raised again at the client; any other exception, and :class:`InvariantBroken`, is a bug and leaves :meth:`turn`.
+        Carries out one call, in memory, and returns the text of its answer. A :class:`SearchError` is sent to the
+        client, which raises it. Any other exception, and :class:`InvariantBroken`, is a bug and propagates from
+        :meth:`turn`.
     welcome
-        Told to each client when it connects; see :attr:`Client.welcome`.
+        Sent to each client when it connects; see :attr:`Client.welcome`.
     bounds
-        Deadlines and sizes.
+        Time limits and sizes.
     wakeup_fd
-        A file descriptor that ends the wait of a turn when it becomes readable (``signal.set_wakeup_fd``, a pipe); it
-        is emptied here and stays the caller's.
+        A file descriptor that ends the wait of a turn when it becomes readable (``signal.set_wakeup_fd``, a pipe). The
+        server reads it and does not close it.
     stock
-        Further Pyro4 objects, by object id, for unmodified Pyro4 clients. Their calls carry no nonce and can be
-        replayed, so they must change nothing.
+        Further Pyro4 objects, by object id, for unmodified Pyro4 clients. Such calls have no nonce and can be replayed,
+        so these objects must be read-only.
     serializers
-        Pyro4's names of the serialisers that are accepted.
+        The accepted serialisers, by Pyro4's names.
     tls
-        What TLS is spoken with, and who is admitted by it; None for plain connections.
+        The TLS context, which also verifies clients; None for plain connections.
 
     Raises
     ------
     UsageError
-        If the address cannot be had, or would be open to other machines without a key or TLS.
+        If the address cannot be used, or would be open to other machines without a key or TLS.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Server:
     ) -> None:
         self._handle = handle
         self._key = key
-        # Only where JSON is taken: what speaks another serialiser is Pyro4's to judge.
+        # Direct decoding needs JSON; Pyro4 handles other serialisers.
         self._object_id = object_id if "json" in serializers else None
         self._bounds = bounds or Bounds()
         self._welcome = wire.encode(dict(welcome or {}))
@@ -98,13 +99,13 @@ class Server:
         self._tls = tls
         self._listeners = listen([host] if isinstance(host, str) else host, port, key, is_secure=tls is not None)
         raise_file_limit(self._bounds.connections)
-        objects = {**(stock or {}), object_id: Entrance(self._called)}
+        objects = {**(stock or {}), object_id: CallEntry(self._called)}
         self._daemon = build_daemon(key=key, objects=objects, serializers=serializers, greet=self._greet)
         self._selector = selectors.DefaultSelector()
         self._listen()
         if wakeup_fd is not None:
             self._selector.register(wakeup_fd, selectors.EVENT_READ, _WAKEUP)
-        # Often enough for the shortest deadline to be at most an eighth late, and never a load.
+        # The shortest deadline is at most an eighth late, and the sweep costs nothing.
         self._sweep_s = min(1.0, max(0.02, min(self._bounds.greeting_s, self._bounds.message_s) / 8))
         self._sweep_at = 0.0
         self._listen_again_at: float | None = None
@@ -116,31 +117,31 @@ class Server:
         self._is_behind = False
         self._held: dict[Connection, None] = {}
         self._closed: list[str] = []
-        self._complaints = Complaints(log)
+        self._peer_log = RateLimitedLog(log)
 
     @property
     def endpoint(self) -> tuple[str, int]:
-        """Host and port it listens on; of several hosts the first."""
+        """Host and port it listens on; the first of several hosts."""
         host, port = self._listeners[0].getsockname()[:2]
         return host, port
 
     @property
     def addresses(self) -> list[str]:
-        """Addresses by which clients may reach it, the likeliest first."""
+        """Addresses by which clients may reach this server, the likeliest first."""
         return reachable_addresses([listener.getsockname()[0] for listener in self._listeners])
 
     @property
     def n_connections(self) -> int:
-        """How many connections are open."""
+        """Number of open connections."""
         return len(self._connections)
 
     def closed_peers(self) -> list[str]:
-        """Names (:attr:`Call.peer`) of the connections that have ended since this was asked last."""
+        """Names (:attr:`Call.peer`) of the connections that ended since the last call of this method."""
         closed, self._closed = self._closed, []
         return closed
 
     def close(self) -> None:
-        """Close the listening socket and every connection; held answers are lost, as in a crash."""
+        """Close the listening sockets and all connections; unsent answers are lost, as in a crash."""
         for connection in list(self._connections):
             self._drop(connection)
         self._selector.close()
@@ -162,16 +163,16 @@ class Server:
         Parameters
         ----------
         timeout_s
-            Longest wait for input; a turn may end earlier without any.
+            Longest wait for input; a turn may end earlier without input.
         commit
-            Called once if a request was handled, or if the last commit failed. Where it gives False, the answers of
-            this turn are kept until a later one succeeds, and requests that come until then are answered by
-            :class:`Busy` without being handled.
+            Called once if a request was handled, or if the last commit failed. If it returns False, the answers of this
+            turn are kept until a later commit succeeds. Requests that come in the meantime are answered by
+            :class:`Busy` and not handled.
 
         Returns
         -------
         int
-            How many requests were handled.
+            Number of requests handled.
         """
         handled_before = self._handled
         ready = self._selector.select(self._wait_s(timeout_s))
@@ -184,7 +185,7 @@ class Server:
             elif key.data is _WAKEUP:
                 self._empty(key.fd)
             elif key.data.is_shaking and (shaking := shaking + 1) > HANDSHAKES_A_TURN:
-                # It is ready in the next turn as well; those who have shown who they are come first.
+                # It is still ready in the next turn; authenticated peers come first.
                 continue
             else:
                 touched[key.data] = None
@@ -193,7 +194,7 @@ class Server:
                     self._serve(key.data, now)
         if self._is_behind or self._handled != handled_before:
             self._is_behind = not commit()
-        # Anew: what was handled and committed took its time, which is not the time of those who are to take answers.
+        # The clock again: handling and committing took time that must not count against the peers that read answers.
         self._answer(touched, time.monotonic())
         self._sweep(now)
         return self._handled - handled_before
@@ -210,10 +211,10 @@ class Server:
 
     def _empty(self, wakeup_fd: int) -> None:
         if not os.read(wakeup_fd, 4_096):
-            # The other end is closed: its owner was woken and will see that itself; staying ready would spin.
+            # The other end is closed: the owner is awake and detects it; a descriptor that stays ready would spin.
             self._selector.unregister(wakeup_fd)
 
-    # -------------------------------------------------------------------------------------------- coming and going
+    # -------------------------------------------------------------------------------------------- connections
 
     def _listen(self) -> None:
         for listener in self._listeners:
@@ -221,7 +222,7 @@ class Server:
 
     def _accept(self, listener: Any, now: float) -> None:
         if self._listen_again_at is not None:
-            # There was no room for who came to another address in this very turn.
+            # There was no room for a connection to another address in this turn.
             return
         while len(self._connections) < self._bounds.connections:
             try:
@@ -231,8 +232,8 @@ class Server:
             except OSError as error:
                 if error.errno in _BUGS:
                     raise
-                # Mostly out of files (EMFILE); the peer stays in the kernel's queue, those that are here are served on.
-                self._complaints.about("accept", f"cannot accept a connection at present: {error}", now=now)
+                # Usually out of files (EMFILE); the peer stays in the kernel's queue, the others are served.
+                self._peer_log.warn("accept", f"cannot accept a connection at present: {error}", now=now)
                 break
             sock.setblocking(False)
             keep_alive(sock)
@@ -246,7 +247,7 @@ class Server:
             self._connections[connection] = None
             self._selector.register(sock, selectors.EVENT_READ, connection)
         else:
-            self._complaints.about("room", f"{len(self._connections)} connections are the limit; more wait", now=now)
+            self._peer_log.warn("room", f"{len(self._connections)} connections are the limit; more wait", now=now)
         for each in self._listeners:
             self._selector.unregister(each)
         self._listen_again_at = now + PAUSE_S
@@ -255,12 +256,12 @@ class Server:
         del self._connections[connection]
         self._held.pop(connection, None)
         self._selector.unregister(connection)
-        connection.hang_up()
+        connection.close_socket()
         if connection.is_introduced:
             self._closed.append(connection.peer)
 
-    def _complain(self, connection: Connection, kind: str, reason: str, now: float) -> None:
-        self._complaints.about(kind, f"connection {connection.peer} closed: {reason}", now=now)
+    def _log_closed(self, connection: Connection, kind: str, reason: str, now: float) -> None:
+        self._peer_log.warn(kind, f"connection {connection.peer} closed: {reason}", now=now)
 
     # ------------------------------------------------------------------------------------------------ requests
 
@@ -277,30 +278,30 @@ class Server:
                     self._introduce(connection)
                 connection.next_message()
                 connection.check_room()
-        except Unwelcome as error:
-            self._complain(connection, error.kind, str(error), now)
+        except PeerRejected as error:
+            self._log_closed(connection, error.kind, str(error), now)
             connection.forget_answers()
             connection.has_ended = True
         finally:
             self._current = None
         if connection.refusal is not None:
-            # Why the handshake failed still leaves, then the connection is closed.
+            # The reason for the refused handshake is still sent, then the connection is closed.
             connection.has_ended = True
-            self._complain(connection, connection.refusal_kind, connection.refusal, now)
+            self._log_closed(connection, connection.refusal_kind, connection.refusal, now)
         connection.note_reading(has_progressed=n_messages > 0, now=now)
 
     def _introduce(self, connection: Connection) -> None:
         try:
             is_accepted = introduce(self._daemon, connection)
         except MALFORMED as error:
-            raise Unwelcome("malformed", f"malformed greeting ({error})") from error
+            raise PeerRejected("malformed", f"malformed greeting ({error})") from error
         if is_accepted:
             connection.is_introduced = True
         elif connection.refusal is None:
-            connection.refusal = "it does not hold our key, or is no hpbandster_lite"
+            connection.refusal = "it does not have our key, or is not hpbandster_lite"
 
     def _dispatch(self, connection: Connection) -> None:
-        """Carry out one complete message, or hand it to Pyro4; raises Unwelcome, or the bug that the call met."""
+        """Carry out one complete message, or pass it to Pyro4; raises PeerRejected, or the bug that the call hit."""
         message = connection.message()
         call = None if self._object_id is None else read_call(message, self._object_id, self._key)
         if call is not None:
@@ -310,45 +311,45 @@ class Server:
             self._daemon.handleRequest(connection)
         except MALFORMED as error:
             if self._raised is None:
-                raise Unwelcome("malformed", f"malformed message ({error})") from error
+                raise PeerRejected("malformed", f"malformed message ({error})") from error
         if self._raised is not None:
             raised, self._raised = self._raised, None
             raise raised
 
     def _greet(self, connection: Connection, handshake: object) -> Plain:
-        """Pyro4's ``validateHandshake``: what is raised here is told to the peer."""
+        """Pyro4's ``validateHandshake``: Pyro4 sends what is raised here to the peer."""
         if self._admits_stock and not isinstance(handshake, dict):
-            # An unmodified Pyro4 client. It has no nonce, so the entrance stays closed to it.
+            # An unmodified Pyro4 client. It gets no nonce, so it cannot call the object of this server.
             return "hello"
         try:
-            greeting = protocol.read_greeting(handshake, protocol.PROTOCOL)
+            greeting = payloads.read_greeting(handshake, payloads.PROTOCOL)
         except SearchError as error:
             connection.refusal = str(error)
             raise
         connection.hello = greeting.hello
         connection.nonce = secrets.token_hex(16)
-        return protocol.write_welcome(protocol.PROTOCOL, greeting, connection.nonce, self._welcome)
+        return payloads.write_welcome(payloads.PROTOCOL, greeting, connection.nonce, self._welcome)
 
     def _called(self, nonce: object, counter: object, method: object, text: object) -> Plain:
-        """One call, as Pyro4's daemon makes it after it has checked the signature."""
+        """Entry point for Pyro4's daemon, after it has checked the signature."""
         try:
             return self._carried_out(nonce, counter, method, text)
         except Exception as error:
-            # Pyro4 would answer with it and go on; _dispatch raises it again, so that a bug ends the process.
+            # Pyro4 sends it as an answer and continues; _dispatch raises it again, so that a bug ends the process.
             self._raised = error
             raise
 
     def _carried_out(self, nonce: object, counter: object, method: object, text: object) -> Plain:
         connection = self._current
         if connection is None:
-            raise InvariantBroken("a call came while no connection was served")
+            raise InvariantBroken("a call came while no connection was being served")
         if not connection.nonce or nonce != connection.nonce or counter != connection.counter + 1:
-            raise Unwelcome("replay", "a call was replayed, reordered, or meant for another connection")
+            raise PeerRejected("replay", "a call was replayed, reordered, or is for another connection")
         if type(method) is not str or type(text) is not str:
-            raise Unwelcome("malformed", "a call carries two strings")
+            raise PeerRejected("malformed", "the method and the text of a call must be strings")
         connection.counter += 1
         if self._is_behind:
-            return protocol.busy(connection.nonce, connection.counter, self._bounds.busy_s)
+            return payloads.busy_payload(connection.nonce, connection.counter, self._bounds.busy_s)
         self._handled += 1
         connection.owes_commit = True
         try:
@@ -356,13 +357,13 @@ class Server:
         except InvariantBroken:
             raise
         except SearchError as error:
-            return protocol.failed(connection.nonce, connection.counter, error)
-        return protocol.answered(connection.nonce, connection.counter, answer)
+            return payloads.error_payload(connection.nonce, connection.counter, error)
+        return payloads.answer_payload(connection.nonce, connection.counter, answer)
 
     # ------------------------------------------------------------------------------------------------- answers
 
     def _answer(self, touched: dict[Connection, None], now: float) -> None:
-        """Send what may leave: all after a commit; what needed none, meanwhile."""
+        """Send answers: all after a commit; before it only those that need none."""
         if not self._is_behind and self._held:
             touched = {**self._held, **touched}
             self._held.clear()
@@ -379,19 +380,19 @@ class Server:
             self._drop(connection)
             return
         connection.note_writing(now)
-        # A peer that does not read is not read from either: what it would ask for had nowhere to go.
+        # A peer that does not read its answers is not read from: there would be no room for further answers.
         if connection.is_unread != connection.is_watched_for_room:
             connection.is_watched_for_room = connection.is_unread
             event = selectors.EVENT_WRITE if connection.is_unread else selectors.EVENT_READ
             self._selector.modify(connection, event, connection)
 
     def _sweep(self, now: float) -> None:
-        """Close those that kept neither of their deadlines."""
+        """Close connections that missed one of their deadlines."""
         if now < self._sweep_at:
             return
         self._sweep_at = now + self._sweep_s
         for connection in [each for each in self._connections if now >= min(each.read_by, each.write_by)]:
             reason = "it does not read its answers" if now >= connection.write_by else "its message is not complete yet"
             reason = "its TLS handshake is not over yet" if connection.is_shaking else reason
-            self._complain(connection, "slow", reason, now)
+            self._log_closed(connection, "slow", reason, now)
             self._drop(connection)

@@ -1,7 +1,7 @@
 """Listening sockets, sockets that connect, and the number of files that a process may open.
 
-Law of this file: what the operating system is asked for once, when a server starts or a client connects; every refusal
-names the remedy, and nothing waits longer than it is told.
+Law of this file: it asks the operating system once, when a server starts or a client connects. Every error names the
+remedy, and nothing waits beyond the given deadline.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from hpbandster_lite.process.host_port import format_host_port
 log = logging.getLogger(__name__)
 
 NEXT_AFTER_S = 0.25
-"""A host that has not answered by then has the next one tried beside it (RFC 8305 has the same time)."""
+"""After this time without an answer the next host is tried in parallel (the delay of RFC 8305)."""
 TRIES = 5
-"""A port that is free on one address and taken on another is rare, and five times in a row it is no accident."""
+"""A port that is free on one address and taken on another is rare; five in a row are no accident."""
 BACKLOG = 1_024
-"""Connections that the kernel keeps for one turn: all agents of a cluster come back at once after a restart."""
+"""Connections that the kernel queues: all agents of a cluster reconnect at once after a restart."""
 SPARE_FILES = 128
-"""Beside the connections: the journal, logs, pipes of children."""
+"""Files beside the connections: the journal, logs, pipes of child processes."""
 
 
 def addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
@@ -38,10 +38,10 @@ def addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
     Raises
     ------
     OSError
-        If the name means nothing here, or the port is none.
+        If the name cannot be resolved, or the port is out of range.
     """
     if not 0 <= port <= 65_535:
-        # The C library would take it modulo 65,536 without a word.
+        # The C library silently takes it modulo 65,536.
         raise OSError(errno.EINVAL, f"{port} is no port")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -51,26 +51,26 @@ def addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
 
 
 class Reached(NamedTuple):
-    """A connected socket that does not block, and which of the hosts it leads to."""
+    """A connected non-blocking socket, and the host that it is connected to."""
 
     sock: socket.socket
     host: str
 
 
 def connect(hosts: Sequence[str], port: int, left_s: Callable[[], float]) -> Reached:
-    """Connect to the first host that answers, in their order; the next one is tried beside one that hesitates.
+    """Connect to the first host that answers, in order; while one is slow, the next is tried in parallel.
 
     Parameters
     ----------
     hosts, port
-        Names and addresses of one and the same server.
+        Names and addresses of the same server.
     left_s
-        Seconds that are left; raises when there are none.
+        Returns the seconds until the deadline; raises after it.
 
     Raises
     ------
     OSError
-        What the last one met, if nobody answers.
+        The error of the last host, if none answers.
     """
     refused = [OSError("the host has no address")]
     ways = _ways(hosts, port, refused)
@@ -109,7 +109,7 @@ def connect(hosts: Sequence[str], port: int, left_s: Callable[[], float]) -> Rea
 
 
 def _ways(hosts: Sequence[str], port: int, refused: list[OSError]) -> Iterator[tuple[str, socket.AddressFamily, Any]]:
-    """Host, family and socket address of all there is to try; a name is looked up when its turn comes."""
+    """Host, family and socket address of all candidates; a name is resolved only when its turn comes."""
     for host in hosts:
         try:
             found = addresses(host, port)
@@ -121,21 +121,21 @@ def _ways(hosts: Sequence[str], port: int, refused: list[OSError]) -> Iterator[t
 
 
 def listen(hosts: Sequence[str], port: int, key: bytes | None, *, is_secure: bool = False) -> list[socket.socket]:
-    """Non-blocking sockets that listen, one for each host, all on one port; port 0 takes a free one.
+    """Open non-blocking listening sockets, one per host, all on one port; port 0 takes a free one.
 
     Parameters
     ----------
     hosts
         Addresses or names of this machine; ``0.0.0.0`` and ``::`` stand for all, the latter for IPv4 as well.
     port, key
-        The port, and the HMAC key that callers must have.
+        The port, and the HMAC key that clients must have.
     is_secure
-        Whether they must have a certificate.
+        Whether clients must have a certificate.
 
     Raises
     ------
     UsageError
-        If an address cannot be had, or would be open to other machines without a key or TLS.
+        If an address cannot be used, or would be open to other machines without a key or TLS.
     """
     if key is not None and not key:
         raise UsageError("the key is empty; use the run directory's key file, or None on loopback only")
@@ -148,14 +148,14 @@ def listen(hosts: Sequence[str], port: int, key: bytes | None, *, is_secure: boo
                 listeners.append(_listener(host, chosen, is_open=key is None and not is_secure))
                 chosen = listeners[0].getsockname()[1]
         except UsageError:
-            # Free on one address, and another program's on the next.
+            # The port is free on one address and in use on the next.
             for listener in listeners:
                 listener.close()
             if not left:
                 raise
         else:
             return listeners
-    raise UsageError("there is no host to listen on; give one with --host")
+    raise UsageError("no host to listen on was given; give one with --host")
 
 
 def _listener(host: str, port: int, *, is_open: bool) -> socket.socket:
@@ -166,13 +166,13 @@ def _listener(host: str, port: int, *, is_open: bool) -> socket.socket:
     bound = ipaddress.ip_address(address[0].partition("%")[0])
     if is_open and not bound.is_loopback:
         raise UsageError(
-            f"listening on {host} without a key or TLS would let anybody on the network in; give a key file, "
+            f"listening on {host} without a key or TLS would let anybody on the network connect; give a key file, "
             "certificates with --tls (see hpbandster-lite certs), or use 127.0.0.1"
         )
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         if family == socket.AF_INET6:
-            # All addresses are all: what IPv4 has of them, too.
+            # "::" stands for all addresses, those of IPv4 included.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if bound.is_unspecified else 1)
         # A restarted master gets its port back at once; two servers cannot share one this way on Linux.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -184,7 +184,7 @@ def _listener(host: str, port: int, *, is_open: bool) -> socket.socket:
         raise UsageError(f"cannot listen on {format_host_port(host, port)}: {error}; {_remedy(error)}") from error
     if bound.is_loopback and host != "localhost" and host != str(bound) and not host.startswith(("127.", "::1")):
         log.warning(
-            "%s means %s here, which no other machine reaches; give --interface or an address where others should",
+            "%s resolves to %s here, which other machines cannot reach; give --interface or an address if they should",
             host,
             bound,
         )
@@ -193,12 +193,12 @@ def _listener(host: str, port: int, *, is_open: bool) -> socket.socket:
 
 def _remedy(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "another program has this port: choose another one, or 0 for any that is free"
-    return "use an address of this machine and a port from 1024 to 65535, or port 0 for any that is free"
+        return "another program has this port: choose another one, or 0 for any free port"
+    return "use an address of this machine and a port from 1024 to 65535, or port 0 for any free port"
 
 
 def raise_file_limit(connections: int) -> int:
-    """Raise the soft limit of open files so that ``connections`` fit, if the hard limit lets us; gives the new one."""
+    """Raise the soft limit of open files to fit ``connections``, as far as the hard limit allows; the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + SPARE_FILES
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -209,7 +209,7 @@ def raise_file_limit(connections: int) -> int:
 
 
 def keep_alive(sock: socket.socket) -> None:
-    """Send small answers at once, and have the kernel find out within two minutes that a machine is gone."""
+    """Send small messages at once, and let the kernel detect within two minutes that the other machine is gone."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):

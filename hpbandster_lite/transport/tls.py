@@ -1,7 +1,7 @@
-"""TLS on non-blocking sockets: the handshake as steps of the server's loop, and why one failed, in words.
+"""TLS on non-blocking sockets: the handshake as steps of the server's loop, and a text for each reason of failure.
 
-Law of this file: it never waits. A peer whose handshake is not over yet is one more connection with a deadline. What is
-spoken, and whom it admits, is the business of the :class:`ssl.SSLContext` that is handed in.
+Law of this file: it never waits. A peer in the middle of a handshake is one more connection with a deadline. Versions,
+ciphers and admitted peers are settings of the given :class:`ssl.SSLContext`.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import Any, NamedTuple
 from hpbandster_lite.transport.connection import READ_BYTES, READS_A_TURN, Bounds, Connection
 
 HANDSHAKES_A_TURN = 16
-"""A step of a handshake costs up to a millisecond of arithmetic, and who waits for a call waits for so many at most."""
+"""Most handshake steps in a turn: each costs up to a millisecond of CPU time, which delays the calls of that turn."""
 WANTS_MORE = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 NO_TLS = b"PYRO"
-"""What a message of ours begins with: a client of ours that speaks no TLS is told apart from a stranger."""
+"""The first bytes of this package's messages: they identify a client of this package without TLS."""
 ALERT = b"\x15\x03"
-"""What a server that speaks TLS answers to one that does not."""
+"""The first bytes of a TLS server's answer to a client without TLS."""
 
 
 class TlsWanted(ssl.SSLError):
-    """The other side speaks TLS, and this one does not."""
+    """The other side uses TLS, and this side does not."""
 
 
 class Refusal(NamedTuple):
-    """Why a handshake failed; ``kind`` sorts the log lines."""
+    """Why a handshake failed; ``kind`` groups the log lines."""
 
     kind: str
-    words: str
+    text: str
 
 
-# By the numbers that OpenSSL promises to keep (X509_V_ERR_...); the rest is told in its own words.
+# By OpenSSL's stable numbers (X509_V_ERR_...); for other numbers its own text is used.
 _ABOUT_CERTIFICATE: Mapping[int, str] = {
     9: "is not valid yet (do the clocks agree?)",
     10: "has expired",
@@ -43,7 +43,7 @@ _ABOUT_CERTIFICATE: Mapping[int, str] = {
     20: "is of another authority",
     21: "is of another authority",
     7: "is of another authority of the same name",
-    26: "is for another purpose: a client's and a server's were swapped",
+    26: "is for another purpose: the client's and the server's certificates are swapped",
     62: "is not for this host",
     64: "is not for this address",
 }
@@ -53,36 +53,36 @@ _BY_PEER: Mapping[str, Refusal] = {
     "CERTIFICATE_EXPIRED": Refusal("expired", "our certificate has expired"),
     "BAD_CERTIFICATE": Refusal("certificate", "our certificate was refused: not for this host, or not valid yet"),
     "UNSUPPORTED_CERTIFICATE": Refusal("purpose", "our certificate is for another purpose"),
-    "CERTIFICATE_REQUIRED": Refusal("missing", "it wants a certificate and we have none"),
-    "HANDSHAKE_FAILURE": Refusal("missing", "it wants a certificate, or something else that we do not have"),
-    "PROTOCOL_VERSION": Refusal("version", "it speaks another version of TLS"),
+    "CERTIFICATE_REQUIRED": Refusal("missing", "it requires a certificate and we have none"),
+    "HANDSHAKE_FAILURE": Refusal("missing", "it requires a certificate, or something else that we do not have"),
+    "PROTOCOL_VERSION": Refusal("version", "it uses another version of TLS"),
 }
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "HTTPS_PROXY_REQUEST", "BAD_RECORD_TYPE",
             "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")  # fmt: skip
 
 
 def why_refused(error: ssl.SSLError) -> Refusal:
-    """Why a handshake or a connection failed, as seen from here: ``it`` is the peer."""
+    """Why a handshake or a connection failed, from this side's view: ``it`` is the peer."""
     if isinstance(error, TlsWanted):
-        return Refusal("plain", "it speaks TLS only")
+        return Refusal("plain", "it accepts only TLS")
     reason = str(error.reason or "")
     if isinstance(error, ssl.SSLCertVerificationError):
-        told = _ABOUT_CERTIFICATE.get(error.verify_code, f"was refused: {error.verify_message}")
-        return Refusal(f"certificate {error.verify_code}", f"its certificate {told}")
+        problem = _ABOUT_CERTIFICATE.get(error.verify_code, f"was refused: {error.verify_message}")
+        return Refusal(f"certificate {error.verify_code}", f"its certificate {problem}")
     if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
         return Refusal("missing", "it has no certificate")
     if reason in ("UNSUPPORTED_PROTOCOL", "VERSION_TOO_LOW"):
-        return Refusal("version", "it speaks no TLS from 1.2 on")
+        return Refusal("version", "it does not support TLS 1.2 or newer")
     if reason in _NOT_TLS:
-        return Refusal("plain", "it speaks no TLS")
+        return Refusal("plain", "it does not use TLS")
     for alert, refusal in _BY_PEER.items():
         if "ALERT" in reason and reason.endswith(alert):
             return refusal
-    return Refusal("other", f"its TLS went wrong ({reason.lower().replace('_', ' ') or error})")
+    return Refusal("other", f"its TLS failed ({reason.lower().replace('_', ' ') or error})")
 
 
 class SecureConnection(Connection):
-    """One peer that must speak TLS; nothing is read of it before the handshake is over."""
+    """One peer that must use TLS; its messages are read only after the handshake."""
 
     __slots__ = ("_context", "_secure", "_wants_room")
 
@@ -96,12 +96,12 @@ class SecureConnection(Connection):
         self.is_shaking = True
 
     def fill(self) -> None:
-        """Go on with the handshake, then read what the socket holds."""
+        """Continue the handshake, then read the available bytes."""
         if self.is_shaking:
             self._shake()
         if self.is_shaking or self.has_ended or self._secure is None:
             return
-        # Until it wants more: a record that is decrypted already wakes no selector. Each read takes a whole one.
+        # Until no bytes are left: a record that is already decrypted does not wake the selector. One record per read.
         for _ in range(READS_A_TURN):
             try:
                 data = self._secure.recv(READ_BYTES)
@@ -115,7 +115,7 @@ class SecureConnection(Connection):
             self._inbox += data
 
     def _shake(self) -> None:
-        """One step of the handshake; ``refusal`` when it has failed."""
+        """One step of the handshake; sets ``refusal`` when it fails."""
         self._wants_room = False
         try:
             if self._secure is None:
@@ -130,7 +130,7 @@ class SecureConnection(Connection):
             self._wants_room = True
             return
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            # It thought better of it, or looked whether somebody is here.
+            # The peer changed its mind, or only probed the port.
             self.has_ended = True
             return
         except ssl.SSLError as error:
@@ -142,7 +142,7 @@ class SecureConnection(Connection):
         self.is_shaking = False
 
     def _is_plain(self) -> bool:
-        """Whether the first bytes are those of a client of ours without TLS, or there are none yet."""
+        """Whether the first bytes are those of this package's client without TLS, or there are none yet."""
         try:
             first = self._socket.recv(len(NO_TLS), socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -151,27 +151,27 @@ class SecureConnection(Connection):
             self.has_ended = True
             return True
         if first == NO_TLS:
-            # So that it learns why; the same two bytes OpenSSL sends to a stranger.
-            self._tell(ALERT + b"\x03\x00\x02\x02\x46")
-            self._refuse(Refusal("plain", "it speaks no TLS; start it with --tls DIR"))
+            # The alert tells the client why; OpenSSL sends the same one to any other program.
+            self._send_last(ALERT + b"\x03\x00\x02\x02\x46")
+            self._refuse(Refusal("plain", "it does not use TLS; start it with --tls DIR"))
         return first == NO_TLS
 
     def _refuse(self, refusal: Refusal) -> None:
-        self.refusal = f"TLS: {refusal.words}"
+        self.refusal = f"TLS: {refusal.text}"
         self.refusal_kind = f"TLS {refusal.kind}"
-        # What it sent is thrown away before the connection is closed: a socket that is closed with bytes in it resets
-        # the connection, and the alert that tells the peer why might be lost.
+        # Discard the received bytes before closing: closing a socket with unread bytes resets the connection, and the
+        # peer might not receive the alert with the reason.
         with contextlib.suppress(OSError):
             while socket.socket.recv(self._socket, READ_BYTES):
                 pass
 
     def flush(self) -> None:
-        """Send what the socket takes of the answers that may leave."""
+        """Send as much of the answers as the socket takes."""
         if not self._outbox or self._secure is None:
             return
         sent = 0
         try:
-            # Piece by piece: OpenSSL wants what it could not send once more, and counts nothing before it is all gone.
+            # In pieces: after a partial send OpenSSL requires the same bytes again, and reports only complete sends.
             for _ in range(READS_A_TURN):
                 piece = bytes(self._outbox[sent : sent + READ_BYTES])
                 if not piece:
@@ -186,5 +186,5 @@ class SecureConnection(Connection):
 
     @property
     def is_unread(self) -> bool:
-        """Whether answers that may leave are still here, or the handshake waits for room."""
+        """Whether answers that may be sent are left, or the handshake waits for room."""
         return bool(self._outbox) or self._wants_room

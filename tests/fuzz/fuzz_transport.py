@@ -22,8 +22,8 @@ from Pyro4.message import Message
 
 from hpbandster_lite.access.certificates import Certificates
 from hpbandster_lite.errors import SearchError
-from hpbandster_lite.transport import PROTOCOL, Bounds, Call, Client, Server, protocol
-from hpbandster_lite.transport.message import write_call
+from hpbandster_lite.transport import PROTOCOL, Bounds, Call, Client, Server, payloads
+from hpbandster_lite.transport.message_codec import write_call
 from tests.fuzz.mutations import SIZES, changed_value, mutated, odd_value
 
 KEY = b"the key of a search that is attacked"
@@ -112,7 +112,7 @@ class Attacked:
 
 
 def greeting() -> bytes:
-    handshake = protocol.write_greeting(PROTOCOL, "client nonce", {"role": "fuzz"})
+    handshake = payloads.write_greeting(PROTOCOL, "client nonce", {"role": "fuzz"})
     return json.dumps({"handshake": handshake, "object": OBJECT}).encode()
 
 

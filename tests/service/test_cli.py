@@ -587,7 +587,7 @@ def test_a_port_in_use_is_refused(refused: Callable[..., tuple[int, str]], argum
     assert monitored.returncode == 2
     last = monitored.stderr.splitlines()[-1]
     assert all(
-        word in last for word in (f"127.0.0.1:{port}", "another program has this port", "0 for any that is free")
+        word in last for word in (f"127.0.0.1:{port}", "another program has this port", "0 for any free port")
     )
 
 

@@ -18,8 +18,9 @@ from Pyro4 import message as pyro
 from Pyro4.message import Message
 
 from hpbandster_lite import wire
-from hpbandster_lite.transport import PROTOCOL, NameServerClient, protocol, run_name
-from hpbandster_lite.transport.names import NAME_SERVER_BOUNDS, OBJECT_ID
+from hpbandster_lite.transport import PROTOCOL, NameServerClient, payloads, run_name
+from hpbandster_lite.transport.name_server import NAME_SERVER_BOUNDS
+from hpbandster_lite.transport.name_server_client import OBJECT_ID
 from tests.service.served_search import Served, ServedSearch, served_search
 from tests.service.transport_peer import header
 
@@ -73,7 +74,7 @@ class Stranger:
             self._socket.sendall(data)
 
     def introduce(self) -> Stranger:
-        greeting = protocol.write_greeting(PROTOCOL, "client nonce", {"role": "test"})
+        greeting = payloads.write_greeting(PROTOCOL, "client nonce", {"role": "test"})
         self.send(self._message(pyro.MSG_CONNECT, {"handshake": greeting, "object": OBJECT_ID}))
         self._nonce = self.answer()["nonce"]
         return self
@@ -130,7 +131,7 @@ def flag_flipped(port: int, name: str) -> None:
 
 def oversized(port: int, name: str) -> None:
     """Announced by its header, by a stranger and by somebody with the key; and one that is really sent."""
-    for is_introduced, size in ((False, protocol.MAX_GREETING_BYTES + 1), (True, NAME_SERVER_BOUNDS.message_bytes + 1)):
+    for is_introduced, size in ((False, payloads.MAX_GREETING_BYTES + 1), (True, NAME_SERVER_BOUNDS.message_bytes + 1)):
         with Stranger(port) as stranger:
             if is_introduced:
                 stranger.introduce()

@@ -33,7 +33,7 @@ from hpbandster_lite.errors import (
     UsageError,
 )
 from hpbandster_lite.transport import Endpoint, NameServerClient, NameTaken, Server, run_name, serve_nameserver
-from hpbandster_lite.transport.names import OBJECT_ID
+from hpbandster_lite.transport.name_server_client import OBJECT_ID
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -115,7 +115,7 @@ def test_the_next_epoch_replaces_and_the_old_master_cannot_take_its_successor_do
 
 def test_a_dead_masters_name_is_free_when_its_entry_is_stale() -> None:
     with (
-        names(fresh_s=0.1) as address,
+        names(stale_after_s=0.1) as address,
         NameServerClient(*address, KEY) as first,
         NameServerClient(*address, KEY) as second,
     ):

@@ -72,7 +72,7 @@ def test_a_search_under_tls_with_its_name_server_ends_as_any_other(search: Serve
             return run_name(search.run_id) in asking.list()
 
     until(is_registered, "the master is registered")
-    with NameServerClient("127.0.0.1", port, KEY.encode()) as plain, pytest.raises(NotAuthorised, match="TLS only"):
+    with NameServerClient("127.0.0.1", port, KEY.encode()) as plain, pytest.raises(NotAuthorised, match="only TLS"):
         plain.list()
     # One that sees the run directory and one that was handed what callers need.
     handed = RunDirectory(tmp_path / "elsewhere")
@@ -115,11 +115,11 @@ def test_a_worker_without_certificates_or_with_others_ends_with_the_remedy(
     copy.key_file.write_bytes(search.directory.key_file.read_bytes())
     copy.key_file.chmod(0o600)
     bare = search.start_worker(0, run_dir=str(copy.path))
-    assert re.search("speaks TLS only; give the certificates of the master with --tls DIR", bare.ends(3))
+    assert re.search("accepts only TLS; give the certificates of the master with --tls DIR", bare.ends(3))
     others = make_certificates(tmp_path / "others", [], now=NOW)
     foreign = search.start_worker(1, run_dir=str(copy.path), tls=str(others.path))
     assert "its certificate is of another authority" in foreign.ends(3)
-    assert "TLS: it speaks no TLS; start it with --tls DIR" in master.said()
+    assert "TLS: it does not use TLS; start it with --tls DIR" in master.said()
     assert "TLS: our certificate" in master.said()
     search.start_worker(2, run_dir=str(copy.path), tls=str(certificates.path)).ends(0)
     master.ends(0)

@@ -27,7 +27,7 @@ from hpbandster_lite.errors import (
     ProtocolMismatch,
     UsageError,
 )
-from hpbandster_lite.transport import PROTOCOL, Bounds, Busy, Call, Client, Server, protocol
+from hpbandster_lite.transport import PROTOCOL, Bounds, Busy, Call, Client, Server, payloads
 from tests.service.transport_peer import DEADLINE_S, KEY, OBJECT, Peer, client, echo, running, server, until, yes
 
 pytestmark = pytest.mark.timeout(60)
@@ -87,7 +87,7 @@ def test_an_unmodified_pyro4_proxy_can_carry_the_envelope() -> None:
         with Pyro4.Proxy(f"PYRO:{OBJECT}@{host}:{port}") as proxy:
             proxy._pyroHmacKey = KEY
             proxy._pyroSerializer = "json"
-            proxy._pyroHandshake = protocol.write_greeting(PROTOCOL, "n", {})
+            proxy._pyroHandshake = payloads.write_greeting(PROTOCOL, "n", {})
             object.__setattr__(proxy, "_pyroValidateHandshake", welcome.update)
             proxy._pyroBind()
             assert proxy.call(welcome["nonce"], 1, "m", '"text"')["answer"] == '"text"'
@@ -305,7 +305,7 @@ def test_an_agent_of_another_version_is_told_so(theirs: int) -> None:
         server() as serving,
         running(serving),
         client(serving, protocol=theirs) as calling,
-        pytest.raises(ProtocolMismatch, match=rf"speaks protocol {PROTOCOL} .* this side speaks {theirs}.*install"),
+        pytest.raises(ProtocolMismatch, match=rf"has protocol {PROTOCOL} .* this side has {theirs}.*install"),
     ):
         calling.call("report", {})
 

@@ -17,7 +17,7 @@ from Pyro4.message import Message
 
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, ProtocolMismatch, UsageError
 from hpbandster_lite.transport import Call, Client, Server
-from hpbandster_lite.transport.line import Line
+from hpbandster_lite.transport.deadline_socket import DeadlineSocket
 from tests.service.transport_peer import DEADLINE_S, KEY, OBJECT, client, echo, header, running, server
 
 pytestmark = pytest.mark.timeout(60)
@@ -123,7 +123,7 @@ def test_a_pickle_is_not_even_looked_at() -> None:
     with (
         impostor(saying(said)) as port,
         Client("127.0.0.1", port, OBJECT, None) as calling,
-        pytest.raises(ProtocolMismatch, match="not in JSON"),
+        pytest.raises(ProtocolMismatch, match="did not answer in JSON"),
     ):
         calling.call("report", {})
 
@@ -192,7 +192,7 @@ def test_a_result_whose_flags_were_changed_on_the_way_is_an_error_and_no_result(
         running(serving),
         meddler(serving, meddle) as port,
         Client("127.0.0.1", port, OBJECT, KEY) as calling,
-        pytest.raises(ProtocolMismatch, match="could not take the call"),
+        pytest.raises(ProtocolMismatch, match="could not read the call"),
     ):
         calling.call("report", {})
 
@@ -215,13 +215,13 @@ def test_a_client_outlives_its_server() -> None:
 
 def test_a_line_on_which_something_came_that_nobody_asked_for_is_not_used_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        line = Line(["127.0.0.1"], listening.getsockname()[1], time.monotonic() + DEADLINE_S, 1_000)
+        line = DeadlineSocket(["127.0.0.1"], listening.getsockname()[1], time.monotonic() + DEADLINE_S, 1_000)
         peer, _ = listening.accept()
         with contextlib.closing(line), peer:
-            assert not line.is_cut()
+            assert not line.is_closed()
             peer.sendall(b"answer and more")
             assert line.recv(6) == b"answer"
-            assert line.is_cut()
+            assert line.is_closed()
 
 
 def test_an_answer_that_came_too_late_is_not_taken_for_the_next_one() -> None:

@@ -22,7 +22,7 @@ from Pyro4 import message as pyro
 from Pyro4.message import Message
 
 from hpbandster_lite import wire
-from hpbandster_lite.transport import Bounds, Call, protocol, sockets
+from hpbandster_lite.transport import Bounds, Call, payloads, sockets
 from tests.service.transport_peer import OBJECT, PATIENT, QUICK, Peer, client, header, running, server, until, yes
 
 pytestmark = pytest.mark.timeout(60)
@@ -54,7 +54,7 @@ def test_a_message_with_flags_is_never_handled(flags: int) -> None:
 def test_a_compressed_greeting_is_not_unpacked() -> None:
     with server() as serving, Peer(serving) as peer:
         bomb = zlib.compress(b" " * 2_000_000)
-        assert len(bomb) < protocol.MAX_GREETING_BYTES
+        assert len(bomb) < payloads.MAX_GREETING_BYTES
         peer.send(peer.message(pyro.MSG_CONNECT, bomb, flags=pyro.FLAGS_COMPRESSED))
         until(peer.is_closed, serving)
         assert peer.received == b""
@@ -160,7 +160,7 @@ def test_a_name_that_cannot_be_written_ends_nothing_but_its_connection(part: str
     with server(lambda call: pytest.fail("it was handled")) as serving:
         with Peer(serving) as peer:
             if part == "greeting":
-                handshake = protocol.write_greeting(1, "client nonce", {"role": "test"})
+                handshake = payloads.write_greeting(1, "client nonce", {"role": "test"})
                 content = {"handshake": handshake, "object": name}
                 peer.send(peer.message(pyro.MSG_CONNECT, json.dumps(content).encode()))
             else:
@@ -194,7 +194,7 @@ def test_a_message_signed_with_another_key_ends_the_connection() -> None:
 
 @pytest.mark.parametrize(
     ("data_size", "annotations_size"),
-    [(protocol.MAX_GREETING_BYTES + 1, 0), (4_000, 97), (-1, 0), (-5, 60), (2**31 - 1, 0)],
+    [(payloads.MAX_GREETING_BYTES + 1, 0), (4_000, 97), (-1, 0), (-5, 60), (2**31 - 1, 0)],
 )
 def test_a_stranger_may_announce_4_kib_and_no_more(data_size: int, annotations_size: int) -> None:
     with server() as serving, Peer(serving) as peer:
@@ -208,7 +208,7 @@ def test_a_header_of_our_making_is_one_of_pyro4() -> None:
 
 def test_a_stranger_that_announces_4_kib_is_waited_for() -> None:
     with server() as serving, Peer(serving) as peer:
-        peer.send(header(pyro.MSG_CONNECT, protocol.MAX_GREETING_BYTES))
+        peer.send(header(pyro.MSG_CONNECT, payloads.MAX_GREETING_BYTES))
         until(lambda: serving.n_connections == 1, serving)
         for _ in range(5):
             serving.turn(0.01, commit=yes)
@@ -385,7 +385,7 @@ def test_log_lines_about_strangers_are_few(caplog: pytest.LogCaptureFixture) -> 
                 until(vandal.is_closed, serving)
     lines = [record for record in caplog.records if record.name.startswith("hpbandster_lite")]
     assert len(lines) == 1
-    assert "does not speak Pyro4" in lines[0].getMessage()
+    assert "no Pyro4 message" in lines[0].getMessage()
 
 
 # ------------------------------------------------------------------------------------------------ many connections

@@ -18,7 +18,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.access.certificates import Certificates, make_certificates
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, PeerError
 from hpbandster_lite.transport import Bounds, Client, Server
-from hpbandster_lite.transport.message import write_call
+from hpbandster_lite.transport.message_codec import write_call
 from tests.service.transport_peer import KEY, OBJECT, PATIENT, QUICK, client, echo, running, server, until
 
 pytestmark = pytest.mark.timeout(60)
@@ -167,7 +167,7 @@ def test_a_client_without_a_certificate_is_told_so_and_the_server_says_so(
     context.load_verify_locations(ours.path / "ca.pem")
     with server(tls=ours.server_context()) as serving:
         told = refused(serving, context)
-    assert "it wants a certificate" in told
+    assert "it requires a certificate" in told
     assert "--tls DIR" in told
     assert "TLS: it has no certificate" in said(caplog)
 
@@ -213,9 +213,9 @@ def test_a_client_without_tls_is_told_that_the_server_speaks_nothing_else(
 ) -> None:
     with server(tls=ours.server_context()) as serving:
         told = refused(serving, None)
-    assert "it speaks TLS only" in told
+    assert "it accepts only TLS" in told
     assert "--tls DIR" in told
-    assert "TLS: it speaks no TLS; start it with --tls DIR" in said(caplog)
+    assert "TLS: it does not use TLS; start it with --tls DIR" in said(caplog)
 
 
 def test_a_client_with_tls_is_told_that_the_server_speaks_none(
@@ -223,9 +223,9 @@ def test_a_client_with_tls_is_told_that_the_server_speaks_none(
 ) -> None:
     with server() as serving:
         told = refused(serving, ours.client_context())
-    assert "it speaks no TLS" in told
+    assert "it does not use TLS" in told
     assert "start it with --tls DIR" in told
-    assert "it speaks TLS, and we do not; start this one with --tls DIR too" in said(caplog)
+    assert "it uses TLS, this server does not; start it with --tls DIR too" in said(caplog)
 
 
 def test_a_server_that_goes_away_in_the_handshake_is_one_that_does_not_answer(ours: Certificates) -> None:

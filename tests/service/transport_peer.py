@@ -15,7 +15,7 @@ from typing import Any
 from Pyro4 import message as pyro
 from Pyro4.message import Message
 
-from hpbandster_lite.transport import PROTOCOL, Bounds, Call, Client, Server, protocol
+from hpbandster_lite.transport import PROTOCOL, Bounds, Call, Client, Server, payloads
 
 KEY = b"the key of this run"
 OBJECT = "master"
@@ -95,7 +95,7 @@ class Peer:
         return sent
 
     def greeting(self, **extra: Any) -> bytes:
-        handshake = {**protocol.write_greeting(PROTOCOL, "client nonce", {"role": "test"}), **extra}
+        handshake = {**payloads.write_greeting(PROTOCOL, "client nonce", {"role": "test"}), **extra}
         return self.message(pyro.MSG_CONNECT, json.dumps({"handshake": handshake, "object": OBJECT}).encode())
 
     def request(self, text: str = "{}", *, method: str = "report", counter: int | None = None, **header: Any) -> bytes:

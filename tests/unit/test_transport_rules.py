@@ -24,17 +24,17 @@ from hpbandster_lite.errors import (
     SearchError,
     UsageError,
 )
-from hpbandster_lite.transport import PROTOCOL, Bounds, Busy, Endpoint, NameTaken, Retry, client, protocol, run_name
-from hpbandster_lite.transport.client import MASTER, Whom, errors_as_ours
-from hpbandster_lite.transport.complaints import Complaints
-from hpbandster_lite.transport.names import FRESH_S, MAX_NAMES, Names
+from hpbandster_lite.transport import PROTOCOL, Bounds, Busy, Endpoint, NameTaken, Retry, client, payloads, run_name
+from hpbandster_lite.transport.client import MASTER, ServerKind, errors_as_ours
+from hpbandster_lite.transport.name_registry import MAX_NAMES, STALE_AFTER_S, NameRegistry
+from hpbandster_lite.transport.rate_limited_log import RateLimitedLog
 
 # ------------------------------------------------------------------------------------------------------ what is said
 
 
 @given(hello=st.dictionaries(st.text(), st.integers() | st.text()), nonce=st.text())
 def test_a_greeting_is_read_as_it_was_written(hello: dict[str, Any], nonce: str) -> None:
-    greeting = protocol.read_greeting(protocol.write_greeting(PROTOCOL, nonce, hello), PROTOCOL)
+    greeting = payloads.read_greeting(payloads.write_greeting(PROTOCOL, nonce, hello), PROTOCOL)
     assert greeting == (PROTOCOL, nonce, hello)
 
 
@@ -52,44 +52,44 @@ def test_a_greeting_is_read_as_it_was_written(hello: dict[str, Any], nonce: str)
 )
 def test_a_greeting_that_is_none_is_refused_with_a_reason(handshake: object) -> None:
     with pytest.raises(ProtocolMismatch) as caught:
-        protocol.read_greeting(handshake, PROTOCOL)
+        payloads.read_greeting(handshake, PROTOCOL)
     assert "refused" in wire.decode(str(caught.value))
 
 
 @pytest.mark.parametrize(("client", "server"), [(1, 2), (2, 1)])
 def test_either_side_of_another_version_is_told_both_versions_and_what_to_do(client: int, server: int) -> None:
     with pytest.raises(ProtocolMismatch) as refused:
-        protocol.read_greeting(protocol.write_greeting(client, "n", {}), server)
-    error = protocol.read_refusal(str(refused.value), client, "host:1")
-    assert f"speaks protocol {server}" in str(error)
-    assert f"this side speaks {client}" in str(error)
+        payloads.read_greeting(payloads.write_greeting(client, "n", {}), server)
+    error = payloads.read_refusal(str(refused.value), client, "host:1")
+    assert f"has protocol {server}" in str(error)
+    assert f"this side has {client}" in str(error)
     assert "install the same version" in str(error)
 
 
 def test_a_refusal_in_words_nobody_planned_is_shown() -> None:
-    assert "boiling" in str(protocol.read_refusal("boiling", 1, "host:1"))
-    assert "None" in str(protocol.read_refusal(None, 1, "host:1"))
+    assert "boiling" in str(payloads.read_refusal("boiling", 1, "host:1"))
+    assert "None" in str(payloads.read_refusal(None, 1, "host:1"))
 
 
 def test_a_welcome_for_another_greeting_is_refused() -> None:
     """A recorded session cannot be played to a client: it chose its nonce itself."""
-    greeting = protocol.Greeting(PROTOCOL, "mine", {})
-    welcome = protocol.write_welcome(PROTOCOL, greeting, "theirs", "{}")
-    assert protocol.read_welcome(welcome, "mine", "host:1") == ("theirs", "{}")
+    greeting = payloads.Greeting(PROTOCOL, "mine", {})
+    welcome = payloads.write_welcome(PROTOCOL, greeting, "theirs", "{}")
+    assert payloads.read_welcome(welcome, "mine", "host:1") == ("theirs", "{}")
     with pytest.raises(ProtocolMismatch, match="did not answer our greeting"):
-        protocol.read_welcome(welcome, "another", "host:1")
+        payloads.read_welcome(welcome, "another", "host:1")
 
 
 def test_an_answer_is_read_as_it_was_written() -> None:
-    assert protocol.read_answer(protocol.answered("n", 3, "text"), "n", 3, "host:1") == "text"
+    assert payloads.read_answer(payloads.answer_payload("n", 3, "text"), "n", 3, "host:1") == "text"
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        protocol.answered("another connection", 3, "text"),
-        protocol.answered("n", 2, "the call before"),
-        protocol.answered("n", 4, "a call to come"),
+        payloads.answer_payload("another connection", 3, "text"),
+        payloads.answer_payload("n", 2, "the call before"),
+        payloads.answer_payload("n", 4, "a call to come"),
         {"nonce": "n", "counter": 3},
         {"nonce": "n", "counter": 3, "answer": 1},
         {"nonce": "n", "counter": 3, "error": {"type": "UsageError"}},
@@ -100,7 +100,7 @@ def test_an_answer_is_read_as_it_was_written() -> None:
 )
 def test_an_answer_that_is_not_to_this_call_is_refused(answer: Any) -> None:
     with pytest.raises(ProtocolMismatch):
-        protocol.read_answer(answer, "n", 3, "host:1")
+        payloads.read_answer(answer, "n", 3, "host:1")
 
 
 def travelling() -> list[type[SearchError]]:
@@ -111,7 +111,7 @@ def travelling() -> list[type[SearchError]]:
 @pytest.mark.parametrize("cls", travelling())
 def test_an_error_of_ours_arrives_as_its_own_class_with_its_message(cls: type[SearchError]) -> None:
     with pytest.raises(cls) as caught:
-        protocol.read_answer(protocol.failed("n", 1, cls("what, which value, what to do")), "n", 1, "host:1")
+        payloads.read_answer(payloads.error_payload("n", 1, cls("what, which value, what to do")), "n", 1, "host:1")
     assert type(caught.value) is cls
     assert str(caught.value) == "what, which value, what to do"
 
@@ -121,7 +121,7 @@ def test_a_class_that_does_not_travel_arrives_as_its_nearest_base() -> None:
         pass
 
     with pytest.raises(JournalError) as caught:
-        protocol.read_answer(protocol.failed("n", 1, Fenced("epoch 3")), "n", 1, "host:1")
+        payloads.read_answer(payloads.error_payload("n", 1, Fenced("epoch 3")), "n", 1, "host:1")
     assert type(caught.value) is JournalError
 
 
@@ -129,12 +129,12 @@ def test_a_class_that_does_not_travel_arrives_as_its_nearest_base() -> None:
 def test_an_answer_can_raise_no_other_class(name: str) -> None:
     answer = {"nonce": "n", "counter": 1, "error": {"type": name, "message": "boo"}}
     with pytest.raises(ProtocolMismatch, match="boo"):
-        protocol.read_answer(answer, "n", 1, "host:1")
+        payloads.read_answer(answer, "n", 1, "host:1")
 
 
 def test_busy_says_when_to_ask_again_and_is_caught_as_unreachable() -> None:
     with pytest.raises(MasterUnreachable) as caught:
-        protocol.read_answer(protocol.busy("n", 1, 0.75), "n", 1, "host:1")
+        payloads.read_answer(payloads.busy_payload("n", 1, 0.75), "n", 1, "host:1")
     assert isinstance(caught.value, Busy)
     assert caught.value.after_s == 0.75
 
@@ -177,10 +177,10 @@ def test_an_error_is_sorted_by_what_a_caller_does_with_it(raised: type[Exception
 
 
 def test_who_does_not_answer_is_named() -> None:
-    whom = Whom("name server", NameServerUnreachable, "look at its key file")
-    with pytest.raises(NameServerUnreachable, match="no answer from the name server"), errors_as_ours("host:9", whom):
+    kind = ServerKind("name server", NameServerUnreachable, "look at its key file")
+    with pytest.raises(NameServerUnreachable, match="no answer from the name server"), errors_as_ours("host:9", kind):
         raise ConnectionRefusedError
-    with pytest.raises(NotAuthorised, match="look at its key file"), errors_as_ours("host:9", whom):
+    with pytest.raises(NotAuthorised, match="look at its key file"), errors_as_ours("host:9", kind):
         raise Pyro4.errors.SecurityError("hmac")
     assert "HPBANDSTER_LITE_KEY" in MASTER.key_remedy
 
@@ -246,14 +246,14 @@ def test_a_bound_of_zero_is_refused_by_name(name: str) -> None:
 
 
 def test_strangers_get_one_line_per_kind_and_interval(caplog: pytest.LogCaptureFixture) -> None:
-    complaints = Complaints(logging.getLogger("hpbandster_lite.test"), every_s=10.0)
+    peer_log = RateLimitedLog(logging.getLogger("hpbandster_lite.test"), every_s=10.0)
     for hundredth in range(1_000):
-        complaints.about("garbage", "it sends garbage", now=hundredth / 100)
-    complaints.about("slow", "it is slow", now=9.0)
+        peer_log.warn("garbage", "it sends garbage", now=hundredth / 100)
+    peer_log.warn("slow", "it is slow", now=9.0)
     assert caplog.messages == ["it sends garbage", "it is slow"]
-    complaints.about("garbage", "it sends garbage", now=10.0)
+    peer_log.warn("garbage", "it sends garbage", now=10.0)
     assert caplog.messages[2:] == ["it sends garbage (and 999 more like this before)"]
-    complaints.about("garbage", "it sends garbage", now=20.0)
+    peer_log.warn("garbage", "it sends garbage", now=20.0)
     assert caplog.messages[3:] == ["it sends garbage"]
 
 
@@ -264,14 +264,14 @@ HERE, THERE = Endpoint("10.0.0.1", 4_000, "m"), Endpoint("10.0.0.2", 4_000, "m")
 
 
 def test_a_master_that_enters_itself_again_changes_nothing() -> None:
-    names = Names()
+    names = NameRegistry()
     names.register(RUN, HERE, 1, now=0.0)
     names.register(RUN, HERE, 1, now=5.0)
     assert names.list() == {RUN: HERE}
 
 
 def test_two_runs_share_a_name_server() -> None:
-    names = Names()
+    names = NameRegistry()
     names.register(RUN, HERE, 1, now=0.0)
     names.register(run_name("digits"), THERE, 1, now=0.0)
     assert names.lookup(RUN) == HERE
@@ -280,16 +280,16 @@ def test_two_runs_share_a_name_server() -> None:
 
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_a_living_master_keeps_its_name_and_is_named(epoch: int) -> None:
-    names = Names()
+    names = NameRegistry()
     names.register(RUN, HERE, 1, now=0.0)
     names.register(RUN, HERE, 1, now=20.0)
     with pytest.raises(NameTaken, match=r"10\.0\.0\.1:4000 \(epoch 1\).*choose another run id"):
-        names.register(RUN, THERE, epoch, now=20.0 + FRESH_S)
+        names.register(RUN, THERE, epoch, now=20.0 + STALE_AFTER_S)
     assert names.lookup(RUN) == HERE
 
 
 def test_a_later_start_of_the_run_replaces_the_earlier_one_at_once_and_for_good() -> None:
-    names = Names()
+    names = NameRegistry()
     names.register(RUN, HERE, 1, now=0.0)
     names.register(RUN, THERE, 2, now=0.1)
     with pytest.raises(NameTaken):
@@ -298,7 +298,7 @@ def test_a_later_start_of_the_run_replaces_the_earlier_one_at_once_and_for_good(
 
 
 def test_who_listens_at_the_entered_endpoint_is_its_living_master_whatever_its_epoch() -> None:
-    names = Names()
+    names = NameRegistry()
     names.register(RUN, HERE, 7, now=0.0)
     names.register(RUN, HERE, 1, now=0.1)
     assert not names.unregister(RUN, HERE, 7)
@@ -306,14 +306,14 @@ def test_who_listens_at_the_entered_endpoint_is_its_living_master_whatever_its_e
 
 
 def test_an_entry_that_nobody_renewed_may_be_replaced_by_anybody() -> None:
-    names = Names()
+    names = NameRegistry()
     names.register(RUN, HERE, 7, now=0.0)
-    names.register(RUN, THERE, 1, now=FRESH_S + 0.1)
+    names.register(RUN, THERE, 1, now=STALE_AFTER_S + 0.1)
     assert names.lookup(RUN) == THERE
 
 
 def test_a_master_takes_back_its_own_entry_and_no_other() -> None:
-    names = Names()
+    names = NameRegistry()
     names.register(RUN, HERE, 1, now=0.0)
     names.register(RUN, THERE, 2, now=0.0)
     assert not names.unregister(RUN, HERE, 1)
@@ -324,7 +324,7 @@ def test_a_master_takes_back_its_own_entry_and_no_other() -> None:
 
 
 def test_an_unknown_run_is_answered_with_those_that_are_known() -> None:
-    names = Names()
+    names = NameRegistry()
     with pytest.raises(MasterUnreachable, match=r"'cifar'.*none.*is its master running"):
         names.lookup(RUN)
     names.register(run_name("digits"), HERE, 1, now=0.0)
@@ -335,20 +335,20 @@ def test_an_unknown_run_is_answered_with_those_that_are_known() -> None:
 @pytest.mark.parametrize("name", ["Pyro.NameServer", "cifar", run_name("a b"), run_name("a\n"), run_name("x" * 300)])
 def test_a_name_that_is_none_of_a_run_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="run id"):
-        Names().register(name, HERE, 1, now=0.0)
+        NameRegistry().register(name, HERE, 1, now=0.0)
 
 
 def test_names_of_the_dead_make_room_when_there_is_none() -> None:
-    names = Names()
+    names = NameRegistry()
     for index in range(MAX_NAMES - 1):
         names.register(run_name(f"dead-{index}"), HERE, 1, now=0.0)
-    names.register(run_name("alive"), HERE, 1, now=FRESH_S)
-    assert len(names.register(run_name("new"), HERE, 1, now=FRESH_S + 1)) == MAX_NAMES - 1
+    names.register(run_name("alive"), HERE, 1, now=STALE_AFTER_S)
+    assert len(names.register(run_name("new"), HERE, 1, now=STALE_AFTER_S + 1)) == MAX_NAMES - 1
     assert names.list().keys() == {run_name("alive"), run_name("new")}
 
 
 def test_names_are_bounded() -> None:
-    names = Names()
+    names = NameRegistry()
     for index in range(MAX_NAMES):
         names.register(run_name(str(index)), HERE, 1, now=0.0)
     with pytest.raises(UsageError, match="10,000 names"):

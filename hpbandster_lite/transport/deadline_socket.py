@@ -1,6 +1,6 @@
-"""A connection as a client has it: bytes there and back within one deadline, plain or under TLS.
+"""The client's socket: sends and receives bytes within one deadline, plain or under TLS.
 
-Law of this file: nothing waits longer than the call that asked for it, and what comes unasked ends the connection.
+Law of this file: nothing waits beyond the deadline of the call, and unrequested bytes end the connection.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from hpbandster_lite.transport.tls import ALERT, WANTS_MORE, TlsWanted
 _Step = TypeVar("_Step")
 
 
-class Line:
-    """A connected socket with one deadline for all that is asked of it; to Pyro4 it looks like its own connection."""
+class DeadlineSocket:
+    """A connected socket with one deadline for all operations; Pyro4 can use it in place of its own connection."""
 
     def __init__(self, hosts: Sequence[str], port: int, deadline: float, limit_bytes: int) -> None:
         self._deadline = deadline
@@ -30,20 +30,20 @@ class Line:
         self._inbox = bytearray()
         self._socket, self.host = connect(hosts, port, self._left_s)
         keep_alive(self._socket)
-        # It never waits by itself: with a time-out of its own Python asks the kernel twice around each read and write.
+        # Non-blocking, with poll: with a socket time-out Python makes two system calls for each read and write.
         self._readable, self._writable = select.poll(), select.poll()
         self._readable.register(self._socket, select.POLLIN)
         self._writable.register(self._socket, select.POLLOUT)
 
-    def agree(self) -> None:
-        """What is to be said before the first message: nothing."""
+    def handshake(self) -> None:
+        """What TLS does before the first message; nothing here."""
 
     def extend(self, deadline: float) -> None:
         """Set the deadline of the next call."""
         self._deadline = deadline
 
-    def is_cut(self) -> bool:
-        """Whether the other side has closed the connection, or sent what nobody asked for."""
+    def is_closed(self) -> bool:
+        """Whether the other side has closed the connection, or sent bytes that were not requested."""
         if self._inbox:
             return True
         try:
@@ -61,7 +61,7 @@ class Line:
         return left_s
 
     def _wait_until(self, ready: select.poll) -> None:
-        # Rounded up: less than a millisecond would be no wait at all.
+        # Rounded up: poll does not wait for a fraction of a millisecond.
         if not ready.poll(math.ceil(1_000 * self._left_s())):
             raise TimeoutError("timed out")
 
@@ -82,22 +82,22 @@ class Line:
         return data
 
     def _part(self, missing: int) -> bytes:
-        """What comes next; nothing when the other side has closed the connection."""
+        """The next bytes; empty when the other side has closed the connection."""
         while True:
             self._wait_until(self._readable)
             try:
-                # More than was asked for, which is a header first: most answers are here with it.
+                # More than the requested header: most answers arrive together with it.
                 return self._socket.recv(max(READ_BYTES, missing))
             except (BlockingIOError, InterruptedError):
                 continue
 
     def _raise_closed(self) -> NoReturn:
         if self._inbox.startswith(ALERT):
-            raise TlsWanted("it speaks TLS only")
+            raise TlsWanted("it accepts only TLS")
         raise ConnectionResetError("the connection was closed")
 
     def send(self, data: bytes) -> None:
-        """All of it."""
+        """Send all bytes."""
         left = memoryview(data)
         while left:
             self._left_s()
@@ -111,8 +111,8 @@ class Line:
         self._socket.close()
 
 
-class SecureLine(Line):
-    """The same, under TLS."""
+class TlsDeadlineSocket(DeadlineSocket):
+    """A :class:`DeadlineSocket` under TLS."""
 
     def __init__(
         self, hosts: Sequence[str], port: int, deadline: float, limit_bytes: int, context: ssl.SSLContext
@@ -120,16 +120,16 @@ class SecureLine(Line):
         super().__init__(hosts, port, deadline, limit_bytes)
         self._context = context
 
-    def agree(self) -> None:
-        """Make the handshake; who is there must have a certificate for the host that was called."""
-        # An address is checked as it is written in certificates, which know no interfaces.
+    def handshake(self) -> None:
+        """Do the handshake; the server needs a certificate for the host that was called."""
+        # Certificates contain addresses without the interface that follows "%".
         name = self.host.partition("%")[0]
         secure = self._context.wrap_socket(self._socket, do_handshake_on_connect=False, server_hostname=name)
         self._socket = secure
         self._until_done(secure.do_handshake)
 
     def _until_done(self, step: Callable[[], _Step]) -> _Step:
-        """Do what TLS may want to read and write for, within the time."""
+        """Repeat a step of TLS as soon as the socket is readable or writable, until it is done."""
         while True:
             self._left_s()
             try:
@@ -139,12 +139,12 @@ class SecureLine(Line):
             except ssl.SSLWantWriteError:
                 self._wait_until(self._writable)
 
-    def is_cut(self) -> bool:
-        """Whether the other side has closed the connection, or sent what nobody asked for."""
+    def is_closed(self) -> bool:
+        """Whether the other side has closed the connection, or sent bytes that were not requested."""
         if self._inbox:
             return True
         try:
-            # No byte of an answer is due: one that comes is taken away, and the line with it.
+            # No byte of an answer is expected: one that comes is lost, so the connection must be closed.
             self._socket.recv(1)
         except WANTS_MORE:
             return False
@@ -153,31 +153,31 @@ class SecureLine(Line):
         return True
 
     def _part(self, missing: int) -> bytes:
-        # Read first and wait then: what is decrypted already wakes nobody.
+        # Read before waiting: bytes that are already decrypted do not make the socket readable.
         return self._until_done(lambda: self._socket.recv(READ_BYTES))
 
     def send(self, data: bytes) -> None:
-        """All of it."""
+        """Send all bytes."""
         left = memoryview(data)
         try:
             while left:
                 piece = left[:READ_BYTES]
                 left = left[self._until_done(lambda: self._socket.send(piece)) :]  # noqa: B023 (called at once)
         except ConnectionError:
-            # Whoever refused our certificate has said so before it hung up.
+            # A server that refused the certificate sent an alert before it closed the connection: read it.
             self._until_done(lambda: self._socket.recv(1))
             raise
 
 
-class Heard:
-    """A line of which some bytes have been read already; to Pyro4 it looks like its own connection."""
+class PartlyReadSocket:
+    """A socket from which some bytes have been read already; Pyro4 can use it in place of its own connection."""
 
-    def __init__(self, heard: bytes, line: Line) -> None:
-        self._heard = heard
+    def __init__(self, received: bytes, line: DeadlineSocket) -> None:
+        self._received = received
         self._line = line
         self.close = line.close
 
     def recv(self, size: int) -> bytes:
         """Exactly ``size`` bytes."""
-        part, self._heard = self._heard[:size], self._heard[size:]
+        part, self._received = self._received[:size], self._received[size:]
         return part if len(part) == size else part + self._line.recv(size - len(part))

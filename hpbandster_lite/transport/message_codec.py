@@ -1,8 +1,8 @@
-"""The two messages that pass all day, a call and its answer, written and taken apart without Pyro4's objects.
+"""Encodes and decodes the two frequent messages, a call and its answer, without Pyro4's objects.
 
-Law of this file: bytes in, bytes out, in the format of Pyro4's messages (release 4.82), for exactly the call that our
-own client makes and our own answer to it: flags 0, JSON, no annotation but the signature. Of anything else, a wrong
-signature included, it says ``None``, and Pyro4 judges it. Why: docs/decisions/0005-calls-past-pyro4.md.
+Law of this file: bytes in, bytes out, in Pyro4's message format (release 4.82), for exactly the calls of this package's
+client and their answers: flags 0, JSON, no annotation but the signature. For any other message, a wrong signature
+included, the result is ``None``, and Pyro4 reads the message. Why: docs/decisions/0005-calls-past-pyro4.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from Pyro4.message import MSG_INVOKE, MSG_RESULT, Message
 
 from hpbandster_lite import wire
 from hpbandster_lite.records import Plain
-from hpbandster_lite.transport.protocol import CALL_METHOD, JSON_ID
+from hpbandster_lite.transport.payloads import CALL_METHOD, JSON_ID
 
 _HEADER = struct.Struct(Message.header_format)
 _CHUNK = struct.Struct("!4sH")
@@ -28,28 +28,28 @@ HEADER_BYTES = _HEADER.size
 
 
 class DirectCall(NamedTuple):
-    """A call whose signature is right: its sequence number and what it carries."""
+    """A call with a valid signature: its sequence number and parameters."""
 
     sequence: int
     params: list[Plain]
 
 
 def read_call(message: bytes, object_id: str, key: bytes | None) -> DirectCall | None:
-    """The call that a complete message is, if it is one that our client writes; else None.
+    """Decode a call that this package's client wrote; None for any other message.
 
     Parameters
     ----------
     message
         One complete message.
     object_id
-        The object that it must be for.
+        The object that it must call.
     key
         HMAC key; ``None`` for messages without a signature.
     """
-    opened = _opened(message, MSG_INVOKE, key)
-    if opened is None:
+    decoded = _decoded(message, MSG_INVOKE, key)
+    if decoded is None:
         return None
-    sequence, call = opened
+    sequence, call = decoded
     match call:
         case {"object": str(to), "method": str(method), "params": [_, _, _, _] as params, "kwargs": dict(kwargs)}:
             if to == object_id and method == CALL_METHOD and not kwargs and len(call) == 4:
@@ -60,30 +60,30 @@ def read_call(message: bytes, object_id: str, key: bytes | None) -> DirectCall |
 
 
 def write_call(sequence: int, object_id: str, params: list[Plain], key: bytes | None) -> bytes:
-    """The message of one call."""
+    """Encode a call."""
     call = {"object": object_id, "method": CALL_METHOD, "params": params, "kwargs": {}}
-    return _written(MSG_INVOKE, sequence, call, key)
+    return _encoded(MSG_INVOKE, sequence, call, key)
 
 
 def write_result(sequence: int, answer: Plain, key: bytes | None) -> bytes:
-    """The message that answers a call."""
-    return _written(MSG_RESULT, sequence, answer, key)
+    """Encode the answer to a call."""
+    return _encoded(MSG_RESULT, sequence, answer, key)
 
 
 class Answer(NamedTuple):
-    """What a message with a right signature answers."""
+    """The content of an answer with a valid signature."""
 
     content: Plain
 
 
 def read_result(message: bytes, key: bytes | None) -> Answer | None:
-    """The answer that a complete message is, if it is one that our server writes; else None."""
-    opened = _opened(message, MSG_RESULT, key)
-    return None if opened is None else Answer(opened[1])
+    """Decode an answer that this package's server wrote; None for any other message."""
+    decoded = _decoded(message, MSG_RESULT, key)
+    return None if decoded is None else Answer(decoded[1])
 
 
 def bytes_behind(header: bytes) -> int | None:
-    """How much of a result follows its header; None if that is no header of one that our server writes."""
+    """Number of bytes after this header of an answer; None if this package's server did not write it."""
     tag, version, kind, flags, sequence, size, serializer, annotations, _, checksum = _HEADER.unpack(header)
     if (tag, version, kind, flags, serializer) != (b"PYRO", constants.PROTOCOL_VERSION, MSG_RESULT, 0, JSON_ID):
         return None
@@ -91,7 +91,7 @@ def bytes_behind(header: bytes) -> int | None:
     return int(size + annotations) if is_whole else None
 
 
-def _written(kind: int, sequence: int, content: Plain, key: bytes | None) -> bytes:
+def _encoded(kind: int, sequence: int, content: Plain, key: bytes | None) -> bytes:
     data = wire.json_of(content).encode("ascii")
     signature = b"" if key is None else _SIGNATURE + hmac.digest(key, data, _DIGEST)
     checksum = _checksum(kind, sequence, len(data), len(signature))
@@ -100,8 +100,8 @@ def _written(kind: int, sequence: int, content: Plain, key: bytes | None) -> byt
     return header + signature + data
 
 
-def _opened(message: bytes, kind: int, key: bytes | None) -> tuple[int, Plain] | None:
-    """Sequence number and content of a message of this kind, if its header and signature are right."""
+def _decoded(message: bytes, kind: int, key: bytes | None) -> tuple[int, Plain] | None:
+    """Sequence number and content of a message of this kind, if its header and signature are valid."""
     *what, sequence, size, serializer, annotations, _, checksum = _HEADER.unpack_from(message)
     begin = HEADER_BYTES + (len(_SIGNATURE) + 20 if key is not None else 0)
     if what != [b"PYRO", constants.PROTOCOL_VERSION, kind, 0] or serializer != JSON_ID:
@@ -122,7 +122,7 @@ def _opened(message: bytes, kind: int, key: bytes | None) -> tuple[int, Plain] |
 
 
 def _checksum(kind: int, sequence: int, size: int, annotations: int) -> int:
-    """Pyro4's sum of the header's fields, of a message without flags."""
+    """Pyro4's checksum of the header's fields, for a message without flags."""
     version: int = constants.PROTOCOL_VERSION
     magic: int = Message.checksum_magic
     return (kind + version + size + annotations + JSON_ID + sequence + magic) & 0xFFFF

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from Pyro4 import errors
 from Pyro4.message import FLAGS_ONEWAY, MSG_INVOKE, MSG_PING, MSG_RESULT, Message
 
-from hpbandster_lite.transport.message import (
+from hpbandster_lite.transport.message_codec import (
     HEADER_BYTES,
     bytes_behind,
     read_call,
@@ -27,7 +27,7 @@ LENGTH_OF_CHUNK = (28, 29)
 HEADER = struct.calcsize(Message.header_format)
 
 
-class Line:
+class DeadlineSocket:
     """What Pyro4 reads a message from."""
 
     def __init__(self, data: bytes) -> None:
@@ -66,7 +66,7 @@ def test_our_clients_call_is_read(nonce: str, counter: int, text: str, sequence:
 @pytest.mark.parametrize("key", [KEY, None])
 def test_an_answer_is_what_pyro4_writes_and_reads(answer: dict[str, Any], sequence: int, key: bytes | None) -> None:
     written = write_result(sequence, answer, key)
-    read = Message.recv(Line(written), [MSG_RESULT], hmac_key=key)
+    read = Message.recv(DeadlineSocket(written), [MSG_RESULT], hmac_key=key)
     assert (json.loads(read.data), read.seq, read.flags, read.serializer_id) == (answer, sequence, 0, 2)
     payload = json.dumps(answer, separators=(",", ":")).encode()
     assert written == Message(MSG_RESULT, payload, 2, 0, sequence, hmac_key=key).to_bytes()
@@ -124,7 +124,7 @@ def test_a_call_with_any_byte_of_its_signature_or_payload_changed_is_not_taken(a
         return
     with pytest.raises((errors.PyroError, UnicodeDecodeError, struct.error)):
         # As Pyro4 judges it.
-        Message.recv(Line(bytes(forged)), [MSG_INVOKE], hmac_key=KEY)
+        Message.recv(DeadlineSocket(bytes(forged)), [MSG_INVOKE], hmac_key=KEY)
 
 
 @pytest.mark.parametrize("at", [*range(12), *range(16, 20), 22, 23])

@@ -1,9 +1,9 @@
-"""What two processes say to each other: greeting, welcome, call, answer.
+"""The payloads that two processes exchange: greeting, welcome, call, answer.
 
-Law of this file: shapes and checks of plain values only; no sockets, no clock, no Pyro4. Whatever a peer sends is
-checked before it is believed, and every answer that is believed names the one call that it answers.
+Law of this file: shapes and checks of plain values only; no sockets, no clock, no Pyro4. All input is checked before it
+is used, and every accepted answer names the one call that it answers.
 
-The way of a connection, each payload signed with the HMAC key::
+The sequence on a connection, each payload signed with the HMAC key::
 
     client ── greeting: protocol, client nonce, hello ─────────────────► server
     client ◄─ welcome: protocol, client nonce again, server nonce ────── server      or a refusal, with the protocol
@@ -11,9 +11,9 @@ The way of a connection, each payload signed with the HMAC key::
     client ◄─ answer: server nonce, 1, text | error | busy ───────────── server
     client ── call: server nonce, 2, method, text ─────────────────────► server      and so on
 
-Pyro4 signs a message's data and annotations, not its header, and it signs no place in a sequence. So a recorded call
-could be run again, and a recorded answer be given again. Here the client's nonce makes the welcome fresh, the server's
-nonce ties every call and answer to this connection, and the counter to its place in it. ``hello`` and ``text`` are
+Pyro4 signs a message's data and annotations, but neither its header nor its position in a sequence. So recorded calls
+and answers could be replayed. Here the client's nonce makes the welcome fresh, the server's nonce binds every call and
+answer to this connection, and the counter binds it to its position. ``hello`` and ``text`` are
 strings written by :mod:`hpbandster_lite.wire`: Pyro4's JSON mangles integer keys and builds objects from ``__class__``.
 """
 
@@ -27,17 +27,17 @@ from hpbandster_lite.errors import MasterUnreachable, PeerError, ProtocolMismatc
 from hpbandster_lite.records import Plain
 
 PROTOCOL = 1
-"""Version of everything that crosses a connection; two sides of different versions refuse each other by name."""
+"""Version of everything that crosses a connection; sides of different versions refuse each other and name both."""
 MAX_GREETING_BYTES = 4096
-"""Largest message of a peer that has not shown yet that it holds the key."""
+"""Largest message of a peer that has not proved yet that it has the key."""
 JSON_ID = 2
-"""Pyro4's number of its JSON serialiser, which it promises never to change."""
+"""Pyro4's number of its JSON serialiser, documented as fixed."""
 CALL_METHOD = "call"
 """The one method that a server exposes to Pyro4."""
 
 
 class Busy(MasterUnreachable):
-    """The other side is alive and cannot make anything durable at present; ask again after ``after_s`` seconds."""
+    """The server is alive and cannot write its journal at present; call again after ``after_s`` seconds."""
 
     def __init__(self, message: str, after_s: float = 1.0) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class Busy(MasterUnreachable):
 
 
 class NameTaken(PeerError):
-    """A name at the name server belongs to another living master; the message names its endpoint."""
+    """Another living master has this name at the name server; the message names its endpoint."""
 
 
 _TRAVELLING_ERRORS: dict[str, type[SearchError]] = {
@@ -54,17 +54,17 @@ _TRAVELLING_ERRORS: dict[str, type[SearchError]] = {
         *(cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, SearchError)),
         NameTaken,
     )
-    # A bug of the other side is not ours: it ends the process that has it.
+    # A bug ends the process that has it, and is never raised in another process.
     if cls is not errors.InvariantBroken
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, as the server's ``handle`` gets it.
+    """One request, as passed to the server's ``handle``.
 
-    ``peer`` names the connection, as in :meth:`Server.closed_peers`; ``hello`` is what the client said of itself when
-    it connected.
+    ``peer`` names the connection, as in :meth:`Server.closed_peers`; ``hello`` is the client's information about
+    itself, from its greeting.
     """
 
     method: str
@@ -74,7 +74,7 @@ class Call:
 
 
 class Greeting(NamedTuple):
-    """What a client says first."""
+    """The first payload of a client."""
 
     protocol: int
     nonce: str
@@ -82,7 +82,7 @@ class Greeting(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """What a server says to a greeting: its nonce, and what its owner wants every client to know."""
+    """The server's answer to a greeting: its nonce, and the ``welcome`` that its owner configured."""
 
     nonce: str
     text: str
@@ -99,13 +99,14 @@ def read_greeting(handshake: object, protocol: int) -> Greeting:
     Raises
     ------
     ProtocolMismatch
-        If it is of another protocol, or none; the message is what :func:`read_refusal` reads.
+        If it has another protocol version, or is invalid; :func:`read_refusal` reads the message.
     """
     theirs = handshake.get("protocol") if isinstance(handshake, dict) else None
     if type(theirs) is not int:
-        raise ProtocolMismatch(write_refusal(protocol, "this is an hpbandster_lite server, the greeting was another's"))
+        reason = "this is an hpbandster_lite server, and the client's greeting is of another program"
+        raise ProtocolMismatch(write_refusal(protocol, reason))
     if theirs != protocol:
-        raise ProtocolMismatch(write_refusal(protocol, f"the client speaks protocol {theirs}, this server {protocol}"))
+        raise ProtocolMismatch(write_refusal(protocol, f"the client has protocol {theirs}, this server {protocol}"))
     match handshake:
         case {"nonce": str(nonce), "hello": str(hello)}:
             return Greeting(theirs, nonce, wire.decode(hello))
@@ -124,17 +125,17 @@ def read_welcome(handshake: object, nonce: str, address: str) -> Welcome:
     Raises
     ------
     ProtocolMismatch
-        If it is none, or the answer to another greeting.
+        If it is invalid, or answers another greeting.
     """
     match handshake:
         case {"echo": str(echo), "nonce": str(server_nonce), "welcome": str(text)} if echo == nonce:
             return Welcome(server_nonce, text)
         case _:
-            raise ProtocolMismatch(f"what listens at {address} did not answer our greeting; is it hpbandster_lite?")
+            raise ProtocolMismatch(f"the server at {address} did not answer our greeting; is it hpbandster_lite?")
 
 
 def write_refusal(protocol: int, reason: str) -> str:
-    """Why a handshake was refused, as text that people can read and :func:`read_refusal` too."""
+    """Why a handshake was refused: a text for users that :func:`read_refusal` can parse."""
     return wire.encode({"protocol": protocol, "refused": reason})
 
 
@@ -146,7 +147,7 @@ def read_refusal(text: object, protocol: int, address: str) -> ProtocolMismatch:
     match refusal:
         case {"protocol": int(theirs)} if theirs != protocol:
             return ProtocolMismatch(
-                f"{address} speaks protocol {theirs} of hpbandster_lite, this side speaks {protocol}; "
+                f"{address} has protocol {theirs} of hpbandster_lite, this side has {protocol}; "
                 "install the same version of hpbandster_lite on both sides"
             )
         case {"refused": str(reason)}:
@@ -155,19 +156,19 @@ def read_refusal(text: object, protocol: int, address: str) -> ProtocolMismatch:
             return ProtocolMismatch(f"{address} refused the handshake ({text!r:.200}); is it hpbandster_lite?")
 
 
-def answered(nonce: str, counter: int, text: str) -> dict[str, Plain]:
-    """The answer of a call that was carried out."""
+def answer_payload(nonce: str, counter: int, text: str) -> dict[str, Plain]:
+    """The answer to a call that was carried out."""
     return {"nonce": nonce, "counter": counter, "answer": text}
 
 
-def failed(nonce: str, counter: int, error: SearchError) -> dict[str, Plain]:
-    """The answer of a call that was refused; the nearest class that may travel stands for the error's own."""
+def error_payload(nonce: str, counter: int, error: SearchError) -> dict[str, Plain]:
+    """The answer to a call that was refused, with the nearest base class of the error that may be sent."""
     name = next(cls.__name__ for cls in type(error).__mro__ if _TRAVELLING_ERRORS.get(cls.__name__) is cls)
     return {"nonce": nonce, "counter": counter, "error": {"type": name, "message": str(error)}}
 
 
-def busy(nonce: str, counter: int, after_s: float) -> dict[str, Plain]:
-    """The answer of a call that was not looked at: the client is to ask again."""
+def busy_payload(nonce: str, counter: int, after_s: float) -> dict[str, Plain]:
+    """The answer to a call that was not carried out: the client is to call again."""
     return {"nonce": nonce, "counter": counter, "busy": after_s}
 
 
@@ -177,14 +178,14 @@ def read_answer(answer: Any, nonce: str, counter: int, address: str) -> str:
     Raises
     ------
     SearchError
-        The error that the other side answered with: one of :mod:`hpbandster_lite.errors`, never another class.
+        The error that the server sent: one of :mod:`hpbandster_lite.errors`, never another class.
     Busy
-        If the other side cannot take the call at present.
+        If the server cannot take the call at present.
     ProtocolMismatch
-        If it is no answer, or the answer of another call.
+        If it is invalid, or answers another call.
     """
     if type(answer) is not dict or answer.get("nonce") != nonce or answer.get("counter") != counter:
-        raise ProtocolMismatch(f"what came from {address} does not answer this call: {answer!r:.200}")
+        raise ProtocolMismatch(f"the message from {address} does not answer this call: {answer!r:.200}")
     match answer:
         case {"answer": str(text)}:
             return text
@@ -196,4 +197,4 @@ def read_answer(answer: Any, nonce: str, counter: int, address: str) -> str:
                 raise ProtocolMismatch(f"{address} answered with the unknown error {name!r}: {message}")
             raise cls(message)
         case _:
-            raise ProtocolMismatch(f"{address} gave an answer that is none: {answer!r:.200}")
+            raise ProtocolMismatch(f"{address} sent an invalid answer: {answer!r:.200}")

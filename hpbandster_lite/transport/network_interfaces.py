@@ -1,7 +1,7 @@
-"""The addresses of this machine: which ones an interface has, and under which ones others may reach a server.
+"""The addresses of this machine: those of an interface, and those by which clients can reach a server.
 
-Law of this file: it asks the operating system and nobody on the network. An address that means something to this
-machine alone (loopback, link-local) is offered to others only where there is no other.
+Law of this file: it asks the operating system, and sends nothing to the network. An address that is valid on this
+machine only (loopback, link-local) is offered to clients only if there is no other.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import psutil
 from hpbandster_lite.errors import UsageError
 
 MOST_OFFERED = 16
-"""So many addresses are told to clients; a machine with more has bridges of containers that lead nowhere."""
+"""Most addresses that clients are given; a machine with more has bridges of containers that lead nowhere."""
 _FAR = {socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)}
-"""Addresses for documentation: asked for a route, never sent to."""
+"""Addresses reserved for documentation, used to find a route; nothing is sent to them."""
 
 
 def interface_addresses(name: str) -> list[str]:
@@ -27,7 +27,7 @@ def interface_addresses(name: str) -> list[str]:
     Raises
     ------
     UsageError
-        If there is no such interface, or it has no address; with those that there are.
+        If there is no such interface, or it has no address; the message lists the existing ones.
     """
     found = psutil.net_if_addrs()
     if name not in found:
@@ -40,23 +40,23 @@ def interface_addresses(name: str) -> list[str]:
 
 
 def _of(name: str) -> list[str]:
-    told = [
+    found = [
         address.address
         for family in (socket.AF_INET, socket.AF_INET6)
         for address in psutil.net_if_addrs().get(name, [])
         if address.family == family
     ]
-    # What is valid on one link alone would need the name of the caller's interface with it.
-    return [each for each in told if not _ip(each).is_link_local]
+    # A link-local address is only usable together with the name of the client's interface.
+    return [each for each in found if not _ip(each).is_link_local]
 
 
 def reachable_addresses(listening: Sequence[str]) -> list[str]:
-    """Addresses by which clients may reach who listens on these, the likeliest first.
+    """Addresses by which clients may reach a server that listens on these, the likeliest first.
 
     Parameters
     ----------
     listening
-        Addresses that sockets are bound to; ``0.0.0.0`` and ``::`` stand for all, the latter for IPv4 as well.
+        Addresses that sockets are bound to; ``0.0.0.0`` stands for all of IPv4, ``::`` for all of both.
     """
     offered: dict[str, None] = {}
     for bound in listening:
@@ -70,7 +70,7 @@ def reachable_addresses(listening: Sequence[str]) -> list[str]:
 
 
 def _own(families: Sequence[socket.AddressFamily]) -> list[str]:
-    """Addresses of this machine, that of the default route first."""
+    """Addresses of this machine, the one of the default route first."""
     first = [address for family in families if (address := _towards(family)) is not None]
     status = psutil.net_if_stats()
     others = [address for name in status if status[name].isup for address in _of(name)]
@@ -79,7 +79,7 @@ def _own(families: Sequence[socket.AddressFamily]) -> list[str]:
 
 
 def _towards(family: socket.AddressFamily) -> str | None:
-    """The address that this machine would speak from to the rest of the world; None without a route."""
+    """The source address of the default route; None without a route."""
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect(_FAR[family])
         address: str = probe.getsockname()[0]
@@ -87,34 +87,34 @@ def _towards(family: socket.AddressFamily) -> str | None:
     return None
 
 
-def offered_addresses(reachable: Sequence[str], told: Sequence[str], certified: Sequence[str] | None) -> list[str]:
-    """What clients are told to call, of the addresses that reach a server.
+def offered_addresses(reachable: Sequence[str], hosts: Sequence[str], certified: Sequence[str] | None) -> list[str]:
+    """The addresses that clients are given for a server.
 
     Parameters
     ----------
     reachable
         From :func:`reachable_addresses`.
-    told
-        The hosts that the server was told to listen on, which may be names.
+    hosts
+        The hosts that the server was configured to listen on, which may be names.
     certified
-        Names and addresses in its certificate; None where it has none, and any will do.
+        Names and addresses in its certificate; None if it has none, then any address will do.
 
     Returns
     -------
     list of str
-        Without a certificate all that is reachable; with one, what of that is in it, and the names in it that may mean
-        this machine. Loopback only where there is no other address. Empty if no client could be satisfied.
+        Without a certificate all reachable addresses. With one, the reachable addresses that it contains, and the names
+        in it that may mean this machine. Loopback only if there is no other address. Empty if no client could connect.
     """
     here = [address for address in reachable if _ip(address).is_loopback]
     away = [address for address in reachable if not _ip(address).is_loopback]
     if certified is None:
         return away or here
     known = {_normal(host) for host in certified}
-    named = [host for host in told if _is_name(host) and _normal(host) in known]
+    named = [host for host in hosts if _is_name(host) and _normal(host) in known]
     away_named = [host for host in certified if away and _is_name(host) and host != "localhost"]
     away = [address for address in away if _normal(address) in known]
     here = [address for address in here if _normal(address) in known]
-    # Where there is a name alone, which may mean nothing on this machine itself, workers beside it have loopback.
+    # A name may not resolve on this machine itself: workers beside the server then use loopback.
     return list(dict.fromkeys([*named, *away, *away_named, *([] if away else here)]))
 
 

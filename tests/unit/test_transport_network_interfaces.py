@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.transport import interface_addresses, interfaces, offered_addresses
-from hpbandster_lite.transport.interfaces import MOST_OFFERED, reachable_addresses
+from hpbandster_lite.transport import interface_addresses, network_interfaces, offered_addresses
+from hpbandster_lite.transport.network_interfaces import MOST_OFFERED, reachable_addresses
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 ALL = "0.0.0.0"  # noqa: S104 (nobody listens)
@@ -33,7 +33,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "net_if_addrs", lambda: known)
     up = {name: SimpleNamespace(isup=name != "docker0") for name in known}
     monkeypatch.setattr(psutil, "net_if_stats", lambda: up)
-    monkeypatch.setattr(interfaces, "_towards", lambda family: "10.1.0.5" if family == V4 else None)
+    monkeypatch.setattr(network_interfaces, "_towards", lambda family: "10.1.0.5" if family == V4 else None)
 
 
 @pytest.mark.usefixtures("machine")

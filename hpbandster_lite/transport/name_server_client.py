@@ -1,0 +1,103 @@
+"""A client of the name server.
+
+Law of this file: requests and answers of :mod:`~hpbandster_lite.transport.name_server` by a
+:class:`~hpbandster_lite.transport.client.Client`, and the entries that this client registered; nothing else.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+
+from hpbandster_lite.errors import NameServerUnreachable
+from hpbandster_lite.records import Plain
+from hpbandster_lite.transport.client import Client, ServerKind
+from hpbandster_lite.transport.name_registry import Endpoint, endpoint_from_plain
+
+OBJECT_ID = "hpbandster_lite.nameserver"
+KEY_REMEDY = "use the key file that this name server was started with"
+NAME_SERVER = ServerKind("name server", NameServerUnreachable, KEY_REMEDY)
+
+
+class NameServerClient:
+    """Asks a name server; one client per thread, see :class:`Client`.
+
+    Parameters
+    ----------
+    host, port, key
+        The name server's address and its own key, which is not the key of any run.
+    timeout_s
+        Time for a call as a whole.
+    tls
+        See :class:`Client`.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        key: bytes | None,
+        *,
+        timeout_s: float = 5.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._client = Client(host, port, OBJECT_ID, key, timeout_s=timeout_s, kind=NAME_SERVER, tls=tls)
+        self._registered: dict[str, dict[str, Plain]] = {}
+
+    def register(self, name: str, endpoint: Mapping[str, Plain]) -> None:
+        """Register a master, or renew its entry.
+
+        Parameters
+        ----------
+        name
+            :func:`run_name` of its run.
+        endpoint
+            Its ``host``, ``port``, ``object``, ``epoch`` and optionally ``addresses``, as in the run directory's
+            endpoint file; other keys are ignored.
+
+        Raises
+        ------
+        NameTaken
+            If another living master has the name, by the rules of :class:`NameRegistry`.
+        NameServerUnreachable
+            If the name server does not answer.
+        """
+        entry = {"name": name, **{field: endpoint.get(field) for field in ("host", "port", "object", "epoch")}}
+        if endpoint.get("addresses"):
+            entry["addresses"] = list(endpoint["addresses"])
+        self._client.call("register", entry)
+        self._registered[name] = entry
+
+    def unregister(self, name: str) -> bool:
+        """Remove what this client registered; whether it was still there.
+
+        An entry that another master has replaced since is that master's, and stays.
+        """
+        entry = self._registered.pop(name, None)
+        return entry is not None and bool(self._client.call("unregister", entry))
+
+    def lookup(self, name: str) -> Endpoint:
+        """Where the master of this name listens: host, port and object id.
+
+        Raises
+        ------
+        MasterUnreachable
+            If no master has this name at present.
+        NameServerUnreachable
+            If the name server does not answer.
+        """
+        return endpoint_from_plain(self._client.call("lookup", {"name": name}))
+
+    def list(self) -> dict[str, Endpoint]:
+        """Where all masters listen, by name."""
+        return {name: endpoint_from_plain(endpoint) for name, endpoint in self._client.call("list", None).items()}
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def __enter__(self) -> NameServerClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
