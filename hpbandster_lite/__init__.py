@@ -15,10 +15,17 @@ if TYPE_CHECKING:
     from hpbandster_lite.api import minimize
     from hpbandster_lite.problems.trial import Interrupted, Trial
     from hpbandster_lite.results.result import Result
+    from hpbandster_lite.workers.images.trained_classifier import load_model
 
-__all__ = ["Interrupted", "Result", "Trial", "__version__", "minimize"]
+__all__ = ["Interrupted", "Result", "Trial", "__version__", "load_model", "minimize"]
 
-_ROOM_OF = {"minimize": "api", "Result": "results.result", "Trial": "problems.trial", "Interrupted": "problems.trial"}
+_ROOM_OF = {
+    "minimize": "api",
+    "load_model": "workers.images.trained_classifier",
+    "Result": "results.result",
+    "Trial": "problems.trial",
+    "Interrupted": "problems.trial",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import hpbandster_lite
 from hpbandster_lite.errors import ProblemError, UsageError
 from hpbandster_lite.problems import describe, load, source_hash
 from hpbandster_lite.problems.trial import Trial
@@ -26,6 +27,7 @@ from hpbandster_lite.workers.images.spaces import SPACES
 from hpbandster_lite.workers.images.trained_classifier import export_model, load_model, save_model
 from hpbandster_lite.workers.training.schedule import factor
 
+RECORDED = Path(__file__).parents[1] / "recorded"
 SMALL: dict[str, Any] = {
     "initial_filters": 4, "widen_factor": 1.5, "nr_residual_blocks_1": 1, "nr_residual_blocks_2": 1,
     "nr_residual_blocks_3": 1, "res_branches": 2, "learning_rate": 0.1, "batch_size": 32, "weight_decay": 1e-4,
@@ -397,3 +399,28 @@ def test_default_configurations_of_all_spaces_can_be_tried(pictures: Path) -> No
         compiled = SearchSpace.from_configspace(problem.space())
         (config,) = compiled.to_values(compiled.default()[None])
         assert problem.feasible({**config, "batch_size": 64}) is True
+
+
+# --------------------------------------------------------------------------------------------------- public and former
+
+
+def test_a_model_that_version_0_1_0_saved_still_gives_its_logits() -> None:
+    model = hpbandster_lite.load_model(RECORDED / "model-0.1.0.pt")
+    assert (model.shape, model.class_names, model.about["space"]) == ((1, 8, 8, 2), ("bottom", "top"), "small")
+    pixels = torch.arange(128, dtype=torch.uint8).reshape(2, 1, 8, 8)
+    expected = torch.tensor([[0.02389, -0.092561], [0.037494, -0.032691]])
+    torch.testing.assert_close(model(pixels), expected, atol=1e-4, rtol=0, check_stride=False)
+
+
+def test_the_former_path_of_load_model_works_and_warns_with_the_new_one() -> None:
+    with pytest.warns(DeprecationWarning, match=r"workers\.vision\.models\.load_model has moved: .*lite\.load_model"):
+        from hpbandster_lite.workers.vision.models import load_model as former
+
+    assert former is hpbandster_lite.load_model
+
+
+def test_the_former_entry_points_lead_to_the_same_problems() -> None:
+    with pytest.warns(DeprecationWarning, match=r"use hpbandster_lite\.workers\.images\.problem"):
+        former = load("hpbandster_lite.workers.vision.problem:cifar10")
+    assert isinstance(former, ImageProblem)
+    assert former.options == room.cifar10.options
