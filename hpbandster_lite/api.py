@@ -15,7 +15,8 @@ from hpbandster_lite.launch import LaunchOptions, Watcher, search_here
 from hpbandster_lite.problems import FunctionProblem, Problem, configured, describe, loading, reference_of, with_options
 from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
-from hpbandster_lite.records import Limits, Plain, ProblemDescription, Value, Values
+from hpbandster_lite.protocol.status import Status
+from hpbandster_lite.records import Limits, ProblemDescription, Value, Values
 from hpbandster_lite.results.result import Result
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
 from hpbandster_lite.settings.prepare import Prepared, SearchOptions
@@ -29,7 +30,7 @@ Objective = Callable[[dict[str, Any], float, Any], Any]
 class _Lines:
     """Progress as lines on standard error: a script's own output stays its own."""
 
-    def status(self, status: Mapping[str, Plain]) -> None:
+    def status(self, _status: Status) -> None:
         """Show nothing of a living search; notes and the result say what matters."""
 
     def begin(self, prepared: Prepared, directory: RunDirectory) -> None:

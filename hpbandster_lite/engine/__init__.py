@@ -23,7 +23,6 @@ from hpbandster_lite.engine.decision_types import (
     Stop,
     Turn,
     Wait,
-    Waiting,
 )
 from hpbandster_lite.engine.engine import Engine, state_for
 from hpbandster_lite.engine.retry_failed import retriable
@@ -41,7 +40,6 @@ __all__ = [
     "Stop",
     "Turn",
     "Wait",
-    "Waiting",
     "retriable",
     "state_for",
 ]

@@ -55,29 +55,6 @@ class Leave:
     reason: str
 
 
-WaitKind: TypeAlias = Literal["worker", "rung", "limit", "paused"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """Something for which the search stands still, in part or as a whole.
-
-    Parameters
-    ----------
-    kind
-        ``worker``: nobody is there to work. ``rung``: a rung cannot be completed before evaluations end that others
-        run. ``limit``: a limit lets nothing new start. ``paused``: somebody said so.
-    reason
-        In words, the deadline included.
-    ends_in_s
-        Seconds until it ends by itself at the latest (0 if it is due); None where there is no such time.
-    """
-
-    kind: WaitKind
-    reason: str
-    ends_in_s: float | None = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
     """What a command from outside did, in words; ``is_change`` is False where everything was so already."""

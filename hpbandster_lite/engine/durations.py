@@ -1,8 +1,8 @@
-"""How long an evaluation will take, by what ended ones took.
+"""How long an evaluation will take, from the durations of completed ones.
 
 Law of this file: a pure function of the outcomes in the journal, so that replay and ``verify`` expect what the living
-master expected. It rather says too much than too little: who takes an evaluation that does not end in its time has
-trained for nothing, who takes none leaves a place to somebody with more time.
+master expected. The estimate is high rather than low: an agent whose time ends in the middle of an evaluation has
+trained for nothing, and one that takes none leaves the place to an agent with more time.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ import math
 from collections import deque
 
 KEPT = 100
-"""Of each budget the newest so many count: a search finds larger networks in its course, and a longer list is slow."""
+"""Newest durations kept at each budget: a search finds larger networks as it goes on, and a longer list is slow."""
 QUANTILE = 0.9
 SAFETY = 1.5
-"""The quantile is exceeded by one in ten, and by all on a slower machine than those that were seen."""
+"""One in ten evaluations exceeds the quantile, and so do all on a slower machine than those observed."""
 
 
 class Durations:
-    """What evaluations took, by budget, in seconds."""
+    """Durations of evaluations by budget, in seconds."""
 
     def __init__(self) -> None:
         self._took: dict[float, deque[float]] = {}
 
     def add(self, budget: float, duration_s: float) -> None:
-        """An evaluation came to its end in one attempt."""
+        """Add an evaluation that was completed in one attempt."""
         self._took.setdefault(budget, deque(maxlen=KEPT)).append(duration_s)
 
     def expected_s(self, budget: float) -> float | None:
-        """Seconds within which an evaluation of this budget ends, nearly always; None before anything has ended.
+        """Seconds within which an evaluation of this budget nearly always ends; None before the first completed one.
 
-        Of a budget that was not seen yet: in proportion, from the nearest one (by ratio) that was.
+        For a budget without any: in proportion, from the nearest budget (by ratio) with some.
         """
         if not self._took:
             return None

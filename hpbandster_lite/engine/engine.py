@@ -31,7 +31,6 @@ from hpbandster_lite.engine.decision_types import (
     Stop,
     Turn,
     Wait,
-    Waiting,
 )
 from hpbandster_lite.engine.decisions import (
     WAIT_S,
@@ -53,6 +52,7 @@ from hpbandster_lite.engine.status import incumbent_of, status_of
 from hpbandster_lite.engine.waits import waits_of
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.hyperband.brackets import Rule, plan_bracket
+from hpbandster_lite.protocol.status import Incumbent, Serving, Status, Waiting
 from hpbandster_lite.randomness import Purpose, generator_for, training_seed
 from hpbandster_lite.records import (
     BracketOpened,
@@ -433,9 +433,9 @@ class Engine:
 
     # ---------------------------------------------------------------------------------------------------- questions
 
-    def status(self, *, now: float) -> dict[str, Plain]:
-        """Brackets and rungs, agents, totals, failures, the incumbent, waits and hints, as plain values."""
-        return status_of(self._state, self._leases, now=now, waits=self.waits(now), unit=self.settings.unit)
+    def status(self, *, now: float, serving: Serving | None = None) -> Status:
+        """How the search stands; ``serving`` is what the process that serves it knows of itself."""
+        return status_of(self._state, self._leases, self.settings, now=now, serving=serving or Serving())
 
     def waits(self, now: float) -> tuple[Waiting, ...]:
         """Everything that keeps the search, or a part of it, from going on; the most general reason first.
@@ -444,7 +444,7 @@ class Engine:
         """
         return waits_of(self._state, self._leases, now=now, heartbeat_s=self.settings.heartbeat_s)
 
-    def best(self) -> dict[str, Plain] | None:
+    def best(self) -> Incumbent | None:
         """The incumbent: the lowest loss at the highest budget evaluated so far; ``None`` before any."""
         best = self._state.best
         return None if best is None else incumbent_of(self._state, best)

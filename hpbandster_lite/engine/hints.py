@@ -1,27 +1,27 @@
-"""What looks wrong with a problem although nothing failed: losses or costs that do not depend on the budget.
+"""Hints that a problem does not profit from budgets: losses or costs that do not depend on the budget.
 
-Law of this file: it compares the same configuration at two neighbouring rungs, in constant time a pair, and only ever
-says what it saw; it decides nothing.
+Law of this file: it compares the outcomes of the same configuration at two neighbouring rungs, in constant time a pair.
+It reports and decides nothing.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
 from hpbandster_lite.records import FailureKind, Outcome
 
 ENOUGH_PAIRS = 3
-"""Fewer configurations at two budgets say nothing."""
+"""Fewer configurations at two budgets give no hint."""
 MOST_RATIOS = 25
-"""Costs of the first so many pairs are kept: their median moves little with more, and memory stays small."""
+"""Ratios of costs that are kept: the median moves little with more, and memory stays small."""
 FLAT = (0.8, 1.25)
 """A ratio of costs between these is no growth."""
 LEAST_GROWTH = 1.5
-"""Where budgets let expect less than this, no growth is no surprise."""
+"""Where the budgets let expect less growth than this, a flat cost is no surprise."""
 SHORTEST_S = 0.1
-"""Below this an evaluation is mostly overhead, which no budget changes."""
+"""A shorter evaluation is mostly overhead, which no budget changes."""
 
 
 @dataclass(slots=True)
@@ -36,27 +36,27 @@ class _Pairs:
 
 
 class Growth:
-    """How losses and costs changed with the budget."""
+    """How losses and costs change with the budget."""
 
     def __init__(self) -> None:
         self._pairs: dict[tuple[float, float], _Pairs] = {}
 
     def add(self, budgets: tuple[float, float], lower: Outcome, upper: Outcome) -> None:
-        """One configuration that has a loss at both budgets, the lower one first."""
+        """Add one configuration that has a loss at both budgets, the lower one first."""
         pairs = self._pairs.setdefault(budgets, _Pairs())
         pairs.count += 1
         pairs.equal += lower.loss == upper.loss
         if lower.duration_s and upper.duration_s and len(pairs.ratios) < MOST_RATIOS:
             pairs.ratios.append(upper.duration_s / lower.duration_s)
             pairs.longest_s = max(pairs.longest_s, upper.duration_s)
-            # A checkpoint that was left may have been continued from: then only what is added to the budget costs.
+            # With a checkpoint of the rung below, an evaluation may train only what is added to the budget.
             pairs.continued |= lower.directory is not None
 
     def hints(self, unit: str) -> list[str]:
         """One sentence for losses and one for costs, each where it applies."""
         found = []
-        for words in (self._about_losses, self._about_costs):
-            sentence = next(filter(None, (words(*budgets, pairs, unit) for budgets, pairs in self._in_order())), None)
+        for about in (self._about_losses, self._about_costs):
+            sentence = next(filter(None, (about(*budgets, pairs, unit) for budgets, pairs in self._in_order())), None)
             if sentence is not None:
                 found.append(sentence)
         return found
@@ -88,7 +88,7 @@ class Growth:
         )
 
 
-def failures_in_words(failures: Counter[FailureKind]) -> str:
+def failures_in_words(failures: Mapping[FailureKind, int]) -> str:
     """Counts by kind, such as ``4 code, 1 memory``, the most frequent first."""
     in_order = sorted(failures.items(), key=lambda item: (-item[1], item[0].value))
     return ", ".join(f"{count} {kind.value}" for kind, count in in_order if count)

@@ -1,118 +1,182 @@
-"""A picture of the search for people and programs: plain values, made when somebody asks.
+"""The status of a search from the state of a living engine.
 
-Law of this file: it reads the state and changes nothing.
+Law of this file: it reads the state and the leases and changes nothing; the record is
+:class:`hpbandster_lite.protocol.status.Status`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeGuard
 
-from hpbandster_lite.engine.decision_types import Waiting
-from hpbandster_lite.engine.hints import failures_in_words
-from hpbandster_lite.engine.leases import Leases
-from hpbandster_lite.engine.state import Best, Bracket, Rung, State
+from hpbandster_lite.engine.hints import Growth, failures_in_words
+from hpbandster_lite.engine.leases import Lease, Leases
+from hpbandster_lite.engine.state import Best, State
+from hpbandster_lite.engine.state import Bracket as BracketState
+from hpbandster_lite.engine.state import Rung as RungState
+from hpbandster_lite.engine.waits import waits_of
 from hpbandster_lite.protocol.slots import agent_of, lanes_of
-from hpbandster_lite.records import EvaluationId, Plain
+from hpbandster_lite.protocol.status import (
+    Agent,
+    Bracket,
+    Evaluations,
+    Incumbent,
+    Rung,
+    Serving,
+    Status,
+    is_silent,
+)
+from hpbandster_lite.records import EvaluationId, FailureKind, SearchSettings
 
 ENOUGH_FAILURES = 3
-"""Before so many evaluations have ended, that all of them failed is told by their count alone."""
+"""With fewer outcomes, the counts alone show that every evaluation failed."""
 
 
-def status_of(state: State, leases: Leases, *, now: float, waits: Sequence[Waiting], unit: str) -> dict[str, Plain]:
-    """The whole status; seconds are counted from ``now``."""
-    agents = _agents(state, leases, now)
-    busy = sum(agent["evaluation"] is not None for agent in agents)
-    return {
-        "state": "running" if state.finished is None else "finished",
-        "reason": None if state.finished is None else state.finished.reason,
-        "paused": state.paused,
-        "waits": [dataclasses.asdict(waiting) for waiting in waits],
-        "hints": hints_of(state, unit),
-        "epoch": state.epoch,
-        "brackets": [_bracket(bracket) for bracket in state.brackets],
-        "agents": agents,
-        "occupancy": busy / len(agents) if agents else None,
-        "evaluations": {
-            "started": state.started,
-            "recorded": state.recorded,
-            "running": len(state.held_by),
-            "to_run_again": len(state.again),
-            "late": state.late,
-        },
-        "configurations": len(state.proposals),
-        "budget_started": state.budget_started,
-        "failures": {kind.value: count for kind, count in sorted(state.failures.items())},
-        "limits": dataclasses.asdict(state.limits),
-        "incumbent": None if state.best is None else incumbent_of(state, state.best),
-    }
+def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: float, serving: Serving) -> Status:
+    """The whole status.
+
+    Parameters
+    ----------
+    state, leases, settings
+        Of the search.
+    now
+        Seconds on the clock of the leases.
+    serving
+        What the process that serves the search knows of itself.
+    """
+    agents = _agents(state, leases, now, settings.heartbeat_s)
+    busy = sum(agent.is_busy for agent in agents)
+    return Status(
+        answered_by="master",
+        state="running" if state.finished is None else "finished",
+        finish_kind=None if state.finished is None else state.finished.kind,
+        reason=None if state.finished is None else state.finished.reason,
+        paused=state.paused,
+        paused_at=None if state.paused is None else serving.paused_at,
+        run_id=settings.run_id,
+        problem=settings.problem.name,
+        algorithm=settings.algorithm,
+        unit=settings.unit,
+        seed=settings.seed,
+        epoch=state.epoch,
+        limits=state.limits,
+        waits=waits_of(state, leases, now=now, heartbeat_s=settings.heartbeat_s),
+        hints=hints_of(
+            state.growth, state.failures, settings.unit, recorded=state.recorded, has_loss=state.best is not None
+        ),
+        brackets=tuple(_bracket(bracket) for bracket in state.brackets),
+        agents=agents,
+        occupancy=busy / len(agents) if agents else None,
+        evaluations=Evaluations(
+            started=state.started,
+            recorded=state.recorded,
+            running=len(state.held_by),
+            to_run_again=len(state.again),
+            late=state.late,
+            recorded_here=serving.recorded_here,
+        ),
+        configurations=len(state.proposals),
+        budget_started=state.budget_started,
+        failures={kind.value: count for kind, count in sorted(state.failures.items())},
+        incumbent=None if state.best is None else incumbent_of(state, state.best),
+        pid=serving.pid,
+        host=serving.host,
+        uptime_s=serving.uptime_s,
+        journal_stalled_s=serving.journal_stalled_s,
+    )
 
 
-def hints_of(state: State, unit: str) -> list[str]:
-    """What looks wrong with the problem, one plain sentence each."""
-    hints = state.growth.hints(unit)
-    if state.best is None and state.recorded >= ENOUGH_FAILURES:
-        failed = failures_in_words(state.failures)
-        hints.insert(0, f"none of the {state.recorded} evaluations so far has a loss: {failed}")
-    return hints
+def hints_of(
+    growth: Growth, failures: Mapping[FailureKind, int], unit: str, *, recorded: int, has_loss: bool
+) -> tuple[str, ...]:
+    """What looks wrong with the problem, one sentence each.
+
+    Parameters
+    ----------
+    growth
+        Losses and costs of the promoted configurations.
+    failures
+        How many evaluations failed, by kind.
+    unit
+        Unit of the budgets.
+    recorded, has_loss
+        How many evaluations have an outcome, and whether any has a loss.
+    """
+    hints = growth.hints(unit)
+    if not has_loss and recorded >= ENOUGH_FAILURES:
+        hints.insert(0, f"none of the {recorded} evaluations so far has a loss: {failures_in_words(failures)}")
+    return tuple(hints)
 
 
-def incumbent_of(state: State, best: Best) -> dict[str, Plain]:
-    """The incumbent as plain values."""
+def incumbent_of(state: State, best: Best) -> Incumbent:
+    """The incumbent with its values and what its objective returned."""
     evaluation = state.evaluations[EvaluationId(best.config_id, best.rung)]
     outcome = evaluation.outcome
-    return {
-        "config_id": list(best.config_id),
-        "rung": best.rung,
-        "budget": evaluation.budget,
-        "loss": best.loss,
-        "values": dict(state.proposals[best.config_id].values),
-        "info": dict(outcome.info) if outcome is not None else {},
-        "directory": outcome.directory if outcome is not None else None,
-    }
+    return Incumbent(
+        config_id=best.config_id,
+        rung=best.rung,
+        budget=evaluation.budget,
+        loss=best.loss,
+        values=dict(state.proposals[best.config_id].values),
+        info=dict(outcome.info) if outcome is not None else {},
+        directory=outcome.directory if outcome is not None else None,
+    )
 
 
-def _bracket(bracket: Bracket) -> dict[str, Plain]:
-    return {
-        "bracket": bracket.plan.bracket,
-        "complete": bracket.is_complete,
-        "rungs": [_rung(rung) for rung in bracket.rungs],
-    }
+def _bracket(bracket: BracketState) -> Bracket:
+    rungs = tuple(_rung(rung) for rung in bracket.rungs)
+    return Bracket(bracket=bracket.plan.bracket, complete=bracket.is_complete, rungs=rungs)
 
 
-def _rung(rung: Rung) -> dict[str, Plain]:
+def _rung(rung: RungState) -> Rung:
     losses = [loss for _, loss in rung.done if loss is not None]
-    return {
-        "budget": rung.budget,
-        "places": rung.places,
-        "is_open": rung.is_open,
-        "done": len(rung.done),
-        "running": rung.running,
-        "failed": len(rung.done) - len(losses),
-        "best": min(losses, default=None),
-    }
+    return Rung(
+        budget=rung.budget,
+        places=rung.places,
+        is_open=rung.is_open,
+        done=len(rung.done),
+        running=rung.running,
+        failed=len(rung.done) - len(losses),
+        best=min(losses, default=None),
+    )
 
 
-def _agents(state: State, leases: Leases, now: float) -> list[dict[str, Plain]]:
-    rows = []
+def _agents(state: State, leases: Leases, now: float, heartbeat_s: float) -> tuple[Agent, ...]:
     living = leases.living(now)
+    rows = []
     for name in sorted({agent_of(each) for each in (*living, *state.held_by)}):
-        # One evaluation of an agent runs at a time, whatever its lanes hold.
+        # One evaluation of an agent runs at a time, whatever its slots hold.
         lease = next(filter(None, map(leases.get, lanes_of(name))), None)
         known = living.get(name)
-        point = lease.curve[-1] if lease is not None and lease.curve else None
-        rows.append(
-            {
-                "agent": name,
-                "worker": known.worker if known is not None else "",
-                "silent_s": now - known.heard_at if known is not None else None,
-                "evaluation": None if lease is None else str(lease.evaluation),
-                "budget": None if lease is None else state.evaluations[lease.evaluation].budget,
-                "attempt": None if lease is None else lease.attempt,
-                "since_s": None if lease is None else now - lease.since,
-                "lease_ends_in_s": None if lease is None else lease.deadline - now,
-                "step": None if point is None else point.step,
-                "loss": None if point is None else point.loss,
-            }
+        # A lost connection ends what the leases know of an agent, but not its lease.
+        last_at = known.heard_at if known is not None else lease.heard_at if _is_lost(lease) else None
+        agent = Agent(
+            agent=name,
+            worker=known.worker if known is not None else state.worker_of.get(name, ""),
+            is_connected=known is not None,
+            silent_s=None if last_at is None else now - last_at,
+            is_silent=known is None or is_silent(now - known.heard_at, heartbeat_s),
         )
-    return rows
+        rows.append(agent if lease is None else replace(agent, **_work(state, lease, now)))
+    return tuple(rows)
+
+
+def _is_lost(lease: Lease | None) -> TypeGuard[Lease]:
+    return lease is not None and not lease.is_connected
+
+
+def _work(state: State, lease: Lease, now: float) -> dict[str, Any]:
+    """The fields of an :class:`Agent` that holds a lease."""
+    point = lease.curve[-1] if lease.curve else None
+    return {
+        "evaluation": str(lease.evaluation),
+        "bracket": lease.evaluation.config_id.bracket,
+        "rung": lease.evaluation.rung,
+        "budget": state.evaluations[lease.evaluation].budget,
+        "attempt": lease.attempt,
+        "since_s": now - lease.since,
+        "lease_ends_in_s": lease.deadline - now,
+        "step": None if point is None else point.step,
+        "loss": None if point is None else point.loss,
+    }

@@ -1,21 +1,22 @@
-"""Why the search stands still, in part or as a whole, and until when at the latest.
+"""What the search waits for, in part or as a whole, and until when at the latest.
 
-Law of this file: it reads and changes nothing. Whenever nobody works, or somebody who asks gets nothing, there is at
-least one reason here; time linear in the open leases.
+Law of this file: it reads and changes nothing. While no worker runs anything, or a worker asks and gets no work, there
+is at least one wait here. Time is linear in the open leases.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import TypeAlias
 
-from hpbandster_lite.engine.decision_types import Waiting
 from hpbandster_lite.engine.decisions import affords, held_up, missing, no_more, too_dear
 from hpbandster_lite.engine.leases import Lease, Leases
 from hpbandster_lite.engine.state import State
 from hpbandster_lite.protocol.slots import agent_of
+from hpbandster_lite.protocol.status import Waiting, is_silent
 
-SILENT_HEARTBEATS = 2
-"""An agent that misses so many heartbeats is called silent: one may be lost on the way."""
+_Held: TypeAlias = tuple[str, Lease]
 
 
 def waits_of(state: State, leases: Leases, *, now: float, heartbeat_s: float) -> tuple[Waiting, ...]:
@@ -31,12 +32,12 @@ def _for_workers(state: State, leases: Leases, now: float) -> Waiting | None:
         return None
     if leases.heard_at is not None:
         ago_s = now - leases.heard_at
-        return Waiting(kind="worker", reason=f"no worker is left: the last one was heard {ago_s:.0f} s ago")
+        return Waiting(kind="worker", reason=f"no worker is left: the last message arrived {ago_s:.0f} s ago")
     if state.request_of:
         count = len({agent_of(name) for name in state.request_of})
-        who = "the one earlier worker has not" if count == 1 else f"none of the {count} earlier workers has"
-        return Waiting(kind="worker", reason=f"{who} found this master yet")
-    return Waiting(kind="worker", reason="no worker has ever joined")
+        which = "the one earlier worker has not" if count == 1 else f"none of the {count} earlier workers has"
+        return Waiting(kind="worker", reason=f"{which} found this master yet")
+    return Waiting(kind="worker", reason="no worker has joined yet")
 
 
 def _for_limits(state: State) -> Waiting | None:
@@ -51,31 +52,34 @@ def _for_limits(state: State) -> Waiting | None:
 
 
 def _for_rungs(state: State, leases: Leases, now: float, heartbeat_s: float) -> list[Waiting]:
-    """Rungs in which all places are taken, and those in which somebody is silent."""
-    running: dict[tuple[int, int], list[tuple[str, Lease]]] = defaultdict(list)
+    """Rungs in which all places are taken, and rungs with a silent worker."""
+    running: dict[tuple[int, int], list[_Held]] = defaultdict(list)
     for agent, lease in leases:
         running[lease.evaluation.config_id.bracket, lease.evaluation.rung].append((agent, lease))
     found = []
     for where, held in sorted(running.items()):
         silent = [
-            (lease.deadline, agent, lease)
+            (agent, lease)
             for agent, lease in held
-            if not lease.is_connected or now - lease.heard_at > SILENT_HEARTBEATS * heartbeat_s
+            if not lease.is_connected or is_silent(now - lease.heard_at, heartbeat_s)
         ]
-        lacks = missing(state, where)
         if silent:
-            # The rung waits for all of them, so for the one whose lease ends last.
-            deadline, agent, lease = max(silent, key=lambda each: each[:2])
-            others = {1: "", 2: ", another one is silent"}.get(len(silent), f", {len(silent) - 1} more are silent")
-            how = f"silent for {now - lease.heard_at:.0f} s" if lease.is_connected else "has lost its connection"
-            ends_in_s = max(0.0, deadline - now)
-            reason = f"{lacks}, worker {_name(state, agent)} {how}, its lease ends in {ends_in_s:.0f} s{others}"
-            found.append(Waiting(kind="rung", reason=reason, ends_in_s=ends_in_s))
+            found.append(_for_silent(state, where, silent, now))
         elif not state.brackets[where[0]].rungs[where[1]].has_work:
             agent, lease = min(held, key=lambda each: (each[1].since, each[0]))
             runs = f"{len(held)} running, the longest for {now - lease.since:.0f} s by worker {_name(state, agent)}"
-            found.append(Waiting(kind="rung", reason=f"{lacks}, {runs}"))
+            found.append(Waiting(kind="rung", reason=f"{missing(state, where)}, {runs}"))
     return found
+
+
+def _for_silent(state: State, where: tuple[int, int], silent: Sequence[_Held], now: float) -> Waiting:
+    # The rung waits for all of them, so for the one whose lease ends last.
+    agent, lease = max(silent, key=lambda each: (each[1].deadline, each[0]))
+    others = {1: "", 2: ", another one is silent"}.get(len(silent), f", {len(silent) - 1} more are silent")
+    how = f"silent for {now - lease.heard_at:.0f} s" if lease.is_connected else "has lost its connection"
+    ends_in_s = max(0.0, lease.deadline - now)
+    reason = f"worker {_name(state, agent)} {how}, its lease ends in {ends_in_s:.0f} s{others}"
+    return Waiting(kind="rung", reason=f"{missing(state, where)}, {reason}", ends_in_s=ends_in_s)
 
 
 def _name(state: State, agent: str) -> str:

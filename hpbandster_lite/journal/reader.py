@@ -18,7 +18,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, cast
 
-from hpbandster_lite.errors import JournalError
+from hpbandster_lite.errors import InvariantBroken, JournalError
 from hpbandster_lite.hyperband.ranking import INCUMBENT_FIRST_SQL
 from hpbandster_lite.journal.copies import copy_database
 from hpbandster_lite.journal.filesystems import network_type
@@ -42,6 +42,7 @@ from hpbandster_lite.records import (
     Limits,
     Outcome,
     Recorded,
+    RungShrunk,
     SearchSettings,
     Value,
 )
@@ -100,6 +101,14 @@ class Ending(NamedTuple):
     finished_at: float
 
 
+class Counts(NamedTuple):
+    """Totals of a search: sampled configurations, the budget of what was started, reports that came too late."""
+
+    configurations: int
+    budget_started: float
+    late: int
+
+
 class RungRow(TypedDict):
     """How many evaluations of a rung are in each state, and its lowest loss.
 
@@ -141,6 +150,16 @@ SELECT bracket, rung, budget, sum(state = 'queued') AS queued, sum(state = 'runn
        sum(state = 'done') AS done, sum(state = 'failed') AS failed,
        sum(failure IS 'infeasible') AS infeasible, min(loss) AS best
 FROM evaluations GROUP BY bracket, rung, budget ORDER BY bracket, rung
+"""
+_PAID_FOR = """
+SELECT coalesce(sum(budget), 0.0) FROM evaluations
+WHERE failure IS NOT 'infeasible' AND NOT (failure IS 'cancelled' AND attempt = 0)
+"""
+_PROMOTIONS = """
+SELECT lower.budget, lower.loss, lower.finished_at - lower.started_at, lower.directory,
+       upper.budget, upper.loss, upper.finished_at - upper.started_at
+FROM evaluations AS upper JOIN evaluations AS lower USING (bracket, sampled_rung, number)
+WHERE lower.rung = upper.rung - 1 AND lower.loss IS NOT NULL AND upper.loss IS NOT NULL ORDER BY upper.outcome
 """
 _OUTCOMES = "SELECT outcome, entry FROM evaluations JOIN entries ON position = outcome ORDER BY outcome"
 
@@ -249,6 +268,35 @@ class JournalReader:
                 "AND finished_at > leased_at AND failure IS NOT 'infeasible' GROUP BY budget"
             )
         )
+
+    def counts(self) -> Counts:
+        """Totals that no other question answers."""
+        (configurations,) = self._one("SELECT count(*) FROM configurations")
+        (late,) = self._one("""SELECT count(*) FROM entries WHERE entry LIKE '{"type":"LateReport"%'""")
+        return Counts(configurations, float(self._one(_PAID_FOR)[0]), late)
+
+    def shrunk_rungs(self) -> dict[tuple[int, int], int]:
+        """Places of the rungs, by bracket and rung, that have fewer than planned because the space is exhausted."""
+        rows = self._all("""SELECT position, entry FROM entries WHERE entry LIKE '{"type":"RungShrunk"%'""")
+        entries = [read_entry(text, position, self.path) for position, text in rows]
+        return {(entry.bracket, entry.rung): entry.places for entry in entries if isinstance(entry, RungShrunk)}
+
+    def promotions(self) -> list[tuple[tuple[float, float], Outcome, Outcome]]:
+        """Configurations with a loss at two neighbouring rungs, in the order in which they got the second one.
+
+        Each with both budgets and what the tables hold of both outcomes: loss, duration and, of the lower, directory.
+        """
+        try:
+            return [
+                (
+                    (low, high),
+                    Outcome(loss=lower_loss, duration_s=lower_s, directory=directory),
+                    Outcome(loss=upper_loss, duration_s=upper_s),
+                )
+                for low, lower_loss, lower_s, directory, high, upper_loss, upper_s in self._all(_PROMOTIONS)
+            ]
+        except (InvariantBroken, TypeError) as error:
+            raise JournalError(f"the journal {self.path} is damaged, a loss in it is no number: {error}") from error
 
     def best(self) -> EvaluationRow | None:
         """The evaluation with the lowest loss at the highest budget evaluated so far."""

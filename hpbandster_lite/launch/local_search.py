@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,6 +33,7 @@ from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.devices import worker_devices
 from hpbandster_lite.process.host_port import format_host_port
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
+from hpbandster_lite.protocol.status import Status, status_from_plain
 from hpbandster_lite.records import Plain
 from hpbandster_lite.results.incumbent import save_incumbent
 from hpbandster_lite.rundir import RunDirectory
@@ -104,7 +105,7 @@ class Watcher(Protocol):
     def begin(self, prepared: Prepared, directory: RunDirectory) -> None:
         """What is about to run; called before any process is started."""
 
-    def status(self, status: Mapping[str, Plain]) -> None:
+    def status(self, status: Status) -> None:
         """The living master's status."""
 
     def note(self, text: str) -> None:
@@ -291,7 +292,7 @@ class LocalSearch(Processes):
     def _show(self) -> None:
         # The master may be starting, or restarting: then there is nothing to show this time.
         with contextlib.suppress(PeerError, RunDirectoryError), connect(self._directory, timeout_s=1.0) as client:
-            self._watcher.status(client.call("status", {}))
+            self._watcher.status(status_from_plain(client.call("status", {})))
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from hpbandster_lite.errors import JournalError, ProblemError, ProtocolMismatch,
 from hpbandster_lite.journal import Fenced, Journal
 from hpbandster_lite.problems import shared_values, value_difference
 from hpbandster_lite.protocol.slots import MOST_LANES, lane_name, lanes_of
+from hpbandster_lite.protocol.status import Serving, Status, status_to_plain
 from hpbandster_lite.records import ConfigId, CurvePoint, Entry, EvaluationId, Plain, Report
 from hpbandster_lite.rundir import RunDirectory, is_told_well
 from hpbandster_lite.rundir.checkpoints import CheckpointKeeper
@@ -90,7 +91,7 @@ class Master:
                 case "release":
                     answer = self._release(message, now)
                 case "status":
-                    answer = self.status(now)
+                    answer = status_to_plain(self.status(now))
                 case "pause" | "resume" | "stop" | "cancel" as command:
                     answer = self._commanded(command, message, now)
                 case other:
@@ -145,7 +146,7 @@ class Master:
         self._keeper.out(self.engine.take_out(), now)
         if self._keeper.is_due(now):
             best = self.engine.best()
-            self._keeper.sweep(now, spare=None if best is None else ConfigId(*best["config_id"]))
+            self._keeper.sweep(now, spare=None if best is None else best.config_id)
 
     @property
     def is_stalled(self) -> bool:
@@ -341,24 +342,17 @@ class Master:
         log.info("told to %s: %s", command, turn.answer.words)
         return {"is_change": turn.answer.is_change, "words": turn.answer.words}
 
-    def status(self, now: float) -> dict[str, Plain]:
-        """What a reader may know of the search right now."""
-        settings = self.engine.settings
-        told = self.engine.status(now=now)
-        told["evaluations"]["recorded_here"] = told["evaluations"]["recorded"] - self._recorded_before
-        return {
-            **told,
-            "problem": settings.problem.name,
-            "algorithm": settings.algorithm,
-            "unit": settings.unit,
-            "seed": settings.seed,
-            "run_id": settings.run_id,
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "uptime_s": now - self._started_at,
-            "paused_at": self._paused_at,
-            "journal_stalled_s": None if self._stalled_since is None else now - self._stalled_since,
-        }
+    def status(self, now: float) -> Status:
+        """How the search stands right now."""
+        serving = Serving(
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            uptime_s=now - self._started_at,
+            recorded_here=self.engine.state.recorded - self._recorded_before,
+            paused_at=self._paused_at,
+            journal_stalled_s=None if self._stalled_since is None else now - self._stalled_since,
+        )
+        return self.engine.status(now=now, serving=serving)
 
 
 _Left = tuple[str, Report] | dict[str, Plain]

@@ -1,45 +1,28 @@
 """How much of a search is left, and how long that will take.
 
-Law of this file: arithmetic on a status, on the plan of its brackets and on observed durations; it reads and prints
-nothing. A forecast is for people: no decision depends on it.
+Law of this file: arithmetic on a status, on the plan of its brackets and on observed durations; only
+:func:`with_forecast` reads a journal. A forecast is for people: no decision depends on it.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hpbandster_lite.records import Limits, Plain, SearchSettings
+from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.protocol.status import Agent, Bracket, Forecast, Status
+from hpbandster_lite.records import Limits, SearchSettings
 from hpbandster_lite.settings.prepare import bracket_plan
 
 MOST_BRACKETS_AHEAD = 10_000
-"""A forecast looks no further, so that it stays quick; a limit beyond this is not told."""
+"""A forecast looks no further, so that it stays quick; under a limit beyond this there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """What a search comes to; ``None`` where no limit, or no result yet, tells.
-
-    Attributes
-    ----------
-    evaluations
-        Number of evaluations when it is over, those recorded included.
-    share
-        Part of their budget that is recorded, from 0 to 1.
-    time_left_s
-        Seconds until it is over.
-    """
-
-    evaluations: int | None
-    share: float | None
-    time_left_s: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rung:
-    """What is missing in one rung: ``left`` evaluations of ``budget`` without an outcome, running ones included."""
+class _Missing:
+    """What one rung lacks: ``left`` evaluations of ``budget`` without an outcome, running ones included."""
 
     bracket: int
     rung: int
@@ -47,51 +30,57 @@ class _Rung:
     left: int
 
 
+def with_forecast(status: Status, reader: JournalReader) -> Status:
+    """The status with its forecast, for which the journal has the durations."""
+    served_s = math.fsum(master["served_s"] for master in reader.masters())
+    return replace(status, forecast=forecast(status, reader.settings(), reader.seconds_taken(), served_s))
+
+
 def forecast(
-    status: Mapping[str, Plain], settings: SearchSettings, mean_s: Mapping[float, float], served_s: float = 0.0
+    status: Status, settings: SearchSettings, mean_s: Mapping[float, float], served_s: float = 0.0
 ) -> Forecast:
     """What the search comes to under its limits, by this rule.
 
     The evaluations that are left are those missing in the open brackets and all of the brackets to come, in the order
     in which brackets open, as far as the limits on brackets, evaluations and total budget reach. Each costs the mean
-    time that a worker was taken by an evaluation of its budget; where none has ended yet, that of the nearest budget,
-    in proportion to the budget. What a running one has used of its time is taken off. The time left is the sum shared
-    evenly by the living workers (as many as ``max_concurrent`` admits), and no less than what the longest bracket
-    needs if each of its rungs takes one evaluation. A limit on the wall time ends the search sooner. How soon a target
-    loss will be met, what becomes of failures, and workers that come or go are not foreseen.
+    time that an evaluation of its budget occupied a worker; before the first one of that budget, that of the nearest
+    budget, in proportion to the budget. The time that a running one has used is subtracted. The time left is the sum
+    shared evenly by the connected workers (as many as ``max_concurrent`` admits), and no less than what the longest
+    bracket needs if each of its rungs takes one evaluation. A limit on the wall time ends the search sooner. The
+    forecast does not foresee how soon a target loss is met, failures, or workers that join or leave.
 
     Parameters
     ----------
     status
-        A status of the master, or of the journal.
+        Of the search.
     settings
         What defines the search.
     mean_s
-        Seconds that evaluations took a worker, by budget, on average.
+        Mean seconds that evaluations occupied a worker, by budget.
     served_s
-        Seconds in which the search was served so far.
+        Seconds in which masters served the search so far.
     """
-    if status["state"] == "finished":
-        return Forecast(evaluations=status["evaluations"]["recorded"], share=1.0, time_left_s=None)
-    limits = Limits(**status["limits"])
-    left = _left(status, settings, limits)
+    recorded = status.evaluations.recorded
+    if status.state == "finished":
+        return Forecast(evaluations=recorded, share=1.0, time_left_s=None)
+    limits = status.limits
+    left = _left(status.brackets, recorded, settings, limits)
     to_the_wall = None if limits.wall_time_s is None else max(0.0, limits.wall_time_s - served_s)
     if left is None:
         return Forecast(evaluations=None, share=None, time_left_s=to_the_wall)
-    missing = sum(rung.left for rung in left)
-    recorded = _recorded_budget(status)
-    total = recorded + math.fsum(rung.left * rung.budget for rung in left)
-    work = _time(status, left, mean_s, limits)
+    budget = _recorded_budget(status.brackets)
+    total = budget + math.fsum(rung.left * rung.budget for rung in left)
+    work = _time(status.agents, left, mean_s, limits)
     return Forecast(
-        evaluations=status["evaluations"]["recorded"] + missing,
-        share=recorded / total if total > 0 else None,
+        evaluations=recorded + sum(rung.left for rung in left),
+        share=budget / total if total > 0 else None,
         time_left_s=work if work is None or to_the_wall is None else min(work, to_the_wall),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What is left of a search costs.
+    """What the rest of a search costs.
 
     Attributes
     ----------
@@ -102,7 +91,7 @@ class Price:
     wall_s
         Seconds with all workers.
     is_one_cycle
-        Whether the limits do not say how many evaluations there will be, so that this is one Hyperband cycle.
+        Whether the limits leave the number of evaluations open, so that this is the price of one Hyperband cycle.
     """
 
     evaluations: int
@@ -113,7 +102,7 @@ class Price:
 
 
 def price(
-    status: Mapping[str, Plain],
+    status: Status | None,
     settings: SearchSettings,
     limits: Limits,
     *,
@@ -126,11 +115,11 @@ def price(
     Parameters
     ----------
     status
-        A status of the journal; of a search that has not begun, no brackets and nothing recorded.
+        Of the search; None for one that has not begun.
     settings
         What defines the search.
     limits
-        When it will stop; one on the wall time or the loss is not looked at.
+        When it will stop; limits on the wall time and the loss are ignored.
     seconds_per_unit
         Seconds for one unit of the budget.
     continues
@@ -138,10 +127,12 @@ def price(
     workers
         How many work at one time.
     """
-    left = _left(status, settings, limits)
+    brackets, recorded = ((), 0) if status is None else (status.brackets, status.evaluations.recorded)
+    left = _left(brackets, recorded, settings, limits)
     is_one_cycle = left is None
     if left is None:
-        left = _left(status, settings, replace(limits, brackets=len(status["brackets"]) + len(settings.budgets))) or []
+        one_cycle = replace(limits, brackets=len(brackets) + len(settings.budgets))
+        left = _left(brackets, recorded, settings, one_cycle) or []
     work = 0.0
     chains: dict[int, float] = defaultdict(float)
     for rung in left:
@@ -160,61 +151,61 @@ def price(
     )
 
 
-def _left(status: Mapping[str, Plain], settings: SearchSettings, limits: Limits) -> list[_Rung] | None:
-    """What is missing in each rung, within the limits; None if they do not end the search, or too far ahead to tell."""
+def _left(
+    brackets: Sequence[Bracket], recorded: int, settings: SearchSettings, limits: Limits
+) -> list[_Missing] | None:
+    """What each rung lacks, within the limits; None if they do not end the search, or end it beyond the horizon."""
     if limits.brackets is None and limits.evaluations is None and limits.total_budget is None:
         return None
-    evaluations = math.inf if limits.evaluations is None else limits.evaluations - status["evaluations"]["recorded"]
-    budget = math.inf if limits.total_budget is None else limits.total_budget - _recorded_budget(status)
+    evaluations = math.inf if limits.evaluations is None else limits.evaluations - recorded
+    budget = math.inf if limits.total_budget is None else limits.total_budget - _recorded_budget(brackets)
     kept = []
-    for rung in _in_order(status, settings, limits):
+    for rung in _in_order(brackets, settings, limits):
         # 1e-9 as in the engine: a total budget that is a sum of budgets buys all of them.
         affordable = math.inf if math.isinf(budget) else math.floor(budget / rung.budget * (1 + 1e-9))
         count = int(max(0, min(rung.left, evaluations, affordable)))
         evaluations -= count
         budget -= count * rung.budget
         if count:
-            kept.append(_Rung(bracket=rung.bracket, rung=rung.rung, budget=rung.budget, left=count))
+            kept.append(replace(rung, left=count))
         if count < rung.left:
             return kept
-    return kept if limits.brackets is not None and limits.brackets <= _horizon(status) else None
+    return kept if limits.brackets is not None and limits.brackets <= _horizon(brackets) else None
 
 
-def _in_order(status: Mapping[str, Plain], settings: SearchSettings, limits: Limits) -> Iterator[_Rung]:
-    """Every rung with something missing: of the open brackets, then of those to come."""
-    brackets = status["brackets"]
+def _in_order(brackets: Sequence[Bracket], settings: SearchSettings, limits: Limits) -> Iterator[_Missing]:
+    """Every rung that lacks evaluations: of the open brackets, then of those to come."""
     for bracket in brackets:
-        for index, rung in enumerate(bracket["rungs"]):
-            if rung["places"] > rung["done"]:
-                left = rung["places"] - rung["done"]
-                yield _Rung(bracket=bracket["bracket"], rung=index, budget=rung["budget"], left=left)
+        for index, rung in enumerate(bracket.rungs):
+            if rung.places > rung.done:
+                left = rung.places - rung.done
+                yield _Missing(bracket=bracket.bracket, rung=index, budget=rung.budget, left=left)
     # Brackets come in cycles.
     plans = [bracket_plan(settings, number).rungs for number in range(len(settings.budgets))]
-    horizon = _horizon(status)
+    horizon = _horizon(brackets)
     for number in range(len(brackets), min(limits.brackets or horizon, horizon)):
         for index, planned in enumerate(plans[number % len(plans)]):
-            yield _Rung(bracket=number, rung=index, budget=planned.budget, left=planned.places)
+            yield _Missing(bracket=number, rung=index, budget=planned.budget, left=planned.places)
 
 
-def _horizon(status: Mapping[str, Plain]) -> int:
-    return len(status["brackets"]) + MOST_BRACKETS_AHEAD
+def _horizon(brackets: Sequence[Bracket]) -> int:
+    return len(brackets) + MOST_BRACKETS_AHEAD
 
 
-def _recorded_budget(status: Mapping[str, Plain]) -> float:
-    return math.fsum(rung["done"] * rung["budget"] for bracket in status["brackets"] for rung in bracket["rungs"])
+def _recorded_budget(brackets: Sequence[Bracket]) -> float:
+    return math.fsum(rung.done * rung.budget for bracket in brackets for rung in bracket.rungs)
 
 
 def _time(
-    status: Mapping[str, Plain], left: list[_Rung], mean_s: Mapping[float, float], limits: Limits
+    agents: Sequence[Agent], left: list[_Missing], mean_s: Mapping[float, float], limits: Limits
 ) -> float | None:
-    workers = sum(agent["silent_s"] is not None for agent in status["agents"])
+    workers = sum(agent.is_connected for agent in agents)
     if not mean_s or not workers:
         return None
-    elapsed: dict[tuple[int, int], list[float]] = defaultdict(list)
-    for agent in status["agents"]:
-        if agent["evaluation"] is not None:
-            config_id, _, rung = agent["evaluation"].rpartition("@")
-            elapsed[int(config_id.partition("-")[0]), int(rung)].append(agent["since_s"])
+    elapsed: dict[tuple[int | None, int | None], list[float]] = defaultdict(list)
+    for agent in agents:
+        if agent.since_s is not None:
+            elapsed[agent.bracket, agent.rung].append(agent.since_s)
     work = 0.0
     chains: dict[int, float] = defaultdict(float)
     for rung in left:

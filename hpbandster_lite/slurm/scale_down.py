@@ -6,9 +6,9 @@ Law of this file: pure functions.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
-from hpbandster_lite.records import Plain
+from hpbandster_lite.protocol.status import Status
 from hpbandster_lite.slurm.parsing import QueuedJob
 
 
@@ -33,7 +33,7 @@ def cheapest_to_end(workers: Sequence[QueuedJob], count: int, busy: Collection[s
     return [workers[index] for index in sorted(range(len(workers)), key=cost)[:count]]
 
 
-def busy_jobs(status: Mapping[str, Plain]) -> set[str]:
+def busy_jobs(status: Status) -> set[str]:
     """Numbers of the jobs whose workers are evaluating a configuration, from the status of the search."""
-    names = (str(agent.get("worker", "")) for agent in status.get("agents", ()) if agent.get("evaluation") is not None)
+    names = (agent.worker for agent in status.agents if agent.is_busy)
     return {match[1] for match in (re.search(r"\bjob (\d+)", name) for name in names) if match}

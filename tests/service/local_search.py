@@ -27,7 +27,8 @@ from hpbandster_lite.errors import SearchError
 from hpbandster_lite.journal import JournalReader, holds_anything
 from hpbandster_lite.launch import LaunchOptions, search_here
 from hpbandster_lite.problems import describe, load
-from hpbandster_lite.records import Entry, Leased, Limits, Plain, ProblemDescription, Recorded, Released, Sampled
+from hpbandster_lite.protocol.status import Status
+from hpbandster_lite.records import Entry, Leased, Limits, ProblemDescription, Recorded, Released, Sampled
 from hpbandster_lite.results.verify_run import verify_run
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.prepare import Prepared, SearchOptions
@@ -296,7 +297,7 @@ class Notes:
     def begin(self, prepared: Prepared, directory: RunDirectory) -> None:
         self.note("going on" if prepared.resumed else "new")
 
-    def status(self, status: Mapping[str, Plain]) -> None:
+    def status(self, status: Status) -> None:
         """Nothing: the tests read the journal."""
 
     def note(self, text: str) -> None:

@@ -148,9 +148,8 @@ def held(tmp_path: Path) -> Iterator[tuple[Path, Path, Process]]:
 
 
 def two_are_held(directory: Path) -> bool:
-    told = read_status(RunDirectory(directory))
-    evaluations = told["evaluations"]
-    return (evaluations["recorded"], evaluations["running"]) == (3, 2)
+    evaluations = read_status(RunDirectory(directory)).evaluations
+    return (evaluations.recorded, evaluations.running) == (3, 2)
 
 
 # --------------------------------------------------------------------------------------------------------------- run
@@ -249,11 +248,12 @@ def test_a_living_master_is_asked_and_the_results_are_there_while_it_serves(held
 
 def test_a_search_whose_every_process_was_killed_can_be_read(held: tuple[Path, Path, Process]) -> None:
     directory, hold, process = held
-    told = read_status(RunDirectory(directory))
+    pid = read_status(RunDirectory(directory)).pid
+    assert pid is not None
     process.kill()
-    os.kill(told["pid"], signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
     hold.unlink()
-    until(lambda: read_status(RunDirectory(directory))["answered_by"] == "journal")
+    until(lambda: read_status(RunDirectory(directory)).answered_by == "journal")
     assert "stopped: no master answers" in typed("status", directory).stdout
     result = Result(directory)
     assert result.incumbent is not None
@@ -280,7 +280,14 @@ def test_the_status_of_a_search_that_is_over(finished: tuple[Path, str]) -> None
     assert re.search(r"\n +0 +9/9 +3/3 +1/1 ", text)
     told = json.loads(typed("status", directory, "--json").stdout)
     assert (told["state"], told["answered_by"]) == ("finished", "journal")
-    assert told["evaluations"] == {"started": 13, "recorded": 13, "running": 0, "to_run_again": 0}
+    assert told["evaluations"] == {
+        "started": 13,
+        "recorded": 13,
+        "running": 0,
+        "to_run_again": 0,
+        "late": 0,
+        "recorded_here": None,
+    }
 
 
 def test_a_list_has_every_evaluation_on_a_line_of_its_own(finished: tuple[Path, str]) -> None:

@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from hpbandster_lite.cli.app import TAKES_PROBLEM_OPTIONS, make_app
 from hpbandster_lite.cli.problem_options import PASSES_ON, slips_answered, typed_options, with_typed_options
-from hpbandster_lite.cli.view.tables import options_line
+from hpbandster_lite.cli.view.plan import options_line
 from hpbandster_lite.errors import ProblemError, UnknownOption, UsageError
 from hpbandster_lite.records import ProblemOption
 

@@ -11,19 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
-from hpbandster_lite.cli.view.tables import (
-    amount,
-    duration,
-    evaluations_table,
-    figures_table,
-    number,
-    plan_plain,
-    plan_summary,
-    plan_table,
-    rate,
-    said,
-    values_table,
-)
+from hpbandster_lite.cli.view.evaluations import evaluations_table
+from hpbandster_lite.cli.view.formats import amount, duration, number, rate, value_text
+from hpbandster_lite.cli.view.plan import plan_plain, plan_summary, plan_table
+from hpbandster_lite.cli.view.tables import figures_table, values_table
 from hpbandster_lite.records import ConfigId, Limits, Plain, ProblemDescription, SearchSettings
 from hpbandster_lite.settings.prepare import Prepared
 
@@ -132,7 +123,7 @@ def test_a_budget_is_told_with_its_unit(budget: float, unit: str, words: str) ->
     ],
 )
 def test_any_plain_value_is_said_in_few_characters(value: Plain, words: str) -> None:
-    assert said(value) == words
+    assert value_text(value) == words
 
 
 def test_a_number_is_short_and_none_is_a_dash() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpbandster_lite.engine import Done, Engine, Granted, Keep, Stop, Turn, Wait
+from hpbandster_lite.protocol.status import Evaluations
 from hpbandster_lite.records import (
     ConfigId,
     Entry,
@@ -584,14 +585,15 @@ def test_the_status_says_what_each_agent_does_and_what_the_rungs_hold() -> None:
     granted(engine, "b", 0, now=10.0)
     engine.report("a", loss(grant, 0.25), now=20.0)
     status = engine.status(now=30.0)
-    first = status["brackets"][0]["rungs"][0]
-    assert (first["places"], first["done"], first["running"], first["best"]) == (9, 1, 1, 0.25)
-    idle, busy = status["agents"]
-    assert (idle["agent"], idle["evaluation"], idle["silent_s"]) == ("a", None, 10.0)
-    assert (busy["agent"], busy["evaluation"], busy["lease_ends_in_s"]) == ("b", "0-0-1@0", 40.0)
-    assert status["occupancy"] == 0.5
-    assert status["incumbent"]["loss"] == 0.25
-    assert status["evaluations"] == {"started": 2, "recorded": 1, "running": 1, "to_run_again": 0, "late": 0}
+    first = status.brackets[0].rungs[0]
+    assert (first.places, first.done, first.running, first.best) == (9, 1, 1, 0.25)
+    idle, busy = status.agents
+    assert (idle.agent, idle.evaluation, idle.silent_s) == ("a", None, 10.0)
+    assert (busy.agent, busy.evaluation, busy.lease_ends_in_s) == ("b", "0-0-1@0", 40.0)
+    assert status.occupancy == 0.5
+    assert status.incumbent is not None
+    assert status.incumbent.loss == 0.25
+    assert status.evaluations == Evaluations(started=2, recorded=1, running=1, to_run_again=0, late=0)
 
 
 def test_checkpoints_of_configurations_that_are_out_are_named_once() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hpbandster_lite.engine import Engine, Granted, Waiting
+from hpbandster_lite.engine import Engine, Granted
+from hpbandster_lite.protocol.status import Waiting
 from hpbandster_lite.records import FailureKind, Limits, Outcome, Report
 from tests.engine_room import LADDER, engine_for, failed, finish, granted, loss, settings_for, space_of, started
 
@@ -28,16 +29,16 @@ def complete_but(engine: Engine, left: int, *, now: float = 0.0) -> None:
 
 
 def test_a_search_that_nobody_joins_says_so() -> None:
-    assert started().waits(100.0) == (Waiting(kind="worker", reason="no worker has ever joined"),)
+    assert started().waits(100.0) == (Waiting(kind="worker", reason="no worker has joined yet"),)
 
 
-def test_a_search_whose_last_worker_is_gone_says_when_it_was_heard() -> None:
+def test_a_search_whose_last_worker_is_gone_says_when_its_last_message_arrived() -> None:
     engine = started()
     engine.lease("a", 0, now=5.0, worker="w7")
     engine.release("a", engine.state.held_by["a"], 1, "its time is over", None, now=20.0)
     engine.disconnected("a", now=20.5)
     (waiting,) = engine.waits(60.0)
-    assert waiting == Waiting(kind="worker", reason="no worker is left: the last one was heard 40 s ago")
+    assert waiting == Waiting(kind="worker", reason="no worker is left: the last message arrived 40 s ago")
 
 
 def test_a_new_master_waits_for_the_workers_of_the_old_one() -> None:
@@ -150,13 +151,13 @@ def test_who_is_told_to_wait_hears_a_reason_that_the_engine_lists(limits: Limits
     assert getattr(told, "reason", None) in {waiting.reason for waiting in engine.waits(1.0)}
 
 
-def test_the_status_has_waits_hints_and_the_pause_as_plain_values() -> None:
+def test_the_status_has_waits_hints_and_the_pause() -> None:
     engine = started()
     status = engine.status(now=1.0)
-    assert status["waits"] == [{"kind": "worker", "reason": "no worker has ever joined", "ends_in_s": None}]
-    assert (status["hints"], status["paused"]) == ([], None)
+    assert status.waits == (Waiting(kind="worker", reason="no worker has joined yet"),)
+    assert (status.hints, status.paused) == ((), None)
     engine.pause(reason="maintenance")
-    assert engine.status(now=1.0)["paused"] == "maintenance"
+    assert engine.status(now=1.0).paused == "maintenance"
 
 
 # -------------------------------------------------------------------------------------------------------------- hints
@@ -181,27 +182,27 @@ SAME = dict.fromkeys(LADDER, 0.0)
 def test_a_loss_that_does_not_depend_on_the_budget_is_pointed_out_once() -> None:
     engine = started(Limits(brackets=2))
     run(engine, FAIR, SAME)
-    (hint,) = engine.status(now=0.0)["hints"]
+    (hint,) = engine.status(now=0.0).hints
     assert hint.startswith("the loss does not depend on the budget: all 3 configurations that were evaluated at 1 and ")
 
 
 def test_a_cost_that_does_not_grow_with_the_budget_is_pointed_out_once() -> None:
     engine = started(Limits(brackets=2))
     run(engine, FLAT, FALLS)
-    (hint,) = engine.status(now=0.0)["hints"]
+    (hint,) = engine.status(now=0.0).hints
     assert hint.startswith("the cost does not grow with the budget: at 3 epochs an evaluation takes 1 times as long")
 
 
 def test_a_sound_problem_gets_no_hint() -> None:
     engine = started(Limits(brackets=2))
     run(engine, FAIR, FALLS)
-    assert engine.status(now=0.0)["hints"] == []
+    assert engine.status(now=0.0).hints == ()
 
 
 def test_two_pairs_say_nothing() -> None:
     engine = started(Limits(evaluations=11))
     run(engine, FLAT, SAME)
-    assert engine.status(now=0.0)["hints"] == []
+    assert engine.status(now=0.0).hints == ()
 
 
 def test_one_configuration_whose_loss_changes_takes_the_hint_back() -> None:
@@ -211,13 +212,13 @@ def test_one_configuration_whose_loss_changes_takes_the_hint_back() -> None:
     for index in range(9, 12):
         grant = granted(engine, "a", index)
         engine.report("a", loss(grant, index - 9 + (index == 11)), now=0.0)
-    assert engine.status(now=0.0)["hints"] == []
+    assert engine.status(now=0.0).hints == ()
 
 
 def test_milliseconds_of_overhead_are_no_cost() -> None:
     engine = started(ONE)
     run(engine, dict.fromkeys(LADDER, 0.01), FALLS)
-    assert engine.status(now=0.0)["hints"] == []
+    assert engine.status(now=0.0).hints == ()
 
 
 def test_a_training_that_was_continued_may_cost_the_same_when_the_budget_doubles() -> None:
@@ -237,6 +238,6 @@ def test_a_search_in_which_everything_fails_says_so_before_it_ends() -> None:
     engine = started(ONE)
     for index, kind in enumerate((FailureKind.CODE, FailureKind.MEMORY, FailureKind.CODE)):
         engine.report("a", failed(granted(engine, "a", index), kind, f"line {'x' * index}"), now=0.0)
-    assert engine.status(now=0.0)["hints"] == ["none of the 3 evaluations so far has a loss: 2 code, 1 memory"]
+    assert engine.status(now=0.0).hints == ("none of the 3 evaluations so far has a loss: 2 code, 1 memory",)
     engine.report("a", loss(granted(engine, "a", 3), 1.0), now=0.0)
-    assert engine.status(now=0.0)["hints"] == []
+    assert engine.status(now=0.0).hints == ()

@@ -426,9 +426,9 @@ def test_a_lost_connection_shortens_the_leases_of_all_lanes(master: Master) -> N
 
 def test_people_are_shown_one_worker_whatever_its_lanes_hold(master: Master) -> None:
     exchanged(master, question(1, 1, 2))
-    told = master.status(0.0)
-    (row,) = told["agents"]
-    assert (row["agent"], row["worker"]) == ("a", "node1-0")
-    assert row["evaluation"] == "0-0-0@0"
-    assert told["occupancy"] == 1.0
-    assert told["evaluations"]["running"] == 3
+    status = master.status(0.0)
+    (row,) = status.agents
+    assert (row.agent, row.worker) == ("a", "node1-0")
+    assert row.evaluation == "0-0-0@0"
+    assert status.occupancy == 1.0
+    assert status.evaluations.running == 3

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpbandster_lite.records import Limits, Plain, ProblemDescription, SearchSettings
-from hpbandster_lite.results.forecast import MOST_BRACKETS_AHEAD, Forecast, Price, forecast, price
+from hpbandster_lite.protocol.status import Agent, Bracket, Forecast, Status
+from hpbandster_lite.records import Limits, ProblemDescription, SearchSettings
+from hpbandster_lite.results.forecast import MOST_BRACKETS_AHEAD, Price, forecast, price
 from hpbandster_lite.settings.prepare import bracket_plan
+from tests.statuses import a_bracket, a_rung, a_status, a_worker, counts
 
 SETTINGS = SearchSettings(
     run_id="sleep-1",
@@ -31,38 +32,30 @@ MEAN_S = {1.0: 2.0, 3.0: 6.0, 9.0: 18.0}
 """Two seconds an epoch: the cycle takes one worker 144 s."""
 
 
-def bracket(number: int, done: Sequence[int]) -> dict[str, Plain]:
+def bracket(number: int, done: Sequence[int]) -> Bracket:
     rungs = bracket_plan(SETTINGS, number).rungs
     assert tuple(rung.places for rung in rungs) == PLACES[number]
-    return {
-        "bracket": number,
-        "rungs": [
-            {"budget": rung.budget, "places": rung.places, "done": count}
-            for rung, count in zip(rungs, done, strict=True)
-        ],
-    }
+    return a_bracket(
+        number, *(a_rung(rung.budget, rung.places, count) for rung, count in zip(rungs, done, strict=True))
+    )
 
 
-def agent(
-    evaluation: str | None = None, since_s: float | None = None, silent_s: float | None = 1.0
-) -> dict[str, Plain]:
-    return {"evaluation": evaluation, "since_s": since_s, "silent_s": silent_s}
+def agent(evaluation: str | None = None, since_s: float | None = None, *, is_connected: bool = True) -> Agent:
+    return a_worker("w", evaluation, since_s=since_s, is_connected=is_connected)
 
 
-def status(*brackets: Mapping[str, Plain], workers: Any = 1, state: str = "running", **limits: Any) -> dict[str, Plain]:
-    return {
-        "state": state,
-        "brackets": list(brackets),
-        "agents": [agent()] * workers if isinstance(workers, int) else workers,
-        "evaluations": {"recorded": sum(rung["done"] for each in brackets for rung in each["rungs"])},
-        "limits": asdict(Limits(**limits)),
-    }
+def status(*brackets: Bracket, workers: Any = 1, state: str = "running", **limits: Any) -> Status:
+    return a_status(
+        state=state,
+        brackets=brackets,
+        agents=(agent(),) * workers if isinstance(workers, int) else tuple(workers),
+        evaluations=counts(sum(rung.done for each in brackets for rung in each.rungs)),
+        limits=Limits(**limits),
+    )
 
 
-def time_left_s(
-    told: Mapping[str, Plain], mean_s: Mapping[float, float] = MEAN_S, served_s: float = 0.0
-) -> float | None:
-    return forecast(told, SETTINGS, mean_s, served_s).time_left_s
+def time_left_s(now: Status, mean_s: Mapping[float, float] = MEAN_S, served_s: float = 0.0) -> float | None:
+    return forecast(now, SETTINGS, mean_s, served_s).time_left_s
 
 
 # ---------------------------------------------------------------------------------------------------------- the rule
@@ -73,15 +66,15 @@ def test_a_search_that_has_not_begun_comes_to_its_plan() -> None:
 
 
 def test_what_is_recorded_is_taken_off_time_and_added_to_the_share() -> None:
-    told = status(bracket(0, (9, 3, 1)), bracket(1, (1, 0)), brackets=3)
+    now = status(bracket(0, (9, 3, 1)), bracket(1, (1, 0)), brackets=3)
     # 27 + 3 of 72 are recorded; 2 evaluations of 3 epochs and 4 of 9 are left.
-    assert forecast(told, SETTINGS, MEAN_S) == Forecast(evaluations=20, share=30 / 72, time_left_s=2 * 6 + 4 * 18)
+    assert forecast(now, SETTINGS, MEAN_S) == Forecast(evaluations=20, share=30 / 72, time_left_s=2 * 6 + 4 * 18)
 
 
 def test_the_work_is_shared_by_the_living_workers() -> None:
     assert time_left_s(status(brackets=3, workers=2)) == 72.0
-    dead = agent("0-0-1@0", 3.0, silent_s=None)
-    assert time_left_s(status(brackets=3, workers=[agent(), agent(), dead])) == pytest.approx(71.5, abs=0.5)
+    lost = agent("0-0-1@0", 3.0, is_connected=False)
+    assert time_left_s(status(brackets=3, workers=[agent(), agent(), lost])) == pytest.approx(71.5, abs=0.5)
 
 
 def test_no_number_of_workers_shortens_the_way_through_the_longest_bracket() -> None:
@@ -142,8 +135,8 @@ def test_a_limit_on_evaluations_goes_beyond_one_cycle() -> None:
 
 
 def test_a_total_budget_buys_whole_evaluations() -> None:
-    told = forecast(status(total_budget=14.0), SETTINGS, MEAN_S)
-    assert (told.evaluations, told.time_left_s) == (9 + 1, 9 * 2 + 6)
+    now = forecast(status(total_budget=14.0), SETTINGS, MEAN_S)
+    assert (now.evaluations, now.time_left_s) == (9 + 1, 9 * 2 + 6)
 
 
 def test_a_total_budget_of_exactly_the_plan_buys_all_of_it() -> None:
@@ -151,8 +144,8 @@ def test_a_total_budget_of_exactly_the_plan_buys_all_of_it() -> None:
 
 
 def test_a_limit_that_is_passed_leaves_nothing() -> None:
-    told = status(bracket(0, (9, 3, 1)), evaluations=5, brackets=3)
-    assert forecast(told, SETTINGS, MEAN_S) == Forecast(evaluations=13, share=1.0, time_left_s=0.0)
+    now = status(bracket(0, (9, 3, 1)), evaluations=5, brackets=3)
+    assert forecast(now, SETTINGS, MEAN_S) == Forecast(evaluations=13, share=1.0, time_left_s=0.0)
 
 
 def test_the_wall_time_ends_the_search_sooner_and_counts_earlier_masters() -> None:
@@ -166,45 +159,42 @@ def test_a_limit_on_concurrency_leaves_workers_idle() -> None:
 
 
 def test_a_search_that_ends_by_the_clock_alone_has_no_number_of_evaluations() -> None:
-    told = forecast(status(wall_time_s=100.0), SETTINGS, MEAN_S, 30.0)
-    assert told == Forecast(evaluations=None, share=None, time_left_s=70.0)
+    now = forecast(status(wall_time_s=100.0), SETTINGS, MEAN_S, 30.0)
+    assert now == Forecast(evaluations=None, share=None, time_left_s=70.0)
 
 
 # ---------------------------------------------------------------------------------------------- what nobody can say
 
 
 @pytest.mark.parametrize(
-    "told",
+    "now",
     [
         pytest.param(status(target_loss=0.1), id="only a target loss"),
         pytest.param(status(evaluations=10**9), id="a limit beyond the horizon"),
         pytest.param(status(brackets=MOST_BRACKETS_AHEAD + 1), id="brackets beyond the horizon"),
     ],
 )
-def test_no_end_in_sight_is_not_made_up(told: dict[str, Plain]) -> None:
-    assert forecast(told, SETTINGS, MEAN_S) == Forecast(evaluations=None, share=None, time_left_s=None)
+def test_no_end_in_sight_is_not_made_up(now: Status) -> None:
+    assert forecast(now, SETTINGS, MEAN_S) == Forecast(evaluations=None, share=None, time_left_s=None)
 
 
 def test_without_workers_or_results_there_is_a_number_but_no_time() -> None:
-    for told, mean_s in ((status(brackets=3, workers=0), MEAN_S), (status(brackets=3), {})):
-        assert forecast(told, SETTINGS, mean_s) == Forecast(evaluations=20, share=0.0, time_left_s=None)
+    for now, mean_s in ((status(brackets=3, workers=0), MEAN_S), (status(brackets=3), {})):
+        assert forecast(now, SETTINGS, mean_s) == Forecast(evaluations=20, share=0.0, time_left_s=None)
 
 
 def test_a_search_that_is_over_has_no_time_left_whatever_its_plan_was() -> None:
-    told = status(bracket(0, (9, 3, 1)), brackets=3, state="finished")
-    assert forecast(told, SETTINGS, MEAN_S) == Forecast(evaluations=13, share=1.0, time_left_s=None)
+    now = status(bracket(0, (9, 3, 1)), brackets=3, state="finished")
+    assert forecast(now, SETTINGS, MEAN_S) == Forecast(evaluations=13, share=1.0, time_left_s=None)
 
 
 # --------------------------------------------------------------------------------------------------------- the price
 
 
-NOTHING_YET: dict[str, Plain] = {"brackets": [], "evaluations": {"recorded": 0}}
 
 
 def priced(limits: Limits, *, continues: bool = True, workers: int = 1, unit_s: float = 1.0) -> Price:
-    return price(
-        NOTHING_YET, SETTINGS, limits, seconds_per_unit=unit_s, continues=continues, workers=workers
-    )
+    return price(None, SETTINGS, limits, seconds_per_unit=unit_s, continues=continues, workers=workers)
 
 
 def test_the_price_of_a_bracket_is_that_of_every_unit_that_is_trained_anew() -> None:
@@ -227,6 +217,6 @@ def test_limits_on_evaluations_and_budget_bound_the_price() -> None:
 
 
 def test_a_search_without_such_a_limit_is_priced_for_one_cycle() -> None:
-    told = priced(Limits(wall_time_s=60.0))
-    assert told.is_one_cycle
-    assert told.evaluations == priced(Limits(brackets=3)).evaluations
+    now = priced(Limits(wall_time_s=60.0))
+    assert now.is_one_cycle
+    assert now.evaluations == priced(Limits(brackets=3)).evaluations

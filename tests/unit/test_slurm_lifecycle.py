@@ -17,6 +17,7 @@ from hpbandster_lite.slurm.parsing import QueuedJob
 from hpbandster_lite.slurm.scale_down import busy_jobs, cheapest_to_end
 from hpbandster_lite.slurm.scripts import Submission, SubmitRequest, plan_submissions
 from hpbandster_lite.slurm.submitted_jobs import FILE_NAME, load_jobs
+from tests.statuses import a_status, a_worker
 
 
 class Cluster(Slurm):
@@ -219,10 +220,10 @@ def test_no_worker_ends_that_costs_more_than_one_that_stays(kinds: list[tuple[st
 
 
 def test_a_job_is_busy_if_one_of_its_workers_evaluates_something() -> None:
-    agents = [
-        {"worker": "node1-0 job 14.0 gpu 0", "evaluation": "0-0-1@0"},
-        {"worker": "node2-0 job 15.0 gpu 1", "evaluation": None},
-        {"worker": "laptop-0", "evaluation": "0-0-2@0"},
-    ]
-    assert busy_jobs({"agents": agents}) == {"14"}
-    assert busy_jobs({}) == set()
+    agents = (
+        a_worker("node1-0 job 14.0 gpu 0", "0-0-1@0"),
+        a_worker("node2-0 job 15.0 gpu 1"),
+        a_worker("laptop-0", "0-0-2@0"),
+    )
+    assert busy_jobs(a_status(agents=agents)) == {"14"}
+    assert busy_jobs(a_status(agents=())) == set()

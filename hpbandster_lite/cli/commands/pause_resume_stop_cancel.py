@@ -13,7 +13,7 @@ import typer
 
 from hpbandster_lite.cli.commands.status import directory_of_a_search
 from hpbandster_lite.cli.options import Run
-from hpbandster_lite.cli.view.tables import first_line
+from hpbandster_lite.cli.view.formats import first_line
 from hpbandster_lite.errors import MasterUnreachable, UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.master import connect

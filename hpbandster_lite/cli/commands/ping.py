@@ -21,6 +21,7 @@ from hpbandster_lite.master import connect
 from hpbandster_lite.process.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
 from hpbandster_lite.process.host_port import parse_host_port
 from hpbandster_lite.process.log_format import escape_controls
+from hpbandster_lite.protocol.status import status_from_plain
 from hpbandster_lite.rundir import RunDirectory, read_given_key
 from hpbandster_lite.settings.prepare import seconds
 from hpbandster_lite.transport import Busy, Client, NameServerClient
@@ -70,15 +71,14 @@ def _ask_master(client: Client, limit_s: float) -> None:
     began = time.monotonic()
     with client:
         try:
-            told = client.call("status", {}, timeout_s=limit_s)
+            status = status_from_plain(client.call("status", {}, timeout_s=limit_s))
         except Busy as busy:
             # It lives: who starts it again because of this frees no disk.
             typer.echo(f"the master at {client.address} answers, and cannot go on at present: {busy}")
             return
-    done, agents = told["evaluations"]["recorded"], len(told["agents"])
     answer = (
-        f"the master of run {told['run_id']} at {client.address} answers ({_ms(began)}): {told['state']}, "
-        f"{done} evaluations recorded, {agents} workers"
+        f"the master of run {status.run_id} at {client.address} answers ({_ms(began)}): {status.state}, "
+        f"{status.evaluations.recorded} evaluations recorded, {len(status.agents)} workers"
     )
     typer.echo(escape_controls(answer))
 

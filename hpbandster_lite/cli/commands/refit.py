@@ -16,7 +16,8 @@ from rich.console import Console
 from hpbandster_lite.cli.commands.status import directory_of_a_search
 from hpbandster_lite.cli.options import AsJson, Run
 from hpbandster_lite.cli.problem_options import slips_answered, typed_options
-from hpbandster_lite.cli.view.tables import amount, duration, figures_table, number, said, values_table
+from hpbandster_lite.cli.view.formats import amount, duration, number, value_text
+from hpbandster_lite.cli.view.tables import figures_table, values_table
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.engine.same_fault import shown
 from hpbandster_lite.errors import UsageError
@@ -145,7 +146,7 @@ class CurveLines:
             return
         step, loss, metrics = self._waits
         self._waits = None
-        figures = [f"loss {number(loss)}", *(f"{name}={said(value)}" for name, value in metrics.items())]
+        figures = [f"loss {number(loss)}", *(f"{name}={value_text(value)}" for name, value in metrics.items())]
         self._say(f"{number(step)} of {self._of}: {', '.join(figures)}")
 
 
@@ -171,5 +172,5 @@ def conclude(out: Console, told: Refit, done: dict[str, Plain]) -> None:
     time_taken = f"trained in {duration(done['duration_s'])}; " if told.figures is None else ""
     out.print(f"\n{time_taken}the model: {model}; its figures: {told.file}", markup=False, soft_wrap=True)
     if told.export is not None:
-        found = ", ".join(f"{name}={said(value)}" for name, value in done["exports"][str(told.export)].items())
+        found = ", ".join(f"{name}={value_text(value)}" for name, value in done["exports"][str(told.export)].items())
         out.print(f"exported to {told.export}" + (f": {found}" if found else ""), markup=False, soft_wrap=True)

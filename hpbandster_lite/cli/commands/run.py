@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated
 
@@ -28,15 +27,15 @@ from hpbandster_lite.cli.options import (
     Timeout,
     takes_search_options,
 )
-from hpbandster_lite.cli.view.dry_run import print_price, print_rehearsal
-from hpbandster_lite.cli.view.live import introduce_plan, watcher_for
-from hpbandster_lite.cli.view.tables import first_line, plan_plain
+from hpbandster_lite.cli.view.dry_run_report import print_price, print_rehearsal
+from hpbandster_lite.cli.view.formats import first_line
+from hpbandster_lite.cli.view.plan import introduce_plan, plan_plain
+from hpbandster_lite.cli.view.progress import watcher_for
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch import LaunchOptions, search_here
 from hpbandster_lite.process.host_port import parse_host_port
-from hpbandster_lite.records import Plain
 from hpbandster_lite.results.forecast import price
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
 from hpbandster_lite.settings.prepare import SearchOptions, prepare, seconds
@@ -44,8 +43,6 @@ from hpbandster_lite.standalone.dry_run import rehearse
 
 DRY_RUN_FAILED = 1
 """Exit code of a rehearsal in which an evaluation failed."""
-NOTHING_YET: Mapping[str, Plain] = {"brackets": [], "evaluations": {"recorded": 0}}
-"""The status of a search that has not begun."""
 NOTHING_FOUND = 1
 """Exit code of a search that is over without one single loss."""
 
@@ -155,7 +152,7 @@ def _rehearsed(out: Console, options: SearchOptions, directory: RunDirectory, la
         return DRY_RUN_FAILED
     workers = len(launch.devices())
     price_of_rest = price(
-        read_status(directory) if prepared.resumed else NOTHING_YET,
+        read_status(directory) if prepared.resumed else None,
         settings,
         prepared.limits,
         seconds_per_unit=told.seconds_per_unit,

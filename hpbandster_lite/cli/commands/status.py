@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,17 +13,19 @@ from rich.console import Console
 from rich.live import Live
 
 from hpbandster_lite.cli.options import AsJson, Run
-from hpbandster_lite.cli.view.live import status_view
-from hpbandster_lite.cli.view.tables import amount, evaluations_table, figures_table, values_table
+from hpbandster_lite.cli.view.evaluations import evaluations_table
+from hpbandster_lite.cli.view.formats import amount
+from hpbandster_lite.cli.view.status import status_view
+from hpbandster_lite.cli.view.tables import figures_table, values_table
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import JournalError, PeerError, RunDirectoryError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.master import connect
-from hpbandster_lite.records import Plain, SearchSettings
-from hpbandster_lite.results.forecast import forecast
+from hpbandster_lite.protocol.status import Status, status_from_plain, status_to_plain
+from hpbandster_lite.results.forecast import with_forecast
 from hpbandster_lite.results.incumbent import FILE_NAME, current_incumbent
+from hpbandster_lite.results.journal_status import status_from_journal
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings.prepare import bracket_plan
 
 REFRESH_S = 1.0
 MASTER_TIMEOUT_S = 3.0
@@ -46,19 +45,19 @@ def status(
     directory = directory_of_a_search(run)
     out = console()
     if not watch:
-        told = read_status(directory)
+        now = read_status(directory)
         if as_json:
-            typer.echo(json.dumps(told, indent=2))
+            typer.echo(json.dumps(status_to_plain(now), indent=2))
         else:
-            out.print(status_view(told))
+            out.print(status_view(now))
         return
     if as_json or not out.is_terminal:
         while True:
-            told = read_status(directory)
+            now = read_status(directory)
             if as_json:
-                typer.echo(json.dumps(told))
+                typer.echo(json.dumps(status_to_plain(now)))
             else:
-                out.print(status_view(told), "")
+                out.print(status_view(now), "")
             time.sleep(REFRESH_S)
     with Live(console=out, auto_refresh=False) as live:
         while True:
@@ -66,20 +65,17 @@ def status(
             time.sleep(REFRESH_S)
 
 
-def read_status(directory: RunDirectory) -> dict[str, Plain]:
-    """The living master's status, or the journal's, which knows no living workers; ``answered_by`` says which."""
+def read_status(directory: RunDirectory) -> Status:
+    """The status from the master, or from the journal where none answers; ``answered_by`` says which."""
     with contextlib.suppress(PeerError, RunDirectoryError), connect(directory, timeout_s=MASTER_TIMEOUT_S) as client:
-        return completed(directory, client.call("status", {}))
-    return completed(directory, _journal_status(directory))
+        return completed(directory, status_from_plain(client.call("status", {})))
+    return completed(directory, status_from_journal(JournalReader(directory.journal)))
 
 
-def completed(directory: RunDirectory, told: Mapping[str, Plain]) -> dict[str, Plain]:
-    """A status with the forecast of its end, for which the journal has the durations."""
-    status = {"answered_by": "master", **told}
+def completed(directory: RunDirectory, status: Status) -> Status:
+    """The status with its forecast, where the journal can be read."""
     with contextlib.suppress(JournalError):
-        reader = JournalReader(directory.journal)
-        served_s = math.fsum(master["served_s"] for master in reader.masters())
-        status["forecast"] = asdict(forecast(status, reader.settings(), reader.seconds_taken(), served_s))
+        return with_forecast(status, JournalReader(directory.journal))
     return status
 
 
@@ -92,59 +88,6 @@ def directory_of_a_search(run: Path) -> RunDirectory:
     others = sorted(str(journal.parent) for place in (run, run.parent) for journal in place.glob("*/journal.sqlite"))
     hint = f"there is {', '.join(others)}" if others else "give the one that the search named when it began"
     raise RunDirectoryError(f"the run directory {run} {what}; {hint}")
-
-
-def _journal_status(directory: RunDirectory) -> dict[str, Plain]:
-    """The same picture from the journal's tables."""
-    reader = JournalReader(directory.journal)
-    settings, rungs, finished = reader.settings(), reader.rungs(), reader.finished()
-    why, since = reader.paused() or (None, None)
-    counts = {state: sum(rung[state] for rung in rungs) for state in ("queued", "running", "done", "failed")}
-    return {
-        "answered_by": "journal",
-        "state": "stopped" if finished is None else "finished",
-        "reason": "no master answers; run the same command again to go on" if finished is None else finished.reason,
-        "paused": why,
-        "paused_at": since,
-        "problem": settings.problem.name,
-        "algorithm": settings.algorithm,
-        "unit": settings.unit,
-        "seed": settings.seed,
-        "run_id": settings.run_id,
-        "brackets": _journal_brackets(settings, reader),
-        "agents": [],
-        "occupancy": None,
-        "evaluations": {
-            "started": sum(counts.values()),
-            "recorded": counts["done"] + counts["failed"],
-            "running": counts["running"],
-            "to_run_again": counts["queued"],
-        },
-        "failures": dict(reader.failures()),
-        "limits": asdict(reader.limits()),
-        "incumbent": current_incumbent(directory),
-    }
-
-
-def _journal_brackets(settings: SearchSettings, reader: JournalReader) -> list[dict[str, Plain]]:
-    begun = {(row["bracket"], row["rung"]): row for row in reader.rungs()}
-    brackets = []
-    for bracket in range(1 + max((where[0] for where in begun), default=-1)):
-        rungs = []
-        for index, rung in enumerate(bracket_plan(settings, bracket).rungs):
-            row = begun.get((bracket, index))
-            told: dict[str, Plain] = {"done": 0, "failed": 0, "running": 0, "best": None}
-            if row is not None:
-                failed = row["failed"] - row["infeasible"]
-                told = {
-                    "done": row["done"] + failed,
-                    "failed": failed,
-                    "running": row["running"],
-                    "best": row["best"],
-                }
-            rungs.append({"budget": rung.budget, "places": rung.places, "is_open": row is not None, **told})
-        brackets.append({"bracket": bracket, "rungs": rungs})
-    return brackets
 
 
 def best(run: Run, as_json: AsJson = False) -> None:

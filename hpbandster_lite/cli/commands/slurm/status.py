@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -15,10 +15,11 @@ from rich.table import Table
 from hpbandster_lite import slurm
 from hpbandster_lite.cli.commands.status import REFRESH_S, read_status
 from hpbandster_lite.cli.options import AsJson, Run
-from hpbandster_lite.cli.view.live import status_view
+from hpbandster_lite.cli.view.status import status_view
 from hpbandster_lite.cli.view.tables import plain_table
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.journal import holds_anything
+from hpbandster_lite.protocol.status import Status, status_to_plain
 from hpbandster_lite.records import Plain
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.slurm.parsing import WAITING, explain_reason
@@ -32,19 +33,20 @@ def status(
     """Show the jobs of a search as Slurm reports them, and the status of the search."""
     directory, commands, out = RunDirectory(run), slurm.Slurm(), console()
     while True:
-        content = _status(commands, directory)
+        jobs, search = _status(commands, directory)
         if as_json:
+            content = {"jobs": jobs, "search": None if search is None else status_to_plain(search)}
             typer.echo(json.dumps(content, indent=None if watch else 2))
         else:
             if watch and out.is_terminal:
                 out.clear()
-            _print_status(out, content)
+            _print_status(out, jobs, search)
         if not watch:
             return
         time.sleep(REFRESH_S)
 
 
-def _status(commands: slurm.Slurm, directory: RunDirectory) -> dict[str, Plain]:
+def _status(commands: slurm.Slurm, directory: RunDirectory) -> tuple[list[dict[str, Plain]], Status | None]:
     """Jobs in the queue and jobs that have left it, newest last; and the status of the search."""
     jobs = slurm.jobs_of_run(directory)
     queued = commands.queue(jobs.of())
@@ -57,26 +59,26 @@ def _status(commands: slurm.Slurm, directory: RunDirectory) -> dict[str, Plain]:
             found = {submitted.job: slurm.QueuedJob(name=submitted.job, number=submitted.job, state="ENDED")}
         rows += [{"kind": submitted.kind, **asdict(job)} for _, job in sorted(found.items(), key=_by_task)]
     search = read_status(directory) if holds_anything(directory.journal) else None
-    return {"jobs": rows, "search": search}
+    return rows, search
 
 
 def _by_task(item: tuple[str, Any]) -> tuple[int, str]:
     return len(item[0]), item[0]
 
 
-def _print_status(out: Console, content: Mapping[str, Plain]) -> None:
+def _print_status(out: Console, jobs: Sequence[Mapping[str, Plain]], search: Status | None) -> None:
     table: Table = plain_table()
     for heading in ("job", "kind", "state", "used", "left", "nodes or reason"):
         table.add_column(heading)
-    for row in content["jobs"]:
+    for row in jobs:
         state = row["state"].lower().replace("_", " ")
         table.add_row(row["name"], row["kind"].replace("_", " "), state, row["used"], row["left"], row["where"])
     out.print(table)
-    for reason in dict.fromkeys(row["where"] for row in content["jobs"] if row["state"] in WAITING):
+    for reason in dict.fromkeys(row["where"] for row in jobs if row["state"] in WAITING):
         if (explanation := explain_reason(reason)) is not None:
             out.print(f"{reason}: {explanation}", markup=False, soft_wrap=True)
     out.print()
-    if content["search"] is None:
+    if search is None:
         out.print("the search has not started: its master has not run yet")
     else:
-        out.print(status_view(content["search"]))
+        out.print(status_view(search))

@@ -18,7 +18,7 @@ from hpbandster_lite.cli.options import (
     takes_search_options,
     typed_search_options,
 )
-from hpbandster_lite.cli.view.live import introduce_plan
+from hpbandster_lite.cli.view.plan import introduce_plan
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import UnknownOption, UsageError
 from hpbandster_lite.master import wall_clock

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hpbandster_lite.cli.view.dry_run import print_price, print_rehearsal
+from hpbandster_lite.cli.view.dry_run_report import print_price, print_rehearsal
 from hpbandster_lite.records import Failure, FailureKind, Limits
 from hpbandster_lite.results.forecast import Price
 from hpbandster_lite.standalone.dry_run import Rehearsal, Tried

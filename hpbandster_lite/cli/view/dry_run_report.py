@@ -8,7 +8,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
-from hpbandster_lite.cli.view.tables import amount, duration, number, plain_table, said
+from hpbandster_lite.cli.view.formats import amount, duration, number, value_text
+from hpbandster_lite.cli.view.tables import plain_table
 from hpbandster_lite.engine.same_fault import shown
 from hpbandster_lite.records import Limits
 from hpbandster_lite.results.forecast import Price
@@ -18,7 +19,7 @@ from hpbandster_lite.standalone.dry_run import Rehearsal, Tried
 def print_rehearsal(out: Console, told: Rehearsal, unit: str) -> None:
     """The evaluations of a rehearsal, one a line, and what became of the checkpoint."""
     refused = f" ({told.refused} others were refused as infeasible before it)" if told.refused else ""
-    values = ", ".join(f"{name}={said(value)}" for name, value in told.values.items())
+    values = ", ".join(f"{name}={value_text(value)}" for name, value in told.values.items())
     out.print(f"dry run with {values}{refused}", markup=False, soft_wrap=True)
     table = plain_table()
     for heading in ("evaluation", "budget", "loss", "time", "left behind"):

@@ -1,0 +1,42 @@
+"""The table of evaluations that ``list`` prints.
+
+Law of this file: rows in, table out; it reads and prints nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from hpbandster_lite.cli.view.formats import amount, duration, number
+from hpbandster_lite.cli.view.tables import plain_table
+
+
+def evaluations_table(rows: Sequence[Mapping[str, Any]], unit: str) -> Table:
+    """One row per evaluation: budget, state, loss, time, worker, and why it failed."""
+    table = plain_table()
+    again = any(row["attempt"] > 1 for row in rows)
+    failed = any(row["failure"] is not None for row in rows)
+    for heading in ("evaluation", "budget", "state", "loss", "time", "worker"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading in ("budget", "loss", "time") else "left")
+    if again:
+        table.add_column("attempt", justify="right")
+    if failed:
+        table.add_column("reason", overflow="fold", ratio=1)
+    for row in rows:
+        taken = row["finished_at"] - row["leased_at"] if row["finished_at"] and row["leased_at"] else None
+        cells = [
+            f"{row['config_id']}@{row['rung']}",
+            amount(row["budget"], unit),
+            row["state"] if row["failure"] is None else f"failed: {row['failure']}",
+            number(row["loss"]),
+            duration(taken),
+            row["worker"] or "-",
+        ]
+        cells += [str(row["attempt"])] if again else []
+        cells += [row["reason"] or ""] if failed else []
+        table.add_row(*(escape(cell) for cell in cells))
+    return table

@@ -1,0 +1,236 @@
+"""The picture of a search: totals, the incumbent, brackets and rungs, workers and what each does.
+
+Law of this file: a pure function of a :class:`~hpbandster_lite.protocol.status.Status`; the live view, ``status`` and
+``slurm status`` show the same picture.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from hpbandster_lite.cli.view.formats import amount, duration, first_line, number, rate, value_text
+from hpbandster_lite.cli.view.tables import plain_table
+from hpbandster_lite.protocol.status import Agent, Bracket, Rung, Status
+
+MOST_FIGURES = 4
+"""Figures of the incumbent beside its loss that fit on a line."""
+MOST_WAITS = 3
+STYLES = {"incumbent": "bold", "failed": "red", "waits": "yellow", "look": "yellow", "fault": "red"}
+FEWEST = 3
+"""Brackets and workers that are shown on however small a screen."""
+
+
+def status_view(status: Status, *, height: int | None = None) -> RenderableType:
+    """The whole picture.
+
+    Parameters
+    ----------
+    status
+        Of the search.
+    height
+        Lines of the screen that it should fit on; default: show all.
+    """
+    parts: list[RenderableType] = [_facts_table(facts(status))]
+    best = status.incumbent
+    if best is not None:
+        values = [Text(f"{name}={value_text(value)}", overflow="ellipsis") for name, value in best.values.items()]
+        parts.append(Columns(values, padding=(0, 3), equal=True))
+    brackets, agents = status.brackets, status.agents
+    most_brackets, most_workers = _room(height, len(brackets), 0 if best is None else len(best.values))
+    if brackets:
+        parts += ["", _rungs(brackets[-most_brackets:], status.unit)]
+        if len(brackets) > most_brackets:
+            parts.append(Text(f"and {len(brackets) - most_brackets} brackets before these", style="dim"))
+    if agents:
+        parts += ["", *_workers(agents, status.unit, most_workers)]
+    return Group(*parts)
+
+
+def facts(status: Status) -> dict[str, str]:
+    """The status in a few named sentences."""
+    named = {
+        "search": f"{status.problem} ({status.algorithm}), run {status.run_id}, seed {status.seed}",
+        "state": state_line(status),
+        "done": progress_line(status),
+    }
+    if status.failures:
+        named["failed"] = ", ".join(f"{count} {kind}" for kind, count in status.failures.items())
+    if status.agents:
+        named["workers"] = f"{status.busy} of {len(status.agents)} busy"
+    elif status.state == "running":
+        named["workers"] = "none yet"
+    waits = _waits_to_show(status)
+    if waits:
+        named["waits"] = "\n".join(waits)
+    if status.hints:
+        named["look"] = "\n".join(status.hints)
+    fault = (status.reason or "").partition("\n")[2]
+    if fault:
+        named["fault"] = fault
+    named["incumbent"] = incumbent_line(status)
+    return named
+
+
+def _waits_to_show(status: Status) -> list[str]:
+    """Why the search waits; that a rung waits for its last evaluations matters only while workers are idle."""
+    idle = status.busy < len(status.agents)
+    shown = [wait.reason for wait in status.waits if wait.kind != "rung" or wait.ends_in_s is not None or idle]
+    return shown[:MOST_WAITS]
+
+
+def state_line(status: Status) -> str:
+    """Whether the search runs, for how long it has run, and how long it will."""
+    if status.journal_stalled_s is not None:
+        stalled = duration(status.journal_stalled_s)
+        return f"the journal cannot be written for {stalled} now, and no work is handed out: is the disk full?"
+    if status.state != "running":
+        text = f"{status.state}: {first_line(status.reason or '')}"
+        return text if status.paused is None or status.state == "finished" else f"{text}; {_paused(status)}"
+    if status.paused is not None:
+        return _paused(status)
+    text = "running" if status.uptime_s is None else f"running for {duration(status.uptime_s)}"
+    left = None if status.forecast is None else status.forecast.time_left_s
+    return text if left is None else f"{text}, about {duration(left)} left"
+
+
+def _paused(status: Status) -> str:
+    """Since when, on the reader's own wall clock, and why."""
+    at = status.paused_at
+    since = "" if at is None else f" since {datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"paused{since}" + (f": {status.paused}" if status.paused else "")
+
+
+def progress_line(status: Status) -> str:
+    """How many evaluations are done, of how many, and how fast."""
+    evaluations, outlook = status.evaluations, status.forecast
+    text = f"{evaluations.recorded} evaluations"
+    if outlook is not None and outlook.evaluations is not None and status.state != "finished":
+        text = f"{evaluations.recorded} of {outlook.evaluations} evaluations"
+        if outlook.share is not None:
+            text += f" ({math.floor(100 * outlook.share)} % of the budget)"
+    if evaluations.running:
+        text += f", {evaluations.running} {'running' if status.state == 'running' else 'were running'}"
+    if status.uptime_s and evaluations.recorded_here:
+        text += f", {rate(evaluations.recorded_here, status.uptime_s)}"
+    return text
+
+
+def incumbent_line(status: Status) -> str:
+    """The incumbent in one line, without its hyperparameters."""
+    best = status.incumbent
+    if best is None:
+        return "none yet"
+    text = f"{best.config_id}, loss {number(best.loss)} at {amount(best.budget, status.unit)}"
+    plain = {name: value for name, value in best.info.items() if isinstance(value, bool | int | float | str)}
+    figures = [f"{name}={value_text(value)}" for name, value in list(plain.items())[:MOST_FIGURES]]
+    return f"{text} ({', '.join(figures)})" if figures else text
+
+
+def headline(status: Status) -> str:
+    """The status in one line, for a log."""
+    named = facts(status)
+    parts = [named["state"], named["done"]]
+    parts += [f"failed: {named['failed']}"] if "failed" in named else []
+    parts += [f"workers: {named['workers']}"] if "workers" in named else []
+    parts += [named[name].replace("\n", "; ") for name in ("waits", "look") if name in named]
+    return " · ".join([*parts, f"incumbent: {named['incumbent']}"])
+
+
+def _facts_table(named: Mapping[str, str]) -> Table:
+    table = plain_table()
+    table.show_header = False
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in named.items():
+        table.add_row(name, Text(text, style=STYLES.get(name, "")))
+    return table
+
+
+def _room(height: int | None, brackets: int, values: int) -> tuple[int, int]:
+    """How many brackets and how many workers fit on a screen."""
+    if height is None:
+        return max(1, brackets), 10**9
+    # The sentences take about 8 lines; headings, blank lines and the lines that count the rest 7 more; the columns of
+    # the incumbent's hyperparameters hold at least 3 in a line.
+    free = height - 15 - math.ceil(values / 3)
+    shown = max(FEWEST, min(brackets, free // 2))
+    return shown, max(FEWEST, free - shown)
+
+
+def _rungs(brackets: Sequence[Bracket], unit: str) -> Table:
+    table = plain_table()
+    table.add_column("bracket", justify="right")
+    budgets = sorted({rung.budget for bracket in brackets for rung in bracket.rungs})
+    for budget in budgets:
+        table.add_column(amount(budget, unit), justify="right", no_wrap=True)
+    table.add_column("best loss", justify="right", no_wrap=True)
+    for bracket in brackets:
+        cells = {rung.budget: _rung_cell(rung) for rung in bracket.rungs}
+        losses = [rung.best for rung in bracket.rungs if rung.best is not None]
+        table.add_row(
+            str(bracket.bracket),
+            *(cells.get(budget, "") for budget in budgets),
+            number(losses[-1] if losses else None),
+        )
+    return table
+
+
+def _rung_cell(rung: Rung) -> str:
+    text = f"{rung.done}/{rung.places}"
+    if rung.running:
+        text += f" [cyan]+{rung.running}[/]"
+    if rung.failed:
+        text += f" [red]({rung.failed} failed)[/]"
+    return text if rung.is_open else f"[dim]{text}[/]"
+
+
+def _workers(agents: Sequence[Agent], unit: str, most: int) -> Iterator[RenderableType]:
+    """Workers with a remark first, then by name; numbers in names count as numbers."""
+    ordered = sorted(agents, key=lambda agent: (not _remark(agent), _by_number(agent.name)))
+    table = plain_table()
+    for heading in ("worker", "evaluation", "budget", "for", "learning curve", ""):
+        table.add_column(heading, no_wrap=heading != "")
+    for agent in ordered[:most]:
+        curve = "" if agent.step is None else f"{number(agent.loss)} at {number(agent.step)}"
+        table.add_row(
+            escape(agent.name),
+            agent.evaluation or "[dim]idle[/]",
+            "" if agent.budget is None else amount(agent.budget, unit),
+            "" if agent.since_s is None else duration(agent.since_s),
+            curve,
+            Text(_remark(agent), style="yellow"),
+        )
+    yield table
+    rest = ordered[most:]
+    if rest:
+        yield Text(f"and {len(rest)} more, {sum(agent.is_busy for agent in rest)} of them busy", style="dim")
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _remark(agent: Agent) -> str:
+    remarks = []
+    if (agent.attempt or 1) > 1:
+        remarks.append(f"attempt {agent.attempt}")
+    if agent.is_silent:
+        remarks.append(_silence(agent))
+        if agent.lease_ends_in_s is not None:
+            remarks.append(f"its lease ends in {duration(max(0.0, agent.lease_ends_in_s))}")
+    return ", ".join(remarks)
+
+
+def _silence(agent: Agent) -> str:
+    if agent.silent_s is None:
+        return "not connected to this master yet"
+    return f"silent for {duration(agent.silent_s)}" if agent.is_connected else "has lost its connection"

@@ -1,0 +1,391 @@
+"""The status of a search: one record for the terminal, for ``status --json`` and for every program that reads it.
+
+Law of this file: values only. Two functions build a :class:`Status`: :func:`hpbandster_lite.engine.status.status_of`
+from a living engine, and :func:`hpbandster_lite.results.journal_status.status_from_journal` where no master answers.
+Everything that shows a status reads this record. Its JSON has the names of the fields and a ``version``, which rises
+whenever a field comes, goes or changes its meaning.
+
+Times ending in ``_s`` are seconds before the status was made; ``_at`` are Unix times. ``None`` means that there is no
+such thing, or that the source cannot know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from hpbandster_lite import wire
+from hpbandster_lite.errors import ProtocolMismatch
+from hpbandster_lite.records import ConfigId, FinishKind, Limits, Plain
+
+VERSION = 1
+"""The newest version of the JSON that this code reads, and the one that it writes."""
+TAG = "Status"
+SILENT_HEARTBEATS = 2
+"""A worker is silent after so many heartbeats: one may be lost on the way."""
+
+WaitKind: TypeAlias = Literal["worker", "rung", "limit", "paused"]
+
+
+def is_silent(silent_s: float, heartbeat_s: float) -> bool:
+    """Whether a worker that last sent a message ``silent_s`` seconds ago is late by the heartbeat of its search."""
+    return silent_s > SILENT_HEARTBEATS * heartbeat_s
+
+
+@wire.register("StatusWaiting")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Something that keeps the search, or a part of it, from going on.
+
+    Attributes
+    ----------
+    kind
+        ``worker``: there is no worker. ``rung``: a rung cannot be completed before running evaluations end. ``limit``:
+        a limit lets nothing new start. ``paused``: a user paused the search.
+    reason
+        One sentence, with the deadline.
+    ends_in_s
+        Seconds until it ends by itself at the latest (0 if it is due); None where there is no such time.
+    """
+
+    kind: WaitKind
+    reason: str
+    ends_in_s: float | None = None
+
+
+@wire.register("StatusRung")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """One rung of a bracket.
+
+    Attributes
+    ----------
+    budget
+        Budget of its evaluations.
+    places
+        How many configurations it holds when it is complete.
+    is_open
+        Whether evaluations may start in it.
+    done
+        Evaluations with an outcome; infeasible configurations gave their place back and do not count.
+    running
+        Evaluations that a worker runs.
+    failed
+        Those of ``done`` without a loss.
+    best
+        The lowest loss.
+    """
+
+    budget: float
+    places: int
+    is_open: bool = False
+    done: int = 0
+    running: int = 0
+    failed: int = 0
+    best: float | None = None
+
+
+@wire.register("StatusBracket")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bracket:
+    """One bracket.
+
+    Attributes
+    ----------
+    bracket
+        Its number, from 0.
+    complete
+        Whether all its places have an outcome.
+    rungs
+        Its rungs, the lowest budget first.
+    """
+
+    bracket: int
+    complete: bool
+    rungs: tuple[Rung, ...]
+
+
+@wire.register("StatusAgent")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """One worker process and what it does; the fields from ``evaluation`` on are None while it is idle.
+
+    Attributes
+    ----------
+    agent
+        Id of this process; a restarted worker has a new one.
+    worker
+        The worker's name; empty if it gave none.
+    is_connected
+        Whether this master has a connection to it.
+    silent_s
+        Seconds since its last message; None if this master has none.
+    is_silent
+        Whether that is longer than its heartbeat allows, or it is not connected.
+    evaluation
+        What it runs, for example ``0-0-3@1``.
+    bracket, rung
+        Where that evaluation belongs.
+    budget
+        Budget of that evaluation.
+    attempt
+        Number of the attempt, from 1.
+    since_s
+        Seconds since it got the evaluation from this master.
+    lease_ends_in_s
+        Seconds until the evaluation is given to another worker, if no heartbeat arrives before.
+    step, loss
+        The newest point of its learning curve.
+    """
+
+    agent: str
+    worker: str
+    is_connected: bool
+    silent_s: float | None
+    is_silent: bool
+    evaluation: str | None = None
+    bracket: int | None = None
+    rung: int | None = None
+    budget: float | None = None
+    attempt: int | None = None
+    since_s: float | None = None
+    lease_ends_in_s: float | None = None
+    step: float | None = None
+    loss: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The worker's name, or the process's id while the name is not known."""
+        return self.worker or self.agent
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it runs an evaluation."""
+        return self.evaluation is not None
+
+
+@wire.register("StatusEvaluations")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluations:
+    """How many evaluations there are.
+
+    Attributes
+    ----------
+    started
+        All that a worker got, or that wait for one.
+    recorded
+        Those with an outcome.
+    running
+        Those that a worker runs; without a master, those that ran when the last one ended.
+    to_run_again
+        Those that wait for a worker: new ones, those that were handed back or lost, and retried ones.
+    late
+        Reports that came too late to count.
+    recorded_here
+        Those with an outcome since this master started; None without a master.
+    """
+
+    started: int
+    recorded: int
+    running: int
+    to_run_again: int
+    late: int
+    recorded_here: int | None = None
+
+
+@wire.register("StatusIncumbent")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incumbent:
+    """The best configuration: the lowest loss at the highest budget evaluated so far.
+
+    Attributes
+    ----------
+    config_id
+        Bracket, rung at which it was sampled, and number there.
+    rung
+        Rung of this evaluation.
+    budget
+        Budget of this evaluation.
+    loss
+        Its loss.
+    values
+        The hyperparameters.
+    info
+        What the objective returned beside the loss.
+    directory
+        Directory of the attempt, in the run directory; None if the attempt left none.
+    """
+
+    config_id: ConfigId
+    rung: int
+    budget: float
+    loss: float
+    values: Mapping[str, Plain]
+    info: Mapping[str, Plain]
+    directory: str | None
+
+
+@wire.register("StatusForecast")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What the search comes to, by :func:`hpbandster_lite.results.forecast.forecast`.
+
+    Attributes
+    ----------
+    evaluations
+        Number of evaluations at its end, recorded ones included; None without a limit that says so.
+    share
+        Part of their budget that is recorded, from 0 to 1.
+    time_left_s
+        Seconds until it is over; None before the first result, and without workers.
+    """
+
+    evaluations: int | None
+    share: float | None
+    time_left_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What only the process that serves a search knows; :class:`Status` has the same fields.
+
+    Attributes
+    ----------
+    pid, host
+        The master's process and the name of its machine.
+    uptime_s
+        Seconds since it started.
+    recorded_here
+        Outcomes that it recorded.
+    paused_at
+        Since when the search is paused.
+    journal_stalled_s
+        Seconds since it could last write the journal; None while it can.
+    """
+
+    pid: int | None = None
+    host: str | None = None
+    uptime_s: float | None = None
+    recorded_here: int | None = None
+    paused_at: float | None = None
+    journal_stalled_s: float | None = None
+
+
+@wire.register(TAG)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How a search stands.
+
+    Attributes
+    ----------
+    version
+        Version of this record's JSON.
+    answered_by
+        ``master``, or ``journal`` where no master answers.
+    state
+        ``running``: a master serves it. ``stopped``: no master answers, and it is not over. ``finished``: it is over.
+    finish_kind
+        Why it is finished, for programs; see :class:`hpbandster_lite.records.FinishKind`.
+    reason
+        Why it is finished or stopped, for people; a traceback may follow the first line.
+    paused
+        Why a user paused it (empty without a reason); None if it is not paused.
+    paused_at
+        Since when it is paused.
+    run_id, problem, algorithm, unit, seed
+        Its id, the name of its problem, its algorithm, the unit of its budgets and its seed.
+    epoch
+        Number of its masters so far.
+    limits
+        When it stops.
+    waits
+        What keeps it from going on, the most general first; empty without a master.
+    hints
+        What looks wrong with the problem, one sentence each.
+    brackets
+        Its brackets so far.
+    agents
+        Workers that are connected or hold an evaluation; empty without a master.
+    occupancy
+        Part of the workers that run an evaluation, from 0 to 1; None without workers.
+    evaluations
+        How many evaluations there are.
+    configurations
+        How many configurations were sampled.
+    budget_started
+        Sum of the budgets of all evaluations that were started.
+    failures
+        How many evaluations failed, by the kind of failure.
+    incumbent
+        The best configuration; None before the first loss.
+    forecast
+        What it comes to. The program that shows the status adds it; a master does not send it.
+    pid, host
+        The master's process and the name of its machine; None without a master.
+    uptime_s
+        Seconds since this master started; None without a master.
+    journal_stalled_s
+        Seconds since the master could last write the journal; None while it can.
+    """
+
+    version: int = VERSION
+    answered_by: Literal["master", "journal"]
+    state: Literal["running", "stopped", "finished"]
+    finish_kind: FinishKind | None
+    reason: str | None
+    paused: str | None
+    paused_at: float | None
+    run_id: str
+    problem: str
+    algorithm: str
+    unit: str
+    seed: int
+    epoch: int
+    limits: Limits
+    waits: tuple[Waiting, ...] = ()
+    hints: tuple[str, ...] = ()
+    brackets: tuple[Bracket, ...] = ()
+    agents: tuple[Agent, ...] = ()
+    occupancy: float | None = None
+    evaluations: Evaluations
+    configurations: int
+    budget_started: float
+    failures: Mapping[str, int]
+    incumbent: Incumbent | None
+    forecast: Forecast | None = None
+    pid: int | None = None
+    host: str | None = None
+    uptime_s: float | None = None
+    journal_stalled_s: float | None = None
+
+    @property
+    def busy(self) -> int:
+        """How many workers run an evaluation."""
+        return sum(agent.is_busy for agent in self.agents)
+
+
+def status_to_plain(status: Status) -> dict[str, Plain]:
+    """The status as plain values: what a master sends and ``status --json`` prints."""
+    message = wire.to_message(status)
+    del message["type"]
+    return message
+
+
+def status_from_plain(message: Plain) -> Status:
+    """The status that :func:`status_to_plain` wrote.
+
+    Raises
+    ------
+    ProtocolMismatch
+        If it has a newer version than this code reads, or is no status.
+    """
+    if not isinstance(message, dict) or type(message.get("version")) is not int:
+        raise ProtocolMismatch(f"expected the status of a search with its version, got {message!r:.100}")
+    version = message["version"]
+    if version > VERSION:
+        raise ProtocolMismatch(
+            f"the status has version {version}, and this program reads versions up to {VERSION}; "
+            "use the version of hpbandster_lite that the master has"
+        )
+    return wire.from_message({**message, "type": TAG}, Status)

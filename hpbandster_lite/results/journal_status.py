@@ -1,0 +1,116 @@
+"""The status of a search from its journal, where no master answers.
+
+Law of this file: it asks the journal's tables and changes nothing. The record is that of
+:func:`hpbandster_lite.engine.status.status_of`; only what a living master alone knows is missing: workers, waits and
+the master's own process.
+"""
+
+from __future__ import annotations
+
+from hpbandster_lite.engine.hints import Growth
+from hpbandster_lite.engine.status import hints_of
+from hpbandster_lite.hyperband.brackets import BracketPlan
+from hpbandster_lite.journal import JournalReader, RungRow
+from hpbandster_lite.protocol.status import Bracket, Evaluations, Incumbent, Rung, Status
+from hpbandster_lite.records import FailureKind, SearchSettings
+from hpbandster_lite.settings.prepare import bracket_plan
+
+NO_MASTER = "no master answers; run the same command again to go on"
+
+
+def status_from_journal(reader: JournalReader) -> Status:
+    """The status of a search that no master serves."""
+    settings, rungs, finished, counts = reader.settings(), reader.rungs(), reader.finished(), reader.counts()
+    why_paused, paused_at = reader.paused() or (None, None)
+    failures = {FailureKind(kind): count for kind, count in reader.failures().items()}
+    incumbent = incumbent_from_journal(reader)
+    recorded = sum(row["done"] + row["failed"] for row in rungs)
+    return Status(
+        answered_by="journal",
+        state="stopped" if finished is None else "finished",
+        finish_kind=None if finished is None else finished.kind,
+        reason=NO_MASTER if finished is None else finished.reason,
+        paused=why_paused,
+        paused_at=paused_at,
+        run_id=settings.run_id,
+        problem=settings.problem.name,
+        algorithm=settings.algorithm,
+        unit=settings.unit,
+        seed=settings.seed,
+        epoch=max((master["epoch"] for master in reader.masters()), default=0),
+        limits=reader.limits(),
+        hints=hints_of(_growth(reader), failures, settings.unit, recorded=recorded, has_loss=incumbent is not None),
+        brackets=_brackets(settings, rungs, reader.shrunk_rungs()),
+        evaluations=Evaluations(
+            started=recorded + sum(row["queued"] + row["running"] for row in rungs),
+            recorded=recorded,
+            running=sum(row["running"] for row in rungs),
+            to_run_again=sum(row["queued"] for row in rungs),
+            late=counts.late,
+        ),
+        configurations=counts.configurations,
+        budget_started=counts.budget_started,
+        failures={kind.value: count for kind, count in failures.items()},
+        incumbent=incumbent,
+    )
+
+
+def incumbent_from_journal(reader: JournalReader) -> Incumbent | None:
+    """The incumbent with its values and what its objective returned; None before any loss."""
+    best = reader.best()
+    if best is None or best["outcome"] is None or best["loss"] is None:
+        return None
+    return Incumbent(
+        config_id=best["config_id"],
+        rung=best["rung"],
+        budget=best["budget"],
+        loss=best["loss"],
+        values=reader.configuration(best["config_id"])["values"],
+        info=dict(reader.outcome(best["outcome"]).info),
+        directory=best["directory"],
+    )
+
+
+def _growth(reader: JournalReader) -> Growth:
+    growth = Growth()
+    for budgets, lower, upper in reader.promotions():
+        growth.add(budgets, lower, upper)
+    return growth
+
+
+def _brackets(
+    settings: SearchSettings, rows: list[RungRow], shrunk: dict[tuple[int, int], int]
+) -> tuple[Bracket, ...]:
+    started = {(row["bracket"], row["rung"]): row for row in rows}
+    numbers = range(1 + max((bracket for bracket, _ in started), default=-1))
+    return tuple(_bracket(bracket_plan(settings, number), started, shrunk) for number in numbers)
+
+
+def _bracket(
+    plan: BracketPlan, started: dict[tuple[int, int], RungRow], shrunk: dict[tuple[int, int], int]
+) -> Bracket:
+    rungs: list[Rung] = []
+    for index, planned in enumerate(plan.rungs):
+        places = shrunk.get((plan.bracket, index), planned.places)
+        # A rung opens when the one below it is complete.
+        is_open = not rungs or (rungs[-1].is_open and rungs[-1].done >= rungs[-1].places)
+        row = started.get((plan.bracket, index))
+        rungs.append(_rung(planned.budget, places, row, is_open=is_open))
+    last = rungs[-1]
+    return Bracket(bracket=plan.bracket, complete=last.is_open and last.done >= last.places, rungs=tuple(rungs))
+
+
+def _rung(budget: float, places: int, row: RungRow | None, *, is_open: bool) -> Rung:
+    if row is None:
+        return Rung(budget=budget, places=places, is_open=is_open)
+    # An infeasible configuration gave its place back.
+    failed = row["failed"] - row["infeasible"]
+    return Rung(
+        budget=budget,
+        places=places,
+        is_open=is_open,
+        done=row["done"] + failed,
+        running=row["running"],
+        failed=failed,
+        best=row["best"],
+    )
