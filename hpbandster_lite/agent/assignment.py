@@ -18,7 +18,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, Plain, Report
-from hpbandster_lite.rundir import RunDirectory, write_atomically
+from hpbandster_lite.rundir import RunDirectory, holds_checkpoint, write_atomically
 from hpbandster_lite.trainer.messages import TrainerOrder
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ class Places:
         """A directory of another attempt as an absolute path; None if no checkpoint can be seen there from here."""
         if told is None or (self._run is None and not told.startswith("/")):
             return None
-        path = self.directory.seen(told)
+        path = self.directory.readable_directory(told)
         return path if path is not None and holds_checkpoint(path) else None
 
     def below(self, told: str | None) -> str | None:
@@ -205,25 +205,6 @@ def _removed(folder: Path) -> bool:
     return True
 
 
-def holds_checkpoint(directory: str | Path) -> bool:
-    """Whether a directory holds anything but an attempt's log; False if it cannot be seen.
-
-    Empty files and folders are nothing: they are what an attempt leaves whose disk was full as it began to save.
-    """
-    try:
-        with os.scandir(directory) as entries:
-            return any(map(_holds_anything, (each for each in entries if each.name != RunDirectory.LOG_NAME)))
-    except OSError:
-        return False
-
-
-def _holds_anything(entry: os.DirEntry[str]) -> bool:
-    if not entry.is_dir(follow_symlinks=False):
-        return entry.is_symlink() or entry.stat().st_size > 0
-    with os.scandir(entry) as entries:
-        return any(map(_holds_anything, entries))
-
-
 def read_grant(grant: Plain, places: Places, now: float, agent: str) -> Assignment:
     """The assignment that a master's grant to an agent, or to a lane of it, means.
 
@@ -245,7 +226,7 @@ def read_grant(grant: Plain, places: Places, now: float, agent: str) -> Assignme
             budgets=tuple(map(float, grant["budgets"])),
             unit=str(grant["unit"]),
             seed=int(grant["seed"]),
-            directory=places.directory.attempt_place(evaluation, attempt),
+            directory=places.directory.attempt_path(evaluation, attempt),
             previous_directory=places.below(grant["previous_directory"]),
             resume_directory=next(filter(None, map(places.seen, grant["resume_directories"])), None),
         )

@@ -21,8 +21,7 @@ from hpbandster_lite.problems import shared_values, value_difference
 from hpbandster_lite.protocol.slots import MOST_LANES, lane_name, lanes_of
 from hpbandster_lite.protocol.status import Serving, Status, status_to_plain
 from hpbandster_lite.records import ConfigId, CurvePoint, Entry, EvaluationId, Plain, Report
-from hpbandster_lite.rundir import RunDirectory, is_told_well
-from hpbandster_lite.rundir.checkpoints import CheckpointKeeper
+from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, is_valid_directory
 from hpbandster_lite.transport import Call
 
 log = logging.getLogger(__package__)
@@ -292,7 +291,7 @@ class Master:
             "heartbeat_s": grant.heartbeat_s,
             "previous_directory": grant.previous_directory,
             "resume_directories": [
-                self._directory.told_directory(grant.evaluation, attempt) if handed_back is None else handed_back
+                self._directory.relative_attempt_path(grant.evaluation, attempt) if handed_back is None else handed_back
                 for attempt, handed_back in grant.earlier
             ],
         }
@@ -398,7 +397,7 @@ def _time_left(message: dict[str, Plain]) -> float | None:
 
 def _check_place(told: Plain) -> None:
     """Refuse a directory that leads out of the run directory: other workers would load what lies there."""
-    if told is not None and (not isinstance(told, str) or not is_told_well(told)):
+    if told is not None and (not isinstance(told, str) or not is_valid_directory(told)):
         raise ProtocolMismatch(f"the directory {told!r:.200} is none of an attempt")
 
 

@@ -26,8 +26,7 @@ from hpbandster_lite.master.turns import Turns
 from hpbandster_lite.process.fingerprint import fingerprint
 from hpbandster_lite.process.shutdown import REQUEUE, ShutdownRequest, shutdown_requests
 from hpbandster_lite.records import Entry, Paused, Plain, Resumed
-from hpbandster_lite.rundir import RunDirectory, hosts_of, read_given_key
-from hpbandster_lite.rundir.checkpoints import CheckpointKeeper
+from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, hosts_of, read_given_key
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.settings.search_file import keep_search_file

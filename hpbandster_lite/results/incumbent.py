@@ -104,7 +104,7 @@ def save_incumbent(
 def _order(directory: RunDirectory, incumbent: dict[str, Plain], settings: SearchSettings) -> TrainerOrder:
     evaluation = EvaluationId(ConfigId(*incumbent["config_id"]), incumbent["rung"])
     told = incumbent["directory"]
-    checkpoint = None if told is None or (seen := directory.seen(told)) is None else Path(seen)
+    checkpoint = None if told is None or (seen := directory.readable_directory(told)) is None else Path(seen)
     return TrainerOrder(
         evaluation=evaluation,
         attempt=1,

@@ -1,26 +1,31 @@
 """The run directory: its paths, keys, endpoint and small files, and the checkpoints below it."""
 
+from hpbandster_lite.rundir.checkpoints import CheckpointKeeper, checkpoint_files, holds_checkpoint
 from hpbandster_lite.rundir.directory import (
     RunDirectory,
     default_run_directory,
-    ensure_key_file,
     free_directory_like,
-    hosts_of,
-    is_told_well,
+    is_valid_directory,
+)
+from hpbandster_lite.rundir.endpoint import hosts_of
+from hpbandster_lite.rundir.files import (
     os_errors_as_ours,
-    read_given_key,
     refuse_given_if_open,
     refuse_if_open_to_others,
     write_atomically,
 )
+from hpbandster_lite.rundir.keys import ensure_key_file, read_given_key
 
 __all__ = [
+    "CheckpointKeeper",
     "RunDirectory",
+    "checkpoint_files",
     "default_run_directory",
     "ensure_key_file",
     "free_directory_like",
+    "holds_checkpoint",
     "hosts_of",
-    "is_told_well",
+    "is_valid_directory",
     "os_errors_as_ours",
     "read_given_key",
     "refuse_given_if_open",

@@ -1,26 +1,66 @@
-"""Deletes the checkpoints of configurations that are out of the search.
+"""What a checkpoint is, and the deletion of those that the search no longer needs.
 
-Law of this file: only the master deletes; only what the engine calls out, and not before one lease length has passed,
-because a worker that was cut off may still be reading. Logs stay: they are small and tell why a configuration failed.
+Law of this file: a checkpoint is everything in an attempt's directory but its log, if any of it is more than an empty
+file or folder. Only the master deletes; only what the engine names, and not before one lease length has passed, because
+a worker that lost its connection may still be reading. Logs stay: they are small and show why a configuration failed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hpbandster_lite.records import ConfigId
-from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.rundir.directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
 
+def holds_checkpoint(directory: str | Path) -> bool:
+    """Whether a directory holds a checkpoint; False if it cannot be read."""
+    return next(checkpoint_files(directory), None) is not None
+
+
+def checkpoint_files(directory: str | Path) -> Iterator[os.DirEntry[str]]:
+    """The files and links of the checkpoint in an attempt's directory; none if it cannot be read.
+
+    Empty files and folders are not part of it: an attempt leaves them if the disk was full when it began to save.
+    """
+    for entry in _entries(directory):
+        if entry.name != RunDirectory.LOG_NAME:
+            yield from _files_in(entry)
+
+
+def _files_in(entry: os.DirEntry[str]) -> Iterator[os.DirEntry[str]]:
+    if entry.is_dir(follow_symlinks=False):
+        for inner in _entries(entry.path):
+            yield from _files_in(inner)
+    elif entry.is_symlink() or _size(entry) > 0:
+        yield entry
+
+
+def _entries(directory: str | Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except OSError:
+        return 0
+
+
 class CheckpointKeeper:
-    """Deletes late and in order.
+    """Deletes checkpoints of configurations that are out of the search, late and in order.
 
     Parameters
     ----------
@@ -39,7 +79,7 @@ class CheckpointKeeper:
         self._due: deque[tuple[float, ConfigId]] = deque()
 
     def out(self, configurations: Iterable[ConfigId], now: float) -> None:
-        """Note configurations that nobody will continue from."""
+        """Note configurations that no evaluation will continue from."""
         if not self._keep_all:
             self._due.extend((now + self._delay_s, config_id) for config_id in configurations)
 
@@ -56,7 +96,7 @@ class CheckpointKeeper:
         for config_id in swept:
             self._delete(config_id)
         if len(swept) < len(due) and spare is not None:
-            # It is out of its bracket, not of the search: ask again when another may have taken its place.
+            # It is out of its bracket, not of the search: look again when there may be another incumbent.
             self._due.append((now + self._delay_s, spare))
         return len(swept)
 
@@ -78,8 +118,8 @@ def _remove(entry: Path) -> None:
 
 @contextlib.contextmanager
 def _failures_logged() -> Iterator[None]:
-    """A checkpoint that stays costs room on the disk; a master that ends for it costs the search."""
+    """Log an error instead of raising it: a checkpoint that stays costs disk space, the end of a master the search."""
     try:
         yield
     except OSError as error:
-        log.warning("a checkpoint was left behind: %s", error)
+        log.warning("a checkpoint could not be deleted: %s", error)

@@ -11,7 +11,7 @@ import math
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -21,7 +21,7 @@ from hpbandster_lite.errors import ProblemError
 from hpbandster_lite.process.devices import worker_devices
 from hpbandster_lite.randomness import Purpose, generator_for, training_seed
 from hpbandster_lite.records import ConfigId, EvaluationId, Failure, FailureKind, SearchSettings, Values
-from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.rundir import RunDirectory, checkpoint_files
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.standalone.trainer import LoneTrainer, ended
 from hpbandster_lite.trainer.messages import TrainerOrder
@@ -243,7 +243,7 @@ class _Stage:
         answer = trainer.carry_out(order, place / RunDirectory.LOG_NAME, limit_s=self._limit_s)
         end = ended(answer, interrupted=INTERRUPTED)
         self._import_s = trainer.import_s or self._import_s
-        files = _checkpoint(place)
+        files = list(checkpoint_files(place))
         return Tried(
             part=part,
             budget=order.budget,
@@ -252,15 +252,8 @@ class _Stage:
             loss=end.loss,
             failure=end.failure,
             files=len(files),
-            size_bytes=sum(file.stat().st_size for file in files),
+            size_bytes=sum(file.stat(follow_symlinks=False).st_size for file in files),
         )
-
-
-def _checkpoint(place: Path) -> Sequence[Path]:
-    """The files that an evaluation left, but for its log."""
-    if not place.is_dir():
-        return ()
-    return [file for file in place.rglob("*") if file.is_file() and file != place / RunDirectory.LOG_NAME]
 
 
 @contextlib.contextmanager

@@ -290,7 +290,9 @@ def test_a_node_that_is_lost_leaves_two_lives_of_a_worker_and_no_evaluation_is_c
             cluster("slurmd", "-N", victim.where, "-f", str(cluster.state / "slurm.conf"))
         search.ends()
         attempts = [
-            search.directory.told_directory(lost, each.attempt) for each in search.of(Leased) if each.evaluation == lost
+            search.directory.relative_attempt_path(lost, each.attempt)
+            for each in search.of(Leased)
+            if each.evaluation == lost
         ]
         assert len(attempts) == len(set(attempts)) >= 2
 

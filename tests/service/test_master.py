@@ -40,8 +40,7 @@ from hpbandster_lite.records import (
     SearchSettings,
     Started,
 )
-from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.rundir.checkpoints import CheckpointKeeper
+from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory
 from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.space import SearchSpace, configspace_to_json
 from hpbandster_lite.transport import Call, NameServerClient, Server, run_name, serve_nameserver

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hpbandster_lite import wire
 from hpbandster_lite.agent import AgentOptions
-from hpbandster_lite.agent.assignment import Curve, Places, holds_checkpoint, read_grant
+from hpbandster_lite.agent.assignment import Curve, Places, read_grant
 from hpbandster_lite.errors import ProtocolMismatch, RunDirectoryError
 from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, Outcome, Plain, Report
 
@@ -176,23 +176,6 @@ def test_the_temporary_folder_of_a_user_is_the_default_and_is_the_user_s_alone(
     places().directory.path.chmod(0o755)
     with pytest.raises(RunDirectoryError, match="open to other users"):
         places()
-
-
-def test_a_log_alone_is_no_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / "log.txt").write_text("begun")
-    assert not holds_checkpoint(tmp_path)
-    assert not holds_checkpoint(tmp_path / "none")
-    (tmp_path / "weights").write_text("1")
-    assert holds_checkpoint(tmp_path)
-
-
-def test_a_file_that_a_full_disk_left_empty_is_no_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / "state.json.half").touch()
-    assert not holds_checkpoint(tmp_path)
-    (tmp_path / "model").mkdir()
-    assert not holds_checkpoint(tmp_path)
-    (tmp_path / "model" / "weights").write_bytes(b"w")
-    assert holds_checkpoint(tmp_path)
 
 
 def test_a_report_that_nobody_took_is_left_for_the_next_master(tmp_path: Path) -> None:

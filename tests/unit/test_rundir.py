@@ -16,7 +16,7 @@ from hpbandster_lite.errors import RunDirectoryError, UsageError
 from hpbandster_lite.process.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
 from hpbandster_lite.records import ConfigId, EvaluationId
 from hpbandster_lite.rundir import RunDirectory, default_run_directory, hosts_of
-from hpbandster_lite.rundir import directory as rundir
+from hpbandster_lite.rundir.keys import SHORTEST_KEY
 
 ENDPOINT = {
     "protocol": 1,
@@ -178,16 +178,16 @@ def test_a_key_in_the_environment_comes_before_the_file(
 def test_with_a_key_in_the_environment_no_file_is_written(
     directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(NAMESERVER_KEY_VARIABLE, "k" * rundir.SHORTEST_KEY)
+    monkeypatch.setenv(NAMESERVER_KEY_VARIABLE, "k" * SHORTEST_KEY)
 
-    assert directory.ensure_nameserver_key() == directory.read_nameserver_key() == b"k" * rundir.SHORTEST_KEY
+    assert directory.ensure_nameserver_key() == directory.read_nameserver_key() == b"k" * SHORTEST_KEY
     assert not directory.nameserver_key_file.exists()
 
 
 def test_a_short_key_in_the_environment_is_refused_with_the_remedy(
     directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, "k" * (rundir.SHORTEST_KEY - 1))
+    monkeypatch.setenv(KEY_VARIABLE, "k" * (SHORTEST_KEY - 1))
 
     with pytest.raises(UsageError, match=r"HPBANDSTER_LITE_KEY has 15 characters.*token_hex"):
         directory.read_key()
@@ -312,24 +312,24 @@ def test_addresses_that_are_none_make_no_endpoint(addresses: object, directory: 
         directory.read_endpoint()
 
 
-# ------------------------------------------------------------------------------------------------- told directories
+# --------------------------------------------------------------------------------------------- reported directories
 
 
-@given(told=st.lists(st.sampled_from(["..", ".", "a", "", "b c", "...", "~"]), max_size=6).map("/".join))
-def test_a_relative_directory_that_is_told_lies_in_the_run_directory_however_it_is_written(told: str) -> None:
+@given(reported=st.lists(st.sampled_from(["..", ".", "a", "", "b c", "...", "~"]), max_size=6).map("/".join))
+def test_a_reported_relative_directory_lies_in_the_run_directory_however_it_is_written(reported: str) -> None:
     run = RunDirectory("/some/run")
-    seen = run.seen(told) if not told.startswith("/") else None
-    assert seen is None or Path(os.path.normpath(seen)).is_relative_to(run.path)
+    found = run.readable_directory(reported) if not reported.startswith("/") else None
+    assert found is None or Path(os.path.normpath(found)).is_relative_to(run.path)
 
 
-@pytest.mark.parametrize("told", ["", "..", "a/../b", "/srv/..", "a\0b", "x" * 5_000, "/nobody/has/this"])
-def test_a_directory_that_cannot_be_of_an_attempt_is_not_seen(told: str) -> None:
-    assert RunDirectory("/some/run").seen(told) is None
+@pytest.mark.parametrize("reported", ["", "..", "a/../b", "/srv/..", "a\0b", "x" * 5_000, "/nobody/has/this"])
+def test_a_directory_that_no_attempt_can_have_is_not_read(reported: str) -> None:
+    assert RunDirectory("/some/run").readable_directory(reported) is None
 
 
-def test_an_absolute_directory_is_seen_where_it_is_this_user_s_own(
+def test_a_reported_absolute_directory_is_read_if_it_belongs_to_this_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert RunDirectory("/some/run").seen(str(tmp_path)) == str(tmp_path)
+    assert RunDirectory("/some/run").readable_directory(str(tmp_path)) == str(tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: 12_345)
-    assert RunDirectory("/some/run").seen(str(tmp_path)) is None
+    assert RunDirectory("/some/run").readable_directory(str(tmp_path)) is None

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpbandster_lite.records import ConfigId, EvaluationId
-from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.rundir.checkpoints import CheckpointKeeper
+from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, checkpoint_files, holds_checkpoint
 
 FIRST, SECOND, THIRD = ConfigId(0, 0, 0), ConfigId(0, 0, 1), ConfigId(1, 0, 0)
 
@@ -120,7 +119,7 @@ def test_what_cannot_be_deleted_is_left_and_said_and_the_rest_goes(
     with caplog.at_level(logging.WARNING):
         assert keeping.sweep(60.0) == 2
     assert held(directory, FIRST) == held(directory, SECOND) == {RunDirectory.LOG_NAME, "optimiser.pt"}
-    assert "a checkpoint was left behind" in caplog.text
+    assert "a checkpoint could not be deleted" in caplog.text
     assert "deep" in caplog.text
 
 
@@ -136,3 +135,39 @@ def test_a_directory_that_cannot_be_read_does_not_end_the_master(
     with caplog.at_level(logging.WARNING):
         assert keeping.sweep(60.0) == 1
     assert "Stale file handle" in caplog.text
+
+
+# --------------------------------------------------------------------------------------------- what a checkpoint is
+
+
+def test_a_log_alone_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text("begun")
+    assert not holds_checkpoint(tmp_path)
+    assert not holds_checkpoint(tmp_path / "none")
+    (tmp_path / "weights").write_text("1")
+    assert holds_checkpoint(tmp_path)
+
+
+def test_a_file_that_a_full_disk_left_empty_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "state.json.half").touch()
+    assert not holds_checkpoint(tmp_path)
+    (tmp_path / "model").mkdir()
+    assert not holds_checkpoint(tmp_path)
+    (tmp_path / "model" / "weights").write_bytes(b"w")
+    assert holds_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_is_every_file_and_link_that_holds_something_at_any_depth(tmp_path: Path) -> None:
+    (tmp_path / "state" / "empty").mkdir(parents=True)
+    (tmp_path / "log.txt").write_text("the attempt's own")
+    (tmp_path / "state" / "log.txt").write_text("a file of the problem")
+    (tmp_path / "state" / "half").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "model").write_text("weights")
+
+    assert {Path(each.path).relative_to(tmp_path).as_posix() for each in checkpoint_files(tmp_path)} == {
+        "state/log.txt",
+        "link",
+        "model",
+    }
+    assert not list(checkpoint_files(tmp_path / "none"))

@@ -1,0 +1,92 @@
+"""The endpoint file: where the master of a run listens.
+
+Law of this file: an endpoint is written at once and checked when it is read; a master deletes its own alone. The file
+has the number of the protocol. A field that is added is optional, so that the file of an earlier version can be read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from hpbandster_lite.errors import RunDirectoryError
+from hpbandster_lite.records import Plain
+from hpbandster_lite.rundir.files import os_errors_as_ours, write_atomically
+
+_ENDPOINT_FIELDS: Mapping[str, type] = {
+    "protocol": int,
+    "run_id": str,
+    "epoch": int,
+    "host": str,
+    "port": int,
+    "object": str,
+    "pid": int,
+}
+
+
+def write_endpoint(file: Path, endpoint: Mapping[str, Plain]) -> None:
+    """Write where the master listens, atomically.
+
+    Parameters
+    ----------
+    file
+        The endpoint file.
+    endpoint
+        ``protocol``, ``run_id``, ``epoch``, ``host``, ``port``, ``object``, ``pid`` and, where the master has more than
+        ``host``, all its ``addresses``; see :func:`hosts_of`.
+
+    Raises
+    ------
+    RunDirectoryError
+        If the file cannot be written.
+    """
+    write_atomically(file, json.dumps(endpoint, indent=1) + "\n")
+
+
+def read_endpoint(file: Path) -> dict[str, Plain] | None:
+    """What the last master wrote, whether it still runs or not; ``None`` if there is no file.
+
+    Raises
+    ------
+    RunDirectoryError
+        If the file cannot be read, or holds something else.
+    """
+    endpoint: Plain
+    with os_errors_as_ours(file, "read the endpoint"):
+        try:
+            endpoint = json.loads(file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            endpoint = None
+    if not isinstance(endpoint, dict) or not _is_endpoint(endpoint):
+        raise RunDirectoryError(f"{file} is no endpoint of a master; delete it and start the master again")
+    return endpoint
+
+
+def remove_endpoint(file: Path, epoch: int) -> None:
+    """Remove the endpoint of the master with this epoch; that of a newer master stays.
+
+    Raises
+    ------
+    RunDirectoryError
+        If the file cannot be read or deleted.
+    """
+    endpoint = read_endpoint(file)
+    if endpoint is not None and endpoint["epoch"] == epoch:
+        with os_errors_as_ours(file, "delete the endpoint"):
+            file.unlink(missing_ok=True)
+
+
+def hosts_of(endpoint: Mapping[str, Plain]) -> list[str]:
+    """The hosts by which to call the master of an endpoint, the likeliest first."""
+    return list(endpoint.get("addresses") or [endpoint["host"]])
+
+
+def _is_endpoint(content: dict[str, Plain]) -> bool:
+    if not all(isinstance(content.get(name), kind) for name, kind in _ENDPOINT_FIELDS.items()):
+        return False
+    # Masters of earlier versions had one host and wrote no addresses.
+    addresses = content.get("addresses", [])
+    return isinstance(addresses, list) and all(isinstance(each, str) for each in addresses)

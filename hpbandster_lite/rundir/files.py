@@ -1,0 +1,114 @@
+"""Small files of a run directory: written at once, and readable by their owner alone.
+
+Law of this file: a file that others read is written under another name, synced and renamed, so that a reader sees the
+old content or the new one. A secret that other users can open is refused, with the command that closes it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hpbandster_lite.errors import RunDirectoryError
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file by ``text``: readers see the old content or the new, after a power cut too.
+
+    Raises
+    ------
+    RunDirectoryError
+        If it cannot be written; the old content is still there.
+    """
+    with os_errors_as_ours(path, "write the file"):
+        with _temporary_beside(path, text) as temporary:
+            temporary.replace(path)
+        _sync_directory(path.parent)
+
+
+def write_once(path: Path, text: str) -> None:
+    """Like :func:`write_atomically`, but of two processes that write at once the first wins, and both use its content.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    with _temporary_beside(path, text) as temporary:
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return
+        except OSError:
+            # A file system without hard links: only the lock of the master then prevents two writers.
+            temporary.replace(path)
+    _sync_directory(path.parent)
+
+
+@contextmanager
+def _temporary_beside(path: Path, text: str) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def refuse_if_open_to_others(path: Path, mode: str) -> None:
+    """Refuse a secret that others may read, as ssh does.
+
+    It is not closed silently: other users may have read it, and the owner may want a new one.
+
+    Raises
+    ------
+    RunDirectoryError
+        With the command that closes it.
+    OSError
+        If there is no such file.
+    """
+    current = stat.S_IMODE(path.stat().st_mode)
+    if current & 0o077:
+        raise RunDirectoryError(
+            f"{path} is open to other users (mode {current:o}), who could take the search over; "
+            f"run: chmod {mode} {path}"
+        )
+
+
+def refuse_given_if_open(path: Path, mode: str) -> None:
+    """Like :func:`refuse_if_open_to_others`, but a file of another owner is accepted if only that owner can write it.
+
+    ssh does the same: a container's secrets are mounted as root's, and this user cannot close them. In a folder with
+    the sticky bit, in which they lie, no other user can replace them.
+    """
+    status = path.stat()
+    is_writable = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
+    if status.st_uid == os.geteuid() or is_writable:
+        refuse_if_open_to_others(path, mode)
+
+
+@contextmanager
+def os_errors_as_ours(path: Path, purpose: str) -> Iterator[None]:
+    """Turn an error of the operating system into one that names the path and the operation."""
+    try:
+        yield
+    except RunDirectoryError:
+        raise
+    except OSError as error:
+        raise RunDirectoryError(f"cannot {purpose}: {path}: {error.strerror or error}") from error

@@ -1,0 +1,121 @@
+"""Keys: the secrets that the processes of a run share.
+
+Law of this file: a key comes from the environment, else from a file that its owner alone can read, else it is refused.
+A new key is random and written once.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from hpbandster_lite.errors import RunDirectoryError, UsageError
+from hpbandster_lite.process.environment import KEY_VARIABLE
+from hpbandster_lite.rundir.files import os_errors_as_ours, refuse_if_open_to_others, write_atomically, write_once
+
+KEY_BYTES = 32
+"""Random bytes of a new key: as many as SHA-256 gives, more adds nothing to an HMAC."""
+SHORTEST_KEY = 16
+"""Characters of the shortest key that is accepted from the environment: 64 bits even if they are hexadecimal."""
+
+
+def read_key(file: Path, variable: str) -> bytes:
+    """A key: from the environment, else from its file.
+
+    Raises
+    ------
+    RunDirectoryError
+        If the file is open to others, or cannot be used.
+    UsageError
+        If the environment holds a key that is too short.
+    """
+    return key_in_environment(variable) or _key_from_file(file, variable)
+
+
+def adopt_key(given: Path, file: Path) -> bytes:
+    """The key in a file that the user gives, after it was written to the run's own key file.
+
+    Raises
+    ------
+    RunDirectoryError
+        As :func:`read_given_key`, or if it is no text or cannot be kept.
+    """
+    key = read_given_key(given)
+    if not key.isascii():
+        raise RunDirectoryError(f"{given} holds a key that is no text; make one with: openssl rand -hex 32 > {given}")
+    try:
+        is_known = key == _key_from_file(file, KEY_VARIABLE)
+    except RunDirectoryError:
+        is_known = False
+    if not is_known:
+        write_atomically(file, key.decode("ascii") + "\n")
+    return key
+
+
+def read_given_key(file: Path) -> bytes:
+    """A key from a file that the user names; a file of this user must be closed to others.
+
+    Another owner protects their file, as for ssh: an orchestrator mounts the secrets of a container as root's, readable
+    by the group or by all in that container. A file that others can write holds no secret.
+
+    Raises
+    ------
+    RunDirectoryError
+        If the file cannot be read, is open to others, or holds no key.
+    """
+    with os_errors_as_ours(file, f"read the key (or set {KEY_VARIABLE})"):
+        status = file.stat()
+        if status.st_uid == os.geteuid() or status.st_mode & 0o022:
+            return _key_from_file(file, KEY_VARIABLE)
+        return _key_in(file)
+
+
+def ensure_key_file(file: Path) -> bytes:
+    """Like :func:`read_given_key`; a missing file is made, with its directory, for its owner alone.
+
+    Raises
+    ------
+    RunDirectoryError
+        As :func:`read_given_key`, or if it cannot be made.
+    """
+    if not file.exists():
+        with os_errors_as_ours(file, "write the key"):
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_once(file, secrets.token_hex(KEY_BYTES))
+    return read_given_key(file)
+
+
+def key_in_environment(variable: str) -> bytes | None:
+    """The key in a variable of the environment; None if it is not set.
+
+    Raises
+    ------
+    UsageError
+        If it is too short.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        return None
+    if len(key) < SHORTEST_KEY:
+        raise UsageError(
+            f"{variable} has {len(key)} characters, a key has at least {SHORTEST_KEY}; "
+            'make one with: python -c "import secrets; print(secrets.token_hex(32))"'
+        )
+    return key.encode()
+
+
+def _key_from_file(file: Path, variable: str) -> bytes:
+    with os_errors_as_ours(file, f"read the key (or set {variable})"):
+        refuse_if_open_to_others(file, "600")
+        return _key_in(file)
+
+
+def _key_in(file: Path) -> bytes:
+    key = file.read_bytes().strip()
+    if len(key) < SHORTEST_KEY:
+        raise RunDirectoryError(
+            f"{file} holds no key; delete it and start the master again, which makes a new one, or make one with: "
+            f"openssl rand -hex 32 > {file}"
+        )
+    return key
