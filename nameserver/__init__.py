@@ -1,7 +1,7 @@
-"""The name server as a program: one of it serves the masters of many runs.
+"""The name server as a program: one name server is enough for the masters of many runs.
 
-Law of this file: what a program needs around :func:`hpbandster_lite.transport.serve_nameserver`, which does the work:
-signals, a key file, an end with whoever started it. It keeps nothing on disk: masters enter themselves again.
+Law of this file: what a program adds to :func:`hpbandster_lite.transport.serve_nameserver`, which does the work:
+signals, a key file, ending together with its parent process. It keeps nothing on disk: masters register again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpbandster_lite.access.certificates import certificates_for
-from hpbandster_lite.access.listening import LOOPBACK, listening
+from hpbandster_lite.access.listening import LOOPBACK, listen_settings
 from hpbandster_lite.errors import SearchError, UsageError
 from hpbandster_lite.process.log_format import log_to_stderr
 from hpbandster_lite.process.shutdown import shutdown_requests
@@ -41,15 +41,15 @@ def serve(
     Parameters
     ----------
     host
-        Address to listen on; anything but loopback needs a key or certificates.
+        Address to listen on; any but loopback needs a key or certificates.
     port
-        0 takes a free one.
+        Port; 0 takes a free one.
     key
         The name server's own HMAC key.
     interface
-        Network interface to listen on, in the place of ``host``.
+        Network interface to listen on, instead of ``host``.
     tls
-        Folder with the certificates to speak TLS with; default: the environment's, see
+        Folder with the certificates for TLS; default: from the environment, see
         :func:`hpbandster_lite.access.certificates.certificates_for`.
     lifeline
         A file descriptor, usually the read end of a pipe, whose end of file ends the name server.
@@ -57,18 +57,18 @@ def serve(
     Raises
     ------
     UsageError
-        If the address cannot be had, or would be open to other machines without a key or TLS.
+        If the address cannot be used, or would be open to other machines without a key or TLS.
     RunDirectoryError
         If the certificates cannot be used.
     """
-    where = listening(host, interface, certificates_for(None, tls))
+    where = listen_settings(host, interface, certificates_for(None, tls))
     with shutdown_requests(lifeline) as ending:
         serve_nameserver(
             where.hosts,
             port,
             key,
             is_over=lambda: ending.is_requested,
-            started=lambda server: log.info("name server listens on %s", where.told(server)),
+            started=lambda server: log.info("name server listens on %s", where.describe(server)),
             wakeup_fd=ending.wakeup_fd,
             tls=where.tls,
         )
@@ -76,7 +76,7 @@ def serve(
 
 
 def main(arguments: list[str]) -> int:
-    """Run as ``python -m hpbandster_lite.nameserver [OPTIONS]``, as the launcher does; people use the command line.
+    """Run as ``python -m hpbandster_lite.nameserver [OPTIONS]``: for the launcher; users have the command line.
 
     ``OPTIONS`` is one JSON object with any of :data:`OPTIONS`; ``-`` reads it from standard input, see
     :mod:`hpbandster_lite.process.startup`.

@@ -1,1 +1,1 @@
-"""Who may connect to a server and where it listens: certificates, keys of TLS, addresses."""
+"""Access to a server: certificates and keys for TLS, and the addresses where it listens."""

@@ -1,6 +1,6 @@
-"""Where a master or a name server listens, what it speaks there, and under which addresses others are to call it.
+"""Where a master or a name server listens, whether it uses TLS, and the addresses that clients are given.
 
-Law of this file: a server that no client could be satisfied by is refused when it starts, with what mends it.
+Law of this file: a server to which no client could connect is refused when it starts, with the remedy.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from hpbandster_lite.transport import Server, interface_addresses, offered_addre
 log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-"""Where everybody listens who is told nothing else."""
+"""Where a server listens by default."""
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
-    """What :func:`listening` found; ``hosts`` are to be listened on, ``tls`` is for :class:`transport.Server`."""
+class ListenSettings:
+    """The result of :func:`listen_settings`; ``hosts`` and ``tls`` are parameters of :class:`transport.Server`."""
 
     hosts: tuple[str, ...]
     tls: ssl.SSLContext | None
     certificates: Certificates | None
 
     def offered(self, reachable: Sequence[str]) -> list[str]:
-        """The addresses that clients are told to call, the likeliest first.
+        """The addresses that clients are given, the likeliest first.
 
         Parameters
         ----------
@@ -41,7 +41,7 @@ class Listening:
         Raises
         ------
         UsageError
-            If the certificate is for none of them.
+            If the certificate is valid for none of them.
         """
         if self.certificates is None:
             return offered_addresses(reachable, self.hosts, None)
@@ -50,37 +50,37 @@ class Listening:
         if not offered:
             wanted = " ".join(f"--host {address}" for address in reachable)
             raise UsageError(
-                f"the certificate in {self.certificates.path} is for {', '.join(certified) or 'nobody'}, and who "
-                f"listens on {', '.join(self.hosts)} is called {', '.join(reachable)}; make one that fits: "
+                f"the certificate in {self.certificates.path} is for {', '.join(certified) or 'no host'}, and a server "
+                f"on {', '.join(self.hosts)} has the addresses {', '.join(reachable)}; make a certificate for them: "
                 f"hpbandster-lite certs {self.certificates.path} {wanted}"
             )
         return offered
 
-    def told(self, server: Server) -> str:
-        """Where a server listens and how it is called, for its log."""
+    def describe(self, server: Server) -> str:
+        """Where a server listens and the addresses for its clients, as text for its log."""
         port = server.endpoint[1]
-        called = ", ".join(self.offered(server.addresses))
+        offered = ", ".join(self.offered(server.addresses))
         how = " with TLS" if self.tls is not None else ""
         hosts = " and ".join(format_host_port(host, port) for host in self.hosts)
-        return f"{hosts}{how}" + ("" if [called] == list(self.hosts) else f" (called {called})")
+        return f"{hosts}{how}" + ("" if [offered] == list(self.hosts) else f" (addresses for clients: {offered})")
 
 
-def listening(host: str, interface: str | None, certificates: Certificates | None) -> Listening:
-    """What to listen on.
+def listen_settings(host: str, interface: str | None, certificates: Certificates | None) -> ListenSettings:
+    """Determine where and how to listen.
 
     Parameters
     ----------
     host
         An address or name of this machine; ``0.0.0.0`` and ``::`` stand for all of its addresses.
     interface
-        A network interface, whose addresses take the place of ``host``.
+        A network interface; its addresses replace ``host``.
     certificates
-        Those to speak TLS with; None for plain connections.
+        The certificates for TLS; None for plain connections.
 
     Raises
     ------
     UsageError
-        If both a host and an interface are told, or there is no such interface.
+        If both a host and an interface are given, or there is no such interface.
     RunDirectoryError
         If the certificates cannot be used, or have expired.
     """
@@ -88,22 +88,22 @@ def listening(host: str, interface: str | None, certificates: Certificates | Non
         raise UsageError(f"give either --host {host} or --interface {interface}, not both")
     hosts = (host,) if interface is None else tuple(interface_addresses(interface))
     if certificates is None:
-        return Listening(hosts, None, None)
+        return ListenSettings(hosts, None, None)
     tls = certificates.server_context()
-    _look_at_dates(certificates)
-    return Listening(hosts, tls, certificates)
+    _check_expiry(certificates)
+    return ListenSettings(hosts, tls, certificates)
 
 
-def _look_at_dates(certificates: Certificates) -> None:
+def _check_expiry(certificates: Certificates) -> None:
     for role in ("server", "client"):
         if not (certificates.path / f"{role}.pem").exists():
             continue
         expires_at = certificates.expires_at(role)
         left = expires_at - datetime.now(timezone.utc)
-        remedy = f"make new ones: hpbandster-lite certs {certificates.path}, with the --host that it was made with"
+        remedy = f"make new ones: hpbandster-lite certs {certificates.path}, with the --host options of before"
         if left.total_seconds() <= 0:
             raise RunDirectoryError(
-                f"the {role}'s certificate in {certificates.path} has expired on {expires_at:%Y-%m-%d %H:%M} UTC; "
+                f"the {role}'s certificate in {certificates.path} expired on {expires_at:%Y-%m-%d %H:%M} UTC; "
                 f"{remedy}"
             )
         if left < EXPIRES_SOON:

@@ -15,7 +15,7 @@ import filelock
 
 from hpbandster_lite import wire
 from hpbandster_lite.access.certificates import certificates_for
-from hpbandster_lite.access.listening import LOOPBACK, listening
+from hpbandster_lite.access.listening import LOOPBACK, listen_settings
 from hpbandster_lite.engine import Engine
 from hpbandster_lite.errors import Held, ResumeError, RunDirectoryError
 from hpbandster_lite.journal import Journal, settings_difference
@@ -137,7 +137,7 @@ def run_master(options: MasterOptions) -> int:
 def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, ending: ShutdownRequest) -> int:
     master, epoch = resumed(options, directory, journal)
     run_id = journal.settings.run_id
-    where = listening(options.host, options.interface, certificates_for(directory, options.tls))
+    where = listen_settings(options.host, options.interface, certificates_for(directory, options.tls))
     with Server(
         where.hosts,
         options.port,
@@ -164,7 +164,7 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
             where.certificates.install(directory)
         directory.write_endpoint(endpoint)
         registration = _registration(options, run_id, endpoint)
-        log.info("serving run %s of %s on %s, epoch %d", run_id, directory.path, where.told(server), epoch)
+        log.info("serving run %s of %s on %s, epoch %d", run_id, directory.path, where.describe(server), epoch)
         # What was imported and replayed stays: nobody is to look for garbage among it again.
         gc.freeze()
         try:

@@ -239,6 +239,6 @@ def run_client(inputs: int, seed: int) -> int:
 def certificates_in(path: Path) -> Certificates:
     from datetime import datetime, timezone
 
-    from hpbandster_lite.access.certificates import make_certificates
+    from hpbandster_lite.access.certificate_authority import make_certificates
 
     return make_certificates(path, [], now=datetime.now(timezone.utc))

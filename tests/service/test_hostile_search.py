@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from hpbandster_lite.access.certificates import make_certificates
+from hpbandster_lite.access.certificate_authority import make_certificates
 from hpbandster_lite.agent.assignment import Places, read_grant
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import ProtocolMismatch, SearchError

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from hpbandster_lite.access.certificates import Certificates, make_certificates
+from hpbandster_lite.access.certificate_authority import make_certificates
+from hpbandster_lite.access.certificates import Certificates
 from hpbandster_lite.errors import NotAuthorised
 from hpbandster_lite.master import connect
 from hpbandster_lite.rundir import RunDirectory

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from hpbandster_lite import wire
-from hpbandster_lite.access.certificates import Certificates, make_certificates
+from hpbandster_lite.access.certificate_authority import make_certificates
+from hpbandster_lite.access.certificates import Certificates
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, PeerError
 from hpbandster_lite.transport import Bounds, Client, Server
 from hpbandster_lite.transport.message_codec import write_call

@@ -14,8 +14,9 @@ from cryptography import x509
 from typer.testing import CliRunner
 
 from hpbandster_lite.access import certificates
-from hpbandster_lite.access.certificates import LONGEST_DAYS, Certificates, certificates_for, make_certificates
-from hpbandster_lite.access.listening import listening
+from hpbandster_lite.access.certificate_authority import LONGEST_DAYS, make_certificates
+from hpbandster_lite.access.certificates import Certificates, certificates_for
+from hpbandster_lite.access.listening import listen_settings
 from hpbandster_lite.cli.app import make_app
 from hpbandster_lite.errors import RunDirectoryError, UsageError
 from hpbandster_lite.rundir import RunDirectory
@@ -224,7 +225,7 @@ def test_a_run_that_holds_them_itself_is_left_alone(made: Certificates) -> None:
 
 def test_a_certificate_that_no_client_would_take_is_refused_with_the_command_that_makes_one(tmp_path: Path) -> None:
     made = make_certificates(tmp_path / "tls", [], now=NOW)
-    where = listening("10.1.0.5", None, made)
+    where = listen_settings("10.1.0.5", None, made)
     with pytest.raises(UsageError) as caught:
         where.offered(["10.1.0.5"])
     assert f"hpbandster-lite certs {made.path} --host 10.1.0.5" in str(caught.value)
@@ -237,25 +238,25 @@ def test_an_expired_certificate_is_refused_at_the_start_with_its_date(role: str,
     for kind in ("pem", "key"):
         if role == "client":
             (made.path / f"server.{kind}").write_bytes((fresh.path / f"server.{kind}").read_bytes())
-    with pytest.raises(RunDirectoryError, match=rf"the {role}'s certificate in .* has expired on {NOW.year}"):
-        listening("127.0.0.1", None, made)
+    with pytest.raises(RunDirectoryError, match=rf"the {role}'s certificate in .* expired on {NOW.year}"):
+        listen_settings("127.0.0.1", None, made)
 
 
 def test_one_that_expires_within_the_week_is_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    listening("127.0.0.1", None, make_certificates(tmp_path / "tls", [], days=6, now=NOW))
+    listen_settings("127.0.0.1", None, make_certificates(tmp_path / "tls", [], days=6, now=NOW))
     assert len(caplog.records) == 2
     caplog.clear()
-    listening("127.0.0.1", None, make_certificates(tmp_path / "longer", [], days=8, now=NOW))
+    listen_settings("127.0.0.1", None, make_certificates(tmp_path / "longer", [], days=8, now=NOW))
     assert not caplog.records
 
 
 def test_a_host_and_an_interface_are_not_both_taken() -> None:
     with pytest.raises(UsageError, match=r"--host 10\.0\.0\.1 or --interface eth0"):
-        listening("10.0.0.1", "eth0", None)
+        listen_settings("10.0.0.1", "eth0", None)
 
 
 def test_loopback_is_an_interface_with_its_addresses() -> None:
-    hosts = listening("127.0.0.1", "lo", None).hosts
+    hosts = listen_settings("127.0.0.1", "lo", None).hosts
     assert "127.0.0.1" in hosts
     assert all(ipaddress.ip_address(host).is_loopback for host in hosts)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hpbandster_lite.access.certificates import DEFAULT_DAYS, make_certificates
+from hpbandster_lite.access.certificate_authority import DEFAULT_DAYS, make_certificates
 
 
 def certs(
