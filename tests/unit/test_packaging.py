@@ -1,4 +1,4 @@
-"""What is installed is what the folders hold, and what setting up and checking say is one thing in every place."""
+"""The installed package holds every file of its folders, and all places agree on versions and commands."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from hpbandster_lite._version import __version__
 from tests.unit.test_rooms import MAPPED, PACKAGE, REPOSITORY, imports
 
 BATCH = f"{PACKAGE}.slurm.batch", Path("deploy", "slurm")
-"""The one package whose folder lies deeper, and its folder."""
+"""The only package whose folder is below another folder, and its folder."""
 HEAVY = ("ConfigSpace", "Pyro4", "pandas", "scipy", "scipy.stats", "statsmodels", "torch")
-"""Libraries that take from 0.2 to 3 s to import: nobody pays for one that is not used."""
+"""Libraries that take from 0.2 to 3 s to import; a module imports only those that it uses."""
 DISTRIBUTIONS = {"PIL": "pillow", "pynvml": "nvidia-ml-py", "sklearn": "scikit-learn", "tomllib": "tomli"}
-"""Libraries whose distribution has another name."""
+"""Libraries whose distribution has a different name."""
 TEST_COMMAND = ".venv/bin/python -m pytest"
 
 
@@ -40,12 +41,12 @@ def pairs(section: str, option: str) -> dict[str, str]:
 
 
 def names(requirements: list[str]) -> set[str]:
-    """Distributions that requirement lines name, without extras and versions."""
+    """Names of the distributions in requirement lines, without extras and versions."""
     return {re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in requirements}
 
 
 def folders() -> dict[str, Path]:
-    """Packages as the folders show them, with the folder of each."""
+    """Packages that the folders define, with the folder of each."""
     found = {}
     for top in (PACKAGE, *MAPPED):
         for path in (REPOSITORY / top).rglob("__init__.py"):
@@ -110,7 +111,7 @@ def defined_in(source: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel, built from a copy: setuptools keeps what it once built in the folder it builds from."""
+    """A wheel, built from a copy: setuptools keeps files of earlier builds in the folder that it builds from."""
     copy, built = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("wheel")
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, copy / name)
@@ -158,7 +159,7 @@ def test_the_wheel_alone_imports_and_has_its_command_and_licence(wheel: Path, tm
 
 
 @pytest.mark.parametrize(
-    ("module", "brought"),
+    ("module", "loaded"),
     [
         (PACKAGE, set()),
         (f"{PACKAGE}.workers", set()),
@@ -170,13 +171,13 @@ def test_the_wheel_alone_imports_and_has_its_command_and_licence(wheel: Path, tm
         (f"{PACKAGE}.master", {"Pyro4", "scipy"}),
     ],
 )
-def test_an_import_brings_no_heavy_library_that_it_does_not_need(module: str, brought: set[str]) -> None:
+def test_an_import_loads_no_heavy_library_that_it_does_not_need(module: str, loaded: set[str]) -> None:
     script = f"import sys, {module}; print(*(name for name in {HEAVY} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) <= brought
+    assert set(done.stdout.split()) <= loaded
 
 
-# -------------------------------------------------------------------------------------- one thing in every place
+# ------------------------------------------------------------------------------------------- all places agree
 
 
 def test_the_readme_s_test_command_is_what_continuous_integration_runs() -> None:
@@ -193,7 +194,18 @@ def test_a_commit_is_checked_by_the_commands_of_continuous_integration() -> None
         assert f" {command.removesuffix(' tests/unit')}" in ci, f".ci/run does not run {command!r}"
 
 
-def test_each_python_that_is_promised_may_install_it() -> None:
+def test_the_wheel_is_built_and_used_in_continuous_integration() -> None:
+    assert re.search(r"^step wheel \.ci/wheel$", (REPOSITORY / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
+
+
+def test_the_citation_names_the_version_and_the_licence() -> None:
+    citation = (REPOSITORY / "CITATION.cff").read_text("utf-8").splitlines()
+    assert f"version: {__version__}" in citation
+    assert f"license: {settings()['metadata']['license']}" in citation
+    assert (REPOSITORY / "SECURITY.md").is_file()
+
+
+def test_every_supported_python_may_install_it() -> None:
     minors = [int(minor) for minor in re.findall(r"Python :: 3\.(\d+)", settings()["metadata"]["classifiers"])]
     assert minors == list(range(minors[0], minors[-1] + 1))
     assert settings()["options"]["python_requires"] == f">=3.{minors[0]}"
