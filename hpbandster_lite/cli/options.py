@@ -23,7 +23,8 @@ from hpbandster_lite.problems.options import text_of
 from hpbandster_lite.process.environment import TLS_VARIABLE
 from hpbandster_lite.records import Limits, Value
 from hpbandster_lite.rundir import free_directory_like
-from hpbandster_lite.settings.prepare import ALGORITHMS, BRACKET_RULES, SearchOptions, read_initial, seconds
+from hpbandster_lite.samplers.registry import BUILT_IN
+from hpbandster_lite.settings.prepare import BRACKET_RULES, SearchOptions, read_initial, seconds
 from hpbandster_lite.settings.search_file import is_search_file, read_search_file
 
 BUDGETS = "Budgets and brackets"
@@ -249,9 +250,9 @@ _SEARCH_OPTIONS: dict[str, tuple[Any, Any]] = {
     ),
     "algorithm": _text(
         SEARCH,
-        "[b]bohb[/]: the model inside Hyperband; [b]hyperband[/]: random samples inside Hyperband; [b]bo[/]: the model "
-        "alone, at the full budget; [b]random[/]: random samples at the full budget. [dim]\\[default: bohb][/]",
-        "|".join(ALGORITHMS),
+        "; ".join(f"[b]{name}[/]: {algorithm.help}" for name, algorithm in BUILT_IN.items())
+        + ". [dim]\\[default: bohb][/]",
+        "|".join(BUILT_IN),
     ),
     "seed": _number(
         int,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Mapping
-from typing import cast
 
 import numpy as np
 
@@ -51,7 +50,6 @@ from hpbandster_lite.engine.state import MADE_HERE, State
 from hpbandster_lite.engine.status import incumbent_of, status_of
 from hpbandster_lite.engine.waits import waits_of
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.hyperband.brackets import Rule, plan_bracket
 from hpbandster_lite.protocol.status import Incumbent, Serving, Status, Waiting
 from hpbandster_lite.randomness import Purpose, generator_for, training_seed
 from hpbandster_lite.records import (
@@ -81,7 +79,7 @@ from hpbandster_lite.records import (
     SearchSettings,
     Started,
 )
-from hpbandster_lite.samplers import Foreseeing, Sampler
+from hpbandster_lite.samplers import Foreseeing, Sampler, bracket_plan
 from hpbandster_lite.space import Array, SearchSpace
 
 MOST_AHEAD = 32
@@ -584,15 +582,7 @@ class Engine:
 
 def state_for(settings: SearchSettings) -> State:
     """The state of a search of which nothing has been journalled yet."""
-    return State(
-        lambda bracket: plan_bracket(
-            bracket,
-            settings.budgets,
-            settings.eta,
-            rule=cast(Rule, settings.bracket_rule),
-            algorithm=settings.algorithm,
-        )
-    )
+    return State(lambda bracket: bracket_plan(settings, bracket))
 
 
 def teaches(outcome: Outcome) -> bool:

@@ -16,10 +16,8 @@ from hpbandster_lite.errors import UsageError
 
 Rule: TypeAlias = Literal["floor", "ceil"]
 """How many configurations a bracket begins with."""
-ALGORITHMS_WITH_RUNGS = ("bohb", "hyperband")
-"""Algorithms that run Hyperband's brackets."""
-ALGORITHMS_AT_FULL_BUDGET = ("bo", "random")
-"""Algorithms whose brackets have one rung, at the full budget."""
+PlanKind: TypeAlias = Literal["hyperband", "successive_halving", "full_budget"]
+"""Which brackets a search runs."""
 TOLERANCE = 1e-9
 """Added before rounding down (taken off before rounding up): eta**s / eta**i may miss a whole number by a rounding."""
 
@@ -57,7 +55,7 @@ class PlanTotals:
 
 
 def plan_bracket(
-    bracket: int, budgets: tuple[float, ...], eta: float, *, rule: Rule = "floor", algorithm: str = "bohb"
+    bracket: int, budgets: tuple[float, ...], eta: float, *, rule: Rule = "floor", plan: PlanKind = "hyperband"
 ) -> BracketPlan:
     """Plan of one bracket.
 
@@ -73,35 +71,35 @@ def plan_bracket(
     rule
         Configurations that a bracket begins with: ``floor`` is floor((s_max + 1) / (s + 1)) * eta**s, ``ceil`` is
         ceil((s_max + 1) / (s + 1) * eta**s).
-    algorithm
-        ``bohb`` and ``hyperband`` have Hyperband's rungs, of floor(n0 / eta**i + 1e-9) places, at least one. ``bo``
-        and ``random`` have one rung at the full budget (s = 0), with as many places as Hyperband's bracket of this
-        number costs full budgets (half to even, at least one): the same ``--brackets`` means the same total budget.
+    plan
+        ``hyperband`` has rungs of floor(n0 / eta**i + 1e-9) places, at least one. ``successive_halving`` has
+        Hyperband's bracket with the most rungs (s = s_max) for every number. ``full_budget`` has one rung at the full
+        budget (s = 0), with as many places as Hyperband's bracket of this number costs full budgets (half to even, at
+        least one): the same ``--brackets`` means the same total budget.
 
     Raises
     ------
     UsageError
-        For an unknown rule or algorithm, or a negative bracket.
+        For an unknown rule or plan, or a negative bracket.
     """
-    known = (*ALGORITHMS_WITH_RUNGS, *ALGORITHMS_AT_FULL_BUDGET)
-    if algorithm not in known:
-        raise UsageError(f"unknown algorithm={algorithm!r}; choose from {', '.join(known)}")
+    if plan not in get_args(PlanKind):
+        raise UsageError(f"unknown plan={plan!r} of brackets; choose from {', '.join(get_args(PlanKind))}")
     if rule not in get_args(Rule):
         raise UsageError(f"unknown rule={rule!r} of bracket sizes; choose from {', '.join(get_args(Rule))}")
     if bracket < 0:
         raise UsageError(f"bracket={bracket} is negative; brackets are numbered from 0")
     s_max = len(budgets) - 1
-    s = s_max - bracket % (s_max + 1)
+    s = s_max if plan == "successive_halving" else s_max - bracket % (s_max + 1)
     first = _first_rung(s, s_max, eta, rule)
     rungs = tuple(
         RungPlan(budget=budget, places=max(1, math.floor(first / eta**i + TOLERANCE)))
         for i, budget in enumerate(budgets[s_max - s :])
     )
-    hyperband = BracketPlan(bracket=bracket, s=s, rungs=rungs)
-    if algorithm in ALGORITHMS_WITH_RUNGS:
-        return hyperband
+    with_rungs = BracketPlan(bracket=bracket, s=s, rungs=rungs)
+    if plan != "full_budget":
+        return with_rungs
     # At least one: Hyperband's bracket has a place at the full budget.
-    places = round(hyperband.total_budget / budgets[-1])
+    places = round(with_rungs.total_budget / budgets[-1])
     return BracketPlan(bracket=bracket, s=0, rungs=(RungPlan(budget=budgets[-1], places=places),))
 
 

@@ -10,10 +10,9 @@ are written with all that is known of them by then; whatever else changes a row 
 from __future__ import annotations
 
 import sqlite3
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from hpbandster_lite import wire
-from hpbandster_lite.hyperband.brackets import Rule, plan_bracket
 from hpbandster_lite.records import (
     BracketOpened,
     Entry,
@@ -32,6 +31,7 @@ from hpbandster_lite.records import (
     SearchSettings,
     Started,
 )
+from hpbandster_lite.samplers import bracket_plan
 
 _SAMPLED = """
 INSERT INTO configurations (bracket, sampled_rung, number, hyperparameters, origin, model_budget, sampled_at, sampled)
@@ -199,15 +199,7 @@ class Tables:
     def _budget(self, key: _Key) -> float:
         bracket, _, _, rung = key
         if bracket not in self._budgets:
-            settings = self._settings
-            plan = plan_bracket(
-                bracket,
-                settings.budgets,
-                settings.eta,
-                rule=cast(Rule, settings.bracket_rule),
-                algorithm=settings.algorithm,
-            )
-            self._budgets[bracket] = tuple(rung.budget for rung in plan.rungs)
+            self._budgets[bracket] = tuple(rung.budget for rung in bracket_plan(self._settings, bracket).rungs)
         return self._budgets[bracket][rung]
 
 

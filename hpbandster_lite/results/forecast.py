@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.protocol.status import Agent, Bracket, Forecast, Status
 from hpbandster_lite.records import Limits, SearchSettings
-from hpbandster_lite.settings.prepare import bracket_plan
+from hpbandster_lite.samplers import bracket_plan
 
 MOST_BRACKETS_AHEAD = 10_000
 """A forecast looks no further, so that it stays quick; under a limit beyond this there is none."""

@@ -13,7 +13,7 @@ from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.journal import JournalReader, RungRow
 from hpbandster_lite.protocol.status import Bracket, Evaluations, Incumbent, Rung, Status
 from hpbandster_lite.records import FailureKind, SearchSettings
-from hpbandster_lite.settings.prepare import bracket_plan
+from hpbandster_lite.samplers import bracket_plan
 
 NO_MASTER = "no master answers; run the same command again to go on"
 

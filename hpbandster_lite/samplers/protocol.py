@@ -6,14 +6,16 @@ Law of this file: the interface only. Every sampler passes the same conformance 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from hpbandster_lite.records import Proposal
-from hpbandster_lite.space import Array
 
-Vector: TypeAlias = Array | Sequence[float | None]
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hpbandster_lite.space import Array
+
+Vector: TypeAlias = "Array | Sequence[float | None]"
 """A configuration as the space or a :class:`~hpbandster_lite.records.Proposal` gives it, shape (d,); NaN or ``None``
 marks an inactive dimension."""
 

@@ -12,21 +12,21 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import BudgetError, ResumeError, UsageError
-from hpbandster_lite.hyperband.brackets import BracketPlan, Rule, plan_bracket
+from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.budgets import Ladder, explicit_ladder, ladder
 from hpbandster_lite.journal import JournalReader, holds_anything, settings_difference
 from hpbandster_lite.problems import describe_in_child, given_in, name_of, with_options
 from hpbandster_lite.records import Limits, ProblemDescription, SearchSettings, Value, Values
 from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.samplers import algorithm_names, bracket_plan
 
 if TYPE_CHECKING:
     from hpbandster_lite.engine import Retried
 
-ALGORITHMS = ("bohb", "hyperband", "bo", "random")
 BRACKET_RULES = ("floor", "ceil")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """A run id names an entry at the name server and, on workers without a shared disk, a folder."""
@@ -83,17 +83,6 @@ class Prepared:
         return [bracket_plan(self.settings, bracket) for bracket in range(count)]
 
 
-def bracket_plan(settings: SearchSettings, bracket: int) -> BracketPlan:
-    """Geometry of one bracket of a search."""
-    return plan_bracket(
-        bracket,
-        settings.budgets,
-        settings.eta,
-        rule=cast(Rule, settings.bracket_rule),
-        algorithm=settings.algorithm,
-    )
-
-
 def prepare(
     options: SearchOptions,
     run_directory: RunDirectory | None = None,
@@ -139,7 +128,7 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
         budgets=steps.budgets,
         eta=steps.eta,
         unit=steps.unit,
-        algorithm=_one_of("algorithm", options.algorithm or "bohb", ALGORITHMS),
+        algorithm=_one_of("algorithm", options.algorithm or "bohb", algorithm_names()),
         bracket_rule=_one_of("bracket_rule", options.bracket_rule or "floor", BRACKET_RULES),
         seed=_seed(options.seed),
         seed_was_given=options.seed is not None,

@@ -33,7 +33,7 @@ from hpbandster_lite.records import (
     Values,
 )
 from hpbandster_lite.rundir import RunDirectory, write_atomically
-from hpbandster_lite.settings.prepare import bracket_plan
+from hpbandster_lite.samplers import bracket_plan
 from hpbandster_lite.standalone.trainer import LoneTrainer, ended
 from hpbandster_lite.trainer.messages import TrainerOrder
 

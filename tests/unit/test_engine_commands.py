@@ -400,7 +400,7 @@ def engine_places(engine: Engine) -> int:
     return engine.state.brackets[0].rungs[0].places
 
 
-@pytest.mark.parametrize("algorithm", ["bohb", "bo", "hyperband", "random"])
+@pytest.mark.parametrize("algorithm", ["bohb", "bo", "hyperband", "sh", "random"])
 def test_the_model_forgets_the_bad_results_that_are_run_again(algorithm: str) -> None:
     """Two searches with the same losses propose the same, although one of them had failed before."""
     space = space_of()

@@ -35,7 +35,7 @@ from tests.engine_room import engine_for, failed, loss, settings_for, space_of
 
 HERE: Mapping[str, Plain] = {"numpy": "2.0", "threads": None}
 ELSEWHERE: Mapping[str, Plain] = {"numpy": "1.0", "threads": None}
-ALGORITHMS = ["bohb", "bo", "hyperband", "random"]
+ALGORITHMS = ["bohb", "bo", "hyperband", "sh", "random"]
 E = TypeVar("E")
 
 

@@ -102,16 +102,15 @@ def test_a_rounding_error_of_eta_makes_no_rung_larger_or_smaller(eta: float, rul
     assert [rung.places for rung in plan_bracket(0, budgets, eta, rule=rule).rungs] == places
 
 
-# ---------------------------------------------------------------------------- algorithms at the full budget
+# ---------------------------------------------------------------------------- one rung at the full budget
 
 
-@pytest.mark.parametrize("algorithm", ["bo", "random"])
-def test_a_bracket_at_the_full_budget_costs_what_hyperbands_bracket_costs(algorithm: str) -> None:
+def test_a_bracket_at_the_full_budget_costs_what_hyperbands_bracket_costs() -> None:
     for k in range(8):
-        plan = plan_bracket(k, PAPER, 3, algorithm=algorithm)
+        plan = plan_bracket(k, PAPER, 3, plan="full_budget")
         assert plan.rungs == (RungPlan(budget=10800.0, places=[4, 3, 4, 4][k % 4]),)
         assert plan.s == 0
-        assert plan.total_budget == plan_bracket(k, PAPER, 3, algorithm="hyperband").total_budget
+        assert plan.total_budget == plan_bracket(k, PAPER, 3).total_budget
 
 
 @pytest.mark.parametrize(
@@ -122,17 +121,25 @@ def test_a_bracket_at_the_full_budget_is_rounded_half_to_even(
     budgets: tuple[float, float], eta: float, full_budgets: float, places: int
 ) -> None:
     assert plan_bracket(0, budgets, eta).total_budget / budgets[-1] == full_budgets
-    assert [rung.places for rung in plan_bracket(0, budgets, eta, algorithm="bo").rungs] == [places]
+    assert [rung.places for rung in plan_bracket(0, budgets, eta, plan="full_budget").rungs] == [places]
 
 
-def test_bohb_and_hyperband_have_the_same_brackets() -> None:
-    assert plan_bracket(1, PAPER, 3, algorithm="bohb") == plan_bracket(1, PAPER, 3, algorithm="hyperband")
+# ---------------------------------------------------------------------------- plain successive halving
+
+
+@pytest.mark.parametrize("rule", ["floor", "ceil"])
+def test_every_bracket_of_successive_halving_is_hyperbands_first(rule: Rule) -> None:
+    first = plan_bracket(0, PAPER, 3, rule=rule)
+    assert first.s == len(PAPER) - 1
+    for k in range(5):
+        plan = plan_bracket(k, PAPER, 3, rule=rule, plan="successive_halving")
+        assert (plan.bracket, plan.s, plan.rungs) == (k, first.s, first.rungs)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"algorithm": "tpe"}, ("algorithm='tpe'", "bohb")),
+        ({"plan": "tpe"}, ("plan='tpe'", "hyperband")),
         ({"rule": "round"}, ("rule='round'", "floor", "ceil")),
     ],
 )

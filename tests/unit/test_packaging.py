@@ -76,7 +76,8 @@ def test_every_outside_library_is_required_and_every_requirement_is_used() -> No
         for found in imports(REPOSITORY)
         if found.library not in sys.stdlib_module_names | {PACKAGE} and found.library.isidentifier()
     }
-    assert used <= core | training
+    # Only the conformance tests of samplers import pytest; whoever runs them has it.
+    assert used <= core | training | {"pytest"}
     assert core <= used
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hpbandster_lite.protocol.status import Agent, Bracket, Forecast, Status
 from hpbandster_lite.records import Limits, ProblemDescription, SearchSettings
 from hpbandster_lite.results.forecast import MOST_BRACKETS_AHEAD, Price, forecast, price
-from hpbandster_lite.settings.prepare import bracket_plan
+from hpbandster_lite.samplers import bracket_plan
 from tests.statuses import a_bracket, a_rung, a_status, a_worker, counts
 
 SETTINGS = SearchSettings(

@@ -11,69 +11,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ConfigSpace import (
-    Categorical,
-    ConfigurationSpace,
-    Constant,
-    EqualsCondition,
-    Float,
-    ForbiddenAndConjunction,
-    ForbiddenEqualsClause,
-    Integer,
-    OrdinalHyperparameter,
-)
+from ConfigSpace import Categorical, Constant, EqualsCondition, Float, Integer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hpbandster_lite.errors import InvariantBroken, UsageError
 from hpbandster_lite.records import Origin, Proposal
-from hpbandster_lite.samplers import Bohb, Foreseeing, Sampler, make_sampler, random, sampler_parameters
-from hpbandster_lite.samplers.kde.sampler import split
+from hpbandster_lite.samplers import Foreseeing, Sampler, make_sampler, random, sampler_parameters
+from hpbandster_lite.samplers.conformance import BUDGETS, ForeseeingConformance, SamplerConformance, generator
+from hpbandster_lite.samplers.kde.sampler import Bohb, split
 from hpbandster_lite.space import Array, SearchSpace
-
-BUDGETS = (1.0, 3.0, 9.0)
-
-
-def space_of(*hyperparameters: Any, clauses: Sequence[Any] = ()) -> SearchSpace:
-    space = ConfigurationSpace()
-    space.add(*hyperparameters, *clauses)
-    return SearchSpace.from_configspace(space)
-
-
-def square() -> SearchSpace:
-    return space_of(Float("x", (0.0, 1.0)), Float("y", (0.0, 1.0)))
-
-
-def line(levels: int = 6) -> SearchSpace:
-    return space_of(Integer("n", (1, levels)))
-
-
-def conditional_space() -> SearchSpace:
-    """All kinds, conditions, a forbidden clause and a choice that is never sampled."""
-    kind = Categorical("kind", ["a", "b", "c"], default="b")
-    act = Categorical("act", ["p", "q", "r"], weights=[0.0, 1.0, 2.0], default="q")
-    rate, width = Float("rate", (1e-4, 1.0), log=True), Integer("width", (1, 500), log=True)
-    size, depth = OrdinalHyperparameter("size", ["s", "m", "l"]), Integer("depth", (1, 7))
-    return space_of(kind, act, rate, width, size, depth, Constant("fixed", "v"), clauses=[
-        EqualsCondition(rate, kind, "a"), EqualsCondition(width, kind, "b"), EqualsCondition(size, act, "q"),
-        ForbiddenAndConjunction(ForbiddenEqualsClause(kind, "a"), ForbiddenEqualsClause(act, "r"))])
-
-
-SPACES: dict[str, Callable[[], SearchSpace]] = {
-    "floats": square,
-    "one integer": lambda: line(1_000_000),
-    "conditions": conditional_space,
-    "one float": lambda: space_of(Float("x", (0.0, 1.0))),
-    "categoricals": lambda: space_of(*(Categorical(f"c{j}", list("abcde")) for j in range(9))),
-}
+from hpbandster_lite.space.examples import EXAMPLES, conditional_space, line, space_of, square
 
 
 def bohb(space: SearchSpace, **parameters: Any) -> Sampler:
     return make_sampler("bohb", space, BUDGETS, {"random_fraction": 0.0, **parameters})
-
-
-def generator(*key: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(0, spawn_key=key))
 
 
 def feed(sampler: Sampler, vectors: Array, losses: Sequence[float | None], budget: float = 1.0) -> None:
@@ -100,78 +52,34 @@ def array(proposal: Proposal) -> Array:
 
 # --------------------------------------------------------------------------------- what every sampler keeps to
 
-every_algorithm = pytest.mark.parametrize("algorithm", ["bohb", "bo", "hyperband", "random"])
-every_space = pytest.mark.parametrize("name", SPACES)
+
+class TestBohb(SamplerConformance):
+    def make(self, space: SearchSpace, budgets: Sequence[float]) -> Sampler:
+        return make_sampler("bohb", space, budgets, {})
 
 
-@every_algorithm
-@every_space
-def test_proposals_are_configurations_of_the_space(algorithm: str, name: str) -> None:
-    space = SPACES[name]()
-    sampler = make_sampler(algorithm, space, BUDGETS, {})
-    origins = set()
+class TestBohbWithoutRandomSamples(SamplerConformance):
+    def make(self, space: SearchSpace, budgets: Sequence[float]) -> Sampler:
+        return make_sampler("bohb", space, budgets, {"random_fraction": 0.0})
+
+
+class TestRandom(ForeseeingConformance):
+    def make(self, space: SearchSpace, budgets: Sequence[float]) -> Sampler:
+        return make_sampler("random", space, budgets, {})
+
+
+@pytest.mark.parametrize("make_space", EXAMPLES.values(), ids=EXAMPLES.keys())
+@pytest.mark.parametrize(
+    ("algorithm", "expected"), [("bohb", {Origin.MODEL, Origin.RANDOM}), ("random", {Origin.RANDOM})]
+)
+def test_only_bohb_has_a_model(algorithm: str, expected: set[Origin], make_space: Callable[[], SearchSpace]) -> None:
+    sampler, origins = make_sampler(algorithm, make_space(), BUDGETS, {}), set()
     for index in range(40):
         proposal = certain(sampler.propose(generator(index)))
-        vector = array(proposal)
-        # to_vectors refuses what is out of range, inactive or forbidden; equality says that both tell the same.
-        assert np.array_equal(space.to_vectors([proposal.values])[0], vector, equal_nan=True)
-        assert proposal.values.get("act") != "p", "a choice of weight zero was proposed"
-        assert (proposal.origin is Origin.MODEL) == (proposal.model_budget is not None)
         origins.add(proposal.origin)
         sampler.add(proposal.vector)
         sampler.observe(proposal.vector, 1.0, None if index % 7 == 3 else math.sin(index))
-    assert origins == ({Origin.MODEL, Origin.RANDOM} if algorithm in ("bohb", "bo") else {Origin.RANDOM})
-
-
-@every_algorithm
-@every_space
-def test_a_proposed_vector_is_its_own_canonical_form(algorithm: str, name: str) -> None:
-    space = SPACES[name]()
-    sampler = make_sampler(algorithm, space, BUDGETS, {})
-    for index in range(20):
-        vector = array(certain(sampler.propose(generator(index))))
-        assert space.complete(vector[np.newaxis]).tobytes() == vector[np.newaxis].tobytes()
-        sampler.add(vector)
-        sampler.observe(vector, 1.0, math.sin(index))
-
-
-@every_algorithm
-@every_space
-def test_a_proposal_depends_only_on_the_generator_and_what_was_added_and_observed(algorithm: str, name: str) -> None:
-    space = SPACES[name]()
-    asked, fresh = (make_sampler(algorithm, space, BUDGETS, {}) for _ in range(2))
-    vectors = space.sample(generator(1), 30)
-    for index, vector in enumerate(vectors):
-        for sampler in (asked, fresh):
-            sampler.add(vector)
-            sampler.observe(vector, BUDGETS[index % 2], None if index % 5 == 4 else math.cos(index))
-        asked.propose(generator(index))
-    for index in range(8):
-        first = asked.propose(generator(100 + index))
-        assert asked.propose(generator(100 + index)) == first
-        assert fresh.propose(generator(100 + index)) == first
-
-
-@pytest.mark.parametrize("algorithm", ["hyperband", "random"])
-@every_space
-def test_what_is_foreseen_is_what_would_be_proposed(algorithm: str, name: str) -> None:
-    sampler = make_sampler(algorithm, SPACES[name](), BUDGETS, {})
-    assert isinstance(sampler, Foreseeing)
-    keys = range(40)
-    foreseen = sampler.foresee([generator(key) for key in keys])
-    n_standing = 0
-    for key, proposal in zip(keys, foreseen, strict=True):
-        asked = certain(sampler.propose(generator(key)))
-        if proposal is not None and sampler.still_proposes(proposal):
-            # Bit for bit, although it was computed beside 39 others.
-            assert array(proposal).tobytes() == array(asked).tobytes()
-            assert proposal == asked
-            n_standing += 1
-        else:
-            assert proposal != asked
-        sampler.add(asked.vector)
-    # A forbidden first draw (one in nine there) is not foreseen, and all else stands.
-    assert n_standing > 20
+    assert origins == expected
 
 
 def test_what_was_sampled_since_is_not_proposed_any_more() -> None:
@@ -188,23 +96,6 @@ def test_the_model_foresees_nothing() -> None:
     assert not isinstance(bohb(square()), Foreseeing)
 
 
-@every_algorithm
-@every_space
-def test_a_bad_result_that_is_forgotten_was_never_there(algorithm: str, name: str) -> None:
-    space = SPACES[name]()
-    mended, spotless = (make_sampler(algorithm, space, BUDGETS, {}) for _ in range(2))
-    for index, vector in enumerate(space.sample(generator(1), 30)):
-        for sampler in (mended, spotless):
-            sampler.add(vector)
-        if index % 4 == 1:
-            mended.observe(vector, 1.0, None)
-            mended.propose(generator(index))
-            mended.forget(vector, 1.0)
-        for sampler in (mended, spotless):
-            sampler.observe(vector, 1.0, None if index % 5 == 4 else math.cos(index))
-        assert mended.propose(generator(index)) == spotless.propose(generator(index))
-
-
 def test_a_result_that_was_good_or_never_observed_cannot_be_forgotten() -> None:
     space = line(6)
     sampler = make_sampler("bohb", space, BUDGETS, {})
@@ -216,59 +107,6 @@ def test_a_result_that_was_good_or_never_observed_cannot_be_forgotten() -> None:
     sampler.forget([0.75], 1.0)
     with pytest.raises(InvariantBroken, match="no bad result to forget"):
         sampler.forget([0.75], 1.0)
-
-
-@every_algorithm
-def test_a_vector_is_taken_as_array_or_as_the_tuple_of_a_proposal(algorithm: str) -> None:
-    space = conditional_space()
-    samplers = [make_sampler(algorithm, space, BUDGETS, {}) for _ in range(2)]
-    for vector in space.sample(generator(2), 20):
-        as_tuple = tuple(None if math.isnan(u) else u for u in vector.tolist())
-        for sampler, given_vector in zip(samplers, (vector, as_tuple), strict=True):
-            sampler.add(given_vector)
-            sampler.observe(given_vector, 1.0, float(vector[0]))
-        vector[:] = 0.0
-    assert samplers[0].propose(generator(0)) == samplers[1].propose(generator(0))
-
-
-@every_algorithm
-def test_a_small_space_is_proposed_once_and_then_exhausted(algorithm: str) -> None:
-    kind, child = Categorical("kind", ["a", "b"]), Integer("child", (1, 4), default=1)
-    space = space_of(kind, child, Categorical("other", ["x", "y", "z"], weights=[98, 1, 1]), clauses=[
-        EqualsCondition(child, kind, "a"), ForbiddenEqualsClause(child, 2)])
-    everything = space.enumerate()
-    assert everything is not None
-    sampler, seen = make_sampler(algorithm, space, BUDGETS, {}), set()
-    for index in range(len(everything)):
-        proposal = certain(sampler.propose(generator(index)))
-        seen.add(proposal.vector)
-        sampler.add(proposal.vector)
-        sampler.observe(proposal.vector, 1.0, float(index % 4))
-    assert len(seen) == len(everything) == (3 + 1) * 3
-    assert sampler.propose(generator(99)) is None
-
-
-@every_algorithm
-def test_what_others_sampled_is_not_proposed_either(algorithm: str) -> None:
-    space = line(6)
-    sampler = make_sampler(algorithm, space, BUDGETS, {})
-    for value in (1, 2, 4, 5, 6):
-        # A rounding error apart, as another machine may write it.
-        sampler.add(space.to_vectors([{"n": value}])[0] * (1 + 1e-16 * value))
-    assert certain(sampler.propose(generator(0))).values == {"n": 3}
-
-
-@every_algorithm
-def test_a_large_discrete_space_has_no_repeats(algorithm: str) -> None:
-    space = space_of(*(Categorical(f"c{j}", ["a", "b", "c"], weights=[50, 1, 1]) for j in range(11)))
-    assert space.enumerate() is None
-    sampler, seen = make_sampler(algorithm, space, BUDGETS, {}), set()
-    for index in range(150):
-        proposal = certain(sampler.propose(generator(index)))
-        seen.add(proposal.vector)
-        sampler.add(proposal.vector)
-        sampler.observe(proposal.vector, 1.0, float(sum(u != 0.5 for u in proposal.vector)))
-    assert len(seen) == 150
 
 
 def test_a_large_discrete_space_is_exhausted_after_many_tries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,7 +140,7 @@ def test_random_proposals_follow_the_weights_of_the_space() -> None:
 
 @pytest.mark.parametrize("name", ["floats", "one float", "one integer", "conditions"])
 def test_the_model_starts_at_d_plus_three_points(name: str) -> None:
-    space = SPACES[name]()
+    space = EXAMPLES[name]()
     d = sum(dim.levels != 1 for dim in space.dimensions)
     assert certain(filled(space, d + 2).propose(generator(0))).origin is Origin.RANDOM
     assert certain(filled(space, d + 3).propose(generator(0))).origin is Origin.MODEL
@@ -520,18 +358,6 @@ def test_equal_losses_are_no_trouble(density: str) -> None:
     assert certain(sampler.propose(generator(0))).origin is Origin.MODEL
 
 
-@every_algorithm
-def test_a_space_of_constants_has_one_configuration(algorithm: str) -> None:
-    space = space_of(Constant("a", 1), Categorical("b", ["x"]))
-    sampler = make_sampler(algorithm, space, BUDGETS, {})
-    proposal = certain(sampler.propose(generator(0)))
-    assert proposal.values == {"a": 1, "b": "x"}
-    sampler.add(proposal.vector)
-    for _ in range(9):
-        sampler.observe(proposal.vector, 1.0, 0.5)
-    assert sampler.propose(generator(1)) is None
-
-
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 25), fails=st.floats(0, 1))
 def test_any_data_give_a_proposal(seed: int, n: int, fails: float) -> None:
     space, rng = conditional_space(), np.random.default_rng(seed)
@@ -608,7 +434,7 @@ def test_a_wrong_parameter_is_refused_with_the_remedy(parameters: dict[str, Any]
         make_sampler("bohb", square(), BUDGETS, parameters)
 
 
-@pytest.mark.parametrize("algorithm", ["hyperband", "random"])
+@pytest.mark.parametrize("algorithm", ["hyperband", "sh", "random"])
 def test_random_search_has_no_parameters(algorithm: str) -> None:
     assert sampler_parameters(algorithm) == {}
     with pytest.raises(UsageError, match=f"{algorithm!r} has no parameter num_samples=64; it has none"):
@@ -618,7 +444,7 @@ def test_random_search_has_no_parameters(algorithm: str) -> None:
 def test_an_unknown_algorithm_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="unknown algorithm 'bhob'; did you mean 'bohb'"):
         make_sampler("bhob", square(), BUDGETS, {})
-    with pytest.raises(UsageError, match="choose from bohb, bo, hyperband, random"):
+    with pytest.raises(UsageError, match="choose from bohb, hyperband, sh, bo, random"):
         sampler_parameters("xyz")
 
 

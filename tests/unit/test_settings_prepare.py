@@ -191,7 +191,7 @@ def test_a_prepared_search_travels() -> None:
         ({"eta": 1}, BudgetError, "eta"),
         ({"budgets": (1.0, 3.0), "max_budget": 9}, BudgetError, "either budgets or min_budget and max_budget"),
         ({"budgets": (3.0, 1.0)}, BudgetError, "budgets"),
-        ({"algorithm": "tpe"}, UsageError, "algorithm must be one of bohb, hyperband, bo, random, got 'tpe'"),
+        ({"algorithm": "tpe"}, UsageError, "algorithm must be one of bohb, hyperband, sh, bo, random, got 'tpe'"),
         ({"bracket_rule": "round"}, UsageError, "bracket_rule must be one of floor, ceil, got 'round'"),
         ({"seed": -1}, UsageError, "seed must be in [0, 2**63), got -1"),
         ({"seed": 2**63}, UsageError, "seed must be in"),

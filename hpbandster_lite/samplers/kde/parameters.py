@@ -6,12 +6,10 @@ Law of this file: a value that is wrong is refused here, with its name, the valu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from hpbandster_lite.errors import UsageError, did_you_mean
-from hpbandster_lite.records import Plain
+from hpbandster_lite.errors import UsageError
 
 DENSITIES = ("truncated", "statsmodels")
 
@@ -80,26 +78,6 @@ class BohbParameters:
     def _check(self, name: str, is_right: bool, wanted: str) -> None:
         if not is_right:
             raise UsageError(f"the sampler's parameter {name} must be {wanted}; got {getattr(self, name)!r}")
-
-    @classmethod
-    def from_mapping(cls, parameters: Mapping[str, Plain], algorithm: str) -> BohbParameters:
-        """The parameters by name, the others at their defaults.
-
-        Raises
-        ------
-        UsageError
-            For an unknown name, with the nearest known one, and for a wrong value.
-        """
-        refuse_unknown(parameters, [field.name for field in fields(cls)], algorithm)
-        return cls(**parameters)
-
-
-def refuse_unknown(parameters: Mapping[str, Plain], known: list[str], algorithm: str) -> None:
-    """Raise UsageError for the first name that is none of the known ones."""
-    for name in parameters:
-        if name not in known:
-            remedy = did_you_mean(name, known, otherwise="it has")
-            raise UsageError(f"the sampler of {algorithm!r} has no parameter {name}={parameters[name]!r}{remedy}")
 
 
 def _is_number(value: Any) -> bool:

@@ -1,0 +1,198 @@
+"""The algorithms that a search can choose by name: the plan of brackets, the sampler and its parameters.
+
+Law of this file: one entry for each algorithm, and no other list of their names. An installed package adds an algorithm
+by an entry point in the group ``hpbandster_lite.samplers`` whose object is an :class:`Algorithm`; a built-in name stays
+ours. Nothing here imports numpy or scipy before a sampler is made: most commands need the names and plans alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from hpbandster_lite.errors import UsageError, did_you_mean
+from hpbandster_lite.hyperband.brackets import BracketPlan, PlanKind, Rule, plan_bracket
+from hpbandster_lite.records import Plain, SearchSettings
+from hpbandster_lite.samplers.kde.parameters import BohbParameters
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from hpbandster_lite.samplers.protocol import Sampler
+    from hpbandster_lite.space import SearchSpace
+
+GROUP = "hpbandster_lite.samplers"
+"""The entry-point group in which packages publish algorithms."""
+MakeSampler: TypeAlias = "Callable[[SearchSpace, Sequence[float], Mapping[str, Plain]], Sampler]"
+"""Makes a sampler from the space, the budgets at which results will be observed, and parameters by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Algorithm:
+    """An algorithm that a search can be begun with.
+
+    Parameters
+    ----------
+    plan
+        Which brackets it runs, see :func:`hpbandster_lite.hyperband.brackets.plan_bracket`.
+    sampler
+        Makes its sampler. It gets known parameters only and refuses wrong values with a
+        :class:`~hpbandster_lite.errors.UsageError`.
+    parameters
+        Names and defaults of its sampler's parameters.
+    help
+        What it does, in one line.
+    """
+
+    plan: PlanKind
+    sampler: MakeSampler
+    parameters: Mapping[str, Plain] = field(default_factory=dict)
+    help: str = ""
+
+
+def _random(space: SearchSpace, _budgets: Sequence[float], _parameters: Mapping[str, Plain]) -> Sampler:
+    from hpbandster_lite.samplers.random import Random
+
+    return Random(space)
+
+
+def _bohb(space: SearchSpace, budgets: Sequence[float], parameters: Mapping[str, Plain]) -> Sampler:
+    # scipy takes 0.4 s to import, and most processes need no model.
+    from hpbandster_lite.samplers.kde.sampler import Bohb
+
+    return Bohb(space, budgets, BohbParameters(**parameters))
+
+
+_MODEL_PARAMETERS: Mapping[str, Plain] = {each.name: each.default for each in fields(BohbParameters)}
+
+BUILT_IN: Mapping[str, Algorithm] = {
+    "bohb": Algorithm(
+        plan="hyperband", sampler=_bohb, parameters=_MODEL_PARAMETERS, help="the model inside Hyperband"
+    ),
+    "hyperband": Algorithm(plan="hyperband", sampler=_random, help="random samples inside Hyperband"),
+    "sh": Algorithm(
+        plan="successive_halving",
+        sampler=_random,
+        help="random samples inside successive halving: Hyperband's most aggressive bracket alone",
+    ),
+    "bo": Algorithm(
+        plan="full_budget", sampler=_bohb, parameters=_MODEL_PARAMETERS, help="the model alone, at the full budget"
+    ),
+    "random": Algorithm(plan="full_budget", sampler=_random, help="random samples at the full budget"),
+}
+"""The algorithms of this package by name."""
+
+
+def algorithm_names() -> tuple[str, ...]:
+    """Names of all algorithms: the built-in ones, then those of installed packages.
+
+    Raises
+    ------
+    UsageError
+        If two packages publish one name, or a package publishes a built-in one.
+    """
+    return (*BUILT_IN, *sorted(_installed()))
+
+
+def algorithm_named(name: str) -> Algorithm:
+    """The algorithm of a name.
+
+    Raises
+    ------
+    UsageError
+        For an unknown name, with the nearest known one; for an entry point that cannot be loaded, is no
+        :class:`Algorithm` or shares its name with another one.
+    """
+    built_in = BUILT_IN.get(name)
+    if built_in is not None:
+        return built_in
+    installed = _installed()
+    if name not in installed:
+        remedy = did_you_mean(name, (*BUILT_IN, *sorted(installed)), otherwise="choose from")
+        raise UsageError(f"unknown algorithm {name!r}{remedy}")
+    return _loaded(installed[name])
+
+
+def make_sampler(
+    algorithm: str, space: SearchSpace, budgets: Sequence[float], parameters: Mapping[str, Plain]
+) -> Sampler:
+    """The sampler of an algorithm.
+
+    Parameters
+    ----------
+    algorithm
+        Its name.
+    space
+        The search space.
+    budgets
+        The budgets at which results will be observed.
+    parameters
+        Parameters by name, see :func:`sampler_parameters`.
+
+    Raises
+    ------
+    UsageError
+        For an unknown algorithm or parameter, with the nearest known one, and for a wrong value.
+    """
+    chosen = algorithm_named(algorithm)
+    for name, value in parameters.items():
+        if name not in chosen.parameters:
+            remedy = did_you_mean(name, list(chosen.parameters), otherwise="it has")
+            raise UsageError(f"the sampler of {algorithm!r} has no parameter {name}={value!r}{remedy}")
+    return chosen.sampler(space, budgets, parameters)
+
+
+def sampler_parameters(algorithm: str) -> dict[str, Plain]:
+    """Names and defaults of the parameters of an algorithm's sampler; raises UsageError for an unknown algorithm."""
+    return dict(algorithm_named(algorithm).parameters)
+
+
+def bracket_plan(settings: SearchSettings, bracket: int) -> BracketPlan:
+    """Plan of one bracket of a search."""
+    return plan_bracket(
+        bracket,
+        settings.budgets,
+        settings.eta,
+        rule=cast(Rule, settings.bracket_rule),
+        plan=algorithm_named(settings.algorithm).plan,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ installed packages
+
+
+def _installed() -> dict[str, EntryPoint]:
+    """Entry points of the group by name; nothing is loaded."""
+    # 15 ms that a search with a built-in algorithm does not need.
+    from importlib.metadata import entry_points
+
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=GROUP):
+        if entry.name in BUILT_IN:
+            raise UsageError(f"{_described(entry)} has the name of a built-in one; rename it, or uninstall the package")
+        other = found.setdefault(entry.name, entry)
+        # A package that lies on the path twice publishes the same object twice.
+        if other.value != entry.value:
+            raise UsageError(f"{_described(entry)} and {_described(other)} have one name; uninstall one package")
+    return found
+
+
+def _loaded(entry: EntryPoint) -> Algorithm:
+    try:
+        algorithm = entry.load()
+    except Exception as error:
+        # Whatever the package's own code raises: the remedy is the same.
+        raise UsageError(
+            f"{_described(entry)} cannot be loaded ({type(error).__name__}: {error}); repair or uninstall the package"
+        ) from error
+    if not isinstance(algorithm, Algorithm):
+        raise UsageError(
+            f"{_described(entry)} is a {type(algorithm).__name__}; it must be a hpbandster_lite.samplers.Algorithm"
+        )
+    return algorithm
+
+
+def _described(entry: EntryPoint) -> str:
+    package = "an unknown package" if entry.dist is None else f"the package {entry.dist.name!r}"
+    return f"the algorithm {entry.name!r} ({entry.value}) of {package}"
