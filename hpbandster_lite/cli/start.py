@@ -21,7 +21,7 @@ def main() -> None:
     if len(sys.argv) > 2 and sys.argv[1] in IS_STARTED_AGAIN:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
     if len(sys.argv) > 2 and sys.argv[1] in READS_A_PROBLEM:
-        describer.begin()
+        describer.start_early()
     from hpbandster_lite.cli.app import main as command_line
 
     command_line()

@@ -160,7 +160,7 @@ def describe_in_child(
     ProblemError, SpaceError
         What :func:`describe` and ``load`` raise there; also if the process dies or takes too long.
     """
-    child = describer.describer()
+    child = describer.take()
     try:
         child.ask(reference)
         try:

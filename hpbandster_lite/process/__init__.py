@@ -1,1 +1,1 @@
-"""What every process of a search needs around its work: environment, devices, start, end, and log lines."""
+"""What every process of a search needs: environment, devices, startup, shutdown, log format."""

@@ -1,8 +1,8 @@
-"""A process that is to read a problem, started before it is known which one.
+"""A process that describes a problem, started before the problem is known.
 
-Law of this file: reading a problem takes ConfigSpace's second, which it is best to begin before everything else is
-imported; so this file imports next to nothing itself. The process waits for its problem's name on a line of its
-standard input, and ends without a word if none comes.
+Law of this file: describing a problem imports ConfigSpace, which takes a second and should start before all other
+imports; so this file imports next to nothing. The process waits for the problem's reference on a line of its standard
+input, and ends silently if none comes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from hpbandster_lite.process.environment import trainer_environment
 
 DESCRIBE = "--describe"
 END_S = 0.5
-"""Time for the process to end by itself once it has answered, so that its exit code tells how it ended."""
+"""Time for the process to end by itself after its answer, so that its exit code is its own."""
 
 
 class Describer:
-    """One such process; ``answers`` is the descriptor of what it writes, ``output`` the file of what it prints."""
+    """One such process; ``answers`` is the descriptor of its answer, ``output`` the file of what it prints."""
 
     def __init__(self) -> None:
         self.answers, writing = os.pipe()
@@ -44,15 +44,15 @@ class Describer:
             os.close(writing)
 
     def ask(self, reference: str) -> None:
-        """Say which problem it is to read."""
-        told = self._process.stdin
-        if told is not None:
-            # If it has died already, its exit code tells more.
-            with suppress(BrokenPipeError), told:
-                told.write(reference.encode("utf-8", "surrogateescape") + b"\n")
+        """Send the reference of the problem to describe."""
+        stdin = self._process.stdin
+        if stdin is not None:
+            # If the process is dead already, its exit code says why.
+            with suppress(BrokenPipeError), stdin:
+                stdin.write(reference.encode("utf-8", "surrogateescape") + b"\n")
 
     def end(self) -> int:
-        """End it and all that it has left running; its exit code."""
+        """End the process and all that it left running; its exit code."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
         try:
@@ -65,18 +65,19 @@ class Describer:
         return self._process.returncode
 
     def close(self) -> None:
-        """Let go of its answers and its output; it was ended before."""
+        """Close the pipe and the output file; call :meth:`end` before."""
         os.close(self.answers)
         self.output.close()
 
-_begun: list[Describer] = []
+
+_started_early: list[Describer] = []
 
 
-def begin() -> None:
-    """Start a process for :func:`describer` to give."""
-    _begun.append(Describer())
+def start_early() -> None:
+    """Start a process now for a later :func:`take`."""
+    _started_early.append(Describer())
 
 
-def describer() -> Describer:
-    """The process that was begun early, else a new one."""
-    return _begun.pop() if _begun else Describer()
+def take() -> Describer:
+    """The process that was started early, else a new one."""
+    return _started_early.pop() if _started_early else Describer()

@@ -1,7 +1,7 @@
-"""Which devices and how many cores a worker gets, and the environment that tells its trainer.
+"""Which devices and how many cores each worker gets.
 
-Law of this file: the tokens of CUDA_VISIBLE_DEVICES (indices, UUIDs, MIG identifiers) are passed on as they are; where
-it is unset, NVML is asked for UUIDs, which mean the same in every process. Nothing here imports torch.
+Law of this file: the tokens of CUDA_VISIBLE_DEVICES (indices, UUIDs, MIG identifiers) are passed on unchanged. If it is
+unset, NVML is asked for UUIDs, which mean the same in every process. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -17,69 +17,69 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.process.environment import VISIBLE
 
 MOST_CPU_WORKERS = 4
-"""Without a GPU more workers than this are started only when asked for: each one holds a copy of the data."""
+"""Default limit of workers without a GPU: each one holds a copy of the data."""
 
 
 def visible_devices(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Tokens of the GPUs that this process may use; empty without one.
+    """Tokens of the GPUs that this process may use; empty if there is none.
 
     Parameters
     ----------
     environment
-        Default: this process's own.
+        Default: that of this process.
     """
-    told = (os.environ if environment is None else environment).get(VISIBLE)
-    if told is None:
+    value = (os.environ if environment is None else environment).get(VISIBLE)
+    if value is None:
         return _uuids()
     tokens: list[str] = []
-    for token in (part.strip() for part in told.split(",")):
-        # CUDA, too, sees only what stands before the first token that names no device.
-        if not token or token.startswith("-") or token == "NoDevFiles":  # noqa: S105 (no password: SLURM's word for none)
+    for token in (part.strip() for part in value.split(",")):
+        # CUDA also ignores everything from the first token on that names no device.
+        if not token or token.startswith("-") or token == "NoDevFiles":  # noqa: S105 (no password: Slurm's value for no device)
             break
         tokens.append(token)
     return tuple(tokens)
 
 
 def chosen_devices(gpus: str | None, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Tokens of the GPUs that a user means.
+    """Tokens of the GPUs that the user selects.
 
     Parameters
     ----------
     gpus
-        ``all`` for those that are visible, at least one; a number for the first so many of them; or some of their
-        tokens, with commas between. None: all that are visible, perhaps none.
+        ``all`` for all visible GPUs, at least one; a number for the first N of them; or tokens separated by commas.
+        None: all visible GPUs, perhaps none.
     environment
-        Where CUDA_VISIBLE_DEVICES may say which are visible; then no other one can be meant.
+        Its CUDA_VISIBLE_DEVICES, if set, limits the selection.
 
     Raises
     ------
     UsageError
-        If there are not so many, or not these.
+        If there are fewer, or other ones.
     """
-    visible, told = visible_devices(environment), environment.get(VISIBLE)
+    visible, value = visible_devices(environment), environment.get(VISIBLE)
     if gpus is None:
         return visible
-    here = f"the driver knows of {', '.join(visible) or 'none'}" if told is None else f"{VISIBLE} is {told!r}"
+    here = f"the driver knows of {', '.join(visible) or 'none'}" if value is None else f"{VISIBLE} is {value!r}"
     wanted = gpus.strip()
     if wanted == "all" or wanted.isdecimal():
         count = len(visible) if wanted == "all" else int(wanted)
         if not 1 <= count <= len(visible):
             raise UsageError(
-                f"gpus={wanted}, and {len(visible)} GPUs are visible here ({here}); ask for as many as there are, or "
-                "leave it out to work with those, or on the CPU"
+                f"gpus={wanted}, and {len(visible)} GPUs are visible here ({here}); ask for at most as many, or leave "
+                "it out to use all of them, or the CPU"
             )
         return visible[:count]
     tokens = tuple(token.strip() for token in wanted.split(","))
     if "" in tokens or len(set(tokens)) < len(tokens):
-        raise UsageError(f"gpus={gpus!r}: write all, a number, or tokens with commas between, each once; {here}")
+        raise UsageError(f"gpus={gpus!r}: write all, a number, or tokens separated by commas, each once; {here}")
     for token in tokens:
-        if told is not None and token not in visible:
-            raise UsageError(f"gpus={gpus!r}: {token} is not visible here ({here}); write tokens as they stand there")
+        if value is not None and token not in visible:
+            raise UsageError(f"gpus={gpus!r}: {token} is not visible here ({here}); write tokens as listed")
     return tokens
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: its affinity, or the share that its container is given."""
+    """Cores that this process may use: by its affinity, or by the limit of its container."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(affinity, _container_cores(Path("/sys/fs/cgroup")))))
 
@@ -97,22 +97,22 @@ def worker_devices(
     Parameters
     ----------
     workers
-        Default: one for each GPU (or group of GPUs), else one for each core, at most four. Workers beyond the number of
-        GPUs share them in turn.
+        Default: one per GPU (or group of GPUs), else one per core, at most four. More workers than GPUs share them in
+        turn.
     threads
-        Of each process of a worker. Default: its share of the cores, at least 1; None (leave it alone) where
+        Threads of each process of a worker. Default: its share of the cores, at least 1; None (unchanged) if
         OMP_NUM_THREADS is set.
     gpus
         See :func:`chosen_devices`.
     gpus_per_worker
-        GPUs of each worker, neighbours in their order. Without a GPU: processes on the CPU that share its cores.
+        GPUs of each worker, adjacent in the list. Without a GPU: processes on the CPU that share its cores.
     environment
-        Default: this process's own.
+        Default: that of this process.
 
     Raises
     ------
     UsageError
-        If a number is below 1, or the GPUs cannot be had or not be divided.
+        If a number is below 1, or the GPUs are not there or cannot be divided.
     """
     for name, value in (("workers", workers), ("threads", threads), ("gpus_per_worker", gpus_per_worker)):
         if value is not None and value < 1:
@@ -133,7 +133,7 @@ def worker_devices(
 
 
 def worker_label(host: str, index: int, device: str | None, environment: Mapping[str, str] | None = None) -> str:
-    """What people call a worker: host and number, the batch job it runs in, its devices with what they are."""
+    """The label of a worker for users: host and number, its batch job, its devices and their model."""
     environment = os.environ if environment is None else environment
     job = environment.get("SLURM_JOB_ID")
     task = f" job {job}.{environment.get('SLURM_PROCID', '0')}" if job else ""
@@ -142,23 +142,23 @@ def worker_label(host: str, index: int, device: str | None, environment: Mapping
     tokens = device.split(",")
     places = _places_in_host(environment)
     names = ",".join(places.get(token, token[:12]) for token in tokens)
-    # All of a worker's are of one kind, nearly always.
-    kind = _kind(tokens[0])
-    return f"{host}-{index}{task} gpu {names}{f' {kind}' if kind else ''}"
+    # The GPUs of a worker are nearly always of one model.
+    model = _model(tokens[0])
+    return f"{host}-{index}{task} gpu {names}{f' {model}' if model else ''}"
 
 
 def _places_in_host(environment: Mapping[str, str]) -> dict[str, str]:
-    """Numbers that the GPUs of a job have on their host, where Slurm tells: within a job the first one is mostly 0."""
+    """Numbers of the job's GPUs on the host, if Slurm gives them: within a job the first one is usually 0."""
     tokens = visible_devices(environment) if VISIBLE in environment else ()
     for name in ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS"):
-        told = [part for part in environment.get(name, "").split(",") if part]
-        if tokens and len(told) == len(tokens):
-            return dict(zip(tokens, told, strict=True))
+        numbers = [part for part in environment.get(name, "").split(",") if part]
+        if tokens and len(numbers) == len(tokens):
+            return dict(zip(tokens, numbers, strict=True))
     return {}
 
 
 def _container_cores(cgroups: Path) -> float:
-    """The share of processor time that control groups allow, in cores; infinity where they do not limit it."""
+    """The CPU limit of the control groups, in cores; infinity without one."""
     for quota_file, period_file in (
         (cgroups / "cpu.max", None),
         (cgroups / "cpu" / "cpu.cfs_quota_us", cgroups / "cpu" / "cpu.cfs_period_us"),
@@ -179,8 +179,8 @@ def _container_cores(cgroups: Path) -> float:
 
 @contextlib.contextmanager
 def _driver() -> Iterator[Any]:
-    """NVML while inside; None without a driver that works."""
-    # Here: it takes as long as the rest of this package, and is needed where the environment does not tell alone.
+    """NVML while inside; None without a working driver."""
+    # Imported here: it takes as long as the rest of this package, and is rarely needed.
     import pynvml
 
     try:
@@ -195,37 +195,37 @@ def _driver() -> Iterator[Any]:
 
 
 def _uuids() -> tuple[str, ...]:
-    """UUIDs of all GPUs (of their MIG parts, where they are divided) by NVML; empty without a driver."""
+    """UUIDs of all GPUs (of the MIG instances of partitioned ones) from NVML; empty without a driver."""
     with _driver() as nvml:
         return () if nvml is None else tuple(_each_uuid(nvml))
 
 
 def _each_uuid(nvml: Any) -> Iterator[str]:
     for index in range(nvml.nvmlDeviceGetCount()):
-        # One that has fallen off the bus has neither handle nor UUID, and nobody can work on it.
+        # A GPU that has fallen off the bus has neither handle nor UUID, and cannot be used.
         with contextlib.suppress(nvml.NVMLError):
-            for device in _parts(nvml, nvml.nvmlDeviceGetHandleByIndex(index)):
+            for device in _instances(nvml, nvml.nvmlDeviceGetHandleByIndex(index)):
                 yield nvml.nvmlDeviceGetUUID(device)
 
 
-def _parts(nvml: Any, gpu: Any) -> list[Any]:
-    """The MIG parts of a GPU that is divided; itself otherwise."""
+def _instances(nvml: Any, gpu: Any) -> list[Any]:
+    """The MIG instances of a partitioned GPU; otherwise the GPU itself."""
     try:
-        is_divided, _ = nvml.nvmlDeviceGetMigMode(gpu)
+        is_partitioned, _ = nvml.nvmlDeviceGetMigMode(gpu)
     except nvml.NVMLError:
-        # Most kinds cannot be.
+        # Most models cannot be partitioned.
         return [gpu]
-    if not is_divided:
+    if not is_partitioned:
         return [gpu]
-    parts = []
+    instances = []
     for number in range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
         with contextlib.suppress(nvml.NVMLError):
-            parts.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, number))
-    return parts
+            instances.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, number))
+    return instances
 
 
-def _kind(token: str) -> str:
-    """Model and memory of a GPU in words; empty where the driver does not tell."""
+def _model(token: str) -> str:
+    """Model and memory of a GPU as text; empty if the driver does not report them."""
     with _driver() as nvml:
         words: list[str] = []
         if nvml is not None:

@@ -1,6 +1,6 @@
-"""The environment variables that processes of a search are started with.
+"""The environment variables of the processes of a search.
 
-Law of this file: names and one mapping, and next to no imports: it is needed before anything else is there.
+Law of this file: names and pure functions, and next to no imports: it is needed before everything else.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 KEY_VARIABLE = "HPBANDSTER_LITE_KEY"
-"""Takes the place of the run's key file."""
+"""The key, instead of the run's key file."""
 NAMESERVER_KEY_VARIABLE = "HPBANDSTER_LITE_NAMESERVER_KEY"
-"""Takes the place of the name server's key file."""
+"""The key, instead of the name server's key file."""
 TLS_VARIABLE = "HPBANDSTER_LITE_TLS"
-"""Names the folder with the certificates, where no option does."""
+"""The folder with the certificates, if no option gives one."""
 _OURS = (KEY_VARIABLE, NAMESERVER_KEY_VARIABLE, TLS_VARIABLE)
 JOB_ENDS_VARIABLE = "SLURM_JOB_END_TIME"
 """When Slurm ends this job, as a Unix time."""
@@ -21,37 +21,37 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 def job_left_s(environment: Mapping[str, str], unix_time: float) -> float | None:
-    """Seconds until the batch system ends this job; None where it does not say, or names a time that has passed.
+    """Seconds until the batch system ends this job; None if it does not give the time, or the time has passed.
 
     Parameters
     ----------
     environment
-        This process's own.
+        That of this process.
     unix_time
-        Now. Where the clock of this host is wrong, so is what is left: a job whose time had passed would not run.
+        The current time. If this host's clock is wrong, so is the result: a job past its end would not be running.
     """
-    told = environment.get(JOB_ENDS_VARIABLE, "")
-    left_s = float(told) - unix_time if told.isascii() and told.isdecimal() else 0.0
+    value = environment.get(JOB_ENDS_VARIABLE, "")
+    left_s = float(value) - unix_time if value.isascii() and value.isdecimal() else 0.0
     return left_s if left_s > 0 else None
 
 
 def trainer_environment(environment: Mapping[str, str], device: str | None, threads: int | None) -> dict[str, str]:
-    """Environment of a trainer, set before it imports anything.
+    """The environment of a trainer, set before it imports anything.
 
     Parameters
     ----------
     environment
-        The agent's own; keys of ours, and where they lie, are taken out of it.
+        The agent's environment; this package's keys and the paths of its keys are removed.
     device
-        Token for CUDA_VISIBLE_DEVICES; empty for the CPU alone; None leaves the variable as it is.
+        Value of CUDA_VISIBLE_DEVICES; empty for the CPU only; None leaves the variable unchanged.
     threads
-        Threads of numerical libraries; None leaves them as they are.
+        Threads of numerical libraries; None leaves the variables unchanged.
     """
-    told = {name: value for name, value in environment.items() if name not in _OURS}
+    variables = {name: value for name, value in environment.items() if name not in _OURS}
     if device is not None:
-        told[VISIBLE] = device
+        variables[VISIBLE] = device
     if threads is not None:
-        told.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    # Threads that spin for each other on busy cores cost more than they give (36 s became 15 s without).
-    told.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return told
+        variables.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    # Threads that busy-wait for each other on loaded cores cost time: 36 s became 15 s with passive waiting.
+    variables.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return variables

@@ -1,4 +1,7 @@
-"""What the last bits of a proposal depend on in this process."""
+"""The versions and machine features on which the last bits of a proposal depend.
+
+Law of this file: it reads this process and this machine, and nothing of a search.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,17 @@ from hpbandster_lite.records import Plain
 
 CPU_INFO = Path("/proc/cpuinfo")
 _VECTOR_FEATURES = ("sse", "ssse", "avx", "fma", "f16c", "neon", "asimd", "sve", "vsx", "vx")
-"""Beginnings of the names of processor features by which numpy, scipy, BLAS and the C library choose their code."""
+"""Prefixes of the processor features by which numpy, scipy, BLAS and the C library select their code."""
 
 
 def fingerprint() -> dict[str, Plain]:
-    """What the last bits of a proposal may depend on, as words that can be compared and read."""
+    """What the last bits of a proposal may depend on, as texts that can be compared."""
     return dict(_fingerprint())
 
 
 @functools.cache
 def _fingerprint() -> dict[str, Plain]:
-    # Once a process: nothing of it changes, and it takes 20 ms where scipy is not loaded.
+    # Once per process: it does not change, and takes 20 ms if scipy is not loaded.
     return {
         "hpbandster_lite": __version__,
         "python": platform.python_version(),
@@ -42,10 +45,10 @@ def _fingerprint() -> dict[str, Plain]:
 
 
 def processor_features(cpu_info: Path = CPU_INFO) -> str:
-    """The vector instructions of this processor, by name; empty where the system does not tell."""
+    """The vector instructions of this processor, by name; empty if the system does not list them."""
     try:
         with cpu_info.open(encoding="utf-8", errors="replace") as lines:
-            # x86 has "flags", ARM has "Features", one line for each core; the first one speaks for all.
+            # x86 has "flags", ARM has "Features", one line per core; all cores are alike.
             found = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     except OSError:
         return ""
@@ -54,16 +57,16 @@ def processor_features(cpu_info: Path = CPU_INFO) -> str:
 
 
 def thread_setting(environment: Mapping[str, str]) -> str:
-    """Among how many threads numerical libraries divide a sum: as they are told, else by the cores of this process."""
-    told = [f"{name}={environment[name]}" for name in THREAD_VARIABLES if name in environment]
-    return ", ".join(told) or f"as many as cores: {usable_cores()}"
+    """The number of threads that divide a sum in numerical libraries: as configured, else the cores of this process."""
+    configured = [f"{name}={environment[name]}" for name in THREAD_VARIABLES if name in environment]
+    return ", ".join(configured) or f"as many as cores: {usable_cores()}"
 
 
 def _version_of_scipy() -> str:
     loaded = sys.modules.get("scipy")
     if loaded is not None:
         return str(loaded.__version__)
-    # Importing it takes half a second, which a search without a model does not need to wait for.
+    # Importing it takes half a second, which a search without a model should not need.
     from importlib.metadata import PackageNotFoundError, version
 
     try:

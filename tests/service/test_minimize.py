@@ -311,7 +311,7 @@ def test_the_model_of_a_problem_object_is_tested_in_this_process_too(tmp_path: P
         ({"isolation": "none", "timeout_s": 5.0}, UsageError, "a time limit needs isolation='trainer'"),
         ({"threads": 0}, UsageError, "threads must be at least 1, got 0"),
         ({"gpus_per_worker": 0}, UsageError, "gpus_per_worker must be at least 1, got 0"),
-        ({"gpus": "GPU-none,"}, UsageError, "write all, a number, or tokens with commas between"),
+        ({"gpus": "GPU-none,"}, UsageError, "write all, a number, or tokens separated by commas"),
         ({"gpus": 1_000}, UsageError, "gpus=1000, and"),
         ({"min_budget": 9, "max_budget": 1}, UsageError, "min_budget"),
         ({"evaluations": 0}, UsageError, "evaluations must be above zero, got 0"),

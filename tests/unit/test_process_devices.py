@@ -183,7 +183,7 @@ def test_gpus_are_all_the_first_so_many_or_those_that_are_named(gpus: str | None
         ("4,6", FOUR, "6 is not visible here"),
         ("GPU-3c4d", FOUR, "GPU-3c4d is not visible here"),
         ("4,4", FOUR, "each once"),
-        ("4,,5", FOUR, "tokens with commas between"),
+        ("4,,5", FOUR, "tokens separated by commas"),
         ("", FOUR, "write all, a number, or tokens"),
     ],
 )
