@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Build the images and run their commands in them, without a container engine and without pulling a base image.
+# Build the images and run their commands, without a container engine and without pulling a base image.
 #
 #   deploy/docker/check.sh [service|worker|all] [BUILD_OPTION...]
 #
 # BUILD_OPTIONs go to `buildah bud`, for example: --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
-# Needs root and: apt-get install -y --no-install-recommends buildah mmdebstrap. The base, a Debian that mmdebstrap makes
-# once, stands in for python:3.11-slim (BASE in the Dockerfiles). Takes minutes, and 2 GB in /var/lib/containers.
+# It needs root and: apt-get install -y --no-install-recommends buildah mmdebstrap. mmdebstrap builds
+# a Debian base once, which replaces python:3.11-slim (BASE in the Dockerfiles). This takes minutes and 2 GB in
+# /var/lib/containers.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 which=${1:-all}
@@ -26,23 +27,23 @@ fi
 build() { # NAME BUILD_OPTION...: the image of one Dockerfile
     local name=$1 began=$SECONDS
     shift
-    # The trust store of this machine, so that pip trusts the same servers inside as outside.
+    # This machine's trust store, so that pip trusts the same servers inside the build.
     buildah bud --quiet --layers --build-arg "BASE=$base" -v /etc/ssl/certs:/etc/ssl/certs:ro "$@" \
         -t "localhost/hpbandster-lite:$name" -f "deploy/docker/$name.Dockerfile" . > /dev/null
     echo "== $name: built in $((SECONDS - began)) s, $(buildah inspect --format '{{index .OCIv1.Config.Labels "org.opencontainers.image.title"}}' "localhost/hpbandster-lite:$name")"
 }
 
-inside() { # NAME SCRIPT: run a script in a new container of an image, as the image's own user
+inside() { # NAME SCRIPT: run a script in a new container of an image, as the image's user
     local container code=0
     container=$(buildah from "localhost/hpbandster-lite:$1")
     buildah run "$container" -- sh -euc "$2" || code=$?
     buildah rm "$container" > /dev/null
-    [ "$code" = 0 ] || { echo "check.sh: $1 does not do what it is for (exit code $code)" >&2; exit 1; }
+    [ "$code" = 0 ] || { echo "check.sh: $1 failed its check (exit code $code)" >&2; exit 1; }
     echo "== $1: its commands ran"
 }
 
 # shellcheck disable=SC2016 # expanded in the container
-# A whole search by the three commands that the composition runs, on the loopback of this machine.
+# A search with the three commands of the composition, on this machine's loopback interface.
 search='
     test "$(id -u)" = 10001
     hpbandster-lite nameserver --port 0 --key names.key 2> names.log &

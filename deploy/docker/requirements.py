@@ -1,7 +1,7 @@
-"""Say what setup.cfg requires, one a line: ``requirements.py [EXTRA ...]``.
+"""Print the requirements of setup.cfg, one in each line: ``requirements.py [EXTRA ...]``.
 
-Law of this file: it reads setup.cfg alone, so that the layer of an image that installs the libraries, which takes
-minutes, is built again when a requirement changes and not when the code does.
+Law of this file: it reads only setup.cfg. So the image layer that installs the libraries, which takes minutes, is built
+again when a requirement changes, and not when the code changes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def requirements(setup: Path, extras: list[str]) -> list[str]:
-    """Requirements of the package and of these extras; an extra that is not there is a KeyError that names it."""
+    """Requirements of the package and of these extras; an unknown extra raises a KeyError with its name."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_string(setup.read_text("utf-8"))
     texts = [parser["options"]["install_requires"], *(parser["options.extras_require"][extra] for extra in extras)]

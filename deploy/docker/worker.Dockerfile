@@ -1,17 +1,17 @@
-# The image of the workers: everything of the small one, with torch and torchvision.
+# The image of the workers: the small image with torch and torchvision.
 #   docker build -f deploy/docker/worker.Dockerfile -t hpbandster-lite:worker .
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 
-# An environment of its own: Debian's Python, where that is the base, lets nobody install beside it.
+# A virtual environment, because Debian's Python refuses other packages if Debian is the base.
 ENV VIRTUAL_ENV=/opt/hpbandster-lite
 ENV PATH=/opt/hpbandster-lite/bin:$PATH PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-# The two folders are open to whichever user a container runs as; a run directory below is its owner's alone.
+# Any user of a container may write to the two folders; a run directory below them belongs to its owner only.
 RUN python3 -m venv "$VIRTUAL_ENV" && mkdir -m 1777 /search /scratch
-# Another index beside PyPI, for example that of torch's builds for the CPU alone, or a mirror.
+# An index beside PyPI: a mirror, or torch's index of CPU builds.
 ARG PIP_EXTRA_INDEX_URL
 
-# What takes long first, the code last: a changed line of code does not install the libraries again.
+# Slow layers first and the code last, so that a change of the code does not install the libraries again.
 WORKDIR /opt/sources
 COPY setup.cfg pyproject.toml constraints.txt deploy/docker/pins.txt deploy/docker/requirements.py ./
 RUN python3 requirements.py torch > requirements.txt \
@@ -24,10 +24,10 @@ COPY hpbandster_lite hpbandster_lite
 RUN pip install --no-deps --no-build-isolation .
 
 WORKDIR /search
-# Libraries ask for a home and a name; a user whom only a number names has neither. A worker asks the driver which GPUs
-# there are: that is its part "utility".
+# Some libraries require a home directory and a user name, which a numeric user lacks. A worker queries the driver for
+# its GPUs, which requires the capability "utility".
 ENV HOME=/tmp LOGNAME=search NVIDIA_DRIVER_CAPABILITIES=compute,utility
-# A number, because Kubernetes cannot tell from a name that it is not root.
+# A numeric user, because Kubernetes cannot see from a name that the user is not root.
 USER 10001:10001
 ARG VERSION=0.1.0
 ARG REVISION=unknown

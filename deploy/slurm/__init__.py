@@ -1,1 +1,1 @@
-"""The batch scripts of a search on Slurm, to be read and submitted; installed as ``hpbandster_lite.slurm.batch``."""
+"""The batch scripts of a search on Slurm, installed as ``hpbandster_lite.slurm.batch``."""

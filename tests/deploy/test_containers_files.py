@@ -1,4 +1,4 @@
-"""What describes containers is what its tools accept, and keeps the promises that the documents make of it."""
+"""The files for containers pass the checks of their tools, and do what the documents say."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ DOCKERFILES = [IMAGES / f"{name}.Dockerfile" for name in ("service", "worker")]
 KUBERNETES = REPOSITORY / "deploy" / "kubernetes"
 MANIFESTS = sorted(path for path in KUBERNETES.glob("*.yaml") if path.name != "kustomization.yaml")
 VERSIONS = ("1.31", "1.37")
-"""The oldest Kubernetes that has all that the manifests use, and the newest whose schemas are at hand."""
+"""The oldest Kubernetes that supports the manifests, and the newest whose schemas are installed."""
 GRACE_S = 25
-"""20 s in which an objective saves, 5 s in which the agent hands it back."""
+"""An objective has 20 s to save, and its agent 5 s to hand it back."""
 PASSED = ("RUN_ID", "KEY_FILE", "NAMESERVER", "NAMESERVER_KEY_FILE")
-"""What everybody of a run is told in the environment."""
+"""Environment variables of every master and worker of a run."""
 NEEDS_IT = os.environ.get("REQUIRE_CONTAINER_TOOLS") == "1"
 
 
 def tool(name: str, remedy: str) -> str:
-    """Path of a program beside this Python or on the path; skips without it, loudly, or fails where it is required."""
+    """Path of a program beside this Python or on PATH; without it the test is skipped, or fails if it is required."""
     found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if found is None:
-        words = f"NOT TESTED, {name} is not here: {remedy}"
+        words = f"NOT TESTED, {name} is not installed: {remedy}"
         if NEEDS_IT:
             pytest.fail(words)
         pytest.skip(words)
     return found
 
 
-def told_by(*command: str | Path, cwd: Path = REPOSITORY, env: Mapping[str, str] | None = None) -> str:
-    """What a tool says that accepts its input."""
+def output_of(*command: str | Path, cwd: Path = REPOSITORY, env: Mapping[str, str] | None = None) -> str:
+    """Output of a tool that must succeed."""
     done = subprocess.run(
         list(map(str, command)), cwd=cwd, env=os.environ | dict(env or {}), capture_output=True, text=True, check=False
     )
@@ -72,8 +72,8 @@ def lines(text: str) -> list[str]:
 
 
 def composition(**variables: str) -> dict[str, Any]:
-    told: dict[str, Any] = interpolated(yaml.safe_load(FILE.read_text("utf-8")), variables)
-    return told
+    services: dict[str, Any] = interpolated(yaml.safe_load(FILE.read_text("utf-8")), variables)
+    return services
 
 
 def objects(kind: str | None = None) -> Iterator[dict[str, Any]]:
@@ -95,21 +95,21 @@ def pods() -> Iterator[tuple[str, dict[str, Any]]]:
 @pytest.mark.parametrize("more", [[], ["--profile", "gpu"]], ids=["cpu", "gpu"])
 def test_docker_compose_accepts_the_composition(more: list[str]) -> None:
     compose = tool("docker-compose", "apt-get install -y --no-install-recommends docker-compose")
-    told = yaml.safe_load(told_by(compose, *more, "config", env={"WORKERS": "3", "PROBLEM": "net.py"}))
-    assert told["services"]["worker-gpu"]["profiles"] == ["gpu"]
-    assert told["services"]["worker"]["deploy"]["replicas"] == 3
-    assert told["services"]["worker"]["command"].startswith("worker net.py ")
+    config = yaml.safe_load(output_of(compose, *more, "config", env={"WORKERS": "3", "PROBLEM": "net.py"}))
+    assert config["services"]["worker-gpu"]["profiles"] == ["gpu"]
+    assert config["services"]["worker"]["deploy"]["replicas"] == 3
+    assert config["services"]["worker"]["command"].startswith("worker net.py ")
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
 def test_hadolint_finds_nothing_in_a_dockerfile(file: Path) -> None:
-    assert told_by(tool("hadolint", 'pip install -e ".[dev]"'), "--no-color", file) == ""
+    assert output_of(tool("hadolint", 'pip install -e ".[dev]"'), "--no-color", file) == ""
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_kubernetes_object_fits_its_schema(version: str) -> None:
     validate = tool("kubernetes-validate", 'pip install -e ".[dev]"')
-    told_by(validate, "--strict", "-k", version, *MANIFESTS)
+    output_of(validate, "--strict", "-k", version, *MANIFESTS)
 
 
 def test_what_kustomize_makes_of_the_manifests_fits_the_schemas_too(tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ def test_what_kustomize_makes_of_the_manifests_fits_the_schemas_too(tmp_path: Pa
     for name in ("run.key", "nameserver.key"):
         (copy / "keys" / name).write_text("0" * 64)
     made = tmp_path / "made.yaml"
-    made.write_text(told_by(kubectl, "kustomize", copy))
-    told_by(validate, "--strict", "-k", VERSIONS[0], made)
+    made.write_text(output_of(kubectl, "kustomize", copy))
+    output_of(validate, "--strict", "-k", VERSIONS[0], made)
     rendered = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(made.read_text("utf-8"))}
     assert set(rendered) >= {(each["kind"], each["metadata"]["name"]) for each in objects()}
     for _, pod in pods():
@@ -157,19 +157,19 @@ def test_every_command_is_one_of_the_product_with_options_that_it_has(where: str
     name, *arguments = rest if program == "hpbandster-lite" else [program, *rest]
     group: Any = typer.main.get_command(make_app(name))
     context = group.commands[name].make_context(name, list(arguments))
-    # What a command does not know goes to the problem, for which digits has no use.
+    # Unknown options go to the problem, and digits has none.
     assert context.args == []
 
 
-def test_every_worker_and_master_is_told_of_the_same_run() -> None:
+def test_every_worker_and_master_gets_the_same_run() -> None:
     services = composition()["services"]
-    told = [services[name]["environment"] for name in ("master", "worker", "worker-gpu")]
-    told = [{key: value for key, value in each.items() if key.startswith("HPBANDSTER_LITE_")} for each in told]
-    assert told[0] == told[1] == told[2]
-    assert set(told[0]) == {f"HPBANDSTER_LITE_{name}" for name in PASSED}
+    passed = [services[name]["environment"] for name in ("master", "worker", "worker-gpu")]
+    passed = [{key: value for key, value in each.items() if key.startswith("HPBANDSTER_LITE_")} for each in passed]
+    assert passed[0] == passed[1] == passed[2]
+    assert set(passed[0]) == {f"HPBANDSTER_LITE_{name}" for name in PASSED}
     made = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text("utf-8"))
     literals = [line.partition("=")[0] for line in made["configMapGenerator"][0]["literals"]]
-    assert set(literals) == {"PROBLEM", *told[0]}
+    assert set(literals) == {"PROBLEM", *passed[0]}
 
 
 # ------------------------------------------------------------------------------------- who they are, and how they end
@@ -186,7 +186,7 @@ def test_no_service_is_root_or_may_become_it_and_each_has_time_to_save(name: str
     assert service["restart"] == ("unless-stopped" if name == "nameserver" else "on-failure")
 
 
-def test_gpus_are_asked_for_behind_a_profile_alone() -> None:
+def test_only_services_with_a_profile_reserve_gpus() -> None:
     services = composition()["services"]
     reserves = {name: "resources" in service.get("deploy", {}) for name, service in services.items()}
     assert {name for name in services if reserves[name]} == {name for name in services if "profiles" in services[name]}
@@ -212,7 +212,7 @@ def test_no_pod_is_root_or_may_become_it(name: str, pod: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("job", list(objects("Job")), ids=lambda job: job["metadata"]["name"])
-def test_a_job_is_over_by_0_alone_and_fails_for_good_by_a_wrong_option_alone(job: dict[str, Any]) -> None:
+def test_a_job_completes_only_with_0_and_fails_only_with_a_wrong_option(job: dict[str, Any]) -> None:
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
     assert pod["restartPolicy"] == "Never"  # a policy for failures wants it
     assert pod["terminationGracePeriodSeconds"] >= GRACE_S
@@ -235,7 +235,7 @@ def test_workers_are_an_indexed_job_that_may_grow_and_shrink() -> None:
 # ------------------------------------------------------------------------------------------------------------- images
 
 
-def test_the_two_images_differ_in_torch_and_in_what_they_are_called() -> None:
+def test_the_two_images_differ_in_torch_and_in_their_labels() -> None:
     service, worker = (file.read_text("utf-8").splitlines() for file in DOCKERFILES)
     differing = [pair for pair in zip(service, worker, strict=True) if pair[0] != pair[1]]
     assert [pair for pair in differing if "title=" not in pair[0] and "description=" not in pair[0]][2:] == [
@@ -245,7 +245,7 @@ def test_the_two_images_differ_in_torch_and_in_what_they_are_called() -> None:
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
-def test_an_image_begins_with_the_base_that_may_be_replaced_and_ends_as_nobody(file: Path) -> None:
+def test_an_image_starts_from_a_replaceable_base_and_ends_with_a_numeric_user(file: Path) -> None:
     text = file.read_text("utf-8")
     assert re.findall(r"^(ARG BASE=.*|FROM .*)$", text, re.MULTILINE) == ["ARG BASE=python:3.11-slim", "FROM ${BASE}"]
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["10001:10001"]
@@ -287,7 +287,7 @@ def test_every_library_that_the_images_install_is_pinned() -> None:
         for name in ("constraints.txt", "deploy/docker/pins.txt")
         for line in lines((REPOSITORY / name).read_text("utf-8"))
     }
-    installed = set(required(told_by(sys.executable, IMAGES / "requirements.py", "torch").splitlines()))
+    installed = set(required(output_of(sys.executable, IMAGES / "requirements.py", "torch").splitlines()))
     assert {"torch", "scipy"} <= installed
     # Its own libraries are pinned by the release of torch itself, and differ between its builds.
     assert {name for name in installed if not name.startswith(("nvidia-", "cuda-", "triton"))} <= pinned
@@ -306,8 +306,8 @@ def required(requirements: list[str]) -> Iterator[str]:
         left += [Requirement(line) for line in metadata.distribution(requirement.name).requires or []]
 
 
-def test_the_small_image_is_asked_for_no_torch() -> None:
-    small, large = (told_by(sys.executable, IMAGES / "requirements.py", *extra) for extra in ((), ("torch",)))
+def test_the_small_image_requires_no_torch() -> None:
+    small, large = (output_of(sys.executable, IMAGES / "requirements.py", *extra) for extra in ((), ("torch",)))
     assert "torch" not in small
     assert {"torch >= 2.4", "torchvision"} <= set(large.splitlines())
     assert set(small.splitlines()) <= set(large.splitlines())
@@ -320,4 +320,4 @@ def test_the_search_files_that_are_shipped_are_searches(file: Path) -> None:
 
 def test_no_key_can_be_committed_or_sent_to_an_engine() -> None:
     for place in (".env", "secrets/run.key", "deploy/kubernetes/keys/run.key"):
-        told_by("git", "check-ignore", "--no-index", "--quiet", place)
+        output_of("git", "check-ignore", "--no-index", "--quiet", place)
