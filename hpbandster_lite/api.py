@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
@@ -19,7 +20,8 @@ from hpbandster_lite.protocol.status import Status
 from hpbandster_lite.records import Limits, ProblemDescription, Value, Values
 from hpbandster_lite.results.result import Result
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
-from hpbandster_lite.settings.prepare import Prepared, SearchOptions
+from hpbandster_lite.settings.options import LimitOptions, SearchOptions, in_common
+from hpbandster_lite.settings.prepare import Prepared
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -140,49 +142,33 @@ def minimize(
     RunDirectoryError
         If the search ended by a fault of this machine.
     """
+    # Here: a worker that imports the script needs no pydantic.
+    from hpbandster_lite.settings.schema import typed
+
     if loading():
         raise UsageError(
             "minimize was called while a worker imports this script; put the call under "
             'if __name__ == "__main__": so that workers can import the objective alone'
         )
-    limits = Limits(
-        brackets=brackets,
-        evaluations=evaluations,
-        total_budget=total_budget,
-        wall_time_s=wall_time_s,
-        target_loss=target_loss,
-        max_concurrent=max_concurrent,
-    )
     reference, description, here = _described(problem, space, isolation, problem_options or {})
+    limits = LimitOptions(
+        brackets=brackets, evaluations=evaluations, total_budget=total_budget, wall_time_s=wall_time_s,
+        target_loss=target_loss, max_concurrent=max_concurrent,
+    )  # fmt: skip
     options = SearchOptions(
-        problem=reference,
-        min_budget=min_budget,
-        max_budget=max_budget,
-        eta=eta,
-        budgets=None if budgets is None else tuple(float(budget) for budget in budgets),
-        unit=unit,
-        algorithm=algorithm,
-        bracket_rule=bracket_rule,
-        seed=seed,
-        sampler=dict(sampler or {}),
-        initial=None if initial is None else tuple(initial),
-        skip_default=skip_default,
-        limits=limits,
-        description=description,
-        retry_failed=retry_failed,
-    )
+        problem=reference, description=description, retry_failed=retry_failed,
+        min_budget=min_budget, max_budget=max_budget, eta=eta, budgets=_floats(budgets), unit=unit,
+        algorithm=algorithm, bracket_rule=bracket_rule, seed=seed, sampler=dict(sampler or {}),
+        initial=None if initial is None else tuple(initial), skip_default=skip_default,
+    )  # fmt: skip
     launch = LaunchOptions(
-        workers=workers,
-        threads=threads,
-        gpus=None if gpus is None else str(gpus),
-        gpus_per_worker=gpus_per_worker,
-        timeout_s=timeout_s,
-        isolation=isolation,
-        keep_checkpoints=keep_checkpoints,
-    )
+        workers=workers, threads=threads, gpus=None if gpus is None else str(gpus), gpus_per_worker=gpus_per_worker,
+        timeout_s=timeout_s, isolation=isolation, keep_checkpoints=keep_checkpoints,
+    )  # fmt: skip
+    options = replace(typed(options), limits=Limits(**in_common(Limits, typed(limits))))
     directory = RunDirectory(Path(run_dir) if run_dir is not None else default_run_directory(reference, new=new))
     watcher = watcher or _Lines()
-    code = search_here(options, directory, launch, watcher, problem=here)
+    code = search_here(options, directory, typed(launch), watcher, problem=here)
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     if code == REQUEUE:
@@ -224,6 +210,10 @@ def _described(
         return reference, describe(target, reference), target
     reference = with_options(name, given)
     return reference, describe(configured(target, reference), reference), None
+
+
+def _floats(budgets: Sequence[float] | None) -> tuple[float, ...] | None:
+    return None if budgets is None else tuple(float(budget) for budget in budgets)
 
 
 def _is_function(problem: Problem | Objective) -> TypeGuard[Objective]:

@@ -11,13 +11,12 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from hpbandster_lite import wire
 from hpbandster_lite.access.certificates import certificates_for
 from hpbandster_lite.agent import AgentOptions
-from hpbandster_lite.errors import PeerError, ProblemError, RunDirectoryError, UsageError
+from hpbandster_lite.errors import PeerError, ProblemError, RunDirectoryError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch.children import (
     POLL_S,
@@ -31,72 +30,44 @@ from hpbandster_lite.launch.children import (
 from hpbandster_lite.master import MasterOptions, connect
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.devices import worker_devices
-from hpbandster_lite.process.host_port import format_host_port
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.protocol.status import Status, status_from_plain
-from hpbandster_lite.records import Plain
 from hpbandster_lite.results.incumbent import save_incumbent
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings.prepare import Prepared, SearchOptions, prepare
+from hpbandster_lite.settings.options import (
+    CheckpointOptions,
+    NameServerOptions,
+    SearchOptions,
+    WorkerOptions,
+    check_values,
+    in_common,
+)
+from hpbandster_lite.settings.prepare import Prepared, prepare
+from hpbandster_lite.settings.search_file import file_values
 from hpbandster_lite.trainer.rendezvous import reserve_port
 
 STATUS_EVERY_S = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchOptions:
-    """How to run a search on this machine.
+@dataclass(frozen=True, kw_only=True)
+class LaunchOptions(WorkerOptions, NameServerOptions, CheckpointOptions):
+    """How to run a search on this machine; without ``nameserver`` one is started.
 
-    ``workers`` defaults to one per visible GPU, else to at most four with one core each; ``gpus`` says which GPUs, and
-    ``gpus_per_worker`` how many an evaluation gets (:func:`~hpbandster_lite.process.devices.worker_devices`).
-    ``nameserver`` names one that runs already, otherwise one is started; ``timeout_s`` bounds one evaluation.
+    Raises
+    ------
+    UsageError
+        If a value is not accepted, or a device does not exist.
     """
 
-    workers: int | None = None
-    threads: int | None = None
-    gpus: str | None = None
-    gpus_per_worker: int = 1
-    timeout_s: float | None = None
-    keep_checkpoints: str = "needed"
-    isolation: str = "trainer"
-    nameserver: tuple[str, int] | None = None
-    nameserver_key: Path | None = None
-
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"workers must be at least 1, got {self.workers}")
-        if self.timeout_s is not None and not self.timeout_s > 0:
-            raise UsageError(f"timeout must be above 0 seconds, got {self.timeout_s}")
+        check_values(self)
         # What an agent would refuse is refused now.
-        AgentOptions(
-            problem="",
-            run_dir="",
-            isolation=self.isolation,
-            timeout_s=self.timeout_s,
-            threads=self.threads,
-            gpus_per_worker=self.gpus_per_worker,
-        )
+        AgentOptions(problem="", run_dir="", **in_common(AgentOptions, self))
         self.devices()
-        if self.keep_checkpoints not in ("needed", "all"):
-            raise UsageError(f"keep_checkpoints must be 'needed' or 'all', got {self.keep_checkpoints!r}")
 
     def devices(self) -> list[tuple[str | None, int | None]]:
         """Devices and threads of each worker."""
         return worker_devices(self.workers, self.threads, gpus=self.gpus, gpus_per_worker=self.gpus_per_worker)
-
-    def told(self) -> dict[str, Plain]:
-        """These options by the names that a search file has for them."""
-        return {
-            "keep_checkpoints": self.keep_checkpoints,
-            "workers": self.workers,
-            "threads": self.threads,
-            "gpus": self.gpus,
-            "gpus_per_worker": None if self.gpus_per_worker == 1 else self.gpus_per_worker,
-            "timeout": self.timeout_s,
-            "in_agent": True if self.isolation == "none" else None,
-            "nameserver": None if self.nameserver is None else format_host_port(*self.nameserver),
-            "nameserver_key": None if self.nameserver_key is None else str(self.nameserver_key.resolve()),
-        }
 
 
 class Watcher(Protocol):
@@ -232,30 +203,29 @@ class LocalSearch(Processes):
         nameserver, key_file = self._options.nameserver, self._options.nameserver_key
         for child in names:
             directory.ensure_nameserver_key()
-            key_file = directory.nameserver_key_file
+            key_file = str(directory.nameserver_key_file)
             nameserver = ("127.0.0.1", self._held.enter_context(_reserved_port()))
-            told = {"host": nameserver[0], "port": nameserver[1], "key_file": str(key_file), "lifeline": self._lifeline}
+            told = {"host": nameserver[0], "port": nameserver[1], "key_file": key_file, "lifeline": self._lifeline}
             certificates = certificates_for(directory)
             if certificates is not None:
                 # Who speaks TLS speaks it with everybody.
                 told["tls"] = str(certificates.path)
             child.tell(told, directory.log("nameserver"))
+        named = {"nameserver": nameserver, "nameserver_key": key_file}
         options = MasterOptions(
             run_directory=str(directory.path),
             prepared=prepared,
-            nameserver=nameserver,
-            nameserver_key=None if key_file is None else str(key_file),
-            keep_checkpoints=self._options.keep_checkpoints,
+            **(in_common(MasterOptions, self._options) | named),
             lifeline=self._lifeline,
-            told=self._options.told(),
+            command_options=file_values(self._options),
         )
         master.tell(wire.to_message(options), directory.log("master"))
+        # Workers of this machine find the master through the run directory, and ask no name server.
+        unnamed = dict.fromkeys(named)
         shared = AgentOptions(
             problem=prepared.settings.problem.reference,
             run_dir=str(directory.path),
-            timeout_s=self._options.timeout_s,
-            isolation=self._options.isolation,
-            gpus_per_worker=self._options.gpus_per_worker,
+            **(in_common(AgentOptions, self._options) | unnamed),
         )
         told_agents = one_per_worker(shared, self._options.workers, self._options.threads, self._options.gpus)
         if self._problem is not None:

@@ -49,7 +49,7 @@ class MasterOptions:
 
     ``interface`` takes the place of ``host``; ``tls`` is a folder with certificates, default: the run directory's.
     ``key`` is a file with the run's key, which the run directory then holds as well; ``None`` takes or makes that one.
-    ``told`` are options of the command that started everything, for the search file in the run directory alone.
+    ``command_options`` are options of the command that started the search, for the search file in the run directory.
     """
 
     run_directory: str
@@ -63,7 +63,7 @@ class MasterOptions:
     nameserver_key: str | None = None
     keep_checkpoints: str = "needed"
     lifeline: int | None = None
-    told: Mapping[str, Plain] = field(default_factory=dict)
+    command_options: Mapping[str, Plain] = field(default_factory=dict)
 
 
 def connect(directory: RunDirectory, *, timeout_s: float = 5.0) -> Client:
@@ -128,7 +128,7 @@ def run_master(options: MasterOptions) -> int:
             )
         try:
             # Here, because nobody else serves this directory now.
-            keep_search_file(directory, options.prepared, options.told)
+            keep_search_file(directory, options.prepared, options.command_options)
         except RunDirectoryError as error:
             log.warning("the settings are not written down for people: %s", error)
         return _serve(options, directory, journal, ending)

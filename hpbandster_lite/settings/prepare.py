@@ -6,11 +6,10 @@ A search that goes on takes what the user leaves out from its journal; what is g
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,45 +19,16 @@ from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.budgets import Ladder, explicit_ladder, ladder
 from hpbandster_lite.journal import JournalReader, holds_anything, settings_difference
 from hpbandster_lite.problems import describe_in_child, given_in, name_of, with_options
-from hpbandster_lite.records import Limits, ProblemDescription, SearchSettings, Value, Values
+from hpbandster_lite.records import Limits, ProblemDescription, SearchSettings
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.samplers import algorithm_names, bracket_plan
+from hpbandster_lite.samplers import bracket_plan
+from hpbandster_lite.settings.options import OPTIONS, SearchOptions, check_values
 
 if TYPE_CHECKING:
     from hpbandster_lite.engine import Retried
 
-BRACKET_RULES = ("floor", "ceil")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """A run id names an entry at the name server and, on workers without a shared disk, a folder."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchOptions:
-    """What a user may ask for; ``None`` takes the journal's value, the problem's default or ours, in this order.
-
-    ``limits`` replaces the limits of an earlier start as a whole, where it sets any; ``description`` spares the child
-    process that would describe the problem; ``retry_failed`` runs again what failed by a fault of the code.
-    """
-
-    problem: str
-    min_budget: float | None = None
-    max_budget: float | None = None
-    eta: float | None = None
-    budgets: tuple[float, ...] | None = None
-    unit: str | None = None
-    algorithm: str | None = None
-    bracket_rule: str | None = None
-    seed: int | None = None
-    sampler: Mapping[str, Value] = field(default_factory=dict)
-    initial: tuple[Values, ...] | None = None
-    skip_default: bool | None = None
-    description: ProblemDescription | None = None
-    max_attempts: int | None = None
-    lease_s: float | None = None
-    heartbeat_s: float | None = None
-    limits: Limits = field(default_factory=Limits)
-    retry_failed: bool = False
-    run_id: str | None = None
 
 
 @wire.register("Prepared")
@@ -105,6 +75,7 @@ def prepare(
     UsageError
         For anything in the options that cannot be; ResumeError names what differs from the stored search.
     """
+    check_values(options)
     if run_directory is None or not holds_anything(run_directory.journal):
         return _begin(options, options.description or describe_in_child(options.problem, meanwhile=meanwhile))
     reader = JournalReader(run_directory.journal)
@@ -128,13 +99,12 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
         budgets=steps.budgets,
         eta=steps.eta,
         unit=steps.unit,
-        algorithm=_one_of("algorithm", options.algorithm or "bohb", algorithm_names()),
-        bracket_rule=_one_of("bracket_rule", options.bracket_rule or "floor", BRACKET_RULES),
         seed=_seed(options.seed),
         seed_was_given=options.seed is not None,
         sampler=dict(options.sampler),
         initial=options.initial or (),
-        **_given(options, "skip_default", "max_attempts", "lease_s", "heartbeat_s"),
+        **_given(options, "skip_default"),
+        **_of_a_new_search(options, "algorithm", "bracket_rule", "max_attempts", "lease_s", "heartbeat_s"),
     )
     _check(settings)
     notes = [note for note in (steps.note,) if note]
@@ -257,13 +227,8 @@ def _ladder(options: SearchOptions, description: ProblemDescription) -> Ladder:
     if lowest is None or highest is None:
         name = "min_budget" if lowest is None else "max_budget"
         raise BudgetError(f"the problem {description.name!r} has no {name} of its own; give one")
-    return ladder(lowest, highest, 3.0 if eta is None else eta, unit=unit, integer=description.integer_budgets)
-
-
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        raise UsageError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-    return value
+    eta = OPTIONS["eta"].new_search if eta is None else eta
+    return ladder(lowest, highest, eta, unit=unit, integer=description.integer_budgets)
 
 
 def _run_id(run_id: str | None) -> str | None:
@@ -287,6 +252,11 @@ def _given(options: SearchOptions, *names: str) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
+def _of_a_new_search(options: SearchOptions, *names: str) -> dict[str, Any]:
+    """What is given, and the table's value for a new search where nothing is."""
+    return {name: OPTIONS[name].new_search for name in names} | _given(options, *names)
+
+
 def _check(settings: SearchSettings) -> None:
     """Refuse wrong sampler parameters, initial configurations and lease times now rather than in the master."""
     # Here, as the engine below: most commands read times and names alone, and numpy takes them a quarter of a second.
@@ -299,41 +269,8 @@ def _check(settings: SearchSettings) -> None:
         make_sampler(settings.algorithm, space, settings.budgets, settings.sampler)
     if settings.initial:
         space.to_vectors(list(settings.initial))
-    if settings.max_attempts < 1:
-        raise UsageError(f"max_attempts must be at least 1, got {settings.max_attempts}")
     if not 0 < settings.heartbeat_s <= settings.lease_s / 2:
         raise UsageError(
             f"heartbeat_s must be above 0 and at most half of lease_s, got {settings.heartbeat_s} "
             f"and lease_s={settings.lease_s}; the defaults are 5 and 60"
         )
-
-
-def seconds(option: str, text: str) -> float:
-    """Read a duration such as ``90``, ``30m``, ``1.5h`` or ``2d`` as seconds.
-
-    Raises
-    ------
-    UsageError
-        If it is none; the message names the option.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
-    if match is None:
-        raise UsageError(f"{option} {text!r} is no duration; write 90 (seconds), 30m, 12h or 2d")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-
-
-def read_initial(path: Path) -> tuple[Values, ...]:
-    """Configurations to evaluate first: a JSON file with a list of objects, hyperparameter to value.
-
-    Raises
-    ------
-    UsageError
-        If the file cannot be read or holds anything else.
-    """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--initial {path}: {error}; give a JSON file with a list of configurations") from error
-    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
-        raise UsageError(f'--initial {path}: expected a list of objects such as [{{"lr": 0.1, "depth": 3}}]')
-    return tuple(content)

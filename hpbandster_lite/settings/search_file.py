@@ -1,8 +1,8 @@
 """A whole search in one TOML file: read, checked by name and type, and written.
 
-Law of this file: a key is the option of the command line of the same name, in the table of its group; what a value
-means is checked where the option's is. An unknown key is refused with the nearest known one, a value of a wrong type
-with what is right; a relative path counts from the file's own directory.
+Law of this file: the keys, their tables and their types come from the table of options (:mod:`.options`); what a value
+means is checked where the option acts. An unknown key is refused with the nearest known one, a value of a wrong type
+with what is accepted; a relative path counts from the file's own directory.
 """
 
 from __future__ import annotations
@@ -10,207 +10,64 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.errors import UsageError, did_you_mean
 from hpbandster_lite.problems import with_options
 from hpbandster_lite.problems.options import FROM, target_of, text_of
 from hpbandster_lite.records import Plain, Value
 from hpbandster_lite.rundir import RunDirectory, write_atomically
-from hpbandster_lite.settings.prepare import Prepared, read_initial, seconds
+from hpbandster_lite.settings import kinds
+from hpbandster_lite.settings.options import (
+    FREE_TABLES,
+    OPTIONS,
+    PROBLEM_OPTIONS,
+    SAMPLER,
+    OldName,
+    Option,
+    keys_by_table,
+    options_of,
+)
+from hpbandster_lite.settings.prepare import Prepared
+
+if TYPE_CHECKING:
+    from hpbandster_lite.settings.schema import Fault
 
 SUFFIX = ".toml"
 FILE_NAME = "search.toml"
 """In a run directory: the settings of its search, as they are in effect."""
 INITIAL_NAME = "initial.json"
-PARAMETERS = "parameters"
-"""The table of the algorithm's parameters, whose names the sampler knows."""
-OPTIONS = "options"
-"""The table of the problem's options, whose names and types the problem knows."""
-FREE = (PARAMETERS, OPTIONS)
+_PROBLEM_WANTED = 'the name of a problem, for example problem = "net.py:problem"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchFile:
-    """What a file says, with the names of :class:`~hpbandster_lite.settings.SearchOptions` and of the commands.
+    """What a file has.
 
     Parameters
     ----------
     problem
         Reference of the problem.
-    search
-        Fields of SearchOptions and, beside them, of its limits; the sampler's parameters are under ``sampler``.
-    command
-        Options of the commands themselves: ``run_dir``, ``workers``, ``timeout``, ``nameserver``, ...
+    values
+        Values by the names of their options; the sampler's parameters are under ``sampler``.
+    notes
+        What you should know: keys with an old name.
     """
 
     problem: str
-    search: Mapping[str, Any] = field(default_factory=dict)
-    command: Mapping[str, Any] = field(default_factory=dict)
-
-
-# ------------------------------------------------------------------------------------------------------------- reading
-
-
-class _Wrong(Exception):
-    """A value of another type than its key's."""
-
-
-def _number(value: Any, base: Path) -> float:
-    del base
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    raise _Wrong
-
-
-def _whole(value: Any, base: Path) -> int:
-    del base
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise _Wrong
-
-
-def _text(value: Any, base: Path) -> str:
-    del base
-    if isinstance(value, str) and value:
-        return value
-    raise _Wrong
-
-
-def _flag(value: Any, base: Path) -> bool:
-    del base
-    if isinstance(value, bool):
-        return value
-    raise _Wrong
-
-
-def _numbers(value: Any, base: Path) -> tuple[float, ...]:
-    if isinstance(value, list):
-        return tuple(float(_number(item, base)) for item in value)
-    raise _Wrong
-
-
-def _duration(value: Any, base: Path) -> float:
-    try:
-        return float(_number(value, base))
-    except _Wrong:
-        return seconds("", _text(value, base))
-
-
-def _duration_text(value: Any, base: Path) -> str:
-    """A duration as it would be typed."""
-    if isinstance(value, str):
-        seconds("", value)
-        return value
-    return f"{_number(value, base):f}"
-
-
-def _count_text(value: Any, base: Path) -> str:
-    """A number or text as it would be typed."""
-    return _text(value, base) if isinstance(value, str) else str(_whole(value, base))
-
-
-def _path(value: Any, base: Path) -> Path:
-    return base / Path(_text(value, base)).expanduser()
-
-
-def _reference(value: Any, base: Path) -> str:
-    name, mark, options = _text(value, base).partition("?")
-    where, colon, attribute = name.partition(":")
-    whole = f"{_path(where, base)}{colon}{attribute}" if where.endswith(".py") or "/" in where else name
-    return f"{whole}{mark}{options}"
-
-
-def _initial(value: Any, base: Path) -> tuple[Mapping[str, Value], ...]:
-    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
-        return tuple(value)
-    return read_initial(_path(value, base))
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """A key: how its value is read, what is said where it is another, and where the value belongs."""
-
-    read: Callable[[Any, Path], Any]
-    wanted: str
-    example: str
-    target: str = ""
-    is_command: bool = False
-
-
-def _num(example: str) -> _Key:
-    return _Key(_number, "a number", example)
-
-
-def _int(example: str, *, is_command: bool = False) -> _Key:
-    return _Key(_whole, "a whole number", example, is_command=is_command)
-
-
-def _word(example: str, *, is_command: bool = False) -> _Key:
-    return _Key(_text, "text in quotes", example, is_command=is_command)
-
-
-_TIME = "seconds, or text such as 90s, 30m, 12h or 2d"
-
-KEYS: Mapping[str, Mapping[str, _Key]] = {
-    "": {
-        "problem": _Key(_reference, "the name of a problem", '"net.py:problem"'),
-        "run_dir": _Key(_path, "the path of a directory", '"runs/net"', is_command=True),
-        "keep_checkpoints": _word('"needed"', is_command=True),
-    },
-    "budgets": {
-        "min_budget": _num("1"),
-        "max_budget": _num("27"),
-        "eta": _num("3"),
-        "budgets": _Key(_numbers, "a list of numbers", "[1, 3, 9]"),
-        "unit": _word('"epochs"'),
-        "bracket_rule": _word('"floor"'),
-    },
-    "search": {
-        "algorithm": _word('"bohb"'),
-        "seed": _int("7"),
-        "initial": _Key(_initial, "a list of configurations, or the path of a JSON file with one", "[{lr = 0.1}]"),
-        "skip_default": _Key(_flag, "true or false", "true"),
-    },
-    "limits": {
-        "brackets": _int("5"),
-        "evaluations": _int("100"),
-        "total_budget": _num("1000"),
-        "max_time": _Key(_duration, _TIME, '"12h"', "wall_time_s"),
-        "target_loss": _num("0.05"),
-    },
-    "workers": {
-        "workers": _int("4", is_command=True),
-        "threads": _int("2", is_command=True),
-        "gpus": _Key(_count_text, 'a whole number, "all", or tokens in quotes', '"all"', is_command=True),
-        "gpus_per_worker": _int("2", is_command=True),
-        "timeout": _Key(_duration_text, _TIME, '"30m"', is_command=True),
-        "in_agent": _Key(_flag, "true or false", "true", is_command=True),
-        "idle_timeout": _Key(_duration_text, _TIME, '"10m"', is_command=True),
-        "max_evaluations": _int("100", is_command=True),
-        "max_concurrent": _int("8"),
-    },
-    "service": {
-        "host": _word('"127.0.0.1"', is_command=True),
-        "interface": _word('"eth0"', is_command=True),
-        "port": _int("0", is_command=True),
-        "tls": _Key(_path, "the path of a directory", '"tls"', is_command=True),
-        "nameserver": _word('"127.0.0.1:9090"', is_command=True),
-        "nameserver_key": _Key(_path, "the path of a file", '"names.key"', is_command=True),
-        "max_attempts": _int("3"),
-        "lease_s": _num("60"),
-        "heartbeat_s": _num("5"),
-    },
-}
-"""Every table with its keys; the top of the file is the table without a name."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def is_search_file(problem: str) -> bool:
-    """Whether what stands in a problem's place is the name of a search file."""
+    """Whether what is given as the problem is the name of a search file."""
     return problem.endswith(SUFFIX)
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
 
 
 def read_search_file(path: Path) -> SearchFile:
@@ -219,7 +76,7 @@ def read_search_file(path: Path) -> SearchFile:
     Raises
     ------
     UsageError
-        If it cannot be read, is no TOML, has an unknown key or a value of a wrong type, or names no problem.
+        If it cannot be read, is not TOML, has an unknown key or a value of a wrong type, or names no problem.
     """
     # Here: a master, which only writes such a file, starts without it.
     if sys.version_info >= (3, 11):
@@ -230,80 +87,130 @@ def read_search_file(path: Path) -> SearchFile:
         content = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         beside = [entry.name for entry in path.parent.glob(f"*{SUFFIX}")] if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, sorted(beside)) if beside else ""
-        raise UsageError(f"there is no search file {path}{hint}") from error
+        raise UsageError(f"there is no search file {path}{did_you_mean(path.name, beside)}") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"the search file {path} cannot be read: {error}") from error
-    return _understood(content, path)
-
-
-def _understood(content: Mapping[str, Any], path: Path) -> SearchFile:
-    tables = [*filter(None, KEYS), *FREE]
-    top = {name: value for name, value in content.items() if name not in tables}
-    search: dict[str, Any] = {}
-    command: dict[str, Any] = {}
-    free: dict[str, dict[str, Value]] = {}
-    for name in ("", *tables):
-        table = content.get(name, {}) if name else top
-        if not isinstance(table, dict):
-            raise UsageError(f"{path}: {name} = {table!r:.60} must be a table; write [{name}] and its keys below")
-        if name in FREE:
-            free[name] = _free(name, table, path)
-            continue
-        for key, value in table.items():
-            entry = KEYS[name].get(key)
-            if entry is None:
-                raise UsageError(f"{path}: {_unknown(name, key)}")
-            told = command if entry.is_command else search
-            told[entry.target or key] = _value(entry, name, key, value, path)
-    problem = search.pop("problem", None)
-    if problem is None:
-        raise UsageError(f'{path} names no problem; write one at its top, for example problem = "digits"')
-    problem = with_options(problem, _problem_options(free[OPTIONS], path.parent))
-    return SearchFile(problem=problem, search={**search, "sampler": free[PARAMETERS]}, command=command)
-
-
-def _value(entry: _Key, table: str, key: str, value: Any, path: Path) -> Any:
     try:
-        return entry.read(value, path.parent)
-    except _Wrong:
-        wrong = f"{_in_table(table)}{key} = {_as_toml(value)} is {_kind(value)}"
+        return _checked(content, path.parent)
     except UsageError as error:
-        # A duration or a file that was found out where all are.
-        if entry.wanted != _TIME:
-            raise UsageError(f"{path}: {error}") from error
-        wrong = f"{_in_table(table)}{key} = {_as_toml(value)} is no duration"
-    raise UsageError(f"{path}: {wrong}; it must be {entry.wanted}, for example {key} = {entry.example}")
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _checked(content: dict[str, Any], base: Path) -> SearchFile:
+    notes = _rename_old_keys(content)
+    for table in [*filter(None, keys_by_table()), *FREE_TABLES]:
+        value = content.get(table, {})
+        if not isinstance(value, dict):
+            raise UsageError(f"{table} = {value!r:.60} must be a table; write [{table}] and its keys below")
+    # Here: pydantic takes longer to import than all else that a command needs from this room.
+    from hpbandster_lite.settings.schema import faults
+
+    for fault in faults(content):
+        raise UsageError(_unknown(fault.table, fault.key) if fault.is_unknown else _wrong_type(content, fault))
+    values = _values(content, base)
+    problem = content.get("problem")
+    if problem is None:
+        raise UsageError('no problem is named; write one at the top, for example problem = "digits"')
+    reference = with_options(_reference(problem, base), _problem_options(content.get(PROBLEM_OPTIONS, {}), base))
+    return SearchFile(problem=reference, values=values, notes=tuple(notes))
+
+
+def _values(content: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {SAMPLER: dict(content.get(SAMPLER, {}))}
+    for table, keys in keys_by_table().items():
+        given = content.get(table, {}) if table else content
+        for key, option in keys.items():
+            if key in given:
+                found[option.name] = _value(option, given[key], base)
+    return found
+
+
+def _value(option: Option, value: Any, base: Path) -> Any:
+    try:
+        return option.kind.from_file(value, base)
+    except UsageError as error:
+        # A file of initial configurations or an address says itself what is wrong.
+        if option.kind is not kinds.DURATION:
+            raise
+        where = f"{_in_table(option.group.table)}{option.key} = {_as_toml(value)}"
+        raise UsageError(f"{where} is not a duration; it must be {_wanted(option)}") from error
+
+
+def _reference(text: str, base: Path) -> str:
+    name, mark, options = text.partition("?")
+    where, colon, attribute = name.partition(":")
+    is_path = where.endswith(".py") or "/" in where
+    whole = f"{base / Path(where).expanduser()}{colon}{attribute}" if is_path else name
+    return f"{whole}{mark}{options}"
 
 
 def _problem_options(table: Mapping[str, Value], base: Path) -> dict[str, Value]:
-    """The options as a reference carries them; only the problem knows which of them are paths."""
-    told = dict(table)
-    told.update({f"{key}{FROM}": str(base.resolve()) for key, value in table.items() if isinstance(value, str)})
-    return told
+    """The options as a reference has them; only the problem knows which of them are paths."""
+    given = dict(table)
+    given.update({f"{key}{FROM}": str(base.resolve()) for key, value in table.items() if isinstance(value, str)})
+    return given
 
 
-def _free(name: str, table: Mapping[str, Any], path: Path) -> dict[str, Value]:
-    for key, value in table.items():
-        if not isinstance(value, bool | int | float | str):
-            raise UsageError(
-                f"{path}: [{name}] {key} = {_as_toml(value)} is {_kind(value)}; it must be one number or word"
-            )
-    return dict(table)
+# ----------------------------------------------------------------------------------------------------------- old names
+
+
+def _rename_old_keys(content: dict[str, Any]) -> list[str]:
+    """Give keys with an old name their new one; what to tell the user about them."""
+    notes = []
+    for option in OPTIONS.values():
+        table = "" if option.kind is kinds.PARAMETERS else option.group.table
+        keys = content.get(table, {}) if table else content
+        for old in option.old:
+            if not old.key or not isinstance(keys, dict) or old.key not in keys:
+                continue
+            new_name, old_name = _shown(option, table, option.key), _shown(option, table, old.key)
+            if option.key in keys:
+                raise UsageError(f"{old_name} is the old name of {new_name}, and both are given; remove {old_name}")
+            keys[option.key] = _translated(old, table, keys.pop(old.key))
+            notes.append(f"{old_name} is now {new_name}; the old name works for one more release")
+    return notes
+
+
+def _translated(old: OldName, table: str, value: Any) -> Any:
+    """The value of a key with an old name, as the new key has it."""
+    if old.means is None:
+        return value
+    if not isinstance(value, bool):
+        wrong = f"{_in_table(table)}{old.key} = {_as_toml(value)} is {_kind(value)}"
+        raise UsageError(f"{wrong}; it must be true or false, for example {old.key} = true")
+    return old.means[value]
+
+
+def _shown(option: Option, table: str, key: str) -> str:
+    return f"[{key}]" if option.kind is kinds.PARAMETERS else f"{_in_table(table)}{key}"
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+
+
+def _wrong_type(content: Mapping[str, Any], fault: Fault) -> str:
+    value = content[fault.table][fault.key] if fault.table else content[fault.key]
+    wrong = f"{_in_table(fault.table)}{fault.key} = {_as_toml(value)} is {_kind(value)}; it must be"
+    if fault.table in FREE_TABLES:
+        return f"{wrong} one number or word"
+    option = keys_by_table()[fault.table].get(fault.key)
+    return f"{wrong} {_PROBLEM_WANTED if option is None else _wanted(option)}"
+
+
+def _wanted(option: Option) -> str:
+    return f"{option.kind.wanted}, for example {option.key} = {option.example}"
 
 
 def _unknown(table: str, key: str) -> str:
-    elsewhere = [name for name, keys in KEYS.items() if key in keys]
+    tables = {name: ["problem", *keys] if not name else list(keys) for name, keys in keys_by_table().items()}
+    elsewhere = [name for name, keys in tables.items() if key in keys]
     if elsewhere:
-        return f"{_in_table(table)}{key} stands in the wrong place; it belongs {_where(elsewhere[0])}"
+        where = f"under [{elsewhere[0]}]" if elsewhere[0] else "at the top of the file"
+        return f"{_in_table(table)}{key} is in the wrong place; it belongs {where}"
     if not table:
-        known = [*KEYS[""], *filter(None, KEYS), *FREE]
-        return f"there is no key or table {key!r}{did_you_mean(key, sorted(known))}"
-    return f"[{table}] has no key {key!r}{did_you_mean(key, sorted(KEYS[table]))}"
-
-
-def _where(table: str) -> str:
-    return f"under [{table}]" if table else "at the top of the file"
+        known = [*tables[""], *filter(None, tables), *FREE_TABLES]
+        return f"there is no key or table {key!r}{did_you_mean(key, known)}"
+    return f"[{table}] has no key {key!r}{did_you_mean(key, tables[table])}"
 
 
 def _in_table(table: str) -> str:
@@ -326,22 +233,32 @@ def _as_toml(value: Any) -> str:
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
+def file_values(*records: object) -> dict[str, Plain]:
+    """The values of records of options as a search file has them, by the names of the options."""
+    return {
+        name: option.kind.to_file(getattr(record, name))
+        for record in records
+        for name, option in options_of(type(record)).items()
+        if option.has_key and getattr(record, name) is not None
+    }
+
+
 def keep_search_file(directory: RunDirectory, prepared: Prepared, command: Mapping[str, Plain]) -> None:
-    """Write the settings in effect into the run directory, so that ``run DIR/search.toml`` goes on with its search.
+    """Write the settings in effect into the run directory, so that ``run DIR/search.toml`` continues its search.
 
     Parameters
     ----------
     directory
         Of the search.
     prepared
-        What defines it, and when it stops.
+        What defines the search, and when it stops.
     command
-        Options of the commands by their names; ``None`` where one was left out.
+        Options of the command that started it, see :func:`file_values`.
 
     Raises
     ------
     RunDirectoryError
-        If it cannot be written.
+        If the file cannot be written.
     """
     initial = prepared.settings.initial
     if initial:
@@ -351,42 +268,51 @@ def keep_search_file(directory: RunDirectory, prepared: Prepared, command: Mappi
 
 def search_text(prepared: Prepared, command: Mapping[str, Plain]) -> str:
     """The text of the file that :func:`keep_search_file` writes."""
-    # Here: it brings numpy, which most commands can do without.
-    from hpbandster_lite.samplers import sampler_parameters
-
-    settings, limits = prepared.settings, dataclasses.asdict(prepared.limits)
+    settings = prepared.settings
     values = {
         **command,
         **dataclasses.asdict(dataclasses.replace(settings, sampler={}, initial=())),
-        **limits,
-        "problem": target_of(settings.problem.reference),
+        **dataclasses.asdict(prepared.limits),
         "run_dir": ".",
         "initial": INITIAL_NAME if settings.initial else None,
     }
     lines = [
-        "# The settings of the search in this directory, as they are in effect; written anew by each start.",
-        "# hpbandster-lite run with the path of this file goes on with the search. A copy that is to begin another one",
-        "# names another run_dir, or none.",
+        "# The settings of the search in this directory, as they are in effect; each start writes them anew.",
+        "# hpbandster-lite run with the path of this file continues the search. To begin another one with a copy,",
+        "# give the copy another run_dir, or none.",
+        f"problem = {_written(target_of(settings.problem.reference))}",
     ]
-    for table, keys in KEYS.items():
-        told = [(key, values.get(entry.target or key)) for key, entry in keys.items()]
-        written = [f"{key} = {_written(value)}" for key, value in told if value is not None]
+    for table, keys in keys_by_table().items():
+        given = [(key, values.get(option.name)) for key, option in keys.items()]
+        written = [f"{key} = {_written(value)}" for key, value in given if value is not None]
         lines += ["", f"[{table}]"] if table and written else []
         lines += written
-    lines += ["", f"[{OPTIONS}]"] if settings.problem.options else []
-    for option in settings.problem.options:
+    text = "\n".join([*lines, *_problem_option_lines(prepared), *_sampler_lines(prepared)]) + "\n"
+    # A path that is not valid UTF-8 cannot be written in TOML; the file is then for people only.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _problem_option_lines(prepared: Prepared) -> list[str]:
+    options = prepared.settings.problem.options
+    lines = ["", f"[{PROBLEM_OPTIONS}]"] if options else []
+    for option in options:
         value = option.value if option.value is not None else text_of(None)
         lines.append(f"{'# ' if option.value == option.default else ''}{option.name} = {_written(value)}")
-    lines += ["", f"[{PARAMETERS}]"]
-    for name, default in sampler_parameters(settings.algorithm).items():
-        chosen = settings.sampler.get(name)
+    return lines
+
+
+def _sampler_lines(prepared: Prepared) -> list[str]:
+    # Here: it imports numpy, which most commands do not need.
+    from hpbandster_lite.samplers import sampler_parameters
+
+    lines = ["", f"[{SAMPLER}]"]
+    for name, default in sampler_parameters(prepared.settings.algorithm).items():
+        chosen = prepared.settings.sampler.get(name)
         if chosen is not None:
             lines.append(f"{_bare(name)} = {_written(chosen)}")
         elif default is not None:
             lines.append(f"# {name} = {_written(default)}")
-    text = "\n".join(lines) + "\n"
-    # A path that is no UTF-8 cannot be said in TOML; the file is for people then.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return lines
 
 
 def _written(value: Plain) -> str:

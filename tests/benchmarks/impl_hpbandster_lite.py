@@ -334,7 +334,8 @@ def _prepared(
 
     from hpbandster_lite.problems import FunctionProblem, describe
     from hpbandster_lite.records import Limits
-    from hpbandster_lite.settings.prepare import SearchOptions, prepare
+    from hpbandster_lite.settings.options import SearchOptions
+    from hpbandster_lite.settings.prepare import prepare
 
     problem = FunctionProblem(_never_called, make_configspace(params))
     options = SearchOptions(

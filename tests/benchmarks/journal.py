@@ -30,7 +30,8 @@ from hpbandster_lite.records import Entry, Limits, Outcome, Report
 from hpbandster_lite.results.incumbent import current_incumbent
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import make_sampler
-from hpbandster_lite.settings.prepare import Prepared, SearchOptions, prepare
+from hpbandster_lite.settings.options import SearchOptions
+from hpbandster_lite.settings.prepare import Prepared, prepare
 from hpbandster_lite.space import SearchSpace
 
 PROBLEM = "hartmann6"

@@ -31,7 +31,8 @@ from hpbandster_lite.protocol.status import Status
 from hpbandster_lite.records import Entry, Leased, Limits, ProblemDescription, Recorded, Released, Sampled
 from hpbandster_lite.results.verify_run import verify_run
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings.prepare import Prepared, SearchOptions
+from hpbandster_lite.settings.options import SearchOptions
+from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.space import SearchSpace
 from tests.engine_room import engine_for
 

@@ -22,7 +22,8 @@ from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.master import MasterOptions, connect
 from hpbandster_lite.records import EvaluationId, Expired, Leased, Limits
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings.prepare import SearchOptions, prepare
+from hpbandster_lite.settings.options import SearchOptions
+from hpbandster_lite.settings.prepare import prepare
 from hpbandster_lite.transport import NameServerClient, run_name
 from tests.service.local_search import DEADLINE_S, MARK, LocalSearchProcess, until
 

@@ -191,7 +191,7 @@ def test_the_same_command_after_the_end_says_so_and_runs_nothing(copied: Path) -
 
 def test_a_higher_limit_extends_a_search_that_is_over(copied: Path) -> None:
     before = evaluations(copied)
-    ran = typed("run", PROBLEM, "--run-dir", copied, "--brackets", "2", "--in-agent", "-w", "1")
+    ran = typed("run", PROBLEM, "--run-dir", copied, "--brackets", "2", "--isolation", "none", "-w", "1")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "it is over" not in ran.stdout
     after = evaluations(copied)
@@ -201,7 +201,7 @@ def test_a_higher_limit_extends_a_search_that_is_over(copied: Path) -> None:
 
 def test_new_begins_another_search_beside_the_first(copied: Path) -> None:
     place = copied.parent.parent
-    ran = typed("run", PROBLEM, "--new", "--evaluations", "2", "--in-agent", "-w", "1", cwd=place)
+    ran = typed("run", PROBLEM, "--new", "--evaluations", "2", "--isolation", "none", "-w", "1", cwd=place)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.startswith("new search in runs/cli_problem-2, seed ")
     assert len(evaluations(place / "runs" / "cli_problem-2")) == 2
@@ -303,7 +303,7 @@ def test_a_list_has_every_evaluation_on_a_line_of_its_own(finished: tuple[Path, 
 
 def test_a_loss_that_is_a_text_is_an_invalid_result_with_its_reason(tmp_path: Path) -> None:
     ran = typed(
-        *("run", PROBLEM, "--run-dir", tmp_path / "search", "--evaluations", "2", "-w", "1", "--in-agent"),
+        *("run", PROBLEM, "--run-dir", tmp_path / "search", "--evaluations", "2", "-w", "1", "--isolation", "none"),
         env={cli_problem.RETURNS: "good"},
     )
     assert ran.returncode == 1, ran.stdout + ran.stderr
@@ -418,7 +418,8 @@ def test_a_master_and_a_worker_meet_through_a_name_server_and_their_keys(tmp_pat
             run_id = line_with(r"serving run (\S+) of", master)
             shutil.copy(search / "key", tmp_path / "run.key")
             worker = typed(
-                *("worker", PROBLEM, "--run-id", run_id, "--key", tmp_path / "run.key", *names_options, "--in-agent"),
+                *("worker", PROBLEM, "--run-id", run_id, "--key", tmp_path / "run.key", *names_options),
+                *("--isolation", "none"),
                 cwd=elsewhere,
             )
             assert worker.returncode == 0, worker.stdout + worker.stderr
@@ -430,7 +431,7 @@ def test_a_master_and_a_worker_meet_through_a_name_server_and_their_keys(tmp_pat
 
 
 def test_a_worker_without_a_master_ends_with_the_code_of_a_peer(tmp_path: Path) -> None:
-    ran = typed("worker", PROBLEM, "--run-dir", tmp_path / "search", "--master-timeout", "0.2", "--in-agent")
+    ran = typed("worker", PROBLEM, "--run-dir", tmp_path / "search", "--master-timeout", "0.2", "--isolation", "none")
     assert ran.returncode == 3
     assert "no master" in ran.stderr
 
@@ -494,9 +495,9 @@ def refused(
         pytest.param(("--timeout", "0"), ("timeout", "0", "above 0"), id="no time"),
         pytest.param(("--algorithm", "tpe"), ("algorithm", "'tpe'", "bohb, hyperband, bo, random"), id="algorithm"),
         pytest.param(("--bracket-rule", "round"), ("bracket_rule", "'round'", "floor, ceil"), id="rule"),
-        pytest.param(("--set", "foo=3"), ("foo=3", "random_fraction"), id="unknown parameter of the sampler"),
+        pytest.param(("--sampler", "foo=3"), ("foo=3", "random_fraction"), id="unknown parameter of the sampler"),
         pytest.param(("--initial", "none.json"), ("--initial none.json", "list of configurations"), id="no file"),
-        pytest.param(("--keep-checkpoints", "some"), ("'some'", "'needed' or 'all'"), id="checkpoints"),
+        pytest.param(("--keep-checkpoints", "some"), ("'some'", "needed, all"), id="checkpoints"),
         pytest.param(("--nameserver", "localhost"), ("'localhost'", "HOST:PORT"), id="address"),
         pytest.param(("--new", "--run-dir", "here"), ("--new", "--run-dir", "not both"), id="new here"),
     ],
@@ -762,7 +763,7 @@ def evaluate(config, budget, trial): raise ValueError(f"the data are missing, x 
 def test_a_search_that_only_meets_one_fault_stops_shows_it_and_goes_on_once_it_is_mended(tmp_path: Path) -> None:
     file = tmp_path / "faulty.py"
     file.write_text(FAULTY)
-    arguments = ("run", file, "--run-dir", tmp_path / "search", "--brackets", "1", "-w", "1", "--in-agent")
+    arguments = ("run", file, "--run-dir", tmp_path / "search", "--brackets", "1", "-w", "1", "--isolation", "none")
     ran = typed(*arguments)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     end = ran.stdout[ran.stdout.index("nothing was found") :]
@@ -786,7 +787,7 @@ def test_a_search_that_only_meets_one_fault_stops_shows_it_and_goes_on_once_it_i
 def test_the_fault_that_stopped_a_search_stands_on_a_terminal_once(tmp_path: Path) -> None:
     file = tmp_path / "faulty.py"
     file.write_text(FAULTY)
-    told = ("run", file, "--run-dir", tmp_path / "search", "--brackets", "1", "-w", "1", "--in-agent")
+    told = ("run", file, "--run-dir", tmp_path / "search", "--brackets", "1", "-w", "1", "--isolation", "none")
     with on_a_terminal(*told) as (process, terminal):
         picture, _, end = shown(terminal).partition("nothing was found")
         assert process.wait(LONGEST_S) == 1
@@ -799,7 +800,7 @@ def test_the_fault_that_stopped_a_search_stands_on_a_terminal_once(tmp_path: Pat
 def test_without_retrying_a_search_that_was_stopped_for_its_fault_keeps_what_failed(tmp_path: Path) -> None:
     file = tmp_path / "faulty.py"
     file.write_text(FAULTY)
-    arguments = ("run", file, "--run-dir", tmp_path / "search", "--evaluations", "4", "-w", "1", "--in-agent")
+    arguments = ("run", file, "--run-dir", tmp_path / "search", "--evaluations", "4", "-w", "1", "--isolation", "none")
     assert typed(*arguments).returncode == 1
     file.write_text(FAULTY.replace("raise ValueError", "return len"))
     mended = typed(*arguments)
@@ -814,8 +815,8 @@ def test_without_retrying_a_search_that_was_stopped_for_its_fault_keeps_what_fai
 def test_a_whole_search_in_a_file_runs_and_the_file_that_it_leaves_goes_on_with_it(tmp_path: Path) -> None:
     shutil.copy(PROBLEM, tmp_path / "net.py")
     (tmp_path / "search.toml").write_text(
-        'problem = "net.py"\nrun_dir = "kept/net"\n[search]\nseed = 3\n[parameters]\nrandom_fraction = 0.5\n'
-        "[limits]\nevaluations = 99\n[workers]\nworkers = 1\nin_agent = true\ntimeout = '30s'\n"
+        'problem = "net.py"\nrun_dir = "kept/net"\n[search]\nseed = 3\n[sampler]\nrandom_fraction = 0.5\n'
+        "[limits]\nevaluations = 99\n[workers]\nworkers = 1\nisolation = 'none'\ntimeout = '30s'\n"
     )
     error, _ = here("run", tmp_path / "search.toml")
     assert "a time limit needs isolation='trainer'" in str(error)
@@ -828,7 +829,7 @@ def test_a_whole_search_in_a_file_runs_and_the_file_that_it_leaves_goes_on_with_
     assert ran.stdout.startswith(f"new search in {directory}, seed 3\n")
     left = (directory / "search.toml").read_text()
     assert f'problem = "{tmp_path / "net.py"}"' in left
-    assert all(line in left.splitlines() for line in ("random_fraction = 0.5", "evaluations = 2", "in_agent = true"))
+    assert all(line in left.splitlines() for line in ("random_fraction = 0.5", "evaluations = 2", 'isolation = "none"'))
     again = typed("run", directory / "search.toml", "--evaluations", "3")
     assert again.returncode == 0, again.stdout + again.stderr
     assert again.stdout.startswith(f"going on with the search in {directory}, seed 3: 2 evaluations are recorded\n")
@@ -850,7 +851,7 @@ def test_a_search_file_with_an_unknown_key_is_refused_before_anything_is_made(
 def test_a_master_and_its_workers_take_the_same_search_file(tmp_path: Path) -> None:
     (tmp_path / "search.toml").write_text(
         f"problem = {json.dumps(PROBLEM)}\nrun_dir = 'search'\n[limits]\nevaluations = 2\n"
-        "[workers]\nworkers = 2\nin_agent = true\n"
+        "[workers]\nworkers = 2\nisolation = 'none'\n"
     )
     with started("master", tmp_path / "search.toml") as master:
         line_with(r"(serving run)", master)

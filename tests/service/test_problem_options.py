@@ -17,7 +17,8 @@ from hpbandster_lite.errors import ResumeError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.problems import given_in, with_options
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings.prepare import SearchOptions, prepare
+from hpbandster_lite.settings.options import SearchOptions
+from hpbandster_lite.settings.prepare import prepare
 from hpbandster_lite.settings.search_file import read_search_file
 from tests.service import optional_problem
 

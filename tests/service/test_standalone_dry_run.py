@@ -18,7 +18,8 @@ import pytest
 from hpbandster_lite.errors import ProblemError
 from hpbandster_lite.problems import describe, load
 from hpbandster_lite.records import FailureKind, SearchSettings
-from hpbandster_lite.settings.prepare import SearchOptions, prepare
+from hpbandster_lite.settings.options import SearchOptions
+from hpbandster_lite.settings.prepare import prepare
 from hpbandster_lite.standalone.dry_run import MOST_REFUSED, Rehearsal, rehearse
 
 pytestmark = pytest.mark.timeout(120)

@@ -66,7 +66,7 @@ def test_a_worker_takes_nothing_that_will_not_end_in_its_time_and_the_next_one_w
         search.problem.write_text(text.replace("time.sleep(0.01)\n        (HERE", "time.sleep(0.5)\n        (HERE"))
         master = search.start_master()
         began = time.monotonic()
-        said = search.start_command("worker", "--max-time", "10").ends(75)
+        said = search.start_command("worker", "--allocation-time", "10").ends(75)
         assert "its time is too short for what is left to do" in said
         assert time.monotonic() - began < 10 + 5
         rungs = {entry.evaluation.rung for entry in search.of(Leased)}

@@ -14,34 +14,42 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from hpbandster_lite.cli.app import make_app
-from hpbandster_lite.cli.options import PANELS, Host, NameServer, Problem, RunDir, takes_search_options
+from hpbandster_lite.cli.options import PANELS, Problem, takes_options
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Limits
-from hpbandster_lite.settings.prepare import SearchOptions, seconds
+from hpbandster_lite.settings.kinds import seconds
+from hpbandster_lite.settings.options import (
+    LeaveOptions,
+    ListenOptions,
+    NameServerOptions,
+    PlaceOptions,
+    SearchOptions,
+    WorkerOptions,
+)
 
 COMMANDS = (
     *("run", "plan", "status", "best", "list", "verify", "pause", "resume", "stop", "cancel"),
     *("master", "worker", "nameserver"),
 )
 
-heard: list[tuple[str, SearchOptions, bool]] = []
+received: list[tuple[str, SearchOptions, bool]] = []
 
 
-@takes_search_options
+@takes_options
 def command(problem: Problem, options: SearchOptions, loud: Annotated[bool, typer.Option("--loud")] = False) -> None:
-    """Hear the options."""
-    heard.append((problem, options, loud))
+    """Keep the options."""
+    received.append((problem, options, loud))
 
 
 def options_of(*arguments: str, problem: str = "digits") -> SearchOptions:
     """What a command gets from these arguments."""
-    heard.clear()
+    received.clear()
     one = typer.Typer()
     one.command()(command)
     result = CliRunner().invoke(one, [problem, *arguments])
     if result.exception is not None:
         raise result.exception
-    return heard[0][1]
+    return received[0][1]
 
 
 # ---------------------------------------------------------------------------------------------------------- options
@@ -57,8 +65,8 @@ def test_every_option_arrives_where_it_belongs(tmp_path: Path) -> None:
     assert options_of(
         *("--min-budget", "1", "--max-budget", "27", "--eta", "2.5", "--unit", "epochs", "--bracket-rule", "ceil"),
         *("--algorithm", "bo", "--seed", "7", "--initial", str(initial)),
-        *("--set", "random_fraction=0.2", "--set", "density=reference"),
-        *("--brackets", "2", "--evaluations", "50", "--total-budget", "99.5", "--max-time", "30m"),
+        *("--sampler", "random_fraction=0.2", "--sampler", "density=reference"),
+        *("--brackets", "2", "--evaluations", "50", "--total-budget", "99.5", "--wall-time", "30m"),
         *("--target-loss", "-0.5", "--max-concurrent", "3"),
     ) == SearchOptions(
         problem="digits",
@@ -81,9 +89,9 @@ def test_a_search_file_is_read_and_the_command_line_goes_before_it(tmp_path: Pat
     file = tmp_path / "search.toml"
     file.write_text(
         'problem = "net.py"\n[budgets]\nmax_budget = 27\neta = 2\n[search]\nseed = 7\n'
-        "[parameters]\nnum_samples = 8\nrandom_fraction = 0.5\n[limits]\nmax_time = '1h'\nbrackets = 2\n"
+        "[sampler]\nnum_samples = 8\nrandom_fraction = 0.5\n[limits]\nwall_time = '1h'\nbrackets = 2\n"
     )
-    options = options_of("--seed", "9", "--set", "num_samples=4", "--brackets", "5", problem=str(file))
+    options = options_of("--seed", "9", "--sampler", "num_samples=4", "--brackets", "5", problem=str(file))
     assert options == SearchOptions(
         problem=f"{tmp_path}/net.py",
         max_budget=27,
@@ -92,29 +100,29 @@ def test_a_search_file_is_read_and_the_command_line_goes_before_it(tmp_path: Pat
         sampler={"num_samples": 4, "random_fraction": 0.5},
         limits=Limits(brackets=5, wall_time_s=3600.0),
     )
-    assert heard[0][0] == f"{tmp_path}/net.py"
+    assert received[0][0] == f"{tmp_path}/net.py"
 
 
 own: list[tuple[Any, ...]] = []
 
 
-@takes_search_options
+@takes_options
 def command_with_places(
-    problem: Problem, options: SearchOptions, run_dir: RunDir = None, host: Host = "127.0.0.1",
-    nameserver: NameServer = None, new: Annotated[bool, typer.Option("--new")] = False,
-) -> None:  # fmt: skip
-    """Hear the command's own options."""
-    own.append((run_dir, host, nameserver, new))
+    problem: Problem, place: PlaceOptions, listen: ListenOptions, names: NameServerOptions, nodes: int = 1
+) -> None:
+    """Keep the command's own options."""
+    assert problem
+    own.append((place.run_dir, listen.host, names.nameserver, place.new, nodes))
 
 
 @pytest.mark.parametrize(
     ("arguments", "environment", "expected"),
     [
-        ((), {}, ("{}/net", "10.0.0.1", "there:1", False)),
-        (("--run-dir", "else", "--host", "127.0.0.1"), {}, ("else", "127.0.0.1", "there:1", False)),
-        ((), {"HPBANDSTER_LITE_NAMESERVER": "here:2"}, ("{}/net", "10.0.0.1", "here:2", False)),
-        (("--new",), {}, ("{}/net-2", "10.0.0.1", "there:1", False)),
-        (("--new", "--run-dir", "else"), {}, ("else", "10.0.0.1", "there:1", True)),
+        ((), {}, ("{}/net", "10.0.0.1", ("there", 1), False)),
+        (("--run-dir", "else", "--host", "127.0.0.1"), {}, ("else", "127.0.0.1", ("there", 1), False)),
+        ((), {"HPBANDSTER_LITE_NAMESERVER": "here:2"}, ("{}/net", "10.0.0.1", ("here", 2), False)),
+        (("--new",), {}, ("{}/net-2", "10.0.0.1", ("there", 1), False)),
+        (("--new", "--run-dir", "else"), {}, ("else", "10.0.0.1", ("there", 1), True)),
     ],
 )
 def test_a_command_s_own_options_come_from_the_file_where_nobody_gave_them(
@@ -130,8 +138,7 @@ def test_a_command_s_own_options_come_from_the_file_where_nobody_gave_them(
     one.command()(command_with_places)
     result = CliRunner().invoke(one, [str(file), *arguments], env=environment)
     assert result.exception is None, result.output
-    (run_dir, *others) = own[0]
-    assert (str(run_dir), *others) == (expected[0].format(tmp_path), *expected[1:])
+    assert own[0] == (expected[0].format(tmp_path), *expected[1:], 1)
 
 
 def test_budgets_are_a_list() -> None:
@@ -140,7 +147,7 @@ def test_budgets_are_a_list() -> None:
 
 def test_a_command_keeps_its_own_options() -> None:
     options_of("--loud")
-    assert heard[0][2] is True
+    assert received[0][2] is True
 
 
 @pytest.mark.parametrize(
@@ -148,18 +155,20 @@ def test_a_command_keeps_its_own_options() -> None:
     [("a=1", 1), ("a=0.5", 0.5), ("a=true", True), ("a=null", None), ("a=word", "word"), ('a="1"', "1"), ("a=", "")],
 )
 def test_an_assignment_is_read_as_json_or_as_a_word(text: str, value: Any) -> None:
-    (read,) = options_of("--set", text).sampler.values()
+    (read,) = options_of("--sampler", text).sampler.values()
     assert (type(read), read) == (type(value), value)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--set", "foo"), ("--set 'foo'", "NAME=VALUE")),
-        (("--set", "a=[1]"), ("--set 'a=[1]'", "one number or word")),
-        (("--set", "a={}"), ("--set 'a={}'", "one number or word")),
-        (("--budgets", "1,a"), ("--budgets '1,a'", "such as 1,3,9")),
         (("--max-time", "3x"), ("--max-time '3x'", "30m")),
+        (("--set", "a=1", "--sampler", "b=2"), ("--set is the old name of --sampler", "leave --set out")),
+        (("--sampler", "foo"), ("--sampler 'foo'", "NAME=VALUE")),
+        (("--sampler", "a=[1]"), ("--sampler 'a=[1]'", "one number or word")),
+        (("--sampler", "a={}"), ("--sampler 'a={}'", "one number or word")),
+        (("--budgets", "1,a"), ("--budgets '1,a'", "such as 1,3,9")),
+        (("--wall-time", "3x"), ("--wall-time '3x'", "30m")),
         (("--initial", "/nowhere/initial.json"), ("--initial /nowhere/initial.json", "list of configurations")),
         (("--brackets", "0"), ("brackets", "0", "above zero")),
     ],
@@ -180,6 +189,61 @@ def test_a_file_of_initial_configurations_that_holds_anything_else_is_refused(co
         options_of("--initial", str(file))
 
 
+# ---------------------------------------------------------------------------------------------------------- old names
+
+
+def old_flags() -> list[tuple[str, str, str, str]]:
+    """Each old flag with a value, and the flag of today with the same value."""
+    return [
+        ("--set", "a=1", "--sampler", "a=1"),
+        ("--max-time", "2h", "--wall-time", "2h"),
+    ]
+
+
+@pytest.mark.parametrize(("old", "value", "new", "same"), old_flags())
+def test_an_old_flag_works_with_a_note(
+    old: str, value: str, new: str, same: str
+) -> None:
+    one = typer.Typer()
+    one.command()(command)
+    result = CliRunner().invoke(one, ["digits", old, value])
+    assert f"note: {old} is now {new}; the old name works for one more release" in result.stderr
+    assert received.pop()[1] == options_of(new, same)
+
+
+workers: list[tuple[WorkerOptions, LeaveOptions]] = []
+
+
+@takes_options
+def command_of_workers(problem: Problem, some: WorkerOptions, leave: LeaveOptions) -> None:
+    """Keep the options of workers."""
+    assert problem
+    workers.append((some, leave))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "words"),
+    [
+        (("--in-agent",), (WorkerOptions(isolation="none"), LeaveOptions()), "--in-agent is now --isolation none"),
+        (("--max-time", "90"), (WorkerOptions(), LeaveOptions(allocation_time_s=90.0)), "is now --allocation-time"),
+    ],
+)
+def test_an_old_flag_of_workers_works_with_a_note(
+    arguments: tuple[str, ...], expected: tuple[WorkerOptions, LeaveOptions], words: str
+) -> None:
+    one = typer.Typer()
+    one.command()(command_of_workers)
+    result = CliRunner().invoke(one, ["digits", *arguments])
+    assert words in result.stderr
+    assert workers.pop() == expected
+
+
+def test_help_shows_no_old_flag() -> None:
+    for name in ("run", "worker"):
+        output = CliRunner().invoke(make_app(), [name, "--help"]).output
+        assert not any(flag in output for flag in ("--set ", "--max-time", "--in-agent"))
+
+
 # ------------------------------------------------------------------------------------------------ durations, addresses
 
 
@@ -197,8 +261,8 @@ def test_units_of_time_are_multiples_of_a_second(number: int, unit: str) -> None
 
 
 @pytest.mark.parametrize("text", ["", "h", "-1", "1e3", "3x", "1h30m", "1,5h", "inf", "nan", "½h"])
-def test_anything_else_is_no_duration(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--timeout .* is no duration; write 90"):
+def test_anything_else_is_not_a_duration(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--timeout .* is not a duration; write 90"):
         seconds("--timeout", text)
 
 
@@ -208,10 +272,10 @@ def test_anything_else_is_no_duration(text: str) -> None:
 def test_options_stand_in_the_order_of_their_groups() -> None:
     parameters = inspect.signature(command).parameters.values()
     panels = [
-        PANELS.index(told.rich_help_panel)
+        PANELS.index(about.rich_help_panel)
         for parameter in parameters
-        for told in get_args(parameter.annotation)
-        if isinstance(told, typer.models.OptionInfo)
+        for about in get_args(parameter.annotation)
+        if isinstance(about, typer.models.OptionInfo)
     ]
     assert panels == sorted(panels)
     assert set(panels) >= {0, 1, 2, 3, 4}
@@ -226,9 +290,9 @@ def test_every_command_and_every_option_has_its_help(name: str) -> None:
     for parameter in inspect.signature(info.callback, eval_str=True).parameters.values():
         if parameter.annotation is typer.Context:
             continue
-        told = [each for each in get_args(parameter.annotation) if hasattr(each, "help")]
-        assert told, parameter
-        assert told[0].help, parameter
+        about = [each for each in get_args(parameter.annotation) if hasattr(each, "help")]
+        assert about, parameter
+        assert about[0].help, parameter
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -53,10 +53,10 @@ def test_a_dry_run_prints_scripts_and_commands_and_makes_nothing(here: Path) -> 
 
 
 def test_options_of_a_search_go_to_its_master_with_the_seed_that_was_shown() -> None:
-    master, workers = commands("--max-budget", "81", "--set", "random_fraction=0.5", "--set=num_samples=32")
+    master, workers = commands("--max-budget", "81", "--sampler", "random_fraction=0.5", "--sampler=num_samples=32")
     at = master.index(next(word for word in master if word.endswith("master.sbatch")))
     *given, seed = master[at + 1 :]
-    assert given == ["--max-budget=81", "--set=random_fraction=0.5", "--set=num_samples=32"]
+    assert given == ["--max-budget=81", "--sampler=random_fraction=0.5", "--sampler=num_samples=32"]
     assert seed.startswith(ENDS_WITH_A_SEED)
     assert workers[-1].endswith("workers.sbatch")
 

@@ -18,7 +18,8 @@ from hpbandster_lite.errors import ProblemError, UsageError
 from hpbandster_lite.problems import describe, load, source_hash
 from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.records import CurvePoint
-from hpbandster_lite.settings.prepare import SearchOptions, prepare
+from hpbandster_lite.settings.options import SearchOptions
+from hpbandster_lite.settings.prepare import prepare
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.workers.images import problem as room
 from hpbandster_lite.workers.images.device_images import all_for_refit

@@ -44,6 +44,7 @@ DOORS: dict[str, set[str]] = {
     "filelock": {"master", "launch", "workers"},
     "pandas": {"results"},
     "psutil": {"agent", "process", "launch", "master", "trainer", "transport"},
+    "pydantic": {"settings"},
     "pynvml": {"process"},
     # The conformance tests of samplers, which packages with samplers of their own run.
     "pytest": {"samplers"},

@@ -16,7 +16,9 @@ from hpbandster_lite.errors import BudgetError, ResumeError, SpaceError, UsageEr
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.records import FailureKind, Finished, FinishKind, Limits, Paused, ProblemDescription, Started
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings.prepare import Prepared, SearchOptions, prepare, read_initial
+from hpbandster_lite.settings.kinds import read_initial
+from hpbandster_lite.settings.options import SearchOptions
+from hpbandster_lite.settings.prepare import Prepared, prepare
 from hpbandster_lite.space import SearchSpace, configspace_to_json
 from tests.engine_room import engine_for, failed
 

@@ -14,17 +14,21 @@ from hpbandster_lite.cli.options import overridden
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Limits, ProblemDescription, SearchSettings
 from hpbandster_lite.rundir import RunDirectory, free_directory_like
+from hpbandster_lite.samplers import algorithm_names
+from hpbandster_lite.settings.options import SAMPLER, NameServerOptions, WorkerOptions, keys_by_table
 from hpbandster_lite.settings.prepare import Prepared
+from hpbandster_lite.settings.schema import json_schema
 from hpbandster_lite.settings.search_file import (
-    KEYS,
-    PARAMETERS,
     SearchFile,
+    file_values,
     is_search_file,
     keep_search_file,
     read_search_file,
     search_text,
 )
 
+RECORDED = Path(__file__).parents[1] / "recorded"
+KEYS = keys_by_table()
 WHOLE = """
 problem = "net.py:problem"
 run_dir = "runs/net"
@@ -43,7 +47,7 @@ seed = 7
 initial = [{lr = 0.1, depth = 3}, {lr = 0.2, depth = 1}]
 skip_default = true
 
-[parameters]
+[sampler]
 random_fraction = 0.2
 density = "statsmodels"
 
@@ -51,17 +55,18 @@ density = "statsmodels"
 brackets = 2
 evaluations = 50
 total_budget = 99.5
-max_time = "1.5h"
+wall_time = "1.5h"
 target_loss = -0.5
 
 [workers]
 workers = 4
 threads = 2
 timeout = "30m"
-in_agent = false
+isolation = "trainer"
 gpus = 2
 gpus_per_worker = 2
 idle_timeout = 90
+master_timeout = "5m"
 max_evaluations = 20
 max_concurrent = 3
 
@@ -73,8 +78,8 @@ tls = "certificates"
 nameserver = "login:9090"
 nameserver_key = "names.key"
 max_attempts = 5
-lease_s = 30
-heartbeat_s = 2.5
+lease = 30
+heartbeat = "2.5s"
 """
 
 
@@ -97,7 +102,7 @@ def refusal(place: Path, text: str) -> str:
 def test_every_key_arrives_under_the_name_of_its_option(tmp_path: Path) -> None:
     assert read(tmp_path, WHOLE) == SearchFile(
         problem=f"{tmp_path}/net.py:problem",
-        search={
+        values={
             "min_budget": 1,
             "max_budget": 27.5,
             "eta": 2.5,
@@ -117,24 +122,23 @@ def test_every_key_arrives_under_the_name_of_its_option(tmp_path: Path) -> None:
             "max_attempts": 5,
             "lease_s": 30,
             "heartbeat_s": 2.5,
-        },
-        command={
-            "run_dir": tmp_path / "runs/net",
+            "run_dir": f"{tmp_path}/runs/net",
             "keep_checkpoints": "all",
             "workers": 4,
             "threads": 2,
-            "timeout": "30m",
-            "in_agent": False,
+            "timeout_s": 1800.0,
+            "isolation": "trainer",
             "gpus": "2",
             "gpus_per_worker": 2,
-            "idle_timeout": "90.000000",
+            "idle_timeout_s": 90.0,
+            "master_timeout_s": 300.0,
             "max_evaluations": 20,
-            "host": "0.0.0.0",  # noqa: S104 (nobody listens)
+            "host": "0.0.0.0",  # noqa: S104 (nothing listens)
             "interface": "eth0",
             "port": 9091,
-            "tls": tmp_path / "certificates",
-            "nameserver": "login:9090",
-            "nameserver_key": tmp_path / "names.key",
+            "tls": f"{tmp_path}/certificates",
+            "nameserver": ("login", 9090),
+            "nameserver_key": f"{tmp_path}/names.key",
         },
     )
 
@@ -142,7 +146,7 @@ def test_every_key_arrives_under_the_name_of_its_option(tmp_path: Path) -> None:
 def test_every_key_is_in_the_file_that_the_test_above_reads() -> None:
     lines = {line.partition(" = ")[0] for line in WHOLE.splitlines()}
     assert lines >= {key for keys in KEYS.values() for key in keys} - {"budgets"}
-    assert {f"[{table}]" for table in [*KEYS, PARAMETERS] if table} <= lines
+    assert {f"[{table}]" for table in [*KEYS, SAMPLER] if table} <= lines
 
 
 @pytest.mark.parametrize(
@@ -162,16 +166,16 @@ def test_a_problem_in_a_file_is_looked_for_beside_the_search_file(tmp_path: Path
 
 def test_initial_configurations_may_lie_in_a_file_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "first.json").write_text('[{"lr": null}]')
-    assert read(tmp_path, 'problem = "digits"\n[search]\ninitial = "first.json"').search["initial"] == ({"lr": None},)
+    assert read(tmp_path, 'problem = "digits"\n[search]\ninitial = "first.json"').values["initial"] == ({"lr": None},)
     assert "missing.json" in refusal(tmp_path, 'problem = "digits"\n[search]\ninitial = "missing.json"')
 
 
 @pytest.mark.parametrize(("told", "seconds"), [("90", 90.0), ("0.5", 0.5), ('"90"', 90.0), ('"2d"', 172_800.0)])
 def test_a_time_is_a_number_of_seconds_or_a_duration(tmp_path: Path, told: str, seconds: float) -> None:
-    text = f'problem = "digits"\n[limits]\nmax_time = {told}\n[workers]\ntimeout = {told}'
+    text = f'problem = "digits"\n[limits]\nwall_time = {told}\n[workers]\ntimeout = {told}'
     found = read(tmp_path, text)
-    assert found.search["wall_time_s"] == seconds
-    assert isinstance(found.command["timeout"], str)
+    assert found.values["wall_time_s"] == seconds
+    assert found.values["timeout_s"] == seconds
 
 
 def test_a_problem_that_ends_in_toml_is_a_search_file() -> None:
@@ -189,12 +193,12 @@ def test_a_problem_that_ends_in_toml_is_a_search_file() -> None:
         ("[budgets]\nmax_budgte = 3", ("[budgets] has no key 'max_budgte'", "did you mean 'max_budget' or")),
         ("[budget]\nmax_budget = 3", ("no key or table 'budget'", "did you mean 'budgets'?")),
         ("worker = 3", ("no key or table 'worker'", "did you mean 'workers'?")),
-        ("[limits]\nworkers = 3", ("[limits] workers stands in the wrong place", "under [workers]")),
-        ("max_budget = 3", ("max_budget stands in the wrong place", "under [budgets]")),
-        ("[limits]\nrun_dir = 'x'", ("[limits] run_dir stands in the wrong place", "at the top of the file")),
+        ("[limits]\nworkers = 3", ("[limits] workers is in the wrong place", "under [workers]")),
+        ("max_budget = 3", ("max_budget is in the wrong place", "under [budgets]")),
+        ("[limits]\nrun_dir = 'x'", ("[limits] run_dir is in the wrong place", "at the top of the file")),
         ("budgets = [1, 3]", ("budgets = [1, 3] must be a table", "write [budgets]")),
-        ("[limits]\nzzz = 1", ("[limits] has no key 'zzz'", "there is brackets, evaluations, max_time")),
-        ("[parameters]\nx = [1]", ("[parameters] x = [1] is a list", "one number or word")),
+        ("[limits]\nzzz = 1", ("[limits] has no key 'zzz'", "there is brackets, evaluations, total_budget, wall_time")),
+        ("[sampler]\nx = [1]", ("[sampler] x = [1] is a list", "one number or word")),
         ("[budgets\n", ("cannot be read", "line")),
         ("[search]\nseed = 1\nseed = 2", ("cannot be read", "overwrite a value")),
     ],
@@ -214,8 +218,8 @@ def test_a_value_of_a_wrong_type_is_refused_with_key_value_and_what_is_right(
     for value, kind in (("2026-11-25", "a date or time"), ("{a = 1}", "a table")):
         told = refusal(tmp_path, f"[{table}]\n{key} = {value}" if table else f"{key} = {value}")
         assert f"{key} = " in told
-        assert f" is {kind}; it must be {entry.wanted}, for example {key} = {entry.example}" in told
-    first = "" if key == "problem" else "problem = 'digits'\n"
+        assert f" is {kind}; it must be {entry.kind.wanted}, for example {key} = {entry.example}" in told
+    first = "problem = 'digits'\n"
     read(tmp_path, f"{first}[{table}]\n{key} = {entry.example}" if table else f"{first}{key} = {entry.example}")
 
 
@@ -228,8 +232,9 @@ def test_a_value_of_a_wrong_type_is_refused_with_key_value_and_what_is_right(
         ("[budgets]\nmax_budget = true", ("max_budget = true is a truth value", "a number")),
         ("[budgets]\nbudgets = [1, '3']", ("budgets", "a list of numbers", "[1, 3, 9]")),
         ("[workers]\nin_agent = 1", ("in_agent = 1 is a number", "true or false")),
-        ("[limits]\nmax_time = 'soon'", ('[limits] max_time = "soon" is no duration', "30m")),
-        ("[workers]\ntimeout = 'soon'", ('[workers] timeout = "soon" is no duration', "30m")),
+        ("[search]\nskip_default = 1", ("skip_default = 1 is a number", "true or false")),
+        ("[limits]\nwall_time = 'soon'", ('[limits] wall_time = "soon" is not a duration', "30m")),
+        ("[workers]\ntimeout = 'soon'", ('[workers] timeout = "soon" is not a duration', "30m")),
         ("problem = ''", ('problem = "" is text', "the name of a problem")),
         ("[search]\ninitial = [1]", ("initial = [1] is a list", "a list of configurations")),
     ],
@@ -240,7 +245,7 @@ def test_a_value_that_only_looks_right_is_refused(tmp_path: Path, text: str, wor
 
 
 def test_a_file_without_a_problem_is_refused(tmp_path: Path) -> None:
-    assert 'write one at its top, for example problem = "digits"' in refusal(tmp_path, "")
+    assert 'write one at the top, for example problem = "digits"' in refusal(tmp_path, "")
 
 
 def test_a_file_that_is_not_there_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
@@ -337,26 +342,29 @@ def test_what_is_written_is_read_as_it_was(
 ) -> None:
     place = tmp_path_factory.mktemp("written")
     told = prepared(limits, budgets=budgets, eta=eta, unit=unit, seed=seed, sampler={"random_fraction": fraction})
-    found = read(place, search_text(told, {"workers": 3, "nameserver": name}))
+    found = read(place, search_text(told, {"workers": 3, "interface": name}))
     assert found.problem == "/here/net.py"
     stops = {field: getattr(limits, field) for field in ("brackets", "wall_time_s", "target_loss")}
-    assert found.search == {
+    assert found.values == {
         **said_of(told.settings),
         **{field: value for field, value in stops.items() if value is not None},
         "sampler": {"random_fraction": fraction},
+        "run_dir": str(place), "workers": 3, "interface": name,
     }
-    assert found.command == {"run_dir": place / ".", "workers": 3, "nameserver": name}
+    assert found.notes == ()
 
 
 def test_the_file_in_a_run_directory_leads_back_to_it_with_its_initial_configurations(tmp_path: Path) -> None:
     initial = ({"lr": 0.1, "kind": None}, {"lr": 1e-05, "kind": "a"})
     directory = RunDirectory(tmp_path / "run")
     directory.create()
-    told = {"timeout": 90.0, "in_agent": True, "threads": None}
+    told = file_values(WorkerOptions(timeout_s=90.0, gpus_per_worker=2))
     keep_search_file(directory, prepared(initial=initial, skip_default=True), told)
     found = read_search_file(directory.path / "search.toml")
-    assert (found.search["initial"], found.search["skip_default"]) == (initial, True)
-    assert found.command == {"run_dir": directory.path, "timeout": "90.000000", "in_agent": True}
+    assert (found.values["initial"], found.values["skip_default"]) == (initial, True)
+    given = {name: found.values[name] for name in ("run_dir", "timeout_s", "gpus_per_worker", "isolation")}
+    assert given == {"run_dir": str(directory.path), "timeout_s": 90.0, "gpus_per_worker": 2, "isolation": "trainer"}
+    assert not {"threads", "gpus"} & found.values.keys()
     assert json.loads((directory.path / "initial.json").read_text())[0] == {"lr": 0.1, "kind": None}
 
 
@@ -369,9 +377,83 @@ def test_the_file_shows_the_defaults_of_the_parameters_that_were_left_alone() ->
 
 @pytest.mark.parametrize("text", ["\x7f", "\x00\x1f", 'a"b\\c', "\n\t", "é 😀"])
 def test_every_character_is_written_as_toml_wants_it(tmp_path: Path, text: str) -> None:
-    assert read(tmp_path, search_text(prepared(unit=text), {})).search["unit"] == text
+    assert read(tmp_path, search_text(prepared(unit=text), {})).values["unit"] == text
 
 
 def test_a_path_that_cannot_be_said_in_toml_is_shown_to_people() -> None:
     about = ProblemDescription(reference="/\udcff/net.py", name="net", space_json={}, space_tables={})
     assert "net.py" in search_text(prepared(problem=about), {})
+
+
+@pytest.mark.parametrize(("host", "text"), [("login", "login:90"), ("::1", "[::1]:90")])
+def test_an_address_is_written_as_it_is_typed(host: str, text: str) -> None:
+    assert file_values(NameServerOptions(nameserver=(host, 90), nameserver_key="/k"))["nameserver"] == text
+
+
+# ----------------------------------------------------------------------------------------------------------- old names
+
+OLD = """
+problem = "digits"
+
+[search]
+seed = 7
+
+[parameters]
+random_fraction = 0.2
+
+[limits]
+max_time = "1h"
+
+[workers]
+in_agent = true
+
+[service]
+lease_s = 30.0
+heartbeat_s = 2.5
+"""
+
+
+def test_a_file_with_old_names_is_read_with_a_note_for_each(tmp_path: Path) -> None:
+    found = read(tmp_path, OLD)
+    assert found.values == {
+        "seed": 7,
+        "sampler": {"random_fraction": 0.2},
+        "wall_time_s": 3600.0,
+        "isolation": "none",
+        "lease_s": 30.0,
+        "heartbeat_s": 2.5,
+    }
+    assert sorted(note.partition(";")[0] for note in found.notes) == [
+        "[limits] max_time is now [limits] wall_time",
+        "[parameters] is now [sampler]",
+        "[service] heartbeat_s is now [service] heartbeat",
+        "[service] lease_s is now [service] lease",
+        "[workers] in_agent is now [workers] isolation",
+    ]
+
+
+def test_an_old_name_beside_the_new_one_is_refused(tmp_path: Path) -> None:
+    text = refusal(tmp_path, "problem = 'digits'\n[limits]\nmax_time = 1\nwall_time = 2")
+    assert "[limits] max_time is the old name of [limits] wall_time, and both are given" in text
+
+
+def test_the_file_of_an_earlier_version_in_a_run_directory_continues_its_search(tmp_path: Path) -> None:
+    found = read_search_file(RECORDED / "search_before_sampler_table.toml")
+    assert found.values["sampler"] == {"random_fraction": 0.5}
+    assert (found.values["isolation"], found.values["wall_time_s"]) == ("none", 7200.0)
+    assert Path(found.values["run_dir"]) == RECORDED
+
+
+# -------------------------------------------------------------------------------------------------------------- schema
+
+
+def test_the_schema_for_editors_has_every_key_with_its_help() -> None:
+    schema = json_schema()
+    tables = {name: schema["$defs"][name]["properties"] if name else schema["properties"] for name in KEYS}
+    for table, keys in KEYS.items():
+        for key, option in keys.items():
+            assert tables[table][key]["description"].startswith(option.help)
+    assert set(schema["properties"]) == {*KEYS[""], *filter(None, KEYS), SAMPLER, "options", "problem"}
+    assert tables["search"]["algorithm"]["enum"] == list(algorithm_names())
+    assert tables["limits"]["wall_time"]["anyOf"] == [{"type": "number"}, {"type": "string"}]
+    assert schema["additionalProperties"] is False

@@ -9,45 +9,32 @@ from typing import Annotated
 
 import typer
 
-from hpbandster_lite.access.listening import LOOPBACK
-from hpbandster_lite.cli.options import (
-    SERVICE,
-    Host,
-    Interface,
-    KeepCheckpoints,
-    NameServer,
-    NameServerKey,
-    Port,
-    Problem,
-    RetryFailed,
-    RunDir,
-    RunId,
-    RunKey,
-    Tls,
-    takes_search_options,
-)
+from hpbandster_lite.cli.options import Problem, note, takes_options
 from hpbandster_lite.master import MasterOptions, run_master
 from hpbandster_lite.nameserver import DEFAULT_PORT, serve
-from hpbandster_lite.process.host_port import check_port, parse_host_port
 from hpbandster_lite.rundir import RunDirectory, default_run_directory, ensure_key_file
-from hpbandster_lite.settings.prepare import SearchOptions, prepare
+from hpbandster_lite.settings.options import (
+    CheckpointOptions,
+    DirectoryOptions,
+    Group,
+    ListenOptions,
+    RunOptions,
+    SearchOptions,
+    TlsOptions,
+    in_common,
+)
+from hpbandster_lite.settings.prepare import prepare
+from hpbandster_lite.settings.search_file import file_values
 
 
-@takes_search_options
+@takes_options
 def master(
     problem: Problem,
-    options: SearchOptions,
-    run_dir: RunDir = None,
-    run_id: RunId = None,
-    key: RunKey = None,
-    nameserver: NameServer = None,
-    nameserver_key: NameServerKey = None,
-    host: Host = LOOPBACK,
-    interface: Interface = None,
-    port: Port = 0,
-    tls: Tls = None,
-    keep_checkpoints: KeepCheckpoints = "needed",
-    retry_failed: RetryFailed = False,
+    search: SearchOptions,
+    place: DirectoryOptions,
+    keep: CheckpointOptions,
+    run: RunOptions,
+    listen: ListenOptions,
 ) -> None:
     """Serve a search: decide what is evaluated, hand it to the workers that ask, keep the journal.
 
@@ -58,39 +45,24 @@ def master(
     Workers on the same file system find it through the run directory, others through --nameserver: with --run-id and
     --key they can be told of the run before it begins.
     """
-    directory = RunDirectory(run_dir or default_run_directory(problem))
-    prepared = prepare(replace(options, retry_failed=retry_failed, run_id=run_id), directory)
-    told = MasterOptions(
+    directory = RunDirectory(place.run_dir or default_run_directory(problem))
+    prepared = prepare(replace(search, run_id=run.run_id), directory)
+    listen = replace(listen, port=listen.port or 0)
+    options = MasterOptions(
         run_directory=str(directory.path),
         prepared=prepared,
-        host=host,
-        interface=interface,
-        port=check_port("--port", port),
-        tls=None if tls is None else str(tls),
-        key=None if key is None else str(key),
-        nameserver=None if nameserver is None else parse_host_port("--nameserver", nameserver),
-        nameserver_key=None if nameserver_key is None else str(nameserver_key),
-        keep_checkpoints=keep_checkpoints,
-        told={
-            "keep_checkpoints": keep_checkpoints,
-            "host": host,
-            "interface": interface,
-            "port": port,
-            "tls": None if tls is None else str(tls.resolve()),
-            "nameserver": nameserver,
-            "nameserver_key": None if nameserver_key is None else str(nameserver_key.resolve()),
-        },
+        **in_common(MasterOptions, keep, run, listen),
+        command_options=file_values(keep, run, listen),
     )
-    for note in prepared.notes:
-        typer.echo(f"note: {note}", err=True)
-    sys.exit(run_master(told))
+    for text in prepared.notes:
+        note(text)
+    sys.exit(run_master(options))
 
 
+@takes_options
 def nameserver(
-    host: Host = LOOPBACK,
-    interface: Interface = None,
-    port: Port = DEFAULT_PORT,
-    tls: Tls = None,
+    listen: ListenOptions,
+    certificates: TlsOptions,
     key: Annotated[
         Path | None,
         typer.Option(
@@ -98,7 +70,7 @@ def nameserver(
             envvar="HPBANDSTER_LITE_NAMESERVER_KEY_FILE",
             help="File with the key, made if there is none. "
             "[dim]\\[default: nameserver.key in the user's configuration directory][/]",
-            rich_help_panel=SERVICE,
+            rich_help_panel=Group.SERVICE.title,
             show_default=False,
         ),
     ] = None,
@@ -108,8 +80,8 @@ def nameserver(
     One name server serves many runs and may be restarted at any time: the masters enter themselves again. Masters and
     workers need its address (--nameserver) and its key (--nameserver-key).
     """
-    check_port("--port", port)
     file = key or Path(typer.get_app_dir("hpbandster-lite")) / "nameserver.key"
     secret = ensure_key_file(file)
     typer.echo(f"the key of this name server: {file}", err=True)
-    serve(host, port, secret, interface=interface, tls=None if tls is None else str(tls))
+    port = DEFAULT_PORT if listen.port is None else listen.port
+    serve(listen.host, port, secret, interface=listen.interface, tls=certificates.tls)

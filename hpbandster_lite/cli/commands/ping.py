@@ -15,28 +15,26 @@ import typer
 from hpbandster_lite.access.certificates import certificates_for
 from hpbandster_lite.agent import AgentOptions
 from hpbandster_lite.agent.master_link import Rendezvous
-from hpbandster_lite.cli.options import NameServer, NameServerKey, RunId, RunKey, Tls
+from hpbandster_lite.cli.options import takes_options
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.master import connect
 from hpbandster_lite.process.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
-from hpbandster_lite.process.host_port import parse_host_port
 from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.protocol.status import status_from_plain
 from hpbandster_lite.rundir import RunDirectory, read_given_key
-from hpbandster_lite.settings.prepare import seconds
+from hpbandster_lite.settings.kinds import seconds
+from hpbandster_lite.settings.options import RunOptions, in_common
 from hpbandster_lite.transport import Busy, Client, NameServerClient
 
 
+@takes_options
 def ping(
     run: Annotated[
         Path | None,
         typer.Argument(metavar="[RUN]", help="The run directory, where it can be seen.", show_default=False),
     ] = None,
-    run_id: RunId = None,
-    key: RunKey = None,
-    nameserver: NameServer = None,
-    nameserver_key: NameServerKey = None,
-    tls: Tls = None,
+    *,
+    way: RunOptions,
     timeout: Annotated[str, typer.Option(metavar="TIME", help="Longest time for the answer.")] = "5",
 ) -> None:
     """Ask whether somebody answers: the master of RUN, the master of --run-id, or the name server alone.
@@ -49,22 +47,15 @@ def ping(
     limit_s = seconds("--timeout", timeout)
     if run is not None:
         _ask_master(connect(RunDirectory(run)), limit_s)
-    elif nameserver is None:
-        raise UsageError("say whom to ask: a run directory, or --nameserver HOST:PORT, with --run-id ID for its master")
-    elif run_id is None:
-        _ask_names(parse_host_port("--nameserver", nameserver), nameserver_key, tls, limit_s)
+    elif way.nameserver is None:
+        raise UsageError("give a run directory, or --nameserver HOST:PORT, with --run-id ID for the master of a run")
+    elif way.run_id is None:
+        _ask_names(way.nameserver, way, limit_s)
     else:
-        if key is None and KEY_VARIABLE not in os.environ:
-            raise UsageError(f"--run-id {run_id} needs the run's key: give its file with --key, or {KEY_VARIABLE}")
-        told = AgentOptions(
-            problem="",
-            run_id=run_id,
-            key=None if key is None else str(key),
-            tls=None if tls is None else str(tls),
-            nameserver=parse_host_port("--nameserver", nameserver),
-            nameserver_key=None if nameserver_key is None else str(nameserver_key),
-        )
-        _ask_master(Rendezvous(told)({"role": "reader"}, 0), limit_s)
+        if way.key is None and KEY_VARIABLE not in os.environ:
+            raise UsageError(f"--run-id {way.run_id} needs the run's key: give its file with --key, or {KEY_VARIABLE}")
+        options = AgentOptions(problem="", **in_common(AgentOptions, way))
+        _ask_master(Rendezvous(options)({"role": "reader"}, 0), limit_s)
 
 
 def _ask_master(client: Client, limit_s: float) -> None:
@@ -83,10 +74,12 @@ def _ask_master(client: Client, limit_s: float) -> None:
     typer.echo(escape_controls(answer))
 
 
-def _ask_names(where: tuple[str, int], key_file: Path | None, tls: Path | None, limit_s: float) -> None:
-    certificates = certificates_for(None, tls)
+def _ask_names(where: tuple[str, int], way: RunOptions, limit_s: float) -> None:
+    certificates = certificates_for(None, way.tls)
     context = None if certificates is None else certificates.client_context()
-    key = read_given_key(key_file) if key_file else os.environ.get(NAMESERVER_KEY_VARIABLE, "").strip().encode() or None
+    key = os.environ.get(NAMESERVER_KEY_VARIABLE, "").strip().encode() or None
+    if way.nameserver_key is not None:
+        key = read_given_key(Path(way.nameserver_key))
     began = time.monotonic()
     with NameServerClient(*where, key, timeout_s=limit_s, tls=context) as names:
         known = names.list()

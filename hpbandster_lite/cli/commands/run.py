@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from hpbandster_lite.cli.commands.status import completed, print_incumbent, read_status, say_where_saved
-from hpbandster_lite.cli.options import (
-    WORKERS,
-    AsJson,
-    Gpus,
-    GpusPerWorker,
-    InAgent,
-    KeepCheckpoints,
-    NameServer,
-    NameServerKey,
-    Problem,
-    RetryFailed,
-    RunDir,
-    Threads,
-    Timeout,
-    takes_search_options,
-)
+from hpbandster_lite.cli.options import AsJson, Problem, takes_options
 from hpbandster_lite.cli.view.dry_run_report import print_price, print_rehearsal
 from hpbandster_lite.cli.view.formats import first_line
 from hpbandster_lite.cli.view.plan import introduce_plan, plan_plain
@@ -35,10 +19,10 @@ from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch import LaunchOptions, search_here
-from hpbandster_lite.process.host_port import parse_host_port
 from hpbandster_lite.results.forecast import price
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
-from hpbandster_lite.settings.prepare import SearchOptions, prepare, seconds
+from hpbandster_lite.settings.options import PlaceOptions, SearchOptions
+from hpbandster_lite.settings.prepare import prepare
 from hpbandster_lite.standalone.dry_run import rehearse
 
 DRY_RUN_FAILED = 1
@@ -47,35 +31,12 @@ NOTHING_FOUND = 1
 """Exit code of a search that is over without one single loss."""
 
 
-@takes_search_options
+@takes_options
 def run(
     problem: Problem,
-    options: SearchOptions,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            "-w",
-            metavar="N",
-            help="Worker processes. [dim]\\[default: one for each GPU, else one for each core, at most 4][/]",
-            rich_help_panel=WORKERS,
-            show_default=False,
-        ),
-    ] = None,
-    run_dir: RunDir = None,
-    new: Annotated[
-        bool,
-        typer.Option("--new", help="Begin another search: in runs/PROBLEM-2, -3, ... where there is one already."),
-    ] = False,
-    threads: Threads = None,
-    gpus: Gpus = None,
-    gpus_per_worker: GpusPerWorker = 1,
-    timeout: Timeout = None,
-    keep_checkpoints: KeepCheckpoints = "needed",
-    in_agent: InAgent = False,
-    nameserver: NameServer = None,
-    nameserver_key: NameServerKey = None,
-    retry_failed: RetryFailed = False,
+    search: SearchOptions,
+    place: PlaceOptions,
+    launch: LaunchOptions,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -105,29 +66,18 @@ def run(
     master or name server did not answer, 4 the run directory cannot be used, 75 told by SIGUSR2 that the allocation
     ends: the same command goes on in the next one, 130 interrupted.
     """
-    if new and run_dir is not None:
+    if place.new and place.run_dir is not None:
         raise UsageError("give either --new, which takes a free run directory, or --run-dir, not both")
-    launch = LaunchOptions(
-        workers=workers,
-        threads=threads,
-        gpus=gpus,
-        gpus_per_worker=gpus_per_worker,
-        timeout_s=None if timeout is None else seconds("--timeout", timeout),
-        keep_checkpoints=keep_checkpoints,
-        isolation="none" if in_agent else "trainer",
-        nameserver=None if nameserver is None else parse_host_port("--nameserver", nameserver),
-        nameserver_key=nameserver_key,
-    )
-    directory = RunDirectory(run_dir or default_run_directory(problem, new=new))
+    directory = RunDirectory(place.run_dir or default_run_directory(problem, new=place.new))
     if directory.path.exists() and not directory.path.is_dir():
         # Before the plan is shown; an empty directory is taken over whatever its mode.
         directory.check()
     out = console()
     if dry_run:
-        sys.exit(_rehearsed(out, options, directory, launch))
+        sys.exit(_rehearsed(out, search, directory, launch))
     live = out.is_terminal if progress is None else progress
     with watcher_for(out, completed, live=live) as watcher:
-        code = search_here(replace(options, retry_failed=retry_failed), directory, launch, watcher)
+        code = search_here(search, directory, launch, watcher)
         if directory.journal.exists():
             # What the last look at the master missed.
             watcher.status(read_status(directory))
@@ -198,14 +148,14 @@ def _say_how_to_look(out: Console, directory: RunDirectory) -> None:
     )
 
 
-@takes_search_options
-def plan(problem: Problem, options: SearchOptions, as_json: AsJson = False) -> None:
+@takes_options
+def plan(problem: Problem, search: SearchOptions, as_json: AsJson = False) -> None:
     """Show what a search would do: its brackets, the number of evaluations and the total budget. Runs nothing.
 
     Each row of the table is a bracket, each column a budget: so many configurations are evaluated at it, the best of
     them go on to the next one.
     """
-    prepared = prepare(options)
+    prepared = prepare(search)
     if as_json:
         typer.echo(json.dumps(plan_plain(prepared), indent=2))
         return

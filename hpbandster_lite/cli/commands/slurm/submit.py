@@ -10,30 +10,26 @@ import typer
 
 from hpbandster_lite import slurm
 from hpbandster_lite.cli.commands.slurm import submit_options as option
-from hpbandster_lite.cli.options import (
-    KeepCheckpoints,
-    Problem,
-    RetryFailed,
-    RunDir,
-    takes_search_options,
-    typed_search_options,
-)
+from hpbandster_lite.cli.options import Problem, takes_options, typed_search_options
 from hpbandster_lite.cli.view.plan import introduce_plan
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import UnknownOption, UsageError
 from hpbandster_lite.master import wall_clock
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
-from hpbandster_lite.settings.prepare import Prepared, SearchOptions, prepare
+from hpbandster_lite.settings.options import CheckpointOptions, DirectoryOptions, SearchOptions
+from hpbandster_lite.settings.prepare import Prepared, prepare
 from hpbandster_lite.settings.search_file import is_search_file, read_search_file
 from hpbandster_lite.slurm.scripts import ALL_IN_ONE, MASTER, WORKERS
 
 COMMAND = "hpbandster-lite"
 
 
-@takes_search_options
+@takes_options
 def submit(
     problem: Problem,
     options: SearchOptions,
+    place: DirectoryOptions,
+    keep: CheckpointOptions,
     ctx: typer.Context,
     workers: option.Workers = 1,
     gpus_per_worker: option.GpusPerWorker = 1,
@@ -47,10 +43,7 @@ def submit(
     worker_sbatch: option.WorkerSbatch = None,
     master_options: option.MasterOptions = None,
     worker_options: option.WorkerOptions = None,
-    run_dir: RunDir = None,
     venv: option.Venv = option.DEFAULT_VENV,
-    keep_checkpoints: KeepCheckpoints = "needed",
-    retry_failed: RetryFailed = False,
     dry_run: option.DryRun = False,
 ) -> None:
     """Submit a search: a job for its master, and an array of jobs for its workers.
@@ -60,7 +53,7 @@ def submit(
     The problem is read first, so that an error in it costs no job. The same command continues a search whose jobs have
     ended.
     """
-    directory = RunDirectory((run_dir or default_run_directory(problem)).absolute())
+    directory = RunDirectory(Path(place.run_dir or default_run_directory(problem)).absolute())
     prepared = _prepared(options, directory)
     request = slurm.SubmitRequest(
         problem=str(ctx.params["problem"]),
@@ -79,7 +72,7 @@ def submit(
         for_master=_split("--master-sbatch", master_sbatch),
         for_workers=_split("--worker-sbatch", worker_sbatch),
         master_arguments=(
-            *_master_arguments(ctx, prepared, keep_checkpoints, retry_failed=retry_failed),
+            *_master_arguments(ctx, prepared, keep.keep_checkpoints),
             *_split("--master-options", master_options),
         ),
         worker_arguments=(*ctx.args, *_split("--worker-options", worker_options)),
@@ -109,16 +102,13 @@ def _checked_venv(venv: Path) -> Path:
     return venv.absolute()
 
 
-def _master_arguments(
-    ctx: typer.Context, prepared: Prepared, keep_checkpoints: str, *, retry_failed: bool
-) -> list[str]:
+def _master_arguments(ctx: typer.Context, prepared: Prepared, keep_checkpoints: str) -> list[str]:
     """Options of the search as typed, and those that the master cannot derive from them."""
     return [
         *typed_search_options(ctx),
         *_drawn_seed(prepared),
         *_listening_options(str(ctx.params["problem"])),
         *([] if keep_checkpoints == "needed" else [f"--keep-checkpoints={keep_checkpoints}"]),
-        *(["--retry-failed"] if retry_failed else []),
     ]
 
 
@@ -130,7 +120,7 @@ def _drawn_seed(prepared: Prepared) -> list[str]:
 
 def _listening_options(problem: str) -> list[str]:
     """``host`` and ``interface`` of a search file: the script checks only its arguments for them."""
-    in_file = read_search_file(Path(problem)).command if is_search_file(problem) else {}
+    in_file = read_search_file(Path(problem)).values if is_search_file(problem) else {}
     return [f"--{name}={in_file[name]}" for name in ("host", "interface") if name in in_file]
 
 

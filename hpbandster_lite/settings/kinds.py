@@ -1,0 +1,184 @@
+"""The kinds of values that options have, and how each kind is written on the command line and in a search file.
+
+Law of this file: a kind converts between text, TOML and the value that a record holds. It knows no option by name and
+imports nothing slow. A relative path in a search file counts from the directory of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.process.host_port import check_port, format_host_port, parse_host_port
+from hpbandster_lite.records import Plain, Value, Values
+
+TIME = "seconds, or text such as 90s, 30m, 12h or 2d"
+
+
+def _same(_flag: str, value: Any) -> Any:
+    return value
+
+
+def _same_in_file(value: Any, _base: Path) -> Any:
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """How a value is written.
+
+    Parameters
+    ----------
+    wanted
+        What an error asks for in a search file.
+    in_file
+        Type of the value in a search file, as pydantic checks it.
+    typed
+        Type that the command line parses; ``list`` for an option that may be given more than once.
+    read
+        From the flag and what the command line parsed to the value.
+    from_file
+        From a search file's value and the directory of the file to the value.
+    to_file
+        From the value to that of a search file.
+    """
+
+    wanted: str
+    in_file: Any
+    typed: type = str
+    read: Callable[[str, Any], Any] = _same
+    from_file: Callable[[Any, Path], Any] = _same_in_file
+    to_file: Callable[[Any], Plain] = lambda value: value
+
+
+def seconds(option: str, text: str) -> float:
+    """Read a duration such as ``90``, ``30m``, ``1.5h`` or ``2d`` as seconds.
+
+    Raises
+    ------
+    UsageError
+        If the text is not a duration; the message names the option.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    if match is None:
+        raise UsageError(f"{option} {text!r} is not a duration; write 90 (seconds), 30m, 12h or 2d")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def read_initial(path: Path) -> tuple[Values, ...]:
+    """Configurations to evaluate first: a JSON file with a list of objects, hyperparameter to value.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read or holds anything else.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--initial {path}: {error}; give a JSON file with a list of configurations") from error
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+        raise UsageError(f'--initial {path}: expected a list of objects such as [{{"lr": 0.1, "depth": 3}}]')
+    return tuple(content)
+
+
+def _numbers(flag: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{flag} {text!r}: {error}; write numbers such as 1,3,9") from error
+
+
+def _assignments(flag: str, texts: list[str]) -> dict[str, Value]:
+    return dict(_assignment(flag, text) for text in texts)
+
+
+def _assignment(flag: str, text: str) -> tuple[str, Value]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(
+            f"{flag} {text!r} is not an assignment; write NAME=VALUE, for example {flag} random_fraction=0.2"
+        )
+    try:
+        read = json.loads(value)
+    except ValueError:
+        read = value
+    if isinstance(read, list | dict):
+        raise UsageError(f"{flag} {text!r}: give one number or word")
+    return name.strip(), read
+
+
+def _duration_from_file(value: float | str, _base: Path) -> float:
+    return seconds("", value) if isinstance(value, str) else float(value)
+
+
+def _path_from_file(value: str, base: Path) -> str:
+    return str(base / Path(value).expanduser())
+
+
+def _initial_from_file(value: list[Values] | str, base: Path) -> tuple[Values, ...]:
+    return tuple(value) if isinstance(value, list) else read_initial(Path(_path_from_file(value, base)))
+
+
+def _absolute(value: str) -> Plain:
+    return str(Path(value).resolve())
+
+
+def _path(wanted: str) -> Kind:
+    return Kind(
+        wanted=wanted,
+        in_file=str,
+        read=lambda _flag, text: str(Path(text)),
+        from_file=_path_from_file,
+        to_file=_absolute,
+    )
+
+
+NUMBER = Kind(wanted="a number", in_file=float, typed=float)
+WHOLE = Kind(wanted="a whole number", in_file=int, typed=int)
+TEXT = Kind(wanted="text in quotes", in_file=str)
+FLAG = Kind(wanted="true or false", in_file=bool, typed=bool)
+NUMBERS = Kind(
+    wanted="a list of numbers",
+    in_file=list[float],
+    read=_numbers,
+    from_file=lambda value, _base: tuple(map(float, value)),
+    to_file=list,
+)
+DURATION = Kind(wanted=TIME, in_file=float | str, read=seconds, from_file=_duration_from_file)
+"""A record holds seconds; its field's name ends with ``_s``, the flag and the key do not."""
+DIRECTORY = _path("the path of a directory")
+FILE = _path("the path of a file")
+ADDRESS = Kind(
+    wanted='text such as "login:9090"',
+    in_file=str,
+    read=parse_host_port,
+    from_file=lambda value, _base: parse_host_port("nameserver", value),
+    to_file=lambda value: format_host_port(*value),
+)
+PORT = Kind(wanted="a whole number", in_file=int, typed=int, read=check_port,
+            from_file=lambda value, _base: check_port("port", value))  # fmt: skip
+DEVICES = Kind(
+    wanted='a whole number, "all", or tokens in quotes',
+    in_file=int | str,
+    from_file=lambda value, _base: str(value),
+)
+CONFIGURATIONS = Kind(
+    wanted="a list of configurations, or the path of a JSON file with one",
+    in_file=list[dict[str, Any]] | str,
+    read=lambda _flag, text: read_initial(Path(text)),
+    from_file=_initial_from_file,
+)
+PARAMETERS = Kind(
+    wanted="a table of numbers and words",
+    in_file=dict[str, bool | int | float | str],
+    typed=list,
+    read=_assignments,
+    to_file=lambda value: dict(value) if isinstance(value, Mapping) else value,
+)
+"""Names that only the sampler knows; in a search file they have a table of their own."""

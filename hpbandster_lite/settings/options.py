@@ -1,0 +1,501 @@
+"""The table of options: each option of a search and of its processes is declared here, once.
+
+Law of this file: a field of a record below *is* the declaration of an option, with its name, type, default, kind,
+group, help and old names. Derived from it are: the flag on the command line (:mod:`hpbandster_lite.cli.options`), the
+key in a search file and its check (:mod:`.search_file`), the JSON schema for editors (:mod:`.schema`), the checks of
+:func:`hpbandster_lite.minimize` and its documentation, and what a launcher hands on to its processes
+(:func:`in_common`). A command has the options of the records that it takes as parameters.
+
+The flag and the key are the field's name; a duration loses its ``_s``, because text with a unit is accepted there. To
+add an option: declare it here, and read the field where it acts.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any
+
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.process.environment import TLS_VARIABLE
+from hpbandster_lite.records import Limits, ProblemDescription, Value, Values
+from hpbandster_lite.samplers.registry import BUILT_IN, algorithm_names
+from hpbandster_lite.settings import kinds
+from hpbandster_lite.settings.kinds import Kind
+
+BRACKET_RULES = ("floor", "ceil")
+ISOLATIONS = ("trainer", "none")
+CHECKPOINTS = ("needed", "all")
+LOOPBACK = "127.0.0.1"
+SAMPLER = "sampler"
+"""The table of a search file that has the sampler's parameters, whose names and types the sampler knows."""
+PROBLEM_OPTIONS = "options"
+"""The table of a search file that has the problem's options, whose names and types the problem knows."""
+FREE_TABLES = (SAMPLER, PROBLEM_OPTIONS)
+_OPTION = "option"
+
+
+class Group(enum.Enum):
+    """A group of options: its title in help, and its table in a search file (empty for the top of the file)."""
+
+    GENERAL = ("Options", "")
+    BUDGETS = ("Budgets and brackets", "budgets")
+    SEARCH = ("How to search", "search")
+    LIMITS = ("When to stop (none given: what the problem names, else one Hyperband cycle)", "limits")
+    WORKERS = ("Workers", "workers")
+    SERVICE = ("Service", "service")
+
+    @property
+    def title(self) -> str:
+        """What help shows above the group."""
+        return self.value[0]
+
+    @property
+    def table(self) -> str:
+        """Table of a search file that has the group's keys."""
+        return self.value[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldName:
+    """A name that still works, with a warning, for one release.
+
+    ``flag`` was its name on the command line, ``key`` in a search file. ``means`` gives the value for each state of a
+    switch that an option with values replaced.
+    """
+
+    flag: str = ""
+    key: str = ""
+    means: Mapping[bool, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """Everything about an option that its type does not say.
+
+    Parameters
+    ----------
+    name, default
+        Of the field. Where ``None`` is the default, ``otherwise`` says what is done then.
+    kind
+        How values are written.
+    group
+        Where help and a search file have it.
+    help
+        One to three sentences; flags stand in backquotes.
+    metavar, example
+        The value in help, and a value in TOML.
+    new_search
+        Value of a new search where neither you nor the problem gives one; a search that goes on keeps its own.
+    choices, above, at_least
+        Values that are accepted; a function where installed packages add some.
+    variable, short
+        Environment variable and one-letter flag.
+    has_flag, has_key, in_api
+        Whether it is on the command line, in a search file, and a parameter of ``minimize``.
+    old
+        Earlier names.
+    """
+
+    name: str = ""
+    default: Any = None
+    kind: Kind
+    group: Group
+    help: str
+    metavar: str = ""
+    example: str = ""
+    otherwise: str = ""
+    new_search: Any = None
+    choices: Sequence[str] | Callable[[], Sequence[str]] = ()
+    above: float | None = None
+    at_least: int | None = None
+    variable: str | None = None
+    short: str | None = None
+    has_flag: bool = True
+    has_key: bool = True
+    in_api: bool = False
+    old: tuple[OldName, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Its name in a search file."""
+        return self.name.removesuffix("_s") if self.kind is kinds.DURATION else self.name
+
+    @property
+    def accepted(self) -> Sequence[str]:
+        """The words that it accepts; empty where it accepts others."""
+        return self.choices() if callable(self.choices) else self.choices
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return f"--{self.key.replace('_', '-')}"
+
+
+def option(default: Any = None, **about: Any) -> Any:
+    """A field of a record that is an option; ``about`` are the parameters of :class:`Option`."""
+    return field(default=default, metadata={_OPTION: about})
+
+
+def option_of(declared: Field[Any]) -> Option | None:
+    """The option that a field declares; None for a field that is not an option."""
+    about = declared.metadata.get(_OPTION)
+    default = None if declared.default is MISSING else declared.default
+    return None if about is None else Option(name=declared.name, default=default, **about)
+
+
+def options_of(*record_types: type) -> dict[str, Option]:
+    """The options of records by name, in the order of their declaration."""
+    found = (option_of(declared) for each in record_types for declared in fields(each))
+    return {each.name: each for each in found if each is not None}
+
+
+# ------------------------------------------------------------------------------------------------ what defines a search
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """What defines a search; ``None`` takes the journal's value, the problem's default or ours, in this order.
+
+    ``limits`` replaces the limits of an earlier start as a whole, where it sets any; ``description`` spares the child
+    process that would describe the problem; ``run_id`` names a new run.
+    """
+
+    problem: str
+    min_budget: float | None = option(
+        kind=kinds.NUMBER, group=Group.BUDGETS, metavar="BUDGET", example="1", in_api=True,
+        help="Smallest budget of one evaluation.", otherwise="the problem's",
+    )  # fmt: skip
+    max_budget: float | None = option(
+        kind=kinds.NUMBER, group=Group.BUDGETS, metavar="BUDGET", example="27", in_api=True,
+        help="Largest budget of one evaluation.", otherwise="the problem's",
+    )  # fmt: skip
+    eta: float | None = option(
+        kind=kinds.NUMBER, group=Group.BUDGETS, metavar="ETA", example="3", in_api=True,
+        help="From rung to rung one configuration in ETA is promoted, with ETA times the budget; above 1.",
+        otherwise="the problem's, else 3", new_search=3.0,
+    )  # fmt: skip
+    budgets: tuple[float, ...] | None = option(
+        kind=kinds.NUMBERS, group=Group.BUDGETS, metavar="B1,B2,...", example="[1, 3, 9]", in_api=True,
+        help="The budgets themselves, increasing, instead of `--min-budget` and `--max-budget`.",
+    )  # fmt: skip
+    unit: str | None = option(
+        kind=kinds.TEXT, group=Group.BUDGETS, metavar="WORD", example='"epochs"', in_api=True,
+        help="What a budget counts, for display: epochs, seconds, ...", otherwise="the problem's",
+    )  # fmt: skip
+    bracket_rule: str | None = option(
+        kind=kinds.TEXT, group=Group.BUDGETS, example='"floor"', choices=BRACKET_RULES, new_search="floor", in_api=True,
+        help="With how many configurations a bracket begins: `floor` as in the BOHB paper's runs and HpBandSter, "
+        "`ceil` as in Hyperband's Algorithm 1.",
+        otherwise="floor",
+    )  # fmt: skip
+    algorithm: str | None = option(
+        kind=kinds.TEXT, group=Group.SEARCH, example='"bohb"', new_search="bohb", in_api=True,
+        metavar="|".join(BUILT_IN), choices=algorithm_names,
+        help="; ".join(f"`{name}`: {algorithm.help}" for name, algorithm in BUILT_IN.items()) + ".",
+        otherwise="bohb",
+    )  # fmt: skip
+    seed: int | None = option(
+        kind=kinds.WHOLE, group=Group.SEARCH, metavar="N", example="7", in_api=True,
+        help="Makes the search repeatable.", otherwise="drawn, printed and kept",
+    )  # fmt: skip
+    initial: tuple[Values, ...] | None = option(
+        kind=kinds.CONFIGURATIONS, group=Group.SEARCH, metavar="FILE", example="[{lr = 0.1}]", in_api=True,
+        help="Configurations to evaluate first, after the default one: a list of objects such as "
+        '[{"lr": 0.1, "depth": 3}], on the command line in a JSON file.',
+    )  # fmt: skip
+    skip_default: bool | None = option(
+        kind=kinds.FLAG, group=Group.SEARCH, example="true", in_api=True,
+        help="Begin without the default configuration: to compare ways to search, which all find it otherwise.",
+    )  # fmt: skip
+    sampler: Mapping[str, Value] = field(
+        default_factory=dict,
+        metadata={_OPTION: {
+            "kind": kinds.PARAMETERS, "group": Group.SEARCH, "metavar": "NAME=VALUE", "in_api": True,
+            "example": "{random_fraction = 0.2}", "old": (OldName(flag="--set", key="parameters"),),
+            "help": "A parameter of the algorithm's sampler, for example random_fraction=0.2; the flag may be given "
+            "more than once.",
+        }},
+    )  # fmt: skip
+    max_attempts: int | None = option(
+        kind=kinds.WHOLE, group=Group.SERVICE, example="3", new_search=3, at_least=1, has_flag=False,
+        help="How often an evaluation is attempted when its worker or its trainer dies.", otherwise="3",
+    )  # fmt: skip
+    lease_s: float | None = option(
+        kind=kinds.DURATION, group=Group.SERVICE, example="60", new_search=60.0, has_flag=False,
+        help="An evaluation whose worker sends no heartbeat for so long is given to another worker.", otherwise="60s",
+        old=(OldName(key="lease_s"),),
+    )  # fmt: skip
+    heartbeat_s: float | None = option(
+        kind=kinds.DURATION, group=Group.SERVICE, example="5", new_search=5.0, has_flag=False,
+        help="How often a worker sends a heartbeat; at most half of the lease.", otherwise="5s",
+        old=(OldName(key="heartbeat_s"),),
+    )  # fmt: skip
+    retry_failed: bool = option(
+        default=False, kind=kinds.FLAG, group=Group.GENERAL, has_key=False, in_api=True,
+        help="Run again, once, what failed by a fault of the code that is corrected now; only what no later decision "
+        "was built on.",
+    )  # fmt: skip
+    description: ProblemDescription | None = None
+    limits: Limits = field(default_factory=Limits)
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitOptions:
+    """When a search stops, as you give it; :class:`~hpbandster_lite.records.Limits` has the same fields."""
+
+    brackets: int | None = option(
+        kind=kinds.WHOLE, group=Group.LIMITS, metavar="N", example="5", in_api=True, help="Number of brackets.",
+    )  # fmt: skip
+    evaluations: int | None = option(
+        kind=kinds.WHOLE, group=Group.LIMITS, metavar="N", example="100", in_api=True, help="Number of evaluations.",
+    )  # fmt: skip
+    total_budget: float | None = option(
+        kind=kinds.NUMBER, group=Group.LIMITS, metavar="BUDGET", example="1000", in_api=True,
+        help="Sum of the budgets of all evaluations.",
+    )  # fmt: skip
+    wall_time_s: float | None = option(
+        kind=kinds.DURATION, group=Group.LIMITS, metavar="TIME", example='"12h"', in_api=True,
+        help="Time in which the search is served: 90 (seconds), 30m, 12h, 2d.",
+        old=(OldName(flag="--max-time", key="max_time"),),
+    )  # fmt: skip
+    target_loss: float | None = option(
+        kind=kinds.NUMBER, group=Group.LIMITS, metavar="LOSS", example="0.05", in_api=True,
+        help="Stop once a loss at the largest budget is this low.",
+    )  # fmt: skip
+    max_concurrent: int | None = option(
+        kind=kinds.WHOLE, group=Group.WORKERS, metavar="N", example="8", in_api=True,
+        help="Most evaluations at one time, however many workers there are.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectoryOptions:
+    """Where a search is kept."""
+
+    run_dir: str | None = option(
+        kind=kinds.DIRECTORY, group=Group.GENERAL, metavar="DIR", example='"runs/net"', in_api=True,
+        help="Where everything about this search is kept.", otherwise="runs/PROBLEM",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceOptions(DirectoryOptions):
+    """Where a search is kept, or that it is a new one."""
+
+    new: bool = option(
+        default=False, kind=kinds.FLAG, group=Group.GENERAL, has_key=False, in_api=True,
+        help="Begin another search: in runs/PROBLEM-2, -3, ... where there is one already.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointOptions:
+    """What a master keeps."""
+
+    keep_checkpoints: str = option(
+        default="needed", kind=kinds.TEXT, group=Group.GENERAL, example='"needed"', choices=CHECKPOINTS, in_api=True,
+        help="`needed` deletes the checkpoints of configurations that are out, `all` keeps every one.",
+    )  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------------------- workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """The workers of one machine."""
+
+    workers: int | None = option(
+        kind=kinds.WHOLE, group=Group.WORKERS, metavar="N", example="4", short="-w", at_least=1, in_api=True,
+        help="Worker processes on this machine.",
+        otherwise="one for each GPU; without a GPU `run` starts one for each core, at most 4, and `worker` one",
+    )  # fmt: skip
+    threads: int | None = option(
+        kind=kinds.WHOLE, group=Group.WORKERS, metavar="N", example="2", at_least=1, in_api=True,
+        help="CPU threads of each worker.", otherwise="its share of the cores",
+    )  # fmt: skip
+    gpus: str | None = option(
+        kind=kinds.DEVICES, group=Group.WORKERS, metavar="all|N|TOKENS", example='"all"', in_api=True,
+        help="One worker for each of these GPUs, unless `--workers` says otherwise: `all` that are visible (at least "
+        "one), the first `N`, or some as CUDA_VISIBLE_DEVICES names them, with commas between.",
+    )  # fmt: skip
+    gpus_per_worker: int = option(
+        default=1, kind=kinds.WHOLE, group=Group.WORKERS, metavar="N", example="2", at_least=1, in_api=True,
+        help="Give each evaluation N GPUs, and the variables with which its processes find each other. Without a GPU: "
+        "N processes on the CPU.",
+    )  # fmt: skip
+    timeout_s: float | None = option(
+        kind=kinds.DURATION, group=Group.WORKERS, metavar="TIME", example='"30m"', above=0, in_api=True,
+        help="End an evaluation that takes longer (90, 30m, 12h); it counts as a bad result.", otherwise="never",
+    )  # fmt: skip
+    isolation: str = option(
+        default="trainer", kind=kinds.TEXT, group=Group.WORKERS, example='"none"', choices=ISOLATIONS, in_api=True,
+        help="`trainer` evaluates in a process of its own, which may crash; `none` in the worker's first process: for "
+        "functions that are cheap and do not crash. Those of milliseconds are leased and reported several at a time.",
+        old=(OldName(flag="--in-agent", key="in_agent", means={True: "none", False: "trainer"}),),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaveOptions:
+    """When a worker leaves a search that is not over."""
+
+    master_timeout_s: float = option(
+        default=1_800.0, kind=kinds.DURATION, group=Group.WORKERS, metavar="TIME", example='"30m"', above=0,
+        help="Continue for so long without a master; then leave the result in the run directory and end.",
+        otherwise="30m",
+    )  # fmt: skip
+    idle_timeout_s: float | None = option(
+        kind=kinds.DURATION, group=Group.WORKERS, metavar="TIME", example='"10m"', above=0,
+        help="Leave after so long without work (90, 30m, 12h), each worker by itself: the last evaluations of a "
+        "search are few.",
+        otherwise="stay until the search is over",
+    )  # fmt: skip
+    max_evaluations: int | None = option(
+        kind=kinds.WHOLE, group=Group.WORKERS, metavar="N", example="100", at_least=1,
+        help="Leave after so many evaluations of each worker.",
+    )  # fmt: skip
+    allocation_time_s: float | None = option(
+        kind=kinds.DURATION, group=Group.WORKERS, metavar="TIME", has_key=False,
+        help="What is left of this allocation: take no evaluation that will not end in it, by what others of its "
+        "budget took, and leave when none is left that will.",
+        otherwise="what SLURM_JOB_END_TIME says, else no limit", old=(OldName(flag="--max-time"),),
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------ how processes find each other
+
+
+@dataclass(frozen=True, kw_only=True)
+class NameServerOptions:
+    """A name server that runs already."""
+
+    nameserver: tuple[str, int] | None = option(
+        kind=kinds.ADDRESS, group=Group.SERVICE, metavar="HOST:PORT", example='"127.0.0.1:9090"',
+        variable="HPBANDSTER_LITE_NAMESERVER",
+        help="A name server that runs already (see `hpbandster-lite nameserver`).",
+    )  # fmt: skip
+    nameserver_key: str | None = option(
+        kind=kinds.FILE, group=Group.SERVICE, metavar="FILE", example='"names.key"',
+        variable="HPBANDSTER_LITE_NAMESERVER_KEY_FILE",
+        help="File with the name server's key.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsOptions:
+    """Certificates."""
+
+    tls: str | None = option(
+        kind=kinds.DIRECTORY, group=Group.SERVICE, metavar="DIR", example='"tls"', variable=TLS_VARIABLE,
+        help="Use TLS with the certificates in DIR (see `hpbandster-lite certs`).",
+        otherwise="the folder tls of the run directory, if there is one",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(NameServerOptions, TlsOptions):
+    """How a run is found and reached by its workers."""
+
+    run_id: str | None = option(
+        kind=kinds.TEXT, group=Group.SERVICE, metavar="ID", has_key=False, variable="HPBANDSTER_LITE_RUN_ID",
+        help="Name of the run at the name server.",
+        otherwise="the problem's name and a random number, which status shows",
+    )  # fmt: skip
+    key: str | None = option(
+        kind=kinds.FILE, group=Group.SERVICE, metavar="FILE", has_key=False, variable="HPBANDSTER_LITE_KEY_FILE",
+        help="File with the run's key, where not all can see `--run-dir`: the same secret for the master and its "
+        "workers, or a copy of DIR/key.",
+        otherwise="DIR/key, which the master makes",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenOptions:
+    """Where a master or a name server listens."""
+
+    host: str = option(
+        default=LOOPBACK, kind=kinds.TEXT, group=Group.SERVICE, metavar="ADDRESS", example='"127.0.0.1"',
+        help="Address or name to listen on; `0.0.0.0` and `::` are all of this machine. Clients still need the key.",
+    )  # fmt: skip
+    interface: str | None = option(
+        kind=kinds.TEXT, group=Group.SERVICE, metavar="NAME", example='"eth0"',
+        help="Network interface to listen on, such as `ib0`, instead of `--host`.",
+    )  # fmt: skip
+    port: int | None = option(
+        kind=kinds.PORT, group=Group.SERVICE, metavar="PORT", example="0",
+        help="Port to listen on; 0 takes a free one.", otherwise="0; of a name server 9090",
+    )  # fmt: skip
+
+
+TABLE: tuple[type, ...] = (
+    *(PlaceOptions, CheckpointOptions, SearchOptions, LimitOptions, WorkerOptions, LeaveOptions, ListenOptions),
+    *(RunOptions,),
+)
+"""Every record of options, in the order in which a search file has their keys."""
+OPTIONS: Mapping[str, Option] = options_of(*TABLE)
+
+
+def keys_by_table() -> dict[str, dict[str, Option]]:
+    """The options with a key in a search file, by table and key; the top of the file is the table without a name."""
+    found: dict[str, dict[str, Option]] = {group.table: {} for group in Group}
+    for each in OPTIONS.values():
+        if each.has_key and each.kind is not kinds.PARAMETERS:
+            found[each.group.table][each.key] = each
+    return found
+
+
+def in_common(record_type: type, *given: object) -> dict[str, Any]:
+    """The fields of records that a record of another type has too: what one process hands on to the next."""
+    wanted = {declared.name for declared in fields(record_type)}
+    return {
+        declared.name: getattr(record, declared.name)
+        for record in given
+        for declared in fields(record)  # type: ignore[arg-type]
+        if declared.name in wanted
+    }
+
+
+def check_values(record: object) -> None:
+    """Check the values of a record's fields against the options of the same names.
+
+    Raises
+    ------
+    UsageError
+        With the field, its value and what is accepted.
+    """
+    for declared in fields(record):  # type: ignore[arg-type]
+        about = OPTIONS.get(declared.name)
+        value = getattr(record, declared.name)
+        if about is not None and value is not None:
+            check_value(about, value)
+
+
+def check_value(about: Option, value: Any) -> None:
+    """Check a value against the choices and the bound of its option.
+
+    Raises
+    ------
+    UsageError
+        With the option, the value and what is accepted.
+    """
+    if about.choices and value not in about.accepted:
+        raise UsageError(f"{about.name} must be one of {', '.join(about.accepted)}, got {value!r}")
+    if about.above is not None and not value > about.above:
+        unit = " seconds" if about.kind is kinds.DURATION else ""
+        raise UsageError(f"{about.name} must be above {about.above}{unit}, got {value!r}")
+    if about.at_least is not None and not value >= about.at_least:
+        raise UsageError(f"{about.name} must be at least {about.at_least}, got {value!r}")
+
+
+def search_options(problem: str, given: Mapping[str, Any]) -> SearchOptions:
+    """The record of a search from values by the names of the options of a search and of its limits."""
+    limits, rest = options_of(LimitOptions), options_of(SearchOptions)
+    return SearchOptions(
+        problem=problem,
+        limits=Limits(**{name: value for name, value in given.items() if name in limits}),
+        **{name: value for name, value in given.items() if name in rest},
+    )
