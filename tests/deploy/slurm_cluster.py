@@ -125,7 +125,7 @@ class SlurmSearch(LocalSearchProcess):
         self.file = place / "search.toml"
         self.file.write_text(
             f'problem = "{self.problem}"\n[search]\nseed = 1\n[limits]\nbrackets = 1\n'
-            f"[service]\nlease_s = {self._options['lease_s']}\nheartbeat_s = {self._options['heartbeat_s']}\n"
+            f"[service]\nlease = {self._options['lease_s']}\nheartbeat = {self._options['heartbeat_s']}\n"
         )
 
     @property

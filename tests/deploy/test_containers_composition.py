@@ -31,8 +31,8 @@ SEARCH = """
 problem = "slow.py"
 
 [service]
-lease_s = 6     # a master that is started again gives everybody a whole one
-heartbeat_s = 1
+lease = 6     # a master that is started again gives everybody a whole one
+heartbeat = 1
 """
 PROBLEM = '''
 import json
