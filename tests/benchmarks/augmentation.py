@@ -34,7 +34,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from hpbandster_lite.workers.images.augmentation import Augmentation, EpochDraws, augmented, mixed
-from hpbandster_lite.workers.images.device_images import CIFAR10_MEAN, CIFAR10_STD, DeviceImages
+from hpbandster_lite.workers.images.catalogue import CIFAR10_MEAN, CIFAR10_STD
+from hpbandster_lite.workers.images.device_images import DeviceImages
 from hpbandster_lite.workers.images.read_images import read_images
 
 sys.path.insert(0, str(Path(__file__).parents[2]))

@@ -46,7 +46,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from hpbandster_lite.workers.images.augmentation import Augmentation
-from hpbandster_lite.workers.images.device_images import CIFAR10_MEAN, CIFAR10_STD, DeviceImages
+from hpbandster_lite.workers.images.catalogue import CIFAR10_MEAN, CIFAR10_STD
+from hpbandster_lite.workers.images.device_images import DeviceImages
 from hpbandster_lite.workers.images.read_images import read_images
 from hpbandster_lite.workers.images.training import ImageRecipe, ImageTrainingSet
 from hpbandster_lite.workers.networks.joint_architecture import JointArchitecture

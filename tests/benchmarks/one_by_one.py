@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from hpbandster_lite.workers.images.augmentation import Augmentation
-from hpbandster_lite.workers.images.device_images import CIFAR10_MEAN, CIFAR10_STD
+from hpbandster_lite.workers.images.catalogue import CIFAR10_MEAN, CIFAR10_STD
 from hpbandster_lite.workers.images.torchvision_import import data_sets
 
 

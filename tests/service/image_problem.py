@@ -8,16 +8,20 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from hpbandster_lite.workers.images import catalogue_files
+from hpbandster_lite.workers.images.catalogue import CATALOGUE
 from hpbandster_lite.workers.images.problem import fashion_mnist
 
 FOLDER = "IMAGE_PROBLEM_FOLDER"
 
 if FOLDER in os.environ:
-    for _name in catalogue_files.CONTENT_MD5["fashion_mnist"]:
+    _known = CATALOGUE["fashion_mnist"]
+    _sums = {}
+    for _name in _known.content_md5:
         _content = gzip.decompress((Path(os.environ[FOLDER]) / f"{_name}.gz").read_bytes())
-        catalogue_files.CONTENT_MD5["fashion_mnist"][_name] = hashlib.md5(_content, usedforsecurity=False).hexdigest()
+        _sums[_name] = hashlib.md5(_content, usedforsecurity=False).hexdigest()
+    CATALOGUE["fashion_mnist"] = replace(_known, content_md5=_sums)
 
 problem = fashion_mnist

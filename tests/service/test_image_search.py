@@ -18,7 +18,7 @@ from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.problems import given_in
 from hpbandster_lite.records import Plain
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.workers.images import catalogue_files
+from hpbandster_lite.workers.images.catalogue import CATALOGUE
 from tests.docs.blocks import blocks
 from tests.service import image_problem
 
@@ -30,6 +30,7 @@ SIDE = 28
 SHRUNK = ("--preset", "paper", "--scale", "0.0001", "--brackets", "1", "--workers", "2", "--seed", "1",
           "--max-parameters", "60000")  # fmt: skip
 """Budgets of 0.04 to 1.08 seconds, of networks that take a step in less."""
+INSTALLED = Path("/usr/share/datasets/fashion-mnist")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "images.md"
 
 
@@ -48,7 +49,7 @@ def typed(
 def written(folder: Path, rng: np.random.Generator) -> None:
     """A set in the IDX format, packed as Debian packs it: a class is a bright row of a noisy image."""
     folder.mkdir()
-    names = iter(catalogue_files.CONTENT_MD5["fashion_mnist"])
+    names = iter(CATALOGUE["fashion_mnist"].content_md5)
     for n in (TRAIN, TEST):
         y = (np.arange(n) % 10).astype(np.uint8)
         x = rng.integers(0, 120, (n, SIDE, SIDE), dtype=np.uint8)
@@ -143,7 +144,7 @@ def test_own_pictures_are_searched_in_epochs_with_rungs_that_continue(tmp_path: 
 
 
 @pytest.mark.timeout(600)  # a minute on an idle machine
-@pytest.mark.skipif(not catalogue_files.DEBIAN_FASHION_MNIST.is_dir(), reason="needs the package dataset-fashion-mnist")
+@pytest.mark.skipif(not INSTALLED.is_dir(), reason="needs the package dataset-fashion-mnist")
 def test_the_published_search_shrunk_on_real_images(tmp_path: Path) -> None:
     ran = typed("run", "fashion_mnist", *SHRUNK, "--train-images", "600", "--valid-images", "200", "--run-dir",
                 tmp_path / "run")  # fmt: skip

@@ -16,6 +16,7 @@ import socket
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,21 @@ import numpy as np
 import pytest
 
 from hpbandster_lite.workers.images import catalogue_files
+from hpbandster_lite.workers.images.catalogue import CATALOGUE
 from hpbandster_lite.workers.images.image_data import ImageDataError
 from hpbandster_lite.workers.images.read_images import place_of, read_images
 from hpbandster_lite.workers.images.torchvision_import import data_sets
 from hpbandster_lite.workers.networks.image_shape import ImageShape
 
-IDX_FILES = tuple(catalogue_files.CONTENT_MD5["mnist"])
+IDX_FILES = tuple(CATALOGUE["mnist"].content_md5)
 
 
 @pytest.fixture(autouse=True)
 def no_data_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("HPBANDSTER_LITE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(catalogue_files, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
+    debian = replace(CATALOGUE["fashion_mnist"], system_folder=tmp_path / "debian")
+    monkeypatch.setitem(CATALOGUE, "fashion_mnist", debian)
     # Nobody listens on port 1, so that no test leaves this machine.
     for kind in ("CIFAR10", "CIFAR100"):
         monkeypatch.setattr(getattr(data_sets(), kind), "url", "http://127.0.0.1:1/archive.tar.gz")
@@ -112,7 +115,7 @@ def write_mnist(
         content = idx(array)
         sums[name] = md5(content)
         (folder / (f"{name}.gz" if packed else name)).write_bytes(gzip.compress(content) if packed else content)
-    monkeypatch.setitem(catalogue_files.CONTENT_MD5, data_set, sums)
+    monkeypatch.setitem(CATALOGUE, data_set, replace(CATALOGUE[data_set], content_md5=sums))
     return arrays
 
 
@@ -210,14 +213,15 @@ def test_a_folder_that_is_given_comes_before_debians(tmp_path: Path, monkeypatch
     assert np.array_equal(read_images("fashion_mnist", tmp_path / "mine").train_x[:, 0], train_x)
 
 
-REAL_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+REAL = CATALOGUE["fashion_mnist"]
 
 
 @pytest.mark.skipif(
-    not REAL_FASHION_MNIST.is_dir(), reason="NOT TESTED on real images: apt-get install dataset-fashion-mnist"
+    not (REAL.system_folder and REAL.system_folder.is_dir()),
+    reason="NOT TESTED on real images: apt-get install dataset-fashion-mnist",
 )
 def test_the_real_fashion_mnist_is_what_its_paper_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue_files, "DEBIAN_FASHION_MNIST", REAL_FASHION_MNIST)
+    monkeypatch.setitem(CATALOGUE, "fashion_mnist", REAL)
     images = read_images("fashion_mnist")
     assert images.shape == ImageShape(1, 28, 28, 10)
     assert np.bincount(images.train_y).tolist() == [6_000] * 10

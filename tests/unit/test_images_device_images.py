@@ -20,7 +20,7 @@ from hpbandster_lite.workers.images.device_images import (
     training_and_validation,
 )
 from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError
-from hpbandster_lite.workers.images.read_images import read_images
+from hpbandster_lite.workers.images.read_images import ImageSource, read_images
 from hpbandster_lite.workers.images.splits import split_rows
 from hpbandster_lite.workers.networks.image_shape import ImageShape
 
@@ -41,7 +41,7 @@ def data(tmp_path: Path) -> Path:
 def test_training_and_validation_are_the_images_of_the_split_in_its_order(data: Path) -> None:
     images = read_images("images", data)
     split = split_rows(images.train_y, stratified=True)
-    train, validation = training_and_validation("cpu", "images", data)
+    train, validation = training_and_validation("cpu", ImageSource("images", data))
     for part, rows in ((train, split.training), (validation, split.validation)):
         assert np.array_equal(part.x.numpy(), images.train_x[rows])
         assert np.array_equal(part.y.numpy(), images.train_y[rows])
@@ -50,26 +50,29 @@ def test_training_and_validation_are_the_images_of_the_split_in_its_order(data: 
         assert part.shape == ImageShape(3, 6, 5, 3)
 
 
-def test_the_split_is_stratified_for_ones_own_images_and_on_request_for_others(data: Path) -> None:
-    images = read_images("images", data)
-    plain = split_rows(images.train_y, stratified=False)
-    train, _ = training_and_validation("cpu", "images", data, stratified=False)
-    assert np.array_equal(train.y.numpy(), images.train_y[plain.training])
+def test_the_split_of_published_images_is_shuffled_and_not_stratified(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = published_images()
+    monkeypatch.setattr(device_images, "read_images", lambda *_: made)
+    train, _ = training_and_validation("cpu", ImageSource("mnist", "/nowhere"))
+    rows = split_rows(made.train_y, stratified=False).training
+    assert np.array_equal(train.y.numpy(), made.train_y[rows])
 
 
 def test_every_part_shares_one_memory_and_a_second_call_costs_nothing(data: Path) -> None:
-    train, validation = training_and_validation("cpu", "images", data)
-    again, _ = training_and_validation("cpu", "images", data, train_images=7)
-    everything = all_for_refit("cpu", "images", data)
+    train, validation = training_and_validation("cpu", ImageSource("images", data))
+    again, _ = training_and_validation("cpu", ImageSource("images", data), train_images=7)
+    everything = all_for_refit("cpu", ImageSource("images", data))
     storages = {part.x.untyped_storage().data_ptr() for part in (train, validation, again, everything)}
     assert len(storages) == 1
     assert (len(train), len(validation), len(again), len(everything)) == (36, 4, 7, 40)
+    # A part is the first images of the fixed order.
     assert torch.equal(again.x, train.x[:7])
     # Fewer training images leave the judges as they are.
-    _, judges = training_and_validation("cpu", "images", data, train_images=7, valid_images=3)
+    _, judges = training_and_validation("cpu", ImageSource("images", data), train_images=7, valid_images=3)
     assert torch.equal(judges.x, validation.x[:3])
     assert torch.equal(everything.x, torch.cat([train.x, validation.x]))
-    assert images_on("cpu", "images", data)[0] is images_on(torch.device("cpu"), "images", data)[0]
+    source = ImageSource("images", data)
+    assert images_on("cpu", source)[0] is images_on(torch.device("cpu"), source)[0]
 
 
 def test_a_search_never_brings_the_test_images_to_the_device(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,9 +81,9 @@ def test_a_search_never_brings_the_test_images_to_the_device(data: Path, monkeyp
 
     with monkeypatch.context() as patched:
         patched.setattr(device_images, "_test_tensors", refuse)
-        train, validation = training_and_validation("cpu", "images", data)
-        all_for_refit("cpu", "images", data)
-    test = images_for_test("cpu", "images", data)
+        train, validation = training_and_validation("cpu", ImageSource("images", data))
+        all_for_refit("cpu", ImageSource("images", data))
+    test = images_for_test("cpu", ImageSource("images", data))
     seen = {image.numpy().tobytes() for part in (train, validation) for image in part.x}
     assert len(test) == 10
     assert not seen & {image.numpy().tobytes() for image in test.x}
@@ -90,8 +93,9 @@ def test_every_part_is_normalised_by_the_training_part_alone(data: Path) -> None
     images = read_images("images", data)
     rows = split_rows(images.train_y, stratified=True).training
     values = images.train_x[rows].astype(np.float64)
-    train, validation = training_and_validation("cpu", "images", data, train_images=5)
-    for part in (train, validation, all_for_refit("cpu", "images", data), images_for_test("cpu", "images", data)):
+    source = ImageSource("images", data)
+    train, validation = training_and_validation("cpu", source, train_images=5)
+    for part in (train, validation, all_for_refit("cpu", source), images_for_test("cpu", source)):
         assert part.mean.numpy() == pytest.approx(values.mean((0, 2, 3)), rel=1e-6)
         assert part.std.numpy() == pytest.approx(values.std((0, 2, 3)), rel=1e-6)
 
@@ -103,21 +107,25 @@ def test_a_channel_that_never_changes_has_deviation_1() -> None:
     assert std == pytest.approx([1.0, np.arange(36).std()])
 
 
-def test_cifar10_has_the_constants_of_the_released_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def published_images() -> ImageData:
     pixels = np.zeros((20, 3, 32, 32), np.uint8)
     labels = np.arange(20) % 10
-    made = ImageData(
+    return ImageData(
         source="made up", train_x=pixels, train_y=labels, test_x=pixels, test_y=labels, class_names=tuple("0123456789")
     )
-    monkeypatch.setattr(device_images, "read_images", lambda *_, **__: made)
-    train, validation = training_and_validation("cpu", "cifar10", "/nowhere/at/all")
+
+
+def test_cifar10_has_the_constants_of_the_released_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = published_images()
+    monkeypatch.setattr(device_images, "read_images", lambda *_: made)
+    train, validation = training_and_validation("cpu", ImageSource("cifar10", "/nowhere/at/all"))
     assert train.mean.tolist() == validation.mean.tolist() == pytest.approx([125.3, 123.0, 113.9])
     assert train.std.tolist() == pytest.approx([63.0, 62.1, 66.7])
     assert (len(train), len(validation)) == (18, 2)
 
 
 def test_a_batch_holds_the_rows_that_are_asked_for(data: Path) -> None:
-    train, _ = training_and_validation("cpu", "images", data)
+    train, _ = training_and_validation("cpu", ImageSource("images", data))
     rows = torch.tensor([5, 0, 35, 5])
     x, y = train.batch(rows)
     assert torch.equal(x, train.x[rows])
@@ -127,23 +135,16 @@ def test_a_batch_holds_the_rows_that_are_asked_for(data: Path) -> None:
 
 def test_more_images_than_there_are_and_none_are_refused(data: Path) -> None:
     with pytest.raises(ImageDataError, match=r"train_images=37 is not possible: .* ask for 1 to 36"):
-        training_and_validation("cpu", "images", data, train_images=37)
+        training_and_validation("cpu", ImageSource("images", data), train_images=37)
     with pytest.raises(ImageDataError, match=r"valid_images=0 is not possible: .* ask for 1 to 4"):
-        training_and_validation("cpu", "images", data, valid_images=0)
-
-
-def test_another_seed_and_another_share_make_another_split(data: Path) -> None:
-    train, validation = training_and_validation("cpu", "images", data)
-    other, _ = training_and_validation("cpu", "images", data, split_seed=1)
-    assert not torch.equal(other.x, train.x)
-    _, half = training_and_validation("cpu", "images", data, valid_share=0.5)
-    assert (len(validation), len(half)) == (4, 20)
+        training_and_validation("cpu", ImageSource("images", data), valid_images=0)
 
 
 def test_ones_own_images_need_no_torchvision(data: Path) -> None:
     told = (
         "import sys; from hpbandster_lite.workers.images.device_images import training_and_validation as t;"
-        f"t('cpu', 'images', {str(data)!r}); print('torchvision' in sys.modules)"
+        "from hpbandster_lite.workers.images.read_images import ImageSource;"
+        f"t('cpu', ImageSource('images', {str(data)!r})); print('torchvision' in sys.modules)"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, env=environment)

@@ -22,9 +22,12 @@ from hpbandster_lite.settings.options import SearchOptions
 from hpbandster_lite.settings.prepare import prepare
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.workers.images import problem as room
+from hpbandster_lite.workers.images.catalogue import CATALOGUE
 from hpbandster_lite.workers.images.device_images import all_for_refit
-from hpbandster_lite.workers.images.problem import ImageOptions, ImageProblem
-from hpbandster_lite.workers.images.spaces import SPACES
+from hpbandster_lite.workers.images.options import ImageOptions
+from hpbandster_lite.workers.images.problem import ImageProblem
+from hpbandster_lite.workers.images.read_images import ImageSource
+from hpbandster_lite.workers.images.search_spaces import SPACES
 from hpbandster_lite.workers.images.trained_classifier import export_model, load_model, save_model
 from hpbandster_lite.workers.training.schedule import factor
 
@@ -233,7 +236,7 @@ def test_a_batch_of_more_images_than_there_are_is_refused(pictures: Path) -> Non
 
 
 def test_shapes_that_are_known_beforehand_are_those_of_the_data() -> None:
-    assert {name: tuple(shape) for name, shape in room.SHAPES.items()} == {
+    assert {name: tuple(known.shape) for name, known in CATALOGUE.items()} == {
         "cifar10": (3, 32, 32, 10), "cifar100": (3, 32, 32, 100), "mnist": (1, 28, 28, 10),
         "fashion_mnist": (1, 28, 28, 10),
     }  # fmt: skip
@@ -303,7 +306,7 @@ def test_a_refit_trains_on_all_images_but_those_for_test(kept: Kept, pictures: P
     assert len(curve) == 6
     assert figures["epochs"] == 6
     assert figures["images_per_s"] > 0
-    assert len(all_for_refit("cpu", "images", pictures)) == 140
+    assert len(all_for_refit("cpu", ImageSource("images", pictures))) == 140
     assert figures["model"] == "model.pt"
     assert figures["test_images"] == 40
 
@@ -385,7 +388,7 @@ def test_an_export_under_another_name_is_refused_with_the_right_one(kept: Kept, 
 
 
 def test_a_model_that_cannot_be_written_leaves_the_earlier_one(kept: Kept, tmp_path: Path, pictures: Path) -> None:
-    model, images = load_model(kept[0] / "model.pt"), all_for_refit("cpu", "images", pictures)
+    model, images = load_model(kept[0] / "model.pt"), all_for_refit("cpu", ImageSource("images", pictures))
     about: dict[str, Any] = {"space": "small", "configuration": SMALL, "figures": {}}
     save_model(tmp_path / "model.pt", model.network, replace(images, class_names=("a", "b")), **about)
     (tmp_path / "model.tmp").mkdir()

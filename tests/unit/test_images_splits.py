@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpbandster_lite.workers.images.image_data import ImageDataError
-from hpbandster_lite.workers.images.splits import split_rows
+from hpbandster_lite.workers.images.splits import checked_count, split_rows, validation_count
 
 LABELS = st.lists(st.integers(0, 4), min_size=2, max_size=200).map(lambda labels: np.array(labels, dtype=np.int64))
 SHARES = st.floats(0.01, 0.99)
@@ -45,21 +45,15 @@ def test_the_split_is_the_same_for_ever_and_another_with_another_seed() -> None:
     assert split_rows(labels, valid_share=0.2, stratified=True).validation.tolist() == [2, 9]
 
 
-@given(labels=LABELS, data=st.data())
-def test_a_subset_is_the_first_images_of_the_fixed_order(labels: np.ndarray, data: st.DataObject) -> None:
-    split = split_rows(labels)
-    n = data.draw(st.integers(1, len(split.training)))
-    n_valid = data.draw(st.integers(1, len(split.validation)))
-    first = split.first(n, n_valid)
-    assert first.training.tolist() == split.training[:n].tolist()
-    assert first.validation.tolist() == split.validation[:n_valid].tolist()
-    assert split.first().training.tolist() == split.training.tolist()
+@given(labels=LABELS, share=SHARES)
+def test_the_number_of_validation_images_is_known_beforehand(labels: np.ndarray, share: float) -> None:
+    assert len(split_rows(labels, valid_share=share).validation) == validation_count(len(labels), share)
 
 
 @pytest.mark.parametrize("asked", [0, -1, 10])
 def test_more_images_than_there_are_and_none_are_refused(asked: int) -> None:
     with pytest.raises(ImageDataError, match=f"train_images={asked} is not possible.* ask for 1 to 9"):
-        split_rows(np.zeros(10, dtype=np.int64)).first(asked)
+        checked_count("train_images", asked, 9)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])

@@ -1,11 +1,7 @@
-"""CIFAR-10, CIFAR-100, MNIST and Fashion-MNIST: found on disk, else downloaded; checked before they are believed.
+"""The files of the catalogue's data sets: found on disk, else downloaded; checked before they are read.
 
-Law of this file: no byte is read as an image (or, in CIFAR's files, as a pickle) before its MD5 sum was the published
-one, and a file is in its place whole or not at all, whoever is killed while it is downloaded.
-
-What the sets are called, where they are on the net, their sums and the names of their classes come from torchvision.
-It keeps the sums of MNIST's packed files alone, which say nothing about files that lie there unpacked or were packed
-again (Debian does); so this file holds those of their content.
+Law of this file: no byte is read as an image (or, in CIFAR's files, as a pickle) before its MD5 sum has matched the
+published one, and a file is in its place whole or not at all, also if a process is killed while it downloads.
 """
 
 from __future__ import annotations
@@ -20,61 +16,43 @@ import socket
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import filelock
 import numpy as np
 
+from hpbandster_lite.workers.images.catalogue import CATALOGUE
 from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError, Labels, Pixels
 from hpbandster_lite.workers.images.torchvision_import import data_sets
 
 logger = logging.getLogger(__name__)
 
-CLASSES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
-"""Names of torchvision's classes."""
-DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist puts its files."""
-CONTENT_MD5 = {
-    "mnist": {
-        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-    },
-    "fashion_mnist": {
-        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
-        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
-        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
-    },
-}
 SILENCE_S = 20.0
-"""A server that says nothing for so long is given up: a firewall that drops packets costs no more."""
+"""Time without a byte from a server after which a download fails; a firewall that drops packets costs no more."""
 LOCK_S = 3600.0
-"""How long one worker waits for another's download; CIFAR-10 has 170 MB."""
+"""How long a worker waits for another worker's download; CIFAR-10 has 170 MB."""
 
 
-def read_known(data_set: str, root: Path) -> ImageData:
-    """Read one of the four sets.
+def read_published(data_set: str, root: Path) -> ImageData:
+    """Read a data set of the catalogue.
 
     Parameters
     ----------
     data_set
-        A key of ``CLASSES``.
+        Its name.
     root
         Folder in torchvision's layout, or the folder of the files themselves.
 
     Raises
     ------
     ImageDataError
-        When a file is damaged, and when the set is neither there nor to be downloaded.
+        If a file is damaged, and if the files are neither there nor can be downloaded.
     """
     if root.exists() and not root.is_dir():
         raise ImageDataError(f"--data {root} is a file; give the folder that holds {layout(data_set)}")
-    kind = getattr(data_sets(), CLASSES[data_set])
-    read = _read_cifar if data_set.startswith("cifar") else _read_mnist
+    kind, read = _torchvision_class(data_set), _reader(data_set)
     if root.name == getattr(kind, "base_folder", None):
         root = root.parent
     found = read(data_set, kind, root)
@@ -86,19 +64,27 @@ def read_known(data_set: str, root: Path) -> ImageData:
     return found
 
 
+def _torchvision_class(data_set: str) -> Any:
+    return getattr(data_sets(), CATALOGUE[data_set].torchvision_class)
+
+
+def _reader(data_set: str) -> Callable[[str, Any, Path], ImageData | None]:
+    return {"cifar": _read_cifar, "idx": _read_idx}[CATALOGUE[data_set].file_format]
+
+
 def layout(data_set: str) -> str:
-    """The files that are looked for in a folder DIR, in words."""
-    kind = getattr(data_sets(), CLASSES[data_set])
-    if data_set.startswith("cifar"):
+    """Description of the files that are looked for in a folder DIR."""
+    kind = _torchvision_class(data_set)
+    if CATALOGUE[data_set].file_format == "cifar":
         return f"DIR/{kind.base_folder}/, or the archive DIR/{kind.filename} from {kind.url}"
     return f"the four files of DIR/{kind.__name__}/raw/, such as train-images-idx3-ubyte, plain or .gz"
 
 
 def _ways(data_set: str) -> str:
-    debian = ", or on Debian and Ubuntu: apt-get install dataset-fashion-mnist" if data_set == "fashion_mnist" else ""
+    package = CATALOGUE[data_set].system_package
     return (
         f"put {layout(data_set)}, into a folder and give that by --data DIR or in the environment variable "
-        f"HPBANDSTER_LITE_DATA{debian}, or run once with a network and the same folder"
+        f"HPBANDSTER_LITE_DATA{f', or {package}' if package else ''}, or run once with a network and the same folder"
     )
 
 
@@ -114,7 +100,7 @@ def _damaged(file: Path, what: str) -> ImageDataError:
 
 
 def _read_cifar(data_set: str, kind: Any, root: Path) -> ImageData | None:
-    """None where a file is missing; torchvision unpickles what was checked."""
+    """None if a file is missing; torchvision unpickles the files once they are checked."""
     sums = dict(kind.train_list + kind.test_list) | {kind.meta["filename"]: kind.meta["md5"]}
     files = {root / kind.base_folder / name: md5 for name, md5 in sums.items()}
     if not all(file.is_file() for file in files):
@@ -137,20 +123,21 @@ def _read_cifar(data_set: str, kind: Any, root: Path) -> ImageData | None:
 # ------------------------------------------------------------------------------------------------------------ MNIST
 
 
-def _read_mnist(data_set: str, kind: Any, root: Path) -> ImageData | None:
-    """None where no folder has all four files, each plain or packed."""
+def _read_idx(data_set: str, kind: Any, root: Path) -> ImageData | None:
+    """None if no folder has all four files, each plain or packed."""
     folders = [root / kind.__name__ / "raw", root]
-    if data_set == "fashion_mnist":
-        folders.append(DEBIAN_FASHION_MNIST)
+    known = CATALOGUE[data_set]
+    if known.system_folder is not None:
+        folders.append(known.system_folder)
     for folder in folders:
-        files = [_plain_or_packed(folder / name) for name in CONTENT_MD5[data_set]]
+        files = [_plain_or_packed(folder / name) for name in known.content_md5]
         if all(files):
             break
     else:
         return None
     contents = [
         _checked_content(file, md5)
-        for file, md5 in zip(filter(None, files), CONTENT_MD5[data_set].values(), strict=True)
+        for file, md5 in zip(filter(None, files), known.content_md5.values(), strict=True)
     ]
     return ImageData(
         source=f"{data_set} in {folder}",
@@ -195,19 +182,18 @@ def _idx_labels(content: bytes) -> Labels:
 
 
 def _download(data_set: str, kind: Any, root: Path) -> None:
-    """Download, or unpack an archive that is there; one process of a host at a time, the others wait for it.
+    """Download, or unpack an archive that is there; one process of a host at a time.
 
-    Whoever waited finds the files, and downloads nothing.
+    A process that waited for another one finds the files, and downloads nothing.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _alone(root / f".{data_set}.lock"):
-            read = _read_cifar if data_set.startswith("cifar") else _read_mnist
-            if read(data_set, kind, root) is None:
+        with _locked(root / f".{data_set}.lock"):
+            if _reader(data_set)(data_set, kind, root) is None:
                 _download_into(data_set, kind, root)
     except ImageDataError:
         raise
-    # torchvision raises RuntimeError for a sum that does not fit, the standard library the others.
+    # torchvision raises RuntimeError for a wrong sum; the others come from the standard library.
     except (OSError, EOFError, RuntimeError, http.client.HTTPException, tarfile.TarError, zlib.error) as error:
         raise ImageDataError(
             f"{data_set} is not in {root} and cannot be downloaded to it ({_one_line(error)}); {_ways(data_set)}"
@@ -215,8 +201,9 @@ def _download(data_set: str, kind: Any, root: Path) -> None:
 
 
 def _download_into(data_set: str, kind: Any, root: Path) -> None:
-    for left_by_one_that_was_killed in root.glob(f".{data_set}-*"):
-        shutil.rmtree(left_by_one_that_was_killed)
+    for left_behind in root.glob(f".{data_set}-*"):
+        # By a process that was killed while it downloaded.
+        shutil.rmtree(left_behind)
     with tempfile.TemporaryDirectory(dir=root, prefix=f".{data_set}-") as name:
         unpacked = Path(name)
         archive = root / getattr(kind, "filename", "")
@@ -229,7 +216,7 @@ def _download_into(data_set: str, kind: Any, root: Path) -> None:
         else:
             urls = [kind.url] if hasattr(kind, "url") else kind.mirrors
             logger.info("downloading %s from %s to %s", data_set, " or ".join(urls), root)
-        with _silence_ends_it():
+        with _socket_timeout():
             kind(unpacked, download=True)
         for file in sorted(unpacked.rglob("*")):
             place = root / file.relative_to(unpacked)
@@ -240,7 +227,7 @@ def _download_into(data_set: str, kind: Any, root: Path) -> None:
 
 
 @contextlib.contextmanager
-def _alone(lock_file: Path) -> Iterator[None]:
+def _locked(lock_file: Path) -> Iterator[None]:
     lock = filelock.FileLock(lock_file)
     try:
         lock.acquire(timeout=0)
@@ -260,8 +247,8 @@ def _alone(lock_file: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _silence_ends_it() -> Iterator[None]:
-    """A timeout for all sockets made meanwhile: torchvision sets none of its own."""
+def _socket_timeout() -> Iterator[None]:
+    """A timeout for all sockets that are made meanwhile: torchvision sets none."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE_S)
     try:

@@ -1,7 +1,7 @@
-"""The images on the device: once a process, as uint8, and the parts of them that training, validation and test see.
+"""Images on the device: once a process, as uint8, and the parts of them for training, validation and test.
 
-Law of this file: training and validation are views of one tensor in the order of the fixed split, so a part costs no
-memory and another configuration no time; the test images go to the device only for who asks for them by their name.
+Law of this file: training and validation images are views of one tensor in the order of the fixed split, so a part
+costs no memory and another configuration no time; the test images go to the device only by :func:`images_for_test`.
 """
 
 from __future__ import annotations
@@ -9,20 +9,16 @@ from __future__ import annotations
 import functools
 import threading
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from hpbandster_lite.workers.images.catalogue import CATALOGUE, OWN_IMAGES
 from hpbandster_lite.workers.images.image_data import ImageData, Labels, Pixels
-from hpbandster_lite.workers.images.read_images import Size, read_images
-from hpbandster_lite.workers.images.splits import SPLIT_SEED, VALID_SHARE, Split, checked_count, split_rows
+from hpbandster_lite.workers.images.read_images import ImageSource, read_images
+from hpbandster_lite.workers.images.splits import Split, checked_count, split_rows
 from hpbandster_lite.workers.networks.image_shape import ImageShape
-
-CIFAR10_MEAN = (125.3, 123.0, 113.9)
-CIFAR10_STD = (63.0, 62.1, 66.7)
-"""Those of the released code of arXiv:1807.06906."""
 
 _one_at_a_time = threading.RLock()
 
@@ -41,7 +37,7 @@ class DeviceImages:
         float32, shape (c,): of each channel of the training part, in units of a pixel's value, 0 ... 255; every part
         has the same. ``std`` is 1 for a channel that never changes.
     class_names
-        One a class.
+        One for each class.
     """
 
     x: torch.Tensor
@@ -71,127 +67,68 @@ class DeviceImages:
         return replace(self, x=self.x[first:last], y=self.y[first:last])
 
 
-def images_on(
-    device: str | torch.device,
-    data_set: str,
-    data: Path | str | None = None,
-    *,
-    size: Size | None = None,
-    valid_share: float = VALID_SHARE,
-    split_seed: int = SPLIT_SEED,
-    stratified: bool | None = None,
-) -> tuple[DeviceImages, int]:
-    """All training and validation images, in the order of the split, and how many of them train: the first so many.
+def images_on(device: str | torch.device, source: ImageSource) -> tuple[DeviceImages, int]:
+    """All training and validation images, in the order of the split, and the number of training images among them.
 
-    Made at the first call and kept, with the same arguments, as long as the process lives.
-
-    Parameters
-    ----------
-    device
-        Where to.
-    data_set, data, size
-        Those of :func:`~.read_images.read_images`.
-    valid_share, split_seed
-        Those of :func:`~.splits.split_rows`.
-    stratified
-        Whether each class gives its share of validation images; ``None``: one's own images do, the known sets are
-        shuffled as in arXiv:1807.06906.
+    The training images come first. Made at the first call and kept as long as the process lives. Each class of your own
+    images gives its share of validation images; the catalogue's images are shuffled as in arXiv:1807.06906.
     """
-    if stratified is None:
-        stratified = data_set == "images"
     place = torch.device(device)
     if place == torch.device("cuda"):  # the current one, which has a number
         place = torch.device("cuda", torch.cuda.current_device())
     with _one_at_a_time:
-        return _images_on(place, data_set, data, size, valid_share, split_seed, stratified)
+        return _images_on(place, source)
 
 
 def training_and_validation(
     device: str | torch.device,
-    data_set: str,
-    data: Path | str | None = None,
+    source: ImageSource,
     *,
     train_images: int | None = None,
     valid_images: int | None = None,
-    size: Size | None = None,
-    valid_share: float = VALID_SHARE,
-    split_seed: int = SPLIT_SEED,
-    stratified: bool | None = None,
 ) -> tuple[DeviceImages, DeviceImages]:
-    """The images that a search may see.
+    """The images that a search may use.
 
     Parameters
     ----------
-    train_images, valid_images
-        Take only so many, the first of the fixed order, for small budgets; ``None``: all.
-    device, data_set, data, size, valid_share, split_seed, stratified
+    device, source
         Those of :func:`images_on`.
+    train_images, valid_images
+        How many to take, the first ones of the fixed order; ``None``: all.
 
     Raises
     ------
     ImageDataError
-        When the images cannot be had, or there are fewer than asked for.
+        If the images cannot be read, or there are fewer than asked for.
     """
-    images, n_training = images_on(
-        device, data_set, data, size=size, valid_share=valid_share, split_seed=split_seed, stratified=stratified
-    )
+    images, n_training = images_on(device, source)
     n = checked_count("train_images", train_images, n_training)
     n_valid = checked_count("valid_images", valid_images, len(images) - n_training)
     return images.part(0, n), images.part(n_training, n_training + n_valid)
 
 
-def all_for_refit(
-    device: str | torch.device,
-    data_set: str,
-    data: Path | str | None = None,
-    *,
-    size: Size | None = None,
-    valid_share: float = VALID_SHARE,
-    split_seed: int = SPLIT_SEED,
-    stratified: bool | None = None,
-) -> DeviceImages:
-    """Training and validation images together, for the network that is kept; normalised as in the search."""
-    images, _ = images_on(
-        device, data_set, data, size=size, valid_share=valid_share, split_seed=split_seed, stratified=stratified
-    )
+def all_for_refit(device: str | torch.device, source: ImageSource) -> DeviceImages:
+    """Training and validation images together, for a refit; normalised as in the search."""
+    images, _ = images_on(device, source)
     return images
 
 
-def images_for_test(
-    device: str | torch.device,
-    data_set: str,
-    data: Path | str | None = None,
-    *,
-    size: Size | None = None,
-    valid_share: float = VALID_SHARE,
-    split_seed: int = SPLIT_SEED,
-    stratified: bool | None = None,
-) -> DeviceImages:
-    """The images that a search may not see; normalised as the training images were."""
-    known, _ = images_on(
-        device, data_set, data, size=size, valid_share=valid_share, split_seed=split_seed, stratified=stratified
-    )
+def images_for_test(device: str | torch.device, source: ImageSource) -> DeviceImages:
+    """The images that a search does not use; normalised as the training images are."""
+    images, _ = images_on(device, source)
     with _one_at_a_time:
-        x, y = _test_tensors(known.x.device, data_set, data, size)
-    return replace(known, x=x, y=y)
+        x, y = _test_tensors(images.x.device, source)
+    return replace(images, x=x, y=y)
 
 
 # -------------------------------------------------------------------------------------------------------- made once
 
 
 @functools.lru_cache(maxsize=4)
-def _images_on(
-    device: torch.device,
-    data_set: str,
-    data: Path | str | None,
-    size: Size | None,
-    valid_share: float,
-    split_seed: int,
-    stratified: bool,
-) -> tuple[DeviceImages, int]:
-    images = read_images(data_set, data, size=size)
-    split = split_rows(images.train_y, valid_share=valid_share, seed=split_seed, stratified=stratified)
-    mean, std = _normalisation(data_set, images, split)
+def _images_on(device: torch.device, source: ImageSource) -> tuple[DeviceImages, int]:
+    images = read_images(*source)
+    split = split_rows(images.train_y, stratified=source.data_set == OWN_IMAGES)
+    mean, std = _normalisation(source.data_set, images, split)
     order = np.concatenate([split.training, split.validation])
     made = DeviceImages(
         x=_pixels_on(device, images.train_x[order]),
@@ -204,10 +141,8 @@ def _images_on(
 
 
 @functools.lru_cache(maxsize=4)
-def _test_tensors(
-    device: torch.device, data_set: str, data: Path | str | None, size: Size | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    images = read_images(data_set, data, size=size)
+def _test_tensors(device: torch.device, source: ImageSource) -> tuple[torch.Tensor, torch.Tensor]:
+    images = read_images(*source)
     labels: Labels = images.test_y.copy()
     return _pixels_on(device, images.test_x), torch.from_numpy(labels).to(device)
 
@@ -218,8 +153,9 @@ def _pixels_on(device: torch.device, x: Pixels) -> torch.Tensor:
 
 
 def _normalisation(data_set: str, images: ImageData, split: Split) -> tuple[npt.ArrayLike, npt.ArrayLike]:
-    if data_set == "cifar10":
-        return CIFAR10_MEAN, CIFAR10_STD
+    known = CATALOGUE.get(data_set)
+    if known is not None and known.mean is not None and known.std is not None:
+        return known.mean, known.std
     return channel_mean_and_std(images.train_x, split.training)
 
 

@@ -1,23 +1,23 @@
-"""Image classification as a problem: ``cifar10``, ``cifar100``, ``mnist``, ``fashion_mnist``, and one's own ``images``.
+"""Image classification as a problem: one for each data set of the catalogue, and ``images`` for images of your own.
 
-Law of this file: it ties a space, images and the training together as the options say, and decides nothing that one of
-them decides. Torch is imported where something is trained, so the problem is described on machines that have none.
+Law of this file: it connects a space, images and the training as the options say, and decides nothing that one of them
+decides. torch is imported only to train, so a problem can be described on machines that have none.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
-from hpbandster_lite.errors import UsageError
-from hpbandster_lite.workers.images.read_images import read_images
-from hpbandster_lite.workers.images.spaces import SPACES, Space, SpaceName
-from hpbandster_lite.workers.images.splits import VALID_SHARE
-from hpbandster_lite.workers.networks.image_shape import CIFAR10, CIFAR100, ImageShape
+from hpbandster_lite.workers.images.catalogue import CATALOGUE
+from hpbandster_lite.workers.images.options import ImageOptions, options_for
+from hpbandster_lite.workers.images.read_images import ImageSource, read_images
+from hpbandster_lite.workers.images.search_space import Space
+from hpbandster_lite.workers.images.search_spaces import SPACES
+from hpbandster_lite.workers.images.splits import validation_count
+from hpbandster_lite.workers.networks.image_shape import ImageShape
 from hpbandster_lite.workers.training.schedule import Budget, Schedule, Unit, nested_budgets
 
 if TYPE_CHECKING:
@@ -29,133 +29,15 @@ if TYPE_CHECKING:
     from hpbandster_lite.workers.training.clock import Stopwatch
     from hpbandster_lite.workers.training.loop import Builder
 
-DataSet = Literal["cifar10", "cifar100", "mnist", "fashion_mnist", "images"]
 BUDGETS: Mapping[Unit, tuple[float, float]] = {"seconds": (400.0, 10_800.0), "epochs": (1.0, 27.0)}
-"""Lowest and highest. The seconds are those of arXiv:1807.06906, for one GPU a worker."""
+"""Lowest and highest budget. The seconds are those of arXiv:1807.06906, for one GPU per worker."""
 ETA = 3.0
 RUNGS = 4
-"""Of both, at eta 3; and of the nested budgets."""
+"""Of both units, at eta 3; and of the nested budgets."""
 PAPER_BRACKETS = 32
-SHAPES: Mapping[str, ImageShape] = {
-    "cifar10": CIFAR10,
-    "cifar100": CIFAR100,
-    "mnist": ImageShape(1, 28, 28, 10),
-    "fashion_mnist": ImageShape(1, 28, 28, 10),
-}
-"""So that a configuration can be judged before the images are read."""
-TRAINING_IMAGES: Mapping[str, int] = {"cifar10": 45_000, "cifar100": 45_000, "mnist": 54_000, "fashion_mnist": 54_000}
-NOT_MIRRORED = ("mnist",)
-"""A mirrored 2 is no digit."""
 MODEL_FILE = "model.pt"
 TOP_RUNG = 1 - 1e-9
-"""Part of the highest budget from which an evaluation counts as one of the highest rung."""
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """What a user may choose; every option is explained by its ``help``."""
-
-    data_set: DataSet = field(default="cifar10", metadata={"help": "the images; those of your own are named images"})
-    data: Path | None = field(
-        default=None,
-        metadata={"help": "where they lie: a folder, for images also an .npz; none: the usual places", "local": True},
-    )
-    space: SpaceName = field(
-        default="paper", metadata={"help": "the search space; for one CPU core: small, with --budget-unit epochs"}
-    )
-    preset: Literal["paper"] | None = field(
-        default=None, metadata={"help": "paper: the published run, 32 brackets, drawing Shake-Shake as its code does"}
-    )
-    budget_unit: Unit = field(
-        default="seconds", metadata={"help": "what a budget counts: seconds of training steps, or epochs"}
-    )
-    scale: float = field(default=1.0, metadata={"help": "factor of budgets in seconds"})
-    clock: Literal["wall", "processor"] = field(
-        default="wall",
-        metadata={"help": "seconds of a CPU: wall, or processor, time of its threads, which no neighbour lengthens"},
-    )
-    schedule: Literal["auto", "restarts", "nested", "cosine", "step"] = field(
-        default="auto",
-        metadata={"help": "of the learning rate; nested: each rung goes on from the one below; auto: the space's own"},
-    )
-    train_images: int | None = field(
-        default=None, metadata={"help": "train with so many images only; none: all of the training split"}
-    )
-    valid_images: int | None = field(
-        default=None, metadata={"help": "validate with so many images only; none: all of the split"}
-    )
-    image_size: int | None = field(
-        default=None, metadata={"help": "for images: resize to so many pixels a side; none: as they are"}
-    )
-    max_parameters: int | Literal["auto"] | None = field(
-        default="auto", metadata={"help": "refuse larger networks; auto: the space's own bound; none: no bound"}
-    )
-    repeats: int = field(
-        default=1, metadata={"help": "trainings with different seeds at the highest budget; the loss is their mean"}
-    )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = field(
-        default="auto", metadata={"help": "of the arithmetic; auto: bf16, or fp16, on a GPU, fp32 on a CPU"}
-    )
-    deterministic: bool = field(default=False, metadata={"help": "only kernels that give the same bits each time"})
-    decay_norm_and_bias: bool = field(
-        default=True, metadata={"help": "whether weight decay acts on normalisation and biases, too"}
-    )
-    pad: int = field(
-        default=4, metadata={"help": "pixels of black around training images before a window of their size is cut out"}
-    )
-    mirror: bool | None = field(
-        default=None, metadata={"help": "mirror every second training image; none: yes, but not for mnist"}
-    )
-    shake_softmax: bool | None = field(
-        default=None,
-        metadata={"help": "draw Shake-Shake by softmax, as the paper's code does; none: with --preset paper"},
-    )
-    compile: bool = field(
-        default=False, metadata={"help": "use torch.compile where the budget repays it", "local": True}
-    )
-
-    def __post_init__(self) -> None:
-        for name, value, least in (
-            ("train_images", self.train_images, 1),
-            ("valid_images", self.valid_images, 1),
-            ("image_size", self.image_size, 1),
-            ("repeats", self.repeats, 1),
-            ("pad", self.pad, 0),
-        ):
-            if value is not None and value < least:
-                raise UsageError(f"{name}={value}; it must be at least {least}")
-        if isinstance(self.max_parameters, int) and self.max_parameters < 1:
-            raise UsageError(f"max_parameters={self.max_parameters}; it must be at least 1, or none for no bound")
-        if not self.scale > 0:
-            raise UsageError(f"scale={self.scale}; it must be positive")
-        if self.scale != 1 and self.budget_unit != "seconds":
-            raise UsageError(
-                f"scale={self.scale:g} is a factor of seconds, and budgets are {self.budget_unit}; give --max-budget"
-            )
-        if self.image_size is not None and self.data_set != "images":
-            raise UsageError(f"image_size={self.image_size} is for the data set images; {self.data_set} has one size")
-        self._check_preset()
-
-    def _check_preset(self) -> None:
-        if self.preset is None:
-            return
-        for name, fixed in (("space", ("paper",)), ("budget_unit", ("seconds",)), ("schedule", ("auto", "restarts"))):
-            if getattr(self, name) not in fixed:
-                raise UsageError(
-                    f"{name}={getattr(self, name)} is not what --preset paper means, which is {fixed[-1]}; leave one "
-                    "of them out"
-                )
-
-
-def _options_for(data_set: DataSet) -> type[ImageOptions]:
-    """The options of the problem of this name: its own images are the default."""
-    declared = {each.name: each for each in dataclasses.fields(ImageOptions)}["data_set"]
-    own = field(default=data_set, metadata=declared.metadata)
-    name = f"{data_set.title().replace('_', '')}Options"
-    made = dataclasses.make_dataclass(
-        name, [("data_set", DataSet, own)], bases=(ImageOptions,), frozen=True, namespace={"__module__": __name__}
-    )
-    return cast("type[ImageOptions]", made)
+"""Share of the highest budget from which an evaluation belongs to the highest rung."""
 
 
 class ImageProblem:
@@ -164,7 +46,7 @@ class ImageProblem:
     Parameters
     ----------
     options
-        As chosen.
+        The options; a configured problem has other ones.
     """
 
     eta = ETA
@@ -190,14 +72,14 @@ class ImageProblem:
         """The problem with other options."""
         return ImageProblem(options)
 
-    # ------------------------------------------------------------------------------------------------ what is searched
+    # ------------------------------------------------------------------------------------------------------- searching
 
     def space(self) -> ConfigurationSpace:
-        """The hyperparameters; see :mod:`~hpbandster_lite.workers.images.spaces`."""
+        """The hyperparameters; see :mod:`~hpbandster_lite.workers.images.search_spaces`."""
         return self._space.space(schedule=self._schedule)
 
     def feasible(self, config: Mapping[str, Any]) -> bool | str:
-        """Whether the network can be built and is small enough, and a batch has enough images; the reason if not."""
+        """Whether the network can be built and is small enough, and the images fill a batch; the reason if not."""
         asked, space = self.options.max_parameters, self._space
         most = space.max_parameters if asked == "auto" else asked
         refusal = space.refusal(config, self._shape(), most)
@@ -212,9 +94,7 @@ class ImageProblem:
 
         images, validation = training_and_validation(
             trial.device,
-            self.options.data_set,
-            self.options.data,
-            size=self.options.image_size,
+            self._source,
             train_images=self.options.train_images,
             valid_images=self.options.valid_images,
         )
@@ -230,37 +110,33 @@ class ImageProblem:
             new_stopwatch=self._new_stopwatch(trial),
         )
 
-    # --------------------------------------------------------------------------------------------------- what is kept
+    # ----------------------------------------------------------------------------------------- testing and keeping
 
     def test(self, config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
         """Error of the incumbent's checkpoint on the test images, with its 95 % interval."""
         from hpbandster_lite.workers.images import training
         from hpbandster_lite.workers.images.device_images import images_for_test, training_and_validation
 
-        options = self.options
-        images, _ = training_and_validation(
-            trial.device, options.data_set, options.data, size=options.image_size, train_images=options.train_images
-        )
-        test_images = images_for_test(trial.device, options.data_set, options.data, size=options.image_size)
+        images, _ = training_and_validation(trial.device, self._source, train_images=self.options.train_images)
+        test_images = images_for_test(trial.device, self._source)
         build, recipe = self._builder(config, images.shape), self._recipe(config)
         return _figures(training.test(build, recipe, self._budget(budget, trial), trial, images, test_images))
 
     def refit(self, config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
-        """Train with all images but those for test, whatever part of them the search had; keep the model.
+        """Train with all images but those for test, whatever part of them the search used; keep the model.
 
         Returns
         -------
         dict
-            ``model``, the file's name, for :func:`~hpbandster_lite.workers.images.trained_classifier.load_model`;
-            ``test_error_percent`` with its 95 % interval; ``training_images``; and how the training went.
+            ``model``, the file's name, for :func:`hpbandster_lite.load_model`; ``test_error_percent`` with its 95 %
+            interval; ``training_images``; and information on the training.
         """
         from hpbandster_lite.workers.images import training
         from hpbandster_lite.workers.images.device_images import all_for_refit, images_for_test
         from hpbandster_lite.workers.images.trained_classifier import save_model
 
-        where = (trial.device, self.options.data_set, self.options.data)
-        images = all_for_refit(*where, size=self.options.image_size)
-        test_images = images_for_test(*where, size=self.options.image_size)
+        images = all_for_refit(trial.device, self._source)
+        test_images = images_for_test(trial.device, self._source)
         build, recipe = self._builder(config, images.shape), self._recipe(config)
         done = training.refit(
             build,
@@ -288,7 +164,7 @@ class ImageProblem:
 
         return export_model(load_model(directory / MODEL_FILE), file)
 
-    # ------------------------------------------------------------------------------------------------------- in parts
+    # ------------------------------------------------------------------------------------------- what options decide
 
     @property
     def _space(self) -> Space:
@@ -303,28 +179,29 @@ class ImageProblem:
         asked = self.options.shake_softmax
         return self.options.preset == "paper" if asked is None else asked
 
+    @property
+    def _source(self) -> ImageSource:
+        return ImageSource(self.options.data_set, self.options.data, self.options.image_size)
+
     def _shape(self) -> ImageShape:
-        known = SHAPES.get(self.options.data_set)
-        return self._own_images().shape if known is None else known
+        known = CATALOGUE.get(self.options.data_set)
+        return read_images(*self._source).shape if known is None else known.shape
 
     def _training_images(self) -> int:
         if self.options.train_images is not None:
             return self.options.train_images
-        known = TRAINING_IMAGES.get(self.options.data_set)
-        if known is not None:
-            return known
-        n = len(self._own_images().train_y)
-        return n - min(max(round(VALID_SHARE * n), 1), n - 1)
-
-    def _own_images(self) -> Any:
-        return read_images(self.options.data_set, self.options.data, size=self.options.image_size)
+        known = CATALOGUE.get(self.options.data_set)
+        n = len(read_images(*self._source).train_y) if known is None else known.training_file_images
+        return n - validation_count(n)
 
     def _builder(self, config: Mapping[str, Any], shape: ImageShape) -> Builder:
         return partial(self._space.network, config, shape, shake_softmax=self._shake_softmax)
 
     def _recipe(self, config: Mapping[str, Any]) -> ImageRecipe:
         options = self.options
-        mirror = options.data_set not in NOT_MIRRORED if options.mirror is None else options.mirror
+        mirror = options.mirror
+        if mirror is None:
+            mirror = options.data_set not in CATALOGUE or CATALOGUE[options.data_set].is_mirrored
         return self._space.recipe(
             config,
             schedule=self._schedule,
@@ -355,9 +232,9 @@ def _figures(error: ErrorRate) -> dict[str, Any]:
     }
 
 
-# What the entry points name.
-cifar10 = ImageProblem(_options_for("cifar10")())
-cifar100 = ImageProblem(_options_for("cifar100")())
-mnist = ImageProblem(_options_for("mnist")())
-fashion_mnist = ImageProblem(_options_for("fashion_mnist")())
-images = ImageProblem(_options_for("images")())
+# The entry points of setup.cfg name these.
+cifar10 = ImageProblem(options_for("cifar10"))
+cifar100 = ImageProblem(options_for("cifar100"))
+mnist = ImageProblem(options_for("mnist"))
+fashion_mnist = ImageProblem(options_for("fashion_mnist"))
+images = ImageProblem(options_for("images"))

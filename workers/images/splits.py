@@ -1,13 +1,13 @@
-"""The split of the training images into those that train and those that validate.
+"""The splits: training images into training and validation, and your own images into these and test images.
 
-Law of this file: a split depends on the labels, the options and the seed alone, so that every configuration of every
-search is judged by the same images; the test images are not its business and never come here. The share is that of
-arXiv:1807.06906: 5,000 of CIFAR-10's 50,000 validate.
+Law of this file: a split depends on the labels, its arguments and the seed alone, so that every configuration of every
+search is judged by the same images. The share of validation images is that of arXiv:1807.06906: 5,000 of CIFAR-10's
+50,000.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError,
 VALID_SHARE = 0.1
 SPLIT_SEED = 0
 TEST_SHARE = 0.15
-"""Of one's own images, where no test set is named."""
+"""Of your own images, if they have no test set."""
 TEST_SEED = 0
 
 Rows = npt.NDArray[np.int64]
@@ -30,20 +30,6 @@ class Split:
     training: Rows
     validation: Rows
 
-    def first(self, train_images: int | None = None, valid_images: int | None = None) -> Split:
-        """The first so many of each, for small budgets; ``None``: all.
-
-        Raises
-        ------
-        ImageDataError
-            For more than there are, or fewer than one.
-        """
-        return replace(
-            self,
-            training=self.training[: checked_count("train_images", train_images, len(self.training))],
-            validation=self.validation[: checked_count("valid_images", valid_images, len(self.validation))],
-        )
-
 
 def split_rows(
     labels: Rows, *, valid_share: float = VALID_SHARE, seed: int = SPLIT_SEED, stratified: bool = False
@@ -55,12 +41,12 @@ def split_rows(
     labels
         Class of each training image, shape (n,).
     valid_share
-        Share that validates, in (0, 1); rounded to whole images, at least one on each side.
+        Share of validation images, in (0, 1); see :func:`validation_count`.
     seed
         Of the shuffle.
     stratified
-        Each class gives its share of validation images, to within one image, and the first so many training images
-        are a sample that was shuffled across classes.
+        Each class gives its share of validation images, to within one image; any first part of the training images
+        is still a random sample across classes.
 
     Raises
     ------
@@ -74,11 +60,16 @@ def split_rows(
         raise ImageDataError(f"{n} training images cannot be split into training and validation; give more images")
     # RandomState, because numpy promises its stream for ever; that of default_rng may change with a release.
     order = np.random.RandomState(seed).permutation(n).astype(np.int64)
-    n_valid = min(max(round(valid_share * n), 1), n - 1)
+    n_valid = validation_count(n, valid_share)
     if not stratified:
         return Split(training=order[n_valid:], validation=order[:n_valid])
     is_validation = _first_of_each_class(labels[order], n_valid)
     return Split(training=order[~is_validation], validation=order[is_validation])
+
+
+def validation_count(n: int, valid_share: float = VALID_SHARE) -> int:
+    """How many of n images validate: the share, rounded to whole images, and at least one on each side."""
+    return min(max(round(valid_share * n), 1), n - 1)
 
 
 def _first_of_each_class(labels: Rows, n_chosen: int) -> npt.NDArray[np.bool_]:
@@ -96,7 +87,7 @@ def _first_of_each_class(labels: Rows, n_chosen: int) -> npt.NDArray[np.bool_]:
 
 
 def checked_count(name: str, asked: int | None, most: int) -> int:
-    """Number of images that a subset asks for.
+    """Number of images of a subset; all for ``None``.
 
     Raises
     ------

@@ -20,7 +20,7 @@ from torch import nn
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.workers.images.augmentation import normalised
 from hpbandster_lite.workers.images.device_images import DeviceImages
-from hpbandster_lite.workers.images.spaces import space_named
+from hpbandster_lite.workers.images.search_spaces import space_named
 from hpbandster_lite.workers.networks.image_shape import ImageShape
 from hpbandster_lite.workers.training.checkpointing import write_torch
 
@@ -126,7 +126,7 @@ def save_model(
     images
         What it was trained on: shape, normalisation and class names are taken.
     space, configuration
-        What the network is: a name of :data:`~.spaces.SPACES` and a configuration of it.
+        What the network is: a name of :data:`~.search_spaces.SPACES` and a configuration of it.
     figures
         What is known of it, plain values.
     """

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.space import SearchSpace
-from hpbandster_lite.workers.images.spaces import MOST_MAIN_BLOCKS, SPACES, SpaceName, space_named
+from hpbandster_lite.workers.images.joint_spaces import MOST_MAIN_BLOCKS
+from hpbandster_lite.workers.images.search_spaces import SPACES, space_named
 from hpbandster_lite.workers.networks.image_shape import CIFAR10, ImageShape
 from hpbandster_lite.workers.training.memory import parameter_count
 from hpbandster_lite.workers.training.schedule import Schedule
@@ -23,11 +24,11 @@ COMPILED = {name: SearchSpace.from_configspace(space.space()) for name, space in
 NAMES = sorted(SPACES)
 
 
-def sampled(name: SpaceName, n: int, seed: int = 0) -> list[dict[str, Any]]:
+def sampled(name: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
     return [dict(values) for values in COMPILED[name].to_values(COMPILED[name].sample(np.random.default_rng(seed), n))]
 
 
-def default(name: SpaceName, **changed: Any) -> dict[str, Any]:
+def default(name: str, **changed: Any) -> dict[str, Any]:
     return {**COMPILED[name].to_values(COMPILED[name].default()[None])[0], **changed}
 
 
@@ -80,7 +81,7 @@ def test_the_paper_has_no_bound_and_the_others_have_one() -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shape", [CIFAR10, GREY])
 def test_every_configuration_is_a_network_with_as_many_parameters_as_counted_or_is_refused(
-    name: SpaceName, shape: ImageShape
+    name: str, shape: ImageShape
 ) -> None:
     space, built = SPACES[name], 0
     for config in [default(name), *sampled(name, 8, seed=len(name))]:
@@ -232,7 +233,7 @@ def test_adamw_has_a_rate_and_a_decay_of_its_own() -> None:
     ("name", "schedule"),
     [("paper", "restarts"), ("small", "cosine"), ("shake_shake", "cosine"), ("wide_resnet", "step")],
 )
-def test_the_schedule_is_the_user_s_or_else_the_space_s(name: SpaceName, schedule: Schedule) -> None:
+def test_the_schedule_is_the_user_s_or_else_the_space_s(name: str, schedule: Schedule) -> None:
     config = default(name)
     assert SPACES[name].recipe(config).schedule == schedule
     assert SPACES[name].recipe(config, schedule="nested").schedule == "nested"
@@ -245,5 +246,7 @@ def test_the_schedule_of_a_configuration_goes_before_the_space_s() -> None:
 
 
 def test_an_unknown_space_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="no space 'papers'; choose one of paper, extended, small"):
+    with pytest.raises(UsageError, match="no space 'papers'; did you mean 'paper'"):
         space_named("papers")
+    with pytest.raises(UsageError, match="no space 'big'; choose one of paper, extended, small"):
+        space_named("big")

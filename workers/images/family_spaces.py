@@ -1,0 +1,194 @@
+"""Search spaces of published families of networks: ``shake_shake``, ``wide_resnet`` and ``resnet``.
+
+Law of this file: the default configuration is a published network with its authors' recipe. Sources: Shake-Shake
+(arXiv:1705.07485), Wide ResNet (arXiv:1605.07146), ResNet (arXiv:1512.03385).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from hpbandster_lite.workers.images.search_space import Config, Space
+from hpbandster_lite.workers.networks.image_shape import ImageShape
+from hpbandster_lite.workers.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
+    from ConfigSpace.hyperparameters import Hyperparameter
+    from torch import nn
+
+
+class FamilySpace(Space):
+    """A published family of networks: what it may be, and how it is trained around its authors' recipe."""
+
+    max_parameters = 100_000_000
+
+    def space(self, *, schedule: Schedule | None = None) -> ConfigurationSpace:
+        """See :meth:`Space.space`; the schedule is the authors' if the user does not say, and not searched."""
+        from ConfigSpace import ConfigurationSpace
+
+        whole = ConfigurationSpace()
+        self._add_network(whole)
+        whole.add(*self._training())
+        return whole
+
+    @abstractmethod
+    def _add_network(self, whole: ConfigurationSpace) -> None:
+        """Add the architecture's hyperparameters, their conditions and what is forbidden."""
+
+    @abstractmethod
+    def _training(self) -> list[Hyperparameter[Any, Any]]:
+        """The training's hyperparameters."""
+
+
+def _training(*, learning_rate: float, batch_size: int, weight_decay: float) -> list[Hyperparameter[Any, Any]]:
+    """The training's hyperparameters with the defaults of a recipe."""
+    from ConfigSpace import Float, Integer
+
+    return [
+        Float("learning_rate", (1e-3, 1.0), log=True, default=learning_rate),
+        Integer("batch_size", (32, 256), log=True, default=batch_size),
+        Float("weight_decay", (1e-5, 1e-2), log=True, default=weight_decay),
+        Float("momentum", (0.5, 0.99), default=0.9),
+        Float("alpha", (0.0, 1.0), default=0.0),
+        Integer("length", (0, 20), default=0),
+    ]
+
+
+class ShakeShakeSpace(FamilySpace):
+    """Shake-Shake networks by depth, width, branches, modes and level: "26 2x32d, S-S-I" is the default.
+
+    How Shake-Shake does at other dimensions than the published ones is the question that this space is for. Forward the
+    numbers are drawn or even; backward they are drawn, even, or (of drawn ones) kept: the five pairs of the paper. The
+    level acts where anything is drawn.
+    """
+
+    schedule = "cosine"
+
+    def _add_network(self, whole: ConfigurationSpace) -> None:
+        from ConfigSpace import (
+            Categorical,
+            EqualsCondition,
+            ForbiddenAndConjunction,
+            ForbiddenEqualsClause,
+            Integer,
+            OrConjunction,
+            OrdinalHyperparameter,
+        )
+
+        forward = Categorical("forward", ["shake", "even"], default="shake")
+        backward = Categorical("backward", ["shake", "even", "keep"], default="shake")
+        level = Categorical("level", ["image", "batch"], default="image")
+        whole.add(
+            OrdinalHyperparameter("depth", [14, 20, 26, 32, 38], default_value=26),
+            Integer("width", (16, 128), log=True, default=32),
+            Integer("branches", (2, 4), default=2),
+            forward,
+            backward,
+            level,
+        )
+        whole.add(OrConjunction(EqualsCondition(level, forward, "shake"), EqualsCondition(level, backward, "shake")))
+        # Even numbers that are kept are even.
+        whole.add(
+            ForbiddenAndConjunction(ForbiddenEqualsClause(forward, "even"), ForbiddenEqualsClause(backward, "keep"))
+        )
+
+    def _training(self) -> list[Hyperparameter[Any, Any]]:
+        return _training(learning_rate=0.2, batch_size=128, weight_decay=1e-4)
+
+    def network(self, config: Config, shape: ImageShape, *, shake_softmax: bool = False) -> nn.Module:
+        """See :meth:`Space.network`."""
+        from hpbandster_lite.workers.networks.shake_shake import ShakeShakeNet
+
+        return ShakeShakeNet(
+            config["depth"],
+            config["width"],
+            branches=config["branches"],
+            forward=config["forward"],
+            backward=config["backward"],
+            level=config.get("level", "image"),
+            softmax=shake_softmax,
+            shape=shape,
+        )
+
+
+class WideResNetSpace(FamilySpace):
+    """Wide ResNets by depth, widening factor, block type, deepening factor and dropout: WRN-28-4 is the default.
+
+    The deepening factor is of the block B(3,3); pairs of depth and factor that make no whole number of blocks are
+    forbidden.
+    """
+
+    schedule = "step"
+    DEPTHS = (10, 16, 22, 28, 34, 40)
+    BLOCKS = ("3,3", "3,1,3", "1,3,1", "1,3", "3,1", "3,1,1")
+
+    def _add_network(self, whole: ConfigurationSpace) -> None:
+        from ConfigSpace import (
+            Categorical,
+            EqualsCondition,
+            Float,
+            ForbiddenAndConjunction,
+            ForbiddenEqualsClause,
+            ForbiddenInClause,
+            Integer,
+            OrdinalHyperparameter,
+        )
+
+        depth = OrdinalHyperparameter("depth", list(self.DEPTHS), default_value=28)
+        block = Categorical("block", list(self.BLOCKS), default="3,3")
+        deepening = Integer("deepening", (1, 4), default=2)
+        whole.add(
+            depth,
+            Integer("widen_factor", (1, 12), log=True, default=4),
+            block,
+            deepening,
+            Float("dropout", (0.0, 0.5), default=0.0),
+        )
+        whole.add(EqualsCondition(deepening, block, "3,3"))
+        for factor in range(1, 5):
+            uneven = [its for its in self.DEPTHS if (its - 4) % (3 * factor)]
+            if uneven:
+                whole.add(
+                    ForbiddenAndConjunction(
+                        ForbiddenEqualsClause(deepening, factor), ForbiddenInClause(depth, uneven)
+                    )
+                )
+
+    def _training(self) -> list[Hyperparameter[Any, Any]]:
+        return _training(learning_rate=0.1, batch_size=128, weight_decay=5e-4)
+
+    def network(self, config: Config, shape: ImageShape, *, shake_softmax: bool = False) -> nn.Module:
+        """See :meth:`Space.network`."""
+        from hpbandster_lite.workers.networks.wide_resnet import WideResNet
+
+        deepening = {"deepening": config["deepening"]} if "deepening" in config else {}
+        return WideResNet(
+            config["depth"],
+            config["widen_factor"],
+            block=config["block"],
+            dropout=config["dropout"],
+            shape=shape,
+            **deepening,
+        )
+
+
+class ResNetSpace(FamilySpace):
+    """ResNets by depth; ResNet-20 is the default."""
+
+    schedule = "step"
+
+    def _add_network(self, whole: ConfigurationSpace) -> None:
+        from ConfigSpace import OrdinalHyperparameter
+
+        whole.add(OrdinalHyperparameter("depth", [20, 32, 44, 56, 110], default_value=20))
+
+    def _training(self) -> list[Hyperparameter[Any, Any]]:
+        return _training(learning_rate=0.1, batch_size=128, weight_decay=1e-4)
+
+    def network(self, config: Config, shape: ImageShape, *, shake_softmax: bool = False) -> nn.Module:
+        """See :meth:`Space.network`."""
+        from hpbandster_lite.workers.networks.resnet import ResNet
+
+        return ResNet(config["depth"], shape)

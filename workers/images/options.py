@@ -1,0 +1,135 @@
+"""The options of an image problem: declared once, typed on the command line, checked together.
+
+Law of this file: an option has its help here, and a combination that is impossible is refused here, before any work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.workers.images.catalogue import CATALOGUE, OWN_IMAGES
+from hpbandster_lite.workers.images.search_spaces import SPACES
+from hpbandster_lite.workers.training.schedule import Unit
+
+if TYPE_CHECKING:
+    DataSetName: TypeAlias = str
+    SpaceName: TypeAlias = str
+else:
+    # The names follow the catalogue and the spaces; a type checker cannot read them from there.
+    DataSetName = Literal[(*CATALOGUE, OWN_IMAGES)]
+    SpaceName = Literal[tuple(SPACES)]
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """Each option with its default and its ``help``."""
+
+    data_set: DataSetName = field(
+        default="cifar10", metadata={"help": "the data set; for images of your own: images"}
+    )
+    data: Path | None = field(
+        default=None,
+        metadata={
+            "help": "where the images are: a folder, for images also an .npz; none: the default places", "local": True
+        },
+    )
+    space: SpaceName = field(
+        default="paper", metadata={"help": "the search space; for one CPU core: small, with --budget-unit epochs"}
+    )
+    preset: Literal["paper"] | None = field(
+        default=None, metadata={"help": "paper: the published run, 32 brackets, drawing Shake-Shake as its code does"}
+    )
+    budget_unit: Unit = field(
+        default="seconds", metadata={"help": "what a budget counts: seconds of training steps, or epochs"}
+    )
+    scale: float = field(default=1.0, metadata={"help": "factor of budgets in seconds"})
+    clock: Literal["wall", "processor"] = field(
+        default="wall",
+        metadata={"help": "seconds of a CPU: wall, or processor time, which other processes do not lengthen"},
+    )
+    schedule: Literal["auto", "restarts", "nested", "cosine", "step"] = field(
+        default="auto",
+        metadata={"help": "of the learning rate; nested: a rung continues the one below; auto: the space's own"},
+    )
+    train_images: int | None = field(
+        default=None, metadata={"help": "number of training images to use; none: all of the split"}
+    )
+    valid_images: int | None = field(
+        default=None, metadata={"help": "number of validation images to use; none: all of the split"}
+    )
+    image_size: int | None = field(
+        default=None, metadata={"help": "for images: resize to this many pixels a side; none: as they are"}
+    )
+    max_parameters: int | Literal["auto"] | None = field(
+        default="auto", metadata={"help": "refuse larger networks; auto: the space's own bound; none: no bound"}
+    )
+    repeats: int = field(
+        default=1, metadata={"help": "trainings with different seeds at the highest budget; the loss is their mean"}
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = field(
+        default="auto", metadata={"help": "of the arithmetic; auto: bf16, or fp16, on a GPU, fp32 on a CPU"}
+    )
+    deterministic: bool = field(default=False, metadata={"help": "use only kernels that give the same bits each time"})
+    decay_norm_and_bias: bool = field(
+        default=True, metadata={"help": "whether weight decay also acts on normalisation and biases"}
+    )
+    pad: int = field(
+        default=4, metadata={"help": "pixels of black around training images before a window of their size is cropped"}
+    )
+    mirror: bool | None = field(
+        default=None, metadata={"help": "mirror half of the training images; none: yes, but not for mnist"}
+    )
+    shake_softmax: bool | None = field(
+        default=None,
+        metadata={"help": "draw Shake-Shake by softmax, as the paper's code does; none: with --preset paper"},
+    )
+    compile: bool = field(
+        default=False, metadata={"help": "use torch.compile where the budget repays it", "local": True}
+    )
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("train_images", self.train_images, 1),
+            ("valid_images", self.valid_images, 1),
+            ("image_size", self.image_size, 1),
+            ("repeats", self.repeats, 1),
+            ("pad", self.pad, 0),
+        ):
+            if value is not None and value < least:
+                raise UsageError(f"{name}={value}; it must be at least {least}")
+        if isinstance(self.max_parameters, int) and self.max_parameters < 1:
+            raise UsageError(f"max_parameters={self.max_parameters}; it must be at least 1, or none for no bound")
+        if not self.scale > 0:
+            raise UsageError(f"scale={self.scale}; it must be positive")
+        if self.scale != 1 and self.budget_unit != "seconds":
+            raise UsageError(
+                f"scale={self.scale:g} is a factor of seconds, and budgets are {self.budget_unit}; give --max-budget"
+            )
+        if self.image_size is not None and self.data_set != OWN_IMAGES:
+            raise UsageError(f"image_size={self.image_size} is for the data set images; {self.data_set} has one size")
+        self._check_preset()
+
+    def _check_preset(self) -> None:
+        if self.preset is None:
+            return
+        for name, fixed in (("space", ("paper",)), ("budget_unit", ("seconds",)), ("schedule", ("auto", "restarts"))):
+            if getattr(self, name) not in fixed:
+                raise UsageError(
+                    f"{name}={getattr(self, name)} is not what --preset paper means, which is {fixed[-1]}; leave one "
+                    "of them out"
+                )
+
+
+def options_for(data_set: DataSetName) -> ImageOptions:
+    """The default options of the problem of a data set, which is then the default of ``data_set``."""
+    declared = {each.name: each for each in dataclasses.fields(ImageOptions)}["data_set"]
+    own = field(default=data_set, metadata=declared.metadata)
+    name = f"{data_set.title().replace('_', '')}Options"
+    made = dataclasses.make_dataclass(
+        name, [("data_set", DataSetName, own)], bases=(ImageOptions,), frozen=True, namespace={"__module__": __name__}
+    )
+    return cast("type[ImageOptions]", made)()

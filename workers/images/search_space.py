@@ -1,0 +1,126 @@
+"""What a search space of image classifiers is: hyperparameters, and the network and the recipe of a configuration.
+
+Law of this file: a space is described, and a configuration judged, without torch; ``network`` and ``recipe`` import it
+when they are called. Hyperparameters that act only beside others are declared as conditional; what no condition can
+express (a stage that is too narrow, too many parameters) is refused by :meth:`Space.refusal` with the number.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from hpbandster_lite.workers.networks.image_shape import ImageShape
+from hpbandster_lite.workers.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
+    from torch import nn
+
+    from hpbandster_lite.workers.images.training import ImageRecipe
+
+Config: TypeAlias = Mapping[str, Any]
+
+ADAMW_RATE, ADAMW_DECAY = "learning_rate_adamw", "weight_decay_adamw"
+"""AdamW's own: its useful rates are about a hundred times lower than SGD's, and its decay, which is multiplied by the
+rate, about a hundred times higher."""
+
+
+class Space(ABC):
+    """A named search space.
+
+    Attributes
+    ----------
+    schedule
+        How the learning rate falls where the user does not say.
+    max_parameters
+        Largest network where the user does not say; ``None`` for no bound.
+    """
+
+    schedule: ClassVar[Schedule] = "restarts"
+    max_parameters: ClassVar[int | None] = None
+
+    @abstractmethod
+    def space(self, *, schedule: Schedule | None = None) -> ConfigurationSpace:
+        """The hyperparameters.
+
+        Parameters
+        ----------
+        schedule
+            The one that the user wants; ``None`` leaves it to the space, which may search it.
+        """
+
+    @abstractmethod
+    def network(self, config: Config, shape: ImageShape, *, shake_softmax: bool = False) -> nn.Module:
+        """A fresh network of a configuration, from torch's global generator.
+
+        Parameters
+        ----------
+        config, shape
+            What to build, for which images.
+        shake_softmax
+            Draw Shake-Shake's numbers as the released code of arXiv:1807.06906 does.
+        """
+
+    def parameter_count(self, config: Config, shape: ImageShape) -> int:
+        """Trained numbers of the network: built on torch's device ``meta``, which holds shapes and no numbers."""
+        import torch
+
+        from hpbandster_lite.workers.training.memory import parameter_count
+
+        with torch.device("meta"):
+            return parameter_count(self.network(config, shape))
+
+    def refusal(self, config: Config, shape: ImageShape, max_parameters: int | None) -> str | None:
+        """Why a configuration is not worth a try; nothing if it is.
+
+        Parameters
+        ----------
+        config, shape
+            What would be built, for which images.
+        max_parameters
+            Bound on the number of parameters; ``None`` for none.
+        """
+        if max_parameters is None:
+            return None
+        count = self.parameter_count(config, shape)
+        return over(count, max_parameters) if count > max_parameters else None
+
+    def recipe(self, config: Config, **fixed: Any) -> ImageRecipe:
+        """How a configuration is trained.
+
+        Parameters
+        ----------
+        config
+            A configuration of :meth:`space`.
+        fixed
+            Fields of :class:`~hpbandster_lite.workers.images.training.ImageRecipe` that are not searched, and
+            ``pad`` and ``mirror`` of its augmentation; ``schedule=None`` leaves the schedule to the configuration or
+            the space.
+        """
+        from hpbandster_lite.workers.images.augmentation import Augmentation
+        from hpbandster_lite.workers.images.training import ImageRecipe
+
+        augmentation = Augmentation(
+            cutout=config["length"],
+            mixup=config["alpha"],
+            **{name: fixed.pop(name) for name in ("pad", "mirror") if name in fixed},
+        )
+        schedule = fixed.pop("schedule", None) or config.get("schedule", self.schedule)
+        return ImageRecipe(**_searched(config), augmentation=augmentation, schedule=schedule, **fixed)
+
+
+def over(count: int, most: int) -> str:
+    """A network that is too large, in words."""
+    return f"{count:,} parameters are more than --max-parameters {most:,}"
+
+
+def _searched(config: Config) -> dict[str, Any]:
+    """Fields of the recipe that a configuration decides."""
+    names = ("batch_size", "momentum", "label_smoothing", "warmup", "optimizer")
+    told = {name: config[name] for name in names if name in config}
+    is_adamw = config.get("optimizer") == "adamw"
+    told["learning_rate"] = config[ADAMW_RATE if is_adamw else "learning_rate"]
+    told["weight_decay"] = config[ADAMW_DECAY if is_adamw else "weight_decay"]
+    return told

@@ -1,0 +1,32 @@
+"""The search spaces of image classifiers by their names: one row each, and a new row is a value of ``--space``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hpbandster_lite.errors import UsageError, did_you_mean
+from hpbandster_lite.workers.images.family_spaces import ResNetSpace, ShakeShakeSpace, WideResNetSpace
+from hpbandster_lite.workers.images.joint_spaces import ExtendedSpace, PaperSpace, SmallSpace
+from hpbandster_lite.workers.images.search_space import Space
+
+SPACES: Mapping[str, Space] = {
+    "paper": PaperSpace(),
+    "extended": ExtendedSpace(),
+    "small": SmallSpace(),
+    "shake_shake": ShakeShakeSpace(),
+    "wide_resnet": WideResNetSpace(),
+    "resnet": ResNetSpace(),
+}
+
+
+def space_named(name: str) -> Space:
+    """The space of this name.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    if name not in SPACES:
+        raise UsageError(f"there is no space {name!r}{did_you_mean(name, SPACES, otherwise='choose one of')}")
+    return SPACES[name]
