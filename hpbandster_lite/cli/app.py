@@ -18,29 +18,16 @@ from hpbandster_lite.errors import SearchError
 from hpbandster_lite.process.log_format import escape_controls, log_to_stderr
 from hpbandster_lite.process.shutdown import exit_now
 
-COMMANDS: Mapping[str, tuple[str, str, str]] = {
-    "run": ("run", "run", "Search"),
-    "plan": ("run", "plan", "Search"),
-    "options": ("options", "options", "Search"),
-    "refit": ("refit", "refit", "Search"),
-    "status": ("status", "status", "Look"),
-    "best": ("status", "best", "Look"),
-    "list": ("status", "list_evaluations", "Look"),
-    "backup": ("backup", "backup", "Look"),
-    "verify": ("verify", "verify", "Look"),
-    "ping": ("ping", "ping", "Look"),
-    "pause": ("pause_resume_stop_cancel", "pause", "Steer"),
-    "resume": ("pause_resume_stop_cancel", "resume", "Steer"),
-    "stop": ("pause_resume_stop_cancel", "stop", "Steer"),
-    "cancel": ("pause_resume_stop_cancel", "cancel", "Steer"),
-    "master": ("master", "master", "On more than one machine"),
-    "worker": ("worker", "worker", "On more than one machine"),
-    "nameserver": ("master", "nameserver", "On more than one machine"),
-    "certs": ("certs", "certs", "On more than one machine"),
+SEARCH, LOOK, STEER, MACHINES = "Search", "Look", "Steer", "On more than one machine"
+COMMANDS: Mapping[str, str] = {
+    **dict.fromkeys(("run", "plan", "options", "refit"), SEARCH),
+    **dict.fromkeys(("status", "best", "list", "backup", "verify", "ping"), LOOK),
+    **dict.fromkeys(("pause", "resume", "stop", "cancel"), STEER),
+    **dict.fromkeys(("master", "worker", "nameserver", "certs"), MACHINES),
 }
-"""Module, function and group of each command, in the order in which help shows them."""
-GROUPS: Mapping[str, tuple[str, str, str]] = {"slurm": ("slurm.app", "app", "On more than one machine")}
-"""The same for commands that have commands of their own: the third is their group in help."""
+"""The group of each command, in the order in which help shows them; its module and function have the command's name."""
+GROUPS: Mapping[str, str] = {"slurm": MACHINES}
+"""The same for commands that have commands of their own, in the module ``app`` of a folder."""
 TAKES_PROBLEM_OPTIONS = ("run", "plan", "options", "refit", "master", "worker")
 """Commands that pass options which they do not know on to the problem."""
 
@@ -67,17 +54,18 @@ def make_app(only: str | None = None) -> typer.Typer:
     # A command that is alone would otherwise be called without its name.
     app.callback()(lambda: None)
     is_one = only is not None and only in {*COMMANDS, *GROUPS}
-    for name in COMMANDS:
+    for name, group in COMMANDS.items():
         if is_one and name != only:
             continue
-        module, function, panel = COMMANDS[name]
-        command = getattr(importlib.import_module(f"hpbandster_lite.cli.commands.{module}"), function)
+        module = importlib.import_module(f"hpbandster_lite.cli.commands.{name}")
+        # ``list`` is Python's.
+        command = getattr(module, "list_" if name == "list" else name)
         settings = dict(PASSES_ON) if name in TAKES_PROBLEM_OPTIONS else None
-        app.command(name, help=paragraphs(command), rich_help_panel=panel, context_settings=settings)(command)
-    for name, (module, attribute, panel) in GROUPS.items():
+        app.command(name, help=paragraphs(command), rich_help_panel=group, context_settings=settings)(command)
+    for name, group in GROUPS.items():
         if not is_one or name == only:
-            group = getattr(importlib.import_module(f"hpbandster_lite.cli.commands.{module}"), attribute)
-            app.add_typer(group, name=name, rich_help_panel=panel)
+            module = importlib.import_module(f"hpbandster_lite.cli.commands.{name}.app")
+            app.add_typer(module.app, name=name, rich_help_panel=group)
     return app
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from hpbandster_lite import wire
-from hpbandster_lite.cli.commands.status import read_status
+from hpbandster_lite.cli.run_directory import read_status
 from hpbandster_lite.engine import Engine, Granted
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.master import MasterOptions, connect

@@ -23,7 +23,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hpbandster_lite.cli.app import main, make_app
-from hpbandster_lite.cli.commands.status import read_status
+from hpbandster_lite.cli.run_directory import read_status
 from hpbandster_lite.errors import JournalError, SearchError, UsageError
 from hpbandster_lite.journal import EvaluationRow, JournalReader
 from hpbandster_lite.results.result import Result

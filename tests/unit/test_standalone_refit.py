@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import pytest
 
-from hpbandster_lite.cli.commands.refit import CurveLines, configuration_id
+from hpbandster_lite.cli.typed_ids import read_configuration_id
+from hpbandster_lite.cli.view.refit_report import CurveLines
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, FailureKind
 from hpbandster_lite.trainer.evaluation import run_objective
@@ -112,10 +113,10 @@ def test_a_slow_curve_is_shown_point_by_point() -> None:
 
 @pytest.mark.parametrize("text", ["0-1-12", " 0-1-12@2 "])
 def test_a_configuration_is_named_as_list_prints_it(text: str) -> None:
-    assert configuration_id(text) == (0, 1, 12)
+    assert read_configuration_id(text) == (0, 1, 12)
 
 
 @pytest.mark.parametrize("text", ["7", "0-1", "a-b-c", "0-1-2-3", ""])
 def test_what_names_no_configuration_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is no configuration; give one as list prints it"):
-        configuration_id(text)
+    with pytest.raises(UsageError, match="is not a configuration; give one as list prints it"):
+        read_configuration_id(text)

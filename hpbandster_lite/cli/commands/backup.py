@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from hpbandster_lite.cli.commands.status import directory_of_a_search
 from hpbandster_lite.cli.options import Run
+from hpbandster_lite.cli.run_directory import directory_of_a_search
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.journal import JournalReader
 

@@ -1,19 +1,19 @@
-"""``run`` and ``plan``: a search on this machine, and what it would do."""
+"""``run``: a search on this machine."""
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from hpbandster_lite.cli.commands.status import completed, print_incumbent, read_status, say_where_saved
-from hpbandster_lite.cli.options import AsJson, Problem, takes_options
+from hpbandster_lite.cli.options import Problem, takes_options
+from hpbandster_lite.cli.run_directory import completed, read_status
 from hpbandster_lite.cli.view.dry_run_report import print_price, print_rehearsal
 from hpbandster_lite.cli.view.formats import first_line
-from hpbandster_lite.cli.view.plan import introduce_plan, plan_plain
+from hpbandster_lite.cli.view.incumbent import print_incumbent, print_where_saved
+from hpbandster_lite.cli.view.plan import introduce_plan
 from hpbandster_lite.cli.view.progress import watcher_for
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import UsageError
@@ -26,9 +26,9 @@ from hpbandster_lite.settings.prepare import prepare
 from hpbandster_lite.standalone.dry_run import rehearse
 
 DRY_RUN_FAILED = 1
-"""Exit code of a rehearsal in which an evaluation failed."""
+"""Exit code of a dry run in which an evaluation failed."""
 NOTHING_FOUND = 1
-"""Exit code of a search that is over without one single loss."""
+"""Exit code of a search that is over without a loss."""
 
 
 @takes_options
@@ -56,15 +56,15 @@ def run(
 ) -> None:
     """Search on this machine: starts a name server, a master and workers, and shows what happens.
 
-    Run the same command again to go on with a search that was stopped or killed. Other limits, given then, extend or
+    Run the same command again to continue a search that was stopped or killed. Other limits, given then, extend or
     shorten it; the number of workers may change, too.
 
     Ctrl-C hands the running evaluations back and ends; a second one ends at once.
 
     Exit codes: 0 the search is over, or was stopped; 1 it is over and none of its evaluations has a loss, or it was
     stopped because the first ones all failed with one and the same fault, or a dry run failed; 2 wrong input, 3 a
-    master or name server did not answer, 4 the run directory cannot be used, 75 told by SIGUSR2 that the allocation
-    ends: the same command goes on in the next one, 130 interrupted.
+    master or name server did not answer, 4 the run directory cannot be used, 75 the allocation ends (SIGUSR2): the
+    same command continues in the next one, 130 interrupted.
     """
     if place.new and place.run_dir is not None:
         raise UsageError("give either --new, which takes a free run directory, or --run-dir, not both")
@@ -79,17 +79,17 @@ def run(
     with watcher_for(out, completed, live=live) as watcher:
         code = search_here(search, directory, launch, watcher)
         if directory.journal.exists():
-            # What the last look at the master missed.
+            # What has happened since the last status of the master.
             watcher.status(read_status(directory))
     sys.exit(_concluded(out, directory, is_shown=live) if code == 0 else code)
 
 
 def _rehearsed(out: Console, options: SearchOptions, directory: RunDirectory, launch: LaunchOptions) -> int:
-    """Run one evaluation and its continuation, and say what the search costs; the exit code."""
+    """Run one evaluation and its continuation, and print what the search costs; return the exit code."""
     prepared = prepare(options, directory)
     settings = prepared.settings
     introduce_plan(out, prepared)
-    told = rehearse(
+    rehearsal = rehearse(
         settings,
         workers=launch.workers,
         threads=launch.threads,
@@ -97,27 +97,27 @@ def _rehearsed(out: Console, options: SearchOptions, directory: RunDirectory, la
         gpus_per_worker=launch.gpus_per_worker,
         limit_s=launch.timeout_s,
     )
-    print_rehearsal(out, told, settings.unit)
-    if told.failure is not None:
+    print_rehearsal(out, rehearsal, settings.unit)
+    if rehearsal.failure is not None:
         return DRY_RUN_FAILED
     workers = len(launch.devices())
     price_of_rest = price(
         read_status(directory) if prepared.resumed else None,
         settings,
         prepared.limits,
-        seconds_per_unit=told.seconds_per_unit,
-        continues=told.keeps_checkpoint,
+        seconds_per_unit=rehearsal.seconds_per_unit,
+        continues=rehearsal.keeps_checkpoint,
         workers=workers,
     )
     out.print()
-    print_price(out, told, price_of_rest, unit=settings.unit, workers=workers, limits=prepared.limits)
+    print_price(out, rehearsal, price_of_rest, unit=settings.unit, workers=workers, limits=prepared.limits)
     return 0
 
 
 def _concluded(out: Console, directory: RunDirectory, *, is_shown: bool) -> int:
-    """Say what a search that is over has found, or that it has found nothing; the exit code that goes with it.
+    """Print what a search that is over has found, or that it has found nothing; return the exit code.
 
-    ``is_shown`` is whether the view that stands above has the whole reason already.
+    ``is_shown`` is whether the view above has the whole reason already.
     """
     reader = JournalReader(directory.journal)
     finished = reader.finished()
@@ -125,38 +125,24 @@ def _concluded(out: Console, directory: RunDirectory, *, is_shown: bool) -> int:
     ended = sum(row["done"] + row["failed"] for row in reader.rungs())
     out.print()
     if ended and reader.best() is None:
-        # With the traceback, where the reason has one: nobody should have to look for it, or see it twice.
+        # With the traceback, where the reason has one and the view has not shown it.
         reason = first_line(why) if is_shown else why
         out.print(f"nothing was found, the search is over: {reason}", markup=False, style="red", soft_wrap=True)
-        _say_how_to_look(out, directory)
+        _print_where_failures_are(out, directory)
         return NOTHING_FOUND
     print_incumbent(out, directory)
     if finished is not None and finished.kind.was_stopped:
-        out.print(f"\nthe search was {why}; the same command goes on with it", markup=False, soft_wrap=True)
+        out.print(f"\nthe search was {why}; the same command continues it", markup=False, soft_wrap=True)
         return 0
-    say_where_saved(out, directory)
+    print_where_saved(out, directory)
     return 0
 
 
-def _say_how_to_look(out: Console, directory: RunDirectory) -> None:
+def _print_where_failures_are(out: Console, directory: RunDirectory) -> None:
     where = directory.path
     out.print(
         f"\nall failures: hpbandster-lite list {where} --failed; logs: {where / 'evaluations'}; once the code is "
-        "mended, the same command with --retry-failed runs them again",
+        "corrected, the same command with --retry-failed runs them again",
         markup=False,
         soft_wrap=True,
     )
-
-
-@takes_options
-def plan(problem: Problem, search: SearchOptions, as_json: AsJson = False) -> None:
-    """Show what a search would do: its brackets, the number of evaluations and the total budget. Runs nothing.
-
-    Each row of the table is a bracket, each column a budget: so many configurations are evaluated at it, the best of
-    them go on to the next one.
-    """
-    prepared = prepare(search)
-    if as_json:
-        typer.echo(json.dumps(plan_plain(prepared), indent=2))
-        return
-    introduce_plan(console(), prepared)

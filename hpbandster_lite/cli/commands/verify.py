@@ -8,8 +8,8 @@ from dataclasses import asdict
 
 import typer
 
-from hpbandster_lite.cli.commands.status import directory_of_a_search
 from hpbandster_lite.cli.options import AsJson, Run
+from hpbandster_lite.cli.run_directory import directory_of_a_search
 from hpbandster_lite.errors import InvariantBroken
 from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.results.verify_run import verify_run

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from hpbandster_lite import slurm
-from hpbandster_lite.cli.commands.status import REFRESH_S, read_status
+from hpbandster_lite.cli.commands.status import REFRESH_S
 from hpbandster_lite.cli.options import AsJson, Run
+from hpbandster_lite.cli.run_directory import read_status
 from hpbandster_lite.cli.view.status import status_view
 from hpbandster_lite.cli.view.tables import plain_table
 from hpbandster_lite.cli.view.terminal import console

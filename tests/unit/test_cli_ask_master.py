@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from hpbandster_lite.cli.commands import pause_resume_stop_cancel as commanding
+from hpbandster_lite.cli import ask_master
+from hpbandster_lite.cli.commands.cancel import cancel
+from hpbandster_lite.cli.commands.pause import pause
+from hpbandster_lite.cli.commands.resume import resume
+from hpbandster_lite.cli.commands.stop import stop
+from hpbandster_lite.cli.typed_ids import read_evaluation_id
 from hpbandster_lite.errors import MasterUnreachable, UsageError
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.records import ConfigId, EvaluationId
@@ -21,7 +26,7 @@ class Master:
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
-        self.heard: list[tuple[str, Any]] = []
+        self.requests: list[tuple[str, Any]] = []
 
     def __enter__(self) -> Master:
         return self
@@ -30,7 +35,7 @@ class Master:
         return None
 
     def call(self, method: str, message: Any) -> Any:
-        self.heard.append((method, message))
+        self.requests.append((method, message))
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -49,7 +54,7 @@ def run(tmp_path: Path) -> Path:
 
 def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> Master:
     master = Master(answer)
-    monkeypatch.setattr(commanding, "connect", lambda directory, timeout_s: master)
+    monkeypatch.setattr(ask_master, "connect", lambda directory, timeout_s: master)
     return master
 
 
@@ -57,11 +62,11 @@ def test_each_command_asks_the_master_and_prints_its_words(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     master = answering(monkeypatch, {"words": "so be it"})
-    commanding.pause(run, "why")
-    commanding.resume(run)
-    commanding.stop(run)
-    commanding.cancel(run, "0-1-3@2", "dear")
-    assert master.heard == [
+    pause(run, "why")
+    resume(run)
+    stop(run)
+    cancel(run, "0-1-3@2", "dear")
+    assert master.requests == [
         ("pause", {"reason": "why"}),
         ("resume", {}),
         ("stop", {"reason": ""}),
@@ -72,22 +77,22 @@ def test_each_command_asks_the_master_and_prints_its_words(
 
 def test_a_master_that_cannot_write_is_to_be_asked_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, Busy("h:1 cannot write its journal at present", 1.0))
-    with pytest.raises(Busy, match=r"not told to stop: .*cannot write its journal.*make room on the disk, then repeat"):
-        commanding.stop(run)
+    with pytest.raises(Busy, match=r"stop was not done: .*cannot write its journal.*free space .*, then repeat"):
+        stop(run)
 
 
-def test_a_master_that_does_not_answer_may_have_heard_all_the_same(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_master_without_an_answer_may_have_received_the_request(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, MasterUnreachable("no answer from h:1 (timed out); is it running?"))
-    with pytest.raises(MasterUnreachable, match=r"not told to pause: no answer from h:1.*changes nothing if it was"):
-        commanding.pause(run)
+    with pytest.raises(MasterUnreachable, match=r"pause was not done: no answer .*nothing if the master received it"):
+        pause(run)
 
 
 def test_what_the_master_refuses_is_passed_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, UsageError("this search has no evaluation 9-0-0@0"))
     with pytest.raises(UsageError, match="no evaluation 9-0-0@0"):
-        commanding.cancel(run, "9-0-0@0")
+        cancel(run, "9-0-0@0")
 
 
 def test_an_evaluation_is_read_as_it_is_printed() -> None:
     evaluation = EvaluationId(ConfigId(12, 0, 3), 2)
-    assert commanding.evaluation_id(str(evaluation)) == evaluation
+    assert read_evaluation_id(str(evaluation)) == evaluation

@@ -1,0 +1,28 @@
+"""``cancel``: drop one evaluation."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hpbandster_lite.cli.ask_master import Reason, ask_master
+from hpbandster_lite.cli.options import Run
+from hpbandster_lite.cli.run_directory import directory_of_a_search
+from hpbandster_lite.cli.typed_ids import read_evaluation_id
+
+
+def cancel(
+    run: Run,
+    evaluation: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="The evaluation, as list prints it: 0-0-3@1.", show_default=False),
+    ],
+    reason: Reason = "",
+) -> None:
+    """Drop one evaluation of a running search: it ends without a loss, ranks last, and the model never sees it.
+
+    Its worker learns of it at the next heartbeat, and works on something else.
+    """
+    config_id, rung = read_evaluation_id(evaluation)
+    ask_master(directory_of_a_search(run), "cancel", {"evaluation": [list(config_id), rung], "reason": reason})

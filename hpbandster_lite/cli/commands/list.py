@@ -1,0 +1,37 @@
+"""``list``: the evaluations of a search."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from hpbandster_lite.cli.options import AsJson, Run
+from hpbandster_lite.cli.run_directory import directory_of_a_search
+from hpbandster_lite.cli.view.evaluations import evaluations_table
+from hpbandster_lite.cli.view.terminal import console
+from hpbandster_lite.journal import JournalReader
+
+
+def list_(
+    run: Run,
+    failed: Annotated[bool, typer.Option("--failed", help="Only those that failed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the evaluations: configuration@rung, budget, state, loss, time, worker, and why one failed.
+
+    Through a pipe each one is a single line.
+    """
+    reader = JournalReader(directory_of_a_search(run).journal)
+    rows = reader.evaluations(["failed"] if failed else ())
+    if as_json:
+        plain = [
+            {"evaluation": f"{row['config_id']}@{row['rung']}", **row, "config_id": list(row["config_id"])}
+            for row in rows
+        ]
+        typer.echo(json.dumps(plain, indent=2))
+    elif not rows:
+        console().print("no evaluation has failed" if failed else "no evaluation has begun")
+    else:
+        console().print(evaluations_table(rows, reader.settings().unit))

@@ -1,0 +1,41 @@
+"""``nameserver``: where workers find the masters of runs by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpbandster_lite.cli.options import takes_options
+from hpbandster_lite.nameserver import DEFAULT_PORT, serve
+from hpbandster_lite.rundir import ensure_key_file
+from hpbandster_lite.settings.options import Group, ListenOptions, TlsOptions
+
+
+@takes_options
+def nameserver(
+    listen: ListenOptions,
+    certificates: TlsOptions,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="HPBANDSTER_LITE_NAMESERVER_KEY_FILE",
+            help="File with the key, made if there is none. "
+            "[dim]\\[default: nameserver.key in the user's configuration directory][/]",
+            rich_help_panel=Group.SERVICE.title,
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Serve names: workers ask where the master of each run is.
+
+    One name server serves many runs and may be restarted at any time: the masters register themselves again. Masters
+    and workers need its address (--nameserver) and its key (--nameserver-key).
+    """
+    file = key or Path(typer.get_app_dir("hpbandster-lite")) / "nameserver.key"
+    secret = ensure_key_file(file)
+    typer.echo(f"the key of this name server: {file}", err=True)
+    port = DEFAULT_PORT if listen.port is None else listen.port
+    serve(listen.host, port, secret, interface=listen.interface, tls=certificates.tls)

@@ -1,0 +1,27 @@
+"""``plan``: what a search would do."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from hpbandster_lite.cli.options import AsJson, Problem, takes_options
+from hpbandster_lite.cli.view.plan import introduce_plan, plan_plain
+from hpbandster_lite.cli.view.terminal import console
+from hpbandster_lite.settings.options import SearchOptions
+from hpbandster_lite.settings.prepare import prepare
+
+
+@takes_options
+def plan(problem: Problem, search: SearchOptions, as_json: AsJson = False) -> None:
+    """Show what a search would do: its brackets, the number of evaluations and the total budget. Runs nothing.
+
+    Each row of the table is a bracket, each column a budget: so many configurations are evaluated at it, and the best
+    of them are promoted to the next one.
+    """
+    prepared = prepare(search)
+    if as_json:
+        typer.echo(json.dumps(plan_plain(prepared), indent=2))
+        return
+    introduce_plan(console(), prepared)

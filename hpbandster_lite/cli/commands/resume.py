@@ -1,0 +1,12 @@
+"""``resume``: hand out work again after a pause."""
+
+from __future__ import annotations
+
+from hpbandster_lite.cli.ask_master import ask_master
+from hpbandster_lite.cli.options import Run
+from hpbandster_lite.cli.run_directory import directory_of_a_search
+
+
+def resume(run: Run) -> None:
+    """Hand out work again in a search that was paused."""
+    ask_master(directory_of_a_search(run), "resume", {})

@@ -1,0 +1,15 @@
+"""``stop``: end a running search, so that it can be continued."""
+
+from __future__ import annotations
+
+from hpbandster_lite.cli.ask_master import Reason, ask_master
+from hpbandster_lite.cli.options import Run
+from hpbandster_lite.cli.run_directory import directory_of_a_search
+
+
+def stop(run: Run, reason: Reason = "") -> None:
+    """Stop a running search: its workers hand back what they run and end, as does everything that run started.
+
+    Nothing is lost: run with the same command continues the search where it was stopped.
+    """
+    ask_master(directory_of_a_search(run), "stop", {"reason": reason})

@@ -1,0 +1,47 @@
+"""What commands read from a run directory: the directory of a search, and the status of the search."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from hpbandster_lite.errors import JournalError, PeerError, RunDirectoryError
+from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.master import connect
+from hpbandster_lite.protocol.status import Status, status_from_plain
+from hpbandster_lite.results.forecast import with_forecast
+from hpbandster_lite.results.journal_status import status_from_journal
+from hpbandster_lite.rundir import RunDirectory
+
+MASTER_TIMEOUT_S = 3.0
+
+
+def directory_of_a_search(run: Path) -> RunDirectory:
+    """The run directory, which has a journal.
+
+    Raises
+    ------
+    RunDirectoryError
+        If it has none; the message says what it is, and where searches are.
+    """
+    directory = RunDirectory(run)
+    if directory.journal.is_file():
+        return directory
+    what = "does not exist" if not run.exists() else "holds no search" if run.is_dir() else "is not a directory"
+    others = sorted(str(journal.parent) for place in (run, run.parent) for journal in place.glob("*/journal.sqlite"))
+    hint = f"there is {', '.join(others)}" if others else "give the one that the search printed when it began"
+    raise RunDirectoryError(f"the run directory {run} {what}; {hint}")
+
+
+def read_status(directory: RunDirectory) -> Status:
+    """The status from the master, or from the journal where none answers; ``answered_by`` says which."""
+    with contextlib.suppress(PeerError, RunDirectoryError), connect(directory, timeout_s=MASTER_TIMEOUT_S) as client:
+        return completed(directory, status_from_plain(client.call("status", {})))
+    return completed(directory, status_from_journal(JournalReader(directory.journal)))
+
+
+def completed(directory: RunDirectory, status: Status) -> Status:
+    """The status with its forecast, where the journal can be read."""
+    with contextlib.suppress(JournalError):
+        return with_forecast(status, JournalReader(directory.journal))
+    return status

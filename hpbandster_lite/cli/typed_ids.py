@@ -1,0 +1,42 @@
+"""Read configurations and evaluations as ``list`` prints them: ``0-0-3`` and ``0-0-3@1``."""
+
+from __future__ import annotations
+
+import re
+
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.records import ConfigId, EvaluationId
+
+_ID = re.compile(r"(\d+)-(\d+)-(\d+)(?:@(\d+))?", re.ASCII)
+
+
+def read_configuration_id(text: str) -> ConfigId:
+    """Read a configuration; a rung after an @ is ignored.
+
+    Raises
+    ------
+    UsageError
+        If the text is not the id of a configuration.
+    """
+    match = _ID.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(
+            f"--config {text!r} is not a configuration; give one as list prints it: BRACKET-RUNG-INDEX, say 0-0-3"
+        )
+    return ConfigId(int(match[1]), int(match[2]), int(match[3]))
+
+
+def read_evaluation_id(text: str) -> EvaluationId:
+    """Read an evaluation.
+
+    Raises
+    ------
+    UsageError
+        If the text is not the id of an evaluation.
+    """
+    match = _ID.fullmatch(text.strip())
+    if match is None or match[4] is None:
+        raise UsageError(
+            f"{text!r} is not an evaluation; give one as list prints it: BRACKET-RUNG-INDEX@RUNG, say 0-0-3@1"
+        )
+    return EvaluationId(ConfigId(int(match[1]), int(match[2]), int(match[3])), int(match[4]))

@@ -1,0 +1,38 @@
+"""The best configuration with its figures, and where it is saved."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from hpbandster_lite.cli.view.formats import amount
+from hpbandster_lite.cli.view.tables import figures_table, values_table
+from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.results.incumbent import FILE_NAME, current_incumbent
+from hpbandster_lite.rundir import RunDirectory
+
+
+def print_incumbent(out: Console, directory: RunDirectory) -> None:
+    """The best configuration, its validation figures and, beside them, the test figures of its model."""
+    incumbent = current_incumbent(directory)
+    if incumbent is None:
+        out.print("no evaluation has a loss yet")
+        return
+    config_id = "-".join(str(part) for part in incumbent["config_id"])
+    budget = amount(incumbent["budget"], incumbent["unit"])
+    out.print(f"[b]best configuration {config_id}[/], evaluated for {budget}\n")
+    out.print(values_table("hyperparameter", incumbent["values"]))
+    figures = {"validation": {"loss": incumbent["loss"], **incumbent["info"]}}
+    if incumbent["test"] is not None:
+        figures["test"] = incumbent["test"]
+    out.print()
+    out.print(figures_table(figures))
+    if incumbent["test"] is None and JournalReader(directory.journal).settings().problem.has_test:
+        out.print("\nnot tested: the test is made when the search is over")
+
+
+def print_where_saved(out: Console, directory: RunDirectory) -> None:
+    """Where the incumbent is saved, and the commands that show the rest."""
+    out.print(f"\nsaved in {directory.path / FILE_NAME}; all evaluations: hpbandster-lite list {directory.path}",
+              markup=False, soft_wrap=True)  # fmt: skip
+    if JournalReader(directory.journal).settings().problem.has_refit:
+        out.print(f"a model of it in a file: hpbandster-lite refit {directory.path}", markup=False, soft_wrap=True)

@@ -1,0 +1,85 @@
+"""The output of ``refit``: what is trained, its learning curve, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+
+from hpbandster_lite.cli.view.formats import amount, duration, number, value_text
+from hpbandster_lite.cli.view.tables import figures_table, values_table
+from hpbandster_lite.records import CurvePoint, Plain
+from hpbandster_lite.standalone.refit import Refit
+
+LINE_EVERY_S = 1.0
+
+
+class CurveLines:
+    """The learning curve as lines: at most one a second, and always the last one.
+
+    Parameters
+    ----------
+    print_line
+        Prints one line.
+    budget, unit
+        Of the training.
+    clock
+        Seconds, never going back.
+    """
+
+    def __init__(
+        self,
+        print_line: Callable[[str], None],
+        budget: float,
+        unit: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._print_line = print_line
+        self._of = amount(budget, unit)
+        self._clock = clock
+        self._next_at = clock()
+        self._kept: CurvePoint | None = None
+
+    def take(self, point: CurvePoint) -> None:
+        """Print a point, or keep it until the next one."""
+        self._kept = point
+        if self._clock() >= self._next_at:
+            self.end()
+            self._next_at = self._clock() + LINE_EVERY_S
+
+    def end(self) -> None:
+        """Print the point that is kept."""
+        if self._kept is None:
+            return
+        step, loss, metrics = self._kept
+        self._kept = None
+        figures = [f"loss {number(loss)}", *(f"{name}={value_text(value)}" for name, value in metrics.items())]
+        self._print_line(f"{number(step)} of {self._of}: {', '.join(figures)}")
+
+
+def introduce_refit(out: Console, refit: Refit) -> None:
+    """What is trained, and where."""
+    config_id = refit.evaluation.config_id
+    what = f"configuration {config_id} for {amount(refit.budget, refit.unit)}, seed {refit.seed}"
+    how = "going on with the refit of" if refit.is_resumed else "refit of"
+    if refit.figures is not None:
+        how = "done before: refit of"
+    out.print(f"{how} {what}, in {refit.directory}\n", markup=False, soft_wrap=True)
+    out.print(values_table("hyperparameter", refit.values))
+    out.print()
+
+
+def conclude_refit(out: Console, refit: Refit, done: dict[str, Plain]) -> None:
+    """The figures, and where the model is."""
+    figures = {name: value for name, value in done["figures"].items() if name != "model"}
+    if figures:
+        out.print()
+        out.print(figures_table({"refit": figures}))
+    model = refit.directory / done["figures"]["model"]
+    time_taken = f"trained in {duration(done['duration_s'])}; " if refit.figures is None else ""
+    out.print(f"\n{time_taken}the model: {model}; its figures: {refit.file}", markup=False, soft_wrap=True)
+    if refit.export is not None:
+        found = ", ".join(f"{name}={value_text(value)}" for name, value in done["exports"][str(refit.export)].items())
+        out.print(f"exported to {refit.export}" + (f": {found}" if found else ""), markup=False, soft_wrap=True)
