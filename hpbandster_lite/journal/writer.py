@@ -113,24 +113,22 @@ class Journal:
             with contextlib.suppress(OSError):
                 # SQLite would let others read it, and gives its logs the same mode; what is wrong, it says itself.
                 path.touch(mode=0o600)
-        with sqlite_errors_as_ours(path, "open the journal"):
+        with sqlite_errors_as_ours(path, "open the journal"), contextlib.ExitStack() as on_failure:
             connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
-            try:
-                if network is not None:
-                    # Before the first look at the file: then SQLite makes no shared memory for a log that it finds.
-                    connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
-                if is_new and create is not None:
-                    _create(connection, create)
-                check_schema(schema_of(connection), path)
-                if network is None:
-                    _log_ahead(connection)
-                else:
-                    _roll_back(connection)
-                migrate(connection, path)
-                return cls(path, connection, clock, network)
-            except BaseException:
-                connection.close()
-                raise
+            on_failure.callback(connection.close)
+            if network is not None:
+                # Before the first look at the file: then SQLite makes no shared memory for a log that it finds.
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
+            if is_new and create is not None:
+                _create(connection, create)
+            check_schema(schema_of(connection), path)
+            if network is None:
+                _log_ahead(connection)
+            else:
+                _roll_back(connection)
+            migrate(connection, path)
+            on_failure.pop_all()
+            return cls(path, connection, clock, network)
 
     def begin_epoch(self) -> int:
         """Become the newest master; every older one is fenced from now on.

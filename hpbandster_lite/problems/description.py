@@ -75,7 +75,7 @@ def _space_of(problem: Problem, reference: str) -> Any:
         return space()
     except SearchError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever the user's code raises
         raise SpaceError(space_refused(reference, error)) from error
 
 

@@ -234,12 +234,11 @@ def _executed(name: str, path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ProblemError(f"{path} is no Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
+    with contextlib.ExitStack() as on_failure:
+        sys.modules[name] = module
+        on_failure.callback(sys.modules.pop, name, None)
         spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
+        on_failure.pop_all()
     return module
 
 
@@ -256,7 +255,7 @@ def _import_errors_as_ours(reference: str, doing: str = "importing") -> Iterator
         raise ProblemError(f"{doing} {reference!r}: {error}") from error
     except SystemExit as error:
         raise ProblemError(f"{doing} {reference!r} called sys.exit({error.code!r}); {GUARD}") from error
-    except Exception as error:
+    except Exception as error:  # whatever the user's code raises
         if _frames(error, "ConfigSpace"):
             raise SpaceError(space_refused(reference, error)) from error
         words = f"{doing} {reference!r} failed{_place(error)}: {in_words(error)}{_remedy(error)}"

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from hpbandster_lite.process.environment import trainer_environment
 
@@ -27,21 +27,21 @@ class Describer:
     def __init__(self) -> None:
         self.answers, writing = os.pipe()
         self.output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "hpbandster_lite.trainer", DESCRIBE, str(writing)],
-                stdin=subprocess.PIPE,
-                stdout=self.output,
-                stderr=self.output,
-                pass_fds=(writing,),
-                env=trainer_environment(os.environ, None, None),
-                start_new_session=True,
-            )
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            os.close(writing)
+        with ExitStack() as on_failure:
+            on_failure.callback(self.close)
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "hpbandster_lite.trainer", DESCRIBE, str(writing)],
+                    stdin=subprocess.PIPE,
+                    stdout=self.output,
+                    stderr=self.output,
+                    pass_fds=(writing,),
+                    env=trainer_environment(os.environ, None, None),
+                    start_new_session=True,
+                )
+            finally:
+                os.close(writing)
+            on_failure.pop_all()
 
     def ask(self, reference: str) -> None:
         """Send the reference of the problem to describe."""

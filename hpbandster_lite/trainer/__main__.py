@@ -5,5 +5,5 @@ import sys
 from hpbandster_lite.process.shutdown import exit_with
 from hpbandster_lite.trainer.process import main
 
-# Its agent, or who wants a description, waits for its end: with scipy or torch imported that takes up to half a second.
+# The parent waits for the exit: with scipy or torch imported, a normal one takes up to half a second.
 exit_with(lambda: main(sys.argv[1:]))

@@ -1,7 +1,7 @@
-"""The log of one attempt: all that the trainer's process printed, within bounds.
+"""The log of one attempt: the output of the trainer process, limited in size.
 
-Law of this file: it takes bytes as fast as they come and keeps a bounded number of them, on disk and in memory. A full
-disk costs the log, never the evaluation.
+Law of this file: it accepts bytes as fast as they come and keeps a limited number of them, on disk and in memory. A
+full disk loses the log, never the evaluation.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ log = logging.getLogger(__name__)
 MAX_LOG_BYTES = 2**20
 TAIL_LINES = 100
 MAX_LINE_BYTES = 4_096
-"""A longer line keeps its end in the tail; the file has all of it."""
+"""The tail keeps the end of a longer line; the file has all of it."""
 
 _UNPRINTABLE = {code: None for code in (*range(32), *range(127, 160)) if code != ord("\t")}
 
 
 class AttemptLog:
-    """Writes the beginning of an output to a file, and remembers its end.
+    """Writes the beginning of an output to a file, and keeps its last lines.
 
     Parameters
     ----------
     path
-        The file; it and its directory are made with the first byte. None keeps only the tail.
+        The file; it and its directory are created with the first byte. None keeps only the tail.
     limit_bytes
-        Most bytes of the output that are written; the last lines follow when it is closed.
+        Most bytes of output in the file; :meth:`close` adds the last lines.
     """
 
     def __init__(self, path: Path | None = None, limit_bytes: int = MAX_LOG_BYTES) -> None:
@@ -37,33 +37,33 @@ class AttemptLog:
         self._limit_bytes = limit_bytes
         self._file: BinaryIO | None = None
         self._written = 0
-        self._left_out = 0
+        self._omitted = 0
         self._lines: deque[bytes] = deque(maxlen=TAIL_LINES)
         self._rest = b""
 
     def write(self, data: bytes) -> None:
-        """Take what the process printed."""
+        """Add output of the process."""
         room = max(0, self._limit_bytes - self._written)
         if data[:room]:
             self._append(data[:room])
         self._written += len(data[:room])
-        self._left_out += len(data[room:])
-        # One piece more than can be kept: the first one may hold many lines, and is then older than all that are kept.
+        self._omitted += len(data[room:])
+        # One piece more than is kept: the first one may hold many lines, all older than the kept ones.
         *lines, rest = (self._rest + data).rsplit(b"\n", TAIL_LINES + 1)
         self._lines.extend(line[-MAX_LINE_BYTES:] for line in lines[-TAIL_LINES:])
         self._rest = rest[-MAX_LINE_BYTES:]
 
     def tail(self) -> tuple[str, ...]:
-        """The last lines, at most 100, as a person would have seen them."""
+        """The last lines, at most 100, as a terminal would show them."""
         lines = [*self._lines, self._rest] if self._rest else list(self._lines)
         return tuple(_readable(line) for line in lines[-TAIL_LINES:])
 
     def close(self) -> None:
-        """Write what was left out as its last lines, and close the file."""
-        if self._left_out:
+        """Write the last lines if some were omitted, and close the file."""
+        if self._omitted:
             lines = "\n".join(self.tail())
-            self._append(f"\n... {self._left_out:,} bytes more were printed; the last lines:\n{lines}\n".encode())
-        self._left_out = 0
+            self._append(f"\n... {self._omitted:,} bytes more were printed; the last lines:\n{lines}\n".encode())
+        self._omitted = 0
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -77,11 +77,11 @@ class AttemptLog:
                 self._file = self._path.open("ab", buffering=0)
             self._file.write(data)
         except OSError as error:
-            log.warning("the log of this evaluation goes on without its file: %s", error)
+            log.warning("cannot write the log file of this evaluation, it continues without: %s", error)
             self._path = None
 
 
 def _readable(line: bytes) -> str:
-    # A progress bar writes the same line over and over: what stands there at last counts.
+    # A progress bar rewrites its line: keep its last state.
     shown = line.rstrip(b"\r").rpartition(b"\r")[2]
     return shown.decode("utf-8", errors="replace").translate(_UNPRINTABLE)

@@ -1,7 +1,7 @@
-"""One call of the objective, from its order to its outcome.
+"""One call of the objective, from the order to the outcome.
 
-Law of this file: whatever the user's code does short of ending the process comes out as a value: a loss with plain
-information, a failure of its class, or an interruption. Results are judged here, in the worker, at once and by name.
+Law of this file: unless the user's code ends the process, the outcome is a value: a loss with plain information, a
+failure, or an interruption. Results are checked here, in the worker, as soon as they are returned.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ _OUT_OF_MEMORY = (
     "alloc_failed",
     "resource_exhausted",
 )
-"""What RuntimeErrors of CUDA, cuBLAS, torch's CPU allocator and XLA say, in lower case; they have no class for it."""
+"""Parts of RuntimeErrors of CUDA, cuBLAS, torch's CPU allocator and XLA, in lower case; they have no own class."""
 
 
 class _Invalid(Exception):
-    """The objective came back with something that is no result."""
+    """The objective returned an invalid result."""
 
 
 def run_objective(
     problem: Problem, order: TrainerOrder, *, on_report: Callable[[CurvePoint], bool]
 ) -> TrainerEnded | TrainerInterrupted:
-    """Ask ``feasible``, then call the objective once.
+    """Call ``feasible``, then the objective, once.
 
     Parameters
     ----------
     problem
-        Its ``evaluate``, or the function that the order names.
+        The problem; its ``evaluate`` is called, or the function that the order names.
     order
-        The configuration, the budget, and all that the trial is to know.
+        The configuration, the budget, and the data of the trial.
     on_report
         See :class:`~hpbandster_lite.problems.trial.Trial`.
     """
@@ -84,7 +84,7 @@ def run_objective(
         return TrainerInterrupted()
     except _Invalid as error:
         failure = Failure(kind=FailureKind.INVALID, reason=str(error))
-    except BaseException as error:  # noqa: BLE001 (whatever the user's code raises is its outcome, SystemExit included)
+    except BaseException as error:  # noqa: BLE001 (all that user code raises is its outcome, SystemExit included)
         failure = failure_of(error, order.directory)
     return TrainerEnded(loss=loss, failure=failure, info=info, duration_s=time.perf_counter() - began)
 
@@ -103,15 +103,15 @@ def _refusal(problem: Problem, config: dict[str, Any]) -> str | None:
 
 
 def checked_result(result: Any) -> tuple[float, dict[str, Plain]]:
-    """Loss and information of what ``evaluate`` returned.
+    """Loss and information in what ``evaluate`` returned.
 
-    A mapping's other keys are the information; a mapping under ``info`` is merged with them (HpBandSter's form).
+    The other keys of a mapping are the information; a mapping under ``info`` is merged into it (HpBandSter's form).
 
     Raises
     ------
     _Invalid
         If it is neither a number nor a mapping with ``loss``, if the loss is not finite, or if the information is not
-        plain; the message names the part, its type and the remedy.
+        plain data; the message names the part, its type and the remedy.
     """
     if isinstance(result, Mapping):
         if "loss" not in result:
@@ -119,7 +119,7 @@ def checked_result(result: Any) -> tuple[float, dict[str, Plain]]:
             raise _Invalid(f"evaluate returned a mapping without 'loss' (it has {keys}); return {{'loss': ..., ...}}")
         return _loss(result["loss"], "the loss that evaluate returned"), _information(result)
     if result is None:
-        raise _Invalid("evaluate returned None; return the loss, a number (does a branch of it lack its return?)")
+        raise _Invalid("evaluate returned None; return the loss, a number (does a branch lack its return statement?)")
     return _loss(result, "what evaluate returned"), {}
 
 
@@ -129,7 +129,7 @@ def _loss(value: Any, what: str) -> float:
     except TypeError as error:
         raise _Invalid(f"{error}, or a mapping with 'loss'") from error
     if loss - loss != 0.0:
-        raise _Invalid(f"{what} is {loss}; return a finite number, or raise an error that says what went wrong")
+        raise _Invalid(f"{what} is {loss}; return a finite number, or raise an error with the reason")
     return loss
 
 
@@ -144,12 +144,12 @@ def _information(result: Mapping[Any, Any]) -> dict[str, Plain]:
 
 
 def _figures(problem: Problem, order: TrainerOrder, trial: Trial) -> dict[str, Plain]:
-    """What ``test``, ``refit`` or ``export`` returned.
+    """The figures that ``test``, ``refit`` or ``export`` returned.
 
     Raises
     ------
     _Invalid
-        If the problem has no such function, it returned no mapping, or there is no file where it was to write one.
+        If the problem has no such function, it returned no mapping, or it did not write its file.
     """
     function = getattr(problem, order.call, None)
     if function is None:
@@ -165,7 +165,7 @@ def _figures(problem: Problem, order: TrainerOrder, trial: Trial) -> dict[str, P
     if order.call == "refit":
         _check_model(figures.get("model"), trial.directory)
     if order.call == "export" and not Path(order.file or "").is_file():
-        raise _Invalid(f"export returned, and there is no file {order.file}; write it there")
+        raise _Invalid(f"export returned without writing {order.file}; write the file there")
     return figures
 
 
@@ -181,7 +181,7 @@ def _check_model(name: Plain, directory: Path) -> None:
         what = "nothing" if name is None else repr(name)
         raise _Invalid(f"refit returned {what} under 'model'; return the name of the file in trial.directory")
     if not (directory / name).is_file():
-        raise _Invalid(f"refit returned the model {name!r}, and there is no such file in {directory}; save it there")
+        raise _Invalid(f"refit returned the model {name!r}, but there is no such file in {directory}; save it there")
 
 
 def _plain_information(value: Mapping[Any, Any], path: str) -> dict[str, Plain]:
@@ -196,11 +196,11 @@ def _plain_information(value: Mapping[Any, Any], path: str) -> dict[str, Plain]:
 
 
 def failure_of(error: BaseException, directory: str) -> Failure:
-    """The failure that an exception of the user's code means, with its traceback from the user's first line on.
+    """The failure for an exception of the user's code, with the traceback from the user's first line on.
 
-    ``directory`` is the attempt's, where its checkpoints go.
+    ``directory`` is the attempt's directory, where its checkpoints go.
     """
-    reason = f"the objective called sys.exit({error.code!r})" if isinstance(error, SystemExit) else _in_words(error)
+    reason = f"the objective called sys.exit({error.code!r})" if isinstance(error, SystemExit) else _one_line(error)
     kind = FailureKind.CODE
     no_room = full_disk(error, directory)
     if is_out_of_memory(error):
@@ -208,7 +208,7 @@ def failure_of(error: BaseException, directory: str) -> Failure:
     elif no_room is not None:
         kind, reason = FailureKind.INFRASTRUCTURE, no_room
     elif isinstance(error, FloatingPointError):
-        # Python's class for arithmetic that fails, numpy's, too: a training that diverged and says so at once.
+        # The class of failed arithmetic in Python and numpy: a training that diverged and reports it at once.
         kind = FailureKind.INVALID
     lines = traceback.format_exception(type(error), error, _from_users_code(error.__traceback__))
     return Failure(
@@ -219,20 +219,20 @@ def failure_of(error: BaseException, directory: str) -> Failure:
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an exception, or the one that it was raised from, says that memory of the host or the GPU ran out."""
+    """Whether an exception, or one of its causes, means that the host or the GPU is out of memory."""
     while error is not None:
         names = {cls.__name__ for cls in type(error).__mro__}
         # By name: torch.cuda.OutOfMemoryError without importing torch.
         if names & {"MemoryError", "OutOfMemoryError"} or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
             return True
-        if isinstance(error, RuntimeError) and any(words in _in_words(error).lower() for words in _OUT_OF_MEMORY):
+        if isinstance(error, RuntimeError) and any(words in _one_line(error).lower() for words in _OUT_OF_MEMORY):
             return True
         error = error.__cause__
     return False
 
 
-def _in_words(error: BaseException) -> str:
-    # traceback survives an exception whose own __str__ raises.
+def _one_line(error: BaseException) -> str:
+    # traceback also handles an exception whose __str__ raises.
     lines = traceback.format_exception_only(type(error), error)
     return next((line for line in lines if not line.startswith(" ")), lines[-1]).strip()
 
@@ -245,7 +245,7 @@ def _from_users_code(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _clipped(text: str, limit: int) -> str:
-    """The text within the limit: where it begins and, at greater length, where it ends."""
+    """The text, shortened to the limit: a quarter from its beginning, the rest from its end."""
     if len(text) <= limit:
         return text
-    return f"{text[: limit // 4]}\n... {len(text) - limit:,} characters left out ...\n{text[-(limit - limit // 4):]}"
+    return f"{text[: limit // 4]}\n... {len(text) - limit:,} characters omitted ...\n{text[-(limit - limit // 4):]}"

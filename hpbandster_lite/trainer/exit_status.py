@@ -1,6 +1,6 @@
-"""What the death of a trainer means for the evaluation that it was at.
+"""The failure of an evaluation whose trainer died.
 
-Law of this file: a pure function of how the process ended and of what the machine says about memory.
+Law of this file: a pure function of the exit status and of the machine's evidence about memory.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import signal
 from hpbandster_lite.records import Failure, FailureKind
 
 FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPWR})
-"""Signals that somebody else sends: an operator, a batch system, a kernel that ran out of memory. All others are what a
-process does to itself."""
+"""Signals that come from outside: an operator, a batch system, a kernel out of memory. A process causes all others
+itself."""
 
 
 def failure_of_death(returncode: int, memory: str | None = None, log_tail: tuple[str, ...] = ()) -> Failure:
@@ -20,9 +20,9 @@ def failure_of_death(returncode: int, memory: str | None = None, log_tail: tuple
     Parameters
     ----------
     returncode
-        As ``subprocess`` has it: negative for a signal.
+        As in ``subprocess``: negative for a signal.
     memory
-        Why memory is to blame, in words, where there is evidence; it counts where the death came by SIGKILL.
+        The evidence that memory is the cause, as text, or None; used only for a death by SIGKILL.
     log_tail
         The last lines of the evaluation's log.
     """

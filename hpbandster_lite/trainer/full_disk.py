@@ -1,6 +1,6 @@
-"""Whether an objective failed because a disk has no room left: that is no fault of its code, nor of its configuration.
+"""Whether an objective failed because a disk is full: neither its code nor its configuration is the cause.
 
-Law of this file: it reads an exception, and asks the attempt's own file system how much room there is; nothing else.
+Law of this file: it reads an exception, and asks the attempt's file system for its free space; nothing else.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from collections.abc import Iterator
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _WORDS = ("no space left on device", "disk quota exceeded", "database or disk is full")
-"""Of libraries whose errors carry no number."""
+"""Messages of libraries whose errors have no errno."""
 _TORCH_WRITES = ("pytorchstreamwriter failed", "unexpected pos", "file write failed")
-"""torch.save says that it could not write, and not why."""
+"""torch.save reports that it could not write, but not why."""
 FULL_BELOW_BYTES = 2**20
-"""Less than a checkpoint takes that is worth the name; what a disk keeps for its administrator is not counted."""
+"""Less than any real checkpoint needs; blocks that are reserved for the administrator are not counted."""
 
 
 def full_disk(error: BaseException, directory: str | os.PathLike[str]) -> str | None:
-    """Where there was no room, and the words of who said so.
+    """The reason that a disk is full, if an exception shows it.
 
     Parameters
     ----------
     error
-        What the objective raised; what it was raised from, or while handling, is looked at, too.
+        The exception of the objective; its cause and context are examined too.
     directory
-        The attempt's own, named where the error does not name a file: that is where checkpoints go.
+        The attempt's directory, where checkpoints go; it is named if the error names no file.
 
     Returns
     -------
     str or None
-        A reason for people; None where a disk is not to blame.
+        The reason, as text; None if the disk is not full.
     """
     for each in _chain(error):
         # traceback survives an exception whose own __str__ raises.
@@ -49,7 +49,7 @@ def full_disk(error: BaseException, directory: str | os.PathLike[str]) -> str | 
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception and those that it came from; a user's code may have made a ring of them."""
+    """An exception and its causes; user code may have made a cycle of them."""
     seen: set[int] = set()
     each: BaseException | None = error
     while each is not None and id(each) not in seen:

@@ -1,7 +1,7 @@
 """The agent's handle on a trainer process.
 
-Law of this file: nothing here waits for the trainer, except its end after it was killed. All that comes from it is
-bounded, and all that it started is ended with it.
+Law of this file: it never waits for the trainer, except for its end after killing it. It limits all input from the
+trainer, and ends all processes that the trainer started together with it.
 """
 
 from __future__ import annotations
@@ -41,32 +41,33 @@ from hpbandster_lite.trainer.process_tree import MARK, MARK_PREFIX, ProcessTree
 from hpbandster_lite.trainer.rendezvous import RendezvousPort
 
 READ_BYTES = 2**18
-"""One turn reads at most this much of each pipe, so that a flood does not keep the agent from its heartbeats."""
+"""Most bytes read from each pipe in a turn, so that a flood of output does not delay the agent's heartbeats."""
 LAST_READS = 16
-"""Reads of the log once an evaluation has ended: 4 MiB, more than a pipe holds."""
+"""Reads of the output after the end of an evaluation: 4 MiB, more than a pipe holds."""
 CLOSE_GRACE_S = 2.0
-"""Time for what the problem registered with atexit; then the trainer is killed."""
+"""Time for the atexit handlers of the problem; then the trainer is killed."""
 EOF_GRACE_S = 1.0
-"""A trainer whose pipe has closed is dying, or its objective closed the pipe; then it is killed."""
+"""A trainer whose pipe is closed is dying, or its objective closed the pipe; after this time it is killed."""
 SAMPLE_S = 1.0
-"""How often memory is looked at while the trainer evaluates."""
+"""How often memory is sampled during an evaluation."""
 POLL_S = 0.1
+"""How often to look for a death that makes no descriptor readable."""
 _MESSAGES = (TrainerReady, TrainerRefused, TrainerPoint, TrainerEnded, TrainerInterrupted)
 
 
 class TrainerHandle:
-    """A running trainer; started when the object is made.
+    """Starts a trainer process and controls it.
 
     Parameters
     ----------
     problem
         Reference of the problem.
     environment
-        Its whole environment; see :func:`hpbandster_lite.process.devices.trainer_environment`.
+        Its complete environment; see :func:`hpbandster_lite.process.environment.trainer_environment`.
     max_log_bytes
         Most bytes in the log file of one evaluation.
     processes
-        How many processes its objective may train with, one for each device; above 1 they have a place to meet.
+        Number of processes that the objective may train with, one per device; above 1 they get a rendezvous port.
     """
 
     def __init__(
@@ -79,39 +80,14 @@ class TrainerHandle:
     ) -> None:
         self._max_log_bytes = max_log_bytes
         self._rendezvous = RendezvousPort(processes) if processes > 1 else None
-        meeting = {} if self._rendezvous is None else self._rendezvous.environment
+        variables = {} if self._rendezvous is None else self._rendezvous.environment
         mark = f"{MARK_PREFIX}-{secrets.token_hex(4)}"
-        theirs_orders, self._orders = os.pipe()
-        self._answers, theirs_answers = os.pipe()
-        self._output, theirs_output = os.pipe()
-        theirs_lifeline, self._lifeline = os.pipe()
-        theirs = (theirs_orders, theirs_answers, theirs_lifeline)
-        told = {
-            "problem": problem,
-            "orders": theirs_orders,
-            "answers": theirs_answers,
-            "lifeline": theirs_lifeline,
-            "parent": os.getpid(),
-        }
-        try:
-            with allocation_signal_blocked():
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "hpbandster_lite.trainer", "--serve", json.dumps(told)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=theirs_output,
-                    stderr=theirs_output,
-                    pass_fds=theirs,
-                    env={**environment, **meeting, MARK: mark},
-                    start_new_session=True,
-                )
-        except BaseException:
-            self._close_pipes()
-            raise
-        finally:
-            for descriptor in (*theirs, theirs_output):
-                os.close(descriptor)
-        os.set_blocking(self._answers, False)
-        os.set_blocking(self._output, False)
+        self._pipes = _Pipes()
+        self._death: int | None = None
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(self._close_descriptors)
+            self._process = _start(problem, {**environment, **variables, MARK: mark}, self._pipes)
+            on_failure.pop_all()
         self._death = _pidfd(self._process.pid)
         self._reader = LineReader()
         self._log = AttemptLog()
@@ -125,146 +101,145 @@ class TrainerHandle:
 
     @property
     def pid(self) -> int:
-        """Process id; also of its group and its session."""
+        """Process id; also the id of its group and its session."""
         return self._process.pid
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What becomes readable when :meth:`receive` has something to do."""
+        """The descriptors that become readable when :meth:`receive` has something to do."""
         if self._is_over:
             return ()
         watched = (
-            self._answers if self._closed_since is None else None,
-            self._output if self._has_output else None,
+            self._pipes.answers if self._closed_since is None else None,
+            self._pipes.output if self._has_output else None,
             self._death,
         )
         return tuple(descriptor for descriptor in watched if descriptor is not None)
 
     @property
     def poll_every_s(self) -> float:
-        """How often to call :meth:`receive` though nothing is readable: a death may not be told, nor a closed pipe."""
+        """How often to call :meth:`receive` without a readable descriptor: some deaths and closed pipes make none."""
         return POLL_S if self._death is None or self._closed_since is not None else SAMPLE_S
 
     # ------------------------------------------------------------------------------------------------------- orders
 
     def evaluate(self, order: TrainerOrder, log: str | Path | None) -> None:
-        """Have an order carried out; its output goes to the file ``log``. The trainer must be ready and idle."""
+        """Start an evaluation; its output goes to the file ``log``. The trainer must be ready and idle."""
         self._log.close()
         self._log = AttemptLog(None if log is None else Path(log), self._max_log_bytes)
         self._memory.begin()
         self._write(line_of(order))
 
     def ask_to_stop(self) -> None:
-        """Begin grace: the objective is interrupted at its next report."""
+        """Ask the objective to stop: it is interrupted at its next report."""
         self._write(line_of(TrainerStop()))
 
     def terminate(self) -> None:
-        """Begin grace in the trainer and all of its group, by SIGTERM."""
+        """Ask the trainer and all of its process group to stop, by SIGTERM."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGTERM)
 
     def sample_memory(self) -> None:
-        """Take the resident size, once a second at most, for the verdict on a later death."""
+        """Sample the resident size, at most once a second, to explain a later death."""
         now = time.monotonic()
         if now >= self._sample_at:
             self._sample_at = now + SAMPLE_S
             self._memory.sample()
 
     def log_tail(self) -> tuple[str, ...]:
-        """The last lines that were printed."""
+        """The last printed lines."""
         return self._log.tail()
 
     def _write(self, line: bytes) -> None:
-        # A trainer that has died is heard of by its death, not here.
+        # A dead trainer is reported by receive, not here.
         with contextlib.suppress(BrokenPipeError):
-            write_line(self._orders, line)
+            write_line(self._pipes.orders, line)
 
-    # ------------------------------------------------------------------------------------------------------ hearing
+    # ---------------------------------------------------------------------------------------------------- receiving
 
     def receive(self) -> list[TrainerMessage]:
-        """What the trainer has said since, without waiting; its death comes last."""
+        """The trainer's messages since the last call, without waiting; its death is the last one."""
         if self._is_over:
             return []
         self._read_output(1)
         try:
-            heard, has_closed = self._read_answers()
+            received, has_closed = self._read_answers()
         except ProtocolMismatch as error:
-            reason = f"the objective wrote to the pipe between trainer and agent ({error}); only 0, 1 and 2 are its own"
-            return self._broken([], reason)
+            wrote = f"the objective wrote to the pipe between trainer and agent ({error})"
+            return self._broken([], f"{wrote}; it may use only descriptors 0, 1 and 2")
         if self._has_exited():
-            return [*heard, *self._dead()]
+            return [*received, *self._dead()]
         if has_closed:
             now = time.monotonic()
             if self._closed_since is None:
                 self._closed_since = now
             if now - self._closed_since > EOF_GRACE_S:
-                return self._broken(heard, "the objective closed the pipe between trainer and agent (os.closerange?)")
-        return heard
+                return self._broken(received, "the objective closed the pipe to the agent (os.closerange?)")
+        return received
 
     def _read_answers(self) -> tuple[list[TrainerMessage], bool]:
-        heard: list[TrainerMessage] = []
-        data = _read(self._answers)
+        received: list[TrainerMessage] = []
+        data = _read(self._pipes.answers)
         for record in self._reader.records(data or b""):
             if not isinstance(record, _MESSAGES):
-                raise ProtocolMismatch(f"{type(record).__name__} is nothing that a trainer says")
+                raise ProtocolMismatch(f"a trainer does not send {type(record).__name__}")
             self.is_ready = self.is_ready or isinstance(record, TrainerReady)
             if isinstance(record, TrainerEnded | TrainerInterrupted):
-                # What was printed before the end belongs to this evaluation, and is in the pipe by now.
+                # The output before this message belongs to the evaluation, and is in the pipe by now.
                 self._read_output(LAST_READS)
                 self._log.close()
-            heard.append(record)
-        return heard, data == b""
+            received.append(record)
+        return received, data == b""
 
     def _read_output(self, reads: int) -> None:
         for _ in range(reads):
-            data = _read(self._output) if self._has_output else None
+            data = _read(self._pipes.output) if self._has_output else None
             if not data:
-                # Closed by the objective and all that it started; readable for ever, and nothing to read.
+                # Closed by the objective and all its processes; the descriptor would stay readable without data.
                 self._has_output = self._has_output and data is None
                 return
             self._log.write(data)
 
     def _has_exited(self) -> bool:
-        # Without taking leave of it: as long as it is a zombie its number, which is its group's, is its own.
+        # WNOWAIT keeps the zombie: until it is reaped, its id, which is that of the group, cannot be reused.
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def _dead(self) -> list[TrainerMessage]:
-        heard: list[TrainerMessage] = []
+        received: list[TrainerMessage] = []
         with contextlib.suppress(ProtocolMismatch):
-            # It may have finished its evaluation before it died; half a line at the end is nothing.
+            # It may have finished its evaluation before it died; an incomplete last line is ignored.
             while (more := self._read_answers()[0]) != []:
-                heard += more
+                received += more
         self._read_output(LAST_READS)
         memory = self._memory.evidence()
         returncode = self._end()
-        return [*heard, TrainerDied(failure=failure_of_death(returncode, memory, self._log.tail()))]
+        return [*received, TrainerDied(failure=failure_of_death(returncode, memory, self._log.tail()))]
 
-    def _broken(self, heard: list[TrainerMessage], reason: str) -> list[TrainerMessage]:
+    def _broken(self, received: list[TrainerMessage], reason: str) -> list[TrainerMessage]:
         self._end()
         failure = Failure(kind=FailureKind.CODE, reason=reason, log_tail=self._log.tail())
-        return [*heard, TrainerDied(failure=failure)]
+        return [*received, TrainerDied(failure=failure)]
 
     # ------------------------------------------------------------------------------------------------------- ending
 
     def leftover_processes(self, has_children: bool) -> list[str]:
-        """What the objective left running, as command lines; looked for only where there is a sign of it."""
+        """Command lines of processes that the objective left running; searched only if there is a sign of them."""
         return self._tree.leftover_processes() if has_children or self._tree.has_orphans() else []
 
     def had_oom_kill(self) -> bool:
-        """Whether a process was killed for want of memory during this evaluation, the trainer or another one."""
+        """Whether the kernel killed a process for lack of memory during this evaluation, the trainer or another one."""
         return self._memory.has_killed()
 
     def kill(self) -> None:
-        """End it and all that it started, now."""
+        """End the trainer and all that it started, now."""
         if not self._is_over:
             self._end()
 
     def close(self) -> None:
-        """Let an idle trainer end by itself, then make sure."""
+        """Let an idle trainer exit, then end what is left."""
         if self._is_over:
             return
-        os.close(self._orders)
-        self._orders = -1
+        self._pipes.close_orders()
         ends_at = time.monotonic() + CLOSE_GRACE_S
         while not self._has_exited() and time.monotonic() < ends_at:
             self._read_output(LAST_READS)
@@ -276,19 +251,72 @@ class TrainerHandle:
         returncode = self._process.wait()
         self._is_over = True
         self._log.close()
-        self._close_pipes()
+        self._close_descriptors()
         return returncode
 
-    def _close_pipes(self) -> None:
+    def _close_descriptors(self) -> None:
         if self._rendezvous is not None:
             self._rendezvous.close()
-        for descriptor in (self._orders, self._answers, self._output, self._lifeline, getattr(self, "_death", None)):
-            if descriptor is not None and descriptor >= 0:
+        self._pipes.close()
+        if self._death is not None:
+            os.close(self._death)
+
+
+class _Pipes:
+    """The four pipes of a trainer: this process's ends, and the trainer's ends until it is started."""
+
+    def __init__(self) -> None:
+        self.trainers_orders, self.orders = os.pipe()
+        self.answers, self.trainers_answers = os.pipe()
+        self.output, self.trainers_output = os.pipe()
+        self.trainers_lifeline, self.lifeline = os.pipe()
+        os.set_blocking(self.answers, False)
+        os.set_blocking(self.output, False)
+
+    @property
+    def inherited(self) -> tuple[int, ...]:
+        """Descriptors that the trainer gets under their own numbers; its output becomes standard output and error."""
+        return self.trainers_orders, self.trainers_answers, self.trainers_lifeline
+
+    def close_trainers_ends(self) -> None:
+        for descriptor in (*self.inherited, self.trainers_output):
+            os.close(descriptor)
+
+    def close_orders(self) -> None:
+        os.close(self.orders)
+        self.orders = -1
+
+    def close(self) -> None:
+        for descriptor in (self.orders, self.answers, self.output, self.lifeline):
+            if descriptor >= 0:
                 os.close(descriptor)
 
 
+def _start(problem: str, environment: dict[str, str], pipes: _Pipes) -> subprocess.Popen[bytes]:
+    briefing = {
+        "problem": problem,
+        "orders": pipes.trainers_orders,
+        "answers": pipes.trainers_answers,
+        "lifeline": pipes.trainers_lifeline,
+        "parent": os.getpid(),
+    }
+    try:
+        with allocation_signal_blocked():
+            return subprocess.Popen(
+                [sys.executable, "-m", "hpbandster_lite.trainer", "--serve", json.dumps(briefing)],
+                stdin=subprocess.DEVNULL,
+                stdout=pipes.trainers_output,
+                stderr=pipes.trainers_output,
+                pass_fds=pipes.inherited,
+                env=environment,
+                start_new_session=True,
+            )
+    finally:
+        pipes.close_trainers_ends()
+
+
 def _read(descriptor: int) -> bytes | None:
-    """Bytes; empty at the end of the file; None where there is nothing at present."""
+    """The available bytes; empty at end of file; None if there are none at present."""
     try:
         return os.read(descriptor, READ_BYTES)
     except BlockingIOError:
@@ -299,5 +327,5 @@ def _pidfd(pid: int) -> int | None:
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
-        # No Linux, or one before 5.3: a death is then seen at the next turn of the agent's loop.
+        # Not Linux, or older than 5.3: a death is then detected at the next turn of the agent's loop.
         return None

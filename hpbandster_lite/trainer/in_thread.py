@@ -1,7 +1,7 @@
 """A trainer without a process: the objective runs in a thread of the agent. For functions that take milliseconds.
 
-Law of this file: the same handle as :class:`~hpbandster_lite.trainer.handle.TrainerHandle`, without its protection:
-what crashes the objective crashes the agent, and what hangs cannot be ended. Why a thread, even for microseconds:
+Law of this file: the interface of :class:`~hpbandster_lite.trainer.handle.TrainerHandle` without its protection. A
+crash of the objective ends the agent, and an objective that hangs cannot be ended. Why a thread, even for microseconds:
 docs/decisions/0004-inline-evaluations-in-a-thread.md.
 """
 
@@ -24,41 +24,40 @@ CLOSE_GRACE_S = 1.0
 
 
 class InProcessHandle:
-    """What a trainer's handle says of a process, where there is none."""
+    """The part of a trainer's handle about its process, for trainers without one."""
 
     poll_every_s = 60.0
-    """Nothing happens here that is not told."""
+    """Every event makes a descriptor readable."""
 
     def sample_memory(self) -> None:
-        """Nothing to sample: the agent would die of it, too."""
+        """Nothing to sample: without memory the agent itself would die."""
 
     def had_oom_kill(self) -> bool:
-        """False: the agent would have died of it, too."""
+        """False: without memory the agent itself would have died."""
         return False
 
     def log_tail(self) -> tuple[str, ...]:
-        """Nothing is captured."""
+        """Empty: the output is not captured."""
         return ()
 
-    def leftover_processes(self, has_children: bool) -> list[str]:
-        """Nothing is followed."""
-        del has_children
+    def leftover_processes(self, _has_children: bool) -> list[str]:
+        """Empty: processes are not tracked."""
         return []
 
 
 class InlineTrainer(InProcessHandle):
-    """Evaluates in one background thread, so that heartbeats go on as far as the interpreter lets them.
+    """Evaluates in one background thread, so that heartbeats continue as far as the interpreter lock allows.
 
     Parameters
     ----------
     reference
-        Name of the problem; it is imported here unless ``problem`` is given.
+        Reference of the problem; it is imported here unless ``problem`` is given.
     problem
-        The problem itself, for functions that cannot be imported by a name.
+        The problem itself, for functions that have no import path.
     """
 
     def __init__(self, reference: str, problem: Problem | None = None) -> None:
-        self._said: deque[TrainerMessage] = deque()
+        self._messages: deque[TrainerMessage] = deque()
         self._wakes, self._wake = os.pipe()
         os.set_blocking(self._wakes, False)
         self._orders: queue.SimpleQueue[TrainerOrder | None] = queue.SimpleQueue()
@@ -68,48 +67,47 @@ class InlineTrainer(InProcessHandle):
         try:
             self._problem = load(reference) if problem is None else problem
         except SearchError as error:
-            self._say(TrainerRefused(message=str(error)))
+            self._send(TrainerRefused(message=str(error)))
             return
         self.is_ready = True
         options = shared_values(described_options(self._problem, reference))
-        self._say(TrainerReady(problem=name_of(reference), source_hash=source_hash(self._problem), options=options))
-        # A daemon: an objective that never returns must not keep the agent from ending.
+        self._send(TrainerReady(problem=name_of(reference), source_hash=source_hash(self._problem), options=options))
+        # A daemon thread: an objective that never returns must not prevent the agent's exit.
         self._thread = threading.Thread(target=self._work, name="inline-trainer", daemon=True)
         self._thread.start()
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What becomes readable when :meth:`receive` has something to do."""
+        """The descriptors that become readable when :meth:`receive` has something to do."""
         return () if self._is_over else (self._wakes,)
 
-    def evaluate(self, order: TrainerOrder, log: str | Path | None) -> None:
-        """Have an order carried out; what it prints is the agent's own output, and ``log`` is not written."""
-        del log
+    def evaluate(self, order: TrainerOrder, _log: str | Path | None) -> None:
+        """Start an evaluation; its output goes to the agent's own output, and no log is written."""
         self._grace.clear()
         self._orders.put(order)
 
     def ask_to_stop(self) -> None:
-        """Begin grace: the objective is interrupted at its next report."""
+        """Ask the objective to stop: it is interrupted at its next report."""
         self._grace.set()
 
     terminate = ask_to_stop
 
     def receive(self) -> list[TrainerMessage]:
-        """What the objective has said since, without waiting."""
+        """The messages since the last call, without waiting."""
         if self._is_over:
             return []
         try:
             os.read(self._wakes, 4_096)
         except BlockingIOError:
             return []
-        return [self._said.popleft() for _ in range(len(self._said))]
+        return [self._messages.popleft() for _ in range(len(self._messages))]
 
     def kill(self) -> None:
-        """Forget it; the thread ends with the agent, if the objective does not come back before."""
+        """Abandon the evaluation; the thread ends when the objective returns, or with the agent."""
         self.close()
 
     def close(self) -> None:
-        """End the thread, if it is idle."""
+        """End the thread if it is idle."""
         if self._is_over:
             return
         self._is_over = True
@@ -122,15 +120,15 @@ class InlineTrainer(InProcessHandle):
 
     def _work(self) -> None:
         while (order := self._orders.get()) is not None:
-            self._say(run_objective(self._problem, order, on_report=self._take_point))
+            self._send(run_objective(self._problem, order, on_report=self._take_point))
 
     def _take_point(self, point: CurvePoint) -> bool:
-        self._say(TrainerPoint(point=point))
+        self._send(TrainerPoint(point=point))
         return self._grace.is_set()
 
-    def _say(self, heard: TrainerMessage) -> None:
-        self._said.append(heard)
+    def _send(self, message: TrainerMessage) -> None:
+        self._messages.append(message)
         if not self._is_over:
-            # Closed at this very moment: an objective that had been given up comes back.
+            # Closed at the same moment: an abandoned objective has returned.
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._wake, b".")

@@ -1,7 +1,7 @@
-"""What an agent and its trainer say to each other: one record a line.
+"""The messages between an agent and its trainer: one record per line.
 
-Law of this file: frozen records that travel by :mod:`hpbandster_lite.wire`, and the lines that carry them. The trainer
-runs the user's code, which may write anything to any descriptor: a line that is none of these is refused, not believed.
+Law of this file: frozen records, encoded by :mod:`hpbandster_lite.wire` as lines. The trainer runs user code, which may
+write anything to any descriptor: every other line is refused.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, Plain, Va
 @wire.register("TrainerOrder")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerOrder:
-    """Run the objective once. Directories are absolute, and the last two exist and hold a checkpoint, or are None.
+    """Run the objective once. Directories are absolute; the last two have a checkpoint, or are None.
 
-    ``budgets`` are all of the search. ``file`` is where ``export`` is to write; it reads the model in ``directory``.
+    ``budgets`` are those of the search. ``export`` writes ``file`` and reads the model in ``directory``.
     """
 
     evaluation: EvaluationId
@@ -44,7 +44,7 @@ class TrainerOrder:
 @wire.register("TrainerStop")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerStop:
-    """Grace has begun: the next ``trial.report`` of the running evaluation interrupts it."""
+    """Interrupt the running evaluation at its next ``trial.report``."""
 
 
 # ------------------------------------------------------------------------------------------- from trainer to agent
@@ -53,7 +53,7 @@ class TrainerStop:
 @wire.register("TrainerReady")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerReady:
-    """The problem is imported; ``options`` has the values of those that all workers of a search have in common."""
+    """The problem is imported; ``options`` has the values of the options that all workers of a search share."""
 
     problem: str
     source_hash: str
@@ -63,7 +63,7 @@ class TrainerReady:
 @wire.register("TrainerRefused")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerRefused:
-    """The problem cannot be imported here; the trainer has ended."""
+    """The problem cannot be imported; the trainer has ended."""
 
     message: str
 
@@ -79,7 +79,7 @@ class TrainerPoint:
 @wire.register("TrainerEnded")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerEnded:
-    """The objective came back: with a ``loss`` (None for other calls), or with a ``failure``.
+    """The objective ended: with a ``loss`` (None for other calls), or with a ``failure``.
 
     ``has_children`` says whether it left processes behind.
     """
@@ -94,14 +94,14 @@ class TrainerEnded:
 @wire.register("TrainerInterrupted")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerInterrupted:
-    """The objective let itself be interrupted in ``trial.report``."""
+    """The objective was interrupted in ``trial.report``."""
 
     has_children: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerDied:
-    """The trainer is gone without a word: what it means for the evaluation that it was at. Never sent."""
+    """The trainer died: the failure of its evaluation. The handle makes it; it is never sent."""
 
     failure: Failure
 
@@ -109,14 +109,14 @@ class TrainerDied:
 TrainerMessage: TypeAlias = (
     TrainerReady | TrainerRefused | TrainerPoint | TrainerEnded | TrainerInterrupted | TrainerDied
 )
-"""What an agent hears of its trainer."""
+"""What an agent receives from its trainer."""
 
 
 # ------------------------------------------------------------------------------------------------------------ lines
 
 
 def line_of(record: object) -> bytes:
-    """One record as a line."""
+    """Encode one record as a line."""
     return wire.encode(wire.to_message(record)).encode("ascii") + b"\n"
 
 
@@ -128,7 +128,7 @@ def write_line(descriptor: int, line: bytes) -> None:
 
 
 class LineReader:
-    """Gathers bytes until lines are complete; bounded, because what comes may be anything."""
+    """Collects bytes until lines are complete; limited, because the input may be anything."""
 
     def __init__(self, limit_bytes: int = wire.MAX_MESSAGE_BYTES) -> None:
         self._limit_bytes = limit_bytes
@@ -140,7 +140,7 @@ class LineReader:
         Raises
         ------
         ProtocolMismatch
-            If a line is no record, or longer than the limit.
+            If a line is not a record, or longer than the limit.
         """
         self._rest += data
         if b"\n" not in data:

@@ -1,7 +1,7 @@
-"""Whether a killed process was killed for its memory.
+"""Evidence that a process was killed for its memory.
 
-Law of this file: it reads counters of the kernel and decides nothing. A container's own counter is asked first, the
-machine's only where the process is in no container, because it counts everybody's.
+Law of this file: it reads counters of the kernel and decides nothing. The container's counter comes first; the
+machine's counts all processes, and is used only outside containers.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 NEAR = 0.9
-"""Share of the limit from which a SIGKILL is put down to memory: what grew this far is gone before the next sample."""
+"""Share of the limit above which memory explains a SIGKILL: the last growth happens between two samples."""
 UNLIMITED = 2**60
-"""cgroup v1 writes 2^63 rounded to a page where there is no limit."""
+"""cgroup v1 writes 2^63 rounded to a page for no limit."""
 
 
 class MemoryWatch:
-    """Follows the memory of one process.
+    """Samples the memory of one process.
 
     Parameters
     ----------
     pid
         The process.
     proc, cgroups
-        Where the kernel's files are.
+        The directories of the kernel's files.
     """
 
     def __init__(self, pid: int, *, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> None:
@@ -36,27 +36,27 @@ class MemoryWatch:
         self._resident_bytes = 0
 
     def begin(self) -> None:
-        """An evaluation begins: what happened before does not count."""
+        """An evaluation begins: events before it do not count."""
         self._kills_before = self._kills()
         self._resident_bytes = 0
 
     def sample(self) -> None:
-        """Take the resident size now."""
+        """Sample the resident size."""
         fields = _read(self._statm).split()
         if len(fields) > 1:
             self._resident_bytes = int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def has_killed(self) -> bool:
-        """Whether the kernel has killed a process of this group for want of memory since :meth:`begin`."""
+        """Whether the kernel has killed a process of this group for lack of memory since :meth:`begin`."""
         return self._kills() > self._kills_before
 
     def evidence(self) -> str | None:
-        """Why memory is to blame for a death since :meth:`begin`, in words, or None."""
+        """The evidence that memory explains a death since :meth:`begin`, as text, or None."""
         if self.has_killed():
-            return "the kernel's count of processes killed for want of memory has risen"
+            return "the kernel's count of processes killed for lack of memory has risen"
         if self._limit_bytes is not None and self._resident_bytes >= NEAR * self._limit_bytes:
-            held_mib, limit_mib = self._resident_bytes / 2**20, self._limit_bytes / 2**20
-            return f"it held {held_mib:,.0f} MiB of the {limit_mib:,.0f} MiB that it may have"
+            used_mib, limit_mib = self._resident_bytes / 2**20, self._limit_bytes / 2**20
+            return f"it used {used_mib:,.0f} MiB of its limit of {limit_mib:,.0f} MiB"
         return None
 
     def _kills(self) -> int:
@@ -81,14 +81,14 @@ class MemoryWatch:
 
 
 def _groups(membership: Path, cgroups: Path) -> Iterator[Path]:
-    """Directories of the process's control groups that know of memory, the nearest first, then its parents."""
+    """Directories of the process's control groups for memory, the innermost first."""
     for line in _read(membership).splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers and "memory" not in controllers.split(","):
             continue
         root = cgroups / "memory" if controllers else cgroups
-        # A container may see its own group as the root while its name is that of the host.
+        # A container may see its own group as the root, under the host's name for it.
         group = root / path.lstrip("/")
         yield group if group.is_dir() else root
         yield from (parent for parent in group.parents if parent.is_relative_to(root) and parent.is_dir())
@@ -106,5 +106,5 @@ def _read(file: Path) -> str:
     try:
         return file.read_text("utf-8")
     except OSError:
-        # Not this version of control groups, no permission, or the process has gone.
+        # Another version of control groups, no permission, or the process has ended.
         return ""

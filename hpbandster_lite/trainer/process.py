@@ -1,7 +1,7 @@
 """The trainer process: import the problem once, then evaluate, one order after the other.
 
-Law of this file: one thread (a problem may fork), no stdout, no pickle. It never outlives its agent: the kernel ends
-its whole process group when the agent's end of the lifeline closes, whatever the user's code is doing at that moment.
+Law of this file: one thread (a problem may fork), no stdout, no pickle. It never outlives its agent: when the agent's
+end of the lifeline closes, the kernel ends the trainer's process group, whatever the user's code is doing.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     match arguments:
         case ["--describe", descriptor]:
             return _describe(int(descriptor))
-        case ["--serve", told]:
-            return _serve(json.loads(told))
+        case ["--serve", briefing]:
+            return _serve(json.loads(briefing))
         case _:
             sys.stderr.write("hpbandster_lite.trainer is started by an agent; start one with: hpbandster-lite worker\n")
             return 2
@@ -58,13 +58,13 @@ def main(arguments: Sequence[str]) -> int:
 def _describe(descriptor: int) -> int:
     if descriptor > 2:
         os.set_inheritable(descriptor, False)
-    # What every space needs, before it is known which problem is meant.
+    # Import what every space needs, before the problem is known.
     prepare_to_describe()
-    told = sys.stdin.buffer.readline()
-    if not told.endswith(b"\n"):
+    line_in = sys.stdin.buffer.readline()
+    if not line_in.endswith(b"\n"):
         return 0
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    reference = told[:-1].decode("utf-8", "surrogateescape")
+    reference = line_in[:-1].decode("utf-8", "surrogateescape")
     try:
         line = answer_for(reference, load(reference))
     except SearchError as error:
@@ -73,20 +73,20 @@ def _describe(descriptor: int) -> int:
     return 0
 
 
-def _serve(told: dict[str, Plain]) -> int:
-    _end_with_parent(told["parent"], told["lifeline"])
-    agent = _Agent(told["orders"], told["answers"])
+def _serve(briefing: dict[str, Plain]) -> int:
+    _end_with_parent(briefing["parent"], briefing["lifeline"])
+    agent = _Agent(briefing["orders"], briefing["answers"])
     faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):
-        # What a crash leaves unwritten is at most one line.
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr] # real files, as the agent opened them
+        # A crash loses at most one line.
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr] # the agent opened them as real files
     try:
-        problem = load(told["problem"])
+        problem = load(briefing["problem"])
     except SearchError as error:
-        agent.say(TrainerRefused(message=str(error)))
+        agent.send(TrainerRefused(message=str(error)))
         return error.exit_code
-    options = shared_values(described_options(problem, told["problem"]))
-    agent.say(TrainerReady(problem=name_of(told["problem"]), source_hash=source_hash(problem), options=options))
+    options = shared_values(described_options(problem, briefing["problem"]))
+    agent.send(TrainerReady(problem=name_of(briefing["problem"]), source_hash=source_hash(problem), options=options))
     while (order := agent.next_order()) is not None:
         _evaluate(agent, problem, order)
     return 0
@@ -96,49 +96,49 @@ def _evaluate(agent: _Agent, problem: Problem, order: TrainerOrder) -> None:
     me = os.getpid()
     ended = run_objective(problem, order, on_report=agent.take_point)
     if os.getpid() != me:
-        # The objective forked by hand and its child came back here, too: only one of them is the trainer.
+        # The objective called os.fork and its child returned here as well: only the parent is the trainer.
         os._exit(0)
-    if isinstance(ended, TrainerEnded) and _fell_with_others(ended) and agent.is_to_stop():
-        # A batch system tells every process of a job, those of the objective, too: that they died is no fault of it.
-        sys.stderr.write(f"told to stop, and then:\n{ended.failure.traceback if ended.failure else None}")
+    if isinstance(ended, TrainerEnded) and _may_be_interrupted(ended) and agent.is_to_stop():
+        # A batch system signals every process of a job. If that ended processes of the objective, it is no failure.
+        sys.stderr.write(f"asked to stop, and then:\n{ended.failure.traceback if ended.failure else None}")
         ended = TrainerInterrupted()
     for stream in (sys.stdout, sys.stderr):
-        # The objective may have closed or replaced them; their content belongs to this evaluation's log.
+        # The output belongs to this evaluation's log. The objective may have closed or replaced the streams.
         with contextlib.suppress(ValueError, OSError, AttributeError):
             stream.flush()
-    agent.say(replace(ended, has_children=_has_children()))
+    agent.send(replace(ended, has_children=_has_children()))
 
 
-def _fell_with_others(ended: TrainerEnded) -> bool:
-    """Whether an evaluation ended in a way in which it may have ended because processes of its own were ended."""
+def _may_be_interrupted(ended: TrainerEnded) -> bool:
+    """Whether the failure may be a consequence of ending processes of the objective."""
     return ended.failure is not None and ended.failure.kind is FailureKind.CODE
 
 
 class _Agent:
-    """The agent as the trainer sees it: orders come, answers go, grace begins."""
+    """The connection to the agent: receives orders and requests to stop, sends messages."""
 
     def __init__(self, orders: int, answers: int) -> None:
         self._orders, self._answers = orders, answers
         self._lock = threading.Lock()
         self._reader = LineReader()
         self._waiting: list[object] = []
-        self._grace = False
+        self._is_stopping = False
         for descriptor in (orders, answers):
-            # Programs that the objective starts must not hold the pipes open; forks do, which the agent allows for.
+            # Programs that the objective starts must not keep the pipes open; forks do, which the agent handles.
             os.set_inheritable(descriptor, False)
         for number in (signal.SIGTERM, signal.SIGINT):
-            # A batch system signals every process of a job, so grace may begin here before the agent says so.
-            signal.signal(number, self._begin_grace)
-        # That the allocation ends in a while is for the agent, which says what is to be done about it. Ignored, not
-        # handled: so it is ignored by all processes that the objective starts, too, which would die of it.
+            # A batch system signals every process of a job, so the request to stop may come before the agent's.
+            signal.signal(number, self._request_stop)
+        # The agent reacts to the end of the allocation. The signal is ignored, not handled, because child processes
+        # inherit that: its default action would end the processes of the objective.
         signal.signal(ALLOCATION_ENDS, signal.SIG_IGN)
         unblock_allocation_signal()
 
-    def say(self, record: object) -> None:
-        """Write one record."""
+    def send(self, record: object) -> None:
+        """Send one record."""
         line = line_of(record)
         try:
-            # An objective may report from threads of its own.
+            # An objective may report from its own threads.
             with self._lock:
                 write_line(self._answers, line)
         except BrokenPipeError:
@@ -150,7 +150,7 @@ class _Agent:
             while self._waiting:
                 record = self._waiting.pop(0)
                 if isinstance(record, TrainerOrder):
-                    self._grace = False
+                    self._is_stopping = False
                     return record
             data = os.read(self._orders, READ_BYTES)
             if not data:
@@ -158,36 +158,36 @@ class _Agent:
             self._waiting.extend(self._reader.records(data))
 
     def take_point(self, point: CurvePoint) -> bool:
-        """Pass a point on; whether grace has begun."""
-        self.say(TrainerPoint(point=point))
+        """Send a point of the curve; whether the objective is to stop."""
+        self.send(TrainerPoint(point=point))
         return self.is_to_stop()
 
     def is_to_stop(self) -> bool:
-        """Whether grace has begun."""
+        """Whether the objective is to stop."""
         if select.select([self._orders], [], [], 0)[0]:
             data = os.read(self._orders, READ_BYTES)
             if not data:
                 _end_group()
             self._waiting.extend(self._reader.records(data))
-        self._grace = self._grace or any(isinstance(record, TrainerStop) for record in self._waiting)
-        return self._grace
+        self._is_stopping = self._is_stopping or any(isinstance(record, TrainerStop) for record in self._waiting)
+        return self._is_stopping
 
-    def _begin_grace(self, *_: object) -> None:
-        self._grace = True
+    def _request_stop(self, *_: object) -> None:
+        self._is_stopping = True
 
 
 def _end_with_parent(parent: int, lifeline: int) -> None:
-    """Have the kernel end this process group when the agent ends, even while the objective holds the interpreter."""
+    """Let the kernel end this process group with the agent, even while the objective holds the interpreter lock."""
     os.set_inheritable(lifeline, False)
     if sys.platform == "linux":
-        # The pipe signals its owner, here the group, when its last writer closes: descendants go, too. Files are closed
-        # before children are told of a death, so this comes before the signal below, which would reach one process.
+        # The pipe signals its owner, here the process group, when its last writer closes. A dying process closes its
+        # files before the kernel sends PDEATHSIG, so this signal comes before the one below, which ends one process.
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(lifeline, F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
-        # It died before the kernel had been asked.
+        # The agent died before these calls.
         _end_group()
 
 

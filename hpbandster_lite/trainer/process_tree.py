@@ -1,7 +1,8 @@
-"""Ends the processes that an objective started, wherever they have gone.
+"""Ends the processes that an objective started, including detached ones.
 
-Law of this file: a process is ended only if it is known to come from our own trainer: it is in its group, descends from
-it, is of its session, or carries its mark in the environment. psutil is imported when there is something to end.
+Law of this file: it ends a process only if it certainly comes from its own trainer: it is in the trainer's process
+group or session, is a descendant, or has the trainer's mark in its environment. psutil is imported only when there is
+something to end.
 """
 
 from __future__ import annotations
@@ -20,30 +21,30 @@ if TYPE_CHECKING:
 
 PR_SET_CHILD_SUBREAPER = 36
 MARK = "HPBANDSTER_LITE_TRAINER"
-"""Environment variable by which the descendants of a trainer are known."""
+"""Environment variable that identifies the descendants of a trainer."""
 MARK_PREFIX = secrets.token_hex(8)
-"""How the marks of all trainers of this process begin."""
+"""Common prefix of the marks of all trainers of this process."""
 ROUNDS = 20
-"""A process that forks while it is being ended is met again in the next round; a fork bomb is not won against."""
+"""The next round finds processes that forked in the meantime; a fork bomb is not defeated."""
 ROUND_S = 0.1
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
-"""Processes of Python's own that are meant to stay as long as the trainer."""
+"""Python's helper processes, which live as long as the trainer."""
 
 
-def become_subreaper(is_one: bool = True) -> None:
-    """Have orphaned descendants become children of this process, so that they can be found and ended; or no more."""
+def become_subreaper(on: bool = True) -> None:
+    """Let orphaned descendants become children of this process, so that they can be found and ended; or stop that."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(is_one), 0, 0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0)
 
 
 class ProcessTree:
-    """A trainer and all that came from it.
+    """A trainer and its descendants.
 
     Parameters
     ----------
     trainer
-        Process id of the trainer, the leader of its group and its session; not waited for while this object is used,
-        so that the number stays its own.
+        Process id of the trainer, which leads its group and session. It must not be reaped while this object is used:
+        the id could be reused.
     mark
         Value of the environment variable :data:`MARK` in the trainer.
     """
@@ -54,16 +55,16 @@ class ProcessTree:
         self._adopted: set[int] = set()
 
     def has_orphans(self) -> bool:
-        """Whether this process has a child beside the trainer: perhaps one that the objective detached. Costs 20 us."""
+        """Whether this process has a child other than the trainer, possibly a detached one. Costs 20 us."""
         try:
             children = Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()
         except OSError:
-            # A kernel without this file: look closely.
+            # A kernel without this file: search for them.
             return True
         return any(int(child) != self._trainer for child in children)
 
     def leftover_processes(self) -> list[str]:
-        """Command lines of the living processes beside the trainer, Python's own helpers not counted."""
+        """Command lines of the living descendants, without Python's helper processes."""
         import psutil
 
         commands = []
@@ -75,11 +76,11 @@ class ProcessTree:
         return commands
 
     def end(self) -> None:
-        """Kill the trainer and all that came from it, and take leave of the orphans."""
+        """Kill the trainer and its descendants, and reap the orphans."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._trainer, signal.SIGKILL)
         if self._has_ended() and not self.has_orphans():
-            # What it left would have come to this process.
+            # Its orphans would be children of this process.
             return
         import psutil
 
@@ -88,7 +89,7 @@ class ProcessTree:
             for process in others:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
-            # Children of the dead trainer come to this process now, and are met in the next round.
+            # Children of the dead trainer become children of this process; the next round finds them.
             living = psutil.wait_procs([process for process in others if _is_alive(process)], timeout=ROUND_S)[1]
             self._reap_orphans()
             if not living and not others:
@@ -121,7 +122,7 @@ class ProcessTree:
 
     def _reap_orphans(self) -> None:
         for orphan in list(self._adopted):
-            # psutil may have taken leave of it already.
+            # psutil may have reaped it already.
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(orphan, os.WNOHANG)
 

@@ -1,38 +1,37 @@
-"""Where the processes of one training meet: a port of loopback for torch.distributed, and the variables that name it.
+"""The rendezvous of the processes of one training: a loopback port for torch.distributed, and its variables.
 
-Law of this file: the port is free when it is taken and stays so for everybody else, though the training may listen
-there again and again.
+Law of this file: the port is free when it is reserved, and stays reserved for this training, which may listen there
+repeatedly.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 ADDRESS = "127.0.0.1"
 
 
 def reserve_port() -> socket.socket:
-    """A socket that is bound to a free port of loopback and does not listen.
+    """A socket that is bound to a free loopback port and does not listen.
 
-    It keeps the port from everybody but for those who set SO_REUSEADDR, as our servers do and torch's store does.
+    It reserves the port against all sockets without SO_REUSEADDR; this package's servers and torch's store set it.
     """
-    holder = socket.socket()
-    try:
+    with contextlib.ExitStack() as on_failure:
+        holder = on_failure.enter_context(socket.socket())
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind((ADDRESS, 0))
-    except BaseException:
-        holder.close()
-        raise
+        on_failure.pop_all()
     return holder
 
 
 class RendezvousPort:
-    """A port that is held for one trainer.
+    """A port that is reserved for one trainer.
 
     Parameters
     ----------
     processes
-        How many processes a training of this trainer has.
+        Number of processes of a training.
     """
 
     def __init__(self, processes: int) -> None:
@@ -41,7 +40,7 @@ class RendezvousPort:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What torch's ``env://`` reads; RANK and LOCAL_RANK each process is given by who starts it."""
+        """The variables of torch's ``env://``; the process that starts the ranks adds RANK and LOCAL_RANK."""
         count = str(self._processes)
         return {
             "MASTER_ADDR": ADDRESS,
@@ -51,5 +50,5 @@ class RendezvousPort:
         }
 
     def close(self) -> None:
-        """Let the port go."""
+        """Release the port."""
         self._holder.close()

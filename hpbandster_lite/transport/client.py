@@ -207,12 +207,14 @@ class Client:
         text = wire.encode(message)
         deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         with errors_as_ours(self.address, self._kind):
+            is_answered = False
             try:
                 answer = self._exchange(self._connected(deadline), method, text)
-            except BaseException:
-                # After Ctrl-C too: a late answer must never be taken for the answer of the next call.
-                self.close()
-                raise
+                is_answered = True
+            finally:
+                if not is_answered:
+                    # After Ctrl-C too: a late answer must never be taken for the answer of the next call.
+                    self.close()
         try:
             return wire.decode(payloads.read_answer(answer, self._welcome.nonce, self._counter, self.address))
         except ProtocolMismatch:

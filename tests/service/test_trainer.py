@@ -42,7 +42,7 @@ BAD = {
     "sys.exits": (CODE, "the objective called sys.exit(3)"),
     "exits": (CODE, "the objective ended its process with exit status 7 (os._exit, or a library's exit)"),
     "garbage": (CODE, "the objective wrote to the pipe between trainer and agent"),
-    "closes": (CODE, "the objective closed the pipe between trainer and agent (os.closerange?)"),
+    "closes": (CODE, "the objective closed the pipe to the agent (os.closerange?)"),
     "children then crash": (CODE, "the objective crashed its process by SIGSEGV"),
     "SIGSEGV": (CODE, "the objective crashed its process by SIGSEGV"),
     "SIGBUS": (CODE, "the objective crashed its process by SIGBUS"),
@@ -380,8 +380,7 @@ def test_a_closed_output_does_not_wake_the_agent_for_ever(start: Start, tmp_path
 def test_a_trainer_ends_when_its_agent_has_closed_the_pipe(ready: TrainerHandle, tmp_path: Path) -> None:
     ready.evaluate(order("saves until told", tmp_path), None)
     heard_until(ready, TrainerPoint)
-    os.close(ready._orders)
-    ready._orders = -1
+    ready._pipes.close_orders()
     died, _ = heard_until(ready, TrainerDied)
     assert died.failure.kind is FailureKind.INFRASTRUCTURE
 
@@ -391,8 +390,8 @@ def test_a_trainer_ends_when_the_lifeline_is_cut_though_the_objective_holds_the_
 ) -> None:
     ready.evaluate(order("spins", tmp_path), None)
     heard_until(ready, TrainerPoint)
-    os.close(ready._lifeline)
-    ready._lifeline = -1
+    os.close(ready._pipes.lifeline)
+    ready._pipes.lifeline = -1
     died, _ = heard_until(ready, TrainerDied)
     assert died.failure.reason == "the trainer was ended from outside by SIGKILL"
 

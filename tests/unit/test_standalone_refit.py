@@ -49,7 +49,7 @@ def test_a_refit_is_called_as_evaluate_is_and_its_figures_are_the_information(tm
         (0.5, "refit returned a float; return a mapping such as {'model'"),
         ({"test_error": 1.0}, "refit returned nothing under 'model'"),
         ({"model": 3}, "refit returned 3 under 'model'"),
-        ({"model": "m.bin"}, "refit returned the model 'm.bin', and there is no such file"),
+        ({"model": "m.bin"}, "refit returned the model 'm.bin', but there is no such file"),
         ({"model": "m.bin", "test": {1}}, "test"),
     ],
 )
@@ -67,7 +67,7 @@ def test_an_export_is_told_where_the_model_is_and_which_file_to_write(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("result", "words"), [(None, "export returned a NoneType; return a mapping"), ({}, "and there is no file")]
+    ("result", "words"), [(None, "export returned a NoneType; return a mapping"), ({}, "returned without writing")]
 )
 def test_an_export_must_write_its_file(result: Any, words: str, tmp_path: Path) -> None:
     assert words in reason(ended(tmp_path, "export", export=lambda directory, file: result))

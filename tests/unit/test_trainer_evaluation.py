@@ -122,7 +122,7 @@ def test_an_objective_may_change_its_configuration_without_changing_the_order() 
 @pytest.mark.parametrize(
     ("result", "reason"),
     [
-        (None, "evaluate returned None; return the loss, a number (does a branch of it lack its return?)"),
+        (None, "evaluate returned None; return the loss, a number (does a branch lack its return statement?)"),
         ("0.5", "what evaluate returned is '0.5', a str; it must be one number, or a mapping with 'loss'"),
         (True, "what evaluate returned is True, a bool; it must be one number"),
         (np.array([0.5]), "a ndarray of shape (1,); it must be one number"),
@@ -133,7 +133,7 @@ def test_an_objective_may_change_its_configuration_without_changing_the_order() 
         ({"Loss": 1.0, "info": 2}, "without 'loss' (it has 'Loss', 'info')"),
         ({"loss": None}, "the loss that evaluate returned is None, a NoneType"),
         ({"loss": "low"}, "the loss that evaluate returned is 'low', a str"),
-        (float("nan"), "what evaluate returned is nan; return a finite number, or raise an error that says"),
+        (float("nan"), "what evaluate returned is nan; return a finite number, or raise an error with the reason"),
         ({"loss": np.float32("inf")}, "the loss that evaluate returned is inf; return a finite number"),
         (-(10**400), "what evaluate returned is -inf"),
         (np.ma.masked, "what evaluate returned is nan"),
@@ -217,7 +217,7 @@ def test_reason_and_traceback_are_bounded_and_keep_how_they_end() -> None:
         (failure.traceback, evaluating.MAX_TRACEBACK_CHARACTERS),
     ):
         assert limit < len(text) < limit + 100
-        assert "characters left out" in text
+        assert "characters omitted" in text
         assert text.rstrip().endswith("the end")
 
 

@@ -9,7 +9,7 @@ import pytest
 from hpbandster_lite.records import FailureKind
 from hpbandster_lite.trainer.exit_status import failure_of_death
 
-EVIDENCE = "it held 980 MiB of the 1,000 MiB that it may have"
+EVIDENCE = "it used 980 MiB of its limit of 1,000 MiB"
 
 
 @pytest.mark.parametrize(

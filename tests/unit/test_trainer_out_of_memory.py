@@ -56,7 +56,7 @@ def test_a_count_of_kills_that_has_risen_is_evidence(machine: Machine, membershi
     assert (watch.has_killed(), watch.evidence()) == (False, None)
     machine.write(file, text.format(6))
     assert watch.has_killed()
-    assert watch.evidence() == "the kernel's count of processes killed for want of memory has risen"
+    assert watch.evidence() == "the kernel's count of processes killed for lack of memory has risen"
     watch.begin()
     assert (watch.has_killed(), watch.evidence()) == (False, None)
 
@@ -92,7 +92,7 @@ def test_a_size_near_the_smallest_limit_is_evidence(
     machine.holds(int(0.9 * limit) + 1)
     watch.sample()
     held_mib, limit_mib = 0.9 * limit / 2**20, limit / 2**20
-    assert watch.evidence() == f"it held {held_mib:,.0f} MiB of the {limit_mib:,.0f} MiB that it may have"
+    assert watch.evidence() == f"it used {held_mib:,.0f} MiB of its limit of {limit_mib:,.0f} MiB"
 
 
 def test_what_an_earlier_evaluation_held_does_not_count(machine: Machine) -> None:

@@ -53,7 +53,7 @@ def freed_if_it_fails(call: Callable[[], Result], *, build: Callable[[], nn.Modu
         torch.cuda.reset_peak_memory_stats()
     try:
         return call()
-    except Exception as error:
+    except Exception as error:  # libraries have many classes for it; any other error is raised again
         _clear_frames(error)
         if not is_out_of_memory(error):
             raise

@@ -1,0 +1,171 @@
+"""The shape of the code: short functions, few broad exception handlers, plain words.
+
+The length of a function counts its lines of code: no docstring, no comments, no blank lines. A broad handler catches
+``Exception`` or ``BaseException``, or everything.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_rooms import FLOOR, REPOSITORY, room_of, sources
+
+LONGEST_FUNCTION = 60
+USUAL_FUNCTION = 18
+SHARE_OF_USUAL_FUNCTIONS = 0.9
+HANDLERS_PER_BROAD_ONE = 20
+ROOMS_WITH_LONG_FUNCTIONS = {"api", "cli"}
+PLAIN_ROOMS = {"access", "nameserver", "process", "trainer", "transport"}
+"""Rooms whose words are checked."""
+OBSCURE_WORDS = re.compile(r"(?<![a-z])(told|heard|said|spoken|whoever|nobody)(?![a-z])", re.IGNORECASE)
+"""In identifiers and prose alike. Data is given, received, reported, configured or recorded."""
+_NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+
+
+@dataclass(frozen=True)
+class Function:
+    place: str
+    n_lines: int
+
+
+@dataclass(frozen=True)
+class Handler:
+    place: str
+    is_broad: bool
+    has_reason: bool
+
+
+def functions(path: Path, text: str) -> Iterator[Function]:
+    code = _lines_of(text, comments=False)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = code & _lines(node)
+            if ast.get_docstring(node) is not None:
+                lines -= _lines(node.body[0])
+            yield Function(f"{path.relative_to(REPOSITORY)}:{node.lineno} {node.name}", len(lines))
+
+
+def handlers(path: Path, text: str) -> Iterator[Handler]:
+    comments = _lines_of(text, comments=True)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ExceptHandler):
+            caught = "" if node.type is None else ast.unparse(node.type)
+            is_broad = node.type is None or re.search(r"\b(Base)?Exception\b", caught) is not None
+            reason = comments & set(range(node.lineno, node.body[0].lineno + 1))
+            yield Handler(f"{path.relative_to(REPOSITORY)}:{node.lineno}", is_broad, bool(reason))
+
+
+def obscure_words(path: Path, text: str) -> list[str]:
+    return [
+        f"{path.relative_to(REPOSITORY)}:{number}: {found[0]}"
+        for number, line in enumerate(text.splitlines(), start=1)
+        for found in OBSCURE_WORDS.finditer(line)
+    ]
+
+
+def _lines(node: ast.stmt) -> set[int]:
+    return set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+
+
+def _lines_of(text: str, *, comments: bool) -> set[int]:
+    """Numbers of the lines with code, or of those with a comment."""
+    return {
+        line
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if (token.type == tokenize.COMMENT if comments else token.type not in _NO_CODE)
+        for line in range(token.start[0], token.end[0] + 1)
+    }
+
+
+@cache
+def package() -> tuple[tuple[Path, str, str], ...]:
+    """Path, room and text of every source file."""
+    return tuple((path, room_of(place), path.read_text("utf-8")) for path, place in sources(REPOSITORY))
+
+
+# ------------------------------------------------------------------------------------------- this repository
+
+
+def test_no_function_is_long() -> None:
+    checked = [(path, text) for path, room, text in package() if room not in ROOMS_WITH_LONG_FUNCTIONS]
+    found = [each for path, text in checked for each in functions(path, text)]
+    assert [each for each in found if each.n_lines > LONGEST_FUNCTION] == []
+
+
+def test_most_functions_are_short() -> None:
+    found = [each for path, _, text in package() for each in functions(path, text)]
+    usual = [each for each in found if each.n_lines <= USUAL_FUNCTION]
+    assert len(usual) >= SHARE_OF_USUAL_FUNCTIONS * len(found)
+
+
+def test_broad_handlers_are_rare_and_say_why_they_are_broad() -> None:
+    found = [each for path, _, text in package() for each in handlers(path, text)]
+    broad = [each for each in found if each.is_broad]
+    assert [each.place for each in broad if not each.has_reason] == []
+    assert len(broad) * HANDLERS_PER_BROAD_ONE <= len(found), "\n".join(each.place for each in broad)
+
+
+@pytest.mark.parametrize("room", sorted(PLAIN_ROOMS))
+def test_words_are_plain(room: str) -> None:
+    assert [found for path, here, text in package() if here == room for found in obscure_words(path, text)] == []
+
+
+def test_every_room_of_plain_words_exists() -> None:
+    assert FLOOR.keys() >= PLAIN_ROOMS
+
+
+# ------------------------------------------------------------------------------------------- the test itself
+
+
+FUNCTION = '''
+def f(
+    a,
+):
+    """Two
+    lines."""
+
+    # A comment.
+    return """one
+    two"""
+'''
+HANDLERS = """
+try:
+    f()
+except ValueError:
+    pass
+except (OSError, Exception):  # the caller decides
+    pass
+except BaseException:
+    # It is raised again.
+    raise
+except:
+    raise
+"""
+
+
+def test_the_length_of_a_function_is_its_lines_of_code() -> None:
+    assert [each.n_lines for each in functions(REPOSITORY / "x.py", FUNCTION)] == [5]
+
+
+def test_a_broad_handler_and_its_reason_are_found() -> None:
+    found = [(each.is_broad, each.has_reason) for each in handlers(REPOSITORY / "x.py", HANDLERS)]
+    assert found == [(False, False), (True, True), (True, True), (True, False)]
+
+
+@pytest.mark.parametrize("line", ["def told_threads", "class _Heard", "# It is said.", "Whoever", "_spoken = 1"])
+def test_an_obscure_word_is_found_in_names_and_in_prose(line: str) -> None:
+    assert len(obscure_words(REPOSITORY / "x.py", line)) == 1
+
+
+@pytest.mark.parametrize("line", ["unheard", "aforesaid", "outspoken"])
+def test_a_word_that_contains_an_obscure_one_is_not_found(line: str) -> None:
+    assert obscure_words(REPOSITORY / "x.py", line) == []
