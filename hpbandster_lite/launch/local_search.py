@@ -32,7 +32,6 @@ from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.devices import worker_devices
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.protocol.status import Status, status_from_plain
-from hpbandster_lite.results.incumbent import save_incumbent
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import (
     CheckpointOptions,
@@ -44,6 +43,7 @@ from hpbandster_lite.settings.options import (
 )
 from hpbandster_lite.settings.prepare import Prepared, prepare
 from hpbandster_lite.settings.search_file import file_values
+from hpbandster_lite.standalone.test_incumbent import save_tested_incumbent
 from hpbandster_lite.trainer.rendezvous import reserve_port
 
 STATUS_EVERY_S = 0.5
@@ -129,7 +129,7 @@ def search_here(
     if finished is not None and finished.kind.was_stopped:
         # It may go on, and the test split is looked at once a search.
         return 0
-    save_incumbent(directory, prepared.settings.problem, watcher.note, problem)
+    save_tested_incumbent(directory, prepared.settings.problem, watcher.note, problem)
     return 0
 
 

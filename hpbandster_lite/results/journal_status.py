@@ -15,7 +15,7 @@ from hpbandster_lite.protocol.status import Bracket, Evaluations, Incumbent, Run
 from hpbandster_lite.records import FailureKind, SearchSettings
 from hpbandster_lite.samplers import bracket_plan
 
-NO_MASTER = "no master answers; run the same command again to go on"
+NO_MASTER = "no master answers; run the same command again to continue"
 
 
 def status_from_journal(reader: JournalReader) -> Status:

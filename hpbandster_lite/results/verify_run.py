@@ -1,6 +1,6 @@
-"""Verify a run directory.
+"""Verify the journal of a run directory.
 
-Law of this file: it reads, and changes nothing; a master that serves the search meanwhile does not notice.
+Law of this file: it only reads; a master that serves the search meanwhile is not disturbed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hpbandster_lite.space import SearchSpace
 
 
 def verify_run(directory: RunDirectory) -> Verification:
-    """Recompute every decision in the journal of a search that runs, was stopped, or is over.
+    """Recompute every decision in the journal of a search: running, stopped or finished.
 
     Raises
     ------
@@ -24,7 +24,7 @@ def verify_run(directory: RunDirectory) -> Verification:
     reader = JournalReader(directory.journal)
     settings = reader.settings()
     space = SearchSpace.from_json(settings.problem.space_tables)
-    # Read as a whole first: to recompute takes long, and a reader that stays in the file hinders its writer.
+    # Read the whole journal first: verification takes long, and an open reader hinders the writer.
     entries = [entry for _, _, entry in reader.entries()]
     return verify(
         settings,

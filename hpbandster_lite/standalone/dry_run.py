@@ -1,7 +1,7 @@
-"""A rehearsal of a search: one smallest evaluation, and its continuation, as a worker would run them.
+"""The dry run of a search: one smallest evaluation and its continuation, as a worker would run them.
 
-Law of this file: real trainer processes, a temporary run directory, nothing left behind, and no word to the journal of
-any search. What it measures is for people: no decision depends on it.
+Law of this file: it uses real trainer processes and a temporary run directory, keeps nothing, and writes to no journal.
+Its measurements are for people: no decision depends on them.
 """
 
 from __future__ import annotations
@@ -23,27 +23,25 @@ from hpbandster_lite.randomness import Purpose, generator_for, training_seed
 from hpbandster_lite.records import ConfigId, EvaluationId, Failure, FailureKind, SearchSettings, Values
 from hpbandster_lite.rundir import RunDirectory, checkpoint_files
 from hpbandster_lite.space import SearchSpace
-from hpbandster_lite.standalone.trainer import LoneTrainer, ended
+from hpbandster_lite.standalone.trainer import StandaloneTrainer, as_ended
 from hpbandster_lite.trainer.messages import TrainerOrder
 
 WARM_UP_MATTERS_S = 60.0
-"""An evaluation that was shorter is repeated in the same process: the first call of torch alone takes some seconds."""
+"""A shorter evaluation is repeated in the same process: the first call of torch alone takes some seconds."""
 MOST_REFUSED = 100
-"""So many configurations are tried before the problem's ``feasible`` is said to refuse everything."""
+"""Configurations that are tried before the dry run fails because ``feasible`` refuses all of them."""
 
 Part: TypeAlias = Literal["smallest", "again", "promotion", "taken over"]
-
-
-INTERRUPTED = Failure(kind=FailureKind.CODE, reason="the objective was interrupted, though nobody asked for it")
+INTERRUPTED = Failure(kind=FailureKind.CODE, reason="the objective ended as interrupted, but no signal was sent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
-    """One evaluation of the rehearsal: a ``loss``, or a ``failure``; the files that it left are its checkpoint.
+class DryEvaluation:
+    """One evaluation of the dry run: a ``loss`` or a ``failure``; the files that it left are its checkpoint.
 
-    ``part`` says which one: the ``smallest``; the same ``again``, in the same process; the one that goes on from the
-    checkpoint as a ``promotion``, or, on a ladder of one budget, as ``taken over`` by another worker. ``trained`` is
-    the part of the budget that was not done before, if the problem continues.
+    ``part`` says which one: the ``smallest``; the same one ``again``, in the same process; the one that continues from
+    the checkpoint as a ``promotion`` or, on a ladder of one budget, as ``taken over`` by another worker. ``trained`` is
+    the part of the budget that was not trained before, if the problem continues.
     """
 
     part: Part
@@ -57,28 +55,28 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rehearsal:
-    """What a rehearsal saw.
+class DryRun:
+    """The result of a dry run.
 
-    Parameters
+    Attributes
     ----------
     values
         The configuration: the first one of the search that ``feasible`` does not refuse.
     refused
-        How many it refused before.
+        How many configurations it refused before.
     import_s
         How long a trainer took to import the problem.
     device
         Token of the worker's GPU; ``None`` or empty without one.
     evaluations
-        In their order; after one that failed there is no other.
+        In order; a failed one is the last.
     """
 
     values: Values
     refused: int
     import_s: float
     device: str | None
-    evaluations: tuple[Tried, ...]
+    evaluations: tuple[DryEvaluation, ...]
 
     @property
     def failure(self) -> Failure | None:
@@ -92,14 +90,14 @@ class Rehearsal:
 
     @property
     def warm_up_s(self) -> float:
-        """What only the first evaluation of a process takes, as far as it was seen."""
+        """What the first evaluation of a process takes longer than the second, as far as that was measured."""
         first = self.evaluations[0]
         again = next((each for each in self.evaluations if each.part == "again"), first)
         return max(0.0, first.duration_s - again.duration_s)
 
     @property
     def seconds_per_unit(self) -> float:
-        """Time for one unit of the budget in a process that is warm, over all that was trained."""
+        """Mean time for one unit of the budget in a warm process."""
         trained = [each for each in self.evaluations if each.trained > 0]
         spent_s = math.fsum(
             each.duration_s if each.part == "again" else max(0.0, each.duration_s - self.warm_up_s) for each in trained
@@ -107,7 +105,7 @@ class Rehearsal:
         return spent_s / math.fsum(each.trained for each in trained)
 
 
-def rehearse(
+def perform_dry_run(
     settings: SearchSettings,
     *,
     workers: int | None = None,
@@ -115,7 +113,7 @@ def rehearse(
     gpus: str | None = None,
     gpus_per_worker: int = 1,
     limit_s: float | None = None,
-) -> Rehearsal:
+) -> DryRun:
     """Evaluate the default configuration at the smallest budget, then continue it in another process.
 
     Parameters
@@ -123,27 +121,27 @@ def rehearse(
     settings
         Of the search.
     workers, threads, gpus, gpus_per_worker
-        As the search will have them: they say which devices and how many threads a worker gets.
+        As for the search: they determine the devices and threads of a worker.
     limit_s
         Time limit of one evaluation.
 
     Raises
     ------
     ProblemError
-        If a trainer cannot import the problem, or ``feasible`` refuses whatever is tried.
+        If a trainer cannot import the problem, or ``feasible`` refuses all configurations that are tried.
     KeyboardInterrupt
-        After Ctrl-C or SIGTERM; the trainer is ended, and the directory is deleted.
+        After Ctrl-C or SIGTERM; the trainer has ended, and the directory is deleted.
     """
     with (
         _sigterm_as_ctrl_c(),
         tempfile.TemporaryDirectory(prefix="hpbandster_lite-dry-run-") as place,
     ):
         devices = worker_devices(workers, threads, gpus=gpus, gpus_per_worker=gpus_per_worker)
-        return _Stage(settings, RunDirectory(place), devices[0], gpus_per_worker, limit_s).play()
+        return _DryRunner(settings, RunDirectory(place), devices[0], gpus_per_worker, limit_s).run()
 
 
-class _Stage:
-    """Where a rehearsal takes place."""
+class _DryRunner:
+    """The evaluations of one dry run, in a directory."""
 
     def __init__(
         self,
@@ -160,17 +158,17 @@ class _Stage:
         self._limit_s = limit_s
         self._import_s = 0.0
 
-    def play(self) -> Rehearsal:
+    def run(self) -> DryRun:
         with self._trainer() as trainer:
             order, first, refused = self._first_feasible(trainer)
             evaluations = [first]
             if first.failure is None and first.duration_s < WARM_UP_MATTERS_S:
-                evaluations.append(self._tried(trainer, "again", self._placed(order, attempt=2)))
+                evaluations.append(self._evaluated(trainer, "again", self._placed(order, attempt=2)))
         if evaluations[-1].failure is None and first.files:
-            # Another process, as it may be another worker: nothing may be left of the first one but its files.
+            # Another process, like another worker: it has nothing of the first one but its files.
             with self._trainer() as trainer:
                 evaluations.append(self._continued(trainer, order))
-        return Rehearsal(
+        return DryRun(
             values=order.values,
             refused=refused,
             import_s=self._import_s,
@@ -178,22 +176,22 @@ class _Stage:
             evaluations=tuple(evaluations),
         )
 
-    def _first_feasible(self, trainer: LoneTrainer) -> tuple[TrainerOrder, Tried, int]:
-        """The first evaluation that is not refused, how it ended, and how many were refused before it."""
+    def _first_feasible(self, trainer: StandaloneTrainer) -> tuple[TrainerOrder, DryEvaluation, int]:
+        """The first order that is not refused, its evaluation, and how many were refused before it."""
         order, reason = self._order(), ""
         for refused, values in enumerate(self._candidates()):
             order = replace(order, values=values)
-            first = self._tried(trainer, "smallest", order)
+            first = self._evaluated(trainer, "smallest", order)
             if first.failure is None or first.failure.kind is not FailureKind.INFEASIBLE:
                 return order, first, refused
             reason = first.failure.reason
         raise ProblemError(
             f"feasible() of {self._settings.problem.name!r} refuses all of the first {MOST_REFUSED} configurations, "
-            f"the last one because of: {reason}; mend it, or the space"
+            f"the last one because of: {reason}; correct feasible(), or the space"
         )
 
-    def _trainer(self) -> LoneTrainer:
-        return LoneTrainer(
+    def _trainer(self) -> StandaloneTrainer:
+        return StandaloneTrainer(
             self._settings.problem.reference,
             device=self._device,
             threads=self._threads,
@@ -201,7 +199,7 @@ class _Stage:
         )
 
     def _candidates(self) -> Iterator[Values]:
-        """Those that the search begins with, then random ones."""
+        """The first configurations of the search, then random ones."""
         space = SearchSpace.from_json(self._settings.problem.space_tables)
         firsts = [proposal.values for proposal in first_proposals(space, self._settings)][:MOST_REFUSED]
         yield from firsts
@@ -224,27 +222,30 @@ class _Stage:
         )
 
     def _placed(self, order: TrainerOrder, *, attempt: int) -> TrainerOrder:
-        """The order as another attempt, in a directory of its own."""
+        """The order as another attempt, in a separate directory."""
         place = self._directory.attempt_directory(order.evaluation, attempt)
         return replace(order, attempt=attempt, directory=str(place))
 
-    def _continued(self, trainer: LoneTrainer, order: TrainerOrder) -> Tried:
-        """Go on from the checkpoint of an order."""
+    def _continued(self, trainer: StandaloneTrainer, order: TrainerOrder) -> DryEvaluation:
+        """Continue from the checkpoint of an order."""
         budgets, left = self._settings.budgets, order.directory
         if len(budgets) == 1:
             following = replace(self._placed(order, attempt=3), resume_directory=left)
-            return self._tried(trainer, "taken over", following, trained=0.0)
+            return self._evaluated(trainer, "taken over", following, trained=0.0)
         promoted = replace(order, evaluation=EvaluationId(order.evaluation.config_id, 1), budget=budgets[1])
         following = replace(self._placed(promoted, attempt=1), previous_directory=left)
-        return self._tried(trainer, "promotion", following, trained=budgets[1] - order.budget)
+        return self._evaluated(trainer, "promotion", following, trained=budgets[1] - order.budget)
 
-    def _tried(self, trainer: LoneTrainer, part: Part, order: TrainerOrder, *, trained: float | None = None) -> Tried:
+    def _evaluated(
+        self, trainer: StandaloneTrainer, part: Part, order: TrainerOrder, *, trained: float | None = None
+    ) -> DryEvaluation:
         place = Path(order.directory)
-        answer = trainer.carry_out(order, place / RunDirectory.LOG_NAME, limit_s=self._limit_s)
-        end = ended(answer, interrupted=INTERRUPTED)
+        end = as_ended(
+            trainer.run(order, place / RunDirectory.LOG_NAME, limit_s=self._limit_s), interrupted=INTERRUPTED
+        )
         self._import_s = trainer.import_s or self._import_s
         files = list(checkpoint_files(place))
-        return Tried(
+        return DryEvaluation(
             part=part,
             budget=order.budget,
             trained=order.budget if trained is None else trained,
@@ -258,7 +259,7 @@ class _Stage:
 
 @contextlib.contextmanager
 def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Whoever is told to end cleans up first; only the main thread hears signals."""
+    """Clean up after SIGTERM, too; only the main thread can handle signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,8 +1,8 @@
-"""Train the incumbent, or another configuration, once more, with all the data, and keep its model.
+"""Train the incumbent, or another configuration, once more with all the data, and keep its model.
 
-Law of this file: it reads a search and changes nothing of it. What was trained lies in one directory with the figures
-beside it; a refit that was killed goes on there, one that is done is not done again, and that of another configuration,
-budget, seed or problem is never mixed with it.
+Law of this file: it reads a search and changes nothing in it. The model and its figures are in one directory: a refit
+that was killed continues there, a complete one is not repeated, and a refit of another configuration, budget, seed or
+problem is never mixed with it.
 """
 
 from __future__ import annotations
@@ -34,37 +34,37 @@ from hpbandster_lite.records import (
 )
 from hpbandster_lite.rundir import RunDirectory, write_atomically
 from hpbandster_lite.samplers import bracket_plan
-from hpbandster_lite.standalone.trainer import LoneTrainer, ended
+from hpbandster_lite.standalone.trainer import StandaloneTrainer, as_ended
 from hpbandster_lite.trainer.messages import TrainerOrder
 
 FILE_NAME = "refit.json"
 LOCK_NAME = ".lock"
 OURS = (RunDirectory.LOG_NAME, FILE_NAME, LOCK_NAME)
-"""What lies in the directory of a refit and is no checkpoint."""
+"""Files in the directory of a refit that are no checkpoint."""
 SEEDS = 2**31
 INTERRUPTED = Failure(
-    kind=FailureKind.INFRASTRUCTURE, reason="it was interrupted; the same command goes on with it"
+    kind=FailureKind.INFRASTRUCTURE, reason="it was interrupted; the same command continues it"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefitOptions:
-    """What a user may ask for.
+    """What a user can request.
 
-    Parameters
+    Attributes
     ----------
     problem_options
-        Options of the problem as text; one that says something of a host may be another than in the search.
+        Options of the problem as text; only options that are local to a host may differ from the search.
     config_id
         The configuration; default: the incumbent.
     budget
         Default: the largest of the search.
     seed
-        In [0, 2**31); default: the one that the search trained this configuration with.
+        In [0, 2**31); default: the seed with which the search trained this configuration.
     directory
-        Where to train and save; default: one in the run directory that is named after what is trained.
+        Where to train and save; default: a directory in the run directory, named after configuration and budget.
     export
-        A file that the problem's ``export`` is to write when the model is there.
+        A file for the problem's ``export`` to write after the training.
     """
 
     problem_options: tuple[tuple[str, str], ...] = ()
@@ -77,9 +77,9 @@ class RefitOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refit:
-    """A refit that may begin: all that was asked for is there and fits.
+    """A refit that can start: everything was found and checked.
 
-    ``figures`` are those of one that was done before; ``is_resumed`` says whether there is a checkpoint to go on from.
+    ``figures`` are those of an earlier, complete run; ``is_resumed`` says whether there is a checkpoint to continue.
     """
 
     run_id: str
@@ -98,12 +98,12 @@ class Refit:
 
     @property
     def file(self) -> Path:
-        """Where the figures are kept."""
+        """The file of the figures."""
         return self.directory / FILE_NAME
 
     @property
     def identity(self) -> dict[str, Plain]:
-        """What makes this refit another one than others."""
+        """What distinguishes this refit from others."""
         shared = {each.name: each.value for each in self.problem.options if not each.is_local}
         return {
             "run_id": self.run_id,
@@ -118,22 +118,24 @@ class Refit:
 
 
 def prepare_refit(run: RunDirectory, options: RefitOptions) -> Refit:
-    """Find the configuration and check all that can be checked before anything is trained.
+    """Find the configuration, and check everything before the training.
 
     Parameters
     ----------
     run
         Directory of a search, which may be running.
     options
-        What the user asks for.
+        What the user requests.
 
     Raises
     ------
     UsageError
-        If there is no such configuration, or none with a loss yet; for a budget or a seed that cannot be; if the
-        directory holds another refit.
+        If there is no such configuration, or none with a loss yet; if the seed is invalid; if the directory holds
+        another refit.
+    BudgetError
+        If the budget is invalid.
     ProblemError
-        If the problem has no ``refit``, or no ``export`` where one is asked for; with what to write.
+        If the problem has no ``refit``, or no ``export`` although one is requested; with what to write.
     """
     reader = JournalReader(run.journal)
     settings = reader.settings()
@@ -159,33 +161,33 @@ def prepare_refit(run: RunDirectory, options: RefitOptions) -> Refit:
         figures=None,
         is_resumed=False,
     )
-    return _with_what_is_there(refit)
+    return _with_earlier_results(refit)
 
 
-def _configuration(reader: JournalReader, asked: ConfigId | None, path: Path) -> tuple[ConfigId, Values]:
-    if asked is None:
+def _configuration(reader: JournalReader, wanted: ConfigId | None, path: Path) -> tuple[ConfigId, Values]:
+    if wanted is None:
         best = reader.best()
         if best is None:
             raise UsageError(
-                f"no evaluation in {path} has a loss yet, so there is no incumbent to refit; wait for one, or name a "
+                f"no evaluation in {path} has a loss yet, so there is no incumbent to refit; wait for one, or give a "
                 "configuration with --config"
             )
-        asked = best["config_id"]
+        wanted = best["config_id"]
     known = {row["config_id"]: row["values"] for row in reader.configurations()}
-    if asked not in known:
-        raise UsageError(f"there is no configuration {asked} in {path}; see: hpbandster-lite list {path}")
-    return asked, known[asked]
+    if wanted not in known:
+        raise UsageError(f"there is no configuration {wanted} in {path}; see: hpbandster-lite list {path}")
+    return wanted, known[wanted]
 
 
 def _described(kept: ProblemDescription, options: RefitOptions) -> ProblemDescription:
-    """The problem as it is found now, with the options of the search."""
+    """The problem as it is now, with the options of the search."""
     given = {**given_in(kept.reference), **dict(options.problem_options)}
     about = describe_in_child(with_options(kept.reference, given))
     different = option_difference(kept.options, about.options)
     if different is not None:
         name, ours, theirs = different
         raise ResumeError(
-            f"the search had {name}={text_of(ours)}, and a refit with {text_of(theirs)} would be of another problem; "
+            f"the search has {name}={text_of(ours)}, and a refit with {text_of(theirs)} would be of another problem; "
             "leave the option out"
         )
     if not about.has_refit:
@@ -203,8 +205,8 @@ def _described(kept: ProblemDescription, options: RefitOptions) -> ProblemDescri
     return about
 
 
-def _budget(asked: float | None, settings: SearchSettings, about: ProblemDescription) -> float:
-    budget = settings.budgets[-1] if asked is None else asked
+def _budget(wanted: float | None, settings: SearchSettings, about: ProblemDescription) -> float:
+    budget = settings.budgets[-1] if wanted is None else wanted
     if not (math.isfinite(budget) and budget > 0):
         raise BudgetError(f"the budget of a refit must be above 0, got {budget}")
     if about.integer_budgets and budget != int(budget):
@@ -218,19 +220,19 @@ def _rung(settings: SearchSettings, config_id: ConfigId, budget: float) -> int:
     return max(0, sum(rung.budget <= budget for rung in rungs) - 1)
 
 
-def _with_what_is_there(refit: Refit) -> Refit:
-    """The refit with what an earlier one has left in its directory.
+def _with_earlier_results(refit: Refit) -> Refit:
+    """The refit with the results of an earlier run in its directory.
 
     Raises
     ------
     UsageError
-        If that is another one.
+        If the directory holds something else.
     """
     if not refit.directory.exists():
         return refit
     if not refit.directory.is_dir():
-        raise UsageError(f"{refit.directory} is no directory; give another --out")
-    # With a dot begins what was being written when somebody was killed.
+        raise UsageError(f"{refit.directory} is not a directory; give another --out")
+    # A name that begins with a dot is that of a half-written file, after a kill.
     names = [entry.name for entry in refit.directory.iterdir()]
     others = [name for name in names if name not in OURS and not name.startswith(".")]
     if not refit.file.exists():
@@ -241,12 +243,12 @@ def _with_what_is_there(refit: Refit) -> Refit:
     for name, value in refit.identity.items():
         if kept.get(name) != value:
             raise UsageError(
-                f"{refit.directory} holds another refit: {name} is {kept.get(name)} there, and {value} is asked for; "
+                f"{refit.directory} holds another refit: {name} is {kept.get(name)} there, and {value} in this one; "
                 "give another --out"
             )
     figures = kept["figures"]
     if figures is not None and not (refit.directory / figures["model"]).is_file():
-        # Somebody has moved the model away, and asks for it.
+        # The model was moved away, and is wanted again.
         figures = None
     return replace(refit, figures=figures, is_resumed=bool(others))
 
@@ -254,29 +256,29 @@ def _with_what_is_there(refit: Refit) -> Refit:
 # ------------------------------------------------------------------------------------------------------------ training
 
 
-def carry_out_refit(refit: Refit, on_point: Callable[[CurvePoint], object]) -> dict[str, Plain] | Failure:
-    """Train, or go on; then export, where that is asked for.
+def run_refit(refit: Refit, on_point: Callable[[CurvePoint], object]) -> dict[str, Plain] | Failure:
+    """Train, or continue the training; then export, if that is requested.
 
     Parameters
     ----------
     refit
-        Of :func:`prepare_refit`.
+        From :func:`prepare_refit`.
     on_point
-        Told each point of the learning curve as it is reported.
+        Called with each point of the learning curve when it arrives.
 
     Returns
     -------
     dict or Failure
-        What ``refit.json`` holds: what was trained, ``figures``, and ``exports`` by file; or why there is none.
+        The content of ``refit.json``: what was trained, ``figures``, and ``exports`` by file; or why there is none.
 
     Raises
     ------
     Held
-        If another process works in the directory.
+        If another process refits in the directory.
     ProblemError
         If the problem cannot be imported.
     """
-    with _held(refit.directory):
+    with lock_directory(refit.directory):
         kept = {**refit.identity, "attempts": 0, "exports": {}}
         if refit.file.exists():
             kept = json.loads(refit.file.read_text("utf-8"))
@@ -284,7 +286,7 @@ def carry_out_refit(refit: Refit, on_point: Callable[[CurvePoint], object]) -> d
         if refit.figures is not None and refit.export is None:
             return kept
         device, threads = worker_devices(1)[0]
-        with LoneTrainer(refit.problem.reference, device=device, threads=threads) as trainer:
+        with StandaloneTrainer(refit.problem.reference, device=device, threads=threads) as trainer:
             failure = None if refit.figures is not None else _trained(refit, trainer, kept, on_point)
             if failure is None and refit.export is not None:
                 failure = _exported(refit, trainer, kept, refit.export)
@@ -292,23 +294,23 @@ def carry_out_refit(refit: Refit, on_point: Callable[[CurvePoint], object]) -> d
 
 
 def _trained(
-    refit: Refit, trainer: LoneTrainer, kept: dict[str, Plain], on_point: Callable[[CurvePoint], object]
+    refit: Refit, trainer: StandaloneTrainer, kept: dict[str, Plain], on_point: Callable[[CurvePoint], object]
 ) -> Failure | None:
     kept["attempts"] += 1
-    # What is trained is said before: a directory of which nobody knows what it holds is not gone on with.
+    # Save the identity first: a later refit continues only in a directory whose content it knows.
     _save(refit, kept)
-    answer = trainer.carry_out(_order(refit, kept["attempts"]), _log(refit), on_point=on_point)
-    end = ended(answer, interrupted=INTERRUPTED)
+    order = _order(refit, kept["attempts"])
+    end = as_ended(trainer.run(order, _log(refit), on_point=on_point), interrupted=INTERRUPTED)
     if end.failure is None:
         kept.update(figures=dict(end.info), duration_s=end.duration_s)
         _save(refit, kept)
     return end.failure
 
 
-def _exported(refit: Refit, trainer: LoneTrainer, kept: dict[str, Plain], file: Path) -> Failure | None:
+def _exported(refit: Refit, trainer: StandaloneTrainer, kept: dict[str, Plain], file: Path) -> Failure | None:
     file.parent.mkdir(parents=True, exist_ok=True)
     order = replace(_order(refit, kept["attempts"]), call="export", file=str(file))
-    end = ended(trainer.carry_out(order, _log(refit)), interrupted=INTERRUPTED)
+    end = as_ended(trainer.run(order, _log(refit)), interrupted=INTERRUPTED)
     if end.failure is None:
         kept["exports"] = {**kept["exports"], str(file): dict(end.info)}
         _save(refit, kept)
@@ -340,8 +342,16 @@ def _save(refit: Refit, kept: dict[str, Plain]) -> None:
 
 
 @contextlib.contextmanager
-def _held(directory: Path) -> Iterator[None]:
-    """Hold the directory against a second refit."""
+def lock_directory(directory: Path) -> Iterator[None]:
+    """Lock the directory against a second refit.
+
+    Raises
+    ------
+    Held
+        If another process has the lock.
+    RunDirectoryError
+        If the directory cannot be written.
+    """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(directory / LOCK_NAME, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,6 +1,6 @@
-"""A trainer without an agent: a few orders, one after the other, each waited for.
+"""A trainer without an agent: it runs a few orders, one after the other, while the caller waits.
 
-Law of this file: whoever uses it waits, and the trainer ends with the ``with`` block, whatever happened in it.
+Law of this file: the trainer ends with the ``with`` block, also after an exception.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from hpbandster_lite.trainer.messages import (
     TrainerRefused,
 )
 
-Answer: TypeAlias = TrainerEnded | TrainerInterrupted | TrainerDied | TrainerRefused
+OrderEnd: TypeAlias = TrainerEnded | TrainerInterrupted | TrainerDied | TrainerRefused
+"""How an order ended."""
 
 
-def ended(answer: Answer, *, interrupted: Failure) -> TrainerEnded:
-    """An answer as the end of its order, whatever it was; ``interrupted`` is what an interruption means to the caller.
+def as_ended(end: OrderEnd, *, interrupted: Failure) -> TrainerEnded:
+    """The end of an order as one record; ``interrupted`` is the failure that stands for an interruption.
 
     Raises
     ------
     ProblemError
         If the trainer could not import the problem.
     """
-    match answer:
+    match end:
         case TrainerRefused(message=message):
             raise ProblemError(message)
         case TrainerEnded():
-            return answer
+            return end
         case TrainerInterrupted():
             return TrainerEnded(failure=interrupted)
         case died:
             return TrainerEnded(failure=died.failure)
-"""How an order ended."""
 
 
-class LoneTrainer:
-    """A trainer that carries out orders while its caller waits; use it in a ``with`` block.
+class StandaloneTrainer:
+    """A trainer that runs orders while its caller waits; use it in a ``with`` block.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class LoneTrainer:
         threads: int | None = None,
         processes: int = 1,
     ) -> None:
-        self._began_at = time.monotonic()
+        self._started_at = time.monotonic()
         self._is_ready = False
         self.import_s: float | None = None
         self._trainer: TrainerHandle | InlineTrainer
@@ -85,59 +85,62 @@ class LoneTrainer:
         else:
             self._trainer = InlineTrainer(reference, problem)
 
-    def __enter__(self) -> LoneTrainer:
+    def __enter__(self) -> StandaloneTrainer:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._trainer.close()
 
-    def carry_out(
+    def run(
         self,
         order: TrainerOrder,
         log: Path,
         *,
         limit_s: float | None = None,
         on_point: Callable[[CurvePoint], object] | None = None,
-    ) -> Answer:
-        """Wait until the problem is imported, give the order, and wait for its end.
+    ) -> OrderEnd:
+        """Wait until the problem is imported, send the order, and wait for its end.
 
         Parameters
         ----------
         order
-            What to do; an earlier one must have ended.
+            What to do; an earlier order must have ended.
         log
-            File for what it prints.
+            File for its output.
         limit_s
-            Time that the evaluation may take; a trainer that takes longer is killed.
+            Time limit of the evaluation; after it the trainer is killed.
         on_point
-            Told each point of the learning curve as it is reported.
+            Called with each point of the learning curve when it arrives.
         """
-        given = self._is_ready
-        if given:
+        is_sent = self._is_ready
+        if is_sent:
             self._trainer.evaluate(order, log)
-        ends_at = None if limit_s is None or not given else time.monotonic() + limit_s
+        ends_at = None if limit_s is None or not is_sent else time.monotonic() + limit_s
         while True:
             self._wait(ends_at)
-            for heard in self._trainer.receive():
-                match heard:
+            for message in self._trainer.receive():
+                match message:
                     case TrainerReady():
                         self._is_ready = True
-                        self.import_s = time.monotonic() - self._began_at
+                        self.import_s = time.monotonic() - self._started_at
                         self._trainer.evaluate(order, log)
                         ends_at = None if limit_s is None else time.monotonic() + limit_s
                     case TrainerEnded() | TrainerInterrupted() | TrainerDied() | TrainerRefused():
-                        return heard
+                        return message
                     case TrainerPoint(point=point):
                         if on_point is not None:
                             on_point(point)
             if limit_s is not None and ends_at is not None and time.monotonic() >= ends_at:
-                tail = self._trainer.log_tail()
-                self._trainer.kill()
-                reason = f"took longer than {limit_s:g} s"
-                return TrainerDied(failure=Failure(kind=FailureKind.TIME_LIMIT, reason=reason, log_tail=tail))
+                return self._killed(limit_s)
+
+    def _killed(self, limit_s: float) -> TrainerDied:
+        tail = self._trainer.log_tail()
+        self._trainer.kill()
+        reason = f"took longer than {limit_s:g} s"
+        return TrainerDied(failure=Failure(kind=FailureKind.TIME_LIMIT, reason=reason, log_tail=tail))
 
     def _wait(self, ends_at: float | None) -> None:
-        """Until something was said, or may have happened that nobody tells."""
+        """Wait for a message, or until the trainer must be checked for an end that sends none."""
         most_s = self._trainer.poll_every_s
         if ends_at is not None:
             most_s = max(0.0, min(most_s, ends_at - time.monotonic()))

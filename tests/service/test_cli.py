@@ -214,9 +214,9 @@ def test_a_search_is_stopped_by_ctrl_c_and_goes_on_with_the_same_command(held: t
     code, output = ended(process)
     assert code == 130
     assert "stopping: running evaluations are handed back; Ctrl-C again ends at once" in output
-    assert "stopped: no master answers; run the same command again to go on" in output.splitlines()[-1]
+    assert "stopped: no master answers; run the same command again to continue" in output.splitlines()[-1]
     told = typed("status", directory).stdout
-    assert "state      stopped: no master answers; run the same command again to go on" in told
+    assert "state      stopped: no master answers; run the same command again to continue" in told
     assert json.loads(typed("status", directory, "--json").stdout)["answered_by"] == "journal"
     hold.unlink()
     ran = typed("run", PROBLEM, "--run-dir", directory)

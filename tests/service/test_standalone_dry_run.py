@@ -20,7 +20,7 @@ from hpbandster_lite.problems import describe, load
 from hpbandster_lite.records import FailureKind, SearchSettings
 from hpbandster_lite.settings.options import SearchOptions
 from hpbandster_lite.settings.prepare import prepare
-from hpbandster_lite.standalone.dry_run import MOST_REFUSED, Rehearsal, rehearse
+from hpbandster_lite.standalone.dry_run import MOST_REFUSED, DryRun, perform_dry_run
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -54,7 +54,7 @@ KEEPS = """
 
 def settings_of(place: Path, wish: str = "pass", more: str = "", **options: Any) -> SearchSettings:
     """A search for a problem that does this, in a file of its own."""
-    file = place / f"rehearsed_{os.urandom(4).hex()}.py"
+    file = place / f"dry_run_{os.urandom(4).hex()}.py"
     file.write_text(PROBLEM.replace("    WISH\n", f"    {wish.strip()}\n") + more)
     about = describe(load(str(file)), str(file))
     return prepare(SearchOptions(problem=str(file), description=about, seed=1, **options)).settings
@@ -64,7 +64,7 @@ def calls(place: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (place / "calls").read_text().splitlines()]
 
 
-def parts(told: Rehearsal) -> list[str]:
+def parts(told: DryRun) -> list[str]:
     return [each.part for each in told.evaluations]
 
 
@@ -79,7 +79,7 @@ def keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_checkpoint_is_saved_in_one_process_and_loaded_in_another(tmp_path: Path) -> None:
-    told = rehearse(settings_of(tmp_path, KEEPS), workers=1)
+    told = perform_dry_run(settings_of(tmp_path, KEEPS), workers=1)
     assert parts(told) == ["smallest", "again", "promotion"]
     assert told.failure is None
     assert told.keeps_checkpoint
@@ -96,7 +96,7 @@ def test_a_checkpoint_is_saved_in_one_process_and_loaded_in_another(tmp_path: Pa
 
 
 def test_on_a_ladder_of_one_budget_the_evaluation_is_taken_over(tmp_path: Path) -> None:
-    one = rehearse(settings_of(tmp_path, KEEPS, min_budget=1.0, max_budget=1.0), workers=1)
+    one = perform_dry_run(settings_of(tmp_path, KEEPS, min_budget=1.0, max_budget=1.0), workers=1)
     assert parts(one) == ["smallest", "again", "taken over"]
     assert one.failure is None
     assert calls(tmp_path)[-1]["saved"]
@@ -104,7 +104,7 @@ def test_on_a_ladder_of_one_budget_the_evaluation_is_taken_over(tmp_path: Path) 
 
 
 def test_a_problem_that_keeps_nothing_is_evaluated_and_continued_by_nobody(tmp_path: Path) -> None:
-    told = rehearse(settings_of(tmp_path), workers=1)
+    told = perform_dry_run(settings_of(tmp_path), workers=1)
     assert parts(told) == ["smallest", "again"]
     assert not told.keeps_checkpoint
     assert told.values == {"x": 0.5}
@@ -112,7 +112,7 @@ def test_a_problem_that_keeps_nothing_is_evaluated_and_continued_by_nobody(tmp_p
 
 def test_what_only_the_first_call_of_a_process_takes_is_not_the_price_of_the_others(tmp_path: Path) -> None:
     wish = "time.sleep(0 if globals().get('warm') else 0.6); globals()['warm'] = True"
-    told = rehearse(settings_of(tmp_path, wish), workers=1)
+    told = perform_dry_run(settings_of(tmp_path, wish), workers=1)
     assert told.warm_up_s > 0.3
     assert told.seconds_per_unit < told.evaluations[0].duration_s / 2
 
@@ -126,7 +126,7 @@ def test_what_only_the_first_call_of_a_process_takes_is_not_the_price_of_the_oth
     ],
 )
 def test_a_failing_objective_ends_it_with_its_traceback(tmp_path: Path, wish: str, failed_at: list[str]) -> None:
-    told = rehearse(settings_of(tmp_path, wish), workers=1)
+    told = perform_dry_run(settings_of(tmp_path, wish), workers=1)
     assert parts(told) == failed_at
     assert told.failure is not None
     assert told.failure.kind is FailureKind.CODE
@@ -134,13 +134,14 @@ def test_a_failing_objective_ends_it_with_its_traceback(tmp_path: Path, wish: st
 
 
 def test_a_trainer_that_dies_is_a_failure_with_its_signal(tmp_path: Path) -> None:
-    told = rehearse(settings_of(tmp_path, "os.kill(os.getpid(), 11)"), workers=1)
+    told = perform_dry_run(settings_of(tmp_path, "os.kill(os.getpid(), 11)"), workers=1)
     assert told.failure is not None
     assert "SIGSEGV" in told.failure.reason
 
 
 def test_an_evaluation_beyond_its_time_limit_is_ended(tmp_path: Path) -> None:
-    told = rehearse(settings_of(tmp_path, "print('still here', flush=True); time.sleep(60)"), workers=1, limit_s=1.0)
+    wish = "print('still here', flush=True); time.sleep(60)"
+    told = perform_dry_run(settings_of(tmp_path, wish), workers=1, limit_s=1.0)
     assert told.failure is not None
     assert (told.failure.kind, told.failure.reason) == (FailureKind.TIME_LIMIT, "took longer than 1 s")
     assert told.failure.log_tail == ("still here",)
@@ -148,7 +149,7 @@ def test_an_evaluation_beyond_its_time_limit_is_ended(tmp_path: Path) -> None:
 
 def test_what_feasible_refuses_is_passed_over(tmp_path: Path) -> None:
     feasible = "\ndef feasible(config):\n    return config['x'] > 0.9 or 'x is too small'\n"
-    told = rehearse(settings_of(tmp_path, more=feasible), workers=1)
+    told = perform_dry_run(settings_of(tmp_path, more=feasible), workers=1)
     assert told.refused > 0
     assert float(told.values["x"]) > 0.9  # type: ignore[arg-type]
     assert told.failure is None
@@ -157,14 +158,14 @@ def test_what_feasible_refuses_is_passed_over(tmp_path: Path) -> None:
 def test_a_feasible_that_refuses_everything_is_the_problem_s_fault(tmp_path: Path) -> None:
     feasible = "\ndef feasible(config):\n    return 'never'\n"
     with pytest.raises(ProblemError, match=rf"refuses all of the first {MOST_REFUSED} configurations.*never"):
-        rehearse(settings_of(tmp_path, more=feasible), workers=1)
+        perform_dry_run(settings_of(tmp_path, more=feasible), workers=1)
 
 
 def test_a_problem_that_a_trainer_cannot_import_is_refused_with_the_reason(tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
     Path(settings.problem.reference).unlink()
     with pytest.raises(ProblemError, match="there is no file"):
-        rehearse(settings, workers=1)
+        perform_dry_run(settings, workers=1)
 
 
 # ------------------------------------------------------------------------------------------------------- the command
@@ -188,7 +189,7 @@ def test_the_command_says_what_it_saw_and_what_the_plan_costs_and_begins_nothing
     assert process.returncode == 0, said
     assert "dry run with x=0.5" in said
     assert re.search(r"\npromotion +3 steps +0\.166667 +[\d.]+ s +1 file, 11 bytes", said)
-    assert "a checkpoint was saved, and another process went on with it (trial.previous_directory)" in said
+    assert "a checkpoint was saved, and another process continued from it (trial.previous_directory)" in said
     assert "hours of one worker in all" in said
     assert "with 2 workers" in said
     assert not (tmp_path / "runs").exists()

@@ -19,7 +19,7 @@ from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.randomness import training_seed
 from hpbandster_lite.records import ConfigId, Failure, FailureKind, ProblemDescription
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.standalone.refit import Refit, RefitOptions, _held, carry_out_refit, prepare_refit
+from hpbandster_lite.standalone.refit import Refit, RefitOptions, lock_directory, prepare_refit, run_refit
 from tests.engine_room import settings_for, space_of
 from tests.service import optional_problem
 
@@ -116,12 +116,12 @@ def test_a_training_that_fails_shows_its_traceback_and_keeps_what_it_has(
 ) -> None:
     monkeypatch.setenv(optional_problem.FAILS, "refit")
     refit = prepared(run, directory=tmp_path / "out")
-    failure = carry_out_refit(refit, lambda point: None)
+    failure = run_refit(refit, lambda point: None)
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.reason) == (FailureKind.CODE, "RuntimeError: the training data is missing")
     monkeypatch.setenv(optional_problem.FAILS, "export")
     refit = prepared(run, directory=tmp_path / "out", export=tmp_path / "m.txt")
-    failure = carry_out_refit(refit, lambda point: None)
+    failure = run_refit(refit, lambda point: None)
     assert isinstance(failure, Failure)
     assert "gives other outputs" in failure.reason
     assert prepared(run, directory=tmp_path / "out").figures is not None
@@ -186,7 +186,7 @@ def test_a_problem_without_the_function_is_refused_with_what_to_write(
 
 
 def test_other_options_of_the_problem_are_refused(run: RunDirectory) -> None:
-    with pytest.raises(ResumeError, match="the search had kind=steep, and a refit with flat"):
+    with pytest.raises(ResumeError, match="the search has kind=steep, and a refit with flat"):
         prepared(run, problem_options=(("kind", "flat"),))
 
 
@@ -194,9 +194,9 @@ def test_a_directory_is_never_shared_by_two(
     run: RunDirectory, described: ProblemDescription, tmp_path: Path
 ) -> None:
     refit = prepared(run, budget=1.0, directory=tmp_path / "out")
-    with _held(refit.directory), pytest.raises(Held, match="another process refits in"):
-        carry_out_refit(refit, lambda point: None)
-    assert not isinstance(carry_out_refit(refit, lambda point: None), Failure)
+    with lock_directory(refit.directory), pytest.raises(Held, match="another process refits in"):
+        run_refit(refit, lambda point: None)
+    assert not isinstance(run_refit(refit, lambda point: None), Failure)
     for other in ({"budget": 3.0}, {"budget": 1.0, "seed": 4}):
         with pytest.raises(UsageError, match=r"holds another refit: (budget|seed) is"):
             prepared(run, directory=tmp_path / "out", **other)
@@ -204,7 +204,7 @@ def test_a_directory_is_never_shared_by_two(
     (tmp_path / "mine" / "letter.txt").touch()
     with pytest.raises(UsageError, match="holds other things"):
         prepared(run, directory=tmp_path / "mine")
-    with pytest.raises(UsageError, match="is no directory"):
+    with pytest.raises(UsageError, match="is not a directory; give another --out"):
         prepared(run, directory=tmp_path / "mine" / "letter.txt")
 
 
@@ -212,10 +212,10 @@ def test_a_model_that_was_moved_away_is_trained_again(
     run: RunDirectory, described: ProblemDescription, tmp_path: Path
 ) -> None:
     refit = prepared(run, budget=1.0, directory=tmp_path / "out")
-    carry_out_refit(refit, lambda point: None)
+    run_refit(refit, lambda point: None)
     assert prepared(run, budget=1.0, directory=tmp_path / "out").figures is not None
     (tmp_path / "out" / "model.json").unlink()
     again = prepared(run, budget=1.0, directory=tmp_path / "out")
     assert (again.figures, again.is_resumed) == (None, True)
-    carry_out_refit(again, lambda point: None)
+    run_refit(again, lambda point: None)
     assert (tmp_path / "out" / "model.json").exists()

@@ -8,29 +8,29 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hpbandster_lite.cli.view.dry_run_report import print_price, print_rehearsal
+from hpbandster_lite.cli.view.dry_run_report import print_dry_run, print_price
 from hpbandster_lite.records import Failure, FailureKind, Limits
 from hpbandster_lite.results.forecast import Price
-from hpbandster_lite.standalone.dry_run import Rehearsal, Tried
+from hpbandster_lite.standalone.dry_run import DryEvaluation, DryRun
 
 
-def tried(part: Any, duration_s: float = 2.0, **changed: Any) -> Tried:
+def tried(part: Any, duration_s: float = 2.0, **changed: Any) -> DryEvaluation:
     told: dict[str, Any] = {"budget": 1.0, "trained": 1.0, "loss": 0.5, "failure": None, "files": 0, "size_bytes": 0}
-    return Tried(part=part, duration_s=duration_s, **(told | changed))
+    return DryEvaluation(part=part, duration_s=duration_s, **(told | changed))
 
 
-def rehearsal(*evaluations: Tried, **changed: Any) -> Rehearsal:
+def rehearsal(*evaluations: DryEvaluation, **changed: Any) -> DryRun:
     told: dict[str, Any] = {"values": {"lr": 0.1, "kind": "[a]"}, "refused": 0, "import_s": 3.0, "device": None}
-    return Rehearsal(evaluations=evaluations, **(told | changed))
+    return DryRun(evaluations=evaluations, **(told | changed))
 
 
-def printed(told: Rehearsal) -> list[str]:
+def printed(told: DryRun) -> list[str]:
     console = Console(file=io.StringIO(), width=100, record=True)
-    print_rehearsal(console, told, "epochs")
+    print_dry_run(console, told, "epochs")
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
-def priced(told: Rehearsal, limits: Limits | None = None, **changed: Any) -> list[str]:
+def priced(told: DryRun, limits: Limits | None = None, **changed: Any) -> list[str]:
     console = Console(file=io.StringIO(), width=100, record=True)
     about = {"evaluations": 13, "budget": 27.0, "worker_s": 7200.0, "wall_s": 3600.0, "is_one_cycle": False}
     price = Price(**(about | changed))
@@ -51,13 +51,13 @@ def test_each_evaluation_has_a_line_and_the_checkpoint_a_sentence() -> None:
         "again        1 epoch   0.5  2.0 s  2 files, 3.21 MB",
         "promotion   3 epochs  0.25   12 s  2 files, 3.21 MB",
         "",
-        "a checkpoint was saved, and another process went on with it (trial.previous_directory)",
+        "a checkpoint was saved, and another process continued from it (trial.previous_directory)",
     ]
 
 
 def test_a_problem_without_a_checkpoint_is_told_so() -> None:
     assert printed(rehearsal(tried("smallest"), tried("again")))[-1] == (
-        "the problem keeps no checkpoint: every promotion trains from the start, and what is lost begins anew"
+        "the problem keeps no checkpoint: every promotion and every lost evaluation trains from the start"
     )
 
 
@@ -66,11 +66,11 @@ def test_a_problem_without_a_checkpoint_is_told_so() -> None:
     [
         ((), "smallest", "the smallest evaluation failed:"),
         ((SMALLEST,), "again", "the same evaluation failed when the same process ran it again, as workers do:"),
-        ((SMALLEST, AGAIN), "promotion", "that was to go on with it (trial.previous_directory) failed:"),
-        ((SMALLEST, AGAIN), "taken over", "that was to go on with it (trial.resume_directory) failed:"),
+        ((SMALLEST, AGAIN), "promotion", "that continued from it (trial.previous_directory) failed:"),
+        ((SMALLEST, AGAIN), "taken over", "that continued from it (trial.resume_directory) failed:"),
     ],
 )
-def test_a_failure_says_where_and_shows_its_traceback(before: tuple[Tried, ...], part: Any, words: str) -> None:
+def test_a_failure_says_where_and_shows_its_traceback(before: tuple[DryEvaluation, ...], part: Any, words: str) -> None:
     failure = Failure(kind=FailureKind.CODE, reason="boom", traceback="Traceback\nValueError: [boom]\n")
     told = rehearsal(*before, tried(part, loss=None, failure=failure, files=1, size_bytes=10))
     lines = printed(told)
@@ -91,11 +91,11 @@ def test_what_is_warm_is_what_is_priced() -> None:
 
 def test_the_price_is_in_hours_of_one_worker_and_in_time_for_all() -> None:
     assert priced(rehearsal(SMALLEST, AGAIN, PROMOTION)) == [
-        "price: what is to be done is 13 evaluations, 27 epochs in all, at 2.0 s for 1 epoch:",
+        "price: the rest of the search is 13 evaluations, 27 epochs in all, at 2.0 s for 1 epoch:",
         "  2.00 hours of one worker in all (2 h 00 min)",
         "  1 h 00 min with 2 workers, and 11 s until each is warm",
         "Measured with one configuration; others may take more or less.",
-        "Nothing was kept: the same command without --dry-run begins the search.",
+        "Nothing was kept: the same command without --dry-run starts the search.",
     ]
 
 
@@ -105,4 +105,4 @@ def test_gpus_and_limits_on_the_time_are_named() -> None:
     )
     assert lines[0] == "price: one Hyperband cycle is 13 evaluations, 27 epochs in all, at 0.001 s for 1 epoch:"
     assert lines[1] == "  2.00 GPU hours in all (2 h 00 min)"
-    assert lines[3] == "  the limit on the time ends it after 1 min 00 s"
+    assert lines[3] == "  the time limit ends it after 1 min 00 s"

@@ -17,7 +17,7 @@ from hpbandster_lite.cli.view.refit_report import CurveLines, conclude_refit, in
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.engine.same_fault import shown
 from hpbandster_lite.records import Failure
-from hpbandster_lite.standalone.refit import RefitOptions, carry_out_refit, prepare_refit
+from hpbandster_lite.standalone.refit import RefitOptions, prepare_refit, run_refit
 
 REFIT_FAILED = 1
 """Exit code of a refit whose training or export failed."""
@@ -71,7 +71,7 @@ def refit(
     introduce_refit(output, prepared)
     lines = CurveLines(lambda text: output.print(text, markup=False, soft_wrap=True), prepared.budget, prepared.unit)
     try:
-        done = carry_out_refit(prepared, lines.take)
+        done = run_refit(prepared, lines.take)
     except KeyboardInterrupt:
         lines.end()
         output.print("interrupted; the same command continues from its last checkpoint", soft_wrap=True)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from hpbandster_lite.cli.options import Problem, takes_options
 from hpbandster_lite.cli.run_directory import completed, read_status
-from hpbandster_lite.cli.view.dry_run_report import print_price, print_rehearsal
+from hpbandster_lite.cli.view.dry_run_report import print_dry_run, print_price
 from hpbandster_lite.cli.view.formats import first_line
 from hpbandster_lite.cli.view.incumbent import print_incumbent, print_where_saved
 from hpbandster_lite.cli.view.plan import introduce_plan
@@ -23,7 +23,7 @@ from hpbandster_lite.results.forecast import price
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
 from hpbandster_lite.settings.options import PlaceOptions, SearchOptions
 from hpbandster_lite.settings.prepare import prepare
-from hpbandster_lite.standalone.dry_run import rehearse
+from hpbandster_lite.standalone.dry_run import perform_dry_run
 
 DRY_RUN_FAILED = 1
 """Exit code of a dry run in which an evaluation failed."""
@@ -74,7 +74,7 @@ def run(
         directory.check()
     out = console()
     if dry_run:
-        sys.exit(_rehearsed(out, search, directory, launch))
+        sys.exit(_dry_run(out, search, directory, launch))
     live = out.is_terminal if progress is None else progress
     with watcher_for(out, completed, live=live) as watcher:
         code = search_here(search, directory, launch, watcher)
@@ -84,12 +84,12 @@ def run(
     sys.exit(_concluded(out, directory, is_shown=live) if code == 0 else code)
 
 
-def _rehearsed(out: Console, options: SearchOptions, directory: RunDirectory, launch: LaunchOptions) -> int:
+def _dry_run(out: Console, options: SearchOptions, directory: RunDirectory, launch: LaunchOptions) -> int:
     """Run one evaluation and its continuation, and print what the search costs; return the exit code."""
     prepared = prepare(options, directory)
     settings = prepared.settings
     introduce_plan(out, prepared)
-    rehearsal = rehearse(
+    tried = perform_dry_run(
         settings,
         workers=launch.workers,
         threads=launch.threads,
@@ -97,20 +97,20 @@ def _rehearsed(out: Console, options: SearchOptions, directory: RunDirectory, la
         gpus_per_worker=launch.gpus_per_worker,
         limit_s=launch.timeout_s,
     )
-    print_rehearsal(out, rehearsal, settings.unit)
-    if rehearsal.failure is not None:
+    print_dry_run(out, tried, settings.unit)
+    if tried.failure is not None:
         return DRY_RUN_FAILED
     workers = len(launch.devices())
     price_of_rest = price(
         read_status(directory) if prepared.resumed else None,
         settings,
         prepared.limits,
-        seconds_per_unit=rehearsal.seconds_per_unit,
-        continues=rehearsal.keeps_checkpoint,
+        seconds_per_unit=tried.seconds_per_unit,
+        continues=tried.keeps_checkpoint,
         workers=workers,
     )
     out.print()
-    print_price(out, rehearsal, price_of_rest, unit=settings.unit, workers=workers, limits=prepared.limits)
+    print_price(out, tried, price_of_rest, unit=settings.unit, workers=workers, limits=prepared.limits)
     return 0
 
 

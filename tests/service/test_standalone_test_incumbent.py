@@ -12,8 +12,9 @@ import pytest
 
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.records import ProblemDescription
-from hpbandster_lite.results.incumbent import current_incumbent, read_incumbent, save_incumbent
+from hpbandster_lite.results.incumbent import current_incumbent, read_incumbent
 from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.standalone.test_incumbent import save_tested_incumbent
 from tests.engine_room import settings_for, space_of
 from tests.service.local_search import LocalSearchProcess
 
@@ -85,7 +86,7 @@ def test_another_incumbent_is_tested_and_the_figures_of_the_old_one_are_not_its_
     current = current_incumbent(search.directory)
     assert current is not None
     assert current["test"] is None
-    saved = save_incumbent(search.directory, about(search), pytest.fail)
+    saved = save_tested_incumbent(search.directory, about(search), pytest.fail)
     assert saved is not None
     assert saved["test"] == {"steps": 9}
     assert len(models_tested(search)) == 2
@@ -95,14 +96,14 @@ def test_a_test_that_fails_is_noted_and_is_not_fatal_and_is_tried_again(search: 
     untested(search)
     (search.place / "test fails").touch()
     notes: list[str] = []
-    saved = save_incumbent(search.directory, about(search), notes.append)
+    saved = save_tested_incumbent(search.directory, about(search), notes.append)
     assert saved is not None
     assert saved["test"] is None
     (note,) = notes
     assert note.startswith("the incumbent could not be tested: ")
     assert "the test split is missing" in note
     (search.place / "test fails").unlink()
-    saved = save_incumbent(search.directory, about(search), pytest.fail)
+    saved = save_tested_incumbent(search.directory, about(search), pytest.fail)
     assert saved is not None
     assert saved["test"] == {"steps": 9}
 
@@ -120,7 +121,7 @@ def test_a_checkpoint_that_was_deleted_is_a_test_that_fails(search: LocalSearchP
     copy = RunDirectory(tmp_path / "copy")
     shutil.copytree(search.directory.path, copy.path, ignore=shutil.ignore_patterns("evaluations", "incumbent.json"))
     notes: list[str] = []
-    saved = save_incumbent(copy, about(search), notes.append)
+    saved = save_tested_incumbent(copy, about(search), notes.append)
     assert saved is not None
     assert (saved["test"], len(notes)) == (None, 1)
 
@@ -129,7 +130,7 @@ def test_a_problem_that_is_gone_leaves_the_incumbent_untested_with_words(search:
     untested(search)
     notes: list[str] = []
     gone = replace(about(search), reference=str(search.place / "gone.py"))
-    saved = save_incumbent(search.directory, gone, notes.append)
+    saved = save_tested_incumbent(search.directory, gone, notes.append)
     assert saved is not None
     assert saved["test"] is None
     assert "there is no file" in notes[0]
@@ -145,7 +146,7 @@ def test_a_trainer_that_dies_in_the_test_leaves_the_incumbent_untested_with_word
         "def test(config, budget, trial):\n    os._exit(5)\n"
     )
     notes: list[str] = []
-    saved = save_incumbent(search.directory, replace(about(search), reference=str(file)), notes.append)
+    saved = save_tested_incumbent(search.directory, replace(about(search), reference=str(file)), notes.append)
     assert saved is not None
     assert saved["test"] is None
     assert notes[0].startswith("the incumbent could not be tested: ")
@@ -153,7 +154,7 @@ def test_a_trainer_that_dies_in_the_test_leaves_the_incumbent_untested_with_word
 
 def test_a_problem_without_a_test_has_none(search: LocalSearchProcess) -> None:
     untested(search)
-    saved = save_incumbent(search.directory, replace(about(search), has_test=False), pytest.fail)
+    saved = save_tested_incumbent(search.directory, replace(about(search), has_test=False), pytest.fail)
     assert saved is not None
     assert saved["test"] is None
     assert len(models_tested(search)) == 1
@@ -165,5 +166,5 @@ def test_there_is_no_incumbent_before_there_is_a_loss(tmp_path: Path) -> None:
     settings = settings_for(space_of())
     with Journal.open(directory.journal, create=settings):
         assert current_incumbent(directory) is None
-        assert save_incumbent(directory, settings.problem, pytest.fail) is None
+        assert save_tested_incumbent(directory, settings.problem, pytest.fail) is None
     assert read_incumbent(directory) is None

@@ -1,0 +1,88 @@
+"""Test the model of the incumbent once the search is over, and save both.
+
+Law of this file: the test split is used once a search, after it, and with the model that the search trained: the
+checkpoint of the incumbent's evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.problems import Problem
+from hpbandster_lite.process.devices import worker_devices
+from hpbandster_lite.randomness import training_seed
+from hpbandster_lite.records import ConfigId, EvaluationId, Plain, ProblemDescription, SearchSettings
+from hpbandster_lite.results.incumbent import current_incumbent, write_incumbent
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.standalone.trainer import OrderEnd, StandaloneTrainer
+from hpbandster_lite.trainer.messages import TrainerDied, TrainerEnded, TrainerInterrupted, TrainerOrder, TrainerRefused
+
+
+def save_tested_incumbent(
+    directory: RunDirectory, about: ProblemDescription, note: Callable[[str], None], problem: Problem | None = None
+) -> dict[str, Plain] | None:
+    """Write the incumbent to its file, tested if the problem has a ``test`` and this model was not tested before.
+
+    Parameters
+    ----------
+    directory
+        A run directory whose search is over.
+    about
+        The description of the problem as it is now; the journal has the one from the start of the search.
+    note
+        Called with one line if the model could not be tested.
+    problem
+        The problem itself, where no other process can import it.
+
+    Returns
+    -------
+    dict or None
+        As :func:`~hpbandster_lite.results.incumbent.current_incumbent`.
+    """
+    incumbent = current_incumbent(directory)
+    if incumbent is None:
+        return None
+    if about.has_test and incumbent["test"] is None:
+        settings = JournalReader(directory.journal).settings()
+        match _run(about.reference, problem, _order(directory, incumbent, settings), directory.log("test")):
+            case TrainerEnded(failure=None, info=info):
+                incumbent["test"] = dict(info)
+            case TrainerEnded(failure=failure) | TrainerDied(failure=failure):
+                note(f"the incumbent could not be tested: {failure.reason if failure is not None else failure}")
+            case TrainerRefused(message=message):
+                note(f"the incumbent could not be tested: {message}")
+            case TrainerInterrupted():
+                note("the incumbent could not be tested: its test was interrupted")
+    write_incumbent(directory, incumbent)
+    return incumbent
+
+
+def _order(directory: RunDirectory, incumbent: dict[str, Plain], settings: SearchSettings) -> TrainerOrder:
+    evaluation = EvaluationId(ConfigId(*incumbent["config_id"]), incumbent["rung"])
+    return TrainerOrder(
+        evaluation=evaluation,
+        attempt=1,
+        values=incumbent["values"],
+        budget=incumbent["budget"],
+        max_budget=incumbent["budget"],
+        budgets=settings.budgets,
+        unit=incumbent["unit"],
+        seed=training_seed(settings.seed, evaluation.config_id),
+        directory=str((directory.path / "test").resolve()),
+        previous_directory=_checkpoint(directory, incumbent["directory"]),
+        call="test",
+    )
+
+
+def _checkpoint(directory: RunDirectory, recorded: str | None) -> str | None:
+    """The directory of the incumbent's evaluation, if it exists and may be read."""
+    readable = None if recorded is None else directory.readable_directory(recorded)
+    return None if readable is None or not Path(readable).is_dir() else str(Path(readable).resolve())
+
+
+def _run(reference: str, problem: Problem | None, order: TrainerOrder, log: Path) -> OrderEnd:
+    device, threads = worker_devices(1)[0]
+    with StandaloneTrainer(reference, problem, device=device, threads=threads) as trainer:
+        return trainer.run(order, log)
