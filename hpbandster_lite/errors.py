@@ -11,14 +11,14 @@ A caller answers an error by its branch, and the exit code of a command follows 
     │   ├── ResumeError          the run directory belongs to another search
     │   └── NotPlain             a value that may not cross a process
     ├── PeerError                the other side of a connection                            exit 3
-    │   ├── MasterUnreachable    nobody answers; the call may be repeated
+    │   ├── MasterUnreachable    no answer; the call may be repeated
     │   ├── NameServerUnreachable
     │   ├── NotAuthorised        the key was refused
-    │   └── ProtocolMismatch     the other side speaks another version, or refused the message
+    │   └── ProtocolMismatch     the other side has another protocol version, or refused the message
     ├── RunDirectoryError        the machine's: disk, permissions, locks                   exit 4
     │   ├── JournalError         the journal cannot be read or written
     │   └── Held                 another living master holds the run directory
-    └── InvariantBroken          a bug of ours                                             exit 70
+    └── InvariantBroken          a bug of hpbandster_lite                                  exit 70
 
 A training that fails is none of these: it is an :class:`~hpbandster_lite.records.Outcome` with a failure.
 """
@@ -30,7 +30,7 @@ from typing import ClassVar
 
 
 class SearchError(Exception):
-    """Base of all errors raised on purpose; ``exit_code`` is what a command ends with."""
+    """Base of all errors raised on purpose; ``exit_code`` is the exit code of a command that ends with it."""
 
     exit_code: ClassVar[int] = 1
 
@@ -46,7 +46,7 @@ class SpaceError(UsageError):
 
 
 class BudgetError(UsageError):
-    """Budgets that make no ladder."""
+    """Budgets that do not form a ladder."""
 
 
 class ProblemError(UsageError):
@@ -54,7 +54,7 @@ class ProblemError(UsageError):
 
 
 class UnknownOption(ProblemError):
-    """An option that the problem does not have; ``option`` is its name, where it is known."""
+    """An option that the problem does not have; ``option`` is its name, if it is known."""
 
     def __init__(self, message: str, option: str = "") -> None:
         super().__init__(message)
@@ -76,7 +76,7 @@ class PeerError(SearchError, ConnectionError):
 
 
 class MasterUnreachable(PeerError):
-    """No answer from the master; nobody knows whether the call was carried out, so repeat it."""
+    """No answer from the master; the call may or may not have been carried out, so repeat it."""
 
 
 class NameServerUnreachable(PeerError):
@@ -84,11 +84,11 @@ class NameServerUnreachable(PeerError):
 
 
 class NotAuthorised(PeerError):
-    """The other side refused our key, or gave none."""
+    """The other side refused our key, or sent none."""
 
 
 class ProtocolMismatch(PeerError):
-    """The other side speaks another version of the protocol, or refused the message as malformed."""
+    """The other side has another version of the protocol, or refused the message as malformed."""
 
 
 class RunDirectoryError(SearchError, OSError):
@@ -106,7 +106,7 @@ class Held(RunDirectoryError):
 
 
 class InvariantBroken(SearchError, AssertionError):
-    """A bug of hpbandster_lite; the message carries the story."""
+    """A bug of hpbandster_lite; the message describes what led to it."""
 
     exit_code = 70
 

@@ -1,11 +1,11 @@
-"""Problems: what a user writes, found by a reference, checked, and described for the journal.
+"""Problems: the user's code, found by a reference, checked, and described for the journal.
 
-Law of this room: the user's code is imported here and nowhere else, in the processes that were made for it (a trainer,
-or the short-lived one of :func:`describe_in_child`), and whatever is wrong with it is said in the user's words.
+Law of this room: the user's code is imported here and nowhere else, in processes that exist for it (a trainer, or the
+short-lived child of :func:`describe_in_child`), and an error in it names the user's object, line and value.
 
-:mod:`~hpbandster_lite.problems.interface` says what a problem is, :mod:`~hpbandster_lite.problems.references` finds
+:mod:`~hpbandster_lite.problems.interface` defines what a problem is, :mod:`~hpbandster_lite.problems.references` finds
 one, :mod:`~hpbandster_lite.problems.options` configures it, :mod:`~hpbandster_lite.problems.description` reads its
-space, budgets, options and source.
+space, budgets, options and source, and :mod:`~hpbandster_lite.problems.trial` is what an objective receives.
 """
 
 from hpbandster_lite.problems.description import describe, describe_in_child, source_hash

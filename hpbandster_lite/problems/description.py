@@ -1,7 +1,7 @@
-"""What a problem says of itself, read once and kept in the journal.
+"""The description of a problem, read once and kept in the journal.
 
-Law of this file: the master and the agents never import a problem; they read the description that a short-lived child
-process made, in which ConfigSpace was imported for the last time.
+Law of this file: the master and the agents never import a problem; they read its description, which a short-lived child
+process makes. Only that process imports ConfigSpace.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from hpbandster_lite.process import describer
 from hpbandster_lite.records import Plain, ProblemDescription
 
 DESCRIBE_LIMIT_S = 300.0
-"""A cold import of torch from a network file system was seen to take a minute; five, and something hangs."""
+"""A cold import of torch from a network file system has taken a minute; after five minutes the import hangs."""
 
 
 def describe(problem: Problem, reference: str) -> ProblemDescription:
-    """Read a configured problem's space, budgets, options and source; imports ConfigSpace, as its own space does.
+    """Read a configured problem's space, budgets, options and source; imports ConfigSpace, as its space does.
 
     Raises
     ------
     ProblemError
-        If it has no space, or a default of a wrong type.
+        If it has no space, or a default has a wrong type.
     SpaceError
-        If the space cannot be built, or holds what a search cannot use.
+        If the space cannot be built, or holds something that a search cannot use.
     """
-    # Imported here: a trainer, which describes nothing, may never need numpy.
+    # Imported here: a trainer, which describes no problem, may not need numpy.
     from hpbandster_lite.space import SearchSpace, configspace_to_json
 
     space = _space_of(problem, target_of(reference))
@@ -131,12 +131,12 @@ def prepare_to_describe() -> None:
 
 
 def answer_for(reference: str, problem: Problem) -> str:
-    """What the child writes to :func:`describe_in_child`, as one line."""
+    """The answer of the child to :func:`describe_in_child`, one line."""
     return wire.encode(wire.to_message(describe(problem, reference)))
 
 
 def refusal_for(error: SearchError) -> str:
-    """What the child writes where the problem cannot be described."""
+    """The answer of the child if the problem cannot be described."""
     option = error.option if isinstance(error, UnknownOption) else ""
     return wire.encode({"refused": type(error).__name__, "message": str(error), "option": option})
 
@@ -144,7 +144,7 @@ def refusal_for(error: SearchError) -> str:
 def describe_in_child(
     reference: str, *, limit_s: float = DESCRIBE_LIMIT_S, meanwhile: Callable[[], object] | None = None
 ) -> ProblemDescription:
-    """Read a problem in a process of its own, which is ended whatever it does.
+    """Read a problem in a child process, which is always ended.
 
     Parameters
     ----------
@@ -153,12 +153,12 @@ def describe_in_child(
     limit_s
         Time that importing the problem may take.
     meanwhile
-        Called when the process has been started: what can be done beside it.
+        Called once the process runs, for work to do in the meantime.
 
     Raises
     ------
     ProblemError, SpaceError
-        What :func:`describe` and ``load`` raise there; also if the process dies or takes too long.
+        Those that :func:`describe` and ``load`` raise there; also if the process dies or takes too long.
     """
     child = describer.take()
     try:
@@ -168,17 +168,17 @@ def describe_in_child(
                 meanwhile()
             line, is_late = _first_line(child.answers, limit_s)
         finally:
-            # What the problem's import left running ends with the process that read it.
+            # Processes that the problem's import started end with it.
             code = child.end()
         if not line.endswith(b"\n"):
-            raise ProblemError(_no_answer(reference, _end_in_words(code, limit_s, is_late), child.output))
+            raise ProblemError(_no_answer(reference, _describe_end(code, limit_s, is_late), child.output))
     finally:
         child.close()
     return _description(line)
 
 
 def _first_line(answers: int, limit_s: float) -> tuple[bytes, bool]:
-    """What comes up to the end of a line, of the file, or of the time; and whether it was the time."""
+    """The bytes up to the end of a line, of the file, or of the time; and whether it was the time."""
     ends_at = time.monotonic() + limit_s
     line = b""
     with selectors.DefaultSelector() as selector:
@@ -193,28 +193,30 @@ def _first_line(answers: int, limit_s: float) -> tuple[bytes, bool]:
     return line, False
 
 
-def _end_in_words(returncode: int, limit_s: float, is_late: bool) -> str:
+def _describe_end(returncode: int, limit_s: float, is_late: bool) -> str:
     if is_late:
         return f"was ended after {limit_s:g} s"
     if returncode == -signal.SIGKILL:
-        return "closed the pipe for its answer (os.closerange?), or was killed (for want of memory?)"
+        return "closed the pipe for its answer (os.closerange?), or was killed (out of memory?)"
     return f"died of {signal.Signals(-returncode).name}" if returncode < 0 else f"ended with exit code {returncode}"
 
 
 def _no_answer(reference: str, how: str, output: IO[bytes]) -> str:
     output.seek(0)
-    words = output.read()[-4_000:].decode("utf-8", errors="replace").strip()
-    return f"importing {target_of(reference)!r} {how}; {GUARD}" + (f"\nIts last words:\n{words}" if words else "")
+    printed = output.read()[-4_000:].decode("utf-8", errors="replace").strip()
+    return f"importing {target_of(reference)!r} {how}; {GUARD}" + (f"\nIts last output:\n{printed}" if printed else "")
 
 
 def _description(line: bytes) -> ProblemDescription:
     message: Plain = wire.decode(line.decode("ascii"))
     match message:
-        case {"refused": str(name), "message": str(words), "option": str(option)}:
+        case {"refused": str(name), "message": str(text), "option": str(option)}:
             if name == UnknownOption.__name__:
-                raise UnknownOption(words, option)
-            raise SpaceError(words) if name == SpaceError.__name__ else ProblemError(words)
+                raise UnknownOption(text, option)
+            raise SpaceError(text) if name == SpaceError.__name__ else ProblemError(text)
         case dict():
             return wire.from_message(message, ProblemDescription)
         case _:
-            raise ProtocolMismatch(f"a describing process answered {message!r:.200}; do not write to its pipe")
+            raise ProtocolMismatch(
+                f"the child that describes the problem answered {message!r:.200}; do not write to its pipe"
+            )

@@ -1,7 +1,7 @@
 """What a problem is: a search space, a function that evaluates, and the defaults of its budgets.
 
-Law of this file: an object or a module is a problem by what it has, never by what it inherits. It is checked before any
-work is done with it; the errors name the part and how to write it.
+Law of this file: an object or a module is a problem by its attributes, never by its base classes. It is checked before
+any work is done with it; an error names the missing part and how to write it.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from hpbandster_lite.problems.trial import Trial
 
 EVALUATE = ("config", "budget", "trial")
-"""What ``evaluate``, ``test`` and ``refit`` are called with."""
+"""Arguments of ``evaluate``, ``test`` and ``refit``."""
 FEASIBLE = ("config",)
 EXPORT = ("directory", "file")
 HOOKS: Mapping[str, Sequence[str]] = {"feasible": FEASIBLE, "test": EVALUATE, "refit": EVALUATE, "export": EXPORT}
-"""The functions that a problem may have, and what each is called with."""
+"""Optional functions of a problem, and the arguments of each."""
 
 
 class Problem(Protocol):
-    """What every problem has; modules count as well as objects.
+    """The required parts of a problem, which is an object or a module.
 
-    It may have more: ``feasible(config)``, which gives True, or False or the reason why a configuration is not worth a
-    try; ``test(config, budget, trial)``, which gives test figures of the model that ``trial.previous_directory`` holds;
-    ``refit(config, budget, trial)``, which trains once more, with all the data, and saves a model; ``export(directory,
-    file)``, which writes that model in a form that others read; ``options`` and ``configured(options)``, see
+    Optional parts: ``feasible(config)`` returns True, or False or a reason if a configuration should not be trained;
+    ``test(config, budget, trial)`` returns test figures of the model in ``trial.previous_directory``; ``refit(config,
+    budget, trial)`` trains once more, with all the data, and saves a model; ``export(directory, file)`` writes that
+    model in a form that other programs read; ``options`` and ``configured(options)``, see
     :mod:`~hpbandster_lite.problems.options`; and the defaults ``min_budget``, ``max_budget``, ``eta``, ``unit``,
     ``budgets``, ``brackets``, ``integer_budgets``.
     """
 
     def space(self) -> ConfigurationSpace:
-        """The search space; an attribute that holds it does as well."""
+        """The search space; an attribute that holds it is accepted, too."""
 
     def evaluate(self, config: dict[str, Any], budget: float, trial: Trial) -> Any:
         """The loss of a configuration at a budget: a number, or a mapping with ``loss`` and plain information."""
@@ -52,7 +52,7 @@ class FunctionProblem:
     evaluate
         Called as ``evaluate(config, budget, trial)``.
     space
-        The search space; may be left out where the problem is only evaluated.
+        The search space; may be left out if the problem is only evaluated.
     feasible, test, refit, export
         See :class:`Problem`.
     defaults
@@ -93,7 +93,7 @@ class FunctionProblem:
         Raises
         ------
         ProblemError
-            If it was made without one.
+            If the problem was made without one.
         """
         if self._space is None:
             name = _name(self.evaluate)
@@ -105,7 +105,7 @@ class FunctionProblem:
 
 
 def as_problem(target: Any, reference: str) -> Problem:
-    """The problem that a reference led to: a module, an object, a class that is called without arguments, a function.
+    """The problem of a loaded reference: a module, an object, a class that takes no arguments, or a function.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def as_problem(target: Any, reference: str) -> Problem:
 
 
 def instantiated(target: Any, reference: str) -> Any:
-    """An object of the class that a reference led to; anything else as it is.
+    """An instance, if a reference names a class; anything else as it is.
 
     Raises
     ------
@@ -140,12 +140,12 @@ def instantiated(target: Any, reference: str) -> Any:
 
 
 def check_callable(function: Any, arguments: Sequence[str], what: str) -> None:
-    """Refuse what cannot be called with these positional arguments.
+    """Check that a function can be called with these positional arguments.
 
     Raises
     ------
     ProblemError
-        With the signature that it has and the one that it needs.
+        If it cannot, with its signature and the required one.
     """
     wanted = f"({', '.join(arguments)})"
     if not callable(function):
@@ -155,7 +155,7 @@ def check_callable(function: Any, arguments: Sequence[str], what: str) -> None:
     try:
         signature = inspect.signature(function)
     except ValueError:
-        # Some functions written in C do not tell; calling will.
+        # Some functions written in C have no readable signature; a wrong one fails when it is called.
         return
     try:
         signature.bind(*arguments)
@@ -180,23 +180,23 @@ DEFAULTS: Mapping[str, tuple[Callable[[Any], bool], Callable[[Any], Any], str]] 
     "brackets": (lambda value: isinstance(value, int) and not isinstance(value, bool), int, "an integer"),
     "integer_budgets": (lambda value: isinstance(value, bool), bool, "True or False"),
 }
-"""What a problem may say of its budgets: whether a value will do, what makes it plain, and the type in words."""
+"""Defaults that a problem may declare: whether a value is valid, its conversion to a plain one, and the type's name."""
 
 
 def defaults_of(problem: Problem, reference: str) -> dict[str, Any]:
-    """What the problem says of its budgets; what it does not mention is left out.
+    """The defaults that a problem declares, by name.
 
     Raises
     ------
     ProblemError
-        If one is of a wrong type. Whether the budgets make a ladder is found where the ladder is built.
+        If one has a wrong type. Whether the budgets form a ladder is checked where the ladder is built.
     """
     found = {}
-    for name, (will_do, plain, wanted) in DEFAULTS.items():
+    for name, (is_valid, plain, wanted) in DEFAULTS.items():
         value = getattr(problem, name, None)
         if value is None:
             continue
-        if not will_do(value):
+        if not is_valid(value):
             raise ProblemError(f"{name} of {reference!r} is {value!r}; it must be {wanted}")
         found[name] = plain(value)
     return found

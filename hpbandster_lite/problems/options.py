@@ -1,9 +1,9 @@
-"""Options of a problem: declared by it as a dataclass, given as text behind its name, converted and checked here.
+"""Options of a problem: declared by it as a dataclass, given as text after its name, converted and checked here.
 
-Law of this file: what was chosen is part of the reference, ``cifar10?data_set=fashion_mnist&scale=0.001``, so that
-whoever passes a reference on passes the options on, too. A problem has options if it has both an attribute ``options``,
-a dataclass or an instance of one, and ``configured(options)``, which gives the problem that has been configured so; its
-``options`` say with what.
+Law of this file: the chosen options are part of the reference, ``cifar10?data_set=fashion_mnist&scale=0.001``, so a
+process that receives a reference has the options, too. A problem has options if it has both an attribute ``options``,
+a dataclass or an instance of one, and ``configured(options)``, which returns the problem with these options as its own
+attribute ``options``.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from hpbandster_lite.problems.interface import Problem
 from hpbandster_lite.records import ProblemOption, Value
 
 FROM = ".from"
-"""``data.from`` beside ``data`` is the directory from which a relative path counts; a field cannot have this name."""
+"""``data.from`` beside ``data`` is the directory to which a relative path refers; no field can have this name."""
 NEGATION = "no_"
 NONE = "none"
-_WORDS: Mapping[Any, str] = {
+_TYPE_NAMES: Mapping[Any, str] = {
     bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path",
 }  # fmt: skip
 
 
-class _Wrong(Exception):
-    """A text that is no value of its option's type."""
+class _NotAValue(Exception):
+    """A text that is not a value of its option's type."""
 
 
 class _Declared(NamedTuple):
@@ -52,7 +52,7 @@ def target_of(reference: str) -> str:
 
 
 def given_in(reference: str) -> dict[str, str]:
-    """The options that a reference carries, as text; one without ``=`` has none, which turns a flag on."""
+    """The options in a reference, as text; an option without ``=`` has an empty text, which turns a flag on."""
     query = reference.partition("?")[2]
     if not query:
         return {}
@@ -64,32 +64,32 @@ def given_in(reference: str) -> dict[str, str]:
 
 
 def with_options(reference: str, given: Mapping[str, Any]) -> str:
-    """The reference with these options, which go before those that it carries.
+    """The reference with these options, which replace those of the same names in it.
 
     Parameters
     ----------
     reference
         Of a problem.
     given
-        Names (dashes will do for underscores) and values: text, or any value that an option may have.
+        Names (with dashes or underscores) and values: text, or any value that an option may have.
     """
     if not given:
         return reference
     from urllib.parse import quote
 
-    carried = given_in(reference)
+    options = given_in(reference)
     for name, value in given.items():
         key = name.replace("-", "_")
-        # The last one counts, and a new value brings its own directory.
-        carried.pop(key, None)
-        carried.pop(f"{key}{FROM}", None)
-        carried[key] = text_of(value)
-    query = "&".join(f"{quote(name)}={quote(value, safe='/:,~')}" for name, value in carried.items())
+        # The last value counts, and a new value has its own directory.
+        options.pop(key, None)
+        options.pop(f"{key}{FROM}", None)
+        options[key] = text_of(value)
+    query = "&".join(f"{quote(name)}={quote(value, safe='/:,~')}" for name, value in options.items())
     return f"{target_of(reference)}?{query}"
 
 
 def text_of(value: Any) -> str:
-    """A value as it is typed."""
+    """A value as the user types it."""
     if value is None:
         return NONE
     if isinstance(value, bool):
@@ -100,33 +100,33 @@ def text_of(value: Any) -> str:
 
 
 def canonical(reference: str, options: Iterable[ProblemOption]) -> str:
-    """The reference with its options in the order in which they are declared; those that have their default go.
+    """The reference with its options in the order of their declaration; those with their default are left out.
 
-    Unless they were given: an object in a file may have other defaults than the class of its options.
+    Given ones stay: an object in a file may have other defaults than the class of its options.
     """
     given = given_in(reference)
-    told = {each.name: each.value for each in options if each.value != each.default or each.name in given}
-    return with_options(target_of(reference), told)
+    kept = {each.name: each.value for each in options if each.value != each.default or each.name in given}
+    return with_options(target_of(reference), kept)
 
 
 # --------------------------------------------------------------------------------------------------- configuration
 
 
 def configured(target: Any, reference: str) -> Any:
-    """The problem with the options that the reference carries; one that takes none is given back as it is.
+    """The problem with the options of the reference; a problem without options is returned as it is.
 
     Raises
     ------
     UnknownOption
         If the problem has no such option; the nearest ones are named.
     ProblemError
-        If a value is none of its option, or the problem's declaration is none.
+        If a value is not valid for its option, or the problem's declaration is not valid.
     """
     given, name = given_in(reference), target_of(reference)
     if not takes_options(target):
         if given:
             first = next(iter(given))
-            raise UnknownOption(f"the problem {name!r} takes no options, and so no {first!r}", first)
+            raise UnknownOption(f"the problem {name!r} takes no options, so it has no {first!r}", first)
         return target
     found = _instance(target.options, name)
     declared = _declared_in(found, name)
@@ -136,47 +136,47 @@ def configured(target: Any, reference: str) -> Any:
         # The problem's own checks, in its __post_init__.
         if isinstance(error, ProblemError):
             raise
-        raise ProblemError(f"the options of {name!r} cannot be: {error}") from error
+        raise ProblemError(f"the options of {name!r} are not valid: {error}") from error
     made = target.configured(options)
     if getattr(made, "options", None) != options:
         raise ProblemError(
-            f"configured(options) of {name!r} must return a problem whose attribute options are those that it was given"
+            f"configured(options) of {name!r} must return a problem whose attribute options equals the given options"
         )
     return made
 
 
 def takes_options(problem: Any) -> bool:
-    """Whether a problem may be configured."""
+    """Whether a problem can be configured."""
     return getattr(problem, "options", None) is not None and callable(getattr(problem, "configured", None))
 
 
 def described_options(problem: Problem, reference: str) -> tuple[ProblemOption, ...]:
-    """What a configured problem says of its options, in the order in which they are declared."""
+    """The options of a configured problem, in the order of their declaration."""
     options = getattr(problem, "options", None)
     if not takes_options(problem) and (isinstance(options, type) or not _has_known_types(options)):
-        # What configured() made need not be able to be configured again; its options say with what it was.
+        # A configured problem need not be configurable again; its attribute options holds its values.
         return ()
     options = _instance(options, reference)
     return tuple(
         ProblemOption(
             name=name,
             value=_plain(getattr(options, name)),
-            default=_plain(told.default),
-            kind=_in_words(told.hint),
-            help=told.help,
-            is_local=told.is_local,
+            default=_plain(field.default),
+            kind=_type_name(field.hint),
+            help=field.help,
+            is_local=field.is_local,
         )
-        for name, told in _declared_in(options, target_of(reference)).items()
+        for name, field in _declared_in(options, target_of(reference)).items()
     )
 
 
 def shared_values(options: Iterable[ProblemOption]) -> dict[str, Value]:
-    """The values that all workers of a search must have in common."""
+    """The values that must be the same in all workers of a search."""
     return {each.name: each.value for each in options if not each.is_local}
 
 
 def value_difference(ours: Mapping[str, Value], theirs: Mapping[str, Value]) -> tuple[str, str, str]:
-    """Name and both values, as they are typed, of the first option in which two :func:`shared_values` differ."""
+    """Name and both values, as the user types them, of the first option in which two :func:`shared_values` differ."""
     absent = object()
     name = next(name for name in (*ours, *theirs) if ours.get(name, absent) != theirs.get(name, absent))
     return name, _typed(ours, name), _typed(theirs, name)
@@ -208,18 +208,17 @@ def _declared_in(options: Any, name: str) -> dict[str, _Declared]:
                 f"the option {field.name} of {name!r} has the type {hints[field.name]!r}; an option is a bool, int, "
                 "float, str, Path, a Literal, or one of these or None"
             )
-        told = field.metadata
         declared[field.name] = _Declared(
             hint=hints[field.name],
             default=_default(field, getattr(options, field.name)),
-            help=str(told.get("help", "")),
-            is_local=bool(told.get("local")),
+            help=str(field.metadata.get("help", "")),
+            is_local=bool(field.metadata.get("local")),
         )
     return declared
 
 
 def _default(field: dataclasses.Field[Any], value: Any) -> Any:
-    """What the class gives a field; the value that it has, where it was made with one that has no default."""
+    """The default of a field in its class; its value in the instance, if the class has none."""
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return value if field.default is dataclasses.MISSING else field.default
@@ -234,7 +233,7 @@ def _plain(value: Any) -> Value:
 
 
 def _chosen(declared: Mapping[str, _Declared], given: Mapping[str, str], problem: str) -> dict[str, Any]:
-    """The values of the options that were given, by name."""
+    """The values of the given options, by name."""
     chosen = {}
     for key, text in given.items():
         if key.endswith(FROM) and key.removesuffix(FROM) in given:
@@ -253,14 +252,14 @@ def _chosen(declared: Mapping[str, _Declared], given: Mapping[str, str], problem
 def _value(name: str, text: str, hint: Any, base: str, problem: str) -> Any:
     try:
         return _read(text, hint, base)
-    except _Wrong:
+    except _NotAValue:
         what = f"is {text!r}" if text else "has no value"
-        wanted = f"{_in_words(hint)}{_nearest(text, hint)}"
+        wanted = f"{_type_name(hint)}{_nearest(text, hint)}"
         raise ProblemError(f"the option {name} of the problem {problem!r} {what}; it must be {wanted}") from None
 
 
-def _members_of(told: _Declared | None) -> tuple[Any, ...]:
-    return () if told is None else _members(told.hint)
+def _members_of(declared: _Declared | None) -> tuple[Any, ...]:
+    return () if declared is None else _members(declared.hint)
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
@@ -270,18 +269,18 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 def _is_known(hint: Any) -> bool:
     return all(
-        get_origin(member) is Literal or member is type(None) or member in _WORDS for member in _members(hint)
+        get_origin(member) is Literal or member is type(None) or member in _TYPE_NAMES for member in _members(hint)
     )
 
 
 def _has_known_types(options: Any) -> bool:
-    """Whether this is a dataclass that could be options of a problem, and not of something else."""
+    """Whether an object is a dataclass whose fields all have types of options."""
     if not dataclasses.is_dataclass(options):
         return False
     try:
         hints = get_type_hints(type(options))
     except NameError:
-        # Annotations that only a type checker resolves.
+        # Annotations that only a type checker can resolve.
         return False
     return all(_is_known(hints[field.name]) for field in dataclasses.fields(options))
 
@@ -291,50 +290,50 @@ def _read(text: str, hint: Any, base: str) -> Any:
 
     Raises
     ------
-    _Wrong
-        If it is none.
+    _NotAValue
+        If it is not a value of this type.
     """
     members = _members(hint)
     if type(None) in members and text.lower() == NONE:
         return None
     for member in members:
-        with contextlib.suppress(ValueError, _Wrong):
+        with contextlib.suppress(ValueError, _NotAValue):
             return _read_as(text, member, base)
-    raise _Wrong
+    raise _NotAValue
 
 
 def _read_as(text: str, member: Any, base: str) -> Any:
-    """A text as a value of one type; ValueError or _Wrong if it is none."""
+    """A text as a value of one type; ValueError or _NotAValue if it is not one."""
     if member is bool:
-        # Without a value it is a flag that was set.
+        # Without a value it is a flag, which is on.
         return _one_of(text.lower(), {"": True, "true": True, "false": False})
     if get_origin(member) is Literal:
         return _one_of(text, {text_of(choice): choice for choice in get_args(member)})
     if not text or member is type(None):
-        raise _Wrong
+        raise _NotAValue
     if member is Path:
         whole = Path(base).expanduser() / Path(text).expanduser()
         return Path(os.path.abspath(whole))  # noqa: PTH100 (resolve follows links, which other hosts may not have)
     value = member(text)
     if member is float and not math.isfinite(value):
-        raise _Wrong
+        raise _NotAValue
     return value
 
 
 def _one_of(text: str, values: Mapping[str, Any]) -> Any:
     if text not in values:
-        raise _Wrong
+        raise _NotAValue
     return values[text]
 
 
-def _in_words(hint: Any) -> str:
-    words = []
+def _type_name(hint: Any) -> str:
+    names = []
     for member in _members(hint):
         if get_origin(member) is Literal:
-            words.append(f"one of {', '.join(map(text_of, get_args(member)))}")
+            names.append(f"one of {', '.join(map(text_of, get_args(member)))}")
         elif member is not type(None):
-            words.append(_WORDS[member])
-    return " or ".join([*words, *([NONE] if type(None) in _members(hint) else [])])
+            names.append(_TYPE_NAMES[member])
+    return " or ".join([*names, *([NONE] if type(None) in _members(hint) else [])])
 
 
 def _nearest(text: str, hint: Any) -> str:

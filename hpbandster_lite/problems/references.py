@@ -1,8 +1,9 @@
 """From the name of a problem to the problem, and back.
 
-Law of this file: a reference is what another process can load: a shipped name, ``module`` or ``path/to/file.py``, each
-alone or with ``:attribute``, and with the problem's options behind it (:mod:`~hpbandster_lite.problems.options`). What
-the user's import raises comes out as an error about the user's problem, with the place in the user's file.
+Law of this file: a reference is a text from which another process can load the problem: a shipped name, ``module`` or
+``path/to/file.py``, alone or with ``:attribute``, followed by the problem's options
+(:mod:`~hpbandster_lite.problems.options`). An error that the user's import raises becomes an error about the user's
+problem, with the line in the user's file.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ GUARD = 'put what starts the search under if __name__ == "__main__": so that wor
 
 _loads_under_way = 0
 _one_at_a_time = threading.RLock()
-"""Workers may be threads of one process, and a module that another one is importing lacks its second half. Reentrant,
-because a problem may load another one while it is imported."""
+"""Workers may be threads of one process, and a module that another thread is importing is incomplete. Reentrant,
+because a problem may load another problem while it is imported."""
 
 
 def loading() -> bool:
@@ -46,17 +47,17 @@ def load(reference: str) -> Problem:
     Parameters
     ----------
     reference
-        As in the law of this file; paths and modules are looked up from the current directory.
+        See the law of this file; paths and modules are looked up from the current directory.
 
     Raises
     ------
     ProblemError
         If there is no such problem (the nearest names are given), its import fails, it lacks a part, or it has no such
-        option or value of one.
+        option or option value.
     SpaceError
         If ConfigSpace refuses its search space while it is imported.
     """
-    global _loads_under_way  # noqa: PLW0603 (what loading() tells is a fact about the process)
+    global _loads_under_way  # noqa: PLW0603 (loading() reports a fact about the process)
     with _one_at_a_time:
         _loads_under_way += 1
         try:
@@ -76,14 +77,14 @@ def name_of(reference: str) -> str:
 
 
 def absolute(reference: str) -> str:
-    """The same reference with the path of a file made absolute, so that it holds in any directory."""
+    """The reference with the path of a file made absolute, so that it is valid in any directory."""
     name, mark, options = reference.partition("?")
     where, colon, attribute = name.partition(":")
     return f"{Path(where).resolve()}{colon}{attribute}{mark}{options}" if _is_file(where) else reference
 
 
 def reference_of(problem: Any) -> str:
-    """Reference by which another process finds this function, object or module.
+    """The reference from which another process loads this function, object or module.
 
     Raises
     ------
@@ -111,7 +112,7 @@ def _modules_of(problem: Any) -> list[ModuleType]:
 
 def _module_reference(module: ModuleType, name: str) -> str:
     if module.__name__ != "__main__":
-        file = _file_out_of_sight(module)
+        file = _file_beside_the_script(module)
         return module.__name__ if file is None else str(file)
     if module.__spec__ is not None and module.__spec__.name:
         # Run as python -m package.module
@@ -122,20 +123,20 @@ def _module_reference(module: ModuleType, name: str) -> str:
     return str(Path(file).resolve())
 
 
-def _file_out_of_sight(module: ModuleType) -> Path | None:
-    """The file of a module that another process would not find by its name: one beside the script that runs."""
+def _file_beside_the_script(module: ModuleType) -> Path | None:
+    """The file of a module that other processes would not find by its name: one beside the running script."""
     file = getattr(module, "__file__", None)
     if file is None:
         return None
     path = Path(file).resolve()
     levels = module.__name__.count(".") + (path.name == "__init__.py")
     root = path.parents[levels] if levels < len(path.parents) else None
-    everybody_s = {Path.cwd(), *map(Path, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))}
+    of_all_processes = {Path.cwd(), *map(Path, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))}
     installed = (sys.prefix, sys.base_prefix, site.getusersitepackages())
-    is_in_sight = root is None or root in {entry.resolve() for entry in everybody_s}
-    if is_in_sight or any(path.is_relative_to(Path(place).resolve()) for place in installed):
+    is_on_every_path = root is None or root in {entry.resolve() for entry in of_all_processes}
+    if is_on_every_path or any(path.is_relative_to(Path(place).resolve()) for place in installed):
         return None
-    # What is not on this process's path either was found by an import hook, which other processes have, too.
+    # A module that is not on this process's path either was found by an import hook, which other processes have, too.
     return path if root in {Path(entry).resolve() for entry in sys.path} else None
 
 
@@ -156,7 +157,7 @@ def _is_file(where: str) -> bool:
 def _target(reference: str) -> Any:
     where, _, attribute = reference.partition(":")
     if not where:
-        raise ProblemError(f"{reference!r} names no problem; name one such as 'digits' or 'path/to/file.py:problem'")
+        raise ProblemError(f"{reference!r} names no problem; use one such as 'digits' or 'path/to/file.py:problem'")
     module: Any
     if _is_file(where):
         module = _module_from_file(Path(where), reference)
@@ -187,7 +188,7 @@ def _attribute(module: Any, dotted: str) -> Any:
 
 
 def _module_by_name(name: str, reference: str, shipped: dict[str, Any]) -> ModuleType:
-    # A console script does not look into the current directory, python -m does; a reference means the same in both.
+    # python -m looks into the current directory and a console script does not; a reference is valid in both.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
@@ -197,13 +198,13 @@ def _module_by_name(name: str, reference: str, shipped: dict[str, Any]) -> Modul
             raise
         raise ProblemError(
             f"there is no problem {reference!r}: it is not shipped, and Python finds no module {error.name!r} from "
-            f"{Path.cwd()}{did_you_mean(reference, sorted(shipped))}; a file is named as path/to/file.py:problem"
+            f"{Path.cwd()}{did_you_mean(reference, sorted(shipped))}; write a file as path/to/file.py:problem"
         ) from error
     except (TypeError, ValueError) as error:
         if _frames(error, name.partition(".")[0]):
             raise
-        # import_module itself, of a name such as "..x" or "a..b"
-        raise ProblemError(f"{reference!r} is no name of a module ({error}); name one such as 'digits'") from error
+        # Raised by import_module itself, for a name such as "..x" or "a..b".
+        raise ProblemError(f"{reference!r} is not the name of a module ({error}); use one such as 'digits'") from error
 
 
 def _module_from_file(path: Path, reference: str) -> ModuleType:
@@ -214,7 +215,7 @@ def _module_from_file(path: Path, reference: str) -> ModuleType:
     path = path.resolve()
     root, parts = path.parent, [] if path.name == "__init__.py" else [path.stem]
     while (root / "__init__.py").is_file():
-        # Part of a package: its relative imports work only under its full name.
+        # Part of a package, whose relative imports work only under its full name.
         parts.insert(0, root.name)
         root = root.parent
     if str(root) not in sys.path:
@@ -225,14 +226,14 @@ def _module_from_file(path: Path, reference: str) -> ModuleType:
         return known
     if len(parts) > 1:
         return importlib.import_module(name)
-    # By its own name, so that processes started by the problem can import it, unless a module of that name is in use.
+    # Under its own name, so that processes that the problem starts can import it, unless that name is in use.
     return _executed(name if known is None else f"{name}_problem", path)
 
 
 def _executed(name: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ProblemError(f"{path} is no Python file; its name must end in .py")
+        raise ProblemError(f"{path} is not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     with contextlib.ExitStack() as on_failure:
         sys.modules[name] = module
@@ -258,21 +259,21 @@ def _import_errors_as_ours(reference: str, doing: str = "importing") -> Iterator
     except Exception as error:  # whatever the user's code raises
         if _frames(error, "ConfigSpace"):
             raise SpaceError(space_refused(reference, error)) from error
-        words = f"{doing} {reference!r} failed{_place(error)}: {in_words(error)}{_remedy(error)}"
-        raise ProblemError(words) from error
+        message = f"{doing} {reference!r} failed{_place(error)}: {one_line(error)}{_remedy(error)}"
+        raise ProblemError(message) from error
 
 
 def space_refused(reference: str, error: BaseException) -> str:
-    """The message for a space that ConfigSpace does not take, with ConfigSpace's own words."""
-    # ConfigSpace says which hyperparameter it is, and in the cause what is wrong with it.
-    cause = "" if error.__cause__ is None else f" ({in_words(error.__cause__)})"
+    """The message for a space that ConfigSpace refuses, with ConfigSpace's message."""
+    # ConfigSpace names the hyperparameter in its error, and the fault in the cause of that error.
+    cause = "" if error.__cause__ is None else f" ({one_line(error.__cause__)})"
     return (
-        f"the search space of {reference!r} cannot be built{_place(error)}: {in_words(error)}{cause}; mend it and "
+        f"the search space of {reference!r} cannot be built{_place(error)}: {one_line(error)}{cause}; correct it and "
         f"check it with: hpbandster-lite plan {reference}"
     )
 
 
-def in_words(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """An exception in one line, as Python prints it."""
     lines = traceback.format_exception_only(type(error), error)
     return next((line for line in reversed(lines) if not line.startswith(" ")), lines[-1]).strip()
@@ -282,7 +283,7 @@ def _remedy(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         library = error.name.partition(".")[0]
         if library in ("torch", "torchvision", "sklearn"):
-            return "; install it with: pip install 'hpbandster_lite[torch]'"
+            return '; install it with: pip install -e ".[torch]" in a clone of hpbandster_lite'
         return f"; install what provides {library!r} for {sys.executable}"
     return ""
 
@@ -301,7 +302,7 @@ _MACHINERY = ("hpbandster_lite.problems", "importlib", "ConfigSpace", "_frozen_i
 
 
 def _place(error: BaseException) -> str:
-    """The user's line in which an error arose: the last one that is neither ours nor the library's."""
+    """The user's line that raised an error: the last one that is neither ours nor the library's."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" at {error.filename}:{error.lineno}"
     place = ""

@@ -1,7 +1,7 @@
-"""What an objective is handed beside configuration and budget: seed, device, directories, and a way to report.
+"""The trial that an objective receives with its configuration and budget: seed, device, directories, report().
 
-Law of this file: it knows one evaluation and nothing of the search. Directories are made when they are first asked for,
-torch is imported when the device is first asked for.
+Law of this file: it knows one evaluation and nothing of the search. A directory is made when it is first read, and
+torch is imported when the device is first read.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from hpbandster_lite import wire
 from hpbandster_lite.records import ConfigId, CurvePoint
 
 MAX_METRICS_BYTES = 65_536
-"""Largest set of metrics of one report; the agent keeps whole curves in memory and sends them."""
+"""Limit for the metrics of one report; the agent keeps whole curves in memory and sends them."""
 
 FIRST = ConfigId(0, 0, 0)
 
 OnReport = Callable[[CurvePoint], bool]
-"""Takes one point of the learning curve; True once the objective is to stop."""
+"""Takes one point of the learning curve; returns True if the objective must stop."""
 
 
 class Interrupted(BaseException):
-    """Raised by :meth:`Trial.report` when the evaluation is to be handed back; another worker will go on with it.
+    """Raised by :meth:`Trial.report` if the worker must give the evaluation back; another worker continues it.
 
     A BaseException, so that an ``except Exception`` of the objective does not swallow it.
     """
@@ -35,17 +35,17 @@ class Interrupted(BaseException):
 class Trial:
     """One attempt to evaluate one configuration at one budget.
 
-    An objective needs none of it; one that trains for long reports after each epoch, and saves a checkpoint before it
-    reports, so that what it has learned outlives the worker.
+    An objective may ignore it. A long training saves a checkpoint and then reports, after each epoch, so that its
+    progress outlives the worker.
 
     Parameters
     ----------
     budget
         The budget of this evaluation, in ``unit``.
     max_budget
-        The highest budget of the search; ``budget`` if left out.
+        The highest budget of the search; ``budget`` by default.
     budgets
-        All budgets of the search, increasing; empty where nobody knows them.
+        All budgets of the search, increasing; empty if they are unknown.
     unit
         What the budget counts, for example ``"epochs"``.
     seed
@@ -57,11 +57,11 @@ class Trial:
     attempt
         Number of this try, from 1.
     directory
-        Where this attempt may write; needed only by an objective that asks for it.
+        Where this attempt may write; needed only by an objective that reads it.
     previous_directory, resume_directory
         See the properties.
     on_report
-        Takes each reported point; ``None`` forgets them, as in a test of an objective.
+        Takes each reported point; ``None`` discards them, as in a test of an objective.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Trial:
         self.config_id = config_id
         self.rung = rung
         self.attempt = attempt
-        # Paths are made when they are asked for: an objective of microseconds asks for none.
+        # Paths are made when they are read: an objective of microseconds reads none.
         self._directory = directory
         self._previous_directory = previous_directory
         self._resume_directory = resume_directory
@@ -97,12 +97,12 @@ class Trial:
 
     @property
     def directory(self) -> Path:
-        """Directory of this attempt alone, which exists from now on; what is saved here continues at the next rung.
+        """Directory of this attempt alone, made by this call; the next rung finds there what is saved in it.
 
         Raises
         ------
         RuntimeError
-            If the trial was made without one.
+            If the trial has none.
         """
         if self._directory is None:
             raise RuntimeError("this trial was made without a directory; give Trial(directory=...) one")
@@ -112,21 +112,21 @@ class Trial:
 
     @property
     def previous_directory(self) -> Path | None:
-        """Where this configuration was saved at the rung below; ``None`` if it was not, or cannot be seen from here."""
+        """Directory of this configuration at the rung below; ``None`` if there is none, or not on this machine."""
         return None if self._previous_directory is None else Path(self._previous_directory)
 
     @property
     def resume_directory(self) -> Path | None:
-        """Where an earlier attempt of this very evaluation left a checkpoint; ``None`` if there is none to be seen.
+        """Directory of an earlier attempt of this evaluation; ``None`` if there is none, or not on this machine.
 
-        It holds more of this evaluation than :attr:`previous_directory`: look here first, and whether your file is
-        there. An attempt that was cut off as it saved for the first time leaves whatever it had written by then.
+        It is ahead of :attr:`previous_directory`: look here first, and check that your file exists. An attempt that was
+        killed during its first save leaves an incomplete directory.
         """
         return None if self._resume_directory is None else Path(self._resume_directory)
 
     @property
     def device(self) -> str:
-        """``"cuda"`` where the worker was given a GPU and torch sees it, else ``"cpu"``."""
+        """``"cuda"`` if the worker has a GPU and torch finds it, else ``"cpu"``."""
         if self._device is None:
             self._device = _device()
         return self._device
@@ -135,7 +135,7 @@ class Trial:
     def devices(self) -> tuple[str, ...]:
         """A device for each process of a training on several: ``("cuda:0", "cuda:1")``; on the CPU ``("cpu", "cpu")``.
 
-        As many as the worker was started with by ``--gpus-per-worker``; one, which is :attr:`device`, by default.
+        Their number is the worker's ``--gpus-per-worker``; by default one, which is :attr:`device`.
         """
         count = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
         if count == 1:
@@ -143,12 +143,12 @@ class Trial:
         return tuple(f"cuda:{index}" if self.device == "cuda" else "cpu" for index in range(count))
 
     def report(self, step: SupportsFloat, loss: SupportsFloat, **metrics: Any) -> None:
-        """Add a point to the learning curve; save before, because this is where an evaluation is interrupted.
+        """Add a point to the learning curve; save before, because an evaluation is interrupted here.
 
         Parameters
         ----------
         step
-            How much of the budget has been used.
+            Budget used so far.
         loss
             The loss so far; NaN is allowed here.
         metrics
@@ -157,9 +157,9 @@ class Trial:
         Raises
         ------
         Interrupted
-            Once the worker is to hand the evaluation back. Let it pass.
+            If the worker must give the evaluation back. Do not catch it.
         TypeError
-            If step or loss is no number, or a metric is not plain.
+            If step or loss is not a number, or a metric is not plain.
         """
         point = CurvePoint(
             number(step, "the step of trial.report"),
@@ -171,14 +171,14 @@ class Trial:
 
 
 def number(value: Any, what: str) -> float:
-    """A single real number of any library as a float: Python's, numpy's, a 0-d array, a 0-d tensor.
+    """A real number of any library as a float: Python's, numpy's, a 0-d array, a 0-d tensor.
 
     Parameters
     ----------
     value
         Anything.
     what
-        What it is called in the error.
+        Its name in the error.
 
     Raises
     ------
@@ -187,10 +187,10 @@ def number(value: Any, what: str) -> float:
     """
     shape = getattr(value, "shape", None)
     single = value
-    # numpy hands some durations and dates out as the int that they are kept as; their unit would be lost.
+    # numpy converts some durations and dates to the int that it stores, which loses their unit.
     is_time = getattr(getattr(value, "dtype", None), "kind", None) in ("m", "M")
     if shape == () and callable(getattr(value, "item", None)):
-        # numpy's masked mean over nothing: its item() is 0.0, which would be a splendid loss.
+        # The item() of numpy's masked mean over nothing is 0.0, which would be a perfect loss.
         single = float("nan") if getattr(value, "mask", False) else value.item()
         shape = None
     has_number = isinstance(single, numbers.Real) or (hasattr(single, "__float__") and shape is None)
@@ -202,7 +202,7 @@ def number(value: Any, what: str) -> float:
     try:
         return float(single)
     except OverflowError:
-        # An int beyond float's range, of which only the sign is left.
+        # An int beyond the range of floats: only its sign is kept.
         return float("inf") if single > 0 else float("-inf")
 
 
@@ -212,7 +212,7 @@ def _shown(value: object) -> str:
 
 
 def _device() -> str:
-    # Without a token torch is not even imported: a problem that needs none pays nothing for asking.
+    # Without a GPU token torch is not imported, so that a problem that needs no torch starts quickly.
     if not os.environ.get("CUDA_VISIBLE_DEVICES") or importlib.util.find_spec("torch") is None:
         return "cpu"
     import torch

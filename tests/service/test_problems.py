@@ -89,7 +89,7 @@ def test_an_import_that_ends_the_process_is_told_with_the_guard_and_its_last_wor
     refusal = refusal_of(reference)
     assert refusal.startswith(f"importing {reference!r} {how}")
     assert "; put what starts the search under if __name__" in refusal
-    assert "Its last words:\nthe last word" in refusal
+    assert "Its last output:\nthe last word" in refusal
 
 
 def test_an_import_that_hangs_is_ended_at_the_limit(write: Write) -> None:

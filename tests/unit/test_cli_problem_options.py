@@ -82,7 +82,7 @@ def test_an_option_that_nobody_has_is_answered_with_the_nearest_of_both() -> Non
 
 def test_an_option_that_is_near_to_none_of_the_command_s_is_answered_by_the_problem_alone() -> None:
     with pytest.raises(UsageError, match=r"^there is no option --data-set: the pro"), slips_answered(context(["net"])):
-        raise UnknownOption("the problem 'net' takes no options, and so no 'data_set'", "data_set")
+        raise UnknownOption("the problem 'net' takes no options, so it has no 'data_set'", "data_set")
 
 
 @pytest.mark.parametrize(("code", "said"), [(ProblemError.exit_code, True), (0, False), (3, False)])

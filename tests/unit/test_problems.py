@@ -267,12 +267,12 @@ def test_a_problem_has_a_short_name_that_is_fit_for_files(reference: str, name: 
         ("digit", "did you mean 'digits'?"),
         ("counting-ones", "did you mean 'counting_ones'?"),
         ("zzz", "; there is cifar10, cifar100, counting_ones, digits, fashion_mnist, hartmann6, images, mnist"),
-        ("zzz", "a file is named as path/to/file.py:problem"),
+        ("zzz", "write a file as path/to/file.py:problem"),
         ("counting_ones:d63", "counting_ones has no 'd63'; did you mean 'd64'"),
         (f"{__name__}:holder.outer", f"{__name__} has no 'holder.outer'"),
-        ("", "'' names no problem; name one such as 'digits'"),
+        ("", "'' names no problem; use one such as 'digits'"),
         (":problem", "':problem' names no problem"),
-        ("..relative", "'..relative' is no name of a module"),
+        ("..relative", "'..relative' is not the name of a module"),
         ("nowhere/to/be/found.py", "there is no file"),
         ("nowhere/to", "there is no file"),
     ],
@@ -286,7 +286,7 @@ def test_a_file_that_is_not_there_is_answered_with_the_nearest_file(write: Write
 
 
 def test_a_file_that_is_no_python_is_refused(write: Write) -> None:
-    assert "is no Python file; its name must end in .py" in refusal_of(write(GOOD, "made_up.txt"))
+    assert "is not a Python file; its name must end in .py" in refusal_of(write(GOOD, "made_up.txt"))
 
 
 # --------------------------------------------------------------------------------------------- what an import raises
@@ -299,7 +299,7 @@ def test_a_file_that_is_no_python_is_refused(write: Write) -> None:
         ("x = (\n", "failed at FILE:1: SyntaxError: '(' was never closed"),
         ("def f():\n    raise KeyError('width')\nf()\n", "failed at FILE:2: KeyError: 'width'"),
         ("import torch_no_such\n", "failed at FILE:1: ModuleNotFoundError: No module named 'torch_no_such'; install"),
-        ("raise ModuleNotFoundError('x', name='torch')\n", "install it with: pip install 'hpbandster_lite[torch]'"),
+        ("raise ModuleNotFoundError('x', name='torch')\n", 'install it with: pip install -e ".[torch]" in a clone'),
         ("import sys\nsys.exit(3)\n", 'called sys.exit(3); put what starts the search under if __name__ == "__main__"'),
         ("raise Exception\n", "failed at FILE:1: Exception"),
     ],

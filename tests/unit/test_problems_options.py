@@ -183,7 +183,7 @@ def test_a_relative_path_counts_from_the_current_directory_or_from_where_it_was_
         ("augment=perhaps", "it must be true or false"),
         ("most=many", "it must be a whole number or none"),
         ("label=", "has no value; it must be text"),
-        ("epochs=1001", "the options of 'p' cannot be: more than 1,000 epochs are too many"),
+        ("epochs=1001", "the options of 'p' are not valid: more than 1,000 epochs are too many"),
     ],
 )
 def test_a_wrong_value_is_refused_with_option_value_and_what_is_possible(query: str, words: str) -> None:
@@ -211,7 +211,7 @@ def test_an_unknown_option_is_refused_with_the_nearest(query: str, option: str, 
 def test_a_problem_without_options_says_so() -> None:
     plain = SimpleNamespace(options="of its own", evaluate=None)
     assert configured(plain, "p") is plain
-    with pytest.raises(UnknownOption, match="the problem 'p' takes no options, and so no 'scale'"):
+    with pytest.raises(UnknownOption, match="the problem 'p' takes no options, so it has no 'scale'"):
         configured(plain, "p?scale=1")
 
 
@@ -256,7 +256,7 @@ def test_what_is_called_options_and_is_something_else_is_left_alone(options: Any
 
 def test_what_is_configured_must_keep_its_options() -> None:
     forgetful = SimpleNamespace(options=Options, configured=lambda options: SimpleNamespace(evaluate=None))
-    with pytest.raises(ProblemError, match="must return a problem whose attribute options are those"):
+    with pytest.raises(ProblemError, match="must return a problem whose attribute options equals the"):
         configured(forgetful, "p?scale=2")
 
 

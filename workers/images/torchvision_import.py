@@ -39,7 +39,8 @@ def _data_sets() -> ModuleType:
         import torchvision.datasets
     except ImportError as error:
         raise ImageDataError(
-            f"torchvision cannot be imported ({error}); it reads this data set: pip install 'hpbandster_lite[torch]'"
+            f"torchvision cannot be imported ({error}); it reads this data set; install it with: "
+            'pip install -e ".[torch]" in a clone of hpbandster_lite'
         ) from error
     except RuntimeError as error:
         if "torchvision::nms does not exist" not in str(error):
