@@ -921,7 +921,7 @@ class World:
                 assert state.finished is None, "a finished search handed out work"
                 most = state.limits.max_concurrent
                 assert most is None or len(state.held_by) < most, "more run than max_concurrent"
-            case Expired(agent=agent, reason=reason) if "no word" in reason and not process.is_replaced:
+            case Expired(agent=agent, reason=reason) if "no message" in reason and not process.is_replaced:
                 process.note_who_spoke()
                 silent_s = process.listened_s - process.heard_at.get(agent, 0.0)
                 # A lost connection leaves two heartbeats; a turn may notice a deadline one turn late.

@@ -4,11 +4,12 @@ Law of this room: no clock, no files, no threads; the same entries give the same
 decision.
 
 :mod:`~hpbandster_lite.engine.engine` answers requests and commands, :mod:`~hpbandster_lite.engine.decisions` says what
-comes next, :mod:`~hpbandster_lite.engine.state` is what the journal's entries add up to, and
-:mod:`~hpbandster_lite.engine.leases` what only a living master knows. :mod:`~hpbandster_lite.engine.waits`,
-:mod:`~hpbandster_lite.engine.hints`, :mod:`~hpbandster_lite.engine.same_fault` and
-:mod:`~hpbandster_lite.engine.status` tell people how it stands; :mod:`~hpbandster_lite.engine.invariants` and
-:mod:`~hpbandster_lite.engine.verify` prove that all of it is so.
+is next, :mod:`~hpbandster_lite.engine.limits` what ends a search, :mod:`~hpbandster_lite.engine.lease_rules` what holds
+for a lease. :mod:`~hpbandster_lite.engine.state` is what the journal's entries add up to,
+:mod:`~hpbandster_lite.engine.leases` what only a living master knows, and :mod:`~hpbandster_lite.engine.proposing` asks
+the sampler. :mod:`~hpbandster_lite.engine.waits`, :mod:`~hpbandster_lite.engine.hints` and
+:mod:`~hpbandster_lite.engine.status` explain the search to people; :mod:`~hpbandster_lite.engine.invariants` and
+:mod:`~hpbandster_lite.engine.verify` check it.
 """
 
 from hpbandster_lite.engine.decision_types import (
@@ -24,8 +25,9 @@ from hpbandster_lite.engine.decision_types import (
     Turn,
     Wait,
 )
-from hpbandster_lite.engine.engine import Engine, state_for
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.engine.retry_failed import retriable
+from hpbandster_lite.engine.state import state_for
 
 __all__ = [
     "Done",

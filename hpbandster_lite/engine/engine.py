@@ -1,17 +1,16 @@
 """The engine: what every request of an agent means for the search, decided in memory.
 
-Law of this file: it answers, :mod:`~hpbandster_lite.engine.decisions` decides and
-:class:`~hpbandster_lite.engine.state.State` changes. No clock, sockets, files or threads: ``now`` is seconds on the
-caller's monotonic clock, randomness is keyed by seed and config id. Every method that changes anything returns a
-:class:`Turn`, whose entries are applied already and must be durable before its answer is given.
+Law of this file: it answers, :mod:`~hpbandster_lite.engine.decisions` decides what is next,
+:mod:`~hpbandster_lite.engine.lease_rules` what holds for a lease, and :class:`~hpbandster_lite.engine.state.State`
+changes. No clock, sockets, files or threads: ``now`` is seconds on the caller's monotonic clock, randomness is keyed by
+seed and config id. Every method that changes anything returns a :class:`Turn`, whose entries are applied already and
+must be durable before its answer is sent.
 """
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Mapping
-
-import numpy as np
 
 from hpbandster_lite.engine.decision_types import (
     Done,
@@ -31,27 +30,29 @@ from hpbandster_lite.engine.decision_types import (
     Turn,
     Wait,
 )
-from hpbandster_lite.engine.decisions import (
-    WAIT_S,
-    cut_off,
-    decide,
+from hpbandster_lite.engine.decisions import WAIT_S, decide
+from hpbandster_lite.engine.initial_proposals import vector_of
+from hpbandster_lite.engine.invariants import validate
+from hpbandster_lite.engine.lease_rules import RULES, STOP_REASONS, Request, Rule, lease_state
+from hpbandster_lite.engine.leases import Leases
+from hpbandster_lite.engine.limits import (
     for_the_journal,
-    over,
-    running,
+    immediate_end,
+    is_full,
+    running_count,
+    search_end,
     stopped_by_same_fault,
     stopped_by_user,
 )
-from hpbandster_lite.engine.initial_proposals import first_proposals, vector_of
-from hpbandster_lite.engine.invariants import validate
-from hpbandster_lite.engine.leases import Leases
+from hpbandster_lite.engine.proposing import Proposer
 from hpbandster_lite.engine.retry_failed import retriable
 from hpbandster_lite.engine.same_fault import shown
-from hpbandster_lite.engine.state import MADE_HERE, State
+from hpbandster_lite.engine.state import MADE_HERE, Evaluation, State, is_shown_to_model, state_for
 from hpbandster_lite.engine.status import incumbent_of, status_of
 from hpbandster_lite.engine.waits import waits_of
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.protocol.status import Incumbent, Serving, Status, Waiting
-from hpbandster_lite.randomness import Purpose, generator_for, training_seed
+from hpbandster_lite.randomness import training_seed
 from hpbandster_lite.records import (
     BracketOpened,
     ConfigId,
@@ -68,7 +69,6 @@ from hpbandster_lite.records import (
     Outcome,
     Paused,
     Plain,
-    Proposal,
     PutBack,
     Recorded,
     Released,
@@ -79,11 +79,8 @@ from hpbandster_lite.records import (
     SearchSettings,
     Started,
 )
-from hpbandster_lite.samplers import Foreseeing, Sampler, bracket_plan
+from hpbandster_lite.samplers import Sampler
 from hpbandster_lite.space import Array, SearchSpace
-
-MOST_AHEAD = 32
-"""Proposals drawn at one time, where they depend on no outcome: 1 ms, in which nobody else is heard."""
 
 
 class Engine:
@@ -96,7 +93,7 @@ class Engine:
     space
         The compiled space of its problem.
     sampler
-        Where configurations come from; the engine feeds it and nobody else.
+        Where configurations come from; only the engine teaches it.
     """
 
     def __init__(self, settings: SearchSettings, space: SearchSpace, sampler: Sampler) -> None:
@@ -104,11 +101,10 @@ class Engine:
         self._sampler = sampler
         self._state = state_for(settings)
         self._leases = Leases(settings.lease_s, settings.heartbeat_s)
-        self._first = first_proposals(space, settings)
-        self._foreseeing = sampler if isinstance(sampler, Foreseeing) else None
-        self._ahead: dict[ConfigId, Proposal | None] = {}
+        self._proposer = Proposer(settings, space, sampler)
+        self._learns = self._proposer.depends_on_outcomes
         self._started_at = 0.0
-        self._out_taken = 0
+        self._discontinued_taken = 0
 
     @property
     def state(self) -> State:
@@ -119,7 +115,7 @@ class Engine:
 
     def replay(self, entries: Iterable[Entry]) -> None:
         """Rebuild the state and the sampler's knowledge from the journal."""
-        # All that is made here stays: to look for garbage among it again and again takes a fifth of the time.
+        # Nothing that is made here is garbage: to look for some again and again takes a fifth of the time.
         was_collecting = gc.isenabled()
         gc.disable()
         try:
@@ -139,9 +135,9 @@ class Engine:
         fingerprint: Mapping[str, Plain] | None = None,
         retry_failed: bool = False,
     ) -> Turn[Retried]:
-        """Begin to serve: every open lease gets one full new lease, and the limits are those of this start.
+        """Begin to serve: every open lease gets its full length again, and the limits are those of this start.
 
-        A search that was finished or stopped goes on; one that was paused stays so until :meth:`resume`.
+        A search that was finished or stopped continues; one that was paused stays paused until :meth:`resume`.
 
         Parameters
         ----------
@@ -156,13 +152,13 @@ class Engine:
         fingerprint
             What the last bits of this master's proposals depend on.
         retry_failed
-            Run evaluations again that ended in class code or invalid, because the code was mended (:class:`PutBack`).
-            They keep their place, their seed and their count of attempts, and the model forgets their bad results.
-            Only those are put back whose rung has decided nothing with them: it is not complete, or nobody was
-            promoted from it and nothing was sampled above it (so it is with a search that was stopped for one and the
-            same fault), or there is no rung above. The others stay as they are: their rung has promoted others in
-            their stead, which may be running or have results by now, and a decision that results were built on is
-            never undone. Failures of other classes are none of the code's.
+            Run evaluations again that failed with ``code`` or ``invalid``, because the code was mended
+            (:class:`PutBack`). They keep their place, their seed and their count of attempts, and the model forgets
+            their bad results. Only those are put back whose rung has decided nothing with them: it is not complete, or
+            nothing was promoted from it and nothing was sampled above it (as in a search that was stopped for one
+            fault), or there is no rung above. The others stay as they are: their rung has promoted other
+            configurations, which may run or have results, and a decision with results built on it is never undone.
+            Failures of other kinds are not the code's.
 
         Returns
         -------
@@ -173,7 +169,7 @@ class Engine:
             Started(epoch=epoch, limits=limits, spent_s=spent_s, fingerprint=fingerprint or {}),
         )
         self._started_at = now
-        self._out_taken = 0
+        self._discontinued_taken = 0
         for agent, identity in self._state.held_by.items():
             self._leases.open(agent, identity, self._state.evaluations[identity].attempts, now)
         if not retry_failed:
@@ -183,16 +179,15 @@ class Engine:
         return Turn(retried, entries)
 
     def apply(self, entry: Entry) -> None:
-        """Take one entry in, and tell the sampler what it may learn from it."""
+        """Apply one entry, and teach the sampler what follows from it."""
         self._state.apply(entry)
         match entry:
             case Sampled(proposal=proposal):
                 self._sampler.add(proposal.vector)
-            case Recorded(evaluation=identity, outcome=outcome) if self._foreseeing is None and teaches(outcome):
-                # Nobody else learns from outcomes.
-                self._sampler.observe(*self._learned(identity), outcome.loss)
+            case Recorded(evaluation=identity, outcome=outcome) if self._learns and is_shown_to_model(outcome):
+                self._sampler.observe(*self._vector_and_budget(identity), outcome.loss)
             case PutBack(evaluation=identity):
-                self._sampler.forget(*self._learned(identity))
+                self._sampler.forget(*self._vector_and_budget(identity))
             case _:
                 pass
 
@@ -209,59 +204,69 @@ class Engine:
         worker: str = "",
         time_left_s: float | None = None,
     ) -> Turn[Exchanged]:
-        """Take a report in and answer with work, in one request.
+        """Take a report and answer with work, in one request.
 
         ``request`` is the agent's own number of this call: the same number gets the same grant again, a lower one is
         refused, so that a lost answer or a repeated message leases nothing twice. An agent that ends in ``time_left_s``
-        seconds gets nothing that will not end before, by what evaluations of that budget took.
+        seconds gets only what is expected to end before, from the durations of evaluations of that budget.
         """
         entries: list[Entry] = []
-        self._leases.hear(agent, worker, now)
-        self._leases.let_go(agent)
+        self._leases.note_message(agent, worker, now)
         report_is: ReportIs | None = None
         if report is not None:
-            turn = self.report(agent, report, now=now)
+            turn = self._report(agent, report)
             report_is = turn.answer
             entries += turn.entries
+        self._leases.forget_lapsed(agent)
         answer: Granted | Wait | Leave | Done | None = None
         if want_lease:
-            leased = self.lease(agent, request, now=now, worker=worker, time_left_s=time_left_s)
+            leased = self._lease(agent, request, now, worker, time_left_s)
             answer = leased.answer
             entries += leased.entries
         return Turn(Exchanged(report_is=report_is, answer=answer), tuple(entries))
 
     def report(self, agent: str, report: Report, *, now: float) -> Turn[ReportIs]:
-        """Record the outcome of an attempt, unless another one was first."""
-        self._leases.hear(agent, "", now)
-        self._leases.let_go(agent)
-        evaluation = self._state.evaluations.get(report.evaluation)
-        if evaluation is None or evaluation.agent_of.get(report.attempt) != agent:
-            # Not ours, or of another search: taking it would put a foreign loss into the model.
-            return Turn("late")
-        if (report.attempt, agent) in evaluation.reported:
-            return Turn("known")
+        """Record the outcome of an attempt, unless the evaluation has one."""
+        self._leases.note_message(agent, "", now)
+        turn = self._report(agent, report)
+        self._leases.forget_lapsed(agent)
+        return turn
+
+    def _report(self, agent: str, report: Report) -> Turn[ReportIs]:
         what, attempt, outcome = report.evaluation, report.attempt, report.outcome
-        if evaluation.outcome is not None:
-            late = LateReport(evaluation=what, attempt=attempt, agent=agent, outcome=outcome)
-            return Turn("late", self._applied(late))
+        evaluation = self._state.evaluations.get(what)
+        if evaluation is None or evaluation.agent_of.get(attempt) != agent:
+            # Of another agent or another search: to record it would show the model a foreign loss.
+            return Turn("late")
+        if (attempt, agent) in evaluation.reported:
+            return Turn("known")
         failure = outcome.failure
-        if failure is not None and failure.kind in MADE_HERE:
-            # Its trainer was killed from outside, say: no result of the evaluation, which is run again.
-            if evaluation.agent == agent and evaluation.attempts == attempt:
-                return Turn("recorded", self._end(agent, failure.reason))
-            late = LateReport(evaluation=what, attempt=attempt, agent=agent, outcome=outcome)
-            return Turn("late", self._applied(late))
-        entries = self._recorded(Recorded(evaluation=what, attempt=attempt, agent=agent, outcome=outcome))
-        if failure is not None and self._state.first_faults.are_the_same and self._state.finished is None:
-            entries += self._applied(stopped_by_same_fault(shown(failure)))
-        return Turn("recorded", entries)
+        # Such as a trainer that was killed from outside: the evaluation has no result and is run again.
+        is_loss = failure is not None and failure.kind in MADE_HERE
+        standing = lease_state(evaluation, agent, attempt, has_lapsed=False)
+        match RULES[standing, Request.REPORT_LOSS if is_loss else Request.REPORT]:
+            case Rule.RECORD:
+                entries = self._recorded(Recorded(evaluation=what, attempt=attempt, agent=agent, outcome=outcome))
+                if failure is not None and self._state.first_faults.are_the_same and self._state.finished is None:
+                    entries += self._applied(stopped_by_same_fault(shown(failure)))
+                return Turn("recorded", entries)
+            case Rule.LOSE:
+                return Turn("recorded", self._end(agent, "" if failure is None else failure.reason))
+            case _:
+                late = LateReport(evaluation=what, attempt=attempt, agent=agent, outcome=outcome)
+                return Turn("late", self._applied(late))
 
     def lease(
         self, agent: str, request: int, *, now: float, worker: str = "", time_left_s: float | None = None
     ) -> Turn[Granted | Wait | Leave | Done]:
         """Give an agent work, or say why there is none."""
-        self._leases.hear(agent, worker, now)
-        self._leases.let_go(agent)
+        self._leases.note_message(agent, worker, now)
+        self._leases.forget_lapsed(agent)
+        return self._lease(agent, request, now, worker, time_left_s)
+
+    def _lease(
+        self, agent: str, request: int, now: float, worker: str, time_left_s: float | None
+    ) -> Turn[Granted | Wait | Leave | Done]:
         last = self._state.request_of.get(agent, -1)
         held = self._state.held_by.get(agent)
         if request < last:
@@ -269,7 +274,7 @@ class Engine:
         entries: list[Entry] = []
         if held is not None:
             if request == last:
-                # Its answer was lost, mostly with its connection: the lease begins now for this agent.
+                # Its answer was lost, usually with its connection: the lease begins now for this agent.
                 self._leases.renew(agent, now, ())
                 return Turn(Granted(self._grant(held)))
             entries += self._end(agent, "its agent asked for new work")
@@ -300,47 +305,38 @@ class Engine:
         now: float,
         curve: tuple[CurvePoint, ...] = (),
     ) -> Turn[Keep | Stop]:
-        """A heartbeat: the lease gets its full length again, if it is still this agent's.
+        """A heartbeat: extend the lease, or tell the agent to stop (:mod:`~hpbandster_lite.engine.lease_rules`).
 
-        One that lapsed while its agent was silent is given back, the same attempt under the same number, if nobody else
-        has got the evaluation meanwhile; then it was not lost, and counts for nothing.
+        A lease that lapsed while its agent was silent is given back, the same attempt under the same number, if no
+        other agent has the evaluation; then the attempt does not count as lost.
         """
-        self._leases.hear(agent, "", now)
+        self._leases.note_message(agent, "", now)
         known = self._state.evaluations.get(evaluation)
-        if known is None:
-            return Turn(Stop("this search has no such evaluation"))
-        if known.outcome is not None:
-            failure = known.outcome.failure
-            was_cancelled = failure is not None and failure.kind is FailureKind.CANCELLED
-            return Turn(Stop(failure.reason if failure and was_cancelled else "the evaluation has an outcome already"))
-        is_held = known.agent == agent and known.attempts == attempt
-        if not is_held and (known.agent is not None or known.attempts != attempt):
-            return Turn(Stop("the lease ran out and the evaluation was given to another worker"))
-        finished = cut_off(self._state, self.settings, now - self._started_at)
-        if finished is not None:
-            if is_held:
-                # It has its grace in which to save what it holds, and is heard meanwhile.
-                self._leases.renew(agent, now, curve)
-            return Turn(Stop(finished.reason))
+        has_lapsed = self._leases.has_lapsed(agent, evaluation, attempt)
+        standing = lease_state(known, agent, attempt, has_lapsed=has_lapsed)
+        ended = immediate_end(self._state, self.settings, now - self._started_at)
+        if ended is not None:
+            request = Request.RENEW_AT_END
+        else:
+            request = Request.RENEW_AT_LIMIT if is_full(self._state) else Request.RENEW
+        rule = RULES[standing, request]
         entries: tuple[Entry, ...] = ()
-        if not is_held:
-            if not self._leases.has_lapsed(agent, evaluation, attempt):
-                return Turn(Stop("the lease ended, and the evaluation waits to be run again"))
-            most = self._state.limits.max_concurrent
-            if most is not None and len(self._state.held_by) >= most:
-                return Turn(Stop("the lease ran out, and as many other evaluations run as may at one time"))
+        if rule is Rule.GIVE_BACK:
             entries = self._leased(agent, evaluation, attempt, self._state.request_of[agent], now)
-        self._leases.renew(agent, now, curve)
-        return Turn(Keep(), entries)
+        if rule in (Rule.KEEP, Rule.GIVE_BACK, Rule.CALL_BACK):
+            self._leases.renew(agent, now, curve)
+        if rule in (Rule.KEEP, Rule.GIVE_BACK):
+            return Turn(Keep(), entries)
+        return Turn(Stop(_why_stop(rule, known, ended)))
 
     def release(
         self, agent: str, evaluation: EvaluationId, attempt: int, reason: str, directory: str | None, *, now: float
     ) -> Turn[None]:
-        """An agent hands its evaluation back; what it no longer holds it cannot hand back, and nothing changes."""
-        self._leases.hear(agent, "", now)
-        self._leases.let_go(agent)
-        known = self._state.evaluations.get(evaluation)
-        if known is None or known.agent != agent or known.attempts != attempt:
+        """An agent hands its evaluation back; where it does not hold the lease, nothing changes."""
+        self._leases.note_message(agent, "", now)
+        self._leases.forget_lapsed(agent)
+        standing = lease_state(self._state.evaluations.get(evaluation), agent, attempt, has_lapsed=False)
+        if RULES[standing, Request.RELEASE] is not Rule.HAND_BACK:
             return Turn(None)
         entries = self._applied(
             Released(evaluation=evaluation, attempt=attempt, agent=agent, reason=reason, directory=directory)
@@ -351,40 +347,39 @@ class Engine:
     # ---------------------------------------------------------------------------------------------------- the clock
 
     def disconnected(self, agent: str, *, now: float) -> None:
-        """A connection was lost: the lease ends after two heartbeats, if the agent does not come back before."""
+        """A connection was lost: the lease ends after two heartbeats, unless the agent connects again before."""
         self._leases.shorten(agent, now)
 
     def lengthen(self, gap_s: float) -> None:
-        """Nobody loses a lease for a time in which the master did not listen."""
+        """Move every deadline by a time in which the master did not listen, so that no lease ends for it."""
         self._leases.lengthen(gap_s)
 
     def expire(self, *, now: float) -> Turn[None]:
-        """End the leases that ran out; call it after all pending input was taken in."""
+        """End the leases that expired; call it after all pending messages were handled."""
         entries: list[Entry] = []
         for agent, silent_s in self._leases.expired(now):
             identity = self._state.held_by[agent]
-            entries += self._end(agent, f"no word from its agent for {silent_s:.0f} s")
+            entries += self._end(agent, f"no message from its agent for {silent_s:.0f} s")
             self._leases.lapse(agent, identity, self._state.evaluations[identity].attempts)
-        finished = over(self._state, self.settings, now - self._started_at)
+        finished = search_end(self._state, self.settings, now - self._started_at)
         if finished is not None:
             entries += self._finished(finished)
         return Turn(None, tuple(entries))
 
     # ------------------------------------------------------------------------------------------ commands from outside
 
-    def cancel(self, evaluation: EvaluationId, *, now: float, reason: str = "") -> Turn[Effect]:
+    def cancel(self, evaluation: EvaluationId, *, reason: str = "") -> Turn[Effect]:
         """Drop an evaluation: it ends as cancelled, ranks last, fills its place and is never shown to the model.
 
-        One that runs is told to stop at its next heartbeat, and its lease counts for nothing from now on; its report,
-        should it come, is late. A promotion that nobody has begun can be cancelled, too. To cancel again changes
-        nothing.
+        The worker that runs it is told to stop at its next heartbeat; its lease has no effect from now on, and its
+        report, if one comes, is late. A promotion that no agent has leased can be cancelled, too. To cancel again
+        changes nothing.
 
         Raises
         ------
         UsageError
-            If there is no such evaluation, or it ended otherwise.
+            If there is no such evaluation, or it has another outcome.
         """
-        del now
         known = self._state.evaluations.get(evaluation)
         if known is None and not self._state.is_promoted(evaluation):
             raise UsageError(f"this search has no evaluation {evaluation}; hpbandster-lite list shows all")
@@ -398,31 +393,31 @@ class Engine:
         attempt, agent = (0, None) if known is None else (known.attempts, known.agent)
         words = f"evaluation {evaluation} is cancelled"
         if agent is not None:
-            words += f"; worker {self._state.worker_of.get(agent) or agent} is told at its next heartbeat"
-        # Without a holder it is the last attempt's outcome all the same: nobody will lease it again.
+            words += f"; worker {self._state.worker_of.get(agent) or agent} stops at its next heartbeat"
+        # Without a holder it is the outcome of the last attempt: the evaluation is never leased again.
         last = agent or ("" if known is None else known.agent_of.get(attempt, ""))
         entry = Recorded(evaluation=evaluation, attempt=attempt, agent=last, outcome=outcome)
         return Turn(Effect(is_change=True, words=words), self._recorded(entry))
 
     def pause(self, *, reason: str = "") -> Turn[Effect]:
-        """Hand out nothing, and let what runs end; lasts until :meth:`resume`, over restarts of the master, too."""
+        """Hand out no work and let running evaluations end, until :meth:`resume`, also after the master restarts."""
         self._refuse_if_over("paused")
         if self._state.paused is not None:
             return Turn(Effect(is_change=False, words="the search was paused before"))
         entries = self._applied(Paused(reason=reason))
-        return Turn(Effect(is_change=True, words=f"the search is paused; {running(self._state)}"), entries)
+        return Turn(Effect(is_change=True, words=f"the search is paused; {running_count(self._state)}"), entries)
 
     def resume(self) -> Turn[Effect]:
         """Hand out work again."""
         if self._state.paused is None:
             return Turn(Effect(is_change=False, words="the search was not paused"))
-        return Turn(Effect(is_change=True, words="the search goes on"), self._applied(Resumed()))
+        return Turn(Effect(is_change=True, words="the search continues"), self._applied(Resumed()))
 
     def stop(self, *, reason: str = "") -> Turn[Effect]:
         """Finish the search: agents hand running evaluations back, and a later start continues them."""
         if self._state.finished is not None:
             return Turn(Effect(is_change=False, words=f"the search was over before: {self._state.finished.reason}"))
-        words = f"the search is stopped; {running(self._state)}, to be handed back"
+        words = f"the search is stopped; {running_count(self._state)}, to be handed back"
         return Turn(Effect(is_change=True, words=words), self._finished(stopped_by_user(reason)))
 
     def _refuse_if_over(self, what: str) -> None:
@@ -447,11 +442,11 @@ class Engine:
         best = self._state.best
         return None if best is None else incumbent_of(self._state, best)
 
-    def take_out(self) -> list[ConfigId]:
-        """Configurations that went out since this was asked last: nobody will continue from their checkpoints."""
-        out = self._state.out[self._out_taken :]
-        self._out_taken = len(self._state.out)
-        return out
+    def take_discontinued(self) -> list[ConfigId]:
+        """Configurations, new since the last call, that will not be promoted: no checkpoint of theirs is needed."""
+        new = self._state.discontinued[self._discontinued_taken :]
+        self._discontinued_taken = len(self._state.discontinued)
+        return new
 
     @property
     def finished(self) -> Finished | None:
@@ -476,7 +471,7 @@ class Engine:
         return entries
 
     def _recorded(self, entry: Recorded) -> tuple[Entry, ...]:
-        """Apply an outcome, whoever holds its evaluation."""
+        """Apply an outcome, and close the lease of the agent that holds the evaluation."""
         known = self._state.evaluations.get(entry.evaluation)
         holder = None if known is None else known.agent
         entries = self._applied(entry)
@@ -489,40 +484,18 @@ class Engine:
             return ()
         return self._applied(for_the_journal(self._state, finished))
 
-    def _learned(self, identity: EvaluationId) -> tuple[Array, float]:
-        """What the sampler calls an evaluation: its vector and budget."""
+    def _vector_and_budget(self, identity: EvaluationId) -> tuple[Array, float]:
+        """The names that the sampler has for an evaluation."""
         return vector_of(self._state.proposals[identity.config_id]), self._state.evaluations[identity].budget
 
     def _sampled(self, config_id: ConfigId, time_left_s: float | None) -> tuple[Entry, ...]:
-        proposal = self._propose(config_id)
+        proposal = self._proposer.propose(config_id, self._state)
         if proposal is None:
             bracket, index = config_id.bracket, config_id.rung
             taken = self._state.brackets[bracket].rungs[index].taken
             return self._applied(RungShrunk(bracket=bracket, rung=index, places=taken, time_left_s=time_left_s))
         basis = self._state.observed_at
         return self._applied(Sampled(config_id=config_id, proposal=proposal, basis=basis, time_left_s=time_left_s))
-
-    def _propose(self, config_id: ConfigId) -> Proposal | None:
-        order = len(self._state.proposals)
-        if order < len(self._first):
-            return self._first[order]
-        return self._foreseen(config_id) or self._sampler.propose(self._generator(config_id))
-
-    def _generator(self, config_id: ConfigId) -> np.random.Generator:
-        return generator_for(self.settings.seed, Purpose.PROPOSAL, config_id)
-
-    def _foreseen(self, config_id: ConfigId) -> Proposal | None:
-        """What was proposed ahead for a configuration, if that still stands; a rung's places are proposed at once."""
-        if self._foreseeing is None:
-            return None
-        if config_id not in self._ahead:
-            rung = self._state.brackets[config_id.bracket].rungs[config_id.rung]
-            most = min(MOST_AHEAD, rung.places - rung.taken)
-            coming = [config_id._replace(index=config_id.index + i) for i in range(most)]
-            proposals = self._foreseeing.foresee([self._generator(each) for each in coming])
-            self._ahead = dict(zip(coming, proposals, strict=True))
-        proposal = self._ahead.pop(config_id)
-        return proposal if proposal is not None and self._foreseeing.still_proposes(proposal) else None
 
     def _leased(
         self,
@@ -563,7 +536,7 @@ class Engine:
         )
 
     def _end(self, agent: str, reason: str) -> tuple[Entry, ...]:
-        """End a lease without a report; the last attempt's end is the evaluation's outcome."""
+        """End a lease without an outcome; after the last attempt, the evaluation fails as lost."""
         identity = self._state.held_by[agent]
         evaluation = self._state.evaluations[identity]
         attempt = evaluation.attempts
@@ -580,11 +553,10 @@ class Engine:
         return entries
 
 
-def state_for(settings: SearchSettings) -> State:
-    """The state of a search of which nothing has been journalled yet."""
-    return State(lambda bracket: bracket_plan(settings, bracket))
-
-
-def teaches(outcome: Outcome) -> bool:
-    """Whether the model learns from an outcome."""
-    return outcome.failure is None or outcome.failure.kind not in MADE_HERE
+def _why_stop(rule: Rule, evaluation: Evaluation | None, ended: Finished | None) -> str:
+    if rule is Rule.STOP_CANCELLED and evaluation is not None and evaluation.outcome is not None:
+        failure = evaluation.outcome.failure
+        return "" if failure is None else failure.reason
+    if ended is not None and rule in (Rule.CALL_BACK, Rule.STOP_AT_END):
+        return ended.reason
+    return STOP_REASONS[rule]

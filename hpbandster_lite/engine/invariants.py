@@ -37,7 +37,7 @@ def _check_leases(state: State) -> None:
         leased == {identity: agent for agent, identity in state.held_by.items()},
         f"leases by evaluation {leased} and by agent {state.held_by} differ",
     )
-    waiting = list(state.again)
+    waiting = list(state.to_rerun)
     _require(len(set(waiting)) == len(waiting), f"an evaluation waits twice to be run: {waiting}")
     again = set(waiting)
     for identity, evaluation in state.evaluations.items():
@@ -49,7 +49,7 @@ def _check_sums(state: State) -> None:
     recorded = sum(evaluation.outcome is not None for evaluation in state.evaluations.values())
     _require(recorded == state.recorded, f"{recorded} outcomes are held, {state.recorded} were counted")
     _require(state.started == len(state.evaluations), f"{state.started} were started, {len(state.evaluations)} known")
-    parts = state.recorded + len(state.held_by) + len(state.again)
+    parts = state.recorded + len(state.held_by) + len(state.to_rerun)
     _require(parts == state.started, f"{state.started} evaluations were decided, {parts} are accounted for")
 
 

@@ -1,9 +1,9 @@
-"""Deadlines of leases and what was heard of agents: kept in memory only, on the caller's monotonic clock.
+"""Deadlines of leases and the last message of each agent: kept in memory only, on the caller's monotonic clock.
 
 Law of this file: nothing here is journalled. A deadline moves for four reasons: a heartbeat (or the repeated request
-for the lease itself), a lost connection, a gap in which nobody listened, and the start of a master, which gives every
-open lease its full length again. A lease that lapsed is remembered until its agent has other things to say than that it
-is still at work.
+for the lease itself), a lost connection, a gap in which the master did not listen, and the start of a master, which
+gives every open lease its full length again. A lease that lapsed is remembered until its agent sends anything but a
+heartbeat.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from hpbandster_lite.records import CurvePoint, EvaluationId
 
 @dataclass(slots=True)
 class Lease:
-    """One open lease; ``curve`` is what its heartbeats brought so far."""
+    """One open lease; ``curve`` holds the learning curve that its heartbeats reported so far."""
 
     evaluation: EvaluationId
     attempt: int
     deadline: float
     since: float
-    heard_at: float
+    last_message_at: float
     is_connected: bool = True
     curve: tuple[CurvePoint, ...] = ()
 
 
 @dataclass(slots=True)
 class Agent:
-    """What was heard of an agent: its worker's name and when last."""
+    """The name of an agent's worker, and when its last message arrived."""
 
     worker: str
-    heard_at: float
+    last_message_at: float
 
 
 class Leases:
@@ -51,9 +51,9 @@ class Leases:
         self._open: dict[str, Lease] = {}
         self._agents: dict[str, Agent] = {}
         self._lapsed: dict[str, tuple[EvaluationId, int]] = {}
-        self.heard_at: float | None = None
-        """When anybody was last heard."""
-        # Deadlines at some time; an entry whose lease has moved on is put back when it comes up.
+        self.last_message_at: float | None = None
+        """When the last message of any agent arrived."""
+        # Earlier deadlines, too: an entry whose lease has a later deadline now is put back when its time comes.
         self._due: list[tuple[float, str]] = []
 
     def __iter__(self) -> Iterator[tuple[str, Lease]]:
@@ -65,26 +65,26 @@ class Leases:
         return self._open.get(agent)
 
     def living(self, now: float) -> dict[str, Agent]:
-        """Agents heard of within one lease length."""
-        return {name: agent for name, agent in self._agents.items() if now - agent.heard_at <= self._lease_s}
+        """Agents with a message within one lease length."""
+        return {name: agent for name, agent in self._agents.items() if now - agent.last_message_at <= self._lease_s}
 
-    def hear(self, agent: str, worker: str, now: float) -> None:
-        """An agent spoke."""
-        self.heard_at = now
+    def note_message(self, agent: str, worker: str, now: float) -> None:
+        """A message of an agent arrived; ``worker`` may be empty."""
+        self.last_message_at = now
         lease = self._open.get(agent)
         if lease is not None:
-            lease.heard_at, lease.is_connected = now, True
+            lease.last_message_at, lease.is_connected = now, True
         known = self._agents.get(agent)
         if known is None:
             self._agents[agent] = Agent(worker, now)
             return
-        known.heard_at = now
+        known.last_message_at = now
         known.worker = worker or known.worker
 
     def open(self, agent: str, evaluation: EvaluationId, attempt: int, now: float) -> None:
         """Begin a lease."""
         self._lapsed.pop(agent, None)
-        self._open[agent] = Lease(evaluation, attempt, now + self._lease_s, since=now, heard_at=now)
+        self._open[agent] = Lease(evaluation, attempt, now + self._lease_s, since=now, last_message_at=now)
         heapq.heappush(self._due, (now + self._lease_s, agent))
 
     def close(self, agent: str) -> None:
@@ -92,16 +92,16 @@ class Leases:
         self._open.pop(agent, None)
 
     def lapse(self, agent: str, evaluation: EvaluationId, attempt: int) -> None:
-        """End a lease of whose agent nothing was heard: it may be at work, and come back."""
+        """End the lease of a silent agent, which may still be at work and come back."""
         self._open.pop(agent, None)
         self._lapsed[agent] = evaluation, attempt
 
-    def let_go(self, agent: str) -> None:
-        """An agent whose lease may have lapsed works at it no more."""
+    def forget_lapsed(self, agent: str) -> None:
+        """An agent no longer works under a lease that lapsed."""
         self._lapsed.pop(agent, None)
 
     def has_lapsed(self, agent: str, evaluation: EvaluationId, attempt: int) -> bool:
-        """Whether this lease lapsed, and its agent has not let go of it since."""
+        """Whether this lease lapsed, and its agent has sent nothing but heartbeats since."""
         return self._lapsed.get(agent) == (evaluation, attempt)
 
     def renew(self, agent: str, now: float, curve: tuple[CurvePoint, ...]) -> None:
@@ -111,7 +111,7 @@ class Leases:
         lease.curve += curve
 
     def shorten(self, agent: str, now: float) -> None:
-        """A lost connection is no proof of death: two heartbeats to come back."""
+        """A connection was lost, which does not prove that its agent died: it has two heartbeats to connect again."""
         self._agents.pop(agent, None)
         lease = self._open.get(agent)
         if lease is not None:
@@ -126,7 +126,7 @@ class Leases:
             lease.deadline += gap_s
 
     def expired(self, now: float) -> list[tuple[str, float]]:
-        """Agents whose lease ran out, with the seconds since they were heard, oldest deadline first."""
+        """Agents whose lease expired, with the seconds since their last message; oldest deadline first."""
         over = []
         while self._due and self._due[0][0] <= now:
             _, agent = heapq.heappop(self._due)
@@ -136,5 +136,5 @@ class Leases:
             if lease.deadline > now:
                 heapq.heappush(self._due, (lease.deadline, agent))
                 continue
-            over.append((agent, now - lease.heard_at))
+            over.append((agent, now - lease.last_message_at))
         return list(dict(over).items())

@@ -37,8 +37,10 @@ from hpbandster_lite.records import (
     Resumed,
     RungShrunk,
     Sampled,
+    SearchSettings,
     Started,
 )
+from hpbandster_lite.samplers import bracket_plan
 
 MENDABLE = frozenset({FailureKind.CODE, FailureKind.INVALID})
 """Failures that a change of the user's code can undo."""
@@ -138,11 +140,11 @@ class State:
         self.brackets: list[Bracket] = []
         self.proposals: dict[ConfigId, Proposal] = {}
         self.evaluations: dict[EvaluationId, Evaluation] = {}
-        self.again: deque[EvaluationId] = deque()
+        self.to_rerun: deque[EvaluationId] = deque()
         self.held_by: dict[str, EvaluationId] = {}
         self.request_of: dict[str, int] = {}
         self.worker_of: dict[str, str] = {}
-        self.out: list[ConfigId] = []
+        self.discontinued: list[ConfigId] = []
         self.best: Best | None = None
         self.failures: Counter[FailureKind] = Counter()
         self.recorded = 0
@@ -274,7 +276,7 @@ class State:
         self.started += 1
         if is_paid:
             self.budget_started += rung.budget
-        self.again.append(evaluation)
+        self.to_rerun.append(evaluation)
 
     def _lease(self, entry: Leased) -> None:
         identity = entry.evaluation
@@ -294,7 +296,7 @@ class State:
             is_next = entry.attempt == evaluation.attempts + 1
             self._require(is_next, "attempt {} of {} is not the next", entry.attempt, identity)
         # The evaluation to be leased is nearly always in front; only a report in between can have moved it.
-        self.again.remove(identity)
+        self.to_rerun.remove(identity)
         evaluation.attempts = entry.attempt
         evaluation.agent = entry.agent
         evaluation.silent = None
@@ -312,7 +314,7 @@ class State:
         evaluation = self._evaluation(entry.evaluation, entry)
         self._require(evaluation.outcome is None, "{} has an outcome already", entry.evaluation)
         if evaluation.agent is None:
-            self.again.remove(entry.evaluation)
+            self.to_rerun.remove(entry.evaluation)
         elif evaluation.agent == entry.agent:
             self._end_lease(entry.evaluation, entry.agent, entry)
         else:
@@ -334,7 +336,7 @@ class State:
             self.budget_started -= evaluation.budget
             self.refused += 1
             rung.taken -= 1
-            self.out.append(entry.evaluation.config_id)
+            self.discontinued.append(entry.evaluation.config_id)
             self._push(entry.evaluation.config_id.bracket, entry.evaluation.rung)
             return
         self.infeasible_in_a_row = 0
@@ -365,14 +367,14 @@ class State:
         if not rung.is_complete:
             return
         if index + 1 == len(bracket.rungs):
-            self.out.extend(config_id for config_id, _ in rung.done)
+            self.discontinued.extend(config_id for config_id, _ in rung.done)
             return
         above = bracket.rungs[index + 1]
         promoted = survivors(rung.done, above.places)
         above.promoted.extend(promoted)
         above.taken = len(promoted)
         stay = set(promoted)
-        self.out.extend(config_id for config_id, _ in rung.done if config_id not in stay)
+        self.discontinued.extend(config_id for config_id, _ in rung.done if config_id not in stay)
         self._open_rung(number, index + 1)
 
     def _open_rung(self, bracket: int, rung: int) -> None:
@@ -396,7 +398,7 @@ class State:
         self._rung(identity).running -= 1
 
     def _put_back(self, identity: EvaluationId) -> None:
-        self.again.append(identity)
+        self.to_rerun.append(identity)
 
     def _retry(self, identity: EvaluationId, entry: Entry) -> None:
         """Undo a failure, and the completion of its rung where that has decided nothing."""
@@ -409,7 +411,7 @@ class State:
             if index + 1 < len(bracket.rungs):
                 bracket.rungs[index + 1].is_open = False
             stay = {config_id for config_id, _ in rung.done}
-            self.out = [config_id for config_id in self.out if config_id not in stay]
+            self.discontinued = [config_id for config_id in self.discontinued if config_id not in stay]
         rung.done.remove((identity.config_id, None))
         if outcome is not None and outcome.failure is not None:
             self.failures[outcome.failure.kind] -= 1
@@ -418,7 +420,7 @@ class State:
         evaluation.outcome = None
         # What the sampler knows has changed, as by an outcome.
         self.observed_at = self.position
-        self.again.append(identity)
+        self.to_rerun.append(identity)
 
     def _shrink(self, entry: RungShrunk) -> None:
         rung = self.brackets[entry.bracket].rungs[entry.rung]
@@ -440,3 +442,13 @@ class State:
         # Put together only when it is told: a journal of 100,000 evaluations would pay a second for words nobody reads.
         if not holds:
             raise InvariantBroken(f"entry {self.position} of the journal: {story.format(*parts)}")
+
+
+def state_for(settings: SearchSettings) -> State:
+    """The state of a search whose journal holds no entry yet."""
+    return State(lambda bracket: bracket_plan(settings, bracket))
+
+
+def is_shown_to_model(outcome: Outcome) -> bool:
+    """Whether the sampler observes an outcome."""
+    return outcome.failure is None or outcome.failure.kind not in MADE_HERE

@@ -72,7 +72,7 @@ def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: fl
             started=state.started,
             recorded=state.recorded,
             running=len(state.held_by),
-            to_run_again=len(state.again),
+            to_run_again=len(state.to_rerun),
             late=state.late,
             recorded_here=serving.recorded_here,
         ),
@@ -150,13 +150,13 @@ def _agents(state: State, leases: Leases, now: float, heartbeat_s: float) -> tup
         lease = next(filter(None, map(leases.get, lanes_of(name))), None)
         known = living.get(name)
         # A lost connection ends what the leases know of an agent, but not its lease.
-        last_at = known.heard_at if known is not None else lease.heard_at if _is_lost(lease) else None
+        last_at = known.last_message_at if known is not None else lease.last_message_at if _is_lost(lease) else None
         agent = Agent(
             agent=name,
             worker=known.worker if known is not None else state.worker_of.get(name, ""),
             is_connected=known is not None,
             silent_s=None if last_at is None else now - last_at,
-            is_silent=known is None or is_silent(now - known.heard_at, heartbeat_s),
+            is_silent=known is None or is_silent(now - known.last_message_at, heartbeat_s),
         )
         rows.append(agent if lease is None else replace(agent, **_work(state, lease, now)))
     return tuple(rows)

@@ -21,10 +21,11 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 from hpbandster_lite.engine.decision_types import OpenBracket, Promote, Rerun, Sample
-from hpbandster_lite.engine.decisions import cut_off, decide
-from hpbandster_lite.engine.engine import state_for, teaches
+from hpbandster_lite.engine.decisions import decide
 from hpbandster_lite.engine.initial_proposals import first_proposals, vector_of
 from hpbandster_lite.engine.invariants import validate
+from hpbandster_lite.engine.limits import immediate_end
+from hpbandster_lite.engine.state import is_shown_to_model, state_for
 from hpbandster_lite.errors import InvariantBroken
 from hpbandster_lite.randomness import Purpose, generator_for
 from hpbandster_lite.records import (
@@ -237,7 +238,7 @@ class _Verifier:
             case Leased(evaluation=identity) if self._state.is_given_back(entry):
                 # Out of turn, as it must be; State.apply refuses it where somebody else has the evaluation.
                 self._counts["decisions"] += 1
-                ended = cut_off(self._state, self._settings, served_s=0.0)
+                ended = immediate_end(self._state, self._settings, served_s=0.0)
                 if ended is not None:
                     self._differ(f"{identity} was given back to its agent although the search was over: {ended.reason}")
             case Leased(evaluation=identity):
@@ -341,7 +342,7 @@ class _Verifier:
                 self._owed = (Recorded, identity, f"{identity} had no attempts left")
             case Recorded(evaluation=identity, outcome=outcome):
                 self._counts["outcomes"] += 1
-                if teaches(outcome):
+                if is_shown_to_model(outcome):
                     vector, budget = vector_of(state.proposals[identity.config_id]), state.evaluations[identity].budget
                     loss = outcome.loss
                     self._knowledge.learned.append((position, lambda sampler: sampler.observe(vector, budget, loss)))

@@ -10,8 +10,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from hpbandster_lite.engine.decisions import affords, held_up, missing, no_more, too_dear
 from hpbandster_lite.engine.leases import Lease, Leases
+from hpbandster_lite.engine.limits import (
+    is_affordable,
+    missing_results,
+    why_nothing_new,
+    why_on_hold,
+    why_unaffordable,
+)
 from hpbandster_lite.engine.state import State
 from hpbandster_lite.protocol.slots import agent_of
 from hpbandster_lite.protocol.status import Waiting, is_silent
@@ -30,8 +36,8 @@ def waits_of(state: State, leases: Leases, *, now: float, heartbeat_s: float) ->
 def _for_workers(state: State, leases: Leases, now: float) -> Waiting | None:
     if leases.living(now):
         return None
-    if leases.heard_at is not None:
-        ago_s = now - leases.heard_at
+    if leases.last_message_at is not None:
+        ago_s = now - leases.last_message_at
         return Waiting(kind="worker", reason=f"no worker is left: the last message arrived {ago_s:.0f} s ago")
     if state.request_of:
         count = len({agent_of(name) for name in state.request_of})
@@ -42,12 +48,12 @@ def _for_workers(state: State, leases: Leases, now: float) -> Waiting | None:
 
 def _for_limits(state: State) -> Waiting | None:
     if state.paused is not None:
-        return Waiting(kind="paused", reason=held_up(state) or "paused")
-    reason = no_more(state) or held_up(state)
+        return Waiting(kind="paused", reason=why_on_hold(state) or "paused")
+    reason = why_nothing_new(state) or why_on_hold(state)
     where = state.rung_with_work()
-    if reason is None and not state.again and where is not None:
+    if reason is None and not state.to_rerun and where is not None:
         budget = state.brackets[where[0]].rungs[where[1]].budget
-        reason = None if affords(state, budget) else too_dear(state, budget)
+        reason = None if is_affordable(state, budget) else why_unaffordable(state, budget)
     return None if reason is None else Waiting(kind="limit", reason=reason)
 
 
@@ -61,14 +67,14 @@ def _for_rungs(state: State, leases: Leases, now: float, heartbeat_s: float) -> 
         silent = [
             (agent, lease)
             for agent, lease in held
-            if not lease.is_connected or is_silent(now - lease.heard_at, heartbeat_s)
+            if not lease.is_connected or is_silent(now - lease.last_message_at, heartbeat_s)
         ]
         if silent:
             found.append(_for_silent(state, where, silent, now))
         elif not state.brackets[where[0]].rungs[where[1]].has_work:
             agent, lease = min(held, key=lambda each: (each[1].since, each[0]))
             runs = f"{len(held)} running, the longest for {now - lease.since:.0f} s by worker {_name(state, agent)}"
-            found.append(Waiting(kind="rung", reason=f"{missing(state, where)}, {runs}"))
+            found.append(Waiting(kind="rung", reason=f"{missing_results(state, where)}, {runs}"))
     return found
 
 
@@ -76,10 +82,10 @@ def _for_silent(state: State, where: tuple[int, int], silent: Sequence[_Held], n
     # The rung waits for all of them, so for the one whose lease ends last.
     agent, lease = max(silent, key=lambda each: (each[1].deadline, each[0]))
     others = {1: "", 2: ", another one is silent"}.get(len(silent), f", {len(silent) - 1} more are silent")
-    how = f"silent for {now - lease.heard_at:.0f} s" if lease.is_connected else "has lost its connection"
+    how = f"silent for {now - lease.last_message_at:.0f} s" if lease.is_connected else "has lost its connection"
     ends_in_s = max(0.0, lease.deadline - now)
     reason = f"worker {_name(state, agent)} {how}, its lease ends in {ends_in_s:.0f} s{others}"
-    return Waiting(kind="rung", reason=f"{missing(state, where)}, {reason}", ends_in_s=ends_in_s)
+    return Waiting(kind="rung", reason=f"{missing_results(state, where)}, {reason}", ends_in_s=ends_in_s)
 
 
 def _name(state: State, agent: str) -> str:

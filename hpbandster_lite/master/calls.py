@@ -142,7 +142,7 @@ class Master:
 
         A master that is killed before leaves a successor that decides again, and may go on from any of them.
         """
-        self._keeper.out(self.engine.take_out(), now)
+        self._keeper.out(self.engine.take_discontinued(), now)
         if self._keeper.is_due(now):
             best = self.engine.best()
             self._keeper.sweep(now, spare=None if best is None else best.config_id)
@@ -336,7 +336,7 @@ class Master:
             case "stop":
                 turn = self.engine.stop(reason=reason)
             case _:
-                turn = self.engine.cancel(_evaluation(message), now=now, reason=reason)
+                turn = self.engine.cancel(_evaluation(message), reason=reason)
         self._pending.extend(turn.entries)
         log.info("told to %s: %s", command, turn.answer.words)
         return {"is_change": turn.answer.is_change, "words": turn.answer.words}

@@ -152,7 +152,7 @@ def count(entries: list[Entry], lines: list[dict[str, Any]], counts: Counter[str
                 counts["leased"] += 1
                 counts["leased again"] += attempt > 1
             case Expired(reason=reason):
-                counts["leases that ran out" if "no word" in reason else "attempts lost"] += 1
+                counts["leases that ran out" if "no message" in reason else "attempts lost"] += 1
             case Released():
                 counts["handed back"] += 1
             case LateReport():

@@ -656,7 +656,7 @@ def test_a_running_search_is_paused_resumed_robbed_of_an_evaluation_and_stopped(
     )
     assert re.search(r"\nstate +paused since [\d-]+ [\d:]+: maintenance *\n", here("status", directory)[1])
     assert here("pause", directory) == (None, "the search was paused before\n")
-    assert here("resume", directory) == (None, "the search goes on\n")
+    assert here("resume", directory) == (None, "the search continues\n")
     error, output = here("cancel", directory, "0-0-3@0", "--reason", "too dear")
     assert error is None
     assert output.startswith("evaluation 0-0-3@0 is cancelled; worker ")

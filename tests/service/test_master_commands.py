@@ -86,7 +86,7 @@ def test_a_paused_search_hands_out_nothing_until_it_is_resumed_over_a_restart_to
     with master_of(directory, space) as master:
         assert work_of(master, agent="b")["kind"] == "wait"
         assert said(master, "status")["paused_at"] == pytest.approx(since, abs=10)
-        assert said(master, "resume") == {"epoch": 2, "is_change": True, "words": "the search goes on"}
+        assert said(master, "resume") == {"epoch": 2, "is_change": True, "words": "the search continues"}
         assert said(master, "status")["paused_at"] is None
         assert JournalReader(directory.journal).paused() is None
         assert work_of(master, 2, agent="b")["kind"] == "grant"
@@ -121,7 +121,7 @@ def test_a_cancelled_evaluation_is_recorded_and_its_worker_told(directory: RunDi
     with master_of(directory, space) as master:
         grant = work_of(master)["grant"]
         told = said(master, "cancel", evaluation=grant["evaluation"], reason="too dear")
-        assert told["words"] == "evaluation 0-0-0@0 is cancelled; worker node-0 is told at its next heartbeat"
+        assert told["words"] == "evaluation 0-0-0@0 is cancelled; worker node-0 stops at its next heartbeat"
         answer = said(master, "renew", agent="a", evaluation=grant["evaluation"], attempt=1)["answer"]
         assert answer == {"kind": "stop", "reason": "too dear"}
     (recorded,) = stored(directory, Recorded)

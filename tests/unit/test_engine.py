@@ -223,7 +223,7 @@ def test_a_lease_that_somebody_else_has_by_now_is_not_given_back() -> None:
     engine.expire(now=60.0)
     granted(engine, "b", now=61.0)
     turn = engine.renew("a", grant.evaluation, 1, now=62.0)
-    assert turn == Turn(Stop("the lease ran out and the evaluation was given to another worker"))
+    assert turn == Turn(Stop("the lease expired and another worker got the evaluation"))
     engine.disconnected("b", now=63.0)
     engine.expire(now=80.0)
     assert isinstance(engine.renew("a", grant.evaluation, 1, now=81.0).answer, Stop)
@@ -250,7 +250,7 @@ def test_no_lease_is_given_back_beyond_the_limit_of_those_that_run_or_the_end_of
     engine = started(Limits(max_concurrent=1))
     first = granted(engine, "a", now=0.0)
     engine.expire(now=60.0)
-    engine.cancel(first.evaluation, now=60.0)
+    engine.cancel(first.evaluation)
     second = granted(engine, "b", now=60.0)
     engine.expire(now=120.0)
     assert engine.renew("b", second.evaluation, 1, now=121.0).answer == Keep()
@@ -600,8 +600,8 @@ def test_checkpoints_of_configurations_that_are_out_are_named_once() -> None:
     engine = started(ONE)
     for index in range(9):
         engine.report("a", loss(granted(engine, "a", index), index), now=0.0)
-    assert engine.take_out() == [ConfigId(0, 0, index) for index in range(3, 9)]
-    assert engine.take_out() == []
+    assert engine.take_discontinued() == [ConfigId(0, 0, index) for index in range(3, 9)]
+    assert engine.take_discontinued() == []
 
 
 # ------------------------------------------------------------------------------------------------------- infeasible

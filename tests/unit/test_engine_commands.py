@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpbandster_lite.engine import Done, Engine, Granted, Keep, Retried, Stop, Wait
-from hpbandster_lite.engine.decisions import stopped_by_user
+from hpbandster_lite.engine.limits import stopped_by_user
 from hpbandster_lite.errors import InvariantBroken, UsageError
 from hpbandster_lite.records import (
     ConfigId,
@@ -54,7 +54,7 @@ def replayed(engine: Engine, entries: list[Entry]) -> Engine:
 def test_a_cancelled_evaluation_ends_for_good_and_its_worker_is_told_at_its_next_heartbeat() -> None:
     engine = started()
     grant = granted(engine, "a")
-    turn = engine.cancel(grant.evaluation, now=1.0, reason="too dear")
+    turn = engine.cancel(grant.evaluation, reason="too dear")
     assert turn.answer.is_change
     assert [type(entry) for entry in turn.entries] == [Recorded]
     assert kind_of(engine, grant.evaluation) is FailureKind.CANCELLED
@@ -66,7 +66,7 @@ def test_a_cancelled_evaluation_ends_for_good_and_its_worker_is_told_at_its_next
 def test_a_cancelled_evaluation_fills_its_place_and_ranks_last() -> None:
     engine = started(ONE)
     first = granted(engine, "a")
-    engine.cancel(first.evaluation, now=0.0)
+    engine.cancel(first.evaluation)
     grants = finish(engine)
     assert [grant.budget for grant in grants] == [1.0] * 8 + [3.0] * 3 + [9.0]
     assert first.evaluation.config_id not in {grant.evaluation.config_id for grant in grants}
@@ -74,7 +74,7 @@ def test_a_cancelled_evaluation_fills_its_place_and_ranks_last() -> None:
 
 def test_the_model_never_sees_what_was_cancelled() -> None:
     engine = started(algorithm="bohb")
-    engine.cancel(granted(engine, "a").evaluation, now=0.0)
+    engine.cancel(granted(engine, "a").evaluation)
     assert engine.state.observed_at == 0
     following = engine.lease("b", 0, now=0.0).entries[0]
     assert getattr(following, "basis", None) == 0
@@ -83,7 +83,7 @@ def test_the_model_never_sees_what_was_cancelled() -> None:
 def test_a_report_of_what_was_cancelled_is_late_and_a_second_one_is_known() -> None:
     engine = started()
     grant = granted(engine, "a")
-    engine.cancel(grant.evaluation, now=0.0)
+    engine.cancel(grant.evaluation)
     turn = engine.report("a", loss(grant, 0.0), now=1.0)
     assert (turn.answer, [type(entry) for entry in turn.entries]) == ("late", [LateReport])
     assert engine.report("a", loss(grant, 0.0), now=1.0).answer == "known"
@@ -94,7 +94,7 @@ def test_an_evaluation_that_waits_to_be_run_again_can_be_cancelled() -> None:
     engine = started()
     grant = granted(engine, "a")
     engine.expire(now=60.0)
-    engine.cancel(grant.evaluation, now=61.0)
+    engine.cancel(grant.evaluation)
     assert granted(engine, "b", now=61.0).evaluation != grant.evaluation
     engine.validate()
 
@@ -104,7 +104,7 @@ def test_a_promotion_that_nobody_has_begun_can_be_cancelled_and_costs_nothing() 
     for index in range(9):
         engine.report("a", loss(granted(engine, "a", index), index), now=0.0)
     second = EvaluationId(ConfigId(0, 0, 1), 1)
-    engine.cancel(second, now=0.0)
+    engine.cancel(second)
     engine.validate()
     assert [str(grant.evaluation) for grant in finish(engine)] == ["0-0-0@1", "0-0-2@1", "0-0-0@2"]
     assert engine.state.budget_started == 9 + 2 * 3 + 9
@@ -113,8 +113,8 @@ def test_a_promotion_that_nobody_has_begun_can_be_cancelled_and_costs_nothing() 
 def test_to_cancel_again_changes_nothing() -> None:
     engine = started()
     grant = granted(engine, "a")
-    engine.cancel(grant.evaluation, now=0.0)
-    turn = engine.cancel(grant.evaluation, now=0.0)
+    engine.cancel(grant.evaluation)
+    turn = engine.cancel(grant.evaluation)
     assert (turn.answer.is_change, turn.entries) == (False, ())
 
 
@@ -123,11 +123,11 @@ def test_what_has_ended_or_never_was_cannot_be_cancelled() -> None:
     grant = granted(engine, "a")
     engine.report("a", loss(grant, 0.5), now=0.0)
     with pytest.raises(UsageError, match=r"ended already, with the loss 0\.5"):
-        engine.cancel(grant.evaluation, now=0.0)
+        engine.cancel(grant.evaluation)
     with pytest.raises(UsageError, match="no evaluation 9-0-0@0; hpbandster-lite list shows"):
-        engine.cancel(EvaluationId(ConfigId(9, 0, 0), 0), now=0.0)
+        engine.cancel(EvaluationId(ConfigId(9, 0, 0), 0))
     with pytest.raises(UsageError, match="no evaluation 0-0-0@7"):
-        engine.cancel(EvaluationId(ConfigId(0, 0, 0), 7), now=0.0)
+        engine.cancel(EvaluationId(ConfigId(0, 0, 0), 7))
 
 
 # -------------------------------------------------------------------------------------------------- pause and resume
@@ -261,7 +261,7 @@ def test_one_evaluation_that_ended_otherwise_clears_the_code(first: FailureKind 
 def test_what_was_not_run_to_its_end_neither_clears_nor_accuses_the_code() -> None:
     engine = started()
     fail(engine, None, None, None, None, kind=FailureKind.INFEASIBLE)
-    engine.cancel(granted(engine, "b").evaluation, now=0.0)
+    engine.cancel(granted(engine, "b").evaluation)
     assert not is_over(engine)
     fail(engine, *[traceback()] * 3, first=4)
     assert is_over(engine)
@@ -383,14 +383,14 @@ def test_the_last_rung_decides_nothing_so_its_failures_are_run_again() -> None:
     places = engine_places(engine)
     fail(engine, *(traceback(line) for line in range(places)))
     assert isinstance(engine.lease("a", places, now=0.0).answer, Done)
-    assert len(engine.take_out()) == places
+    assert len(engine.take_discontinued()) == places
     turn = engine.start(2, ONE, now=0.0, retry_failed=True)
     assert len(turn.answer.put_back) == places
-    assert engine.state.out == []
+    assert engine.state.discontinued == []
     engine.validate()
     assert len(finish(engine)) == places
     assert engine.best() is not None
-    assert len(engine.take_out()) == places
+    assert len(engine.take_discontinued()) == places
 
 
 def engine_places(engine: Engine) -> int:

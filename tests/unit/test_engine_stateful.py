@@ -100,9 +100,9 @@ class Search(RuleBasedStateMachine):
         before = None if known is None else known.outcome
         if before is not None and (before.failure is None or before.failure.kind is not FailureKind.CANCELLED):
             with pytest.raises(UsageError):
-                self.engine.cancel(identity, now=self.now)
+                self.engine.cancel(identity)
             return
-        turn = self.engine.cancel(identity, now=self.now)
+        turn = self.engine.cancel(identity)
         self.keep(turn.entries)
         assert turn.answer.is_change == (before is None)
         outcome = self.engine.state.evaluations[identity].outcome

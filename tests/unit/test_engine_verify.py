@@ -79,7 +79,7 @@ class Run:
             kind = self.random.choice([FailureKind.CODE, FailureKind.MEMORY, FailureKind.INFRASTRUCTURE])
             self.entries += engine.report(agent, failed(grant, kind, f"{request:b}".replace("1", "x")), now=now).entries
         elif dice < 0.6 + self.bad / 2:
-            self.entries += engine.cancel(grant.evaluation, now=now).entries
+            self.entries += engine.cancel(grant.evaluation).entries
         elif dice < 0.6 + self.bad / 1.5:
             self.entries += engine.release(agent, grant.evaluation, grant.attempt, "x", None, now=now).entries
         # Otherwise it is lost: its agent will ask for new work.

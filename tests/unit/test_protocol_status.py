@@ -113,11 +113,11 @@ def with_faults(search: Search) -> None:
     search.report(late, "b", loss=1.0)
     lost = search.lease()
     search.keep(search.engine.release("a", lost.evaluation, lost.attempt, "its time is over", None, now=0.0))
-    search.keep(search.engine.cancel(lost.evaluation, now=0.0, reason="too slow"))
+    search.keep(search.engine.cancel(lost.evaluation, reason="too slow"))
     search.work(3)
     unleased = search.engine.state.brackets[0].rungs[1].promoted
     if unleased:
-        search.keep(search.engine.cancel(EvaluationId(unleased[0], 1), now=0.0, reason=""))
+        search.keep(search.engine.cancel(EvaluationId(unleased[0], 1), reason=""))
 
 
 def in_step(search: Search) -> tuple[Status, Status]:

@@ -168,7 +168,7 @@ def test_a_world_notices_a_lease_that_is_given_twice(monkeypatch: pytest.MonkeyP
 
     def careless(self: State, entry: Leased) -> None:
         lease(self, entry)
-        self.again.append(entry.evaluation)
+        self.to_rerun.append(entry.evaluation)
 
     monkeypatch.setattr(State, "_lease", careless)
     assert "at once: it is lost or doubled" in first_broken(range(5))
@@ -213,7 +213,7 @@ def test_a_world_notices_a_lease_that_is_lost_because_the_disk_is_full(monkeypat
 
 
 def test_a_world_notices_a_pause_that_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpbandster_lite.engine.decisions.held_up", lambda state: None)
+    monkeypatch.setattr("hpbandster_lite.engine.decisions.why_on_hold", lambda state: None)
     told = first_broken(range(40))
     assert "a paused search handed out work" in told or "more run than max_concurrent" in told
 

@@ -1,0 +1,140 @@
+"""What the engine answers to an agent about a lease: a table of the lease's state and the agent's request.
+
+Law of this file: the table is the law, and :data:`RULES` has a rule for each state and request. Nothing here changes
+anything; the engine carries a rule out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+
+from hpbandster_lite.engine.state import Evaluation
+from hpbandster_lite.records import FailureKind
+
+
+class LeaseState(Enum):
+    """How an attempt of an evaluation stands for the agent that names it."""
+
+    UNKNOWN = auto()
+    """The search has no such evaluation."""
+    CANCELLED = auto()
+    """The evaluation was cancelled."""
+    ENDED = auto()
+    """The evaluation has another outcome."""
+    HELD = auto()
+    """The agent holds the lease of this attempt."""
+    TAKEN = auto()
+    """Another agent holds the evaluation, or a later attempt was leased."""
+    LAPSED = auto()
+    """The lease expired while the agent was silent, and no other agent has the evaluation."""
+    WAITING = auto()
+    """The lease ended in another way, and the evaluation waits to be run again."""
+
+
+class Request(Enum):
+    """What an agent asks for or reports."""
+
+    RENEW = auto()
+    """A heartbeat."""
+    RENEW_AT_LIMIT = auto()
+    """A heartbeat while as many evaluations run as the limit allows."""
+    RENEW_AT_END = auto()
+    """A heartbeat while the search ends and agents must hand evaluations back."""
+    REPORT = auto()
+    """An outcome of the objective."""
+    REPORT_LOSS = auto()
+    """An attempt that was lost to its infrastructure, or cancelled: no outcome of the objective."""
+    RELEASE = auto()
+    """The agent hands the evaluation back."""
+
+
+class Rule(Enum):
+    """What the engine does."""
+
+    KEEP = auto()
+    """Extend the lease; the agent continues."""
+    GIVE_BACK = auto()
+    """Lease the same attempt to the agent again; the agent continues."""
+    CALL_BACK = auto()
+    """Extend the lease, so that the agent has time to save, and tell it to stop because the search ends."""
+    STOP_AT_END = auto()
+    """Tell the agent to stop because the search ends."""
+    STOP_CANCELLED = auto()
+    """Tell the agent to stop for the reason of the cancellation."""
+    STOP_UNKNOWN = auto()
+    STOP_ENDED = auto()
+    STOP_TAKEN = auto()
+    STOP_WAITING = auto()
+    STOP_AT_LIMIT = auto()
+    RECORD = auto()
+    """Record the outcome; it is the final one, whichever agent runs the evaluation now."""
+    LOSE = auto()
+    """End the lease and count the attempt as lost."""
+    LATE = auto()
+    """Keep the report in the journal without effect."""
+    DROP = auto()
+    """Keep no trace of the report."""
+    HAND_BACK = auto()
+    """End the lease; the evaluation waits to be run again, and the attempt does not count as lost."""
+    IGNORE = auto()
+    """Change nothing."""
+
+
+STOP_REASONS: Mapping[Rule, str] = {
+    Rule.STOP_UNKNOWN: "this search has no such evaluation",
+    Rule.STOP_ENDED: "the evaluation has an outcome already",
+    Rule.STOP_TAKEN: "the lease expired and another worker got the evaluation",
+    Rule.STOP_WAITING: "the lease ended, and the evaluation waits to be run again",
+    Rule.STOP_AT_LIMIT: "the lease expired, and as many other evaluations run as the limit allows",
+}
+"""The reason that the agent gets, where it is always the same."""
+
+_COLUMNS = (
+    Request.RENEW,
+    Request.RENEW_AT_LIMIT,
+    Request.RENEW_AT_END,
+    Request.REPORT,
+    Request.REPORT_LOSS,
+    Request.RELEASE,
+)
+_R = Rule
+_ROWS: Mapping[LeaseState, tuple[Rule, ...]] = {
+    #                      RENEW              RENEW_AT_LIMIT     RENEW_AT_END       REPORT    REPORT_LOSS RELEASE
+    LeaseState.UNKNOWN: (_R.STOP_UNKNOWN, _R.STOP_UNKNOWN, _R.STOP_UNKNOWN, _R.DROP, _R.DROP, _R.IGNORE),
+    LeaseState.CANCELLED: (_R.STOP_CANCELLED, _R.STOP_CANCELLED, _R.STOP_CANCELLED, _R.LATE, _R.LATE, _R.IGNORE),
+    LeaseState.ENDED: (_R.STOP_ENDED, _R.STOP_ENDED, _R.STOP_ENDED, _R.LATE, _R.LATE, _R.IGNORE),
+    LeaseState.HELD: (_R.KEEP, _R.KEEP, _R.CALL_BACK, _R.RECORD, _R.LOSE, _R.HAND_BACK),
+    LeaseState.TAKEN: (_R.STOP_TAKEN, _R.STOP_TAKEN, _R.STOP_TAKEN, _R.RECORD, _R.LATE, _R.IGNORE),
+    LeaseState.LAPSED: (_R.GIVE_BACK, _R.STOP_AT_LIMIT, _R.STOP_AT_END, _R.RECORD, _R.LATE, _R.IGNORE),
+    LeaseState.WAITING: (_R.STOP_WAITING, _R.STOP_WAITING, _R.STOP_AT_END, _R.RECORD, _R.LATE, _R.IGNORE),
+}
+RULES: Mapping[tuple[LeaseState, Request], Rule] = {
+    (state, request): rule for state, rules in _ROWS.items() for request, rule in zip(_COLUMNS, rules, strict=True)
+}
+"""The rule for each state and request."""
+
+
+def lease_state(evaluation: Evaluation | None, agent: str, attempt: int, *, has_lapsed: bool) -> LeaseState:
+    """How an attempt stands for an agent.
+
+    Parameters
+    ----------
+    evaluation
+        What the state of the search holds of it; ``None`` where it holds nothing.
+    agent, attempt
+        Who names which attempt.
+    has_lapsed
+        Whether the agent's lease of this attempt expired while it was silent, and it has not left the evaluation since.
+    """
+    if evaluation is None:
+        return LeaseState.UNKNOWN
+    if evaluation.outcome is not None:
+        failure = evaluation.outcome.failure
+        was_cancelled = failure is not None and failure.kind is FailureKind.CANCELLED
+        return LeaseState.CANCELLED if was_cancelled else LeaseState.ENDED
+    if evaluation.attempts != attempt or evaluation.agent not in (None, agent):
+        return LeaseState.TAKEN
+    if evaluation.agent == agent:
+        return LeaseState.HELD
+    return LeaseState.LAPSED if has_lapsed else LeaseState.WAITING

@@ -1,0 +1,163 @@
+"""Limits of a search: what ends it, what starts nothing new, and the sentences that say so.
+
+Law of this file: it reads the state and changes nothing; time comes as ``served_s``, the seconds that this master has
+served. Code decides by the kind of a :class:`~hpbandster_lite.records.Finished`; its sentence is for people.
+"""
+
+from __future__ import annotations
+
+from hpbandster_lite.engine.hints import failures_in_words
+from hpbandster_lite.engine.same_fault import SAME_FAULTS
+from hpbandster_lite.engine.state import State
+from hpbandster_lite.hyperband.ranking import reaches
+from hpbandster_lite.records import Finished, FinishKind, SearchSettings
+
+MAX_INFEASIBLE_IN_A_ROW = 1_000
+"""This many refusals in a row by the problem's ``feasible`` hook end the search: the hook or the space is wrong."""
+TOLERANCE = 1e-9
+"""Relative; a sum of budgets may exceed the total budget by a rounding error."""
+
+
+# ------------------------------------------------------------------------------------------------- ends of the search
+
+
+def search_end(state: State, settings: SearchSettings, served_s: float) -> Finished | None:
+    """Why the search is over: it is finished, or it ends now because nothing runs any more; None while it goes on."""
+    finished = immediate_end(state, settings, served_s)
+    if finished is not None or state.held_by:
+        return finished
+    finished = _started_enough(state)
+    if finished is not None or state.to_rerun:
+        return finished
+    where = state.rung_with_work()
+    if where is None:
+        return None if may_open_bracket(state) or not state.brackets else _all_complete(state)
+    if not is_affordable(state, state.brackets[where[0]].rungs[where[1]].budget):
+        return Finished(kind=FinishKind.LIMIT, reason=f"the total budget of {state.limits.total_budget:g} is spent")
+    return None
+
+
+def immediate_end(state: State, settings: SearchSettings, served_s: float) -> Finished | None:
+    """Why agents must hand running evaluations back: the search is finished, or a limit requires it."""
+    if state.finished is not None:
+        return state.finished
+    limits, best = state.limits, state.best
+    if limits.wall_time_s is not None and state.spent_s + served_s >= limits.wall_time_s:
+        return Finished(kind=FinishKind.LIMIT, reason=f"the wall time of {limits.wall_time_s:g} s is over")
+    target = limits.target_loss
+    at_the_top = best is not None and best.budget == settings.budgets[-1]
+    if target is not None and best is not None and at_the_top and reaches(best.loss, target):
+        return Finished(kind=FinishKind.TARGET, reason=f"the target loss of {target:g} is reached: {best.loss:g}")
+    return None
+
+
+def _started_enough(state: State) -> Finished | None:
+    """The limit after which nothing new starts and running evaluations go on to their end."""
+    if state.infeasible_in_a_row >= MAX_INFEASIBLE_IN_A_ROW:
+        reason = (
+            f"the problem refused the last {state.infeasible_in_a_row} configurations as infeasible; "
+            "mend feasible() or the space"
+        )
+        return Finished(kind=FinishKind.INFEASIBLE, reason=reason)
+    most = state.limits.evaluations
+    if most is not None and state.started - state.refused >= most and not state.to_rerun:
+        reason = f"{_evaluations(most, 'was', 'were')} started, which is the limit"
+        return Finished(kind=FinishKind.LIMIT, reason=reason)
+    return None
+
+
+def _all_complete(state: State) -> Finished:
+    if state.exhausted:
+        reason = f"the space is exhausted: all {len(state.proposals)} configurations were evaluated"
+        return Finished(kind=FinishKind.EXHAUSTED, reason=reason)
+    count = len(state.brackets)
+    reason = "the one bracket is complete" if count == 1 else f"all {count} brackets are complete"
+    return Finished(kind=FinishKind.COMPLETE, reason=reason)
+
+
+def stopped_by_user(why: str) -> Finished:
+    """The end of a search that its user stopped; ``why`` may be empty."""
+    return Finished(kind=FinishKind.STOPPED, reason=f"stopped by its user: {why}" if why else "stopped by its user")
+
+
+def stopped_by_same_fault(shown: str) -> Finished:
+    """The end of a search whose first evaluations all failed with one fault; ``shown`` is its text for people."""
+    reason = (
+        f"stopped, because the first {SAME_FAULTS} evaluations all failed with the same fault; "
+        f"mend the code, then go on with --retry-failed:\n{shown}"
+    )
+    return Finished(kind=FinishKind.SAME_FAULT, reason=reason)
+
+
+def for_the_journal(state: State, finished: Finished) -> Finished:
+    """The entry that ends the search; where no evaluation has a loss, its reason says so."""
+    if state.best is not None or not state.recorded:
+        return finished
+    reason = (
+        f"{finished.reason}; none of its {state.recorded} evaluations has a loss: "
+        f"{failures_in_words(state.failures)}. The logs of the attempts say more"
+    )
+    return Finished(kind=finished.kind, reason=reason)
+
+
+# ------------------------------------------------------------------------------------------- limits on new evaluations
+
+
+def is_full(state: State) -> bool:
+    """Whether as many evaluations run as ``max_concurrent`` allows."""
+    most = state.limits.max_concurrent
+    return most is not None and len(state.held_by) >= most
+
+
+def may_open_bracket(state: State) -> bool:
+    """Whether the next bracket may be opened."""
+    most = state.limits.brackets
+    return not state.exhausted and (most is None or len(state.brackets) < most)
+
+
+def is_affordable(state: State, budget: float) -> bool:
+    """Whether the rest of the total budget pays for an evaluation of this budget."""
+    most = state.limits.total_budget
+    return most is None or state.budget_started + budget <= most * (1 + TOLERANCE)
+
+
+def why_nothing_new(state: State) -> str | None:
+    """Why nothing new starts while the last evaluations run to their end."""
+    finished = _started_enough(state)
+    return None if finished is None else f"{finished.reason}; {running_count(state)}"
+
+
+def why_on_hold(state: State) -> str | None:
+    """Why no work is handed out although there may be some: the search is paused, or as many run as may."""
+    if state.paused is not None:
+        why = f" ({state.paused})" if state.paused else ""
+        return f"paused{why}: nothing is handed out until it is resumed; {running_count(state)}"
+    if is_full(state):
+        return f"max_concurrent: {_evaluations(len(state.held_by), 'runs', 'run')} already"
+    return None
+
+
+def why_unaffordable(state: State, budget: float) -> str:
+    """The sentence for a budget that is not affordable."""
+    return f"what is left of the total budget does not buy another {budget:g}; {running_count(state)}"
+
+
+def running_count(state: State) -> str:
+    """The number of running evaluations, as part of a sentence."""
+    return _evaluations(len(state.held_by), "still runs", "still run")
+
+
+def missing_results(state: State, where: tuple[int, int] | None = None) -> str:
+    """What a rung lacks; by default the first rung in which something runs."""
+    if where is None:
+        held = [(identity.config_id.bracket, identity.rung) for identity in state.held_by.values()]
+        if not held:
+            return "no bracket is open"
+        where = min(held)
+    bracket, index = where
+    rung = state.brackets[bracket].rungs[index]
+    return f"rung {index} of bracket {bracket}: {rung.places - len(rung.done)} of {rung.places} missing"
+
+
+def _evaluations(count: int, verb: str, verbs: str) -> str:
+    return f"1 evaluation {verb}" if count == 1 else f"{count} evaluations {verbs}"
