@@ -1,7 +1,7 @@
-"""What a search found, read from its run directory while it runs or after it ended, however it ended.
+"""The results of a search, from its run directory, while it runs or after its end.
 
-Law of this file: it asks the journal's tables and changes nothing; each property is the state of the moment in which it
-is read. pandas is imported by the properties that give tables, and nowhere else in the package.
+Law of this file: it reads the journal's tables and changes nothing; each property shows the moment at which it is read.
+pandas is imported by the properties that return tables, and nowhere else in the package.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incumbent:
-    """The best configuration at some moment of a search.
+    """The best configuration at a moment of a search.
 
     Attributes
     ----------
     config_id
-        Its name: bracket, rung at which it was sampled, index.
+        Its id: bracket, rung at which it was sampled, index.
     values
         Its active hyperparameters.
     loss, budget
-        Its result, and the budget that the result took.
+        Its loss, and the budget of that evaluation.
     info
         What the objective returned beside the loss.
     directory
-        Where that attempt ran, with its checkpoint if it was kept; ``None`` if it needed none.
+        Directory of that attempt, with its checkpoint if that was kept; ``None`` if the attempt made none.
     origin
         ``default``, ``initial``, ``random`` or ``model``.
     finished_at
-        When the result was recorded, as a Unix time.
+        Unix time at which the result was recorded.
     elapsed_s
-        Seconds since the search began, the time in which no master served included.
+        Seconds since the start of the search, including time without a master.
     total_budget
-        Budget of all evaluations recorded so far, this one included; what was refused as infeasible cost nothing.
+        Budget of all evaluations recorded so far, including this one; infeasible configurations cost nothing.
     """
 
     config_id: ConfigId
@@ -78,7 +78,7 @@ class Result:
     Parameters
     ----------
     run_directory
-        The directory that ``hpbandster-lite run`` named; the search in it may still be running.
+        The directory that ``hpbandster-lite run`` printed; the search in it may still be running.
 
     Raises
     ------
@@ -94,23 +94,23 @@ class Result:
             what = "holds no search" if self._directory.path.is_dir() else "does not exist"
             raise RunDirectoryError(
                 f"the run directory {self._directory.path} {what}; "
-                "give the one that the search named when it began, for example runs/digits"
+                "give the one that the search printed at its start, for example runs/digits"
             )
         self._reader = JournalReader(self._directory.journal)
 
     @property
     def run_directory(self) -> Path:
-        """Where the search keeps everything."""
+        """The run directory."""
         return self._directory.path
 
     @property
     def settings(self) -> SearchSettings:
-        """What defines the search."""
+        """The settings that define the search."""
         return self._reader.settings()
 
     @property
     def limits(self) -> Limits:
-        """When the search was told to stop, by its newest start."""
+        """The limits of its newest start."""
         return self._reader.limits()
 
     @property
@@ -135,14 +135,14 @@ class Result:
     def trajectory(self) -> list[Incumbent]:
         """All incumbents, oldest first; the last one is :attr:`incumbent`.
 
-        A first result at a higher budget makes a new incumbent, though its loss may be higher: losses at different
-        budgets say different things.
+        The first result at a higher budget is a new incumbent, even with a higher loss: losses at different budgets are
+        not comparable.
         """
         return [self._incumbent(*step) for step in _improvements(self._reader.endings())]
 
     @property
     def evaluations(self) -> DataFrame:
-        """One row per evaluation, by config id and rung, those that wait or run included.
+        """One row per evaluation, by config id and rung, including queued and running ones.
 
         Columns: ``config_id`` (text such as 0-0-3), ``bracket``, ``rung``, ``budget``, ``state`` (queued, running,
         done, failed), ``attempt``, ``worker``, ``agent``, ``queued_at``, ``leased_at``, ``started_at``,
@@ -152,7 +152,7 @@ class Result:
         """
         rows = self._reader.evaluations()
         outcomes = self._reader.outcomes()
-        # Read last, so that each evaluation's configuration is among them.
+        # Read last, so that it has the configuration of each evaluation.
         configurations = {row["config_id"]: row for row in self._reader.configurations()}
         of_each = [configurations[row["config_id"]] for row in rows]
         ended = [outcomes.get(EvaluationId(row["config_id"], row["rung"])) for row in rows]
@@ -177,8 +177,8 @@ class Result:
     def configurations(self) -> DataFrame:
         """One row per configuration, by config id.
 
-        Columns: ``config_id``, ``bracket``, ``origin``, ``model_budget`` (whose model proposed it), ``sampled_at``
-        (UTC), and ``config.<name>`` for each hyperparameter.
+        Columns: ``config_id``, ``bracket``, ``origin``, ``model_budget`` (the budget whose model proposed it),
+        ``sampled_at`` (UTC), and ``config.<name>`` for each hyperparameter.
         """
         rows = self._reader.configurations()
         columns = {
@@ -191,10 +191,10 @@ class Result:
 
     @property
     def learning_curves(self) -> DataFrame:
-        """One row per point that ``trial.report`` gave, of all evaluations that ended, in the order of their ends.
+        """One row per point of ``trial.report``, of all completed evaluations in the order of completion.
 
-        Columns: ``config_id``, ``rung``, ``budget``, ``step``, ``loss`` and ``metric.<name>``. A long table is what
-        plotting wants; ``result.learning_curves.groupby(["config_id", "rung"])`` gives the curves one by one.
+        Columns: ``config_id``, ``rung``, ``budget``, ``step``, ``loss`` and ``metric.<name>``. The long form suits
+        plotting; ``result.learning_curves.groupby(["config_id", "rung"])`` gives one curve at a time.
         """
         budgets = {ending.evaluation: ending.budget for ending in self._reader.endings()}
         points = [
@@ -233,13 +233,13 @@ class Result:
         states = ("done", "failed", "running", "queued")
         counts = {state: sum(_column(rungs, state)) for state in states}
         kinds = ", ".join(f"{count} {kind}" for kind, count in failures.items())
-        words = [
+        counted = [
             f"{counts[state]} {state}" + (f" ({kinds})" if state == "failed" and kinds else "") for state in states
         ]
         lines = [
             f"Result of {settings.run_id} in {self.run_directory} ({settings.algorithm}, "
             f"{', '.join(f'{budget:g}' for budget in settings.budgets)} {settings.unit}, seed {settings.seed})",
-            f"  evaluations  {', '.join(words)}",
+            f"  evaluations  {', '.join(counted)}",
             "  incumbent    " + ("none yet" if best is None else self._line(best)),
             f"  ended        {self.finished or 'not yet'}",
         ]
@@ -264,7 +264,7 @@ class Result:
             loss=outcome.loss,
             budget=ending.budget,
             info=outcome.info,
-            # A directory that is not absolute is one of the run directory's.
+            # A relative directory is in the run directory.
             directory=None if outcome.directory is None else self.run_directory / outcome.directory,
             origin=configuration["origin"],
             finished_at=ending.finished_at,
@@ -285,7 +285,7 @@ class Result:
 
 
 def _improvements(endings: Sequence[Ending]) -> Iterator[tuple[Ending, float]]:
-    """Each evaluation that became the incumbent, with the budget of all evaluations up to it."""
+    """Each evaluation that became the incumbent, with the total budget up to it."""
     best: IncumbentKey | None = None
     total = 0.0
     for ending in endings:

@@ -98,7 +98,7 @@ def test_a_status_without_a_forecast_has_a_picture() -> None:
 
 def test_a_journal_that_cannot_be_written_and_a_pause_are_the_state() -> None:
     assert facts(a_status(journal_stalled_s=12.0))["state"] == (
-        "the journal cannot be written for 12 s now, and no work is handed out: is the disk full?"
+        "the master has failed to write the journal for 12 s, and gives out no work: is the disk full?"
     )
     at = datetime(2026, 11, 25, 14, 0, 5).astimezone().timestamp()
     assert facts(a_status(paused="", paused_at=at))["state"] == "paused since 2026-11-25 14:00:05"
@@ -123,7 +123,7 @@ def test_hints_and_waits_that_matter_are_said() -> None:
     assert facts(a_status(waits=(usual, silent)))["waits"] == silent.reason
     idle = (a_worker("node-0"), a_worker("node-1", "0-0-7@1"))
     assert facts(a_status(waits=(usual, silent), agents=idle))["waits"] == f"{usual.reason}\n{silent.reason}"
-    assert facts(a_status(hints=("all losses are equal",)))["look"] == "all losses are equal"
+    assert facts(a_status(hints=("all losses are equal",)))["hints"] == "all losses are equal"
 
 
 @pytest.mark.parametrize("wanted", [True, False])

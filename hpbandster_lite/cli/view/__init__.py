@@ -1,1 +1,1 @@
-"""What commands show: the live view, tables, and the terminal that they write to."""
+"""What the commands print: the status, tables, reports, and the console for them."""

@@ -24,7 +24,7 @@ from hpbandster_lite.protocol.status import Agent, Bracket, Rung, Status
 MOST_FIGURES = 4
 """Figures of the incumbent beside its loss that fit on a line."""
 MOST_WAITS = 3
-STYLES = {"incumbent": "bold", "failed": "red", "waits": "yellow", "look": "yellow", "fault": "red"}
+STYLES = {"incumbent": "bold", "failed": "red", "waits": "yellow", "hints": "yellow", "fault": "red"}
 FEWEST = 3
 """Brackets and workers that are shown on however small a screen."""
 
@@ -72,7 +72,7 @@ def facts(status: Status) -> dict[str, str]:
     if waits:
         named["waits"] = "\n".join(waits)
     if status.hints:
-        named["look"] = "\n".join(status.hints)
+        named["hints"] = "\n".join(status.hints)
     fault = (status.reason or "").partition("\n")[2]
     if fault:
         named["fault"] = fault
@@ -91,7 +91,7 @@ def state_line(status: Status) -> str:
     """Whether the search runs, for how long it has run, and how long it will."""
     if status.journal_stalled_s is not None:
         stalled = duration(status.journal_stalled_s)
-        return f"the journal cannot be written for {stalled} now, and no work is handed out: is the disk full?"
+        return f"the master has failed to write the journal for {stalled}, and gives out no work: is the disk full?"
     if status.state != "running":
         text = f"{status.state}: {first_line(status.reason or '')}"
         return text if status.paused is None or status.state == "finished" else f"{text}; {_paused(status)}"
@@ -141,7 +141,7 @@ def headline(status: Status) -> str:
     parts = [named["state"], named["done"]]
     parts += [f"failed: {named['failed']}"] if "failed" in named else []
     parts += [f"workers: {named['workers']}"] if "workers" in named else []
-    parts += [named[name].replace("\n", "; ") for name in ("waits", "look") if name in named]
+    parts += [named[name].replace("\n", "; ") for name in ("waits", "hints") if name in named]
     return " · ".join([*parts, f"incumbent: {named['incumbent']}"])
 
 

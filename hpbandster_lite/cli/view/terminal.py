@@ -1,4 +1,7 @@
-"""Where the commands write: the terminal, or a file or program that reads their output."""
+"""The console of the commands: a terminal, or a file or program that reads their output.
+
+Law of this file: control characters in texts never reach a terminal.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,21 @@ from rich.segment import Segment
 from hpbandster_lite.process.log_format import escape_controls
 
 PIPE_WIDTH = 1000
-"""Columns where nobody looks: a row of a table is one line there, for grep and awk, unless COLUMNS says otherwise."""
+"""Columns without a terminal: a row of a table is one line then, for grep and awk. COLUMNS overrides it."""
 
 
-class _HarmlessConsole(Console):
-    """Prints what it is given, but no control character that stands in a text: names, errors and logs are others'."""
+class _EscapingConsole(Console):
+    """A console that escapes control characters in texts: names, errors and logs come from other programs."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Pieces of text with their style; what controls the terminal on purpose is no text, and is let through."""
+        """Pieces of text with their style; control codes of rich itself are segments of their own kind and pass."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(escape_controls(segment.text), segment.style)
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Standard output, or standard error; without colours where NO_COLOR is set, or where it is no terminal."""
-    made = _HarmlessConsole(stderr=stderr, highlight=False)
+    """Standard output or standard error; without colours where NO_COLOR is set or where it is not a terminal."""
+    made = _EscapingConsole(stderr=stderr, highlight=False)
     if not made.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
-        made = _HarmlessConsole(stderr=stderr, highlight=False, width=PIPE_WIDTH)
+        made = _EscapingConsole(stderr=stderr, highlight=False, width=PIPE_WIDTH)
     return made
