@@ -1,4 +1,4 @@
-"""The wall clock of one process, to be set wrong, by libfaketime; its monotonic clock is nobody's to set."""
+"""The wall clock of one process, to be set wrong, by libfaketime; its monotonic clock cannot be set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ time.sleep = lambda seconds: select.select([], [], [], seconds) and None
 
 
 class WallClock:
-    """The wall clock of one process, which a test can set; its monotonic clock is nobody's to set."""
+    """The wall clock of one process, which a test can set; its monotonic clock cannot be set."""
 
     def __init__(self, place: Path) -> None:
         self._file = place / "faketime"

@@ -44,7 +44,7 @@ def commits(search: ServedSearch) -> list[datetime]:
 
 
 def logged(text: str) -> list[datetime]:
-    """When a process says that it said something."""
+    """The times of a process's log lines."""
     return [datetime.fromisoformat(each) for each in re.findall(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),", text, re.M)]
 
 

@@ -93,7 +93,7 @@ class Stranger:
         return data
 
     def is_hung_up_on(self) -> bool:
-        """Waits for the end of the connection; whatever is said before may be a refusal and nothing else."""
+        """Waits for the end of the connection; only a refusal may come before it."""
         try:
             while part := self._socket.recv(65_536):
                 assert b'"answer"' not in part, part
@@ -109,7 +109,7 @@ def registered(name: str) -> dict[str, Any]:
 
 
 def forged(port: int, name: str) -> None:
-    """Signed with a key that somebody made up, with and without a greeting that was accepted."""
+    """Signed with an invented key, with and without a greeting that was accepted."""
     with Stranger(port, b"a key that was guessed") as stranger:
         stranger.send(stranger.request("register", registered(name)))
         assert stranger.is_hung_up_on()
@@ -130,7 +130,7 @@ def flag_flipped(port: int, name: str) -> None:
 
 
 def oversized(port: int, name: str) -> None:
-    """Announced by its header, by a stranger and by somebody with the key; and one that is really sent."""
+    """Announced by its header, by a peer without and a peer with the key; and one that is really sent."""
     for is_introduced, size in ((False, payloads.MAX_GREETING_BYTES + 1), (True, NAME_SERVER_BOUNDS.message_bytes + 1)):
         with Stranger(port) as stranger:
             if is_introduced:
@@ -144,7 +144,7 @@ def oversized(port: int, name: str) -> None:
 
 
 def replayed(port: int, name: str) -> None:
-    """All that an honest client said, once more: on a connection of its own, and its last call on another one."""
+    """All that an honest client sent, once more: on a new connection, and its last call on another one."""
     honest = {**registered(run_name("replayed")), "epoch": 1}
     with Stranger(port) as client:
         client.introduce()
@@ -168,7 +168,7 @@ def replayed(port: int, name: str) -> None:
 
 @pytest.fixture
 def search(tmp_path: Path) -> Iterator[tuple[ServedSearch, Served, int, dict[str, Any]]]:
-    """A search that is registered, the name server, its port, and how to be told of it."""
+    """A search that is registered, the name server, its port, and the options that lead to it."""
     key_file = tmp_path / "names.key"
     key_file.write_bytes(KEY)
     key_file.chmod(0o600)
@@ -181,8 +181,8 @@ def search(tmp_path: Path) -> Iterator[tuple[ServedSearch, Served, int, dict[str
 def test_no_message_of_a_stranger_has_an_effect_on_a_name_server(
     attack: Callable[[int, str], None], search: tuple[ServedSearch, Served, int, dict[str, Any]], tmp_path: Path
 ) -> None:
-    made, names, port, told = search
-    master = made.start_master(**told)
+    made, names, port, registered_at = search
+    master = made.start_master(**registered_at)
     made.wait_registered(port, KEY)
     name = run_name(made.run_id)
     with NameServerClient("127.0.0.1", port, KEY) as client:
@@ -194,7 +194,7 @@ def test_no_message_of_a_stranger_has_an_effect_on_a_name_server(
     assert len(names.said().splitlines()) <= MOST_LINES, names.said()
     # Who asks the name server now is led to the true master.
     far = made.start_worker(
-        0, **told, run_id=made.run_id, key=str(made.directory.key_file), scratch=str(tmp_path / "scratch")
+        0, **registered_at, run_id=made.run_id, key=str(made.directory.key_file), scratch=str(tmp_path / "scratch")
     )
     far.ends(0)
     master.ends(0)

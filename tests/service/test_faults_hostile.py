@@ -46,7 +46,7 @@ class Vandals:
     def __enter__(self) -> Vandals:
         self._thread.start()
         until(lambda: self.connected >= CONNECTIONS, "all of them are connected")
-        until(lambda: self._says is None or self.sent >= CONNECTIONS, "each of them has said something")
+        until(lambda: self._says is None or self.sent >= CONNECTIONS, "each of them has sent something")
         return self
 
     def __exit__(self, *_: object) -> None:

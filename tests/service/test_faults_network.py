@@ -18,7 +18,7 @@ from tests.service.wires import Wire
 
 pytestmark = pytest.mark.timeout(120)
 
-# A lost connection leaves a lease two heartbeats: long enough here that nobody but its agent ends it.
+# A lost connection leaves a lease two heartbeats: long enough here that only its agent ends it.
 PATIENT = {"lease_s": 60.0, "heartbeat_s": 2.0}
 
 
@@ -112,15 +112,15 @@ def test_a_worker_without_the_run_directory_waits_for_the_name_server_to_return(
         search.check()
 
 
-def test_a_second_master_of_one_run_under_one_name_server_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
+def test_a_second_master_of_one_run_at_one_name_server_is_refused_with_the_holder(tmp_path: Path) -> None:
     with served_search(tmp_path, **PATIENT) as search:
         _, port = search.start_nameserver()
         first = search.start_master(nameserver=("127.0.0.1", port))
         search.wait_registered(port)
         copied = search.copied(tmp_path / "copy")
         second = search.start_master(directory=copied, nameserver=("127.0.0.1", port), waits=False)
-        said = second.ends(4)
-        assert f"is registered for the master at 127.0.0.1:{port_of(search)} (epoch 1)" in said
+        output = second.ends(4)
+        assert f"is registered for the master at 127.0.0.1:{port_of(search)} (epoch 1)" in output
         assert copied.read_endpoint() is None
         far = search.start_far_worker(0, tmp_path / "scratch", nameserver=("127.0.0.1", port))
         for process in (far, first):
@@ -128,7 +128,7 @@ def test_a_second_master_of_one_run_under_one_name_server_is_refused_and_told_wh
         search.check()
 
 
-def test_a_master_whose_name_a_later_start_has_taken_says_so_once_and_serves_on(
+def test_a_master_whose_name_a_later_start_has_taken_logs_it_once_and_serves_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(registration, "CHECK_EVERY_S", 0.02)
@@ -140,9 +140,9 @@ def test_a_master_whose_name_a_later_start_has_taken_says_so_once_and_serves_on(
         tries: list[str] = []
         register = client.register
 
-        def counted(name: str, told: Mapping[str, Any]) -> None:
+        def counted(name: str, endpoint: Mapping[str, Any]) -> None:
             tries.append(name)
-            register(name, told)
+            register(name, endpoint)
 
         monkeypatch.setattr(client, "register", counted)
         entry = registration.Registration(client, run_name("one"), endpoint)

@@ -1,6 +1,6 @@
-"""Somebody who has the key of a search and means it ill, and vandals at a search under TLS: nothing is taken for true.
+"""A hostile peer with the key of a search, and attacks on a search under TLS: no input is trusted.
 
-Without the key nothing is heard at all (``test_faults_forged``, ``test_transport_hostile``). With it one can lie about
+Without the key all input is refused (``test_faults_forged``, ``test_transport_hostile``). With it one can lie about
 results; what one cannot do is lead others to files, name the code that they run, or write lines that look like ours.
 """
 
@@ -104,9 +104,9 @@ def test_names_and_reasons_of_others_are_obeyed_by_no_log_and_no_terminal(search
     search.start_worker().ends(0)
     master.ends(0)
     listed = text_of("list", search)
-    for said in (status, paused, resumed, listed, master.said()):
-        assert said
-        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", said)
+    for output in (status, paused, resumed, listed, master.said()):
+        assert output
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", output)
     # Whoever reads the log by its lines finds none that a peer wrote.
     assert not [line for line in master.said().splitlines() if line.startswith(FORGED_LINE[:10])]
     assert all(re.match(r"\d{4}-\d\d-\d\d |    |note: ", line) for line in master.said().splitlines())
@@ -115,7 +115,7 @@ def test_names_and_reasons_of_others_are_obeyed_by_no_log_and_no_terminal(search
 def test_the_code_that_a_worker_runs_is_named_on_its_own_command_line_alone(
     search: ServedSearch, tmp_path: Path
 ) -> None:
-    """A master that somebody else has written: its grant names another problem, and files, and is obeyed in neither."""
+    """A hostile master: its grant names another problem, and files, and is obeyed in neither."""
     evil = tmp_path / "evil.py"
     evil.write_text(f"open({str(tmp_path / 'was run')!r}, 'w')\n")
     master = search.start_master()
@@ -123,16 +123,16 @@ def test_the_code_that_a_worker_runs_is_named_on_its_own_command_line_alone(
         grant = leased(client, "spy")
     assert not [name for name in grant if "problem" in name or "reference" in name or "module" in name]
     hostile = {**grant, "problem": str(evil), "reference": str(evil), "source_modules": [str(evil)]}
-    told = AgentOptions(problem=str(search.problem), run_dir=str(search.directory.path))
-    order = read_grant(hostile, Places(told), 0.0, "spy").order
+    agent_options = AgentOptions(problem=str(search.problem), run_dir=str(search.directory.path))
+    order = read_grant(hostile, Places(agent_options), 0.0, "spy").order
     assert str(evil) not in repr(order)
     for field in ("previous_directory", "resume_directories"):
         paths = {**grant, "previous_directory": "../theirs", "resume_directories": ["../theirs", "x/../../theirs"]}
-        order = read_grant({**paths, field: grant[field]}, Places(told), 0.0, "spy").order
+        order = read_grant({**paths, field: grant[field]}, Places(agent_options), 0.0, "spy").order
         assert "theirs" not in repr(order)
     for config_id in (["..", 0, 0], [0, 0, "/etc"], [0, 0]):
         with pytest.raises(ProtocolMismatch):
-            read_grant({**grant, "evaluation": [config_id, 0]}, Places(told), 0.0, "spy")
+            read_grant({**grant, "evaluation": [config_id, 0]}, Places(agent_options), 0.0, "spy")
     assert not (tmp_path / "was run").exists()
     search.start_worker().ends(0)
     master.ends(0)

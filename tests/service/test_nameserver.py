@@ -127,7 +127,7 @@ def test_a_dead_masters_name_is_free_when_its_entry_is_stale() -> None:
                 second.register(RUN, THERE)
 
 
-def test_a_name_server_that_comes_back_is_told_again_by_the_same_client() -> None:
+def test_a_restarted_name_server_gets_the_registration_of_the_same_client_again() -> None:
     with names() as address, contextlib.ExitStack() as stack:
         master = stack.enter_context(NameServerClient(*address, KEY))
         master.register(RUN, HERE)
@@ -234,7 +234,7 @@ def test_a_pyroname_is_resolved() -> None:
     ids=["register", "remove", "remove-prefix", "set_metadata", "regex"],
 )
 def test_an_unmodified_pyro4_client_may_not_write(method: str, arguments: tuple[Any, ...]) -> None:
-    """Its calls carry no nonce: who records one could repeat it."""
+    """Its calls have no nonce: a recorded one could be replayed."""
     with names() as (host, port), NameServerClient(host, port, KEY) as master:
         master.register(RUN, HERE)
         with (
@@ -262,7 +262,7 @@ def test_an_unmodified_pyro4_client_has_no_nonce_for_our_object(nonce: Any) -> N
         assert master.list() == {}
 
 
-def test_nobody_answers_a_broadcast() -> None:
+def test_a_broadcast_gets_no_answer() -> None:
     with names(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller:
         caller.settimeout(0.2)
         caller.sendto(b"GET_NSURI", ("127.0.0.1", 9091))
@@ -270,7 +270,7 @@ def test_nobody_answers_a_broadcast() -> None:
             caller.recvfrom(100)
 
 
-def test_silent_and_garbled_peers_hold_up_nobody() -> None:
+def test_silent_and_garbled_peers_block_no_other() -> None:
     with names() as address, contextlib.ExitStack() as stack:
         silent = [stack.enter_context(socket.create_connection(address)) for _ in range(50)]
         silent[0].sendall(b"GET / HTTP/1.1\r\n\r\n")
@@ -285,9 +285,9 @@ def test_silent_and_garbled_peers_hold_up_nobody() -> None:
 
 
 @contextlib.contextmanager
-def program(told: dict[str, Any], **options: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def program(served: dict[str, Any], **options: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The name server as a process; gives it and its port."""
-    command = [sys.executable, "-W", "error", "-m", "hpbandster_lite.nameserver", json.dumps({"port": 0, **told})]
+    command = [sys.executable, "-W", "error", "-m", "hpbandster_lite.nameserver", json.dumps({"port": 0, **served})]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
     assert process.stderr is not None
     try:
@@ -301,7 +301,7 @@ def program(told: dict[str, Any], **options: Any) -> Iterator[tuple[subprocess.P
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_program_serves_until_it_is_told_to_end(number: signal.Signals, tmp_path: Path) -> None:
+def test_the_program_serves_until_a_signal(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(KEY + b"\n")
     (tmp_path / "key").chmod(0o600)
     with program({"key_file": str(tmp_path / "key")}) as (process, port):
@@ -311,7 +311,7 @@ def test_the_program_serves_until_it_is_told_to_end(number: signal.Signals, tmp_
         assert process.wait(DEADLINE_S) == 0
 
 
-def test_the_program_ends_with_whoever_holds_its_lifeline() -> None:
+def test_the_program_ends_with_the_holder_of_its_lifeline() -> None:
     reading, writing = os.pipe()
     with program({"lifeline": reading}, pass_fds=(reading,)) as (process, _):
         os.close(reading)

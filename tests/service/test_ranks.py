@@ -51,14 +51,14 @@ def test_an_interrupted_evaluation_leaves_none_of_its_processes(tmp_path: Path) 
 
     pids: list[int] = []
     master = ScriptedMaster([grant({"deed": "waits"})], after=hook)
-    told = options(tmp_path, problem=PROBLEM, gpus_per_worker=2, threads=1)
-    assert run_agent(told, connect=master.connect) == 75
+    agent_options = options(tmp_path, problem=PROBLEM, gpus_per_worker=2, threads=1)
+    assert run_agent(agent_options, connect=master.connect) == 75
     assert len(master.releases) == 1
     assert len(pids) == 2
     wait_for_the_end_of(*pids)
 
 
-def test_an_objective_is_told_where_its_processes_meet_and_which_devices_are_theirs(
+def test_an_objective_gets_a_rendezvous_and_the_devices_of_its_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -75,10 +75,10 @@ def test_an_objective_is_told_where_its_processes_meet_and_which_devices_are_the
     assert outcome.info["devices"] == ["cpu"] * 3
 
 
-def test_an_objective_of_one_device_is_told_nothing_of_that(tmp_path: Path) -> None:
+def test_an_objective_of_one_device_gets_no_rendezvous(tmp_path: Path) -> None:
     (outcome,) = outcomes_of(tmp_path, "tells", threads=2)
-    told = {name: outcome.info["told"][name] for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE")}
-    assert told == dict.fromkeys(told)
+    variables = {name: outcome.info["told"][name] for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE")}
+    assert variables == dict.fromkeys(variables)
     assert outcome.info["devices"] == ["cpu"]
 
 

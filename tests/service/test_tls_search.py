@@ -52,7 +52,7 @@ def certified(search: ServedSearch, *hosts: str) -> Certificates:
 
 
 def far(search: ServedSearch, tls: Path, tmp_path: Path) -> dict[str, Any]:
-    """How a worker is told that sees the run directory no more than a key and certificates."""
+    """Options of a worker that has a key and certificates, but no run directory."""
     return {"run_id": search.run_id, "key": str(search.directory.key_file), "tls": str(tls),
             "scratch": str(tmp_path / "scratch")}  # fmt: skip
 
@@ -109,7 +109,7 @@ def test_a_worker_without_certificates_or_with_others_ends_with_the_remedy(
     master = search.start_master()
     endpoint = search.directory.read_endpoint()
     assert endpoint is not None
-    # A copy of the run directory as somebody would make it by hand: where the master is, and the key.
+    # A copy of the run directory as a user would make it by hand: where the master is, and the key.
     copy = RunDirectory(tmp_path / "copy")
     copy.create()
     copy.write_endpoint(endpoint)
@@ -141,9 +141,9 @@ def test_a_search_over_ipv6_ends_as_any_other(tls: bool, search: ServedSearch) -
     search.check()
 
 
-@pytest.mark.parametrize("told", [{"host": "0.0.0.0"}, {"interface": "lo"}, {"host": "localhost"}])  # noqa: S104
-def test_a_master_on_several_addresses_tells_them_and_is_found(told: dict[str, Any], search: ServedSearch) -> None:
-    master = search.start_master(**told)
+@pytest.mark.parametrize("where", [{"host": "0.0.0.0"}, {"interface": "lo"}, {"host": "localhost"}])  # noqa: S104
+def test_a_master_on_several_addresses_tells_them_and_is_found(where: dict[str, Any], search: ServedSearch) -> None:
+    master = search.start_master(**where)
     endpoint = search.directory.read_endpoint()
     assert endpoint is not None
     assert endpoint["host"] not in ("0.0.0.0", "::")  # noqa: S104
@@ -161,7 +161,7 @@ def test_a_worker_goes_on_to_the_address_that_leads_to_the_master_and_a_fixed_po
     endpoint = search.directory.read_endpoint()
     assert endpoint is not None
     assert endpoint["port"] == port
-    # One that nobody has, one of another network, and somebody else who has this port.
+    # An unused address, one of another network, and another program that has this port.
     search.directory.write_endpoint({**endpoint, "addresses": ["203.0.113.9", "127.0.0.9", "127.0.0.2", "127.0.0.1"]})
     with socket.create_server(("127.0.0.2", port)):
         search.start_worker().ends(0)
@@ -170,9 +170,9 @@ def test_a_worker_goes_on_to_the_address_that_leads_to_the_master_and_a_fixed_po
 
 
 def test_an_interface_that_is_not_there_is_refused_with_those_that_are(search: ServedSearch) -> None:
-    said = search.start_master(waits=False, interface="nowhere0").ends(2)
-    assert "nowhere0" in said
-    assert "lo (127.0.0.1" in said
+    output = search.start_master(waits=False, interface="nowhere0").ends(2)
+    assert "nowhere0" in output
+    assert "lo (127.0.0.1" in output
 
 
 def test_an_unmodified_pyro4_client_with_a_certificate_reads_the_name_server(
@@ -204,7 +204,7 @@ def test_no_key_is_ever_printed_logged_or_journalled(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import logging\nlogging.getLogger().setLevel(logging.DEBUG)\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(tmp_path))
-        said = search.run()
+        output = search.run()
     directory = search.directory
     secrets = {directory.key_file: directory.key_file.read_bytes().strip()}
     secrets[directory.nameserver_key_file] = directory.nameserver_key_file.read_bytes().strip()
@@ -214,7 +214,7 @@ def test_no_key_is_ever_printed_logged_or_journalled(tmp_path: Path) -> None:
     files = [file for file in tmp_path.rglob("*") if file.is_file() and file not in secrets]
     assert directory.journal in files
     assert directory.log("master") in files
-    for content in (said.encode(), *(file.read_bytes() for file in files)):
+    for content in (output.encode(), *(file.read_bytes() for file in files)):
         assert not any(shape in content for shape in shapes)
 
 

@@ -165,10 +165,10 @@ def test_a_flood_of_output_is_bounded_on_disk_and_keeps_its_last_hundred_lines(t
 # ------------------------------------------------------------------------------------------------- one process alone
 
 
-def heard_until(
+def received_until(
     trainer: TrainerHandle, kind: type[MessageKind], within_s: float = 30.0
 ) -> tuple[MessageKind, list[TrainerMessage]]:
-    """The first word of this kind, and all that was heard before."""
+    """The first message of this kind, and those before it."""
     deadline = time.monotonic() + within_s
     before: list[TrainerMessage] = []
     while time.monotonic() < deadline:
@@ -176,17 +176,17 @@ def heard_until(
         for descriptor in trainer.descriptors:
             poll.register(descriptor, select.POLLIN)
         poll.poll(1_000 * trainer.poll_every_s)
-        for heard in trainer.receive():
-            if isinstance(heard, kind):
-                return heard, before
-            before.append(heard)
+        for message in trainer.receive():
+            if isinstance(message, kind):
+                return message, before
+            before.append(message)
     pytest.fail(f"no {kind.__name__} within {within_s} s, only {before}")
 
 
 def order(deed: str, directory: Path, **changed: Any) -> TrainerOrder:
-    told = {"evaluation": EvaluationId(ConfigId(2, 0, 0), 1), "attempt": 1, "values": {"do": deed}, "budget": 3.0,
+    fields = {"evaluation": EvaluationId(ConfigId(2, 0, 0), 1), "attempt": 1, "values": {"do": deed}, "budget": 3.0,
             "max_budget": 9.0, "unit": "steps", "seed": 11, "directory": str(directory), **changed}
-    return TrainerOrder(**told)
+    return TrainerOrder(**fields)
 
 
 @pytest.fixture(autouse=True)
@@ -212,22 +212,22 @@ def start() -> Iterator[Start]:
 @pytest.fixture
 def ready(start: Start) -> TrainerHandle:
     trainer = start()
-    heard_until(trainer, TrainerReady)
+    received_until(trainer, TrainerReady)
     return trainer
 
 
-def test_a_trainer_says_which_problem_it_has_when_it_is_imported(start: Start) -> None:
+def test_a_trainer_reports_its_problem_when_it_is_imported(start: Start) -> None:
     trainer = start()
     assert not trainer.is_ready
-    told, before = heard_until(trainer, TrainerReady)
-    assert (told.problem, len(told.source_hash), before) == ("worker_objectives", 64, [])
+    message, before = received_until(trainer, TrainerReady)
+    assert (message.problem, len(message.source_hash), before) == ("worker_objectives", 64, [])
     assert trainer.is_ready
 
 
 def test_a_trainer_is_warm_it_imports_the_problem_once(ready: TrainerHandle, tmp_path: Path) -> None:
     for evaluated in (["ok"], ["ok", "ok"]):
         ready.evaluate(order("ok", tmp_path), None)
-        ended, before = heard_until(ready, TrainerEnded)
+        ended, before = received_until(ready, TrainerEnded)
         assert (ended.info, before) == ({"pid": ready.pid, "evaluated": evaluated}, [])
         assert not ended.has_children
 
@@ -235,21 +235,21 @@ def test_a_trainer_is_warm_it_imports_the_problem_once(ready: TrainerHandle, tmp
 def test_what_each_evaluation_prints_is_in_its_own_log(ready: TrainerHandle, tmp_path: Path) -> None:
     for deed in ("ok", "curve"):
         ready.evaluate(order(deed, tmp_path), tmp_path / deed / "log.txt")
-        heard_until(ready, TrainerEnded)
+        received_until(ready, TrainerEnded)
         assert ready.log_tail() == (f"begin {deed}",)
         assert (tmp_path / deed / "log.txt").read_text() == f"begin {deed}\n"
 
 
-def test_the_points_of_the_curve_are_heard_in_order_before_the_end(ready: TrainerHandle, tmp_path: Path) -> None:
+def test_the_points_of_the_curve_are_received_in_order_before_the_end(ready: TrainerHandle, tmp_path: Path) -> None:
     ready.evaluate(order("curve", tmp_path), None)
-    ended, before = heard_until(ready, TrainerEnded)
+    ended, before = received_until(ready, TrainerEnded)
     assert ended.loss == 0.25
     assert [point.point.step for point in before if isinstance(point, TrainerPoint)] == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
-def test_the_end_of_an_evaluation_says_whether_it_left_children(ready: TrainerHandle, tmp_path: Path) -> None:
+def test_the_end_of_an_evaluation_reports_whether_it_left_children(ready: TrainerHandle, tmp_path: Path) -> None:
     ready.evaluate(order("children", tmp_path), None)
-    ended, _ = heard_until(ready, TrainerEnded)
+    ended, _ = received_until(ready, TrainerEnded)
     assert ended.has_children
     assert sorted(ready.leftover_processes(ended.has_children)) == ["sleep 600", "sleep 600"]
     ready.kill()
@@ -261,20 +261,20 @@ def test_once_grace_has_begun_the_next_report_interrupts_and_the_trainer_stays(
     how: Callable[[TrainerHandle], None], ready: TrainerHandle, tmp_path: Path
 ) -> None:
     ready.evaluate(order("saves until told", tmp_path), None)
-    heard_until(ready, TrainerPoint)
+    received_until(ready, TrainerPoint)
     how(ready)
-    interrupted, _ = heard_until(ready, TrainerInterrupted)
+    interrupted, _ = received_until(ready, TrainerInterrupted)
     assert not interrupted.has_children
     ready.evaluate(order("curve", tmp_path), None)
-    ended, before = heard_until(ready, TrainerEnded)
+    ended, before = received_until(ready, TrainerEnded)
     assert (ended.loss, len(before)) == (0.25, 5)
 
 
 def test_an_except_exception_does_not_swallow_the_interruption(ready: TrainerHandle, tmp_path: Path) -> None:
     ready.evaluate(order("swallows", tmp_path), None)
-    heard_until(ready, TrainerPoint)
+    received_until(ready, TrainerPoint)
     ready.ask_to_stop()
-    heard_until(ready, TrainerInterrupted)
+    received_until(ready, TrainerInterrupted)
 
 
 def test_a_signal_to_an_idle_trainer_does_not_interrupt_its_next_evaluation(
@@ -282,21 +282,21 @@ def test_a_signal_to_an_idle_trainer_does_not_interrupt_its_next_evaluation(
 ) -> None:
     os.kill(ready.pid, signal.SIGTERM)
     ready.evaluate(order("curve", tmp_path), None)
-    ended, before = heard_until(ready, TrainerEnded)
+    ended, before = received_until(ready, TrainerEnded)
     assert (ended.loss, len(before)) == (0.25, 5)
 
 
 def test_test_figures_are_asked_for_by_the_same_trainer(ready: TrainerHandle, tmp_path: Path) -> None:
     ready.evaluate(order("ok", tmp_path, call="test", previous_directory="/saved"), None)
-    ended, _ = heard_until(ready, TrainerEnded)
+    ended, _ = received_until(ready, TrainerEnded)
     assert (ended.loss, ended.info) == (None, {"tested": "ok", "budget": 3.0, "previous": "/saved"})
 
 
 def test_a_trainer_has_a_session_of_its_own_and_no_key(start: Start, tmp_path: Path) -> None:
     trainer = start(HPBANDSTER_LITE_KEY="k" * 32)
-    heard_until(trainer, TrainerReady)
+    received_until(trainer, TrainerReady)
     trainer.evaluate(order("environment", tmp_path), None)
-    ended, _ = heard_until(trainer, TrainerEnded)
+    ended, _ = received_until(trainer, TrainerEnded)
     info = ended.info
     assert info["group"] == info["session"] == info["pid"] == trainer.pid != os.getpgrp()
     assert info["environment"]["HPBANDSTER_LITE_KEY"] is None
@@ -304,16 +304,16 @@ def test_a_trainer_has_a_session_of_its_own_and_no_key(start: Start, tmp_path: P
 
 def test_a_torch_free_problem_costs_no_library(start: Start, tmp_path: Path) -> None:
     trainer = start()
-    heard_until(trainer, TrainerReady)
+    received_until(trainer, TrainerReady)
     trainer.evaluate(order("environment", tmp_path), None)
-    ended, _ = heard_until(trainer, TrainerEnded)
+    ended, _ = received_until(trainer, TrainerEnded)
     assert ended.info["modules"] == []
     assert ended.info["device"] == "cpu"
 
 
 def test_a_death_comes_last_and_once(ready: TrainerHandle, tmp_path: Path) -> None:
     ready.evaluate(order("SIGSEGV", tmp_path), tmp_path / "log.txt")
-    died, before = heard_until(ready, TrainerDied)
+    died, before = received_until(ready, TrainerDied)
     assert (died.failure.kind, before) == (CODE, [])
     assert (ready.receive(), ready.descriptors) == ([], ())
     assert "Segmentation fault" in (tmp_path / "log.txt").read_text()
@@ -324,14 +324,14 @@ def test_an_order_to_a_trainer_that_has_died_is_no_error(ready: TrainerHandle, t
     wait_for_the_end_of(ready.pid)
     ready.evaluate(order("ok", tmp_path), None)
     ready.ask_to_stop()
-    died, _ = heard_until(ready, TrainerDied)
+    died, _ = received_until(ready, TrainerDied)
     assert died.failure.kind is FailureKind.INFRASTRUCTURE
 
 
-def test_a_problem_that_cannot_be_imported_is_refused_with_its_words(start: Start) -> None:
+def test_a_problem_that_cannot_be_imported_is_refused_with_its_error(start: Start) -> None:
     trainer = start("no_such_problem")
     # Both at once, where the machine is busy.
-    died, (refused,) = heard_until(trainer, TrainerDied)
+    died, (refused,) = received_until(trainer, TrainerDied)
     assert isinstance(refused, TrainerRefused)
     assert "there is no problem 'no_such_problem'" in refused.message
     assert "exit status 2" in died.failure.reason
@@ -345,7 +345,7 @@ def test_an_idle_trainer_that_is_closed_ends_by_itself(start: Start, tmp_path: P
         "def evaluate(config, budget, trial): return 0.5\n"
     )
     trainer = start(str(problem))
-    heard_until(trainer, TrainerReady)
+    received_until(trainer, TrainerReady)
     trainer.close()
     assert (tmp_path / "farewell").read_text() == "done"
     wait_for_the_end_of(trainer.pid)
@@ -359,7 +359,7 @@ def test_an_idle_trainer_that_does_not_end_by_itself_is_killed(start: Start, tmp
         "import atexit, time\natexit.register(time.sleep, 600)\ndef evaluate(config, budget, trial): return 0.5\n"
     )
     trainer = start(str(problem))
-    heard_until(trainer, TrainerReady)
+    received_until(trainer, TrainerReady)
     trainer.close()
     wait_for_the_end_of(trainer.pid)
 
@@ -368,10 +368,10 @@ def test_a_closed_output_does_not_wake_the_agent_for_ever(start: Start, tmp_path
     problem = tmp_path / "silent.py"
     problem.write_text("import os\ndef evaluate(config, budget, trial):\n    os.closerange(0, 3)\n    return 0.5\n")
     trainer = start(str(problem))
-    heard_until(trainer, TrainerReady)
+    received_until(trainer, TrainerReady)
     watched = len(trainer.descriptors)
     trainer.evaluate(order("", tmp_path), None)
-    ended, _ = heard_until(trainer, TrainerEnded)
+    ended, _ = received_until(trainer, TrainerEnded)
     assert ended.loss == 0.5
     trainer.receive()
     assert len(trainer.descriptors) == watched - 1
@@ -379,9 +379,9 @@ def test_a_closed_output_does_not_wake_the_agent_for_ever(start: Start, tmp_path
 
 def test_a_trainer_ends_when_its_agent_has_closed_the_pipe(ready: TrainerHandle, tmp_path: Path) -> None:
     ready.evaluate(order("saves until told", tmp_path), None)
-    heard_until(ready, TrainerPoint)
+    received_until(ready, TrainerPoint)
     ready._pipes.close_orders()
-    died, _ = heard_until(ready, TrainerDied)
+    died, _ = received_until(ready, TrainerDied)
     assert died.failure.kind is FailureKind.INFRASTRUCTURE
 
 
@@ -389,32 +389,32 @@ def test_a_trainer_ends_when_the_lifeline_is_cut_though_the_objective_holds_the_
     ready: TrainerHandle, tmp_path: Path
 ) -> None:
     ready.evaluate(order("spins", tmp_path), None)
-    heard_until(ready, TrainerPoint)
+    received_until(ready, TrainerPoint)
     os.close(ready._pipes.lifeline)
     ready._pipes.lifeline = -1
-    died, _ = heard_until(ready, TrainerDied)
+    died, _ = received_until(ready, TrainerDied)
     assert died.failure.reason == "the trainer was ended from outside by SIGKILL"
 
 
-def test_a_trainer_that_nobody_started_says_what_to_start() -> None:
-    said = subprocess.run(
+def test_a_trainer_that_a_user_starts_prints_what_to_start_instead() -> None:
+    done = subprocess.run(
         [sys.executable, "-m", "hpbandster_lite.trainer"], stderr=subprocess.PIPE, text=True, check=False
     )
-    assert said.returncode == 2
-    assert said.stderr == "hpbandster_lite.trainer is started by an agent; start one with: hpbandster-lite worker\n"
+    assert done.returncode == 2
+    assert done.stderr == "hpbandster_lite.trainer is started by an agent; start one with: hpbandster-lite worker\n"
 
 
-def test_a_describing_process_that_is_asked_nothing_ends_without_a_word() -> None:
-    said = subprocess.run(
+def test_a_describing_process_without_a_question_ends_silently() -> None:
+    done = subprocess.run(
         [sys.executable, "-m", "hpbandster_lite.trainer", "--describe", "1"],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
     )
-    assert (said.stdout, said.stderr) == ("", "")
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_a_description_can_be_read_from_standard_output() -> None:
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "hpbandster_lite.trainer", "--describe", "1"],
         input="no_such_problem\n", stdout=subprocess.PIPE, text=True, check=True,
     )
-    assert said.stdout.startswith('{"refused":"ProblemError","message":"there is no problem')
+    assert done.stdout.startswith('{"refused":"ProblemError","message":"there is no problem')

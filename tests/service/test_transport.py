@@ -1,4 +1,4 @@
-"""The transport over real sockets on loopback: who is served, who is told what, and when.
+"""The transport over real sockets on loopback: which calls are served, what the answers are, and when they come.
 
 Most tests turn the server's loop themselves, so that "one turn" means what it says; where a client of ours must block
 on a call, the loop runs in a thread.
@@ -80,7 +80,7 @@ def test_a_hello_that_cannot_be_sent_is_refused_by_name() -> None:
 
 
 def test_an_unmodified_pyro4_proxy_can_carry_the_envelope() -> None:
-    """What is spoken is Pyro4: its own client gets through with the greeting and the counter."""
+    """The protocol is Pyro4's: its own client gets through with the greeting and the counter."""
     with server() as serving, running(serving):
         host, port = serving.endpoint
         welcome: dict[str, Any] = {}
@@ -124,7 +124,7 @@ def test_a_turn_without_requests_commits_nothing() -> None:
         assert serving.turn(0, commit=lambda: pytest.fail("nothing to commit")) == 0
 
 
-def test_answers_wait_for_a_commit_and_who_asks_meanwhile_is_told_to_ask_again() -> None:
+def test_answers_wait_for_a_commit_and_calls_in_the_meantime_get_busy() -> None:
     handled: list[str] = []
 
     def handle(call: Call) -> str:
@@ -175,7 +175,7 @@ def test_newcomers_are_greeted_while_nothing_can_be_committed() -> None:
             assert "nonce" in newcomer.answers_when_there(lambda: False)[0]
 
 
-def test_a_client_is_told_when_to_ask_again() -> None:
+def test_busy_reaches_the_client_with_its_delay() -> None:
     is_broken = threading.Event()
     is_broken.set()
     with (
@@ -300,7 +300,7 @@ def test_no_key_at_either_side_is_served_on_loopback() -> None:
 
 
 @pytest.mark.parametrize("theirs", [PROTOCOL + 1, 0])
-def test_an_agent_of_another_version_is_told_so(theirs: int) -> None:
+def test_an_agent_of_another_version_gets_both_versions(theirs: int) -> None:
     with (
         server() as serving,
         running(serving),
@@ -320,7 +320,7 @@ def test_an_unknown_object_is_a_mismatch() -> None:
             calling.call("report", {})
 
 
-def test_an_unmodified_pyro4_client_is_told_what_this_is() -> None:
+def test_an_unmodified_pyro4_client_gets_the_reason_of_its_refusal() -> None:
     with server() as serving, running(serving):
         host, port = serving.endpoint
         with Pyro4.Proxy(f"PYRO:{OBJECT}@{host}:{port}") as proxy:

@@ -32,7 +32,7 @@ def unused_port() -> int:
         return port
 
 
-def test_nobody_there_is_a_master_that_cannot_be_reached() -> None:
+def test_a_port_without_a_server_is_an_unreachable_master() -> None:
     with (
         Client("127.0.0.1", unused_port(), OBJECT, KEY) as calling,
         pytest.raises(MasterUnreachable, match=r"no answer from the master at 127.*is it running"),
@@ -46,7 +46,7 @@ def test_a_host_that_means_nothing_is_a_master_that_cannot_be_reached(host: str)
         calling.call("report", {})
 
 
-def test_a_server_that_says_nothing_costs_the_time_of_the_call() -> None:
+def test_a_silent_server_costs_the_time_of_the_call() -> None:
     with server() as serving, client(serving, timeout_s=0.2) as calling:
         start = time.monotonic()
         with pytest.raises(MasterUnreachable, match="timed out"):
@@ -70,12 +70,12 @@ def impostor(speak: Callable[[socket.socket], None]) -> Iterator[int]:
         thread.join()
 
 
-def saying(said: bytes) -> Callable[[socket.socket], None]:
+def sending(data: bytes) -> Callable[[socket.socket], None]:
     """Read a greeting and answer this, whatever it was."""
 
     def speak(accepted: socket.socket) -> None:
         accepted.recv(65_536)
-        accepted.sendall(said)
+        accepted.sendall(data)
 
     return speak
 
@@ -94,7 +94,7 @@ def test_an_answer_that_trickles_in_costs_no_more_than_the_time_of_the_call() ->
 
 
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [
         b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
         header(pyro.MSG_CONNECTOK, 2**31 - 1),
@@ -108,9 +108,9 @@ def test_an_answer_that_trickles_in_costs_no_more_than_the_time_of_the_call() ->
     ],
     ids=["http", "huge", "negative", "type", "empty", "no-json", "deep", "annotations", "refusal"],
 )
-def test_a_server_of_another_kind_is_a_mismatch(said: bytes) -> None:
+def test_a_server_of_another_kind_is_a_mismatch(data: bytes) -> None:
     with (
-        impostor(saying(said)) as port,
+        impostor(sending(data)) as port,
         Client("127.0.0.1", port, OBJECT, None) as calling,
         pytest.raises(ProtocolMismatch, match=f"127.0.0.1:{port}|an answer of"),
     ):
@@ -118,10 +118,10 @@ def test_a_server_of_another_kind_is_a_mismatch(said: bytes) -> None:
 
 
 def test_a_pickle_is_not_even_looked_at() -> None:
-    data = Pyro4.util.get_serializer("pickle").serializeData({"welcome": 1})[0]
-    said = Message(pyro.MSG_CONNECTOK, data, Pyro4.util.get_serializer("pickle").serializer_id, 0, 0).to_bytes()
+    content = Pyro4.util.get_serializer("pickle").serializeData({"welcome": 1})[0]
+    data = Message(pyro.MSG_CONNECTOK, content, Pyro4.util.get_serializer("pickle").serializer_id, 0, 0).to_bytes()
     with (
-        impostor(saying(said)) as port,
+        impostor(sending(data)) as port,
         Client("127.0.0.1", port, OBJECT, None) as calling,
         pytest.raises(ProtocolMismatch, match="did not answer in JSON"),
     ):
@@ -130,7 +130,7 @@ def test_a_pickle_is_not_even_looked_at() -> None:
 
 @contextlib.contextmanager
 def meddler(serving: Server, meddle: Callable[[int, bytes], bytes]) -> Iterator[int]:
-    """Somebody between client and server, who passes on what they make of each answer, counted from 0 (the welcome)."""
+    """A proxy between client and server that may change each answer, counted from 0 (the welcome)."""
 
     def pass_on(accepted: socket.socket) -> None:
         with socket.create_connection(serving.endpoint) as onward:
@@ -208,12 +208,12 @@ def test_a_client_outlives_its_server() -> None:
     with Server(host, port, KEY, object_id=OBJECT, handle=echo) as serving, running(serving):
         assert calling.call("report", 3) == 3
     with Server(host, port, KEY, object_id=OBJECT, handle=echo) as serving, running(serving):
-        # The connection was cut while nobody called: that is found out before the call, not by losing it.
+        # The connection was closed between two calls: that is detected before the call, not by losing it.
         assert calling.call("report", 4) == 4
     calling.close()
 
 
-def test_a_line_on_which_something_came_that_nobody_asked_for_is_not_used_again() -> None:
+def test_a_connection_with_unrequested_bytes_is_not_used_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         line = DeadlineSocket(["127.0.0.1"], listening.getsockname()[1], time.monotonic() + DEADLINE_S, 1_000)
         peer, _ = listening.accept()

@@ -1,4 +1,4 @@
-"""Peers that are silent, slow, greedy, deaf, garbled or forged, and too many of them: they hold up nobody."""
+"""Peers that are silent, slow, greedy, deaf, garbled or forged, and too many of them: they block no other."""
 
 from __future__ import annotations
 
@@ -238,13 +238,13 @@ def test_garbage_ends_its_own_connection_and_nothing_else(garbage: bytes, is_fra
         kind = pyro.MSG_INVOKE if is_introduced else pyro.MSG_CONNECT
         if is_introduced:
             vandal.introduce()
-        # Framed garbage gets past the header: it has annotations of no shape and a signature of nobody.
+        # Framed garbage gets past the header: it has annotations of no shape and a signature without a key.
         vandal.send(header(kind, len(garbage) - 20, 20) + garbage if is_framed else garbage)
         until(vandal.is_closed, serving)
         assert peer.introduce().nonce
 
 
-def test_silent_peers_hold_up_nobody_and_are_closed_at_their_deadline() -> None:
+def test_silent_peers_block_no_other_and_are_closed_at_their_deadline() -> None:
     with server(bounds=QUICK) as serving, contextlib.ExitStack() as stack:
         silent = [stack.enter_context(Peer(serving)) for _ in range(100)]
         with running(serving), client(serving) as calling:
@@ -322,7 +322,7 @@ def test_a_peer_that_never_reads_costs_no_more_than_its_bound() -> None:
         assert sum(len(connection._outbox) for connection in serving._connections) <= 1_000_000
 
 
-def test_answers_that_nobody_takes_have_a_deadline() -> None:
+def test_unread_answers_have_a_deadline() -> None:
     with server(lambda call: wire.encode("x" * 12_000_000), bounds=QUICK) as serving, Peer(serving) as deaf:
         deaf.introduce()
         deaf.send(deaf.request())
@@ -331,7 +331,7 @@ def test_answers_that_nobody_takes_have_a_deadline() -> None:
         until(lambda: serving.n_connections == 0, serving)
 
 
-def test_the_time_of_a_slow_commit_is_not_that_of_who_takes_its_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_of_a_slow_commit_does_not_count_against_its_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     ahead_s = 0.0
 
     def slow_commit() -> bool:
@@ -352,7 +352,7 @@ def test_the_time_of_a_slow_commit_is_not_that_of_who_takes_its_answers(monkeypa
         until(lambda: serving.n_connections == 0, serving)
 
 
-def test_who_pipelines_without_end_is_closed() -> None:
+def test_a_peer_that_pipelines_without_end_is_closed() -> None:
     with (
         server(lambda call: wire.encode("x" * 100_000), bounds=Bounds(unread_bytes=1_000_000)) as serving,
         Peer(serving) as greedy,
@@ -421,7 +421,7 @@ def test_beyond_the_limit_they_wait_until_one_leaves() -> None:
             assert third.answer()["nonce"]
 
 
-def test_running_out_of_files_refuses_nobody_for_good(caplog: pytest.LogCaptureFixture) -> None:
+def test_running_out_of_files_refuses_no_peer_for_good(caplog: pytest.LogCaptureFixture) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with server() as serving, Peer(serving) as known, Peer(serving) as late:
         known.introduce()

@@ -1,4 +1,4 @@
-"""TLS in the transport's own loop: who is let in, what both sides are told, and that no handshake holds anybody up."""
+"""TLS in the transport's own loop: which peers are admitted, the errors on both sides, and that no handshake blocks."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def calling(serving: Server, tls: ssl.SSLContext | None, host: str = WHERE, key:
 
 
 def refused(serving: Server, tls: ssl.SSLContext | None, host: str = WHERE) -> str:
-    """What a client is told that is not let in."""
+    """The error of a client that is refused."""
     with running(serving), calling(serving, tls, host) as stranger, pytest.raises(NotAuthorised) as caught:
         stranger.call("report", 1)
     return str(caught.value)
 
 
-# ------------------------------------------------------------------------------------------------------- who is let in
+# ---------------------------------------------------------------------------------------------------------- admitted
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -105,7 +105,7 @@ def test_an_ipv6_address_is_checked_and_found(ours: Certificates) -> None:
 
 @pytest.mark.parametrize("minimum", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
-def test_nothing_older_than_tls_1_2_is_spoken(minimum: ssl.TLSVersion, ours: Certificates) -> None:
+def test_nothing_older_than_tls_1_2_is_accepted(minimum: ssl.TLSVersion, ours: Certificates) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(ours.path / "ca.pem")
     context.load_cert_chain(ours.path / "client.pem", ours.path / "client.key")
@@ -130,47 +130,47 @@ def test_the_right_certificate_with_the_wrong_key_is_not_let_in(ours: Certificat
         one.call("report", 1)
 
 
-# ------------------------------------------------------------------------- who is not, with a clear word on both sides
+# ---------------------------------------------------------------------------- refused, with a clear error on both sides
 
 
-def said(caplog: pytest.LogCaptureFixture) -> str:
+def log_of(caplog: pytest.LogCaptureFixture) -> str:
     return "\n".join(record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
 
 
 @pytest.mark.parametrize("_", range(20))
-def test_an_expired_client_is_told_so_and_the_server_says_so(
+def test_an_expired_client_gets_the_reason_and_the_server_logs_it(
     _: int, ours: Certificates, expired: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Often: the alert must not be lost to the reset of a connection on which the greeting was under way."""
     with server(tls=ours.server_context()) as serving:
-        told = refused(serving, expired.client_context())
-    assert "our certificate has expired" in told
-    assert "hpbandster-lite certs" in told
-    assert "TLS: its certificate has expired" in said(caplog)
+        error = refused(serving, expired.client_context())
+    assert "our certificate has expired" in error
+    assert "hpbandster-lite certs" in error
+    assert "TLS: its certificate has expired" in log_of(caplog)
 
 
-def test_a_client_of_another_authority_is_told_so_and_the_server_says_so(
+def test_a_client_of_another_authority_gets_the_reason_and_the_server_logs_it(
     ours: Certificates, theirs: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     context = theirs.client_context()
     context.load_verify_locations(ours.path / "ca.pem")
     with server(tls=ours.server_context()) as serving:
-        told = refused(serving, context)
-    assert "our certificate is of another authority" in told
-    assert "--tls DIR" in told
-    assert "TLS: its certificate is of another authority" in said(caplog)
+        error = refused(serving, context)
+    assert "our certificate is of another authority" in error
+    assert "--tls DIR" in error
+    assert "TLS: its certificate is of another authority" in log_of(caplog)
 
 
-def test_a_client_without_a_certificate_is_told_so_and_the_server_says_so(
+def test_a_client_without_a_certificate_gets_the_reason_and_the_server_logs_it(
     ours: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(ours.path / "ca.pem")
     with server(tls=ours.server_context()) as serving:
-        told = refused(serving, context)
-    assert "it requires a certificate" in told
-    assert "--tls DIR" in told
-    assert "TLS: it has no certificate" in said(caplog)
+        error = refused(serving, context)
+    assert "it requires a certificate" in error
+    assert "--tls DIR" in error
+    assert "TLS: it has no certificate" in log_of(caplog)
 
 
 def test_a_server_s_certificate_cannot_be_used_by_a_client_nor_the_reverse(ours: Certificates) -> None:
@@ -194,39 +194,39 @@ def test_a_server_with_another_certificate_is_refused_by_its_clients(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     with server(tls=request.getfixturevalue(whose).server_context()) as serving:
-        told = refused(serving, ours.client_context())
-        assert f"its certificate {words}" in told
-        assert remedy in told
+        error = refused(serving, ours.client_context())
+        assert f"its certificate {words}" in error
+        assert remedy in error
         until(lambda: serving.n_connections == 0, serving)
-    assert "TLS: our certificate" in said(caplog)
+    assert "TLS: our certificate" in log_of(caplog)
 
 
 def test_a_host_that_is_not_in_the_certificate_is_refused_with_the_command_that_mends_it(ours: Certificates) -> None:
     with Server("127.0.0.2", 0, KEY, object_id=OBJECT, handle=echo, tls=ours.server_context()) as serving:
-        told = refused(serving, ours.client_context(), "127.0.0.2")
-    assert "127.0.0.2" in told
-    assert "not for this address" in told
-    assert "hpbandster-lite certs DIR --host" in told
+        error = refused(serving, ours.client_context(), "127.0.0.2")
+    assert "127.0.0.2" in error
+    assert "not for this address" in error
+    assert "hpbandster-lite certs DIR --host" in error
 
 
-def test_a_client_without_tls_is_told_that_the_server_speaks_nothing_else(
+def test_a_client_without_tls_learns_that_the_server_requires_it(
     ours: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     with server(tls=ours.server_context()) as serving:
-        told = refused(serving, None)
-    assert "it accepts only TLS" in told
-    assert "--tls DIR" in told
-    assert "TLS: it does not use TLS; start it with --tls DIR" in said(caplog)
+        error = refused(serving, None)
+    assert "it accepts only TLS" in error
+    assert "--tls DIR" in error
+    assert "TLS: it does not use TLS; start it with --tls DIR" in log_of(caplog)
 
 
-def test_a_client_with_tls_is_told_that_the_server_speaks_none(
+def test_a_client_with_tls_learns_that_the_server_has_none(
     ours: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     with server() as serving:
-        told = refused(serving, ours.client_context())
-    assert "it does not use TLS" in told
-    assert "start it with --tls DIR" in told
-    assert "it uses TLS, this server does not; start it with --tls DIR too" in said(caplog)
+        error = refused(serving, ours.client_context())
+    assert "it does not use TLS" in error
+    assert "start it with --tls DIR" in error
+    assert "it uses TLS, this server does not; start it with --tls DIR too" in log_of(caplog)
 
 
 def test_a_server_that_goes_away_in_the_handshake_is_one_that_does_not_answer(ours: Certificates) -> None:
@@ -237,7 +237,7 @@ def test_a_server_that_goes_away_in_the_handshake_is_one_that_does_not_answer(ou
             one.call("report", 1)
 
 
-# ------------------------------------------------------------------------------------------- handshakes hold nobody up
+# --------------------------------------------------------------------------------------------- handshakes do not block
 
 
 @contextlib.contextmanager
@@ -267,7 +267,7 @@ WAYS = ["silent", "a byte", "half a hello", "a hello"]
 
 
 @pytest.mark.parametrize("what", WAYS)
-def test_three_hundred_half_open_handshakes_slow_nobody_down(what: str, ours: Certificates) -> None:
+def test_three_hundred_half_open_handshakes_delay_no_other(what: str, ours: Certificates) -> None:
     def median_s(one: Client) -> float:
         took = []
         for number in range(50):
@@ -298,7 +298,7 @@ def test_a_handshake_has_the_time_of_a_greeting(
     with server(tls=ours.server_context(), bounds=QUICK) as serving, connections(serving, 20, half_open(what, ours)):
         until(lambda: serving.n_connections == 20, serving)
         until(lambda: serving.n_connections == 0, serving)
-    assert "its TLS handshake is not over yet" in said(caplog)
+    assert "its TLS handshake is not over yet" in log_of(caplog)
     assert len(caplog.records) <= 2
 
 

@@ -1,4 +1,4 @@
-"""Certificates: what is made, what is refused, and who has which."""
+"""Certificates: what is made, what is refused, and which process uses which."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def test_a_folder_that_was_made_for_a_run_to_be_is_taken_as_its_directory(made: 
     RunDirectory(made.path.parent).create()
 
 
-def test_the_server_s_is_for_the_hosts_that_were_told_and_for_loopback(made: Certificates) -> None:
+def test_the_server_s_is_for_the_given_hosts_and_for_loopback(made: Certificates) -> None:
     assert set(made.hosts()) == {"head.cluster", "10.0.0.1", "fd00::5", "localhost", "127.0.0.1", "::1"}
 
 
 @pytest.mark.parametrize(("role", "purpose"), [("server", "serverAuth"), ("client", "clientAuth")])
 def test_each_is_for_its_own_side_and_signs_nothing(role: str, purpose: str, made: Certificates) -> None:
     extensions = made.read(role).extensions
-    (told,) = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert told._name == purpose
+    (purposes,) = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert purposes._name == purpose
     assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     assert not extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
 
 
-def test_they_are_valid_a_little_before_now_and_for_as_many_days_as_told(tmp_path: Path) -> None:
+def test_they_are_valid_from_a_little_before_now_for_the_given_days(tmp_path: Path) -> None:
     made = make_certificates(tmp_path / "tls", [], days=3, now=NOW)
     for role in ("server", "client"):
         assert made.read(role).not_valid_before_utc < NOW
@@ -136,7 +136,7 @@ def test_a_missing_file_is_named_with_the_command_that_makes_it(name: str, made:
     assert "hpbandster-lite certs DIR" in str(caught.value)
 
 
-def test_who_only_calls_needs_no_key_of_the_server_or_the_authority(made: Certificates) -> None:
+def test_a_client_needs_no_key_of_the_server_or_the_authority(made: Certificates) -> None:
     for name in ("ca.key", "server.key", "server.pem"):
         (made.path / name).unlink()
     made.client_context()
@@ -149,7 +149,7 @@ def test_a_private_key_that_others_may_read_is_refused_as_ssh_does(role: str, mo
     key.chmod(mode)
     with pytest.raises(RunDirectoryError, match=f"chmod 600 {key}"):
         made.server_context() if role == "server" else made.client_context()
-    assert stat.S_IMODE(key.stat().st_mode) == mode, "it is the owner's to mend: who has read it keeps it"
+    assert stat.S_IMODE(key.stat().st_mode) == mode, "the owner must mend it: a copy may exist already"
 
 
 def test_a_folder_that_others_may_enter_is_refused(made: Certificates) -> None:
@@ -158,7 +158,7 @@ def test_a_folder_that_others_may_enter_is_refused(made: Certificates) -> None:
         made.client_context()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 def test_a_secret_that_is_mounted_as_another_owner_s_is_that_one_s_to_protect(made: Certificates) -> None:
     for file in (made.path, *made.path.iterdir()):
         os.chown(file, 12_345, -1)
@@ -182,15 +182,15 @@ def test_a_file_that_holds_something_else_is_refused(name: str, made: Certificat
         made.server_context()
 
 
-def test_a_certificate_without_a_host_is_for_nobody(made: Certificates) -> None:
+def test_a_certificate_without_a_host_is_for_no_host(made: Certificates) -> None:
     (made.path / "server.pem").write_bytes((made.path / "client.pem").read_bytes())
     assert made.hosts() == ()
 
 
-# ----------------------------------------------------------------------------------------------------- who has which
+# ------------------------------------------------------------------------------------------ which process uses which
 
 
-def test_the_folder_of_the_run_is_taken_where_nothing_else_is_told(
+def test_the_folder_of_the_run_is_the_default(
     made: Certificates, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("HPBANDSTER_LITE_TLS", raising=False)
@@ -200,7 +200,7 @@ def test_the_folder_of_the_run_is_taken_where_nothing_else_is_told(
     assert certificates_for(None) is None
     monkeypatch.setenv("HPBANDSTER_LITE_TLS", "/secrets/tls")
     assert certificates_for(run) == certificates_for(None) == Certificates(Path("/secrets/tls"))
-    assert certificates_for(run, "told") == Certificates(Path("told"))
+    assert certificates_for(run, "given") == Certificates(Path("given"))
 
 
 def test_a_run_is_given_what_callers_need_and_no_more(made: Certificates, tmp_path: Path) -> None:
@@ -261,17 +261,17 @@ def test_loopback_is_an_interface_with_its_addresses() -> None:
     assert all(ipaddress.ip_address(host).is_loopback for host in hosts)
 
 
-def test_the_words_of_a_reason_are_lower_case() -> None:
+def test_a_reason_is_lower_case() -> None:
     assert certificates._reason(ValueError("X")) == "x"
 
 
 # ------------------------------------------------------------------------------------------------------- the command
 
 
-def test_the_command_says_for_whom_and_how_long_and_shows_no_key(tmp_path: Path) -> None:
+def test_the_command_prints_hosts_and_validity_and_no_key(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
-    told = ["certs", str(folder), "--host", "head.cluster", "--host", "10.0.0.1", "--days", "3"]
-    done = CliRunner().invoke(make_app("certs"), told)
+    arguments = ["certs", str(folder), "--host", "head.cluster", "--host", "10.0.0.1", "--days", "3"]
+    done = CliRunner().invoke(make_app("certs"), arguments)
     assert done.exit_code == 0, done.output
     assert "head.cluster" in done.output
     assert f"{NOW + timedelta(days=3):%Y-%m-%d}" in done.output

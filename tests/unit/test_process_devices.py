@@ -20,7 +20,7 @@ from hpbandster_lite.process.environment import job_left_s, trainer_environment
 
 
 @pytest.mark.parametrize(
-    ("told", "tokens"),
+    ("variable", "tokens"),
     [
         ("0", ("0",)),
         ("0,2", ("0", "2")),
@@ -35,9 +35,9 @@ from hpbandster_lite.process.environment import job_left_s, trainer_environment
     ],
 )
 def test_tokens_are_passed_on_as_they_are_up_to_the_first_that_names_no_device(
-    told: str, tokens: tuple[str, ...]
+    variable: str, tokens: tuple[str, ...]
 ) -> None:
-    assert visible_devices({"CUDA_VISIBLE_DEVICES": told}) == tokens
+    assert visible_devices({"CUDA_VISIBLE_DEVICES": variable}) == tokens
 
 
 def test_the_process_s_own_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Nvml]:
     return install
 
 
-def test_where_nothing_is_told_the_driver_gives_uuids(nvml: Callable[..., Nvml]) -> None:
+def test_without_the_variable_the_driver_gives_uuids(nvml: Callable[..., Nvml]) -> None:
     library = nvml("GPU-1a2b", "GPU-3c4d")
     assert visible_devices({}) == ("GPU-1a2b", "GPU-3c4d")
     assert library.shutdowns == 1
@@ -195,7 +195,7 @@ def test_gpus_that_are_not_there_are_refused_with_those_that_are(
     assert words in str(caught.value)
 
 
-def test_where_nothing_is_told_gpus_may_be_named_as_the_user_knows_them(nvml: Callable[..., Nvml]) -> None:
+def test_without_the_variable_any_token_may_be_given(nvml: Callable[..., Nvml]) -> None:
     nvml("GPU-1a2b", "GPU-3c4d")
     assert chosen_devices("0,1", {}) == ("0", "1")
     assert chosen_devices("1", {}) == ("GPU-1a2b",)
@@ -301,9 +301,9 @@ def test_no_worker_and_no_thread_are_refused(arguments: dict[str, Any], name: st
 # ------------------------------------------------------------------------------------------------------ environment
 
 
-def test_a_trainer_is_told_its_device_and_its_threads() -> None:
-    told = trainer_environment({"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "0,1", "OMP_NUM_THREADS": "9"}, "1", 2)
-    assert told == {
+def test_a_trainer_s_environment_has_its_device_and_its_threads() -> None:
+    environment = trainer_environment({"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "0,1", "OMP_NUM_THREADS": "9"}, "1", 2)
+    assert environment == {
         "PATH": "/bin",
         "CUDA_VISIBLE_DEVICES": "1",
         "OMP_NUM_THREADS": "2",
@@ -313,7 +313,7 @@ def test_a_trainer_is_told_its_device_and_its_threads() -> None:
     }
 
 
-def test_what_is_not_told_stays_as_it_was() -> None:
+def test_variables_without_a_value_stay_unchanged() -> None:
     own = {"CUDA_VISIBLE_DEVICES": "0,1", "OMP_NUM_THREADS": "9", "OMP_WAIT_POLICY": "ACTIVE"}
     assert trainer_environment(own, None, None) == own
 
@@ -328,11 +328,11 @@ def test_a_trainer_is_not_given_the_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "left_s"),
+    ("variable", "left_s"),
     [("1600", 600.0), ("1000", None), ("900", None), ("0", None), ("", None), ("NONE", None), ("²", None)],
 )
-def test_what_is_left_of_a_job_is_told_by_its_batch_system(told: str, left_s: float | None) -> None:
-    environment = {"SLURM_JOB_END_TIME": told} if told else {}
+def test_the_time_left_of_a_job_comes_from_its_batch_system(variable: str, left_s: float | None) -> None:
+    environment = {"SLURM_JOB_END_TIME": variable} if variable else {}
     assert job_left_s(environment, 1_000.0) == left_s
 
 

@@ -1,4 +1,4 @@
-"""What the last bits of a proposal depend on is told in words that differ exactly where machines do."""
+"""The fingerprint of a process differs exactly where the last bits of a proposal may."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd evtstrm sve crc32
 
 
 def test_the_fingerprint_has_all_that_last_bits_depend_on() -> None:
-    told = fingerprint()
-    assert (told["python"], told["numpy"], told["scipy"]) == (
+    found = fingerprint()
+    assert (found["python"], found["numpy"], found["scipy"]) == (
         platform.python_version(), np.__version__, version("scipy")
     )  # fmt: skip
-    assert set(told) >= {"hpbandster_lite", "machine", "C library", "processor", "threads"}
-    json.dumps(told)
+    assert set(found) >= {"hpbandster_lite", "machine", "C library", "processor", "threads"}
+    json.dumps(found)
 
 
-def test_a_caller_that_changes_its_fingerprint_changes_nobody_else_s() -> None:
+def test_changing_a_fingerprint_changes_no_other() -> None:
     fingerprint()["numpy"] = "0"
     assert fingerprint()["numpy"] == np.__version__
 
@@ -53,7 +53,7 @@ def test_scipy_is_not_imported_for_its_version() -> None:
     ("text", "features"),
     [(X86, "avx avx2 avx512f f16c fma sse sse2 ssse3"), (ARM, "asimd sve"), ("model : 3\n", ""), ("", "")],
 )
-def test_the_vector_features_of_the_first_core_are_told(tmp_path: Path, text: str, features: str) -> None:
+def test_the_vector_features_are_those_of_the_first_core(tmp_path: Path, text: str, features: str) -> None:
     (tmp_path / "cpuinfo").write_text(text)
     assert processor_features(tmp_path / "cpuinfo") == features
 
@@ -62,7 +62,7 @@ def test_a_system_that_does_not_tell_its_processor_has_no_features(tmp_path: Pat
     assert processor_features(tmp_path / "nothing") == ""
 
 
-def test_threads_are_as_many_as_libraries_are_told_or_as_there_are_cores() -> None:
+def test_threads_are_as_configured_or_as_many_as_cores() -> None:
     assert thread_setting({"OMP_NUM_THREADS": "2"}) == "OMP_NUM_THREADS=2"
     assert thread_setting({"MKL_NUM_THREADS": "4", "OMP_NUM_THREADS": "2"}) == "OMP_NUM_THREADS=2, MKL_NUM_THREADS=4"
     assert thread_setting({"HOME": "/"}).startswith("as many as cores: ")

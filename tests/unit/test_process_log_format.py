@@ -1,4 +1,4 @@
-"""What others said is shown and never obeyed, in logs and on terminals."""
+"""Control characters in foreign text have no effect in logs and on terminals."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def controls(text: str) -> set[str]:
 
 
 def logged(message: str, *arguments: object, error: BaseException | None = None) -> str:
-    told = (type(error), error, None) if error is not None else None
-    record = logging.LogRecord("hpbandster_lite.master", logging.WARNING, "", 0, message, arguments, told)
+    exc_info = (type(error), error, None) if error is not None else None
+    record = logging.LogRecord("hpbandster_lite.master", logging.WARNING, "", 0, message, arguments, exc_info)
     return EscapingFormatter(FORMAT).format(record)
 
 
@@ -60,9 +60,9 @@ def test_an_entry_of_a_log_cannot_look_like_another_one(text: str) -> None:
 
 def test_neither_can_an_error_with_its_traceback() -> None:
     forged = "2026-01-01 00:00:00,000 INFO hpbandster_lite.master: the search is over"
-    said = logged("it failed", error=ValueError(f"{HOSTILE}\n{forged}"))
-    assert not controls(said)
-    assert all(line.startswith("    ") for line in said.split("\n")[1:])
+    output = logged("it failed", error=ValueError(f"{HOSTILE}\n{forged}"))
+    assert not controls(output)
+    assert all(line.startswith("    ") for line in output.split("\n")[1:])
 
 
 @pytest.mark.parametrize("as_text", [False, True])
@@ -74,8 +74,8 @@ def test_a_terminal_is_sent_no_control_that_stands_in_a_cell(as_text: bool, monk
     table.add_row(Text(HOSTILE) if as_text else HOSTILE, "[red]ok[/]")
     out.print(table)
     out.print(HOSTILE, markup=False)
-    said = out.file.getvalue()
-    assert r"\x1b[2J" in said
+    output = out.file.getvalue()
+    assert r"\x1b[2J" in output
     # Colours of ours are let through, and nothing else.
-    assert not controls(re.sub(r"\x1b\[[0-9;]*m", "", said))
-    assert "\x1b[31mok" in said or "ok" in said
+    assert not controls(re.sub(r"\x1b\[[0-9;]*m", "", output))
+    assert "\x1b[31mok" in output or "ok" in output

@@ -1,4 +1,4 @@
-"""A process that is told to end notes it, wakes its loop, and is left as it was found."""
+"""A request to end is recorded, wakes the loop, and leaves the process's signal handlers as they were."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def lifeline() -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_asks_for_the_end_and_wakes_who_waits(number: signal.Signals) -> None:
+def test_a_signal_requests_the_end_and_wakes_the_loop(number: signal.Signals) -> None:
     with shutdown_requests() as ending:
         assert not is_requested(ending)
         assert not is_readable(ending.wakeup_fd)
@@ -72,7 +72,7 @@ def test_a_process_is_to_be_started_again_only_where_nothing_but_its_allocation_
         assert ending.exit_code == code
 
 
-def test_who_hangs_on_a_lifeline_leaves_the_end_of_its_allocation_to_who_holds_it(lifeline: tuple[int, int]) -> None:
+def test_a_process_with_a_lifeline_ignores_the_end_of_its_allocation(lifeline: tuple[int, int]) -> None:
     with shutdown_requests(lifeline[0]) as ending:
         signal.raise_signal(USR2)
         assert not is_requested(ending)
@@ -98,11 +98,11 @@ def test_a_process_that_has_just_been_started_hears_the_end_of_its_allocation_on
     assert process.stdout is not None
     assert process.stdout.readline() == "begins\n"
     process.send_signal(USR2)
-    said, _ = process.communicate("\n", timeout=20)
-    assert (said, process.returncode) == ("75\n", 0)
+    output, _ = process.communicate("\n", timeout=20)
+    assert (output, process.returncode) == ("75\n", 0)
 
 
-def test_who_starts_processes_hears_it_himself_as_before() -> None:
+def test_the_parent_gets_its_own_blocked_signal_afterwards() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with allocation_signal_blocked():
         assert USR2 in signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -115,7 +115,7 @@ def test_the_end_of_the_lifeline_asks_for_the_end(lifeline: tuple[int, int]) -> 
         assert not is_requested(ending)
         os.close(writing)
         assert is_requested(ending)
-        # It stays asked for: who looks twice is told twice.
+        # The request stays: a second look finds it again.
         assert is_requested(ending)
         assert ending.signals == 0
 
@@ -156,7 +156,7 @@ def test_one_may_stand_inside_another() -> None:
         assert (inner.signals, outer.signals) == (1, 1)
 
 
-def test_a_thread_that_is_not_the_main_one_is_told_so() -> None:
+def test_a_thread_other_than_the_main_one_is_refused() -> None:
     caught: list[Exception] = []
 
     def run() -> None:
@@ -174,7 +174,7 @@ def test_a_thread_that_is_not_the_main_one_is_told_so() -> None:
     assert descriptors() == before
 
 
-def test_a_process_that_leaves_says_all_that_it_had_to_say_and_runs_nothing_more() -> None:
+def test_exit_now_flushes_the_output_and_runs_no_exit_handler() -> None:
     code = (
         "import atexit, logging, sys\nfrom hpbandster_lite.process.shutdown import exit_now\n"
         "atexit.register(print, 'never')\nlogging.basicConfig()\nlogging.error('logged')\n"
@@ -184,7 +184,7 @@ def test_a_process_that_leaves_says_all_that_it_had_to_say_and_runs_nothing_more
     assert (done.returncode, done.stdout, done.stderr) == (7, "said", "ERROR:root:logged\n")
 
 
-def test_a_process_leaves_though_nobody_reads_it_any_more() -> None:
+def test_exit_now_works_with_closed_streams_and_readers() -> None:
     code = (
         "import sys\nfrom hpbandster_lite.process.shutdown import exit_now\n"
         "sys.stderr.close()\nprint('x')\nexit_now(3)\n"

@@ -52,7 +52,7 @@ def test_no_output_makes_no_file_and_no_directory(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_longer_output_keeps_its_beginning_says_how_much_is_left_out_and_ends_with_its_last_lines(
+def test_a_longer_output_keeps_its_beginning_the_omitted_size_and_its_last_lines(
     tmp_path: Path,
 ) -> None:
     log = AttemptLog(tmp_path / "log.txt", 10)

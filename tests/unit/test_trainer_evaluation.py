@@ -150,7 +150,7 @@ def test_a_result_that_is_none_is_refused_by_name(result: Any, reason: str) -> N
 # -------------------------------------------------------------------------------------------------------- exceptions
 
 
-def test_an_exception_is_a_failure_with_its_words_and_the_user_s_frames_alone() -> None:
+def test_an_exception_is_a_failure_with_its_message_and_only_the_user_s_frames() -> None:
     def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
         return 1 / (budget - 3.0)
 
@@ -231,7 +231,7 @@ def test_an_endless_recursion_is_a_failure_of_code() -> None:
     assert len(failure.traceback or "") < evaluating.MAX_TRACEBACK_CHARACTERS + 100
 
 
-def test_a_training_that_says_that_it_diverged_is_an_invalid_result_with_its_reason() -> None:
+def test_a_training_that_reports_its_divergence_is_an_invalid_result_with_its_reason() -> None:
     class Diverged(FloatingPointError):
         """A class of the user's own."""
 

@@ -1,4 +1,4 @@
-"""The trainer without a process: what the objective says is told and heard, and its thread is its own."""
+"""The trainer without a process: the messages of the objective arrive, from a thread that only it uses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Start = Callable[[Callable[[dict[str, Any], float, Trial], float]], InlineTraine
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Makes a trainer that has said that it is ready."""
+    """Makes a trainer whose readiness was received."""
     with ExitStack() as closing:
 
         def started(evaluate: Callable[[dict[str, Any], float, Trial], float]) -> InlineTrainer:
@@ -51,21 +51,21 @@ def start() -> Iterator[Start]:
         yield started
 
 
-def is_told(trainer: InlineTrainer, within_s: float = 0.0) -> bool:
+def has_message(trainer: InlineTrainer, within_s: float = 0.0) -> bool:
     readable, _, _ = select.select(trainer.descriptors, [], [], within_s)
     return bool(readable)
 
 
-def heard_by_turns(trainer: InlineTrainer) -> list[TrainerMessage]:
-    """All up to the end of the evaluation, heard as the agent's loop does."""
-    heard: list[TrainerMessage] = []
-    while not any(isinstance(each, TrainerEnded | TrainerInterrupted) for each in heard):
-        assert is_told(trainer, WITHIN_S), heard
-        heard += trainer.receive()
-    return heard
+def received_by_turns(trainer: InlineTrainer) -> list[TrainerMessage]:
+    """All messages up to the end of the evaluation, received as in the agent's loop."""
+    received: list[TrainerMessage] = []
+    while not any(isinstance(each, TrainerEnded | TrainerInterrupted) for each in received):
+        assert has_message(trainer, WITHIN_S), received
+        received += trainer.receive()
+    return received
 
 
-def test_all_of_an_evaluation_is_told_and_heard_in_its_order(start: Start) -> None:
+def test_all_messages_of_an_evaluation_are_received_in_order(start: Start) -> None:
     def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
         trial.report(1, 0.75)
         return 0.5
@@ -73,7 +73,7 @@ def test_all_of_an_evaluation_is_told_and_heard_in_its_order(start: Start) -> No
     trainer = start(evaluate)
     for _ in range(100):
         trainer.evaluate(ORDER, None)
-        assert [type(each) for each in heard_by_turns(trainer)] == [TrainerPoint, TrainerEnded]
+        assert [type(each) for each in received_by_turns(trainer)] == [TrainerPoint, TrainerEnded]
         assert trainer.receive() == []
 
 
@@ -87,11 +87,11 @@ def test_a_longer_evaluation_is_not_waited_for_and_tells_when_it_is_over(start: 
 
     trainer = start(evaluate)
     trainer.evaluate(ORDER, None)
-    assert is_told(trainer, WITHIN_S)
+    assert has_message(trainer, WITHIN_S)
     assert [type(each) for each in trainer.receive()] == [TrainerPoint]
-    assert not is_told(trainer)
+    assert not has_message(trainer)
     may_end.set()
-    assert [type(each) for each in heard_by_turns(trainer)] == [TrainerEnded]
+    assert [type(each) for each in received_by_turns(trainer)] == [TrainerEnded]
 
 
 def test_every_evaluation_runs_in_the_same_thread_and_not_in_the_agent_s(start: Start) -> None:
@@ -104,7 +104,7 @@ def test_every_evaluation_runs_in_the_same_thread_and_not_in_the_agent_s(start: 
     trainer = start(evaluate)
     for _ in range(20):
         trainer.evaluate(ORDER, None)
-        heard_by_turns(trainer)
+        received_by_turns(trainer)
     assert len(threads - {threading.get_ident()}) == len(threads) == 1
 
 
@@ -120,4 +120,4 @@ def test_grace_reaches_an_evaluation_that_is_under_way(start: Start) -> None:
     trainer.evaluate(ORDER, None)
     trainer.ask_to_stop()
     is_asked.set()
-    assert [type(each) for each in heard_by_turns(trainer)] == [TrainerPoint, TrainerInterrupted]
+    assert [type(each) for each in received_by_turns(trainer)] == [TrainerPoint, TrainerInterrupted]

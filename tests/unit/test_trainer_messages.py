@@ -50,11 +50,11 @@ RECORDS = (
 def test_records_come_back_in_order_however_the_bytes_are_cut(sizes: list[int]) -> None:
     data = b"".join(map(line_of, RECORDS))
     reader = LineReader()
-    heard: list[object] = []
+    received: list[object] = []
     for size in [*sizes, len(data)]:
-        heard += reader.records(data[:size])
+        received += reader.records(data[:size])
         data = data[size:]
-    assert heard == list(RECORDS)
+    assert received == list(RECORDS)
 
 
 def test_a_record_is_one_line() -> None:
@@ -76,7 +76,7 @@ def test_a_line_that_is_no_record_is_refused(data: bytes) -> None:
         list(LineReader().records(data))
 
 
-def test_records_before_a_bad_line_are_heard() -> None:
+def test_records_before_a_bad_line_are_received() -> None:
     records = LineReader().records(line_of(TrainerStop()) + b"garbage\n")
     assert next(records) == TrainerStop()
     with pytest.raises(ProtocolMismatch):
@@ -109,12 +109,12 @@ def test_a_line_that_is_larger_than_the_pipe_is_written_whole() -> None:
     thread = threading.Thread(target=write_line, args=(writing, line))
     thread.start()
     reader = LineReader()
-    heard: list[object] = []
+    received: list[object] = []
     try:
-        while not heard:
-            heard += reader.records(os.read(reading, 65_536))
+        while not received:
+            received += reader.records(os.read(reading, 65_536))
     finally:
         thread.join()
         os.close(reading)
         os.close(writing)
-    assert heard == [TrainerEnded(loss=0.5, info={"weights": "x" * 1_000_000})]
+    assert received == [TrainerEnded(loss=0.5, info={"weights": "x" * 1_000_000})]

@@ -1,4 +1,4 @@
-"""Which addresses of this machine are told to others, and in which order."""
+"""Which addresses of this machine clients are given, and in which order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hpbandster_lite.transport import interface_addresses, network_interfaces, o
 from hpbandster_lite.transport.network_interfaces import MOST_OFFERED, reachable_addresses
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
-ALL = "0.0.0.0"  # noqa: S104 (nobody listens)
+ALL = "0.0.0.0"  # noqa: S104 (nothing listens)
 
 
 def address(family: int, text: str) -> SimpleNamespace:
@@ -65,7 +65,7 @@ def test_all_addresses_are_those_of_interfaces_that_are_up_the_default_route_fir
     assert reachable_addresses(bound) == reachable
 
 
-def test_no_more_are_told_than_a_client_can_try(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_are_offered_than_a_client_can_try(monkeypatch: pytest.MonkeyPatch) -> None:
     many = [address(V4, f"10.0.0.{number}") for number in range(100)]
     monkeypatch.setattr(psutil, "net_if_addrs", lambda: {"eth0": many})
     monkeypatch.setattr(psutil, "net_if_stats", lambda: {"eth0": SimpleNamespace(isup=True)})
@@ -76,7 +76,7 @@ BOTH = ["10.1.0.5", "127.0.0.1", "192.168.0.5"]
 
 
 @pytest.mark.parametrize(
-    ("reachable", "told", "certified", "offered"),
+    ("reachable", "hosts", "certified", "offered"),
     [
         (BOTH, [ALL], None, ["10.1.0.5", "192.168.0.5"]),
         (["127.0.0.1"], ["127.0.0.1"], None, ["127.0.0.1"]),
@@ -91,9 +91,9 @@ BOTH = ["10.1.0.5", "127.0.0.1", "192.168.0.5"]
     ],
 )
 def test_what_is_offered_is_in_the_certificate_and_loopback_where_there_is_no_other(
-    reachable: list[str], told: list[str], certified: list[str] | None, offered: list[str]
+    reachable: list[str], hosts: list[str], certified: list[str] | None, offered: list[str]
 ) -> None:
-    assert offered_addresses(reachable, told, certified) == offered
+    assert offered_addresses(reachable, hosts, certified) == offered
 
 
 def test_this_machine_has_addresses_that_can_be_listened_on() -> None:

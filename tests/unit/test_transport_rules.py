@@ -1,4 +1,4 @@
-"""The pure parts of the transport: what is said, when to retry, who may take a name, how often strangers are logged."""
+"""The pure parts of the transport: payloads, retries, the registry of names, the rate of log lines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from hpbandster_lite.transport.client import MASTER, ServerKind, errors_as_ours
 from hpbandster_lite.transport.name_registry import MAX_NAMES, STALE_AFTER_S, NameRegistry
 from hpbandster_lite.transport.rate_limited_log import RateLimitedLog
 
-# ------------------------------------------------------------------------------------------------------ what is said
+# ---------------------------------------------------------------------------------------------------------- payloads
 
 
 @given(hello=st.dictionaries(st.text(), st.integers() | st.text()), nonce=st.text())
@@ -57,7 +57,7 @@ def test_a_greeting_that_is_none_is_refused_with_a_reason(handshake: object) -> 
 
 
 @pytest.mark.parametrize(("client", "server"), [(1, 2), (2, 1)])
-def test_either_side_of_another_version_is_told_both_versions_and_what_to_do(client: int, server: int) -> None:
+def test_a_side_of_another_version_gets_both_versions_and_the_remedy(client: int, server: int) -> None:
     with pytest.raises(ProtocolMismatch) as refused:
         payloads.read_greeting(payloads.write_greeting(client, "n", {}), server)
     error = payloads.read_refusal(str(refused.value), client, "host:1")
@@ -66,7 +66,7 @@ def test_either_side_of_another_version_is_told_both_versions_and_what_to_do(cli
     assert "install the same version" in str(error)
 
 
-def test_a_refusal_in_words_nobody_planned_is_shown() -> None:
+def test_an_unexpected_refusal_is_shown() -> None:
     assert "boiling" in str(payloads.read_refusal("boiling", 1, "host:1"))
     assert "None" in str(payloads.read_refusal(None, 1, "host:1"))
 
@@ -132,7 +132,7 @@ def test_an_answer_can_raise_no_other_class(name: str) -> None:
         payloads.read_answer(answer, "n", 1, "host:1")
 
 
-def test_busy_says_when_to_ask_again_and_is_caught_as_unreachable() -> None:
+def test_busy_has_a_delay_and_is_caught_as_unreachable() -> None:
     with pytest.raises(MasterUnreachable) as caught:
         payloads.read_answer(payloads.busy_payload("n", 1, 0.75), "n", 1, "host:1")
     assert isinstance(caught.value, Busy)
@@ -176,7 +176,7 @@ def test_an_error_is_sorted_by_what_a_caller_does_with_it(raised: type[Exception
         raise raised("the reason")
 
 
-def test_who_does_not_answer_is_named() -> None:
+def test_a_server_that_does_not_answer_is_named() -> None:
     kind = ServerKind("name server", NameServerUnreachable, "look at its key file")
     with pytest.raises(NameServerUnreachable, match="no answer from the name server"), errors_as_ours("host:9", kind):
         raise ConnectionRefusedError
@@ -257,7 +257,7 @@ def test_strangers_get_one_line_per_kind_and_interval(caplog: pytest.LogCaptureF
     assert caplog.messages[3:] == ["it sends garbage"]
 
 
-# ------------------------------------------------------------------------------------------------------ who has a name
+# ------------------------------------------------------------------------------------------------- registry of names
 
 RUN = run_name("cifar")
 HERE, THERE = Endpoint("10.0.0.1", 4_000, "m"), Endpoint("10.0.0.2", 4_000, "m")
@@ -297,7 +297,7 @@ def test_a_later_start_of_the_run_replaces_the_earlier_one_at_once_and_for_good(
     assert names.lookup(RUN) == THERE
 
 
-def test_who_listens_at_the_entered_endpoint_is_its_living_master_whatever_its_epoch() -> None:
+def test_a_master_at_the_registered_endpoint_may_renew_with_any_epoch() -> None:
     names = NameRegistry()
     names.register(RUN, HERE, 7, now=0.0)
     names.register(RUN, HERE, 1, now=0.1)
@@ -305,7 +305,7 @@ def test_who_listens_at_the_entered_endpoint_is_its_living_master_whatever_its_e
     assert names.unregister(RUN, HERE, 1)
 
 
-def test_an_entry_that_nobody_renewed_may_be_replaced_by_anybody() -> None:
+def test_any_master_may_replace_a_stale_entry() -> None:
     names = NameRegistry()
     names.register(RUN, HERE, 7, now=0.0)
     names.register(RUN, THERE, 1, now=STALE_AFTER_S + 0.1)
