@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from hpbandster_lite.process.shutdown import REQUEUE
+from hpbandster_lite.protocol.messages import CancelRequest, PauseRequest, ResumeRequest, StopRequest
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -79,9 +80,9 @@ def agents_cut_off(world: World) -> None:
 
 def connection_reset(world: World) -> None:
     worker = world.a_worker()
-    if worker is not None and worker.agent._link is not None:
+    if worker is not None and worker.agent.conversation.link is not None:
         world.say(f"a connection of {worker.name} is reset")
-        worker.agent._link.close()
+        worker.agent.conversation.link.close()
 
 
 def worker_joins(world: World) -> None:
@@ -143,19 +144,19 @@ def evaluation_cancelled(world: World) -> None:
         if open_ones:
             identity = world.random.choice(open_ones)
             world.say(f"{identity} is cancelled")
-            world.command("cancel", evaluation=[list(identity.config_id), identity.rung])
+            world.command(CancelRequest(evaluation=identity))
 
 
 def search_paused(world: World) -> None:
     if world.process is not None and world.process.engine.finished is None:
         world.say("the search is paused or resumed")
-        world.command("pause" if world.process.engine.state.paused is None else "resume")
+        world.command(PauseRequest() if world.process.engine.state.paused is None else ResumeRequest())
 
 
 def search_stopped(world: World) -> None:
     if world.process is not None and world.process.engine.finished is None and world.random.random() < 0.3:
         world.say("the search is stopped")
-        world.command("stop")
+        world.command(StopRequest())
 
 
 KINDS: dict[str, tuple[Happening, ...]] = {

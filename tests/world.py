@@ -36,6 +36,7 @@ from unittest.mock import patch
 from hpbandster_lite import wire
 from hpbandster_lite.agent.loop import Agent
 from hpbandster_lite.agent.options import AgentOptions
+from hpbandster_lite.agent.pace import Pace
 from hpbandster_lite.engine import Engine
 from hpbandster_lite.engine.verify import Verification, verify
 from hpbandster_lite.errors import JournalError, MasterUnreachable, SearchError, UsageError
@@ -44,7 +45,18 @@ from hpbandster_lite.master import Master, MasterOptions, Turns, resumed
 from hpbandster_lite.master.turns import GAP_S, TURN_S
 from hpbandster_lite.process.fingerprint import fingerprint
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
-from hpbandster_lite.protocol.slots import Pace, lane_name
+from hpbandster_lite.protocol.messages import (
+    REQUESTS,
+    Command,
+    ExchangeRequest,
+    Hello,
+    LeftReport,
+    ReleaseRequest,
+    RenewRequest,
+    Request,
+    ResumeRequest,
+)
+from hpbandster_lite.protocol.slots import slot_name
 from hpbandster_lite.records import (
     CurvePoint,
     Entry,
@@ -118,9 +130,9 @@ def tiny_space() -> SearchSpace:
 
 
 @lru_cache(maxsize=64)
-def said_in(text: str) -> Any:
-    """What a call says, to be read alone: several look at the same one."""
-    return wire.decode(text)
+def request_of(call: Call) -> Request[Any]:
+    """The request in a call; read once, because several functions need it."""
+    return wire.from_message(wire.decode(call.text), REQUESTS[call.method])
 
 
 def loss_of(order_values: Any, budget: float) -> float:
@@ -141,7 +153,7 @@ class FakeTrainer(InProcessHandle):
         self._world = world
         self._clock = clock
         self._says: deque[tuple[float, TrainerMessage]] = deque()
-        self._obeys_after_s: float | None = None
+        self.obeys_after_s: float | None = None
         self._is_busy = False
         self._checkpoint: Path | None = None
         self.is_ready = False
@@ -177,7 +189,7 @@ class FakeTrainer(InProcessHandle):
         if draw.random() < 0.3:
             self._say(taken_s / 2, TrainerPoint(point=CurvePoint(1.0, 0.5)))
         # Some never react to a stop, and have to be killed.
-        self._obeys_after_s = draw.choice([0.1, 2.0, None])
+        self.obeys_after_s = draw.choice([0.1, 2.0, None])
         self._say(taken_s, self._ending(order, taken_s))
 
     def _ending(self, order: TrainerOrder, taken_s: float) -> TrainerMessage:
@@ -197,13 +209,13 @@ class FakeTrainer(InProcessHandle):
         return TrainerEnded(loss=loss_of(order.values, order.budget), duration_s=taken_s)
 
     def ask_to_stop(self) -> None:
-        if self._is_busy and self._obeys_after_s is not None and self._says:
+        if self._is_busy and self.obeys_after_s is not None and self._says:
             if self._checkpoint is not None:
                 # As an objective that saves before it lets itself be interrupted.
                 self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
                 self._checkpoint.write_text(self._name)
             self._says = deque(each for each in self._says if isinstance(each[1], TrainerReady))
-            self._say(self._obeys_after_s, TrainerInterrupted())
+            self._say(self.obeys_after_s, TrainerInterrupted())
 
     terminate = ask_to_stop
 
@@ -256,20 +268,23 @@ class Worker:
     wakes_at: float = 0.0
     due_at: float = 0.0
     """When its turn is: kept, because of a thousand workers the next one is looked for at each step."""
+    changed: dict[str, Any] = field(default_factory=dict)
+    """Options that are not those of its world."""
 
     def __post_init__(self) -> None:
         # A master that stays away for so long makes an agent leave its report in the run directory, and end.
         timeout_s = self.world.random.choice([40.0, 1_800.0])
-        options = AgentOptions(
-            problem=OBJECTIVE,
-            run_dir=str(self.world.directory.path),
-            master_timeout_s=timeout_s,
-            grace_s=5.0,
-            index=self.index,
-            isolation="none" if self.world.is_quick else "trainer",
-        )
+        options: dict[str, Any] = {
+            "problem": OBJECTIVE,
+            "run_dir": str(self.world.directory.path),
+            "master_timeout_s": timeout_s,
+            "grace_s": 5.0,
+            "index": self.index,
+            "isolation": "none" if self.world.is_quick else "trainer",
+        }
+        self.options = AgentOptions(**{**options, **self.changed})
         self.agent = Agent(
-            options,
+            self.options,
             self.connect,
             self.start_trainer,  # type: ignore[arg-type]
             self.orders,  # type: ignore[arg-type]
@@ -289,8 +304,7 @@ class Worker:
         self.trainers = [FakeTrainer(self.world, self.clock)]
         return self.trainers[0]
 
-    def connect(self, hello: dict[str, Plain], epoch: int) -> Connection:
-        del hello, epoch
+    def connect(self, _hello: Hello, _epoch: int) -> Connection:
         self.connections += 1
         return Connection(self, f"{self.name}#{self.connections}")
 
@@ -311,8 +325,8 @@ class Worker:
         try:
             self.agent.turn(set())
             heard_at = self.trainers[0].next_at if self.trainers else math.inf
-            self.world.counts["in lanes"] += len(self.agent._waiting)
-            self.wakes_at = self.world_time(min(self.agent.due_at(), heard_at))
+            self.world.counts["in slots"] += len(self.agent.held.waiting)
+            self.wakes_at = self.world_time(min(self.agent.next_due(), heard_at))
             self.reckon()
         except UsageError as error:
             raise Broken(f"agent {self.name} was refused: {error}") from error
@@ -394,11 +408,15 @@ class FakeServer:
     def _note_who_speaks(self, call: Call) -> None:
         """What is said of an attempt that lapsed keeps no lease that a late copy of a question has opened since."""
         assert self.master is not None
-        message = said_in(call.text)
-        self.spoke.update(lane_name(message["agent"], each["lane"]) for each in message.get("lanes", ()))
-        lease = self.master.engine._leases.get(message["agent"])
-        if lease is None or message.get("attempt", lease.attempt) == lease.attempt:
-            self.spoke.add(message["agent"])
+        match request_of(call):
+            case ExchangeRequest(agent=agent, slots=slots):
+                self.spoke.update(slot_name(agent, each.slot) for each in slots)
+            case RenewRequest(agent=agent, attempt=attempt) | ReleaseRequest(agent=agent, attempt=attempt):
+                lease = self.master.engine._leases.get(agent)
+                if lease is None or attempt == lease.attempt:
+                    self.spoke.add(agent)
+            case _:
+                pass
 
     def closed_peers(self) -> list[str]:
         closed, self.closed = self.closed, []
@@ -530,11 +548,6 @@ class World:
         try:
             with (
                 tempfile.TemporaryDirectory(prefix=PREFIX, dir=self._parent) as path,
-                # It dates the tables, and tells how long earlier masters served.
-                patch("hpbandster_lite.master.calls.wall_clock", lambda: self.now + self.wall_offset_s),
-                # Else idle agents that ask for work are nearly all that happens.
-                patch("hpbandster_lite.master.calls.SOONEST_QUESTION_S", ASK_EVERY_S),
-                patch("hpbandster_lite.engine.decisions.WAIT_S", ASK_EVERY_S),
                 patch("hpbandster_lite.journal.writer.network_type", lambda path: None),
                 patch("hpbandster_lite.journal.reader.network_type", lambda path: None),
             ):
@@ -674,12 +687,12 @@ class World:
             raise box.error
         return self._arrived(worker, call, wire.decode(box.text or ""))
 
-    def command(self, method: str, **message: Plain) -> None:
-        """What a user says to the newest master; one that cannot listen or write is not asked again."""
+    def command(self, request: Command) -> None:
+        """Send a user's command to the newest master; one that cannot read or write is not asked again."""
         process = self.process
         if process is None or self.now < process.stopped_until:
             return
-        box = Box(Call(method, wire.encode(message), "user"), is_copy=True)
+        box = Box(Call(request.method, wire.encode(wire.to_message(request)), "user"), is_copy=True)
         process.server.inbox.append(box)
         self._take_turn(process)
         # Refused: what was to be cancelled has ended in this very turn.
@@ -719,18 +732,16 @@ class World:
                 process.server.closed.append(peer)
 
     def _arrived(self, worker: Worker, call: Call, answer: dict[str, Plain]) -> Plain:
-        message = said_in(call.text)
-        link = worker.agent._link
-        # An answer of a master that was replaced is not believed.
+        request, link = request_of(call), worker.agent.conversation.link
+        # An agent ignores the answer of a master that was replaced.
         is_believed = link is not None and answer["epoch"] >= link.epoch
-        if is_believed and call.method == "exchange":
-            for each in ({"lane": 0, **message}, *message.get("lanes", ())):
-                if each["report"] is not None:
-                    self._acknowledge(each["report"], lane_name(message["agent"], each["lane"]))
+        if is_believed and isinstance(request, ExchangeRequest):
+            for each in request.slots:
+                if each.report is not None:
+                    self._acknowledge(each.report, slot_name(request.agent, each.slot))
         return answer
 
-    def _acknowledge(self, told: Plain, agent: str) -> None:
-        report = wire.from_message(told, Report)
+    def _acknowledge(self, report: Report, agent: str) -> None:
         failure = report.outcome.failure
         self.acknowledged[report.evaluation, report.attempt, agent] = None if failure is None else failure.kind
         self.counts["acknowledged"] += 1
@@ -755,7 +766,16 @@ class World:
                     settings=self.settings, limits=self.limits, resumed=False, retry_failed_after=self.retry_after
                 ),
             )
-            master, epoch = resumed(options, self.directory, journal, clock=lambda: self.now)
+            master, epoch = resumed(
+                options,
+                self.directory,
+                journal,
+                clock=lambda: self.now,
+                # It dates the tables, and says how long earlier masters served.
+                wall_clock=lambda: self.now + self.wall_offset_s,
+                # Otherwise idle agents that ask for work are nearly all that happens.
+                soonest_question_s=ASK_EVERY_S,
+            )
         except JournalError as error:
             self.say(f"no master can start: {error}")
             if journal is not None:
@@ -973,7 +993,7 @@ class World:
             if self.now > until:
                 break
             if self.process is not None and self.process.engine.state.paused is not None:
-                self.command("resume")
+                self.command(ResumeRequest())
             if not self.workers:
                 self.add_worker()
             self.step()
@@ -999,7 +1019,7 @@ class World:
 
     def _check_attempts(self) -> None:
         """No two agents work at the same attempt, so no two write into one directory."""
-        held = [held for each in self.workers for held in (each.agent._assignment, *each.agent._waiting)]
+        held = [held for each in self.workers for held in (each.agent.held.current, *each.agent.held.waiting)]
         attempts = [(each.evaluation, each.attempt) for each in held if each is not None]
         assert len(set(attempts)) == len(attempts), f"an attempt is held twice: {attempts}"
 
@@ -1073,7 +1093,7 @@ class World:
         assert len(retried) <= 1, f"failures were put back by more than one master: {retried}"
         for file in self.directory.left_reports():
             # No master came after it; then what it says is known, or another attempt was first.
-            left = wire.from_message(wire.decode(file.read_text())["report"], Report)
+            left = wire.from_message(wire.decode(file.read_text()), LeftReport).report
             assert outcomes[left.evaluation] == 1, f"the report of {left.evaluation} was left lying"
         self.entries = entries
         verification = self.verified(entries)

@@ -1,48 +1,202 @@
-"""How an agent parts from a search whose master does not answer: what it leaves, and how it sees that none will come.
+"""Why, when and how an agent ends, and what it leaves in the run directory.
 
-Law of this file: all of it is in the run directory; where that cannot be seen, there is nothing to leave or to see.
+Law of this file: the first reason to end is kept; a later exit code for the same reason replaces the earlier one. What
+the master has not acknowledged is left in ``reports/`` of the run directory. Without a run directory a release is not
+left, and whether the search is over cannot be read.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Callable
 
-from hpbandster_lite.agent.assignment import Places
+from hpbandster_lite.agent.attempt_directories import AttemptDirectories
+from hpbandster_lite.agent.conversation import Conversation
+from hpbandster_lite.agent.held_evaluations import HeldEvaluations
+from hpbandster_lite.agent.master_link import Link
+from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.outbox import Outbox
-from hpbandster_lite.errors import JournalError, SearchError
-from hpbandster_lite.records import Plain, Report
+from hpbandster_lite.agent.trainer_keeper import TrainerKeeper
+from hpbandster_lite.errors import JournalError, MasterUnreachable, ProblemError, ProtocolMismatch, SearchError
+from hpbandster_lite.process.shutdown import REQUEUE
+from hpbandster_lite.protocol.messages import ReleaseRequest
+from hpbandster_lite.records import Report
 from hpbandster_lite.rundir import RunDirectory
 
 log = logging.getLogger(__name__)
 
-
-def leave_behind(outbox: Outbox, places: Places) -> None:
-    """Write what the master has not acknowledged into the run directory, where the next one finds it."""
-    for release in outbox.releases:
-        _leave_release(release, places)
-    for lane, report in outbox.reports.items():
-        _leave_report(report, places, lane)
-
-
-def _leave_release(release: dict[str, Plain], places: Places) -> None:
-    try:
-        places.leave_release(release)
-    except (SearchError, OSError) as error:
-        # Its lease ends by itself, and what was saved is found all the same.
-        log.warning("the next master is not told that an evaluation was handed back: %s", error)
+GOODBYE_S = 5.0
+"""How long an agent that ends waits for the master to take what it hands back, from when its trainer is idle."""
+OVER_AFTER_S = 15.0
+"""A master that is silent for so long may have ended with its search, which the journal then says. Not at once: workers
+are started together with a master that continues a finished search, and that imports and replays first."""
+OVER_AT_FIRST_S = 2.0
+"""The same for an agent that has never met a master, where none holds the run directory: a master that continues the
+search holds it within its first second, and a worker that came too late is not to wait."""
+LOOK_EVERY_S = 5.0
 
 
-def _leave_report(report: Report, places: Places, lane: str) -> None:
-    try:
-        path = places.leave_report(report, lane)
-    except (SearchError, OSError) as error:
-        log.error("the result of evaluation %s is lost: %s", report.evaluation, error)
-        return
-    log.warning("the result of evaluation %s waits for the next master in %s", report.evaluation, path)
+class Departure:
+    """How one agent ends.
+
+    Parameters
+    ----------
+    options
+        The agent's.
+    keeper, held, outbox, conversation, directories
+        Its other parts.
+    clock
+        Seconds, never going back.
+
+    Attributes
+    ----------
+    reason : str or None
+        Why it ends, once it does.
+    exit_code : int or None
+        What the process is to end with, as soon as it may.
+    """
+
+    def __init__(
+        self,
+        options: AgentOptions,
+        keeper: TrainerKeeper,
+        held: HeldEvaluations,
+        outbox: Outbox,
+        conversation: Conversation,
+        directories: AttemptDirectories,
+        clock: Callable[[], float],
+    ) -> None:
+        self._options = options
+        self._keeper = keeper
+        self._held = held
+        self._outbox = outbox
+        self._conversation = conversation
+        self._directories = directories
+        self._clock = clock
+        self._began_at = self._ends_by = 0.0
+        self._planned_code = 0
+        self._looked_at = -math.inf
+        self.reason: str | None = None
+        self.exit_code: int | None = None
+
+    def begin(self, reason: str, exit_code: int) -> None:
+        """Stop what runs, hand everything back, and end."""
+        if self.reason is not None:
+            self._planned_code = exit_code if reason == self.reason else self._planned_code
+            return
+        is_busy = self._held.current is not None
+        if not is_busy:
+            log.info("ending: %s", reason)
+        self.reason, self._planned_code = reason, exit_code
+        self._began_at = self._clock()
+        self._ends_by = self._began_at + (self._options.grace_s if is_busy else 0.0) + GOODBYE_S
+        self._keeper.retire()
+        self._held.close(reason)
+
+    # ---------------------------------------------------------------------------------------------------- deadlines
+
+    def next_due(self) -> float:
+        """When :meth:`act` has something to do; never a time at which it would do nothing."""
+        if self.reason is not None:
+            return self._gives_up_at()
+        if self._held.current is not None:
+            return math.inf
+        due = [] if self._options.time_ends_at is None else [self._options.time_ends_at]
+        link = self._conversation.link
+        if link is not None:
+            due += [link.answered_at + self._options.master_timeout_s, self._looks_at(link)]
+            if self._options.idle_timeout_s is not None and not self._outbox:
+                due.append(self._held.idle_since + self._options.idle_timeout_s)
+        return min(due, default=math.inf)
+
+    def act(self, now: float) -> None:
+        """Find out whether there is a reason to end, and whether nothing holds the end up any more."""
+        if self.exit_code is None:
+            self.exit_code = self._conversation.exit_code
+        if self.exit_code is None and self.reason is None:
+            self._find_reason(now)
+        owes = self._held.current is not None or self._outbox.owes
+        # A question that was never answered may have leased something; its lease ends with our connection.
+        if self.exit_code is None and self.reason is not None and (not owes or now >= self._gives_up_at()):
+            self.leave_behind()
+            self.exit_code = self._planned_code
+
+    def _gives_up_at(self) -> float:
+        """When it ends though the master has not acknowledged everything."""
+        if self._held.current is not None:
+            return self._ends_by
+        return min(self._ends_by, max(self._began_at, self._held.idle_since) + GOODBYE_S)
+
+    def _find_reason(self, now: float) -> None:
+        ends_at = self._options.time_ends_at
+        if self._keeper.refusal is not None:
+            self.begin("its worker cannot run the problem", ProblemError.exit_code)
+        elif self._conversation.refusal is not None:
+            self.begin("the master has another protocol version", ProtocolMismatch.exit_code)
+        elif self._held.current is not None:
+            return
+        elif ends_at is not None and now >= ends_at:
+            self.begin("its time is over", REQUEUE)
+        elif self._conversation.link is not None:
+            self._end_if_in_vain(self._conversation.link, now)
+
+    def _end_if_in_vain(self, link: Link, now: float) -> None:
+        """End where no master is to be expected any more, or there was nothing to do for too long."""
+        # By sums, as in :meth:`next_due`: a difference may round to just below, and the loop would turn in vain.
+        limit_s = self._options.idle_timeout_s
+        if now >= link.answered_at + self._options.master_timeout_s:
+            silent_s = now - link.answered_at
+            log.error("no master for %.0f s; start a worker again when there is one", silent_s)
+            self.leave_behind()
+            self.exit_code = MasterUnreachable.exit_code
+        elif self._held.has_done_its_share and not self._outbox:
+            self.begin(f"it has made {self._held.evaluated} evaluations", 0)
+        elif now >= self._looks_at(link) and (reason := self._over_by_journal(now)) is not None:
+            log.info("no master answers, and the search is over: %s", reason)
+            self.leave_behind()
+            self.exit_code = 0
+        elif not self._outbox and limit_s is not None and now >= self._held.idle_since + limit_s:
+            self.begin(f"nothing to do for {limit_s:g} s", 0)
+
+    # -------------------------------------------------------------------------------------------- the run directory
+
+    def _looks_at(self, link: Link) -> float:
+        """When to look whether the search is over; only a run directory has its journal."""
+        if self._options.run_dir is None:
+            return math.inf
+        first_s = OVER_AFTER_S if link.epoch else OVER_AT_FIRST_S
+        return max(link.answered_at + first_s, self._looked_at + LOOK_EVERY_S)
+
+    def _over_by_journal(self, now: float) -> str | None:
+        self._looked_at = now
+        return over_by_journal(self._options.run_dir or "")
+
+    def leave_behind(self) -> None:
+        """Write what the master has not acknowledged into the run directory, where the next master finds it."""
+        for release in self._outbox.releases:
+            self._leave_release(release)
+        for slot, report in self._outbox.reports.items():
+            self._leave_report(report, slot)
+
+    def _leave_release(self, release: ReleaseRequest) -> None:
+        try:
+            self._directories.leave_release(release)
+        except (SearchError, OSError) as error:
+            # Its lease expires, and its checkpoint is found all the same.
+            log.warning("the release of an evaluation is not left for the next master: %s", error)
+
+    def _leave_report(self, report: Report, slot: str) -> None:
+        try:
+            path = self._directories.leave_report(report, slot)
+        except (SearchError, OSError) as error:
+            log.error("the result of evaluation %s is lost: %s", report.evaluation, error)
+            return
+        log.warning("the result of evaluation %s waits for the next master in %s", report.evaluation, path)
 
 
 def over_by_journal(run_dir: str) -> str | None:
-    """Why the search is over; None where it is not, or cannot be seen to be."""
+    """Why the search is over; None where it is not, or where its journal cannot be read."""
     # Imported here: few agents ever lose their master for so long.
     from hpbandster_lite.journal import JournalReader
 
@@ -53,5 +207,5 @@ def over_by_journal(run_dir: str) -> str | None:
         finished = JournalReader(directory.journal).finished()
         return None if finished is None else finished.reason
     except JournalError as error:
-        log.debug("the journal cannot tell whether the search is over: %s", error)
+        log.debug("the journal does not say whether the search is over: %s", error)
         return None

@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from hpbandster_lite import wire
 from hpbandster_lite.access.certificates import certificates_for
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, PeerError, ProtocolMismatch, RunDirectoryError
 from hpbandster_lite.process.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
-from hpbandster_lite.records import Plain
+from hpbandster_lite.protocol import messages
+from hpbandster_lite.protocol.messages import A, Hello, Request
 from hpbandster_lite.rundir import RunDirectory, hosts_of, read_given_key
-from hpbandster_lite.transport import Busy, Client, NameServerClient, Retry, run_name
+from hpbandster_lite.transport import Busy, Client, NameServerClient, OtherVersion, Retry, run_name
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +38,15 @@ SAY_AGAIN_S = 60.0
 """A master that stays away is mentioned once a minute."""
 
 
-class Caller(Protocol):
+class Caller(messages.Caller, Protocol):
     """What the link needs of :class:`hpbandster_lite.transport.Client`."""
-
-    def call(self, method: str, message: Plain) -> Plain:
-        """The answer of one call."""
 
     def close(self) -> None:
         """Close the connection."""
 
 
-Connect = Callable[[dict[str, Plain], int], Caller]
-"""From what to say of oneself and the newest epoch that was seen to a client of the master."""
+Connect = Callable[[Hello, int], Caller]
+"""From what an agent sends of itself, and the newest epoch that it has seen, to a client of the master."""
 
 
 class Rendezvous:
@@ -63,7 +62,7 @@ class Rendezvous:
         self._client: Client | None = None
         self._good: str | None = None
 
-    def __call__(self, hello: dict[str, Plain], epoch: int) -> Client:
+    def __call__(self, hello: Hello | None, epoch: int) -> Client:
         """A client of the master, not connected yet.
 
         Raises
@@ -81,7 +80,7 @@ class Rendezvous:
             object_id,
             self._key(),
             timeout_s=CALL_TIMEOUT_S,
-            hello=hello,
+            hello=None if hello is None else wire.to_message(hello),
             tls=self._tls(),
         )
         return self._client
@@ -152,9 +151,7 @@ class Link:
         result.
     """
 
-    def __init__(
-        self, connect: Connect, hello: dict[str, Plain], now: float, *, jitter: random.Random | None = None
-    ) -> None:
+    def __init__(self, connect: Connect, hello: Hello, now: float, *, jitter: random.Random | None = None) -> None:
         self._connect = connect
         self._hello = hello
         self._client: Caller | None = None
@@ -166,27 +163,29 @@ class Link:
         self.answered_at = now
         """When the master was last heard; at first, when the agent began to look for it."""
 
-    def call(self, method: str, message: dict[str, Plain], *, clock: Callable[[], float]) -> dict[str, Plain] | None:
+    def call(self, request: Request[A], *, clock: Callable[[], float]) -> A | None:
         """The master's answer, or None if there was none; then wait until ``next_try_at``.
 
         Raises
         ------
         NotAuthorised, ProtocolMismatch
             If a master that has never answered refuses us: trying again would change nothing.
+        OtherVersion
+            If the master has another protocol version, whether or not one has answered before.
         SearchError
             What the master's method raised.
         """
         try:
             if self._client is None:
                 self._client = self._connect(self._hello, self.epoch)
-            answer = self._checked(self._client.call(method, message))
+            answer = self._checked(messages.send(request, self._client))
         except Busy as error:
             # It lives and cannot write: stay connected.
             self._failed(error, clock(), at_least_s=error.after_s)
             return None
         except (NotAuthorised, ProtocolMismatch) as error:
             self.close()
-            if self.epoch == 0:
+            if self.epoch == 0 or isinstance(error, OtherVersion):
                 raise
             # The master we knew is gone, and its port may be another's by now.
             self._failed(error, clock())
@@ -207,14 +206,12 @@ class Link:
             self._client.close()
             self._client = None
 
-    def _checked(self, answer: Plain) -> dict[str, Plain]:
-        if not isinstance(answer, dict) or not isinstance(answer.get("epoch"), int):
-            raise ProtocolMismatch(f"the master gave an answer that is none: {answer!r:.200}")
-        if answer["epoch"] < self.epoch:
-            raise MasterUnreachable(f"this master (epoch {answer['epoch']}) was replaced by one of epoch {self.epoch}")
-        if self.epoch and answer["epoch"] > self.epoch:
-            log.info("another master has taken over (epoch %d)", answer["epoch"])
-        self.epoch = answer["epoch"]
+    def _checked(self, answer: A) -> A:
+        if answer.epoch < self.epoch:
+            raise MasterUnreachable(f"this master (epoch {answer.epoch}) was replaced by one of epoch {self.epoch}")
+        if self.epoch and answer.epoch > self.epoch:
+            log.info("another master has taken over (epoch %d)", answer.epoch)
+        self.epoch = answer.epoch
         return answer
 
     def _failed(self, error: Exception, now: float, *, at_least_s: float = 0.0) -> None:

@@ -15,7 +15,7 @@ from hpbandster_lite.errors import MasterUnreachable
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.master import connect
 from hpbandster_lite.process.log_format import escape_controls
-from hpbandster_lite.records import Plain
+from hpbandster_lite.protocol.messages import Command, send
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.transport import Busy
 
@@ -26,7 +26,7 @@ Reason = Annotated[
 ]
 
 
-def ask_master(directory: RunDirectory, request: str, message: Plain) -> None:
+def ask_master(directory: RunDirectory, request: Command) -> None:
     """Send a request to the master and print its answer.
 
     Raises
@@ -34,21 +34,22 @@ def ask_master(directory: RunDirectory, request: str, message: Plain) -> None:
     MasterUnreachable
         If no master answers; the message says what to do.
     """
+    command = request.method
     if directory.read_endpoint() is None:
         finished = JournalReader(directory.journal).finished()
         state = "does not run" if finished is None else f"is over ({first_line(finished.reason)})"
         raise MasterUnreachable(
-            f"the search in {directory.path} {state}: no master serves it, and nothing was changed; to {request} it, "
+            f"the search in {directory.path} {state}: no master serves it, and nothing was changed; to {command} it, "
             "run the command that began it again, then repeat this one"
         )
     try:
         with connect(directory, timeout_s=TIMEOUT_S) as client:
-            answer = client.call(request, message)
+            answer = send(request, client)
     except Busy as error:
-        raise Busy(f"{request} was not done: {error}; free space on the disk, then repeat the command") from error
+        raise Busy(f"{command} was not done: {error}; free space on the disk, then repeat the command") from error
     except MasterUnreachable as error:
         raise MasterUnreachable(
-            f"{request} was not done: {error} If the master was killed, run the command that began the search again; "
+            f"{command} was not done: {error} If the master was killed, run the command that began the search again; "
             "then repeat this one, which changes nothing if the master received it after all"
         ) from error
-    typer.echo(escape_controls(str(answer["words"])))
+    typer.echo(escape_controls(answer.words))

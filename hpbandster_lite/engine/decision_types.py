@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
+from hpbandster_lite.protocol.messages import ReportIs
 from hpbandster_lite.records import ConfigId, Entry, EvaluationId, FailureKind, Finished, Values
 
 A = TypeVar("A")
@@ -140,7 +141,6 @@ class OpenBracket:
 
 
 Decision: TypeAlias = Sample | Promote | Rerun | OpenBracket | Wait | Leave | Done
-ReportIs: TypeAlias = Literal["recorded", "late", "known"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

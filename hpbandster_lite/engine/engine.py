@@ -22,7 +22,6 @@ from hpbandster_lite.engine.decision_types import (
     Leave,
     OpenBracket,
     Promote,
-    ReportIs,
     Rerun,
     Retried,
     Sample,
@@ -51,6 +50,7 @@ from hpbandster_lite.engine.state import MADE_HERE, Evaluation, State, is_shown_
 from hpbandster_lite.engine.status import incumbent_of, status_of
 from hpbandster_lite.engine.waits import waits_of
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.protocol.messages import ReportIs
 from hpbandster_lite.protocol.status import Incumbent, Serving, Status, Waiting
 from hpbandster_lite.randomness import training_seed
 from hpbandster_lite.records import (

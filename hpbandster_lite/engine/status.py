@@ -16,7 +16,7 @@ from hpbandster_lite.engine.state import Best, State
 from hpbandster_lite.engine.state import Bracket as BracketState
 from hpbandster_lite.engine.state import Rung as RungState
 from hpbandster_lite.engine.waits import waits_of
-from hpbandster_lite.protocol.slots import agent_of, lanes_of
+from hpbandster_lite.protocol.slots import agent_of, slot_names
 from hpbandster_lite.protocol.status import (
     Agent,
     Bracket,
@@ -147,7 +147,7 @@ def _agents(state: State, leases: Leases, now: float, heartbeat_s: float) -> tup
     rows = []
     for name in sorted({agent_of(each) for each in (*living, *state.held_by)}):
         # One evaluation of an agent runs at a time, whatever its slots hold.
-        lease = next(filter(None, map(leases.get, lanes_of(name))), None)
+        lease = next(filter(None, map(leases.get, slot_names(name))), None)
         known = living.get(name)
         # A lost connection ends what the leases know of an agent, but not its lease.
         last_at = known.last_message_at if known is not None else lease.last_message_at if _is_lost(lease) else None

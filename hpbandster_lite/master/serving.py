@@ -19,8 +19,7 @@ from hpbandster_lite.access.listening import LOOPBACK, listen_settings
 from hpbandster_lite.engine import Engine
 from hpbandster_lite.errors import Held, ResumeError, RunDirectoryError
 from hpbandster_lite.journal import Journal, settings_difference
-from hpbandster_lite.master import calls
-from hpbandster_lite.master.calls import Master
+from hpbandster_lite.master.calls import SOONEST_QUESTION_S, Master, wall_clock
 from hpbandster_lite.master.registration import Registration
 from hpbandster_lite.master.turns import Turns
 from hpbandster_lite.process.fingerprint import fingerprint
@@ -86,7 +85,6 @@ def connect(directory: RunDirectory, *, timeout_s: float = 5.0) -> Client:
         endpoint["object"],
         directory.read_key(),
         timeout_s=timeout_s,
-        hello={"role": "reader"},
         tls=None if certificates is None else certificates.client_context(),
     )
 
@@ -183,9 +181,15 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
 
 
 def resumed(
-    options: MasterOptions, directory: RunDirectory, journal: Journal, *, clock: Callable[[], float] = time.monotonic
+    options: MasterOptions,
+    directory: RunDirectory,
+    journal: Journal,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    wall_clock: Callable[[], float] = wall_clock,
+    soonest_question_s: float = SOONEST_QUESTION_S,
 ) -> tuple[Master, int]:
-    """The master of this search as the journal left it, with a new epoch."""
+    """The master of this search as the journal left it, with a new epoch; the last arguments are :class:`Master`'s."""
     # Of this start: the lease times may have changed, and everything else is the journal's.
     settings = replace(options.prepared.settings, run_id=journal.settings.run_id)
     space = SearchSpace.from_json(settings.problem.space_tables)
@@ -217,9 +221,19 @@ def resumed(
     )
     if retry_failed:
         log.info("%s", turn.answer.words)
-    journal.commit(turn.entries, at=calls.wall_clock())
+    journal.commit(turn.entries, at=wall_clock())
     keeper = CheckpointKeeper(directory, keep_all=options.keep_checkpoints == "all", delay_s=settings.lease_s)
-    return Master(journal, engine, directory, keeper, clock=clock, paused_at=paused_at), epoch
+    master = Master(
+        journal,
+        engine,
+        directory,
+        keeper,
+        clock=clock,
+        wall_clock=wall_clock,
+        paused_at=paused_at,
+        soonest_question_s=soonest_question_s,
+    )
+    return master, epoch
 
 
 def _loop(server: Server, master: Master, ending: ShutdownRequest, registration: Registration | None) -> None:

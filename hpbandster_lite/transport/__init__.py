@@ -19,7 +19,7 @@ from hpbandster_lite.transport.name_registry import Endpoint, run_name
 from hpbandster_lite.transport.name_server import serve_nameserver
 from hpbandster_lite.transport.name_server_client import NameServerClient
 from hpbandster_lite.transport.network_interfaces import interface_addresses, offered_addresses
-from hpbandster_lite.transport.payloads import PROTOCOL, Busy, Call, NameTaken
+from hpbandster_lite.transport.payloads import PROTOCOL, Busy, Call, NameTaken, OtherVersion
 from hpbandster_lite.transport.retry import Retry
 from hpbandster_lite.transport.server import Server
 
@@ -32,6 +32,7 @@ __all__ = [
     "Endpoint",
     "NameServerClient",
     "NameTaken",
+    "OtherVersion",
     "Retry",
     "Server",
     "interface_addresses",

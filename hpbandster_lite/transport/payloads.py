@@ -26,7 +26,7 @@ from hpbandster_lite import errors, wire
 from hpbandster_lite.errors import MasterUnreachable, PeerError, ProtocolMismatch, SearchError
 from hpbandster_lite.records import Plain
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of everything that crosses a connection; sides of different versions refuse each other and name both."""
 MAX_GREETING_BYTES = 4096
 """Largest message of a peer that has not proved yet that it has the key."""
@@ -42,6 +42,10 @@ class Busy(MasterUnreachable):
     def __init__(self, message: str, after_s: float = 1.0) -> None:
         super().__init__(message)
         self.after_s = after_s
+
+
+class OtherVersion(ProtocolMismatch):
+    """The other side has another protocol version; both sides need the same version of hpbandster_lite."""
 
 
 class NameTaken(PeerError):
@@ -146,7 +150,7 @@ def read_refusal(text: object, protocol: int, address: str) -> ProtocolMismatch:
         refusal = wire.decode(text)
     match refusal:
         case {"protocol": int(theirs)} if theirs != protocol:
-            return ProtocolMismatch(
+            return OtherVersion(
                 f"{address} has protocol {theirs} of hpbandster_lite, this side has {protocol}; "
                 "install the same version of hpbandster_lite on both sides"
             )

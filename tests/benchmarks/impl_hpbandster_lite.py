@@ -258,12 +258,13 @@ def _resume_with(directory: Any, workers: int) -> None:
     """Let the search go on as soon as so many workers have joined."""
     from hpbandster_lite import master as room
     from hpbandster_lite.errors import SearchError
+    from hpbandster_lite.protocol.messages import ResumeRequest, send
 
     while True:
         with contextlib.suppress(SearchError), room.connect(directory) as client:
             while len(client.call("status", {})["agents"]) < workers:
                 time.sleep(0.02)
-            client.call("resume", {})
+            send(ResumeRequest(), client)
             return
         time.sleep(0.02)
 

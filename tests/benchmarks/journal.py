@@ -26,6 +26,7 @@ from hpbandster_lite.cli.run_directory import read_status
 from hpbandster_lite.engine import Engine, Granted
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.master import MasterOptions, connect
+from hpbandster_lite.protocol.messages import ExchangeRequest, Grant, SlotRequest, send
 from hpbandster_lite.records import Entry, Limits, Outcome, Report
 from hpbandster_lite.results.incumbent import current_incumbent
 from hpbandster_lite.rundir import RunDirectory
@@ -87,8 +88,9 @@ def seconds_to_the_first_lease(directory: RunDirectory, prepared: Prepared) -> t
             while (endpoint := directory.read_endpoint()) is None or endpoint["pid"] != master.pid:
                 time.sleep(0.005)
             with connect(directory) as client:
-                answer = client.call("exchange", {"agent": "new", "request": 1, "worker": "", "report": None})
-                assert answer["answer"]["kind"] == "grant", answer
+                asked = (SlotRequest(slot=0, wants_lease=True),)
+                answer = send(ExchangeRequest(agent="new", request=1, worker="", slots=asked), client)
+                assert isinstance(answer.slots[0].answer, Grant), answer
             taken_s = time.perf_counter() - began
             memory_mb = psutil.Process(master.pid).memory_info().rss / 1e6
         finally:

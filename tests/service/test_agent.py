@@ -22,13 +22,18 @@ from hpbandster_lite.agent.loop import Agent
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, ProtocolMismatch, UsageError
 from hpbandster_lite.problems import FunctionProblem
 from hpbandster_lite.problems.trial import Trial
-from hpbandster_lite.records import FailureKind, Plain, Report
+from hpbandster_lite.protocol.messages import Done, ExchangeRequest, Grant, Hello, Leave, LeftReport, ReleaseRequest
+from hpbandster_lite.records import ConfigId, EvaluationId, FailureKind
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.trainer.process_tree import MARK
+from hpbandster_lite.transport import PROTOCOL, Client
 from tests.grants import grant
+from tests.service.transport_peer import KEY, OBJECT, running, server
 from tests.service.worker_master import (
     AgentProcess,
+    Answer,
     ScriptedMaster,
+    has_report,
     options,
     outcomes_of,
     unreachable,
@@ -39,20 +44,20 @@ ATTEMPT = "evaluations/2-0-0/rung1/attempt1"
 """Directory of the first evaluation that is granted."""
 
 
-def deeds(*names: str) -> list[dict[str, Plain]]:
+def deeds(*names: str) -> list[Grant]:
     return [grant({"do": name}, number) for number, name in enumerate(names)]
 
 
-def has_reported(method: str, message: Plain) -> bool:
+def has_reported(method: str, message: Any) -> bool:
     """Whether this call tells a point of the learning curve: the objective is under way."""
-    return method == "renew" and bool(message["curve"])
+    return method == "renew" and bool(message.curve)
 
 
-def once(when: Callable[[str, Plain], bool], then: Callable[[], object]) -> Callable[[str, Plain, int], None]:
+def once(when: Callable[[str, Any], bool], then: Callable[[], object]) -> Callable[[str, Any, int], None]:
     """A hook that acts at the first call of which ``when`` is true."""
     waiting = [then]
 
-    def hook(method: str, message: Plain, _: int) -> None:
+    def hook(method: str, message: Any, _: int) -> None:
         if waiting and when(method, message):
             waiting.pop()()
 
@@ -91,8 +96,8 @@ def test_an_agent_works_until_the_search_is_over(tmp_path: Path) -> None:
 def test_a_report_and_the_next_request_are_one_call(tmp_path: Path) -> None:
     master = ScriptedMaster(deeds("ok", "ok", "ok"))
     run_agent(options(tmp_path), connect=master.connect)
-    exchanges = [message for method, message in master.heard if method == "exchange"]
-    assert [(call["request"], call["want_lease"], call["report"] is not None) for call in exchanges] == [
+    exchanges = [(each.request, each.slots[0].wants_lease, has_report(each)) for each in master.exchanges]
+    assert exchanges == [
         (1, True, False), (2, True, True), (3, True, True), (4, True, True)
     ]
 
@@ -101,17 +106,16 @@ def test_an_agent_introduces_itself_with_what_it_runs(tmp_path: Path) -> None:
     master = ScriptedMaster()
     run_agent(options(tmp_path, index=3, device=""), connect=master.connect)
     (hello,) = master.hellos
-    assert hello["role"] == "agent"
-    assert (hello["problem"], len(hello["source_hash"]), hello["pid"]) == ("worker_objectives", 64, os.getpid())
-    assert hello["worker"] == f"{hello['host']}-3"
-    assert hello["agent"].startswith(f"{hello['host']}-{os.getpid()}-")
+    assert (hello.problem, len(hello.source_hash), hello.pid) == ("worker_objectives", 64, os.getpid())
+    assert hello.worker == f"{hello.host}-3"
+    assert hello.agent.startswith(f"{hello.host}-{os.getpid()}-")
 
 
 def test_heartbeats_carry_each_point_of_the_curve_once(tmp_path: Path) -> None:
     told: list[float] = []
 
-    def stop(message: Plain) -> str | None:
-        told.extend(step for step, _, _ in message["curve"])
+    def stop(message: Any) -> str | None:
+        told.extend(step for step, _, _ in message.curve)
         return "enough" if len(told) > 20 else None
 
     master = ScriptedMaster(deeds("saves until told"), stop=stop)
@@ -125,7 +129,7 @@ def test_an_objective_is_told_what_the_grant_says(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "checkpoint").write_text("1")
     told = grant({"do": "trial"}, attempt=2, previous_directory="evaluations/2-0-0/rung0/attempt1",
-                 resume_directories=["evaluations/2-0-0/rung1/attempt1"])
+                 resume_directories=("evaluations/2-0-0/rung1/attempt1",))
     master = ScriptedMaster([told])
     run_agent(options(tmp_path), connect=master.connect)
     (outcome,) = master.outcomes
@@ -189,8 +193,8 @@ def test_an_agent_imports_neither_the_problem_nor_what_only_problems_and_masters
 # ------------------------------------------------------------------------------------------------- lost and repeated
 
 
-def lose(*numbers: int) -> Callable[[str, Plain, int], None]:
-    def hook(method: str, message: Plain, number: int) -> None:
+def lose(*numbers: int) -> Callable[[str, Any, int], None]:
+    def hook(method: str, message: Any, number: int) -> None:
         if number in numbers:
             unreachable()
 
@@ -202,16 +206,16 @@ def test_a_lost_call_or_answer_is_repeated_word_for_word_and_runs_nothing_twice(
     hook = lose(1, 2, 4, 7)
     master = ScriptedMaster(deeds("ok", "ok"), **{where: hook})  # type: ignore[arg-type] # one of the two hooks
     assert run_agent(options(tmp_path), connect=master.connect) == 0
-    exchanges = [json.dumps(message) for method, message in master.calls if method == "exchange"]
-    assert [json.loads(call)["request"] for call in exchanges] == [1, 1, 1, 2, 2, 3, 3][: len(exchanges)]
-    assert len(set(exchanges)) == 3
+    exchanges = [wire.to_message(message) for method, message in master.calls if method == "exchange"]
+    assert [each["request"] for each in exchanges] == [1, 1, 1, 2, 2, 3, 3][: len(exchanges)]
+    assert len(set(map(json.dumps, exchanges))) == 3
     assert [outcome.info["evaluated"] for outcome in master.outcomes] == [["ok"], ["ok", "ok"]]
 
 
 def test_a_result_is_delivered_to_the_master_that_takes_over(tmp_path: Path) -> None:
     master = ScriptedMaster(deeds("ok", "ok"))
 
-    def another_master(method: str, message: Plain, number: int) -> None:
+    def another_master(method: str, message: Any, number: int) -> None:
         if number == 2:
             master.epoch = 2
             unreachable()
@@ -225,12 +229,12 @@ def test_a_result_is_delivered_to_the_master_that_takes_over(tmp_path: Path) -> 
 def test_a_master_that_was_replaced_is_not_believed(tmp_path: Path) -> None:
     master = ScriptedMaster(deeds("ok", "ok"), epoch=5)
 
-    def revive_the_old_one(method: str, message: Plain, number: int) -> None:
+    def revive_the_old_one(method: str, message: Any, number: int) -> None:
         master.epoch = 4 if number in (2, 3) else 5
 
     master.before = revive_the_old_one
     assert run_agent(options(tmp_path), connect=master.connect) == 0
-    reported = [message["request"] for method, message in master.heard if method == "exchange" and message["report"]]
+    reported = [each.request for each in master.exchanges if has_report(each)]
     assert reported == [2, 2, 2, 3]
     assert master.epochs_asked == [0, 5, 5]
 
@@ -238,21 +242,26 @@ def test_a_master_that_was_replaced_is_not_believed(tmp_path: Path) -> None:
 def test_an_evaluation_goes_on_while_the_master_is_away(tmp_path: Path) -> None:
     steps: list[float] = []
 
-    def hook(method: str, message: Plain, number: int) -> None:
+    def hook(method: str, message: Any, number: int) -> None:
         if method == "renew" and len(steps) < 3:
-            steps.append(message["curve"][-1][0] if message["curve"] else -1)
+            steps.append(message.curve[-1][0] if message.curve else -1)
             unreachable()
 
     master = ScriptedMaster(deeds("saves until told"), before=hook, stop=lambda message: "enough")
     assert run_agent(options(tmp_path), connect=master.connect) == 0
     assert steps == sorted(set(steps))
-    assert master.renewals[0]["curve"][0][0] == 0.0
+    assert master.renewals[0].curve[0][0] == 0.0
 
 
 def test_an_answer_that_is_no_grant_ends_the_agent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    master = ScriptedMaster([{"evaluation": None}])
-    assert run_agent(options(tmp_path), connect=master.connect) == ProtocolMismatch.exit_code
-    assert "the master's grant is no evaluation" in caplog.text
+    class NoGrant(ScriptedMaster):
+        def call(self, method: str, message: Any) -> Any:
+            answer = super().call(method, message)
+            answer["slots"][0]["answer"] = {"type": "grant", "evaluation": None}
+            return answer
+
+    assert run_agent(options(tmp_path), connect=NoGrant().connect) == ProtocolMismatch.exit_code
+    assert "a grant without" in caplog.text
 
 
 @pytest.mark.parametrize("error", [NotAuthorised("wrong key"), UsageError("no such problem")])
@@ -275,11 +284,44 @@ def test_a_result_that_no_master_takes_is_left_in_the_run_directory(
     master = ScriptedMaster(deeds("ok"), before=lambda method, message, number: unreachable() if number > 1 else None)
     assert run_agent(options(tmp_path, master_timeout_s=0.3), connect=master.connect) == MasterUnreachable.exit_code
     (path,) = (tmp_path / "reports").iterdir()
-    left = json.loads(path.read_text())
-    report = wire.from_message(left["report"], Report)
-    assert (str(report.evaluation), report.attempt, report.outcome.loss) == ("2-0-0@1", 1, 3.0)
-    assert left["agent"] == master.hellos[0]["agent"]
+    left = wire.from_message(wire.decode(path.read_text()), LeftReport)
+    assert (str(left.report.evaluation), left.report.attempt, left.report.outcome.loss) == ("2-0-0@1", 1, 3.0)
+    assert left.agent == master.hellos[0].agent
     assert f"waits for the next master in {path}" in caplog.text
+
+
+@pytest.mark.parametrize("deed", ["ok", "saves until told"])
+def test_an_agent_whose_master_comes_back_with_another_version_leaves_what_it_holds(
+    deed: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second master is a real server that refuses the greeting of an agent of an older protocol."""
+    before = ScriptedMaster(deeds(deed))
+
+    def restart(method: str, message: Any, number: int) -> None:
+        if has_report(message) or has_reported(method, message):
+            unreachable()
+
+    before.before = restart
+    masters: list[object] = []
+    with server() as newer, running(newer):
+
+        def connect(hello: Hello, epoch: int) -> Any:
+            client = Client(*newer.endpoint, OBJECT, KEY, timeout_s=5.0, protocol=PROTOCOL - 1)
+            masters.append(client if masters else before.connect(hello, epoch))
+            return masters[-1]
+
+        assert run_agent(options(tmp_path), connect=connect) == ProtocolMismatch.exit_code
+    assert len(masters) == 2, "a master of another version was asked again"
+    assert f"has protocol {PROTOCOL} of hpbandster_lite, this side has {PROTOCOL - 1}" in caplog.text
+    assert "install the same version of hpbandster_lite on both sides" in caplog.text
+    (path,) = (tmp_path / "reports").iterdir()
+    left = wire.from_message(wire.decode(path.read_text()))
+    if deed == "ok":
+        assert left.report.outcome.loss == 3.0
+    else:
+        # It had its grace, and saved.
+        assert left.reason == "the master has another protocol version"
+        assert (left.agent, left.directory) == (before.hellos[0].agent, ATTEMPT)
 
 
 def test_an_agent_that_never_finds_a_master_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -297,8 +339,8 @@ def test_a_result_that_cannot_be_left_is_said_to_be_lost(tmp_path: Path, caplog:
 
 
 def test_a_result_is_left_when_the_agent_is_killed_at_once(tmp_path: Path) -> None:
-    def hook(method: str, message: Plain, number: int) -> None:
-        if message.get("report"):
+    def hook(method: str, message: Any, number: int) -> None:
+        if has_report(message):
             terminate_me()
             unreachable()
 
@@ -313,10 +355,10 @@ def test_a_result_is_left_when_no_trainer_can_be_started_any_more(
     def no_process(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    def hook(method: str, message: Plain, number: int) -> None:
-        if message.get("want_lease") is True and message.get("report") is None:
+    def hook(method: str, message: Any, number: int) -> None:
+        if method == "exchange" and not has_report(message):
             monkeypatch.setattr("subprocess.Popen", no_process)
-        if message.get("report"):
+        if has_report(message):
             unreachable()
 
     master = ScriptedMaster(deeds("raises"), before=hook)
@@ -329,13 +371,13 @@ def test_an_agent_that_waits_for_its_master_does_not_turn_in_vain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns: list[None] = []
-    wait = Agent._wait
+    turn = Agent.turn
 
-    def counted(self: Agent) -> set[int]:
+    def counted(self: Agent, readable: set[int]) -> None:
         turns.append(None)
-        return wait(self)
+        turn(self, readable)
 
-    monkeypatch.setattr(Agent, "_wait", counted)
+    monkeypatch.setattr(Agent, "turn", counted)
     # Its time without work is over, but it owes a report: it may not end, and nothing is due but the next try.
     master = ScriptedMaster(deeds("ok"), before=lambda method, message, number: unreachable() if number > 1 else None)
     told = options(tmp_path, idle_timeout_s=0.05, master_timeout_s=1.0)
@@ -363,8 +405,8 @@ def test_an_agent_leaves_after_its_number_of_evaluations_when_the_last_one_is_ac
 
 
 def test_the_last_of_its_evaluations_is_delivered_though_the_master_is_away_for_a_while(tmp_path: Path) -> None:
-    def hook(method: str, message: Plain, number: int) -> None:
-        if message.get("report") and len(lost) < 4:
+    def hook(method: str, message: Any, number: int) -> None:
+        if has_report(message) and len(lost) < 4:
             lost.append(number)
             unreachable()
 
@@ -378,23 +420,23 @@ def test_an_agent_of_limited_time_says_with_each_question_what_is_left(tmp_path:
     master = ScriptedMaster(deeds("ok", "ok"))
     ends_at = time.monotonic() + 1_000.0
     assert run_agent(options(tmp_path, time_ends_at=ends_at), connect=master.connect) == 0
-    told = [message["time_left_s"] for _, message in master.heard]
-    assert 0 < told[-1] < told[0] < 1_000.0
+    left_s = [each.time_left_s or 0.0 for each in master.exchanges]
+    assert 0 < left_s[-1] < left_s[0] < 1_000.0
 
 
 def test_an_agent_without_a_limit_says_nothing_of_one(tmp_path: Path) -> None:
     master = ScriptedMaster(deeds("ok"))
     run_agent(options(tmp_path), connect=master.connect)
-    assert not any("time_left_s" in message for _, message in master.heard)
+    assert {each.time_left_s for each in master.exchanges} == {None}
 
 
 def test_an_agent_for_which_everything_is_too_long_leaves_and_is_to_be_started_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class TooLong(ScriptedMaster):
-        def _next(self, message: Plain) -> dict[str, Plain]:
-            answer = super()._next(message)
-            return {"kind": "leave", "reason": "it takes 100 s"} if answer["kind"] == "done" else answer
+        def _next(self, request: ExchangeRequest) -> Answer:
+            answer = super()._next(request)
+            return Leave(reason="it takes 100 s") if isinstance(answer, Done) else answer
 
     master = TooLong(deeds("ok"))
     with caplog.at_level("INFO"):
@@ -414,13 +456,13 @@ def test_the_time_that_an_import_takes_is_no_idle_time(tmp_path: Path) -> None:
     problem = tmp_path / "slow_to_import.py"
     problem.write_text("import time\ntime.sleep(0.5)\ndef evaluate(config, budget, trial): return 0.5\n")
     # At first there is nothing to do; then there is.
-    master = ScriptedMaster([None, grant({})], ends=False)  # type: ignore[list-item] # None: nothing at present
+    master = ScriptedMaster([None, grant({})], ends=False)
     assert run_agent(options(tmp_path, problem=str(problem), idle_timeout_s=0.4), connect=master.connect) == 0
     assert [outcome.loss for outcome in master.outcomes] == [0.5]
 
 
 def test_a_trainer_that_dies_while_it_waits_is_replaced(tmp_path: Path) -> None:
-    def granted() -> Iterator[dict[str, Plain] | None]:
+    def granted() -> Iterator[Grant | None]:
         yield grant({"do": "ok"}, 0)
         os.kill(master.outcomes[0].info["pid"], signal.SIGKILL)
         # Nothing to do until its death has been noticed.
@@ -429,7 +471,7 @@ def test_a_trainer_that_dies_while_it_waits_is_replaced(tmp_path: Path) -> None:
         master.ends = True
         yield grant({"do": "ok"}, 1)
 
-    master = ScriptedMaster(granted(), ends=False)  # type: ignore[arg-type] # None: there is nothing at present
+    master = ScriptedMaster(granted(), ends=False)
     assert run_agent(options(tmp_path), connect=master.connect) == 0
     first, second = master.outcomes
     assert (first.loss, second.loss) == (3.0, 3.0)
@@ -437,7 +479,7 @@ def test_a_trainer_that_dies_while_it_waits_is_replaced(tmp_path: Path) -> None:
 
 
 def test_a_trainer_that_is_killed_under_an_evaluation_is_no_fault_of_the_objective(tmp_path: Path) -> None:
-    def kill_the_trainer(method: str, message: Plain, number: int) -> None:
+    def kill_the_trainer(method: str, message: Any, number: int) -> None:
         if has_reported(method, message) and len(master.renewals) == 1:
             # Another test may have left this process a child that is not ours, such as multiprocessing's tracker.
             (trainer,) = filter(is_trainer, psutil.Process().children())
@@ -550,16 +592,16 @@ def group_of(group: int) -> list[int]:
 
 def test_an_evaluation_that_the_master_stops_is_handed_back_with_its_checkpoint(tmp_path: Path) -> None:
     master = ScriptedMaster(
-        deeds("saves until told", "ok"), stop=lambda message: "its lease has expired" if message["curve"] else None
+        deeds("saves until told", "ok"), stop=lambda message: "its lease has expired" if message.curve else None
     )
     assert run_agent(options(tmp_path), connect=master.connect) == 0
     (release,) = master.releases
-    assert release == {
-        "agent": master.hellos[0]["agent"], "evaluation": [[2, 0, 0], 1], "attempt": 1,
-        "reason": "its lease has expired", "directory": ATTEMPT,
-    }
+    assert release == ReleaseRequest(
+        agent=master.hellos[0].agent, evaluation=EvaluationId(ConfigId(2, 0, 0), 1), attempt=1,
+        reason="its lease has expired", directory=ATTEMPT,
+    )
     assert [outcome.loss for outcome in master.outcomes] == [3.0]
-    resumed = grant({"do": "trial"}, attempt=2, resume_directories=[ATTEMPT])
+    resumed = grant({"do": "trial"}, attempt=2, resume_directories=(ATTEMPT,))
     again = ScriptedMaster([resumed])
     run_agent(options(tmp_path), connect=again.connect)
     assert again.outcomes[0].info["resume"] == str(tmp_path / ATTEMPT)
@@ -569,7 +611,7 @@ def test_an_objective_that_does_not_stop_within_grace_is_ended_and_handed_back(t
     master = ScriptedMaster(deeds("deaf", "ok"), stop=lambda message: "enough")
     assert run_agent(options(tmp_path, grace_s=0.3), connect=master.connect) == 0
     (release,) = master.releases
-    assert (release["reason"], release["directory"]) == ("enough; it did not stop within 0.3 s", None)
+    assert (release.reason, release.directory) == ("enough; it did not stop within 0.3 s", None)
     assert [outcome.loss for outcome in master.outcomes] == [3.0]
 
 
@@ -592,8 +634,8 @@ def test_a_signal_hands_the_lease_back_with_its_checkpoint_and_asks_for_nothing_
     master = ScriptedMaster(deeds("saves until told", "ok"), after=told_to_end)
     assert run_agent(options(tmp_path), connect=master.connect) == 130
     (release,) = master.releases
-    assert release["reason"] == f"its worker was told to end ({number.name})"
-    assert release["directory"] == ATTEMPT
+    assert release.reason == f"its worker was told to end ({number.name})"
+    assert release.directory == ATTEMPT
     assert int((tmp_path / ATTEMPT / "step").read_text()) > 0
     assert (len(master.granted), master.reports) == (1, [])
 
@@ -614,7 +656,7 @@ def test_an_agent_whose_allocation_ends_hands_back_and_is_to_be_started_again(
     master = ScriptedMaster(deeds("saves until told", "ok"), after=once(has_reported, send))
     assert run_agent(options(tmp_path), connect=master.connect) == code
     (release,) = master.releases
-    assert release["directory"] == ATTEMPT
+    assert release.directory == ATTEMPT
     assert (len(master.granted), master.reports) == (1, [])
 
 
@@ -626,7 +668,7 @@ def test_an_idle_agent_whose_allocation_ends_ends_at_once(tmp_path: Path) -> Non
 
 
 def test_what_is_handed_back_while_no_master_answers_waits_for_the_next_one(tmp_path: Path) -> None:
-    def hook(method: str, message: Plain, number: int) -> None:
+    def hook(method: str, message: Any, number: int) -> None:
         if method == "release":
             unreachable()
         told(method, message, number)
@@ -635,14 +677,14 @@ def test_what_is_handed_back_while_no_master_answers_waits_for_the_next_one(tmp_
     master = ScriptedMaster(deeds("saves until told"), before=hook)
     assert run_agent(options(tmp_path), connect=master.connect) == 75
     (left,) = RunDirectory(tmp_path).left_releases()
-    assert wire.decode(left.read_text()) == {
-        "agent": master.hellos[0]["agent"], "evaluation": [[2, 0, 0], 1], "attempt": 1,
-        "reason": "the allocation of its worker ends (SIGUSR2)", "directory": ATTEMPT,
-    }
+    assert wire.from_message(wire.decode(left.read_text())) == ReleaseRequest(
+        agent=master.hellos[0].agent, evaluation=EvaluationId(ConfigId(2, 0, 0), 1), attempt=1,
+        reason="the allocation of its worker ends (SIGUSR2)", directory=ATTEMPT,
+    )
 
 
 def test_a_lost_release_is_repeated(tmp_path: Path) -> None:
-    def hook(method: str, message: Plain, number: int) -> None:
+    def hook(method: str, message: Any, number: int) -> None:
         at_the_first(method, message, number)
         if method == "release" and len(master.releases) < 3:
             unreachable()
@@ -675,9 +717,9 @@ def test_a_second_signal_while_the_agent_is_being_closed_ends_it_like_any_other(
 
 
 def test_a_second_sigterm_ends_at_once_with_all_that_was_started(tmp_path: Path) -> None:
-    def hook(method: str, message: Plain, number: int) -> None:
+    def hook(method: str, message: Any, number: int) -> None:
         if has_reported(method, message):
-            groups.append(message["curve"][0][2]["group"])
+            groups.append(message.curve[0][2]["group"])
         if groups:
             terminate_me()
 
@@ -699,7 +741,7 @@ def test_a_lease_that_arrives_when_the_agent_is_leaving_is_handed_back_untouched
     master = ScriptedMaster(deeds("ok", "trial"), after=told_to_end_at_the_call(2))
     assert run_agent(options(tmp_path), connect=master.connect) == 130
     assert [outcome.loss for outcome in master.outcomes] == [3.0]
-    assert [release["evaluation"] for release in master.releases] == [[[2, 0, 1], 1]]
+    assert [release.evaluation for release in master.releases] == [EvaluationId(ConfigId(2, 0, 1), 1)]
     assert not (tmp_path / "evaluations" / "2-0-1").exists()
 
 
@@ -709,10 +751,10 @@ def test_an_agent_that_is_leaving_does_not_wait_for_an_answer_that_only_it_needs
     assert [method for method, _ in master.calls] == ["exchange"]
 
 
-def told_to_end_at_the_call(wanted: int) -> Callable[[str, Plain, int], None]:
+def told_to_end_at_the_call(wanted: int) -> Callable[[str, Any, int], None]:
     """Loses the answer of this call, at which the agent is told to end."""
 
-    def hook(method: str, message: Plain, number: int) -> None:
+    def hook(method: str, message: Any, number: int) -> None:
         if number == wanted:
             terminate_me()
             unreachable()
@@ -734,12 +776,12 @@ def test_an_agent_is_told_to_end_on_its_lifeline_as_often_as_one_likes(
     reading, writing = os.pipe()
     master = ScriptedMaster(deeds("saves until told"), after=lambda method, message, _: told(method, message))
 
-    def told(method: str, message: Plain) -> None:
+    def told(method: str, message: Any) -> None:
         if has_reported(method, message) or method == "release":
             os.write(writing, word)
 
     assert run_agent(options(tmp_path, lifeline=reading), connect=master.connect) == code
-    assert [release["directory"] for release in master.releases] == [ATTEMPT]
+    assert [release.directory for release in master.releases] == [ATTEMPT]
     for descriptor in (reading, writing):
         os.close(descriptor)
 
@@ -751,7 +793,7 @@ def test_when_who_started_the_agent_is_gone_the_lease_is_handed_back(
     master = ScriptedMaster(deeds("saves until told"), after=once(has_reported, cut))
     assert run_agent(options(tmp_path, lifeline=reading), connect=master.connect) == 130
     (release,) = master.releases
-    assert release["reason"] == "whoever started its worker is gone"
+    assert release.reason == "whoever started its worker is gone"
 
 
 # ------------------------------------------------------------------------------------------- an agent that is killed
@@ -760,7 +802,7 @@ def test_when_who_started_the_agent_is_gone_the_lease_is_handed_back(
 @pytest.mark.parametrize("deed", ["spins", "saves until told"])
 def test_an_agent_that_is_killed_takes_its_trainer_and_what_that_started_along(deed: str, tmp_path: Path) -> None:
     with AgentProcess(tmp_path, deed) as agent:
-        agent.hears(has_reported)
+        agent.receives(has_reported)
         family = [process.pid for process in psutil.Process(agent.pid).children(recursive=True)]
         assert len(family) == (2 if deed == "spins" else 1)
         os.kill(agent.pid, signal.SIGKILL)
@@ -775,7 +817,7 @@ def orphan_guards(trainer: psutil.Process) -> list[psutil.Process]:
 
 def test_an_agent_that_is_killed_takes_along_what_had_left_its_trainer_s_group_and_session(tmp_path: Path) -> None:
     with AgentProcess(tmp_path, "children then wait") as agent:
-        detached = agent.hears(has_reported)["curve"][0][2]["pids"][1]
+        detached = agent.receives(has_reported).curve[0][2]["pids"][1]
         (trainer,) = (each for each in psutil.Process(agent.pid).children() if each.pid != detached)
         (orphan_guard,) = orphan_guards(trainer)
         assert os.getsid(detached) not in (trainer.pid, agent.pid)
@@ -785,7 +827,7 @@ def test_an_agent_that_is_killed_takes_along_what_had_left_its_trainer_s_group_a
 
 def test_an_agent_that_ends_in_order_leaves_nobody_to_wait_for_its_death(tmp_path: Path) -> None:
     with AgentProcess(tmp_path, "saves until told") as agent:
-        agent.hears(has_reported)
+        agent.receives(has_reported)
         (trainer,) = psutil.Process(agent.pid).children()
         (orphan_guard,) = orphan_guards(trainer)
         # Neither does it end with the agent's job or terminal.
@@ -799,9 +841,9 @@ def test_an_agent_that_ends_in_order_leaves_nobody_to_wait_for_its_death(tmp_pat
 
 def test_a_process_that_is_told_to_end_hands_back_and_exits_with_130(tmp_path: Path) -> None:
     with AgentProcess(tmp_path, "saves until told") as agent:
-        agent.hears(has_reported)
+        agent.receives(has_reported)
         os.kill(agent.pid, signal.SIGTERM)
-        assert agent.hears(lambda method, message: method == "release")["directory"] == ATTEMPT
+        assert agent.receives(lambda method, message: method == "release").directory == ATTEMPT
         assert agent.exit_code() == 130
 
 
@@ -811,25 +853,25 @@ def test_a_signal_to_all_processes_of_a_job_hands_back_just_the_same(
     deed: str, number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     with AgentProcess(tmp_path, deed) as agent:
-        agent.hears(has_reported)
+        agent.receives(has_reported)
         family = psutil.Process(agent.pid).children(recursive=True)
         # As Slurm does it: a process that was suspended has to run to hear anything.
         for each in (signal.SIGCONT, number):
             for pid in (*(process.pid for process in family), agent.pid):
                 os.kill(pid, each)
-        assert agent.hears(lambda method, message: method == "release")["directory"] == ATTEMPT
+        assert agent.receives(lambda method, message: method == "release").directory == ATTEMPT
         assert agent.exit_code() == code
         wait_for_the_end_of(*(process.pid for process in family))
 
 
 def test_processes_that_an_objective_starts_do_not_die_of_the_end_of_the_allocation(tmp_path: Path) -> None:
     with AgentProcess(tmp_path, "a process of its own, then waits") as agent:
-        agent.hears(has_reported)
+        agent.receives(has_reported)
         (trainer,) = psutil.Process(agent.pid).children()
         os.killpg(trainer.pid, signal.SIGUSR2)
         # An objective whose process had died would have failed by now.
         for _ in range(3):
-            agent.hears(has_reported)
+            agent.receives(has_reported)
         os.kill(agent.pid, signal.SIGTERM)
         assert agent.exit_code() == 130
 
@@ -843,7 +885,7 @@ def test_a_trainer_that_has_just_been_started_does_not_die_of_the_end_of_the_all
         for _ in range(20):
             trainer.send_signal(signal.SIGUSR2)
             time.sleep(0.005)
-        agent.hears(has_reported)
+        agent.receives(has_reported)
         assert [each.pid for each in psutil.Process(agent.pid).children()] == [trainer.pid]
 
 
@@ -886,7 +928,7 @@ def test_a_problem_without_an_import_path_runs_inside_the_agent(tmp_path: Path) 
     master = ScriptedMaster(deeds("a", "b"))
     assert run_agent(inline(tmp_path, problem="<lambda>"), connect=master.connect, problem=problem) == 0
     assert [(outcome.loss, outcome.info) for outcome in master.outcomes] == [(0.5, {"do": "a"}), (0.25, {"do": "b"})]
-    assert master.hellos[0]["problem"] == "lambda"
+    assert master.hellos[0].problem == "lambda"
 
 
 def test_a_problem_that_cannot_be_imported_inside_the_agent_ends_it_just_the_same(
@@ -899,7 +941,7 @@ def test_a_problem_that_cannot_be_imported_inside_the_agent_ends_it_just_the_sam
 def test_inside_the_agent_an_objective_is_interrupted_at_its_next_report(tmp_path: Path) -> None:
     master = ScriptedMaster(deeds("saves until told", "ok"), after=once(has_reported, terminate_me))
     assert run_agent(inline(tmp_path), connect=master.connect) == 130
-    assert [release["directory"] for release in master.releases] == [ATTEMPT]
+    assert [release.directory for release in master.releases] == [ATTEMPT]
 
 
 def in_a_thread(told: Any, master: ScriptedMaster, problem: Any = None) -> tuple[threading.Thread, list[int]]:
@@ -928,7 +970,7 @@ def test_agents_in_threads_work_side_by_side_until_their_search_is_over(tmp_path
         thread.join(20)
         assert codes == [0]
     assert [[outcome.loss for outcome in master.outcomes] for master in masters] == [[0.5, 0.5]] * 3
-    assert len({master.hellos[0]["agent"] for master in masters}) == 3
+    assert len({master.hellos[0].agent for master in masters}) == 3
 
 
 def test_an_agent_in_a_thread_ends_when_its_lifeline_is_cut(
@@ -944,7 +986,7 @@ def test_an_agent_in_a_thread_ends_when_its_lifeline_is_cut(
     for thread, codes in working:
         thread.join(20)
         assert codes == [130]
-    assert [release["reason"] for release in masters[0].releases] == ["whoever started its worker is gone"]
+    assert [release.reason for release in masters[0].releases] == ["whoever started its worker is gone"]
     assert masters[1].releases == []
 
 
@@ -957,10 +999,10 @@ def test_a_function_that_does_not_come_back_is_handed_back_and_left_alone(tmp_pa
         trial.report(1, 1.0)
         return 0.5
 
-    master = ScriptedMaster(deeds("", ), stop=lambda message: "enough" if message["curve"] else None)
+    master = ScriptedMaster(deeds("", ), stop=lambda message: "enough" if message.curve else None)
     told = inline(tmp_path, grace_s=0.1)
     assert run_agent(told, connect=master.connect, problem=FunctionProblem(evaluate)) == 0
-    assert [release["reason"] for release in master.releases] == ["enough; it did not stop within 0.1 s"]
+    assert [release.reason for release in master.releases] == ["enough; it did not stop within 0.1 s"]
     assert master.reports == []
     (thread,) = [thread for thread in threading.enumerate() if thread.name == "inline-trainer"]
     may_end.set()

@@ -74,7 +74,7 @@ class Stranger:
             self._socket.sendall(data)
 
     def introduce(self) -> Stranger:
-        greeting = payloads.write_greeting(PROTOCOL, "client nonce", {"role": "test"})
+        greeting = payloads.write_greeting(PROTOCOL, "client nonce", {})
         self.send(self._message(pyro.MSG_CONNECT, {"handshake": greeting, "object": OBJECT_ID}))
         self._nonce = self.answer()["nonce"]
         return self

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hpbandster_lite.agent.loop import OVER_AFTER_S
+from hpbandster_lite.agent.departure import OVER_AFTER_S
 from hpbandster_lite.records import Expired, FailureKind, LateReport, Leased, Recorded, Released
 from tests.service.disks import fill, small_disk
 from tests.service.local_search import until

@@ -19,11 +19,14 @@ from typing import Any
 
 import pytest
 
+from hpbandster_lite import wire
 from hpbandster_lite.access.certificate_authority import make_certificates
-from hpbandster_lite.agent.assignment import Places, read_grant
+from hpbandster_lite.agent.assignment import assignment_of
+from hpbandster_lite.agent.attempt_directories import AttemptDirectories
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import ProtocolMismatch, SearchError
 from hpbandster_lite.master import connect
+from hpbandster_lite.protocol.messages import Grant
 from hpbandster_lite.records import Released
 from hpbandster_lite.transport import Client
 from tests.service.served_search import ServedSearch, served_search
@@ -44,11 +47,16 @@ def search(tmp_path: Path) -> Iterator[ServedSearch]:
         yield made
 
 
+def question(agent: str, request: int = 1) -> dict[str, Any]:
+    """A worker's message that asks for work, to be changed into a hostile one."""
+    slot = {"slot": 0, "wants_lease": True, "report": None}
+    return {"type": "exchange-request", "agent": agent, "request": request, "worker": agent, "slots": [slot]}
+
+
 def leased(client: Client, agent: str) -> dict[str, Any]:
     """A lease, got as a worker gets it."""
-    answer: dict[str, Any] = client.call("exchange", {"agent": agent, "request": 1, "worker": agent})["answer"]
-    assert answer["kind"] == "grant"
-    grant: dict[str, Any] = answer["grant"]
+    grant: dict[str, Any] = client.call("exchange", question(agent))["slots"][0]["answer"]
+    assert grant["type"] == "grant"
     return grant
 
 
@@ -65,23 +73,25 @@ def test_no_path_that_a_worker_tells_leads_out_of_the_run_directory(search: Serv
     with connect(search.directory) as evil:
         grant = leased(evil, "evil")
         held = {"agent": "evil", "evaluation": grant["evaluation"], "attempt": grant["attempt"]}
+        release = {"type": "release-request", **held, "reason": "so"}
         for path in PATHS:
             with pytest.raises(ProtocolMismatch):
-                evil.call("release", {**held, "reason": "so", "directory": path})
+                evil.call("release", {**release, "directory": path})
             outcome = {"loss": 0.1, "duration_s": 1.0, "directory": path}
-            report = {"evaluation": grant["evaluation"], "attempt": grant["attempt"], "outcome": outcome, "curve": []}
-            with pytest.raises(SearchError):
-                evil.call("exchange", {"agent": "evil", "request": 2, "report": report})
+            report = {"evaluation": grant["evaluation"], "attempt": grant["attempt"], "outcome": outcome}
+            slots = [{"slot": 0, "wants_lease": True, "report": report}]
+            with pytest.raises(SearchError, match="directory"):
+                evil.call("exchange", {**question("evil", 2), "slots": slots})
         for config_id, rung in (["../..", 0, 0], 0), ([0, 0, 0], "../.."), ([0, 0, "/etc"], 0), ([0, 0, 10**9], 0):
             # Refused, or of no effect.
             with contextlib.suppress(SearchError):
-                evil.call("release", {**held, "evaluation": [config_id, rung], "reason": "so", "directory": None})
+                evil.call("release", {**release, "evaluation": [config_id, rung], "directory": None})
         assert not search.of(Released)
         # One that is well written and another user's: it is kept, and no worker reads it.
         theirs = tmp_path / "theirs"
         theirs.mkdir()
         (theirs / "state.json").write_text('{"step": 10000}')
-        evil.call("release", {**held, "reason": "so", "directory": "evaluations/0-0-0/rung7"})
+        evil.call("release", {**release, "directory": "evaluations/0-0-0/rung7"})
     search.start_worker().ends(0)
     master.ends(0)
     search.check()
@@ -93,14 +103,14 @@ def test_names_and_reasons_of_others_are_obeyed_by_no_log_and_no_terminal(search
     with connect(search.directory) as evil:
         grant = leased(evil, HOSTILE_NAME[:200])
         held = {"agent": HOSTILE_NAME[:200], "evaluation": grant["evaluation"], "attempt": grant["attempt"]}
-        evil.call("renew", {**held, "curve": []})
+        evil.call("renew", {"type": "renew-request", **held, "curve": []})
         status = text_of("status", search)
-        evil.call("pause", {"reason": HOSTILE_NAME})
+        evil.call("pause", {"type": "pause-request", "reason": HOSTILE_NAME})
         paused = text_of("status", search)
         resumed = text_of("resume", search)
-        evil.call("release", {**held, "reason": HOSTILE_NAME, "directory": None})
+        evil.call("release", {"type": "release-request", **held, "reason": HOSTILE_NAME, "directory": None})
         with pytest.raises(ProtocolMismatch, match="255 characters"):
-            evil.call("exchange", {"agent": "x" * 300, "request": 1})
+            evil.call("exchange", question("x" * 300))
     search.start_worker().ends(0)
     master.ends(0)
     listed = text_of("list", search)
@@ -123,16 +133,18 @@ def test_the_code_that_a_worker_runs_is_named_on_its_own_command_line_alone(
         grant = leased(client, "spy")
     assert not [name for name in grant if "problem" in name or "reference" in name or "module" in name]
     hostile = {**grant, "problem": str(evil), "reference": str(evil), "source_modules": [str(evil)]}
-    agent_options = AgentOptions(problem=str(search.problem), run_dir=str(search.directory.path))
-    order = read_grant(hostile, Places(agent_options), 0.0, "spy").order
-    assert str(evil) not in repr(order)
+    options = AgentOptions(problem=str(search.problem), run_dir=str(search.directory.path))
+    directories = AttemptDirectories(options)
+    for unknown in hostile.keys() - grant.keys():
+        with pytest.raises(ProtocolMismatch, match=unknown):
+            wire.from_message({**grant, unknown: hostile[unknown]}, Grant)
     for field in ("previous_directory", "resume_directories"):
         paths = {**grant, "previous_directory": "../theirs", "resume_directories": ["../theirs", "x/../../theirs"]}
-        order = read_grant({**paths, field: grant[field]}, Places(agent_options), 0.0, "spy").order
-        assert "theirs" not in repr(order)
+        sent = wire.from_message({**paths, field: grant[field]}, Grant)
+        assert "theirs" not in repr(assignment_of(sent, directories, 0.0, "spy").order)
     for config_id in (["..", 0, 0], [0, 0, "/etc"], [0, 0]):
         with pytest.raises(ProtocolMismatch):
-            read_grant({**grant, "evaluation": [config_id, 0]}, Places(agent_options), 0.0, "spy")
+            wire.from_message({**grant, "evaluation": [config_id, 0]}, Grant)
     assert not (tmp_path / "was run").exists()
     search.start_worker().ends(0)
     master.ends(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,13 +20,30 @@ from typing import Any
 import pytest
 from ConfigSpace import ConfigurationSpace, Float, Integer
 
-from hpbandster_lite import registration, wire
+from hpbandster_lite import wire
 from hpbandster_lite.errors import Held, JournalError, ProtocolMismatch, ResumeError, RunDirectoryError, UsageError
 from hpbandster_lite.journal import Fenced, Journal
-from hpbandster_lite.master import Master, MasterOptions, connect, resumed, run_master
+from hpbandster_lite.master import Master, MasterOptions, connect, registration, resumed, run_master
 from hpbandster_lite.master.registration import Registration
+from hpbandster_lite.protocol.messages import (
+    A,
+    Done,
+    ExchangeRequest,
+    Grant,
+    Keep,
+    LeftReport,
+    ReleaseRequest,
+    RenewRequest,
+    Request,
+    SlotAnswer,
+    SlotRequest,
+    Stop,
+    read_answer,
+    send,
+)
 from hpbandster_lite.records import (
     ConfigId,
+    CurvePoint,
     EvaluationId,
     Expired,
     Finished,
@@ -33,7 +51,6 @@ from hpbandster_lite.records import (
     Leased,
     Limits,
     Outcome,
-    Plain,
     Recorded,
     Released,
     Report,
@@ -51,6 +68,7 @@ from tests.service.master_room import stored
 pytestmark = pytest.mark.timeout(90)
 
 DEADLINE_S = 30.0
+RECORDED_REPORTS = Path(__file__).parents[1] / "recorded" / "reports_protocol_1"
 
 
 @contextlib.contextmanager
@@ -67,21 +85,38 @@ def master_of(
         yield Master(journal, engine, directory, CheckpointKeeper(directory, keep_all=False, delay_s=60.0))
 
 
-def said(master: Master, method: str, peer: str = "peer", **message: Any) -> Plain:
+def call_of(request: Request[Any], peer: str = "peer") -> Call:
+    return Call(request.method, wire.encode(wire.to_message(request)), peer)
+
+
+def answered(master: Master, request: Request[A], peer: str = "peer") -> A:
     """The answer of one call; its turn is not committed yet."""
-    return wire.decode(master.handle(Call(method, wire.encode(message), peer, {})))
+    return read_answer(request, wire.decode(master.handle(call_of(request, peer))))
 
 
-def grant_of(master: Master, agent: str = "a", request: int = 1, **message: Any) -> Plain:
-    answer = said(master, "exchange", agent=agent, request=request, **message)["answer"]
-    assert answer["kind"] == "grant", answer
-    return answer["grant"]
+def question(agent: str, request: int, report: Report | None = None, *, wants_lease: bool = True) -> ExchangeRequest:
+    slot = SlotRequest(slot=0, wants_lease=wants_lease, report=report)
+    return ExchangeRequest(agent=agent, request=request, worker=agent, slots=(slot,))
 
 
-def report_of(grant: Plain, loss: float = 0.5) -> Plain:
-    config_id, rung = grant["evaluation"]
-    evaluation = EvaluationId(ConfigId(*config_id), rung)
-    return wire.to_message(Report(evaluation=evaluation, attempt=grant["attempt"], outcome=Outcome(loss=loss)))
+def exchanged(
+    master: Master, agent: str, request: int, report: Report | None = None, peer: str = "peer", *, wants: bool = True
+) -> SlotAnswer:
+    (slot,) = answered(master, question(agent, request, report, wants_lease=wants), peer).slots
+    return slot
+
+
+def grant_in(answer: SlotAnswer) -> Grant:
+    assert isinstance(answer.answer, Grant), answer
+    return answer.answer
+
+
+def grant_of(master: Master, agent: str = "a", request: int = 1, peer: str = "peer") -> Grant:
+    return grant_in(exchanged(master, agent, request, peer=peer))
+
+
+def report_of(grant: Grant, loss: float = 0.5) -> Report:
+    return Report(evaluation=grant.evaluation, attempt=grant.attempt, outcome=Outcome(loss=loss))
 
 
 def until(condition: Callable[[], object], what: str) -> None:
@@ -102,7 +137,7 @@ def test_all_requests_of_a_turn_are_in_one_commit_and_none_is_answered_before(
         serving = stack.enter_context(peers.server(master.handle))
         asking = [stack.enter_context(peers.Peer(serving)).introduce() for _ in range(3)]
         for number, peer in enumerate(asking):
-            message = wire.encode({"agent": f"agent {number}", "request": 1})
+            message = wire.encode(wire.to_message(question(f"agent {number}", 1)))
             peer.socket.sendall(peer.request(message, method="exchange"))
         write = Journal.commit
 
@@ -120,59 +155,60 @@ def test_all_requests_of_a_turn_are_in_one_commit_and_none_is_answered_before(
     assert len(stored(directory, Leased)) == 3
 
 
-def test_an_answer_tells_the_epoch_and_all_that_an_agent_needs(directory: RunDirectory, space: SearchSpace) -> None:
+def test_an_answer_has_the_epoch_and_all_that_an_agent_needs(directory: RunDirectory, space: SearchSpace) -> None:
     with master_of(directory, space) as master:
-        answer = said(master, "exchange", agent="a", request=1, worker="host-0")
-    assert answer["epoch"] == 1
-    grant = answer["answer"]["grant"]
-    assert (grant["evaluation"], grant["attempt"]) == ([[0, 0, 0], 0], 1)
-    assert (grant["budget"], grant["max_budget"]) == (1.0, 9.0)
-    assert (grant["unit"], grant["lease_s"], grant["heartbeat_s"]) == ("epochs", 60.0, 5.0)
-    assert (grant["previous_directory"], grant["resume_directories"]) == (None, [])
-    assert grant["values"] == {"x": 0.5, "n": 5}
+        answer = answered(master, question("a", 1))
+    assert answer.epoch == 1
+    grant = grant_in(answer.slots[0])
+    assert (grant.evaluation, grant.attempt) == (EvaluationId(ConfigId(0, 0, 0), 0), 1)
+    assert (grant.budget, grant.max_budget, grant.budgets) == (1.0, 9.0, (1.0, 3.0, 9.0))
+    assert (grant.unit, grant.heartbeat_s) == ("epochs", 5.0)
+    assert (grant.previous_directory, grant.resume_directories) == (None, ())
+    assert grant.values == {"x": 0.5, "n": 5}
 
 
 def test_a_report_and_the_next_lease_travel_in_one_call(directory: RunDirectory, space: SearchSpace) -> None:
     with master_of(directory, space) as master:
         grant = grant_of(master)
-        answer = said(master, "exchange", agent="a", request=2, report=report_of(grant))
-        assert answer["report_is"] == "recorded"
-        assert answer["answer"]["grant"]["evaluation"] != grant["evaluation"]
-        only = said(master, "exchange", agent="a", request=3, want_lease=False)
-        assert only["answer"] == {"kind": "none"}
+        answer = exchanged(master, "a", 2, report_of(grant))
+        assert answer.report_is == "recorded"
+        assert grant_in(answer).evaluation != grant.evaluation
+        assert exchanged(master, "a", 3, wants=False).answer is None
 
 
-def test_an_attempt_is_told_where_earlier_ones_may_have_left_a_checkpoint(
+def test_an_attempt_gets_the_directories_in_which_earlier_ones_may_have_left_a_checkpoint(
     directory: RunDirectory, space: SearchSpace
 ) -> None:
     with master_of(directory, space) as master:
         first = grant_of(master)
-        lease = {"evaluation": first["evaluation"], "attempt": 1}
-        said(master, "release", agent="a", **lease, reason="time limit", directory="kept/here")
+        answered(master, ReleaseRequest(
+            agent="a", evaluation=first.evaluation, attempt=1, reason="time limit", directory="kept/here"
+        ))
         second = grant_of(master, "b")
-        assert (second["evaluation"], second["attempt"]) == (first["evaluation"], 2)
-        assert second["resume_directories"] == ["kept/here"]
+        assert (second.evaluation, second.attempt) == (first.evaluation, 2)
+        assert second.resume_directories == ("kept/here",)
         third = grant_of(master, "b", request=2)
-        assert third["resume_directories"] == ["evaluations/0-0-0/rung0/attempt2", "kept/here"]
+        assert third.resume_directories == ("evaluations/0-0-0/rung0/attempt2", "kept/here")
         assert master.commit()
     assert [entry.directory for entry in stored(directory, Released)] == ["kept/here"]
 
 
-def test_a_renewal_keeps_a_lease_and_is_told_to_stop_where_there_is_none(
+def test_a_renewal_keeps_a_lease_and_is_answered_with_a_stop_where_there_is_none(
     directory: RunDirectory, space: SearchSpace
 ) -> None:
     with master_of(directory, space) as master:
-        grant = grant_of(master)
-        lease = {"evaluation": grant["evaluation"], "attempt": 1}
-        assert said(master, "renew", agent="a", **lease, curve=[[1.0, 0.5, {}]])["answer"] == {"kind": "keep"}
-        stop = said(master, "renew", agent="b", **lease)["answer"]
-        assert (stop["kind"], "another worker" in stop["reason"]) == ("stop", True)
+        lease = {"evaluation": grant_of(master).evaluation, "attempt": 1}
+        kept = answered(master, RenewRequest(agent="a", **lease, curve=(CurvePoint(1.0, 0.5),)))  # type: ignore[arg-type]
+        assert kept.answer == Keep()
+        stop = answered(master, RenewRequest(agent="b", **lease)).answer  # type: ignore[arg-type]
+        assert isinstance(stop, Stop)
+        assert "another worker" in stop.reason
 
 
 def test_the_status_tells_what_the_search_and_this_master_are(directory: RunDirectory, space: SearchSpace) -> None:
     with master_of(directory, space) as master:
-        said(master, "exchange", agent="a", request=2, report=report_of(grant_of(master)))
-        status = said(master, "status")
+        exchanged(master, "a", 2, report_of(grant_of(master)))
+        status = wire.decode(master.handle(Call("status", "{}", "peer")))
     assert (status["problem"], status["algorithm"], status["seed"], status["pid"]) == ("t", "hyperband", 7, os.getpid())
     assert (status["evaluations"]["recorded"], status["evaluations"]["recorded_here"]) == (1, 1)
     assert status["journal_stalled_s"] is None
@@ -206,12 +242,11 @@ def test_a_lease_whose_turn_was_never_committed_was_never_given(directory: RunDi
 def test_a_report_counts_once_however_often_it_comes(directory: RunDirectory, space: SearchSpace) -> None:
     with master_of(directory, space) as master:
         report = report_of(grant_of(master))
-        told = [said(master, "exchange", agent="a", request=2, report=report, want_lease=False) for _ in range(2)]
-        assert [each["report_is"] for each in told] == ["recorded", "known"]
+        twice = [exchanged(master, "a", 2, report, wants=False) for _ in range(2)]
+        assert [each.report_is for each in twice] == ["recorded", "known"]
         assert master.commit()
     with master_of(directory, space) as master:
-        again = said(master, "exchange", agent="a", request=2, report=report, want_lease=False)
-        assert again["report_is"] == "known"
+        assert exchanged(master, "a", 2, report, wants=False).report_is == "known"
         assert master.commit()
     assert len(stored(directory, Recorded)) == 1
 
@@ -221,27 +256,27 @@ def test_a_lost_connection_costs_the_lease_after_two_heartbeats_and_another_one_
 ) -> None:
     with master_of(directory, space) as master:
         lost, kept = grant_of(master, "a", peer="first"), grant_of(master, "b", peer="second")
-        said(master, "renew", agent="b", peer="third", evaluation=kept["evaluation"], attempt=1)
-        said(master, "exchange", agent="b", request=2, want_lease=False, peer="third")
+        answered(master, RenewRequest(agent="b", evaluation=kept.evaluation, attempt=1), "third")
+        exchanged(master, "b", 2, peer="third", wants=False)
         now = time.monotonic()
         master.expire(["first", "second"], now)
         master.expire([], now + 9.0)
         assert master.has_agents
         master.expire([], now + 10.5)
         assert master.commit()
-    assert [entry.evaluation.config_id for entry in stored(directory, Expired)] == [ConfigId(*lost["evaluation"][0])]
+    assert [entry.evaluation.config_id for entry in stored(directory, Expired)] == [lost.evaluation.config_id]
 
 
 def test_a_finished_search_is_left_when_every_connected_agent_knows(
     directory: RunDirectory, space: SearchSpace
 ) -> None:
     with master_of(directory, space, Limits(evaluations=1)) as master:
-        said(master, "exchange", "first", agent="a", request=0, want_lease=False)
-        said(master, "exchange", "second", agent="b", request=0, want_lease=False)
-        done = said(master, "exchange", "first", agent="a", request=2, report=report_of(grant_of(master, peer="first")))
-        assert done["answer"]["kind"] == "done"
+        exchanged(master, "a", 0, peer="first", wants=False)
+        exchanged(master, "b", 0, peer="second", wants=False)
+        done = exchanged(master, "a", 2, report_of(grant_of(master, peer="first")), "first")
+        assert isinstance(done.answer, Done)
         waits = [master.waits_for_agents]
-        assert said(master, "exchange", "second", agent="b", request=1)["answer"] == done["answer"]
+        assert exchanged(master, "b", 1, peer="second").answer == done.answer
         waits.append(master.waits_for_agents)
         assert waits == [True, False]
         master.expire(["first", "second"], time.monotonic())
@@ -251,7 +286,19 @@ def test_a_finished_search_is_left_when_every_connected_agent_knows(
 # ------------------------------------------------------------------------------------------------------------ garbage
 
 
-GOOD = {"evaluation": [[0, 0, 0], 0], "attempt": 1}
+LEASE = {"agent": "a", "evaluation": [[0, 0, 0], 0], "attempt": 1}
+RENEWAL = {"type": "renew-request", **LEASE}
+RELEASE = {"type": "release-request", **LEASE, "reason": "x"}
+ASKS = {"slot": 0, "wants_lease": True}
+EXCHANGE = {"type": "exchange-request", "agent": "a", "request": 2, "worker": "", "slots": [ASKS]}
+
+
+@pytest.mark.parametrize("message", [EXCHANGE, RENEWAL, RELEASE])
+def test_the_messages_of_the_tests_below_are_good_but_for_what_is_changed(
+    message: dict[str, Any], directory: RunDirectory, space: SearchSpace
+) -> None:
+    with master_of(directory, space) as master:
+        assert master.handle(Call(message["type"].removesuffix("-request"), wire.encode(message), "peer"))
 
 
 @pytest.mark.parametrize(
@@ -262,22 +309,27 @@ GOOD = {"evaluation": [[0, 0, 0], 0], "attempt": 1}
         ("exchange", []),
         ("exchange", None),
         ("exchange", {}),
-        ("exchange", {"agent": "a"}),
-        ("exchange", {"agent": "a", "request": None}),
-        ("exchange", {"agent": "a", "request": "two"}),
-        ("exchange", {"agent": "a", "request": float("inf")}),
-        ("exchange", {"agent": "a", "request": 2, "report": {"outcome": 1}}),
-        ("exchange", {"agent": "a", "request": 2, "report": "done"}),
-        ("exchange", {"agent": "a", "request": 2, "report": {"$": "Report"}}),
-        ("renew", {"agent": "a"}),
-        ("renew", {"agent": "a", "evaluation": 3, "attempt": 1}),
-        ("renew", {"agent": "a", "evaluation": [[0, 0], 0], "attempt": 1}),
-        ("renew", {"agent": "a", "evaluation": [[0, 0, [0]], 0], "attempt": 1}),
-        ("renew", {"agent": "a", **GOOD, "attempt": float("nan")}),
-        ("renew", {"agent": "a", **GOOD, "curve": 3}),
-        ("renew", {"agent": "a", **GOOD, "curve": [[1, 2, 3, 4]]}),
-        ("release", {"agent": "a", **GOOD}),
-        ("release", {"agent": "a", "reason": "x", "evaluation": {"config": 1}, "attempt": 1}),
+        ("exchange", RENEWAL),
+        ("exchange", {**EXCHANGE, "type": "ExchangeRequest"}),
+        ("exchange", {**EXCHANGE, "request": None}),
+        ("exchange", {**EXCHANGE, "request": "two"}),
+        ("exchange", {**EXCHANGE, "request": float("inf")}),
+        ("exchange", {**EXCHANGE, "unknown": 1}),
+        ("exchange", {**EXCHANGE, "slots": [{**ASKS, "report": {"outcome": 1}}]}),
+        ("exchange", {**EXCHANGE, "slots": [{**ASKS, "report": "done"}]}),
+        ("exchange", {**EXCHANGE, "slots": [{**ASKS, "report": {"$": "Report"}}]}),
+        ("exchange", {**EXCHANGE, "time_left_s": float("nan")}),
+        ("renew", {"type": "renew-request", "agent": "a"}),
+        ("renew", {**RENEWAL, "evaluation": 3}),
+        ("renew", {**RENEWAL, "evaluation": [[0, 0], 0]}),
+        ("renew", {**RENEWAL, "evaluation": [[0, 0, [0]], 0]}),
+        ("renew", {**RENEWAL, "attempt": float("nan")}),
+        ("renew", {**RENEWAL, "curve": 3}),
+        ("renew", {**RENEWAL, "curve": [[1, 2, 3, 4]]}),
+        ("release", {"type": "release-request", **LEASE}),
+        ("release", {**RELEASE, "evaluation": {"config": 1}}),
+        ("release", {**RELEASE, "directory": 3}),
+        ("release", {**RELEASE, "directory": "../elsewhere"}),
     ],
 )
 def test_a_message_that_cannot_be_read_is_refused_without_effect(
@@ -291,7 +343,7 @@ def test_a_message_that_cannot_be_read_is_refused_without_effect(
         assert master.commit()
         assert len(stored(directory, object)) == before + 3  # the bracket, the sample and the lease of the good one
         master.engine.validate()
-        assert grant_of(master, request=1)["attempt"] == 1
+        assert grant_of(master, request=1).attempt == 1
 
 
 # ---------------------------------------------------------------------------------------- a journal that fails
@@ -312,7 +364,7 @@ def test_a_journal_that_cannot_be_written_holds_answers_back_and_goes_on_when_it
     with master_of(directory, space) as master, peers.server(master.handle) as serving, peers.Peer(serving) as peer:
         peer.introduce()
         monkeypatch.setattr(Journal, "commit", commit)
-        peer.send(peer.request(wire.encode({"agent": "a", "request": 1}), method="exchange"))
+        peer.send(peer.request(wire.encode(wire.to_message(question("a", 1))), method="exchange"))
         for _ in range(3):
             serving.turn(0.05, commit=master.commit)
         assert peer.answers() == []
@@ -343,10 +395,10 @@ def test_an_older_master_can_commit_nothing_and_the_newer_one_is_undisturbed(
 # ------------------------------------------------------------------------------------------------------- left reports
 
 
-def left(directory: RunDirectory, report: Plain, agent: str = "a", name: str = "0-0-0@0-1.json") -> Path:
+def left(directory: RunDirectory, report: Report, agent: str = "a", name: str = "0-0-0@0-1.json") -> Path:
     directory.reports.mkdir(exist_ok=True)
     file = directory.reports / name
-    file.write_text(wire.encode({"agent": agent, "report": report}))
+    file.write_text(wire.encode(wire.to_message(LeftReport(agent=agent, report=report))))
     return file
 
 
@@ -361,6 +413,27 @@ def test_a_report_that_an_agent_left_is_taken_in_by_the_next_master(
         master.take_left_reports()
         assert not file.exists()
     assert [entry.outcome.loss for entry in stored(directory, Recorded)] == [0.125]
+
+
+def test_what_agents_of_protocol_1_left_is_recorded_by_the_next_master(
+    directory: RunDirectory, space: SearchSpace
+) -> None:
+    """A report and a release, written by the last version whose agents had protocol 1."""
+    agent = "node1-4711-0a1b2c3d"
+    with master_of(directory, space) as master:
+        for slot in (agent, f"{agent}+1"):
+            grant_of(master, slot)
+        assert master.commit()
+    shutil.copytree(RECORDED_REPORTS, directory.reports)
+    with master_of(directory, space) as master:
+        master.take_left_reports()
+    (recorded,), (released,) = stored(directory, Recorded), stored(directory, Released)
+    assert (recorded.agent, recorded.evaluation, recorded.attempt) == (agent, EvaluationId(ConfigId(0, 0, 0), 0), 1)
+    assert (recorded.outcome.loss, recorded.outcome.info) == (0.125, {"accuracy": 0.875})
+    assert recorded.outcome.curve == (CurvePoint(1.0, 0.5, {"lr": 0.1}), CurvePoint(2.0, 0.25))
+    assert (released.agent, released.evaluation) == (f"{agent}+1", EvaluationId(ConfigId(0, 0, 1), 0))
+    assert (released.attempt, released.directory) == (1, "evaluations/0-0-1/rung0/attempt1")
+    assert not list(directory.reports.iterdir())
 
 
 def test_a_left_report_stays_until_the_journal_has_it(
@@ -390,8 +463,8 @@ def test_a_left_report_that_comes_after_another_outcome_is_kept_as_late(
         first = report_of(grant_of(master), loss=0.25)
         master.expire([], time.monotonic() + 61.0)
         second = grant_of(master, "b")
-        assert second["attempt"] == 2
-        said(master, "exchange", agent="b", request=2, report=report_of(second, loss=0.5), want_lease=False)
+        assert second.attempt == 2
+        exchanged(master, "b", 2, report_of(second, loss=0.5), wants=False)
         file = left(directory, first)
         master.take_left_reports()
         assert not file.exists()
@@ -504,9 +577,8 @@ def test_a_master_says_where_it_serves_and_takes_that_back_when_it_is_told_to_en
 
 def test_a_master_ends_by_itself_when_the_search_is_over(directory: RunDirectory, space: SearchSpace) -> None:
     with serving_process(directory, space, limits=Limits(evaluations=1)) as process, connect(directory) as client:
-        grant = client.call("exchange", {"agent": "a", "request": 1})["answer"]["grant"]
-        last = {"agent": "a", "request": 2, "report": report_of(grant)}
-        assert client.call("exchange", last)["answer"]["kind"] == "done"
+        grant = grant_in(send(question("a", 1), client).slots[0])
+        assert isinstance(send(question("a", 2, report_of(grant)), client).slots[0].answer, Done)
         code, words = ended(process)
     assert code == 0, words
     assert "the search is over" in words
@@ -520,10 +592,10 @@ def test_a_master_whose_launcher_is_gone_waits_for_what_its_agents_hand_back(
     try:
         with serving_process(directory, space, lifeline=reading) as process:
             with connect(directory) as client:
-                grant = client.call("exchange", {"agent": "a", "request": 1})["answer"]["grant"]
+                grant = grant_in(send(question("a", 1), client).slots[0])
                 os.close(writing)
-                lease = {"evaluation": grant["evaluation"], "attempt": 1, "reason": "its launcher is gone"}
-                client.call("release", {"agent": "a", "directory": None, **lease})
+                reason = "its launcher is gone"
+                send(ReleaseRequest(agent="a", evaluation=grant.evaluation, attempt=1, reason=reason), client)
             code, words = ended(process)
     finally:
         os.close(reading)
@@ -539,7 +611,7 @@ def test_a_second_master_is_refused_and_told_who_serves_and_the_first_is_undistu
         options = MasterOptions(run_directory=str(directory.path), prepared=prepared_for(space))
         with pytest.raises(Held, match=rf"served by another master \(pid {process.pid} at 127\.0\.0\.1:\d+\); stop it"):
             run_master(options)
-        assert client.call("exchange", {"agent": "a", "request": 1})["answer"]["kind"] == "grant"
+        grant_in(send(question("a", 1), client).slots[0])
         assert client.call("status", {})["pid"] == process.pid
     assert [entry.epoch for entry in stored(directory, Started)] == [1]
 
@@ -554,7 +626,7 @@ def test_a_master_that_was_replaced_ends_and_leaves_the_newer_one_s_endpoint(
             epoch = newer.begin_epoch()
         directory.write_endpoint({**endpoint, "epoch": epoch})
         with pytest.raises(ConnectionError):
-            client.call("exchange", {"agent": "a", "request": 1})
+            send(question("a", 1), client)
         code, words = ended(process)
     assert code == JournalError.exit_code
     assert "taken over by a newer master" in words
@@ -565,16 +637,16 @@ def test_a_master_that_was_replaced_ends_and_leaves_the_newer_one_s_endpoint(
 
 
 def test_the_next_master_answers_what_the_killed_one_was_asked(directory: RunDirectory, space: SearchSpace) -> None:
-    request = {"agent": "a", "request": 1}
+    request = question("a", 1)
     with serving_process(directory, space) as process:
         with connect(directory) as client:
-            first = client.call("exchange", request)
+            first = send(request, client)
         process.kill()
         process.wait()
     with serving_process(directory, space), connect(directory) as client:
-        again = client.call("exchange", request)
-    assert (first["epoch"], again["epoch"]) == (1, 2)
-    assert first["answer"] == again["answer"]
+        again = send(request, client)
+    assert (first.epoch, again.epoch) == (1, 2)
+    assert first.slots == again.slots
     assert len(stored(directory, Leased)) == 1
 
 
@@ -589,7 +661,7 @@ def test_times_of_leases_are_those_of_the_newest_start(directory: RunDirectory, 
         master, epoch = resumed(told, directory, journal)
         grant = grant_of(master)
     assert epoch == 2
-    assert (grant["lease_s"], grant["heartbeat_s"]) == (7.0, 1.0)
+    assert (master.engine.settings.lease_s, grant.heartbeat_s) == (7.0, 1.0)
 
 
 # ---------------------------------------------------------------------------------------------------- refused starts

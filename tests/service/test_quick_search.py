@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hpbandster_lite.protocol.slots import MOST_LANES, agent_of
+from hpbandster_lite.protocol.slots import MOST_SLOTS, agent_of
 from hpbandster_lite.records import Entry, Expired, Leased, Recorded, Released
 from tests.service.local_search import until
 from tests.service.served_search import Served, ServedSearch, continued, stopped
@@ -58,10 +58,10 @@ def start_quick_worker(search: ServedSearch, index: int = 0) -> Served:
 
 def wait_several(search: ServedSearch) -> None:
     """Until an agent has been given more than one evaluation at a time."""
-    until(lambda: any(is_lane(entry) for entry in search.of(Leased)), "several were leased at a time")
+    until(lambda: any(is_other_slot(entry) for entry in search.of(Leased)), "several were leased at a time")
 
 
-def is_lane(entry: Entry) -> bool:
+def is_other_slot(entry: Entry) -> bool:
     return isinstance(entry, Leased | Released | Expired) and entry.agent != agent_of(entry.agent)
 
 
@@ -73,7 +73,7 @@ def test_quick_evaluations_are_leased_several_at_a_time_and_each_counts_once(sea
         worker.ends(0)
     search.check()
     together = Counter((agent_of(entry.agent), entry.request) for entry in search.of(Leased))
-    assert max(together.values()) == MOST_LANES
+    assert max(together.values()) == MOST_SLOTS
     assert {agent_of(entry.agent) for entry in search.of(Recorded)} == {agent for agent, _ in together}
 
 
@@ -92,7 +92,7 @@ def test_what_a_killed_agent_held_is_run_elsewhere_all_of_it(search: ServedSearc
     search.check()
     lost = search.of(Expired)
     assert len({agent_of(entry.agent) for entry in lost}) == 1
-    assert any(is_lane(entry) for entry in lost)
+    assert any(is_other_slot(entry) for entry in lost)
 
 
 def test_what_waits_behind_an_evaluation_that_lasts_is_run_elsewhere(search: ServedSearch) -> None:
@@ -104,7 +104,7 @@ def test_what_waits_behind_an_evaluation_that_lasts_is_run_elsewhere(search: Ser
         # The one that is held may be the last of those that were leased together.
         search.hold()
         time.sleep(0.3)
-        found = any(is_lane(entry) for entry in search.of(Released))
+        found = any(is_other_slot(entry) for entry in search.of(Released))
         search.hold(found)
         return found
 

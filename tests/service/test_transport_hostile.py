@@ -22,7 +22,7 @@ from Pyro4 import message as pyro
 from Pyro4.message import Message
 
 from hpbandster_lite import wire
-from hpbandster_lite.transport import Bounds, Call, payloads, sockets
+from hpbandster_lite.transport import PROTOCOL, Bounds, Call, payloads, sockets
 from tests.service.transport_peer import OBJECT, PATIENT, QUICK, Peer, client, header, running, server, until, yes
 
 pytestmark = pytest.mark.timeout(60)
@@ -160,7 +160,7 @@ def test_a_name_that_cannot_be_written_ends_nothing_but_its_connection(part: str
     with server(lambda call: pytest.fail("it was handled")) as serving:
         with Peer(serving) as peer:
             if part == "greeting":
-                handshake = payloads.write_greeting(1, "client nonce", {"role": "test"})
+                handshake = payloads.write_greeting(PROTOCOL, "client nonce", {"role": "test"})
                 content = {"handshake": handshake, "object": name}
                 peer.send(peer.message(pyro.MSG_CONNECT, json.dumps(content).encode()))
             else:

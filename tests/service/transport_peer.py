@@ -95,7 +95,7 @@ class Peer:
         return sent
 
     def greeting(self, **extra: Any) -> bytes:
-        handshake = {**payloads.write_greeting(PROTOCOL, "client nonce", {"role": "test"}), **extra}
+        handshake = {**payloads.write_greeting(PROTOCOL, "client nonce", {}), **extra}
         return self.message(pyro.MSG_CONNECT, json.dumps({"handshake": handshake, "object": OBJECT}).encode())
 
     def request(self, text: str = "{}", *, method: str = "report", counter: int | None = None, **header: Any) -> bytes:

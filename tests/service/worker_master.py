@@ -1,7 +1,7 @@
-"""A master of the agent's protocol that follows a script and writes down what it hears.
+"""A master of the agent's protocol that follows a script and keeps the requests that it receives.
 
 ``python -m tests.service.worker_master RUN_DIR OPTIONS DEED...`` is an agent process with such a master inside, which
-prints each call that it hears as one line of JSON.
+prints each request that it receives as one line of JSON.
 """
 
 from __future__ import annotations
@@ -10,48 +10,68 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import psutil
 
 from hpbandster_lite import wire
 from hpbandster_lite.agent import AgentOptions, run_agent
 from hpbandster_lite.errors import MasterUnreachable
+from hpbandster_lite.protocol.messages import (
+    REQUESTS,
+    Done,
+    ExchangeAnswer,
+    ExchangeRequest,
+    Grant,
+    Hello,
+    Keep,
+    Leave,
+    ReleaseAnswer,
+    ReleaseRequest,
+    RenewAnswer,
+    RenewRequest,
+    SlotAnswer,
+    Stop,
+    Wait,
+)
 from hpbandster_lite.records import Outcome, Plain, Report
 from tests.grants import grant
 from tests.service.worker_objectives import REFERENCE
+
+Answer: TypeAlias = Grant | Wait | Leave | Done | None
 
 
 @dataclass
 class ScriptedMaster:
     """Grants the scripted evaluations in order, then says that the search is over.
 
-    ``before`` and ``after`` are called with the method, the message and how many calls there were; what ``before``
+    ``before`` and ``after`` are called with the method, the request and how many calls there were; what ``before``
     raises keeps the call from the master, what ``after`` raises loses its answer. Requests are answered as the engine
     answers them: the same number, the same answer.
     """
 
-    grants: Iterable[Mapping[str, Plain]] = ()
-    before: Callable[[str, Plain, int], None] | None = None
-    after: Callable[[str, Plain, int], None] | None = None
-    stop: Callable[[Plain], str | None] = lambda message: None
+    grants: Iterable[Grant | None] = ()
+    """None: there is nothing to do at this question."""
+    before: Callable[[str, Any, int], None] | None = None
+    after: Callable[[str, Any, int], None] | None = None
+    stop: Callable[[RenewRequest], str | None] = lambda request: None
     ends: bool = True
     epoch: int = 1
-    calls: list[tuple[str, Plain]] = field(default_factory=list)
-    heard: list[tuple[str, Plain]] = field(default_factory=list)
-    hellos: list[Plain] = field(default_factory=list)
+    calls: list[tuple[str, Any]] = field(default_factory=list)
+    received: list[tuple[str, Any]] = field(default_factory=list)
+    hellos: list[Hello] = field(default_factory=list)
     epochs_asked: list[int] = field(default_factory=list)
-    granted: list[Plain] = field(default_factory=list)
+    granted: list[Grant] = field(default_factory=list)
     closed: int = 0
 
     def __post_init__(self) -> None:
-        self._left: Iterator[Mapping[str, Plain]] = iter(self.grants)
-        self._answers: dict[int, Plain] = {}
+        self._left: Iterator[Grant | None] = iter(self.grants)
+        self._answers: dict[int, Answer] = {}
 
-    def connect(self, hello: dict[str, Plain], epoch: int) -> ScriptedMaster:
+    def connect(self, hello: Hello, epoch: int) -> ScriptedMaster:
         self.hellos.append(hello)
         self.epochs_asked.append(epoch)
         return self
@@ -60,58 +80,69 @@ class ScriptedMaster:
         self.closed += 1
 
     def call(self, method: str, message: Plain) -> Plain:
-        # What cannot travel fails here as it would on the wire.
-        message = wire.decode(wire.encode(message))
-        self.calls.append((method, message))
+        # What cannot be encoded fails here as it would on the wire.
+        request = wire.from_message(wire.decode(wire.encode(message)), REQUESTS[method])
+        self.calls.append((method, request))
         if self.before is not None:
-            self.before(method, message, len(self.calls))
-        self.heard.append((method, message))
-        answer = {"epoch": self.epoch, **getattr(self, f"_{method}")(message)}
+            self.before(method, request, len(self.calls))
+        self.received.append((method, request))
+        answer = self._answer(request)
         if self.after is not None:
-            self.after(method, message, len(self.calls))
-        return answer
+            self.after(method, request, len(self.calls))
+        return wire.to_message(answer)
 
-    def _exchange(self, message: Plain) -> dict[str, Plain]:
-        number = message["request"]
-        if number not in self._answers:
-            self._answers[number] = self._next(message)
-        return {"report_is": "recorded" if message["report"] else None, "answer": self._answers[number]}
+    def _answer(self, request: Any) -> object:
+        match request:
+            case ExchangeRequest(request=number):
+                if number not in self._answers:
+                    self._answers[number] = self._next(request)
+                answered = SlotAnswer(
+                    slot=0, report_is="recorded" if has_report(request) else None, answer=self._answers[number]
+                )
+                return ExchangeAnswer(epoch=self.epoch, slots=(answered,))
+            case RenewRequest():
+                reason = self.stop(request)
+                return RenewAnswer(epoch=self.epoch, answer=Keep() if reason is None else Stop(reason=reason))
+            case _:
+                return ReleaseAnswer(epoch=self.epoch)
 
-    def _next(self, message: Plain) -> dict[str, Plain]:
-        if not message["want_lease"]:
-            return {"kind": "none"}
+    def _next(self, request: ExchangeRequest) -> Answer:
+        if not request.slots[0].wants_lease:
+            return None
         following = next(self._left, None)
         if following is not None:
             self.granted.append(following)
-            return {"kind": "grant", "grant": following}
-        return {"kind": "done", "reason": "all done"} if self.ends else {"kind": "wait", "seconds": 0.02, "reason": "-"}
+            return following
+        return Done(reason="all done") if self.ends else Wait(seconds=0.02, reason="-")
 
-    def _renew(self, message: Plain) -> dict[str, Plain]:
-        reason = self.stop(message)
-        return {"answer": {"kind": "keep"} if reason is None else {"kind": "stop", "reason": reason}}
+    # ------------------------------------------------------------------------------------------- what was received
 
-    def _release(self, message: Plain) -> dict[str, Plain]:
-        return {}
-
-    # --------------------------------------------------------------------------------------------- what was heard
+    @property
+    def exchanges(self) -> list[ExchangeRequest]:
+        return [request for _, request in self.received if isinstance(request, ExchangeRequest)]
 
     @property
     def reports(self) -> list[Report]:
-        """The reports that were heard, each once, by the number of their request."""
-        found = {m["request"]: m["report"] for method, m in self.heard if method == "exchange" and m["report"]}
-        return [wire.from_message(report, Report) for report in found.values()]
+        """The reports that were received, each once, by the number of their request."""
+        found = {each.request: each.slots[0].report for each in self.exchanges}
+        return [report for report in found.values() if report is not None]
 
     @property
     def outcomes(self) -> list[Outcome]:
         return [report.outcome for report in self.reports]
 
     @property
-    def releases(self) -> list[Plain]:
-        return [message for method, message in self.heard if method == "release"]
+    def releases(self) -> list[ReleaseRequest]:
+        return [request for _, request in self.received if isinstance(request, ReleaseRequest)]
 
     @property
-    def renewals(self) -> list[Plain]:
-        return [message for method, message in self.heard if method == "renew"]
+    def renewals(self) -> list[RenewRequest]:
+        return [request for _, request in self.received if isinstance(request, RenewRequest)]
+
+
+def has_report(request: object) -> bool:
+    """Whether this request is an exchange with a report."""
+    return isinstance(request, ExchangeRequest) and request.slots[0].report is not None
 
 
 def wait_for_the_end_of(*pids: int, within_s: float = 10.0) -> None:
@@ -139,7 +170,7 @@ def options(run_dir: Path | None, **changed: Any) -> AgentOptions:
 
 
 class AgentProcess:
-    """An agent in a process of its own; its master grants these deeds and prints what it hears."""
+    """An agent in a process of its own; its master grants these deeds and prints the requests that it receives."""
 
     def __init__(self, run_dir: Path, *deeds: str, **changed: Any) -> None:
         self._process = subprocess.Popen(
@@ -159,14 +190,15 @@ class AgentProcess:
         self._process.kill()
         self._process.communicate()
 
-    def hears(self, wanted: Callable[[str, Plain], bool]) -> Plain:
-        """The first message of which this is true; waits for it."""
+    def receives(self, wanted: Callable[[str, Any], bool]) -> Any:
+        """The first request of which this is true; waits for it."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             method, message = json.loads(line)
-            if wanted(method, message):
-                return message
-        raise AssertionError(f"the agent ended with {self._process.wait()} before that was heard")
+            request = wire.from_message(message, REQUESTS[method])
+            if wanted(method, request):
+                return request
+        raise AssertionError(f"the agent ended with {self._process.wait()} before that was received")
 
     def exit_code(self, within_s: float = 20.0) -> int:
         """The exit code; waits for it."""
@@ -174,10 +206,10 @@ class AgentProcess:
 
 
 def main(run_dir: str, changed: str, *deeds: str) -> int:
-    def tell(method: str, message: Plain, _: int) -> None:
-        print(json.dumps([method, message]), flush=True)
+    def show(method: str, request: object, _: int) -> None:
+        print(json.dumps([method, wire.to_message(request)]), flush=True)
 
-    master = ScriptedMaster([grant({"do": deed}, number) for number, deed in enumerate(deeds)], after=tell, ends=False)
+    master = ScriptedMaster([grant({"do": deed}, number) for number, deed in enumerate(deeds)], after=show, ends=False)
     return run_agent(options(Path(run_dir), **json.loads(changed)), connect=master.connect)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hpbandster_lite import wire
 from hpbandster_lite.agent import AgentOptions
 from hpbandster_lite.agent.master_link import Link, Rendezvous
 from hpbandster_lite.errors import (
@@ -21,20 +22,24 @@ from hpbandster_lite.errors import (
     SearchError,
     UsageError,
 )
-from hpbandster_lite.records import Plain
+from hpbandster_lite.protocol.messages import Hello, ReleaseAnswer, ReleaseRequest
+from hpbandster_lite.records import ConfigId, EvaluationId, Plain
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.transport import Busy, Client
+from hpbandster_lite.transport import Busy, Client, OtherVersion
+
+HELLO = Hello(agent="a", worker="node1-0", host="node1", pid=1, problem="p", source_hash="0")
+REQUEST = ReleaseRequest(agent="a", evaluation=EvaluationId(ConfigId(0, 0, 0), 0), attempt=1, reason="so")
 
 
 @dataclass
 class Line:
     """A master that answers by a script: a value is an answer, an error is raised."""
 
-    script: list[Plain | Exception]
-    hellos: list[tuple[dict[str, Plain], int]] = field(default_factory=list)
+    script: list[Any]
+    hellos: list[tuple[Hello, int]] = field(default_factory=list)
     closed: int = 0
 
-    def __call__(self, hello: dict[str, Plain], epoch: int) -> Line:
+    def __call__(self, hello: Hello, epoch: int) -> Line:
         self.hellos.append((hello, epoch))
         return self
 
@@ -65,31 +70,35 @@ def clock() -> Clock:
 def call(clock: Clock) -> Callable[[Link], Any]:
     def once(link: Link) -> Any:
         clock.now = max(clock.now, link.next_try_at)
-        return link.call("exchange", {}, clock=clock)
+        return link.call(REQUEST, clock=clock)
 
     return once
 
 
-def told(epoch: int) -> dict[str, Plain]:
-    return {"epoch": epoch, "answer": {}}
+def sent(epoch: int) -> Plain:
+    return wire.to_message(answer_of(epoch))
+
+
+def answer_of(epoch: int) -> ReleaseAnswer:
+    return ReleaseAnswer(epoch=epoch)
 
 
 Call = Callable[[Link], Any]
 
 
 def test_an_answer_is_given_and_the_line_kept(clock: Clock, call: Call) -> None:
-    line = Line([told(1), told(1)])
-    link = Link(line, {"agent": "a"}, clock())
-    assert call(link) == told(1)
+    line = Line([sent(1), sent(1)])
+    link = Link(line, HELLO, clock())
+    assert call(link) == answer_of(1)
     clock.now = 107.0
-    assert call(link) == told(1)
-    assert line.hellos == [({"agent": "a"}, 0)]
+    assert call(link) == answer_of(1)
+    assert line.hellos == [(HELLO, 0)]
     assert (link.epoch, link.answered_at, link.next_try_at) == (1, 107.0, 107.0)
 
 
 def test_a_lost_master_is_tried_again_later_and_later_on_a_new_line(clock: Clock, call: Call) -> None:
-    line = Line([told(1), *[MasterUnreachable("gone")] * 20, told(1), MasterUnreachable("gone again")])
-    link = Link(line, {}, clock())
+    line = Line([sent(1), *[MasterUnreachable("gone")] * 20, sent(1), MasterUnreachable("gone again")])
+    link = Link(line, HELLO, clock())
     call(link)
     waits = []
     for _ in range(20):
@@ -98,7 +107,7 @@ def test_a_lost_master_is_tried_again_later_and_later_on_a_new_line(clock: Clock
     assert 0.05 <= waits[0] <= 0.1
     assert all(1.5 <= wait <= 3.0 for wait in waits[8:])
     assert link.answered_at == 100.0
-    assert call(link) == told(1)
+    assert call(link) == answer_of(1)
     assert link.next_try_at == link.answered_at == clock.now
     assert line.closed == 20
     assert [epoch for _, epoch in line.hellos] == [0, *[1] * 20]
@@ -107,7 +116,7 @@ def test_a_lost_master_is_tried_again_later_and_later_on_a_new_line(clock: Clock
 
 
 def test_a_master_that_was_never_seen_is_looked_for_eagerly_for_a_while(clock: Clock, call: Call) -> None:
-    link = Link(Line([MasterUnreachable("not yet")] * 200), {}, clock())
+    link = Link(Line([MasterUnreachable("not yet")] * 200), HELLO, clock())
     waits = []
     while clock.now < 130.0:
         began = clock.now
@@ -120,31 +129,31 @@ def test_a_master_that_was_never_seen_is_looked_for_eagerly_for_a_while(clock: C
 
 
 def test_a_master_that_cannot_be_found_is_tried_again(clock: Clock, call: Call) -> None:
-    def connect(hello: dict[str, Plain], epoch: int) -> Line:
+    def connect(hello: Hello, epoch: int) -> Line:
         raise RunDirectoryError("no endpoint yet")
 
-    link = Link(connect, {}, clock())
+    link = Link(connect, HELLO, clock())
     assert call(link) is None
     assert link.next_try_at > clock.now
 
 
 def test_a_busy_master_is_asked_again_on_the_same_line_when_it_says(clock: Clock, call: Call) -> None:
-    line = Line([Busy("the disk is full", after_s=2.0), told(1)])
-    link = Link(line, {}, clock())
+    line = Line([Busy("the disk is full", after_s=2.0), sent(1)])
+    link = Link(line, HELLO, clock())
     assert call(link) is None
     assert 2.0 <= link.next_try_at - clock.now <= 2.1
-    assert call(link) == told(1)
+    assert call(link) == answer_of(1)
     assert (line.closed, len(line.hellos)) == (0, 1)
 
 
 def test_a_new_master_is_believed_and_an_older_one_is_not(clock: Clock, call: Call) -> None:
-    line = Line([told(1), told(3), told(2), told(3)])
-    link = Link(line, {}, clock())
-    assert call(link) == told(1)
-    assert call(link) == told(3)
+    line = Line([sent(1), sent(3), sent(2), sent(3)])
+    link = Link(line, HELLO, clock())
+    assert call(link) == answer_of(1)
+    assert call(link) == answer_of(3)
     assert call(link) is None
     assert (link.epoch, line.closed) == (3, 1)
-    assert call(link) == told(3)
+    assert call(link) == answer_of(3)
     assert [epoch for _, epoch in line.hellos] == [0, 3]
 
 
@@ -152,7 +161,7 @@ def test_a_new_master_is_believed_and_an_older_one_is_not(clock: Clock, call: Ca
 def test_a_refusal_at_the_first_call_is_final(error: SearchError, clock: Clock, call: Call) -> None:
     line = Line([error])
     with pytest.raises(type(error)):
-        call(Link(line, {}, clock()))
+        call(Link(line, HELLO, clock()))
     assert line.closed == 1
 
 
@@ -160,31 +169,43 @@ def test_a_refusal_at_the_first_call_is_final(error: SearchError, clock: Clock, 
 def test_a_refusal_where_a_master_has_answered_before_is_somebody_else_s(
     error: SearchError, clock: Clock, call: Call
 ) -> None:
-    link = Link(Line([told(1), error, told(1)]), {}, clock())
-    assert [call(link), call(link), call(link)] == [told(1), None, told(1)]
+    link = Link(Line([sent(1), error, sent(1)]), HELLO, clock())
+    assert [call(link), call(link), call(link)] == [answer_of(1), None, answer_of(1)]
 
 
-@pytest.mark.parametrize("answer", [None, [], "ok", {"answer": {}}, {"epoch": "1"}])
-def test_an_answer_without_an_epoch_is_none(answer: Plain, clock: Clock, call: Call) -> None:
-    with pytest.raises(ProtocolMismatch, match="the master gave an answer that is none"):
-        call(Link(Line([answer]), {}, clock()))
+def test_a_master_of_another_version_is_refused_for_good_though_one_has_answered_before(
+    clock: Clock, call: Call
+) -> None:
+    link = Link(Line([sent(1), OtherVersion("node1 speaks protocol 3, this side speaks 2")]), HELLO, clock())
+    assert call(link) == answer_of(1)
+    with pytest.raises(OtherVersion):
+        call(link)
+
+
+@pytest.mark.parametrize(
+    "answer", [None, [], "ok", {"epoch": 1}, {"type": "release-answer"}, {"type": "release-answer", "epoch": "1"}],
+    ids=str,
+)
+def test_an_answer_that_is_no_record_of_an_answer_is_refused(answer: Plain, clock: Clock, call: Call) -> None:
+    with pytest.raises(ProtocolMismatch, match="release-answer"):
+        call(Link(Line([answer]), HELLO, clock()))
 
 
 @pytest.mark.parametrize("error", [UsageError("no such agent"), InvariantBroken("a bug")])
 def test_what_the_master_s_method_raises_is_passed_on(error: SearchError, clock: Clock, call: Call) -> None:
     with pytest.raises(type(error)):
-        call(Link(Line([error]), {}, clock()))
+        call(Link(Line([error]), HELLO, clock()))
 
 
 def test_a_master_that_stays_away_is_mentioned_once_a_minute(
     clock: Clock, call: Call, caplog: pytest.LogCaptureFixture
 ) -> None:
-    link = Link(Line([MasterUnreachable("gone")] * 200 + [told(1)]), {}, clock())
+    link = Link(Line([MasterUnreachable("gone")] * 200 + [sent(1)]), HELLO, clock())
     with caplog.at_level(logging.INFO):
         while clock.now < 100.0 + 150.0:
             call(link)
         said = len(caplog.records)
-        link._client = Line([told(1)])
+        link._client = Line([sent(1)])
         call(link)
     assert said == 3
     assert caplog.records[-1].getMessage() == "the master answers again"
@@ -212,9 +233,9 @@ def rendezvous(run: RunDirectory | None, **told: Any) -> Rendezvous:
 def test_the_endpoint_in_the_run_directory_leads_to_the_master(run: RunDirectory) -> None:
     find = rendezvous(run)
     with pytest.raises(MasterUnreachable, match=r"no master serves .*; start one: hpbandster-lite master"):
-        find({}, 0)
+        find(None, 0)
     run.write_endpoint(ENDPOINT)
-    client = find({}, 4)
+    client = find(None, 4)
     assert isinstance(client, Client)
     assert client.address == "node1:4711"
 
@@ -222,7 +243,7 @@ def test_the_endpoint_in_the_run_directory_leads_to_the_master(run: RunDirectory
 def test_the_endpoint_of_an_older_master_is_not_followed(run: RunDirectory) -> None:
     run.write_endpoint(ENDPOINT)
     with pytest.raises(MasterUnreachable, match="that of an older master"):
-        rendezvous(run)({}, 5)
+        rendezvous(run)(None, 5)
 
 
 def test_a_name_server_is_asked_in_turn_with_the_run_directory(
@@ -236,9 +257,9 @@ def test_a_name_server_is_asked_in_turn_with_the_run_directory(
         return ["node3"], 4712, "master"
 
     monkeypatch.setattr(find, "_from_nameserver", at_the_nameserver)
-    assert find({}, 0).address == "node3:4712"
+    assert find(None, 0).address == "node3:4712"
     run.write_endpoint(ENDPOINT)
-    assert [find({}, 0).address for _ in range(4)] == ["node1:4711", "node3:4712"] * 2
+    assert [find(None, 0).address for _ in range(4)] == ["node1:4711", "node3:4712"] * 2
 
 
 def test_a_run_directory_tells_which_run_to_look_up(run: RunDirectory) -> None:
@@ -270,4 +291,4 @@ def test_a_key_comes_from_its_file_the_run_directory_or_the_environment(
 def test_a_key_file_that_cannot_be_read_is_named(run: RunDirectory, tmp_path: Path) -> None:
     run.write_endpoint(ENDPOINT)
     with pytest.raises(RunDirectoryError, match=r"cannot read the key .*lost\.key"):
-        rendezvous(run, key=str(tmp_path / "lost.key"))({}, 0)
+        rendezvous(run, key=str(tmp_path / "lost.key"))(None, 0)

@@ -1,19 +1,24 @@
-"""What was begun is said again, word for word under the same number, until it is acknowledged."""
+"""A message that was begun is repeated, unchanged and under the same number, until it is acknowledged."""
 
 from __future__ import annotations
 
-from hpbandster_lite import wire
-from hpbandster_lite.agent.outbox import Message, Outbox
+from hpbandster_lite.agent.outbox import Outbox
+from hpbandster_lite.protocol.messages import ExchangeRequest, ReleaseRequest, SlotRequest
 from hpbandster_lite.records import ConfigId, EvaluationId, Outcome, Report
 
 REPORT = Report(evaluation=EvaluationId(ConfigId(2, 0, 5), 1), attempt=1, outcome=Outcome(loss=0.5))
-LEASE = {"agent": "a", "evaluation": [[2, 0, 5], 1], "attempt": 1}
+RELEASE = ReleaseRequest(
+    agent="a",
+    evaluation=REPORT.evaluation,
+    attempt=1,
+    reason="signal to end",
+    directory="evaluations/2-0-5/rung1/attempt1",
+)
 
 
-def exchange(request: int, *, asks: bool, report: Report | None = None) -> Message:
-    content = {"agent": "a", "request": request, "worker": "node1-0", "want_lease": asks,
-               "report": None if report is None else wire.to_message(report)}
-    return Message("exchange", content)
+def exchange(request: int, *, asks: bool, report: Report | None = None) -> ExchangeRequest:
+    slots = (SlotRequest(slot=0, wants_lease=asks, report=report),)
+    return ExchangeRequest(agent="a", request=request, worker="node1-0", slots=slots)
 
 
 def test_a_request_for_work_is_repeated_under_its_number_until_it_is_acknowledged() -> None:
@@ -54,10 +59,8 @@ def test_what_was_begun_without_asking_is_not_changed_into_a_request() -> None:
 
 def test_a_lease_is_handed_back_before_another_is_asked_for() -> None:
     outbox = Outbox("a", "node1-0")
-    outbox.hand_back(LEASE, "told to end", "evaluations/2-0-5/rung1/attempt1")
-    release = Message("release", {**LEASE, "reason": "told to end",
-                                  "directory": "evaluations/2-0-5/rung1/attempt1"})
-    assert [outbox.next(asks=True), outbox.next(asks=True)] == [release] * 2
+    outbox.releases.append(RELEASE)
+    assert [outbox.next(asks=True), outbox.next(asks=True)] == [RELEASE] * 2
     outbox.acknowledge()
     assert outbox.next(asks=True) == exchange(1, asks=True)
 
@@ -65,12 +68,10 @@ def test_a_lease_is_handed_back_before_another_is_asked_for() -> None:
 def test_a_request_that_was_begun_is_settled_before_a_lease_is_handed_back() -> None:
     outbox = Outbox("a", "node1-0")
     outbox.next(asks=True)
-    outbox.hand_back(LEASE, "told to end", None)
+    outbox.releases.append(RELEASE)
     assert outbox.next(asks=False) == exchange(1, asks=True)
     outbox.acknowledge()
-    handed_back = outbox.next(asks=False)
-    assert handed_back is not None
-    assert handed_back.method == "release"
+    assert outbox.next(asks=False) == RELEASE
     outbox.acknowledge()
     assert not outbox
 
@@ -79,7 +80,7 @@ def test_a_report_and_a_release_are_owed_and_a_question_is_not() -> None:
     outbox = Outbox("a", "node1-0")
     outbox.next(asks=True)
     owes = [outbox.owes]
-    outbox.hand_back(LEASE, "told to end", None)
+    outbox.releases.append(RELEASE)
     owes.append(outbox.owes)
     outbox.acknowledge()
     outbox.next(asks=False)

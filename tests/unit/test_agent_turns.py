@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hpbandster_lite.agent.assignment import read_grant
-from hpbandster_lite.agent.loop import GOODBYE_S
+from hpbandster_lite.agent.departure import GOODBYE_S, LOOK_EVERY_S
 from hpbandster_lite.errors import MasterUnreachable
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.master.serving import held
@@ -25,6 +24,7 @@ from hpbandster_lite.records import (
     Started,
 )
 from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.trainer.messages import TrainerEnded
 from tests.engine_room import settings_for, space_of
 from tests.grants import grant
 from tests.world import Worker, World
@@ -32,64 +32,81 @@ from tests.world import Worker, World
 REPORT = Report(evaluation=EvaluationId(ConfigId(0, 0, 0), 0), attempt=1, outcome=Outcome(loss=1.0))
 
 
-@pytest.fixture
-def worker(tmp_path: Path) -> Worker:
-    """One whose trainer is ready and who looks for a master; there is none."""
+def worker_of(run: Path, **changed: Any) -> Worker:
+    """A worker whose trainer is ready and that looks for a master; there is none."""
     world = World(0)
-    world.directory = RunDirectory(tmp_path / "run")
+    world.directory = RunDirectory(run)
     world.directory.create()
-    worker = Worker(world, "w", 0)
+    worker = Worker(world, "w", 0, changed=changed)
     worker.turn()
     world.now += 10.0
     worker.turn()
-    assert worker.agent._wants_work
+    assert worker.agent.held.wanted == 1
     return worker
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Worker:
+    return worker_of(tmp_path / "run")
+
+
+def lease(worker: Worker) -> None:
+    """Give the worker an evaluation, which begins."""
+    worker.agent.held.take([(worker.agent.id, grant({"x": 0.5}))])
+    assert worker.agent.held.current is not None
 
 
 def test_an_agent_that_is_to_end_and_has_no_trainer_sleeps_until_something_is_due(worker: Worker) -> None:
     agent = worker.agent
-    agent._outbox.reports[agent.id] = REPORT
-    agent._trainer = None
+    agent.outbox.reports[agent.id] = REPORT
+    agent.keeper.kill()
     worker.orders.told = "its time is over"
+    began = worker.world.now
     worker.turn()
     assert agent.exit_code is None
-    assert agent.due_at() > worker.clock()
-    worker.world.now = agent._leave_by
+    assert agent.next_due() > worker.clock()
+    worker.world.now = began + GOODBYE_S
     worker.turn()
     assert agent.exit_code == 130
 
 
 def test_an_agent_gives_its_master_up_when_it_is_turned_for_that(worker: Worker) -> None:
-    agent, link = worker.agent, worker.agent._link
+    agent, link = worker.agent, worker.agent.conversation.link
     assert link is not None
-    timeout_s = agent._options.master_timeout_s
+    timeout_s = worker.options.master_timeout_s
     # The sum of both is less than the timeout after it, by a rounding.
     link.answered_at = next(
         at for at in (1000.0 + 0.1 * step for step in range(1_000)) if (at + timeout_s) - at < timeout_s
     )
-    link.next_try_at = agent._looked_at = math.inf
-    worker.world.now = agent.due_at()
+    link.next_try_at = math.inf
+    # It has just looked whether the search is over, so nothing is due before it gives up.
+    worker.world.now = link.answered_at + timeout_s - 0.5 * LOOK_EVERY_S
+    worker.turn()
+    worker.world.now = agent.next_due()
     assert worker.world.now == link.answered_at + timeout_s
     worker.turn()
     assert agent.exit_code == MasterUnreachable.exit_code
 
 
-def test_an_evaluation_that_outlasts_the_time_of_its_agent_is_not_cut_off_by_that(worker: Worker) -> None:
+def test_an_evaluation_that_outlasts_the_time_of_its_agent_is_not_cut_off_by_that(tmp_path: Path) -> None:
+    worker = worker_of(tmp_path / "run", time_ends_at=1_015.0)
     agent = worker.agent
-    agent._options = replace(agent._options, time_ends_at=worker.clock() + 5.0)
-    assert agent.due_at() <= worker.clock() + 5.0
-    agent._assignment = read_grant(grant({"x": 0.5}), agent._places, worker.clock(), agent.id)
+    assert agent.next_due() <= 1_015.0
+    lease(worker)
     worker.world.now += 10.0
     worker.turn()
-    assert (agent.exit_code, agent._leaving) == (None, None)
-    assert agent.due_at() > worker.clock()
-    agent._become_idle()
+    assert (agent.exit_code, agent.departure.reason) == (None, None)
+    assert agent.next_due() > worker.clock()
+    agent.held.receive(TrainerEnded(loss=1.0))
     worker.turn()
+    # It reports to a master that does not answer, for as long as it says goodbye.
+    assert agent.departure.reason == "its time is over"
+    live_on(worker, 60.0)
     assert agent.exit_code == 75
 
 
 def test_an_agent_that_is_to_end_and_evaluates_nothing_waits_for_its_master_alone(worker: Worker) -> None:
-    worker.agent._outbox.reports[worker.agent.id] = REPORT
+    worker.agent.outbox.reports[worker.agent.id] = REPORT
     worker.orders.told = "its time is over"
     worker.turn()
     # There is no objective that could need the time for which it would be given grace.
@@ -100,12 +117,11 @@ def test_an_agent_that_is_to_end_and_evaluates_nothing_waits_for_its_master_alon
 
 def test_an_agent_that_is_to_end_says_goodbye_from_when_its_trainer_has_let_go(worker: Worker) -> None:
     agent = worker.agent
-    agent._assignment = read_grant(grant({"x": 0.5}), agent._places, worker.clock(), agent.id)
-    agent._begin(agent._assignment)
-    worker.trainers[0]._obeys_after_s = 2.0
+    lease(worker)
+    worker.trainers[0].obeys_after_s = 2.0
     worker.orders.told = "its time is over"
     worker.turn()
-    assert agent._options.grace_s > 2.0
+    assert worker.options.grace_s > 2.0
     assert live_on(worker, 60.0) == pytest.approx(2.0 + GOODBYE_S, abs=0.1)
     assert agent.exit_code == 130
 
@@ -125,7 +141,7 @@ def live_on(worker: Worker, for_s: float) -> float:
     while worker.agent.exit_code is None and worker.next_at < began + for_s:
         worker.world.now = worker.next_at
         worker.turn()
-        assert worker.is_gone or worker.agent.due_at() > worker.world.now
+        assert worker.is_gone or worker.agent.next_due() > worker.world.now
     return worker.world.now - began
 
 
@@ -133,8 +149,8 @@ def test_an_agent_whose_search_is_over_does_not_wait_for_a_master(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     leave_journal(worker, Finished(kind=FinishKind.COMPLETE, reason="all 2 brackets are done"))
-    assert worker.agent._link is not None
-    worker.agent._link.epoch = 1
+    assert worker.agent.conversation.link is not None
+    worker.agent.conversation.link.epoch = 1
     # Long enough for a master to be started that extends the search.
     with caplog.at_level("INFO"):
         assert 10.0 < live_on(worker, 60.0) < 20.0
@@ -163,7 +179,7 @@ def test_an_agent_that_comes_before_its_master_serves_waits_for_it(worker: Worke
 
 def test_a_report_that_comes_after_the_end_of_its_search_is_left_for_the_next_master(worker: Worker) -> None:
     leave_journal(worker, Finished(kind=FinishKind.COMPLETE, reason="over"))
-    worker.agent._outbox.reports[worker.agent.id] = REPORT
+    worker.agent.outbox.reports[worker.agent.id] = REPORT
     live_on(worker, 60.0)
     assert worker.agent.exit_code == 0
     assert [path.name for path in worker.world.directory.left_reports()] == ["0-0-0@0-1.json"]
@@ -185,8 +201,8 @@ def test_a_journal_that_cannot_be_read_ends_no_agent(content: bytes | None, work
 
 def test_a_search_that_goes_on_after_all_keeps_its_agents(worker: Worker) -> None:
     leave_journal(worker, Finished(kind=FinishKind.COMPLETE, reason="over"))
-    assert worker.agent._link is not None
-    worker.agent._link.epoch = 1
+    assert worker.agent.conversation.link is not None
+    worker.agent.conversation.link.epoch = 1
     live_on(worker, 5.0)
     leave_journal(worker)
     live_on(worker, 30.0)

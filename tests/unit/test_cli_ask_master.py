@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hpbandster_lite import wire
 from hpbandster_lite.cli import ask_master
 from hpbandster_lite.cli.commands.cancel import cancel
 from hpbandster_lite.cli.commands.pause import pause
@@ -15,6 +16,7 @@ from hpbandster_lite.cli.commands.stop import stop
 from hpbandster_lite.cli.typed_ids import read_evaluation_id
 from hpbandster_lite.errors import MasterUnreachable, UsageError
 from hpbandster_lite.journal import Journal
+from hpbandster_lite.protocol.messages import CancelRequest, CommandAnswer, PauseRequest, ResumeRequest, StopRequest
 from hpbandster_lite.records import ConfigId, EvaluationId
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.transport import Busy
@@ -35,7 +37,7 @@ class Master:
         return None
 
     def call(self, method: str, message: Any) -> Any:
-        self.requests.append((method, message))
+        self.requests.append((method, wire.from_message(message)))
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -61,16 +63,16 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> Master:
 def test_each_command_asks_the_master_and_prints_its_words(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    master = answering(monkeypatch, {"words": "so be it"})
+    master = answering(monkeypatch, wire.to_message(CommandAnswer(epoch=1, is_change=True, words="so be it")))
     pause(run, "why")
     resume(run)
     stop(run)
     cancel(run, "0-1-3@2", "dear")
     assert master.requests == [
-        ("pause", {"reason": "why"}),
-        ("resume", {}),
-        ("stop", {"reason": ""}),
-        ("cancel", {"evaluation": [[0, 1, 3], 2], "reason": "dear"}),
+        ("pause", PauseRequest(reason="why")),
+        ("resume", ResumeRequest()),
+        ("stop", StopRequest()),
+        ("cancel", CancelRequest(evaluation=EvaluationId(ConfigId(0, 1, 3), 2), reason="dear")),
     ]
     assert capsys.readouterr().out == "so be it\n" * 4
 

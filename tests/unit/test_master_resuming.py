@@ -12,6 +12,7 @@ import pytest
 from hpbandster_lite import wire
 from hpbandster_lite.journal import Fenced, Journal
 from hpbandster_lite.master import Master, MasterOptions, resumed
+from hpbandster_lite.protocol.messages import ExchangeAnswer, ExchangeRequest, Request, SlotRequest, read_answer
 from hpbandster_lite.records import Leased, Limits
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.prepare import Prepared
@@ -26,10 +27,20 @@ def begun(directory: RunDirectory, journal: Journal, clock: Callable[[], float] 
     return master
 
 
-def asked(master: Master, agent: str) -> dict[str, Any]:
+def question(agent: str) -> ExchangeRequest:
+    """An agent asks for work."""
+    return ExchangeRequest(agent=agent, request=1, worker=agent, slots=(SlotRequest(slot=0, wants_lease=True),))
+
+
+def call_of(request: Request[Any], peer: str) -> Call:
+    """A request as the transport passes it on."""
+    return Call(request.method, wire.encode(wire.to_message(request)), peer)
+
+
+def asked(master: Master, agent: str) -> ExchangeAnswer:
     """What a master answers to an agent that asks for work, after its commit."""
-    message = {"agent": agent, "request": 1, "worker": agent, "want_lease": True, "report": None}
-    answer: dict[str, Any] = wire.decode(master.handle(Call("exchange", wire.encode(message), f"{agent}#1")))
+    request = question(agent)
+    answer = read_answer(request, wire.decode(master.handle(call_of(request, f"{agent}#1"))))
     assert master.commit()
     return answer
 

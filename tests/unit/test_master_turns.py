@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from hpbandster_lite import wire
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.master import Turns
+from hpbandster_lite.protocol.messages import CancelRequest
 from hpbandster_lite.records import ConfigId, EvaluationId
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.transport import Call
 from tests.engine_room import LADDER, settings_for, space_of
-from tests.unit.test_master_resuming import begun
+from tests.unit.test_master_resuming import begun, call_of, question
 from tests.world import Box, FakeServer
 
 LEASED = EvaluationId(ConfigId(0, 0, 0), 0)
@@ -37,13 +36,11 @@ class Scene:
 
     def say(self, agent: str) -> None:
         """An agent asks for work."""
-        message = {"agent": agent, "request": 1, "worker": agent, "want_lease": True, "report": None}
-        self.server.inbox.append(Box(Call("exchange", wire.encode(message), f"{agent}#1")))
+        self.server.inbox.append(Box(call_of(question(agent), f"{agent}#1")))
 
     def cancel(self, evaluation: EvaluationId) -> None:
         """A user gives an evaluation up."""
-        message = {"evaluation": [list(evaluation.config_id), evaluation.rung], "agent": "user"}
-        self.server.inbox.append(Box(Call("cancel", wire.encode(message), "user#1")))
+        self.server.inbox.append(Box(call_of(CancelRequest(evaluation=evaluation), "user#1")))
 
     def turn(self, after_s: float) -> None:
         self.now += after_s

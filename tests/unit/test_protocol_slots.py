@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,22 @@ from hpbandster_lite import wire
 from hpbandster_lite.agent.loop import Agent
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.outbox import Outbox
+from hpbandster_lite.agent.pace import Pace
 from hpbandster_lite.errors import MasterUnreachable, ProtocolMismatch
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.master import Master
-from hpbandster_lite.protocol.slots import MOST_LANES, Pace, agent_of, lane_name, lanes_of
+from hpbandster_lite.protocol import messages
+from hpbandster_lite.protocol.messages import (
+    ExchangeAnswer,
+    ExchangeRequest,
+    ReleaseRequest,
+    RenewRequest,
+    Request,
+    SlotAnswer,
+    SlotRequest,
+    read_answer,
+)
+from hpbandster_lite.protocol.slots import MOST_SLOTS, agent_of, slot_name, slot_names
 from hpbandster_lite.records import ConfigId, EvaluationId, Failure, FailureKind, Leased, Outcome, Plain, Report
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.trainer.in_thread import InProcessHandle
@@ -43,52 +56,51 @@ def report_of(loss: float, evaluation: EvaluationId = EVALUATION) -> Report:
 # -------------------------------------------------------------------------------------------------------------- names
 
 
-def test_the_first_lane_is_the_agent_itself_and_each_belongs_to_it() -> None:
-    names = lanes_of("host-1-ab")
+def test_the_first_slot_is_the_agent_itself_and_each_belongs_to_it() -> None:
+    names = slot_names("host-1-ab")
     assert names[0] == "host-1-ab"
-    assert len(set(names)) == MOST_LANES
+    assert len(set(names)) == MOST_SLOTS
     assert {agent_of(name) for name in names} == {"host-1-ab"}
 
 
 @pytest.mark.parametrize(
-    ("took_s", "lanes"),
+    ("took_s", "slots"),
     [
-        ([QUICK_S] * Pace.CERTAIN, MOST_LANES),
+        ([QUICK_S] * Pace.CERTAIN, MOST_SLOTS),
         ([QUICK_S] * (Pace.CERTAIN - 1), 1),
         ([QUICK_S] * 10 + [Pace.QUICK_S], 1),
         ([QUICK_S] * 10 + [None], 1),
-        ([None, *[QUICK_S] * Pace.CERTAIN], MOST_LANES),
+        ([None, *[QUICK_S] * Pace.CERTAIN], MOST_SLOTS),
     ],
 )
-def test_several_are_taken_at_a_time_after_some_quick_ones_in_a_row(took_s: list[float | None], lanes: int) -> None:
-    pace = Pace(MOST_LANES)
+def test_several_are_taken_at_a_time_after_some_quick_ones_in_a_row(took_s: list[float | None], slots: int) -> None:
+    pace = Pace(MOST_SLOTS)
     for each in took_s:
         pace.note(each)
-    assert pace.lanes == lanes
+    assert pace.slots == slots
 
 
 # ------------------------------------------------------------------------------------------------------------- outbox
 
 
-def test_the_reports_of_all_lanes_and_the_next_questions_are_one_message() -> None:
+def test_the_reports_of_all_slots_and_the_next_questions_are_one_message() -> None:
     outbox = Outbox("a", "node1-0")
     outbox.reports["a"], outbox.reports["a+3"] = report_of(0.1), report_of(0.3)
-    told = outbox.next(asks=2)
-    assert told is not None
-    assert told.content["want_lease"] is True
-    assert told.content["report"] == wire.to_message(report_of(0.1))
-    assert told.content["lanes"] == [
-        {"lane": 1, "want_lease": True, "report": None},
-        {"lane": 3, "want_lease": False, "report": wire.to_message(report_of(0.3))},
-    ]
+    request = outbox.next(asks=2)
+    assert isinstance(request, ExchangeRequest)
+    assert request.slots == (
+        SlotRequest(slot=0, wants_lease=True, report=report_of(0.1)),
+        SlotRequest(slot=1, wants_lease=True),
+        SlotRequest(slot=3, wants_lease=False, report=report_of(0.3)),
+    )
     outbox.acknowledge()
     assert not outbox
 
 
-def test_a_message_for_one_lane_is_as_it_was_without_any() -> None:
-    message = Outbox("a", "node1-0").next(asks=1)
-    assert message is not None
-    assert "lanes" not in message.content
+def test_a_message_for_one_slot_names_no_other() -> None:
+    request = Outbox("a", "node1-0").next(asks=1)
+    assert isinstance(request, ExchangeRequest)
+    assert request.slots == (SlotRequest(slot=0, wants_lease=True),)
 
 
 def test_a_report_that_came_after_its_message_was_begun_is_not_acknowledged_with_that() -> None:
@@ -110,9 +122,9 @@ class Scene(InProcessHandle):
         self.now = 100.0
         self.takes_s = QUICK_S
         self.failure: Failure | None = None
-        self.calls: list[tuple[str, dict[str, Plain]]] = []
+        self.requests: list[Request[Any]] = []
         self.is_reachable = True
-        self.forgets_lanes = False
+        self.forgets_slots = False
         self.granted = 0
         self.orders = Orders()
         self.began: list[TrainerOrder] = []
@@ -153,58 +165,67 @@ class Scene(InProcessHandle):
         pass
 
     # the master
-    def call(self, method: str, message: dict[str, Plain]) -> Plain:
+    def call(self, method: str, message: Plain) -> Plain:
         if not self.is_reachable:
             raise MasterUnreachable("gone")
-        self.calls.append((method, message))
-        if method != "exchange":
-            return {"epoch": 1, "answer": {"kind": "keep"}}
-        lanes = [{"lane": each["lane"], **self._answer(each)} for each in message.get("lanes", ())]
-        told = {} if self.forgets_lanes or not lanes else {"lanes": lanes}
-        return {"epoch": 1, **self._answer(message), **told}
+        request = wire.from_message(message, messages.REQUESTS[method])
+        self.requests.append(request)
+        return wire.to_message(self._answer(request))
 
-    def _answer(self, asked: dict[str, Plain]) -> dict[str, Plain]:
-        report_is = None if asked["report"] is None else "recorded"
-        if not asked["want_lease"]:
-            return {"report_is": report_is, "answer": {"kind": "none"}}
-        self.granted += 1
-        told = grant({"x": 0.5}, self.granted, heartbeat_s=5.0, lease_s=60.0)
-        return {"report_is": report_is, "answer": {"kind": "grant", "grant": told}}
+    def _answer(self, request: Request[Any]) -> object:
+        match request:
+            case ExchangeRequest(slots=slots):
+                answered = slots[:1] if self.forgets_slots else slots
+                return ExchangeAnswer(epoch=1, slots=tuple(map(self._answer_slot, answered)))
+            case RenewRequest():
+                return messages.RenewAnswer(epoch=1, answer=messages.Keep())
+            case _:
+                return messages.ReleaseAnswer(epoch=1)
+
+    def _answer_slot(self, asked: SlotRequest) -> SlotAnswer:
+        grants = None
+        if asked.wants_lease:
+            self.granted += 1
+            grants = grant({"x": 0.5}, self.granted, heartbeat_s=5.0)
+        return SlotAnswer(slot=asked.slot, report_is=None if asked.report is None else "recorded", answer=grants)
 
     # what a test says
     def live(self, for_s: float) -> None:
         until = self.now + for_s
         while self.now < until and self.agent.exit_code is None:
             self.agent.turn(set())
-            due = min([self.agent.due_at(), until, *(at for at, _ in self._says)])
-            assert due > self.now or self._says or self.agent._outbox or due == until, "it turns in vain"
+            due = min([self.agent.next_due(), until, *(at for at, _ in self._says)])
+            assert due > self.now or self._says or self.agent.outbox or due == until, "it turns in vain"
             self.now = max(self.now + 1e-6, due)
 
     def asked_for(self) -> list[int]:
         """How many leases each exchange asked for."""
-        return [
-            sum([message["want_lease"], *(each["want_lease"] for each in message.get("lanes", ()))])
-            for message in self.told("exchange")
-        ]
+        return [sum(slot.wants_lease for slot in each.slots) for each in self.exchanges]
 
-    def told(self, method: str) -> list[dict[str, Plain]]:
-        return [message for name, message in self.calls if name == method]
+    @property
+    def exchanges(self) -> list[ExchangeRequest]:
+        return [each for each in self.requests if isinstance(each, ExchangeRequest)]
+
+    @property
+    def releases(self) -> list[ReleaseRequest]:
+        return [each for each in self.requests if isinstance(each, ReleaseRequest)]
+
+    @property
+    def renewals(self) -> list[RenewRequest]:
+        return [each for each in self.requests if isinstance(each, RenewRequest)]
 
     def hurry(self) -> None:
         """Live until several were leased at once, and the first of them has begun."""
-        while not self.agent._waiting:
+        while not self.agent.held.waiting:
             self.live(1e-6)
 
     def reported(self) -> set[str]:
         """Evaluations that were reported, each once."""
-        told = [
-            str(wire.from_message(each["report"], Report).evaluation)
-            for message in self.told("exchange")
-            for each in (message, *message.get("lanes", ()))
-            if each["report"] is not None
+        reported = [
+            str(slot.report.evaluation) for each in self.exchanges for slot in each.slots if slot.report is not None
         ]
-        assert len(told) == len(set(told))
-        return set(told)
+        assert len(reported) == len(set(reported))
+        return set(reported)
 
 
 @pytest.fixture
@@ -216,17 +237,16 @@ def test_an_agent_of_quick_evaluations_asks_for_several_and_reports_them_togethe
     scene.live(0.2)
     asked = scene.asked_for()
     assert asked[: Pace.CERTAIN] == [1] * Pace.CERTAIN
-    assert set(asked[Pace.CERTAIN :]) == {MOST_LANES}
-    later = scene.told("exchange")[-1]
-    assert all(each["report"] is not None for each in (later, *later["lanes"]))
+    assert set(asked[Pace.CERTAIN :]) == {MOST_SLOTS}
+    assert [each.report is not None for each in scene.exchanges[-1].slots] == [True] * MOST_SLOTS
     # Nothing twice, nothing left out.
-    assert len(scene.reported()) == len(scene.began) - len(scene.agent._outbox.reports) - 1
-    assert not scene.told("release")
+    assert len(scene.reported()) == len(scene.began) - len(scene.agent.outbox.reports) - 1
+    assert not scene.releases
 
 
 def test_evaluations_begin_one_after_another_each_in_a_directory_of_its_own(scene: Scene) -> None:
     scene.hurry()
-    assert len(scene.agent._waiting) == MOST_LANES - 1
+    assert len(scene.agent.held.waiting) == MOST_SLOTS - 1
     before = len(scene.began)
     scene.live(0.5 * QUICK_S)
     assert len(scene.began) == before
@@ -240,12 +260,12 @@ def test_what_waits_behind_an_evaluation_that_lasts_is_handed_back_and_what_was_
     scene.hurry()
     scene.takes_s = SLOW_S
     scene.live(QUICK_S + 2 * Pace.PATIENCE_S)
-    handed_back = scene.told("release")
-    assert [each["agent"] for each in handed_back] == [lane_name("a", lane) for lane in (2, 3)]
-    assert all(each["directory"] is None for each in handed_back)
+    handed_back = scene.releases
+    assert [each.agent for each in handed_back] == [slot_name("a", slot) for slot in (2, 3)]
+    assert all(each.directory is None for each in handed_back)
     # The second one runs on.
-    assert scene.agent._assignment is not None
-    assert scene.agent._assignment.agent == "a+1"
+    assert scene.agent.held.current is not None
+    assert scene.agent.held.current.agent == "a+1"
     assert str(scene.began[-2].evaluation) in scene.reported()
     assert str(scene.began[-1].evaluation) not in scene.reported()
     scene.live(2 * SLOW_S)
@@ -253,11 +273,11 @@ def test_what_waits_behind_an_evaluation_that_lasts_is_handed_back_and_what_was_
     assert scene.asked_for()[-1] == 1
 
 
-def test_the_lease_of_a_lane_is_renewed_in_its_name(scene: Scene) -> None:
+def test_the_lease_of_a_slot_is_renewed_in_its_name(scene: Scene) -> None:
     scene.hurry()
     scene.takes_s = 20.0
     scene.live(12.0)
-    assert [each["agent"] for each in scene.told("renew")] == ["a+1", "a+1"]
+    assert [each.agent for each in scene.renewals] == ["a+1", "a+1"]
 
 
 def test_an_agent_that_is_to_end_hands_back_what_waits_at_once(scene: Scene) -> None:
@@ -266,7 +286,7 @@ def test_an_agent_that_is_to_end_hands_back_what_waits_at_once(scene: Scene) -> 
     scene.live(2 * QUICK_S)
     scene.orders.told = "its time is over"
     scene.live(1.0)
-    assert [each["agent"] for each in scene.told("release")] == ["a+2", "a+3", "a+1"]
+    assert [each.agent for each in scene.releases] == ["a+2", "a+3", "a+1"]
     assert scene.agent.exit_code == 130
     # The first of them was done.
     assert str(scene.began[-2].evaluation) in scene.reported()
@@ -276,25 +296,25 @@ def test_what_was_granted_to_an_agent_that_is_to_end_meanwhile_is_handed_back(sc
     scene.live(2 * Pace.CERTAIN * QUICK_S)
     call = scene.call
 
-    def told_meanwhile(method: str, message: dict[str, Plain]) -> Plain:
-        if method == "exchange" and message["want_lease"]:
-            scene.agent._leave("its time is over", 130)
+    def asked_to_end_meanwhile(method: str, message: Plain) -> Plain:
+        if method == "exchange" and message["slots"][0]["wants_lease"]:
+            scene.agent.departure.begin("its time is over", 130)
         return call(method, message)
 
-    scene.call = told_meanwhile  # type: ignore[method-assign]
+    scene.call = asked_to_end_meanwhile  # type: ignore[method-assign]
     scene.live(1.0)
-    assert sorted(each["agent"] for each in scene.told("release")) == lanes_of("a")
+    assert sorted(each.agent for each in scene.releases) == slot_names("a")
     assert scene.agent.exit_code == 130
 
 
 def test_behind_an_evaluation_that_fails_none_is_begun(scene: Scene) -> None:
     scene.hurry()
     # The first one ends well: what is said of those that begin from now on is that they fail.
-    behind = [each.evaluation for each in scene.agent._waiting][1:]
+    behind = [each.evaluation for each in scene.agent.held.waiting][1:]
     scene.failure = Failure(kind=FailureKind.CODE, reason="boom", traceback="boom")
     scene.live(10 * QUICK_S)
     assert not {order.evaluation for order in scene.began} & set(behind)
-    assert [each["agent"] for each in scene.told("release")] == ["a+2", "a+3"]
+    assert [each.agent for each in scene.releases] == ["a+2", "a+3"]
     assert scene.asked_for()[-1] == 1
 
 
@@ -312,23 +332,23 @@ def test_a_trainer_in_a_process_of_its_own_gets_one_at_a_time(tmp_path: Path) ->
     assert set(scene.asked_for()) == {1}
 
 
-def test_all_lanes_reports_are_left_for_the_next_master(tmp_path: Path) -> None:
+def test_all_slots_reports_are_left_for_the_next_master(tmp_path: Path) -> None:
     scene = Scene(tmp_path, master_timeout_s=30.0)
     scene.hurry()
     scene.is_reachable = False
     scene.live(60.0)
     assert scene.agent.exit_code == MasterUnreachable.exit_code
     left = [wire.decode(path.read_text()) for path in RunDirectory(tmp_path).left_reports()]
-    assert sorted(each["agent"] for each in left) == lanes_of("a")
+    assert sorted(each["agent"] for each in left) == slot_names("a")
 
 
-def test_a_master_that_does_not_answer_for_the_lanes_has_not_taken_their_reports(scene: Scene) -> None:
+def test_a_master_that_does_not_answer_for_the_slots_has_not_taken_their_reports(scene: Scene) -> None:
     scene.hurry()
-    scene.forgets_lanes = True
-    with pytest.raises(ProtocolMismatch, match="does not answer for the lanes"):
+    scene.forgets_slots = True
+    with pytest.raises(ProtocolMismatch, match="did not answer each slot"):
         scene.live(1.0)
-    scene.agent.leave_behind()
-    assert scene.agent._outbox.reports.keys() == set(lanes_of("a"))
+    scene.agent.departure.leave_behind()
+    assert scene.agent.outbox.reports.keys() == set(slot_names("a"))
 
 
 # ------------------------------------------------------------------------------------------------------------- master
@@ -347,39 +367,33 @@ def master(journal: Journal, tmp_path: Path) -> Master:
     return begun(RunDirectory(tmp_path / "run"), journal, clock=lambda: 0.0)
 
 
-def exchanged(master: Master, message: dict[str, Plain]) -> dict[str, Any]:
-    answer: dict[str, Any] = wire.decode(master.handle(Call("exchange", wire.encode(message), "a#1")))
+def exchanged(master: Master, request: ExchangeRequest) -> ExchangeAnswer:
+    return read_answer(request, exchanged_message(master, wire.to_message(request)))
+
+
+def exchanged_message(master: Master, message: Plain) -> Plain:
+    answer = wire.decode(master.handle(Call("exchange", wire.encode(message), "a#1")))
     assert master.commit()
     return answer
 
 
-def question(request: int, *lanes: int, reports: dict[int, Report] | None = None) -> dict[str, Plain]:
-    told = {lane: wire.to_message(report) for lane, report in (reports or {}).items()}
-    return {
-        "agent": "a",
-        "request": request,
-        "worker": "node1-0",
-        "want_lease": True,
-        "report": told.get(0),
-        "lanes": [{"lane": lane, "want_lease": True, "report": told.get(lane)} for lane in lanes],
-    }
+def question(request: int, *others: int, reports: dict[int, Report] | None = None) -> ExchangeRequest:
+    """An exchange of slot 0 and of others, which all ask for a lease."""
+    given = reports or {}
+    slots = tuple(SlotRequest(slot=slot, wants_lease=True, report=given.get(slot)) for slot in (0, *others))
+    return ExchangeRequest(agent="a", request=request, worker="node1-0", slots=slots)
 
 
-def granted(answer: dict[str, Any]) -> dict[int, EvaluationId]:
-    """What each lane was granted."""
-    found = {}
-    for each in ({"lane": 0, **answer}, *answer["lanes"]):
-        if each["answer"]["kind"] == "grant":
-            config_id, rung = each["answer"]["grant"]["evaluation"]
-            found[each["lane"]] = EvaluationId(ConfigId(*config_id), rung)
-    return found
+def granted(answer: ExchangeAnswer) -> dict[int, EvaluationId]:
+    """What each slot was granted."""
+    return {each.slot: each.answer.evaluation for each in answer.slots if isinstance(each.answer, messages.Grant)}
 
 
-def test_each_lane_gets_a_lease_of_its_own_in_the_journal(master: Master, journal: Journal) -> None:
+def test_each_slot_gets_a_lease_of_its_own_in_the_journal(master: Master, journal: Journal) -> None:
     leases = granted(exchanged(master, question(1, 1, 2)))
     entries = [entry for _, _, entry in journal.entries() if isinstance(entry, Leased)]
     assert {entry.agent: entry.evaluation for entry in entries} == {
-        lane_name("a", lane): evaluation for lane, evaluation in leases.items()
+        slot_name("a", slot): evaluation for slot, evaluation in leases.items()
     }
     assert len(set(leases.values())) == 3
 
@@ -393,38 +407,55 @@ def test_a_message_that_is_repeated_leases_nothing_twice(master: Master) -> None
 def test_all_reports_count_before_anything_is_leased(master: Master) -> None:
     leases: dict[int, EvaluationId] = {}
     for request in (1, 2, 3):
-        message = question(request, 1, 2, 3, reports={lane: report_of(0.1, each) for lane, each in leases.items()})
+        asked = question(request, 1, 2, 3, reports={slot: report_of(0.1, each) for slot, each in leases.items()})
         if request == 3:
-            # Of nine places one is left, and it is a lane that asks for it.
-            message["want_lease"] = message["lanes"][1]["want_lease"] = message["lanes"][2]["want_lease"] = False
-        leases = granted(exchanged(master, message))
+            # Of nine places one is left, and only slot 1 asks for it.
+            asked = replace(asked, slots=tuple(replace(each, wants_lease=each.slot == 1) for each in asked.slots))
+        leases = granted(exchanged(master, asked))
     assert leases == {1: EvaluationId(ConfigId(0, 0, 8), 0)}
     ended = exchanged(master, question(4, 1, reports={1: report_of(0.1, leases[1])}))
     assert [each.rung for each in granted(ended).values()] == [1, 1]
 
 
-@pytest.mark.parametrize("lanes", [[0], [MOST_LANES], [-1], [True], ["1"], [None], [1.0], [1, 1], [2, 1], [[1]]])
-def test_lanes_that_are_none_are_refused(lanes: list[Plain], master: Master) -> None:
+def message_of(slots: Plain) -> dict[str, Plain]:
+    return wire.to_message(question(1)) | {"slots": slots}
+
+
+@pytest.mark.parametrize(
+    "others", [[0], [MOST_SLOTS], [-1], [True], ["1"], [None], [1.0], [1, 1], [2, 1], [[1]]], ids=str
+)
+def test_slots_with_other_numbers_are_refused(others: list[Plain], master: Master) -> None:
+    slots = [{"slot": slot, "wants_lease": True, "report": None} for slot in (0, *others)]
     with pytest.raises(ProtocolMismatch):
-        exchanged(master, question(1) | {"lanes": [{"lane": lane, "report": None} for lane in lanes]})
+        exchanged_message(master, message_of(slots))
     assert not master.engine.state.held_by
 
 
-@pytest.mark.parametrize("lanes", [3, "lanes", {"lane": 1}, [1], [[]], [{}], [{"lane": 1, "report": 5}]])
-def test_a_message_whose_lanes_cannot_be_read_has_no_effect(lanes: Plain, master: Master) -> None:
+@pytest.mark.parametrize(
+    "slots",
+    [
+        *(3, "slots", {"slot": 1}, [], [1], [[]], [{}]),
+        [{"slot": 1, "wants_lease": True}],
+        [{"slot": 0, "wants_lease": True, "report": 5}],
+        [{"slot": 0, "wants_lease": 1}],
+        [{"slot": 0, "want_lease": True}],
+    ],
+    ids=str,
+)
+def test_a_message_whose_slots_cannot_be_read_has_no_effect(slots: Plain, master: Master) -> None:
     with pytest.raises(ProtocolMismatch):
-        exchanged(master, question(1) | {"lanes": lanes})
+        exchanged_message(master, message_of(slots))
     assert not master.engine.state.held_by
 
 
-def test_a_lost_connection_shortens_the_leases_of_all_lanes(master: Master) -> None:
+def test_a_lost_connection_shortens_the_leases_of_all_slots(master: Master) -> None:
     exchanged(master, question(1, 1, 2))
     master.expire(["a#1"], 0.0)
     settings = master.engine.settings
     assert {lease.deadline for _, lease in master.engine._leases} == {2 * settings.heartbeat_s}
 
 
-def test_people_are_shown_one_worker_whatever_its_lanes_hold(master: Master) -> None:
+def test_people_are_shown_one_worker_whatever_its_slots_hold(master: Master) -> None:
     exchanged(master, question(1, 1, 2))
     status = master.status(0.0)
     (row,) = status.agents

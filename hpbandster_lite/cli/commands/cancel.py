@@ -10,6 +10,7 @@ from hpbandster_lite.cli.ask_master import Reason, ask_master
 from hpbandster_lite.cli.options import Run
 from hpbandster_lite.cli.run_directory import directory_of_a_search
 from hpbandster_lite.cli.typed_ids import read_evaluation_id
+from hpbandster_lite.protocol.messages import CancelRequest
 
 
 def cancel(
@@ -24,5 +25,4 @@ def cancel(
 
     Its worker learns of it at the next heartbeat, and works on something else.
     """
-    config_id, rung = read_evaluation_id(evaluation)
-    ask_master(directory_of_a_search(run), "cancel", {"evaluation": [list(config_id), rung], "reason": reason})
+    ask_master(directory_of_a_search(run), CancelRequest(evaluation=read_evaluation_id(evaluation), reason=reason))

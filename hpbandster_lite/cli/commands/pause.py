@@ -5,6 +5,7 @@ from __future__ import annotations
 from hpbandster_lite.cli.ask_master import Reason, ask_master
 from hpbandster_lite.cli.options import Run
 from hpbandster_lite.cli.run_directory import directory_of_a_search
+from hpbandster_lite.protocol.messages import PauseRequest
 
 
 def pause(run: Run, reason: Reason = "") -> None:
@@ -12,4 +13,4 @@ def pause(run: Run, reason: Reason = "") -> None:
 
     It stays paused, also when its master is started again, until: hpbandster-lite resume RUN
     """
-    ask_master(directory_of_a_search(run), "pause", {"reason": reason})
+    ask_master(directory_of_a_search(run), PauseRequest(reason=reason))

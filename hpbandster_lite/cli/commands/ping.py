@@ -55,7 +55,7 @@ def ping(
         if way.key is None and KEY_VARIABLE not in os.environ:
             raise UsageError(f"--run-id {way.run_id} needs the run's key: give its file with --key, or {KEY_VARIABLE}")
         options = AgentOptions(problem="", **in_common(AgentOptions, way))
-        _ask_master(Rendezvous(options)({"role": "reader"}, 0), limit_s)
+        _ask_master(Rendezvous(options)(None, 0), limit_s)
 
 
 def _ask_master(client: Client, limit_s: float) -> None:

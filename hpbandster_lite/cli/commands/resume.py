@@ -5,8 +5,9 @@ from __future__ import annotations
 from hpbandster_lite.cli.ask_master import ask_master
 from hpbandster_lite.cli.options import Run
 from hpbandster_lite.cli.run_directory import directory_of_a_search
+from hpbandster_lite.protocol.messages import ResumeRequest
 
 
 def resume(run: Run) -> None:
     """Hand out work again in a search that was paused."""
-    ask_master(directory_of_a_search(run), "resume", {})
+    ask_master(directory_of_a_search(run), ResumeRequest())

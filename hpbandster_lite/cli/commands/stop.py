@@ -5,6 +5,7 @@ from __future__ import annotations
 from hpbandster_lite.cli.ask_master import Reason, ask_master
 from hpbandster_lite.cli.options import Run
 from hpbandster_lite.cli.run_directory import directory_of_a_search
+from hpbandster_lite.protocol.messages import StopRequest
 
 
 def stop(run: Run, reason: Reason = "") -> None:
@@ -12,4 +13,4 @@ def stop(run: Run, reason: Reason = "") -> None:
 
     Nothing is lost: run with the same command continues the search where it was stopped.
     """
-    ask_master(directory_of_a_search(run), "stop", {"reason": reason})
+    ask_master(directory_of_a_search(run), StopRequest(reason=reason))

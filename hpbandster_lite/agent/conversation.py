@@ -1,0 +1,210 @@
+"""The agent's conversation with the master: reports, questions for work, heartbeats.
+
+Law of this file: one request at a time, and the next one only after its answer. What the master has not acknowledged is
+sent again. A master of another protocol version is not asked again.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import socket
+from collections.abc import Callable
+
+from hpbandster_lite.agent.assignment import Assignment
+from hpbandster_lite.agent.held_evaluations import HeldEvaluations
+from hpbandster_lite.agent.master_link import Connect, Link
+from hpbandster_lite.agent.options import AgentOptions
+from hpbandster_lite.agent.outbox import Outbox
+from hpbandster_lite.errors import ProtocolMismatch
+from hpbandster_lite.process.shutdown import REQUEUE
+from hpbandster_lite.protocol.messages import (
+    A,
+    Done,
+    ExchangeAnswer,
+    ExchangeRequest,
+    Grant,
+    Hello,
+    Leave,
+    Request,
+    Stop,
+    Wait,
+)
+from hpbandster_lite.protocol.slots import slot_name
+from hpbandster_lite.trainer.messages import TrainerReady
+from hpbandster_lite.transport import OtherVersion
+
+log = logging.getLogger(__name__)
+
+
+class Conversation:
+    """What one agent sends to its master, and when.
+
+    Parameters
+    ----------
+    options, connect
+        As for :func:`hpbandster_lite.agent.run_agent`.
+    agent, label
+        Id of this incarnation of the agent, and the worker's name for people.
+    held, outbox
+        What is leased, and what is not acknowledged.
+    clock
+        Seconds, never going back.
+    jitter
+        Spreads the tries to find a lost master; default: at random.
+
+    Attributes
+    ----------
+    link : Link or None
+        The connection; None until the trainer has imported the problem.
+    exit_code : int or None
+        What the master's answer ends this agent with.
+    refusal : str or None
+        Why this master cannot be asked again: it has another protocol version.
+    """
+
+    def __init__(
+        self,
+        options: AgentOptions,
+        connect: Connect,
+        agent: str,
+        label: str,
+        held: HeldEvaluations,
+        outbox: Outbox,
+        clock: Callable[[], float],
+        *,
+        jitter: random.Random | None = None,
+    ) -> None:
+        self._options = options
+        self._connect = connect
+        self._agent = agent
+        self._label = label
+        self._held = held
+        self._outbox = outbox
+        self._clock = clock
+        self._jitter = jitter
+        self._asks_again_at = 0.0
+        self.link: Link | None = None
+        self.exit_code: int | None = None
+        self.refusal: str | None = None
+
+    def introduce(self, ready: TrainerReady) -> None:
+        """The first trainer has imported the problem: from now on the master can be called."""
+        if self.link is None:
+            hello = Hello(
+                agent=self._agent,
+                worker=self._label,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                problem=ready.problem,
+                source_hash=ready.source_hash,
+                options=ready.options,
+            )
+            self.link = Link(self._connect, hello, self._clock(), jitter=self._jitter)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self.link is not None:
+            self.link.close()
+
+    # ---------------------------------------------------------------------------------------------------- deadlines
+
+    def next_due(self) -> float:
+        """When :meth:`act` has something to send."""
+        if self.link is None or self.refusal is not None:
+            return math.inf
+        return max(self.link.next_try_at, self._sends_at())
+
+    def act(self, now: float) -> None:
+        """Send one request, if there is one and it is due."""
+        if self.link is None or self.refusal is not None or now < self.link.next_try_at:
+            return
+        current = self._held.current
+        if current is not None and self._outbox and now < self._held.keeps_until:
+            # The reports wait for that of the evaluation that runs.
+            return
+        ends_at = self._options.time_ends_at
+        time_left_s = None if ends_at is None else max(0.0, ends_at - now)
+        wanted = self._held.wanted if now >= self._asks_at() else 0
+        request = self._outbox.next(asks=wanted, time_left_s=time_left_s)
+        if isinstance(request, ExchangeRequest):
+            self._exchange(self.link, request)
+        elif request is not None:
+            if self._call(self.link, request) is not None:
+                self._outbox.acknowledge()
+        elif current is not None and now >= current.renew_at:
+            self._renew(self.link, current)
+
+    def _sends_at(self) -> float:
+        """When there is something to send."""
+        if self._outbox:
+            return self._held.keeps_until if self._held.current is not None else 0.0
+        if self._held.current is not None:
+            return self._held.current.renew_at
+        return self._asks_at() if self._held.wanted else math.inf
+
+    def _asks_at(self) -> float:
+        return max(self._held.asks_from, self._asks_again_at)
+
+    # ----------------------------------------------------------------------------------------------------- requests
+
+    def _call(self, link: Link, request: Request[A]) -> A | None:
+        """The answer; None if there is none at present.
+
+        Raises
+        ------
+        SearchError
+            If this agent can never work for this master.
+        """
+        try:
+            return link.call(request, clock=self._clock)
+        except OtherVersion as error:
+            if link.epoch == 0:
+                raise
+            log.error("%s", error)
+            self.refusal = str(error)
+            return None
+
+    def _exchange(self, link: Link, request: ExchangeRequest) -> None:
+        answer = self._call(link, request)
+        if answer is None:
+            return
+        if [each.slot for each in answer.slots] != [each.slot for each in request.slots]:
+            # Its reports are not acknowledged: the master may not have read them.
+            raise ProtocolMismatch(f"the master did not answer each slot of the request: {answer!r:.300}")
+        self._outbox.acknowledge()
+        self._take(answer)
+
+    def _take(self, answer: ExchangeAnswer) -> None:
+        grants: list[tuple[str, Grant]] = []
+        for each in answer.slots:
+            if each.report_is == "late":
+                log.info("the evaluation had another outcome before; this one is kept as late")
+            if isinstance(each.answer, Grant):
+                grants.append((slot_name(self._agent, each.slot), each.answer))
+        if grants:
+            self._held.take(grants)
+            return
+        match answer.slots[0].answer:
+            case Wait(seconds=seconds, reason=reason):
+                self._asks_again_at = self._clock() + seconds
+                log.debug("waiting: %s", reason)
+            case Leave(reason=reason):
+                log.info("its time is too short for what is left to do: %s", reason)
+                self.exit_code = REQUEUE
+            case Done(reason=reason):
+                log.info("the search is over: %s", reason)
+                self.exit_code = 0
+            case _:
+                pass
+
+    def _renew(self, link: Link, assignment: Assignment) -> None:
+        answer = self._call(link, assignment.renewal())
+        if answer is None:
+            return
+        assignment.curve.acknowledge()
+        assignment.renew_at = self._clock() + assignment.heartbeat_s
+        if isinstance(answer.answer, Stop):
+            self._held.stop(answer.answer.reason)

@@ -1,0 +1,288 @@
+"""The evaluations that an agent holds leases of: the one that runs, those that wait behind it, and how each ends.
+
+Law of this file: one evaluation runs at a time. Each lease ends in a report or in a release in the outbox. Evaluations
+that wait behind a quick one are handed back as soon as that is not quick after all.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from hpbandster_lite.agent.assignment import Assignment, assignment_of
+from hpbandster_lite.agent.attempt_directories import AttemptDirectories
+from hpbandster_lite.agent.options import AgentOptions
+from hpbandster_lite.agent.outbox import Outbox
+from hpbandster_lite.agent.pace import Pace
+from hpbandster_lite.agent.trainer_keeper import TrainerKeeper
+from hpbandster_lite.protocol.messages import Grant
+from hpbandster_lite.protocol.slots import MOST_SLOTS
+from hpbandster_lite.records import Failure, FailureKind, Outcome, Plain, Report
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.trainer.messages import TrainerDied, TrainerEnded, TrainerInterrupted, TrainerMessage, TrainerPoint
+
+log = logging.getLogger(__name__)
+
+KILL_AFTER_S = 2.0
+"""Time between SIGTERM and SIGKILL for an evaluation over its time limit."""
+FULL_DISK_S = 10.0
+"""A worker whose disk was full asks for work after so long: other workers are to run again what it could not."""
+
+
+class HeldEvaluations:
+    """The leases of one agent and its slots.
+
+    Parameters
+    ----------
+    options
+        The agent's.
+    keeper, directories, outbox
+        Run an evaluation, say where it writes, and take its report.
+    clock
+        Seconds, never going back.
+
+    Attributes
+    ----------
+    current : Assignment or None
+        The evaluation that runs, or that the trainer is to begin.
+    waiting : deque of Assignment
+        Leases of other slots, not begun yet.
+    keeps_until : float
+        Until when reports may wait for those of the evaluations behind them.
+    evaluated : int
+        How many evaluations ended here; those that the problem refused as infeasible do not count.
+    idle_since : float
+        Since when there is no evaluation, as far as there is none.
+    asks_from : float
+        When to ask for the next lease at the soonest.
+    """
+
+    def __init__(
+        self,
+        options: AgentOptions,
+        keeper: TrainerKeeper,
+        directories: AttemptDirectories,
+        outbox: Outbox,
+        clock: Callable[[], float],
+    ) -> None:
+        self._options = options
+        self._keeper = keeper
+        self._directories = directories
+        self._outbox = outbox
+        self._clock = clock
+        # A trainer's process takes longer than a round trip.
+        self._pace = Pace(MOST_SLOTS if options.isolation == "none" else 1)
+        self._closed: str | None = None
+        self.current: Assignment | None = None
+        self.waiting: deque[Assignment] = deque()
+        self.keeps_until = 0.0
+        self.evaluated = 0
+        self.idle_since = self.asks_from = clock()
+
+    # ------------------------------------------------------------------------------------------------------- leases
+
+    @property
+    def has_done_its_share(self) -> bool:
+        """Whether this agent has made as many evaluations as it may."""
+        most = self._options.max_evaluations
+        return most is not None and self.evaluated >= most
+
+    @property
+    def wanted(self) -> int:
+        """How many leases to ask for; 0 while an evaluation runs, and where none can."""
+        if self.current is not None or self._closed is not None or not self._keeper.is_ready:
+            return 0
+        most = self._options.max_evaluations
+        return self._pace.slots if most is None else max(0, min(self._pace.slots, most - self.evaluated))
+
+    def take(self, grants: Iterable[tuple[str, Grant]]) -> None:
+        """Take leases, each with the agent or slot that holds it, and begin the first."""
+        now = self._clock()
+        self.waiting.extend(assignment_of(grant, self._directories, now, holder) for holder, grant in grants)
+        if not self.waiting:
+            return
+        if self._closed is not None:
+            self._hand_back_waiting(self._closed)
+            return
+        self.current = self.waiting.popleft()
+        self.keeps_until = now + Pace.PATIENCE_S if self.waiting else 0.0
+        self._begin(self.current)
+
+    def stop(self, reason: str) -> None:
+        """Ask the running evaluation to stop, which hands it back; one that has not begun is handed back at once."""
+        assignment = self.current
+        if assignment is None or assignment.stop_by is not None:
+            return
+        if assignment.began_at is None:
+            self._hand_back(assignment, reason)
+            return
+        log.info("evaluation %s is to stop: %s", assignment.evaluation, reason)
+        assignment.stop_reason = reason
+        assignment.stop_by = self._clock() + self._options.grace_s
+        self._keeper.ask_to_stop()
+
+    def close(self, reason: str) -> None:
+        """Hand back everything, now and later: the agent ends."""
+        self._closed = reason
+        self._hand_back_waiting(reason)
+        self.stop(reason)
+
+    # ---------------------------------------------------------------------------------------------------- deadlines
+
+    def next_due(self) -> float:
+        """When :meth:`act` has something to do that no descriptor announces."""
+        if self.current is None:
+            return math.inf
+        due = [at for at in (self.current.ends_at, self.current.stop_by) if at is not None]
+        if self.waiting:
+            due.append(self.keeps_until)
+        return min(due, default=math.inf)
+
+    def act(self, now: float) -> None:
+        """Hold the running evaluation to its limits, then begin or hand back those that wait behind it."""
+        if self.current is not None and self.current.began_at is not None:
+            self._keeper.sample_memory()
+            self._enforce_limits(self.current, now)
+        if self.waiting:
+            self._go_on(now)
+
+    def _enforce_limits(self, assignment: Assignment, now: float) -> None:
+        if assignment.stop_by is not None and now >= assignment.stop_by:
+            self._keeper.kill()
+            self._hand_back(assignment, f"{assignment.stop_reason}; it did not stop within {self._options.grace_s:g} s")
+        elif assignment.ends_at is not None and now >= assignment.ends_at:
+            if assignment.has_timed_out:
+                self._finish(assignment, failure=self._over_time())
+                self._keeper.kill()
+            else:
+                assignment.has_timed_out = True
+                assignment.ends_at = now + KILL_AFTER_S
+                self._keeper.terminate()
+
+    def _go_on(self, now: float) -> None:
+        if self.current is not None:
+            if now >= self.keeps_until:
+                self._hand_back_waiting("the evaluation before it takes its time")
+        elif self._pace.slots > 1 and self._closed is None and self._keeper.is_ready:
+            self.current = self.waiting.popleft()
+            self.keeps_until = now + Pace.PATIENCE_S
+            self._begin(self.current)
+        else:
+            self._hand_back_waiting("the evaluation before it was none of milliseconds")
+
+    def _begin(self, assignment: Assignment) -> None:
+        if not self._keeper.is_ready:
+            return
+        assignment.began_at = self._clock()
+        if self._options.timeout_s is not None:
+            assignment.ends_at = assignment.began_at + self._options.timeout_s
+        self._keeper.evaluate(assignment.order, f"{assignment.place}/{RunDirectory.LOG_NAME}")
+
+    # ------------------------------------------------------------------------------------------ what the trainer sends
+
+    def trainer_is_ready(self) -> None:
+        """Begin the evaluation that waits for a trainer, if there is one."""
+        if self.current is None:
+            # An import may take long (torch from a network file system: a minute) and is no time without work.
+            self.idle_since = self._clock()
+        elif self.current.began_at is None:
+            # A trainer without a process is ready before its message, and may have begun already.
+            self._begin(self.current)
+
+    def receive(self, event: TrainerMessage) -> None:
+        """Act on what the trainer sent about an evaluation."""
+        assignment = self.current
+        match event:
+            case TrainerDied(failure=failure):
+                self._died(assignment, failure)
+            case TrainerPoint(point=point) if assignment is not None:
+                assignment.curve.add(point)
+            case TrainerEnded() if assignment is not None:
+                self._ended(assignment, event)
+            case TrainerInterrupted(has_children=has_children) if assignment is not None:
+                if assignment.has_timed_out:
+                    self._finish(assignment, failure=self._over_time())
+                else:
+                    self._hand_back(assignment, assignment.stop_reason or "its trainer was interrupted")
+                self._keeper.replace(has_children=has_children, is_spoilt=assignment.has_timed_out)
+            case _:
+                pass
+
+    def _ended(self, assignment: Assignment, ended: TrainerEnded) -> None:
+        failure = ended.failure
+        if assignment.has_timed_out:
+            failure = self._over_time()
+        elif failure is not None:
+            if failure.kind is FailureKind.CODE and self._keeper.had_oom_kill():
+                # A data loader's process, for example: the objective only saw that it was gone.
+                failure = replace(failure, kind=FailureKind.MEMORY)
+            failure = replace(failure, log_tail=self._keeper.log_tail())
+        loss = ended.loss if failure is None else None
+        self._finish(assignment, loss=loss, failure=failure, info=ended.info, duration_s=ended.duration_s)
+        if failure is not None and failure.kind is FailureKind.INFRASTRUCTURE:
+            log.error("evaluation %s is to be run elsewhere: %s", assignment.evaluation, failure.reason)
+            self.asks_from = self._clock() + FULL_DISK_S
+        # What an exception leaves behind (memory of a GPU, a broken context) is gone with the process.
+        is_spoilt = failure is not None and failure.kind not in (FailureKind.INVALID, FailureKind.INFEASIBLE)
+        self._keeper.replace(has_children=ended.has_children, is_spoilt=is_spoilt)
+
+    def _died(self, assignment: Assignment | None, failure: Failure) -> None:
+        if assignment is None or assignment.began_at is None:
+            self._keeper.died(failure, had_evaluation=False)
+            return
+        self._keeper.died(failure, had_evaluation=True)
+        if assignment.has_timed_out:
+            self._finish(assignment, failure=replace(self._over_time(), log_tail=failure.log_tail))
+        elif assignment.stop_by is not None and failure.kind is FailureKind.INFRASTRUCTURE:
+            self._hand_back(assignment, assignment.stop_reason or failure.reason)
+        else:
+            log.warning("evaluation %s: %s", assignment.evaluation, failure.reason)
+            self._finish(assignment, failure=failure)
+
+    # -------------------------------------------------------------------------------------------- how a lease ends
+
+    def _over_time(self) -> Failure:
+        reason = f"not done within the time limit of {self._options.timeout_s:g} s"
+        return Failure(kind=FailureKind.TIME_LIMIT, reason=reason, log_tail=self._keeper.log_tail())
+
+    def _finish(
+        self,
+        assignment: Assignment,
+        *,
+        loss: float | None = None,
+        failure: Failure | None = None,
+        info: Plain = None,
+        duration_s: float | None = None,
+    ) -> None:
+        if duration_s is None and assignment.began_at is not None:
+            duration_s = self._clock() - assignment.began_at
+        outcome = Outcome(
+            loss=loss,
+            failure=failure,
+            info=info or {},
+            curve=assignment.curve.points(),
+            duration_s=duration_s,
+            directory=self._directories.to_send(assignment.place),
+        )
+        self.evaluated += failure is None or failure.kind is not FailureKind.INFEASIBLE
+        report = Report(evaluation=assignment.evaluation, attempt=assignment.attempt, outcome=outcome)
+        self._outbox.reports[assignment.agent] = report
+        self._pace.note(duration_s if failure is None else None)
+        self._become_idle()
+
+    def _hand_back(self, assignment: Assignment, reason: str) -> None:
+        log.info("evaluation %s is handed back: %s", assignment.evaluation, reason)
+        self._outbox.releases.append(assignment.release(reason, self._directories.to_send(assignment.place)))
+        self._become_idle()
+
+    def _hand_back_waiting(self, reason: str) -> None:
+        while self.waiting:
+            waiting = self.waiting.popleft()
+            self._outbox.releases.append(waiting.release(reason, self._directories.to_send(waiting.place)))
+
+    def _become_idle(self) -> None:
+        self.current = None
+        self.idle_since = self.asks_from = self._clock()

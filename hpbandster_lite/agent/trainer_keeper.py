@@ -1,0 +1,163 @@
+"""Keeps an agent's trainer: starts it, limits the time of its import, starts another one when it has died.
+
+Law of this file: at most one trainer lives. It knows nothing of evaluations but the order that it passes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+from hpbandster_lite.agent.options import AgentOptions
+from hpbandster_lite.records import Failure, FailureKind
+from hpbandster_lite.trainer.handle import TrainerHandle
+from hpbandster_lite.trainer.in_thread import InlineTrainer
+from hpbandster_lite.trainer.messages import TrainerMessage, TrainerOrder
+
+log = logging.getLogger(__name__)
+
+MOST_FRUITLESS = 5
+"""Trainers that died in a row before they evaluated anything."""
+
+Trainer: TypeAlias = TrainerHandle | InlineTrainer
+StartTrainer: TypeAlias = Callable[[], Trainer]
+
+
+class TrainerKeeper:
+    """The trainer of one agent.
+
+    Parameters
+    ----------
+    options
+        The agent's.
+    start_trainer
+        Makes a trainer.
+
+    Attributes
+    ----------
+    refusal : str or None
+        Why the problem cannot be run here; then no other trainer is started.
+    """
+
+    def __init__(self, options: AgentOptions, start_trainer: StartTrainer) -> None:
+        self._options = options
+        self._start_trainer = start_trainer
+        self._trainer: Trainer | None = None
+        self._load_by = 0.0
+        self._fruitless = 0
+        self._is_retired = False
+        self.refusal: str | None = None
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What becomes readable when :meth:`receive` has something to do."""
+        return () if self._trainer is None else self._trainer.descriptors
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a trainer has imported the problem."""
+        return self._trainer is not None and self._trainer.is_ready
+
+    def next_due(self, now: float) -> float:
+        """When :meth:`act` has something to do that no descriptor announces."""
+        if self._trainer is None:
+            return math.inf if self._is_retired else now
+        look_at = now + self._trainer.poll_every_s
+        return look_at if self._trainer.is_ready else min(look_at, self._load_by)
+
+    def act(self, now: float) -> None:
+        """Start a trainer where there is none, and end one whose import takes too long."""
+        if self._trainer is None:
+            if not self._is_retired:
+                self._trainer = self._start_trainer()
+                self._load_by = now + self._options.load_timeout_s
+        elif not self._trainer.is_ready and now >= self._load_by:
+            limit_s = self._options.load_timeout_s
+            self.refuse(f"the problem {self._options.problem!r} was not imported within {limit_s:g} s")
+
+    def receive(self) -> list[TrainerMessage]:
+        """What the trainer has sent since the last call, without waiting."""
+        return [] if self._trainer is None else self._trainer.receive()
+
+    # ---------------------------------------------------------------------------------------------- one evaluation
+
+    def evaluate(self, order: TrainerOrder, log_file: str) -> None:
+        """Have an order carried out; the trainer is ready and idle."""
+        if self._trainer is not None:
+            self._fruitless = 0
+            self._trainer.evaluate(order, log_file)
+
+    def ask_to_stop(self) -> None:
+        """Begin the grace of the evaluation: the objective is interrupted at its next report."""
+        if self._trainer is not None:
+            self._trainer.ask_to_stop()
+
+    def terminate(self) -> None:
+        """Send the trainer SIGTERM, as the last warning before it is killed."""
+        if self._trainer is not None:
+            self._trainer.terminate()
+
+    def sample_memory(self) -> None:
+        """Note how much memory the trainer uses, once a second at most."""
+        if self._trainer is not None:
+            self._trainer.sample_memory()
+
+    def had_oom_kill(self) -> bool:
+        """Whether a process of this evaluation was killed for want of memory."""
+        return self._trainer is not None and self._trainer.had_oom_kill()
+
+    def log_tail(self) -> tuple[str, ...]:
+        """The last lines that the trainer printed."""
+        return () if self._trainer is None else self._trainer.log_tail()
+
+    # ----------------------------------------------------------------------------------------------- how it ends
+
+    def died(self, failure: Failure, *, had_evaluation: bool) -> None:
+        """The trainer has died; if too many died without an evaluation, the problem cannot be run here."""
+        was_ready, tail = self.is_ready, self.log_tail()
+        self._trainer = None
+        if had_evaluation:
+            return
+        self._fruitless += 1
+        if (was_ready or failure.kind is FailureKind.INFRASTRUCTURE) and self._fruitless < MOST_FRUITLESS:
+            log.warning("%s while it had no evaluation; started again", failure.reason)
+            return
+        reason = f"the problem {self._options.problem!r} cannot be run here: {failure.reason}"
+        self.refuse("\n".join((reason, *tail[-20:])))
+
+    def replace(self, *, has_children: bool, is_spoilt: bool) -> None:
+        """End the trainer, so that another one is started, if it is spoilt or its objective left processes running."""
+        trainer = self._trainer
+        if trainer is None:
+            return
+        left = trainer.leftover_processes(has_children)
+        if left:
+            log.warning("the objective left processes running, which end with its trainer: %s", "; ".join(left)[:500])
+        if left or is_spoilt:
+            self.kill()
+
+    def refuse(self, message: str) -> None:
+        """The problem cannot be run here."""
+        log.error("%s", message)
+        self.kill()
+        self.refusal = message
+        self._is_retired = True
+
+    def retire(self) -> None:
+        """Start no other trainer."""
+        self._is_retired = True
+
+    def kill(self) -> None:
+        """End the trainer now, and everything that it started."""
+        if self._trainer is not None:
+            self._trainer.kill()
+            self._trainer = None
+
+    def close(self) -> None:
+        """End an idle trainer, which may first run what the problem registered with atexit."""
+        if self._trainer is not None and self._trainer.is_ready:
+            self._trainer.close()
+            self._trainer = None
+        self.kill()

@@ -1,0 +1,362 @@
+"""The messages between agents, users and the master: requests, and the answer to each.
+
+Law of this file: frozen records that :mod:`hpbandster_lite.wire` encodes under fixed tags, each checked when it is
+made, and the two functions that send them. Nothing here decides. A change of a field that is not optional raises
+:data:`hpbandster_lite.transport.PROTOCOL`; files in ``reports/`` of older versions stay readable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar, cast
+
+from hpbandster_lite import wire
+from hpbandster_lite.errors import ProtocolMismatch
+from hpbandster_lite.protocol.slots import MOST_SLOTS
+from hpbandster_lite.records import CurvePoint, EvaluationId, Plain, Report, Value, Values
+
+LONGEST_NAME = 255
+ReportIs: TypeAlias = Literal["recorded", "late", "known"]
+"""What became of a report: it is the outcome, it came after another outcome, or it was recorded before."""
+
+
+class Caller(Protocol):
+    """What sends a request: :class:`hpbandster_lite.transport.Client`, or a part of a test."""
+
+    def call(self, method: str, message: Plain) -> Plain:
+        """The answer of one call."""
+
+
+class Answer(Protocol):
+    """What every answer has: the epoch of the master that gave it."""
+
+    @property
+    def epoch(self) -> int:
+        """The number of this start of a master; a larger one replaces a smaller one."""
+
+
+A = TypeVar("A", bound=Answer)
+
+
+class Request(Generic[A]):
+    """A call of the master; ``A`` is the record that answers it."""
+
+    __slots__ = ()
+    method: ClassVar[str]
+    answer: ClassVar[type[Any]]
+
+
+def send(request: Request[A], caller: Caller) -> A:
+    """Call the master and read its answer.
+
+    Raises
+    ------
+    ProtocolMismatch
+        If the answer is not the record that this request expects.
+    SearchError
+        What the call raised.
+    """
+    return read_answer(request, caller.call(request.method, wire.to_message(request)))
+
+
+def read_answer(request: Request[A], message: Plain) -> A:
+    """The answer to a request from its message.
+
+    Raises
+    ------
+    ProtocolMismatch
+        If it is not the record that this request expects.
+    """
+    return cast("A", wire.from_message(message, request.answer))
+
+
+# ----------------------------------------------------------------------------------------------------------- answers
+
+
+@wire.register("grant")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """The lease of one attempt of an evaluation.
+
+    Directories are relative to the run directory, or absolute on the host of a worker that has none.
+    ``previous_directory`` has the checkpoint of the rung below; ``resume_directories`` are those of earlier attempts of
+    this evaluation, the newest first.
+    """
+
+    evaluation: EvaluationId
+    attempt: int
+    values: Values
+    budget: float
+    max_budget: float
+    budgets: tuple[float, ...]
+    unit: str
+    seed: int
+    heartbeat_s: float
+    previous_directory: str | None = None
+    resume_directories: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.heartbeat_s < math.inf:
+            raise ProtocolMismatch(f"heartbeat_s must be above 0 and finite, got {self.heartbeat_s!r}")
+
+
+@wire.register("wait")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """There is no work now; ask again after ``seconds``."""
+
+    seconds: float
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seconds < math.inf:
+            raise ProtocolMismatch(f"seconds must be finite and not negative, got {self.seconds!r}")
+
+
+@wire.register("leave")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """There is work, but none that ends within the time that this agent has left."""
+
+    reason: str
+
+
+@wire.register("done")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The search is over."""
+
+    reason: str
+
+
+@wire.register("keep")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """The lease is renewed."""
+
+
+@wire.register("stop")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Stop the evaluation and hand it back."""
+
+    reason: str
+
+
+@wire.register("slot-answer")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotAnswer:
+    """The answer to one slot: what became of its report, and its lease; None where it asked for no lease."""
+
+    slot: int
+    report_is: ReportIs | None = None
+    answer: Grant | Wait | Leave | Done | None = None
+
+
+@wire.register("exchange-answer")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeAnswer:
+    """One answer for each slot of the request, in the same order."""
+
+    epoch: int
+    slots: tuple[SlotAnswer, ...]
+
+
+@wire.register("renew-answer")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewAnswer:
+    """Whether the lease still holds."""
+
+    epoch: int
+    answer: Keep | Stop
+
+
+@wire.register("release-answer")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseAnswer:
+    """The release is recorded, or the lease had ended before."""
+
+    epoch: int
+
+
+@wire.register("command-answer")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandAnswer:
+    """What a command of a user did; ``is_change`` is False where nothing had to change."""
+
+    epoch: int
+    is_change: bool
+    words: str
+
+
+# --------------------------------------------------------------------------------------- requests from agent to master
+
+
+@wire.register("hello")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """What an agent sends when it connects: its identity, and the problem that its trainer has imported.
+
+    ``options`` are the values of those options of the problem that all workers of a search share.
+    """
+
+    agent: str
+    worker: str
+    host: str
+    pid: int
+    problem: str
+    source_hash: str
+    options: Mapping[str, Value] = field(default_factory=dict)
+
+
+@wire.register("slot-request")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotRequest:
+    """One slot of an exchange: the report of its last lease, and whether it asks for the next lease."""
+
+    slot: int
+    wants_lease: bool
+    report: Report | None = None
+
+
+@wire.register("exchange-request")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeRequest(Request[ExchangeAnswer]):
+    """Reports and questions for work, of one or more slots, in one message.
+
+    Parameters
+    ----------
+    agent
+        Id of this incarnation of the agent.
+    request
+        Its number of this exchange: the same number gets the same leases again.
+    worker
+        The worker's name for people.
+    slots
+        In ascending order; the first is slot 0, the agent itself.
+    time_left_s
+        Seconds until the agent's allocation ends; None for no limit.
+    """
+
+    method: ClassVar[str] = "exchange"
+    answer: ClassVar[type[Any]] = ExchangeAnswer
+
+    agent: str
+    request: int
+    worker: str
+    slots: tuple[SlotRequest, ...]
+    time_left_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if max(len(self.agent), len(self.worker)) > LONGEST_NAME:
+            raise ProtocolMismatch(f"names of agents have up to {LONGEST_NAME} characters, got {self.agent!r:.100}")
+        numbers = [each.slot for each in self.slots]
+        if numbers[:1] != [0] or numbers != sorted(set(numbers)) or numbers[-1] >= MOST_SLOTS:
+            raise ProtocolMismatch(f"slots are numbered from 0 to {MOST_SLOTS - 1}, in order, got {numbers!r:.100}")
+        if self.time_left_s is not None and not math.isfinite(self.time_left_s):
+            raise ProtocolMismatch(f"time_left_s must be finite, got {self.time_left_s!r}")
+
+
+@wire.register("renew-request")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewRequest(Request[RenewAnswer]):
+    """A heartbeat of the holder of a lease, with the points of the learning curve since the last one."""
+
+    method: ClassVar[str] = "renew"
+    answer: ClassVar[type[Any]] = RenewAnswer
+
+    agent: str
+    evaluation: EvaluationId
+    attempt: int
+    curve: tuple[CurvePoint, ...] = ()
+
+
+@wire.register("release-request")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRequest(Request[ReleaseAnswer]):
+    """The holder of a lease hands its evaluation back; ``directory`` has a checkpoint, if it saved one.
+
+    Also the content of a ``.release`` file in ``reports/``.
+    """
+
+    method: ClassVar[str] = "release"
+    answer: ClassVar[type[Any]] = ReleaseAnswer
+
+    agent: str
+    evaluation: EvaluationId
+    attempt: int
+    reason: str
+    directory: str | None = None
+
+
+@wire.register("left-report")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftReport:
+    """The content of a ``.json`` file in ``reports/``: a report that no master has acknowledged, and its sender."""
+
+    agent: str
+    report: Report
+
+
+# --------------------------------------------------------------------------------------- requests from user to master
+
+
+@wire.register("pause-request")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseRequest(Request[CommandAnswer]):
+    """Grant no new leases."""
+
+    method: ClassVar[str] = "pause"
+    answer: ClassVar[type[Any]] = CommandAnswer
+
+    reason: str = ""
+
+
+@wire.register("resume-request")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeRequest(Request[CommandAnswer]):
+    """Grant leases again."""
+
+    method: ClassVar[str] = "resume"
+    answer: ClassVar[type[Any]] = CommandAnswer
+
+
+@wire.register("stop-request")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequest(Request[CommandAnswer]):
+    """End the search."""
+
+    method: ClassVar[str] = "stop"
+    answer: ClassVar[type[Any]] = CommandAnswer
+
+    reason: str = ""
+
+
+@wire.register("cancel-request")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequest(Request[CommandAnswer]):
+    """Drop one evaluation."""
+
+    method: ClassVar[str] = "cancel"
+    answer: ClassVar[type[Any]] = CommandAnswer
+
+    evaluation: EvaluationId
+    reason: str = ""
+
+
+Command: TypeAlias = PauseRequest | ResumeRequest | StopRequest | CancelRequest
+REQUESTS: Mapping[str, type[Request[Any]]] = {
+    request.method: request
+    for request in (
+        ExchangeRequest,
+        RenewRequest,
+        ReleaseRequest,
+        PauseRequest,
+        ResumeRequest,
+        StopRequest,
+        CancelRequest,
+    )
+}
+"""The record of each method that carries one; ``status`` carries none."""
