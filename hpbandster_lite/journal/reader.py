@@ -161,6 +161,8 @@ SELECT lower.budget, lower.loss, lower.finished_at - lower.started_at, lower.dir
 FROM evaluations AS upper JOIN evaluations AS lower USING (bracket, sampled_rung, number)
 WHERE lower.rung = upper.rung - 1 AND lower.loss IS NOT NULL AND upper.loss IS NOT NULL ORDER BY upper.outcome
 """
+# Early masters of schema 1 wrote a space behind each colon. 24 characters hold the longest tag that is looked for.
+_OF_TAG = "SELECT position, entry FROM entries WHERE replace(substr(entry, 1, 24), ' ', '') LIKE ?"
 _OUTCOMES = "SELECT outcome, entry FROM evaluations JOIN entries ON position = outcome ORDER BY outcome"
 
 
@@ -272,12 +274,12 @@ class JournalReader:
     def counts(self) -> Counts:
         """Totals that no other question answers."""
         (configurations,) = self._one("SELECT count(*) FROM configurations")
-        (late,) = self._one("""SELECT count(*) FROM entries WHERE entry LIKE '{"type":"LateReport"%'""")
+        late = len(self._all(_OF_TAG, (_start_of("LateReport"),)))
         return Counts(configurations, float(self._one(_PAID_FOR)[0]), late)
 
     def shrunk_rungs(self) -> dict[tuple[int, int], int]:
         """Places of the rungs, by bracket and rung, that have fewer than planned because the space is exhausted."""
-        rows = self._all("""SELECT position, entry FROM entries WHERE entry LIKE '{"type":"RungShrunk"%'""")
+        rows = self._all(_OF_TAG, (_start_of("RungShrunk"),))
         entries = [read_entry(text, position, self.path) for position, text in rows]
         return {(entry.bracket, entry.rung): entry.places for entry in entries if isinstance(entry, RungShrunk)}
 
@@ -458,6 +460,11 @@ def _configuration(row: tuple[Any, ...], path: Path) -> ConfigurationRow:
         sampled_at=sampled_at,
         sampled=sampled,
     )
+
+
+def _start_of(tag: str) -> str:
+    """Pattern of the text of an entry."""
+    return f'{{"type":"{tag}"%'
 
 
 _NAMES = tuple(EvaluationRow.__annotations__)
