@@ -22,7 +22,7 @@ WITHOUT_LOSS = ("same_fault",)
 
 @pytest.fixture(params=["unmigrated", "migrated"])
 def is_migrated(request: pytest.FixtureRequest) -> bool:
-    return request.param == "migrated"
+    return bool(request.param == "migrated")
 
 
 @pytest.fixture(params=ALL, ids=lambda each: f"schema {each[0]}, {each[1]}")
@@ -79,4 +79,4 @@ def test_its_result_has_tables(run: RunDirectory) -> None:
 
 def test_its_search_file_is_understood(run: RunDirectory) -> None:
     found = read_search_file(run.path / "search.toml")
-    assert found.search["seed"] == Result(run.path).settings.seed
+    assert found.values["seed"] == Result(run.path).settings.seed
