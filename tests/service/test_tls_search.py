@@ -97,9 +97,9 @@ def test_a_master_with_certificates_elsewhere_gives_its_run_what_callers_need(
         assert client.call("status", {})["run_id"] == search.run_id
     search.start_worker().ends(0)
     master.ends(0)
-    # Started again without a word, it does not fall back to plain connections.
+    # Started again without the option, it does not fall back to plain connections.
     again = search.start_master(waits=False)
-    assert "server.pem, which is not there" in again.ends(4)
+    assert "server.pem, which does not exist" in again.ends(4)
 
 
 def test_a_worker_without_certificates_or_with_others_ends_with_the_remedy(
