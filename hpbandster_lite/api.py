@@ -30,14 +30,14 @@ Objective = Callable[[dict[str, Any], float, Any], Any]
 
 
 class _Lines:
-    """Progress as lines on standard error: a script's own output stays its own."""
+    """Progress as lines on standard error; standard output belongs to the script."""
 
     def status(self, _status: Status) -> None:
-        """Show nothing of a living search; notes and the result say what matters."""
+        """Show nothing of a running search: notes and the result have what matters."""
 
     def begin(self, prepared: Prepared, directory: RunDirectory) -> None:
-        """Say where everything is kept, and what the user should know first."""
-        self.note(f"{'going on with' if prepared.resumed else 'beginning'} the search in {directory.path}")
+        """Print where everything is kept, and the notes."""
+        self.note(f"{'continuing' if prepared.resumed else 'beginning'} the search in {directory.path}")
         for text in prepared.notes:
             self.note(text)
 
@@ -82,8 +82,10 @@ def minimize(
 ) -> Result:
     """Search for the configuration with the lowest loss, with worker processes on this machine.
 
-    Call it under ``if __name__ == "__main__":``, because every worker imports the script that holds the objective.
-    Called again with the same run directory it goes on where it was stopped.
+    Call it under ``if __name__ == "__main__":``, because every worker imports the script that has the objective. Called
+    again with the same run directory, it continues the search there. With ``isolation="none"``, an objective that no
+    other process can import (a lambda, a function inside a function or typed into a notebook) runs in threads of this
+    process. Without limits, a search runs the brackets that the problem names, else one Hyperband cycle.
 
     Parameters
     ----------
@@ -93,38 +95,74 @@ def minimize(
     space
         The ConfigSpace of a function.
     problem_options
-        The problem's own options by name, where it has any; a search that goes on keeps those that are left out.
-    min_budget, max_budget, eta, budgets, unit
-        The ladder of budgets; default: the problem's own, eta 3.
+        The problem's own options by name, where it has any; a search that continues keeps those that are left out.
+    min_budget
+        Smallest budget of one evaluation. Default: the problem's.
+    max_budget
+        Largest budget of one evaluation. Default: the problem's.
+    eta
+        From rung to rung one configuration in ETA is promoted, with ETA times the budget; above 1. Default: the
+        problem's, else 3.
+    budgets
+        The budgets themselves, increasing, instead of ``min_budget`` and ``max_budget``.
+    unit
+        What a budget counts, for display: epochs, seconds, ... Default: the problem's.
     algorithm
-        ``bohb`` (default), ``hyperband``, ``bo`` or ``random``.
+        ``bohb``: the model inside Hyperband; ``hyperband``: random samples inside Hyperband; ``sh``: random samples
+        inside successive halving: Hyperband's most aggressive bracket alone; ``bo``: the model alone, at the full
+        budget; ``random``: random samples at the full budget. Default: bohb.
     bracket_rule
-        ``floor`` (default) or ``ceil``.
+        With how many configurations a bracket begins: ``floor`` as in the BOHB paper's runs and HpBandSter,
+        ``ceil`` as in Hyperband's Algorithm 1. Default: floor.
     seed
-        Makes the search repeatable; drawn and stored if left out.
+        Makes the search repeatable. Default: drawn, printed and kept.
     sampler
-        Parameters of the sampler by name.
+        Parameters of the algorithm's sampler by name, for example random_fraction=0.2.
     initial
-        Configurations to evaluate first, after the default one.
+        Configurations to evaluate first, after the default one: a list of objects such as [{"lr": 0.1, "depth":
+        3}], on the command line in a JSON file.
     skip_default
-        Begin without the default configuration.
-    brackets, evaluations, total_budget, wall_time_s, target_loss, max_concurrent
-        Limits, see :class:`~hpbandster_lite.records.Limits`; none given: one Hyperband cycle.
-    workers, threads, gpus, gpus_per_worker, timeout_s, keep_checkpoints
-        See :class:`~hpbandster_lite.launch.LaunchOptions`.
+        Begin without the default configuration: to compare ways to search, which all find it otherwise.
+    brackets
+        Number of brackets.
+    evaluations
+        Number of evaluations.
+    total_budget
+        Sum of the budgets of all evaluations.
+    wall_time_s
+        Time in which the search is served. In seconds.
+    target_loss
+        Stop once a loss at the largest budget is this low.
+    max_concurrent
+        Most evaluations at one time, however many workers there are.
+    workers
+        Worker processes on this machine. Default: one for each GPU; without a GPU ``run`` starts one for each core,
+        at most 4, and ``worker`` one.
+    threads
+        CPU threads of each worker. Default: its share of the cores.
+    gpus
+        One worker for each of these GPUs, unless ``workers`` says otherwise: ``all`` that are visible (at least
+        one), the first ``N``, or some as CUDA_VISIBLE_DEVICES names them, with commas between.
+    gpus_per_worker
+        Give each evaluation N GPUs, and the variables with which its processes find each other. Without a GPU: N
+        processes on the CPU. Default: 1.
+    timeout_s
+        End an evaluation that takes longer; it counts as a bad result. In seconds. Default: never.
     isolation
-        ``trainer`` runs each evaluation in a process that may crash; ``none`` inside the agent, for cheap functions,
-        of which those of milliseconds are leased and reported several at a time.
-        With ``none``, what no other process can import (a lambda, a function inside a function or typed into a
-        notebook) runs in threads of this process.
+        ``trainer`` evaluates in a process of its own, which may crash; ``none`` in the worker's first process: for
+        functions that are cheap and do not crash. Those of milliseconds are leased and reported several at a time.
+        Default: trainer.
+    keep_checkpoints
+        ``needed`` deletes the checkpoints of configurations that are out, ``all`` keeps every one. Default: needed.
     run_dir
-        Where everything is kept; default ``runs/NAME``.
+        Where everything about this search is kept. Default: runs/PROBLEM.
     new
-        Begin another search beside the one that the default run directory holds.
+        Begin another search: in runs/PROBLEM-2, -3, ... where there is one already.
     retry_failed
-        Run again what failed by a fault of the code that is mended now; only what no later decision was built on.
+        Run again, once, what failed by a fault of the code that is corrected now; only what no later decision was
+        built on.
     watcher
-        Who is told of the progress; default: notes on standard error.
+        Receives the progress. Default: prints notes on standard error.
 
     Returns
     -------
@@ -134,11 +172,11 @@ def minimize(
     Raises
     ------
     UsageError
-        For input that cannot be, before any process is started.
+        For invalid input, before any process is started.
     KeyboardInterrupt
         If the search was interrupted; everything reported is kept.
     SystemExit
-        With code 75 after SIGUSR2: the allocation ends, and the same script goes on in the next one.
+        With code 75 after SIGUSR2: the allocation ends, and the same script continues in the next one.
     RunDirectoryError
         If the search ended by a fault of this machine.
     """
@@ -191,15 +229,15 @@ def _described(
 ) -> tuple[str, ProblemDescription | None, Problem | None]:
     """Reference by which workers find the problem; its description, where only this process can give it.
 
-    The third is the problem itself, where no other process can import it, and none has to.
+    The third is the problem itself, where no other process can import it, which ``isolation="none"`` allows.
     """
     if isinstance(problem, str):
         if space is not None:
-            raise UsageError(f"the problem {problem!r} has a space of its own; leave space out")
+            raise UsageError(f"the problem {problem!r} has its own space; leave space out")
         return with_options(problem, given), None, None
     target = cast(Problem, FunctionProblem(problem, space) if _is_function(problem) else problem)
     if target is problem and space is not None:
-        raise UsageError(f"the problem {problem!r:.100} has a space of its own; leave space out")
+        raise UsageError(f"the problem {problem!r:.100} has its own space; leave space out")
     try:
         name = reference_of(problem)
     except ProblemError:

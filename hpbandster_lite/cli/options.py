@@ -146,7 +146,8 @@ def _typed(kind: type) -> Any:
 def _help(option: Option) -> str:
     otherwise = option.otherwise or ("" if option.default in (None, False) else str(option.default))
     default = f" [dim]\\[default: {_marked_up(otherwise)}][/]" if otherwise else ""
-    return _marked_up(option.help) + default
+    hint = f" {option.kind.typed_hint}" if option.kind.typed_hint else ""
+    return _marked_up(option.help) + hint + default
 
 
 def _marked_up(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ class Kind:
         From a search file's value and the directory of the file to the value.
     to_file
         From the value to that of a search file.
+    typed_hint
+        How a value is typed on the command line, where its help should say so.
     """
 
     wanted: str
@@ -54,6 +56,7 @@ class Kind:
     read: Callable[[str, Any], Any] = _same
     from_file: Callable[[Any, Path], Any] = _same_in_file
     to_file: Callable[[Any], Plain] = lambda value: value
+    typed_hint: str = ""
 
 
 def seconds(option: str, text: str) -> float:
@@ -150,7 +153,13 @@ NUMBERS = Kind(
     from_file=lambda value, _base: tuple(map(float, value)),
     to_file=list,
 )
-DURATION = Kind(wanted=TIME, in_file=float | str, read=seconds, from_file=_duration_from_file)
+DURATION = Kind(
+    wanted=TIME,
+    in_file=float | str,
+    read=seconds,
+    from_file=_duration_from_file,
+    typed_hint="In seconds, or 30m, 12h, 2d.",
+)
 """A record holds seconds; its field's name ends with ``_s``, the flag and the key do not."""
 DIRECTORY = _path("the path of a directory")
 FILE = _path("the path of a file")
@@ -179,6 +188,7 @@ PARAMETERS = Kind(
     in_file=dict[str, bool | int | float | str],
     typed=list,
     read=_assignments,
-    to_file=lambda value: dict(value) if isinstance(value, Mapping) else value,
+    to_file=dict,
+    typed_hint="May be given more than once.",
 )
 """Names that only the sampler knows; in a search file they have a table of their own."""

@@ -214,8 +214,7 @@ class SearchOptions:
         metadata={_OPTION: {
             "kind": kinds.PARAMETERS, "group": Group.SEARCH, "metavar": "NAME=VALUE", "in_api": True,
             "example": "{random_fraction = 0.2}", "old": (OldName(flag="--set", key="parameters"),),
-            "help": "A parameter of the algorithm's sampler, for example random_fraction=0.2; the flag may be given "
-            "more than once.",
+            "help": "Parameters of the algorithm's sampler by name, for example random_fraction=0.2.",
         }},
     )  # fmt: skip
     max_attempts: int | None = option(
@@ -258,7 +257,7 @@ class LimitOptions:
     )  # fmt: skip
     wall_time_s: float | None = option(
         kind=kinds.DURATION, group=Group.LIMITS, metavar="TIME", example='"12h"', in_api=True,
-        help="Time in which the search is served: 90 (seconds), 30m, 12h, 2d.",
+        help="Time in which the search is served.",
         old=(OldName(flag="--max-time", key="max_time"),),
     )  # fmt: skip
     target_loss: float | None = option(
@@ -329,7 +328,7 @@ class WorkerOptions:
     )  # fmt: skip
     timeout_s: float | None = option(
         kind=kinds.DURATION, group=Group.WORKERS, metavar="TIME", example='"30m"', above=0, in_api=True,
-        help="End an evaluation that takes longer (90, 30m, 12h); it counts as a bad result.", otherwise="never",
+        help="End an evaluation that takes longer; it counts as a bad result.", otherwise="never",
     )  # fmt: skip
     isolation: str = option(
         default="trainer", kind=kinds.TEXT, group=Group.WORKERS, example='"none"', choices=ISOLATIONS, in_api=True,
@@ -350,7 +349,7 @@ class LeaveOptions:
     )  # fmt: skip
     idle_timeout_s: float | None = option(
         kind=kinds.DURATION, group=Group.WORKERS, metavar="TIME", example='"10m"', above=0,
-        help="Leave after so long without work (90, 30m, 12h), each worker by itself: the last evaluations of a "
+        help="Leave after so long without work, each worker by itself: the last evaluations of a "
         "search are few.",
         otherwise="stay until the search is over",
     )  # fmt: skip

@@ -93,7 +93,7 @@ def test_a_function_and_a_space_are_searched_and_the_same_call_goes_on(tmp_path:
     assert evaluations == 4
     again, err = said(tmp_path, text)
     assert again == out
-    assert "going on with the search" in err
+    assert "continuing the search" in err
     assert len(entries(tmp_path, Recorded)) == evaluations
 
 
@@ -305,8 +305,8 @@ def test_the_model_of_a_problem_object_is_tested_in_this_process_too(tmp_path: P
     ("options", "error", "words"),
     [
         ({"workers": 0}, UsageError, "workers must be at least 1, got 0"),
-        ({"timeout_s": 0}, UsageError, "timeout must be above 0 seconds, got 0"),
-        ({"keep_checkpoints": "some"}, UsageError, "keep_checkpoints must be 'needed' or 'all', got 'some'"),
+        ({"timeout_s": 0}, UsageError, "timeout_s must be above 0 seconds, got 0"),
+        ({"keep_checkpoints": "some"}, UsageError, "keep_checkpoints must be one of needed, all, got 'some'"),
         ({"isolation": "process"}, UsageError, "isolation must be one of trainer, none, got 'process'"),
         ({"isolation": "none", "timeout_s": 5.0}, UsageError, "a time limit needs isolation='trainer'"),
         ({"threads": 0}, UsageError, "threads must be at least 1, got 0"),
@@ -334,7 +334,7 @@ def test_a_space_beside_a_problem_that_has_one_is_refused(tmp_path: Path) -> Non
     from hpbandster_lite.workers import counting_ones
 
     for problem in ("counting_ones", counting_ones):
-        with pytest.raises(UsageError, match="has a space of its own; leave space out"):
+        with pytest.raises(UsageError, match="has its own space; leave space out"):
             hpb.minimize(problem, ConfigurationSpace(), run_dir=tmp_path / "run")
 
 

@@ -1,4 +1,4 @@
-"""``options``: what a problem may be told, as it says itself."""
+"""``options``: the options of a problem, as the problem describes them; the JSON schema of search files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hpbandster_lite.cli.options import AsJson
 from hpbandster_lite.cli.problem_options import slips_answered, with_typed_options
 from hpbandster_lite.cli.view.tables import plain_table
 from hpbandster_lite.cli.view.terminal import console
+from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems import describe_in_child, target_of, text_of
 from hpbandster_lite.records import ProblemOption
 
@@ -22,16 +23,28 @@ from hpbandster_lite.records import ProblemOption
 def options(
     ctx: typer.Context,
     problem: Annotated[
-        str,
-        typer.Argument(metavar="PROBLEM", help="As [b]run[/] takes it, search files left out.", show_default=False),
-    ],
+        str | None,
+        typer.Argument(metavar="PROBLEM", help="As for [b]run[/], but not a search file.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", help="Print the JSON schema of search files, with which editors complete them."),
+    ] = False,
 ) -> None:
-    """List the options of a problem, with what each may be, its default, and what it is for.
+    """List the options of a problem, with the values each accepts, its default, and what it is for.
 
     They follow the problem in run, plan, master and worker: hpbandster-lite run PROBLEM --option VALUE. All workers of
-    a search must have the same, but for those that say something of a host.
+    a search must have the same values, except of options that describe a host.
     """
+    if schema:
+        # Here: it imports pydantic.
+        from hpbandster_lite.settings.schema import json_schema
+
+        typer.echo(json.dumps(json_schema(), indent=2))
+        return
+    if problem is None:
+        raise UsageError("give a problem, such as: hpbandster-lite options digits; or --schema")
     reference = with_typed_options(problem, ctx)
     with slips_answered(ctx):
         about = describe_in_child(reference)
@@ -47,14 +60,14 @@ def options(
         out.print("\n* of a host: each worker may have its own", markup=False)
 
 
-def _table(told: Sequence[ProblemOption]) -> Table:
+def _table(listed: Sequence[ProblemOption]) -> Table:
     """One option a line; with the values that were given, where some were."""
-    given = any(each.value != each.default for each in told)
+    any_given = any(each.value != each.default for each in listed)
     table = plain_table()
-    for heading in ("option", "may be", "default", *(["here"] if given else []), "for"):
+    for heading in ("option", "may be", "default", *(["here"] if any_given else []), "for"):
         table.add_column(heading, overflow="fold")
-    for each in told:
-        here = [text_of(each.value)] if given else []
+    for each in listed:
+        here = [text_of(each.value)] if any_given else []
         cells = [_typed(each), each.kind, text_of(each.default), *here, each.help]
         table.add_row(*map(escape, cells))
     return table

@@ -1,0 +1,189 @@
+"""The table of options is the only declaration: what derives from it has every option, and agrees with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from hpbandster_lite.agent import AgentOptions
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.master import MasterOptions
+from hpbandster_lite.settings import kinds
+from hpbandster_lite.settings.options import (
+    OPTIONS,
+    TABLE,
+    CheckpointOptions,
+    ListenOptions,
+    Option,
+    RunOptions,
+    WorkerOptions,
+    check_values,
+    in_common,
+    keys_by_table,
+    options_of,
+)
+
+REPOSITORY = Path(__file__).parents[2]
+NEW_OPTION = '''
+    colour: str | None = option(
+        kind=kinds.TEXT, group=Group.WORKERS, metavar="WORD", example='"red"', choices=("red", "blue"), in_api=True,
+        help="Colour of the workers.", old=(OldName(flag="--color", key="color"),),
+    )
+'''
+
+
+# ------------------------------------------------------------------------------------------------------- the table
+
+
+def test_no_name_flag_or_key_is_declared_twice() -> None:
+    names = [name for record in TABLE for name in options_of(record) if name in record.__annotations__]
+    assert len(names) == len(set(names))
+    flags = [each.flag for each in OPTIONS.values()] + [old.flag for each in OPTIONS.values() for old in each.old]
+    assert sorted(flag for flag in flags if flags.count(flag) > 1 and flag) == ["--max-time", "--max-time"]
+
+
+@pytest.mark.parametrize("option", OPTIONS.values(), ids=lambda option: option.name)
+def test_an_option_says_what_it_is_for_and_how_its_value_is_written(option: Option) -> None:
+    assert option.help.endswith(".")
+    assert option.example or not option.has_key
+    assert option.metavar or option.choices or option.kind is kinds.FLAG or not option.has_flag
+    assert option.name.endswith("_s") == (option.kind is kinds.DURATION)
+
+
+# -------------------------------------------------------------------------------------------------------- briefings
+
+
+@pytest.mark.parametrize("briefing", [AgentOptions, MasterOptions])
+def test_a_briefing_agrees_with_the_table(briefing: type) -> None:
+    declared = {name: hint for record in TABLE for name, hint in get_type_hints(record).items() if name in OPTIONS}
+    checked = [each for each in fields(briefing) if each.name in OPTIONS]
+    assert checked
+    for each in checked:
+        option = OPTIONS[each.name]
+        # The command fills in the port of a master.
+        expected = (int, 0) if each.name == "port" else (declared[each.name], option.default)
+        default = None if each.default is MISSING else each.default
+        assert (get_type_hints(briefing)[each.name], default) == expected, each.name
+
+
+def test_what_records_have_in_common_is_handed_on() -> None:
+    run = RunOptions(nameserver=("there", 1), tls="certs", run_id="x", key="k")
+    handed_on = in_common(MasterOptions, run, ListenOptions(host="h"), CheckpointOptions(keep_checkpoints="all"))
+    assert handed_on == {
+        "nameserver": ("there", 1), "nameserver_key": None, "tls": "certs", "key": "k", "host": "h", "interface": None,
+        "port": None, "keep_checkpoints": "all",
+    }  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------------------- values
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (WorkerOptions(workers=0), "workers must be at least 1, got 0"),
+        (WorkerOptions(timeout_s=0.0), "timeout_s must be above 0 seconds, got 0.0"),
+        (WorkerOptions(timeout_s=float("nan")), "timeout_s must be above 0 seconds, got nan"),
+        (WorkerOptions(isolation="process"), "isolation must be one of trainer, none, got 'process'"),
+        (CheckpointOptions(keep_checkpoints="some"), "keep_checkpoints must be one of needed, all, got 'some'"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_with_what_is_accepted(record: object, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_values(record)
+    assert str(caught.value) == message
+
+
+# ------------------------------------------------------------------------------------------------------ a new option
+
+
+@pytest.fixture(scope="module")
+def with_new_option(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package in which the table has one more option, and nothing else is changed."""
+    root = tmp_path_factory.mktemp("copy")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / "hpbandster_lite", root / "hpbandster_lite", ignore=ignored)
+    table = root / "hpbandster_lite" / "settings" / "options.py"
+    marker = "\n\n@dataclass(frozen=True, kw_only=True)\nclass LeaveOptions"
+    before, _, after = table.read_text("utf-8").partition(marker)
+    table.write_text(f"{before.rstrip()}{NEW_OPTION}\n{marker}{after}", "utf-8")
+    return root
+
+
+def run_with(root: Path, *command: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": f"{root}:{REPOSITORY}", "COLUMNS": "120", "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False, cwd=root
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "worker"])
+def test_a_new_option_is_on_the_command_line(with_new_option: Path, command: str) -> None:
+    text = run_with(with_new_option, "-m", "hpbandster_lite", command, "--help")
+    assert "--colour" in text
+    assert "Colour of the workers." in text
+
+
+SHOW = """
+from pathlib import Path
+from hpbandster_lite.launch import LaunchOptions
+from hpbandster_lite.settings.search_file import file_values, read_search_file
+print(read_search_file(Path("search.toml")).values["colour"], file_values(LaunchOptions(colour="blue"))["colour"])
+try:
+    LaunchOptions(colour="green")
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_new_option_is_in_the_search_file_and_checked(with_new_option: Path) -> None:
+    (with_new_option / "search.toml").write_text('problem = "digits"\n[workers]\ncolor = "red"\n')
+    lines = run_with(with_new_option, "-c", SHOW).splitlines()
+    assert lines == ["red blue", "colour must be one of red, blue, got 'green'"]
+
+
+def test_a_new_option_is_in_the_schema(with_new_option: Path) -> None:
+    schema: dict[str, Any] = json.loads(run_with(with_new_option, "-m", "hpbandster_lite", "options", "--schema"))
+    assert schema["$defs"]["workers"]["properties"]["colour"]["enum"] == ["red", "blue"]
+    ours = {table: list(keys) for table, keys in keys_by_table().items() if table}
+    ours["workers"].insert(ours["workers"].index("isolation") + 1, "colour")
+    assert {name: list(schema["$defs"][name]["properties"]) for name in ours} == ours
+
+
+CHECK = """
+import inspect
+from hpbandster_lite.api import minimize
+from tests.unit.test_api_options import missing_parameters
+print(missing_parameters(inspect.signature(minimize).parameters))
+"""
+
+
+def test_a_new_option_is_missed_in_the_python_interface(with_new_option: Path) -> None:
+    assert run_with(with_new_option, "-c", CHECK).strip() == "['colour']"
+
+
+# --------------------------------------------------------------------------------------------------------- quick starts
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("hpbandster_lite.agent", "hpbandster_lite.trainer", "hpbandster_lite.master", "hpbandster_lite.nameserver"),
+        *(f"hpbandster_lite.cli.commands.{name}" for name in ("worker", "run", "status", "master")),
+        *("hpbandster_lite.api", "hpbandster_lite.cli.app", "hpbandster_lite.cli.start"),
+    ],
+)
+def test_no_process_imports_pydantic_to_start(module: str) -> None:
+    script = f"import sys, {module}; print('pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
