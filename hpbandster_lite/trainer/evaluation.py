@@ -53,20 +53,7 @@ def run_objective(
     on_report
         See :class:`~hpbandster_lite.problems.trial.Trial`.
     """
-    trial = Trial(
-        budget=order.budget,
-        max_budget=order.max_budget,
-        budgets=order.budgets,
-        unit=order.unit,
-        seed=order.seed,
-        config_id=order.evaluation.config_id,
-        rung=order.evaluation.rung,
-        attempt=order.attempt,
-        directory=order.directory,
-        previous_directory=order.previous_directory,
-        resume_directory=order.resume_directory,
-        on_report=on_report,
-    )
+    trial = _trial(order, on_report)
     began = time.perf_counter()
     loss: float | None = None
     info: dict[str, Plain] = {}
@@ -87,6 +74,23 @@ def run_objective(
     except BaseException as error:  # noqa: BLE001 (all that user code raises is its outcome, SystemExit included)
         failure = failure_of(error, order.directory)
     return TrainerEnded(loss=loss, failure=failure, info=info, duration_s=time.perf_counter() - began)
+
+
+def _trial(order: TrainerOrder, on_report: Callable[[CurvePoint], bool]) -> Trial:
+    return Trial(
+        budget=order.budget,
+        max_budget=order.max_budget,
+        budgets=order.budgets,
+        unit=order.unit,
+        seed=order.seed,
+        config_id=order.evaluation.config_id,
+        rung=order.evaluation.rung,
+        attempt=order.attempt,
+        directory=order.directory,
+        previous_directory=order.previous_directory,
+        resume_directory=order.resume_directory,
+        on_report=on_report,
+    )
 
 
 def _refusal(problem: Problem, config: dict[str, Any]) -> str | None:

@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import selectors
+import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -235,22 +236,25 @@ class Server:
                 # Usually out of files (EMFILE); the peer stays in the kernel's queue, the others are served.
                 self._peer_log.warn("accept", f"cannot accept a connection at present: {error}", now=now)
                 break
-            sock.setblocking(False)
-            keep_alive(sock)
-            self._accepted += 1
-            peer = f"{address[0]}:{address[1]}#{self._accepted}"
-            connection = (
-                Connection(sock, address, peer, self._bounds, now)
-                if self._tls is None
-                else SecureConnection(sock, address, peer, self._bounds, now, self._tls)
-            )
-            self._connections[connection] = None
-            self._selector.register(sock, selectors.EVENT_READ, connection)
+            self._add(sock, address, now)
         else:
             self._peer_log.warn("room", f"{len(self._connections)} connections are the limit; more wait", now=now)
         for each in self._listeners:
             self._selector.unregister(each)
         self._listen_again_at = now + PAUSE_S
+
+    def _add(self, sock: socket.socket, address: Any, now: float) -> None:
+        sock.setblocking(False)
+        keep_alive(sock)
+        self._accepted += 1
+        peer = f"{address[0]}:{address[1]}#{self._accepted}"
+        connection = (
+            Connection(sock, address, peer, self._bounds, now)
+            if self._tls is None
+            else SecureConnection(sock, address, peer, self._bounds, now, self._tls)
+        )
+        self._connections[connection] = None
+        self._selector.register(sock, selectors.EVENT_READ, connection)
 
     def _drop(self, connection: Connection) -> None:
         del self._connections[connection]

@@ -6,6 +6,7 @@ remedy, and nothing waits beyond the given deadline.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import logging
@@ -72,52 +73,70 @@ def connect(hosts: Sequence[str], port: int, left_s: Callable[[], float]) -> Rea
     OSError
         The error of the last host, if none answers.
     """
-    refused = [OSError("the host has no address")]
-    ways = _ways(hosts, port, refused)
-    poll = select.poll()
-    trying: dict[int, Reached] = {}
-    try:
+    with contextlib.closing(_Attempts(hosts, port)) as attempts:
         while True:
-            for host, family, address in ways:
-                sock = socket.socket(family, socket.SOCK_STREAM)
-                trying[sock.fileno()] = Reached(sock, host)
-                sock.setblocking(False)
-                try:
-                    sock.connect(address)
-                except BlockingIOError:
-                    poll.register(sock, select.POLLOUT)
-                    break
-                except OSError as error:
-                    refused.append(error)
-                    trying.pop(sock.fileno()).sock.close()
-                    continue
-                return trying.pop(sock.fileno())
-            if not trying:
-                raise refused[-1]
-            # Rounded up: less than a millisecond would be no wait at all.
-            for descriptor, _ in poll.poll(math.ceil(1_000 * min(left_s(), NEXT_AFTER_S))):
-                reached = trying.pop(descriptor)
-                poll.unregister(descriptor)
-                number = reached.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if not number:
-                    return reached
-                refused.append(OSError(number, os.strerror(number)))
-                reached.sock.close()
-    finally:
-        for left in trying.values():
-            left.sock.close()
+            reached = attempts.start_next() or attempts.wait(min(left_s(), NEXT_AFTER_S))
+            if reached is not None:
+                return reached
 
 
-def _ways(hosts: Sequence[str], port: int, refused: list[OSError]) -> Iterator[tuple[str, socket.AddressFamily, Any]]:
-    """Host, family and socket address of all candidates; a name is resolved only when its turn comes."""
-    for host in hosts:
-        try:
-            found = addresses(host, port)
-        except OSError as error:
-            refused.append(error)
-            continue
-        for family, address in found:
-            yield host, family, address
+class _Attempts:
+    """Attempts to connect, in parallel, to the hosts and addresses of one server."""
+
+    def __init__(self, hosts: Sequence[str], port: int) -> None:
+        self._errors = [OSError("the host has no address")]
+        self._candidates = self._addresses(hosts, port)
+        self._poll = select.poll()
+        self._pending: dict[int, Reached] = {}
+
+    def _addresses(self, hosts: Sequence[str], port: int) -> Iterator[tuple[str, socket.AddressFamily, Any]]:
+        """Host, family and socket address of all candidates; a name is resolved only when its turn comes."""
+        for host in hosts:
+            try:
+                found = addresses(host, port)
+            except OSError as error:
+                self._errors.append(error)
+                continue
+            for family, address in found:
+                yield host, family, address
+
+    def start_next(self) -> Reached | None:
+        """Start the next attempt; a socket if it succeeds at once. Raises the last error when no attempt is left."""
+        for host, family, address in self._candidates:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            self._pending[sock.fileno()] = Reached(sock, host)
+            sock.setblocking(False)
+            try:
+                sock.connect(address)
+            except BlockingIOError:
+                self._poll.register(sock, select.POLLOUT)
+                return None
+            except OSError as error:
+                self._errors.append(error)
+                self._pending.pop(sock.fileno()).sock.close()
+            else:
+                return self._pending.pop(sock.fileno())
+        if not self._pending:
+            raise self._errors[-1]
+        return None
+
+    def wait(self, seconds: float) -> Reached | None:
+        """The first socket that is connected within this time."""
+        # Rounded up: poll does not wait for a fraction of a millisecond.
+        for descriptor, _ in self._poll.poll(math.ceil(1_000 * seconds)):
+            self._poll.unregister(descriptor)
+            reached = self._pending.pop(descriptor)
+            number = reached.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if not number:
+                return reached
+            self._errors.append(OSError(number, os.strerror(number)))
+            reached.sock.close()
+        return None
+
+    def close(self) -> None:
+        """Abandon the attempts that are pending."""
+        for reached in self._pending.values():
+            reached.sock.close()
 
 
 def listen(hosts: Sequence[str], port: int, key: bytes | None, *, is_secure: bool = False) -> list[socket.socket]:
@@ -159,18 +178,16 @@ def listen(hosts: Sequence[str], port: int, key: bytes | None, *, is_secure: boo
 
 
 def _listener(host: str, port: int, *, is_open: bool) -> socket.socket:
-    try:
+    with _os_errors_as_ours(host, port):
         family, address = addresses(host, port)[0]
-    except OSError as error:
-        raise UsageError(f"cannot listen on {format_host_port(host, port)}: {error}; {_remedy(error)}") from error
     bound = ipaddress.ip_address(address[0].partition("%")[0])
     if is_open and not bound.is_loopback:
         raise UsageError(
             f"listening on {host} without a key or TLS would let anybody on the network connect; give a key file, "
             "certificates with --tls (see hpbandster-lite certs), or use 127.0.0.1"
         )
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
+    with _os_errors_as_ours(host, port), contextlib.ExitStack() as on_failure:
+        listener = on_failure.enter_context(socket.socket(family, socket.SOCK_STREAM))
         if family == socket.AF_INET6:
             # "::" stands for all addresses, those of IPv4 included.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if bound.is_unspecified else 1)
@@ -179,16 +196,27 @@ def _listener(host: str, port: int, *, is_open: bool) -> socket.socket:
         listener.bind(address)
         listener.listen(BACKLOG)
         listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise UsageError(f"cannot listen on {format_host_port(host, port)}: {error}; {_remedy(error)}") from error
+        on_failure.pop_all()
+    _warn_if_only_local(host, bound)
+    return listener
+
+
+def _warn_if_only_local(host: str, bound: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    """Warn if a name stands for loopback: it was probably meant for other machines."""
     if bound.is_loopback and host != "localhost" and host != str(bound) and not host.startswith(("127.", "::1")):
         log.warning(
             "%s resolves to %s here, which other machines cannot reach; give --interface or an address if they should",
             host,
             bound,
         )
-    return listener
+
+
+@contextlib.contextmanager
+def _os_errors_as_ours(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"cannot listen on {format_host_port(host, port)}: {error}; {_remedy(error)}") from error
 
 
 def _remedy(error: OSError) -> str:
