@@ -1,7 +1,7 @@
-"""The durable record of a search; the only room that knows the database.
+"""The durable record of a search; the only room that uses the database.
 
 Law of this room: one writer, one commit per turn, and nothing is acknowledged before its commit is on the disk. The
-entries are the truth; the tables beside them are kept in the same transaction, for readers that never replay.
+entries are the source of truth; the tables beside them change in the same transaction, for readers that never replay.
 """
 
 from hpbandster_lite.journal.reader import ConfigurationRow, Ending, EvaluationRow, JournalReader, MasterRow, RungRow

@@ -1,10 +1,10 @@
-"""What each entry means for the tables that readers query.
+"""How each entry changes the tables that readers query.
 
-Law of this file: the tables follow from the entries alone, each entry changes them once, in the transaction that stores
+Law of this file: the tables follow from the entries alone; each entry changes them once, in the transaction that stores
 it. Wall-clock times are those of the commits, so a duration is as exact as a turn of the master is short.
 
-Nearly every turn samples configurations and leases them at once, so new rows wait until the end of the transaction and
-are written with all that is known of them by then; whatever else changes a row that waits has it written first.
+Nearly every turn samples configurations and leases them at once. So new rows wait until the end of the transaction and
+are written in their latest state; an entry that changes a waiting row in another way has it written first.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ _LEASED = """
 UPDATE evaluations SET state = 'running', attempt = ?, agent = ?, worker = ?, leased_at = ?
 WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ?
 """
-# Only the attempt that runs is handed back: an older one's end changes nothing.
-_HANDED_BACK = """
+# Only the running attempt is released: the end of an older one changes nothing.
+_RELEASED = """
 UPDATE evaluations SET state = 'queued', agent = NULL, worker = NULL, queued_at = ?, leased_at = NULL
 WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ? AND attempt = ? AND state = 'running'
 """
-# Its outcome no longer counts; the entry that holds it stays.
+# The outcome no longer counts; its entry stays.
 _PUT_BACK = """
 UPDATE evaluations SET
     state = 'queued', agent = NULL, worker = NULL, queued_at = ?, leased_at = NULL, started_at = NULL,
     finished_at = NULL, loss = NULL, failure = NULL, reason = NULL, directory = NULL, outcome = NULL
 WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ?
 """
-# The outcome may be that of an earlier attempt, whose lease had expired: then the lease in the row is not its own.
+# The outcome may be that of an earlier attempt, whose lease had expired: then the lease in the row is another one.
 _RECORDED = """
 UPDATE evaluations SET
     leased_at = CASE WHEN attempt = :attempt THEN leased_at END,
@@ -76,7 +76,7 @@ WHERE bracket = :bracket AND sampled_rung = :sampled_rung AND number = :number A
 _Key: TypeAlias = tuple[int, int, int, int]
 _Lease: TypeAlias = tuple[str, int, str | None, str | None, float | None]
 _UNLEASED: _Lease = ("queued", 0, None, None, None)
-"""State, attempt, agent, worker and time of the lease."""
+"""State, attempt, agent, worker and time of the lease of an evaluation that has none."""
 
 
 class Tables:
@@ -85,9 +85,9 @@ class Tables:
     Parameters
     ----------
     connection
-        A connection within a transaction whenever :meth:`follow` or :meth:`write` is called.
+        Within a transaction whenever :meth:`follow` or :meth:`write` is called.
     settings
-        Of the search; they tell the budgets of the rungs.
+        Of the search; the budgets of the rungs follow from them.
     """
 
     def __init__(self, connection: sqlite3.Connection, settings: SearchSettings) -> None:
@@ -99,12 +99,12 @@ class Tables:
         self._new: dict[_Key, tuple[float, _Lease]] = {}
 
     def begin(self) -> None:
-        """Forget what waits to be written, which a transaction that failed leaves behind."""
+        """Drop the waiting rows, which a failed transaction leaves."""
         self._configurations.clear()
         self._new.clear()
 
     def follow(self, entry: Entry, position: int, at: float) -> None:
-        """Change the tables as an entry at this position says, committed at this wall-clock time."""
+        """Change the tables by an entry at this position, committed at this wall-clock time."""
         match entry:
             case Recorded():
                 self._recorded(entry, position, at)
@@ -114,7 +114,7 @@ class Tables:
                 self._sampled(entry, position, at)
             case Released() | Expired():
                 self.write()
-                self._execute(_HANDED_BACK, (at, *_key(entry.evaluation), entry.attempt))
+                self._execute(_RELEASED, (at, *_key(entry.evaluation), entry.attempt))
             case PutBack():
                 self.write()
                 self._execute(_PUT_BACK, (at, *_key(entry.evaluation)))
@@ -131,7 +131,7 @@ class Tables:
                 pass
 
     def write(self) -> None:
-        """Write the rows that wait."""
+        """Write the waiting rows."""
         self._write(_SAMPLED, self._configurations)
         self._write(
             _NEW,
@@ -166,7 +166,7 @@ class Tables:
             self._new[key] = (waiting[0], lease)
 
     def _promoted_at(self, key: _Key, at: float) -> float:
-        """Since when a promotion that is heard of for the first time has waited: the end of the rung below."""
+        """Since when a new promotion has been queued: the end of the rung below."""
         bracket, _, _, rung = key
         (ended,) = self._execute(_RUNG_ENDED, (bracket, rung - 1)).fetchone()
         return at if ended is None else float(ended)
@@ -179,7 +179,7 @@ class Tables:
             "agent": _text(entry.agent),
             "position": position,
             "state": "done" if failure is None else "failed",
-            # As floats: an integer beyond 64 bits is a fine loss, but no number of SQLite's.
+            # As floats: an integer beyond 64 bits is a valid loss, but SQLite has no such integers.
             "loss": None if outcome.loss is None else float(outcome.loss),
             "duration_s": None if outcome.duration_s is None else float(outcome.duration_s),
             "failure": None if failure is None else failure.kind.value,
@@ -191,7 +191,7 @@ class Tables:
             self.write()
         row |= dict(zip(("bracket", "sampled_rung", "number", "rung"), key, strict=True))
         if self._execute(_RECORDED, row).rowcount == 0:
-            # A promotion that was cancelled before anybody leased it.
+            # A promotion that was cancelled before it was leased.
             self._new[key] = (self._promoted_at(key, at), _UNLEASED)
             self.write()
             self._execute(_RECORDED, row)
@@ -208,7 +208,7 @@ def _key(evaluation: EvaluationId) -> _Key:
 
 
 def _text(text: str) -> str:
-    # SQLite's text is UTF-8, which has no lone surrogates; file names that are not UTF-8 come as such.
+    # SQLite's text is UTF-8, which has no lone surrogates; Python has them in file names that are not UTF-8.
     if text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,8 +1,9 @@
 """Which file system a path lies on, and whether several machines may see it.
 
-Law of this file: a pure function of what the kernel tells of its mounts, and the one place that reads that. SQLite's
+Law of this file: a pure function of the kernel's list of mounts, and the one place that reads this list. SQLite's
 write-ahead log needs memory that all its users share, which no network file system has; its rollback journal needs
-locks alone. So who is not sure counts as a network: that costs a commit some milliseconds, the other error the journal.
+locks alone. So an unknown file system counts as a network: that error costs a commit some milliseconds, the other one
+the journal.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from pathlib import Path
 
 MOUNTS = Path("/proc/self/mountinfo")
-"""The mounts that this process sees, one a line: proc(5)."""
+"""The mounts that this process sees, one per line: proc(5)."""
 NETWORK_TYPES = frozenset(
     {
         *("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "coda", "9p", "virtiofs", "vboxsf", "vmhgfs"),
@@ -26,18 +27,18 @@ LOCAL_FUSE = frozenset(
         *("fuse.mergerfs", "fuse.ntfs", "fuse.ntfs-3g", "fuse.unionfs", "fuse.zfs"),
     }
 )
-"""Programs that serve files of this machine; of all others (sshfs, s3fs, rclone, ...) nothing is known."""
+"""Programs that serve files of this machine; all others (sshfs, s3fs, rclone, ...) may serve those of another."""
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 def network_type(path: Path) -> str | None:
-    """The type of the network file system that a path lies on; None on a local one, or where the system does not tell.
+    """The type of the network file system that a path lies on; None on a local one, or where the list cannot be read.
 
     Parameters
     ----------
     path
-        Need not exist; links are followed.
+        It need not exist; links are followed.
     """
     try:
         mounts = MOUNTS.read_text("utf-8", errors="surrogateescape")
@@ -65,19 +66,19 @@ def type_of(mounts: str, path: str) -> str | None:
     Returns
     -------
     str or None
-        Such as ``ext4``, ``nfs4`` or ``fuse.sshfs``; None where no line tells.
+        Such as ``ext4``, ``nfs4`` or ``fuse.sshfs``; None if no mount point is above the path.
     """
     longest, kind = -1, None
     for line in mounts.splitlines():
-        # Before the dash are a mount's own fields, some of them optional; behind it the file system's.
+        # Before the dash are the fields of the mount, some of them optional; after it those of the file system.
         before, dash, after = line.partition(" - ")
-        fields, theirs = before.split(" "), after.split(" ")
-        if not dash or len(fields) < 5 or not theirs[0]:
+        fields, system = before.split(" "), after.split(" ")
+        if not dash or len(fields) < 5 or not system[0]:
             continue
         point = _ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields[4])
-        # Of two at one point the later one covers the other.
+        # Of two mounts at one point the later one covers the other.
         if len(point) >= longest and _is_above(point, path):
-            longest, kind = len(point), theirs[0]
+            longest, kind = len(point), system[0]
     return kind
 
 

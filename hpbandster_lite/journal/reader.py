@@ -1,10 +1,11 @@
-"""Reads a journal that others write, or that nobody writes any more.
+"""Reads a journal, while a master writes it or after the end of its search.
 
-Law of this file: a reader changes nothing and waits for nobody. Each question opens the file with ``mode=ro``, never
-``immutable`` (which would miss what the write-ahead log holds), and closes it again, so that a reader that is kept for
-hours holds no lock. Where SQLite cannot open it so (after a kill, without permission to write beside it), or must not
-(a write-ahead log on a network file system, where its users would share memory that is not shared), database and log
-are copied to a temporary directory and read there. The tables are asked; only ``entries`` reads everything.
+Law of this file: a reader changes nothing and does not wait for the writer. Each question opens the file with
+``mode=ro``, never ``immutable`` (which would ignore the write-ahead log), and closes it again, so that a reader that is
+kept for hours holds no lock. Sometimes SQLite cannot open it this way (after a kill, without permission to write beside
+it), or must not (a write-ahead log on a network file system, where its users have no common memory). Then database and
+log are copied to a temporary directory and read there. Questions read the tables; only ``entries`` reads everything. An
+older journal is read as one of the newest schema: :mod:`~hpbandster_lite.journal.migrations`.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ from hpbandster_lite.records import (
 )
 
 BUSY_S = 5.0
-"""How long a question waits for a lock; only a rollback journal (network file systems) makes readers wait at all."""
+"""How long a question waits for a lock; only a rollback journal (network file systems) makes readers wait."""
 COPY_TRIES = 20
-"""A copy is taken again while the writer changes the files under it."""
+"""A copy is made again if the writer changes the files meanwhile."""
 
 
 class ConfigurationRow(TypedDict):
@@ -67,8 +68,8 @@ class ConfigurationRow(TypedDict):
 class EvaluationRow(TypedDict):
     """One evaluation: ``state`` is queued, running, done (it has a loss) or failed (it has the kind of its failure).
 
-    Times are Unix times of the master's commits: since when it waits (for its last attempt), when that was leased, when
-    the objective started (the end less the duration that the worker measured) and when the outcome was recorded.
+    Times are Unix times of the master's commits: when its last attempt was queued and leased, when the objective
+    started (the end less the duration that the worker measured) and when the outcome was recorded.
     ``outcome`` is the position of the outcome in the journal, for :meth:`JournalReader.outcomes`.
     """
 
@@ -91,7 +92,7 @@ class EvaluationRow(TypedDict):
 
 
 class Ending(NamedTuple):
-    """One evaluation that ended, in few words; ``position`` is that of its outcome in the journal."""
+    """One evaluation that ended, in short; ``position`` is that of its outcome in the journal."""
 
     position: int
     evaluation: EvaluationId
@@ -112,7 +113,7 @@ class Counts(NamedTuple):
 class RungRow(TypedDict):
     """How many evaluations of a rung are in each state, and its lowest loss.
 
-    ``infeasible`` of the failed ones were refused: they gave their places back.
+    ``infeasible`` counts those of the failed ones that the problem refused: their places are free again.
     """
 
     bracket: int
@@ -127,7 +128,7 @@ class RungRow(TypedDict):
 
 
 class MasterRow(TypedDict):
-    """One master: when it first and last committed, and the sum of the times between."""
+    """One master: its first and last commit, and the sum of the times between its commits."""
 
     epoch: int
     started_at: float | None
@@ -177,7 +178,7 @@ class JournalReader:
     Raises
     ------
     JournalError
-        If there is no journal, if the file is something else, newer or damaged, or cannot be read; each method, too.
+        If there is no journal, or if the file is something else, newer or damaged, or cannot be read. So do methods.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -185,11 +186,11 @@ class JournalReader:
         check_file(self.path)
 
     def settings(self) -> SearchSettings:
-        """What the search was begun with."""
+        """The settings with which the search began."""
         return settings_of(self._all(SETTINGS), self.path)
 
     def limits(self) -> Limits:
-        """Limits of the newest master; none before the first one served."""
+        """Limits of the newest master; no limits before the first master."""
         text = self._one("SELECT limits FROM search")[0]
         return Limits() if text is None else read_record(text, Limits, self.path, "its limits")
 
@@ -204,7 +205,7 @@ class JournalReader:
             raise JournalError(f"the journal {self.path} has no known kind of end: {error}; it is damaged") from error
 
     def paused(self) -> tuple[str, float] | None:
-        """Why (empty if nobody said) and since when the search is paused, as a Unix time; ``None`` if it is not."""
+        """Why (empty without a reason) and since when, as a Unix time, the search is paused; ``None`` if it is not."""
         reason, at = self._one("SELECT paused, paused_at FROM search")
         return None if reason is None else (reason, at)
 
@@ -240,7 +241,7 @@ class JournalReader:
         return [_evaluation(row) for row in self._all(_EVALUATIONS + where + _IN_ORDER, tuple(states))]
 
     def rungs(self) -> list[RungRow]:
-        """Progress of each rung that has begun, by bracket and rung."""
+        """Progress of each rung with evaluations, by bracket and rung."""
         return [
             RungRow(
                 bracket=bracket,
@@ -263,7 +264,7 @@ class JournalReader:
         )
 
     def seconds_taken(self) -> dict[float, float]:
-        """Mean time from lease to outcome at each budget, of what was trained: for how long one takes a worker."""
+        """Mean time from lease to outcome at each budget, of what was trained: how long one takes a worker."""
         return dict(
             self._all(
                 "SELECT budget, avg(finished_at - leased_at) FROM evaluations WHERE leased_at IS NOT NULL "
@@ -301,7 +302,7 @@ class JournalReader:
             raise JournalError(f"the journal {self.path} is damaged, a loss in it is no number: {error}") from error
 
     def best(self) -> EvaluationRow | None:
-        """The evaluation with the lowest loss at the highest budget evaluated so far."""
+        """The incumbent: the evaluation with the lowest loss at the highest budget evaluated so far."""
         rows = self._all(_EVALUATIONS + _BEST)
         return _evaluation(rows[0]) if rows else None
 
@@ -317,7 +318,7 @@ class JournalReader:
         ]
 
     def outcome(self, position: int) -> Outcome:
-        """The outcome at a position (the ``outcome`` of an evaluation): info, curve, traceback and log, too."""
+        """The outcome at a position (the ``outcome`` of an evaluation), with info, curve, traceback and log."""
         text = self._one("SELECT entry FROM entries WHERE position = ?", (position,))[0]
         return self._ended(text, position).outcome
 
@@ -336,7 +337,7 @@ class JournalReader:
         return entry
 
     def entries(self) -> Generator[tuple[int, float, Entry], None, None]:
-        """Position, wall-clock time and entry of everything, in order; close it if it is not read to its end."""
+        """Position, wall-clock time and entry of all entries, in order; close it if you do not read it to its end."""
         with self._connection() as connection:
             yield from read_entries(connection, self.path)
 
@@ -345,7 +346,7 @@ class JournalReader:
     def _one(self, question: str, arguments: tuple[Any, ...] = ()) -> tuple[Any, ...]:
         rows = self._all(question, arguments)
         if not rows:
-            raise JournalError(f"the journal {self.path} lacks what was asked for; it is damaged")
+            raise JournalError(f"the journal {self.path} lacks a row that every journal has; it is damaged")
         return rows[0]
 
     def _all(self, question: str, arguments: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -366,7 +367,7 @@ class JournalReader:
         Parameters
         ----------
         target
-            Replaced at once: who reads it sees the copy before or this one, never half of either.
+            Replaced at once: readers see the copy before or this one, never half of either.
 
         Returns
         -------
@@ -394,7 +395,7 @@ class JournalReader:
             try:
                 return stack.enter_context(_opened(f"{self.path.absolute().as_uri()}?mode=ro", self.path))
             except sqlite3.OperationalError as error:
-                # SQLite needs to write beside the file to share it, and to bring a log back after a kill.
+                # SQLite needs to write beside the file to share it, and to recover a log after a kill.
                 if not any(words in str(error) for words in ("readonly", "unable to open")):
                     raise
         copy = stack.enter_context(_copied(self.path))
@@ -404,7 +405,7 @@ class JournalReader:
 @contextmanager
 def _opened(uri: str, path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)) as connection:
-        # The first question opens the file in earnest, and finds what the header in the file itself does not say yet.
+        # The first question opens the file, and reads the number that the log may have and the file's header not yet.
         schema = schema_of(connection)
         check_schema(schema, path)
         if schema < SCHEMA:
@@ -441,7 +442,7 @@ def _beside(path: Path) -> list[Path]:
 
 
 def _fingerprint(path: Path) -> tuple[object, ...]:
-    """What changes when the database itself does, or when its log begins anew; not when the log only grows."""
+    """A value that changes when the database does, or when its log starts again; not when the log only grows."""
     state = path.stat()
     heads = []
     for file in _beside(path):

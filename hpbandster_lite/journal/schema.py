@@ -1,7 +1,7 @@
-"""The journal's file: its tables, and what is refused before SQLite may touch it.
+"""The journal's file: its tables, and the checks before SQLite opens it.
 
-Law of this file: a file that is not a whole journal of a schema we know is named, explained and left as it is; the
-errors of SQLite become ours here, once, with what to do.
+Law of this file: a file that is not a whole journal of a known schema is refused, with the reason, and stays as it is.
+Here, and only here, errors of SQLite become JournalErrors, with the remedy.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ APPLICATION_ID = 0x68_70_62_6C
 """SQLite's ``application_id`` of a journal: "hpbl" in ASCII."""
 
 TABLES = """
--- The search itself: its settings (a SearchSettings message), the newest master's epoch and limits, why it ended, and
--- why and since when (a Unix time) it is paused.
+-- The search itself: its settings (a SearchSettings message), the newest master's epoch and limits, the kind and reason
+-- of its end, and why and since when (a Unix time) it is paused.
 CREATE TABLE search (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     settings TEXT NOT NULL,
@@ -32,14 +32,14 @@ CREATE TABLE search (
     paused TEXT,
     paused_at REAL
 );
--- Who served when; served_s is the sum of the times between its commits.
+-- The masters; served_s is the sum of the times between its commits.
 CREATE TABLE masters (
     epoch INTEGER PRIMARY KEY,
     started_at REAL,
     last_at REAL,
     served_s REAL NOT NULL DEFAULT 0
 );
--- The truth: positions 1..n without gaps, entry is a message of hpbandster_lite.wire.
+-- The source of truth: positions 1..n without gaps, entry is a message of hpbandster_lite.wire.
 CREATE TABLE entries (
     position INTEGER PRIMARY KEY,
     at REAL NOT NULL,
@@ -80,7 +80,7 @@ CREATE TABLE evaluations (
     outcome INTEGER,
     PRIMARY KEY (bracket, sampled_rung, number, rung)
 ) WITHOUT ROWID;
--- The only index: each costs every commit a page, and to look at 100,000 evaluations takes 30 ms without any.
+-- The only index: each one costs every commit a page, and a scan of 100,000 evaluations takes 30 ms.
 CREATE INDEX evaluations_by_loss ON evaluations (budget, loss) WHERE loss IS NOT NULL;
 """
 
@@ -89,12 +89,12 @@ _HEADER_BYTES = 100
 
 
 def check_file(path: Path) -> None:
-    """Refuse, from its first bytes, a file that is no journal, is newer than this code, or has lost its end.
+    """Refuse a file that is no journal, is newer than this code, or has lost its end; its first bytes decide.
 
     Raises
     ------
     JournalError
-        With what is wrong and what to do.
+        With the fault and the remedy.
     """
     try:
         size = path.stat().st_size
@@ -115,9 +115,9 @@ def check_file(path: Path) -> None:
 def _check_length(path: Path, header: bytes, size: int) -> None:
     wal = path.with_name(f"{path.name}-wal")
     if wal.exists() and wal.stat().st_size > 0:
-        # A checkpoint that was cut off leaves a short file, which the write-ahead log beside it completes.
+        # A kill while SQLite moves the log into the file leaves a short file, which the log completes.
         return
-    # 1 stands for 65,536, which two bytes cannot say.
+    # 1 stands for 65,536, which does not fit into two bytes.
     page_bytes = {1: 65_536}.get(number := int.from_bytes(header[16:18], "big"), number)
     expected = page_bytes * int.from_bytes(header[28:32], "big")
     if size < expected:
@@ -125,14 +125,14 @@ def _check_length(path: Path, header: bytes, size: int) -> None:
 
 
 def logs_ahead(path: Path) -> bool:
-    """Whether a journal's header says that part of it may be in a write-ahead log."""
+    """Whether part of a journal may be in a write-ahead log, by its header."""
     try:
         with path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
     except OSError:
-        # Who opens it next says why.
+        # The next one to open it gets the error.
         return False
-    # Its version of reading: 1 for a rollback journal, 2 for a log.
+    # The read version: 1 for a rollback journal, 2 for a write-ahead log.
     return header[19:20] == b"\x02"
 
 
@@ -144,7 +144,7 @@ def _truncated(path: Path, how: str) -> JournalError:
 
 
 def check_schema(version: int, path: Path) -> None:
-    """Refuse a journal of a newer schema, and a number that no schema has; JournalError says what to do."""
+    """Refuse a journal of a newer schema, and a number that no schema has, with a JournalError."""
     if version > SCHEMA:
         raise JournalError(
             f"the journal {path} has schema {version}, this hpbandster_lite knows up to {SCHEMA}: "
@@ -156,7 +156,7 @@ def check_schema(version: int, path: Path) -> None:
 
 @contextmanager
 def sqlite_errors_as_ours(path: Path, purpose: str) -> Iterator[None]:
-    """Turn each error of SQLite into a JournalError that says what to do; a broken constraint is a bug of ours."""
+    """Turn each error of SQLite into a JournalError with the remedy; a broken constraint is a bug of this package."""
     try:
         yield
     except sqlite3.IntegrityError as error:
@@ -165,10 +165,10 @@ def sqlite_errors_as_ours(path: Path, purpose: str) -> Iterator[None]:
         raise JournalError(f"cannot {purpose}: {path}: {error}; {_remedy(str(error))}") from error
 
 
-# SQLite's own words: its error codes have names in Python from 3.11 on only.
+# By SQLite's messages: Python has names of its error codes only from 3.11 on.
 _REMEDIES = {
-    "is full": "make room on the disk; what was acknowledged is safe, and writing goes on when there is room",
-    "readonly": "the file or its directory may not be written by this user",
+    "is full": "make room on the disk; acknowledged results are safe, and writing continues when there is room",
+    "readonly": "this user may not write the file or its directory",
     "unable to open": "check that the directory exists and that this user may read and write it",
     "is locked": "another process is writing; end it, or try again",
     "malformed": "the file is damaged: restore it from a copy, or keep what is left with sqlite3's .recover",
@@ -177,5 +177,5 @@ _REMEDIES = {
 }
 
 
-def _remedy(words: str) -> str:
-    return next((remedy for part, remedy in _REMEDIES.items() if part in words), "see SQLite's documentation")
+def _remedy(message: str) -> str:
+    return next((remedy for part, remedy in _REMEDIES.items() if part in message), "see SQLite's documentation")

@@ -64,7 +64,7 @@ def finish_kind_of(reason: str | None) -> str | None:
 def entry_of_schema_2(text: str) -> str:
     """The text of an entry; an older :class:`Finished` gains its kind, everything else stays as it is.
 
-    A damaged text stays, too: a reader of the entry refuses it, with its position.
+    A damaged text stays, too: its reader refuses it, with its position.
     """
     try:
         message = wire.decode(text, limit_bytes=None)

@@ -1,6 +1,6 @@
-"""What keeps a search from going on with other settings, in words.
+"""The first difference between two settings of one search that keeps it from continuing.
 
-Law of this file: every setting that the earlier results depend on is compared; limits, leases and names are not.
+Law of this file: every setting on which earlier results depend is compared; limits, leases and names are not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from hpbandster_lite.records import Plain, ProblemOption, SearchSettings, Value
 from hpbandster_lite.wire import plain
 
-# What may not change, in the order in which a user would look for it.
+# The settings that may not change, in the order in which a user looks for them.
 _COMPARED: Mapping[str, Callable[[SearchSettings], Plain]] = {
     "problem": lambda settings: settings.problem.name,
     "algorithm": lambda settings: settings.algorithm,
@@ -26,7 +26,7 @@ _COMPARED: Mapping[str, Callable[[SearchSettings], Plain]] = {
 
 
 def settings_difference(stored: SearchSettings, new: SearchSettings) -> str | None:
-    """First setting in which a search that goes on would differ from what its journal holds.
+    """First setting that differs between a journal and the search that is to continue it.
 
     Compared are the problem (its name, and its options but for local ones), algorithm, seed, eta, budgets, unit,
     bracket rule, whether the default is skipped, attempts, parameters of the sampler, initial configurations and the
@@ -35,7 +35,7 @@ def settings_difference(stored: SearchSettings, new: SearchSettings) -> str | No
     Returns
     -------
     str or None
-        Words such as ``seed: 1 in the journal, 2 asked for``; ``None`` if the search may go on.
+        A text such as ``seed: 1 in the journal, 2 asked for``; ``None`` if the search may continue.
     """
     option = option_difference(stored.problem.options, new.problem.options)
     if stored.problem.name == new.problem.name and option is not None:
@@ -48,7 +48,7 @@ def settings_difference(stored: SearchSettings, new: SearchSettings) -> str | No
             return _differ(f"sampler parameter {name!r}", stored.sampler.get(name), new.sampler.get(name))
     if plain(stored.initial) != plain(new.initial):
         return f"initial configurations: {len(stored.initial)} in the journal, {len(new.initial)} others asked for"
-    # Imported here: who only reads a journal needs no space, and it takes scipy to make one.
+    # Imported here: a reader of a journal needs no space, and a space imports scipy.
     from hpbandster_lite.space import first_difference
 
     difference = first_difference(stored.problem.space_json, new.problem.space_json)
@@ -66,7 +66,7 @@ class OptionDifference(NamedTuple):
 def option_difference(stored: Iterable[ProblemOption], new: Iterable[ProblemOption]) -> OptionDifference | None:
     """First option in which two descriptions of one problem differ, local ones left out; None if there is none.
 
-    An option that the problem has gained or lost since is as it was by its default.
+    An option that only one of them has counts as its default in the other.
     """
     before, after = ({each.name: each for each in options if not each.is_local} for options in (stored, new))
     for name in [*before, *(name for name in after if name not in before)]:
@@ -79,7 +79,7 @@ def option_difference(stored: Iterable[ProblemOption], new: Iterable[ProblemOpti
 
 
 def _differ(name: str, stored: Plain, new: Plain) -> str:
-    return f"{name}: {_words(stored)} in the journal, {_words(new)} asked for"
+    return f"{name}: {_as_text(stored)} in the journal, {_as_text(new)} asked for"
 
 
 def _as_typed(value: Value) -> Value:
@@ -87,7 +87,7 @@ def _as_typed(value: Value) -> Value:
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else value
 
 
-def _words(value: Plain) -> str:
+def _as_text(value: Plain) -> str:
     if value is None:
         return "the default"
     if isinstance(value, tuple):

@@ -1,7 +1,7 @@
-"""Settings and entries out of an open database, for the writer and for readers alike.
+"""Settings and entries from an open database, for the writer and for readers.
 
-Law of this file: what the journal holds is decoded or refused with its position, never skipped. Entries are decoded
-while no lock is held: with a rollback journal the writer's commits wait for whoever is in the middle of reading.
+Law of this file: an entry is decoded, or refused with its position, never skipped. Entries are decoded while no lock is
+held: with a rollback journal the writer's commits wait until no reader reads.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def settings_of(rows: Sequence[tuple[Any, ...]], path: Path) -> SearchSettings:
 
 
 def read_entries(connection: sqlite3.Connection, path: Path, after: int = 0) -> Iterator[tuple[int, float, Entry]]:
-    """Position, time and entry of all ``after`` a position, in order and without a gap, or the journal is damaged.
+    """Position, time and entry of all entries ``after`` a position, in order; a gap is refused as damage.
 
-    All that there is at the first look: what is written meanwhile is left out, and nothing is ever changed.
+    The entries that are there when reading begins; later ones are left out.
     """
     with sqlite_errors_as_ours(path, "read the journal"):
         last = connection.execute("SELECT coalesce(max(position), 0) FROM entries").fetchone()[0]
         read = after
         while page := connection.execute(_PAGE, (read, last, PAGE)).fetchall():
             texts = [text for _, _, text in page]
-            # What is no text at all is told by its position, one by one.
+            # A value that is no text is refused with its position, so each one is decoded alone.
             values = wire.decode_all(texts) if all(type(text) is str for text in texts) else None
             for number, (position, at, text) in enumerate(page):
                 if position != read + 1:
@@ -53,38 +53,38 @@ def read_entries(connection: sqlite3.Connection, path: Path, after: int = 0) -> 
 
 
 def read_entry(text: str, position: int, path: Path, value: Plain = None) -> Any:
-    """The entry that was stored at a position; ``value`` is what the text holds, where it has been decoded."""
+    """The entry that is stored at a position; ``value`` is the decoded text, where it has been decoded."""
     try:
         entry = wire.from_message(_decoded(text) if value is None else value)
     except ProtocolMismatch as error:
-        raise _not_understood(path, f"entry {position}", error) from error
+        raise _undecodable(path, f"entry {position}", error) from error
     if type(entry) not in _ENTRY_TYPES:
         raise JournalError(f"the journal {path} holds a {type(entry).__name__} as entry {position}; it is damaged")
     return entry
 
 
 def read_record(text: str, cls: type[_Record], path: Path, what: str) -> _Record:
-    """A record of a known class out of its text."""
+    """A record of a known class from its text."""
     try:
         return wire.from_message(_decoded(text), cls)
     except ProtocolMismatch as error:
-        raise _not_understood(path, what, error) from error
+        raise _undecodable(path, what, error) from error
 
 
 def read_values(text: str, path: Path, what: str) -> Any:
-    """A value that is no record, out of its text."""
+    """A value that is no record from its text."""
     try:
         return _decoded(text)
     except ProtocolMismatch as error:
-        raise _not_understood(path, what, error) from error
+        raise _undecodable(path, what, error) from error
 
 
 def _decoded(text: object) -> Plain:
-    # A column of SQLite holds anything, whatever was declared.
+    # A column of SQLite can hold a value of any type, also where TEXT is declared.
     if not isinstance(text, str):
         raise ProtocolMismatch(f"there is {text!r:.100} where a text should be")
     return wire.decode(text, limit_bytes=None)
 
 
-def _not_understood(path: Path, what: str, error: ProtocolMismatch) -> JournalError:
+def _undecodable(path: Path, what: str, error: ProtocolMismatch) -> JournalError:
     return JournalError(f"the journal {path} cannot be understood, {what}: {error}")

@@ -1,8 +1,8 @@
 """The one writer of a journal.
 
-Law of this file: the entries of a turn are on the disk, all of them, in order, before :meth:`Journal.commit` returns,
-or none of them is and the same call may be made again. The newest master is the only one who can commit: each start
-takes the next epoch, and each transaction looks whether it is still the newest.
+Law of this file: when :meth:`Journal.commit` returns, all entries of a turn are on the disk, in order; if it raises,
+none is, and the same call may be made again. Only the newest master can commit: each start takes the next epoch, and
+each transaction checks that it is still the newest.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from hpbandster_lite.journal.stored_entries import SETTINGS, read_entries, setti
 from hpbandster_lite.records import Entry, SearchSettings
 
 BUSY_S = 2.0
-"""How long a commit waits for another process's lock; in WAL mode only a second master can hold one, with a rollback
-journal a reader, too, for as long as its question takes."""
+"""How long a commit waits for another process's lock. In WAL mode only a second master can hold one; with a rollback
+journal a reader can, too, as long as its question takes."""
 
-_WHERE_WE_ARE = "SELECT epoch, (SELECT coalesce(max(position), 0) FROM entries) FROM search"
+_EPOCH_AND_POSITION = "SELECT epoch, (SELECT coalesce(max(position), 0) FROM entries) FROM search"
 _SERVED = """
 UPDATE masters SET
     started_at = coalesce(started_at, :at), last_at = :at, served_s = served_s + :passed_s
@@ -44,7 +44,7 @@ WHERE epoch = :epoch
 
 
 class Fenced(JournalError):
-    """A newer master has taken the journal over; this one must end, and nothing of its turn was stored."""
+    """A newer master has taken the journal over: this one must end, and nothing of its turn was stored."""
 
 
 class Journal:
@@ -55,7 +55,7 @@ class Journal:
     path : Path
         The journal's file.
     settings : SearchSettings
-        What the search was begun with.
+        The settings with which the search began.
     epoch : int or None
         This master's number; ``None`` before :meth:`begin_epoch`.
     network : str or None
@@ -91,18 +91,18 @@ class Journal:
         path
             The file.
         create
-            Settings of the search if there is no journal yet; those of a journal that exists are kept, and it is the
-            caller who compares (:func:`~hpbandster_lite.journal.settings_difference`).
+            Settings of the search if there is no journal yet. An existing journal keeps its own; compare them by
+            :func:`~hpbandster_lite.journal.settings_difference`.
         clock
-            Seconds by which the time between two commits is measured: a monotonic clock, because a wall clock that is
+            Clock in seconds that measures the time between two commits: a monotonic one, because a wall clock that is
             set forward by a day would use up a search's wall time. Default: the wall-clock times of the commits.
 
         Raises
         ------
         JournalError
-            If there is none and none is to be made, if the file is something else, newer or damaged, or cannot be
-            written, or if somebody reads one in WAL mode that has come to a network file system. The file is left as it
-            is.
+            If there is none and none is to be made; if the file is something else, newer or damaged, or cannot be
+            written or migrated; if a process reads one in WAL mode that was moved to a network file system. The file
+            stays as it is.
         """
         path = Path(path)
         network = network_type(path)
@@ -111,13 +111,13 @@ class Journal:
             check_file(path)
         if is_new:
             with contextlib.suppress(OSError):
-                # SQLite would let others read it, and gives its logs the same mode; what is wrong, it says itself.
+                # SQLite would let others read it, and gives its logs the same mode. Errors come from SQLite below.
                 path.touch(mode=0o600)
         with sqlite_errors_as_ours(path, "open the journal"), contextlib.ExitStack() as on_failure:
             connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
             on_failure.callback(connection.close)
             if network is not None:
-                # Before the first look at the file: then SQLite makes no shared memory for a log that it finds.
+                # Before the file is read: then SQLite makes no shared memory for a log that it finds.
                 connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
             if is_new and create is not None:
                 _create(connection, create)
@@ -131,7 +131,7 @@ class Journal:
             return cls(path, connection, clock, network)
 
     def begin_epoch(self) -> int:
-        """Become the newest master; every older one is fenced from now on.
+        """Become the newest master; from now on every older one is fenced.
 
         Returns
         -------
@@ -144,7 +144,7 @@ class Journal:
             If it cannot be written.
         """
         with sqlite_errors_as_ours(self.path, "begin to serve"), self._transaction():
-            epoch = int(self._connection.execute(_WHERE_WE_ARE).fetchone()[0]) + 1
+            epoch = int(self._connection.execute(_EPOCH_AND_POSITION).fetchone()[0]) + 1
             self._connection.execute("UPDATE search SET epoch = ?", (epoch,))
             self._connection.execute("INSERT INTO masters (epoch) VALUES (?)", (epoch,))
         self.epoch, self._committed_at = epoch, None
@@ -156,7 +156,7 @@ class Journal:
         Parameters
         ----------
         entries
-            In the order in which the engine applied them; none at all only notes that this master serves.
+            In the order in which the engine applied them; without any, only this master's time is noted.
         at
             Wall-clock Unix time, in seconds; for tables and people.
 
@@ -189,7 +189,7 @@ class Journal:
         return position
 
     def entries(self, after: int = 0) -> Iterator[tuple[int, float, Entry]]:
-        """Position, wall-clock time and entry of everything ``after`` a position, in order.
+        """Position, wall-clock time and entry of all entries ``after`` a position, in order.
 
         Raises
         ------
@@ -201,7 +201,7 @@ class Journal:
     def spent_s(self) -> float:
         """Seconds that all earlier masters served: for each, the sum of the times between its commits.
 
-        What a master did after its last commit is not known, and a clock that was set back counts as no time at all.
+        Time after a master's last commit is unknown and not counted; a clock that was set back counts as no time.
         """
         with sqlite_errors_as_ours(self.path, "read the journal"):
             row = self._connection.execute(
@@ -210,16 +210,16 @@ class Journal:
         return float(row[0])
 
     def seal(self) -> None:
-        """Fold the write-ahead log into the file: the journal of a search that is over is one file, easy to copy.
+        """Move the write-ahead log into the file: the journal of a finished search is one file, easy to copy.
 
-        Where somebody reads at this very moment it stays as it is, which is as durable.
+        While a process reads it, it stays as it is, which is as durable.
         """
         with suppress(sqlite3.OperationalError):
             self._connection.execute("PRAGMA busy_timeout = 0")
             self._connection.execute("PRAGMA journal_mode = DELETE").fetchone()
 
     def close(self) -> None:
-        """Close the file; what was committed stays, an open transaction does not."""
+        """Close the file; an open transaction is lost, committed entries stay."""
         self._connection.close()
 
     def __enter__(self) -> Journal:
@@ -244,7 +244,7 @@ class Journal:
         """Position of the last entry, for the master that is still the newest."""
         if self.epoch is None:
             raise InvariantBroken("a master begins its epoch before it commits")
-        newest, position = self._connection.execute(_WHERE_WE_ARE).fetchone()
+        newest, position = self._connection.execute(_EPOCH_AND_POSITION).fetchone()
         if newest != self.epoch:
             raise Fenced(
                 f"the journal {self.path} was taken over by a newer master (epoch {newest}, this one is "
@@ -254,7 +254,7 @@ class Journal:
 
 
 def holds_anything(path: Path) -> bool:
-    """Whether there is a journal to keep: a start that was killed early leaves an empty file, which is none.
+    """Whether there is a journal to keep; the empty file of a start that was killed early is none.
 
     SQLite deletes a write-ahead log beside an empty database.
     """
@@ -263,10 +263,10 @@ def holds_anything(path: Path) -> bool:
 
 
 def _log_ahead(connection: sqlite3.Connection) -> None:
-    """Use a write-ahead log, which readers and the writer share without waiting for each other.
+    """Use a write-ahead log, with which readers and the writer do not wait for each other.
 
-    A file system that cannot have it keeps the rollback journal, which is as durable; so does a file that somebody
-    reads with the one that it has had until now.
+    The rollback journal, which is as durable, stays on a file system that supports no log, and while a process reads
+    the file with it.
     """
     connection.execute("PRAGMA synchronous = EXTRA")
     try:
@@ -280,16 +280,16 @@ def _log_ahead(connection: sqlite3.Connection) -> None:
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
-    """Use a rollback journal, which asks of a file system no more than locks; a log that is there is folded in."""
+    """Use a rollback journal, which needs only locks of a file system; the content of a log goes into the file."""
     connection.execute("PRAGMA journal_mode = DELETE").fetchone()
-    # EXTRA is FULL and the directory: a commit is the deletion of a file there, which a power cut must not undo.
+    # EXTRA syncs the directory, too: a commit is the deletion of a file there, which a power cut must not undo.
     connection.execute("PRAGMA synchronous = EXTRA")
-    # Let go of the file at the end of the next transaction: readers come between two commits.
+    # Unlock the file after the next transaction: readers come between two commits.
     connection.execute("PRAGMA locking_mode = NORMAL").fetchone()
 
 
 def _create(connection: sqlite3.Connection, settings: SearchSettings) -> None:
-    # One transaction: a start that is killed here leaves an empty file, which the next start takes for none.
+    # One transaction: a start that is killed here leaves an empty file, and the next start makes the journal again.
     connection.executescript(
         f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA}; {TABLES}"
     )

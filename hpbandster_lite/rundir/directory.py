@@ -143,7 +143,7 @@ class RunDirectory:
     def create(self) -> None:
         """Make the directory, for its owner alone, or check the one that is there; its logs' directory, too.
 
-        An empty directory is taken over, whatever its mode was.
+        An empty directory is used, and closed if its mode was open.
 
         Raises
         ------
@@ -242,7 +242,7 @@ def default_run_directory(reference: str, base: str | os.PathLike[str] = "runs",
     ----------
     reference
         The problem as the user wrote it: ``digits`` has ``runs/digits``, ``path/to/file.py:problem`` has
-        ``runs/file-problem``, whatever the options behind it.
+        ``runs/file-problem``; options behind it do not matter.
     base
         Directory of all runs.
     new

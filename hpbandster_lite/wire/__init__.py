@@ -1,6 +1,6 @@
-"""What crosses a process or touches a disk: plain values, as text or as records.
+"""Data that crosses a process or lies on a disk: plain values, as text or as records.
 
-Law of this room: no pickle, no clock, no I/O; bytes of a stranger build nothing but what is described here.
+Law of this room: no pickle, no clock, no I/O; received bytes build nothing but plain values and registered records.
 
 :mod:`~hpbandster_lite.wire.values` makes values plain, :mod:`~hpbandster_lite.wire.text` writes them as one line,
 :mod:`~hpbandster_lite.wire.messages` turns records into plain dicts and back, :mod:`~hpbandster_lite.wire.tags` fixes

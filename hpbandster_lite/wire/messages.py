@@ -150,10 +150,10 @@ def _read_record(message: Plain, cls: type) -> Any:
     readers = shape.readers
     for name, value in values.items():
         as_they_are, read = readers[name]
-        # Most fields are scalars of the right type, and a journal of a long search has millions of them.
+        # Most fields are scalars of the right type, and the journal of a long search has millions of them.
         if type(value) not in as_they_are:
             try:
-                # No field comes or goes, so that the walk over them is not disturbed.
+                # The keys stay the same, so the iteration may continue.
                 values[name] = read(value)
             except ValueError as error:
                 raise ProtocolMismatch(f"{shape.tag}.{name}: {error}; {SAME_VERSION}") from error
@@ -161,7 +161,7 @@ def _read_record(message: Plain, cls: type) -> Any:
         values = {shape.renamed.get(name, name): value for name, value in values.items()}
     try:
         return cls(**values)
-    # OverflowError: an integer beyond every float where a record asks whether its loss is finite.
+    # OverflowError: a record checks that its loss is finite, and an integer may be larger than every float.
     except (SearchError, OverflowError) as error:
         raise ProtocolMismatch(f"a {shape.tag} was refused: {error}") from error
 
@@ -172,7 +172,7 @@ def _read_record(message: Plain, cls: type) -> Any:
 class _Codec(NamedTuple):
     """How a field of one type is written and read; ``read`` raises ValueError for what ``write`` never writes.
 
-    Values of the types ``as_they_are`` are read by leaving them so.
+    Values of the types ``as_they_are`` are read without a change.
     """
 
     write: Callable[[Any], Plain]
@@ -247,10 +247,10 @@ def _codec(hint: Any, name: str) -> _Codec:
         return _named_tuple_codec(hint, name)
     if hint in _names:
         return _Codec(_write_record, partial(_read_record, cls=hint))
-    raise InvariantBroken(f"a field {name!r} of type {hint!r} cannot travel; see wire.register for what can")
+    raise InvariantBroken(f"a field {name!r} of type {hint!r} cannot be encoded; wire.register says which can")
 
 
-# An int where a float is meant is left as it is: 400 stays 400 in messages that people read.
+# An int in a float field stays an int: 400 stays 400 in messages that people read.
 _SCALARS: Mapping[Any, frozenset[type]] = {
     type(None): frozenset({type(None)}),
     bool: frozenset({bool}),
@@ -287,7 +287,7 @@ def _union_codec(hints: tuple[Any, ...], name: str) -> _Codec:
     elif all(hint in _names for hint in others):
         inner = _Codec(to_message, partial(_read_one_of, frozenset(others)))
     else:
-        raise InvariantBroken(f"a field {name!r} of any of {hints!r} cannot travel; see wire.register for what can")
+        raise InvariantBroken(f"a field {name!r} of any of {hints!r} cannot be encoded; wire.register says which can")
     if len(others) == len(hints):
         return inner
     return _Codec(
@@ -325,7 +325,7 @@ def _named_tuple_codec(cls: Any, name: str) -> _Codec:
     make = partial(tuple.__new__, cls)
 
     def read(value: Plain) -> Any:
-        # Ids are in every entry of a journal: nothing takes its default, and three integers are asked in one step.
+        # Ids are in every entry of a journal: no item takes its default, and three integers are checked in one step.
         if type(value) is list and len(value) == count:
             if common.issuperset(map(type, value)):
                 return make(value)

@@ -1,8 +1,8 @@
 """Plain values as one line of strict ASCII JSON, and back, equal to what they were.
 
-Law of this file: ``decode(encode(message)) == plain(message)`` (NaN aside, which equals nothing), within a limit on
-size and depth; a text that is no such message is refused, whoever sent it. JSON carries all but two things, which
-travel as an object with one key that begins with ``$``::
+Law of this file: ``decode(encode(message)) == plain(message)`` (except NaN, which equals nothing), within a limit on
+size and depth; any other text is refused. JSON has no form for two kinds of values, which become an object with one key
+that begins with ``$``::
 
     NaN, infinities                                  {"$float": "nan"}, {"$float": "inf"}, {"$float": "-inf"}
     dicts with integer keys, or with keys like "$b"  {"$dict": [[1, "a"], ["$b", 2]]}
@@ -21,9 +21,9 @@ from hpbandster_lite.records import Plain
 from hpbandster_lite.wire.values import MAX_MESSAGE_DEPTH, plain, plain_message
 
 MAX_MESSAGE_BYTES = 16 * 2**20
-"""Largest message; a message is ASCII, so this is its number of characters, too."""
+"""Largest message; a message is ASCII, so this is also its number of characters."""
 MAX_INFO_BYTES = MAX_MESSAGE_BYTES // 2
-"""Largest ``info`` of a result: half a message leaves room for the learning curve, the traceback and the log."""
+"""Largest ``info`` of a result: half a message, so that learning curve, traceback and log have room."""
 SAME_VERSION = "does the other side run the same version of hpbandster_lite?"
 
 
@@ -35,14 +35,14 @@ def encode(message: Plain, path: str = "message", *, limit_bytes: int | None = M
     message
         Anything that :func:`plain` takes.
     path
-        What the message is called in an error.
+        Name of the message in an error.
     limit_bytes
         Largest length of the text; ``None`` for no limit.
 
     Raises
     ------
     NotPlain
-        If a part of it is not plain, or if it is too large; then its largest part is named.
+        If a part of it is not plain, or if it is too large; the error names the largest part.
     """
     text = _text_of(message, path)
     if limit_bytes is not None and len(text) > limit_bytes:
@@ -51,18 +51,18 @@ def encode(message: Plain, path: str = "message", *, limit_bytes: int | None = M
 
 
 def _encoder() -> Callable[[Plain], str]:
-    # check_circular is MAX_MESSAGE_DEPTH's work, and costs a dict entry per container here.
+    # MAX_MESSAGE_DEPTH does the work of check_circular, which costs a dict entry per container.
     encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"))
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
         return encoder.encode
-    # As encoder.encode does it, which makes this callable anew for each message: a third of a small one's time.
+    # encoder.encode makes this callable anew for each message: a third of the time of a small one.
     parts = make(None, encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False)
     return lambda message: "".join(parts(message, 0))
 
 
 json_of = _encoder()
-"""ASCII JSON of a value that is JSON as it is, without a look at it; for what only holds messages."""
+"""ASCII JSON of a value without any check; for containers of messages that are JSON already."""
 
 
 def _text_of(message: Plain, path: str) -> str:
@@ -71,7 +71,7 @@ def _text_of(message: Plain, path: str) -> str:
     try:
         text = json_of(message)
     except ValueError:
-        # NaN, an infinity or an int of too many digits: rare, so it is the encoder that looks for them.
+        # NaN, an infinity or an int of too many digits: rare, so the encoder detects them.
         return json_of(_escaped(plain_message(message, path)))
     return json_of(_escaped(message)) if '"$' in text else text
 
@@ -81,7 +81,7 @@ _KEYS = frozenset({str})
 
 
 def _is_json(value: Any, depth: int) -> bool:
-    """Whether the encoder keeps the value's types; it would turn integer keys into strings, and knows no depth."""
+    """Whether the encoder keeps the value's types; it turns integer keys into strings, and has no limit on depth."""
     if type(value) is dict:
         if not _KEYS.issuperset(map(type, value)):
             return False
@@ -90,7 +90,7 @@ def _is_json(value: Any, depth: int) -> bool:
         items = value
     else:
         return type(value) in _ATOMS
-    # Most containers hold none, and this asks without a step of the interpreter for each item.
+    # Most containers hold no others, and this checks without a step of the interpreter for each item.
     if _ATOMS.issuperset(map(type, items)):
         return True
     for item in items:
@@ -141,7 +141,7 @@ def decode(text: str, *, limit_bytes: int | None = MAX_MESSAGE_BYTES) -> Plain:
     Raises
     ------
     ProtocolMismatch
-        If the text is too long, nested too deep, or nothing that ``encode`` writes. It may come from anybody.
+        If the text is too long, nested too deep, or no text that ``encode`` writes. It may come from any sender.
     """
     if limit_bytes is not None and len(text) > limit_bytes:
         raise ProtocolMismatch(f"a message of {len(text):,} bytes was refused, the limit is {limit_bytes:,}")
@@ -149,7 +149,7 @@ def decode(text: str, *, limit_bytes: int | None = MAX_MESSAGE_BYTES) -> Plain:
         value = _DECODER.decode(text)
         if '"$' in text:
             value = _unescaped(value)
-        # Without this many brackets it cannot be too deep, and most messages have less.
+        # With fewer brackets than this it cannot be too deep, and most messages have fewer.
         if text.count("[") + text.count("{") > MAX_MESSAGE_DEPTH:
             _check_depth(value, MAX_MESSAGE_DEPTH)
     except (ValueError, RecursionError) as error:
@@ -158,9 +158,9 @@ def decode(text: str, *, limit_bytes: int | None = MAX_MESSAGE_BYTES) -> Plain:
 
 
 def decode_all(texts: Sequence[str]) -> list[Plain] | None:
-    """The values of many texts of our own, whatever their size; ``None`` where :func:`decode` must look at each.
+    """The values of many texts from the own journal, of any size; ``None`` where :func:`decode` must read each one.
 
-    That is so where one is malformed or holds an escape. In one piece they take a third of the time.
+    That is the case if one is malformed or holds an escape. In one piece they take a third of the time.
     """
     try:
         joined = ",".join(texts)
@@ -178,7 +178,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def shortened(text: str) -> str:
-    """A stranger's text as an error shows it: quoted, and never longer than a few lines."""
+    """A received text as an error shows it: quoted, and at most a few lines long."""
     return repr(text if len(text) <= 200 else f"{text[:200]}...")
 
 
@@ -205,7 +205,7 @@ def _unescaped(value: Plain) -> Plain:
         if key == "$dict" and type(content) is list:
             return _dict_of(content)
     if any(key[:1] == "$" for key in value):
-        raise ValueError(f"{next(iter(value))!r} is no escape of ours")
+        raise ValueError(f"{next(iter(value))!r} is no known escape")
     return {key: _unescaped(item) for key, item in value.items()}
 
 

@@ -1,7 +1,7 @@
 """Values made plain, or refused by name and path in the process that made them.
 
 Law of this file: a plain value is None, a bool, an int, a float, a str, a list of these, or a dict from str or int to
-these; what has one obvious plain form gets it, everything else is refused and never guessed at.
+these. A value with one obvious plain form gets it; every other value is refused.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from hpbandster_lite.errors import NotPlain
 from hpbandster_lite.records import Plain
 
 MAX_MESSAGE_DEPTH = 64
-"""Deepest nesting of lists and dicts in a message; it bounds every recursion, and ends a list that contains itself."""
+"""Deepest nesting of lists and dicts in a message; it bounds every recursion, also for a list that contains itself."""
 MAX_VALUE_DEPTH = 48
 """Deepest nesting of one value; the difference is for the message around it."""
 
 MAX_INT_BITS = 14_280
-"""Largest integer: Python refuses to write one of more than 4,300 digits, so nobody could so much as print it."""
+"""Largest integer: Python refuses to write one of more than 4,300 digits, so it could not even be printed."""
 
 _REMEDY = "return plain numbers, strings, lists or dicts"
 _Path: TypeAlias = Any
-"""Where a value sits: the root's name, or a pair of the parent's path and the key; rendered only for an error."""
+"""Place of a value: the root's name, or a pair of the parent's path and the key; rendered only for an error."""
 
 
 def plain(value: object, path: str = "value") -> Plain:
@@ -38,7 +38,7 @@ def plain(value: object, path: str = "value") -> Plain:
     value
         Anything.
     path
-        What the value is called in the error, for example ``"info"``.
+        Name of the value in the error, for example ``"info"``.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def _is_numpy_integer(value: object) -> bool:
 
 
 def _plain_array(value: Any, path: _Path, depth: int) -> Plain:
-    # Imported here: an agent whose problem needs no numpy never pays for it, and a value of numpy's means it is loaded.
+    # Imported here: an agent whose problem needs no numpy does not load it, and a numpy value means that it is loaded.
     import numpy as np
 
     if not isinstance(value, np.ndarray | np.generic):
@@ -112,7 +112,7 @@ def _plain_array(value: Any, path: _Path, depth: int) -> Plain:
     if array.ndim > depth:
         raise NotPlain(_too_deep(path))
     if array.dtype.kind == "f":
-        # tolist leaves longdouble as it is; one beyond float64's range is an infinity, not a warning.
+        # tolist keeps longdouble; a value beyond the range of float64 becomes an infinity, without a warning.
         with np.errstate(over="ignore"):
             array = array.astype(np.float64)
     listed = array.tolist()
@@ -120,7 +120,7 @@ def _plain_array(value: Any, path: _Path, depth: int) -> Plain:
 
 
 def _with_pairs_joined(text: str) -> str:
-    # JSON writes a character beyond U+FFFF as two surrogates, so two of them in a row come back as one character.
+    # JSON writes a character beyond U+FFFF as two surrogates, so two surrogates in a row are read as one character.
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
