@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
-from hpbandster_lite.records import FailureKind, Outcome
+from hpbandster_lite.records import FailureKind
 
 ENOUGH_PAIRS = 3
 """Fewer configurations at two budgets give no hint."""
@@ -41,16 +41,26 @@ class Growth:
     def __init__(self) -> None:
         self._pairs: dict[tuple[float, float], _Pairs] = {}
 
-    def add(self, budgets: tuple[float, float], lower: Outcome, upper: Outcome) -> None:
-        """Add one configuration that has a loss at both budgets, the lower one first."""
+    def add(
+        self,
+        budgets: tuple[float, float],
+        losses: tuple[float | None, float | None],
+        durations_s: tuple[float | None, float | None],
+        *,
+        has_checkpoint: bool,
+    ) -> None:
+        """Add one configuration that has a loss at both budgets; of each pair the lower budget comes first.
+
+        With a checkpoint of the lower budget, the evaluation at the upper one may train only what is added to it.
+        """
         pairs = self._pairs.setdefault(budgets, _Pairs())
         pairs.count += 1
-        pairs.equal += lower.loss == upper.loss
-        if lower.duration_s and upper.duration_s and len(pairs.ratios) < MOST_RATIOS:
-            pairs.ratios.append(upper.duration_s / lower.duration_s)
-            pairs.longest_s = max(pairs.longest_s, upper.duration_s)
-            # With a checkpoint of the rung below, an evaluation may train only what is added to the budget.
-            pairs.continued |= lower.directory is not None
+        pairs.equal += losses[0] == losses[1]
+        lower_s, upper_s = durations_s
+        if lower_s and upper_s and len(pairs.ratios) < MOST_RATIOS:
+            pairs.ratios.append(upper_s / lower_s)
+            pairs.longest_s = max(pairs.longest_s, upper_s)
+            pairs.continued |= has_checkpoint
 
     def hints(self, unit: str) -> list[str]:
         """One sentence for losses and one for costs, each where it applies."""

@@ -359,7 +359,12 @@ class State:
     def _compare_with_rung_below(self, evaluation: Evaluation, outcome: Outcome) -> None:
         below = self.evaluations.get(EvaluationId(evaluation.id.config_id, evaluation.id.rung - 1))
         if below is not None and below.outcome is not None and below.outcome.loss is not None:
-            self.growth.add((below.budget, evaluation.budget), below.outcome, outcome)
+            self.growth.add(
+                (below.budget, evaluation.budget),
+                (below.outcome.loss, outcome.loss),
+                (below.outcome.duration_s, outcome.duration_s),
+                has_checkpoint=below.outcome.directory is not None,
+            )
 
     def _complete_if_full(self, number: int, index: int) -> None:
         bracket = self.brackets[number]

@@ -19,7 +19,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, cast
 
-from hpbandster_lite.errors import InvariantBroken, JournalError
+from hpbandster_lite.errors import JournalError
 from hpbandster_lite.hyperband.ranking import INCUMBENT_FIRST_SQL
 from hpbandster_lite.journal.copies import copy_database
 from hpbandster_lite.journal.filesystems import network_type
@@ -102,12 +102,16 @@ class Ending(NamedTuple):
     finished_at: float
 
 
-class Counts(NamedTuple):
-    """Totals of a search: sampled configurations, the budget of what was started, reports that came too late."""
+class Promotion(NamedTuple):
+    """One configuration at a rung and at the one above; ``has_checkpoint`` is whether the lower one left files."""
 
-    configurations: int
-    budget_started: float
-    late: int
+    lower_budget: float
+    upper_budget: float
+    lower_loss: float
+    upper_loss: float
+    lower_s: float | None
+    upper_s: float | None
+    has_checkpoint: bool
 
 
 class RungRow(TypedDict):
@@ -152,18 +156,23 @@ SELECT bracket, rung, budget, sum(state = 'queued') AS queued, sum(state = 'runn
        sum(failure IS 'infeasible') AS infeasible, min(loss) AS best
 FROM evaluations GROUP BY bracket, rung, budget ORDER BY bracket, rung
 """
-_PAID_FOR = """
+# Early masters of schema 1 wrote a space behind each colon: the tag begins at character 10 or 11.
+_OUTSIDE_TABLES = """
+SELECT position, entry FROM entries
+WHERE substr(ltrim(substr(entry, 9, 14)), 1, 12) IN ('"LateReport"', '"RungShrunk"') ORDER BY position
+"""
+# Infeasible configurations cost nothing, nor does what was cancelled before its first lease.
+_BUDGET_STARTED = """
 SELECT coalesce(sum(budget), 0.0) FROM evaluations
 WHERE failure IS NOT 'infeasible' AND NOT (failure IS 'cancelled' AND attempt = 0)
 """
 _PROMOTIONS = """
-SELECT lower.budget, lower.loss, lower.finished_at - lower.started_at, lower.directory,
-       upper.budget, upper.loss, upper.finished_at - upper.started_at
+SELECT lower.budget, upper.budget, lower.loss, upper.loss, lower.finished_at - lower.started_at,
+       upper.finished_at - upper.started_at, lower.directory IS NOT NULL
 FROM evaluations AS upper JOIN evaluations AS lower USING (bracket, sampled_rung, number)
-WHERE lower.rung = upper.rung - 1 AND lower.loss IS NOT NULL AND upper.loss IS NOT NULL ORDER BY upper.outcome
+WHERE upper.rung > 0 AND lower.rung = upper.rung - 1 AND lower.loss IS NOT NULL AND upper.loss IS NOT NULL
+ORDER BY upper.outcome
 """
-# Early masters of schema 1 wrote a space behind each colon. 24 characters hold the longest tag that is looked for.
-_OF_TAG = "SELECT position, entry FROM entries WHERE replace(substr(entry, 1, 24), ' ', '') LIKE ?"
 _OUTCOMES = "SELECT outcome, entry FROM evaluations JOIN entries ON position = outcome ORDER BY outcome"
 
 
@@ -272,34 +281,23 @@ class JournalReader:
             )
         )
 
-    def counts(self) -> Counts:
-        """Totals that no other question answers."""
-        (configurations,) = self._one("SELECT count(*) FROM configurations")
-        late = len(self._all(_OF_TAG, (_start_of("LateReport"),)))
-        return Counts(configurations, float(self._one(_PAID_FOR)[0]), late)
+    def configuration_count(self) -> int:
+        """Number of configurations."""
+        count: int = self._one("SELECT count(*) FROM configurations")[0]
+        return count
 
-    def shrunk_rungs(self) -> dict[tuple[int, int], int]:
-        """Places of the rungs, by bracket and rung, that have fewer than planned because the space is exhausted."""
-        rows = self._all(_OF_TAG, (_start_of("RungShrunk"),))
-        entries = [read_entry(text, position, self.path) for position, text in rows]
-        return {(entry.bracket, entry.rung): entry.places for entry in entries if isinstance(entry, RungShrunk)}
+    def budget_started(self) -> float:
+        """Sum of the budgets of all evaluations, without those that cost nothing."""
+        return float(self._one(_BUDGET_STARTED)[0])
 
-    def promotions(self) -> list[tuple[tuple[float, float], Outcome, Outcome]]:
-        """Configurations with a loss at two neighbouring rungs, in the order in which they got the second one.
+    def outside_tables(self) -> list[LateReport | RungShrunk]:
+        """Entries that the tables do not follow: late reports and shrunk rungs."""
+        entries = [read_entry(text, position, self.path) for position, text in self._all(_OUTSIDE_TABLES)]
+        return [entry for entry in entries if isinstance(entry, LateReport | RungShrunk)]
 
-        Each with both budgets and what the tables hold of both outcomes: loss, duration and, of the lower, directory.
-        """
-        try:
-            return [
-                (
-                    (low, high),
-                    Outcome(loss=lower_loss, duration_s=lower_s, directory=directory),
-                    Outcome(loss=upper_loss, duration_s=upper_s),
-                )
-                for low, lower_loss, lower_s, directory, high, upper_loss, upper_s in self._all(_PROMOTIONS)
-            ]
-        except (InvariantBroken, TypeError) as error:
-            raise JournalError(f"the journal {self.path} is damaged, a loss in it is no number: {error}") from error
+    def promotions(self) -> list[Promotion]:
+        """Configurations with a loss at two neighbouring rungs, in the order in which they got the second one."""
+        return [Promotion(*row) for row in self._all(_PROMOTIONS)]
 
     def best(self) -> EvaluationRow | None:
         """The incumbent: the evaluation with the lowest loss at the highest budget evaluated so far."""
@@ -461,11 +459,6 @@ def _configuration(row: tuple[Any, ...], path: Path) -> ConfigurationRow:
         sampled_at=sampled_at,
         sampled=sampled,
     )
-
-
-def _start_of(tag: str) -> str:
-    """Pattern of the text of an entry."""
-    return f'{{"type":"{tag}"%'
 
 
 _NAMES = tuple(EvaluationRow.__annotations__)

@@ -12,7 +12,7 @@ from hpbandster_lite.engine.status import hints_of
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.journal import JournalReader, RungRow
 from hpbandster_lite.protocol.status import Bracket, Evaluations, Incumbent, Rung, Status
-from hpbandster_lite.records import FailureKind, SearchSettings
+from hpbandster_lite.records import FailureKind, LateReport, RungShrunk, SearchSettings
 from hpbandster_lite.samplers import bracket_plan
 
 NO_MASTER = "no master answers; run the same command again to continue"
@@ -20,10 +20,11 @@ NO_MASTER = "no master answers; run the same command again to continue"
 
 def status_from_journal(reader: JournalReader) -> Status:
     """The status of a search that no master serves."""
-    settings, rungs, finished, counts = reader.settings(), reader.rungs(), reader.finished(), reader.counts()
+    settings, rungs, finished, others = reader.settings(), reader.rungs(), reader.finished(), reader.outside_tables()
     why_paused, paused_at = reader.paused() or (None, None)
     failures = {FailureKind(kind): count for kind, count in reader.failures().items()}
     incumbent = incumbent_from_journal(reader)
+    shrunk = {(each.bracket, each.rung): each.places for each in others if isinstance(each, RungShrunk)}
     recorded = sum(row["done"] + row["failed"] for row in rungs)
     return Status(
         answered_by="journal",
@@ -40,16 +41,16 @@ def status_from_journal(reader: JournalReader) -> Status:
         epoch=max((master["epoch"] for master in reader.masters()), default=0),
         limits=reader.limits(),
         hints=hints_of(_growth(reader), failures, settings.unit, recorded=recorded, has_loss=incumbent is not None),
-        brackets=_brackets(settings, rungs, reader.shrunk_rungs()),
+        brackets=_brackets(settings, rungs, shrunk),
         evaluations=Evaluations(
             started=recorded + sum(row["queued"] + row["running"] for row in rungs),
             recorded=recorded,
             running=sum(row["running"] for row in rungs),
             to_run_again=sum(row["queued"] for row in rungs),
-            late=counts.late,
+            late=sum(isinstance(each, LateReport) for each in others),
         ),
-        configurations=counts.configurations,
-        budget_started=counts.budget_started,
+        configurations=reader.configuration_count(),
+        budget_started=reader.budget_started(),
         failures={kind.value: count for kind, count in failures.items()},
         incumbent=incumbent,
     )
@@ -73,8 +74,9 @@ def incumbent_from_journal(reader: JournalReader) -> Incumbent | None:
 
 def _growth(reader: JournalReader) -> Growth:
     growth = Growth()
-    for budgets, lower, upper in reader.promotions():
-        growth.add(budgets, lower, upper)
+    for low, high, *losses_and_durations, has_checkpoint in reader.promotions():
+        lower_loss, upper_loss, lower_s, upper_s = losses_and_durations
+        growth.add((low, high), (lower_loss, upper_loss), (lower_s, upper_s), has_checkpoint=bool(has_checkpoint))
     return growth
 
 

@@ -222,15 +222,14 @@ def test_milliseconds_of_overhead_are_no_cost() -> None:
 
 
 def test_a_training_that_was_continued_may_cost_the_same_when_the_budget_doubles() -> None:
-    for directory, count in (("checkpoint", 0), (None, 1)):
+    for has_checkpoint, count in ((True, 0), (False, 1)):
         engine = engine_for(settings_for(space_of(), budgets=(1.0, 2.0)), space_of())
         engine.start(1, Limits(brackets=1), now=0.0)
         for index in range(3):
             engine.report("a", loss(granted(engine, "a", index), index), now=0.0)
         pairs = engine.state.growth
         for index in range(3):
-            lower = Outcome(loss=0.5, duration_s=4.0, directory=directory)
-            pairs.add((1.0, 2.0), lower, Outcome(loss=index, duration_s=4.0))
+            pairs.add((1.0, 2.0), (0.5, index), (4.0, 4.0), has_checkpoint=has_checkpoint)
         assert len(pairs.hints("epochs")) == count
 
 
