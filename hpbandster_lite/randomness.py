@@ -13,8 +13,8 @@ import numpy as np
 
 from hpbandster_lite.records import ConfigId
 
-POOL_WORDS = 4
-"""Size of numpy's pool of entropy."""
+POOL_SIZE = 4
+"""32-bit numbers in numpy's pool of entropy."""
 
 
 class Purpose(IntEnum):
@@ -27,17 +27,18 @@ class Purpose(IntEnum):
 def _sequence(seed: int, purpose: Purpose, config_id: ConfigId) -> np.random.SeedSequence:
     """``SeedSequence(seed, spawn_key=(purpose, *config_id))``, in a third of its time.
 
-    The words of both, the seed's filled up to the size of the pool, are what numpy itself makes of a spawn key, so that
-    no seed can be mistaken for a seed and a key (``SeedSequence([1])`` equals ``SeedSequence([1, 0])``).
+    numpy makes the same 32-bit numbers of a seed and a spawn key: those of the seed, filled up to the size of the pool,
+    then those of the key. So a seed never equals another seed with a key (``SeedSequence([1])`` equals
+    ``SeedSequence([1, 0])``).
     """
-    return np.random.SeedSequence(np.array([*_words(seed), purpose, *config_id], dtype=np.uint32))
+    return np.random.SeedSequence(np.array([*_uint32s(seed), purpose, *config_id], dtype=np.uint32))
 
 
 @functools.lru_cache(maxsize=16)
-def _words(seed: int) -> tuple[int, ...]:
-    """The 32-bit words of a seed, lowest first, at least as many as numpy's pool has."""
-    words = [seed >> shift & 0xFFFFFFFF for shift in range(0, max(1, seed.bit_length()), 32)]
-    return (*words, *(0,) * (POOL_WORDS - len(words)))
+def _uint32s(seed: int) -> tuple[int, ...]:
+    """The 32-bit numbers of a seed, lowest first, at least as many as numpy's pool has."""
+    numbers = [seed >> shift & 0xFFFFFFFF for shift in range(0, max(1, seed.bit_length()), 32)]
+    return (*numbers, *(0,) * (POOL_SIZE - len(numbers)))
 
 
 def generator_for(seed: int, purpose: Purpose, config_id: ConfigId) -> np.random.Generator:

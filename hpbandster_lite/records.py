@@ -65,11 +65,11 @@ class FailureKind(str, Enum):
     TIME_LIMIT = "time_limit"
     """Longer than the worker's time limit: a bad result."""
     INFEASIBLE = "infeasible"
-    """Refused by the problem's ``feasible`` hook: not trained, sampled anew."""
+    """Refused by the problem's ``feasible`` hook: not trained; its place gets a new sample."""
     INFRASTRUCTURE = "infrastructure"
-    """Worker or node gone: run again; recorded only when the attempts are used up, never shown to the model."""
+    """The worker or its node was lost: run again. Recorded when the attempts are used up, never shown to the model."""
     CANCELLED = "cancelled"
-    """Dropped from outside: ranks last, fills its place, never shown to the model."""
+    """Dropped by a user: ranks last, fills its place, never shown to the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What an agent says when an attempt has ended."""
+    """What an agent reports when an attempt has ended."""
 
     evaluation: EvaluationId
     attempt: int
@@ -136,10 +136,10 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When to stop; ``None`` is no limit. The only settings that a resumed search may change freely.
+    """When to stop; ``None`` is no limit. A resumed search may change these settings only.
 
-    ``brackets``, ``evaluations`` and ``total_budget`` let running evaluations finish; ``wall_time_s`` and
-    ``target_loss`` (reached at the highest budget) hand running ones back. ``max_concurrent`` bounds open leases.
+    ``brackets``, ``evaluations`` and ``total_budget`` let running evaluations finish; at ``wall_time_s`` and
+    ``target_loss`` (reached at the highest budget) agents hand them back. ``max_concurrent`` bounds open leases.
     """
 
     brackets: int | None = None
@@ -195,9 +195,10 @@ class Sampled:
 class Leased:
     """An agent got an evaluation; ``request`` is the agent's own number of the call that asked for it.
 
-    ``agent`` is one incarnation's id, ``worker`` what people call it. Where its lease had ended without a word and
-    nobody else has got the evaluation since, the same agent gets the same attempt again: it is given back.
-    ``time_left_s`` is how long the agent had left when it asked, on which it depends what it got; None for no limit.
+    ``agent`` is the id of one process, ``worker`` the name that people know. Where its lease expired while it was
+    silent and no other agent has leased the evaluation since, the same agent gets the same attempt again: it is given
+    back. ``time_left_s`` is the time that the agent had left when it asked, on which the decision depends; None for no
+    limit.
     """
 
     evaluation: EvaluationId
@@ -210,7 +211,7 @@ class Leased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """The one final outcome of an evaluation; ``agent`` is empty and ``attempt`` 0 for one that nobody ever leased."""
+    """The final outcome of an evaluation; ``agent`` is empty and ``attempt`` 0 where no agent ever leased it."""
 
     evaluation: EvaluationId
     attempt: int
@@ -220,7 +221,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LateReport:
-    """A report that came too late to count: after the final outcome, or of a loss that had been noted; no effect."""
+    """A report without effect: it arrived after the final outcome, or reports a loss that was counted before."""
 
     evaluation: EvaluationId
     attempt: int
@@ -230,7 +231,7 @@ class LateReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """An agent handed its evaluation back politely; ``directory`` holds its checkpoint, if it wrote one."""
+    """An agent handed its evaluation back; ``directory`` holds its checkpoint, if it wrote one."""
 
     evaluation: EvaluationId
     attempt: int
@@ -241,7 +242,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expired:
-    """A lease ended without a word from its agent."""
+    """A lease ended without a report or a release: its agent was silent, lost the attempt or asked for new work."""
 
     evaluation: EvaluationId
     attempt: int
@@ -261,9 +262,9 @@ class RungShrunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutBack:
-    """An evaluation that had failed waits to be run again, because its code was mended; its outcome no longer counts.
+    """A failed evaluation waits to be run again, because its code was mended; its outcome no longer counts.
 
-    Its old outcome stays in the journal; the attempts go on counting.
+    The old outcome stays in the journal, and attempts are numbered on.
     """
 
     evaluation: EvaluationId
@@ -271,7 +272,7 @@ class PutBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paused:
-    """From here on nothing is handed out, by later masters neither, until :class:`Resumed`."""
+    """No work is handed out, by later masters either, until :class:`Resumed`."""
 
     reason: str = ""
 
@@ -336,9 +337,9 @@ Entry: TypeAlias = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemOption:
-    """An option that a problem declares, with its ``value`` in this search; ``kind`` says in words what it may be.
+    """An option that a problem declares, with its ``value`` in this search; ``kind`` describes valid values.
 
-    One that ``is_local`` says something of a host, such as where its data lies, and nothing of the search.
+    One that ``is_local`` describes a host, such as where its data lies, and does not define the search.
     """
 
     name: str
@@ -351,7 +352,7 @@ class ProblemOption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemDescription:
-    """What a problem says of itself, as read by a short-lived child process.
+    """The declarations of a problem, as a short-lived child process reads them.
 
     ``space_json`` is ConfigSpace's own JSON, ``space_tables`` the compiled tables of
     :class:`hpbandster_lite.space.SearchSpace`; the budgets are the problem's defaults, ``None`` where it has none.
@@ -379,11 +380,11 @@ class ProblemDescription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
-    """All that defines a search and may not change while it lives (limits are apart, see :class:`Limits`).
+    """Everything that defines a search and may not change (its limits may, see :class:`Limits`).
 
-    ``bracket_rule`` is ``floor`` (Table 5 of the deck, the default) or ``ceil`` (Algorithm 1); ``algorithm`` is
-    ``bohb``, ``hyperband``, ``bo`` or ``random``; ``sampler`` holds the sampler's parameters by name; ``skip_default``
-    begins without the default configuration.
+    ``bracket_rule`` is ``floor`` (Hyperband's Table 5, the default) or ``ceil`` (Algorithm 1); ``algorithm`` is a name
+    of :mod:`hpbandster_lite.samplers.registry`; ``sampler`` holds the sampler's parameters by name; ``skip_default``
+    leaves the default configuration out.
     """
 
     run_id: str

@@ -1097,8 +1097,8 @@ class World:
             assert outcomes[left.evaluation] == 1, f"the report of {left.evaluation} was left lying"
         self.entries = entries
         verification = self.verified(entries)
-        assert verification.holds, verification.words
-        assert verification.is_bitwise, verification.words
+        assert verification.holds, verification.summary
+        assert verification.is_bitwise, verification.summary
 
     def verified(self, entries: list[Entry]) -> Verification:
         settings = self.settings

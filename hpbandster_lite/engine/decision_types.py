@@ -1,4 +1,7 @@
-"""What the engine answers: values that say what is to be done; who decides does not act."""
+"""What the engine decides and answers, as values.
+
+Law of this file: values only; the code that decides does not act on the decision.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ MOST_NAMED = 5
 class Grant:
     """The right of one agent to one attempt of one evaluation.
 
-    ``previous_directory`` is where the rung below left its checkpoint; ``earlier`` are the earlier attempts of this
-    very evaluation, the newest first, each with the directory that it handed back, ``None`` where it was lost: its own
-    directory may hold a checkpoint all the same.
+    ``previous_directory`` is where the rung below left its checkpoint; ``earlier`` lists the earlier attempts of this
+    evaluation, the newest first, each with the directory that it handed back. That is ``None`` for a lost attempt,
+    whose own directory may still hold a checkpoint.
     """
 
     evaluation: EvaluationId
@@ -51,25 +54,25 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """There is work, but none that ends in the time which the agent has left: it is to make room."""
+    """There is work, but none that ends in the time that the agent has left: the agent ends to make room."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What a command from outside did, in words; ``is_change`` is False where everything was so already."""
+    """What a user's command did, as a sentence; ``is_change`` is False where the command changed nothing."""
 
     is_change: bool
-    words: str
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retried:
     """Which failures a start put back.
 
-    ``put_back`` are run again. ``decided`` failed for the same reasons, but their rungs have promoted or sampled on
-    the strength of that; ``others`` counts, by kind, the failures that no change of the code undoes.
+    ``put_back`` are run again. ``decided`` failed for the same reasons, but their rungs have promoted or sampled
+    because of that; ``others`` counts, by kind, the failures that no change of the code undoes.
     """
 
     put_back: tuple[EvaluationId, ...] = ()
@@ -77,8 +80,8 @@ class Retried:
     others: Mapping[FailureKind, int] = field(default_factory=dict)
 
     @property
-    def words(self) -> str:
-        """One sentence for people."""
+    def sentence(self) -> str:
+        """What was put back and what was not, for people."""
         parts = [f"{_counted(len(self.put_back), 'failed evaluation is', 'failed evaluations are')} run again"]
         if self.decided:
             some = ", ".join(map(str, self.decided[:MOST_NAMED]))
@@ -107,7 +110,7 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Hand the evaluation back, or drop it: it is no longer yours, or the search is over."""
+    """Hand the evaluation back, or drop it: the agent no longer holds it, or the search is over."""
 
     reason: str
 
@@ -145,7 +148,7 @@ Decision: TypeAlias = Sample | Promote | Rerun | OpenBracket | Wait | Leave | Do
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchanged:
-    """Answer to a report and a question for work in one."""
+    """Answer to a report and a request for work in one."""
 
     report_is: ReportIs | None = None
     answer: Granted | Wait | Leave | Done | None = None
@@ -153,7 +156,7 @@ class Exchanged:
 
 @dataclass(frozen=True, slots=True)
 class Turn(Generic[A]):
-    """An answer and the entries that must be durable before it may be given; they are applied already."""
+    """An answer and the entries that must be durable before it is sent; they are applied already."""
 
     answer: A
     entries: tuple[Entry, ...] = field(default=())

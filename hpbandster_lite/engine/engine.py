@@ -388,37 +388,37 @@ class Engine:
             if failure is None or failure.kind is not FailureKind.CANCELLED:
                 how = f"with the loss {known.outcome.loss:g}" if failure is None else f"as {failure.kind.value}"
                 raise UsageError(f"evaluation {evaluation} has ended already, {how}; an outcome is final")
-            return Turn(Effect(is_change=False, words=f"evaluation {evaluation} was cancelled before"))
+            return Turn(Effect(is_change=False, sentence=f"evaluation {evaluation} was cancelled before"))
         outcome = Outcome(failure=Failure(kind=FailureKind.CANCELLED, reason=reason or "cancelled by its user"))
         attempt, agent = (0, None) if known is None else (known.attempts, known.agent)
-        words = f"evaluation {evaluation} is cancelled"
+        sentence = f"evaluation {evaluation} is cancelled"
         if agent is not None:
-            words += f"; worker {self._state.worker_of.get(agent) or agent} stops at its next heartbeat"
+            sentence += f"; worker {self._state.worker_of.get(agent) or agent} stops at its next heartbeat"
         # Without a holder it is the outcome of the last attempt: the evaluation is never leased again.
         last = agent or ("" if known is None else known.agent_of.get(attempt, ""))
         entry = Recorded(evaluation=evaluation, attempt=attempt, agent=last, outcome=outcome)
-        return Turn(Effect(is_change=True, words=words), self._recorded(entry))
+        return Turn(Effect(is_change=True, sentence=sentence), self._recorded(entry))
 
     def pause(self, *, reason: str = "") -> Turn[Effect]:
         """Hand out no work and let running evaluations end, until :meth:`resume`, also after the master restarts."""
         self._refuse_if_over("paused")
         if self._state.paused is not None:
-            return Turn(Effect(is_change=False, words="the search was paused before"))
+            return Turn(Effect(is_change=False, sentence="the search was paused before"))
         entries = self._applied(Paused(reason=reason))
-        return Turn(Effect(is_change=True, words=f"the search is paused; {running_count(self._state)}"), entries)
+        return Turn(Effect(is_change=True, sentence=f"the search is paused; {running_count(self._state)}"), entries)
 
     def resume(self) -> Turn[Effect]:
         """Hand out work again."""
         if self._state.paused is None:
-            return Turn(Effect(is_change=False, words="the search was not paused"))
-        return Turn(Effect(is_change=True, words="the search continues"), self._applied(Resumed()))
+            return Turn(Effect(is_change=False, sentence="the search was not paused"))
+        return Turn(Effect(is_change=True, sentence="the search continues"), self._applied(Resumed()))
 
     def stop(self, *, reason: str = "") -> Turn[Effect]:
         """Finish the search: agents hand running evaluations back, and a later start continues them."""
         if self._state.finished is not None:
-            return Turn(Effect(is_change=False, words=f"the search was over before: {self._state.finished.reason}"))
-        words = f"the search is stopped; {running_count(self._state)}, to be handed back"
-        return Turn(Effect(is_change=True, words=words), self._finished(stopped_by_user(reason)))
+            return Turn(Effect(is_change=False, sentence=f"the search was over before: {self._state.finished.reason}"))
+        sentence = f"the search is stopped; {running_count(self._state)}, to be handed back"
+        return Turn(Effect(is_change=True, sentence=sentence), self._finished(stopped_by_user(reason)))
 
     def _refuse_if_over(self, what: str) -> None:
         if self._state.finished is not None:

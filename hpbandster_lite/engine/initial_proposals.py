@@ -1,6 +1,6 @@
-"""The configurations that come before any that a sampler proposes.
+"""The first configurations of a search, before those that its sampler proposes.
 
-Law of this file: the default first unless it is to be skipped, then the user's in their order, each once.
+Law of this file: the default comes first unless it is skipped, then the user's in their order, each once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from hpbandster_lite.space import Array, SearchSpace
 
 
 def first_proposals(space: SearchSpace, settings: SearchSettings) -> list[Proposal]:
-    """What the first configurations of a search are, before its sampler is asked."""
+    """The default configuration and those of the user, as proposals."""
     default = space.default()[None][settings.skip_default :]
     given = space.to_vectors(list(settings.initial)) if settings.initial else default[:0]
     stacked = np.concatenate([default, given])
@@ -33,5 +33,5 @@ def first_proposals(space: SearchSpace, settings: SearchSettings) -> list[Propos
 
 
 def vector_of(proposal: Proposal) -> Array:
-    """The vector as samplers take it: shape (d,), NaN where the dimension is inactive."""
+    """The vector as samplers get it: shape (d,), NaN where the dimension is inactive."""
     return np.array([np.nan if u is None else u for u in proposal.vector])

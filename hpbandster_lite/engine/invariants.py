@@ -1,7 +1,7 @@
-"""What must hold after every step, checked against everything that was decided.
+"""What must hold after every step.
 
-Law of this file: it reads the state from outside, by other ways than those that keep it, so that a slip in one of
-them shows. It costs time linear in the search and is for tests and ``verify``.
+Law of this file: it recomputes sums and promotions from the evaluations, by other code than the state's own, so that a
+mistake in either shows. It takes time linear in the search and is for tests and ``verify``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _check_bracket(
     held: Mapping[tuple[int, int], int],
     promoted_to: Mapping[tuple[int, int], set[ConfigId]],
 ) -> None:
-    """How many hold a place and who was promoted there, by bracket and rung; one that proves infeasible holds none."""
+    """Check one bracket against the places held and the promotions of each rung; an infeasible one holds no place."""
     number = bracket.plan.bracket
     for index, rung in enumerate(bracket.rungs):
         taken = held[number, index] + len(rung.promoted)

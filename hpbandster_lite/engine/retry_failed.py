@@ -1,6 +1,6 @@
 """Which failures may be run again because the code was mended.
 
-Law of this file: it reads the state and changes nothing; a start and whoever announces it ask the same function.
+Law of this file: it reads the state and changes nothing. A start and the note that announces it call one function.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hpbandster_lite.records import FailureKind
 
 
 def retriable(state: State) -> Retried:
-    """What a start puts back that is asked to retry, and what it leaves as it is (:meth:`Engine.start` says why)."""
+    """What a start with ``retry_failed`` puts back, and what it leaves (:meth:`Engine.start` explains why)."""
     put_back, decided, others = [], [], Counter[FailureKind]()
     for identity, evaluation in state.evaluations.items():
         failure = evaluation.outcome.failure if evaluation.outcome is not None else None

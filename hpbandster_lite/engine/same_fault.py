@@ -1,7 +1,7 @@
 """When two failures are the same fault, and whether a search began with nothing else.
 
-Law of this file: text in, text out. A fault is the traceback, or the reason where there is none, without what differs
-from run to run: addresses and numbers. Places in the code (file, line, function) are kept as they are.
+Law of this file: text in, text out. A fault is the traceback (the reason where there is none) without addresses and
+numbers, which differ from run to run. Places in the code (file, line, function) are kept.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ import re
 from hpbandster_lite.records import Failure, FailureKind, Outcome
 
 SAME_FAULTS = 3
-"""So many evaluations must end before the search is judged by its faults."""
+"""Evaluations that must end before the search is judged by their faults."""
 SHOWN_LINES = 40
 """Of a traceback or log: its end, where the error is."""
 
 _PLACE = re.compile(r'\s*File ".*", line \d+, in ')
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
-_TELLS_NOTHING = frozenset({FailureKind.INFEASIBLE, FailureKind.INFRASTRUCTURE, FailureKind.CANCELLED})
-"""Ends of evaluations that were not run to their end, which neither clear nor accuse the code."""
+_NOT_RUN_TO_THE_END = frozenset({FailureKind.INFEASIBLE, FailureKind.INFRASTRUCTURE, FailureKind.CANCELLED})
+"""Failures of evaluations that did not run to their end: they prove nothing about the code."""
 
 
 def fault_of(failure: Failure) -> str:
-    """What two failures have in common exactly if they are the same fault.
+    """A text that two failures share exactly if they have the same fault.
 
     Parameters
     ----------
     failure
-        Of class code; others have no fault of the code.
+        Of kind ``code``; others are not the code's fault.
     """
     lines = (failure.traceback or failure.reason).splitlines()
     return "\n".join(line if _PLACE.match(line) else _without_noise(line) for line in lines)
@@ -46,7 +46,7 @@ def shown(failure: Failure) -> str:
 
 
 class FirstFaults:
-    """How the first evaluations that ran to their end did end."""
+    """The outcomes of the first evaluations that ran to their end."""
 
     def __init__(self) -> None:
         self._fault: str | None = None
@@ -54,9 +54,9 @@ class FirstFaults:
         self._is_cleared = False
 
     def add(self, outcome: Outcome) -> None:
-        """Take the outcome of the next evaluation that ended."""
+        """Add the outcome of the next evaluation that ended."""
         failure = outcome.failure
-        if self._is_cleared or (failure is not None and failure.kind in _TELLS_NOTHING):
+        if self._is_cleared or (failure is not None and failure.kind in _NOT_RUN_TO_THE_END):
             return
         fault = fault_of(failure) if failure is not None and failure.kind is FailureKind.CODE else None
         self._is_cleared = fault is None or self._fault not in (None, fault)
@@ -64,7 +64,7 @@ class FirstFaults:
         self._count += 1
 
     def begin_again(self) -> None:
-        """Somebody takes up a search that was stopped for its fault: the next ones are judged afresh."""
+        """Forget the fault when a search that was stopped for it is started again."""
         if self.are_the_same:
             self._fault, self._count = None, 0
 

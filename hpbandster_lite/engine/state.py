@@ -1,7 +1,7 @@
 """The state of a search: what replaying the journal's entries gives.
 
-Law of this file: :meth:`State.apply` is the only thing that changes it, living and replaying alike; it never asks the
-sampler for a proposal, reads no clock and checks that each entry fits what is already there.
+Law of this file: only :meth:`State.apply` changes it, in a living master and in a replay alike. It never asks the
+sampler for a proposal, reads no clock, and checks that each entry fits the state.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from hpbandster_lite.samplers import bracket_plan
 MENDABLE = frozenset({FailureKind.CODE, FailureKind.INVALID})
 """Failures that a change of the user's code can undo."""
 MADE_HERE = frozenset({FailureKind.INFRASTRUCTURE, FailureKind.CANCELLED})
-"""Outcomes that the engine records itself: no agent reported them, and the model never sees them."""
+"""Failures that the engine records itself: they are no outcome of the objective, and the model never sees them."""
 
 
 @dataclass(slots=True)
@@ -61,13 +61,13 @@ class Evaluation:
     agent_of: dict[int, str] = field(default_factory=dict)
     directories: dict[int, str] = field(default_factory=dict)
     reported: set[tuple[int, str]] = field(default_factory=set)
-    silent: str | None = None
-    """Whose lease ended without a word, if it was the last one."""
+    expired_agent: str | None = None
+    """The agent of the last lease, if that expired."""
 
 
 @dataclass(slots=True)
 class Rung:
-    """One level of a bracket. ``taken`` counts places that a configuration holds; infeasible ones give theirs back."""
+    """One level of a bracket. ``taken`` counts the places that configurations hold; infeasible ones hold none."""
 
     budget: float
     places: int
@@ -121,7 +121,7 @@ class Best:
 
 
 class State:
-    """Everything that the journal's entries say.
+    """The sum of the journal's entries.
 
     Parameters
     ----------
@@ -186,19 +186,19 @@ class State:
         return ConfigId(bracket, rung, self.brackets[bracket].rungs[rung].sampled)
 
     def is_promoted(self, identity: EvaluationId) -> bool:
-        """Whether this is a promotion that nobody has leased yet."""
+        """Whether this is a promotion that no agent has leased."""
         (bracket, _, _), index = identity
         if not 0 <= bracket < len(self.brackets) or not 0 <= index < len(self.brackets[bracket].rungs):
             return False
         return identity.config_id in self.brackets[bracket].rungs[index].promoted
 
     def is_given_back(self, entry: Leased) -> bool:
-        """Whether an agent gets the very lease again that had ended without a word from it."""
+        """Whether the entry gives an agent back the lease of its own that expired."""
         known = self.evaluations.get(entry.evaluation)
-        return known is not None and entry.attempt == known.attempts and known.silent == entry.agent
+        return known is not None and entry.attempt == known.attempts and known.expired_agent == entry.agent
 
     def may_retry(self, identity: EvaluationId) -> bool:
-        """Whether a failure can be undone: one of the code, in a rung that has decided nothing yet."""
+        """Whether a failure can be undone: one of the code, in a rung whose results have decided nothing."""
         outcome = self.evaluations[identity].outcome
         if outcome is None or outcome.failure is None or outcome.failure.kind not in MENDABLE:
             return False
@@ -207,9 +207,9 @@ class State:
     # ------------------------------------------------------------------------------------------------------ change
 
     def apply(self, entry: Entry) -> None:
-        """Take one entry in; the position counts entries as the journal does."""
+        """Apply one entry; the position counts entries as the journal does."""
         self.position += 1
-        # The three that most entries are come first.
+        # Most entries are of the first three classes.
         match entry:
             case Leased():
                 self._lease(entry)
@@ -229,7 +229,7 @@ class State:
             case Expired():
                 self._end_lease(entry.evaluation, entry.agent, entry)
                 self.evaluations[entry.evaluation].lost += 1
-                self.evaluations[entry.evaluation].silent = entry.agent
+                self.evaluations[entry.evaluation].expired_agent = entry.agent
                 self._put_back(entry.evaluation)
             case RungShrunk():
                 self._shrink(entry)
@@ -237,7 +237,7 @@ class State:
                 self._retry(identity, entry)
 
     def _govern(self, entry: Started | Paused | Resumed | Finished) -> None:
-        """What holds for the search as a whole."""
+        """Entries about the search as a whole."""
         match entry:
             case Started():
                 self.epoch = entry.epoch
@@ -290,7 +290,7 @@ class State:
         self._require(evaluation.agent is None and evaluation.outcome is None, "{} cannot be leased", identity)
         self._require(entry.agent not in self.held_by, "{} holds a lease already", entry.agent)
         if self.is_given_back(entry):
-            # It was not lost after all.
+            # The attempt does not count as lost.
             evaluation.lost -= 1
         else:
             is_next = entry.attempt == evaluation.attempts + 1
@@ -299,7 +299,7 @@ class State:
         self.to_rerun.remove(identity)
         evaluation.attempts = entry.attempt
         evaluation.agent = entry.agent
-        evaluation.silent = None
+        evaluation.expired_agent = None
         evaluation.agent_of[entry.attempt] = entry.agent
         self.held_by[entry.agent] = identity
         self.request_of[entry.agent] = entry.request
@@ -308,7 +308,7 @@ class State:
 
     def _record(self, entry: Recorded) -> None:
         if entry.evaluation not in self.evaluations and self.is_promoted(entry.evaluation):
-            # Cancelled before anybody leased it: it takes its place, and costs nothing.
+            # Cancelled before any agent leased it: it takes its place, and costs nothing.
             self._rung(entry.evaluation).promoted.remove(entry.evaluation.config_id)
             self._start_evaluation(entry.evaluation, is_paid=False)
         evaluation = self._evaluation(entry.evaluation, entry)
@@ -318,7 +318,7 @@ class State:
         elif evaluation.agent == entry.agent:
             self._end_lease(entry.evaluation, entry.agent, entry)
         else:
-            # A report under an expired lease ends what another agent is running; that one hears it when it renews.
+            # A report under an expired lease ends what another agent runs; that agent stops at its next heartbeat.
             self._end_lease(entry.evaluation, evaluation.agent, entry)
         evaluation.outcome = entry.outcome
         self.recorded += 1
@@ -344,7 +344,7 @@ class State:
         if entry.outcome.loss is not None:
             self._compare_with_best(evaluation, entry.outcome.loss)
             if entry.attempt == 1 and entry.outcome.duration_s:
-                # A later attempt may have continued from a checkpoint, and tells nothing of the whole.
+                # A later attempt may have continued from a checkpoint, so its duration is not that of the whole.
                 self.durations.add(evaluation.budget, entry.outcome.duration_s)
             self._compare_with_rung_below(evaluation, entry.outcome)
         self._complete_if_full(entry.evaluation.config_id.bracket, entry.evaluation.rung)
@@ -444,7 +444,7 @@ class State:
         return evaluation
 
     def _require(self, holds: bool, story: str, *parts: object) -> None:
-        # Put together only when it is told: a journal of 100,000 evaluations would pay a second for words nobody reads.
+        # Formatted only when it is raised: for a journal of 100,000 evaluations, the formatting would take a second.
         if not holds:
             raise InvariantBroken(f"entry {self.position} of the journal: {story.format(*parts)}")
 

@@ -1,15 +1,14 @@
-"""Replays a journal and recomputes every decision in it, to prove that nothing was decided otherwise.
+"""Replays a journal and recomputes every decision in it, to prove that each was decided by the rules.
 
-Law of this file: it believes the requests (with the time that an agent had left), reports and times in the journal and
-nothing else. Which bracket was opened,
-what was sampled, promoted, run again, put back or shrunk must be exactly what
-:func:`~hpbandster_lite.engine.decisions.decide` says at that point. A proposal must be what the sampler proposes from
-its generator, the configurations sampled before it, and the outcomes up to its basis: bit for bit under a master of the
-fingerprint of this process, otherwise the values of discrete dimensions exactly and vectors within
-:data:`TOLERANCE`. Whether a search ended in time by the clock is not recomputed, because no clock is journalled.
+Law of this file: it trusts the requests (with the time that an agent had left), reports and times in the journal, and
+nothing else. Each bracket that was opened, each sample, promotion, rerun, retry and shrunk rung must be exactly the
+decision of :func:`~hpbandster_lite.engine.decisions.decide` at that point. A proposal must be what the sampler proposes
+from its generator, the configurations sampled before it, and the outcomes up to its basis: bit for bit under a master
+with the fingerprint of this process, otherwise the values of discrete dimensions exactly and vectors within
+:data:`TOLERANCE`. Whether a search ended in time by the clock is not recomputed, because the journal has no clock.
 
-The effort is linear in the journal and one proposal for each configuration (a basis that goes back, which no master
-writes, feeds the sampler anew).
+The effort is linear in the journal, plus one proposal for each configuration. (A basis that goes back, which no master
+writes, makes a new sampler.)
 """
 
 from __future__ import annotations
@@ -52,12 +51,12 @@ from hpbandster_lite.space import Array, SearchSpace
 TOLERANCE = 1e-9
 """Of a coordinate on the unit cube, between machines whose libraries round differently."""
 MOST_DIFFERENCES = 20
-"""So many are told; one wrong outcome makes all later proposals differ, and the first is the one that matters."""
+"""Differences that are listed: one wrong outcome makes all later proposals differ, and the first one matters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Where the journal and what was recomputed part; ``position`` is that of the entry."""
+    """A difference between the journal and what was recomputed; ``position`` is that of the entry."""
 
     position: int
     story: str
@@ -76,7 +75,7 @@ class Verification:
     differences, n_differences
         The first :data:`MOST_DIFFERENCES` of them, and how many there are.
     other_fingerprints
-        In what this process differs from masters whose proposals could not be compared bit for bit, in words.
+        How this process differs from masters whose proposals could not be compared bit for bit, as sentences.
     """
 
     entries: int
@@ -99,8 +98,8 @@ class Verification:
         return self.bitwise == self.proposals
 
     @property
-    def words(self) -> str:
-        """The result for people, one sentence, and one for each difference that is told."""
+    def summary(self) -> str:
+        """The result for people: one sentence, and one line for each listed difference."""
         how = "bit for bit"
         if not self.is_bitwise:
             why = "; ".join(self.other_fingerprints)
@@ -108,8 +107,8 @@ class Verification:
         seen = f"{self.entries} entries, {self.decisions} decisions exactly, {self.proposals} proposals {how}"
         if self.holds:
             return f"verified: {seen}"
-        told = "\n".join(f"entry {each.position}: {each.story}" for each in self.differences)
-        return f"NOT verified, {self.n_differences} differences: {seen}\n{told}"
+        listed = "\n".join(f"entry {each.position}: {each.story}" for each in self.differences)
+        return f"NOT verified, {self.n_differences} differences: {seen}\n{listed}"
 
 
 def verify(
@@ -236,7 +235,7 @@ class _Verifier:
             case RungShrunk():
                 self._check_shrinking(entry)
             case Leased(evaluation=identity) if self._state.is_given_back(entry):
-                # Out of turn, as it must be; State.apply refuses it where somebody else has the evaluation.
+                # Not in the order of work; State.apply refuses it where another agent has the evaluation.
                 self._counts["decisions"] += 1
                 ended = immediate_end(self._state, self._settings, served_s=0.0)
                 if ended is not None:
@@ -261,7 +260,7 @@ class _Verifier:
         # At the first instant of its master: a wall time that is over then was over when this was decided.
         computed = decide(self._state, self._settings, served_s=0.0, time_left_s=time_left_s)
         if computed != recorded:
-            self._differ(f"{what}, but what came next was {computed}")
+            self._differ(f"{what}, but the next decision was {computed}")
 
     def _check_shrinking(self, entry: RungShrunk) -> None:
         config_id = self._state.next_config_id(entry.bracket, entry.rung)
@@ -305,7 +304,7 @@ class _Verifier:
         return sampler.propose(generator_for(self._settings.seed, Purpose.PROPOSAL, config_id))
 
     def _difference(self, recorded: Proposal, computed: Proposal) -> str | None:
-        """First difference between two proposals, in words."""
+        """First difference between two proposals, as a sentence."""
         if (recorded.origin, recorded.model_budget) != (computed.origin, computed.model_budget):
             return (
                 f"origin {recorded.origin.value} ({recorded.model_budget}) in the journal, "
@@ -326,7 +325,7 @@ class _Verifier:
     def _are_equal(self, one: float | None, other: float | None) -> bool:
         if one is None or other is None:
             return one is other
-        # repr tells every float from every other, and minus zero from zero.
+        # repr distinguishes every float from every other, and minus zero from zero.
         return repr(float(one)) == repr(float(other)) if self._is_same_machine else abs(one - other) <= TOLERANCE
 
     # ------------------------------------------------------------------------------------------------ after it

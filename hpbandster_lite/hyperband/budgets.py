@@ -1,7 +1,7 @@
 """The ladder of budgets: from the smallest rung to the full budget, each about eta times the one below.
 
 Law of this file: arithmetic only. The top budget is exact, the others are max_budget / eta**k; one within 1e-9
-(relative) of min_budget becomes min_budget, otherwise the ladder starts above it and says so. Rungs are counted by
+(relative) of min_budget becomes min_budget, otherwise the ladder starts above it and has a note. Rungs are counted by
 division with that tolerance, never by a floored logarithm: log(243) / log(3) is 4.999..., which loses a rung.
 """
 
@@ -18,7 +18,7 @@ from hpbandster_lite.errors import BudgetError
 TOLERANCE = 1e-9
 """Relative distance below which a budget of the ladder is the given minimum."""
 MOST_RUNGS = 1_000
-"""A ladder of more rungs is refused: eta is then so close to 1 that a rung keeps nearly everybody."""
+"""A ladder of more rungs is refused: eta is then so close to 1 that a rung keeps nearly all configurations."""
 WIDEST = 1e100
 """The full budget may be this many times the smallest."""
 DEFAULT_ETA = 3.0

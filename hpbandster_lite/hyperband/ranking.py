@@ -1,4 +1,4 @@
-"""The order of results: which of two is better, who is promoted, and which result is the incumbent.
+"""The order of results: which of two is better, which ones are promoted, and which is the incumbent.
 
 Law of this file: no other file compares losses. At one budget a finite loss comes before a failure, a lower loss before
 a higher one, and ties go to the smaller config id, so that the order in which results arrive changes nothing. Losses at

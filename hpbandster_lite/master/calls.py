@@ -354,9 +354,9 @@ class Master:
             case _:
                 turn = self.engine.cancel(request.evaluation, reason=_one_line(request.reason))
         self._pending.extend(turn.entries)
-        log.info("command %s: %s", request.method, turn.answer.words)
+        log.info("command %s: %s", request.method, turn.answer.sentence)
         return messages.CommandAnswer(
-            epoch=self._epoch, is_change=turn.answer.is_change, words=turn.answer.words
+            epoch=self._epoch, is_change=turn.answer.is_change, words=turn.answer.sentence
         )
 
     def status(self, now: float) -> Status:

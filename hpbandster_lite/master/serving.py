@@ -220,7 +220,7 @@ def resumed(
         retry_failed=retry_failed,
     )
     if retry_failed:
-        log.info("%s", turn.answer.words)
+        log.info("%s", turn.answer.sentence)
     journal.commit(turn.entries, at=wall_clock())
     keeper = CheckpointKeeper(directory, keep_all=options.keep_checkpoints == "all", delay_s=settings.lease_s)
     master = Master(

@@ -1,7 +1,8 @@
 """Samplers: they propose new configurations.
 
-Law of this room: the engine says when a configuration is needed, a sampler says which; it knows no brackets, no clock
-and no files, and its proposal is a pure function of its generator, of what was added and of what was observed.
+Law of this room: the engine decides when a configuration is needed, a sampler decides which. A sampler knows no
+brackets, no clock and no files, and its proposal is a pure function of its generator, of what was added and of what was
+observed.
 ``registry`` lists the algorithms by name, ``protocol`` is the interface, ``random`` follows the space, ``kde`` is the
 model of the paper, and ``conformance`` holds the tests that every sampler passes.
 """

@@ -1,6 +1,6 @@
-"""What a sampler is.
+"""The interface of a sampler.
 
-Law of this file: the interface only. Every sampler passes the same conformance tests.
+Law of this file: the interface only; :mod:`hpbandster_lite.samplers.conformance` tests it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Sampler(Protocol):
     """
 
     def add(self, vector: Vector) -> None:
-        """A configuration was sampled, by whomever: in a discrete space it is not proposed again."""
+        """A configuration was sampled, here or elsewhere: in a discrete space it is not proposed again."""
 
     def observe(self, vector: Vector, budget: float, loss: float | None) -> None:
         """An added configuration ended at a budget; ``loss`` is ``None`` for a bad result. Constant time."""
 
     def forget(self, vector: Vector, budget: float) -> None:
-        """A bad result that was observed does not count any more: its evaluation is run again."""
+        """A bad result that was observed no longer counts: its evaluation is run again."""
 
     def propose(self, rng: np.random.Generator) -> Proposal | None:
         """The next configuration; ``None`` if the space is exhausted."""
@@ -42,10 +42,10 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class Foreseeing(Sampler, Protocol):
-    """A sampler whose proposals depend on no outcome, so that many can be drawn at once, before they are asked for."""
+    """A sampler whose proposals depend on no outcome, so that many can be drawn at once, before they are needed."""
 
     def foresee(self, rngs: Sequence[np.random.Generator]) -> list[Proposal | None]:
-        """What :meth:`propose` would give for each generator now; ``None`` where it must be asked."""
+        """What :meth:`propose` would give for each generator now; ``None`` where only :meth:`propose` can answer."""
 
     def still_proposes(self, foreseen: Proposal) -> bool:
-        """Whether that is what :meth:`propose` gives now; asked of one only when it is about to be added."""
+        """Whether :meth:`propose` would give this now; called only for a proposal that is about to be added."""

@@ -1,8 +1,8 @@
-"""Random search, and what every sampler needs of it: configurations that were not sampled before.
+"""Random search, and a draw of configurations that were not sampled before, for every sampler.
 
-Law of this file: no configuration is given out twice while the space has another one. A proposal is a pure function of
-the generator and of what was added, in its order. Identity is the canonical vector: what the space decodes and encodes
-again, so a vector that another machine wrote a rounding error apart is the same configuration.
+Law of this file: no configuration is proposed twice while the space has another one. A proposal is a pure function of
+the generator and of what was added, in its order. A configuration is identified by its canonical vector, which the
+space decodes and encodes again, so a vector of another machine that differs by a rounding error is the same one.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class Unseen:
     def add(self, vector: Vector) -> None:
         """A configuration was sampled."""
         if type(vector) is tuple and vector == self._proposed:
-            # What was proposed here last is canonical already, and in a search that is nearly always what comes.
+            # The last proposal is canonical already, and a search nearly always adds that one.
             self._see(vector)
         else:
-            # A replay adds a whole search before anything is asked: one call of the space for all of them.
+            # A replay adds a whole search before the first proposal: one call of the space for all of them.
             self._unread.append(as_vector(vector, self.space.d))
 
     def _see(self, key: Key) -> None:
@@ -115,12 +115,12 @@ class Unseen:
         return self._recorded(vector, self.space.to_values(vector[np.newaxis])[0], model_budget)
 
     def draw_each(self, rngs: Sequence[np.random.Generator]) -> list[Proposal | None]:
-        """The first draw of each generator, where it is allowed; whether it was sampled before is not asked here."""
+        """The first draw of each generator, where it is allowed; it may have been sampled before."""
         drawn = self.space.sample_each(rngs)
         return [None if draw is None else self._recorded(*draw, None) for draw in drawn]
 
     def expects(self, proposal: Proposal) -> bool:
-        """Whether this configuration was not sampled yet; then it is taken to be the next one that is added."""
+        """Whether this configuration was not sampled yet; the next one that is added should be this one."""
         self._read()
         self._proposed = proposal.vector
         return proposal.vector not in self._seen
@@ -151,7 +151,7 @@ def as_vector(vector: Vector, d: int) -> Array:
 
 
 class Random:
-    """Random search: every proposal is drawn from the space, whatever was observed.
+    """Random search: every proposal is drawn from the space; results change nothing.
 
     Parameters
     ----------

@@ -177,7 +177,7 @@ def _retriable(stored: SearchSettings, reader: JournalReader) -> Retried:
 
 def _retry_notes(retried: Retried, is_changed: bool) -> list[str]:
     """What is put back, and whether anything speaks for another outcome."""
-    notes = [retried.words]
+    notes = [retried.sentence]
     if retried.put_back and not is_changed:
         notes.append(
             "the problem's source is what it was when the search began; unless something else was mended, what failed "

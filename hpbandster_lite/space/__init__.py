@@ -1,8 +1,9 @@
 """Search spaces: ConfigSpace compiled to plain tables, and configurations as vectors of the unit cube.
 
-Law of this room: the only door to ConfigSpace, whose generator is never drawn from. ``dimension`` holds the table of
-one hyperparameter, ``codec`` turns coordinates into values, ``clauses`` compiles conditions and forbidden clauses,
-``compile`` reads ConfigSpace, ``search_space`` puts them together, ``difference`` compares two spaces.
+Law of this room: only this room imports ConfigSpace, and it never draws from ConfigSpace's generator. ``dimension``
+holds the table of one hyperparameter, ``codec`` turns coordinates into values, ``clauses`` compiles conditions and
+forbidden clauses, ``compile`` reads ConfigSpace, ``search_space`` combines them, ``space_difference`` compares two
+spaces, and ``examples`` has spaces for tests.
 """
 
 from hpbandster_lite.space.compile import configspace_from_json, configspace_to_json, import_configspace

@@ -2,7 +2,7 @@
 
 Law of this file: a clause answers for all configurations at once and reads features, never coordinates, so that a
 float compares as the decimal number it is. A missing (inactive) value satisfies no comparison but ``!=``: ConfigSpace
-judges a configuration so, and its judgement counts.
+defines it so.
 
 A tree is a dict: ``{"op": "and" | "or", "of": [trees]}``, a comparison with values ``{"op": "==" | "!=" | "<" | "<=" |
 ">" | ">=" | "in", "name": ..., "values": [...]}``, or a relation ``{"op": ..., "name": ..., "other": ...}`` between the
@@ -44,11 +44,11 @@ class Clause:
     Parameters
     ----------
     holds
-        Says for each configuration whether the clause is true.
+        For each configuration, whether the clause is true.
     columns
         The dimensions that it reads.
     text
-        The clause in words, for error messages.
+        The clause as text, for error messages.
     """
 
     holds: Predicate
@@ -57,7 +57,7 @@ class Clause:
 
 
 def describe(tree: Plain) -> str:
-    """The tree in words: ``depth > 2 and (kind == 'a' or kind == 'b')``."""
+    """The tree as text: ``depth > 2 and (kind == 'a' or kind == 'b')``."""
     op = tree["op"]
     if op in ("and", "or"):
         parts = [f"({describe(part)})" if part["op"] in ("and", "or") else describe(part) for part in tree["of"]]

@@ -2,7 +2,7 @@
 
 Law of this file: it reads ConfigSpace's own serialised form (format 0.4, ConfigSpace 1.2) and nothing private, never
 draws from its generator, and refuses by name what the tables cannot hold. ConfigSpace is imported to rebuild a
-space, or ahead of a problem that will, never to compile one: whoever hands us a space has imported it already.
+space, or ahead of a problem that will, never to compile one: the caller that has a space has imported it already.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _FORBIDDEN = {
 
 
 def import_configspace() -> None:
-    """Import ConfigSpace, which takes a second; where it is missing, whoever needs it will say so."""
+    """Import ConfigSpace, which takes a second; where it is missing, the first use raises the error."""
     with suppress(ImportError):
         import ConfigSpace  # noqa: F401
 

@@ -25,9 +25,9 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 Kind: TypeAlias = Literal["float", "integer", "ordinal", "categorical", "constant"]
 
 MOST_LEVELS = 2**50
-"""A linear integer range may have this many values: beyond, (i + 0.5) / levels no longer tells neighbours apart."""
+"""A linear integer range may have this many values: beyond, (i + 0.5) / levels is the same for neighbours."""
 LARGEST_LOG_INTEGER = 2**40
-"""Upper bound of a log integer: beyond, log(i - 0.5) and log(i + 0.5) no longer tell neighbours apart."""
+"""Upper bound of a log integer: beyond, log(i - 0.5) and log(i + 0.5) are the same for neighbours."""
 MOST_EDGES = 2**20
 """``Dimension.edges`` makes an array of at most this many buckets; ``Dimension.bucket`` has no such bound."""
 

@@ -254,7 +254,7 @@ class SearchSpace:
                 clauses = "; ".join(clause.text for clause in self._forbidden)
                 raise SpaceError(
                     f"{in_vain} random configurations in a row were forbidden ({clauses}); relax the forbidden "
-                    "clauses, or say with narrower ranges or conditions what is meant"
+                    "clauses, or replace them with narrower ranges or conditions"
                 )
             kept.append(features)
             missing -= len(features)
@@ -301,8 +301,8 @@ class SearchSpace:
     def enumerate(self, limit: int = 100_000) -> Array | None:
         """Every valid configuration of a small discrete space, once.
 
-        Values are added dimension by dimension, parents first, and forbidden beginnings are dropped as soon as they
-        can be told. The work is bounded: a space with more than ``2 * limit`` beginnings counts as too large.
+        Values are added dimension by dimension, parents first, and forbidden beginnings are dropped as soon as
+        they are known. The work is bounded: a space with more than ``2 * limit`` beginnings counts as too large.
 
         Parameters
         ----------

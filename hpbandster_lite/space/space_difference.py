@@ -1,4 +1,4 @@
-"""The first difference between two spaces, in words.
+"""The first difference between two spaces, as a sentence.
 
 Law of this file: it compares ConfigSpace's JSON of two spaces, ignores what does not change a search (names of spaces,
 versions, ``meta``), and names one thing that a user can find in a file.
@@ -24,8 +24,8 @@ def first_difference(then: Plain, now: Plain) -> str | None:
     Returns
     -------
     str or None
-        Words that name the hyperparameter and its field, such as ``hyperparameter 'lr': upper was 0.1 and is 0.5``;
-        ``None`` if the spaces are the same.
+        A sentence that names the hyperparameter and its field, such as ``hyperparameter 'lr': upper was 0.1 and is
+        0.5``; ``None`` if the spaces are the same.
     """
     return _hyperparameters(then, now) or _conditions(then, now) or _forbidden(then, now) or _order(then, now)
 
@@ -46,7 +46,7 @@ def _hyperparameters(then: Plain, now: Plain) -> str | None:
 
 
 def _differ(a: Plain, b: Plain) -> bool:
-    # repr tells True from 1 and 1 from 1.0, which == does not.
+    # repr distinguishes True from 1 and 1 from 1.0, which == does not.
     return repr(a) != repr(b)
 
 

@@ -126,7 +126,7 @@ def broken_laws(
         broken.append("the search has not ended")
     try:
         verification = verify_run(directory)
-        broken += [] if verification.holds else [f"verify: {verification.words}"]
+        broken += [] if verification.holds else [f"verify: {verification.summary}"]
     except SearchError as error:
         broken.append(f"verify: {error}")
     return broken

@@ -260,7 +260,7 @@ class LocalSearchProcess:
     def verified(self) -> bool:
         """Whether every decision in the journal is found again when it is computed anew."""
         verification = verify_run(self.directory)
-        assert verification.holds, verification.words
+        assert verification.holds, verification.summary
         return verification.entries > 0
 
     def results(self) -> dict[Any, Any]:

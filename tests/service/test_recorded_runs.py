@@ -58,7 +58,7 @@ def check_continued(run: RunDirectory, before: Sequence[tuple[int, float, Entry]
     assert copy_of(run.journal, 1).exists()
     assert run.journal.read_bytes()[60:64] == SCHEMA.to_bytes(4, "big")
     verification = verify_run(run)
-    assert verification.holds, verification.words
+    assert verification.holds, verification.summary
     finished = JournalReader(run.journal).finished()
     assert finished is not None
     assert not finished.kind.was_stopped

@@ -308,7 +308,7 @@ def test_failures_of_a_rung_that_is_not_complete_are_run_again_and_everything_el
     engine.validate()
     again = granted(engine, "b")
     assert (again.evaluation, again.attempt, again.earlier) == (failures[0], 2, ((1, None),))
-    assert turn.answer.words == (
+    assert turn.answer.sentence == (
         "3 failed evaluations are run again; 1 is not, because memory is no fault of the code"
     )
 
@@ -328,7 +328,7 @@ def test_failures_that_others_were_promoted_over_stay_as_they_are() -> None:
     turn = engine.start(2, ONE, now=0.0, retry_failed=True)
     assert turn.answer.put_back == ()
     assert turn.answer.decided == (EvaluationId(ConfigId(0, 0, 0), 0),)
-    assert turn.answer.words == (
+    assert turn.answer.sentence == (
         "0 failed evaluations are run again; 1 is not (0-0-0@0): promotions were decided with that"
     )
     engine.validate()
@@ -340,7 +340,7 @@ def test_failures_above_which_fresh_configurations_were_sampled_stay_as_they_are
     assert str(granted(engine, "a", 9).evaluation) == "0-1-0@1"
     turn = engine.start(2, ONE, now=0.0, retry_failed=True)
     assert (len(turn.answer.put_back), len(turn.answer.decided)) == (0, 9)
-    assert "9 are not (0-0-0@0, 0-0-1@0, 0-0-2@0, 0-0-3@0, 0-0-4@0, ...): promotions" in turn.answer.words
+    assert "9 are not (0-0-0@0, 0-0-1@0, 0-0-2@0, 0-0-3@0, 0-0-4@0, ...): promotions" in turn.answer.sentence
 
 
 def test_a_sample_above_that_proved_infeasible_was_a_decision_too() -> None:

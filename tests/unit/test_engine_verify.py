@@ -124,14 +124,14 @@ def first_story(verification: Verification, at: int | None = None) -> str:
 def test_what_the_engine_decided_is_verified_bit_for_bit(algorithm: str, seed: int) -> None:
     run = Run(algorithm=algorithm, seed=seed)
     verification = run.verified()
-    assert verification.holds, verification.words
+    assert verification.holds, verification.summary
     assert verification.is_bitwise
     assert verification.entries == len(run.entries)
     assert verification.proposals == sum(isinstance(entry, Sampled) for entry in run.entries) > 20
     decided = (Sampled, Leased, BracketOpened, RungShrunk, PutBack)
     assert verification.decisions == sum(isinstance(entry, decided) for entry in run.entries)
     assert verification.outcomes == sum(isinstance(entry, Recorded) for entry in run.entries)
-    assert verification.words == (
+    assert verification.summary == (
         f"verified: {verification.entries} entries, {verification.decisions} decisions exactly, "
         f"{verification.proposals} proposals bit for bit"
     )
@@ -143,7 +143,7 @@ def test_a_small_space_that_was_exhausted_is_verified(algorithm: str) -> None:
 
     run = Run(algorithm=algorithm, space=space_of(Categorical("c", list("abcdefgh"))), limits=Limits())
     assert any(isinstance(entry, RungShrunk) for entry in run.entries)
-    assert run.verified().holds, run.verified().words
+    assert run.verified().holds, run.verified().summary
 
 
 def test_the_run_that_is_tampered_with_has_everything_in_it(run: Run) -> None:
@@ -170,14 +170,14 @@ def test_on_another_machine_the_last_bits_may_differ_and_it_says_which_machine(r
     verification = run.verified(fingerprint=ELSEWHERE)
     assert verification.holds
     assert (verification.is_bitwise, verification.bitwise) == (False, 0)
-    assert "because of numpy 2.0 there and 1.0 here" in verification.words
+    assert "because of numpy 2.0 there and 1.0 here" in verification.summary
 
 
 def test_without_a_recorded_fingerprint_nothing_is_compared_bit_for_bit(run: Run) -> None:
     verification = run.verified(run.changed(0, fingerprint={}))
     assert verification.holds
     assert not verification.is_bitwise
-    assert "a master without a fingerprint" in verification.words
+    assert "a master without a fingerprint" in verification.summary
     # Neither do two machines of which nothing is known pass for one.
     assert run.verified(run.changed(0, fingerprint={}), fingerprint={}).bitwise == 0
 
@@ -250,7 +250,7 @@ def test_work_in_another_order_is_named(run: Run) -> None:
     following = run.position(Leased, lambda other: other.evaluation.rung == 1 and other.evaluation != entry.evaluation)
     other = run.entries[following]
     assert isinstance(other, Leased)
-    assert "was leased, but what came next was Promote" in first_story(
+    assert "was leased, but the next decision was Promote" in first_story(
         run.verified(run.changed(at, evaluation=other.evaluation)), at
     )
 
@@ -258,7 +258,7 @@ def test_work_in_another_order_is_named(run: Run) -> None:
 def test_a_bracket_opened_early_is_named(run: Run) -> None:
     at = run.position(BracketOpened) + 1
     entries = [*run.entries[:at], BracketOpened(bracket=1), *run.entries[at:]]
-    assert "bracket 1 was opened, but what came next was Sample" in first_story(run.verified(entries), at)
+    assert "bracket 1 was opened, but the next decision was Sample" in first_story(run.verified(entries), at)
 
 
 def test_a_rung_that_was_shrunk_without_need_is_named(run: Run) -> None:
@@ -325,5 +325,5 @@ def test_so_many_differences_are_told_and_all_are_counted(run: Run) -> None:
     verification = run.verified(entries)
     assert len(verification.differences) == MOST_DIFFERENCES
     assert verification.n_differences == verification.proposals
-    assert verification.words.startswith(f"NOT verified, {verification.n_differences} differences: ")
-    assert verification.words.count("\nentry ") == MOST_DIFFERENCES
+    assert verification.summary.startswith(f"NOT verified, {verification.n_differences} differences: ")
+    assert verification.summary.count("\nentry ") == MOST_DIFFERENCES

@@ -36,7 +36,7 @@ def run(request: pytest.FixtureRequest, is_migrated: bool, tmp_path: Path) -> Ru
 
 def test_its_decisions_are_verified(run: RunDirectory) -> None:
     verification = verify_run(run)
-    assert verification.holds, verification.words
+    assert verification.holds, verification.summary
     assert verification.outcomes > 0
 
 

@@ -29,5 +29,5 @@ def verify(run: Run, as_json: AsJson = False) -> None:
         told = {"holds": verification.holds, "is_bitwise": verification.is_bitwise, **asdict(verification)}
         typer.echo(json.dumps(told, indent=2))
     else:
-        typer.echo(escape_controls(verification.words))
+        typer.echo(escape_controls(verification.summary))
     sys.exit(0 if verification.holds else InvariantBroken.exit_code)

@@ -15,8 +15,8 @@ unordered (categoricals with ``k`` levels)
 
 Inactive dimensions (NaN). A dimension that the candidate lacks contributes the factor 1: the data's kernel integrated
 over it. A dimension that only the candidate has contributes the uniform density (1, the width of the bucket, 1 / k): a
-data point that never had the dimension says nothing about it, but still spreads a mass of one over it. With factor 1
-instead, points without a categorical of k levels would count k times as much as points with it.
+data point that never had the dimension holds no information about it, but still spreads a mass of one over it. With
+factor 1 instead, points without a categorical of k levels would count k times as much as points with it.
 
 Speed: the logarithm of a product of Gaussians is a quadratic form of the centred data, so all smooth dimensions of all
 pairs are one matrix product. Discrete dimensions are tables (level in the data by candidate) from which each data point

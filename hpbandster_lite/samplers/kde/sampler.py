@@ -6,8 +6,8 @@ added and observed, in its order, and on nothing else.
 
 Bad results (crashes, no number, out of memory, refused) count as results, rank behind every finite loss, and are never
 in the good set. A budget has a model from N_min + 2 results on, if at least N_min of them are finite; so a budget at
-which nearly everything fails leaves the word to a smaller one, or to chance. Equal losses rank in the order in which
-they were observed.
+which nearly everything fails has no model, and a smaller budget's model or a random sample takes its place. Equal
+losses rank in the order in which they were observed.
 """
 
 from __future__ import annotations
