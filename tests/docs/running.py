@@ -1,6 +1,6 @@
-"""Runs the blocks of a document as a reader would: a fresh directory, the environment's commands, a limit of time.
+"""Runs the blocks of a document as a reader would: in an empty directory, with the environment's commands and a limit.
 
-Law of this file: whatever a block starts has ended, by itself, when the block has; what has not is killed and told.
+Law of this file: every process that a block starts must end before the block does; others are killed and reported.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from tests.docs.blocks import Block, commands, matches
 from tests.docs.setting_up import without_setting_up
 
 LIMIT_S = 240.0
-"""For one block; a document's main job is shortened to fit in."""
+"""Time limit of one block; the documents' longer jobs are shortened to fit."""
 MARK = "DOCUMENT_BLOCK"
-"""Environment variable by which the processes that a block started are found again, detached ones as well."""
+"""Environment variable that identifies the processes of a block, including detached ones."""
 
 
-def run_story(story: list[Block], directory: Path, *, ci: str, limit_s: float = LIMIT_S) -> None:
-    """Run blocks one after the other in one directory; a block that does not do what the document says raises."""
+def run_group(group: list[Block], directory: Path, *, ci: str, limit_s: float = LIMIT_S) -> None:
+    """Run blocks in order in one directory; raises if a block does not do what the document says."""
     (directory / ".venv").symlink_to(sys.prefix)
-    for block in story:
-        file = directory / (block.wishes.file or "example.py")
-        if block.wishes.file is not None or block.language == "python":
+    for block in group:
+        file = directory / (block.settings.file or "example.py")
+        if block.settings.file is not None or block.language == "python":
             file.write_text(block.text, encoding="utf-8")
         if block.language == "bash":
             script = without_setting_up(block.text, ci=ci)
@@ -40,12 +40,12 @@ def run_story(story: list[Block], directory: Path, *, ci: str, limit_s: float = 
 
 
 def _run_console(block: Block, directory: Path, limit_s: float) -> None:
-    """Run the commands in one shell, so that they share their variables, and compare what each shows."""
-    told = commands(block)
+    """Run the commands in one shell, so that they share variables, and compare the output of each."""
+    shown = commands(block)
     mark = uuid.uuid4().hex
-    script = "exec 2>&1\n" + f"\nprintf '%s\\n' {mark}\n".join(command.script for command in told)
+    script = "exec 2>&1\n" + f"\nprintf '%s\\n' {mark}\n".join(command.script for command in shown)
     printed = _run(block, _bash(script), directory, limit_s).split(f"{mark}\n")
-    for command, output in zip(told, printed, strict=True):
+    for command, output in zip(shown, printed, strict=True):
         _check(block, command.expected, output)
 
 
@@ -54,9 +54,9 @@ def _bash(script: str) -> list[str]:
 
 
 def _run(block: Block, command: list[str], directory: Path, limit_s: float) -> str:
-    """Run one command to its end; returns what it printed on standard output."""
+    """Run one command to its end; returns its standard output."""
     mark = uuid.uuid4().hex
-    # Files, not pipes: a process that is left behind would hold a pipe open and the test would wait for it.
+    # Files, not pipes: a remaining process would hold a pipe open, and the test would wait for it.
     with (directory / ".stdout").open("w+b") as stdout, (directory / ".stderr").open("w+b") as stderr:
         process = subprocess.Popen(
             command,
@@ -71,7 +71,7 @@ def _run(block: Block, command: list[str], directory: Path, limit_s: float) -> s
         except subprocess.TimeoutExpired:
             ended = f"did not end within {limit_s:g} s"
         else:
-            ended = "" if process.returncode == block.wishes.exit_code else f"ended with {process.returncode}"
+            ended = "" if process.returncode == block.settings.exit_code else f"ended with {process.returncode}"
         left = _end_all(mark)
         process.wait()
         stdout.seek(0)
@@ -84,7 +84,7 @@ def _run(block: Block, command: list[str], directory: Path, limit_s: float) -> s
 
 
 def _environment(directory: Path, mark: str) -> dict[str, str]:
-    """This process's environment without what a reader does not have, and with the environment's commands first."""
+    """This process's environment without the variables of the tests, and with the environment's commands first."""
     foreign = ("HPBANDSTER_LITE_", "PYTEST_", "PYTHON", "COVERAGE_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return kept | {
@@ -98,13 +98,13 @@ def _environment(directory: Path, mark: str) -> dict[str, str]:
 
 
 def _end_all(mark: str) -> list[str]:
-    """Kill every living process that carries the mark; returns their command lines."""
+    """Kill every process with this mark; returns their command lines."""
     ended: dict[int, str] = {}
     found = True
-    while found:  # again, because one of them may have started another while they were looked at
+    while found:  # again, because one may have started another meanwhile
         found = False
         for process in psutil.process_iter():
-            # Others may end, or belong to somebody else, meanwhile.
+            # Other processes may end meanwhile, or belong to another user.
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
                     found = True
@@ -115,4 +115,4 @@ def _end_all(mark: str) -> list[str]:
 
 def _check(block: Block, expected: str | None, printed: str) -> None:
     if expected is not None and not matches(expected, printed):
-        raise AssertionError(f"{block.place}: the document says\n{expected}\n--- and it printed\n{printed}")
+        raise AssertionError(f"{block.place}: the document says\n{expected}\n--- and the output is\n{printed}")

@@ -1,7 +1,7 @@
-"""Lines of a document that set a machine up: they are compared with what ``.ci/run`` does, not run again.
+"""Commands of a document that set up a machine: they are compared with ``.ci/run`` instead of run.
 
-Law of this file: text in, text out. A document may say only what continuous integration does on each commit, so that a
-reader's machine is never set up in a way that nobody tries.
+Law of this file: pure functions. A document may use only set-up commands that continuous integration runs on each
+commit, so that every set-up in the documents is tested.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ _EXTRA = re.compile(r"\.\[\w+\]")
 
 
 def without_setting_up(script: str, *, ci: str) -> str:
-    """The commands of a bash block that are to be run here.
+    """The commands of a bash block that the test runs.
 
-    Left out are those that fetch the sources (``git clone``, and a ``cd`` beside it), make the virtual environment,
-    install the package, or stand in ``ci``, the text of ``.ci/run``, word for word.
+    Omitted are commands that fetch the sources (``git clone``, and a ``cd`` beside it), create the virtual environment,
+    install the package, or occur literally in ``ci``, the text of ``.ci/run``.
 
     Raises
     ------
     AssertionError
-        A command sets up something that ``.ci/run`` does not.
+        A command sets up something in another way than ``.ci/run``.
     """
     fetches = "git clone" in script
     kept = []
@@ -36,18 +36,18 @@ def without_setting_up(script: str, *, ci: str) -> str:
 
 
 def sets_up(command: str, *, ci: str, fetches: bool) -> bool:
-    """Whether a command sets the machine up; one that differs from ``ci`` raises."""
+    """Whether a command sets up the machine; raises if it differs from ``ci``."""
     command = re.sub(r"\s+#.*$", "", command)
     if environment := _ENVIRONMENT.fullmatch(command):
-        assert environment[1] == ".venv", f"{command!r}: .ci/run and the other documents call the environment .venv"
+        assert environment[1] == ".venv", f"{command!r}: .ci/run and the other documents name the environment .venv"
         return True
     if _INSTALL.fullmatch(command):
-        said = stands_in(_EXTRA.sub(".[EXTRA]", ci), _EXTRA.sub(".[EXTRA]", command))
-        assert said, f"{command!r} is not how .ci/run installs the package"
+        is_same = stands_in(_EXTRA.sub(".[EXTRA]", ci), _EXTRA.sub(".[EXTRA]", command))
+        assert is_same, f"{command!r} is not how .ci/run installs the package"
         return True
     return (fetches and _FETCH.fullmatch(command) is not None) or stands_in(ci, command)
 
 
 def stands_in(ci: str, command: str) -> bool:
-    """Whether a line of ``ci`` is the command, or a step that consists of it."""
+    """Whether a line of ``ci`` is the command, or a step with this command."""
     return re.search(rf"(?:^|\s){re.escape(command)}$", ci, re.MULTILINE) is not None

@@ -1,4 +1,4 @@
-"""Each line of the tables of faults in the documents names tests that there are."""
+"""Each row of the table of faults names tests that exist."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def known_tests() -> set[str]:
 
 
 @pytest.mark.parametrize("row", rows(CLUSTER.read_text("utf-8")), ids=lambda row: row[2:50])
-def test_what_happens_when_is_held_by_a_test_that_exists(row: str) -> None:
+def test_each_row_names_existing_tests(row: str) -> None:
     comments = re.findall(r"<!-- (.*?) -->", row)
     named = [name for comment in comments for name in comment.split()]
-    assert named, f"name the test of this line in a comment: {row}"
+    assert named, f"name the test of this row in a comment: {row}"
     assert set(named) <= known_tests(), sorted(set(named) - known_tests())
 
 
-def test_the_table_is_found() -> None:
+def test_the_table_has_rows() -> None:
     assert len(rows(CLUSTER.read_text("utf-8"))) >= 15

@@ -1,4 +1,4 @@
-"""The runner of the documents, tried on small made-up ones: it must fail where a document is wrong."""
+"""The runner of documents, on small examples: it must fail if a document is wrong."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import BadDocument, Block, Wishes, blocks, commands, matches, stories
-from tests.docs.running import run_story
+from tests.docs.blocks import BadDocument, Block, Settings, blocks, commands, matches, groups_of_blocks
+from tests.docs.running import run_group
 from tests.docs.setting_up import without_setting_up
 
 CI = """#!/usr/bin/env bash
@@ -23,11 +23,11 @@ def parse(text: str) -> list[Block]:
 
 
 def run(text: str, directory: Path, *, limit_s: float = 30.0) -> None:
-    """Run a made-up document as it is run in continuous integration, each story in a directory of its own."""
-    for number, story in enumerate(stories(parse(text))):
+    """Run a made-up document as it is run in continuous integration, each group in a directory of its own."""
+    for number, group in enumerate(groups_of_blocks(parse(text))):
         inside = directory / str(number)
         inside.mkdir()
-        run_story([block.shortened() for block in story], inside, ci=CI, limit_s=limit_s)
+        run_group([block.shortened() for block in group], inside, ci=CI, limit_s=limit_s)
 
 
 # --------------------------------------------------------------------------------------------------- blocks
@@ -60,39 +60,39 @@ def test_a_text_block_below_words_is_no_output() -> None:
     assert parse("```bash\nls\n```\nThe way of it:\n```text\na -> b\n```\n")[0].expected is None
 
 
-def test_the_comments_above_a_block_are_its_wishes() -> None:
+def test_the_comments_above_a_block_are_its_settings() -> None:
     text = (
         '<!-- an ordinary comment -->\n<!-- name: main -->\n\n<!-- run: replace "\\"a\\"" with "" -->\n'
         '<!-- run: replace "b" with "b --brackets 1" -->\n<!-- run: exits with 2 -->\n```bash\n"a" b\n```\n'
     )
     (block,) = parse(text)
-    assert block.wishes == Wishes(name="main", replacements=(('"a"', ""), ("b", "b --brackets 1")), exit_code=2)
+    assert block.settings == Settings(name="main", replacements=(('"a"', ""), ("b", "b --brackets 1")), exit_code=2)
     assert block.shortened().text == " b --brackets 1\n"
 
 
-def test_a_comment_inside_a_block_wishes_nothing() -> None:
-    assert parse("```bash\n<!-- run: no, it is only shown -->\n```\n")[0].wishes == Wishes()
+def test_a_comment_inside_a_block_settings_nothing() -> None:
+    assert parse("```bash\n<!-- run: no, it is only shown -->\n```\n")[0].settings == Settings()
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("```\nls\n```\n", "a block of 'nothing'"),
-        ("```sh\nls\n```\n", "a block of 'sh'; say one of bash"),
-        ("```bash\nls\n", "never closed"),
-        ("<!-- run: no -->\n```bash\nls\n```\n", "asks for nothing known"),
-        ("<!-- run: no,  -->\n```bash\nls\n```\n", "asks for nothing known"),
-        ("<!-- run: maybe -->\n```bash\nls\n```\n", "asks for nothing known"),
-        ("<!-- name: two words -->\n```bash\nls\n```\n", "asks for nothing known"),
-        ("<!-- file: ../up.py -->\n```python\n```\n", "asks for nothing known"),
+        ("```\nls\n```\n", "unknown language 'nothing'"),
+        ("```sh\nls\n```\n", "unknown language 'sh'; use one of bash"),
+        ("```bash\nls\n", "not closed"),
+        ("<!-- run: no -->\n```bash\nls\n```\n", "is not a known comment"),
+        ("<!-- run: no,  -->\n```bash\nls\n```\n", "is not a known comment"),
+        ("<!-- run: maybe -->\n```bash\nls\n```\n", "is not a known comment"),
+        ("<!-- name: two words -->\n```bash\nls\n```\n", "is not a known comment"),
+        ("<!-- file: ../up.py -->\n```python\n```\n", "is not a known comment"),
         ("<!-- name: a -->\nWords.\n```bash\nls\n```\n", "a.md:1: no block follows"),
         ("Words.\n\n<!-- name: a -->\n", "a.md:3: no block follows"),
-        ("<!-- run: no, why -->\n<!-- name: a -->\n```bash\nls\n```\n", "takes no other wish"),
-        ("<!-- run: exits with 2 -->\n```json\n{}\n```\n", "a block of json is not run"),
+        ("<!-- run: no, why -->\n<!-- name: a -->\n```bash\nls\n```\n", "takes no other comment"),
+        ("<!-- run: exits with 2 -->\n```json\n{}\n```\n", "a block of json does not run"),
     ],
 )
-def test_a_document_that_cannot_be_understood_is_refused(text: str, said: str) -> None:
-    with pytest.raises(BadDocument, match=said):
+def test_a_wrong_document_is_refused(text: str, message: str) -> None:
+    with pytest.raises(BadDocument, match=message):
         parse(text)
 
 
@@ -101,19 +101,22 @@ def test_blocks_that_come_after_each_other_are_one_story() -> None:
         "<!-- name: a -->\n```bash\n1\n```\n```bash\n2\n```\n<!-- run: after a -->\n<!-- name: b -->\n```bash\n3\n```\n"
         "<!-- run: after b -->\n```bash\n4\n```\n```text\nart\n```\n"
     )
-    assert [[block.text.strip() for block in story] for story in stories(parse(text))] == [["1", "3", "4"], ["2"]]
+    assert [[block.text.strip() for block in group] for group in groups_of_blocks(parse(text))] == [
+        ["1", "3", "4"],
+        ["2"],
+    ]
 
 
 def test_coming_after_an_unknown_block_and_a_name_used_twice_are_refused() -> None:
     with pytest.raises(BadDocument, match="no block above is named 'a'"):
-        stories(parse("<!-- run: after a -->\n```bash\n```\n"))
+        groups_of_blocks(parse("<!-- run: after a -->\n```bash\n```\n"))
     with pytest.raises(BadDocument, match="named 'a' already"):
-        stories(parse(2 * "<!-- name: a -->\n```bash\nls\n```\n"))
+        groups_of_blocks(parse(2 * "<!-- name: a -->\n```bash\nls\n```\n"))
 
 
-def test_a_replacement_of_what_does_not_occur_is_refused() -> None:
+def test_a_replacement_of_text_that_does_not_occur_is_refused() -> None:
     (block,) = parse('<!-- run: replace "--brackets 9" with "" -->\n```bash\nls\n```\n')
-    with pytest.raises(BadDocument, match="'--brackets 9' is to be replaced and does not occur"):
+    with pytest.raises(BadDocument, match="'--brackets 9' is to be replaced but does not occur"):
         block.shortened()
 
 
@@ -126,7 +129,7 @@ def test_a_console_block_is_commands_with_what_each_shows() -> None:
 
 
 def test_a_console_block_that_begins_with_output_is_refused() -> None:
-    with pytest.raises(BadDocument, match="begins with a command"):
+    with pytest.raises(BadDocument, match="must start with a command"):
         commands(parse("```console\na b\n```\n")[0])
 
 
@@ -212,23 +215,23 @@ def test_a_document_that_is_right_passes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("```bash\nfalse\ntrue\n```\n", "a.md:1: the block ended with 1"),
         ("```bash\nfalse | true\n```\n", "ended with 1"),
         ("```bash\necho $unknown_name\n```\n", "unbound variable"),
-        ("```bash\necho yes\n```\n```text\nno\n```\n", "the document says\nno\n\n--- and it printed\nyes"),
-        ("```console\n$ echo a\na\n$ echo b\nc\n```\n", "the document says\nc\n--- and it printed\nb"),
-        ("```console\n$ echo a\n```\n", "and it printed\na"),
+        ("```bash\necho yes\n```\n```text\nno\n```\n", "the document says\nno\n\n--- and the output is\nyes"),
+        ("```console\n$ echo a\na\n$ echo b\nc\n```\n", "the document says\nc\n--- and the output is\nb"),
+        ("```console\n$ echo a\n```\n", "and the output is\na"),
         ("```python\nraise SystemExit('no such problem')\n```\n", "no such problem"),
         ("<!-- run: exits with 2 -->\n```bash\ntrue\n```\n", "the block ended with 0"),
         ("```bash\npip install torch\n```\n", "not how .ci/run installs"),
     ],
 )
-def test_a_document_that_is_wrong_fails_and_shows_what_was_printed(text: str, said: str, tmp_path: Path) -> None:
+def test_a_document_that_is_wrong_fails_and_shows_what_was_printed(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(AssertionError) as failure:
         run(text, tmp_path)
-    assert said in str(failure.value)
+    assert message in str(failure.value)
 
 
 def test_an_exit_code_that_the_document_tells_is_no_failure(tmp_path: Path) -> None:
@@ -240,7 +243,7 @@ def test_a_block_that_does_not_end_is_ended(tmp_path: Path) -> None:
         run("```bash\necho began; sleep 1000\n```\n", tmp_path, limit_s=0.2)
 
 
-def test_a_process_that_a_block_leaves_behind_is_ended_and_told(tmp_path: Path) -> None:
+def test_a_process_that_a_block_leaves_is_killed_and_reported(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"left behind .*sleep 1000"):
         run("```bash\nsetsid sleep 1000 >/dev/null 2>&1 &\n```\n", tmp_path)
 

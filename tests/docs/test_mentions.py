@@ -1,0 +1,109 @@
+"""Commands, options, files and links that the documents name in their text exist."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from hpbandster_lite.cli.app import COMMANDS, GROUPS, make_app
+from tests.docs.test_documents import DOCUMENTS, REPOSITORY
+
+COMMAND = "hpbandster-lite"
+CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)?(?:#([^)\s]+))?\)")
+PATH = re.compile(r"(?<![\w/~.-])(?:\.ci|deploy|docs|hpbandster_lite|nameserver|tests|workers)/[\w./-]*")
+PROBLEM_OPTIONS = {"--data-set", "--preset", "--option"}
+"""Options of problems, which follow the options of a command."""
+
+
+def prose(path: Path) -> str:
+    """The text of a document outside fenced blocks."""
+    return re.sub(r"^ *```.*?^ *```", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def mentions() -> Iterator[tuple[str, str]]:
+    for path in DOCUMENTS:
+        for code in CODE.findall(prose(path)):
+            yield str(path.relative_to(REPOSITORY)), code
+
+
+@functools.cache
+def options_of(*names: str) -> frozenset[str]:
+    """Options of a command, or of a command of a group, without former names."""
+    command: Any = typer.main.get_command(make_app(names[0]))
+    for name in names:
+        command = command.commands[name]
+    shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    return frozenset(option for parameter in shown for option in (*parameter.opts, *parameter.secondary_opts)) | {
+        "--help"
+    }
+
+
+@pytest.mark.parametrize(
+    ("document", "code"), sorted({pair for pair in mentions() if pair[1].startswith(f"{COMMAND} ")})
+)
+def test_every_command_in_the_text_exists_with_its_options(document: str, code: str) -> None:
+    _, name, *words = shlex.split(code)
+    if name == "COMMAND":
+        return
+    assert name in {*COMMANDS, *GROUPS}, f"{document}: {code}"
+    names = (name, words[0]) if name in GROUPS and words else (name,)
+    given = {
+        word.partition("=")[0] for word in words[: words.index("--") if "--" in words else None] if word[:2] == "--"
+    }
+    assert given - PROBLEM_OPTIONS <= options_of(*names), f"{document}: {code}"
+
+
+@functools.cache
+def all_options() -> frozenset[str]:
+    groups: dict[str, Any] = {name: typer.main.get_command(make_app(name)) for name in GROUPS}
+    return frozenset().union(
+        *(options_of(name) for name in COMMANDS),
+        *(options_of(name, command) for name, group in groups.items() for command in group.commands[name].commands),
+    )
+
+
+DOCUMENTS_OF_OPTIONS = ("README.md", "docs/searches.md", "docs/machines.md", "docs/security.md", "docs/cluster.md")
+SBATCH_OPTIONS = {
+    *("--array", "--constraint", "--dependency", "--export", "--gres", "--mem", "--no-requeue", "--qos", "--requeue"),
+    *("--signal", "--volumes"),
+}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS_OF_OPTIONS)
+def test_every_option_in_the_text_is_an_option_of_some_command(document: str) -> None:
+    named = {
+        option
+        for code in CODE.findall(prose(REPOSITORY / document))
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", code)
+    }
+    assert named
+    assert named - SBATCH_OPTIONS <= all_options(), sorted(named - SBATCH_OPTIONS - all_options())
+
+
+@pytest.mark.parametrize(
+    ("document", "path"), sorted({(document, path) for document, code in mentions() for path in PATH.findall(code)})
+)
+def test_every_file_in_the_text_exists(document: str, path: str) -> None:
+    assert (REPOSITORY / path.rstrip(".")).exists() or "-N" in path, f"{document} names {path}"
+
+
+def anchors(path: Path) -> set[str]:
+    """Anchors of the headings of a document, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for target, anchor in LINK.findall(prose(path)):
+        file = path.parent / target if target else path
+        assert file.exists(), f"{path.name} links to {target}"
+        assert not anchor or anchor in anchors(file), f"{path.name} links to {target}#{anchor}"
