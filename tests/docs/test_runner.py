@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import BadDocument, Block, Settings, blocks, commands, matches, groups_of_blocks
+from tests.docs.blocks import BadDocument, Block, Settings, blocks, commands, groups_of_blocks, matches
 from tests.docs.running import run_group
 from tests.docs.setting_up import without_setting_up
 
