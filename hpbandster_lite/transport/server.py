@@ -131,11 +131,6 @@ class Server:
         """Addresses by which clients may reach this server, the likeliest first."""
         return reachable_addresses([listener.getsockname()[0] for listener in self._listeners])
 
-    @property
-    def n_connections(self) -> int:
-        """Number of open connections."""
-        return len(self._connections)
-
     def closed_peers(self) -> list[str]:
         """Names (:attr:`Call.peer`) of the connections that ended since the last call of this method."""
         closed, self._closed = self._closed, []

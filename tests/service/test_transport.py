@@ -28,7 +28,19 @@ from hpbandster_lite.errors import (
     UsageError,
 )
 from hpbandster_lite.transport import PROTOCOL, Bounds, Busy, Call, Client, Server, payloads
-from tests.service.transport_peer import DEADLINE_S, KEY, OBJECT, Peer, client, echo, running, server, until, yes
+from tests.service.transport_peer import (
+    DEADLINE_S,
+    KEY,
+    OBJECT,
+    Peer,
+    client,
+    echo,
+    n_connections,
+    running,
+    server,
+    until,
+    yes,
+)
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -260,7 +272,7 @@ def test_a_connection_that_ended_is_named_once() -> None:
             peer.send(peer.request())
             peer.answer()
             assert serving.closed_peers() == []
-        until(lambda: serving.n_connections == 0, serving)
+        until(lambda: n_connections(serving) == 0, serving)
         assert serving.closed_peers() == peers
         assert serving.closed_peers() == []
 
@@ -276,7 +288,7 @@ def test_a_report_counts_though_its_sender_dies_at_once() -> None:
         with Peer(serving) as peer:
             peer.introduce()
             peer.send(peer.request("last words"))
-        until(lambda: serving.n_connections == 0, serving)
+        until(lambda: n_connections(serving) == 0, serving)
     assert handled == ["last words"]
 
 

@@ -18,7 +18,7 @@ from Pyro4.message import Message
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, ProtocolMismatch, UsageError
 from hpbandster_lite.transport import Call, Client, Server
 from hpbandster_lite.transport.deadline_socket import DeadlineSocket
-from tests.service.transport_peer import DEADLINE_S, KEY, OBJECT, client, echo, header, running, server
+from tests.service.transport_peer import DEADLINE_S, KEY, OBJECT, client, echo, header, n_connections, running, server
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -243,7 +243,7 @@ def test_a_client_calls_one_at_a_time_on_one_connection() -> None:
     with server() as serving, running(serving), client(serving) as calling:
         for number in range(20):
             assert calling.call("report", number) == number
-        assert serving.n_connections == 1
+        assert n_connections(serving) == 1
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan")])

@@ -20,7 +20,18 @@ from hpbandster_lite.access.certificates import Certificates
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, PeerError
 from hpbandster_lite.transport import Bounds, Client, Server
 from hpbandster_lite.transport.message_codec import write_call
-from tests.service.transport_peer import KEY, OBJECT, PATIENT, QUICK, client, echo, running, server, until
+from tests.service.transport_peer import (
+    KEY,
+    OBJECT,
+    PATIENT,
+    QUICK,
+    client,
+    echo,
+    n_connections,
+    running,
+    server,
+    until,
+)
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -197,7 +208,7 @@ def test_a_server_with_another_certificate_is_refused_by_its_clients(
         error = refused(serving, ours.client_context())
         assert f"its certificate {words}" in error
         assert remedy in error
-        until(lambda: serving.n_connections == 0, serving)
+        until(lambda: n_connections(serving) == 0, serving)
     assert "TLS: our certificate" in log_of(caplog)
 
 
@@ -296,8 +307,8 @@ def test_a_handshake_has_the_time_of_a_greeting(
     what: str, ours: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     with server(tls=ours.server_context(), bounds=QUICK) as serving, connections(serving, 20, half_open(what, ours)):
-        until(lambda: serving.n_connections == 20, serving)
-        until(lambda: serving.n_connections == 0, serving)
+        until(lambda: n_connections(serving) == 20, serving)
+        until(lambda: n_connections(serving) == 0, serving)
     assert "its TLS handshake is not over yet" in log_of(caplog)
     assert len(caplog.records) <= 2
 
@@ -328,8 +339,8 @@ def test_what_is_no_handshake_ends_its_connection_with_few_lines(
     with server(tls=ours.server_context()) as serving:
         for _ in range(30):
             with connections(serving, 1, says):
-                until(lambda: serving.n_connections == 1, serving)
-                until(lambda: serving.n_connections == 0, serving)
+                until(lambda: n_connections(serving) == 1, serving)
+                until(lambda: n_connections(serving) == 0, serving)
         with running(serving), calling(serving, ours.client_context()) as one:
             assert one.call("report", 1) == 1
     assert 1 <= len(caplog.records) <= 2
@@ -345,7 +356,7 @@ def test_a_peer_that_never_reads_costs_no_more_than_its_bound(ours: Certificates
             with contextlib.suppress(OSError):
                 for number in range(2, 500):
                     line._socket.send(write_call(number, OBJECT, [deaf._welcome.nonce, number, "m", "{}"], KEY))
-        until(lambda: serving.n_connections == 0, serving)
+        until(lambda: n_connections(serving) == 0, serving)
 
 
 def test_a_client_of_several_hosts_goes_on_to_the_one_that_the_certificate_is_for(ours: Certificates) -> None:

@@ -39,6 +39,11 @@ def server(handle: Callable[[Call], str] = echo, *, key: bytes | None = KEY, **o
         yield serving
 
 
+def n_connections(serving: Server) -> int:
+    """Number of open connections."""
+    return len(serving._connections)
+
+
 @contextlib.contextmanager
 def running(serving: Server, commit: Callable[[], bool] = yes) -> Iterator[None]:
     """Turn the loop in a thread; what it raises is raised here."""
