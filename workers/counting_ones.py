@@ -1,11 +1,11 @@
-"""Counting ones: the function with which the BOHB paper shows mixed spaces and noise that the budget removes.
+"""Counting ones: the BOHB paper's example of a mixed space with noise that decreases with the budget.
 
 Claim: f(x) = -(sum of the categorical x_i in {0, 1} + sum of the estimated E[Bernoulli(x_j)], x_j in [0, 1]), where
 each expectation is the mean of ``budget`` samples (arXiv:1807.01774, section 5.1; 8 + 8 dimensions, budgets 9 to 729).
 The minimum is -(number of dimensions), with all of them 1. Needs numpy, no torch.
 
-``counting_ones`` has 8 + 8 dimensions, ``counting_ones:d64`` has 32 + 32; ``d8``, ``d16`` and ``d32`` are there, too.
-Any other number: ``CountingOnes(n_categorical=..., n_float=...)`` in a file of your own.
+``counting_ones`` has 8 + 8 dimensions, ``counting_ones:d64`` has 32 + 32; there are also ``d8``, ``d16`` and ``d32``.
+For any other number: ``CountingOnes(n_categorical=..., n_float=...)`` in a file of your own.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ class CountingOnes:
         budget
             Samples of each Bernoulli variable.
         trial
-            Gives the seed; each budget has samples of its own.
+            Its seed; each budget has different samples.
 
         Returns
         -------
         dict
-            ``loss``, and ``expected_loss``, which no noise disturbs.
+            ``loss``, and ``expected_loss``, which is without noise.
         """
         import numpy as np
 

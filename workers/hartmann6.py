@@ -1,11 +1,11 @@
-"""Hartmann-6 with fidelities: six dimensions, six local minima, and cheap evaluations that are a little wrong.
+"""Hartmann-6 with fidelities: six dimensions, six local minima, and cheap evaluations with a small bias.
 
 Claim: f(x, b) = -sum_i alpha_i(b) exp(-sum_j A_ij (x_j - P_ij)^2) on [0, 1]^6, with
 alpha(b) = alpha + log_3(27 / b) delta and delta = (0.01, -0.01, -0.1, 0.1): a budget three times smaller is one step of
-fidelity further from the truth, as in the experiments of Kandasamy et al., "Gaussian process bandit optimisation with
-multi-fidelity evaluations" (NeurIPS 2016), whose fidelities m = 1..M have alpha + (M - m) delta. At b = 27 it is the
-function of Dixon and Szegoe: minimum -3.32237 at (0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573). No noise.
-Needs numpy, no torch.
+fidelity further from the true function, as in the experiments of Kandasamy et al., "Gaussian process bandit
+optimisation with multi-fidelity evaluations" (NeurIPS 2016), whose fidelities m = 1..M have alpha + (M - m) delta. At
+b = 27 it is the function of Dixon and Szegoe: minimum -3.32237 at (0.20169, 0.150011, 0.476874, 0.275332, 0.311652,
+0.6573). No noise. Needs numpy, no torch.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def space() -> ConfigurationSpace:
     return cube
 
 
-def evaluate(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, float]:
+def evaluate(config: Mapping[str, Any], budget: float, _trial: Trial) -> dict[str, float]:
     """The function at a fidelity.
 
     Parameters
@@ -61,16 +61,15 @@ def evaluate(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str
     config
         ``x1`` to ``x6``.
     budget
-        Fidelity; 27 and above is the truth.
-    trial
-        Not used: there is nothing random here.
+        Fidelity; from 27 on the true function.
+    _trial
+        Not used: nothing here is random.
 
     Returns
     -------
     dict
-        ``loss``, and ``regret``: by how much the true value at this point exceeds the minimum.
+        ``loss``, and ``regret``: the true value at this point minus the minimum.
     """
-    del trial
     import numpy as np
 
     x = np.array([config[name] for name in NAMES])

@@ -119,7 +119,7 @@ def test_a_camera_that_was_held_upright_is_heard(tmp_path: Path) -> None:
 def test_pictures_of_several_sizes_are_refused_with_the_remedy_and_resized_on_request(tmp_path: Path) -> None:
     write_classes(tmp_path, n=4)
     save(tmp_path / "ill" / "large.png", picture(0, 20, 30))
-    with pytest.raises(ImageDataError, match=r"2 sizes: 9x7 \(8\), 20x30 \(1\); have them resized .* size=\(9, 7\)"):
+    with pytest.raises(ImageDataError, match=r"2 sizes: 9x7 \(8\), 20x30 \(1\); resize them to one.* size=\(9, 7\)"):
         read_images("images", tmp_path)
     assert read_images("images", tmp_path, size=16).shape[1:3] == (16, 16)
     assert read_images("images", tmp_path, size=(12, 8)).shape[1:3] == (12, 8)
@@ -157,7 +157,7 @@ def test_a_broken_picture_is_named(content: bytes | str, tmp_path: Path) -> None
     write_classes(tmp_path)
     broken = tmp_path / "ill" / "003.png"
     broken.write_bytes(content if isinstance(content, bytes) else broken.read_bytes()[:-40])
-    with pytest.raises(ImageDataError, match=r"003\.png is not a picture that can be read .*; mend or remove it"):
+    with pytest.raises(ImageDataError, match=r"003\.png is not a picture that can be read .*; repair or remove it"):
         read_images("images", tmp_path)
 
 
@@ -170,7 +170,7 @@ def test_more_than_8_bit_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_folders_and_no_folder_at_all_are_explained(tmp_path: Path) -> None:
     save(tmp_path / "a.png", picture(0, 3, 3))
-    with pytest.raises(ImageDataError, match="has no folders in it; put each class's pictures into one of their own"):
+    with pytest.raises(ImageDataError, match="has no folders in it; put the pictures of each class into a folder"):
         read_images("images", tmp_path)
     with pytest.raises(ImageDataError, match=r"--data .*missing does not exist; give a folder of class folders, or an"):
         read_images("images", tmp_path / "missing")
@@ -303,12 +303,12 @@ def test_truth_values_are_black_and_white(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("x", "told"),
     [
-        (picture(0, 20, 8, 9).astype(np.uint16) * 16, r"uint16 run from 0 to \d+; pixels here have 8 bit: scale"),
-        (picture(0, 20, 8, 9).astype(np.float32) / 127.5 - 1, r"float32 run from -1 to .*; pixels here have 8 bit"),
-        (np.full((20, 8, 9), np.nan), "hold values that are no numbers"),
-        (np.full((20, 8, 9), "a"), "are no pixels; give uint8"),
-        (np.zeros((20, 8, 9), complex), "are no pixels; give uint8"),
-        (picture(0, 20, 72), r"shape \(20, 72\) are no images; give \(n, h, w\)"),
+        (picture(0, 20, 8, 9).astype(np.uint16) * 16, r"uint16 run from 0 to \d+; pixels have 8 bit: .* scale it to 0"),
+        (picture(0, 20, 8, 9).astype(np.float32) / 127.5 - 1, r"float32 run from -1 to .*; pixels have 8 bit"),
+        (np.full((20, 8, 9), np.nan), "have values that are not finite"),
+        (np.full((20, 8, 9), "a"), "are not pixels; give uint8"),
+        (np.zeros((20, 8, 9), complex), "are not pixels; give uint8"),
+        (picture(0, 20, 72), r"shape \(20, 72\) are not images; give \(n, h, w\)"),
         (picture(0, 19, 8, 9), "19 images but 20 labels; give one for each"),
     ],
 )
@@ -336,7 +336,7 @@ def test_labels_are_classes_in_the_order_of_their_values(tmp_path: Path) -> None
     ("arrays", "told"),
     [
         ({"y": np.eye(2)[LABELS]}, r"shape \(20, 2\); give one number or name an image, for one-hot rows np.argmax"),
-        ({"y": LABELS + 0.5}, "labels of type float64 are no classes"),
+        ({"y": LABELS + 0.5}, "labels of type float64 are not classes"),
         ({"y": np.zeros(20, int)}, r"has 1 class \['0'\]; there is nothing to learn"),
         ({"y": LABELS, "class_names": np.array(["a"])}, "1 class_names for 2 classes"),
         ({"z": LABELS}, r"holds \['x', 'z'\]; images and labels are looked for by name: write np.savez"),

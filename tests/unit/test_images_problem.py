@@ -342,7 +342,7 @@ def test_images_of_another_shape_or_type_are_refused(pixels: Any, words: str, ke
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     torch.save({"weights": {}}, tmp_path / "other.pt")
-    with pytest.raises(UsageError, match="no model of a refit"):
+    with pytest.raises(UsageError, match="is not a model of a refit"):
         load_model(tmp_path / "other.pt")
 
 
@@ -383,7 +383,7 @@ def test_an_export_with_other_outputs_is_refused_and_removed(
 
 
 def test_an_export_under_another_name_is_refused_with_the_right_one(kept: Kept, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"ends in \.pt2; give --export .*model\.pt2"):
+    with pytest.raises(UsageError, match=r"must end in \.pt2; give --export .*model\.pt2"):
         export_model(load_model(kept[0] / "model.pt"), tmp_path / "model.onnx")
 
 

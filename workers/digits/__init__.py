@@ -1,10 +1,11 @@
 """Handwritten digits: the architecture of a convolutional network and its hyperparameters, searched together.
 
-Real images (scikit-learn's 1,797 digits of 8x8 pixels), a real network, and evaluations of seconds on one CPU core: the
-search to begin with. The data is in :mod:`~hpbandster_lite.workers.digits.data`, the network in
+Real images (scikit-learn's 1,797 digits of 8x8 pixels), a real network, and evaluations of seconds on one CPU core: a
+good first search. The data is in :mod:`~hpbandster_lite.workers.digits.data`, the network in
 :mod:`~hpbandster_lite.workers.digits.network`, its training in :mod:`~hpbandster_lite.workers.digits.training`.
 
-Law of this file: the problem as the search sees it, without torch, so that it is described on machines that have none.
+Law of this file: the parts of the problem that a search uses, without torch, so that it can be described on machines
+that have none.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ brackets = 8
 """Two Hyperband cycles, about three minutes on two cores."""
 
 MAX_PARAMETERS = 50_000
-"""Larger networks are refused before they are trained: an epoch of one takes seconds on a CPU, and 898 images of 64
-pixels do not repay it."""
+"""Larger networks are refused before they are trained: an epoch of them takes seconds on a CPU, which 898 images of 64
+pixels do not repay."""
 MAX_STAGES = 3
 """Each stage halves the image: 8, 4, 2 pixels."""
 
 
 def space() -> ConfigurationSpace:
-    """Sixteen hyperparameters, nine of the architecture and seven of its training; some exist only where they act.
+    """Sixteen hyperparameters, nine of the architecture and seven of its training; some are active only where they act.
 
-    The default is a plain network of two stages with textbook values of the rest.
+    The default is a plain network of two stages with textbook values for the training.
     """
     from ConfigSpace import (
         Categorical,
@@ -79,7 +80,7 @@ def space() -> ConfigurationSpace:
 
 
 def feasible(config: Mapping[str, Any]) -> bool | str:
-    """Whether the network is small enough; the reason if it is not."""
+    """True if the network is small enough, else the reason why it is refused."""
     from hpbandster_lite.workers.digits.architecture import Architecture
 
     count = Architecture.of(config).parameter_count
@@ -94,7 +95,7 @@ def evaluate(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str
     config
         A configuration of :func:`space`.
     budget
-        Epochs in all, the ones of the checkpoint included.
+        Number of epochs, those of the checkpoint included.
     trial
         Seed, device and directories.
 
@@ -102,7 +103,7 @@ def evaluate(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str
     -------
     dict
         ``loss`` (see :func:`~hpbandster_lite.workers.digits.training.validation_loss`), ``validation_error_percent``,
-        ``parameters``, and ``epochs_trained``: how many of the epochs this evaluation trained itself.
+        ``parameters``, and ``epochs_trained``: the epochs that this evaluation added to the checkpoint.
     """
     from hpbandster_lite.workers.digits.training import train
 
@@ -110,7 +111,7 @@ def evaluate(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str
 
 
 def test(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, float]:
-    """Error of the trained network on the 450 test images, which nothing else in this package looks at.
+    """Error of the trained network on the 450 test images, which nothing else in this package reads.
 
     Without a checkpoint in ``trial.previous_directory`` the network is trained again from its seed.
 

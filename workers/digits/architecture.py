@@ -1,4 +1,4 @@
-"""What a configuration says of the network, and how many parameters that makes.
+"""The architecture of a configuration, and its number of parameters.
 
 Law of this file: arithmetic only, without torch, so that a configuration is refused before anything is built.
 """
@@ -13,7 +13,7 @@ CLASSES = 10
 
 
 class BlockPlan(NamedTuple):
-    """One block: channels that come in and go out, and the stride of its first convolution."""
+    """One block: channels of input and output, and the stride of its first convolution."""
 
     before: int
     width: int
@@ -21,7 +21,7 @@ class BlockPlan(NamedTuple):
 
     @property
     def changes_shape(self) -> bool:
-        """Whether a shortcut must be a convolution of its own."""
+        """Whether its shortcut must be a convolution."""
         return self.stride != 1 or self.before != self.width
 
 
@@ -32,11 +32,11 @@ class Architecture:
     Parameters
     ----------
     widths
-        Channels of each stage; every stage but the first begins by halving the image.
+        Channels of each stage; every stage but the first first halves the image.
     blocks
         Number of blocks of each stage.
     kernel_size
-        Of all convolutions but those of shortcuts.
+        Of all convolutions except those of shortcuts.
     residual
         Whether a block's input is added to its output.
     activation
@@ -67,7 +67,7 @@ class Architecture:
 
     @property
     def plan(self) -> list[BlockPlan]:
-        """All blocks in their order; the first one of every stage but the first halves the image."""
+        """All blocks in order; the first block of every stage but the first halves the image."""
         plan: list[BlockPlan] = []
         before = self.widths[0]
         for stage, (width, blocks) in enumerate(zip(self.widths, self.blocks, strict=True)):
@@ -78,7 +78,7 @@ class Architecture:
 
     @property
     def parameter_count(self) -> int:
-        """Weights of the convolutions (none has a bias), two for each normalised channel, and the linear layer."""
+        """Weights of the convolutions (without biases), two for each normalised channel, and the linear layer."""
         window = self.kernel_size**2
         count = (window + 2) * self.widths[0] + CLASSES * (self.widths[-1] + 1)
         for block in self.plan:

@@ -1,7 +1,7 @@
-"""The images: 898 to train, 449 to validate, 450 to test, each class in equal shares, the same split for everybody.
+"""The images: 898 for training, 449 for validation, 450 for test, stratified by class; every search has this split.
 
-Law of this file: the split depends on nothing but its fixed seed, so every configuration of every search is compared on
-the same images; the test images are handed out by a function of their own.
+Law of this file: the split depends on its fixed seed alone, so every configuration of every search is compared on the
+same images; only :func:`images_for_test` returns the test images.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Images(NamedTuple):
 
 
 def training_and_validation(device: str) -> tuple[Images, Images]:
-    """The images that a search may see."""
+    """The images that a search may use."""
     train, validation, _ = _splits()
     return _on(device, train), _on(device, validation)
 
 
 def images_for_test(device: str) -> Images:
-    """The images that it may not."""
+    """The images that a search may not use."""
     return _on(device, _splits()[2])
 
 

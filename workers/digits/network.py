@@ -12,8 +12,8 @@ from torch import nn
 from hpbandster_lite.workers.digits.architecture import CLASSES, Architecture, BlockPlan
 
 STATISTICS_MOMENTUM = 0.4
-"""Of the running statistics. An epoch may have as few as seven steps (898 images in batches of 128), after which 3 % is
-left of what they began with. With torch's 0.1 it is 48 %: a network that has learned its classes is judged by noise."""
+"""Of the running statistics. An epoch may have as few as seven steps (898 images in batches of 128), after which 3 % of
+their initial values remain. With torch's 0.1 it is 48 %, so that a trained network is judged by noise."""
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
@@ -32,7 +32,7 @@ def build_network(architecture: Architecture) -> nn.Sequential:
 
 
 class Block(nn.Module):
-    """Two convolutions, the first with the block's stride, and what comes with them."""
+    """Two convolutions, the first with the block's stride, with normalisation, activation, dropout and shortcut."""
 
     def __init__(self, plan: BlockPlan, architecture: Architecture) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Block(nn.Module):
 
 
 def _convolution(before: int, width: int, size: int, stride: int = 1) -> nn.Conv2d:
-    # No bias: the normalisation behind it has one.
+    # No bias: the normalisation that follows has one.
     return nn.Conv2d(before, width, size, stride=stride, padding=size // 2, bias=False)
 
 

@@ -1,10 +1,10 @@
 """Training on digits: read it from top to bottom.
 
-Claim: training in pieces, each continued from the checkpoint of the last, ends bit for bit where training in one go
-ends (on a CPU; tests/unit/test_digits.py). Every draw of an epoch is keyed by seed and epoch, so no random state is
-kept, and the learning rate depends on the epoch alone: cosine annealing to zero with warm restarts (SGDR,
-arXiv:1608.03983) at 1, 3, 9, 27, ... epochs, so that each rung of the ladder 1, 3, 9, 27 ends with a finished cycle and
-the next one continues with a restart.
+Claim: a training in parts, each continued from the checkpoint of the part before, ends bit for bit with the network of
+an uninterrupted training (on a CPU; tests/unit/test_digits.py). The random numbers of an epoch depend on seed and epoch
+alone, so no random state is saved, and the learning rate depends on the epoch alone: cosine annealing to zero with
+warm restarts (SGDR, arXiv:1608.03983) at 1, 3, 9, 27, ... epochs, so that each rung of the ladder 1, 3, 9, 27 ends with
+a finished cycle and the next rung begins with a restart.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from hpbandster_lite.workers.training.checkpointing import load_latest, save_che
 ETA = 3
 """Ratio of the epochs at which the learning rate is restarted."""
 TIE_BREAKER = 2e-3
-"""Most that the cross-entropy adds to the loss: less than the 2.2e-3 that one image of 449 adds to the error rate. So
-fewer errors always win, and among equals the surer network does."""
+"""Upper bound of the cross-entropy's part of the loss: less than the 2.2e-3 that one image of 449 adds to the error
+rate. So fewer errors always win, and of two networks with as many errors the lower cross-entropy wins."""
 ADAMW_FACTOR = 0.1
-"""AdamW takes this part of the learning rate: its useful range lies a decade below that of SGD with momentum."""
+"""Factor of the learning rate for AdamW, whose useful range is a decade below that of SGD with momentum."""
 
 
 # --------------------------------------------------------------------------------------------------- one evaluation
 
 
 def train(config: Mapping[str, Any], epochs: int, trial: Trial) -> dict[str, float]:
-    """Train up to ``epochs``, judge by the validation images: :func:`hpbandster_lite.workers.digits.evaluate`."""
+    """Train up to ``epochs`` and validate: see :func:`hpbandster_lite.workers.digits.evaluate`."""
     train_images, validation = training_and_validation(trial.device)
     run = Run(config, trial)
     start = run.epoch
@@ -44,7 +44,7 @@ def train(config: Mapping[str, Any], epochs: int, trial: Trial) -> dict[str, flo
     while run.epoch < epochs:
         run.train_one_epoch(train_images)
         loss, error = validation_loss(run.network, validation)
-        # Saved first: whoever is interrupted by the report has kept this epoch.
+        # Saved first: if the report interrupts the evaluation, this epoch is kept.
         save_checkpoint(trial.directory, run.state())
         trial.report(run.epoch, loss, validation_error_percent=error)
     return {
@@ -56,7 +56,7 @@ def train(config: Mapping[str, Any], epochs: int, trial: Trial) -> dict[str, flo
 
 
 def test_error_percent(config: Mapping[str, Any], epochs: int, trial: Trial) -> float:
-    """Share of the test images that the trained network gets wrong: :func:`hpbandster_lite.workers.digits.test`."""
+    """Error of the trained network on the test images: see :func:`hpbandster_lite.workers.digits.test`."""
     train_images, _ = training_and_validation(trial.device)
     run = Run(config, trial)
     while run.epoch < epochs:
@@ -71,7 +71,7 @@ def validation_loss(network: nn.Module, images: Images) -> tuple[float, float]:
     logits = network(images.x)
     error_rate = float((logits.argmax(dim=1) != images.y).double().mean())
     cross_entropy = float(functional.cross_entropy(logits, images.y))
-    # A network that diverged has logits that are no numbers; its loss must be one, or the reason would be lost.
+    # A network that diverged has logits that are not finite; its loss must be finite, or its reason would be lost.
     surplus = cross_entropy / (1 + cross_entropy) if math.isfinite(cross_entropy) else 1.0
     return error_rate + TIE_BREAKER * surplus, 100 * error_rate
 
@@ -87,7 +87,7 @@ class Run:
     config
         The configuration.
     trial
-        Where to continue from, and the seed.
+        The seed, and the directories with checkpoints.
     """
 
     def __init__(self, config: Mapping[str, Any], trial: Trial) -> None:
@@ -104,7 +104,7 @@ class Run:
             self.epoch = state["epoch"]
 
     def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on."""
+        """The state on which the next epoch depends."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -112,8 +112,8 @@ class Run:
         }
 
     def train_one_epoch(self, images: Images) -> None:
-        """One pass over the images in a new order; the last, smaller batch is dropped."""
-        # Seeds dropout, and by it the order and the shifts: every draw of this epoch follows from these two numbers.
+        """One pass over the images in a new order, without the last, smaller batch."""
+        # Seeds the order, the shifts and dropout: all random numbers of this epoch follow from these two numbers.
         torch.manual_seed(self._seed * 1_000 + self.epoch)
         self.network.train()
         n, size = len(images.y), self._config["batch_size"]
@@ -143,7 +143,7 @@ def _optimizer(network: nn.Module, config: Mapping[str, Any]) -> torch.optim.Opt
             network.parameters(), rate, momentum=config["momentum"], nesterov=True, weight_decay=decay, fused=True
         )
     else:
-        # Decoupled decay is multiplied by the learning rate: the same number means about the same as with SGD.
+        # Decoupled decay is multiplied by the learning rate, so a number has about the same effect as for SGD.
         optimizer = torch.optim.AdamW(network.parameters(), ADAMW_FACTOR * rate, weight_decay=decay, fused=True)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
@@ -151,7 +151,7 @@ def _optimizer(network: nn.Module, config: Mapping[str, Any]) -> torch.optim.Opt
 
 
 def cosine_with_restarts(epochs: float) -> float:
-    """Factor of the learning rate after so many epochs, in (0, 1]: half a cosine from each restart to the next."""
+    """Factor of the learning rate after ``epochs``, in (0, 1]: half a cosine from each restart to the next."""
     begin, end = 0, 1
     while epochs >= end:
         begin, end = end, ETA * end
@@ -159,7 +159,7 @@ def cosine_with_restarts(epochs: float) -> float:
 
 
 def shifted(x: torch.Tensor, most: int) -> torch.Tensor:
-    """Images moved by up to ``most`` pixels in each direction, each by itself; what comes in is the image's border.
+    """Each image moved by up to ``most`` pixels in each direction; its border is repeated.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def shifted(x: torch.Tensor, most: int) -> torch.Tensor:
         return x
     n, _, height, width = x.shape
     padded = functional.pad(x, (most, most, most, most), mode="replicate")[:, 0]
-    # Drawn on the CPU, where the epoch's seed is, whatever the device.
+    # Drawn on the CPU, whose generator has the epoch's seed, for any device.
     down, right = torch.randint(0, 2 * most + 1, (2, n)).to(x.device)
     rows = (down[:, None] + torch.arange(height, device=x.device))[:, :, None]
     columns = (right[:, None] + torch.arange(width, device=x.device))[:, None, :]

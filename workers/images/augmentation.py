@@ -1,10 +1,10 @@
 """Augmentation of whole batches on the device: crop, mirror, normalise, CutOut, MixUp.
 
-Law of this file: a batch depends on the images, the augmentation, the seed, the epoch and the step, and on nothing that
-was drawn before. So whoever continues from a checkpoint at any step trains on bitwise the same batches as who was never
-interrupted, and no state of a random generator is kept. All draws of an epoch are made at once on the CPU and go to the
-device in one transfer; after that nothing here waits for the device, and a batch costs it about twenty kernels, half of
-them on vectors of one number an image.
+Law of this file: a batch depends on the images, the augmentation, the seed, the epoch and the step, and on no earlier
+draw. So a training that continues from a checkpoint at any step has bitwise the same batches as an uninterrupted one,
+and no state of a random generator is kept. All draws of an epoch are made at once on the CPU and go to the device in
+one transfer; after that nothing here waits for the device, and a batch takes about twenty kernels, half of them on
+vectors of one number per image.
 
 A training step reads::
 
@@ -15,8 +15,8 @@ A training step reads::
         logits = network(mixed(x, batch))
         loss = mixup_loss(logits, targets, batch)
 
-Images are (b, c, h, w) tensors in the memory format ``channels_last``; other formats are understood, and copied first.
-What validates is only :func:`normalised`.
+Images are (b, c, h, w) tensors in the memory format ``channels_last``; other formats are accepted and copied first.
+Validation images are only :func:`normalised`.
 
 The order is that of the released code of arXiv:1807.06906: crop and mirror, normalise, CutOut, MixUp.
 """
@@ -36,14 +36,14 @@ from hpbandster_lite.workers.networks.image_shape import ImageShape
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """How training images are varied; the defaults are those that every CIFAR-10 paper uses, without CutOut and MixUp.
+    """How training images are varied; the defaults are those of every CIFAR-10 paper, without CutOut and MixUp.
 
     Attributes
     ----------
     pad
-        Pixels of black around an image before a window of its own size is cut out of it; 0: no crop.
+        Pixels of black around an image before a window of the image's size is cropped from it; 0: no crop.
     mirror
-        Whether every second image, by chance, is mirrored left to right.
+        Whether each image is mirrored left to right with probability 1/2.
     cutout
         Side in pixels of the one square that is set to the mean (CutOut, arXiv:1708.04552); 0: none.
     mixup
@@ -70,12 +70,12 @@ NO_AUGMENTATION = Augmentation(pad=0, mirror=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchDraws:
-    """All that is drawn for one batch of b images; tensors of shape (b,), int64, on the device.
+    """The random numbers of one batch of b images; tensors of shape (b,), int64, on the device.
 
     Attributes
     ----------
     rows
-        Which of the training images.
+        The training images of the batch.
     down, right
         Corner of the crop in the padded image, uniform on 0 ... 2 pad.
     mirrored
@@ -83,9 +83,9 @@ class BatchDraws:
     cut_row, cut_column
         Centre of CutOut's square, uniform over all pixels of the image.
     partner
-        A permutation of 0 ... b - 1: with whom MixUp mixes each image.
+        A permutation of 0 ... b - 1: the image with which MixUp mixes each image.
     share
-        MixUp's lambda for the whole batch: the share of each image itself; 1 without MixUp. Known to the host.
+        MixUp's lambda for the whole batch: the share of each image itself; 1 without MixUp. A number on the host.
     """
 
     rows: torch.Tensor
@@ -100,12 +100,12 @@ class BatchDraws:
 
 @dataclass(frozen=True, slots=True)
 class EpochDraws:
-    """All draws of one epoch: every image at most once in a new order, in full batches, the rest left out.
+    """The random numbers of one epoch: every image at most once in a new order, in full batches, without the rest.
 
     Attributes
     ----------
     table
-        int64, shape (7, steps, b), on the device; the rows are BatchDraws' tensors in their order.
+        int64, shape (7, steps, b), on the device; its rows are the tensors of BatchDraws in their order.
     shares
         MixUp's lambda of each batch.
     """
@@ -124,7 +124,7 @@ class EpochDraws:
         augmentation: Augmentation,
         device: str | torch.device = "cpu",
     ) -> EpochDraws:
-        """The draws that this seed and this epoch stand for.
+        """The draws of this seed and this epoch.
 
         Parameters
         ----------
@@ -137,14 +137,14 @@ class EpochDraws:
         shape
             Of the images.
         augmentation
-            Which draws are used; the others are made none the less, so that each kind depends on its own option only.
+            Which draws are used; the others are made as well, so that each kind depends on its own option only.
         device
-            Where the tensors go.
+            For the tensors.
 
         Raises
         ------
         ImageDataError
-            When the images do not fill one batch.
+            If the images do not fill one batch.
         """
         steps = n_images // batch_size if batch_size > 0 else 0
         if steps == 0:
@@ -183,7 +183,7 @@ class EpochDraws:
 
 
 def _generators(seed: int, epoch: int) -> list[np.random.Generator]:
-    """One generator for each kind of draw, so that a kind does not shift the others."""
+    """One generator for each kind of draw, so that no kind changes another."""
     children = np.random.SeedSequence(seed, spawn_key=(epoch,)).spawn(6)
     return [np.random.default_rng(child) for child in children]
 
@@ -192,7 +192,7 @@ def _to_device(table: np.ndarray, device: torch.device) -> torch.Tensor:
     draws = torch.from_numpy(table)
     if device.type == "cpu":
         return draws
-    # From pinned memory the transfer runs beside the host; from any other it would stop it until all before is done.
+    # A transfer from pinned memory is asynchronous; any other would block the host until the device is idle.
     return draws.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else draws.to(device)
 
 
@@ -208,7 +208,7 @@ def augmented(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """Crop, mirror, normalise, CutOut: what a network trains on, but for MixUp (:func:`mixed`).
+    """Crop, mirror, normalise, CutOut: the training images before MixUp (:func:`mixed`).
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def augmented(
     mean, std
         Of each channel, shape (c,), in units of a pixel's value.
     augmentation
-        What is done.
+        Which of these are applied.
     dtype
         Of the result; the arithmetic is in float32.
 
@@ -239,15 +239,15 @@ def augmented(
 def cropped(
     pixels: torch.Tensor, down: torch.Tensor, right: torch.Tensor, mirrored: torch.Tensor, pad: int
 ) -> torch.Tensor:
-    """Mirror some images, surround all with ``pad`` zeros, and cut the window of the old size whose corner is given.
+    """Mirror some images, surround all with ``pad`` zeros, and crop the window of the old size at the given corner.
 
     Parameters
     ----------
     pixels
         Any type, shape (b, c, h, w).
     down, right
-        int64, shape (b,), each from 0 to ``2 * pad``: the window's first row and column; ``pad`` leaves the image
-        where it is.
+        int64, shape (b,), each from 0 to ``2 * pad``: the window's first row and column; ``pad`` does not move the
+        image.
     mirrored
         int64, shape (b,): 1 mirrors the image left to right, 0 does not.
     pad
@@ -264,8 +264,8 @@ def cropped(
     inner = both[:, :, pad : pad + h, pad : pad + w]
     inner[0] = pixels.permute(0, 2, 3, 1)
     inner[1] = pixels.flip(3).permute(0, 2, 3, 1)
-    # A line of the result is w neighbouring pixels of the padded images. Copying b * h whole lines takes 0.5 us an
-    # image of 32x32x3 on one core; indexing its 1,024 pixels one by one takes 37.
+    # A line of the result is w neighbouring pixels of the padded images. Copying b * h whole lines takes 0.5 us for an
+    # image of 32x32x3 on one core; indexing its 1,024 pixels one by one takes 37 us.
     windows = both.view(-1).unfold(0, w * c, c)
     image = torch.arange(b, device=pixels.device) + b * mirrored
     line = (image * high + down)[:, None] + torch.arange(h, device=pixels.device)  # (b, h), among all padded lines
@@ -276,7 +276,7 @@ def cropped(
 def normalised(
     pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, *, dtype: torch.dtype = torch.float32
 ) -> torch.Tensor:
-    """``(pixels - mean) / std``, channel by channel: all that is done to images that judge.
+    """``(pixels - mean) / std``, channel by channel: the only change to validation and test images.
 
     Parameters
     ----------
@@ -296,9 +296,9 @@ def normalised(
 
 
 def _normalised_lines(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """float32, shape (b, h, w * c), and nobody else's: it may be changed in place."""
+    """float32, shape (b, h, w * c), a new tensor that may be changed in place."""
     w = pixels.shape[3]
-    # One factor and one term for each number of a line: broadcasting along c = 3 alone is ten times slower on a CPU.
+    # One factor and one term for each number of a line: broadcasting along c = 3 is ten times slower on a CPU.
     factor = (1 / std.float()).repeat(w)
     term = (-mean.float() / std.float()).repeat(w)
     return _lines(pixels).to(torch.float32, copy=True).mul_(factor).add_(term)
@@ -312,10 +312,10 @@ def cut_out(x: torch.Tensor, row: torch.Tensor, column: torch.Tensor, length: in
     x
         Normalised images, shape (b, c, h, w).
     row, column
-        int64, shape (b,): the square's centre, any pixel. The part that hangs over the border is lost.
+        int64, shape (b,): the square's centre, any pixel. The part beyond the border has no effect.
     length
-        Side in pixels, exactly, also where it is odd; the square begins ``(length + 1) // 2`` pixels above and to the
-        left of ``row`` and ``column``, as in the released code of arXiv:1807.06906. 0 changes nothing.
+        Side in pixels, exact also if it is odd; the square begins ``(length + 1) // 2`` pixels above and to the left
+        of ``row`` and ``column``, as in the released code of arXiv:1807.06906. 0 changes nothing.
     """
     if length == 0:
         return x
@@ -330,7 +330,7 @@ def _kept(size: torch.Size, row: torch.Tensor, column: torch.Tensor, length: int
 
 
 def _inside(centre: torch.Tensor, pixels: int, length: int) -> torch.Tensor:
-    """1 for the pixels of an axis that lie in ``length`` around the centre, else 0; float32, shape (b, pixels)."""
+    """1 for the ``length`` pixels of an axis around the centre, else 0; float32, shape (b, pixels)."""
     offset = torch.arange(pixels, device=centre.device) - (centre - (length + 1) // 2)[:, None]
     return ((offset >= 0) & (offset < length)).float()
 
@@ -354,9 +354,9 @@ def mixup_loss(
     logits
         Shape (b, classes), of the mixed images.
     targets
-        int64, shape (b,), the classes of the unmixed ones.
+        int64, shape (b,), the classes of the unmixed images.
     draws
-        Those that mixed them; without MixUp this is the plain cross-entropy.
+        Those of :func:`mixed`; without MixUp this is the plain cross-entropy.
     label_smoothing
         Share of each target that is spread over all classes.
     """
@@ -373,6 +373,6 @@ def _lines(x: torch.Tensor) -> torch.Tensor:
 
 
 def _images(lines: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """The way back from :func:`_lines`, without a copy."""
+    """The inverse of :func:`_lines`, without a copy."""
     b, c, h, w = size
     return lines.view(b, h, w, c).permute(0, 3, 1, 2)

@@ -1,11 +1,11 @@
-"""One's own images from a folder of class folders.
+"""Your own images from a folder of class folders.
 
-Law of this file: every picture in a class folder, however deep, is one image; a picture that cannot be read is an
-error, never an image less.
+Law of this file: every picture in a class folder, at any depth, is one image; a picture that cannot be read is an
+error and is never skipped.
 
 Two layouts: class folders, of which a fixed share of each class becomes the test set; or the folders ``train`` and
-``test`` with the class folders in them. Where there is no ``test``, ``val`` is the test set; where there are both,
-``val`` belongs to the training images, from which every search takes its own fixed validation images.
+``test`` with the class folders in them. Without ``test``, ``val`` is the test set; with both, ``val`` belongs to the
+training images, from which every search takes its fixed validation images.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TEST_NAMES = ("test", "testing")
 VALID_NAMES = ("val", "valid", "validation")
 GREY_MODES = frozenset({"1", "L", "LA"})
 DEEP_MODES = frozenset({"F", "I", "I;16", "I;16B", "I;16L", "I;16N"})
-"""What PIL calls pictures of more than 8 bit."""
+"""PIL's modes of pictures with more than 8 bit."""
 
 Sample = tuple[Path, str]
 """A picture and the name of its class."""
@@ -43,13 +43,13 @@ def read_folder(folder: Path, size: tuple[int, int] | None = None) -> ImageData:
     folder
         In one of the two layouts.
     size
-        Height and width to resize to, whatever the shape was; ``None``: all pictures must be of one size.
+        Height and width to resize all pictures to; ``None``: all pictures must have one size.
 
     Raises
     ------
     ImageDataError
-        Where there is no such folder, no picture in it or in one of its classes, a picture that is broken or has more
-        than 8 bit a channel, or pictures of several sizes.
+        If there is no such folder, no picture in it or in one of its classes, a picture that is broken or has more than
+        8 bit per channel, or if the pictures have several sizes.
     """
     if not folder.is_dir():
         raise ImageDataError(f"--data {folder} does not exist; give a folder of class folders, or an .npz file")
@@ -66,17 +66,17 @@ def read_folder(folder: Path, size: tuple[int, int] | None = None) -> ImageData:
 
 
 def _in_two_parts(folder: Path, train: list[Path], test: list[Path], size: tuple[int, int] | None) -> ImageData:
-    told = [" and ".join(part.name for part in parts) for parts in (train, test)]
-    logger.info("%s: training and validation images from %s, test images from %s", folder, *told)
+    names_of = [" and ".join(part.name for part in parts) for parts in (train, test)]
+    logger.info("%s: training and validation images from %s, test images from %s", folder, *names_of)
     train_samples = [sample for part in train for sample in _samples(part)]
     test_samples = [sample for part in test for sample in _samples(part)]
     names = tuple(sorted({name for _, name in train_samples}))
     if unknown := {name for _, name in test_samples} - set(names):
         raise ImageDataError(
-            f"{folder}: class {sorted(unknown)} has test images but no training images; the folders of {told[0]} and "
-            f"{told[1]} must have the same names"
+            f"{folder}: class {sorted(unknown)} has test images but no training images; the folders of "
+            f"{names_of[0]} and {names_of[1]} must have the same names"
         )
-    # Read together: whether there are colours, and what the size is, is one question.
+    # Read together: colour and size are decided for all pictures at once.
     pixels = _pixels(folder, [file for file, _ in train_samples + test_samples], size)
     n = len(train_samples)
     return ImageData(
@@ -90,7 +90,7 @@ def _in_two_parts(folder: Path, train: list[Path], test: list[Path], size: tuple
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Sorted; what systems leave behind (``.git``, ``__MACOSX``) is no class."""
+    """The folders, sorted, without those of systems (``.git``, ``__MACOSX``), which are not classes."""
     return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith((".", "__")))
 
 
@@ -98,7 +98,7 @@ def _samples(folder: Path) -> list[Sample]:
     """All pictures of all classes, in a fixed order."""
     classes = _folders(folder)
     if not classes:
-        raise ImageDataError(f"{folder} has no folders in it; put each class's pictures into one of their own")
+        raise ImageDataError(f"{folder} has no folders in it; put the pictures of each class into a folder")
     samples: list[Sample] = []
     for of_class in classes:
         files = [
@@ -122,15 +122,15 @@ def _labels(samples: Iterable[Sample], names: tuple[str, ...]) -> Labels:
 
 
 def _pixels(folder: Path, files: list[Path], size: tuple[int, int] | None) -> Pixels:
-    """All pictures as one array: grey if all are grey, else in colours."""
+    """All pictures as one array: grey if all are grey, else in colour."""
     pictures = [_picture(file, size) for file in files]
     sizes = Counter(picture.shape[:2] for picture in pictures)
     if len(sizes) > 1:
-        told = ", ".join(f"{height}x{width} ({count:,})" for (height, width), count in sizes.most_common(3))
+        counts = ", ".join(f"{height}x{width} ({count:,})" for (height, width), count in sizes.most_common(3))
         height, width = sizes.most_common(1)[0][0]
         raise ImageDataError(
-            f"{folder}: the pictures have {len(sizes)} sizes: {told}{', ...' if len(sizes) > 3 else ''}; have them "
-            f"resized to one, for example with size=({height}, {width})"
+            f"{folder}: the pictures have {len(sizes)} sizes: {counts}{', ...' if len(sizes) > 3 else ''}; resize "
+            f"them to one, for example with size=({height}, {width})"
         )
     channels = 3 if any(picture.ndim == 3 for picture in pictures) else 1
     (height, width), _ = sizes.popitem()
@@ -141,23 +141,23 @@ def _pixels(folder: Path, files: list[Path], size: tuple[int, int] | None) -> Pi
 
 
 def _picture(file: Path, size: tuple[int, int] | None) -> Pixels:
-    """uint8, shape (height, width) if grey, else (height, width, 3), upright as its camera meant it."""
+    """uint8, shape (height, width) if grey, else (height, width, 3), turned upright by its EXIF orientation."""
     from PIL import Image, ImageOps
 
     try:
         with Image.open(file) as opened:
             if opened.mode in DEEP_MODES:
                 raise ImageDataError(
-                    f"{file} has more than 8 bit a channel (mode {opened.mode}); which of its values matter, only you "
-                    "know: scale it to 0 ... 255 and save it with 8 bit"
+                    f"{file} has more than 8 bit a channel (mode {opened.mode}); choose the range of values that "
+                    "matters, scale it to 0 ... 255 and save it with 8 bit"
                 )
             mode = "L" if opened.mode in GREY_MODES else "RGB"
             upright = ImageOps.exif_transpose(opened).convert(mode)
-    # SyntaxError and ValueError: PIL, for some kinds of broken files.
+    # PIL raises SyntaxError and ValueError for some kinds of broken files.
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, ImageDataError):
             raise
-        raise ImageDataError(f"{file} is not a picture that can be read ({error}); mend or remove it") from error
+        raise ImageDataError(f"{file} is not a picture that can be read ({error}); repair or remove it") from error
     if size is not None:
         height, width = size
         upright = upright.resize((width, height), Image.Resampling.BILINEAR)

@@ -34,8 +34,8 @@ class DeviceImages:
     y
         int64, shape (n,).
     mean, std
-        float32, shape (c,): of each channel of the training part, in units of a pixel's value, 0 ... 255; every part
-        has the same. ``std`` is 1 for a channel that never changes.
+        float32, shape (c,): of each channel of the training images, in units of a pixel's value, 0 ... 255; the same
+        for every part. ``std`` is 1 for a constant channel.
     class_names
         One for each class.
     """
@@ -52,18 +52,18 @@ class DeviceImages:
 
     @property
     def shape(self) -> ImageShape:
-        """What a network takes from the data."""
+        """The shape of the images, with the number of classes."""
         _, channels, height, width = self.x.shape
         return ImageShape(channels, height, width, len(self.class_names))
 
     def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and classes of these rows (int64, on the device); the images stay ``channels_last``."""
-        # index_select and not x[rows]: 0.2 us an image of 32x32x3 on one core instead of 4.5, and plain order inside.
+        # index_select and not x[rows]: 0.2 us for an image of 32x32x3 on one core instead of 4.5, and contiguous.
         pixels = self.x.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
         return pixels, self.y.index_select(0, rows)
 
     def part(self, first: int, last: int) -> DeviceImages:
-        """The images from the first to before the last, in the same memory."""
+        """The images from ``first`` up to ``last``, without ``last``, in the same memory."""
         return replace(self, x=self.x[first:last], y=self.y[first:last])
 
 
@@ -166,7 +166,7 @@ def channel_mean_and_std(
     values = np.arange(256, dtype=np.float64)
     means, stds = [], []
     for channel in range(x.shape[1]):
-        # 256 counts are exact and need no copy as floats, which would be 1.1 GB for CIFAR-10.
+        # 256 counts are exact and need no copy of the images as floats, which would be 1.1 GB for CIFAR-10.
         counts = np.bincount(x[rows, channel].ravel(), minlength=256)
         mean = counts @ values / counts.sum()
         deviation = np.sqrt(counts @ (values - mean) ** 2 / counts.sum())

@@ -1,7 +1,7 @@
-"""How far the error on a set of images may lie from the error on all images like them.
+"""Confidence interval of an error rate: the range of the true error, given the error on a sample of images.
 
-Law of this file: arithmetic only. Wilson's interval (1927): unlike the usual one it is never empty, and never outside 0
-and 100 %, however few images were wrong.
+Law of this file: arithmetic only. Wilson's interval (1927): unlike the normal approximation it is never empty and never
+outside 0 to 100 %, also if few images are wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ CONFIDENCE = 0.95
 
 
 class ErrorRate(NamedTuple):
-    """An error in percent with its interval, of so many images."""
+    """An error in percent with its interval, and the number of images."""
 
     percent: float
     low_percent: float
@@ -28,9 +28,9 @@ def error_rate(wrong: int, images: int, *, confidence: float = CONFIDENCE) -> Er
     Parameters
     ----------
     wrong
-        How many images were given a wrong class.
+        Number of images with a wrong class.
     images
-        Of how many; at least 1.
+        Number of all images; at least 1.
     confidence
         Share of such intervals that hold the true error; in (0, 1).
 
@@ -45,6 +45,6 @@ def error_rate(wrong: int, images: int, *, confidence: float = CONFIDENCE) -> Er
     rate = wrong / images
     centre = (rate + z * z / (2 * images)) / (1 + z * z / images)
     half = z / (1 + z * z / images) * math.sqrt(rate * (1 - rate) / images + z * z / (4 * images * images))
-    # With no image wrong, or all, an end is the rate itself, which rounding would miss by a hair.
+    # If no image or every image is wrong, one end is exactly the rate, which rounding would miss slightly.
     low, high = min(max(centre - half, 0.0), rate), max(min(centre + half, 1.0), rate)
     return ErrorRate(100 * rate, 100 * low, 100 * high, images)

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class FamilySpace(Space):
-    """A published family of networks: what it may be, and how it is trained around its authors' recipe."""
+    """A published family of networks: its architectures, and trainings around its authors' recipe."""
 
     max_parameters = 100_000_000
 
     def space(self, *, schedule: Schedule | None = None) -> ConfigurationSpace:
-        """See :meth:`Space.space`; the schedule is the authors' if the user does not say, and not searched."""
+        """See :meth:`Space.space`; the default schedule is the authors', and it is not searched."""
         from ConfigSpace import ConfigurationSpace
 
         whole = ConfigurationSpace()
@@ -35,7 +35,7 @@ class FamilySpace(Space):
 
     @abstractmethod
     def _add_network(self, whole: ConfigurationSpace) -> None:
-        """Add the architecture's hyperparameters, their conditions and what is forbidden."""
+        """Add the architecture's hyperparameters, conditions and forbidden clauses."""
 
     @abstractmethod
     def _training(self) -> list[Hyperparameter[Any, Any]]:
@@ -59,9 +59,9 @@ def _training(*, learning_rate: float, batch_size: int, weight_decay: float) -> 
 class ShakeShakeSpace(FamilySpace):
     """Shake-Shake networks by depth, width, branches, modes and level: "26 2x32d, S-S-I" is the default.
 
-    How Shake-Shake does at other dimensions than the published ones is the question that this space is for. Forward the
-    numbers are drawn or even; backward they are drawn, even, or (of drawn ones) kept: the five pairs of the paper. The
-    level acts where anything is drawn.
+    The space is for Shake-Shake at other dimensions than the published ones. Forward the numbers are drawn or even;
+    backward they are drawn, even, or the drawn forward ones: the five pairs of the paper. The level acts if any numbers
+    are drawn.
     """
 
     schedule = "cosine"
@@ -89,7 +89,7 @@ class ShakeShakeSpace(FamilySpace):
             level,
         )
         whole.add(OrConjunction(EqualsCondition(level, forward, "shake"), EqualsCondition(level, backward, "shake")))
-        # Even numbers that are kept are even.
+        # Keeping even numbers is the same as even.
         whole.add(
             ForbiddenAndConjunction(ForbiddenEqualsClause(forward, "even"), ForbiddenEqualsClause(backward, "keep"))
         )
@@ -116,7 +116,7 @@ class ShakeShakeSpace(FamilySpace):
 class WideResNetSpace(FamilySpace):
     """Wide ResNets by depth, widening factor, block type, deepening factor and dropout: WRN-28-4 is the default.
 
-    The deepening factor is of the block B(3,3); pairs of depth and factor that make no whole number of blocks are
+    The deepening factor belongs to the block B(3,3); pairs of depth and factor without a whole number of blocks are
     forbidden.
     """
 

@@ -1,6 +1,6 @@
-"""Images in memory: two sets, training and test, of one shape and one list of classes.
+"""Images in memory: two sets, training and test, with one shape and one list of classes.
 
-Law of this file: whatever the source, the images are uint8, (n, channels, height, width), and checked when made.
+Law of this file: images of every source are uint8, (n, channels, height, width), and are checked when this is made.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ class ImageDataError(UsageError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageData:
-    """A data set, read.
+    """The images of a data set.
 
     Attributes
     ----------
     source
-        Where it came from, for messages.
+        Where they came from, for messages.
     train_x, test_x
         uint8, shape (n, channels, height, width).
     train_y, test_y
         int64, shape (n,), classes from 0.
     class_names
-        One name a class.
+        One name for each class.
     """
 
     source: str
@@ -72,6 +72,6 @@ class ImageData:
 
     @property
     def shape(self) -> ImageShape:
-        """What a network takes from the data."""
+        """The shape of the images, with the number of classes."""
         _, channels, height, width = self.train_x.shape
         return ImageShape(channels, height, width, len(self.class_names))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAIN_BLOCKS = 3
 """Of the paper: at 32 x 32 pixels the last one works on 8 x 8."""
 MOST_MAIN_BLOCKS = 4
-"""Of ``extended``: every one but the first halves the image, so the last one works on 4 x 4 pixels of CIFAR's 32."""
+"""Of ``extended``: each one but the first halves the image, so the fourth works on 4 x 4 pixels of CIFAR's 32 x 32."""
 
 
 class JointSpace(Space):
@@ -49,12 +49,12 @@ class JointSpace(Space):
 class PaperSpace(JointSpace):
     """The 17 hyperparameters of arXiv:1807.06906, with its ranges and scales.
 
-    Nothing is conditional and nothing has a default of its own there, although ``death_rate`` acts only where a main
-    block has one branch. It has no bound on parameters either: half of it lies below 1.5 million, 3.4 % above 100
-    million, and what does not fit a GPU fails as out of memory.
+    As in the paper nothing is conditional and nothing has a chosen default, although ``death_rate`` acts only if a main
+    block has one branch. There is no bound on parameters: half of the space is below 1.5 million, 3.4 % above 100
+    million, and a network that does not fit a GPU fails as out of memory.
 
-    The paper's integers are rounded floats from (lower - 0.5, upper + 0.5), on a log scale where there is one; ours are
-    buckets with the same borders, so their probabilities are the same.
+    The paper's integers are rounded floats from (lower - 0.5, upper + 0.5), some on a log scale; ours are buckets with
+    the same borders, so their probabilities are the same.
     """
 
     def space(self, *, schedule: Schedule | None = None) -> ConfigurationSpace:
@@ -80,11 +80,11 @@ class PaperSpace(JointSpace):
 
 
 class ExtendedSpace(JointSpace):
-    """``paper`` and what it leaves out, each hyperparameter active only where it acts.
+    """``paper`` and more, each hyperparameter active only where it acts.
 
-    The number of main blocks (those of a block that is not there are inactive), the block type, the shortcut of the
-    paper's block, modes and level of Shake-Shake where a main block has several branches, rate and decay of ShakeDrop
-    where one has one, the optimizer with what belongs to it, label smoothing, warm-up, and the schedule.
+    The number of main blocks (hyperparameters of an absent block are inactive), the block type, the shortcut of the
+    paper's block, modes and level of Shake-Shake if a main block has several branches, rate and decay of ShakeDrop if
+    one has a single branch, the optimizer with its hyperparameters, label smoothing, warm-up, and the schedule.
     """
 
     max_parameters = 100_000_000
@@ -132,7 +132,7 @@ def _add_main_blocks(whole: ConfigurationSpace) -> None:
             whole.add(*(GreaterThanCondition(its, count, i) for its in theirs))
     whole.add(
         EqualsCondition(shortcut, block_type, "post"),
-        # An inactive number of branches, of a main block that is not there, satisfies neither.
+        # An inactive number of branches, of an absent main block, satisfies neither condition.
         *(OrConjunction(*(EqualsCondition(its, number, 1) for number in branches)) for its in drop),
         *(OrConjunction(*(GreaterThanCondition(its, number, 1) for number in branches)) for its in shake),
     )
@@ -174,9 +174,8 @@ class SmallSpace(JointSpace):
     """Small joint networks for one CPU core: an epoch of 5,000 images of 28 x 28 pixels takes seconds.
 
     Twelve hyperparameters. Main blocks 2 and 3 share their widening, and all three their number of branches; the first
-    one has the initial filters. Blocks of one branch are plain residual blocks (no ShakeDrop: it is made for deep
-    networks). The ranges are those of textbooks around values that are usual for residual networks, which are the
-    defaults.
+    one has the initial filters. Blocks of one branch are plain residual blocks (without ShakeDrop, which is for deep
+    networks). The ranges are textbook ranges around usual values for residual networks, which are the defaults.
     """
 
     schedule = "cosine"

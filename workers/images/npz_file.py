@@ -1,11 +1,11 @@
-"""One's own images from an ``.npz`` file.
+"""Your own images from an ``.npz`` file.
 
-Law of this file: what an array means is read off its name, its type and its shape; where that leaves a choice, nothing
-is guessed and the error says how to name it.
+Law of this file: the meaning of an array follows from its name, its type and its shape; an ambiguous array is an error
+that states how to name it.
 
 Names: ``x`` or ``images`` with ``y`` or ``labels``; or ``x_train``, ``y_train``, ``x_test``, ``y_test``, where
-``train_`` may stand in front and ``images`` and ``labels`` stand for x and y. Where there is no test set, ``val`` is
-it; where there are both, ``val`` belongs to the training images. Optional: ``class_names``, and ``layout`` ("NHWC",
+``train_`` may stand in front and ``images`` and ``labels`` stand for x and y. Without a test set, ``val`` is
+the test set; with both, ``val`` belongs to the training images. Optional: ``class_names``, and ``layout`` ("NHWC",
 "NCHW" or "NHW").
 """
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 LAYOUTS = ("NHWC", "NCHW", "NHW")
 MOST_CHANNELS = 4
-"""An axis of 1 to so many is taken for the channels; more are possible where ``layout`` names them."""
+"""An axis of 1 to 4 is taken for the channels; more are possible if the file has a ``layout``."""
 IMAGE_NAMES = ("x", "images", "image", "data")
 LABEL_NAMES = ("y", "labels", "label", "targets")
 PARTS = {"train": "train", "training": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
@@ -51,8 +51,7 @@ def read_npz(file: Path, size: tuple[int, int] | None = None) -> ImageData:
     Raises
     ------
     ImageDataError
-        For a file that cannot be read, arrays that are missing or whose meaning is not clear, and values that are no
-        pixels.
+        For a file that cannot be read, arrays that are missing or ambiguous, and values that are not pixels.
     """
     arrays = _arrays(file)
     images, labels = _by_part(file, arrays)
@@ -89,7 +88,7 @@ def read_npz(file: Path, size: tuple[int, int] | None = None) -> ImageData:
 
 def _arrays(file: Path) -> dict[str, Array]:
     try:
-        # Opened here: numpy would leave a file open that turns out to be no archive.
+        # Opened here: numpy leaves a file open if it is not an archive.
         with file.open("rb") as stream:
             opened = np.load(stream, allow_pickle=False)
             if not isinstance(opened, np.lib.npyio.NpzFile):
@@ -102,13 +101,13 @@ def _arrays(file: Path) -> dict[str, Array]:
 
 
 def _by_part(file: Path, arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Images and labels, by the part ("", "train", "val", "test") that their names tell."""
+    """Images and labels, by the part ("", "train", "val", "test") in their names."""
     images: dict[str, Array] = {}
     labels: dict[str, Array] = {}
     for name, array in arrays.items():
-        words = re.split("[_-]", name.lower())
-        stems = [word for word in words if word not in PARTS]
-        parts = [PARTS[word] for word in words if word in PARTS] or [""]
+        tokens = re.split("[_-]", name.lower())
+        stems = [token for token in tokens if token not in PARTS]
+        parts = [PARTS[token] for token in tokens if token in PARTS] or [""]
         if len(stems) != 1 or len(parts) != 1:
             continue
         found = images if stems[0] in IMAGE_NAMES else labels if stems[0] in LABEL_NAMES else None
@@ -136,45 +135,45 @@ def _channels_first(file: Path, part: str, x: Array, layout: str | None) -> Arra
 
 
 def _layout(file: Path, part: str, x: Array) -> str:
-    told = f"{file}: {part} images of shape {x.shape}"
+    subject = f"{file}: {f'{part} '.lstrip()}images of shape {x.shape}"
     if x.ndim == 3:
         return "NHW"
     if x.ndim != 4:
-        raise ImageDataError(f"{told} are no images; give (n, h, w), (n, h, w, channels) or (n, channels, h, w)")
+        raise ImageDataError(f"{subject} are not images; give (n, h, w), (n, h, w, channels) or (n, channels, h, w)")
     first, last = (1 <= x.shape[axis] <= MOST_CHANNELS for axis in (1, 3))
     if first == last:
         why = "more than one axis" if first else "no axis"
         raise ImageDataError(
-            f"{told} have {why} that looks like the channels; name it in the file: np.savez(..., layout='NHWC') or "
+            f"{subject} have {why} that looks like the channels; name it in the file: np.savez(..., layout='NHWC') or "
             "layout='NCHW'"
         )
     return "NCHW" if first else "NHWC"
 
 
 def _bytes(file: Path, images: Mapping[str, Array]) -> dict[str, Pixels]:
-    """All parts as uint8, by one rule for all of them."""
+    """All parts as uint8, converted by one rule."""
     kinds = {x.dtype for x in images.values()}
     if kinds == {np.dtype(np.uint8)}:
         return {part: np.ascontiguousarray(x) for part, x in images.items()}
     if kinds == {np.dtype(np.bool_)}:
         return {part: np.ascontiguousarray(x, dtype=np.uint8) * np.uint8(255) for part, x in images.items()}
-    told = f"{file}: images of type {', '.join(sorted(map(str, kinds)))}"
+    subject = f"{file}: images of type {', '.join(sorted(map(str, kinds)))}"
     if any(kind.kind not in "buif" for kind in kinds):
-        raise ImageDataError(f"{told} are no pixels; give uint8")
+        raise ImageDataError(f"{subject} are not pixels; give uint8")
     if not all(np.isfinite(x).all() for x in images.values()):
-        raise ImageDataError(f"{told} hold values that are no numbers (NaN or infinity); give uint8")
+        raise ImageDataError(f"{subject} have values that are not finite (NaN or infinity); give uint8")
     low = min(float(x.min(initial=0)) for x in images.values())
     high = max(float(x.max(initial=0)) for x in images.values())
     if low < 0 or high > 255:
         raise ImageDataError(
-            f"{told} run from {low:g} to {high:g}; pixels here have 8 bit: scale what matters of yours to 0 ... 255 "
-            "and save it as uint8"
+            f"{subject} run from {low:g} to {high:g}; pixels have 8 bit: choose the range of values that matters, "
+            "scale it to 0 ... 255 and save it as uint8"
         )
     if high <= 1 and all(kind.kind == "f" for kind in kinds):
-        logger.warning("%s from 0 to 1 are scaled to 0 ... 255 and rounded to 8 bit", told)
+        logger.warning("%s from 0 to 1 are scaled to 0 ... 255 and rounded to 8 bit", subject)
         factor = 255.0
     else:
-        logger.warning("%s from %g to %g are taken for 0 ... 255 and kept with 8 bit", told, low, high)
+        logger.warning("%s from %g to %g are taken for 0 ... 255 and kept with 8 bit", subject, low, high)
         factor = 1.0
     return {part: np.ascontiguousarray(np.rint(x * factor).astype(np.uint8)) for part, x in images.items()}
 
@@ -204,7 +203,7 @@ def _classes(
     if every.dtype.kind == "f" and np.array_equal(every, np.rint(every)):
         every = every.astype(np.int64)
     if every.dtype.kind not in "biuUS":
-        raise ImageDataError(f"{file}: labels of type {every.dtype} are no classes; give whole numbers or names")
+        raise ImageDataError(f"{file}: labels of type {every.dtype} are not classes; give whole numbers or names")
     values, classes = np.unique(every, return_inverse=True)
     names = tuple(value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist())
     if given_names is not None:

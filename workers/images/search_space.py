@@ -33,9 +33,9 @@ class Space(ABC):
     Attributes
     ----------
     schedule
-        How the learning rate falls where the user does not say.
+        Default of the learning rate's schedule.
     max_parameters
-        Largest network where the user does not say; ``None`` for no bound.
+        Default bound on the size of a network; ``None`` for no bound.
     """
 
     schedule: ClassVar[Schedule] = "restarts"
@@ -48,7 +48,7 @@ class Space(ABC):
         Parameters
         ----------
         schedule
-            The one that the user wants; ``None`` leaves it to the space, which may search it.
+            The one that the user chose; with ``None`` the space decides, and may search it.
         """
 
     @abstractmethod
@@ -58,13 +58,13 @@ class Space(ABC):
         Parameters
         ----------
         config, shape
-            What to build, for which images.
+            The network to build, and the shape of its images.
         shake_softmax
             Draw Shake-Shake's numbers as the released code of arXiv:1807.06906 does.
         """
 
     def parameter_count(self, config: Config, shape: ImageShape) -> int:
-        """Trained numbers of the network: built on torch's device ``meta``, which holds shapes and no numbers."""
+        """Number of trained values of the network, which is built on torch's device ``meta``: shapes without values."""
         import torch
 
         from hpbandster_lite.workers.training.memory import parameter_count
@@ -73,19 +73,19 @@ class Space(ABC):
             return parameter_count(self.network(config, shape))
 
     def refusal(self, config: Config, shape: ImageShape, max_parameters: int | None) -> str | None:
-        """Why a configuration is not worth a try; nothing if it is.
+        """Why a configuration should not be trained; ``None`` if it should.
 
         Parameters
         ----------
         config, shape
-            What would be built, for which images.
+            The network to build, and the shape of its images.
         max_parameters
             Bound on the number of parameters; ``None`` for none.
         """
         if max_parameters is None:
             return None
         count = self.parameter_count(config, shape)
-        return over(count, max_parameters) if count > max_parameters else None
+        return too_large(count, max_parameters) if count > max_parameters else None
 
     def recipe(self, config: Config, **fixed: Any) -> ImageRecipe:
         """How a configuration is trained.
@@ -111,16 +111,16 @@ class Space(ABC):
         return ImageRecipe(**_searched(config), augmentation=augmentation, schedule=schedule, **fixed)
 
 
-def over(count: int, most: int) -> str:
-    """A network that is too large, in words."""
+def too_large(count: int, most: int) -> str:
+    """The reason for refusing a network that is too large."""
     return f"{count:,} parameters are more than --max-parameters {most:,}"
 
 
 def _searched(config: Config) -> dict[str, Any]:
-    """Fields of the recipe that a configuration decides."""
+    """Fields of the recipe that the configuration sets."""
     names = ("batch_size", "momentum", "label_smoothing", "warmup", "optimizer")
-    told = {name: config[name] for name in names if name in config}
+    searched = {name: config[name] for name in names if name in config}
     is_adamw = config.get("optimizer") == "adamw"
-    told["learning_rate"] = config[ADAMW_RATE if is_adamw else "learning_rate"]
-    told["weight_decay"] = config[ADAMW_DECAY if is_adamw else "weight_decay"]
-    return told
+    searched["learning_rate"] = config[ADAMW_RATE if is_adamw else "learning_rate"]
+    searched["weight_decay"] = config[ADAMW_DECAY if is_adamw else "weight_decay"]
+    return searched

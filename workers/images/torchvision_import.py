@@ -1,12 +1,12 @@
-"""torchvision's data set classes, also beside a torch that torchvision was not built for.
+"""Import of torchvision's data set classes, also beside a torch for which torchvision was not built.
 
-Law of this file: nothing of torchvision is used but ``torchvision.datasets``, and the plain import is tried first.
+Law of this file: only ``torchvision.datasets`` is used, and the plain import is tried first.
 
-torchvision holds compiled operators for detection (``nms`` and its like). Where it was built for another torch, which
-pip allows (a CUDA build of torchvision beside the CPU build of torch), they cannot be loaded, and then even its Python
-part fails to import: it describes them to the compiler, and they do not exist. The data sets need none of them. So they
-are declared, without a body, and the import is tried once more; whoever calls one gets torch's own error. Where the
-compiled part did load, a second declaration would abort the process: hence the plain import first.
+torchvision has compiled operators for detection (``nms`` and others). If it was built for another torch, which pip
+allows (a CUDA build of torchvision beside the CPU build of torch), they cannot be loaded, and even its Python part
+fails to import, because it describes operators to the compiler that do not exist. The data sets need none of them. So
+they are declared, without a body, and the import is tried once more; a call of one raises torch's own error. If the
+compiled part was loaded, a second declaration would abort the process: hence the plain import first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def data_sets() -> ModuleType:
     Raises
     ------
     ImageDataError
-        Where torchvision is not installed.
+        If torchvision is not installed.
     """
     with _one_at_a_time:
         return _data_sets()
@@ -55,7 +55,7 @@ def _data_sets() -> ModuleType:
 
 @functools.cache
 def _declare_missing_operators() -> object:
-    """Declare the two operators that torchvision's Python part describes; kept, because torch forgets them with it."""
+    """Declare the two operators that torchvision's Python part describes; they exist as long as the returned object."""
     import torch
 
     library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]

@@ -1,8 +1,8 @@
 """A trained classifier in one file: saved, loaded and applied without the search that found it, and exported.
 
-Law of this file: what is saved suffices. The file holds the configuration, the shape of the images, what normalises
-them, the names of the classes and the weights, and nothing that runs (``weights_only=True`` reads it); what is loaded
-takes pixels as they are, uint8, and an export is believed only after it gave the same outputs.
+Law of this file: the file is sufficient. It holds the configuration, the shape and the normalisation of the images, the
+names of the classes and the weights, and no code (``weights_only=True`` reads it). A loaded model takes unprocessed
+pixels, uint8, and an export is reported only after it has given the same outputs.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from hpbandster_lite.workers.networks.image_shape import ImageShape
 from hpbandster_lite.workers.training.checkpointing import write_torch
 
 FORMAT = 1
-"""Of the file; another one is refused."""
+"""Version of the file's format; another one is refused."""
 LARGEST_DIFFERENCE = 1e-4
-"""Between logits of a model and of its export, which may add up in another order: in parts of the largest logit, and of
-1 where that is less. About a hundred times the precision of float32 after a few dozen layers."""
+"""Between the logits of a model and of its export, which may sum in another order: relative to the largest logit, or to
+1 if that is larger. About a hundred times the precision of float32 after a few dozen layers."""
 CHECKED_IMAGES = 32
 EXPORT_SUFFIX = ".pt2"
 
 
 class Classified(NamedTuple):
-    """What a model says of images: the most likely class of each, and the probabilities of all, shape (n, classes)."""
+    """Classes of images: the most likely name of each, and the probabilities of all classes, shape (n, classes)."""
 
     names: list[str]
     probabilities: torch.Tensor
 
 
 class ImageClassifier(nn.Module):
-    """A network with all that it needs to be applied to pixels.
+    """A network with its normalisation and its class names, applied to pixels.
 
     Parameters
     ----------
@@ -52,9 +52,9 @@ class ImageClassifier(nn.Module):
     shape
         Of the images.
     class_names
-        One a class.
+        One for each class.
     about
-        What else the file says: ``space``, ``configuration``, and the figures of the training.
+        The rest of the file: ``space``, ``configuration``, and ``figures`` of the training.
     """
 
     mean: torch.Tensor
@@ -120,21 +120,21 @@ def save_model(
     Parameters
     ----------
     file
-        Where to.
+        To write.
     network
         Trained.
     images
-        What it was trained on: shape, normalisation and class names are taken.
+        Those of the training: shape, normalisation and class names are saved.
     space, configuration
-        What the network is: a name of :data:`~.search_spaces.SPACES` and a configuration of it.
+        The architecture: a name of :data:`~.search_spaces.SPACES` and a configuration of this space.
     figures
-        What is known of it, plain values.
+        Of the training, plain values.
     """
-    # The dict as torch made it: it carries the versions of the layers, without which it is read as one of years ago.
+    # torch's own dict: it has the versions of the layers, without which it is read as a much older one.
     weights = network.state_dict()
     for name, value in weights.items():
         weights[name] = value.detach().cpu().contiguous()
-    told = {
+    content = {
         "format": FORMAT,
         "space": space,
         "configuration": dict(configuration),
@@ -145,68 +145,69 @@ def save_model(
         "weights": weights,
         "figures": dict(figures),
     }
-    write_torch(file, told)
+    write_torch(file, content)
 
 
 def load_model(file: Path | str, device: str | torch.device = "cpu") -> ImageClassifier:
-    """The model of a file that a refit has written, ready to be applied.
+    """Load the model of a refit, ready to be applied.
 
     Parameters
     ----------
     file
         ``model.pt`` of a refit.
     device
-        Where it is to run.
+        For the model.
 
     Raises
     ------
     UsageError
-        If the file holds something else.
+        If the file is not such a model.
     """
-    told = torch.load(file, map_location="cpu", weights_only=True)
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
-        raise UsageError(f"{file} is no model of a refit of this version; give the model.pt that a refit has written")
-    shape = ImageShape(*told["shape"])
-    network = space_named(told["space"]).network(told["configuration"], shape)
-    network.load_state_dict(told["weights"])
-    about = {name: told[name] for name in ("space", "configuration", "figures")}
-    model = ImageClassifier(network, told["mean"], told["std"], shape, tuple(told["class_names"]), about)
+    content = torch.load(file, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UsageError(f"{file} is not a model of a refit of this version; give the model.pt of a refit")
+    shape = ImageShape(*content["shape"])
+    network = space_named(content["space"]).network(content["configuration"], shape)
+    network.load_state_dict(content["weights"])
+    about = {name: content[name] for name in ("space", "configuration", "figures")}
+    model = ImageClassifier(network, content["mean"], content["std"], shape, tuple(content["class_names"]), about)
     return model.eval().to(device)
 
 
 def export_model(model: ImageClassifier, file: Path) -> dict[str, Any]:
-    """Write a model for programs that have torch and not this package, and check that it does the same.
+    """Write a model for programs that have torch and not this package, and check that its outputs are the same.
 
-    The file is what :func:`torch.export.load` reads; its module takes uint8 images of any number to logits.
+    :func:`torch.export.load` reads the file; its module takes any number of uint8 images and returns logits.
 
     Returns
     -------
     dict
-        ``largest_difference`` of the logits of random images, as :data:`LARGEST_DIFFERENCE` counts it, the
+        ``largest_difference`` of the logits of random images, measured as :data:`LARGEST_DIFFERENCE`, the
         ``tolerance``, and the number of ``images``.
 
     Raises
     ------
     UsageError
-        If the file is not named as torch wants it.
+        If the file's name does not end as torch requires.
     ArithmeticError
         If the outputs differ by more than the tolerance; the file is then removed.
     """
     if file.suffix != EXPORT_SUFFIX:
-        raise UsageError(f"an export of torch ends in {EXPORT_SUFFIX}; give --export {file.with_suffix(EXPORT_SUFFIX)}")
+        right = file.with_suffix(EXPORT_SUFFIX)
+        raise UsageError(f"the file of an export must end in {EXPORT_SUFFIX}; give --export {right}")
     model = model.cpu().eval()
     pixels = torch.randint(
         0, 256, (CHECKED_IMAGES, *model.shape[:3]), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     with warnings.catch_warnings():
-        # torch's own, about its own file format and tracing.
+        # torch warns about its own file format and tracing.
         warnings.simplefilter("ignore")
         program = torch.export.export(model, (pixels[:2],), dynamic_shapes=({0: torch.export.Dim("n")},))
         torch.export.save(program, file)
         exported = torch.export.load(file).module()
     difference = 0.0
     with torch.inference_mode():
-        # Of all at once and of one: a file that has learned the number of images by heart is none.
+        # All at once and one alone: an export for a fixed number of images is not valid.
         for part in (pixels, pixels[:1]):
             ours = model(part)
             scale = max(1.0, float(ours.abs().max()))
@@ -214,6 +215,6 @@ def export_model(model: ImageClassifier, file: Path) -> dict[str, Any]:
     if not difference <= LARGEST_DIFFERENCE:
         file.unlink()
         raise ArithmeticError(
-            f"the exported model gives other outputs: {difference:.3g} apart, more than {LARGEST_DIFFERENCE:g}"
+            f"the exported model gives other outputs: they differ by {difference:.3g}, more than {LARGEST_DIFFERENCE:g}"
         )
     return {"largest_difference": difference, "tolerance": LARGEST_DIFFERENCE, "images": CHECKED_IMAGES}

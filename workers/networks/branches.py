@@ -1,10 +1,9 @@
-"""Several residual branches of one input, computed once and added to the shortcut with weights of their own.
+"""Several residual branches of one input, computed once and added to the shortcut with a weight for each.
 
 Law of this file: one sum, ``shortcut + sum_i w_i branch_i``, whose gradients are multiplied by other numbers than the
-weights that were used forward. Where the numbers come from is said by a :class:`Mixing`: Shake-Shake for several
-branches, ShakeDrop for one.
+forward weights. A :class:`Mixing` gives the numbers: Shake-Shake for several branches, ShakeDrop for one.
 
-How the branches are computed does not change what they compute: the parameters lie in one layout, whatever the
+The way of computing the branches does not change their result: the parameters have the same shapes in every
 :data:`Layout`, so a checkpoint of a GPU continues on a CPU. ``tests/benchmarks/networks.py`` measures them.
 """
 
@@ -27,7 +26,7 @@ BlockType: TypeAlias = Literal["post", "pre"]
 
 
 class Factors(NamedTuple):
-    """What branches are multiplied by: outputs by ``forward``, gradients by ``backward``.
+    """Factors of branches: of their outputs (``forward``) and of their gradients (``backward``).
 
     Both have shape (..., branches, n, 1, 1, 1), where n is the number of images, or 1 for one number for the batch.
     """
@@ -36,24 +35,24 @@ class Factors(NamedTuple):
     backward: torch.Tensor
 
     def per_block(self) -> Iterable[Factors]:
-        """Of a stage, those of its blocks; the first dimension counts them."""
+        """From the factors of a stage those of its blocks, which are the first dimension."""
         return map(Factors, self.forward.unbind(), self.backward.unbind())
 
 
 class Mixing(nn.Module, ABC):
-    """Law by which the branches of a stage's blocks are mixed."""
+    """The rule that mixes the branches of a stage's blocks."""
 
     @abstractmethod
     def draw(self, x: torch.Tensor) -> Factors:
         """Factors of one training step for all blocks of a stage, (blocks, branches, n or 1, 1, 1, 1), as x's type.
 
-        They are drawn at once from the generator of x's device: a handful of kernels for a stage instead of for each of
-        its blocks, which on a GPU cost as much time to launch as the convolutions of a small network.
+        They are drawn at once from the generator of x's device: a few kernels for a stage instead of for each of its
+        blocks, whose launches on a GPU take as long as the convolutions of a small network.
         """
 
     @abstractmethod
     def at_test_time(self) -> Sequence[float]:
-        """What every branch of each block is multiplied by in evaluation."""
+        """Factor of every branch in evaluation, one for each block."""
 
 
 def mix(shortcut: torch.Tensor | None, branches: Sequence[torch.Tensor], factors: Factors | float) -> torch.Tensor:
@@ -62,12 +61,12 @@ def mix(shortcut: torch.Tensor | None, branches: Sequence[torch.Tensor], factors
     Parameters
     ----------
     shortcut
-        (n, c, h, w), or nothing.
+        (n, c, h, w), or ``None``.
     branches
-        Each (n, c, h, w), or (n, k c, h, w) for k branches that lie side by side (with a shortcut only).
+        Each (n, c, h, w), or (n, k c, h, w) for k branches side by side (with a shortcut only).
     factors
-        Of all branches in order, shape (branches, n or 1, 1, 1, 1); a number is the weight of each, and has the
-        gradient that it ought to have.
+        Of all branches in order, shape (branches, n or 1, 1, 1, 1); a number is the weight of each branch, with the
+        usual gradient.
 
     Returns
     -------
@@ -93,7 +92,7 @@ def mix(shortcut: torch.Tensor | None, branches: Sequence[torch.Tensor], factors
 
 
 class _Mix(torch.autograd.Function):
-    """A running sum: no branch is copied, and none is kept for the backward pass, which needs the factors alone."""
+    """A running sum: no branch is copied or kept for the backward pass, which needs the factors alone."""
 
     @staticmethod
     def forward(
@@ -123,7 +122,7 @@ class _Mix(torch.autograd.Function):
             if total == width:
                 gradients.append(gradient * next(remaining))
                 continue
-            # Written into their places: joining them afterwards would copy each once more.
+            # Written in place: joining them afterwards would copy each once more.
             whole = gradient.new_empty((n, total, *sides)).contiguous(memory_format=_memory_format(gradient))
             for part in whole.chunk(total // width, dim=1):
                 torch.mul(gradient, next(remaining), out=part)
@@ -146,28 +145,27 @@ def _memory_format(x: torch.Tensor) -> torch.memory_format:
 
 
 class Branches(nn.Module):
-    """Branches of one input: convolution, normalisation, ReLU, convolution, and (if so) normalisation.
+    """Branches of one input: convolution, normalisation, ReLU, convolution, and (optionally) normalisation.
 
-    All branches take the same input, so their first convolutions are one with all their outputs; the second ones are
-    one of as many groups. Normalising all channels at once is normalising each branch.
+    All branches have the same input, so their first convolutions are one convolution with all outputs; the second ones
+    are one grouped convolution. Normalising all channels at once normalises each branch.
 
     Parameters
     ----------
     before, width
-        Channels that come in and go out of each branch.
+        Channels of input and output of each branch.
     stride
         Of the first convolution.
     branches
-        How many.
+        Number of branches.
     ends_normalised
-        Whether a normalisation comes last.
+        Whether the last layer is a normalisation.
     layout
         ``separate``: branch by branch. ``wide``: the first convolution, its normalisation and ReLU for all branches at
         once. ``grouped``: the second one, too. ``auto``: ``separate`` on a CPU, where it was the fastest: on one
         thread, 8 to 128 channels and 2 to 5 branches, ``wide`` took 0.92 to 1.32 times its time (median 1.02) and
-        ``grouped`` 0.85 to 1.60 times (median 1.08). ``wide`` elsewhere, where launches are what small
-        kernels cost and grouped convolutions of channels_last images are slow with some libraries. That second choice
-        is from reasoning; it has not been measured.
+        ``grouped`` 0.85 to 1.60 times (median 1.08). ``wide`` elsewhere, where small kernels cost their launch and
+        grouped convolutions of channels_last images are slow with some libraries; this choice has not been measured.
     """
 
     def __init__(
@@ -192,7 +190,7 @@ class Branches(nn.Module):
         self.second_norm = normalisation(total) if ends_normalised else None
 
     def forward(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
-        """(n, before, h, w) to what :func:`mix` takes: outputs of the branches, one by one or side by side."""
+        """(n, before, h, w) to the branches of :func:`mix`, one by one or side by side."""
         layout = self._layout
         if layout == "auto":
             layout = "separate" if x.device.type == "cpu" else "wide"
@@ -216,7 +214,7 @@ class Branches(nn.Module):
         return outputs
 
     def _normalised(self, norm: nn.BatchNorm2d, x: torch.Tensor, branch: int) -> torch.Tensor:
-        """Images by the branch's share of a normalisation, whose running statistics are updated in their place."""
+        """Images normalised by the branch's part of a normalisation, whose running statistics are updated in place."""
         rows = slice(branch * self._width, (branch + 1) * self._width)
         mean, variance = norm.running_mean, norm.running_var
         return functional.batch_norm(
@@ -232,16 +230,16 @@ class Branches(nn.Module):
 
 
 def convolved(x: torch.Tensor, weight: torch.Tensor, stride: int) -> torch.Tensor:
-    """3x3 convolution that only the stride shrinks."""
+    """3x3 convolution, padded so that only the stride shrinks the image."""
     return functional.conv2d(x, weight, stride=stride, padding=1)
 
 
 class MixedBlock(nn.Module):
     """Residual block of any number of branches.
 
-    ``post``: ReLU, then branches that end in a normalisation; no ReLU after the sum; a two-path shortcut where the
-    shape changes. ``pre``: normalisation and ReLU, shared by all branches, which end in a convolution; a 1x1
-    convolution of the same where the shape changes, as in a wide ResNet. Otherwise the shortcut is the raw input.
+    ``post``: ReLU, then branches that end in a normalisation; no ReLU after the sum; a two-path shortcut if the shape
+    changes. ``pre``: normalisation and ReLU, shared by all branches, which end in a convolution; a 1x1 convolution of
+    these if the shape changes, as in a wide ResNet. If the shape does not change, the shortcut is the input itself.
     """
 
     def __init__(
@@ -277,14 +275,14 @@ class MixedBlock(nn.Module):
 
 
 class MixedStage(nn.Module):
-    """Blocks one after the other, mixed by one law.
+    """A sequence of blocks with one mixing.
 
     Parameters
     ----------
     blocks
         In their order.
     mixing
-        Of as many blocks.
+        For as many blocks.
     """
 
     def __init__(self, blocks: Iterable[MixedBlock], mixing: Mixing) -> None:
@@ -293,7 +291,7 @@ class MixedStage(nn.Module):
         self.mixing = mixing
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """What the last block makes of it."""
+        """The output of the last block."""
         factors = self.mixing.draw(x).per_block() if self.training else self.mixing.at_test_time()
         for block, its in zip(self.blocks, factors, strict=True):
             x = block(x, its)

@@ -1,4 +1,4 @@
-"""The architecture half of the joint search space of arXiv:1807.06906, and what a network of it costs.
+"""The architecture of a joint network (arXiv:1807.06906), and its number of parameters.
 
 Law of this file: arithmetic only, without torch, so that a configuration is refused before anything is built.
 """
@@ -14,7 +14,7 @@ from hpbandster_lite.errors import SpaceError
 from hpbandster_lite.workers.networks.image_shape import CIFAR10, ImageShape
 
 FEWEST_CHANNELS = 2
-"""Of a stage: the two paths of a shortcut have at least one each. About 0.007 % of the paper's space has fewer."""
+"""Of a stage: each of the two paths of a shortcut needs one. About 0.007 % of the paper's space has fewer."""
 BLOCK_TYPES = ("post", "pre")
 SHORTCUTS = ("paper", "gastaldi")
 MODES = ("shake", "even", "keep")
@@ -23,7 +23,7 @@ DECAYS = ("constant", "linear")
 
 
 class BlockPlan(NamedTuple):
-    """One block: channels that come in and go out, stride, and number of branches."""
+    """One block: channels of input and output, stride, and number of branches."""
 
     before: int
     width: int
@@ -38,7 +38,7 @@ class BlockPlan(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JointArchitecture:
-    """A network of main blocks, each a row of residual blocks with a number of branches.
+    """A network of main blocks, each a sequence of residual blocks with a number of branches.
 
     Parameters
     ----------
@@ -47,14 +47,14 @@ class JointArchitecture:
     initial_filters
         Channels of the first convolution.
     widen_factors
-        Channels of each main block, in those of the one before (of the first: in initial filters).
+        Channels of each main block relative to the one before (of the first: to the initial filters).
     branches
         Residual branches in the blocks of each main block: ShakeDrop for one, Shake-Shake for more.
     death_rate
         Of ShakeDrop: probability that a block is disturbed.
     death_decay
-        ``constant``, the paper's: all blocks have the death rate; ``linear``: it grows over all blocks of the network
-        to that of the last.
+        ``constant``, the paper's: all blocks have the death rate; ``linear``: it grows over the blocks of the network
+        to the death rate at the last block.
     block_type
         ``post``: ReLU-convolution-normalisation twice, the paper's; ``pre``: normalisation-ReLU-convolution twice, as
         in a wide ResNet.
@@ -62,13 +62,13 @@ class JointArchitecture:
         Of ``post`` blocks that change the shape: ``paper`` as the released code has it (ReLU on path A only), or
         ``gastaldi``.
     shake_forward, shake_backward, shake_level, shake_softmax
-        Of Shake-Shake. The released code draws by softmax; the default is the law of the Shake-Shake paper.
+        Of Shake-Shake. The released code draws by softmax; the default is the distribution of the Shake-Shake paper.
 
     Raises
     ------
     SpaceError
-        If lengths differ, or a value cannot be. A stage that is too narrow is told by :meth:`problem` instead: the
-        paper's space has such configurations.
+        If lengths differ, or a value is out of range. A stage that is too narrow is reported by :meth:`problem`
+        instead: the paper's space has such configurations.
     """
 
     blocks: tuple[int, ...]
@@ -118,13 +118,13 @@ class JointArchitecture:
         ----------
         config
             ``initial_filters``, and for each main block i from 1 ``nr_residual_blocks_i``, ``widen_factor_i`` and
-            ``res_branches_i``. ``nr_main_blocks`` says how many there are (without it: as many as are named), and the
-            other fields are read by their own names where they are present. Other hyperparameters are passed over.
+            ``res_branches_i``. ``nr_main_blocks`` is their number (without it: as many as are named), and the other
+            fields are read by their names if they are present. Other hyperparameters are ignored.
 
         Raises
         ------
         SpaceError
-            If a hyperparameter is missing or its value cannot be.
+            If a hyperparameter is missing or its value is not valid.
         """
         try:
             named = sum(1 for name in config if name.startswith("nr_residual_blocks_"))
@@ -145,7 +145,7 @@ class JointArchitecture:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of each main block; halves are rounded to the even number, as Python does."""
+        """Channels of each main block; halves are rounded to the even number, as by Python."""
         widths = []
         width = self.initial_filters
         for factor in self.widen_factors:
@@ -166,7 +166,7 @@ class JointArchitecture:
         return plan
 
     def problem(self) -> str | None:
-        """Why the network cannot be built; nothing if it can."""
+        """Why the network cannot be built; ``None`` if it can."""
         for number, width in enumerate(self.widths, start=1):
             if width < FEWEST_CHANNELS:
                 return (
@@ -176,7 +176,7 @@ class JointArchitecture:
         return None
 
     def parameter_count(self, shape: ImageShape = CIFAR10) -> int:
-        """Trained values of the network for images of this shape: weights, and two for each normalised channel."""
+        """Number of trained values for images of this shape: weights, and two for each normalised channel."""
         is_post = self.block_type == "post"
         stem_window = 7**2 if shape.is_large else 3**2
         count = stem_window * shape.channels * self.initial_filters + 2 * self.initial_filters * is_post

@@ -32,12 +32,12 @@ class JointNetwork(nn.Module):
     shape
         Of the images.
     layout
-        How branches are computed, see :class:`~hpbandster_lite.workers.networks.branches.Branches`.
+        Way of computing the branches, see :class:`~hpbandster_lite.workers.networks.branches.Branches`.
 
     Raises
     ------
     SpaceError
-        If it cannot be built, with the reason.
+        If the network cannot be built, with the reason.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class JointNetwork(nn.Module):
             raise SpaceError(problem)
         is_post = architecture.block_type == "post"
         filters, last = architecture.initial_filters, architecture.widths[-1]
-        # No ReLU: every block begins with one, or with its own normalisation.
+        # No ReLU: every block begins with one, or with a normalisation.
         self.stem = nn.Sequential(stem(shape, filters), *([normalisation(filters)] if is_post else []))
         rates = iter(
             death_rates(sum(architecture.blocks), architecture.death_rate, cast("Decay", architecture.death_decay))
@@ -79,7 +79,7 @@ def _blocks(plan: Sequence[BlockPlan], architecture: JointArchitecture, layout: 
 
 
 def _mixing(plan: Sequence[BlockPlan], architecture: JointArchitecture, rates: Iterator[float]) -> Mixing:
-    """Of a main block; ``rates`` has those of its blocks next, and they count whether they are used or not."""
+    """The mixing of a main block; takes the rates of its blocks from ``rates``, also if it does not use them."""
     its = list(islice(rates, len(plan)))
     branches = plan[0].branches
     if branches == 1:

@@ -1,7 +1,7 @@
 """Layers that several families share: convolution, normalisation, stem, the two-path shortcut, the classifier.
 
-Law of this file: a layer draws its own weights, once, from torch's default generator, so that a seed and a description
-make a network. Images are (n, channels, height, width) throughout, in either memory format. Sources: He et al. 2015
+Law of this file: a layer draws its weights once, from torch's default generator, so that a seed and an architecture
+determine a network. Images are (n, channels, height, width), in either memory format. Sources: He et al. 2015
 (arXiv:1502.01852) for the weights, Gastaldi 2017 (arXiv:1705.07485) for the shortcut.
 """
 
@@ -29,7 +29,7 @@ class Convolution(nn.Conv2d):
     Parameters
     ----------
     before, width
-        Channels that come in and go out.
+        Channels of input and output.
     size
         Side of the filter in pixels, odd.
     stride
@@ -37,8 +37,8 @@ class Convolution(nn.Conv2d):
     fan
         ``out``: size² times outputs, which the residual networks here use; ``in``: size² times inputs, Wide ResNet's.
     side_by_side
-        So many separate convolutions are held by this one: of the same input if ``groups`` is 1, each of its own
-        share of the input if ``groups`` equals it. Each has the weights it would have alone.
+        Number of separate convolutions in this one: all of the same input if ``groups`` is 1, each of a part of the
+        input if ``groups`` equals it. Each has the weights that it would have alone.
     groups
         As torch's.
     """
@@ -65,17 +65,17 @@ class Convolution(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, before, h, w) to (n, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
         if self.kernel_size == (1, 1) and self.stride != (1, 1):
-            # The same, of only the pixels that count. Not left to the library: with fewer than 8 channels_last
-            # channels, oneDNN's backward pass of a 1x1 convolution at a stride writes beyond its memory (torch 2.13 on
+            # The same, of only the pixels that count. Not by the library: with fewer than 8 channels_last channels,
+            # oneDNN's backward pass of a 1x1 convolution at a stride writes beyond its memory (torch 2.13 on
             # AVX2: crashes within 30 calls; stride 1 and 3x3 never did).
             return functional.conv2d(x[..., :: self.stride[0], :: self.stride[1]], self.weight, groups=self.groups)
         return super().forward(x)
 
 
 def normalisation(width: int) -> nn.BatchNorm2d:
-    """Batch normalisation of so many channels, weight 1 and bias 0."""
+    """Batch normalisation of ``width`` channels, weight 1 and bias 0."""
     norm = nn.BatchNorm2d(width)
-    # The count of batches is of use only without a momentum; counting them costs a kernel launch per layer and step.
+    # The number of batches is used only without a momentum; counting them costs a kernel launch per layer and step.
     norm.num_batches_tracked = None
     return norm
 
@@ -83,8 +83,8 @@ def normalisation(width: int) -> nn.BatchNorm2d:
 def stem(shape: ImageShape, width: int, *, fan: Fan = "out") -> nn.Module:
     """First convolution: 3x3; of large images (:attr:`ImageShape.is_large`) 7x7 at stride 2, then max-pooling.
 
-    The pooling comes before the normalisation, which thereby has a quarter of the pixels. The order makes no difference
-    to what a ReLU after both lets through as long as the normalisation's weights are positive.
+    Pooling precedes normalisation, which then has a quarter of the pixels. The order does not change the result of a
+    ReLU after both, as long as the normalisation's weights are positive.
     """
     if not shape.is_large:
         return Convolution(shape.channels, width, fan=fan)
@@ -92,17 +92,17 @@ def stem(shape: ImageShape, width: int, *, fan: Fan = "out") -> nn.Module:
 
 
 def classifier(width: int, classes: int) -> nn.Sequential:
-    """Global average pooling (so any image size fits) and a linear layer, bias 0: (n, width, h, w) to (n, classes)."""
+    """Global average pooling (for any image size) and a linear layer, bias 0: (n, width, h, w) to (n, classes)."""
     linear = nn.Linear(width, classes)
     nn.init.zeros_(linear.bias)
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
 
 
 class TwoPathShortcut(nn.Module):
-    """Shortcut where a block changes its shape: two 1x1 convolutions of two shifted samplings, joined, normalised.
+    """Shortcut of a block that changes the shape: two 1x1 convolutions of two shifted samplings, joined, normalised.
 
-    With stride 2 path A sees the pixels of even rows and columns, path B those of odd ones, so that no projection
-    throws three quarters of the image away: each path has half of the channels (B the odd one).
+    With stride 2 path A reads the pixels of even rows and columns, path B those of odd ones, so that less of the image
+    is lost than the three quarters of a plain projection. Each path has half of the channels (B has the odd one).
 
     Parameters
     ----------
@@ -111,8 +111,8 @@ class TwoPathShortcut(nn.Module):
     stride
         Of the block.
     style
-        ``gastaldi``: both paths see the image after ReLU, and path B sees it moved down and right by one pixel.
-        ``paper``, the released code of arXiv:1807.06906: path B sees it without ReLU, moved up and left.
+        ``gastaldi``: both paths read the image after ReLU, and path B reads it moved down and right by one pixel.
+        ``paper``, the released code of arXiv:1807.06906: path B reads it without ReLU, moved up and left.
     """
 
     def __init__(self, before: int, width: int, stride: int, *, style: ShortcutStyle = "gastaldi") -> None:
@@ -125,7 +125,7 @@ class TwoPathShortcut(nn.Module):
 
     def forward(self, x: torch.Tensor, activated: torch.Tensor) -> torch.Tensor:
         """(n, before, h, w), and the same after ReLU, to (n, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
-        # Average pooling of single pixels at a stride, then a 1x1 convolution: that is the convolution at that stride.
+        # Average pooling of single pixels at a stride, then a 1x1 convolution: a 1x1 convolution at that stride.
         if self._style == "paper":
             b = shifted_up_and_left(x, self._stride)
         else:
@@ -136,7 +136,7 @@ class TwoPathShortcut(nn.Module):
 
 
 def shifted_up_and_left(x: torch.Tensor, stride: int) -> torch.Tensor:
-    """Every ``stride``-th pixel, from the first, of the images moved by (-1, -1); zeros come in below and right."""
+    """Every ``stride``-th pixel, from the first, of the images moved by (-1, -1), with zeros below and right."""
     height, width = x.shape[-2:]
     taken = x[..., 1::stride, 1::stride]
     missing = [-(-side // stride) - -(-(side - 1) // stride) for side in (width, height)]
@@ -144,6 +144,6 @@ def shifted_up_and_left(x: torch.Tensor, stride: int) -> torch.Tensor:
 
 
 def shifted_down_and_right(x: torch.Tensor, stride: int) -> torch.Tensor:
-    """Every ``stride``-th pixel, from the first, of the images moved by (1, 1); zeros come in above and left."""
+    """Every ``stride``-th pixel, from the first, of the images moved by (1, 1), with zeros above and left."""
     height, width = x.shape[-2:]
     return functional.pad(x[..., stride - 1 : height - 1 : stride, stride - 1 : width - 1 : stride], (1, 0, 1, 0))

@@ -1,7 +1,7 @@
 """ResNet for small images (He et al., arXiv:1512.03385, section 4.2): three stages of 16, 32 and 64 channels.
 
 Law of this file: depth 6 n + 2 is a 3x3 convolution, 3 n blocks of two, and a linear layer. Shortcuts have no
-parameters (option A): where a stage begins, every second pixel is taken and the new channels are zero.
+parameters (option A): at the beginning of a stage they take every second pixel, and the new channels are zero.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ResNet(nn.Module):
     Raises
     ------
     UsageError
-        If there is no such depth.
+        If no network has this depth.
     """
 
     def __init__(self, depth: int, shape: ImageShape = CIFAR10) -> None:

@@ -37,14 +37,14 @@ def death_rates(blocks: int, last: float, decay: Decay = "linear") -> tuple[floa
 
 
 class ShakeDrop(Mixing):
-    """Random disturbance of a residual branch, for the blocks of a stage or, called with a branch, by itself.
+    """Random disturbance of a residual branch, for the blocks of a stage or, if called with a branch, alone.
 
     Parameters
     ----------
     rates
-        Death rate, 1 - p, of each block; a number is one block's.
+        Death rate, 1 - p, of each block; a number for one block.
     gate
-        ``batch``: one gate for all images of a batch; ``image``: one for each.
+        ``batch``: one gate for all images of a batch; ``image``: one for each image.
     level
         Of alpha and beta: drawn for each ``image`` or once for the ``batch``.
 
@@ -60,21 +60,21 @@ class ShakeDrop(Mixing):
         self, rates: float | Sequence[float] = 0.5, *, gate: Level = "batch", level: Level = "image"
     ) -> None:
         super().__init__()
-        told = tuple(rates) if isinstance(rates, Sequence) else (rates,)
-        for rate in told:
+        of_blocks = tuple(rates) if isinstance(rates, Sequence) else (rates,)
+        for rate in of_blocks:
             if not 0 <= rate <= 1:
                 raise UsageError(f"a death rate is a probability from 0 to 1, got {rate}")
         for name, value in (("gate", gate), ("level", level)):
             if value not in get_args(Level):
                 raise UsageError(f"{name} of ShakeDrop is one of {', '.join(get_args(Level))}, got {value!r}")
-        self._survival = [1 - rate for rate in told]
+        self._survival = [1 - rate for rate in of_blocks]
         self._gate, self._level = gate, level
-        # A buffer, to be on the network's device; not persistent, because it is no part of what is learned.
-        self.register_buffer("rates", torch.tensor(told).reshape(-1, 1, 1, 1, 1, 1), persistent=False)
+        # A buffer, so that it moves to the network's device; not persistent, because it is not learned.
+        self.register_buffer("rates", torch.tensor(of_blocks).reshape(-1, 1, 1, 1, 1, 1), persistent=False)
 
     def draw(self, x: torch.Tensor) -> Factors:
         """Numbers for one step: see :meth:`Mixing.draw`."""
-        # U(0, 1) of torch is below 1 and may be 0: rate 0 lets every block live, rate 1 none.
+        # torch's U(0, 1) is below 1 and may be 0: at rate 0 every block survives, at rate 1 none.
         lives = self._uniform(self._gate, x) >= self.rates
         low, high = ALPHA
         alpha = self._uniform(self._level, x).mul_(high - low).add_(low)
@@ -89,6 +89,6 @@ class ShakeDrop(Mixing):
         return [survival + (1 - survival) * sum(ALPHA) / 2 for survival in self._survival]
 
     def forward(self, branch: torch.Tensor) -> torch.Tensor:
-        """A residual branch (images, ...) with four dimensions, disturbed; add the shortcut to it."""
+        """A residual branch (images, ...) with four dimensions, disturbed and without its shortcut."""
         factors = next(iter(self.draw(branch).per_block())) if self.training else self.at_test_time()[0]
         return mix(None, [branch], factors)

@@ -1,7 +1,7 @@
 """Shake-Shake (Gastaldi, arXiv:1705.07485): branches are mixed at random, their gradients by other numbers.
 
 Law of this file: ``x + sum_i alpha_i F_i(x)`` forward and ``beta_i`` times the gradient backward, where alpha and beta
-each are numbers from 0 on that sum to 1; 1/n at test time.
+each are non-negative numbers that sum to 1; 1/n at test time.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ STAGES = 3
 
 
 class ShakeShake(Mixing):
-    """Random mixing of n branches, for the blocks of a stage or, called with branches, by itself.
+    """Random mixing of n branches, for the blocks of a stage or, if called with branches, alone.
 
-    Numbers are drawn uniformly from all that are positive and sum to 1 (the flat Dirichlet law, by exponentials divided
-    by their sum). For n = 2 this is the paper's alpha ~ U(0, 1) and 1 - alpha. It is the one law that prefers no
-    mixture to another, gives each branch the mean 1/n that test time uses, and has no extra constant for n > 2.
+    The numbers are drawn uniformly from all positive ones that sum to 1 (the flat Dirichlet distribution, by
+    exponentials divided by their sum). For n = 2 this is the paper's alpha ~ U(0, 1) and 1 - alpha. It is the one
+    distribution that prefers no mixture, has the mean 1/n that is used at test time, and needs no constant for n > 2.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class ShakeShake(Mixing):
         size = (self._blocks, self._branches, images, 1, 1, 1)
         if mode == "even":
             return x.new_full(size, 1 / self._branches)
-        # In single precision whatever the images are in: half precision knows few numbers between 0 and 1.
+        # Always in single precision: half precision has few numbers between 0 and 1.
         if self._softmax:
             drawn = torch.rand(size, device=x.device).softmax(dim=1)
         else:
@@ -96,13 +96,13 @@ class ShakeShake(Mixing):
         return [1 / self._branches] * self._blocks
 
     def forward(self, *branches: torch.Tensor) -> torch.Tensor:
-        """Mixture of n tensors (images, ...) of equal shape, such as of one block without its shortcut."""
+        """Mixture of n tensors (images, ...) of equal shape, such as the branches of one block without its shortcut."""
         factors = next(iter(self.draw(branches[0]).per_block())) if self.training else self.at_test_time()[0]
         return mix(None, branches, factors)
 
 
 def shake_problem(forward: str, backward: str, level: str) -> str | None:
-    """Why there is no Shake-Shake of these modes and this level; nothing if there is."""
+    """Why these modes and this level are not valid; ``None`` if they are."""
     for name, value, known in (
         ("forward", forward, get_args(Mode)),
         ("backward", backward, get_args(Mode)),
@@ -181,7 +181,7 @@ def blocks_per_stage(depth: int) -> int:
     Raises
     ------
     UsageError
-        If that is no whole number from 1.
+        If that is not a whole number from 1.
     """
     blocks, rest = divmod(depth - 2, 6)
     if rest or blocks < 1:

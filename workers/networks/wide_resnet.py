@@ -1,6 +1,6 @@
 """Wide ResNet (Zagoruyko and Komodakis, arXiv:1605.07146): few, wide pre-activation blocks.
 
-Law of this file: three stages of 16 k, 32 k and 64 k channels behind a convolution to 16; a block is
+Law of this file: three stages of 16 k, 32 k and 64 k channels after a convolution to 16; a block is
 normalisation-ReLU-convolution, once for each of its convolutions. WRN-d-k is ``WideResNet(d, k)``.
 """
 
@@ -84,7 +84,7 @@ class WideResNet(nn.Module):
 class PreActivationBlock(nn.Module):
     """Normalisation, ReLU, (dropout,) convolution, once for each size; plus the block's input.
 
-    Where the shape changes, the input is taken after the first normalisation and ReLU, through a 1x1 convolution.
+    If the shape changes, the input is taken after the first normalisation and ReLU, through a 1x1 convolution.
     """
 
     def __init__(self, before: int, width: int, stride: int, *, sizes: Sequence[int], dropout: float) -> None:
@@ -132,14 +132,14 @@ def filter_sizes(block: str | Sequence[int], deepening: int = len(BASIC)) -> tup
 def blocks_per_stage(depth: int, deepening: int = len(BASIC)) -> int:
     """N = (depth - 4) / (3 l), where l is 2 for every block type that is not deepened.
 
-    A block type other than B(3,3) keeps the blocks that its depth has with B(3,3), however many convolutions it has:
-    only so do all parameter counts of the paper's Table 2 come out. Deepening (its Table 3) makes fewer blocks instead,
-    so that all nets of that table have the same number of parameters.
+    A block type other than B(3,3) has the number of blocks of B(3,3) at this depth, whatever its number of
+    convolutions: only this rule reproduces all parameter counts of the paper's Table 2. Deepening (its Table 3) reduces
+    the number of blocks instead, so that all networks of that table have the same number of parameters.
 
     Raises
     ------
     UsageError
-        If that is no whole number from 1.
+        If that is not a whole number from 1.
     """
     step = 3 * deepening
     blocks, rest = divmod(depth - 4, step)

@@ -1,8 +1,8 @@
 """How much of its budget a training has used: seconds of training steps, or epochs by steps.
 
-Law of this file: only what lies between :meth:`BudgetClock.begin` and :meth:`BudgetClock.end` counts (zero_grad to
-optimizer.step); augmentation, validation and saving do not. A device is never waited for within the last few steps: it
-works behind the process that feeds it, and a clock that asked it for the time after each step would make it idle.
+Law of this file: only the time between :meth:`BudgetClock.begin` and :meth:`BudgetClock.end` counts (zero_grad to
+optimizer.step); augmentation, validation and saving do not. The clock never waits for the latest few steps of a device:
+a device works behind the process that feeds it, and a clock that read its time after each step would make it idle.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from hpbandster_lite.workers.training.schedule import Budget
 Clock = Literal["wall", "processor"]
 
 READ_EVERY = 8
-"""Steps between two readings of a device. It is fed at most twice as many steps ahead of those that it has done, which
-is more than it needs to be kept busy and bounds how late a budget's end is seen."""
+"""Steps between two readings of a device. The process runs at most twice as many steps ahead of the device, which is
+more than keeps it busy, and bounds how late the end of a budget is noticed."""
 
 
 class Stopwatch(Protocol):
@@ -32,17 +32,17 @@ class Stopwatch(Protocol):
         """A step begins."""
 
     def end(self) -> None:
-        """The step has been given to the device."""
+        """The step has been sent to the device."""
 
     def estimate_s(self) -> float:
-        """Seconds so far, without waiting for anything."""
+        """Seconds so far, without waiting for the device."""
 
     def settled_s(self) -> float:
-        """Seconds so far, once all steps are done."""
+        """Seconds so far; waits until all steps are done."""
 
 
 class HostStopwatch:
-    """For a device that works while the process waits, the CPU.
+    """For the CPU, which works while the process waits.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class HostStopwatch:
 
 
 class DeviceStopwatch:
-    """For a GPU: each step lies between two events of its stream, which are read when they are long over.
+    """For a GPU: each step has an event before and after it in the GPU's stream, which are read some steps later.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class DeviceStopwatch:
     """
 
     def __init__(self, new_event: Callable[[], Any] | None = None, read_every: int = READ_EVERY) -> None:
-        # blocking: whoever waits for the device leaves its core to others, for example to another worker.
+        # blocking: a process that waits for the device leaves its core to other processes, such as another worker.
         self._new_event = new_event or partial(torch.cuda.Event, enable_timing=True, blocking=True)
         self._read_every = read_every
         self._pending: deque[tuple[Any, Any]] = deque()
@@ -106,7 +106,7 @@ class DeviceStopwatch:
             self._read(self._read_every)
 
     def estimate_s(self) -> float:
-        """What has been read, and for each step that has not, the mean of those that were read last."""
+        """The time of all read steps, and for each unread step the mean of those that were read last."""
         return self._read_s + len(self._pending) * self._step_s
 
     def settled_s(self) -> float:
@@ -132,10 +132,10 @@ def stopwatch_for(device: str, clock: Clock = "wall") -> Stopwatch:
     Parameters
     ----------
     device
-        A GPU counts the time of its own stream, whatever the clock.
+        A GPU counts the time of its own stream, with either clock.
     clock
-        What a second is on a CPU: one of the wall clock, or one of processor time, that of all threads added up. The
-        latter is (nearly) the same however busy others keep the machine.
+        What a second is on a CPU: wall time, or processor time, summed over all threads. Processor time is (nearly) the
+        same however busy the machine is.
     """
     if device.startswith("cuda"):
         return DeviceStopwatch()
@@ -143,18 +143,18 @@ def stopwatch_for(device: str, clock: Clock = "wall") -> Stopwatch:
 
 
 class BudgetClock:
-    """Counts steps, and says when a budget is spent.
+    """Counts steps, and knows when a budget is spent.
 
     Parameters
     ----------
     budget
-        The whole.
+        The whole budget.
     steps_per_epoch
-        Batches that an epoch has.
+        Number of batches of an epoch.
     stopwatch
         Measures the steps.
     steps, seconds
-        What was used before, by whoever left the checkpoint.
+        Those of the checkpoint from which the training continues.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class BudgetClock:
         self._stopwatch = stopwatch
         self._seconds_before = seconds
         self._steps_before = self.steps = steps
-        # At least one: an evaluation that trained nothing would say nothing.
+        # At least one: an evaluation without training is of no use.
         self._last_step = max(1, round(budget.amount * steps_per_epoch))
 
     def begin(self) -> None:
@@ -175,33 +175,33 @@ class BudgetClock:
         self._stopwatch.begin()
 
     def end(self) -> None:
-        """It has been given to the device."""
+        """The step has been sent to the device."""
         self._stopwatch.end()
         self.steps += 1
 
     def used(self) -> float:
-        """Budget used so far, in its unit; for seconds on a device an estimate, which waits for nothing."""
+        """Budget used so far, in its unit; for seconds on a device an estimate, without waiting for it."""
         if self.budget.unit == "epochs":
             return self.steps / self._steps_per_epoch
         return self._seconds_before + self._stopwatch.estimate_s()
 
     def is_spent(self) -> bool:
-        """Whether the training is over. It waits for the device only when that is likely."""
+        """Whether the budget is used up; waits for the device only if that is likely."""
         if self.budget.unit == "epochs":
             return self.steps >= self._last_step
         return self.used() >= self.budget.amount and self.seconds() >= self.budget.amount
 
     def seconds(self) -> float:
-        """Seconds of training steps in all, those of the checkpoint included; waits until the device has done them."""
+        """Seconds of all training steps, those of the checkpoint included; waits until the device has done them."""
         return self._seconds_before + self._stopwatch.settled_s()
 
     def remaining_s(self) -> float:
-        """Seconds that are left, for epochs judged by the steps of this process; 0 while there are none to judge by."""
+        """Remaining seconds; for epochs estimated from the steps of this process, and 0 before its first step."""
         if self.budget.unit == "seconds":
             return max(self.budget.amount - self.used(), 0.0)
         done = self.steps - self._steps_before
         return self._stopwatch.estimate_s() / done * max(self._last_step - self.steps, 0) if done else 0.0
 
     def epochs(self) -> float:
-        """Epochs trained in all."""
+        """Number of epochs trained, those of the checkpoint included."""
         return self.steps / self._steps_per_epoch

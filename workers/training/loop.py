@@ -134,7 +134,7 @@ def test(
     training_set: TrainingSet,
     judge: Callable[[Run], Result],
 ) -> Result:
-    """What ``judge`` says of the trained network.
+    """The result of ``judge`` for the trained network.
 
     The checkpoint of :func:`~hpbandster_lite.workers.training.checkpointing.load_latest` is used if it has used the
     budget; otherwise the network is trained again from its seed.
@@ -242,7 +242,7 @@ class _Repeat(NamedTuple):
         )
 
     def _run(self, stopwatch: Stopwatch, state: dict[str, Any] | None) -> Run:
-        # Modulo: numpy and torch both take such a seed, whatever the repeat.
+        # Modulo: a seed that numpy and torch both take, at any repeat.
         seed = (self.trial.seed + self.number * SEEDS_APART) % 2**31
         return Run(
             self.build, self.recipe, self.budget, self.trial.device, self.training_set, seed, stopwatch, state

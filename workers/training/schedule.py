@@ -1,7 +1,7 @@
 """How much a training may use, and how its learning rate falls while it does.
 
 Law of this file: arithmetic only; no torch, no clock. The factor of the learning rate depends on the budget used so far
-and on nothing else, so a training that was continued has the rates of one that was never stopped. Sources: SGDR
+alone, so a continued training has the same rates as an uninterrupted one. Sources: SGDR
 (arXiv:1608.03983), equation 5, restarted after a time instead of a number of epochs (arXiv:1807.06906); Wide ResNet
 (arXiv:1605.07146) for the steps.
 """
@@ -19,24 +19,24 @@ Unit = Literal["seconds", "epochs"]
 Schedule = Literal["restarts", "nested", "cosine", "step"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
-"""``restarts``: as many cosine cycles as the rung's number, each twice as long as the one before, and the end of the
-last one is the end of the budget; ``nested``: cycles that are as long at every rung; ``cosine``: one cycle;
-``step``: a fifth of the rate at each of three times, as Wide ResNets were trained."""
+"""``restarts``: as many cosine cycles as the rung's number, each twice as long as the one before; the last one ends
+with the budget; ``nested``: cycles of the same lengths at every rung; ``cosine``: one cycle; ``step``: the rate falls
+to a fifth three times, as in the training of Wide ResNets."""
 
 T_MUL = 2
-"""Length of a cycle over that of the one before."""
+"""Ratio of the lengths of two successive cycles."""
 STEP_FACTOR = 0.2
 STEPS_AT = (0.3, 0.6, 0.8)
 """Wide ResNet's epochs 60, 120 and 160 of 200."""
 WARMUP_START = 0.1
-"""Factor from which a warm-up rises to 1; from 0 the first step would be for nothing."""
+"""Factor at which a warm-up begins; from 0 the first step would change nothing."""
 TOLERANCE = 1e-6
 """Budgets come from a ladder of divisions; those that differ by less are the same rung."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What a training may use, and where that stands on the ladder of budgets.
+    """The budget of a training, and its place on the ladder of budgets.
 
     Parameters
     ----------
@@ -45,14 +45,14 @@ class Budget:
     unit
         ``epochs``, or ``seconds`` of training steps.
     rung
-        Number of the rung from 1, whatever bracket it is in: the number of cycles of the schedule ``restarts``.
+        Number of the rung on the ladder, from 1, in any bracket: the number of cycles of the schedule ``restarts``.
     lowest
-        The ladder's lowest budget: the first cycle of the schedule ``nested``. ``amount`` if left out.
+        The ladder's lowest budget: the first cycle of the schedule ``nested``. ``amount`` by default.
 
     Raises
     ------
     BudgetError
-        If a number is not positive and finite, or the lowest budget is above this one.
+        If a number is not positive and finite, or the lowest budget exceeds this one.
     """
 
     amount: float
@@ -72,7 +72,7 @@ class Budget:
 
     @classmethod
     def on(cls, ladder: Sequence[float], amount: float, unit: Unit) -> Budget:
-        """The budget ``amount`` on a ladder; between two rungs it belongs to the lower one, below all to the first.
+        """The budget ``amount`` on a ladder; between two rungs it belongs to the lower rung, below all to the first.
 
         Parameters
         ----------
@@ -99,7 +99,7 @@ def nested_budgets(first_cycle: float, rungs: int) -> tuple[float, ...]:
     first_cycle
         T_0, and the lowest budget.
     rungs
-        How many budgets.
+        Number of budgets.
     """
     if not first_cycle > 0 or rungs < 1:
         raise BudgetError(f"nested budgets need a positive first cycle and a rung, got {first_cycle!r} and {rungs}")
@@ -107,31 +107,31 @@ def nested_budgets(first_cycle: float, rungs: int) -> tuple[float, ...]:
 
 
 def factor(schedule: Schedule, used: float, budget: Budget, *, warmup: float = 0.0) -> float:
-    """What the initial learning rate is multiplied by, in [0, 1], once ``used`` of the budget has been used.
+    """Factor of the initial learning rate, in [0, 1], once ``used`` of the budget has been used.
 
     Parameters
     ----------
     schedule
         One of :data:`SCHEDULES`.
     used
-        In the unit of the budget; from the budget on, all but ``nested`` stay at their last factor, 0 for the cosines.
+        In the unit of the budget; beyond it all but ``nested`` keep their last factor, which is 0 for the cosines.
     budget
-        The whole.
+        The whole budget.
     warmup
-        Share of the first cycle (of the budget, where there is one cycle) over which the rate rises to its value; in
+        Share of the first cycle (of the budget, if there is one cycle) over which the rate rises to its value; in
         [0, 1).
 
     Raises
     ------
     UsageError
-        For another schedule.
+        For an unknown schedule.
     """
     share = min(used / budget.amount, 1.0)
     length = budget.amount
     match schedule:
         case "restarts":
             length = budget.first_cycle
-            # From the share, not from T_0: the last cycle ends where the budget does, whatever the rounding.
+            # From the share, not from T_0: the last cycle then ends with the budget in spite of rounding.
             value = annealed(share * (T_MUL**budget.rung - 1), last=budget.rung)
         case "nested":
             length = budget.amount if budget.lowest is None else budget.lowest
@@ -153,7 +153,7 @@ def annealed(cycles: float, *, last: int | None = None) -> float:
     cycles
         Time in units of the first cycle, T_0; not negative.
     last
-        Number of the last cycle, from 1, which ends at 0 and is followed by no restart; ``None`` for no last one.
+        Number of the last cycle, from 1, which ends at 0 without a restart; ``None`` if there is no last cycle.
     """
     # T_0 (2^j - 1) is where cycle j + 1 begins, so 2^j is the largest power of two up to cycles + 1; frexp is exact.
     length = 2.0 ** (math.frexp(cycles + 1)[1] - 1)

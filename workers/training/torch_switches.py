@@ -1,6 +1,6 @@
-"""Switches of torch that hold for a whole process, set for one training and put back.
+"""Process-wide switches of torch, set for one training and then restored.
 
-Law of this file: whoever leaves finds the process as it was: the switches, and the state of the global generators.
+Law of this file: after the context the switches and the state of the global generators are as before it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def process_settings(device: str, *, deterministic: bool, tf32: bool) -> Iterato
     device
         ``"cpu"`` or ``"cuda"``.
     deterministic
-        Only kernels that give the same bits each time; an operation that has none raises an error that names it.
+        Use only kernels that give the same bits each time; an operation without one raises an error that names it.
         Otherwise cudnn tries its kernels on the first batch of each shape and keeps the fastest.
     tf32
         Whether a GPU may multiply float32 numbers with 10 bits of mantissa.
