@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz import fuzz_journal, fuzz_transport
+from tests.recorded.runs import recorded_run
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -35,6 +36,18 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(seed=st.integers(0, 2**32))
 def test_a_reader_bears_what_was_done_to_a_journal(seed: int, journal: Path) -> None:
     fuzz_journal.one(journal, str(seed))
+
+
+@pytest.fixture(scope="module")
+def older_journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of schema 1."""
+    return recorded_run(1, "stopped", tmp_path_factory.mktemp("older")).journal
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**32))
+def test_readers_and_the_migration_bear_what_was_done_to_an_older_journal(seed: int, older_journal: Path) -> None:
+    fuzz_journal.one(older_journal, str(seed))
 
 
 def test_tables_that_name_another_entry_as_an_outcome_are_damaged(journal: Path) -> None:

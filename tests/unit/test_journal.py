@@ -1,4 +1,4 @@
-"""What a journal acknowledged is there, whole and in order, whatever ends its writer."""
+"""What a journal acknowledged is there, complete and in order, however its writer ends."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_every_entry_comes_back_as_it_was_committed(
     assert [type(entry) for _, _, entry in found] == [type(entry) for _, entry in expected]
 
 
-def test_a_commit_says_the_position_of_its_last_entry(journal: Journal) -> None:
+def test_a_commit_returns_the_position_of_its_last_entry(journal: Journal) -> None:
     assert journal.commit([STARTED, BracketOpened(bracket=0)], at=1.0) == 2
     assert journal.commit([], at=2.0) == 2
     assert journal.commit([Finished(kind=FinishKind.COMPLETE, reason="done")], at=3.0) == 3
@@ -259,7 +259,7 @@ def test_a_newer_master_fences_the_older_one(journal: Journal, path: Path) -> No
     assert stored(path) == [STARTED, BracketOpened(bracket=1)]
 
 
-def test_a_master_that_only_opened_the_journal_fences_nobody(journal: Journal, path: Path) -> None:
+def test_a_master_that_only_opened_the_journal_fences_no_other(journal: Journal, path: Path) -> None:
     with Journal.open(path) as other:
         assert other.epoch is None
         journal.commit([STARTED], at=1.0)
@@ -581,7 +581,7 @@ def test_a_copy_is_taken_again_when_the_file_changed_under_it(
     assert copied == ["journal.sqlite", "journal.sqlite-wal"] * 2
 
 
-def test_a_file_that_never_stands_still_is_given_up_with_words(
+def test_a_file_that_changes_during_every_copy_is_refused(
     journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = iter(range(10**6))
@@ -628,7 +628,7 @@ def test_an_evaluation_is_queued_then_running_then_done(journal: Journal, path: 
     )
 
 
-def test_a_pause_is_told_with_its_time_until_it_ends(journal: Journal, path: Path) -> None:
+def test_a_pause_is_read_with_its_time_until_it_ends(journal: Journal, path: Path) -> None:
     reader = JournalReader(path)
     assert reader.paused() is None
     journal.commit([Paused(reason="maintenance")], at=5.0)

@@ -168,7 +168,7 @@ def test_a_journal_that_comes_to_a_network_file_system_with_its_log_loses_it_and
         assert beside(path) == []
 
 
-def test_a_log_that_somebody_reads_is_not_folded_in(
+def test_a_log_that_is_being_read_is_kept(
     tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with written(path):
@@ -180,7 +180,7 @@ def test_a_log_that_somebody_reads_is_not_folded_in(
         assert len(list(journal.entries())) == 7
 
 
-def test_a_commit_waits_for_a_question_and_for_nobody_who_has_his_answer(
+def test_a_commit_waits_for_an_open_question_only(
     tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mounts(tmp_path, monkeypatch, path.parent)

@@ -50,7 +50,7 @@ def raw_entries(path: Path) -> list[tuple[Any, ...]]:
 
 
 def answers(path: Path) -> list[Any]:
-    """What a reader says to every question."""
+    """The answers of a reader to every question."""
     reader = JournalReader(path)
     return [
         reader.settings(),
@@ -90,7 +90,7 @@ def test_a_reader_of_an_older_journal_says_how_its_search_ended_and_writes_nothi
     ends = [entry for _, _, entry in JournalReader(directory.journal).entries() if isinstance(entry, Finished)]
     assert [entry.kind for entry in ends] == ([] if kind is None else [kind])
     assert schema_in(directory.journal) == 1
-    # The shared memory beside a log is nobody's data.
+    # The shared memory beside a log holds no data.
     after = {file: file.read_bytes() for file in before if not file.name.endswith("-shm")}
     assert after.items() <= before.items()
     assert not copy_of(directory.journal, 1).exists()

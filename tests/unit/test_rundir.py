@@ -1,4 +1,4 @@
-"""A run directory keeps its secrets, and nobody sees half of a file in it."""
+"""A run directory keeps its secrets, and no reader sees half of a file in it."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_the_incumbent_keeps_its_checkpoint_until_another_takes_its_place(direct
     assert held(directory, FIRST) == {RunDirectory.LOG_NAME}
 
 
-def test_the_incumbent_keeps_nobody_else_s_checkpoint(directory: RunDirectory) -> None:
+def test_the_incumbent_keeps_only_its_own_checkpoint(directory: RunDirectory) -> None:
     keeping = keeper(directory)
     keeping.out([FIRST, SECOND, THIRD], now=0.0)
     assert keeping.sweep(60.0, spare=FIRST) == 2
@@ -107,7 +107,7 @@ def test_a_link_goes_and_what_it_points_to_stays(directory: RunDirectory, tmp_pa
     assert (data / "images").read_text() == "dear"
 
 
-def test_what_cannot_be_deleted_is_left_and_said_and_the_rest_goes(
+def test_what_cannot_be_deleted_is_logged_and_the_rest_is_deleted(
     directory: RunDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(path: Path) -> None:
