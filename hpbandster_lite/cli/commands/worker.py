@@ -1,4 +1,4 @@
-"""``worker``: work for a search that is served elsewhere."""
+"""``worker``: work for a search whose master runs elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from hpbandster_lite.agent import AgentOptions, run_agent
 from hpbandster_lite.cli.options import Problem, takes_options
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.launch.children import LocalWorkers, one_per_worker
+from hpbandster_lite.launch.local_workers import LocalWorkers, one_per_worker
 from hpbandster_lite.process.environment import KEY_VARIABLE, job_left_s
 from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.rundir import default_run_directory
@@ -32,11 +32,11 @@ def worker(
     Finds the master through --run-dir on a shared file system, else through --nameserver and --run-id. Workers may
     start before the master, join late and leave early.
 
-    Ctrl-C or SIGTERM hands the running evaluation back; a second one ends at once. SIGUSR2, the allocation ends, hands
+    Ctrl-C or SIGTERM hands the running evaluation back; a second one ends at once. SIGUSR2 (the allocation ends) hands
     it back, too.
 
     Exit codes: 0 the search is over, --idle-timeout or --max-evaluations; 2 wrong input, 3 no master, 75 the
-    allocation ends, or has no time for another evaluation: start it again in the next one, 130 told to end.
+    allocation ends, or has no time for another evaluation: start it again in the next one, 130 interrupted.
     """
     _check_way_to_master(place, run)
     by_name = run.nameserver is not None and run.run_id is not None

@@ -1,0 +1,54 @@
+"""Workers of this machine for a master that runs elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hpbandster_lite.agent import AgentOptions
+from hpbandster_lite.launch.supervisor import POLL_S, Supervisor
+from hpbandster_lite.process.devices import worker_devices
+from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
+
+
+class LocalWorkers(Supervisor):
+    """The agents of this machine, supervised until they end."""
+
+    def run(self, options_of_agents: Sequence[AgentOptions]) -> int:
+        """Run agents to their end.
+
+        Returns
+        -------
+        int
+            130 where they were interrupted, else the highest of their exit codes; 75 (start them again in the next
+            allocation) only where nothing worse has happened to any.
+        """
+        self._handle_signals()
+        self._agents = [self._start_agent(each.index) for each in options_of_agents]
+        self._brief_agents(options_of_agents, None)
+        all_ended = False
+        while not all_ended:
+            if self._is_end_requested:
+                self._end_all()
+                return INTERRUPTED if self._interrupts else self._code()
+            # Before and after: an agent that ends meanwhile is handled in the next round, a restarted one is awaited.
+            had_ended = not any(agent.alive for agent in self._agents)
+            self._restart_agents_that_died()
+            all_ended = had_ended and not any(agent.alive for agent in self._agents)
+            time.sleep(0.0 if all_ended else POLL_S)
+        return self._code()
+
+    def _code(self) -> int:
+        codes = [agent.returncode or 0 for agent in self._agents]
+        worse = [code for code in codes if code > 0 and code != REQUEUE]
+        # An agent that had to be killed has not handed its evaluation back; the evaluation is run again.
+        return max(worse, default=REQUEUE if any(codes) else 0)
+
+
+def one_per_worker(
+    shared: AgentOptions, workers: int | None, threads: int | None, gpus: str | None = None
+) -> list[AgentOptions]:
+    """Options of each worker of this machine: its devices and its share of the cores."""
+    devices = worker_devices(workers, threads, gpus=gpus, gpus_per_worker=shared.gpus_per_worker)
+    return [replace(shared, index=index, device=device, threads=each) for index, (device, each) in enumerate(devices)]

@@ -1,0 +1,161 @@
+"""Supervise the children of a launcher: restart those that die, and end all of them in order.
+
+Law of this file: agents end first, so that the master receives what they hand back; whatever happens in this process,
+no child is left behind. SIGINT, SIGTERM and SIGUSR2 (the allocation ends) are requests to end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from hpbandster_lite import wire
+from hpbandster_lite.agent import END, GO_ON_LATER, AgentOptions
+from hpbandster_lite.errors import RunDirectoryError
+from hpbandster_lite.launch.children import AgentChild, AgentThread, Child, exit_report, signal_name
+from hpbandster_lite.process.shutdown import (
+    ALLOCATION_ENDS,
+    REQUEUE,
+    DuplicateTerminations,
+    unblock_allocation_signal,
+)
+from hpbandster_lite.rundir import RunDirectory
+
+_SupervisorT = TypeVar("_SupervisorT", bound="Supervisor")
+POLL_S = 0.02
+STOP_GRACE_S = 30.0
+"""Time for the agents to save a checkpoint and hand their evaluations back before they are killed."""
+RESTARTS_A_MINUTE = 5
+"""A child that dies more often than this is given up: its fault does not go away."""
+
+
+class Supervisor:
+    """Children that are started again when they die, and ended in order; a base class.
+
+    Use it as a context manager: when the block ends, so do all children.
+
+    Parameters
+    ----------
+    note
+        Receives lines about children that died, were restarted or are being ended.
+    """
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self._interrupts = 0
+        self._duplicates = DuplicateTerminations(os.environ)
+        self._allocation_ends = False
+        self._lifeline, self._write_end = os.pipe()
+        self._agents: list[AgentChild | AgentThread] = []
+        self._others: list[Child] = []
+        self._reported: set[str] = set()
+        """Names of agents whose end was noted."""
+        self._resources = contextlib.ExitStack()
+
+    def __enter__(self: _SupervisorT) -> _SupervisorT:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._resources:
+            self._end_all()
+        os.close(self._lifeline)
+        os.close(self._write_end)
+
+    def _start(self, name: str, module: str) -> Child:
+        child = Child(name, module, self._lifeline)
+        child.start()
+        return child
+
+    def _start_agent(self, index: int) -> AgentChild:
+        agent = AgentChild(index)
+        agent.start()
+        return agent
+
+    def _brief_agents(self, options_of_agents: Iterable[AgentOptions], directory: RunDirectory | None) -> None:
+        for agent, options in zip(self._agents, options_of_agents, strict=True):
+            log = None if directory is None else directory.log(agent.name)
+            if isinstance(agent, AgentChild):
+                agent.brief(wire.to_message(replace(options, lifeline=agent.lifeline)), log)
+
+    # ----------------------------------------------------------------------------------------------------- restarting
+
+    def _restart_agents_that_died(self) -> None:
+        for agent in self._agents:
+            code = agent.returncode
+            if code is None or code == 0 or agent.name in self._reported:
+                continue
+            if code < 0:
+                self._restart(agent, f"{agent.name} died of {signal_name(code)}")
+            else:
+                # It gave up for a reason that is in its log: a restart would change nothing.
+                self._reported.add(agent.name)
+                self._note(f"{agent.name}: its time is over" if code == REQUEUE else exit_report(agent, code))
+
+    def _restart(self, child: Child | AgentThread, what: str) -> None:
+        recent = [at for at in child.started_at if time.monotonic() - at < 60.0]
+        if len(recent) >= RESTARTS_A_MINUTE:
+            raise RunDirectoryError(
+                f"{what}, {len(recent)} times within a minute; the end of {child.log}:\n{child.log_tail()}\n"
+                "Nothing is lost: remove the cause and run the same command again"
+            )
+        self._note(f"{what}; started again")
+        child.start()
+
+    # --------------------------------------------------------------------------------------------------------- ending
+
+    def _handle_signals(self) -> None:
+        """From now on, until all children have ended, a signal is a request to end and does not end this process."""
+        self._resources.enter_context(_signals_handled(self._take_signal))
+
+    def _take_signal(self, number: int) -> None:
+        if number == ALLOCATION_ENDS:
+            self._allocation_ends = True
+        elif not self._duplicates.is_duplicate(number, now=time.monotonic()):
+            self._interrupts += 1
+
+    @property
+    def _is_end_requested(self) -> bool:
+        return self._interrupts > 0 or self._allocation_ends
+
+    def _end_all(self) -> None:
+        """End the agents first, so that the master receives what they hand back; then the others, in their order."""
+        groups: list[Sequence[Child | AgentThread]] = [self._agents, *([child] for child in self._others)]
+        for group in groups:
+            self._end(group)
+        self._kill_all()
+
+    def _end(self, group: Sequence[Child | AgentThread]) -> None:
+        deadline = time.monotonic() + STOP_GRACE_S
+        request = GO_ON_LATER if self._allocation_ends and not self._interrupts else END
+        for child in group:
+            if child.alive:
+                child.end(request)
+        while any(child.alive for child in group) and time.monotonic() < deadline and self._interrupts < 2:
+            time.sleep(POLL_S)
+
+    def _kill_all(self) -> None:
+        for child in (*self._agents, *self._others):
+            child.kill()
+
+
+@contextlib.contextmanager
+def _signals_handled(take: Callable[[int], None]) -> Iterator[None]:
+    """Hand signals that ask for the end to ``take``; Python allows this in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, ALLOCATION_ENDS)}
+    try:
+        for number in before:
+            signal.signal(number, lambda number, _: take(number))
+        unblock_allocation_signal()
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
