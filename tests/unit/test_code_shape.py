@@ -23,12 +23,10 @@ LONGEST_FUNCTION = 60
 USUAL_FUNCTION = 18
 SHARE_OF_USUAL_FUNCTIONS = 0.9
 HANDLERS_PER_BROAD_ONE = 20
-ROOMS_WITH_LONG_FUNCTIONS = {"api", "cli"}
-ROOMS_WITH_OBSCURE_WORDS = {"agent", "api", "cli", "engine", "journal", "launch", "master", "records", "settings"} | {
-    *("space", "wire", "workers"),
-}
+ROOMS_WITH_LONG_FUNCTIONS = {"api"}
+ROOMS_WITH_OBSCURE_WORDS = {"agent", "cli", "engine", "launch", "master", "settings", "workers"}
 """Rooms whose words are not checked."""
-OBSCURE_WORDS = re.compile(r"(?<![a-z])(told|heard|said|spoken|whoever|nobody)(?![a-z])", re.IGNORECASE)
+OBSCURE_WORDS = re.compile(r"(?<![a-z])(told|heard|said|spoken|whoever|nobody|somebody)(?![a-z])", re.IGNORECASE)
 """In identifiers and prose alike. Data is given, received, reported, configured or recorded."""
 _NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
