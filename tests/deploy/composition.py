@@ -1,9 +1,9 @@
-"""docker-compose.yml carried out without an engine: each container a process in a network namespace of its own.
+"""Runs docker-compose.yml without an engine: each container is a process in its own network namespace.
 
-Law of this file: what the file says is done or refused. A container has a root of its own that holds the system
-read-only and its volumes, the services' names in its hosts file, secrets as files, the environment that it is told and
-no other, and the user that it is told, without capabilities. It is started again by its restart policy, and its health
-is what its health check says. A key that is neither carried out nor in :data:`NOT_CARRIED_OUT` is an error.
+Law of this file: each key of the file is carried out, or refused. A container has its own root with the system
+read-only and its volumes, the services' names in its hosts file, secrets as files, only the environment and the user of
+the file, and no capabilities. Its restart policy restarts it, and its health check decides its health. A key that is
+neither carried out nor in :data:`NOT_CARRIED_OUT` is an error.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from tests.deploy.hosts import Hosts
 REPOSITORY = Path(__file__).parents[2]
 FILE = REPOSITORY / "docker-compose.yml"
 NOT_CARRIED_OUT = {"build", "depends_on", "init", "shm_size", "stop_grace_period", "security_opt", "cap_drop"}
-"""Keys that change nothing here, or that hold for every container: none has a capability or may get one."""
+"""Keys without effect here, or true for every container: none has a capability or may get one."""
 CARRIED_OUT = {
     *("command", "deploy", "environment", "healthcheck", "image", "profiles", "read_only", "restart", "secrets"),
     *("tmpfs", "user", "volumes"),
 }
 DEADLINE_S = 90.0
 FIRST_PAUSE_S = 0.1
-"""An engine waits so long before it starts a container again, then twice as long, and so on."""
+"""Delay before the first restart of a container; it doubles with each further restart."""
 SYSTEM = ("/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64")
 PYTHON = (
     str(REPOSITORY),
     sys.prefix,
     *map(os.path.realpath, (sys.prefix, sys.base_prefix, *filter(os.path.isdir, sys.path))),
 )
-"""What stands in for the image's own files; seen by every user, whoever may look into the folders above."""
+"""Replaces the files of the image; readable by every user, whatever the modes of the folders above."""
 START = r"""
 set -euo pipefail
 hostname "$NAME"
@@ -101,7 +101,7 @@ class Image:
 
 @dataclass
 class Container:
-    """One container of a service: what it is told, and the process that runs in it at present."""
+    """One container of a service: its configuration, and its current process."""
 
     name: str
     host: int
@@ -119,7 +119,7 @@ class Container:
         return self.place / "log.txt"
 
     @property
-    def said(self) -> str:
+    def log_text(self) -> str:
         return self.log.read_text("utf-8", errors="replace") if self.log.exists() else ""
 
     @property
@@ -133,7 +133,7 @@ class Container:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is done, as it said by the exit code 0."""
+        """Whether it has exited with 0."""
         return self.process is None and self.exit_codes[-1:] == [0]
 
     @property
@@ -150,7 +150,7 @@ class Container:
         """Start the container's own command in its namespaces."""
         root = self.place / "root"
         root.mkdir(exist_ok=True)
-        told = {
+        environment = {
             "PATH": os.environ["PATH"],
             "NAME": self.name,
             "ROOT": str(root),
@@ -164,7 +164,11 @@ class Container:
         inside = ["unshare", "--mount", "--uts", "bash", "-c", START, "start", *self.as_its_user(command)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*hosts.on(self.host), *inside], env=told, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                [*hosts.on(self.host), *inside],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
 
     def send(self, number: signal.Signals) -> None:
@@ -214,16 +218,16 @@ class Composition:
         apart: bool = False,
     ) -> None:
         self._place, self._hosts, self._apart = place, hosts, apart
-        self._told = interpolated(yaml.safe_load(FILE.read_text("utf-8")), variables)
+        self._file = interpolated(yaml.safe_load(FILE.read_text("utf-8")), variables)
         self._names = place / "hosts"
         self.containers: dict[str, Container] = {}
         place.chmod(0o755)
-        for service, told in self._told["services"].items():
-            unknown = set(told) - CARRIED_OUT - NOT_CARRIED_OUT
+        for service, config in self._file["services"].items():
+            unknown = set(config) - CARRIED_OUT - NOT_CARRIED_OUT
             assert not unknown, f"{service}: {sorted(unknown)} is not carried out; teach this driver, or say why not"
-            if not told.get("profiles") or set(told["profiles"]) & set(profiles):
-                for number in range(1, int(told.get("deploy", {}).get("replicas", 1)) + 1):
-                    self._add(f"{service}-{number}", told)
+            if not config.get("profiles") or set(config["profiles"]) & set(profiles):
+                for number in range(1, int(config.get("deploy", {}).get("replicas", 1)) + 1):
+                    self._add(f"{service}-{number}", config)
         lines = [f"{hosts.address(each.host)} {each.name} {each.name.rpartition('-')[0]}" for each in self]
         self._names.write_text("".join(f"{line}\n" for line in ["127.0.0.1 localhost", *lines]))
 
@@ -244,25 +248,25 @@ class Composition:
                 container.process.kill()
                 container.process.wait()
 
-    def _add(self, name: str, told: Mapping[str, Any]) -> None:
+    def _add(self, name: str, config: Mapping[str, Any]) -> None:
         place = self._place / name
         place.mkdir()
-        kind = str(told["image"]).rpartition(":")[2]
+        kind = str(config["image"]).rpartition(":")[2]
         image = Image.read(REPOSITORY / "deploy" / "docker" / f"{kind}.Dockerfile")
-        mounts = list(self._mounts(place, told))
-        self.containers[name] = Container(name, len(self.containers), told, image, mounts, place)
+        mounts = list(self._mounts(place, config))
+        self.containers[name] = Container(name, len(self.containers), config, image, mounts, place)
 
-    def _mounts(self, place: Path, told: Mapping[str, Any]) -> Iterator[tuple[Path | None, str, str]]:
-        for target in told.get("tmpfs", []):
+    def _mounts(self, place: Path, config: Mapping[str, Any]) -> Iterator[tuple[Path | None, str, str]]:
+        for target in config.get("tmpfs", []):
             yield None, target, "tmpfs"
-        for volume in told.get("volumes", []):
+        for volume in config.get("volumes", []):
             source, target, *mode = volume.split(":")
             yield self._source(place, source), target, mode[0] if mode else "rw"
-        for secret in told.get("secrets", []):
-            yield REPOSITORY / self._told["secrets"][secret]["file"], f"/run/secrets/{secret}", "ro"
+        for secret in config.get("secrets", []):
+            yield REPOSITORY / self._file["secrets"][secret]["file"], f"/run/secrets/{secret}", "ro"
 
     def _source(self, place: Path, source: str) -> Path:
-        if source not in self._told["volumes"]:
+        if source not in self._file["volumes"]:
             return REPOSITORY / source
         volume = self.volume(source, place)
         volume.mkdir(parents=True, exist_ok=True)
@@ -313,8 +317,8 @@ class Composition:
         """Wait until something holds, and meanwhile start again what is to be started again."""
         deadline = time.monotonic() + DEADLINE_S
         while not condition():
-            stories = "\n".join(f"--- {each.name} {each.exit_codes}\n{each.said[-2_000:]}" for each in self)
-            assert time.monotonic() < deadline, f"waited in vain: {what}\n{stories}"
+            logs = "\n".join(f"--- {each.name} {each.exit_codes}\n{each.log_text[-2_000:]}" for each in self)
+            assert time.monotonic() < deadline, f"timed out: {what}\n{logs}"
             self.tend()
             time.sleep(0.05)
 

@@ -1,7 +1,7 @@
-"""Virtual hosts for tests: network namespaces on one switch, whose links are cut, thinned out and mended.
+"""Virtual hosts for tests: network namespaces on one switch, whose links can be cut, throttled and restored.
 
-Law of this file: it makes and removes namespaces of its own prefix and nothing else; whatever becomes of the test, they
-are removed, with what still runs in them.
+Law of this file: it creates and removes only namespaces with its prefix. They are always removed, with the processes in
+them, however the test ends.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ FIRST = 10
 
 
 def missing() -> str | None:
-    """Why there can be no virtual hosts here, with the remedy; None if there can."""
+    """Why virtual hosts are not possible here, with the remedy; None if they are."""
     if os.geteuid() != 0:
         return "only root may make network namespaces"
     for program, package in (("ip", "iproute2"), ("tc", "iproute2"), ("nft", "nftables")):
         if shutil.which(program) is None:
-            return f"{program} is not here: apt-get install -y {package}"
+            return f"{program} is not installed: apt-get install -y {package}"
     probe = f"hpb-probe-{os.getpid()}"
     made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
     if made.returncode != 0:
@@ -33,14 +33,14 @@ def missing() -> str | None:
 
 
 class Hosts:
-    """So many hosts that see each other and nothing else; a context manager.
+    """Hosts that can reach each other and nothing else; a context manager.
 
     Parameters
     ----------
     prefix
         Name of the namespaces, at most 8 letters, followed by the host's number.
     count
-        How many.
+        Number of hosts.
     net
         First three numbers of their addresses.
     """
@@ -49,7 +49,7 @@ class Hosts:
         self.prefix, self.count, self._net = prefix, count, net
 
     def __enter__(self) -> Hosts:
-        # What an earlier test of this name left behind when it was killed.
+        # Remains of an earlier test with this prefix that was killed.
         self._down()
         made = subprocess.run(
             [str(HERE / "netns_up.sh"), self.prefix, str(self.count)],
@@ -81,9 +81,9 @@ class Hosts:
 
     def fault(self, host: int, what: str, value: int | None = None) -> None:
         """Break the network of a host: see ``netns_fault.sh``."""
-        told = [] if value is None else [str(value)]
+        arguments = [] if value is None else [str(value)]
         subprocess.run(
-            [str(HERE / "netns_fault.sh"), self.prefix, str(host), what, *told],
+            [str(HERE / "netns_fault.sh"), self.prefix, str(host), what, *arguments],
             check=True,
             capture_output=True,
             text=True,

@@ -36,7 +36,7 @@ class Cluster:
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        # What this very test run may be a job of is nobody's concern here.
+        # Variables of a job that this test run may be part of must not reach the cluster.
         kept = {name: value for name, value in os.environ.items() if not name.startswith(LEFT_ALONE)}
         self.environment = {**kept, "SLURM_CONF": str(state / "slurm.conf"), "OMP_NUM_THREADS": "1"}
 
@@ -107,7 +107,7 @@ def stop_cluster(cluster: Cluster) -> None:
 
 
 def free_ports(count: int) -> int:
-    """The first of ``count`` ports in a row that nobody listens on, tried from another place by each process."""
+    """The first of ``count`` consecutive free ports; each process starts its search at a different port."""
     for first in range(20_000 + os.getpid() % 1_000 * 8, 30_000, 8):
         with contextlib.suppress(OSError), contextlib.ExitStack() as bound:
             for port in range(first, first + count):

@@ -153,12 +153,12 @@ def test_a_search_in_containers_ends_by_itself_whatever_is_killed_meanwhile(
         assert [each.exit_codes[-1] for each in (master, first, second)] == [0, 0, 0]
         assert engine.stop(names.name) == 0
         check(run)
-        # The workers of one host share a volume: what the rung below had learned is gone on from.
+        # The workers of one host share a volume: a promotion continues from the checkpoint of the rung below.
         assert any(entry.outcome.info["began"] > 0 for entry in entries(run, Recorded))
 
 
 @needs_hosts
-def test_without_a_shared_disk_all_works_but_going_on_elsewhere_which_is_said_once(
+def test_without_a_shared_disk_all_works_but_continuing_elsewhere_which_is_logged_once(
     tmp_path: Path, hosts: Hosts, variables: dict[str, str]
 ) -> None:
     with Composition(place_for(tmp_path), hosts, variables, apart=True) as engine:
@@ -176,9 +176,9 @@ def test_without_a_shared_disk_all_works_but_going_on_elsewhere_which_is_said_on
         began = {entry.evaluation: entry.outcome.info["began"] for entry in entries(run, Recorded)}
         assert {at for (config, rung), at in began.items() if config in elsewhere and rung == 1} == {0}
         assert {at for (_, rung), at in began.items() if rung == 2} == {3}
-        told = re.findall(r"lies where this worker cannot see it \((.*?)\): .* which is said once", second.said)
-        assert len(told) == 1
-        assert told[0].startswith("/scratch/hpbandster_lite-12345-slow-")
+        found = re.findall(r"lies where this worker cannot see it \((.*?)\): .* which is logged once", second.log_text)
+        assert len(found) == 1
+        assert found[0].startswith("/scratch/hpbandster_lite-12345-slow-")
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,8 @@ def hosts() -> Iterator[Hosts]:
 
 def answer(hosts: Hosts) -> str:
     """What a client on host 1 gets of the server on host 0."""
-    told = [*hosts.on(1), sys.executable, "-c", ASK, hosts.address(0)]
-    return subprocess.run(told, check=True, capture_output=True, text=True).stdout.strip()
+    command = [*hosts.on(1), sys.executable, "-c", ASK, hosts.address(0)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_an_unknown_fault_is_refused_with_those_there_are(hosts: Hosts) -> None:
     assert "unknown fault 'sulk'; choose loss, mute" in refused.value.stderr
 
 
-def test_hosts_are_gone_afterwards_with_what_ran_in_them() -> None:
+def test_hosts_are_removed_with_their_processes() -> None:
     with Hosts("hpbgone", 1, "10.79.1") as made:
         left = subprocess.Popen([*made.on(0), "sleep", "600"])
     assert left.wait(timeout=10) == -9
