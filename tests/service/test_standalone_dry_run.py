@@ -38,10 +38,10 @@ def space():
 
 def evaluate(config, budget, trial):
     saved = trial.resume_directory or trial.previous_directory
-    told = {"pid": os.getpid(), "x": config["x"], "budget": budget, "attempt": trial.attempt, "saved": bool(saved)}
-    told["place"] = str(trial._directory)
+    facts = {"pid": os.getpid(), "x": config["x"], "budget": budget, "attempt": trial.attempt, "saved": bool(saved)}
+    facts["place"] = str(trial._directory)
     with (HERE / "calls").open("a") as file:
-        file.write(json.dumps(told) + "\\n")
+        file.write(json.dumps(facts) + "\\n")
     WISH
     return config["x"] / budget
 """
@@ -64,8 +64,8 @@ def calls(place: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (place / "calls").read_text().splitlines()]
 
 
-def parts(told: DryRun) -> list[str]:
-    return [each.part for each in told.evaluations]
+def parts(done: DryRun) -> list[str]:
+    return [each.part for each in done.evaluations]
 
 
 @pytest.fixture(autouse=True)
@@ -79,16 +79,16 @@ def keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_checkpoint_is_saved_in_one_process_and_loaded_in_another(tmp_path: Path) -> None:
-    told = perform_dry_run(settings_of(tmp_path, KEEPS), workers=1)
-    assert parts(told) == ["smallest", "again", "promotion"]
-    assert told.failure is None
-    assert told.keeps_checkpoint
-    assert [(each.budget, each.trained, each.loss) for each in told.evaluations] == [
+    done = perform_dry_run(settings_of(tmp_path, KEEPS), workers=1)
+    assert parts(done) == ["smallest", "again", "promotion"]
+    assert done.failure is None
+    assert done.keeps_checkpoint
+    assert [(each.budget, each.trained, each.loss) for each in done.evaluations] == [
         (1.0, 1.0, 0.5),
         (1.0, 1.0, 0.5),
         (3.0, 2.0, pytest.approx(0.5 / 3)),
     ]
-    assert told.evaluations[0].size_bytes == len('{"step": 1}')
+    assert done.evaluations[0].size_bytes == len('{"step": 1}')
     first, again, promotion = calls(tmp_path)
     assert first["pid"] == again["pid"] != promotion["pid"]
     assert [each["saved"] for each in (first, again, promotion)] == [False, False, True]
@@ -103,18 +103,18 @@ def test_on_a_ladder_of_one_budget_the_evaluation_is_taken_over(tmp_path: Path) 
     assert one.seconds_per_unit >= 0
 
 
-def test_a_problem_that_keeps_nothing_is_evaluated_and_continued_by_nobody(tmp_path: Path) -> None:
-    told = perform_dry_run(settings_of(tmp_path), workers=1)
-    assert parts(told) == ["smallest", "again"]
-    assert not told.keeps_checkpoint
-    assert told.values == {"x": 0.5}
+def test_a_problem_without_a_checkpoint_is_evaluated_and_not_continued(tmp_path: Path) -> None:
+    done = perform_dry_run(settings_of(tmp_path), workers=1)
+    assert parts(done) == ["smallest", "again"]
+    assert not done.keeps_checkpoint
+    assert done.values == {"x": 0.5}
 
 
 def test_what_only_the_first_call_of_a_process_takes_is_not_the_price_of_the_others(tmp_path: Path) -> None:
     wish = "time.sleep(0 if globals().get('warm') else 0.6); globals()['warm'] = True"
-    told = perform_dry_run(settings_of(tmp_path, wish), workers=1)
-    assert told.warm_up_s > 0.3
-    assert told.seconds_per_unit < told.evaluations[0].duration_s / 2
+    done = perform_dry_run(settings_of(tmp_path, wish), workers=1)
+    assert done.warm_up_s > 0.3
+    assert done.seconds_per_unit < done.evaluations[0].duration_s / 2
 
 
 @pytest.mark.parametrize(
@@ -126,33 +126,33 @@ def test_what_only_the_first_call_of_a_process_takes_is_not_the_price_of_the_oth
     ],
 )
 def test_a_failing_objective_ends_it_with_its_traceback(tmp_path: Path, wish: str, failed_at: list[str]) -> None:
-    told = perform_dry_run(settings_of(tmp_path, wish), workers=1)
-    assert parts(told) == failed_at
-    assert told.failure is not None
-    assert told.failure.kind is FailureKind.CODE
-    assert "in evaluate" in str(told.failure.traceback)
+    done = perform_dry_run(settings_of(tmp_path, wish), workers=1)
+    assert parts(done) == failed_at
+    assert done.failure is not None
+    assert done.failure.kind is FailureKind.CODE
+    assert "in evaluate" in str(done.failure.traceback)
 
 
 def test_a_trainer_that_dies_is_a_failure_with_its_signal(tmp_path: Path) -> None:
-    told = perform_dry_run(settings_of(tmp_path, "os.kill(os.getpid(), 11)"), workers=1)
-    assert told.failure is not None
-    assert "SIGSEGV" in told.failure.reason
+    done = perform_dry_run(settings_of(tmp_path, "os.kill(os.getpid(), 11)"), workers=1)
+    assert done.failure is not None
+    assert "SIGSEGV" in done.failure.reason
 
 
 def test_an_evaluation_beyond_its_time_limit_is_ended(tmp_path: Path) -> None:
     wish = "print('still here', flush=True); time.sleep(60)"
-    told = perform_dry_run(settings_of(tmp_path, wish), workers=1, limit_s=1.0)
-    assert told.failure is not None
-    assert (told.failure.kind, told.failure.reason) == (FailureKind.TIME_LIMIT, "took longer than 1 s")
-    assert told.failure.log_tail == ("still here",)
+    done = perform_dry_run(settings_of(tmp_path, wish), workers=1, limit_s=1.0)
+    assert done.failure is not None
+    assert (done.failure.kind, done.failure.reason) == (FailureKind.TIME_LIMIT, "took longer than 1 s")
+    assert done.failure.log_tail == ("still here",)
 
 
 def test_what_feasible_refuses_is_passed_over(tmp_path: Path) -> None:
     feasible = "\ndef feasible(config):\n    return config['x'] > 0.9 or 'x is too small'\n"
-    told = perform_dry_run(settings_of(tmp_path, more=feasible), workers=1)
-    assert told.refused > 0
-    assert float(told.values["x"]) > 0.9  # type: ignore[arg-type]
-    assert told.failure is None
+    done = perform_dry_run(settings_of(tmp_path, more=feasible), workers=1)
+    assert done.refused > 0
+    assert float(done.values["x"]) > 0.9  # type: ignore[arg-type]
+    assert done.failure is None
 
 
 def test_a_feasible_that_refuses_everything_is_the_problem_s_fault(tmp_path: Path) -> None:
@@ -185,25 +185,25 @@ def command(place: Path, *arguments: str) -> subprocess.Popen[str]:
 def test_the_command_says_what_it_saw_and_what_the_plan_costs_and_begins_nothing(tmp_path: Path) -> None:
     (tmp_path / "steps.py").write_text(PROBLEM.replace("    WISH\n", f"    {KEEPS.strip()}\n    time.sleep(0.05)\n"))
     process = command(tmp_path, "steps.py")
-    said, _ = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 0, said
-    assert "dry run with x=0.5" in said
-    assert re.search(r"\npromotion +3 steps +0\.166667 +[\d.]+ s +1 file, 11 bytes", said)
-    assert "a checkpoint was saved, and another process continued from it (trial.previous_directory)" in said
-    assert "hours of one worker in all" in said
-    assert "with 2 workers" in said
+    output, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, output
+    assert "dry run with x=0.5" in output
+    assert re.search(r"\npromotion +3 steps +0\.166667 +[\d.]+ s +1 file, 11 bytes", output)
+    assert "a checkpoint was saved, and another process continued from it (trial.previous_directory)" in output
+    assert "hours of one worker in all" in output
+    assert "with 2 workers" in output
     assert not (tmp_path / "runs").exists()
 
 
 def test_the_command_shows_the_traceback_of_a_failing_objective_and_ends_with_1(tmp_path: Path) -> None:
     (tmp_path / "steps.py").write_text(PROBLEM.replace("    WISH\n", "    raise ValueError('boom')\n"))
     process = command(tmp_path, "steps.py")
-    said, _ = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 1, said
-    assert "the smallest evaluation failed:" in said
-    assert "steps.py" in said
-    assert "ValueError: boom" in said
-    assert "price" not in said
+    output, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1, output
+    assert "the smallest evaluation failed:" in output
+    assert "steps.py" in output
+    assert "ValueError: boom" in output
+    assert "price" not in output
     assert not (tmp_path / "runs").exists()
 
 
@@ -219,10 +219,10 @@ def test_a_dry_run_that_is_interrupted_leaves_neither_process_nor_directory(tmp_
             time.sleep(0.02)
         (call,) = calls(tmp_path)
         process.send_signal(number)
-        said, _ = process.communicate(timeout=DEADLINE_S)
+        output, _ = process.communicate(timeout=DEADLINE_S)
     finally:
         process.kill()
         process.communicate()
         signal.signal(signal.SIGINT, before)
-    assert process.returncode == 130, said
+    assert process.returncode == 130, output
     assert not Path(f"/proc/{call['pid']}").exists()

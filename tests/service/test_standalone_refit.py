@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 
 @pytest.fixture
 def described(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> ProblemDescription:
-    """The problem as the search had it, told without a process: the tests of what is refused take no time."""
+    """The problem of the search, described without a process: the tests of refusals stay quick."""
     about = JournalReader(run.journal).settings().problem
     monkeypatch.setattr("hpbandster_lite.standalone.refit.describe_in_child", lambda reference: about)
     return about
@@ -86,9 +86,9 @@ def test_the_incumbent_is_trained_at_the_largest_budget_and_exported_and_not_tra
     again = typed(run.path, "--out", out, "--export", exported, "--json")
     assert again.returncode == 0, again.stderr
     assert "done before" in again.stderr
-    told = json.loads(again.stdout)
-    assert told["figures"] == figures
-    assert told["exports"] == {str(exported): {"largest_difference": 0.0}}
+    written = json.loads(again.stdout)
+    assert written["figures"] == figures
+    assert written["exports"] == {str(exported): {"largest_difference": 0.0}}
     assert len(exported.read_text().split()) == 9
 
 

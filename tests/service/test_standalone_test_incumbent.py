@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalSearchProcess, str]:
-    """A search that is over, and what it said."""
+    """A finished search, and its output."""
     search = LocalSearchProcess(tmp_path_factory.mktemp("finished"))
     return search, search.run()
 
@@ -31,13 +31,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalSearchProce
 @pytest.fixture
 def search(finished: tuple[LocalSearchProcess, str]) -> Iterator[LocalSearchProcess]:
     """The finished search, as it was when it ended."""
-    told, _ = finished
-    kept = (told.directory.path / "incumbent.json").read_text()
-    tested = (told.place / "tested").read_text()
-    yield told
-    (told.directory.path / "incumbent.json").write_text(kept)
-    (told.place / "tested").write_text(tested)
-    (told.place / "test fails").unlink(missing_ok=True)
+    done, _ = finished
+    kept = (done.directory.path / "incumbent.json").read_text()
+    tested = (done.place / "tested").read_text()
+    yield done
+    (done.directory.path / "incumbent.json").write_text(kept)
+    (done.place / "tested").write_text(tested)
+    (done.place / "test fails").unlink(missing_ok=True)
 
 
 def about(search: LocalSearchProcess) -> ProblemDescription:

@@ -15,26 +15,26 @@ from hpbandster_lite.standalone.dry_run import DryEvaluation, DryRun
 
 
 def tried(part: Any, duration_s: float = 2.0, **changed: Any) -> DryEvaluation:
-    told: dict[str, Any] = {"budget": 1.0, "trained": 1.0, "loss": 0.5, "failure": None, "files": 0, "size_bytes": 0}
-    return DryEvaluation(part=part, duration_s=duration_s, **(told | changed))
+    fields: dict[str, Any] = {"budget": 1.0, "trained": 1.0, "loss": 0.5, "failure": None, "files": 0, "size_bytes": 0}
+    return DryEvaluation(part=part, duration_s=duration_s, **(fields | changed))
 
 
-def rehearsal(*evaluations: DryEvaluation, **changed: Any) -> DryRun:
-    told: dict[str, Any] = {"values": {"lr": 0.1, "kind": "[a]"}, "refused": 0, "import_s": 3.0, "device": None}
-    return DryRun(evaluations=evaluations, **(told | changed))
+def dry_run_of(*evaluations: DryEvaluation, **changed: Any) -> DryRun:
+    fields: dict[str, Any] = {"values": {"lr": 0.1, "kind": "[a]"}, "refused": 0, "import_s": 3.0, "device": None}
+    return DryRun(evaluations=evaluations, **(fields | changed))
 
 
-def printed(told: DryRun) -> list[str]:
+def printed(dry_run: DryRun) -> list[str]:
     console = Console(file=io.StringIO(), width=100, record=True)
-    print_dry_run(console, told, "epochs")
+    print_dry_run(console, dry_run, "epochs")
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
-def priced(told: DryRun, limits: Limits | None = None, **changed: Any) -> list[str]:
+def priced(dry_run: DryRun, limits: Limits | None = None, **changed: Any) -> list[str]:
     console = Console(file=io.StringIO(), width=100, record=True)
     about = {"evaluations": 13, "budget": 27.0, "worker_s": 7200.0, "wall_s": 3600.0, "is_one_cycle": False}
     price = Price(**(about | changed))
-    print_price(console, told, price, unit="epochs", workers=2, limits=limits or Limits(brackets=1))
+    print_price(console, dry_run, price, unit="epochs", workers=2, limits=limits or Limits(brackets=1))
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
@@ -44,7 +44,7 @@ PROMOTION = tried("promotion", 12.0, budget=3.0, trained=2.0, loss=0.25, **SAVED
 
 
 def test_each_evaluation_has_a_line_and_the_checkpoint_a_sentence() -> None:
-    assert printed(rehearsal(SMALLEST, AGAIN, PROMOTION, refused=2)) == [
+    assert printed(dry_run_of(SMALLEST, AGAIN, PROMOTION, refused=2)) == [
         "dry run with lr=0.1, kind=[a] (2 others were refused as infeasible before it)",
         "evaluation    budget  loss   time  left behind",
         "smallest     1 epoch   0.5   10 s  2 files, 3.21 MB",
@@ -55,8 +55,8 @@ def test_each_evaluation_has_a_line_and_the_checkpoint_a_sentence() -> None:
     ]
 
 
-def test_a_problem_without_a_checkpoint_is_told_so() -> None:
-    assert printed(rehearsal(tried("smallest"), tried("again")))[-1] == (
+def test_a_problem_without_a_checkpoint_is_reported() -> None:
+    assert printed(dry_run_of(tried("smallest"), tried("again")))[-1] == (
         "the problem keeps no checkpoint: every promotion and every lost evaluation trains from the start"
     )
 
@@ -72,25 +72,25 @@ def test_a_problem_without_a_checkpoint_is_told_so() -> None:
 )
 def test_a_failure_says_where_and_shows_its_traceback(before: tuple[DryEvaluation, ...], part: Any, words: str) -> None:
     failure = Failure(kind=FailureKind.CODE, reason="boom", traceback="Traceback\nValueError: [boom]\n")
-    told = rehearsal(*before, tried(part, loss=None, failure=failure, files=1, size_bytes=10))
-    lines = printed(told)
-    assert "failed: code" in lines[1 + len(told.evaluations)]
-    assert "1 file, 10 bytes" in lines[1 + len(told.evaluations)]
+    dry_run = dry_run_of(*before, tried(part, loss=None, failure=failure, files=1, size_bytes=10))
+    lines = printed(dry_run)
+    assert "failed: code" in lines[1 + len(dry_run.evaluations)]
+    assert "1 file, 10 bytes" in lines[1 + len(dry_run.evaluations)]
     assert lines[-4].endswith(words)
     assert lines[-2:] == ["Traceback", "ValueError: [boom]"]
 
 
 def test_what_is_warm_is_what_is_priced() -> None:
-    told = rehearsal(SMALLEST, AGAIN, PROMOTION)
-    assert told.warm_up_s == 8.0
+    dry_run = dry_run_of(SMALLEST, AGAIN, PROMOTION)
+    assert dry_run.warm_up_s == 8.0
     # 2 s and 2 s for an epoch each, and 12 - 8 s for two more.
-    assert told.seconds_per_unit == 2.0
-    assert rehearsal(tried("smallest", 100.0)).seconds_per_unit == 100.0
-    assert rehearsal(SMALLEST, AGAIN, tried("taken over", 9.0, trained=0.0)).seconds_per_unit == 2.0
+    assert dry_run.seconds_per_unit == 2.0
+    assert dry_run_of(tried("smallest", 100.0)).seconds_per_unit == 100.0
+    assert dry_run_of(SMALLEST, AGAIN, tried("taken over", 9.0, trained=0.0)).seconds_per_unit == 2.0
 
 
 def test_the_price_is_in_hours_of_one_worker_and_in_time_for_all() -> None:
-    assert priced(rehearsal(SMALLEST, AGAIN, PROMOTION)) == [
+    assert priced(dry_run_of(SMALLEST, AGAIN, PROMOTION)) == [
         "price: the rest of the search is 13 evaluations, 27 epochs in all, at 2.0 s for 1 epoch:",
         "  2.00 hours of one worker in all (2 h 00 min)",
         "  1 h 00 min with 2 workers, and 11 s until each is warm",
@@ -101,7 +101,7 @@ def test_the_price_is_in_hours_of_one_worker_and_in_time_for_all() -> None:
 
 def test_gpus_and_limits_on_the_time_are_named() -> None:
     lines = priced(
-        rehearsal(tried("smallest", 0.001), device="GPU-1"), Limits(wall_time_s=60.0), is_one_cycle=True
+        dry_run_of(tried("smallest", 0.001), device="GPU-1"), Limits(wall_time_s=60.0), is_one_cycle=True
     )
     assert lines[0] == "price: one Hyperband cycle is 13 evaluations, 27 epochs in all, at 0.001 s for 1 epoch:"
     assert lines[1] == "  2.00 GPU hours in all (2 h 00 min)"

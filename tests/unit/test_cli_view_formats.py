@@ -38,11 +38,11 @@ def test_a_duration_has_one_or_two_units(seconds: float | None, words: str) -> N
 @given(st.floats(0, 1e8))
 def test_no_part_of_a_duration_is_as_large_as_the_next_unit(seconds: float) -> None:
     parts = duration(seconds).split()
-    told = dict(zip(parts[1::2], map(float, parts[::2]), strict=True))
-    assert told.get("s", 0) < 60
-    assert told.get("min", 0) < 60
-    assert told.get("h", 0) < (24 if "d" in told else 48)
-    value = sum(part * {"s": 1, "min": 60, "h": 3600, "d": 86400}[unit] for unit, part in told.items())
+    named = dict(zip(parts[1::2], map(float, parts[::2]), strict=True))
+    assert named.get("s", 0) < 60
+    assert named.get("min", 0) < 60
+    assert named.get("h", 0) < (24 if "d" in named else 48)
+    value = sum(part * {"s": 1, "min": 60, "h": 3600, "d": 86400}[unit] for unit, part in named.items())
     assert value == pytest.approx(seconds, rel=0.05, abs=0.051)
 
 

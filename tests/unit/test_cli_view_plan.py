@@ -75,8 +75,8 @@ def test_a_budget_without_a_unit_reads_as_a_sentence_too() -> None:
 
 def test_seconds_are_shown_in_hours_too_once_they_make_one() -> None:
     assert "72 seconds in all (8 times the full budget)" in plan_summary(prepared(unit="seconds", brackets=3))
-    told = prepared(unit="seconds", brackets=3)
-    long = replace(told, settings=replace(told.settings, budgets=(400.0, 1200.0, 3600.0)))
+    short = prepared(unit="seconds", brackets=3)
+    long = replace(short, settings=replace(short.settings, budgets=(400.0, 1200.0, 3600.0)))
     assert "28800 seconds in all (8 hours; 8 times the full budget)" in plan_summary(long)
 
 

@@ -116,7 +116,7 @@ def test_the_fault_that_ended_a_search_is_shown_as_a_whole_and_a_log_line_stays_
     assert "ValueError: boom" in "\n".join(picture(over))
 
 
-def test_hints_and_waits_that_matter_are_said() -> None:
+def test_hints_and_waits_that_matter_are_shown() -> None:
     silent = Waiting(kind="rung", reason="worker node-1 silent for 45 s, its lease ends in 15 s", ends_in_s=15.0)
     usual = Waiting(kind="rung", reason="1 of 3 missing, 1 running")
     assert "waits" not in facts(a_status(waits=(usual,)))

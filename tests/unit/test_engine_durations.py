@@ -1,4 +1,4 @@
-"""Agents of limited time: what an evaluation takes is told from the journal, and nobody gets what will not end."""
+"""Agents of limited time: durations come from the journal, and no agent gets an evaluation that will not end."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_another_budget_is_expected_in_proportion(seconds: float, seen: float, a
     assert durations((seen, seconds)).expected_s(asked) == pytest.approx(SAFETY * seconds * asked / seen)
 
 
-def test_another_budget_is_told_from_the_nearest_one_and_of_two_from_the_larger() -> None:
+def test_another_budget_is_estimated_from_the_nearest_one_and_of_two_from_the_larger() -> None:
     known = durations((1.0, 1.0), (3.0, 30.0), (81.0, 8.1))
     assert known.expected_s(9.0) == pytest.approx(SAFETY * 90.0)
     assert known.expected_s(27.0) == pytest.approx(SAFETY * 2.7)
@@ -92,7 +92,7 @@ def test_an_agent_without_a_limit_gets_what_comes_next_and_one_with_enough_time_
     assert answer.grant.evaluation.rung == 1
 
 
-def test_an_agent_is_told_to_leave_where_nothing_that_waits_ends_in_its_time() -> None:
+def test_an_agent_is_sent_away_where_no_waiting_evaluation_ends_in_its_time() -> None:
     answer = with_promotions().lease("b", 0, now=0.0, time_left_s=44.0).answer
     assert answer == Leave(
         "the shortest evaluation that waits (budget 3) is expected to take up to 45 s, and has 44 s here"
@@ -173,8 +173,8 @@ def lived(seed: int) -> tuple[Engine, list[Entry], SearchSpace]:
         agent = f"a{draw.randrange(6)}"
         left = draw.choice([None, draw.uniform(0.0, 40.0), draw.uniform(0.0, 200.0)])
         if draw.random() < 0.4 and agent in held:
-            told = held.pop(agent)
-            entries += engine.release(agent, told.evaluation, told.attempt, "", None, now=0.0).entries
+            lease = held.pop(agent)
+            entries += engine.release(agent, lease.evaluation, lease.attempt, "", None, now=0.0).entries
             continue
         turn = engine.exchange(agent, number, now=0.0, report=held.pop(agent, None), time_left_s=left)
         entries += turn.entries

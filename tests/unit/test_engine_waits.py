@@ -28,7 +28,7 @@ def complete_but(engine: Engine, left: int, *, now: float = 0.0) -> None:
 # ------------------------------------------------------------------------------------------------------------ workers
 
 
-def test_a_search_that_nobody_joins_says_so() -> None:
+def test_a_search_without_workers_says_so() -> None:
     assert started().waits(100.0) == (Waiting(kind="worker", reason="no worker has joined yet"),)
 
 
@@ -98,7 +98,7 @@ def test_a_lost_connection_is_named_at_once() -> None:
     assert engine.waits(4.0)[-1].ends_in_s is None
 
 
-def test_a_rung_whose_workers_are_heard_has_no_deadline_and_names_who_runs_longest() -> None:
+def test_a_rung_without_silent_workers_has_no_deadline_and_names_the_longest_run() -> None:
     engine = started(ONE)
     complete_but(engine, 2)
     for agent in ("a0", "a1"):
@@ -144,11 +144,11 @@ def test_limits_and_a_pause_are_reasons() -> None:
 
 
 @pytest.mark.parametrize("limits", [Limits(max_concurrent=1), Limits(evaluations=1), Limits(total_budget=1.5)])
-def test_who_is_told_to_wait_hears_a_reason_that_the_engine_lists(limits: Limits) -> None:
+def test_the_reason_in_an_answer_to_wait_is_among_the_waits_of_the_engine(limits: Limits) -> None:
     engine = started(limits)
     granted(engine, "a")
-    told = engine.lease("b", 0, now=1.0).answer
-    assert getattr(told, "reason", None) in {waiting.reason for waiting in engine.waits(1.0)}
+    answer = engine.lease("b", 0, now=1.0).answer
+    assert getattr(answer, "reason", None) in {waiting.reason for waiting in engine.waits(1.0)}
 
 
 def test_the_status_has_waits_hints_and_the_pause() -> None:

@@ -163,7 +163,7 @@ def test_a_search_that_ends_by_the_clock_alone_has_no_number_of_evaluations() ->
     assert now == Forecast(evaluations=None, share=None, time_left_s=70.0)
 
 
-# ---------------------------------------------------------------------------------------------- what nobody can say
+# ---------------------------------------------------------------------------------------------- without a forecast
 
 
 @pytest.mark.parametrize(
