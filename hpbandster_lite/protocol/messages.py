@@ -253,7 +253,7 @@ class ExchangeRequest(Request[ExchangeAnswer]):
         if max(len(self.agent), len(self.worker)) > LONGEST_NAME:
             raise ProtocolMismatch(f"names of agents have up to {LONGEST_NAME} characters, got {self.agent!r:.100}")
         numbers = [each.slot for each in self.slots]
-        if numbers[:1] != [0] or numbers != sorted(set(numbers)) or numbers[-1] >= MOST_SLOTS:
+        if numbers != [0] and not (numbers[:1] == [0] and numbers == sorted(set(numbers)) and numbers[-1] < MOST_SLOTS):
             raise ProtocolMismatch(f"slots are numbered from 0 to {MOST_SLOTS - 1}, in order, got {numbers!r:.100}")
         if self.time_left_s is not None and not math.isfinite(self.time_left_s):
             raise ProtocolMismatch(f"time_left_s must be finite, got {self.time_left_s!r}")

@@ -136,7 +136,11 @@ def from_message(message: Plain, cls: type[_Record] | None = None) -> Any:
 
 
 def _write_record(record: Any) -> dict[str, Plain]:
-    return {name: codec.write(getattr(record, attribute)) for attribute, name, codec in _shape(type(record)).codecs}
+    # Most fields are scalars, and a call of the codec for each of them is half of the time.
+    return {
+        name: value if type(value := getattr(record, attribute)) in as_they_are else write(value)
+        for attribute, name, as_they_are, write in _shape(type(record)).writers
+    }
 
 
 def _read_record(message: Plain, cls: type) -> Any:
@@ -172,7 +176,7 @@ def _read_record(message: Plain, cls: type) -> Any:
 class _Codec(NamedTuple):
     """How a field of one type is written and read; ``read`` raises ValueError for what ``write`` never writes.
 
-    Values of the types ``as_they_are`` are read without a change.
+    Values of the types ``as_they_are`` are read and written without a change.
     """
 
     write: Callable[[Any], Plain]
@@ -183,12 +187,12 @@ class _Codec(NamedTuple):
 class _Shape(NamedTuple):
     """How one class is written and read.
 
-    ``codecs`` has attribute, field name and codec of each field in order; ``readers``, ``names`` and ``required`` (the
+    ``writers`` has attribute and field name of each field in order; ``readers``, ``names`` and ``required`` (the
     fields without a default) go by field names; ``renamed`` has the attributes of the fields that are named otherwise.
     """
 
     tag: str
-    codecs: tuple[tuple[str, str, _Codec], ...]
+    writers: tuple[tuple[str, str, frozenset[type], Callable[[Any], Plain]], ...]
     readers: Mapping[str, tuple[frozenset[type], Callable[[Plain], Any]]]
     names: frozenset[str]
     required: tuple[str, ...]
@@ -205,7 +209,7 @@ def _shape(cls: type) -> _Shape:
         codecs = tuple((attribute, name, _codec(hints[attribute], name)) for attribute, name in named.items())
         _shapes[cls] = _Shape(
             tag=_names[cls].tag,
-            codecs=codecs,
+            writers=tuple((attribute, name, codec.as_they_are, codec.write) for attribute, name, codec in codecs),
             readers={name: (codec.as_they_are, codec.read) for _, name, codec in codecs},
             names=frozenset(named.values()),
             required=tuple(
@@ -307,10 +311,10 @@ def _read_one_of(classes: frozenset[type], message: Plain) -> Any:
 
 def _tuple_codec(args: tuple[Any, ...], name: str) -> _Codec:
     if len(args) == 2 and args[1] is Ellipsis:
-        write, read, _ = _codec(args[0], name)
+        write, read, as_they_are = _codec(args[0], name)
         return _Codec(
-            lambda value: [write(item) for item in value],
-            lambda value: tuple([read(item) for item in _list_of(value)]),
+            lambda value: [item if type(item) in as_they_are else write(item) for item in value],
+            lambda value: tuple([item if type(item) in as_they_are else read(item) for item in _list_of(value)]),
         )
     codecs = [_codec(arg, name) for arg in args]
     return _Codec(partial(_write_items, codecs), lambda value: tuple(_read_items(codecs, len(codecs), value)))
@@ -335,11 +339,17 @@ def _named_tuple_codec(cls: Any, name: str) -> _Codec:
             ])
         return cls(*_read_items(codecs, required, value))
 
-    return _Codec(partial(_write_items, codecs), read)
+    def write(value: Any) -> Plain:
+        return list(value) if common.issuperset(map(type, value)) else _write_items(codecs, value)
+
+    return _Codec(write, read)
 
 
 def _write_items(codecs: Sequence[_Codec], values: Iterable[Any]) -> list[Plain]:
-    return [codec.write(value) for codec, value in zip(codecs, values, strict=True)]
+    return [
+        value if type(value) in codec.as_they_are else codec.write(value)
+        for codec, value in zip(codecs, values, strict=True)
+    ]
 
 
 def _read_items(codecs: Sequence[_Codec], required: int, value: Plain) -> list[Any]:
