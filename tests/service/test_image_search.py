@@ -71,10 +71,10 @@ def test_the_published_search_shrunk_ends_with_a_model_that_classifies_a_picture
 
     ran = typed("refit", run, "--out", kept, "--export", tmp_path / "model.pt2", folder=images)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    told = json.loads((kept / "refit.json").read_text())
-    check_interval(told["figures"])
-    assert told["figures"]["budget_used"] >= 1.08
-    (checked,) = told["exports"].values()
+    found = json.loads((kept / "refit.json").read_text())
+    check_interval(found["figures"])
+    assert found["figures"]["budget_used"] >= 1.08
+    (checked,) = found["exports"].values()
     assert checked["largest_difference"] <= checked["tolerance"]
     check_snippet(kept / "model.pt", tmp_path)
 
@@ -149,5 +149,5 @@ def test_the_published_search_shrunk_on_real_images(tmp_path: Path) -> None:
     ran = typed("run", "fashion_mnist", *SHRUNK, "--train-images", "600", "--valid-images", "200", "--run-dir",
                 tmp_path / "run")  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    told = json.loads((tmp_path / "run" / "incumbent.json").read_text())["test"]
-    assert told["test_images"] == 10_000
+    found = json.loads((tmp_path / "run" / "incumbent.json").read_text())["test"]
+    assert found["test_images"] == 10_000

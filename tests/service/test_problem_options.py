@@ -39,7 +39,7 @@ def typed(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Complet
 
 
 def seen(directory: Path) -> list[dict[str, object]]:
-    """The options that the evaluations had, as they told."""
+    """The options that the evaluations reported."""
     outcomes = JournalReader(RunDirectory(directory).journal).outcomes().values()
     return [{name: outcome.info[name] for name in ("kind", "data")} for outcome in outcomes]
 
@@ -144,8 +144,8 @@ def test_a_worker_s_slip_is_answered_by_its_problem_and_by_the_command(served: P
 
 
 def test_python_takes_options_by_name_and_behind_the_problem(tmp_path: Path) -> None:
-    told = {"scale": 1 / 9, "data": tmp_path}
-    result = minimize(f"{PROBLEM}?kind=steep", problem_options=told, run_dir=tmp_path / "run", workers=1, seed=1,
+    options = {"scale": 1 / 9, "data": tmp_path}
+    result = minimize(f"{PROBLEM}?kind=steep", problem_options=options, run_dir=tmp_path / "run", workers=1, seed=1,
                       evaluations=1)  # fmt: skip
     assert result.incumbent is not None
     assert seen(tmp_path / "run") == [{"kind": "steep", "data": str(tmp_path)}]

@@ -45,12 +45,12 @@ def refusal_of(reference: str, kind: type[SearchError] = ProblemError, limit_s: 
 
 
 def test_the_child_describes_what_the_problem_itself_would_and_imports_it_alone() -> None:
-    told = describe_in_child("hartmann6")
-    assert told == describe(load("hartmann6"), "hartmann6")
-    assert (told.name, told.min_budget, told.max_budget, told.unit) == ("hartmann6", 1.0, 27.0, "fidelity")
+    found = describe_in_child("hartmann6")
+    assert found == describe(load("hartmann6"), "hartmann6")
+    assert (found.name, found.min_budget, found.max_budget, found.unit) == ("hartmann6", 1.0, 27.0, "fidelity")
 
 
-def test_what_the_import_prints_disturbs_nobody(write: Write, capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_the_import_does_not_reach_the_answer(write: Write, capfd: pytest.CaptureFixture[str]) -> None:
     assert describe_in_child(write(f"print('hello')\n{GOOD}")).max_budget == 9.0
     assert capfd.readouterr() == ("", "")
 
@@ -61,14 +61,14 @@ def test_what_the_import_leaves_running_ends_with_the_child(write: Write, tmp_pa
     wait_for_the_end_of(int((tmp_path / "pid").read_text()))
 
 
-def test_the_keys_are_not_told_to_the_problem(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_keys_are_not_in_the_environment_of_the_problem(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HPBANDSTER_LITE_KEY", "k" * 32)
     monkeypatch.setenv("HPBANDSTER_LITE_NAMESERVER_KEY", "n" * 32)
     text = "import os\nraise ValueError([k for k in os.environ if k.startswith('HPBANDSTER_LITE') and 'KEY' in k])"
     assert "ValueError: []" in refusal_of(write(text))
 
 
-def test_a_refusal_comes_through_with_its_class_and_its_words(write: Write) -> None:
+def test_a_refusal_keeps_its_class_and_its_message(write: Write) -> None:
     assert "made_up.py:2: ZeroDivisionError" in refusal_of(write("\n1 / 0"))
     assert "Upper bound" in refusal_of(write(GOOD.replace("1e-1", "1e-9")), SpaceError)
     assert "did you mean 'digits'" in refusal_of("digitz")
@@ -82,7 +82,7 @@ def test_a_refusal_comes_through_with_its_class_and_its_words(write: Write) -> N
         ("import os, time\nos.closerange(3, 64)\ntime.sleep(600)", "closed the pipe for its answer (os.closerange?)"),
     ],
 )
-def test_an_import_that_ends_the_process_is_told_with_the_guard_and_its_last_words(
+def test_an_import_that_ends_the_process_is_reported_with_the_guard_and_its_last_output(
     text: str, how: str, write: Write
 ) -> None:
     reference = write(f"print('the last word', flush=True)\n{text}")

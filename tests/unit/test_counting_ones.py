@@ -76,10 +76,10 @@ def test_a_budget_counts_whole_samples() -> None:
     [("counting_ones", 16), ("counting_ones:d8", 8), ("counting_ones:d64", 64)],
 )
 def test_it_is_a_problem_in_several_sizes(reference: str, dimensions: int) -> None:
-    told = describe(load(reference), reference)
-    assert (told.min_budget, told.max_budget, told.eta) == (9.0, 729.0, 3.0)
-    assert (told.unit, told.integer_budgets) == ("samples", True)
-    names = SearchSpace.from_json(told.space_tables).names
+    found = describe(load(reference), reference)
+    assert (found.min_budget, found.max_budget, found.eta) == (9.0, 729.0, 3.0)
+    assert (found.unit, found.integer_budgets) == ("samples", True)
+    names = SearchSpace.from_json(found.space_tables).names
     assert len(names) == dimensions
     assert len([name for name in names if name.startswith("cat_")]) == dimensions // 2
 

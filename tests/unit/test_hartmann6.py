@@ -63,6 +63,6 @@ def test_nothing_is_random() -> None:
 
 
 def test_it_is_a_problem_with_six_coordinates_and_a_ladder() -> None:
-    told = describe(load("hartmann6"), "hartmann6")
-    assert (told.min_budget, told.max_budget, told.eta, told.unit) == (1.0, 27.0, 3.0, "fidelity")
-    assert SearchSpace.from_json(told.space_tables).names == NAMES
+    found = describe(load("hartmann6"), "hartmann6")
+    assert (found.min_budget, found.max_budget, found.eta, found.unit) == (1.0, 27.0, 3.0, "fidelity")
+    assert SearchSpace.from_json(found.space_tables).names == NAMES

@@ -332,7 +332,7 @@ def test_an_epoch_shows_every_image_at_most_once_in_full_batches(
 
 
 @given(seed=SEEDS, epoch=st.integers(0, 2_000), first=st.integers(0, 4))
-def test_whoever_continues_at_a_step_gets_bitwise_the_same_batches(seed: int, epoch: int, first: int) -> None:
+def test_a_training_that_continues_at_a_step_gets_bitwise_the_same_batches(seed: int, epoch: int, first: int) -> None:
     augmentation = Augmentation(cutout=5, mixup=0.3)
     pixels, (mean, std) = pixels_of(20, GREY, 0), statistics_of(GREY)
 

@@ -283,7 +283,7 @@ def test_a_packed_file_that_was_cut_off_is_named(tmp_path: Path, monkeypatch: py
 # --------------------------------------------------------------------------------------------------------- download
 
 
-def test_what_is_missing_is_downloaded_once_with_a_word_and_leaves_nothing_else(
+def test_missing_files_are_downloaded_once_with_a_log_line_and_leave_nothing_else(
     tmp_path: Path, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder, address = served
@@ -330,12 +330,12 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
 def test_without_a_network_every_way_to_the_data_is_named(data_set: str, tmp_path: Path) -> None:
     with pytest.raises(ImageDataError) as caught:
         read_images(data_set, tmp_path)
-    told = str(caught.value)
-    assert told.startswith(f"{data_set} is not in {tmp_path} and cannot be downloaded to it (")
+    found = str(caught.value)
+    assert found.startswith(f"{data_set} is not in {tmp_path} and cannot be downloaded to it (")
     where = {"cifar10": "cifar-10-batches-py/", "cifar100": "cifar-100-python/", "mnist": "MNIST/raw/"}
     for way in (where.get(data_set, "FashionMNIST/raw/"), "--data DIR", "HPBANDSTER_LITE_DATA", "with a network"):
-        assert way in told
-    assert ("apt-get install dataset-fashion-mnist" in told) == (data_set == "fashion_mnist")
+        assert way in found
+    assert ("apt-get install dataset-fashion-mnist" in found) == (data_set == "fashion_mnist")
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["cache"] * (tmp_path / "cache").exists()
 
 
@@ -350,7 +350,7 @@ def test_a_wrong_download_is_refused(
     assert not (tmp_path / "data/cifar-10-batches-py").exists()
 
 
-def test_a_server_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(catalogue_files, "SILENCE_S", 0.2)
         monkeypatch.setattr(data_sets().CIFAR10, "url", f"http://127.0.0.1:{silent.getsockname()[1]}/a.tar.gz")
@@ -383,7 +383,7 @@ def test_two_workers_of_a_host_do_not_download_at_once(
     assert "downloading mnist from" not in caplog.text
 
 
-def test_a_lock_that_is_never_released_ends_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_not_released_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue_files, "LOCK_S", 0.1)
     with (
         filelock.FileLock(tmp_path / ".mnist.lock"),

@@ -103,7 +103,7 @@ def test_a_colour_among_grey_pictures_makes_all_of_them_coloured_with_their_valu
     assert np.array_equal(images.test_x[-1], picture(7, 9, 7, 3).transpose(2, 0, 1))
 
 
-def test_a_camera_that_was_held_upright_is_heard(tmp_path: Path) -> None:
+def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: turn clockwise
     for name in ("a", "b"):
@@ -227,7 +227,7 @@ def test_layouts_are_recognised_and_the_test_set_is_split_off(
 
 @pytest.mark.parametrize("name", ["{kind}_{part}", "{part}_{kind}"])
 @pytest.mark.parametrize(("x", "y"), [("x", "y"), ("images", "labels")])
-def test_parts_are_told_by_their_names(name: str, x: str, y: str, tmp_path: Path) -> None:
+def test_parts_are_recognised_by_their_names(name: str, x: str, y: str, tmp_path: Path) -> None:
     arrays = {}
     for i, (part, n) in enumerate((("train", 12), ("test", 4))):
         arrays[name.format(kind=x, part=part)] = picture(i, n, 8, 8)
@@ -276,7 +276,7 @@ def all_pixels(images: ImageData) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
-def test_floats_from_0_to_1_are_scaled_with_a_word(
+def test_floats_from_0_to_1_are_scaled_with_a_warning(
     dtype: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pixels = picture(0, 20, 8, 9)
@@ -286,7 +286,7 @@ def test_floats_from_0_to_1_are_scaled_with_a_word(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint16])
-def test_wider_types_that_hold_bytes_are_kept_with_a_word(
+def test_wider_types_that_hold_bytes_are_kept_with_a_warning(
     dtype: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pixels = picture(0, 20, 8, 9)
@@ -301,7 +301,7 @@ def test_truth_values_are_black_and_white(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("x", "told"),
+    ("x", "message"),
     [
         (picture(0, 20, 8, 9).astype(np.uint16) * 16, r"uint16 run from 0 to \d+; pixels have 8 bit: .* scale it to 0"),
         (picture(0, 20, 8, 9).astype(np.float32) / 127.5 - 1, r"float32 run from -1 to .*; pixels have 8 bit"),
@@ -312,8 +312,8 @@ def test_truth_values_are_black_and_white(tmp_path: Path) -> None:
         (picture(0, 19, 8, 9), "19 images but 20 labels; give one for each"),
     ],
 )
-def test_values_that_are_no_pixels_are_refused(x: np.ndarray, told: str, tmp_path: Path) -> None:
-    with pytest.raises(ImageDataError, match=told):
+def test_values_that_are_not_pixels_are_refused(x: np.ndarray, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ImageDataError, match=message):
         read_npz(npz(tmp_path, x=x, y=LABELS))
 
 
@@ -333,7 +333,7 @@ def test_labels_are_classes_in_the_order_of_their_values(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("arrays", "told"),
+    ("arrays", "message"),
     [
         ({"y": np.eye(2)[LABELS]}, r"shape \(20, 2\); give one number or name an image, for one-hot rows np.argmax"),
         ({"y": LABELS + 0.5}, "labels of type float64 are not classes"),
@@ -344,8 +344,8 @@ def test_labels_are_classes_in_the_order_of_their_values(tmp_path: Path) -> None
         ({"y": LABELS, "x_test": picture(0, 2, 4, 4), "y_test": LABELS[:2]}, "looked for by name"),
     ],
 )
-def test_labels_and_names_that_say_nothing_are_refused(arrays: dict[str, Any], told: str, tmp_path: Path) -> None:
-    with pytest.raises(ImageDataError, match=told):
+def test_unusable_labels_and_names_are_refused(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ImageDataError, match=message):
         read_npz(npz(tmp_path, x=picture(0, 20, 4, 4), **arrays))
 
 

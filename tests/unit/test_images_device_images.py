@@ -133,7 +133,7 @@ def test_a_batch_holds_the_rows_that_are_asked_for(data: Path) -> None:
     assert x.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_more_images_than_there_are_and_none_are_refused(data: Path) -> None:
+def test_more_images_than_there_are_and_no_images_are_refused(data: Path) -> None:
     with pytest.raises(ImageDataError, match=r"train_images=37 is not possible: .* ask for 1 to 36"):
         training_and_validation("cpu", ImageSource("images", data), train_images=37)
     with pytest.raises(ImageDataError, match=r"valid_images=0 is not possible: .* ask for 1 to 4"):
@@ -141,11 +141,11 @@ def test_more_images_than_there_are_and_none_are_refused(data: Path) -> None:
 
 
 def test_ones_own_images_need_no_torchvision(data: Path) -> None:
-    told = (
+    script = (
         "import sys; from hpbandster_lite.workers.images.device_images import training_and_validation as t;"
         "from hpbandster_lite.workers.images.read_images import ImageSource;"
         f"t('cpu', ImageSource('images', {str(data)!r})); print('torchvision' in sys.modules)"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "False"

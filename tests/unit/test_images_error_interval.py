@@ -20,8 +20,8 @@ def test_the_interval_is_wilson_s(images: int, share: float, confidence: float) 
 
 
 def test_an_error_of_318_in_10_000_images_is_known_to_a_third_of_a_percent() -> None:
-    told = error_rate(318, 10_000)
-    assert (told.percent, round(told.low_percent, 2), round(told.high_percent, 2)) == (3.18, 2.85, 3.54)
+    found = error_rate(318, 10_000)
+    assert (found.percent, round(found.low_percent, 2), round(found.high_percent, 2)) == (3.18, 2.85, 3.54)
 
 
 @pytest.mark.parametrize(("wrong", "images", "confidence"), [(-1, 5, 0.9), (6, 5, 0.9), (0, 0, 0.9), (1, 5, 1.0)])

@@ -137,7 +137,7 @@ def test_repeats_are_for_the_highest_budget_alone(pictures: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "mnist", "fashion_mnist", "images"])
-def test_every_name_is_the_problem_of_its_own_images_and_says_so(name: str) -> None:
+def test_every_name_is_the_problem_of_its_data_set_and_describes_it(name: str) -> None:
     about = describe(load(name), name)
     (data_set,) = (each for each in about.options if each.name == "data_set")
     assert (data_set.value, data_set.default) == (name, name)
@@ -169,7 +169,7 @@ def test_options_say_what_they_are_for_and_which_belong_to_a_host() -> None:
         ("preset=paper&schedule=nested", "schedule=nested is not what --preset paper means, which is restarts"),
     ],
 )
-def test_options_that_cannot_be_are_refused_by_name(options: str, words: str) -> None:
+def test_impossible_options_are_refused_by_name(options: str, words: str) -> None:
     with pytest.raises((ProblemError, UsageError)) as caught:
         load(f"cifar10?{options}")
     assert words in str(caught.value)
@@ -266,10 +266,10 @@ def test_a_problem_is_described_and_its_configurations_judged_without_torch() ->
 
 def test_an_evaluation_learns_and_its_checkpoint_is_tested_with_an_interval(pictures: Path, tmp_path: Path) -> None:
     problem = own(pictures)
-    told = problem.evaluate(SMALL, 9, Trial(budget=9, max_budget=9, directory=tmp_path, seed=1))
-    assert told["loss"] < 20
-    assert told["epochs"] == 9
-    assert told["parameters"] == SPACES["small"].parameter_count(SMALL, problem._shape())
+    found = problem.evaluate(SMALL, 9, Trial(budget=9, max_budget=9, directory=tmp_path, seed=1))
+    assert found["loss"] < 20
+    assert found["epochs"] == 9
+    assert found["parameters"] == SPACES["small"].parameter_count(SMALL, problem._shape())
     figures = problem.test(SMALL, 9, Trial(budget=9, previous_directory=tmp_path, seed=1))
     low, high = figures["test_error_interval_percent"]
     assert low <= figures["test_error_percent"] <= high
@@ -348,8 +348,8 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 def test_an_export_gives_the_same_outputs_in_a_process_without_this_package(kept: Kept, tmp_path: Path) -> None:
     directory, file = kept[0], tmp_path / "model.pt2"
-    told = ImageProblem(ImageOptions()).export(directory, file)
-    assert told["largest_difference"] <= told["tolerance"]
+    found = ImageProblem(ImageOptions()).export(directory, file)
+    assert found["largest_difference"] <= found["tolerance"]
     pixels = torch.randint(0, 256, (5, 3, 12, 10), dtype=torch.uint8)
     torch.save(pixels, tmp_path / "pixels.pt")
     script = (

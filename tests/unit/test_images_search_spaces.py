@@ -36,8 +36,8 @@ def default(name: str, **changed: Any) -> dict[str, Any]:
 
 
 def test_the_space_of_the_paper_has_its_17_hyperparameters_with_its_ranges_and_scales() -> None:
-    told = {dim.name: (dim.kind, dim.lower, dim.upper, dim.log) for dim in COMPILED["paper"].dimensions}
-    assert told == {
+    found = {dim.name: (dim.kind, dim.lower, dim.upper, dim.log) for dim in COMPILED["paper"].dimensions}
+    assert found == {
         "nr_residual_blocks_1": ("integer", 1, 16, True),
         "nr_residual_blocks_2": ("integer", 1, 16, True),
         "nr_residual_blocks_3": ("integer", 1, 16, True),
@@ -94,7 +94,7 @@ def test_every_configuration_is_a_network_with_as_many_parameters_as_counted_or_
     assert built > 4
 
 
-def test_defaults_are_the_networks_that_they_are_said_to_be() -> None:
+def test_defaults_are_the_published_networks() -> None:
     assert SPACES["shake_shake"].parameter_count(default("shake_shake"), CIFAR10) == 2_923_162
     assert SPACES["resnet"].parameter_count(default("resnet"), CIFAR10) == 269_722
     wide = default("wide_resnet", widen_factor=10)
@@ -180,7 +180,7 @@ def test_conditions_are_the_same_in_configspace_and_in_our_tables() -> None:
                 check_extended(config)
 
 
-def test_the_schedule_is_searched_unless_the_user_says_it() -> None:
+def test_the_schedule_is_searched_unless_the_user_chooses_it() -> None:
     assert "schedule" in COMPILED["extended"].names
     fixed = SPACES["extended"].space(schedule="nested")
     assert "schedule" not in fixed
@@ -209,7 +209,7 @@ def test_wide_resnets_have_whole_numbers_of_blocks_and_deepen_only_the_basic_blo
 # ------------------------------------------------------------------------------------------------------------ recipes
 
 
-def test_a_recipe_has_what_the_configuration_says() -> None:
+def test_a_recipe_has_the_values_of_the_configuration() -> None:
     config = default("paper", learning_rate=0.3, batch_size=77, weight_decay=3e-4, momentum=0.4, alpha=0.7, length=9)
     recipe = SPACES["paper"].recipe(config, pad=3, mirror=False, precision="fp32", decay_norm_and_bias=True)
     assert (recipe.learning_rate, recipe.batch_size, recipe.weight_decay, recipe.momentum) == (0.3, 77, 3e-4, 0.4)

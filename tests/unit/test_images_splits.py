@@ -51,7 +51,7 @@ def test_the_number_of_validation_images_is_known_beforehand(labels: np.ndarray,
 
 
 @pytest.mark.parametrize("asked", [0, -1, 10])
-def test_more_images_than_there_are_and_none_are_refused(asked: int) -> None:
+def test_more_images_than_there_are_and_no_images_are_refused(asked: int) -> None:
     with pytest.raises(ImageDataError, match=f"train_images={asked} is not possible.* ask for 1 to 9"):
         checked_count("train_images", asked, 9)
 

@@ -216,10 +216,19 @@ def test_deterministic_algorithms_are_on_while_it_trains(tmp_path: Path) -> None
     assert seen == [(True, False), (False, True)]
 
 
+@pytest.mark.parametrize(("optimizer", "cross_entropy"), [("sgd", 1.3392937660217286), ("adamw", 1.092908763885498)])
+def test_a_training_has_the_loss_that_version_0_1_0_recorded(
+    optimizer: Any, cross_entropy: float, tmp_path: Path
+) -> None:
+    result = evaluated(tmp_path / "one", Budget(amount=2), replace(RECIPE, optimizer=optimizer, learning_rate=0.01))
+    # Bit for bit on one machine; another processor sums in another order.
+    assert result["validation_cross_entropy"] == pytest.approx(cross_entropy, rel=1e-3)
+
+
 # --------------------------------------------------------------------------------------------------- budgets and curve
 
 
-def test_a_budget_of_seconds_stops_within_an_epoch_and_says_what_it_used(tmp_path: Path) -> None:
+def test_a_budget_of_seconds_stops_within_an_epoch_and_records_what_it_used(tmp_path: Path) -> None:
     points: list[CurvePoint] = []
     budget = Budget(amount=1.6, unit="seconds")
     result = evaluated(tmp_path / "one", budget, on_report=noting(points))
@@ -304,7 +313,7 @@ def test_large_sets_are_judged_in_pieces_that_leave_no_image_out(monkeypatch: py
 # -------------------------------------------------------------------------------------------------------------- recipe
 
 
-def test_weight_decay_spares_batch_norm_and_biases_only_if_told_to() -> None:
+def test_weight_decay_spares_batch_norm_and_biases_only_if_configured() -> None:
     for spared, numbers in ((True, [186 - 24 + 96, 16]), (False, [274])):
         run = untrained(replace(RECIPE, decay_norm_and_bias=not spared))
         groups = run.state()["optimizer"]["param_groups"]
@@ -314,7 +323,7 @@ def test_weight_decay_spares_batch_norm_and_biases_only_if_told_to() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be positive"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
@@ -328,8 +337,8 @@ def test_weight_decay_spares_batch_norm_and_biases_only_if_told_to() -> None:
         ({"precision": "fp8"}, "one of auto, fp32, bf16, fp16"),
     ],
 )
-def test_a_recipe_that_makes_no_sense_is_refused_by_name(wrong: dict[str, Any], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_an_invalid_recipe_is_refused_by_name(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         replace(RECIPE, **wrong)
 
 
@@ -421,11 +430,11 @@ class TooLarge(nn.Module):
         return self.inner(x)
 
 
-def test_memory_that_ran_out_is_told_with_its_size_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_out_of_memory_is_reported_with_its_size_and_leaves_nothing_behind(tmp_path: Path) -> None:
     TooLarge.built.clear()
     before = parameters_in_memory()
-    told = r"out of memory with 274 parameters and batches of 16 images; the process has held up to [\d,]+ MiB"
-    with pytest.raises(OutOfMemory, match=told) as caught:
+    pattern = r"out of memory with 274 parameters and batches of 16 images; the process has held up to [\d,]+ MiB"
+    with pytest.raises(OutOfMemory, match=pattern) as caught:
         evaluated(tmp_path / "one", Budget(amount=1), build=TooLarge)
     assert failure_by(caught.value).kind is FailureKind.MEMORY
     assert "alloc_cpu.cpp" in (failure_by(caught.value).traceback or "")
@@ -437,7 +446,7 @@ def test_memory_that_ran_out_is_told_with_its_size_and_leaves_nothing_behind(tmp
     assert after["loss"] == evaluated(tmp_path / "three", Budget(amount=1))["loss"]
 
 
-def test_a_network_too_large_to_be_built_is_told_with_its_size(tmp_path: Path) -> None:
+def test_a_network_too_large_to_be_built_is_reported_with_its_size(tmp_path: Path) -> None:
     # Four exabytes: the allocator refuses by itself.
     with pytest.raises(OutOfMemory, match="1,000,000,000,000,000,000 parameters"):
         evaluated(tmp_path / "one", Budget(amount=1), build=lambda: nn.Linear(10**9, 10**9, bias=False))
@@ -488,16 +497,16 @@ def test_the_checkpoint_of_a_spent_budget_is_tested_as_it_is(tmp_path: Path) -> 
     budget = Budget(amount=2)
     evaluated(tmp_path / "one", budget)
     below = Trial(seed=5, previous_directory=tmp_path / "one")
-    told = training.test(network, RECIPE, budget, below, TRAIN, VALIDATION)
-    assert told == judged(untrained(state=saved(tmp_path / "one")), VALIDATION).error
+    found = training.test(network, RECIPE, budget, below, TRAIN, VALIDATION)
+    assert found == judged(untrained(state=saved(tmp_path / "one")), VALIDATION).error
 
 
 def test_without_a_checkpoint_of_this_budget_the_network_is_trained_again(tmp_path: Path) -> None:
     recipe = replace(RECIPE, schedule="cosine")
     evaluated(tmp_path / "low", Budget(amount=1), recipe)
     high = evaluated(tmp_path / "high", Budget(amount=4), recipe)
-    for told in ({}, {"previous_directory": tmp_path / "low"}):
-        trial = Trial(seed=5, **told)  # type: ignore[arg-type] # one argument
+    for given in ({}, {"previous_directory": tmp_path / "low"}):
+        trial = Trial(seed=5, **given)  # type: ignore[arg-type] # one argument
         tested = training.test(network, recipe, Budget(amount=4), trial, TRAIN, VALIDATION)
         assert tested.percent == high["loss"]
 

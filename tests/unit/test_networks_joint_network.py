@@ -81,9 +81,9 @@ def test_every_main_block_but_the_first_begins_at_stride_two() -> None:
 
 def test_a_stage_of_one_channel_is_a_problem_with_its_reason() -> None:
     narrow = changed(widen_factors=(1.0, 0.5, 0.5))
-    told = narrow.problem()
-    assert told is not None
-    assert told.startswith("main block 3 would have 1 channels")
+    found = narrow.problem()
+    assert found is not None
+    assert found.startswith("main block 3 would have 1 channels")
     assert TINY.problem() is None
     assert changed(widen_factors=(0.5, 1.0, 1.0)).problem() is None
     with pytest.raises(SpaceError, match="main block 3 would have 1 channels, at least 2"):
@@ -91,7 +91,7 @@ def test_a_stage_of_one_channel_is_a_problem_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"blocks": (1, 1)}, "one value for each main block"),
         ({"blocks": (), "widen_factors": (), "branches": ()}, "at least one"),
@@ -106,8 +106,8 @@ def test_a_stage_of_one_channel_is_a_problem_with_its_reason() -> None:
         ({"shake_forward": "keep", "shake_backward": "keep"}, "let one of them be shake or even"),
     ],
 )
-def test_values_that_cannot_be_are_refused(fields: dict[str, Any], told: str) -> None:
-    with pytest.raises(SpaceError, match=told):
+def test_invalid_values_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
         changed(**fields)
 
 

@@ -96,7 +96,7 @@ def test_the_death_rate_grows_linearly_to_that_of_the_last_block() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"rates": 1.1}, "probability from 0 to 1, got 1.1"),
         ({"rates": (0.5, -0.1)}, "probability from 0 to 1, got -0.1"),
@@ -105,10 +105,10 @@ def test_the_death_rate_grows_linearly_to_that_of_the_last_block() -> None:
         ({"level": "pixel"}, "level of ShakeDrop is one of batch, image, got 'pixel'"),
     ],
 )
-def test_options_that_are_none_are_refused(options: dict[str, Any], told: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         ShakeDrop(**options)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_decay_that_is_none_is_refused() -> None:

@@ -164,7 +164,7 @@ def test_by_itself_it_mixes_branches_evenly_in_evaluation_and_at_random_in_train
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"forward": "random"}, "forward of Shake-Shake is one of shake, even, keep, got 'random'"),
         ({"backward": "odd"}, "backward of Shake-Shake is one of"),
@@ -173,10 +173,10 @@ def test_by_itself_it_mixes_branches_evenly_in_evaluation_and_at_random_in_train
         ({"branches": 1}, "got branches=1; ShakeDrop is for one"),
     ],
 )
-def test_options_that_are_none_are_refused(options: dict[str, Any], told: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         ShakeShake(**options)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 # ----------------------------------------------------------------------------------------------------------- branches
@@ -252,7 +252,7 @@ def test_the_nets_of_the_paper_have_its_parameters(depth: int, width: int, param
 @pytest.mark.parametrize(
     ("depth", "nearest"), [(25, "nearest: 20 or 26"), (29, "nearest: 26 or 32"), (2, "nearest: 8"), (0, "nearest: 8")]
 )
-def test_a_depth_that_is_none_is_refused_with_the_nearest_ones(depth: int, nearest: str) -> None:
+def test_an_invalid_depth_is_refused_with_the_nearest_ones(depth: int, nearest: str) -> None:
     with pytest.raises(UsageError, match=rf"depth={depth}; {nearest}$"):
         ShakeShakeNet(depth, 32)
 

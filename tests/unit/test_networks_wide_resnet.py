@@ -100,7 +100,7 @@ def test_weights_keep_the_scale_of_activations() -> None:
 
 
 @pytest.mark.parametrize(
-    ("depth", "deepening", "told"),
+    ("depth", "deepening", "message"),
     [
         (27, 2, "depth 4 + 6 N with N from 1, got depth=27; nearest: 22 or 28"),
         (4, 2, "got depth=4; nearest: 10"),
@@ -108,10 +108,10 @@ def test_weights_keep_the_scale_of_activations() -> None:
         (30, 3, "depth 4 + 9 N with N from 1, got depth=30; nearest: 22 or 31"),
     ],
 )
-def test_a_depth_that_is_none_is_refused_with_the_nearest_ones(depth: int, deepening: int, told: str) -> None:
+def test_an_invalid_depth_is_refused_with_the_nearest_ones(depth: int, deepening: int, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         WideResNet(depth, 1, deepening=deepening)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("block", ["", "3,5", "three", (3, 2), ()])

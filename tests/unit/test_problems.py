@@ -277,7 +277,7 @@ def test_a_problem_has_a_short_name_that_is_fit_for_files(reference: str, name: 
         ("nowhere/to", "there is no file"),
     ],
 )
-def test_a_problem_that_is_not_there_is_answered_with_the_nearest_name(reference: str, words: str) -> None:
+def test_an_unknown_problem_is_refused_with_the_nearest_name(reference: str, words: str) -> None:
     assert words in refusal_of(reference)
 
 
@@ -388,7 +388,7 @@ def test_a_function_problem_has_what_it_was_given() -> None:
     assert not describe(problem, "p").has_test
 
 
-def test_a_function_alone_has_no_space_and_is_told_how_to_get_one() -> None:
+def test_a_function_alone_has_no_space_and_its_error_says_how_to_give_one() -> None:
     with pytest.raises(ProblemError, match=r"evaluate is a function, which has no search space; give one to minimize"):
         describe(FunctionProblem(evaluate), "p")
 
@@ -408,14 +408,14 @@ def test_a_function_problem_refuses_a_function_that_takes_something_else() -> No
 
 def test_a_description_holds_what_a_search_needs_to_know(write: Write) -> None:
     reference = write(GOOD)
-    told = describe(load(reference), reference)
-    assert (told.reference, told.name) == (reference, "made_up")
-    assert (told.min_budget, told.max_budget, told.eta, told.unit) == (1.0, 27.0, 3.0, "epochs")
-    assert (told.budgets, told.brackets, told.integer_budgets) == (None, None, True)
-    assert (told.has_feasible, told.has_test) == (False, False)
-    assert SearchSpace.from_json(told.space_tables).names == ("lr",)
-    assert "lr" in json.dumps(told.space_json)
-    assert len(told.source_hash) == 64
+    found = describe(load(reference), reference)
+    assert (found.reference, found.name) == (reference, "made_up")
+    assert (found.min_budget, found.max_budget, found.eta, found.unit) == (1.0, 27.0, 3.0, "epochs")
+    assert (found.budgets, found.brackets, found.integer_budgets) == (None, None, True)
+    assert (found.has_feasible, found.has_test) == (False, False)
+    assert SearchSpace.from_json(found.space_tables).names == ("lr",)
+    assert "lr" in json.dumps(found.space_json)
+    assert len(found.source_hash) == 64
 
 
 def test_a_space_may_be_an_attribute(write: Write) -> None:
@@ -453,13 +453,13 @@ def test_an_explicit_ladder_is_plain() -> None:
     assert describe(FunctionProblem(evaluate, space(), budgets=[1, 3, 9]), "p").budgets == (1.0, 3.0, 9.0)
 
 
-def test_a_problem_without_a_space_is_told_how_to_write_one() -> None:
+def test_the_error_for_a_problem_without_a_space_says_how_to_write_one() -> None:
     with pytest.raises(ProblemError, match=r"'p' has no search space; give it a function space\(\) that"):
         describe(SimpleNamespace(evaluate=evaluate), "p")
 
 
 @pytest.mark.parametrize("where", ["in a function", "at the top"])
-def test_a_space_that_configspace_refuses_is_a_space_error_with_the_line_and_its_words(
+def test_a_space_that_configspace_refuses_is_a_space_error_with_the_line_and_its_message(
     where: str, write: Write
 ) -> None:
     line = 'ConfigurationSpace(space=[Float("lr", (1.0, 0.1))])'

@@ -234,7 +234,7 @@ def test_options_are_described_with_value_default_type_help_and_whether_they_are
         (make_dataclass("Odd", [("sizes", list[int], field(default_factory=list))]), "the option sizes of 'p' has the"),
     ],
 )
-def test_a_declaration_that_is_none_is_refused(options: Any, words: str) -> None:
+def test_an_invalid_declaration_is_refused(options: Any, words: str) -> None:
     with pytest.raises(ProblemError) as caught:
         configured(Problem(options), "p")
     assert words in str(caught.value)
@@ -243,8 +243,8 @@ def test_a_declaration_that_is_none_is_refused(options: Any, words: str) -> None
 def test_what_is_configured_need_not_be_configurable_again() -> None:
     made = SimpleNamespace(evaluate=None, options=Options(scale=3.0))
     declared = SimpleNamespace(options=Options, configured=lambda options: made)
-    told = described_options(configured(declared, "p?scale=3"), "p")
-    assert shared_values(told)["scale"] == 3.0
+    found = described_options(configured(declared, "p?scale=3"), "p")
+    assert shared_values(found)["scale"] == 3.0
 
 
 @pytest.mark.parametrize("options", ["text", Options, make_dataclass("Odd", [("sizes", list[int])])([1]),
@@ -262,9 +262,9 @@ def test_what_is_configured_must_keep_its_options() -> None:
 
 def test_the_canonical_reference_has_the_order_of_the_declaration_and_no_defaults() -> None:
     asked = "p?label=b&no_augment&kind=steep&epochs=7&data=/x"
-    told = canonical(asked, described_options(configured(Problem(), asked), asked))
-    assert unquote(told) == "p?data=/x&kind=steep&epochs=7&augment=false&label=b"
-    assert configured(Problem(), told).options == configured(Problem(), asked).options
+    found = canonical(asked, described_options(configured(Problem(), asked), asked))
+    assert unquote(found) == "p?data=/x&kind=steep&epochs=7&augment=false&label=b"
+    assert configured(Problem(), found).options == configured(Problem(), asked).options
     assert canonical("p", described_options(configured(Problem(), "p"), "p")) == "p"
 
 
@@ -288,10 +288,10 @@ def test_an_object_s_own_options_can_be_set_back(file: Path) -> None:
 
 
 def test_a_problem_is_described_as_it_was_configured(file: Path) -> None:
-    told = describe_in_child(f"{file}?scale=3&kind=flat&data=/x")
-    assert told.reference == f"{file}?data=/x&kind=flat&scale=3"
-    assert told.max_budget == 27
-    assert shared_values(told.options) == {"kind": "flat", "scale": 3.0}
+    found = describe_in_child(f"{file}?scale=3&kind=flat&data=/x")
+    assert found.reference == f"{file}?data=/x&kind=flat&scale=3"
+    assert found.max_budget == 27
+    assert shared_values(found.options) == {"kind": "flat", "scale": 3.0}
 
 
 def test_the_child_s_refusal_keeps_its_class_and_the_name_of_the_option() -> None:

@@ -53,7 +53,7 @@ def test_an_except_exception_of_the_objective_does_not_swallow_the_interruption(
     assert not issubclass(Interrupted, Exception)
 
 
-def test_a_trial_that_nobody_listens_to_forgets_its_reports() -> None:
+def test_a_trial_without_on_report_discards_its_reports() -> None:
     Trial().report(1, 0.5)
 
 
@@ -91,7 +91,7 @@ def test_the_directory_is_made_when_it_is_first_asked_for(tmp_path: Path) -> Non
     assert (trial.directory / "weights").read_text() == "1"
 
 
-def test_a_trial_without_a_directory_says_how_to_give_it_one() -> None:
+def test_the_error_for_a_trial_without_a_directory_says_how_to_give_it_one() -> None:
     with pytest.raises(RuntimeError, match=r"give Trial\(directory=...\) one"):
         _ = Trial().directory
 
@@ -103,12 +103,12 @@ def test_directories_of_other_attempts_are_paths_or_none(tmp_path: Path) -> None
     assert (Trial().previous_directory, Trial().resume_directory) == (None, None)
 
 
-def test_the_highest_budget_is_the_budget_unless_it_is_told() -> None:
+def test_the_highest_budget_is_the_budget_unless_it_is_given() -> None:
     assert Trial(budget=3.0).max_budget == 3.0
     assert Trial(budget=3.0, max_budget=9.0).max_budget == 9.0
 
 
-def test_the_budgets_of_the_search_are_told_or_empty() -> None:
+def test_the_budgets_of_the_search_are_given_or_empty() -> None:
     assert Trial(budgets=[1, 3, 9]).budgets == (1, 3, 9)
     assert Trial().budgets == ()
 

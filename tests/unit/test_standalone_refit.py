@@ -21,8 +21,8 @@ def ended(directory: Path, call: Literal["refit", "export"], **hooks: Any) -> Tr
         evaluation=EvaluationId(ConfigId(0, 0, 3), 2), attempt=1, values={"x": 1}, budget=9.0, max_budget=9.0,
         unit="epochs", seed=5, directory=str(directory / "refit"), call=call, file=str(directory / "out.txt"),
     )  # fmt: skip
-    told: Any = SimpleNamespace(evaluate=None, **hooks)
-    answer = run_objective(told, order, on_report=lambda point: False)
+    found: Any = SimpleNamespace(evaluate=None, **hooks)
+    answer = run_objective(found, order, on_report=lambda point: False)
     assert isinstance(answer, TrainerEnded)
     return answer
 
@@ -36,11 +36,11 @@ def reason(answer: TrainerEnded) -> str:
 def test_a_refit_is_called_as_evaluate_is_and_its_figures_are_the_information(tmp_path: Path) -> None:
     def refit(config: Any, budget: float, trial: Any) -> dict[str, Any]:
         (trial.directory / "m.bin").write_text("weights")
-        return {"model": "m.bin", "told": [config, budget, trial.seed, trial.rung]}
+        return {"model": "m.bin", "found": [config, budget, trial.seed, trial.rung]}
 
     answer = ended(tmp_path, "refit", refit=refit)
     assert (answer.failure, answer.loss) == (None, None)
-    assert answer.info == {"model": "m.bin", "told": [{"x": 1}, 9.0, 5, 2]}
+    assert answer.info == {"model": "m.bin", "found": [{"x": 1}, 9.0, 5, 2]}
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_a_refit_is_interrupted_in_its_report(tmp_path: Path) -> None:
         evaluation=EvaluationId(ConfigId(0, 0, 0), 0), attempt=1, values={}, budget=1.0, max_budget=1.0, unit="epochs",
         seed=1, directory=str(tmp_path), call="refit",
     )  # fmt: skip
-    told: Any = SimpleNamespace(evaluate=None, refit=lambda config, budget, trial: trial.report(1, 0.5))
-    assert run_objective(told, order, on_report=lambda point: True) == TrainerInterrupted()
+    found: Any = SimpleNamespace(evaluate=None, refit=lambda config, budget, trial: trial.report(1, 0.5))
+    assert run_objective(found, order, on_report=lambda point: True) == TrainerInterrupted()
 
 
 # --------------------------------------------------------------------------------------------------------- for people

@@ -107,7 +107,7 @@ def test_the_checkpoint_is_judged_again_without_training(tmp_path: Path) -> None
     assert loop.test(network, RECIPE, Budget(amount=3), kept, table(64, 1), judge).loss == loss
 
 
-def test_a_refit_returns_the_network_and_what_the_judge_says(tmp_path: Path) -> None:
+def test_a_refit_returns_the_network_and_the_judge_s_result(tmp_path: Path) -> None:
     trial = Trial(directory=tmp_path, seed=4)
     done = refit(network, RECIPE, Budget(amount=3), trial, table(64, 1), judge)
     assert done.judged.loss == pytest.approx(squared_error(table(50, 2).x, done.network).item())
