@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sqlite3
@@ -63,6 +64,9 @@ def answers(path: Path) -> list[Any]:
         reader.rungs(),
         reader.failures(),
         reader.seconds_taken(),
+        reader.counts(),
+        reader.shrunk_rungs(),
+        reader.promotions(),
         reader.best(),
         reader.endings(),
         reader.outcomes(),
@@ -107,6 +111,25 @@ def test_a_migrated_journal_answers_every_question_as_before(name: str, tmp_path
     assert [(position, at) for position, at, _ in raw_entries(path)] == [(position, at) for position, at, _ in entries]
     assert answers(copy_of(path, 1)) == before
     assert schema_in(copy_of(path, 1)) == 1
+
+
+def test_a_journal_whose_texts_have_spaces_is_read_and_migrated_like_one_without(path: Path) -> None:
+    """Early masters of schema 1 wrote a space after each comma and colon."""
+    late = {"type": "LateReport", "evaluation": [[0, 0, 0], 0], "attempt": 1, "agent": "a", "outcome": {"loss": 1.0}}
+    shrunk = {"type": "RungShrunk", "bracket": 0, "rung": 1, "places": 2}
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT position, entry FROM entries").fetchall()
+        spaced = [(json.dumps(json.loads(text)), position) for position, text in rows]
+        connection.executemany("UPDATE entries SET entry = ? WHERE position = ?", spaced)
+        added = [(len(rows) + number, json.dumps(entry)) for number, entry in enumerate((late, shrunk), 1)]
+        connection.executemany("INSERT INTO entries VALUES (?, 1.0, ?)", added)
+        connection.commit()
+    before = answers(path)
+    Journal.open(path).close()
+
+    assert answers(path) == before
+    reader = JournalReader(path)
+    assert (reader.counts().late, reader.shrunk_rungs()) == (1, {(0, 1): 2})
 
 
 def test_a_migrated_journal_has_the_tables_of_a_new_one(path: Path, tmp_path: Path) -> None:
