@@ -62,6 +62,12 @@ class Growth:
             pairs.longest_s = max(pairs.longest_s, upper_s)
             pairs.continued |= has_checkpoint
 
+    def is_settled(self, budgets: int) -> bool:
+        """Whether further configurations change no hint of a search with so many budgets."""
+        return len(self._pairs) >= budgets - 1 and all(
+            pairs.equal < pairs.count and len(pairs.ratios) >= MOST_RATIOS for pairs in self._pairs.values()
+        )
+
     def hints(self, unit: str) -> list[str]:
         """One sentence for losses and one for costs, each where it applies."""
         found = []

@@ -4,7 +4,15 @@ Law of this room: one writer, one commit per turn, and nothing is acknowledged b
 entries are the source of truth; the tables beside them change in the same transaction, for readers that never replay.
 """
 
-from hpbandster_lite.journal.reader import ConfigurationRow, Ending, EvaluationRow, JournalReader, MasterRow, RungRow
+from hpbandster_lite.journal.reader import (
+    ConfigurationRow,
+    Ending,
+    EvaluationRow,
+    JournalReader,
+    MasterRow,
+    Promotion,
+    RungRow,
+)
 from hpbandster_lite.journal.schema import SCHEMA
 from hpbandster_lite.journal.settings_difference import option_difference, settings_difference
 from hpbandster_lite.journal.writer import Fenced, Journal, holds_anything
@@ -18,6 +26,7 @@ __all__ = [
     "Journal",
     "JournalReader",
     "MasterRow",
+    "Promotion",
     "RungRow",
     "holds_anything",
     "option_difference",

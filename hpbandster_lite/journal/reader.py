@@ -169,9 +169,9 @@ WHERE failure IS NOT 'infeasible' AND NOT (failure IS 'cancelled' AND attempt = 
 _PROMOTIONS = """
 SELECT lower.budget, upper.budget, lower.loss, upper.loss, lower.finished_at - lower.started_at,
        upper.finished_at - upper.started_at, lower.directory IS NOT NULL
-FROM evaluations AS upper JOIN evaluations AS lower USING (bracket, sampled_rung, number)
-WHERE upper.rung > 0 AND lower.rung = upper.rung - 1 AND lower.loss IS NOT NULL AND upper.loss IS NOT NULL
-ORDER BY upper.outcome
+FROM (SELECT * FROM evaluations WHERE rung > 0 AND loss IS NOT NULL ORDER BY outcome LIMIT ?) AS upper
+JOIN evaluations AS lower USING (bracket, sampled_rung, number)
+WHERE lower.rung = upper.rung - 1 AND lower.loss IS NOT NULL ORDER BY upper.outcome
 """
 _OUTCOMES = "SELECT outcome, entry FROM evaluations JOIN entries ON position = outcome ORDER BY outcome"
 
@@ -295,9 +295,15 @@ class JournalReader:
         entries = [read_entry(text, position, self.path) for position, text in self._all(_OUTSIDE_TABLES)]
         return [entry for entry in entries if isinstance(entry, LateReport | RungShrunk)]
 
-    def promotions(self) -> list[Promotion]:
-        """Configurations with a loss at two neighbouring rungs, in the order in which they got the second one."""
-        return [Promotion(*row) for row in self._all(_PROMOTIONS)]
+    def promotions(self, most: int | None = None) -> list[Promotion]:
+        """Configurations with a loss at two neighbouring rungs, in the order in which they got the second one.
+
+        Parameters
+        ----------
+        most
+            Evaluations above a lowest rung that are considered, the oldest first; None for all, which takes longer.
+        """
+        return [Promotion(*row) for row in self._all(_PROMOTIONS, (-1 if most is None else most,))]
 
     def best(self) -> EvaluationRow | None:
         """The incumbent: the evaluation with the lowest loss at the highest budget evaluated so far."""

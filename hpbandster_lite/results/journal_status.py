@@ -7,14 +7,18 @@ the master's own process.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hpbandster_lite.engine.hints import Growth
 from hpbandster_lite.engine.status import hints_of
 from hpbandster_lite.hyperband.brackets import BracketPlan
-from hpbandster_lite.journal import JournalReader, RungRow
+from hpbandster_lite.journal import JournalReader, Promotion, RungRow
 from hpbandster_lite.protocol.status import Bracket, Evaluations, Incumbent, Rung, Status
 from hpbandster_lite.records import FailureKind, LateReport, RungShrunk, SearchSettings
 from hpbandster_lite.samplers import bracket_plan
 
+FIRST_PROMOTIONS = 1_000
+"""Promotions that are read first: in a long search they settle the hints, and all of them take a second to read."""
 NO_MASTER = "no master answers; run the same command again to continue"
 
 
@@ -26,6 +30,7 @@ def status_from_journal(reader: JournalReader) -> Status:
     incumbent = incumbent_from_journal(reader)
     shrunk = {(each.bracket, each.rung): each.places for each in others if isinstance(each, RungShrunk)}
     recorded = sum(row["done"] + row["failed"] for row in rungs)
+    growth = _growth(reader, len(settings.budgets))
     return Status(
         answered_by="journal",
         state="stopped" if finished is None else "finished",
@@ -40,7 +45,7 @@ def status_from_journal(reader: JournalReader) -> Status:
         seed=settings.seed,
         epoch=max((master["epoch"] for master in reader.masters()), default=0),
         limits=reader.limits(),
-        hints=hints_of(_growth(reader), failures, settings.unit, recorded=recorded, has_loss=incumbent is not None),
+        hints=hints_of(growth, failures, settings.unit, recorded=recorded, has_loss=incumbent is not None),
         brackets=_brackets(settings, rungs, shrunk),
         evaluations=Evaluations(
             started=recorded + sum(row["queued"] + row["running"] for row in rungs),
@@ -72,11 +77,20 @@ def incumbent_from_journal(reader: JournalReader) -> Incumbent | None:
     )
 
 
-def _growth(reader: JournalReader) -> Growth:
+def _growth(reader: JournalReader, budgets: int) -> Growth:
+    growth = _growth_of(reader.promotions(FIRST_PROMOTIONS))
+    return growth if growth.is_settled(budgets) else _growth_of(reader.promotions())
+
+
+def _growth_of(promotions: Iterable[Promotion]) -> Growth:
     growth = Growth()
-    for low, high, *losses_and_durations, has_checkpoint in reader.promotions():
-        lower_loss, upper_loss, lower_s, upper_s = losses_and_durations
-        growth.add((low, high), (lower_loss, upper_loss), (lower_s, upper_s), has_checkpoint=bool(has_checkpoint))
+    for each in promotions:
+        growth.add(
+            (each.lower_budget, each.upper_budget),
+            (each.lower_loss, each.upper_loss),
+            (each.lower_s, each.upper_s),
+            has_checkpoint=bool(each.has_checkpoint),
+        )
     return growth
 
 

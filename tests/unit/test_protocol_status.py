@@ -163,6 +163,20 @@ def test_hints_are_there_without_a_master(begun: Callable[..., Search]) -> None:
     assert read.hints == living.hints
 
 
+def test_hints_from_the_first_promotions_are_those_from_all(
+    begun: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpbandster_lite.engine.hints.MOST_RATIOS", 3)
+    search = begun(Limits(brackets=2))
+    while (grant := search.lease()) is not None:
+        search.report(grant, loss=1 / grant.budget, duration_s=2.0)
+    for first in (1, 2, 5, 100):
+        monkeypatch.setattr("hpbandster_lite.results.journal_status.FIRST_PROMOTIONS", first)
+        living, read = in_step(search)
+        assert len(read.hints) == 1
+        assert read.hints == living.hints
+
+
 def test_what_runs_when_the_master_ends_is_in_the_journals_status(begun: Callable[..., Search]) -> None:
     search = begun(Limits(brackets=1))
     search.lease("a")
