@@ -86,7 +86,7 @@ def failed(grant: Grant, kind: FailureKind, traceback: str | None = None) -> Rep
 
 
 def finish(engine: Engine, losses: Mapping[str, float] | None = None, *, now: float = 0.0) -> list[Grant]:
-    """One agent works until the engine gives nothing more; the loss is the configuration's x unless told."""
+    """One agent works until the engine gives nothing more; a loss that ``losses`` lacks is the configuration's x."""
     grants = []
     request = engine.state.request_of.get("finisher", 0) + 1
     while isinstance(answer := engine.lease("finisher", request, now=now).answer, Granted):

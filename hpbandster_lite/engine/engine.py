@@ -32,7 +32,15 @@ from hpbandster_lite.engine.decision_types import (
 from hpbandster_lite.engine.decisions import WAIT_S, decide
 from hpbandster_lite.engine.initial_proposals import vector_of
 from hpbandster_lite.engine.invariants import validate
-from hpbandster_lite.engine.lease_rules import RULES, STOP_REASONS, Request, Rule, lease_state
+from hpbandster_lite.engine.lease_rules import (
+    CONTINUING,
+    EXTENDING,
+    RULES,
+    STOP_REASONS,
+    Request,
+    Rule,
+    lease_state,
+)
 from hpbandster_lite.engine.leases import Leases
 from hpbandster_lite.engine.limits import (
     for_the_journal,
@@ -323,9 +331,9 @@ class Engine:
         entries: tuple[Entry, ...] = ()
         if rule is Rule.GIVE_BACK:
             entries = self._leased(agent, evaluation, attempt, self._state.request_of[agent], now)
-        if rule in (Rule.KEEP, Rule.GIVE_BACK, Rule.CALL_BACK):
+        if rule in EXTENDING:
             self._leases.renew(agent, now, curve)
-        if rule in (Rule.KEEP, Rule.GIVE_BACK):
+        if rule in CONTINUING:
             return Turn(Keep(), entries)
         return Turn(Stop(_why_stop(rule, known, ended)))
 

@@ -186,7 +186,7 @@ def test_a_lease_ends_at_its_deadline_and_a_heartbeat_moves_it() -> None:
     assert "60 s" in entry.reason
 
 
-def test_a_lease_that_lapsed_is_given_back_to_its_agent_while_nobody_else_has_the_evaluation() -> None:
+def test_a_lapsed_lease_is_given_back_to_its_agent_while_no_other_agent_has_the_evaluation() -> None:
     engine = started(max_attempts=1 + 1)
     grant = granted(engine, "a", 5, now=0.0)
     for lapsed_at in (60.0, 130.0, 200.0):
@@ -217,7 +217,7 @@ def test_a_lease_that_was_given_back_is_there_after_a_restart() -> None:
     assert again.state.held_by == {"a": evaluation}
 
 
-def test_a_lease_that_somebody_else_has_by_now_is_not_given_back() -> None:
+def test_a_lease_that_another_agent_has_is_not_given_back() -> None:
     engine = started()
     grant = granted(engine, "a", now=0.0)
     engine.expire(now=60.0)
@@ -231,7 +231,7 @@ def test_a_lease_that_somebody_else_has_by_now_is_not_given_back() -> None:
 
 
 @pytest.mark.parametrize("word", ["release", "question", "lost"])
-def test_an_agent_that_has_let_go_gets_nothing_back_for_a_late_heartbeat(word: str) -> None:
+def test_an_agent_that_left_its_lapsed_lease_does_not_get_it_back_for_a_late_heartbeat(word: str) -> None:
     engine = started()
     grant = granted(engine, "a", 1, now=0.0)
     if word == "lost":
@@ -290,7 +290,7 @@ def test_a_heartbeat_after_a_lost_connection_keeps_the_lease() -> None:
     assert engine.expire(now=64.9).entries == ()
 
 
-def test_a_heartbeat_that_is_told_to_stop_keeps_the_lease_until_its_evaluation_is_handed_back() -> None:
+def test_a_heartbeat_at_the_end_of_the_search_extends_the_lease_until_the_evaluation_is_handed_back() -> None:
     engine = started()
     grant = granted(engine, "a", now=0.0)
     engine.disconnected("a", now=1.0)
@@ -310,7 +310,7 @@ def test_an_agent_that_repeats_its_request_after_a_lost_answer_has_a_full_lease(
     assert len(engine.expire(now=69.0).entries) == 1
 
 
-def test_a_gap_in_which_nobody_listened_costs_nobody_a_lease() -> None:
+def test_a_gap_in_which_the_master_did_not_listen_ends_no_lease() -> None:
     engine = started()
     granted(engine, "a", now=0.0)
     engine.lengthen(300.0)
@@ -369,7 +369,7 @@ def test_a_report_under_an_expired_lease_counts_if_nothing_ended_the_evaluation(
     engine.validate()
 
 
-def test_a_late_report_ends_what_another_agent_runs_and_that_one_is_told() -> None:
+def test_a_late_report_ends_what_another_agent_runs_and_stops_that_agent() -> None:
     engine = started()
     first = granted(engine, "a")
     engine.expire(now=60.0)
@@ -400,7 +400,7 @@ def test_an_attempt_that_was_lost_with_its_trainer_is_run_again_and_the_third_lo
     engine.validate()
 
 
-def test_a_loss_of_the_trainer_that_is_told_twice_costs_one_attempt() -> None:
+def test_a_loss_of_the_trainer_that_is_reported_twice_costs_one_attempt() -> None:
     engine = started()
     grant = granted(engine, "a")
     report = failed(grant, FailureKind.INFRASTRUCTURE)
@@ -436,7 +436,7 @@ def test_an_exchange_without_a_wish_for_work_leases_nothing() -> None:
     assert not engine.state.held_by
 
 
-def test_a_promoted_evaluation_is_told_where_the_rung_below_left_its_checkpoint() -> None:
+def test_the_grant_of_a_promoted_evaluation_names_the_checkpoint_of_the_rung_below() -> None:
     engine = started(ONE)
     for index in range(9):
         grant = granted(engine, "a", index)

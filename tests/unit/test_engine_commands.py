@@ -51,7 +51,7 @@ def replayed(engine: Engine, entries: list[Entry]) -> Engine:
 # ------------------------------------------------------------------------------------------------------------ cancel
 
 
-def test_a_cancelled_evaluation_ends_for_good_and_its_worker_is_told_at_its_next_heartbeat() -> None:
+def test_a_cancelled_evaluation_ends_for_good_and_its_worker_stops_at_its_next_heartbeat() -> None:
     engine = started()
     grant = granted(engine, "a")
     turn = engine.cancel(grant.evaluation, reason="too dear")
@@ -99,7 +99,7 @@ def test_an_evaluation_that_waits_to_be_run_again_can_be_cancelled() -> None:
     engine.validate()
 
 
-def test_a_promotion_that_nobody_has_begun_can_be_cancelled_and_costs_nothing() -> None:
+def test_a_promotion_that_no_agent_has_leased_can_be_cancelled_and_costs_nothing() -> None:
     engine = started(Limits(brackets=1, total_budget=9 + 2 * 3 + 9))
     for index in range(9):
         engine.report("a", loss(granted(engine, "a", index), index), now=0.0)

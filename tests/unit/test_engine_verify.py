@@ -109,7 +109,7 @@ def run() -> Run:
 
 
 def first_story(verification: Verification, at: int | None = None) -> str:
-    """What is told first, at the entry with this index."""
+    """The first difference, at the entry with this index."""
     assert not verification.holds
     first = verification.differences[0]
     assert at is None or first.position == at + 1
@@ -317,7 +317,7 @@ def test_a_search_that_went_on_in_spite_of_one_and_the_same_fault_is_named() -> 
     assert "the first evaluations all met the same fault" in first_story(judged(entries[:-1]))
 
 
-def test_so_many_differences_are_told_and_all_are_counted(run: Run) -> None:
+def test_the_first_differences_are_listed_and_all_are_counted(run: Run) -> None:
     entries = [
         replace(entry, proposal=replace(entry.proposal, model_budget=81.0)) if isinstance(entry, Sampled) else entry
         for entry in run.entries

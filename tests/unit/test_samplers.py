@@ -151,7 +151,7 @@ def test_the_number_of_points_can_be_set() -> None:
     assert certain(filled(square(), 9, min_points_in_model=7).propose(generator(0))).origin is Origin.MODEL
 
 
-def test_the_largest_usable_budget_has_the_word() -> None:
+def test_the_model_is_that_of_the_largest_usable_budget() -> None:
     space = square()
     sampler = filled(space, 50)
     for budget, expected in ((9.0, 1.0), (3.0, 3.0), (1.0, 3.0), (9.0, 9.0)):

@@ -252,6 +252,6 @@ def test_equality_holds_between_unlike_choices_and_order_is_refused() -> None:
         SearchSpace.from_json(plain)
 
 
-def test_a_dimension_is_told_by_its_plain_table() -> None:
+def test_a_dimension_survives_a_round_trip_through_its_plain_table() -> None:
     for dim in sample_space().dimensions:
         assert Dimension.from_plain(json.loads(json.dumps(dim.to_plain()))) == dim
