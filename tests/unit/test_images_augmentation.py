@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,11 @@ from scipy import stats
 from torch.nn import functional
 
 from hpbandster_lite.workers.images.augmentation import (
-    NO_AUGMENTATION,
     Augmentation,
     BatchDraws,
     EpochDraws,
     augmented,
     cropped,
-    cut_out,
     mixed,
     mixup_loss,
     normalised,
@@ -37,6 +36,7 @@ AUGMENTATIONS = st.builds(
     Augmentation, pad=st.integers(0, 5), mirror=st.booleans(), cutout=st.integers(0, 20), mixup=st.floats(0, 1)
 )
 SEEDS = st.integers(0, 2**31 - 1)
+NO_AUGMENTATION = Augmentation(pad=0, mirror=False)
 
 
 def pixels_of(n: int, shape: ImageShape, seed: int, *, channels_last: bool = True) -> torch.Tensor:
@@ -79,6 +79,16 @@ def one_by_one(
     return out
 
 
+def only_cut_out(height: int, width: int, row: torch.Tensor, column: torch.Tensor, length: int) -> torch.Tensor:
+    """Images of ones after CutOut alone: 0 in the squares, shape (n, 1, height, width)."""
+    zero = torch.zeros_like(row)
+    draws = BatchDraws(
+        rows=zero, down=zero, right=zero, mirrored=zero, cut_row=row, cut_column=column, partner=zero
+    )
+    ones = torch.ones((len(row), 1, height, width), dtype=torch.uint8)
+    return augmented(ones, draws, torch.zeros(1), torch.ones(1), replace(NO_AUGMENTATION, cutout=length))
+
+
 # ------------------------------------------------------------------------------------------------- a batch as a whole
 
 
@@ -112,8 +122,8 @@ def test_a_batch_is_the_composition_of_the_single_functions(
     pixels, draws = pixels_of(n, shape, seed), one_batch(n, shape, augmentation, seed)
     mean, std = statistics_of(shape)
     crop = cropped(pixels, draws.down, draws.right, draws.mirrored, augmentation.pad)
-    expected = cut_out(normalised(crop, mean, std), draws.cut_row, draws.cut_column, augmentation.cutout)
-    assert torch.equal(augmented(pixels, draws, mean, std, augmentation), expected)
+    kept = only_cut_out(shape.height, shape.width, draws.cut_row, draws.cut_column, augmentation.cutout)
+    assert torch.equal(augmented(pixels, draws, mean, std, augmentation), normalised(crop, mean, std) * kept)
 
 
 @pytest.mark.parametrize("shape", [GREY, COLOUR])
@@ -212,7 +222,7 @@ def test_what_comes_in_from_outside_of_the_image_is_black() -> None:
 @pytest.mark.parametrize("length", [1, 2, 5, 8, 15, 16, 20])
 def test_cutout_away_from_the_borders_has_exactly_its_length_and_near_them_the_rest(side: int, length: int) -> None:
     row, column = (grid.reshape(-1) for grid in torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"))
-    areas = (cut_out(torch.ones(side**2, 1, side, side), row, column, length) == 0).sum((1, 2, 3))
+    areas = (only_cut_out(side, side, row, column, length) == 0).sum((1, 2, 3))
     # The law: of each axis, the pixels of [c - ceil(length / 2), c - ceil(length / 2) + length) within [0, side).
     first = np.arange(side) - math.ceil(length / 2)
     along = np.clip(first + length, 0, side) - np.clip(first, 0, side)
@@ -225,7 +235,7 @@ def test_cutout_away_from_the_borders_has_exactly_its_length_and_near_them_the_r
 def test_a_cutout_of_16_takes_19_percent_of_cifar_images_on_average_not_25() -> None:
     n = 20_000
     draws = EpochDraws.of(0, 0, n, n, COLOUR, Augmentation(cutout=16)).at(0)
-    areas = (cut_out(torch.ones(n, 1, 32, 32), draws.cut_row, draws.cut_column, 16) == 0).sum((1, 2, 3)).double()
+    areas = (only_cut_out(32, 32, draws.cut_row, draws.cut_column, 16) == 0).sum((1, 2, 3)).double()
     expected = np.mean([min(c + 8, 32) - max(c - 8, 0) for c in range(32)]) ** 2
     assert expected / 1024 == pytest.approx(0.191, abs=0.001)
     assert abs(float(areas.mean()) - expected) < 4 * float(areas.std()) / math.sqrt(n)
@@ -251,8 +261,7 @@ def test_the_square_is_the_mean_in_all_channels_whatever_the_pixels_were() -> No
 
 
 def test_a_square_larger_than_the_image_leaves_nothing() -> None:
-    x = torch.ones(3, 1, 5, 5)
-    assert not cut_out(x, torch.tensor([0, 2, 4]), torch.tensor([4, 2, 0]), 12).any()
+    assert not only_cut_out(5, 5, torch.tensor([0, 2, 4]), torch.tensor([4, 2, 0]), 12).any()
 
 
 # ------------------------------------------------------------------------------------------------------------- MixUp

@@ -62,8 +62,6 @@ class Augmentation:
                 raise ImageDataError(f"{name} must be 0 (for none) or more and finite, got {name}={value!r}")
 
 
-NO_AUGMENTATION = Augmentation(pad=0, mirror=False)
-
 
 # ------------------------------------------------------------------------------------------------------------ draws
 
@@ -304,26 +302,13 @@ def _normalised_lines(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tenso
     return _lines(pixels).to(torch.float32, copy=True).mul_(factor).add_(term)
 
 
-def cut_out(x: torch.Tensor, row: torch.Tensor, column: torch.Tensor, length: int) -> torch.Tensor:
-    """CutOut (arXiv:1708.04552): set one square of each image to zero, which after normalising is the mean.
-
-    Parameters
-    ----------
-    x
-        Normalised images, shape (b, c, h, w).
-    row, column
-        int64, shape (b,): the square's centre, any pixel. The part beyond the border has no effect.
-    length
-        Side in pixels, exact also if it is odd; the square begins ``(length + 1) // 2`` pixels above and to the left
-        of ``row`` and ``column``, as in the released code of arXiv:1807.06906. 0 changes nothing.
-    """
-    if length == 0:
-        return x
-    return _images(_lines(x) * _kept(x.shape, row, column, length).to(x.dtype), x.shape)
-
-
 def _kept(size: torch.Size, row: torch.Tensor, column: torch.Tensor, length: int) -> torch.Tensor:
-    """1 outside of the squares and 0 in them, float32, shape (b, h, w * c)."""
+    """CutOut (arXiv:1708.04552): 0 in one square of each image and 1 outside, float32, shape (b, h, w * c).
+
+    ``row`` and ``column``, int64, shape (b,), are the square's centre, any pixel. Its side is exactly ``length``, also
+    if that is odd; it begins ``(length + 1) // 2`` pixels above and to the left of the centre, as in the released code
+    of arXiv:1807.06906, and the part beyond the border has no effect.
+    """
     _, c, h, w = size
     inside = _inside(row, h, length)[:, :, None] * _inside(column, w, length).repeat_interleave(c, dim=1)[:, None]
     return inside.neg_().add_(1)
