@@ -45,7 +45,7 @@ def copy_of(path: Path, schema: int) -> Path:
 
 
 def show_as_newest(connection: sqlite3.Connection, schema: int) -> None:
-    """Let the questions of this connection see the tables of the newest schema; the file stays as it is."""
+    """Show this connection's questions the tables of the newest schema; the file stays as it is."""
     # A temporary database is a file by default, which a full disk would refuse.
     connection.execute("PRAGMA temp_store = MEMORY")
     _add_functions(connection)
@@ -82,7 +82,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 def _is_migrated(connection: sqlite3.Connection, path: Path, schema: int) -> bool:
     """Whether the migration was made; False if another process wrote between its copy and its transaction."""
     copy, before = copy_of(path, schema), _data_version(connection)
-    copy_database(connection, copy, "make room or give this user the right to write there: the copy is kept")
+    copy_database(connection, copy, "make room or give this user the right to write there; no copy, no migration")
     _add_functions(connection)
     with sqlite_errors_as_ours(path, f"migrate the journal from schema {schema} to {SCHEMA}"):
         try:
@@ -109,7 +109,7 @@ def _data_version(connection: sqlite3.Connection) -> int:
 
 
 def _remove_unfinished_copies(copy: Path) -> None:
-    """Remove what a kill left of earlier copies."""
+    """Remove the parts of earlier copies that were killed."""
     for half in copy.parent.glob(f".{copy.name}.*"):
         with suppress(OSError):
             half.unlink()
