@@ -78,7 +78,7 @@ class Rendezvous:
             sorted(hosts, key=lambda host: host != self._good),
             port,
             object_id,
-            self._key(),
+            self.key(),
             timeout_s=CALL_TIMEOUT_S,
             hello=None if hello is None else wire.to_message(hello),
             tls=self._tls(),
@@ -103,12 +103,19 @@ class Rendezvous:
 
     def _from_nameserver(self, _: int) -> tuple[Sequence[str], int, str]:
         host, port = self._options.nameserver or ("", 0)
-        key, tls = self._nameserver_key(), self._tls()
+        key, tls = self.nameserver_key(), self._tls()
         with NameServerClient(host, port, key, timeout_s=CALL_TIMEOUT_S, tls=tls) as names:
-            found = names.lookup(run_name(self._run_id()))
+            found = names.lookup(run_name(self.run_id()))
         return found.hosts, found.port, found.object_id
 
-    def _run_id(self) -> str:
+    def run_id(self) -> str:
+        """The run to look up at the name server.
+
+        Raises
+        ------
+        MasterUnreachable
+            If it was not given and no endpoint names it.
+        """
         if self._options.run_id is not None:
             return self._options.run_id
         endpoint = None if self._directory is None else self._directory.read_endpoint()
@@ -121,7 +128,8 @@ class Rendezvous:
         certificates = certificates_for(self._directory, self._options.tls)
         return None if certificates is None else certificates.client_context()
 
-    def _key(self) -> bytes | None:
+    def key(self) -> bytes | None:
+        """The run's key: from the given file, the run directory, or the environment."""
         # Read at each connection: the master may have been started after this agent, and made the key then.
         if self._options.key is not None:
             return read_given_key(Path(self._options.key))
@@ -129,7 +137,8 @@ class Rendezvous:
             return self._directory.read_key()
         return os.environ.get(KEY_VARIABLE, "").strip().encode() or None
 
-    def _nameserver_key(self) -> bytes | None:
+    def nameserver_key(self) -> bytes | None:
+        """The key of the name server: from its file, or from the environment."""
         if self._options.nameserver_key is not None:
             return read_given_key(Path(self._options.nameserver_key))
         return os.environ.get(NAMESERVER_KEY_VARIABLE, "").strip().encode() or None

@@ -82,7 +82,12 @@ class Journal:
 
     @classmethod
     def open(
-        cls, path: str | Path, *, create: SearchSettings | None = None, clock: Callable[[], float] | None = None
+        cls,
+        path: str | Path,
+        *,
+        create: SearchSettings | None = None,
+        clock: Callable[[], float] | None = None,
+        network_of: Callable[[Path], str | None] = network_type,
     ) -> Journal:
         """Open a journal, or make one; an older one is migrated (:mod:`hpbandster_lite.journal.migrations`).
 
@@ -96,6 +101,8 @@ class Journal:
         clock
             Clock in seconds that measures the time between two commits: a monotonic one, because a wall clock that is
             set forward by a day would use up a search's wall time. Default: the wall-clock times of the commits.
+        network_of
+            Says the type of the network file system that a path lies on; see :func:`network_type`.
 
         Raises
         ------
@@ -105,7 +112,7 @@ class Journal:
             stays as it is.
         """
         path = Path(path)
-        network = network_type(path)
+        network = network_of(path)
         is_new = create is not None and not holds_anything(path)
         if not is_new:
             check_file(path)

@@ -25,7 +25,7 @@ from hpbandster_lite.errors import (
 from hpbandster_lite.protocol.messages import Hello, ReleaseAnswer, ReleaseRequest
 from hpbandster_lite.records import ConfigId, EvaluationId, Plain
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.transport import Busy, Client, OtherVersion
+from hpbandster_lite.transport import Busy, Client, Endpoint, OtherVersion, run_name
 
 HELLO = Hello(agent="a", worker="node1-0", host="node1", pid=1, problem="p", source_hash="0")
 REQUEST = ReleaseRequest(agent="a", evaluation=EvaluationId(ConfigId(0, 0, 0), 0), attempt=1, reason="so")
@@ -200,14 +200,15 @@ def test_what_the_master_s_method_raises_is_passed_on(error: SearchError, clock:
 def test_a_master_that_stays_away_is_mentioned_once_a_minute(
     clock: Clock, call: Call, caplog: pytest.LogCaptureFixture
 ) -> None:
-    link = Link(Line([MasterUnreachable("gone")] * 200 + [sent(1)]), HELLO, clock())
+    line = Line([MasterUnreachable("gone")] * 200)
+    link = Link(line, HELLO, clock())
     with caplog.at_level(logging.INFO):
         while clock.now < 100.0 + 150.0:
             call(link)
-        said = len(caplog.records)
-        link._client = Line([sent(1)])
+        mentioned = len(caplog.records)
+        line.script = [sent(1)]
         call(link)
-    assert said == 3
+    assert mentioned == 3
     assert caplog.records[-1].getMessage() == "the master answers again"
 
 
@@ -249,14 +250,24 @@ def test_the_endpoint_of_an_older_master_is_not_followed(run: RunDirectory) -> N
 def test_a_name_server_is_asked_in_turn_with_the_run_directory(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    class Names:
+        """A name server that knows one run."""
+
+        def __init__(self, host: str, port: int, key: bytes | None, **_: Any) -> None:
+            assert (host, port, key) == ("node2", 9090, None)
+
+        def __enter__(self) -> Names:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def lookup(self, name: str) -> Endpoint:
+            assert name == run_name("r1")
+            return Endpoint("node3", 4712, "master")
+
     find = rendezvous(run, nameserver=("node2", 9090), run_id="r1")
-
-    def at_the_nameserver(epoch: int) -> tuple[list[str], int, str]:
-        asked.append("nameserver")
-        return ["node3"], 4712, "master"
-
-    monkeypatch.setattr(find, "_from_nameserver", at_the_nameserver)
+    monkeypatch.setattr("hpbandster_lite.agent.master_link.NameServerClient", Names)
     assert find(None, 0).address == "node3:4712"
     run.write_endpoint(ENDPOINT)
     assert [find(None, 0).address for _ in range(4)] == ["node1:4711", "node3:4712"] * 2
@@ -265,10 +276,10 @@ def test_a_name_server_is_asked_in_turn_with_the_run_directory(
 def test_a_run_directory_tells_which_run_to_look_up(run: RunDirectory) -> None:
     find = rendezvous(run, nameserver=("node2", 9090))
     with pytest.raises(MasterUnreachable, match="give --run-id"):
-        find._run_id()
+        find.run_id()
     run.write_endpoint(ENDPOINT)
-    assert find._run_id() == "r1"
-    assert rendezvous(run, nameserver=("node2", 9090), run_id="r2")._run_id() == "r2"
+    assert find.run_id() == "r1"
+    assert rendezvous(run, nameserver=("node2", 9090), run_id="r2").run_id() == "r2"
 
 
 def test_a_key_comes_from_its_file_the_run_directory_or_the_environment(
@@ -277,15 +288,15 @@ def test_a_key_comes_from_its_file_the_run_directory_or_the_environment(
     key = tmp_path / "copied.key"
     key.write_text("k" * 32 + "\n")
     key.chmod(0o600)
-    assert rendezvous(run, key=str(key))._key() == b"k" * 32
-    assert rendezvous(run)._key() == run.read_key()
+    assert rendezvous(run, key=str(key)).key() == b"k" * 32
+    assert rendezvous(run).key() == run.read_key()
     alone = rendezvous(None, nameserver=("node2", 9090), run_id="r1")
-    assert alone._key() is None
+    assert alone.key() is None
     monkeypatch.setenv("HPBANDSTER_LITE_KEY", "e" * 32)
     monkeypatch.setenv("HPBANDSTER_LITE_NAMESERVER_KEY", "n" * 32)
-    assert (alone._key(), alone._nameserver_key()) == (b"e" * 32, b"n" * 32)
+    assert (alone.key(), alone.nameserver_key()) == (b"e" * 32, b"n" * 32)
     named = rendezvous(None, nameserver=("node2", 9090), run_id="r1", nameserver_key=str(key))
-    assert named._nameserver_key() == b"k" * 32
+    assert named.nameserver_key() == b"k" * 32
 
 
 def test_a_key_file_that_cannot_be_read_is_named(run: RunDirectory, tmp_path: Path) -> None:
