@@ -245,12 +245,14 @@ def _pause(options: Any, directory: Any) -> None:
     from hpbandster_lite import master as room
     from hpbandster_lite import wire
     from hpbandster_lite.journal import Journal
+    from hpbandster_lite.protocol.messages import PauseRequest
     from hpbandster_lite.transport import Call
 
     directory.create()
     with Journal.open(directory.journal, create=options.prepared.settings) as journal:
         master, _ = room.resumed(options, directory, journal)
-        master.handle(Call("pause", wire.encode({"reason": "not all workers are there"}), "benchmark"))
+        request = PauseRequest(reason="not all workers have joined")
+        master.handle(Call(request.method, wire.encode(wire.to_message(request)), "benchmark"))
         master.commit()
 
 
