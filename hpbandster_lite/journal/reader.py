@@ -157,9 +157,10 @@ SELECT bracket, rung, budget, sum(state = 'queued') AS queued, sum(state = 'runn
 FROM evaluations GROUP BY bracket, rung, budget ORDER BY bracket, rung
 """
 # Early masters of schema 1 wrote a space behind each colon: the tag begins at character 10 or 11.
-_OUTSIDE_TABLES = """
+_SHRUNK = """
 SELECT position, entry FROM entries
-WHERE substr(ltrim(substr(entry, 9, 14)), 1, 12) IN ('"LateReport"', '"RungShrunk"') ORDER BY position
+WHERE position > (SELECT min(sampled) FROM configurations WHERE bracket = ?)
+      AND substr(ltrim(substr(entry, 9, 14)), 1, 12) = '"RungShrunk"' ORDER BY position
 """
 # Infeasible configurations cost nothing, nor does what was cancelled before its first lease.
 _BUDGET_STARTED = """
@@ -169,7 +170,8 @@ WHERE failure IS NOT 'infeasible' AND NOT (failure IS 'cancelled' AND attempt = 
 _PROMOTIONS = """
 SELECT lower.budget, upper.budget, lower.loss, upper.loss, lower.finished_at - lower.started_at,
        upper.finished_at - upper.started_at, lower.directory IS NOT NULL
-FROM (SELECT * FROM evaluations WHERE rung > 0 AND loss IS NOT NULL ORDER BY outcome LIMIT ?) AS upper
+FROM (SELECT bracket, sampled_rung, number, rung, budget, loss, started_at, finished_at, outcome
+      FROM evaluations WHERE rung > 0 AND loss IS NOT NULL ORDER BY outcome LIMIT ?) AS upper
 JOIN evaluations AS lower USING (bracket, sampled_rung, number)
 WHERE lower.rung = upper.rung - 1 AND lower.loss IS NOT NULL ORDER BY upper.outcome
 """
@@ -290,10 +292,17 @@ class JournalReader:
         """Sum of the budgets of all evaluations, without those that cost nothing."""
         return float(self._one(_BUDGET_STARTED)[0])
 
-    def outside_tables(self) -> list[LateReport | RungShrunk]:
-        """Entries that the tables do not follow: late reports and shrunk rungs."""
-        entries = [read_entry(text, position, self.path) for position, text in self._all(_OUTSIDE_TABLES)]
-        return [entry for entry in entries if isinstance(entry, LateReport | RungShrunk)]
+    def shrunk_rungs(self, bracket: int = 0) -> dict[tuple[int, int], int]:
+        """Places of the rungs that shrank because the space was exhausted, by bracket and rung.
+
+        Parameters
+        ----------
+        bracket
+            The first one that matters: entries before it are not read.
+        """
+        rows = self._all(_SHRUNK, (bracket,))
+        entries = [read_entry(text, position, self.path) for position, text in rows]
+        return {(entry.bracket, entry.rung): entry.places for entry in entries if isinstance(entry, RungShrunk)}
 
     def promotions(self, most: int | None = None) -> list[Promotion]:
         """Configurations with a loss at two neighbouring rungs, in the order in which they got the second one.

@@ -181,7 +181,7 @@ class Evaluations:
     to_run_again
         Those that wait for a worker: new ones, those that were handed back or lost, and retried ones.
     late
-        Reports that came too late to count.
+        Reports that came too late to count; None without a master.
     recorded_here
         Those with an outcome since this master started; None without a master.
     """
@@ -190,7 +190,7 @@ class Evaluations:
     recorded: int
     running: int
     to_run_again: int
-    late: int
+    late: int | None
     recorded_here: int | None = None
 
 

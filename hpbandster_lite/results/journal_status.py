@@ -14,7 +14,7 @@ from hpbandster_lite.engine.status import hints_of
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.journal import JournalReader, Promotion, RungRow
 from hpbandster_lite.protocol.status import Bracket, Evaluations, Incumbent, Rung, Status
-from hpbandster_lite.records import FailureKind, LateReport, RungShrunk, SearchSettings
+from hpbandster_lite.records import FailureKind, SearchSettings
 from hpbandster_lite.samplers import bracket_plan
 
 FIRST_PROMOTIONS = 1_000
@@ -24,11 +24,10 @@ NO_MASTER = "no master answers; run the same command again to continue"
 
 def status_from_journal(reader: JournalReader) -> Status:
     """The status of a search that no master serves."""
-    settings, rungs, finished, others = reader.settings(), reader.rungs(), reader.finished(), reader.outside_tables()
+    settings, rungs, finished = reader.settings(), reader.rungs(), reader.finished()
     why_paused, paused_at = reader.paused() or (None, None)
     failures = {FailureKind(kind): count for kind, count in reader.failures().items()}
     incumbent = incumbent_from_journal(reader)
-    shrunk = {(each.bracket, each.rung): each.places for each in others if isinstance(each, RungShrunk)}
     recorded = sum(row["done"] + row["failed"] for row in rungs)
     growth = _growth(reader, len(settings.budgets))
     return Status(
@@ -46,13 +45,13 @@ def status_from_journal(reader: JournalReader) -> Status:
         epoch=max((master["epoch"] for master in reader.masters()), default=0),
         limits=reader.limits(),
         hints=hints_of(growth, failures, settings.unit, recorded=recorded, has_loss=incumbent is not None),
-        brackets=_brackets(settings, rungs, shrunk),
+        brackets=_brackets(reader, settings, rungs),
         evaluations=Evaluations(
             started=recorded + sum(row["queued"] + row["running"] for row in rungs),
             recorded=recorded,
             running=sum(row["running"] for row in rungs),
             to_run_again=sum(row["queued"] for row in rungs),
-            late=sum(isinstance(each, LateReport) for each in others),
+            late=None,
         ),
         configurations=reader.configuration_count(),
         budget_started=reader.budget_started(),
@@ -94,12 +93,19 @@ def _growth_of(promotions: Iterable[Promotion]) -> Growth:
     return growth
 
 
-def _brackets(
-    settings: SearchSettings, rows: list[RungRow], shrunk: dict[tuple[int, int], int]
-) -> tuple[Bracket, ...]:
+def _brackets(reader: JournalReader, settings: SearchSettings, rows: list[RungRow]) -> tuple[Bracket, ...]:
     started = {(row["bracket"], row["rung"]): row for row in rows}
-    numbers = range(1 + max((bracket for bracket, _ in started), default=-1))
-    return tuple(_bracket(bracket_plan(settings, number), started, shrunk) for number in numbers)
+    last = max((bracket for bracket, _ in started), default=-1)
+    plans = [bracket_plan(settings, number) for number in range(last + 1)]
+    # Only a rung with free places may have shrunk; in a long search those are in the newest brackets.
+    free = [row["bracket"] for row in rows if _has_free_places(plans[row["bracket"]], row)]
+    shrunk = reader.shrunk_rungs(min(free)) if free else {}
+    return tuple(_bracket(plan, started, shrunk) for plan in plans)
+
+
+def _has_free_places(plan: BracketPlan, row: RungRow) -> bool:
+    taken = row["queued"] + row["running"] + row["done"] + row["failed"] - row["infeasible"]
+    return taken < plan.rungs[row["rung"]].places
 
 
 def _bracket(

@@ -34,7 +34,7 @@ QUESTIONS: tuple[Callable[[JournalReader], object], ...] = (
     lambda reader: reader.seconds_taken(),
     lambda reader: reader.configuration_count(),
     lambda reader: reader.budget_started(),
-    lambda reader: reader.outside_tables(),
+    lambda reader: reader.shrunk_rungs(),
     lambda reader: reader.promotions(),
     lambda reader: reader.best(),
     lambda reader: reader.endings(),

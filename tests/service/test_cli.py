@@ -285,7 +285,7 @@ def test_the_status_of_a_search_that_is_over(finished: tuple[Path, str]) -> None
         "recorded": 13,
         "running": 0,
         "to_run_again": 0,
-        "late": 0,
+        "late": None,
         "recorded_here": None,
     }
 
