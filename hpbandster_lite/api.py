@@ -180,9 +180,6 @@ def minimize(
     RunDirectoryError
         If the search ended by a fault of this machine.
     """
-    # Here: a worker that imports the script needs no pydantic.
-    from hpbandster_lite.settings.schema import typed
-
     if loading():
         raise UsageError(
             "minimize was called while a worker imports this script; put the call under "
@@ -203,9 +200,23 @@ def minimize(
         workers=workers, threads=threads, gpus=None if gpus is None else str(gpus), gpus_per_worker=gpus_per_worker,
         timeout_s=timeout_s, isolation=isolation, keep_checkpoints=keep_checkpoints,
     )  # fmt: skip
-    options = replace(typed(options), limits=Limits(**in_common(Limits, typed(limits))))
     directory = RunDirectory(Path(run_dir) if run_dir is not None else default_run_directory(reference, new=new))
-    watcher = watcher or _Lines()
+    return _search(options, limits, launch, directory, watcher or _Lines(), here)
+
+
+def _search(
+    options: SearchOptions,
+    limits: LimitOptions,
+    launch: LaunchOptions,
+    directory: RunDirectory,
+    watcher: Watcher,
+    here: Problem | None,
+) -> Result:
+    """Check the options and run the search; exit codes of the processes become exceptions."""
+    # Imported here: a worker that imports the script needs no pydantic.
+    from hpbandster_lite.settings.schema import typed
+
+    options = replace(typed(options), limits=Limits(**in_common(Limits, typed(limits))))
     code = search_here(options, directory, typed(launch), watcher, problem=here)
     if code == INTERRUPTED:
         raise KeyboardInterrupt

@@ -84,8 +84,8 @@ def main() -> None:
         # Here: most calls end without an error.
         from rich.console import Console
 
-        told = _escaped(escape_controls(str(error)))
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {told}")
+        message = _escaped(escape_controls(str(error)))
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {message}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -79,7 +79,7 @@ def slips_answered(ctx: typer.Context) -> Iterator[None]:
         option = f"--{error.option.replace('_', '-')}"
         raise UsageError(f"there is no option {option}{_did_you_mean(option, ctx)}: {error}") from error
     except SystemExit as ended:
-        # A worker's trainer has said what the problem has; nobody has said what the command has.
+        # A worker's trainer has listed the options of the problem, but not those of the command.
         slips = [word for word in ctx.args if ended.code == ProblemError.exit_code and word.startswith("--")]
         for slip, hint in ((slip, _did_you_mean(slip, ctx)) for slip in slips):
             if hint:

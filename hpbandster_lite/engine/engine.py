@@ -379,7 +379,7 @@ class Engine:
     def cancel(self, evaluation: EvaluationId, *, reason: str = "") -> Turn[Effect]:
         """Drop an evaluation: it ends as cancelled, ranks last, fills its place and is never shown to the model.
 
-        The worker that runs it is told to stop at its next heartbeat; its lease has no effect from now on, and its
+        The worker that runs it gets a stop at its next heartbeat; its lease has no effect from now on, and its
         report, if one comes, is late. A promotion that no agent has leased can be cancelled, too. To cancel again
         changes nothing.
 

@@ -34,7 +34,7 @@ RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 @wire.register("Prepared")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A search that may start: what defines it, when it stops, and what the user should be told first.
+    """A search that may start: what defines it, when it stops, and the messages for the user.
 
     ``retry_failed_after`` is the epoch of the last master that served; the first one after it puts the failures of the
     code back, and those that take its place when it dies do not. ``None`` leaves failures alone.

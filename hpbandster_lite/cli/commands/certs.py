@@ -35,13 +35,13 @@ def certs(
         int, typer.Option("--days", metavar="N", help="How long the certificates are valid.")
     ] = DEFAULT_DAYS,
 ) -> None:
-    """Make certificates for TLS: an authority of your own, one certificate for who listens, one for who calls.
+    """Make certificates for TLS: a private authority, one certificate for servers and one for clients.
 
-    Master and name server then talk to nobody who has no certificate of this authority, and all that is said is
+    Master and name server then accept only clients with a certificate of this authority, and all connections are
     encrypted. Give the same folder to all of them. A machine that only runs workers needs ca.pem, client.pem and
-    client.key alone; ca.key is needed by this command alone, and belongs on no other machine.
+    client.key. Only this command needs ca.key; do not copy it to other machines.
 
-    Run it again to renew them, or for other hosts: the authority stays, and certificates that were handed out with it.
+    Run it again to renew the certificates, or for other hosts: the authority stays, and its certificates stay valid.
     """
     made = make_certificates(directory, host or [], days=days, now=datetime.now(timezone.utc))
     until = f"{made.expires_at('server'):%Y-%m-%d}"

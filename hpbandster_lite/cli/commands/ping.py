@@ -37,10 +37,10 @@ def ping(
     way: RunOptions,
     timeout: Annotated[str, typer.Option(metavar="TIME", help="Longest time for the answer.")] = "5",
 ) -> None:
-    """Ask whether somebody answers: the master of RUN, the master of --run-id, or the name server alone.
+    """Check the connection to the master of RUN, to the master of --run-id, or to the name server.
 
-    It takes the way that a worker takes, so that what hinders a worker hinders it and is told: a wrong address, a
-    firewall, another key, a master that has not registered.
+    It connects as a worker does, so it shows what would stop a worker: a wrong address, a firewall, another key, a
+    master that has not registered.
 
     Exit codes: 0 an answer came, 3 none came or it was a refusal, 4 a key or the run directory cannot be read.
     """

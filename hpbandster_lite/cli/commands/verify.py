@@ -26,8 +26,8 @@ def verify(run: Run, as_json: AsJson = False) -> None:
     """
     verification = verify_run(directory_of_a_search(run))
     if as_json:
-        told = {"holds": verification.holds, "is_bitwise": verification.is_bitwise, **asdict(verification)}
-        typer.echo(json.dumps(told, indent=2))
+        report = {"holds": verification.holds, "is_bitwise": verification.is_bitwise, **asdict(verification)}
+        typer.echo(json.dumps(report, indent=2))
     else:
         typer.echo(escape_controls(verification.summary))
     sys.exit(0 if verification.holds else InvariantBroken.exit_code)
