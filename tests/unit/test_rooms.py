@@ -61,9 +61,9 @@ DOORS: dict[str, set[str]] = {
     "typer": {"cli"},
     # Such an import escapes this test: where a user's reference is read, and public names and commands are found late.
     "a module by its name": {"problems", "__init__", "cli"},
-    # Nobody: what crosses a process goes through wire and transport.
+    # No room: what crosses a process goes through wire and transport.
     **{name: set() for name in ("cloudpickle", "dill", "marshal", "multiprocessing", "pickle", "shelve")},
-    # Nobody: the mapped folders are imported as parts of the package, and tests are not installed.
+    # No room: the mapped folders are imported as parts of the package, and tests are not installed.
     **{name: set() for name in ("tests", *MAPPED)},
 }
 IMPORTERS_BY_NAME = {"__import__", "exec_module", "import_module"}
@@ -144,18 +144,18 @@ def room_named(target: str, rooms: Set[str]) -> str | None:
 def violations(root: Path) -> list[str]:
     """What breaks a law in the files below ``root``, one sentence each."""
     rooms = {room_of(place) for _, place in sources(root)} | FLOOR.keys()
-    told = [f"room {room} has no floor: give it one in FLOORS" for room in sorted(rooms - FLOOR.keys())]
+    broken = [f"room {room} has no floor: give it one in FLOORS" for room in sorted(rooms - FLOOR.keys())]
     for found in imports(root):
         here, there = found.room, room_named(found.target, rooms)
         is_pure = FLOOR.get(here, PURE_FLOORS) < PURE_FLOORS
         if there is not None:
             if FLOOR.get(there, 0) > FLOOR.get(here, len(FLOORS)):
-                told.append(f"{found.place}: {here} imports {there} from a floor above; pass it in")
+                broken.append(f"{found.place}: {here} imports {there} from a floor above; pass it in")
         elif is_pure and found.library in IMPURE:
-            told.append(f"{found.place}: {here} is pure; take what {found.library} gives as an argument")
+            broken.append(f"{found.place}: {here} is pure; take what {found.library} gives as an argument")
         elif not found.for_annotations:
-            told += door_violations(found)
-    return told
+            broken += door_violations(found)
+    return broken
 
 
 def door_violations(found: Import) -> list[str]:
@@ -163,7 +163,9 @@ def door_violations(found: Import) -> list[str]:
     if library in DOORS:
         if found.room in DOORS[library]:
             return []
-        return [f"{found.place}: only {sorted(DOORS[library]) or 'nobody'} may import {library}, not {found.room}"]
+        if not DOORS[library]:
+            return [f"{found.place}: no room may import {library}, {found.room} included"]
+        return [f"{found.place}: only {sorted(DOORS[library])} may import {library}, not {found.room}"]
     if library in sys.stdlib_module_names | WITHOUT_A_DOOR | {PACKAGE}:
         return []
     return [f"{found.place}: {library} has no door: name the room that may import it in DOORS"]
@@ -214,8 +216,8 @@ def ring_in(graph: Mapping[str, Set[str]]) -> list[str] | None:
 
 
 def test_imports_point_down_and_each_library_has_one_door() -> None:
-    told = violations(REPOSITORY)
-    assert not told, "\n".join(told)
+    broken = violations(REPOSITORY)
+    assert not broken, "\n".join(broken)
 
 
 def test_rooms_form_no_cycle() -> None:
@@ -270,14 +272,14 @@ def tree(root: Path, files: Mapping[str, str]) -> Path:
 )
 def test_an_import_from_a_floor_above_is_found_however_it_is_written(text: str, tmp_path: Path) -> None:
     root = tree(tmp_path, {"hpbandster_lite/samplers/kde.py": text, "hpbandster_lite/engine/__init__.py": ""})
-    (told,) = violations(root)
-    assert told.endswith("samplers imports engine from a floor above; pass it in")
+    (broken,) = violations(root)
+    assert broken.endswith("samplers imports engine from a floor above; pass it in")
 
 
 @pytest.mark.parametrize("text", ["import hpbandster_lite", "from hpbandster_lite import minimize"])
 def test_no_room_imports_the_public_face(text: str, tmp_path: Path) -> None:
-    (told,) = violations(tree(tmp_path, {"hpbandster_lite/cli/__init__.py": text, "hpbandster_lite/__init__.py": ""}))
-    assert "imports __init__ from a floor above" in told
+    (broken,) = violations(tree(tmp_path, {"hpbandster_lite/cli/__init__.py": text, "hpbandster_lite/__init__.py": ""}))
+    assert "imports __init__ from a floor above" in broken
 
 
 def test_imports_within_a_room_on_the_same_floor_and_downwards_are_fine(tmp_path: Path) -> None:
@@ -302,9 +304,9 @@ def test_imports_within_a_room_on_the_same_floor_and_downwards_are_fine(tmp_path
         ("nameserver/__init__.py", "from Pyro4 import naming", "only ['transport'] may import Pyro4, not nameserver"),
         ("hpbandster_lite/results.py", "def f():\n    import sqlite3", "only ['journal'] may import sqlite3"),
         ("hpbandster_lite/cli/x.py", "import torch.cuda", "may import torch, not cli"),
-        ("hpbandster_lite/agent.py", "import multiprocessing", "only nobody may import multiprocessing, not agent"),
-        ("workers/own.py", "import pickle", "only nobody may import pickle, not workers"),
-        ("workers/own.py", "import workers.digits", "only nobody may import workers, not workers"),
+        ("hpbandster_lite/agent.py", "import multiprocessing", "no room may import multiprocessing, agent included"),
+        ("workers/own.py", "import pickle", "no room may import pickle, workers included"),
+        ("workers/own.py", "import workers.digits", "no room may import workers, workers included"),
         ("hpbandster_lite/agent.py", "importlib.import_module(name)", "['__init__', 'cli', 'problems'] may import a"),
         ("hpbandster_lite/agent.py", "torch = __import__('torch')", "may import a module by its name, not agent"),
         ("hpbandster_lite/agent.py", "import requests", "requests has no door"),
@@ -314,8 +316,8 @@ def test_imports_within_a_room_on_the_same_floor_and_downwards_are_fine(tmp_path
     ],
 )
 def test_a_second_door_and_an_impure_import_are_found(path: str, text: str, expected: str, tmp_path: Path) -> None:
-    (told,) = violations(tree(tmp_path, {path: text}))
-    assert expected in told
+    (broken,) = violations(tree(tmp_path, {path: text}))
+    assert expected in broken
 
 
 def test_a_floor_that_is_not_pure_may_read_the_clock(tmp_path: Path) -> None:
