@@ -1,13 +1,16 @@
-"""The agent: a worker's half that pulls work from the master, keeps a trainer, and delivers what becomes of it.
+"""The agent: the half of a worker that leases evaluations from the master, runs a trainer, and reports results.
 
-Law of this room: one thread and one loop; nothing waits for the master or for the trainer. A lease that was given is
-reported, handed back, or lost with this process, and never forgotten.
+Law of this room: one thread and one loop; only a call of the master, which has a deadline, holds the loop up. Each
+lease ends in a report or a release, or expires with this process.
 
-:mod:`~hpbandster_lite.agent.options` is how an agent is told what to do,
-:mod:`~hpbandster_lite.agent.master_link` its line to the master, :mod:`~hpbandster_lite.agent.outbox` what it has to
-say there, :mod:`~hpbandster_lite.agent.assignment` the evaluation that it holds,
-:mod:`~hpbandster_lite.agent.interrupts` what tells it to end, and :mod:`~hpbandster_lite.agent.loop` brings them
-together.
+:mod:`~hpbandster_lite.agent.options` configures an agent, and :mod:`~hpbandster_lite.agent.loop` runs its parts:
+:mod:`~hpbandster_lite.agent.trainer_keeper` starts and restarts the trainer,
+:mod:`~hpbandster_lite.agent.held_evaluations` runs what is leased, each an
+:mod:`~hpbandster_lite.agent.assignment`, as many at a time as :mod:`~hpbandster_lite.agent.pace` allows,
+:mod:`~hpbandster_lite.agent.conversation` sends to the master what :mod:`~hpbandster_lite.agent.outbox` holds, over
+:mod:`~hpbandster_lite.agent.master_link`, and :mod:`~hpbandster_lite.agent.departure` ends the agent, for one when
+:mod:`~hpbandster_lite.agent.interrupts` reports a signal. :mod:`~hpbandster_lite.agent.attempt_directories` names the
+directories that attempts write to.
 """
 
 from hpbandster_lite.agent.interrupts import END, GO_ON_LATER

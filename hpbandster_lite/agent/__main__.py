@@ -14,5 +14,5 @@ from hpbandster_lite.process.startup import READ_BRIEFING, read_briefing
 
 if __name__ == "__main__":
     log_to_stderr()
-    told = read_briefing() if sys.argv[1] == READ_BRIEFING else json.loads(sys.argv[1])
-    exit_now(0 if told is None else run_agent(wire.from_message(told, AgentOptions)))
+    briefing = read_briefing() if sys.argv[1] == READ_BRIEFING else json.loads(sys.argv[1])
+    exit_now(0 if briefing is None else run_agent(wire.from_message(briefing, AgentOptions)))

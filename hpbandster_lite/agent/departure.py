@@ -143,7 +143,7 @@ class Departure:
 
     def _end_if_in_vain(self, link: Link, now: float) -> None:
         """End where no master is to be expected any more, or there was nothing to do for too long."""
-        # By sums, as in :meth:`next_due`: a difference may round to just below, and the loop would turn in vain.
+        # By sums, as in :meth:`next_due`: a difference may be rounded down, and the loop would turn without effect.
         limit_s = self._options.idle_timeout_s
         if now >= link.answered_at + self._options.master_timeout_s:
             silent_s = now - link.answered_at

@@ -165,13 +165,13 @@ class HeldEvaluations:
     def _go_on(self, now: float) -> None:
         if self.current is not None:
             if now >= self.keeps_until:
-                self._hand_back_waiting("the evaluation before it takes its time")
+                self._hand_back_waiting("the evaluation before it takes too long")
         elif self._pace.slots > 1 and self._closed is None and self._keeper.is_ready:
             self.current = self.waiting.popleft()
             self.keeps_until = now + Pace.PATIENCE_S
             self._begin(self.current)
         else:
-            self._hand_back_waiting("the evaluation before it was none of milliseconds")
+            self._hand_back_waiting("the evaluation before it was not a quick one")
 
     def _begin(self, assignment: Assignment) -> None:
         if not self._keeper.is_ready:

@@ -1,8 +1,8 @@
-"""What tells an agent from outside to end: a signal, a word of who started it, or the end of that.
+"""Requests from outside that end an agent: a signal, or a byte or the end of file on its lifeline.
 
-Law of this file: the first word is taken in the agent's own time. Only a second SIGTERM or SIGINT ends it at once,
-wherever it is: a batch system tells all processes of a job, whoever started this one passes that on, and one order that
-comes by two ways is one order.
+Law of this file: the first request ends the agent in order. Only a second SIGTERM or SIGINT ends it at once: a batch
+system signals all processes of a job, and the parent of this process passes the signal on over the lifeline, so the
+same request may arrive in both ways.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from hpbandster_lite.process.shutdown import (
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, ALLOCATION_ENDS)
 END, GO_ON_LATER = b"e", b"g"
-"""Words on the lifeline: end; end, because the allocation does."""
+"""Bytes on the lifeline: end; end, because the allocation ends."""
 
 
 class KilledAtOnce(BaseException):
-    """A second signal came; a BaseException, so that it passes through whatever the agent is doing."""
+    """A second signal arrived; a BaseException, so that no handler of errors catches it."""
 
 
 class Interrupts:
@@ -38,14 +38,14 @@ class Interrupts:
     Parameters
     ----------
     lifeline
-        A descriptor on which who started this process says :data:`END` or :data:`GO_ON_LATER`, and whose end of file
-        means that it is gone.
+        A descriptor on which the parent of this process writes :data:`END` or :data:`GO_ON_LATER`; its end of file
+        means that the parent is gone.
 
     Attributes
     ----------
     exit_code : int
-        What an agent ends with that was told to end before its search was over: 130, or 75 where its allocation ends
-        and nobody has said more.
+        Exit code of an agent that ends on request before its search is over: 75 if the end of its allocation is the
+        only request, 130 otherwise.
     """
 
     def __init__(self, lifeline: int | None) -> None:
@@ -62,7 +62,7 @@ class Interrupts:
         self.exit_code = INTERRUPTED
 
     def __enter__(self) -> Interrupts:
-        # Python lets only the main thread have signals; elsewhere the lifeline has to do.
+        # Python delivers signals to the main thread alone; in another thread there is the lifeline.
         if threading.current_thread() is threading.main_thread():
             self._wakeup_before = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
             self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
@@ -79,34 +79,34 @@ class Interrupts:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What becomes readable when :meth:`reason` has news."""
+        """Descriptors that become readable when there is a new request."""
         return (self._wakes.fileno(),) if self._lifeline is None else (self._wakes.fileno(), self._lifeline)
 
     def reason(self, readable: set[int]) -> str | None:
-        """Why the agent is to end, or None; ``readable`` are the descriptors that were found so."""
+        """Why the agent is to end, or None; ``readable`` has the descriptors that are readable now."""
         if self._wakes.fileno() in readable:
             self._wakes.recv(4_096)
         if self._allocation_ends:
-            self._is_told("the allocation of its worker ends (SIGUSR2)", REQUEUE)
+            self._request("the allocation of its worker ends (SIGUSR2)", REQUEUE)
         if self._received:
-            self._is_told(f"its worker was told to end ({signal.Signals(self._received[0]).name})", INTERRUPTED)
+            self._request(f"its worker received {signal.Signals(self._received[0]).name}", INTERRUPTED)
         if self._lifeline is not None and self._lifeline in readable:
-            self._hear(self._lifeline)
+            self._read(self._lifeline)
         return self._reason
 
-    def _hear(self, lifeline: int) -> None:
+    def _read(self, lifeline: int) -> None:
         match os.read(lifeline, 1):
             case b"":
-                self._is_told("whoever started its worker is gone", INTERRUPTED)
-                # It stays readable, and has no more to tell.
+                self._request("the process that started its worker is gone", INTERRUPTED)
+                # An end of file stays readable.
                 self._lifeline = None
-            case word if word == GO_ON_LATER:
-                self._is_told("the allocation of its worker ends", REQUEUE)
+            case request if request == GO_ON_LATER:
+                self._request("the allocation of its worker ends", REQUEUE)
             case _:
-                self._is_told("its worker was told to end by who started it", INTERRUPTED)
+                self._request("the process that started its worker ends it", INTERRUPTED)
 
-    def _is_told(self, reason: str, exit_code: int) -> None:
-        """The first reason counts; who is to end, not only in this allocation, is not started again."""
+    def _request(self, reason: str, exit_code: int) -> None:
+        """Keep the first reason; a plain termination overrides a requeue."""
         if self._reason is None:
             self._reason, self.exit_code = reason, exit_code
         elif exit_code == INTERRUPTED:

@@ -113,7 +113,7 @@ def _run(options: AgentOptions, connect: Connect, start_trainer: StartTrainer) -
 class Agent:
     """One worker, made of its parts; see :func:`run_agent`.
 
-    A caller with a clock and a trainer of its own drives it by :meth:`turn`, at :meth:`next_due` at the latest.
+    A caller with another clock and trainer drives it by :meth:`turn`, at :meth:`next_due` at the latest.
 
     Parameters
     ----------

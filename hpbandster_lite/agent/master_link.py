@@ -1,8 +1,8 @@
-"""The agent's line to its master: found, lost, found again.
+"""The agent's connection to its master: found, lost, found again.
 
-Law of this file: one call at a time, each with a deadline; a call that fails is repeated by whoever asked for it, when
-:attr:`Link.next_try_at` has come. A master that answers with an older epoch than was seen is not believed: it has been
-replaced and does not know it.
+Law of this file: one call at a time, each with a deadline. After a failure the caller repeats the call, not before
+:attr:`Link.next_try_at`. An answer with an older epoch than the newest one seen is ignored: that master was replaced
+and has not noticed.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 CALL_TIMEOUT_S = 5.0
 """Longest time for which one call can keep the agent from its trainer."""
 RETRY = Retry(first_s=0.1, longest_s=3.0)
-"""A master that returns is found within three seconds by everybody."""
+"""Every agent finds a master that returns within three seconds."""
 FIRST_CONTACT = Retry(first_s=0.05, longest_s=0.3)
 FIRST_CONTACT_S = 10.0
-"""A worker that is started with its master works as soon as that serves; after this time nobody watches it start."""
-SAY_AGAIN_S = 60.0
-"""A master that stays away is mentioned once a minute."""
+"""A worker that starts together with its master finds it at once; after this time it tries less often."""
+LOG_AGAIN_S = 60.0
+"""A master that stays away is logged once a minute."""
 
 
 class Caller(messages.Caller, Protocol):
@@ -50,15 +50,15 @@ Connect = Callable[[Hello, int], Caller]
 
 
 class Rendezvous:
-    """Finds the master: in the run directory, which has its endpoint, or at the name server.
+    """Finds the master by its endpoint in the run directory, or at the name server.
 
-    Where both are told they take turns, so that a stale one of them cannot keep the agent from the other.
+    Where both are given they are tried in turn, so that a stale entry in one does not hide the other.
     """
 
     def __init__(self, options: AgentOptions) -> None:
         self._options = options
         self._directory = None if options.run_dir is None else RunDirectory(options.run_dir)
-        self._ways = self._take_turns()
+        self._sources = self._take_turns()
         self._client: Client | None = None
         self._good: str | None = None
 
@@ -68,11 +68,11 @@ class Rendezvous:
         Raises
         ------
         PeerError, RunDirectoryError
-            If it is not known where the master is.
+            If neither knows where the master is.
         """
-        hosts, port, object_id = next(self._ways)(epoch)
+        hosts, port, object_id = next(self._sources)(epoch)
         if self._client is not None and self._client.welcome is not None:
-            # It has answered there; the others may be networks that do not lead here.
+            # It has answered there; the other hosts may be on networks that this one cannot reach.
             self._good = self._client.host
         self._client = Client(
             sorted(hosts, key=lambda host: host != self._good),
@@ -98,7 +98,7 @@ class Rendezvous:
         if endpoint is None:
             raise MasterUnreachable(f"no master serves {self._options.run_dir}; start one: hpbandster-lite master")
         if endpoint["epoch"] < epoch:
-            raise MasterUnreachable(f"the endpoint in {self._options.run_dir} is that of an older master")
+            raise MasterUnreachable(f"the endpoint in {self._options.run_dir} belongs to an older master")
         return hosts_of(endpoint), endpoint["port"], endpoint["object"]
 
     def _from_nameserver(self, _: int) -> tuple[Sequence[str], int, str]:
@@ -120,11 +120,11 @@ class Rendezvous:
             return self._options.run_id
         endpoint = None if self._directory is None else self._directory.read_endpoint()
         if endpoint is None:
-            raise MasterUnreachable("it is not known which run to look up at the name server; give --run-id")
+            raise MasterUnreachable("no run id is known to look up at the name server; give --run-id")
         return str(endpoint["run_id"])
 
     def _tls(self) -> ssl.SSLContext | None:
-        # Looked for at each connection, as the key is.
+        # Read at each connection, as the key is.
         certificates = certificates_for(self._directory, self._options.tls)
         return None if certificates is None else certificates.client_context()
 
@@ -145,19 +145,18 @@ class Rendezvous:
 
 
 class Link:
-    """Calls the master, and keeps what is to be known about how that went.
+    """Calls the master, and records when it answered and when to call again.
 
     Parameters
     ----------
     connect
-        Makes a client; called anew after each failure, because the master may have moved.
+        Makes a client; called again after each failure, because the master may have moved.
     hello
-        What the master is to know of this agent from the start.
+        Sent when a connection is made.
     now
         Seconds on the agent's clock.
     jitter
-        Spreads the tries to find a lost master; default: at random, which agent comes back first matters to nobody's
-        result.
+        Spreads the tries to find a lost master; default: at random, because no result depends on which agent is first.
     """
 
     def __init__(self, connect: Connect, hello: Hello, now: float, *, jitter: random.Random | None = None) -> None:
@@ -165,22 +164,22 @@ class Link:
         self._hello = hello
         self._client: Caller | None = None
         self._failures = 0
-        self._said_at = -SAY_AGAIN_S
+        self._logged_at = -LOG_AGAIN_S
         self._random = jitter or random.Random()
         self.epoch = 0
         self.next_try_at = now
         self.answered_at = now
-        """When the master was last heard; at first, when the agent began to look for it."""
+        """When the master answered last; before its first answer, when this link was made."""
 
     def call(self, request: Request[A], *, clock: Callable[[], float]) -> A | None:
-        """The master's answer, or None if there was none; then wait until ``next_try_at``.
+        """The master's answer, or None if there was none; then call again at ``next_try_at``.
 
         Raises
         ------
         NotAuthorised, ProtocolMismatch
-            If a master that has never answered refuses us: trying again would change nothing.
+            If a master refuses the first call: trying again would change nothing.
         OtherVersion
-            If the master has another protocol version, whether or not one has answered before.
+            If the master has another protocol version, also after other calls were answered.
         SearchError
             What the master's method raised.
         """
@@ -189,14 +188,14 @@ class Link:
                 self._client = self._connect(self._hello, self.epoch)
             answer = self._checked(messages.send(request, self._client))
         except Busy as error:
-            # It lives and cannot write: stay connected.
+            # It is alive and cannot write its journal: stay connected.
             self._failed(error, clock(), at_least_s=error.after_s)
             return None
         except (NotAuthorised, ProtocolMismatch) as error:
             self.close()
             if self.epoch == 0 or isinstance(error, OtherVersion):
                 raise
-            # The master we knew is gone, and its port may be another's by now.
+            # The master that answered before is gone, and another server may have its port.
             self._failed(error, clock())
             return None
         except (PeerError, RunDirectoryError) as error:
@@ -228,6 +227,6 @@ class Link:
         is_new = self.epoch == 0 and now < self.answered_at + FIRST_CONTACT_S
         retry = FIRST_CONTACT if is_new else RETRY
         self.next_try_at = now + retry.delay_s(self._failures, self._random, at_least_s=at_least_s)
-        if now - self._said_at >= SAY_AGAIN_S or self._failures == 1:
-            self._said_at = now
+        if now - self._logged_at >= LOG_AGAIN_S or self._failures == 1:
+            self._logged_at = now
             log.warning("trying again: %s", error)

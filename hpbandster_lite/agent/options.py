@@ -1,6 +1,6 @@
-"""How an agent is told what to do.
+"""The options of one agent.
 
-Law of this file: plain values that travel on a command line; what cannot be is refused when they are put together.
+Law of this file: plain values that fit on a command line; impossible ones are refused when the record is made.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class AgentOptions:
     problem
         Reference of the problem; the code that runs is named here, never by the master.
     run_dir
-        The run directory, where it can be seen from here: it has the endpoint, the key, and room for checkpoints.
+        The run directory, where this host can read it: it has the endpoint, the key, and the checkpoints.
     nameserver, nameserver_key, run_id
-        Address and key file of a name server, and the run to look up there, where the run directory does not tell.
+        Address and key file of a name server, and the run to look up there, for a host without the run directory.
     key
         File with the run's key; default: the run directory's, or the environment variable HPBANDSTER_LITE_KEY.
     tls
@@ -39,37 +39,36 @@ class AgentOptions:
         Tokens for CUDA_VISIBLE_DEVICES, with commas between; empty for the CPU alone; None leaves the environment as it
         is.
     gpus_per_worker
-        How many devices an evaluation trains on, each with a process of its own; without GPUs so many processes on the
-        CPU.
+        How many devices an evaluation trains on, with one process for each; without GPUs, as many processes on the CPU.
     threads
         Threads of the trainer's numerical libraries; None leaves the environment as it is.
     isolation
-        ``trainer`` runs the objective in a process of its own, ``none`` inside the agent.
+        ``trainer`` runs the objective in a separate process, ``none`` inside the agent.
     timeout_s
         Time limit of one evaluation; None for no limit.
     master_timeout_s
-        How long to go on without a master before the result is left in the run directory. A worker that sees in the run
-        directory that the search is over ends sooner.
+        How long to run without a master before the result is left in the run directory. A worker ends sooner if the
+        journal in the run directory says that the search is over.
     idle_timeout_s
         End after so long without work; None waits for as long as the search lasts.
     max_evaluations
-        End after so many evaluations (those that the problem refused as infeasible are none); None for no limit.
+        End after so many evaluations (those that the problem refused as infeasible do not count); None for no limit.
     time_ends_at
-        When the allocation of this worker ends, in seconds of this host's monotonic clock: what cannot end before is
-        not taken, and with nothing to do until then it ends. None for no limit.
+        When the allocation of this worker ends, in seconds of this host's monotonic clock: it takes no evaluation that
+        would end later, and ends at that time. None for no limit.
     grace_s
-        Time that an objective has to save and let itself be interrupted before it is ended.
+        Time that an objective has to save and to stop, before its trainer is killed.
     load_timeout_s
         Time that importing the problem may take.
     max_log_bytes
         Most bytes in the log file of one evaluation.
     lifeline
-        File descriptor whose end of file means that who started this agent is gone.
+        File descriptor whose end of file means that the parent process is gone.
 
     Raises
     ------
     UsageError
-        If a value cannot be, or there is no way to find the master.
+        If a value is not allowed, or nothing says how to find the master.
     """
 
     problem: str

@@ -52,4 +52,4 @@ def ask_master(directory: RunDirectory, request: Command) -> None:
             f"{command} was not done: {error} If the master was killed, run the command that began the search again; "
             "then repeat this one, which changes nothing if the master received it after all"
         ) from error
-    typer.echo(escape_controls(answer.words))
+    typer.echo(escape_controls(answer.sentence))

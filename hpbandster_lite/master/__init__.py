@@ -1,10 +1,12 @@
 """The master: the process that owns a search, decides for all workers, and keeps the journal.
 
 Law of this room: every turn is read, decide, apply in memory, one commit, then all answers. Nothing here waits for a
-peer; the only thread beside it keeps the entry at the name server and touches neither engine nor journal.
+peer; the only other thread keeps the entry at the name server and touches neither engine nor journal.
 
-:mod:`~hpbandster_lite.master.calls` answers the calls, :mod:`~hpbandster_lite.master.turns` says when what is done,
-and :mod:`~hpbandster_lite.master.serving` is the process around them.
+:mod:`~hpbandster_lite.master.calls` answers the calls, :mod:`~hpbandster_lite.master.left_reports` reads what agents
+left in the run directory, :mod:`~hpbandster_lite.master.turns` orders the steps of a turn,
+:mod:`~hpbandster_lite.master.registration` keeps the entry at a name server, and
+:mod:`~hpbandster_lite.master.serving` is the process.
 """
 
 from hpbandster_lite.master.calls import Master, wall_clock

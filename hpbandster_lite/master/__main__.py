@@ -1,4 +1,4 @@
-"""``python -m hpbandster_lite.master OPTIONS``: a master as the launcher starts it; people use the command line.
+"""``python -m hpbandster_lite.master OPTIONS``: a master as the launcher starts it; you use ``hpbandster-lite master``.
 
 ``OPTIONS`` is a :class:`MasterOptions` as one JSON object; ``-`` reads it from standard input, see
 :mod:`hpbandster_lite.process.startup`.
@@ -20,18 +20,18 @@ from hpbandster_lite.records import Plain
 
 
 def _read_briefing() -> Plain:
-    # Imported while there is nothing else to do: the model is needed as soon as the briefing has come.
+    # Imported while the process waits: the model is needed as soon as the briefing arrives.
     import hpbandster_lite.samplers.kde.sampler  # noqa: F401
 
     return read_briefing()
 
 
 def main(arguments: list[str]) -> int:
-    """Serve the search that ``OPTIONS`` tells of; the exit code of the process."""
+    """Serve the search that ``OPTIONS`` describes; the exit code of the process."""
     log_to_stderr()
     try:
-        told = _read_briefing() if arguments == [READ_BRIEFING] else json.loads(arguments[0])
-        return 0 if told is None else run_master(wire.from_message(told, MasterOptions))
+        briefing = _read_briefing() if arguments == [READ_BRIEFING] else json.loads(arguments[0])
+        return 0 if briefing is None else run_master(wire.from_message(briefing, MasterOptions))
     except SearchError as error:
         logging.getLogger(__package__).error("%s", error)
         return error.exit_code

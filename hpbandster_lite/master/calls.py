@@ -164,7 +164,7 @@ class Master:
     def sweep(self, now: float) -> None:
         """Delete the checkpoints of configurations that are out; called when all decisions are durable.
 
-        A master that is killed before leaves a successor that decides again, and may go on from any of them.
+        If this master is killed before, its successor decides again, and may continue from any of these checkpoints.
         """
         self._keeper.out(self.engine.take_discontinued(), now)
         if self._keeper.is_due(now):
@@ -183,7 +183,7 @@ class Master:
 
     @property
     def waits_for_agents(self) -> bool:
-        """Whether a connected agent has not been told yet that the search is over."""
+        """Whether a connected agent has not been informed yet that the search is over."""
         return any(agent not in self._informed_of_end for agent in self._agent_of.values())
 
     def take_left_reports(self) -> None:
@@ -356,7 +356,7 @@ class Master:
         self._pending.extend(turn.entries)
         log.info("command %s: %s", request.method, turn.answer.sentence)
         return messages.CommandAnswer(
-            epoch=self._epoch, is_change=turn.answer.is_change, words=turn.answer.sentence
+            epoch=self._epoch, is_change=turn.answer.is_change, sentence=turn.answer.sentence
         )
 
     def status(self, now: float) -> Status:
@@ -386,4 +386,4 @@ def _check_directory(directory: str | None) -> None:
         With the directory.
     """
     if directory is not None and not is_valid_directory(directory):
-        raise ProtocolMismatch(f"the directory {directory!r:.200} is none of an attempt")
+        raise ProtocolMismatch(f"the directory {directory!r:.200} is not an attempt's directory")

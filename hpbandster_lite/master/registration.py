@@ -1,8 +1,8 @@
 """The master's entry at a name server: made, renewed when the name server returns from a crash, withdrawn at the end.
 
-Law of this file: one thread of its own that talks to the name server and to nothing else, so that a name server that
-does not answer costs the search nothing. A name that another living master has is :attr:`Registration.refusal` for this
-one to end with; a master that was entered before serves on, whoever takes its name.
+Law of this file: a separate thread calls the name server and nothing else, so that a name server that does not answer
+does not delay the search. If another living master has the name, :attr:`Registration.refusal` says so and this master
+ends; a master that was registered before goes on serving, even if another one takes its name.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ class Registration:
         self._endpoint = endpoint
         self._stop = threading.Event()
         self._registered = self._was_registered = False
-        self._said = ""
+        self._logged = ""
         self.refusal: NameTaken | None = None
-        """Why this master must not serve under its name at all: another one does."""
+        """Why this master may not serve under its name: another master does."""
         self._thread = threading.Thread(target=self._keep_up, name="registration", daemon=True)
         self._thread.start()
 
     @property
     def state(self) -> str:
-        """``registered`` or what is being waited for, for the status."""
+        """``registered``, or what the thread waits for; for the status."""
         return "registered" if self._registered else f"name server not reached yet, next try within {CHECK_EVERY_S:g} s"
 
     def withdraw(self) -> None:
-        """Stop the thread and take the entry back; a name server that is gone is not waited for."""
+        """Stop the thread and delete the entry, unless the name server is gone."""
         self._stop.set()
         self._thread.join()
         if self._registered:
@@ -71,7 +71,7 @@ class Registration:
 
     def _try_once(self) -> bool:
         try:
-            # Registering again what is registered changes nothing, and mends what a restarted name server forgot.
+            # Repeated, because a restarted name server has lost the entry; otherwise it changes nothing.
             self._client.register(self._name, self._endpoint)
         except NameServerUnreachable as error:
             if self._registered:
@@ -80,10 +80,10 @@ class Registration:
         except PeerError as error:
             if isinstance(error, NameTaken) and not self._was_registered:
                 self.refusal = error
-            if str(error) != self._said:
-                # Once for each reason: it is tried twice a second for as long as the search lasts.
+            if str(error) != self._logged:
+                # Once for each reason: the call is repeated twice a second for as long as the search lasts.
                 log.error("the name server refused the run's entry: %s", error)
-                self._said = str(error)
+                self._logged = str(error)
             return False
-        self._was_registered, self._said = True, ""
+        self._was_registered, self._logged = True, ""
         return True

@@ -1,4 +1,4 @@
-"""The process of a master: it holds the run directory, goes on from the journal, listens, and ends."""
+"""The process of a master: it locks the run directory, replays the journal, serves, and ends."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ log = logging.getLogger(__package__)
 
 OBJECT_ID = "hpbandster_lite.master"
 LOCK_WAIT_S = 10.0
-"""A new master waits this long for the old one to let go, then refuses."""
+"""A new master waits this long for the lock of the old one, then refuses to start."""
 ALONE_S = 30.0
 """A master whose launcher was killed waits this long for the workers to hand back what they hold."""
 
@@ -73,7 +73,7 @@ def connect(directory: RunDirectory, *, timeout_s: float = 5.0) -> Client:
     RunDirectoryError
         If no master has left its endpoint there.
     PeerError
-        On the first call, if nobody answers.
+        On the first call, if no master answers.
     """
     endpoint = directory.read_endpoint()
     if endpoint is None:
@@ -101,16 +101,16 @@ def run_master(options: MasterOptions) -> int:
     Raises
     ------
     RunDirectoryError
-        If the run directory is held by another master, or the run's name at the name server is, or the directory
-        cannot be used.
+        If another master has the run directory, or the run's name at the name server, or if the directory cannot be
+        used.
     UsageError
-        If the address cannot be had, or the run directory holds another search.
+        If the address cannot be used, or the run directory holds another search.
     """
     directory = RunDirectory(options.run_directory)
     directory.create()
     settings = options.prepared.settings
     with (
-        held(directory),
+        hold_run_directory(directory),
         shutdown_requests(options.lifeline) as ending,
         Journal.open(directory.journal, create=settings, clock=time.monotonic) as journal,
     ):
@@ -125,10 +125,10 @@ def run_master(options: MasterOptions) -> int:
                 journal.network,
             )
         try:
-            # Here, because nobody else serves this directory now.
+            # Here, because this process has the lock of the directory now.
             keep_search_file(directory, options.prepared, options.command_options)
         except RunDirectoryError as error:
-            log.warning("the settings are not written down for people: %s", error)
+            log.warning("the search file in the run directory is not written: %s", error)
         return _serve(options, directory, journal, ending)
 
 
@@ -163,7 +163,7 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
         directory.write_endpoint(endpoint)
         registration = _registration(options, run_id, endpoint)
         log.info("serving run %s of %s on %s, epoch %d", run_id, directory.path, where.describe(server), epoch)
-        # What was imported and replayed stays: nobody is to look for garbage among it again.
+        # What was imported and replayed stays: the garbage collector need not search it again.
         gc.freeze()
         try:
             _loop(server, master, ending, registration)
@@ -174,7 +174,7 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
             directory.remove_endpoint(epoch)
     if master.engine.finished is None:
         if ending.exit_code == REQUEUE:
-            log.info("told that its allocation ends: the search goes on when the master is started again")
+            log.info("the allocation ends: the search continues when the master is started again")
         return ending.exit_code
     journal.seal()
     return 0
@@ -190,7 +190,7 @@ def resumed(
     soonest_question_s: float = SOONEST_QUESTION_S,
 ) -> tuple[Master, int]:
     """The master of this search as the journal left it, with a new epoch; the last arguments are :class:`Master`'s."""
-    # Of this start: the lease times may have changed, and everything else is the journal's.
+    # The lease times are those of this start; everything else is the journal's.
     settings = replace(options.prepared.settings, run_id=journal.settings.run_id)
     space = SearchSpace.from_json(settings.problem.space_tables)
     engine = Engine(settings, space, make_sampler(settings.algorithm, space, settings.budgets, settings.sampler))
@@ -206,10 +206,10 @@ def resumed(
 
     engine.replay(entries())
     epoch = journal.begin_epoch()
-    # What a master that still serves has committed while we read: from now on it can commit no more.
+    # Entries that an older master has committed meanwhile; from now on it cannot commit.
     engine.replay(entries())
     after = options.prepared.retry_failed_after
-    # Whoever takes the place of a master that put failures back must not do it again: they have failed anew, perhaps.
+    # Only the first master of this start puts failures back: its successor may find that they have failed again.
     retry_failed = after is not None and engine.state.epoch <= after
     turn = engine.start(
         epoch,
@@ -237,7 +237,7 @@ def resumed(
 
 
 def _loop(server: Server, master: Master, ending: ShutdownRequest, registration: Registration | None) -> None:
-    """Serve until the search is over and every connected agent knows it, or until the end is asked for.
+    """Serve until the search is over and every connected agent knows it, or until the process is to end.
 
     Raises
     ------
@@ -254,23 +254,25 @@ def _loop(server: Server, master: Master, ending: ShutdownRequest, registration:
         if registration is not None and registration.refusal is not None:
             raise Held(f"this run is served already: {registration.refusal}") from registration.refusal
         if ending.is_requested:
-            # Whoever started us is gone, and our workers with it: they hand back what they hold before they end.
+            # The launcher is gone, and its workers end with it: they hand back what they hold first.
             alone_until = time.monotonic() + ALONE_S if alone_until is None else alone_until
             if not master.has_agents or time.monotonic() >= alone_until:
                 return
 
 
 @contextlib.contextmanager
-def held(directory: RunDirectory) -> Iterator[None]:
-    """Hold the run directory against a second master."""
+def hold_run_directory(directory: RunDirectory) -> Iterator[None]:
+    """Lock the run directory against a second master."""
     lock = filelock.FileLock(directory.lock_file, mode=0o600)
     try:
         lock.acquire(timeout=LOCK_WAIT_S, poll_interval=0.1)
     except filelock.Timeout as error:
         holder = directory.read_endpoint()
-        who = f"pid {holder['pid']} at {holder['host']}:{holder['port']}" if holder is not None else "another process"
+        server = "another process"
+        if holder is not None:
+            server = f"pid {holder['pid']} at {holder['host']}:{holder['port']}"
         raise Held(
-            f"{directory.path} is served by another master ({who}); stop it, or give another --run-dir"
+            f"{directory.path} is served by another master ({server}); stop it, or give another --run-dir"
         ) from error
     except OSError as error:
         raise RunDirectoryError(f"cannot lock {directory.lock_file}: {error}") from error

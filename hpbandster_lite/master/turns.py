@@ -1,4 +1,4 @@
-"""The turns of a master: when it reads, ends leases, looks for what was left, commits, and deletes."""
+"""The turns of a master: the order in which it reads, ends leases, looks for left reports, commits, and deletes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 from hpbandster_lite.master.calls import Master
 
 GAP_S = 1.0
-"""A turn that took so much longer than it may lengthens all leases: nobody loses one while nobody listened."""
+"""A turn that took so much longer lengthens all leases: no lease expires for time in which the master did not read."""
 TURN_S = 0.25
 LEFT_REPORTS_EVERY_S = 5.0
 
@@ -30,7 +30,7 @@ class Turns:
     Parameters
     ----------
     server, master
-        Who reads and answers, and who decides.
+        The server reads and answers, the master decides.
     clock
         The master's.
     """
@@ -43,14 +43,14 @@ class Turns:
         self._leaves_at: float | None = None
 
     def take(self) -> bool:
-        """One turn; whether the search is over, and everybody who is connected knows it or has had time to."""
+        """One turn; True once the search is over and every connected agent knows it, or one lease length has passed."""
         master = self._master
         was_stalled = master.is_stalled
         self._server.turn(TURN_S, commit=master.commit)
         now = self._clock()
         passed_s, self._last = now - self._last, now
         if was_stalled or master.is_stalled:
-            # Heartbeats were answered unheard: nobody may lose a lease for a disk that is full.
+            # No heartbeat was handled: a full disk must not cost a lease.
             master.engine.lengthen(passed_s)
         elif passed_s - TURN_S > GAP_S:
             master.engine.lengthen(passed_s - TURN_S)

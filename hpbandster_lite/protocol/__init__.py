@@ -1,1 +1,1 @@
-"""What agents and the master send each other, as records."""
+"""The messages of the service, as records: between agents, users and the master, and the status."""

@@ -188,7 +188,7 @@ class CommandAnswer:
 
     epoch: int
     is_change: bool
-    words: str
+    sentence: str
 
 
 # --------------------------------------------------------------------------------------- requests from agent to master

@@ -634,7 +634,7 @@ def test_a_signal_hands_the_lease_back_with_its_checkpoint_and_asks_for_nothing_
     master = ScriptedMaster(deeds("saves until told", "ok"), after=told_to_end)
     assert run_agent(options(tmp_path), connect=master.connect) == 130
     (release,) = master.releases
-    assert release.reason == f"its worker was told to end ({number.name})"
+    assert release.reason == f"its worker received {number.name}"
     assert release.directory == ATTEMPT
     assert int((tmp_path / ATTEMPT / "step").read_text()) > 0
     assert (len(master.granted), master.reports) == (1, [])
@@ -793,7 +793,7 @@ def test_when_who_started_the_agent_is_gone_the_lease_is_handed_back(
     master = ScriptedMaster(deeds("saves until told"), after=once(has_reported, cut))
     assert run_agent(options(tmp_path, lifeline=reading), connect=master.connect) == 130
     (release,) = master.releases
-    assert release.reason == "whoever started its worker is gone"
+    assert release.reason == "the process that started its worker is gone"
 
 
 # ------------------------------------------------------------------------------------------- an agent that is killed
@@ -986,7 +986,7 @@ def test_an_agent_in_a_thread_ends_when_its_lifeline_is_cut(
     for thread, codes in working:
         thread.join(20)
         assert codes == [130]
-    assert [release.reason for release in masters[0].releases] == ["whoever started its worker is gone"]
+    assert [release.reason for release in masters[0].releases] == ["the process that started its worker is gone"]
     assert masters[1].releases == []
 
 

@@ -870,5 +870,5 @@ def test_a_master_says_what_it_puts_back_and_serves_although_its_settings_cannot
     ran = typed("master", PROBLEM, "--run-dir", copied, "--brackets", "1", "--retry-failed")
     assert ran.returncode == 0, ran.stderr
     assert "note: 0 failed evaluations are run again" in ran.stderr
-    assert "the settings are not written down for people" in ran.stderr
+    assert "the search file in the run directory is not written" in ran.stderr
     assert "the search is over: the one bracket is complete" in ran.stderr

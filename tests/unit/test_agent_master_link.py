@@ -243,7 +243,7 @@ def test_the_endpoint_in_the_run_directory_leads_to_the_master(run: RunDirectory
 
 def test_the_endpoint_of_an_older_master_is_not_followed(run: RunDirectory) -> None:
     run.write_endpoint(ENDPOINT)
-    with pytest.raises(MasterUnreachable, match="that of an older master"):
+    with pytest.raises(MasterUnreachable, match="belongs to an older master"):
         rendezvous(run)(None, 5)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hpbandster_lite.agent.departure import GOODBYE_S, LOOK_EVERY_S
 from hpbandster_lite.errors import MasterUnreachable
 from hpbandster_lite.journal import Journal
-from hpbandster_lite.master.serving import held
+from hpbandster_lite.master.serving import hold_run_directory
 from hpbandster_lite.records import (
     ConfigId,
     Entry,
@@ -170,7 +170,7 @@ def test_an_agent_that_comes_when_its_search_is_over_ends_at_once_with_words(
 
 def test_an_agent_that_comes_before_its_master_serves_waits_for_it(worker: Worker) -> None:
     leave_journal(worker, Finished(kind=FinishKind.COMPLETE, reason="all 2 brackets are done"))
-    with held(worker.world.directory):
+    with hold_run_directory(worker.world.directory):
         live_on(worker, 20.0)
         assert worker.agent.exit_code is None
     live_on(worker, 10.0)

@@ -63,7 +63,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> Master:
 def test_each_command_asks_the_master_and_prints_its_words(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    master = answering(monkeypatch, wire.to_message(CommandAnswer(epoch=1, is_change=True, words="so be it")))
+    master = answering(monkeypatch, wire.to_message(CommandAnswer(epoch=1, is_change=True, sentence="so be it")))
     pause(run, "why")
     resume(run)
     stop(run)

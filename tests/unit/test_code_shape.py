@@ -23,8 +23,6 @@ LONGEST_FUNCTION = 60
 USUAL_FUNCTION = 18
 SHARE_OF_USUAL_FUNCTIONS = 0.9
 HANDLERS_PER_BROAD_ONE = 20
-ROOMS_WITH_OBSCURE_WORDS = {"agent", "master"}
-"""Rooms whose words are not checked."""
 OBSCURE_WORDS = re.compile(r"(?<![a-z])(told|heard|said|spoken|whoever|nobody|somebody)(?![a-z])", re.IGNORECASE)
 """In identifiers and prose alike. Data is given, received, reported, configured or recorded."""
 _NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
@@ -112,13 +110,9 @@ def test_broad_handlers_are_rare_and_say_why_they_are_broad() -> None:
     assert len(broad) * HANDLERS_PER_BROAD_ONE <= len(found), "\n".join(each.place for each in broad)
 
 
-@pytest.mark.parametrize("room", sorted(FLOOR.keys() - ROOMS_WITH_OBSCURE_WORDS))
+@pytest.mark.parametrize("room", sorted(FLOOR))
 def test_words_are_plain(room: str) -> None:
     assert [found for path, here, text in package() if here == room for found in obscure_words(path, text)] == []
-
-
-def test_every_exempt_room_exists() -> None:
-    assert FLOOR.keys() >= ROOMS_WITH_OBSCURE_WORDS
 
 
 # ------------------------------------------------------------------------------------------- the test itself
