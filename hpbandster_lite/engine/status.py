@@ -16,6 +16,7 @@ from hpbandster_lite.engine.state import Best, State
 from hpbandster_lite.engine.state import Bracket as BracketState
 from hpbandster_lite.engine.state import Rung as RungState
 from hpbandster_lite.engine.waits import waits_of
+from hpbandster_lite.hyperband.ranking import best_loss
 from hpbandster_lite.protocol.slots import agent_of, slot_names
 from hpbandster_lite.protocol.status import (
     Agent,
@@ -138,7 +139,7 @@ def _rung(rung: RungState) -> Rung:
         done=len(rung.done),
         running=rung.running,
         failed=len(rung.done) - len(losses),
-        best=min(losses, default=None),
+        best=best_loss(losses),
     )
 
 

@@ -4,7 +4,7 @@ Law of this file: no other file compares losses. At one budget a finite loss com
 a higher one, and ties go to the smaller config id, so that the order in which results arrive changes nothing. Losses at
 different budgets measure different things: the incumbent is the best result at the highest budget that has one.
 
-A search for several objectives changes this file: the keys below and :data:`INCUMBENT_FIRST_SQL` are the only ones.
+A search for several objectives changes this file: it holds every key, and the SQL that means the same.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ IncumbentKey: TypeAlias = tuple[float, float, ConfigId]
 
 INCUMBENT_FIRST_SQL = "budget DESC, loss ASC, bracket ASC, sampled_rung ASC, number ASC"
 """The order of :func:`incumbent_key` for the journal's table of evaluations, among rows that have a loss."""
+
+BEST_LOSS_SQL = "min(loss)"
+"""The aggregate of :func:`best_loss`; SQL leaves rows without a loss out."""
 
 
 def rank_key(config_id: ConfigId, loss: float | None) -> RankKey:
@@ -57,6 +60,11 @@ def survivors(results: Iterable[tuple[ConfigId, float | None]], places: int) -> 
     """
     ranked = sorted(rank_key(config_id, loss) for config_id, loss in results)
     return [config_id for has_failed, _, config_id in ranked[:places] if not has_failed]
+
+
+def best_loss(losses: Iterable[float]) -> float | None:
+    """The best of finite losses at one budget; ``None`` for none."""
+    return min(losses, default=None)
 
 
 def reaches(loss: float, target: float) -> bool:

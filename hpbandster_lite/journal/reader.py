@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, cast
 
 from hpbandster_lite.errors import JournalError
-from hpbandster_lite.hyperband.ranking import INCUMBENT_FIRST_SQL
+from hpbandster_lite.hyperband.ranking import BEST_LOSS_SQL, INCUMBENT_FIRST_SQL
 from hpbandster_lite.journal.copies import copy_database
 from hpbandster_lite.journal.filesystems import network_type
 from hpbandster_lite.journal.migrations import schema_of, show_as_newest
@@ -150,12 +150,12 @@ FROM evaluations
 """
 _IN_ORDER = " ORDER BY bracket, sampled_rung, number, rung"
 _BEST = f" WHERE loss IS NOT NULL ORDER BY {INCUMBENT_FIRST_SQL} LIMIT 1"
-_RUNGS = """
+_RUNGS = f"""
 SELECT bracket, rung, budget, sum(state = 'queued') AS queued, sum(state = 'running') AS running,
        sum(state = 'done') AS done, sum(state = 'failed') AS failed,
-       sum(failure IS 'infeasible') AS infeasible, min(loss) AS best
+       sum(failure IS 'infeasible') AS infeasible, {BEST_LOSS_SQL} AS best
 FROM evaluations GROUP BY bracket, rung, budget ORDER BY bracket, rung
-"""
+"""  # noqa: S608  # a constant of ours
 # Early masters of schema 1 wrote a space behind each colon: the tag begins at character 10 or 11.
 _SHRUNK = """
 SELECT position, entry FROM entries

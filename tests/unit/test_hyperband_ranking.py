@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpbandster_lite.hyperband.ranking import (
+    BEST_LOSS_SQL,
     INCUMBENT_FIRST_SQL,
+    best_loss,
     incumbent_key,
     rank_key,
     reaches,
@@ -87,8 +89,10 @@ def test_sql_sorts_as_python_does(results: list[Result]) -> None:
         )
         query = f"SELECT * FROM evaluations ORDER BY {INCUMBENT_FIRST_SQL}"  # noqa: S608  # a constant of ours
         rows = connection.execute(query).fetchall()
+        (lowest,) = connection.execute(f"SELECT {BEST_LOSS_SQL} FROM evaluations").fetchone()  # noqa: S608
     finally:
         connection.close()
+    assert lowest == best_loss(result.loss for result in results)
     in_sql = [Result(ConfigId(*ids), budget, loss) for *ids, budget, loss in rows]
     assert in_sql == sorted(results, key=lambda each: incumbent_key(each.budget, each.loss, each.config_id))
 
