@@ -1,4 +1,4 @@
-"""Commands, options, files and links that the documents name in their text exist."""
+"""The text of the documents names commands, options, files and headings that exist, in plain words."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import typer
 
 from hpbandster_lite.cli.app import COMMANDS, GROUPS, make_app
 from tests.docs.test_documents import DOCUMENTS, REPOSITORY
+from tests.unit.test_code_shape import OBSCURE_WORDS
 
 COMMAND = "hpbandster-lite"
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
@@ -107,3 +108,8 @@ def test_every_link_leads_somewhere(path: Path) -> None:
         file = path.parent / target if target else path
         assert file.exists(), f"{path.name} links to {target}"
         assert not anchor or anchor in anchors(file), f"{path.name} links to {target}#{anchor}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_the_text_has_no_obscure_words(path: Path) -> None:
+    assert OBSCURE_WORDS.findall(re.sub(r"<!--.*?-->", "", prose(path))) == []
