@@ -282,6 +282,17 @@ class Resumed:
     """Work is handed out again."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceChanged:
+    """The user accepted an edited source: what is leased from here on is evaluated with ``source``.
+
+    ``differences`` says what differed from the source before, one text for each part.
+    """
+
+    source: ProblemSource
+    differences: tuple[str, ...] = ()
+
+
 class FinishKind(str, Enum):
     """Why a search ended; code decides by it, and the reason beside it is for people."""
 
@@ -327,6 +338,7 @@ Entry: TypeAlias = (
     | PutBack
     | Paused
     | Resumed
+    | SourceChanged
     | Finished
 )
 """One record of the journal."""
@@ -350,13 +362,48 @@ class ProblemOption:
     is_local: bool = False
 
 
+SOURCE_METHOD = 2
+"""Number of the method that lists and hashes sources. Method 1 is ``ProblemDescription.source_hash`` alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """A file that counts as a problem's source, with the hash of what counts in it.
+
+    ``path`` is relative to the problem's folder; to the folder of a module, after ``MODULE:``; or absolute. ``hash`` is
+    ``absent`` for a file that the problem looked for, and ``made`` for one that the problem itself wrote, which is not
+    compared.
+    """
+
+    path: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemSource:
+    """What identifies the code of a problem, beside its name, its options and its space.
+
+    ``version`` is that of a problem that hpbandster_lite ships, which has no other parts; for others it is ``None``.
+    ``environment`` has the hashes of the variables that the problem names. ``file`` is the file that defines the
+    problem, as ``host`` sees it; both are for telling problems of one name apart, and are not compared as source.
+    """
+
+    method: int = SOURCE_METHOD
+    version: int | None = None
+    files: tuple[SourceFile, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    file: str = ""
+    host: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemDescription:
     """The declarations of a problem, as a short-lived child process reads them.
 
     ``space_json`` is ConfigSpace's own JSON, ``space_tables`` the compiled tables of
     :class:`hpbandster_lite.space.SearchSpace`; the budgets are the problem's defaults, ``None`` where it has none.
-    ``reference`` carries the values of ``options`` that are not the defaults.
+    ``reference`` carries the values of ``options`` that are not the defaults. ``source_hash`` is the hash of the source
+    by method 1, for journals that have no ``source``.
     """
 
     reference: str
@@ -375,6 +422,7 @@ class ProblemDescription:
     has_refit: bool = False
     has_export: bool = False
     source_hash: str = ""
+    source: ProblemSource | None = None
     options: tuple[ProblemOption, ...] = ()
 
 

@@ -85,6 +85,7 @@ from hpbandster_lite.records import (
     RungShrunk,
     Sampled,
     SearchSettings,
+    SourceChanged,
     Started,
 )
 from hpbandster_lite.samplers import Sampler
@@ -142,6 +143,7 @@ class Engine:
         spent_s: float = 0.0,
         fingerprint: Mapping[str, Plain] | None = None,
         retry_failed: bool = False,
+        edited: SourceChanged | None = None,
     ) -> Turn[Retried]:
         """Begin to serve: every open lease gets its full length again, and the limits are those of this start.
 
@@ -167,6 +169,9 @@ class Engine:
             fault), or there is no rung above. The others stay as they are: their rung has promoted other
             configurations, which may run or have results, and a decision with results built on it is never undone.
             Failures of other kinds are not the code's.
+        edited
+            The edited source that the user accepted; nothing is done if it is the search's already, because a master
+            of the same start has recorded it.
 
         Returns
         -------
@@ -180,6 +185,8 @@ class Engine:
         self._discontinued_taken = 0
         for agent, identity in self._state.held_by.items():
             self._leases.open(agent, identity, self._state.evaluations[identity].attempts, now)
+        if edited is not None and edited.source != (self._state.source or self.settings.problem.source):
+            entries += self._applied(edited)
         if not retry_failed:
             return Turn(Retried(), entries)
         retried = retriable(self._state)

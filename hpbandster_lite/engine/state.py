@@ -30,6 +30,7 @@ from hpbandster_lite.records import (
     Limits,
     Outcome,
     Paused,
+    ProblemSource,
     Proposal,
     PutBack,
     Recorded,
@@ -38,6 +39,7 @@ from hpbandster_lite.records import (
     RungShrunk,
     Sampled,
     SearchSettings,
+    SourceChanged,
     Started,
 )
 from hpbandster_lite.samplers import bracket_plan
@@ -46,6 +48,15 @@ MENDABLE = frozenset({FailureKind.CODE, FailureKind.INVALID})
 """Failures that a change of the user's code can undo."""
 MADE_HERE = frozenset({FailureKind.INFRASTRUCTURE, FailureKind.CANCELLED})
 """Failures that the engine records itself: they are no outcome of the objective, and the model never sees them."""
+
+
+@dataclass(slots=True)
+class SourceChange:
+    """Where the user accepted an edited source: the outcomes before it, and the first evaluation leased after it."""
+
+    recorded: int
+    differences: tuple[str, ...]
+    first: EvaluationId | None = None
 
 
 @dataclass(slots=True)
@@ -137,6 +148,8 @@ class State:
         self.spent_s = 0.0
         self.finished: Finished | None = None
         self.paused: str | None = None
+        self.source: ProblemSource | None = None
+        self.source_changes: list[SourceChange] = []
         self.brackets: list[Bracket] = []
         self.proposals: dict[ConfigId, Proposal] = {}
         self.evaluations: dict[EvaluationId, Evaluation] = {}
@@ -219,7 +232,7 @@ class State:
                 self._sample(entry)
             case BracketOpened(bracket=bracket):
                 self._open(bracket)
-            case Started() | Paused() | Resumed() | Finished():
+            case Started() | Paused() | Resumed() | SourceChanged() | Finished():
                 self._govern(entry)
             case LateReport():
                 self.late += 1
@@ -236,7 +249,7 @@ class State:
             case PutBack(evaluation=identity):
                 self._retry(identity, entry)
 
-    def _govern(self, entry: Started | Paused | Resumed | Finished) -> None:
+    def _govern(self, entry: Started | Paused | Resumed | SourceChanged | Finished) -> None:
         """Entries about the search as a whole."""
         match entry:
             case Started():
@@ -249,6 +262,9 @@ class State:
                 self.paused = reason
             case Resumed():
                 self.paused = None
+            case SourceChanged(source=source):
+                self.source = source
+                self.source_changes.append(SourceChange(self.recorded, entry.differences))
             case Finished():
                 self.finished = entry
 
@@ -280,6 +296,8 @@ class State:
 
     def _lease(self, entry: Leased) -> None:
         identity = entry.evaluation
+        if self.source_changes and self.source_changes[-1].first is None:
+            self.source_changes[-1].first = identity
         if identity not in self.evaluations:
             rung = self._rung(identity)
             is_first = bool(rung.promoted) and rung.promoted[0] == identity.config_id

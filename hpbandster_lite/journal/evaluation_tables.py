@@ -29,6 +29,7 @@ from hpbandster_lite.records import (
     RungShrunk,
     Sampled,
     SearchSettings,
+    SourceChanged,
     Started,
 )
 from hpbandster_lite.samplers import bracket_plan
@@ -44,6 +45,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _STARTED = "UPDATE search SET limits = ?, finished_kind = NULL, finished_reason = NULL"
 _FINISHED = "UPDATE search SET finished_kind = ?, finished_reason = ?"
+# Made with the first row, so that journals of every schema can have it; position is that of the entry.
+_SOURCE_CHANGES = "CREATE TABLE IF NOT EXISTS source_changes (position INTEGER PRIMARY KEY, at REAL NOT NULL)"
 _RUNG_ENDED = "SELECT max(finished_at) FROM evaluations WHERE bracket = ? AND rung = ?"
 _LEASED = """
 UPDATE evaluations SET state = 'running', attempt = ?, agent = ?, worker = ?, leased_at = ?
@@ -127,6 +130,9 @@ class Tables:
                 self._execute("UPDATE search SET paused = ?, paused_at = ?", (_text(entry.reason), at))
             case Resumed():
                 self._execute("UPDATE search SET paused = NULL, paused_at = NULL")
+            case SourceChanged():
+                self._execute(_SOURCE_CHANGES)
+                self._execute("INSERT INTO source_changes VALUES (?, ?)", (position, at))
             case BracketOpened() | RungShrunk() | LateReport():
                 pass
 

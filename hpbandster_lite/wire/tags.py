@@ -25,6 +25,7 @@ TAGS: Mapping[str, type] = {
     "PutBack": records.PutBack,
     "Paused": records.Paused,
     "Resumed": records.Resumed,
+    "SourceChanged": records.SourceChanged,
     "Finished": records.Finished,
     # Parts of entries and of messages.
     "Failure": records.Failure,
@@ -34,6 +35,8 @@ TAGS: Mapping[str, type] = {
     "Limits": records.Limits,
     # What defines a search.
     "ProblemOption": records.ProblemOption,
+    "SourceFile": records.SourceFile,
+    "ProblemSource": records.ProblemSource,
     "ProblemDescription": records.ProblemDescription,
     "SearchSettings": records.SearchSettings,
 }
