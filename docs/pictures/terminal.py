@@ -1,9 +1,9 @@
 """Makes ``docs/pictures/search.svg``: the terminal of a real search, as ``hpbandster-lite run`` draws it.
 
-Law of this file: the search runs in a pseudo-terminal for the given number of seconds. The picture is the last frame
-in which all workers show a learning curve, exported to SVG by rich. Usage, in the environment of the package::
+Law of this file: the search runs in a pseudo-terminal for the given number of seconds. The picture is the last
+of the frames with the most learning curves, exported to SVG by rich. Usage, in the environment of the package::
 
-    python docs/pictures/terminal.py [--seconds 120] [--out docs/pictures/search.svg] [ARGUMENTS of run]
+    python docs/pictures/terminal.py [--seconds 120] [--out docs/pictures/search.svg] [-- ARGUMENTS of run]
 """
 
 from __future__ import annotations
@@ -58,16 +58,11 @@ def recorded(command: list[str], seconds: float, directory: str) -> str:
 
 
 def frame_with_learning_curves(written: str) -> str:
-    """The lines above the live view, and the last complete frame in which every busy worker has a learning curve."""
+    """The lines above the live view, and the last of its frames with the most learning curves."""
     first, *frames = re.split(ERASED_FRAME, written)[:-1]
     above = first[: first.rindex(FIRST_LINE)]
-    workers = [frame.partition("learning curve")[2].splitlines()[1:] for frame in frames]
-    with_curves = [
-        frame
-        for frame, rows in zip(frames, workers, strict=True)
-        if rows and all(re.search("[▁▂▃▄▅▆▇█]", row) for row in rows if row.strip())
-    ]
-    return above + (with_curves or frames)[-1]
+    counts = [len(re.findall(r" at \d+\b", frame.partition("learning curve")[2])) for frame in frames]
+    return above + max(zip(counts, range(len(frames)), frames, strict=True))[2]
 
 
 def picture(text: str, title: str) -> str:
