@@ -231,7 +231,6 @@ def _search(
         watcher.note(f"the search is over: {result.finished}")
     return result
 
-
 def _described(
     problem: str | Problem | Objective,
     space: ConfigurationSpace | None,

@@ -1,6 +1,7 @@
 """The options of one agent.
 
 Law of this file: plain values that fit on a command line; impossible ones are refused when the record is made.
+The options of users among them are declared in :mod:`hpbandster_lite.settings.options`; a test compares both.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class AgentOptions:
     Parameters
     ----------
     problem
-        Reference of the problem; the code that runs is named here, never by the master.
+        Reference of the problem; it names the code that runs, which the master never does.
     run_dir
         The run directory, where this host can read it: it has the endpoint, the key, and the checkpoints.
     nameserver, nameserver_key, run_id
@@ -99,7 +100,7 @@ class AgentOptions:
             raise UsageError("a worker needs a way to find the master: give --run-dir, or --nameserver and --run-id")
         if self.run_id is not None and (Path(self.run_id).name != self.run_id or self.run_id == ".."):
             # It is part of a path where there is no run directory.
-            raise UsageError(f"--run-id {self.run_id!r} is none; write it as hpbandster-lite status prints it")
+            raise UsageError(f"invalid --run-id {self.run_id!r}: give it as hpbandster-lite status prints it")
         check_values(self)
         if self.isolation == "none" and self.gpus_per_worker > 1:
             raise UsageError("several GPUs for an evaluation need isolation='trainer', which ends all processes of it")

@@ -1,4 +1,4 @@
-"""The command line, ``hpbandster-lite COMMAND``: to search, to look, to steer, and the processes of a search apart.
+"""The command line, ``hpbandster-lite COMMAND``: the list of commands, and how errors become exit codes.
 
 Law of this folder: it parses, prints and chooses exit codes; all work is done by the rooms below. An error raised on
 purpose is printed as one message, without a traceback, and ends with the exit code of its branch of the error tree.
@@ -39,7 +39,7 @@ def make_app(only: str | None = None) -> typer.Typer:
     ----------
     only
         The one command that will be used: the modules of the others are not imported, which saves a worker half a
-        second. Where there is no such command, all are there, for help and for the names to choose from.
+        second. If there is no such command, all are imported, for help and for the list of names.
     """
     app = typer.Typer(
         name="hpbandster-lite",
@@ -51,7 +51,7 @@ def make_app(only: str | None = None) -> typer.Typer:
         add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    # A command that is alone would otherwise be called without its name.
+    # Without a callback, typer would call an app with one command without the name of the command.
     app.callback()(lambda: None)
     is_one = only is not None and only in {*COMMANDS, *GROUPS}
     for name, group in COMMANDS.items():
@@ -70,7 +70,7 @@ def make_app(only: str | None = None) -> typer.Typer:
 
 
 def paragraphs(command: Callable[..., None]) -> str:
-    """A command's docstring with one line a paragraph: help breaks lines to the width of the terminal by itself."""
+    """A command's docstring with one line for each paragraph: help wraps lines to the width of the terminal."""
     text = inspect.getdoc(command) or ""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
@@ -81,7 +81,7 @@ def main() -> None:
     try:
         make_app(sys.argv[1] if len(sys.argv) > 1 else None)()
     except SearchError as error:
-        # Here: most calls end without an error.
+        # Here: most commands end without an error.
         from rich.console import Console
 
         message = _escaped(escape_controls(str(error)))

@@ -1,7 +1,8 @@
-"""Options of the problem on the command line: those that the command does not know itself.
+"""Options of the problem on the command line: those that the command itself does not have.
 
-Law of this file: which options a problem has is known where it is imported, in another process, so what is typed is
-passed on as text. What that process refuses may be a slip in an option of the command, and is answered with both.
+Law of this file: the options of a problem are known where it is imported, in another process, so they are passed on as
+text. An option that this process refuses may be a misspelt option of the command, and the error names the nearest ones
+of both.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ PASSES_ON: Mapping[str, Any] = {"ignore_unknown_options": True, "allow_extra_arg
 """Settings of a command that takes options of a problem."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _BEGINS_AN_OPTION = re.compile(r"--|-[A-Za-z]")
-"""What is no value of the option before it; a negative number is."""
+"""The beginning of an option, which is not the value of the one before it; a negative number is a value."""
 
 
 def with_typed_options(problem: str, ctx: typer.Context) -> str:
@@ -29,12 +30,12 @@ def with_typed_options(problem: str, ctx: typer.Context) -> str:
     Raises
     ------
     UsageError
-        If one stands before the problem, or something is typed that is neither an option nor its value.
+        If an option stands before the problem, or a word is neither an option nor its value.
     """
     if problem.startswith("-"):
         raise UsageError(
-            f"{problem} stands where the problem is to stand{_did_you_mean(problem, ctx)}; options of the problem "
-            "follow it"
+            f"{problem} stands in the place of the problem{_did_you_mean(problem, ctx)}; give the problem first, and "
+            "its options after it"
         )
     return with_options(problem, typed_options(ctx.args, ctx))
 
@@ -71,7 +72,7 @@ def slips_answered(ctx: typer.Context) -> Iterator[None]:
     Raises
     ------
     UsageError
-        In the place of an UnknownOption.
+        Instead of an UnknownOption.
     """
     try:
         yield

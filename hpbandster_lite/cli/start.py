@@ -1,7 +1,6 @@
-"""The way in of ``hpbandster-lite``: begin what takes longest, then import the command line.
+"""The entry point of ``hpbandster-lite``: begin what takes longest, then import the command line.
 
-Law of this file: it looks at the first word alone, decides nothing by it but what is begun early, and imports nothing
-else before.
+Law of this file: it reads only the name of the command, to decide what to begin early, and imports nothing else before.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from hpbandster_lite.process import describer
 
 READS_A_PROBLEM = frozenset({"run", "plan", "options", "master"})
 IS_STARTED_AGAIN = frozenset({"run", "master", "worker"})
-"""Commands that end in order when their allocation does, in their first second, too."""
+"""Commands that end in order when their allocation ends, also in their first second."""
 
 
 def main() -> None:

@@ -148,7 +148,7 @@ class RunDirectory:
         Raises
         ------
         RunDirectoryError
-            If it cannot be made, is no directory, or is open to others.
+            If it cannot be made, is not a directory, or is open to others.
         """
         with os_errors_as_ours(self.path, "make the run directory"):
             if not self.path.exists():
@@ -168,7 +168,7 @@ class RunDirectory:
             With the command that closes it.
         """
         if not self.path.is_dir():
-            raise RunDirectoryError(f"{self.path} is no directory; give another --run-dir")
+            raise RunDirectoryError(f"{self.path} is not a directory; give another --run-dir")
         refuse_if_open_to_others(self.path, "700")
 
     # ------------------------------------------------------------------------------------------------------ keys

@@ -1,7 +1,7 @@
-"""From what a user asks for to what defines a search: fill in defaults, check, compare with an earlier start.
+"""From the options of a search to its settings: fill in defaults, check, compare with an earlier start.
 
 Law of this file: everything wrong with the input is found here, before any process is started or GPU time spent.
-A search that goes on takes what the user leaves out from its journal; what is given and differs is refused.
+A search that continues takes options that are left out from its journal; a given one that differs is refused.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Prepared:
     """A search that may start: what defines it, when it stops, and the messages for the user.
 
     ``retry_failed_after`` is the epoch of the last master that served; the first one after it puts the failures of the
-    code back, and those that take its place when it dies do not. ``None`` leaves failures alone.
+    code back, and masters that replace that one do not. ``None`` leaves failures alone.
     """
 
     settings: SearchSettings
@@ -64,16 +64,16 @@ def prepare(
     Parameters
     ----------
     options
-        What the user asks for.
+        As given by the user.
     run_directory
         Where the search is or will be kept.
     meanwhile
-        Called while another process reads the problem, which takes ConfigSpace's second.
+        Called while another process reads the problem, which imports ConfigSpace for a second.
 
     Raises
     ------
     UsageError
-        For anything in the options that cannot be; ResumeError names what differs from the stored search.
+        For an invalid option; ResumeError names what differs from the stored search.
     """
     check_values(options)
     if run_directory is None or not holds_anything(run_directory.journal):
@@ -85,7 +85,7 @@ def prepare(
 
 
 def with_kept_options(reference: str, kept: str) -> str:
-    """A reference with the options of a search that goes on, where it says nothing else; another problem's stay out."""
+    """A reference with the options that the search was begun with, unless it gives others or names another problem."""
     if name_of(reference) != name_of(kept):
         return reference
     return with_options(with_options(reference, given_in(kept)), given_in(reference))
@@ -121,28 +121,12 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
 
 def _resume(options: SearchOptions, description: ProblemDescription, reader: JournalReader, path: Path) -> Prepared:
     stored, limits = reader.settings(), reader.limits()
-    if description.name != stored.problem.name:
-        raise ResumeError(
-            f"the run directory {path} belongs to the problem {stored.problem.name!r}, not to {description.name!r}; "
-            "give another --run-dir, or --new"
-        )
-    if options.run_id not in (None, stored.run_id):
-        raise ResumeError(
-            f"the run directory {path} holds the run {stored.run_id!r}, not {options.run_id!r}; "
-            f"leave --run-id out, say --run-id {stored.run_id}, or give another --run-dir"
-        )
-    asked = replace(stored, problem=description)
-    if any(value is not None for value in (options.min_budget, options.max_budget, options.eta, options.budgets)):
-        steps = _ladder(_with_stored_budgets(options, stored), description)
-        asked = replace(asked, budgets=steps.budgets, eta=steps.eta)
-    given = _given(options, "unit", "algorithm", "bracket_rule", "seed", "initial", "skip_default", "max_attempts")
-    if options.sampler:
-        given["sampler"] = dict(options.sampler)
-    asked = replace(asked, **given)
-    difference = settings_difference(stored, asked)
+    _refuse_another_run(options, description, stored, path)
+    wanted = _wanted_settings(options, description, stored)
+    difference = settings_difference(stored, wanted)
     if difference is not None:
         raise ResumeError(
-            f"the search in {path} cannot go on with other settings: {difference}. "
+            f"the search in {path} cannot continue with other settings: {difference}. "
             "Repeat the command that began it, or start another search with --new"
         )
     notes = []
@@ -153,8 +137,7 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
         notes += _retry_notes(_retriable(stored, reader), is_changed)
     notes += _halt_notes(options, reader, path)
     limits_given = any(getattr(options.limits, entry.name) is not None for entry in fields(Limits))
-    # The problem as it is found now: its file may have moved since the search began.
-    settings = replace(asked, **_given(options, "lease_s", "heartbeat_s"))
+    settings = replace(wanted, **_given(options, "lease_s", "heartbeat_s"))
     _check(settings)
     served = [master["epoch"] for master in reader.masters() if master["started_at"] is not None]
     return Prepared(
@@ -164,6 +147,36 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
         notes=tuple(notes),
         retry_failed_after=max(served, default=0) if options.retry_failed else None,
     )
+
+
+def _refuse_another_run(
+    options: SearchOptions, description: ProblemDescription, stored: SearchSettings, path: Path
+) -> None:
+    if description.name != stored.problem.name:
+        raise ResumeError(
+            f"the run directory {path} belongs to the problem {stored.problem.name!r}, not to {description.name!r}; "
+            "give another --run-dir, or --new"
+        )
+    if options.run_id not in (None, stored.run_id):
+        raise ResumeError(
+            f"the run directory {path} holds the run {stored.run_id!r}, not {options.run_id!r}; "
+            f"leave --run-id out, give --run-id {stored.run_id}, or another --run-dir"
+        )
+
+
+def _wanted_settings(
+    options: SearchOptions, description: ProblemDescription, stored: SearchSettings
+) -> SearchSettings:
+    """The stored settings with the options that are given, and the problem as it is found now."""
+    # The file of the problem may have moved since the search began.
+    wanted = replace(stored, problem=description)
+    if any(value is not None for value in (options.min_budget, options.max_budget, options.eta, options.budgets)):
+        steps = _ladder(_with_stored_budgets(options, stored), description)
+        wanted = replace(wanted, budgets=steps.budgets, eta=steps.eta)
+    given = _given(options, "unit", "algorithm", "bracket_rule", "seed", "initial", "skip_default", "max_attempts")
+    if options.sampler:
+        given["sampler"] = dict(options.sampler)
+    return replace(wanted, **given)
 
 
 def _retriable(stored: SearchSettings, reader: JournalReader) -> Retried:
@@ -176,27 +189,27 @@ def _retriable(stored: SearchSettings, reader: JournalReader) -> Retried:
 
 
 def _retry_notes(retried: Retried, is_changed: bool) -> list[str]:
-    """What is put back, and whether anything speaks for another outcome."""
+    """What is put back, and whether another outcome is likely."""
     notes = [retried.sentence]
     if retried.put_back and not is_changed:
         notes.append(
-            "the problem's source is what it was when the search began; unless something else was mended, what failed "
+            "the problem's source is as it was when the search began; unless something else was corrected, what failed "
             "will fail again"
         )
     return notes
 
 
 def _halt_notes(options: SearchOptions, reader: JournalReader, path: Path) -> list[str]:
-    """Why the search stands still, or did until now."""
+    """Why the search was stopped, or is paused."""
     notes = []
     finished, paused = reader.finished(), reader.paused()
     if finished is not None and finished.kind.was_stopped:
-        notes.append(f"the search was {finished.reason.splitlines()[0].rstrip(':')}; it goes on now")
+        notes.append(f"the search was {finished.reason.splitlines()[0].rstrip(':')}; it continues now")
         if reader.failures() and not options.retry_failed:
-            notes.append("what failed stays as it is; --retry-failed runs it again, once the code is mended")
+            notes.append("what failed stays as it is; --retry-failed runs it again, once the code is corrected")
     if paused is not None:
         why = f" ({paused[0]})" if paused[0] else ""
-        notes.append(f"the search is paused{why}; nothing is evaluated before: hpbandster-lite resume {path}")
+        notes.append(f"the search is paused{why}; to evaluate again: hpbandster-lite resume {path}")
     return notes
 
 
@@ -226,7 +239,7 @@ def _ladder(options: SearchOptions, description: ProblemDescription) -> Ladder:
     highest = options.max_budget if options.max_budget is not None else description.max_budget
     if lowest is None or highest is None:
         name = "min_budget" if lowest is None else "max_budget"
-        raise BudgetError(f"the problem {description.name!r} has no {name} of its own; give one")
+        raise BudgetError(f"the problem {description.name!r} has no {name}; give one")
     eta = OPTIONS["eta"].new_search if eta is None else eta
     return ladder(lowest, highest, eta, unit=unit, integer=description.integer_budgets)
 
@@ -234,8 +247,8 @@ def _ladder(options: SearchOptions, description: ProblemDescription) -> Ladder:
 def _run_id(run_id: str | None) -> str | None:
     if run_id is not None and RUN_ID.fullmatch(run_id) is None:
         raise UsageError(
-            f"the run id {run_id!r} cannot be; write up to 100 letters, digits, dots, underscores and hyphens, the "
-            "first one a letter or a digit"
+            f"invalid run id {run_id!r}: use up to 100 letters, digits, dots, underscores and hyphens; the first is "
+            "a letter or a digit"
         )
     return run_id
 
@@ -253,19 +266,19 @@ def _given(options: SearchOptions, *names: str) -> dict[str, Any]:
 
 
 def _of_a_new_search(options: SearchOptions, *names: str) -> dict[str, Any]:
-    """What is given, and the table's value for a new search where nothing is."""
+    """Given values, and the table's values for a new search where none are given."""
     return {name: OPTIONS[name].new_search for name in names} | _given(options, *names)
 
 
 def _check(settings: SearchSettings) -> None:
     """Refuse wrong sampler parameters, initial configurations and lease times now rather than in the master."""
-    # Here, as the engine below: most commands read times and names alone, and numpy takes them a quarter of a second.
+    # Here, as the engine above: most commands need no numpy, which takes a quarter of a second to import.
     from hpbandster_lite.samplers import make_sampler
     from hpbandster_lite.space import SearchSpace
 
     space = SearchSpace.from_json(settings.problem.space_tables)
     if settings.sampler:
-        # Without parameters there is nothing to refuse, and a process that only prepares needs no model.
+        # Without parameters there is nothing to refuse, and preparing a search needs no model.
         make_sampler(settings.algorithm, space, settings.budgets, settings.sampler)
     if settings.initial:
         space.to_vectors(list(settings.initial))

@@ -183,7 +183,7 @@ def test_the_same_command_after_the_end_says_so_and_runs_nothing(copied: Path) -
     before = evaluations(copied)
     ran = typed("run", PROBLEM, "--run-dir", copied, "--brackets", "1")
     assert ran.returncode == 0
-    assert f"going on with the search in {copied}, seed 1: 13 evaluations are recorded" in ran.stdout
+    assert f"continuing the search in {copied}, seed 1: 13 evaluations are recorded" in ran.stdout
     assert "it is over: the one bracket is complete. Give a higher limit" in ran.stdout
     assert "best configuration" in ran.stdout
     assert evaluations(copied) == before
@@ -221,7 +221,7 @@ def test_a_search_is_stopped_by_ctrl_c_and_goes_on_with_the_same_command(held: t
     hold.unlink()
     ran = typed("run", PROBLEM, "--run-dir", directory)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert f"going on with the search in {directory}, seed 1: 3 evaluations are recorded" in ran.stdout
+    assert f"continuing the search in {directory}, seed 1: 3 evaluations are recorded" in ran.stdout
     assert "13 evaluations" in ran.stdout
 
 
@@ -493,7 +493,7 @@ def refused(
         pytest.param(("-w", "0"), ("workers", "0", "at least 1"), id="no workers"),
         pytest.param(("--threads", "0"), ("threads", "0", "at least 1"), id="no threads"),
         pytest.param(("--timeout", "0"), ("timeout", "0", "above 0"), id="no time"),
-        pytest.param(("--algorithm", "tpe"), ("algorithm", "'tpe'", "bohb, hyperband, bo, random"), id="algorithm"),
+        pytest.param(("--algorithm", "tpe"), ("algorithm", "'tpe'", "bohb, hyperband, sh, bo, random"), id="algorithm"),
         pytest.param(("--bracket-rule", "round"), ("bracket_rule", "'round'", "floor, ceil"), id="rule"),
         pytest.param(("--sampler", "foo=3"), ("foo=3", "random_fraction"), id="unknown parameter of the sampler"),
         pytest.param(("--initial", "none.json"), ("--initial none.json", "list of configurations"), id="no file"),
@@ -561,7 +561,7 @@ def test_a_run_directory_that_is_a_file_is_refused(refused: Callable[..., tuple[
     for arguments in (("run", PROBLEM, "--run-dir"), ("status",), ("best",), ("list",)):
         code, told = refused(*arguments, "file")
         assert code == 4
-        assert "file is no directory; give" in told
+        assert "file is not a directory; give" in told
 
 
 def test_a_run_directory_that_cannot_be_made_is_refused(refused: Callable[..., tuple[int, str]]) -> None:
@@ -582,7 +582,7 @@ def test_a_search_that_is_not_there_is_refused_naming_those_that_are(
     assert told == "error: the run directory runs holds no search; there is runs/cli_problem"
     (tmp_path / "empty" / "inner").mkdir(parents=True)
     code, told = refused(name, "empty/inner")
-    assert told.endswith("holds no search; give the one that the search named when it began")
+    assert told.endswith("holds no search; give the one that the search printed when it began")
 
 
 @pytest.mark.parametrize("arguments", [("master", PROBLEM, "--run-dir", "search"), ("nameserver", "--key", "key")])
@@ -672,13 +672,13 @@ def test_a_running_search_is_paused_resumed_robbed_of_an_evaluation_and_stopped(
     assert output.startswith("the search is stopped; ")
     code, output = ended(process)
     assert code == 0
-    assert "the search was stopped by its user: enough; the same command goes on with it" in output
+    assert "the search was stopped by its user: enough; the same command continues it" in output
     assert "not tested: the test is made when the search is over" in output
     assert "state      finished: stopped by its user: enough" in here("status", directory)[1]
     hold.unlink()
     again = typed("run", PROBLEM, "--run-dir", directory, "--brackets", "1")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "note: the search was stopped by its user: enough; it goes on now" in again.stdout
+    assert "note: the search was stopped by its user: enough; it continues now" in again.stdout
     assert "the one bracket is complete" in again.stdout
     assert json.loads((directory / "incumbent.json").read_text())["test"] == {"error_percent": 4.25}
     told = json.loads(here("verify", directory, "--json")[1])
@@ -693,7 +693,7 @@ def test_a_search_that_does_not_run_cannot_be_told_anything(
     code, told = refused(name, copied, *more)
     assert code == 3
     assert f"the search in {copied} is over (the one bracket is complete): no master serves it" in told
-    assert f"to {name} it, begin it again with the command that began it" in told
+    assert f"to {name} it, run the command that began it again" in told
 
 
 def test_a_master_that_was_killed_is_told_apart_from_one_that_was_never_there(
@@ -706,7 +706,8 @@ def test_a_master_that_was_killed_is_told_apart_from_one_that_was_never_there(
     RunDirectory(copied).write_endpoint(endpoint)
     code, told = refused("pause", copied)
     assert code == 3
-    assert all(word in told for word in ("was not told to pause", f"127.0.0.1:{port}", "If it was killed", "repeat"))
+    words = ("pause was not done", f"127.0.0.1:{port}", "If the master was killed", "repeat")
+    assert all(word in told for word in words)
 
 
 @pytest.mark.parametrize("text", ["0-0-3", "3", "0-0-3@", "a-b-c@d", "0-0--3@1", "٣-0-0@0"])
@@ -715,7 +716,7 @@ def test_what_is_no_evaluation_is_refused_with_an_example(
 ) -> None:
     code, told = refused("cancel", copied, text)
     assert code == 2
-    assert f"{text!r} is no evaluation" in told
+    assert f"{text!r} is not an evaluation" in told
     assert "0-0-3@1" in told
 
 
@@ -832,7 +833,7 @@ def test_a_whole_search_in_a_file_runs_and_the_file_that_it_leaves_goes_on_with_
     assert all(line in left.splitlines() for line in ("random_fraction = 0.5", "evaluations = 2", 'isolation = "none"'))
     again = typed("run", directory / "search.toml", "--evaluations", "3")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert again.stdout.startswith(f"going on with the search in {directory}, seed 3: 2 evaluations are recorded\n")
+    assert again.stdout.startswith(f"continuing the search in {directory}, seed 3: 2 evaluations are recorded\n")
     assert len(evaluations(directory)) == 3
     assert "evaluations = 3" in (directory / "search.toml").read_text()
 

@@ -106,7 +106,7 @@ def test_a_refit_that_was_killed_goes_on_from_its_checkpoint(run: RunDirectory, 
     assert json.loads((out / "refit.json").read_text())["figures"] is None
     ran = typed(run.path, "--out", out)
     assert ran.returncode == 0, ran.stderr
-    assert "going on with the refit of configuration" in ran.stdout
+    assert "continuing the refit of configuration" in ran.stdout
     kept = json.loads((out / "refit.json").read_text())
     assert (kept["figures"]["began"], kept["attempts"]) == (2, 2)
 

@@ -64,7 +64,7 @@ def test_nothing_typed_leaves_the_reference_as_it_is() -> None:
         (["net.py", "--data-set", "a", "b"], "'b' is one argument too many"),
         (["net.py", "-z"], "there is no option -z"),
         (["net.py", "--2x", "3"], "there is no option --2x"),
-        (["--worker", "2"], r"--worker stands where the problem is to stand \(did you mean --workers\?\)"),
+        (["--worker", "2"], r"--worker stands in the place of the problem \(did you mean --workers\?\)"),
     ],
 )
 def test_what_cannot_be_an_option_of_the_problem_is_refused(words: list[str], told: str) -> None:

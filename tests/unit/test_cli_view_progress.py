@@ -141,7 +141,7 @@ def test_a_search_that_is_over_says_so_and_how_to_extend_it(
     console.width = 1000
     introduce(console, over, directory)
     first, second, *_ = printed(console)
-    assert first == f"going on with the search in {directory.path}, seed 7: 0 evaluations are recorded"
+    assert first == f"continuing the search in {directory.path}, seed 7: 0 evaluations are recorded"
     assert second == (
         "it is over: all 3 brackets are complete. "
         "Give a higher limit (such as --brackets) to go on, or --new for another one"

@@ -136,7 +136,7 @@ def test_a_directory_that_others_may_enter_is_refused_with_the_remedy(directory:
 def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
 
-    with pytest.raises(RunDirectoryError, match="is no directory; give another --run-dir"):
+    with pytest.raises(RunDirectoryError, match="is not a directory; give another --run-dir"):
         RunDirectory(tmp_path / "file").create()
     with pytest.raises(RunDirectoryError, match=r"cannot make the run directory.*Not a directory"):
         RunDirectory(tmp_path / "file" / "below").create()

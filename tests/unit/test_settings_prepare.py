@@ -97,7 +97,7 @@ def test_a_run_id_that_is_given_is_the_run_s(stored: Callable[..., RunDirectory]
 
 @pytest.mark.parametrize("run_id", ["", "..", "a b", "a/b", "-a", "é", "a\n", "x" * 101])
 def test_a_run_id_that_is_no_name_of_a_folder_is_refused(run_id: str) -> None:
-    with pytest.raises(UsageError, match=r"run id .* cannot be; write up to 100 letters"):
+    with pytest.raises(UsageError, match=r"invalid run id .*: use up to 100 letters"):
         prepare(asked(run_id=run_id))
 
 
@@ -220,7 +220,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("name", ["min_budget", "max_budget"])
 def test_a_budget_that_neither_names_is_asked_for(name: str) -> None:
-    with pytest.raises(BudgetError, match=f"'net' has no {name} of its own; give one"):
+    with pytest.raises(BudgetError, match=f"'net' has no {name}; give one"):
         prepare(asked(description(**{name: None})))
 
 
@@ -362,7 +362,7 @@ def test_a_search_that_was_stopped_says_that_it_goes_on_and_what_becomes_of_its_
 ) -> None:
     directory = stored(seed=5)
     with_failures(directory, finished=Finished(kind=FinishKind.STOPPED, reason="stopped by its user: enough"))
-    assert prepare(asked(), directory).notes == ("the search was stopped by its user: enough; it goes on now",)
+    assert prepare(asked(), directory).notes == ("the search was stopped by its user: enough; it continues now",)
     same_fault = Finished(kind=FinishKind.SAME_FAULT, reason="stopped, mend the code:\nTraceback\n")
     with_failures(directory, FailureKind.CODE, finished=same_fault)
     first, second = prepare(asked(), directory).notes
@@ -378,7 +378,7 @@ def test_a_paused_search_says_so_and_how_it_goes_on(stored: Callable[..., RunDir
         journal.commit([Paused(reason="maintenance")], at=2.0)
     (note,) = prepare(asked(), directory).notes
     assert note == (
-        "the search is paused (maintenance); nothing is evaluated before: "
+        "the search is paused (maintenance); to evaluate again: "
         f"hpbandster-lite resume {directory.path}"
     )
 

@@ -16,13 +16,13 @@ from hpbandster_lite.journal import JournalReader
 def backup(
     run: Run,
     target: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The copy; replaced at once if it is there.", show_default=False)
+        Path, typer.Argument(metavar="FILE", help="The copy; an existing file is replaced at once.", show_default=False)
     ],
 ) -> None:
-    """Copy the journal of a search into one file, as it is at this moment; its master goes on meanwhile.
+    """Copy the journal of a search into one file, as it is at this moment; its master continues meanwhile.
 
-    To copy journal.sqlite itself while a master writes it would miss what is in its log. A search goes on from a copy
-    that is put as journal.sqlite into a run directory: what was decided after it is decided again.
+    A plain copy of journal.sqlite, while a master writes it, lacks what is in its write-ahead log. A search continues
+    from a copy that is put into a run directory as journal.sqlite: decisions after it are made again.
     """
     directory = directory_of_a_search(run)
     if target.is_dir():

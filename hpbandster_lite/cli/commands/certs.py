@@ -16,7 +16,7 @@ def certs(
         Path,
         typer.Argument(
             metavar="DIR",
-            help="Where they are kept: [b]RUN/tls[/], where everybody who sees the run directory finds them, or any "
+            help="Where they are kept: [b]RUN/tls[/], where all processes that see the run directory find them, or any "
             "other folder, for --tls.",
             show_default=False,
         ),
@@ -26,8 +26,8 @@ def certs(
         typer.Option(
             "--host",
             metavar="NAME_OR_ADDRESS",
-            help="A name or an address by which workers call the master or the name server; may be given more than "
-            "once. Those of loopback are always among them.",
+            help="A name or address by which workers reach the master or the name server; may be given more than "
+            "once. Those of loopback are always included.",
             show_default=False,
         ),
     ] = None,

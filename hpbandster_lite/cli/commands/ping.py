@@ -1,6 +1,6 @@
-"""``ping``: whether a master or a name server answers, for people who look for a fault and for health checks.
+"""``ping``: whether a master or a name server answers, for finding faults and for health checks.
 
-Law of this file: one question, asked as a worker would ask it, with a deadline; it changes nothing.
+Law of this file: one request, sent as a worker would send it, with a deadline; it changes nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hpbandster_lite.transport import Busy, Client, NameServerClient
 def ping(
     run: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN]", help="The run directory, where it can be seen.", show_default=False),
+        typer.Argument(metavar="[RUN]", help="The run directory, if this machine can see it.", show_default=False),
     ] = None,
     *,
     way: RunOptions,
@@ -64,7 +64,7 @@ def _ask_master(client: Client, limit_s: float) -> None:
         try:
             status = status_from_plain(client.call("status", {}, timeout_s=limit_s))
         except Busy as busy:
-            # It lives: who starts it again because of this frees no disk.
+            # It is alive: a health check that restarted it would free no disk.
             typer.echo(f"the master at {client.address} answers, and cannot go on at present: {busy}")
             return
     answer = (

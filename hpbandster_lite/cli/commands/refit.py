@@ -50,8 +50,8 @@ def refit(
 ) -> None:
     """Train the best configuration once more, with all the data, and save the model with its test figures.
 
-    Any other configuration will do as well. The same command goes on with a refit that was killed, and shows one that
-    is done. Options of the problem that say something of this host may follow.
+    Any other configuration can be given. The same command continues a refit that was killed, and shows one that is
+    done. Options of the problem that describe this host may follow.
 
     Exit codes: 0 the model is there; 1 the training or the export failed; 2 wrong input, or a problem that cannot be
     refit; 130 interrupted.

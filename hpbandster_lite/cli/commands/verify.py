@@ -1,4 +1,4 @@
-"""``verify``: whether the journal of a search says what its master must have decided."""
+"""``verify``: recompute every decision in the journal of a search."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hpbandster_lite.results.verify_run import verify_run
 
 
 def verify(run: Run, as_json: AsJson = False) -> None:
-    """Replay the journal of a search and recompute every decision in it, while it runs and ever after.
+    """Replay the journal of a search and recompute every decision in it, while it runs or afterwards.
 
     Brackets, promotions and reruns must be exactly the same. So must proposals, bit for bit, where the master had the
     same Python, numpy, scipy, C library, processor features and threads as this command; else the choices must be the
     same and the numbers within 1e-9, and the output says what differs.
 
-    Exit codes: 0 everything is as it must be, 70 something is not; the first differences are printed.
+    Exit codes: 0 every decision is the same, 70 some differ; the first differences are printed.
     """
     verification = verify_run(directory_of_a_search(run))
     if as_json:

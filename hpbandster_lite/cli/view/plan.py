@@ -34,7 +34,7 @@ def introduce(console: Console, prepared: Prepared, directory: RunDirectory) -> 
         reader = JournalReader(directory.journal)
         recorded = sum(row["done"] + row["failed"] for row in reader.rungs())
         finished = reader.finished()
-        console.print(f"going on with the search in [b]{path}[/], {seed}: {recorded} evaluations are recorded")
+        console.print(f"continuing the search in [b]{path}[/], {seed}: {recorded} evaluations are recorded")
         is_asked_for_more = prepared.retry_failed_after is not None or reader.limits() != prepared.limits
         if finished is not None and not is_asked_for_more and not finished.kind.was_stopped:
             console.print(

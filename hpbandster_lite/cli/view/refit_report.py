@@ -63,7 +63,7 @@ def introduce_refit(out: Console, refit: Refit) -> None:
     """What is trained, and where."""
     config_id = refit.evaluation.config_id
     what = f"configuration {config_id} for {amount(refit.budget, refit.unit)}, seed {refit.seed}"
-    how = "going on with the refit of" if refit.is_resumed else "refit of"
+    how = "continuing the refit of" if refit.is_resumed else "refit of"
     if refit.figures is not None:
         how = "done before: refit of"
     out.print(f"{how} {what}, in {refit.directory}\n", markup=False, soft_wrap=True)
