@@ -1,14 +1,14 @@
 """A whole search in one process: the real engine, journal, master and agents on a virtual clock and a bad network.
 
-One seed gives one history. The scheduler turns whoever is due next; what happens to a message, a process or the disk is
-drawn from the seed's own generator, and nothing else is random: no wall clock decides, no thread runs. Simulated are
-only the edges: the transport (requests and replies lost, delayed, doubled and overtaken by others, connections cut),
-the trainer (a deterministic objective that takes its time, fails, hangs or dies), the clock (with gaps), and the disk
+One seed gives one history. The scheduler turns the part that is due next; what happens to a message, a process or
+the disk is drawn from the seed's own generator, and nothing else is random: no wall clock decides, no thread runs. Only
+the edges are simulated: the transport (requests and replies lost, delayed, doubled and overtaken, connections cut), the
+trainer (a deterministic objective that takes its time, fails, hangs or dies), the clock (with gaps), and the disk
 (full, read-only, and torn inside a commit that was never acknowledged; the journal is the real one on a real file).
-What may happen, and which kinds of it there are, is in :mod:`tests.happenings`; a world has one kind alone, or all.
+What may happen, and which kinds of it there are, is in :mod:`tests.world_faults`; a world has one kind alone, or all.
 
 After each step in which the master changed anything its invariants are checked. Whenever a master has died, what its
-successor replays must be what it had. What an agent was told is recorded must be in the journal for ever. When all
+successor replays must be what it had. A report that was acknowledged must stay in the journal for ever. When all
 faults are healed the search must end, and ``verify`` must find every decision in its journal again.
 
 >>> World(seed=7).run()     # raises Broken with the seed and the last events; the same seed raises the same again
@@ -89,7 +89,7 @@ from hpbandster_lite.trainer.messages import (
 )
 from hpbandster_lite.transport import Busy, Call
 from tests.engine_room import engine_for, settings_for, snapshot, space_of
-from tests.happenings import Happening, happenings_of, worker_joins
+from tests.world_faults import WorldFault, faults_of, worker_joins
 
 CALL_TIMEOUT_S = 5.0
 """As the agent's link has it."""
@@ -148,35 +148,35 @@ def loss_of(order_values: Any, budget: float) -> float:
 
 
 class FakeTrainer(InProcessHandle):
-    """A trainer in virtual time: it speaks when its time has come, and does not obey for ever."""
+    """A trainer in virtual time: each of its messages has its time; some evaluations ignore a stop."""
 
     descriptors: tuple[int, ...] = ()
 
     def __init__(self, world: World, clock: Callable[[], float]) -> None:
         self._world = world
         self._clock = clock
-        self._says: deque[tuple[float, TrainerMessage]] = deque()
+        self._messages: deque[tuple[float, TrainerMessage]] = deque()
         self.obeys_after_s: float | None = None
         self._is_busy = False
         self._checkpoint: Path | None = None
         self.is_ready = False
-        self._say(world.random.uniform(0.0, 3.0), TrainerReady(problem=OBJECTIVE, source_hash="0"))
+        self._send(world.random.uniform(0.0, 3.0), TrainerReady(problem=OBJECTIVE, source_hash="0"))
 
-    def _say(self, after_s: float, heard: TrainerMessage) -> None:
-        self._says.append((self._clock() + after_s, heard))
+    def _send(self, after_s: float, message: TrainerMessage) -> None:
+        self._messages.append((self._clock() + after_s, message))
 
     @property
     def next_at(self) -> float:
-        return self._says[0][0] if self._says else math.inf
+        return self._messages[0][0] if self._messages else math.inf
 
     def receive(self) -> list[TrainerMessage]:
-        heard = []
-        while self._says and self._says[0][0] <= self._clock():
-            heard.append(self._says.popleft()[1])
-        self.is_ready = self.is_ready or bool(heard)
-        if any(not isinstance(each, TrainerPoint | TrainerReady) for each in heard):
+        received = []
+        while self._messages and self._messages[0][0] <= self._clock():
+            received.append(self._messages.popleft()[1])
+        self.is_ready = self.is_ready or bool(received)
+        if any(not isinstance(each, TrainerPoint | TrainerReady) for each in received):
             self._is_busy = False
-        return heard
+        return received
 
     def evaluate(self, order: TrainerOrder, log: Path | None) -> None:
         del log
@@ -190,10 +190,10 @@ class FakeTrainer(InProcessHandle):
         if self._world.is_quick and draw.random() < 0.9:
             taken_s = draw.uniform(0.0, 0.9 * Pace.QUICK_S)
         if draw.random() < 0.3:
-            self._say(taken_s / 2, TrainerPoint(point=CurvePoint(1.0, 0.5)))
+            self._send(taken_s / 2, TrainerPoint(point=CurvePoint(1.0, 0.5)))
         # Some never react to a stop, and have to be killed.
         self.obeys_after_s = draw.choice([0.1, 2.0, None])
-        self._say(taken_s, self._ending(order, taken_s))
+        self._send(taken_s, self._ending(order, taken_s))
 
     def _ending(self, order: TrainerOrder, taken_s: float) -> TrainerMessage:
         dice, world = self._world.random.random(), self._world
@@ -212,18 +212,18 @@ class FakeTrainer(InProcessHandle):
         return TrainerEnded(loss=loss_of(order.values, order.budget), duration_s=taken_s)
 
     def ask_to_stop(self) -> None:
-        if self._is_busy and self.obeys_after_s is not None and self._says:
+        if self._is_busy and self.obeys_after_s is not None and self._messages:
             if self._checkpoint is not None:
                 # As an objective that saves before it lets itself be interrupted.
                 self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
                 self._checkpoint.write_text(self._name)
-            self._says = deque(each for each in self._says if isinstance(each[1], TrainerReady))
-            self._say(self.obeys_after_s, TrainerInterrupted())
+            self._messages = deque(each for each in self._messages if isinstance(each[1], TrainerReady))
+            self._send(self.obeys_after_s, TrainerInterrupted())
 
     terminate = ask_to_stop
 
     def kill(self) -> None:
-        self._says.clear()
+        self._messages.clear()
 
     close = kill
 
@@ -232,16 +232,16 @@ class FakeTrainer(InProcessHandle):
 
 
 @dataclass
-class Orders:
-    """What tells an agent to end, in place of its signals."""
+class EndRequest:
+    """The reason why an agent is to end, in place of its signals."""
 
-    told: str | None = None
+    given: str | None = None
     exit_code: int = INTERRUPTED
     descriptors: tuple[int, ...] = ()
 
     def reason(self, readable: set[int]) -> str | None:
         del readable
-        return self.told
+        return self.given
 
 
 @dataclass(eq=False)
@@ -251,13 +251,13 @@ class Worker:
     world: World
     name: str
     index: int
-    orders: Orders = field(default_factory=Orders)
+    end_request: EndRequest = field(default_factory=EndRequest)
     busy_until: float = 0.0
     stopped_until: float = 0.0
-    mute_until: float = 0.0
-    """What it says is lost."""
-    deaf_until: float = 0.0
-    """What it is told is lost."""
+    requests_lost_until: float = 0.0
+    """Its requests are lost."""
+    answers_lost_until: float = 0.0
+    """The answers to it are lost."""
     sees: str = ""
     """Which of two masters it reaches: the ``older``, the ``newer``, or either."""
     ends_by: float = math.inf
@@ -290,7 +290,7 @@ class Worker:
             self.options,
             self.connect,
             self.start_trainer,  # type: ignore[arg-type]
-            self.orders,  # type: ignore[arg-type]
+            self.end_request,  # type: ignore[arg-type]
             clock=self.clock,
             name=self.name,
             jitter=random.Random(self.world.random.random()),
@@ -321,24 +321,24 @@ class Worker:
 
     def turn(self) -> None:
         if self.world.now >= self.ends_by:
-            self.world.say(f"{self.name} ends with its allocation")
+            self.world.note(f"{self.name} ends with its allocation")
             self.world.cut(f"{self.name}#{self.connections}")
             self.is_gone = True
             return
         try:
             self.agent.turn(set())
-            heard_at = self.trainers[0].next_at if self.trainers else math.inf
+            message_at = self.trainers[0].next_at if self.trainers else math.inf
             self.world.counts["in slots"] += len(self.agent.held.waiting)
-            self.wakes_at = self.world_time(min(self.agent.next_due(), heard_at))
+            self.wakes_at = self.world_time(min(self.agent.next_due(), message_at))
             self.reckon()
         except UsageError as error:
             raise Broken(f"agent {self.name} was refused: {error}") from error
         code = self.agent.exit_code
         if code is not None:
             if math.isfinite(self.ends_by):
-                assert code in (0, REQUEUE), f"{self.name} was told that its allocation ends, and ended with {code}"
+                assert code in (0, REQUEUE), f"{self.name} was to end with its allocation, and ended with {code}"
                 self.world.counts["pre-empted in time"] += code == REQUEUE
-            self.world.say(f"{self.name} ends with {code}")
+            self.world.note(f"{self.name} ends with {code}")
             self.agent.close()
             self.is_gone = True
 
@@ -379,7 +379,7 @@ class FakeServer:
         self.master: Master | None = None
         self.inbox: list[Box] = []
         self.closed: list[str] = []
-        self.spoke: set[str] = set()
+        self.callers: set[str] = set()
         self._held: list[Box] = []
         self._is_behind = False
 
@@ -394,7 +394,7 @@ class FakeServer:
                 continue
             handled.append(box)
             if not box.is_copy:
-                self._note_who_speaks(box.call)
+                self._note_caller(box.call)
             try:
                 box.text = self.master.handle(box.call)
             except SearchError as error:
@@ -408,16 +408,16 @@ class FakeServer:
             self._held = []
         return len(handled)
 
-    def _note_who_speaks(self, call: Call) -> None:
-        """What is said of an attempt that lapsed keeps no lease that a late copy of a question has opened since."""
+    def _note_caller(self, call: Call) -> None:
+        """A message about a lapsed attempt does not count for a lease that a late copy of a question has opened."""
         assert self.master is not None
         match request_of(call):
             case ExchangeRequest(agent=agent, slots=slots):
-                self.spoke.update(slot_name(agent, each.slot) for each in slots)
+                self.callers.update(slot_name(agent, each.slot) for each in slots)
             case RenewRequest(agent=agent, attempt=attempt) | ReleaseRequest(agent=agent, attempt=attempt):
                 lease = self.master.engine._leases.get(agent)
                 if lease is None or attempt == lease.attempt:
-                    self.spoke.add(agent)
+                    self.callers.add(agent)
             case _:
                 pass
 
@@ -442,17 +442,17 @@ class Process:
     """For how long it has read its input: the time by which silence is measured."""
     is_replaced: bool = False
     """Another one has begun its epoch."""
-    heard_at: dict[str, float] = field(default_factory=dict)
+    called_at: dict[str, float] = field(default_factory=dict)
     """When it last handled a call of an agent, in ``listened_s``."""
 
     @property
     def engine(self) -> Engine:
         return self.master.engine
 
-    def note_who_spoke(self) -> None:
+    def note_callers(self) -> None:
         """Whose calls were handled in this turn."""
-        self.heard_at.update(dict.fromkeys(self.server.spoke, self.listened_s))
-        self.server.spoke.clear()
+        self.called_at.update(dict.fromkeys(self.server.callers, self.listened_s))
+        self.server.callers.clear()
 
     @property
     def owes_nothing(self) -> bool:
@@ -470,7 +470,7 @@ class World:
     seed
         Everything follows from it.
     kind
-        The only kind of faults, of :data:`tests.happenings.KINDS`; default: all of them, mixed.
+        The only kind of faults, of :data:`tests.world_faults.KINDS`; default: all of them, mixed.
     n_workers
         How many there are at first; default: one to four, by the seed.
     clocks_obey
@@ -483,7 +483,7 @@ class World:
         self.seed = seed
         self.kind = kind
         self.random = random.Random(seed)
-        self.happenings: tuple[Happening, ...] = happenings_of(kind)
+        self.faults: tuple[WorldFault, ...] = faults_of(kind)
         self.clocks_obey = clocks_obey
         self.wall_offset_s = 0.0
         self.returns: list[tuple[float, int]] = []
@@ -538,8 +538,8 @@ class World:
             self.settings = replace(self.settings, budgets=(1.0, 3.0, 9.0), problem=settings_for(self.space).problem)
             self.fault_every_s = 0.5
             # A user who stops a search of so many again and again leaves nothing to be seen.
-            users = set(happenings_of("users")) - {worker_joins}
-            self.happenings = tuple(each for each in self.happenings if each not in users)
+            users = set(faults_of("users")) - {worker_joins}
+            self.faults = tuple(each for each in self.faults if each not in users)
         self.most_workers = self.n_workers + 50 if self.is_large else 6
 
     def has(self, kind: str) -> bool:
@@ -557,9 +557,9 @@ class World:
                 finally:
                     self._let_go()
         except Exception as error:
-            told = "\n".join(self.story)
+            history = "\n".join(self.story)
             raise Broken(
-                f"{self.name}.run() broke: {error!r}\nthe history ends with:\n{told}\n"
+                f"{self.name}.run() broke: {error!r}\nthe history ends with:\n{history}\n"
                 f"again: python -c 'from tests.world import World; {self.name}.run()'"
             ) from error
         return self
@@ -586,14 +586,14 @@ class World:
             if process is not None:
                 process.journal.close()
 
-    def say(self, words: str) -> None:
+    def note(self, line: str) -> None:
         """One line of the history."""
-        self.story.append(f"{self.now:9.2f}  {words.replace(str(self.directory.path), 'RUN')}")
+        self.story.append(f"{self.now:9.2f}  {line.replace(str(self.directory.path), 'RUN')}")
 
     def fingerprint(self) -> str:
         """Digest of everything that was decided and that happened."""
-        told = (self.entries, sorted(self.counts.items()), list(self.story))
-        return hashlib.sha256(repr(told).encode()).hexdigest()
+        everything = (self.entries, sorted(self.counts.items()), list(self.story))
+        return hashlib.sha256(repr(everything).encode()).hexdigest()
 
     # ----------------------------------------------------------------------------------------------------- scheduler
 
@@ -614,7 +614,7 @@ class World:
         if self.delayed:
             moments.append((self.delayed[0][0], self.deliver_late))
         if self.is_faulty:
-            moments.append((self.next_fault_at, self.something_happens))
+            moments.append((self.next_fault_at, self.inject_fault))
         at, what = min(moments, key=itemgetter(0))
         if not math.isfinite(at):
             raise Broken("nothing will ever happen again")
@@ -646,7 +646,7 @@ class World:
         self.workers.append(
             Worker(self, f"w{self._names}", number, zero_s=draw.choice([0.0, 1e5, 3e6]), rate=draw.choice(rates))
         )
-        self.say(f"w{self._names} joins as worker {number}")
+        self.note(f"w{self._names} joins as worker {number}")
 
     # -------------------------------------------------------------------------------------------------------- network
 
@@ -659,7 +659,7 @@ class World:
             worker.busy_until = self.now + 0.01
             raise MasterUnreachable("connection refused")
         fate = draw.random() / self.loses if self.loses and self.is_faulty else math.inf
-        if self.now < worker.mute_until or fate < 0.3:
+        if self.now < worker.requests_lost_until or fate < 0.3:
             return self._silence(worker, f"{call.method} of {worker.name} is lost")
         if fate < 0.6:
             self._deliver_later(call)
@@ -676,9 +676,9 @@ class World:
             synced = self._log_bytes()
             self._take_turn(target)
             self.kill_master(synced)
-            return self._silence(worker, f"nobody answers {call.method} of {worker.name}")
+            return self._silence(worker, f"no master answers {call.method} of {worker.name}")
         self._take_turn(target)
-        is_lost = fate < 1.0 or self.now < worker.deaf_until
+        is_lost = fate < 1.0 or self.now < worker.answers_lost_until
         if is_lost or not box.is_sent or target not in (self.process, self.older):
             return self._silence(worker, f"the answer to {call.method} of {worker.name} is lost")
         worker.busy_until = self.now + draw.uniform(0.0, self.latency_s)
@@ -705,11 +705,11 @@ class World:
             return self.process
         return self.older if worker.sees == "older" or self.random.random() < 0.3 else self.process
 
-    def _silence(self, worker: Worker, words: str) -> Plain:
-        self.say(words)
+    def _silence(self, worker: Worker, line: str) -> Plain:
+        self.note(line)
         self.counts["silences"] += 1
         worker.busy_until = self.now + CALL_TIMEOUT_S
-        raise MasterUnreachable(words)
+        raise MasterUnreachable(line)
 
     def _deliver_later(self, call: Call) -> None:
         """A copy that overtakes and is overtaken: on the real transport a connection keeps its order, two do not."""
@@ -720,7 +720,7 @@ class World:
         _, _, call = self.delayed.pop(0)
         if self.process is not None:
             self.counts["late copies"] += 1
-            self.say(f"a late copy of {call.method} on {call.peer} arrives")
+            self.note(f"a late copy of {call.method} on {call.peer} arrives")
             self.process.server.inbox.append(Box(call, is_copy=True))
             self.cut(call.peer)
 
@@ -752,7 +752,7 @@ class World:
         self.starts_at = math.inf
         journal = None
         if self.code_is_broken and self.counts["masters"] and self.random.random() < 0.7:
-            self.say("the code is mended, and its failures are to be run again")
+            self.note("the code is corrected, and its failures are to be run again")
             self.code_is_broken, self.retry_after = False, self.epoch
         try:
             journal = Journal.open(
@@ -778,7 +778,7 @@ class World:
                 soonest_question_s=ASK_EVERY_S,
             )
         except JournalError as error:
-            self.say(f"no master can start: {error}")
+            self.note(f"no master can start: {error}")
             if journal is not None:
                 journal.close()
             self.starts_at = self.now + 10.0
@@ -793,7 +793,7 @@ class World:
         self._before = None
         self.counts["masters"] += 1
         self.epoch = epoch
-        self.say(f"master {epoch} starts at position {master.engine.state.position}")
+        self.note(f"master {epoch} starts at position {master.engine.state.position}")
 
     def _let_older_go_on(self, journal: Journal) -> None:
         """A master that was doubled serves on while the next one reads, until that begins its epoch."""
@@ -824,12 +824,12 @@ class World:
         before = self._last_position(process) if process is self.older and process.is_replaced else None
         try:
             is_over = process.turns.take()
-            process.note_who_spoke()
+            process.note_callers()
             assert before is None or before == self._last_position(process), "a master that was replaced has committed"
         except Fenced:
             if process is self.process:
                 raise
-            self.say(f"master {process.epoch} finds that it was replaced, and ends")
+            self.note(f"master {process.epoch} finds that it was replaced, and ends")
             self.counts["fenced"] += 1
             self._bury_older()
             return
@@ -844,7 +844,7 @@ class World:
 
     def _end(self, process: Process) -> None:
         finished = process.engine.finished
-        self.say(f"the search is over: {'' if finished is None else finished.reason.splitlines()[0]}")
+        self.note(f"the search is over: {'' if finished is None else finished.reason.splitlines()[0]}")
         self._before = snapshot(process.engine)
         process.journal.close()
         self.process = None
@@ -864,7 +864,7 @@ class World:
         return log.stat().st_size if log.exists() else 0
 
     def kill_master(self, synced: int | None = None) -> None:
-        """Between two turns, or inside the commit of one whose answers nobody hears.
+        """Between two turns, or inside the commit of one whose answers are never sent.
 
         Then ``synced`` is how long the log was before; of what was written since, any part may be on the disk.
         """
@@ -872,7 +872,7 @@ class World:
         if process is None:
             return
         self.tears_next = False
-        self.say(f"master {process.epoch} is killed" + (" while it commits" if synced is not None else ""))
+        self.note(f"master {process.epoch} is killed" + (" while it commits" if synced is not None else ""))
         files = [self.directory.journal.with_name(f"journal.sqlite{suffix}") for suffix in ("", "-wal")]
         self._before = None if synced is not None or not process.owes_nothing else snapshot(process.engine)
         self.process = None
@@ -892,9 +892,9 @@ class World:
         self.directory.journal.with_name("journal.sqlite-shm").unlink(missing_ok=True)
 
     def double_master(self) -> None:
-        """A second life of the master's job: the older one goes on and does not know."""
+        """The master's job is started twice: the older master goes on and does not know of the newer one."""
         if self.process is not None and self.older is None:
-            self.say(f"master {self.process.epoch} gets a double")
+            self.note(f"master {self.process.epoch} gets a double")
             self.older, self.process = self.process, None
             for worker in self.workers:
                 worker.sees = self.random.choice(["older", "newer", "", ""])
@@ -943,8 +943,8 @@ class World:
                 most = state.limits.max_concurrent
                 assert most is None or len(state.held_by) < most, "more run than max_concurrent"
             case Expired(agent=agent, reason=reason) if "no message" in reason and not process.is_replaced:
-                process.note_who_spoke()
-                silent_s = process.listened_s - process.heard_at.get(agent, 0.0)
+                process.note_callers()
+                silent_s = process.listened_s - process.called_at.get(agent, 0.0)
                 # A lost connection leaves two heartbeats; a turn may notice a deadline one turn late.
                 least_s = 2 * self.settings.heartbeat_s - QUIET_TURN_S
                 assert silent_s >= least_s, f"{agent} lost its lease after {silent_s:.1f} s in which it was listened to"
@@ -953,13 +953,13 @@ class World:
 
     # --------------------------------------------------------------------------------------------------------- faults
 
-    def something_happens(self) -> None:
+    def inject_fault(self) -> None:
         """One fault, or one command of the user."""
         draw = self.random
         self.next_fault_at = self.now + draw.expovariate(1 / self.fault_every_s)
-        happening = draw.choice(self.happenings)
-        self.counts[happening.__name__] += 1
-        happening(self)
+        fault = draw.choice(self.faults)
+        self.counts[fault.__name__] += 1
+        fault(self)
         self._reckon()
 
     def _reckon(self) -> None:
@@ -970,15 +970,15 @@ class World:
         return self.random.choice(self.workers) if self.workers else None
 
     def heal(self) -> None:
-        """No faults from here on; whoever is lost is replaced, whoever is stopped goes on."""
-        self.say("everything is healed")
+        """No faults from here on; lost processes are replaced, stopped ones continue."""
+        self.note("everything is healed")
         self.is_faulty = self.tears_next = False
         self.delayed.clear()
         self.disk_is_full_until = None
         self._free_disk()
         self._bury_older()
         for worker in self.workers:
-            worker.stopped_until = worker.mute_until = worker.deaf_until = self.now
+            worker.stopped_until = worker.requests_lost_until = worker.answers_lost_until = self.now
         self._reckon()
         if self.process is not None:
             self.process.stopped_until = self.now
@@ -1029,18 +1029,18 @@ class World:
         saved = order.resume_directory
         if saved is not None:
             self.counts["continued"] += 1
-            told = (Path(saved) / CHECKPOINT).read_text()
-            assert told == str(order.evaluation), f"{order.evaluation} is to continue from a checkpoint of {told}"
+            owner = (Path(saved) / CHECKPOINT).read_text()
+            assert owner == str(order.evaluation), f"{order.evaluation} is to continue from a checkpoint of {owner}"
         if self.process is not None:
             evaluation = self.process.engine.state.evaluations.get(order.evaluation)
             handed_back = [] if evaluation is None else [each for each in evaluation.directories.values() if each]
             assert saved is not None or not handed_back, f"{order.evaluation} does not continue from {handed_back}"
 
     def _check_reasons(self, engine: Engine) -> None:
-        """Nobody works, or a rung waits for somebody silent: there is a reason, and it can be said."""
+        """No agent works, or a rung waits for a silent agent: the engine gives a reason."""
         waits = engine.waits(self.now)
         if not engine.state.held_by and not engine._leases.living(self.now):
-            assert waits, "nobody works, and there is no reason"
+            assert waits, "no agent works, and there is no reason"
         assert all(waiting.reason and (waiting.ends_in_s or 0.0) >= 0.0 for waiting in waits)
 
     def _check_replay_agrees(self, journal: Journal) -> None:
@@ -1059,7 +1059,7 @@ class World:
     _before: dict[str, Any] | None = None
 
     def check_acknowledged(self, entries: list[Entry]) -> None:
-        """Every report that an agent was told to be recorded is in the journal, as its outcome or as late."""
+        """Every report that was acknowledged is in the journal, as the outcome or as late."""
         kept = {
             (entry.evaluation, entry.attempt, entry.agent)
             for entry in entries
@@ -1093,7 +1093,7 @@ class World:
             assert loss is None or loss == expected, f"{identity} has the loss of another evaluation: {loss}"
         assert len(retried) <= 1, f"failures were put back by more than one master: {retried}"
         for file in self.directory.left_reports():
-            # No master came after it; then what it says is known, or another attempt was first.
+            # No master came after it; then its report is known, or another attempt was first.
             left = wire.from_message(wire.decode(file.read_text()), LeftReport).report
             assert outcomes[left.evaluation] == 1, f"the report of {left.evaluation} was left lying"
         self.entries = entries

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.driver import ChaosBroke, Told, possible_kinds, run
+from tests.chaos.driver import ChaosBroke, RunOptions, possible_kinds, run
 
 
 def main() -> int:
@@ -25,10 +25,10 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="keep the logs here")
     given = parser.parse_args()
     possible, left_out = possible_kinds()
-    for words in left_out:
-        print(f"!!! {words}", flush=True)
+    for reason in left_out:
+        print(f"!!! {reason}", flush=True)
     kinds = possible if given.kinds is None else tuple(given.kinds.split(","))
-    told = Told(
+    options = RunOptions(
         seed=given.seed,
         faults=given.faults,
         kinds=kinds,
@@ -40,7 +40,7 @@ def main() -> int:
         place = Path(temporary) if given.keep is None else given.keep
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            figures = run(told, place, lambda words: print(words, flush=True))
+            figures = run(options, place, lambda line: print(line, flush=True))
         except ChaosBroke as error:
             print(error, flush=True)
             return 1

@@ -49,7 +49,7 @@ class ChaosBroke(AssertionError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class RunOptions:
     """What a run is to be: its seed, how many faults of which kinds, how often, and how many workers."""
 
     seed: int
@@ -70,7 +70,7 @@ class Told:
 
 
 def possible_kinds() -> tuple[tuple[str, ...], list[str]]:
-    """Kinds of faults that can be had here, and in words what cannot be and why."""
+    """Kinds of faults that this machine allows, and a line for each that it does not allow, with the reason."""
     left_out: list[str] = []
     kinds = list(PROCESSES)
     reason = missing()
@@ -102,8 +102,8 @@ def _no_mount() -> str | None:
 def _disk(place: Path, size: str) -> Iterator[Path]:
     """A file system of its own."""
     place.mkdir(mode=0o700)
-    told = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(place)]
-    made = subprocess.run(told, capture_output=True, text=True, check=False)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(place)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode != 0:
         raise OSError(f"no file system can be mounted here: {made.stderr.strip()}")
     try:
@@ -112,16 +112,16 @@ def _disk(place: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def run(told: Told, place: Path, say: Callable[[str], None] = log.info) -> Figures:
+def run(options: RunOptions, place: Path, report: Callable[[str], None] = log.info) -> Figures:
     """Live through one plan.
 
     Parameters
     ----------
-    told
+    options
         The run.
     place
         An empty directory, for logs.
-    say
+    report
         Gets a line for each fault, and for what follows.
 
     Returns
@@ -136,24 +136,24 @@ def run(told: Told, place: Path, say: Callable[[str], None] = log.info) -> Figur
     """
     with contextlib.ExitStack() as stack:
         hosts = None
-        if set(told.kinds) & set(LINKS):
+        if set(options.kinds) & set(LINKS):
             prefix = f"hpc{secrets.token_hex(2)}"
             hosts = stack.enter_context(Hosts(prefix, 2 + WORKER_HOSTS, "10.83.0"))
         disk = place / "disk"
-        if "disk_full" in told.kinds:
+        if "disk_full" in options.kinds:
             stack.enter_context(_disk(disk, DISK))
         else:
             disk.mkdir(mode=0o700)
-        scene = Scene(place, disk, hosts, told.workers, told.seed, told.step_s)
+        scene = Scene(place, disk, hosts, options.workers, options.seed, options.step_s)
         stack.callback(scene.close)
-        return Chaos(told, scene, say).run()
+        return Chaos(options, scene, report).run()
 
 
 class Chaos:
     """One run; see :func:`run`."""
 
-    def __init__(self, told: Told, scene: Scene, say: Callable[[str], None]) -> None:
-        self._told, self._scene, self._say = told, scene, say
+    def __init__(self, options: RunOptions, scene: Scene, report: Callable[[str], None]) -> None:
+        self._options, self._scene, self._report = options, scene, report
         self._breaker = Breaker(scene)
         self._durable = Durable(scene.directory.journal)
         self._looks_at = 0.0
@@ -163,7 +163,7 @@ class Chaos:
     def run(self) -> Figures:
         """Faults, healing, the end, the laws."""
         self._scene.open(PATIENCE_S)
-        # Whatever breaks in a part, the next ones say the more about it.
+        # A part that breaks does not end the run: the parts after it show more of the cause.
         broken = [*self._broken_in(self._break), *self._broken_in(self._end)]
         self.figures.seconds = time.monotonic() - self._began
         self.figures.exits = self._scene.exits
@@ -179,8 +179,8 @@ class Chaos:
         if broken:
             # Its disk goes with the run.
             shutil.copytree(self._scene.directory.path, self._scene.place / "run", ignore_dangling_symlinks=True)
-            words = "\n".join(broken[:20])
-            raise ChaosBroke(f"chaos broke {len(broken)} laws:\n{words}\n{self.figures}\nagain: {self._told.command}")
+            laws, again = "\n".join(broken[:20]), self._options.command
+            raise ChaosBroke(f"chaos broke {len(broken)} laws:\n{laws}\n{self.figures}\nagain: {again}")
         return self.figures
 
     @staticmethod
@@ -197,7 +197,7 @@ class Chaos:
         known = len(self._scene.violations)
         self._scene.tend(now)
         for words in self._scene.violations[known:]:
-            self._say(f"!!! {words}")
+            self._report(f"!!! {words}")
         if now >= self._looks_at:
             self._looks_at = now + LOOK_EVERY_S
             self._durable.look()
@@ -206,7 +206,7 @@ class Chaos:
 
     def _break(self) -> None:
         """One fault after the other; those that find no victim wait behind the next ones."""
-        faults = plan(self._told.seed, self._told.faults, self._told.kinds, every_s=self._told.every_s)
+        faults = plan(self._options.seed, self._options.faults, self._options.kinds, every_s=self._options.every_s)
         coming, waiting = deque(faults), deque[tuple[Fault, float]]()
         due = time.monotonic()
         while coming or waiting:
@@ -228,7 +228,8 @@ class Chaos:
         if not self._breaker.apply(fault, now):
             return False
         self.figures.faults[fault.kind] += 1
-        self._say(f"{now - self._began:8.2f}  {fault.number}: {fault.kind} for {fault.lasts_s:g} s, {fault.strength}")
+        what = f"{fault.kind} for {fault.lasts_s:g} s, {fault.strength}"
+        self._report(f"{now - self._began:8.2f}  {fault.number}: {what}")
         return True
 
     def _end(self) -> None:
@@ -236,12 +237,12 @@ class Chaos:
         scene = self._scene
         self._breaker.heal()
         healed = time.monotonic()
-        self._say(f"{healed - self._began:8.2f}  everything is healed")
-        # One that was told to end a moment ago serves still, and is not the one.
+        self._report(f"{healed - self._began:8.2f}  everything is healed")
+        # A master that was asked to end a moment ago still serves, and does not count.
         while (last := self._breaker.serving_master()) is None:
             self._in_time(healed, "a master serves")
         scene.extend(brackets=1 + max(entry.bracket for entry in scene.of(BracketOpened)))
-        last.fate = "told to end"
+        last.fate = "asked to end"
         last.served.send(signal.SIGTERM)
         while not scene.is_over:
             self._in_time(healed, "the search is over")
@@ -249,7 +250,7 @@ class Chaos:
         while scene.processes():
             if time.monotonic() - over > KNOWN_WITHIN_S:
                 scene.dismiss()
-            self._in_time(over, "whoever knows that the search is over has ended")
+            self._in_time(over, "every process that knows that the search is over has ended")
         self._scene.tend(time.monotonic())
         self.figures.counts["seconds from healing to the end"] = round(time.monotonic() - healed)
 
@@ -257,5 +258,5 @@ class Chaos:
         now = self._tick()
         if now - since > ENDS_WITHIN_S:
             left = [part.name for part in self._scene.parts]
-            says = [part.served.said()[-1_500:] for part in self._scene.parts]
-            raise AssertionError("\n".join([f"waited in vain: {what}; there are still {left}", *says]))
+            logs = [part.served.said()[-1_500:] for part in self._scene.parts]
+            raise AssertionError("\n".join([f"waited in vain: {what}; there are still {left}", *logs]))

@@ -88,7 +88,7 @@ class Breaker:
         if process.pid in self._stopped:
             return None
         if fault.lasts_s > LEASE_S:
-            # Whoever waits for it may kill it meanwhile, between its last line and its last word.
+            # The test may kill it meanwhile, between two of its last lines.
             self._scene.killed.add(process.pid)
         try:
             process.suspend()
@@ -154,9 +154,9 @@ class Breaker:
         master = self.serving_master()
         return None if master is None else self._stop(psutil.Process(master.served.pid), fault)
 
-    def _agent_told_to_end(self, fault: Fault) -> Undo | None:
+    def _agent_asked_to_end(self, fault: Fault) -> Undo | None:
         worker = self._worker(fault)
-        return None if worker is None else self._tell(worker, signal.SIGTERM, "told to end")
+        return None if worker is None else self._tell(worker, signal.SIGTERM, "asked to end")
 
     def _agent_preempted(self, fault: Fault) -> Undo | None:
         worker = self._worker(fault)
@@ -171,7 +171,7 @@ class Breaker:
         return None if master is None else self._tell(master, signal.SIGUSR2, "preempted")
 
     def _worker_doubled(self, fault: Fault) -> Undo | None:
-        """The same job begins a second time, under the same name, and nobody has ended the first."""
+        """The same job is started a second time, under the same name, while the first still runs."""
         worker = self._worker(fault)
         if worker is None or len(self._scene.living("worker", twins=True)) >= self._scene.n_workers + 2:
             return None
@@ -210,10 +210,10 @@ class Breaker:
     def _worker_silent(self, fault: Fault) -> Undo | None:
         return self._broken(self._a_host(fault), "silent")
 
-    def _worker_mute(self, fault: Fault) -> Undo | None:
+    def _worker_requests_lost(self, fault: Fault) -> Undo | None:
         return self._broken(self._a_host(fault), "mute")
 
-    def _worker_deaf(self, fault: Fault) -> Undo | None:
+    def _worker_answers_lost(self, fault: Fault) -> Undo | None:
         return self._broken(self._a_host(fault), "deaf")
 
     def _worker_unplugged(self, fault: Fault) -> Undo | None:

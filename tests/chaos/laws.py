@@ -41,7 +41,7 @@ LEFT = re.compile(r"the result of evaluation (\S+) (waits for the next master|is
 
 
 class Durable:
-    """Looks again and again at what the journal holds: what was there once stays, word for word.
+    """Reads the journal again and again: an entry that was there once stays, unchanged.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Durable:
         self._seen: list[str] = []
 
     def look(self) -> None:
-        """Note what is new; a look while nobody can read is none."""
+        """Note what is new; nothing while the journal cannot be read."""
         with contextlib.suppress(sqlite3.Error):
             self._seen += [_digest(text) for text in _texts(self._journal, len(self._seen))]
 
@@ -91,13 +91,13 @@ class Figures:
     def __str__(self) -> str:
         lines = [f"{sum(self.faults.values())} faults in {self.seconds:.0f} s"]
         for title, counted in (("faults", self.faults), ("search", self.counts), ("exit codes", self.exits)):
-            told = ", ".join(f"{what} {count}" for what, count in sorted(counted.items()))
-            lines.append(f"  {title}: {told}")
+            figures = ", ".join(f"{what} {count}" for what, count in sorted(counted.items()))
+            lines.append(f"  {title}: {figures}")
         return "\n".join(lines)
 
 
 def broken_laws(
-    directory: RunDirectory, logs: Path, said: str, silenced: set[int], durable: Durable, counts: Counter[str]
+    directory: RunDirectory, logs: Path, agent_logs: str, silenced: set[int], durable: Durable, counts: Counter[str]
 ) -> list[str]:
     """Every law that does not hold, as a sentence.
 
@@ -107,10 +107,10 @@ def broken_laws(
         The run, which is over.
     logs
         Directory of the objective's logs.
-    said
-        All that the agents said.
+    agent_logs
+        All lines that the agents logged.
     silenced
-        Process ids of agents and trainers that could not say their last words.
+        Process ids of agents and trainers that were killed before they could log their end.
     durable
         What was seen of the journal meanwhile.
     counts
@@ -121,7 +121,7 @@ def broken_laws(
     lines = list(_lines(logs))
     count(entries, lines, counts)
     broken = [*durable.broken(), *_replayed(reader, entries), *_outcomes(entries), *_losses(entries, lines)]
-    broken += [*_attempts(lines), *_kept(entries, lines, said, silenced, counts)]
+    broken += [*_attempts(lines), *_kept(entries, lines, agent_logs, silenced, counts)]
     if reader.finished() is None:
         broken.append("the search has not ended")
     try:
@@ -135,10 +135,10 @@ def broken_laws(
 def _lines(logs: Path) -> Iterator[dict[str, Any]]:
     for log in sorted(logs.glob("*.jsonl")):
         for line in log.read_text("utf-8").splitlines():
-            told = json.loads(line)
-            (config_id, rung) = told["evaluation"]
-            told["of"] = EvaluationId(ConfigId(*config_id), rung), told["attempt"]
-            yield told
+            event = json.loads(line)
+            (config_id, rung) = event["evaluation"]
+            event["of"] = EvaluationId(ConfigId(*config_id), rung), event["attempt"]
+            yield event
 
 
 def count(entries: list[Entry], lines: list[dict[str, Any]], counts: Counter[str]) -> None:
@@ -231,8 +231,8 @@ def _losses(entries: list[Entry], lines: list[dict[str, Any]]) -> Iterator[str]:
         if entry.outcome.loss not in expected:
             yield f"the loss of {entry.evaluation} is {entry.outcome.loss}, of rung {rung}: {expected}"
         elif gave.get((entry.evaluation, entry.attempt)) != entry.outcome.loss:
-            told = gave.get((entry.evaluation, entry.attempt))
-            yield f"attempt {entry.attempt} at {entry.evaluation} gave {told}, and {entry.outcome.loss} is recorded"
+            given = gave.get((entry.evaluation, entry.attempt))
+            yield f"attempt {entry.attempt} at {entry.evaluation} gave {given}, and {entry.outcome.loss} is recorded"
     for entry in entries:
         failure = entry.outcome.failure if isinstance(entry, Recorded) else None
         if failure is not None:
@@ -248,16 +248,16 @@ def _attempts(lines: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _kept(
-    entries: list[Entry], lines: list[dict[str, Any]], said: str, silenced: set[int], counts: Counter[str]
+    entries: list[Entry], lines: list[dict[str, Any]], agent_logs: str, silenced: set[int], counts: Counter[str]
 ) -> Iterator[str]:
-    """What an objective has ended is in the journal, as an outcome or as late, unless who would say so was killed."""
+    """Each result of an objective is in the journal, as an outcome or as late, unless its agent was killed first."""
     known = {(entry.evaluation, entry.attempt) for entry in entries if isinstance(entry, Recorded | LateReport)}
-    left = {name for name, _ in LEFT.findall(said)}
+    left = {name for name, _ in LEFT.findall(agent_logs)}
     for line in lines:
         if line["what"] != "ended" or line["of"] in known:
             continue
         if line["agent"] in silenced or line["trainer"] in silenced:
-            counts["results lost with who was killed"] += 1
+            counts["results lost with a killed process"] += 1
         elif str(line["of"][0]) in left:
             counts["results left behind on a host without the run directory"] += 1
         else:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 PROCESSES = (
     *("agent_killed", "trainer_killed", "master_killed", "nameserver_killed", "machine_lost"),
     *("agent_stopped", "trainer_stopped", "master_stopped"),
-    *("agent_told_to_end", "agent_preempted", "master_preempted"),
+    *("agent_asked_to_end", "agent_preempted", "master_preempted"),
     *("worker_doubled", "master_doubled"),
 )
 """What needs no more than the right to send signals."""
 LINKS = (
-    *("worker_silent", "worker_mute", "worker_deaf", "worker_unplugged", "worker_lossy", "worker_throttled"),
-    *("worker_dropped", "worker_reset", "master_silent", "master_lossy", "half_partitioned"),
+    *("worker_silent", "worker_requests_lost", "worker_answers_lost", "worker_unplugged", "worker_lossy"),
+    *("worker_throttled", "worker_dropped", "worker_reset", "master_silent", "master_lossy", "half_partitioned"),
 )
 """What needs network namespaces."""
 DISKS = ("disk_full",)
@@ -34,7 +34,7 @@ SHORT_S, LONG_S = (0.3, 1.5, 3.0), (6.0, 9.0, 14.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One fault: how long after the one before, to whom, for how long, and how bad (percent, kbit/s or days)."""
+    """One fault: seconds after the one before, which process, how long, and how bad (percent, kbit/s or days)."""
 
     number: int
     kind: str
@@ -65,8 +65,8 @@ def plan(seed: int, count: int, kinds: Collection[str] = KINDS, *, every_s: floa
     """
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown or not kinds:
-        told = ", ".join(unknown) or "none at all"
-        raise ValueError(f"unknown kinds of faults: {told}; choose of {', '.join(KINDS)}")
+        given = ", ".join(unknown) or "none at all"
+        raise ValueError(f"unknown kinds of faults: {given}; choose of {', '.join(KINDS)}")
     draw = random.Random(seed)
     deck: list[str] = []
     faults = []

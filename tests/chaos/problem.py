@@ -2,7 +2,7 @@
 
 Law of this file: the loss is a function of configuration and budget, bit for bit, whatever was interrupted and went on
 elsewhere; a checkpoint that is another configuration's is an error. What it notes is in the kernel before it goes on,
-in a file of this process alone, on a disk that nobody fills.
+in a file of this process alone, on a disk that no fault fills.
 """
 
 from __future__ import annotations

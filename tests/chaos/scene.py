@@ -1,8 +1,8 @@
 """The search that chaos is made of: its processes on their hosts, and the operator who starts again what ended.
 
-Law of this file: it starts, and starts again, as a batch system would: whoever was killed, pre-empted or told to end
-comes back after a while, at the same place under the same name. What ends in a way that nobody brought about is written
-down as a violation. It breaks nothing; :mod:`tests.chaos.faults` does.
+Law of this file: it starts, and starts again, as a batch system would: a process that was killed, pre-empted or asked
+to end comes back after a while, at the same place under the same name. An end that no fault explains is a violation.
+It breaks nothing; :mod:`tests.chaos.faults` does.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MASTER_HOST, NAMESERVER_HOST, FIRST_WORKER_HOST = 0, 1, 2
 NAMESERVER_PORT = 9_090
 LEASE_S, HEARTBEAT_S = 4.0, 0.5
 ENDLESS = 1_000_000
-"""Brackets that no run completes; what is not told of limits, the problem or its defaults tell."""
+"""Brackets that no run completes; other limits come from the problem or are the defaults."""
 COMES_BACK_S = (0.0, 2.5)
 """How long a batch system takes to start again what ended."""
 RETURNS = {
@@ -44,7 +44,7 @@ RETURNS = {
     "master": {0, 4, 130, REQUEUE, -signal.SIGKILL},
     "nameserver": {0, -signal.SIGKILL},
 }
-"""Exit codes that somebody brought about; 4 is a master that was replaced, or whose disk was full as it began."""
+"""Exit codes that a fault explains; 4 is a master that was replaced, or whose disk was full as it began."""
 
 
 @dataclass(eq=False)
@@ -56,7 +56,7 @@ class Part:
     host: int
     served: Served
     is_twin: bool = False
-    """A second life beside the first, or a first beside a second: nobody starts it again."""
+    """One of two that run at the same time under one name: it is not started again."""
     fate: str = ""
     """What was done to it that must end it."""
     began_at: float = field(default_factory=time.monotonic)
@@ -79,7 +79,7 @@ class Scene(ServedSearch):
     Parameters
     ----------
     place
-        Directory of the logs; nobody fills its disk.
+        Directory of the logs; no fault fills its disk.
     disk
         Directory of the run, which may be filled.
     hosts
@@ -118,13 +118,13 @@ class Scene(ServedSearch):
         self.violations: list[str] = []
         self.exits: Counter[str] = Counter()
         self.killed: set[int] = set()
-        """Process ids whose last words cannot be expected: killed, or stopped for longer than others wait."""
+        """Process ids that may not log their end: killed, or stopped for longer than others wait."""
         self.is_over = False
 
     def _begin(self, log: Path, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Served:
         return super()._begin(log, command, {**self._environment, **(environment or {})})
 
-    # ---------------------------------------------------------------------------------------------------- who is where
+    # ---------------------------------------------------------------------------------------------------- what is where
 
     def host_of(self, index: int) -> int:
         """The host of a worker; half of the workers' hosts see the run directory."""
@@ -200,8 +200,8 @@ class Scene(ServedSearch):
     def _nameserver(self, index: int) -> Served:
         del index
         host, port = self.nameserver
-        told = {"host": host, "port": port, "key_file": str(self.nameserver_key)}
-        return self._start("nameserver", told)
+        options = {"host": host, "port": port, "key_file": str(self.nameserver_key)}
+        return self._start("nameserver", options)
 
     def _master(self, index: int) -> Served:
         del index
@@ -228,7 +228,7 @@ class Scene(ServedSearch):
         return self.start_worker(index, environment=environment, grace_s=5.0, **way)
 
     def tend(self, now: float) -> None:
-        """Take note of who has ended, and start again whose time has come."""
+        """Note which processes have ended, and start those again that are due."""
         for part in list(self.parts):
             code = part.served.process.poll()
             if code is not None:
@@ -252,11 +252,11 @@ class Scene(ServedSearch):
         self.is_over = self.is_over or (part.role == "master" and code == 0)
         is_expected = code in RETURNS[part.role] and (code != 0 or self.is_over or self._has_finished())
         # Before it listens to signals the default action is right: it holds nothing yet.
-        is_expected = is_expected or (code == -signal.SIGTERM and part.fate == "told to end")
+        is_expected = is_expected or (code == -signal.SIGTERM and part.fate == "asked to end")
         if not is_expected:
             self.violations.append(f"{part.name} ended with {code} by itself:\n{part.served.said()[-3_000:]}")
         if part.fate == "preempted" and code not in (REQUEUE, 0, -signal.SIGKILL):
-            self.violations.append(f"{part.name} was told that its allocation ends, and ended with {code}")
+            self.violations.append(f"{part.name} was to end with its allocation, and ended with {code}")
         # Whoever ends because the search is over stays away.
         if not part.is_twin and not self.is_over and code != 0:
             self.coming.append((now + self._random.uniform(*COMES_BACK_S), part.role, part.index))
@@ -266,7 +266,7 @@ class Scene(ServedSearch):
         self.coming.clear()
         for part in self.parts:
             if part.fate == "" and (part.role == "nameserver" or (part.role == "worker" and part.index % 2)):
-                part.fate = "told to end"
+                part.fate = "asked to end"
                 part.served.send(signal.SIGTERM)
 
     def _has_finished(self) -> bool:
@@ -287,5 +287,5 @@ class Scene(ServedSearch):
 
     def processor_s(self) -> float:
         """Processor time of all children so far that have ended, in seconds."""
-        told = os.times()
-        return told.children_user + told.children_system
+        times = os.times()
+        return times.children_user + times.children_system

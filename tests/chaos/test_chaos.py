@@ -29,7 +29,7 @@ from hpbandster_lite.records import (
     Sampled,
 )
 from tests.chaos import driver
-from tests.chaos.driver import Told, possible_kinds, run
+from tests.chaos.driver import RunOptions, possible_kinds, run
 from tests.chaos.laws import _attempts, _kept, _losses, _outcomes
 from tests.chaos.plan import KINDS, PROCESSES, plan
 from tests.chaos.problem import loss_of
@@ -45,7 +45,7 @@ def test_a_search_under_one_fault_of_each_kind_keeps_every_result_and_ends_by_it
     with capsys.disabled():
         for words in left_out:
             print(f"\nNOT TESTED under chaos, {words}")
-    figures = run(Told(seed=1, faults=len(kinds), kinds=kinds, every_s=1.0), tmp_path)
+    figures = run(RunOptions(seed=1, faults=len(kinds), kinds=kinds, every_s=1.0), tmp_path)
     assert figures.faults == dict.fromkeys(kinds, 1)
     assert figures.counts["recorded"] > 20
     assert figures.counts["failed"] == 0
@@ -58,7 +58,7 @@ def test_a_search_under_a_thousand_faults_keeps_every_result_and_ends_by_itself(
     kinds, left_out = possible_kinds()
     assert not left_out
     faults = int(os.environ.get("CHAOS_FAULTS", "1000"))
-    figures = run(Told(seed=int(os.environ.get("CHAOS_SEED", "1")), faults=faults, kinds=kinds), tmp_path)
+    figures = run(RunOptions(seed=int(os.environ.get("CHAOS_SEED", "1")), faults=faults, kinds=kinds), tmp_path)
     print(figures)
     assert figures.faults.total() == faults
 
@@ -76,7 +76,7 @@ def test_without_root_the_processes_alone_are_broken(tmp_path: Path, monkeypatch
         "NO FULL DISK",
         "NO WRONG CLOCKS",
     ]
-    figures = run(Told(seed=2, faults=len(kinds), kinds=kinds, every_s=1.0), tmp_path)
+    figures = run(RunOptions(seed=2, faults=len(kinds), kinds=kinds, every_s=1.0), tmp_path)
     assert figures.faults == dict.fromkeys(PROCESSES, 1)
 
 
@@ -101,8 +101,8 @@ def test_a_kind_that_is_not_known_is_refused_with_those_there_are() -> None:
 
 
 def test_a_run_says_how_it_is_run_again() -> None:
-    told = Told(seed=5, faults=9, kinds=("disk_full",), workers=2)
-    assert told.command == (
+    options = RunOptions(seed=5, faults=9, kinds=("disk_full",), workers=2)
+    assert options.command == (
         "python -m tests.chaos --seed 5 --faults 9 --every 1.5 --workers 2 --step 0.2 --kinds disk_full"
     )
 
@@ -131,7 +131,7 @@ LOSS = loss_of(VALUES, 1.0)
 
 
 def test_a_search_that_went_well_breaks_no_law() -> None:
-    given_back = Released(evaluation=AT, attempt=1, agent="a", reason="told to end")
+    given_back = Released(evaluation=AT, attempt=1, agent="a", reason="asked to end")
     entries: list[Entry] = [SAMPLED, leased(1), given_back, leased(2, "b"), recorded(LOSS, 2, "b")]
     lines = [line("begun"), line("begun", 2), line("ended", 2, loss=LOSS)]
     assert not [*_outcomes(entries), *_losses(entries, lines), *_attempts(lines)]
@@ -181,6 +181,6 @@ def test_a_result_that_is_nowhere_breaks_a_law_unless_who_had_it_was_killed() ->
     assert not list(_kept([], lines, "", {11}, counts))
     assert not list(_kept([], lines, "the result of evaluation 0-0-0@0 waits for the next master in x", set(), counts))
     assert counts == {
-        "results lost with who was killed": 1,
+        "results lost with a killed process": 1,
         "results left behind on a host without the run directory": 1,
     }

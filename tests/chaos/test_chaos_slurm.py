@@ -39,7 +39,7 @@ class SlurmChaos:
     master, workers
         Numbers of its jobs.
     seed
-        Of what happens when, and to whom.
+        Of when each fault happens, and to which process.
     """
 
     def __init__(self, search: SlurmSearch, master: str, workers: str, seed: int) -> None:
@@ -82,7 +82,7 @@ class SlurmChaos:
         return self._random.choice(tasks) if tasks else None
 
     def _silence(self, job: QueuedJob) -> None:
-        """Whoever runs in this job may be killed with a last word on its lips."""
+        """A process in this job may be killed before its last line is written."""
         for process in (*self._search.processes("agent"), *self._search.processes("trainer"), *self._commands()):
             with contextlib.suppress(psutil.Error):
                 if process.environ().get("SLURM_JOB_ID") == job.number:
@@ -125,8 +125,8 @@ class SlurmChaos:
         for each in self._search.tasks(self._workers):
             if each.where == task.where:
                 self._silence(each)
-        told = ("scontrol", "update", f"nodename={task.where}", "state=down", "reason=chaos")
-        return self._cluster.run(*told).returncode == 0
+        command = ("scontrol", "update", f"nodename={task.where}", "state=down", "reason=chaos")
+        return self._cluster.run(*command).returncode == 0
 
     def _kill_trainer(self) -> bool:
         trainers = self._search.processes("trainer")
@@ -146,7 +146,7 @@ def test_a_search_under_chaos_on_slurm_keeps_every_result_and_ends_by_itself(clu
     logs = tmp_path / "objective"
     logs.mkdir()
     with search_on(cluster, tmp_path, lease_s=6.0, heartbeat_s=0.5) as search:
-        # An attempt that is lost with its node is nobody's fault, however often.
+        # An attempt that is lost with its node is no failure, however often.
         search.file.write_text(
             f'problem = "{problem.__file__}"\n[search]\nseed = {seed}\n[limits]\nbrackets = {6 * faults}\n'
             "[service]\nlease_s = 6.0\nheartbeat_s = 0.5\nmax_attempts = 1000\n"
@@ -165,6 +165,6 @@ def test_a_search_under_chaos_on_slurm_keeps_every_result_and_ends_by_itself(clu
             time.sleep(0.5)
         counts: Counter[str] = Counter()
         broken = broken_laws(search.directory, logs, search.logs(), chaos.silenced, chaos.durable, counts)
-        told = f"{dict(chaos.faults)} in {time.monotonic() - began:.0f} s: {dict(sorted(counts.items()))}"
-        print(told)
-        assert not broken, "\n".join([*broken[:20], told, f"again: CHAOS_SEED={seed} CHAOS_FAULTS={faults}"])
+        figures = f"{dict(chaos.faults)} in {time.monotonic() - began:.0f} s: {dict(sorted(counts.items()))}"
+        print(figures)
+        assert not broken, "\n".join([*broken[:20], figures, f"again: CHAOS_SEED={seed} CHAOS_FAULTS={faults}"])

@@ -16,17 +16,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000, help="in all; 1 in 20 is a journal")
     parser.add_argument("--seed", type=int, default=0)
-    told = parser.parse_args()
+    given = parser.parse_args()
     # Nobody reads a hundred thousand complaints.
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         certificates = fuzz_transport.certificates_in(place / "tls")
         parts: dict[str, Callable[[], int]] = {
-            "server": lambda: fuzz_transport.run(told.inputs * 13 // 20, told.seed, None),
-            "server under TLS": lambda: fuzz_transport.run(told.inputs * 4 // 20, told.seed, certificates),
-            "client": lambda: fuzz_transport.run_client(told.inputs * 3 // 20, told.seed),
-            "journal": lambda: fuzz_journal.run(told.inputs // 20 + 1, told.seed, place)[0],
+            "server": lambda: fuzz_transport.run(given.inputs * 13 // 20, given.seed, None),
+            "server under TLS": lambda: fuzz_transport.run(given.inputs * 4 // 20, given.seed, certificates),
+            "client": lambda: fuzz_transport.run_client(given.inputs * 3 // 20, given.seed),
+            "journal": lambda: fuzz_journal.run(given.inputs // 20 + 1, given.seed, place)[0],
         }
         for name, part in parts.items():
             began = time.monotonic()

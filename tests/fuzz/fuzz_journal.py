@@ -1,4 +1,4 @@
-"""Journals that somebody or something has changed: bytes of the file, and rows that SQLite itself finds in order.
+"""Journals that were changed from outside: bytes of the file, and rows that SQLite itself finds in order.
 
 Law: a reader answers or raises a :class:`JournalError` (never another error, never a bug of ours), and changes nothing.
 A writer that opens such a file does the same.
@@ -73,7 +73,7 @@ def change_bytes(path: Path, rng: random.Random) -> None:
 
 
 def change_rows(path: Path, rng: random.Random) -> None:
-    """Rows that say something else, in a file that SQLite finds in order."""
+    """Rows with other values, in a file that SQLite accepts."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         table = rng.choice([each for each in tables if not each.startswith("sqlite")])
@@ -87,8 +87,8 @@ def change_rows(path: Path, rng: random.Random) -> None:
             if rng.random() < 0.1:
                 connection.execute(f"DELETE FROM {table} WHERE {column} IS ?", (value,))  # noqa: S608
             else:
-                told = f"UPDATE {table} SET {column} = ? WHERE {column} IS ?"  # noqa: S608
-                connection.execute(told, (_other(value, rng), value))
+                statement = f"UPDATE {table} SET {column} = ? WHERE {column} IS ?"  # noqa: S608
+                connection.execute(statement, (_other(value, rng), value))
 
 
 def _other(value: object, rng: random.Random) -> object:

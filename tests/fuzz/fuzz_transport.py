@@ -1,7 +1,7 @@
 """Inputs for the transport: a real server on loopback, plain or under TLS, and everything that is no honest message.
 
 Law: whatever comes, a turn of the loop raises nothing and takes no long time, nothing is carried out that an honest
-client did not say with the key, and an honest client beside it is answered. The same for a client and what a server
+client did not send with the key, and an honest client beside it is answered. The same for a client and what a server
 answers: it gets an answer or an error of ours. ``run`` is a function of its seed; the message of a failure has it.
 """
 
@@ -79,7 +79,7 @@ class Attacked:
         assert not self.carried_out, f"carried out: {self.carried_out[:1]!r:.500}"
 
     def signed(self, texts: list[tuple[int, bytes]]) -> None:
-        """Send what somebody says who has the key and makes no sense; it may be carried out, and nothing else."""
+        """Send nonsense signed with the key; it may be carried out, and nothing else."""
         with socket.create_connection(self.server.endpoint) as peer:
             peer.setblocking(False)
             for kind, data in texts:
@@ -117,7 +117,7 @@ def greeting() -> bytes:
 
 
 def honest_bytes() -> list[bytes]:
-    """What honest clients and servers say, with the key."""
+    """What honest clients and servers send, with the key."""
     made: list[bytes] = [Message(pyro.MSG_CONNECT, greeting(), 2, 0, 1, hmac_key=KEY).to_bytes()]
     made.append(made[0] + write_call(1, OBJECT, ["nonce", 1, "report", "{}"], KEY))
     made.append(write_call(1, OBJECT, ["nonce", 1, "report", "{}"], KEY))
@@ -134,7 +134,7 @@ def client_hello(certificates: Certificates) -> bytes:
 
 
 def stranger_input(honest: list[bytes], rng: random.Random) -> bytes:
-    """What somebody without the key sends: garbage, honest bytes that were changed, headers that lie."""
+    """What a peer without the key sends: garbage, honest bytes that were changed, headers that lie."""
     match rng.randrange(6):
         case 0:
             return rng.randbytes(rng.choice((0, 1, 5, 24, 100, 1_000)))
@@ -155,11 +155,12 @@ def stranger_input(honest: list[bytes], rng: random.Random) -> bytes:
 
 
 def signed_inputs(rng: random.Random) -> list[tuple[int, bytes]]:
-    """What somebody with the key sends who does not speak our protocol."""
+    """What a peer with the key sends that has another protocol."""
     first = greeting() if rng.random() < 0.7 else json.dumps(changed_value(json.loads(greeting()), rng)).encode()
     call = {"object": OBJECT, "method": "call", "params": ["nonce", 1, "m", "{}"], "kwargs": {}}
-    said = json.dumps(changed_value(call, rng) if rng.random() < 0.8 else odd_value(rng)).encode()
-    return [(pyro.MSG_CONNECT, first), (rng.choice(KINDS[:6]), mutated(said, rng) if rng.random() < 0.3 else said)]
+    payload = json.dumps(changed_value(call, rng) if rng.random() < 0.8 else odd_value(rng)).encode()
+    payload = mutated(payload, rng) if rng.random() < 0.3 else payload
+    return [(pyro.MSG_CONNECT, first), (rng.choice(KINDS[:6]), payload)]
 
 
 @contextlib.contextmanager
@@ -189,10 +190,10 @@ def run(inputs: int, seed: int, certificates: Certificates | None) -> int:
 
 
 class Impostor:
-    """A server that says what it is told to, and hangs up; a context manager."""
+    """A server that sends a given answer, and hangs up; a context manager."""
 
     def __init__(self) -> None:
-        self.says = b""
+        self.answer = b""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._is_over = False
         self._thread = threading.Thread(target=self._serve, name="impostor")
@@ -213,26 +214,26 @@ class Impostor:
             peer, _ = self._listener.accept()
             with peer, contextlib.suppress(OSError):
                 peer.recv(65_536)
-                peer.sendall(self.says)
+                peer.sendall(self.answer)
 
 
 def run_client(inputs: int, seed: int) -> int:
-    """Let a client call somebody who answers anything; gives how many answers there were."""
+    """Let a client call a server that answers anything; gives how many answers there were."""
     rng = random.Random(seed)
     welcome = {"protocol": PROTOCOL, "echo": "client nonce", "nonce": "n", "welcome": "{}"}
     with Impostor() as impostor:
         for _ in range(inputs):
-            said = json.dumps(changed_value(welcome, rng) if rng.random() < 0.7 else odd_value(rng)).encode()
+            payload = json.dumps(changed_value(welcome, rng) if rng.random() < 0.7 else odd_value(rng)).encode()
             kind = rng.choice((pyro.MSG_CONNECTOK, pyro.MSG_CONNECTFAIL, pyro.MSG_RESULT, 99))
             key = KEY if rng.random() < 0.8 else b"guessed"
-            answer = bytes(Message(kind, said, rng.choice((2, 2, 2, 1, 3, 4)), 0, 1, hmac_key=key).to_bytes())
-            impostor.says = mutated(answer, rng) if rng.random() < 0.5 else answer
+            answer = bytes(Message(kind, payload, rng.choice((2, 2, 2, 1, 3, 4)), 0, 1, hmac_key=key).to_bytes())
+            impostor.answer = mutated(answer, rng) if rng.random() < 0.5 else answer
             with (
                 contextlib.suppress(SearchError),
                 Client("127.0.0.1", impostor.port, OBJECT, KEY, timeout_s=5.0) as client,
             ):
                 client.call("report", 1)
-                raise AssertionError(f"seed {seed}: an answer was taken that nobody gave: {impostor.says!r}")
+                raise AssertionError(f"seed {seed}: a forged answer was accepted: {impostor.answer!r}")
     return inputs
 
 

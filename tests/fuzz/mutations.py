@@ -1,4 +1,4 @@
-"""Bytes and values that nobody meant: mutations of honest ones, each a function of a generator alone."""
+"""Bytes and values by accident: mutations of honest ones, each a function of a generator alone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 def odd_value(rng: random.Random, depth: int = 0) -> Any:
-    """Something that JSON can say and nobody expects."""
+    """A value that JSON can express and no reader expects."""
     if depth < 3 and rng.random() < 0.3:
         return [odd_value(rng, depth + 1) for _ in range(rng.randint(0, 3))]
     if depth < 3 and rng.random() < 0.2:

@@ -60,7 +60,7 @@ def test_an_agent_that_is_to_end_and_has_no_trainer_sleeps_until_something_is_du
     agent = worker.agent
     agent.outbox.reports[agent.id] = REPORT
     agent.keeper.kill()
-    worker.orders.told = "its time is over"
+    worker.end_request.given = "its time is over"
     began = worker.world.now
     worker.turn()
     assert agent.exit_code is None
@@ -107,7 +107,7 @@ def test_an_evaluation_that_outlasts_the_time_of_its_agent_is_not_cut_off_by_tha
 
 def test_an_agent_that_is_to_end_and_evaluates_nothing_waits_for_its_master_alone(worker: Worker) -> None:
     worker.agent.outbox.reports[worker.agent.id] = REPORT
-    worker.orders.told = "its time is over"
+    worker.end_request.given = "its time is over"
     worker.turn()
     # There is no objective that could need the time for which it would be given grace.
     assert live_on(worker, 60.0) == pytest.approx(GOODBYE_S, abs=0.1)
@@ -119,7 +119,7 @@ def test_an_agent_that_is_to_end_says_goodbye_from_when_its_trainer_has_let_go(w
     agent = worker.agent
     lease(worker)
     worker.trainers[0].obeys_after_s = 2.0
-    worker.orders.told = "its time is over"
+    worker.end_request.given = "its time is over"
     worker.turn()
     assert worker.options.grace_s > 2.0
     assert live_on(worker, 60.0) == pytest.approx(2.0 + GOODBYE_S, abs=0.1)

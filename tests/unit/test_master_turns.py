@@ -31,10 +31,10 @@ class Scene:
         self.server = FakeServer()
         self.server.master = self.master = begun(directory, journal, clock=lambda: self.now)
         self._turns = Turns(self.server, self.master, clock=lambda: self.now)
-        self.say("a")
+        self.ask("a")
         self.turn(0.1)
 
-    def say(self, agent: str) -> None:
+    def ask(self, agent: str) -> None:
         """An agent asks for work."""
         self.server.inbox.append(Box(call_of(question(agent), f"{agent}#1")))
 
@@ -82,13 +82,13 @@ def test_a_lease_runs_while_its_master_listens(scene: Scene) -> None:
 
 def test_no_lease_runs_while_the_journal_cannot_be_written_nor_until_it_was_again(scene: Scene) -> None:
     scene.set_disk(is_full=True)
-    scene.say("b")
+    scene.ask("b")
     scene.turn(0.25)
     assert scene.has_stalled()
     before_s = scene.left_s
     scene.turn(1.0)
     scene.set_disk(is_full=False)
-    scene.say("b")
+    scene.ask("b")
     scene.turn(1.0)
     assert not scene.has_stalled()
     assert scene.left_s == pytest.approx(before_s)

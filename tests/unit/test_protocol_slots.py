@@ -43,7 +43,7 @@ from hpbandster_lite.transport import Call
 from tests.engine_room import settings_for, space_of
 from tests.grants import grant
 from tests.unit.test_master_resuming import begun
-from tests.world import Orders
+from tests.world import EndRequest
 
 QUICK_S, SLOW_S = 0.001, 1.0
 EVALUATION = EvaluationId(ConfigId(2, 0, 5), 1)
@@ -126,40 +126,40 @@ class Scene(InProcessHandle):
         self.is_reachable = True
         self.forgets_slots = False
         self.granted = 0
-        self.orders = Orders()
+        self.end_request = EndRequest()
         self.began: list[TrainerOrder] = []
         settings = {"run_dir": str(run_dir), "isolation": "none", **options}
         self.agent = Agent(
             AgentOptions(problem="p", **settings),
             lambda hello, epoch: self,
             lambda: self,  # type: ignore[arg-type,return-value]
-            self.orders,  # type: ignore[arg-type]
+            self.end_request,  # type: ignore[arg-type]
             clock=lambda: self.now,
             name="a",
         )
-        self._says: list[tuple[float, TrainerMessage]] = [(self.now, TrainerReady(problem="p", source_hash="0"))]
+        self._messages: list[tuple[float, TrainerMessage]] = [(self.now, TrainerReady(problem="p", source_hash="0"))]
 
     # the trainer
     descriptors: tuple[int, ...] = ()
     is_ready = True
 
     def receive(self) -> list[TrainerMessage]:
-        said = [each for at, each in self._says if at <= self.now]
-        self._says = [(at, each) for at, each in self._says if at > self.now]
-        return said
+        received = [each for at, each in self._messages if at <= self.now]
+        self._messages = [(at, each) for at, each in self._messages if at > self.now]
+        return received
 
     def evaluate(self, order: TrainerOrder, log: str) -> None:
         del log
         self.began.append(order)
         loss = 0.5 if self.failure is None else None
         ended = TrainerEnded(loss=loss, failure=self.failure, duration_s=self.takes_s)
-        self._says.append((self.now + self.takes_s, ended))
+        self._messages.append((self.now + self.takes_s, ended))
 
     def ask_to_stop(self) -> None:
-        self._says = [(self.now, TrainerInterrupted())]
+        self._messages = [(self.now, TrainerInterrupted())]
 
     def kill(self) -> None:
-        self._says = [(self.now, TrainerReady(problem="p", source_hash="0"))]
+        self._messages = [(self.now, TrainerReady(problem="p", source_hash="0"))]
 
     def close(self) -> None:
         pass
@@ -194,8 +194,8 @@ class Scene(InProcessHandle):
         until = self.now + for_s
         while self.now < until and self.agent.exit_code is None:
             self.agent.turn(set())
-            due = min([self.agent.next_due(), until, *(at for at, _ in self._says)])
-            assert due > self.now or self._says or self.agent.outbox or due == until, "it turns in vain"
+            due = min([self.agent.next_due(), until, *(at for at, _ in self._messages)])
+            assert due > self.now or self._messages or self.agent.outbox or due == until, "it turns in vain"
             self.now = max(self.now + 1e-6, due)
 
     def asked_for(self) -> list[int]:
@@ -284,7 +284,7 @@ def test_an_agent_that_is_to_end_hands_back_what_waits_at_once(scene: Scene) -> 
     scene.hurry()
     scene.takes_s = SLOW_S
     scene.live(2 * QUICK_S)
-    scene.orders.told = "its time is over"
+    scene.end_request.given = "its time is over"
     scene.live(1.0)
     assert [each.agent for each in scene.releases] == ["a+2", "a+3", "a+1"]
     assert scene.agent.exit_code == 130

@@ -1,6 +1,6 @@
 """Whatever dies, is lost, delayed, doubled, stopped or full: the search ends, and every good result counted once.
 
-``tests/world.py`` says what a history is, ``tests/happenings.py`` what may happen in it: each kind of fault alone, or
+``tests/world.py`` says what a history is, ``tests/world_faults.py`` what may happen in it: each kind of fault alone, or
 all of them mixed. A failure names its seed and repeats exactly::
 
     python -c 'from tests.world import World; World(seed=7, kind="partitions").run()'
@@ -31,8 +31,8 @@ from hpbandster_lite.journal import Journal
 from hpbandster_lite.master import Master
 from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Expired, Leased, Recorded, Sampled
 from hpbandster_lite.rundir import RunDirectory
-from tests.happenings import KINDS, happenings_of
 from tests.world import Broken, World, left_worlds
+from tests.world_faults import KINDS, faults_of
 
 SEEDS = range(60)
 OF_EACH_KIND = range(8)
@@ -68,8 +68,8 @@ def test_every_history_ends_with_each_result_counted_once_and_every_decision_ver
             counts += World(seed).run().counts
     assert not left
     # That every kind of fault was there, and mattered, is part of the claim.
-    for happening in happenings_of(None):
-        assert counts[happening.__name__] > 10, happening
+    for fault in faults_of(None):
+        assert counts[fault.__name__] > 10, fault
     for what in ("silences", "late copies", "torn", "fenced", "stopped", "put back"):
         assert counts[what] > 2, (what, counts)
     assert counts["given back"] > 0, counts
@@ -105,11 +105,11 @@ def test_every_history_of_one_kind_of_faults_ends_as_well(kind: str) -> None:
     counts: Counter[str] = Counter()
     for seed in OF_EACH_KIND:
         counts += World(seed, kind).run().counts
-    for what in (*MARKS[kind], *(happening.__name__ for happening in KINDS[kind])):
+    for what in (*MARKS[kind], *(fault.__name__ for fault in KINDS[kind])):
         assert counts[what] > 0, (what, counts)
     # Of this kind alone: nothing of another one was there.
-    others = {happening.__name__ for other in KINDS for happening in KINDS[other]}
-    assert not others & counts.keys() - {happening.__name__ for happening in KINDS[kind]}
+    others = {fault.__name__ for other in KINDS for fault in KINDS[other]}
+    assert not others & counts.keys() - {fault.__name__ for fault in KINDS[kind]}
 
 
 def test_a_wall_clock_that_is_wrong_changes_no_decision() -> None:

@@ -1,7 +1,7 @@
 """What may happen to a simulated world: each kind of fault alone, and what users do meanwhile.
 
-Law of this file: a happening draws from the world's generator and from nothing else, and says what it does; where there
-is nobody to whom it could happen, nothing does. What it means is in :mod:`tests.world`.
+Law of this file: a fault draws from the world's generator alone, and notes what it does; where there is nothing that it
+could act on, it does nothing. How the world reacts is in :mod:`tests.world`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from hpbandster_lite.protocol.messages import CancelRequest, PauseRequest, Resum
 if TYPE_CHECKING:
     from tests.world import World
 
-Happening: TypeAlias = "Callable[[World], None]"
+WorldFault: TypeAlias = "Callable[[World], None]"
 DAY_S = 86_400.0
 
 
 def agent_killed(world: World) -> None:
     worker = world.a_worker()
     if worker is not None:
-        world.say(f"{worker.name} is killed")
+        world.note(f"{worker.name} is killed")
         world.workers.remove(worker)
-        # Sometimes the machine is gone, and nobody says that the connection is.
+        # Sometimes the machine is gone, and no peer sees the connection end.
         if world.random.random() < 0.7:
             world.cut(f"{worker.name}#{worker.connections}")
 
@@ -33,30 +33,30 @@ def agent_stopped(world: World) -> None:
     worker = world.a_worker()
     if worker is not None:
         seconds = world.random.choice([2.0, 30.0, 100.0])
-        world.say(f"{worker.name} is stopped for {seconds:g} s")
+        world.note(f"{worker.name} is stopped for {seconds:g} s")
         worker.stopped_until = world.now + seconds
 
 
-def agent_told_to_end(world: World) -> None:
+def agent_asked_to_end(world: World) -> None:
     worker = world.a_worker()
     if worker is not None:
-        world.say(f"{worker.name} is told to end")
-        worker.orders.told = worker.orders.told or "its time is over"
+        world.note(f"{worker.name} is asked to end")
+        worker.end_request.given = worker.end_request.given or "its time is over"
         worker.wakes_at = world.now
 
 
 def agent_preempted(world: World) -> None:
-    """It is told that its allocation ends, and is killed with it if it is still there; it comes back later."""
+    """It learns that its allocation ends, and is killed with it if it still runs; it comes back later."""
     worker = world.a_worker()
-    if worker is not None and worker.orders.told is None:
+    if worker is not None and worker.end_request.given is None:
         seconds = world.random.choice([120.0, 120.0, 6.0, 1.0])
-        world.say(f"the allocation of {worker.name} ends in {seconds:g} s")
-        worker.orders.told, worker.orders.exit_code = "its allocation ends", REQUEUE
+        world.note(f"the allocation of {worker.name} ends in {seconds:g} s")
+        worker.end_request.given, worker.end_request.exit_code = "its allocation ends", REQUEUE
         worker.ends_by, worker.wakes_at = world.now + seconds, world.now
 
 
 def worker_doubled(world: World) -> None:
-    """A second life of its job begins on another machine, under the same name; both go on."""
+    """Its job is started a second time on another machine, under the same name; both go on."""
     worker = world.a_worker()
     if worker is not None and len(world.workers) < world.most_workers + 2:
         world.add_worker(worker.index)
@@ -65,23 +65,23 @@ def worker_doubled(world: World) -> None:
 def agents_cut_off(world: World) -> None:
     """Any of the workers, one way or both; each comes back in its own time."""
     workers = world.random.sample(world.workers, world.random.randint(0, len(world.workers)))
-    way = world.random.choice(["both", "both", "mute", "deaf"])
+    way = world.random.choice(["both", "both", "requests", "answers"])
     seconds = world.random.choice([3.0, 30.0, 90.0, 300.0])
     for worker in workers:
         until = world.now + seconds * world.random.choice([1.0, 1.0, 0.5])
-        if way != "deaf":
-            worker.mute_until = until
-        if way != "mute":
-            worker.deaf_until = until
+        if way != "answers":
+            worker.requests_lost_until = until
+        if way != "requests":
+            worker.answers_lost_until = until
     if workers:
         names = ", ".join(worker.name for worker in workers)
-        world.say(f"the network of {names} is cut, {way}, for {seconds:g} s")
+        world.note(f"the network of {names} is cut, {way}, for {seconds:g} s")
 
 
 def connection_reset(world: World) -> None:
     worker = world.a_worker()
     if worker is not None and worker.agent.conversation.link is not None:
-        world.say(f"a connection of {worker.name} is reset")
+        world.note(f"a connection of {worker.name} is reset")
         worker.agent.conversation.link.close()
 
 
@@ -102,7 +102,7 @@ def master_killed_in_a_commit(world: World) -> None:
 def master_stopped(world: World) -> None:
     if world.process is not None:
         seconds = world.random.choice([2.0, 30.0, 100.0])
-        world.say(f"the master is stopped for {seconds:g} s")
+        world.note(f"the master is stopped for {seconds:g} s")
         world.process.stopped_until = world.now + seconds
 
 
@@ -113,7 +113,7 @@ def master_doubled(world: World) -> None:
 def disk_full(world: World) -> None:
     if world.process is not None:
         world.disk_is_full_until = world.now + world.random.choice([3.0, 30.0, 120.0])
-        world.say(f"the disk is full until {world.disk_is_full_until:.1f}")
+        world.note(f"the disk is full until {world.disk_is_full_until:.1f}")
         connection = world.process.journal._connection
         if world.random.random() < 0.5:
             connection.execute("PRAGMA query_only = 1")
@@ -123,16 +123,16 @@ def disk_full(world: World) -> None:
 
 
 def clock_gap(world: World) -> None:
-    """The machine was suspended, and everybody on it."""
+    """The machine was suspended, with all its processes."""
     seconds = world.random.choice([5.0, 300.0])
-    world.say(f"everybody sleeps for {seconds:g} s")
+    world.note(f"all processes sleep for {seconds:g} s")
     world.now += seconds
 
 
 def wall_clock_set(world: World) -> None:
     """The wall clock of the master is set wrong, or right again."""
     seconds = world.random.choice([0.0, DAY_S, -DAY_S, 3_600.0, -30.0, 365 * DAY_S])
-    world.say(f"the wall clock is off by {seconds:g} s")
+    world.note(f"the wall clock is off by {seconds:g} s")
     if not world.clocks_obey:
         world.wall_offset_s = seconds
 
@@ -143,23 +143,23 @@ def evaluation_cancelled(world: World) -> None:
         open_ones = [each for each, known in engine.state.evaluations.items() if known.outcome is None]
         if open_ones:
             identity = world.random.choice(open_ones)
-            world.say(f"{identity} is cancelled")
+            world.note(f"{identity} is cancelled")
             world.command(CancelRequest(evaluation=identity))
 
 
 def search_paused(world: World) -> None:
     if world.process is not None and world.process.engine.finished is None:
-        world.say("the search is paused or resumed")
+        world.note("the search is paused or resumed")
         world.command(PauseRequest() if world.process.engine.state.paused is None else ResumeRequest())
 
 
 def search_stopped(world: World) -> None:
     if world.process is not None and world.process.engine.finished is None and world.random.random() < 0.3:
-        world.say("the search is stopped")
+        world.note("the search is stopped")
         world.command(StopRequest())
 
 
-KINDS: dict[str, tuple[Happening, ...]] = {
+KINDS: dict[str, tuple[WorldFault, ...]] = {
     "partitions": (agents_cut_off,),
     "pre-emptions": (agent_preempted,),
     "two lives of a job": (worker_doubled, agent_stopped),
@@ -169,13 +169,13 @@ KINDS: dict[str, tuple[Happening, ...]] = {
     "messages": (connection_reset,),
     "full disks": (disk_full,),
     "stops": (agent_stopped, master_stopped),
-    "kills": (agent_killed, agent_told_to_end, master_killed, master_killed_in_a_commit),
+    "kills": (agent_killed, agent_asked_to_end, master_killed, master_killed_in_a_commit),
     "users": (evaluation_cancelled, search_paused, search_stopped),
 }
-"""Faults that belong together; a kind may be all that a world has. What becomes of messages is no happening."""
+"""Faults that belong together; a kind may be all that a world has. The world itself draws the fate of messages."""
 
 
-def happenings_of(kind: str | None) -> tuple[Happening, ...]:
+def faults_of(kind: str | None) -> tuple[WorldFault, ...]:
     """What may happen where there is one kind of faults, or all; workers join in each.
 
     Raises
@@ -185,5 +185,5 @@ def happenings_of(kind: str | None) -> tuple[Happening, ...]:
     """
     if kind is not None:
         return (*KINDS[kind], worker_joins)
-    different = dict.fromkeys(happening for each in KINDS.values() for happening in each)
+    different = dict.fromkeys(fault for each in KINDS.values() for fault in each)
     return (*different, worker_joins, worker_joins, worker_joins)
