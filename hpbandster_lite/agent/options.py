@@ -1,7 +1,8 @@
 """The options of one agent.
 
 Law of this file: plain values that fit on a command line; impossible ones are refused when the record is made.
-The options of users among them are declared in :mod:`hpbandster_lite.settings.options`; a test compares both.
+The options of users among them are declared in :mod:`hpbandster_lite.settings.options`, which an agent does not import,
+because that would take a tenth of its start; a test compares both.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from pathlib import Path
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.settings.options import check_values
 from hpbandster_lite.trainer.attempt_log import MAX_LOG_BYTES
+
+ISOLATIONS = ("trainer", "none")
 
 
 @wire.register("AgentOptions")
@@ -101,14 +103,19 @@ class AgentOptions:
         if self.run_id is not None and (Path(self.run_id).name != self.run_id or self.run_id == ".."):
             # It is part of a path where there is no run directory.
             raise UsageError(f"invalid --run-id {self.run_id!r}: give it as hpbandster-lite status prints it")
-        check_values(self)
+        if self.isolation not in ISOLATIONS:
+            raise UsageError(f"isolation must be one of {', '.join(ISOLATIONS)}, got {self.isolation!r}")
         if self.isolation == "none" and self.gpus_per_worker > 1:
             raise UsageError("several GPUs for an evaluation need isolation='trainer', which ends all processes of it")
         if self.isolation == "none" and self.timeout_s is not None:
             raise UsageError("a time limit needs isolation='trainer': a function inside the agent cannot be ended")
-        for name in ("grace_s", "load_timeout_s"):
+        for name in ("timeout_s", "master_timeout_s", "idle_timeout_s", "grace_s", "load_timeout_s"):
             value = getattr(self, name)
-            if not value > 0:
+            if value is not None and not value > 0:
                 raise UsageError(f"{name} must be above 0 seconds, got {value!r}")
+        for name in ("threads", "max_evaluations", "gpus_per_worker"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise UsageError(f"{name} must be at least 1, got {count}")
         if self.max_log_bytes < 0:
             raise UsageError(f"max_log_bytes must be at least 0, got {self.max_log_bytes}")

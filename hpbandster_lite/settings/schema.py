@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import numbers
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -18,6 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.settings import kinds
 from hpbandster_lite.settings.options import FREE_TABLES, Option, keys_by_table, options_of
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 _RecordT = TypeVar("_RecordT")
 _STRICT = ConfigDict(strict=True, extra="forbid")
@@ -70,7 +76,8 @@ def _file_model() -> type[BaseModel]:
 
 def _file_field(option: Option) -> tuple[Any, Any]:
     extra: dict[str, Any] = {"enum": list(option.accepted)} if option.choices else {}
-    about = Field(default=None, description=plain_help(option), examples=[option.example], json_schema_extra=extra)
+    example = tomllib.loads(f"value = {option.example}")["value"]
+    about = Field(default=None, description=plain_help(option), examples=[example], json_schema_extra=extra)
     return _not_empty(option.kind.in_file), about
 
 

@@ -61,6 +61,11 @@ def test_options_of_a_search_go_to_its_master_with_the_seed_that_was_shown() -> 
     assert workers[-1].endswith("workers.sbatch")
 
 
+def test_an_old_name_of_an_option_goes_to_the_master_as_its_new_one() -> None:
+    master, _ = commands("--set", "random_fraction=0.5", "--max-time", "2h", "--seed", "3")
+    assert sorted(master[-3:]) == ["--sampler=random_fraction=0.5", "--seed=3", "--wall-time=2h"]
+
+
 def test_options_after_two_dashes_go_to_sbatch_for_all_jobs() -> None:
     both = commands(
         "--master-sbatch", "--mem=4G --qos=low", "--worker-sbatch=--mem=32G", "--", "--qos=high", "-C", "a b"

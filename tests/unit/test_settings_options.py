@@ -25,6 +25,7 @@ from hpbandster_lite.settings.options import (
     Option,
     RunOptions,
     WorkerOptions,
+    check_value,
     check_values,
     in_common,
     keys_by_table,
@@ -38,6 +39,14 @@ NEW_OPTION = '''
         help="Colour of the workers.", old=(OldName(flag="--color", key="color"),),
     )
 '''
+
+
+def bounds(option: Option) -> list[Any]:
+    """A value that the option refuses; empty for an option without bounds."""
+    if option.choices:
+        return ["neither"]
+    least = option.at_least
+    return [least - 1] if least is not None else [] if option.above is None else [option.above]
 
 
 # ------------------------------------------------------------------------------------------------------- the table
@@ -100,6 +109,19 @@ def test_a_value_out_of_bounds_is_refused_with_what_is_accepted(record: object, 
     with pytest.raises(UsageError) as caught:
         check_values(record)
     assert str(caught.value) == message
+
+
+BOUNDED = [each.name for each in fields(AgentOptions) if each.name in OPTIONS and bounds(OPTIONS[each.name])]
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_an_agent_refuses_what_the_table_refuses(name: str) -> None:
+    (wrong,) = bounds(OPTIONS[name])
+    with pytest.raises(UsageError) as by_table:
+        check_value(OPTIONS[name], wrong)
+    with pytest.raises(UsageError) as by_agent:
+        AgentOptions(problem="digits", run_dir="runs/digits", **{name: wrong})
+    assert str(by_agent.value) == str(by_table.value)
 
 
 # ------------------------------------------------------------------------------------------------------ a new option
@@ -184,6 +206,15 @@ def test_a_new_option_is_missed_in_the_python_interface(with_new_option: Path) -
     ],
 )
 def test_no_process_imports_pydantic_to_start(module: str) -> None:
-    script = f"import sys, {module}; print('pydantic' in sys.modules)"
+    assert not is_imported("pydantic", by=module)
+
+
+@pytest.mark.parametrize("module", ["hpbandster_lite.agent", "hpbandster_lite.trainer"])
+def test_an_agent_and_its_trainer_start_without_the_table(module: str) -> None:
+    assert not is_imported("hpbandster_lite.settings.options", by=module)
+
+
+def is_imported(library: str, *, by: str) -> bool:
+    script = f"import sys, {by}; print({library!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    return done.stdout.strip() == "True"

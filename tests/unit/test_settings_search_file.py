@@ -456,4 +456,6 @@ def test_the_schema_for_editors_has_every_key_with_its_help() -> None:
     assert set(schema["properties"]) == {*KEYS[""], *filter(None, KEYS), SAMPLER, "options", "problem"}
     assert tables["search"]["algorithm"]["enum"] == list(algorithm_names())
     assert tables["limits"]["wall_time"]["anyOf"] == [{"type": "number"}, {"type": "string"}]
+    assert tables["limits"]["wall_time"]["examples"] == ["12h"]
+    assert tables["budgets"]["budgets"]["examples"] == [[1, 3, 9]]
     assert schema["additionalProperties"] is False
