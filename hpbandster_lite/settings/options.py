@@ -87,7 +87,7 @@ class Option:
     metavar, example
         The value in help, and a value in TOML.
     new_search
-        Value of a new search where neither you nor the problem gives one; a search that goes on keeps its own.
+        Value of a new search where neither you nor the problem gives one; a search that continues keeps its own.
     choices, above, at_least
         Values that are accepted; a function where installed packages add some.
     variable, short

@@ -65,7 +65,7 @@ def _ask_master(client: Client, limit_s: float) -> None:
             status = status_from_plain(client.call("status", {}, timeout_s=limit_s))
         except Busy as busy:
             # It is alive: a health check that restarted it would free no disk.
-            typer.echo(f"the master at {client.address} answers, and cannot go on at present: {busy}")
+            typer.echo(f"the master at {client.address} answers, and cannot continue at present: {busy}")
             return
     answer = (
         f"the master of run {status.run_id} at {client.address} answers ({_ms(began)}): {status.state}, "
