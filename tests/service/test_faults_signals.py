@@ -347,7 +347,7 @@ def test_a_master_whose_allocation_ends_is_to_be_started_again_and_its_workers_w
         worker = search.start_worker()
         lease = search.wait_working(worker)
         master.send(USR2)
-        assert "the search goes on when the master is started again" in master.ends(75)
+        assert "the search continues when the master is started again" in master.ends(75)
         master = search.start_master()
         search.hold(False)
         worker.ends(0)
