@@ -83,12 +83,12 @@ def test_each_worker_has_a_gpu_of_its_own(cluster: Cluster, tmp_path: Path) -> N
         search.ends()
 
 
-def test_what_sbatch_refuses_is_told_with_its_words_and_leaves_nothing_behind(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_refusal_by_sbatch_shows_its_message_and_leaves_no_job(cluster: Cluster, tmp_path: Path) -> None:
     with search_on(cluster, tmp_path) as search:
         for option, words in (
             (
                 "--master-sbatch",
-                "Invalid partition name specified. What to change: --partition names none that there is",
+                "Invalid partition name specified. What to change: --partition names a partition that does not exist",
             ),
             ("--worker-sbatch", "invalid partition specified: nope"),
         ):
@@ -193,8 +193,8 @@ def test_a_worker_that_is_cancelled_hands_back_and_stays_away(cluster: Cluster, 
 def test_a_search_gets_more_workers_and_fewer_while_it_runs(cluster: Cluster, tmp_path: Path) -> None:
     with search_on(cluster, tmp_path) as search:
         _, _, first = in_the_middle(search, workers=1)
-        told = search.slurm("scale", str(search.run_dir), "3")
-        assert re.fullmatch(r"1 workers, 2 more submitted as job \d+", told)
+        summary = search.slurm("scale", str(search.run_dir), "3")
+        assert re.fullmatch(r"1 workers, 2 more submitted as job \d+", summary)
         search.wait_inside(3)
         assert "2 asked to hand back" in search.slurm("scale", str(search.run_dir), "1")
         released = wait_handed_back(search, 2)
@@ -209,7 +209,7 @@ def test_a_search_that_is_cancelled_hands_everything_back_and_goes_on_when_it_is
 ) -> None:
     with search_on(cluster, tmp_path) as search:
         in_the_middle(search)
-        told = search.slurm("cancel", str(search.run_dir))
+        summary = search.slurm("cancel", str(search.run_dir))
         assert told.endswith("all jobs have ended")
         cluster.wait_empty()
         released = search.handed_back()
@@ -326,7 +326,7 @@ def test_an_evaluation_that_is_longer_than_a_job_is_taken_by_one_that_was_queued
 def test_all_in_one_near_its_time_limit_is_queued_again(cluster: Cluster, tmp_path: Path) -> None:
     with search_on(cluster, tmp_path) as search:
         search.hold()
-        told = search.slurm(
+        summary = search.slurm(
             "submit", str(search.file), "--run-dir", str(search.run_dir), "--workers", "4", "--nodes", "2",
             "--cpus-per-worker", "1",
         )  # fmt: skip
