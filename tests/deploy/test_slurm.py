@@ -210,7 +210,7 @@ def test_a_search_that_is_cancelled_hands_everything_back_and_goes_on_when_it_is
     with search_on(cluster, tmp_path) as search:
         in_the_middle(search)
         summary = search.slurm("cancel", str(search.run_dir))
-        assert told.endswith("all jobs have ended")
+        assert summary.endswith("all jobs have ended")
         cluster.wait_empty()
         released = search.handed_back()
         assert len(released) == 2
@@ -330,7 +330,7 @@ def test_all_in_one_near_its_time_limit_is_queued_again(cluster: Cluster, tmp_pa
             "submit", str(search.file), "--run-dir", str(search.run_dir), "--workers", "4", "--nodes", "2",
             "--cpus-per-worker", "1",
         )  # fmt: skip
-        (job,) = re.findall(r"all in one: job (\d+)", told)
+        (job,) = re.findall(r"all in one: job (\d+)", summary)
         search.wait_inside(4)
         warn(cluster, job)
         released = wait_handed_back(search, 4)
