@@ -86,7 +86,8 @@ def main() -> None:
 
         message = _escaped(escape_controls(str(error)))
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {message}")
-        sys.exit(error.exit_code)
+        # A master whose journal was replaced leaves it open: a teardown would close it, and SQLite would write to it.
+        exit_now(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as ended:

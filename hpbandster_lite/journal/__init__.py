@@ -4,6 +4,7 @@ Law of this room: one writer, one commit per turn, and nothing is acknowledged b
 entries are the source of truth; the tables beside them change in the same transaction, for readers that never replay.
 """
 
+from hpbandster_lite.journal.lost import JournalLost
 from hpbandster_lite.journal.reader import (
     ConfigurationRow,
     Ending,
@@ -24,6 +25,7 @@ __all__ = [
     "EvaluationRow",
     "Fenced",
     "Journal",
+    "JournalLost",
     "JournalReader",
     "MasterRow",
     "Promotion",

@@ -26,7 +26,9 @@ from hpbandster_lite.journal.filesystems import network_type
 from hpbandster_lite.journal.migrations import schema_of, show_as_newest
 from hpbandster_lite.journal.schema import SCHEMA, check_file, check_schema, logs_ahead, sqlite_errors_as_ours
 from hpbandster_lite.journal.stored_entries import (
+    MARKS,
     SETTINGS,
+    Marks,
     read_entries,
     read_entry,
     read_record,
@@ -219,6 +221,33 @@ class JournalReader:
         """Why (empty without a reason) and since when, as a Unix time, the search is paused; ``None`` if it is not."""
         reason, at = self._one("SELECT paused, paused_at FROM search")
         return None if reason is None else (reason, at)
+
+    def marks(self) -> Marks:
+        """Its random id, which a journal of schema 1 lacks, its newest epoch and its last position."""
+        return Marks(*self._one(MARKS))
+
+    def contains(self, path: Path) -> bool:
+        """Whether a file holds an earlier state of this journal, so that a copy in its place loses nothing.
+
+        A copy with which another search directory went on is none: its newest master is not of this journal.
+        """
+        try:
+            other = JournalReader(path)
+            theirs, ours = other.marks(), self.marks()
+            last = "SELECT at, entry FROM entries WHERE position = ?", (theirs.position,)
+            is_same = other.settings().run_id == self.settings().run_id and theirs.journal_id in (None, ours.journal_id)
+            return is_same and other._all(*last) == self._all(*last) and self._has_masters_of(other)
+        except JournalError:
+            return False
+
+    def _has_masters_of(self, other: JournalReader) -> bool:
+        ours = {row["epoch"]: row for row in self.masters()}
+        return all(
+            row["epoch"] in ours
+            and row["started_at"] in (None, ours[row["epoch"]]["started_at"])
+            and row["served_s"] <= ours[row["epoch"]]["served_s"]
+            for row in other.masters()
+        )
 
     def masters(self) -> list[MasterRow]:
         """All masters, oldest first."""
@@ -413,6 +442,29 @@ class JournalReader:
                     raise
         copy = stack.enter_context(_copied(self.path))
         return stack.enter_context(_opened(copy.as_uri(), self.path))
+
+
+def marks_of(path: Path, *, alone: bool) -> Marks:
+    """By what a master knows its journal again, as the file at a path has it.
+
+    Parameters
+    ----------
+    path
+        The file.
+    alone
+        Leave the write-ahead log beside it out, because it belongs to another file.
+
+    Raises
+    ------
+    JournalError
+        If it is no journal.
+    """
+    if not alone:
+        return JournalReader(path).marks()
+    check_file(path)
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    with sqlite_errors_as_ours(path, "read the journal"), _opened(uri, path) as connection:
+        return Marks(*connection.execute(MARKS).fetchone())
 
 
 @contextmanager

@@ -21,7 +21,8 @@ APPLICATION_ID = 0x68_70_62_6C
 
 TABLES = """
 -- The search itself: its settings (a SearchSettings message), the newest master's epoch and limits, the kind and reason
--- of its end, and why and since when (a Unix time) it is paused.
+-- of its end, and why and since when (a Unix time) it is paused. journal_id is random: no two journals share it, but a
+-- copy has that of its original.
 CREATE TABLE search (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     settings TEXT NOT NULL,
@@ -30,7 +31,8 @@ CREATE TABLE search (
     finished_kind TEXT,
     finished_reason TEXT,
     paused TEXT,
-    paused_at REAL
+    paused_at REAL,
+    journal_id TEXT
 );
 -- The masters; served_s is the sum of the times between its commits.
 CREATE TABLE masters (

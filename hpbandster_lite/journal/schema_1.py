@@ -1,4 +1,4 @@
-"""What a journal of schema 1 lacks: the kind of a search's end.
+"""What a journal of schema 1 lacks: the kind of a search's end, and an id of the journal.
 
 Law of this file: nothing else reads a sentence. In schema 1 a :class:`Finished` entry has a ``reason`` alone, and the
 table ``search`` has it as ``finished``; each sentence that could be written has its kind here.
@@ -14,6 +14,8 @@ MIGRATION = (
     "ALTER TABLE search RENAME COLUMN finished TO finished_reason",
     "ALTER TABLE search ADD COLUMN finished_kind TEXT",
     "UPDATE search SET finished_kind = finish_kind_of(finished_reason)",
+    "ALTER TABLE search ADD COLUMN journal_id TEXT",
+    "UPDATE search SET journal_id = lower(hex(randomblob(16)))",
     "UPDATE entries SET entry = entry_of_schema_2(entry) WHERE instr(entry, 'Finished')",
 )
 """Turns the tables into those of schema 2. A master of schema 1 that still runs cannot end the search afterwards."""
@@ -21,7 +23,7 @@ VIEWS = (
     """
     CREATE TEMP VIEW search AS SELECT
         one, settings, epoch, limits, finish_kind_of(finished) AS finished_kind, finished AS finished_reason, paused,
-        paused_at
+        paused_at, NULL AS journal_id
     FROM main.search
     """,
     """

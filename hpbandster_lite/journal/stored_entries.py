@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import JournalError, ProtocolMismatch
@@ -24,6 +24,15 @@ PAGE = 1_000
 
 
 SETTINGS = "SELECT settings FROM search"
+MARKS = "SELECT journal_id, epoch, (SELECT coalesce(max(position), 0) FROM entries) FROM search"
+
+
+class Marks(NamedTuple):
+    """By what a master knows its journal again: the random id, the newest epoch and the last position."""
+
+    journal_id: str | None
+    epoch: int
+    position: int
 
 
 def settings_of(rows: Sequence[tuple[Any, ...]], path: Path) -> SearchSettings:

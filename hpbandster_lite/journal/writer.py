@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,7 +20,10 @@ from hpbandster_lite import wire
 from hpbandster_lite.errors import InvariantBroken, JournalError
 from hpbandster_lite.journal.evaluation_tables import Tables
 from hpbandster_lite.journal.filesystems import network_type
+from hpbandster_lite.journal.lost import JournalLost, keep_lost
 from hpbandster_lite.journal.migrations import migrate, schema_of
+from hpbandster_lite.journal.own_file import OwnFile, Place
+from hpbandster_lite.journal.reader import marks_of
 from hpbandster_lite.journal.schema import (
     APPLICATION_ID,
     SCHEMA,
@@ -28,14 +32,15 @@ from hpbandster_lite.journal.schema import (
     check_schema,
     sqlite_errors_as_ours,
 )
-from hpbandster_lite.journal.stored_entries import SETTINGS, read_entries, settings_of
+from hpbandster_lite.journal.stored_entries import MARKS, SETTINGS, Marks, read_entries, settings_of
 from hpbandster_lite.records import Entry, SearchSettings
+
+log = logging.getLogger(__name__)
 
 BUSY_S = 2.0
 """How long a commit waits for another process's lock. In WAL mode only a second master can hold one; with a rollback
 journal a reader can, too, as long as its question takes."""
 
-_EPOCH_AND_POSITION = "SELECT epoch, (SELECT coalesce(max(position), 0) FROM entries) FROM search"
 _SERVED = """
 UPDATE masters SET
     started_at = coalesce(started_at, :at), last_at = :at, served_s = served_s + :passed_s
@@ -78,6 +83,10 @@ class Journal:
         self._connection = connection
         self._clock = clock
         self._committed_at: float | None = None
+        self._id: str | None = None
+        self._position = 0
+        self._is_lost = False
+        self._file = _file_of(connection, path)
         self._tables = Tables(connection, self.settings)
 
     @classmethod
@@ -120,22 +129,8 @@ class Journal:
             with contextlib.suppress(OSError):
                 # SQLite would let others read it, and gives its logs the same mode. Errors come from SQLite below.
                 path.touch(mode=0o600)
-        with sqlite_errors_as_ours(path, "open the journal"), contextlib.ExitStack() as on_failure:
-            connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
-            on_failure.callback(connection.close)
-            if network is not None:
-                # Before the file is read: then SQLite makes no shared memory for a log that it finds.
-                connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
-            if is_new and create is not None:
-                _create(connection, create)
-            check_schema(schema_of(connection), path)
-            if network is None:
-                _log_ahead(connection)
-            else:
-                _roll_back(connection)
-            migrate(connection, path)
-            on_failure.pop_all()
-            return cls(path, connection, clock, network)
+        connection = _connected(path, network, create if is_new else None)
+        return cls(path, connection, clock, network)
 
     def begin_epoch(self) -> int:
         """Become the newest master; from now on every older one is fenced.
@@ -151,10 +146,12 @@ class Journal:
             If it cannot be written.
         """
         with sqlite_errors_as_ours(self.path, "begin to serve"), self._transaction():
-            epoch = int(self._connection.execute(_EPOCH_AND_POSITION).fetchone()[0]) + 1
+            self._id, newest, self._position = Marks(*self._connection.execute(MARKS).fetchone())
+            epoch = newest + 1
             self._connection.execute("UPDATE search SET epoch = ?", (epoch,))
             self._connection.execute("INSERT INTO masters (epoch) VALUES (?)", (epoch,))
         self.epoch, self._committed_at = epoch, None
+        self._file.note()
         return epoch
 
     def commit(self, entries: Sequence[Entry], *, at: float) -> int:
@@ -176,9 +173,30 @@ class Journal:
         ------
         Fenced
             If another master has begun since.
+        JournalLost
+            As :meth:`look`; the entries of this turn are in the copy, too, if they could be stored.
         JournalError
             If the disk is full, or fails; nothing was stored, and the same entries may be committed again.
         """
+        with self._lost_if_not_own(entries, at):
+            self._look()
+            return self._stored(entries, at)
+
+    def look(self, at: float) -> None:
+        """Make sure that the file at the path is this journal's own, as before each commit; call it after the last one.
+
+        Raises
+        ------
+        JournalLost
+            If it was deleted or replaced; with the copy that was made of what this master holds.
+        JournalError
+            If the file system does not answer.
+        """
+        if self.epoch is not None:
+            with self._lost_if_not_own((), at):
+                self._look()
+
+    def _stored(self, entries: Sequence[Entry], at: float) -> int:
         texts = [wire.encode(wire.to_message(entry), limit_bytes=None) for entry in entries]
         with sqlite_errors_as_ours(self.path, "write the journal"), self._transaction():
             before = self._last_position()
@@ -192,7 +210,8 @@ class Journal:
             now = at if self._clock is None else self._clock()
             passed_s = 0.0 if self._committed_at is None else max(0.0, now - self._committed_at)
             self._connection.execute(_SERVED, {"at": at, "passed_s": passed_s, "epoch": self.epoch})
-        self._committed_at = now
+        self._committed_at, self._position = now, position
+        self._file.note()
         return position
 
     def entries(self, after: int = 0) -> Iterator[tuple[int, float, Entry]]:
@@ -224,10 +243,16 @@ class Journal:
         with suppress(sqlite3.OperationalError):
             self._connection.execute("PRAGMA busy_timeout = 0")
             self._connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+        self._file.note()
 
     def close(self) -> None:
         """Close the file; an open transaction is lost, committed entries stay."""
+        if self._is_lost:
+            # SQLite would move its log into whatever file it wrote, and delete the log at the path, whose it may be.
+            _LEFT_OPEN.append((self._connection, self._file))
+            return
         self._connection.close()
+        self._file.close()
 
     def __enter__(self) -> Journal:
         return self
@@ -251,13 +276,156 @@ class Journal:
         """Position of the last entry, for the master that is still the newest."""
         if self.epoch is None:
             raise InvariantBroken("a master begins its epoch before it commits")
-        newest, position = self._connection.execute(_EPOCH_AND_POSITION).fetchone()
-        if newest != self.epoch:
+        try:
+            found = Marks(*self._connection.execute(MARKS).fetchone())
+        except (TypeError, sqlite3.DatabaseError) as error:
+            # TypeError: the table is empty.
+            if isinstance(error, TypeError) or any(words in str(error) for words in _NO_JOURNAL):
+                raise _NotOwn("was overwritten or is damaged") from error
+            raise
+        if found.journal_id == self._id and found.epoch > self.epoch:
             raise Fenced(
-                f"the journal {self.path} was taken over by a newer master (epoch {newest}, this one is "
+                f"the journal {self.path} was taken over by a newer master (epoch {found.epoch}, this one is "
                 f"{self.epoch}); this master ends, the newer one has everything that was acknowledged"
             )
-        return int(position)
+        if found != (self._id, self.epoch, self._position):
+            raise _NotOwn("was overwritten")
+        return self._position
+
+    # ------------------------------------------------------------------------------------- whether the file is its own
+
+    @contextmanager
+    def _lost_if_not_own(self, entries: Sequence[Entry], at: float) -> Iterator[None]:
+        try:
+            yield
+        except _NotOwn as error:
+            raise self._lost(error, entries, at) from error
+
+    def _look(self) -> None:
+        """Look at the path; a file that is this journal after all is opened anew.
+
+        Raises
+        ------
+        _NotOwn
+            If it is another one, or if there is none.
+        """
+        match self._file.place():
+            case Place.OWN:
+                pass
+            case Place.GONE:
+                raise _NotOwn("was deleted or moved away")
+            case Place.OTHER:
+                self._open_again()
+            case Place.CHANGED:
+                self._check_content()
+            case Place.WITHOUT_LOG:
+                log.warning("the log %s-wal was deleted; what it held is moved into the journal", self.path)
+                with sqlite_errors_as_ours(self.path, "restore the journal's log"):
+                    self._connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+                    _log_ahead(self._connection)
+                self._file.note()
+
+    def _open_again(self) -> None:
+        """Go on with the file at the path if it is this journal with all that was committed, as after a remount."""
+        has_own_log = self._file.has_own_log()
+        try:
+            found = marks_of(self.path, alone=has_own_log)
+        except JournalError as error:
+            raise _NotOwn("was replaced by another file") from error
+        if found != (self._id, self.epoch, self._position):
+            raise _NotOwn("was replaced by another file")
+        if has_own_log:
+            self._file.remove_own_log()
+        _LEFT_OPEN.append((self._connection, self._file))
+        self._connection = _connected(self.path, self.network, None)
+        self._file = _file_of(self._connection, self.path)
+        self._tables = Tables(self._connection, self.settings)
+        log.warning("the journal %s is another file than before, with the same content: it goes on there", self.path)
+
+    def _check_content(self) -> None:
+        """Accept a file that something else has written to if it is still the whole journal, as after a checkpoint."""
+        try:
+            self._connection.execute("BEGIN")
+            found = Marks(*self._connection.execute(MARKS).fetchone())
+            if found.journal_id == self._id and found.epoch > (self.epoch or 0):
+                # A newer master; the commit says so.
+                return
+            count, pages, check = (self._connection.execute(each).fetchone()[0] for each in _CONTENT)
+        except (TypeError, sqlite3.DatabaseError) as error:
+            raise _NotOwn("was overwritten") from error
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        is_whole = check == "ok" and count == self._position and pages == self._file.pages()
+        if found != (self._id, self.epoch, self._position) or not is_whole:
+            raise _NotOwn("was overwritten")
+        self._file.note()
+
+    def _lost(self, error: _NotOwn, entries: Sequence[Entry], at: float) -> JournalLost:
+        """Copy what this master holds, this turn included; the error that says where it is."""
+        self._is_lost = True
+        try:
+            copy, count = keep_lost(self._connection, self.path, self.epoch or 0)
+        except JournalError as fault:
+            where = f"what it held ({self._position} entries) cannot be saved: {fault}"
+        else:
+            where = f"{count} of its {self._position} entries could be read and are in {copy}"
+            if count == self._position:
+                self._file.remove_own_log()
+                with suppress(JournalError):
+                    self._add_to(copy, entries, at)
+                where = f"all that it held ({count} entries) is in {copy}"
+            where += f"; to go on from there, move that file to {self.path} and run the same command again"
+        return JournalLost(
+            f"the journal {self.path} {error} while this master (epoch {self.epoch}) served it; the master ends, and "
+            f"nothing of this turn was answered; {where}"
+        )
+
+    def _add_to(self, copy: Path, entries: Sequence[Entry], at: float) -> None:
+        """Store the entries of the turn that was not answered in the copy, too: results need not be sent again."""
+        # With a rollback journal: the copy stays one file.
+        with Journal(copy, _connected(copy, "none", None)) as kept:
+            kept.epoch, kept._id, kept._position = self.epoch, self._id, self._position
+            kept._stored(entries, at)
+
+
+class _NotOwn(Exception):
+    """The file at the path is not this journal; the message says what has happened to it."""
+
+
+_LEFT_OPEN: list[tuple[sqlite3.Connection, OwnFile]] = []
+"""Connections to files that are no longer at their paths; the end of the process closes them."""
+_NO_JOURNAL = ("no such table", "no such column", "malformed", "not a database")
+_CONTENT = ("SELECT count(*) FROM entries", "PRAGMA page_count", "PRAGMA quick_check(1)")
+
+
+def _file_of(connection: sqlite3.Connection, path: Path) -> OwnFile:
+    with sqlite_errors_as_ours(path, "open the journal"):
+        mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    try:
+        return OwnFile(path, is_logged_ahead=mode == "wal")
+    except OSError as error:
+        raise JournalError(f"cannot open the journal {path}: {error.strerror or error}") from error
+
+
+def _connected(path: Path, network: str | None, create: SearchSettings | None) -> sqlite3.Connection:
+    """Open the file for writing; a new one is made if ``create`` is given, an older one is migrated."""
+    with sqlite_errors_as_ours(path, "open the journal"), contextlib.ExitStack() as on_failure:
+        connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+        on_failure.callback(connection.close)
+        if network is not None:
+            # Before the file is read: then SQLite makes no shared memory for a log that it finds.
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
+        if create is not None:
+            _create(connection, create)
+        check_schema(schema_of(connection), path)
+        if network is None:
+            _log_ahead(connection)
+        else:
+            _roll_back(connection)
+        migrate(connection, path)
+        on_failure.pop_all()
+        return connection
 
 
 def holds_anything(path: Path) -> bool:
@@ -301,5 +469,7 @@ def _create(connection: sqlite3.Connection, settings: SearchSettings) -> None:
         f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA}; {TABLES}"
     )
     text = wire.encode(wire.to_message(settings), limit_bytes=None)
-    connection.execute("INSERT INTO search (one, settings, epoch) VALUES (1, ?, 0)", (text,))
+    connection.execute(
+        "INSERT INTO search (one, settings, epoch, journal_id) VALUES (1, ?, 0, lower(hex(randomblob(16))))", (text,)
+    )
     connection.execute("COMMIT")

@@ -48,6 +48,7 @@ class Child:
         self._command = (sys.executable, "-m", module, READ_BRIEFING)
         self._process: subprocess.Popen[bytes] | None = None
         self._briefing: bytes | None = None
+        self._output: int | None = None
 
     def start(self) -> None:
         """Start it, or start it again with the briefing of the process before it."""
@@ -68,6 +69,10 @@ class Child:
     def brief(self, options: Plain, log: Path | None) -> None:
         """Send its options, and the file that its output goes to."""
         self.log = log
+        if log is not None:
+            # To be read also after the run directory was deleted. If it cannot be opened, the child says why.
+            with contextlib.suppress(OSError):
+                self._output = os.open(log, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._briefing = briefing_line(options, log)
         self._write(self._briefing)
 
@@ -95,12 +100,20 @@ class Child:
         self._running.kill()
         self._running.wait()
         self._write(b"")
+        if self._output is not None:
+            os.close(self._output)
+            self._output = None
 
     def log_tail(self) -> str:
         """The last lines of its log."""
-        if self.log is None or not self.log.exists():
+        if self._output is not None:
+            with open(self._output, encoding="utf-8", errors="replace", closefd=False) as log:
+                log.seek(0)
+                lines = log.read().splitlines()
+        elif self.log is not None and self.log.exists():
+            lines = self.log.read_text("utf-8", errors="replace").splitlines()
+        else:
             return ""
-        lines = self.log.read_text("utf-8", errors="replace").splitlines()
         return "\n".join(lines[-LOG_TAIL_LINES:])
 
     @property

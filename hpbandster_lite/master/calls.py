@@ -15,7 +15,7 @@ from typing import Any
 from hpbandster_lite import wire
 from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Leave, Stop, Wait
 from hpbandster_lite.errors import InvariantBroken, JournalError, ProblemError, ProtocolMismatch
-from hpbandster_lite.journal import Fenced, Journal
+from hpbandster_lite.journal import Fenced, Journal, JournalLost
 from hpbandster_lite.master.left_reports import left_behind
 from hpbandster_lite.problems import shared_values, value_difference
 from hpbandster_lite.protocol import messages
@@ -132,13 +132,16 @@ class Master:
         ------
         Fenced
             If a newer master serves the search: this one may decide nothing more.
+        JournalLost
+            If the journal's file was deleted or replaced: nothing of this turn may be answered.
         """
         now = self._clock()
-        if not self._pending and now - self._committed_at < SERVED_EVERY_S:
-            return True
         try:
+            if not self._pending and now - self._committed_at < SERVED_EVERY_S:
+                self._journal.look(self._wall_clock())
+                return True
             self._journal.commit(self._pending, at=self._wall_clock())
-        except Fenced:
+        except (Fenced, JournalLost):
             raise
         except JournalError as error:
             if self._stalled_since is None:

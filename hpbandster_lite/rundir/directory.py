@@ -225,9 +225,9 @@ class RunDirectory:
         """What the last master wrote: :func:`~hpbandster_lite.rundir.endpoint.read_endpoint`."""
         return endpoints.read_endpoint(self.endpoint_file)
 
-    def remove_endpoint(self, epoch: int) -> None:
+    def remove_endpoint(self, epoch: int, pid: int | None = None) -> None:
         """Remove a master's endpoint: :func:`~hpbandster_lite.rundir.endpoint.remove_endpoint`."""
-        endpoints.remove_endpoint(self.endpoint_file, epoch)
+        endpoints.remove_endpoint(self.endpoint_file, epoch, pid)
 
 
 def is_valid_directory(reported: str) -> bool:

@@ -65,8 +65,10 @@ def read_endpoint(file: Path) -> dict[str, Plain] | None:
     return endpoint
 
 
-def remove_endpoint(file: Path, epoch: int) -> None:
-    """Remove the endpoint of the master with this epoch; that of a newer master stays.
+def remove_endpoint(file: Path, epoch: int, pid: int | None = None) -> None:
+    """Remove the endpoint of the master with this epoch and, if it is given, this process id; any other one stays.
+
+    The master of a new search in a run directory that was deleted and made again has the epochs of the one before.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def remove_endpoint(file: Path, epoch: int) -> None:
         If the file cannot be read or deleted.
     """
     endpoint = read_endpoint(file)
-    if endpoint is not None and endpoint["epoch"] == epoch:
+    if endpoint is not None and endpoint["epoch"] == epoch and pid in (None, endpoint["pid"]):
         with os_errors_as_ours(file, "delete the endpoint"):
             file.unlink(missing_ok=True)
 

@@ -63,7 +63,8 @@ def run(
 
     Exit codes: 0 the search is over, or was stopped; 1 it is over and none of its evaluations has a loss, or it was
     stopped because the first ones all failed with one and the same fault, or a dry run failed; 2 wrong input, 3 a
-    master or name server did not answer, 4 the run directory cannot be used, 75 the allocation ends (SIGUSR2): the
+    master or name server did not answer, 4 the run directory cannot be
+    used, or its journal was deleted or replaced, 75 the allocation ends (SIGUSR2): the
     same command continues in the next one, 130 interrupted.
     """
     if place.new and place.run_dir is not None:
