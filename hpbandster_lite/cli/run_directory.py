@@ -10,6 +10,7 @@ from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.master import connect
 from hpbandster_lite.protocol.status import Status, status_from_plain
 from hpbandster_lite.results.forecast import with_forecast
+from hpbandster_lite.results.incumbent import refresh_incumbent
 from hpbandster_lite.results.journal_status import status_from_journal
 from hpbandster_lite.rundir import RunDirectory
 
@@ -17,7 +18,7 @@ MASTER_TIMEOUT_S = 3.0
 
 
 def directory_of_a_search(run: Path) -> RunDirectory:
-    """The run directory, which has a journal.
+    """The run directory, which has a journal; if no master serves it, its ``incumbent.json`` agrees with the journal.
 
     Raises
     ------
@@ -26,6 +27,8 @@ def directory_of_a_search(run: Path) -> RunDirectory:
     """
     directory = RunDirectory(run)
     if directory.journal.is_file():
+        if not directory.is_served():
+            refresh_incumbent(directory)
         return directory
     what = "does not exist" if not run.exists() else "holds no search" if run.is_dir() else "is not a directory"
     others = sorted(str(journal.parent) for place in (run, run.parent) for journal in place.glob("*/journal.sqlite"))

@@ -25,6 +25,7 @@ from hpbandster_lite.master.turns import Turns
 from hpbandster_lite.process.fingerprint import fingerprint
 from hpbandster_lite.process.shutdown import REQUEUE, ShutdownRequest, shutdown_requests
 from hpbandster_lite.records import Entry, Paused, Plain, Resumed
+from hpbandster_lite.results.incumbent import refresh_incumbent
 from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, hosts_of, read_given_key
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.settings.prepare import Prepared
@@ -102,18 +103,24 @@ def run_master(options: MasterOptions) -> int:
     ------
     RunDirectoryError
         If another master has the run directory, or the run's name at the name server, or if the directory cannot be
-        used.
+        used; if its journal was deleted or replaced while this master served it.
     UsageError
         If the address cannot be used, or the run directory holds another search.
     """
     directory = RunDirectory(options.run_directory)
     directory.create()
+    with hold_run_directory(directory), shutdown_requests(options.lifeline) as ending:
+        # After a master that was killed, the file may be older than the journal.
+        refresh_incumbent(directory)
+        code = _served(options, directory, ending)
+        refresh_incumbent(directory, create=True)
+        return code
+
+
+def _served(options: MasterOptions, directory: RunDirectory, ending: ShutdownRequest) -> int:
+    """Open the journal, or make it, and serve; the exit code."""
     settings = options.prepared.settings
-    with (
-        hold_run_directory(directory),
-        shutdown_requests(options.lifeline) as ending,
-        Journal.open(directory.journal, create=settings, clock=time.monotonic) as journal,
-    ):
+    with Journal.open(directory.journal, create=settings, clock=time.monotonic) as journal:
         difference = settings_difference(journal.settings, settings)
         if difference is not None:
             raise ResumeError(f"{directory.path} holds another search: {difference}; give another run directory")
@@ -171,7 +178,9 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
             gc.unfreeze()
             if registration is not None:
                 registration.withdraw()
-            directory.remove_endpoint(epoch)
+            directory.remove_endpoint(epoch, os.getpid())
+    # Once more after the last commit: from here on nothing would notice that the journal is gone.
+    journal.look(wall_clock())
     if master.engine.finished is None:
         if ending.exit_code == REQUEUE:
             log.info("the allocation ends: the search continues when the master is started again")

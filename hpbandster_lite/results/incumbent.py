@@ -1,32 +1,77 @@
 """The file ``incumbent.json``: the best configuration, with the test figures of its model.
 
-Law of this file: the journal says which configuration it is; the file alone has the test figures.
+Law of this file: the journal says which configuration it is; the file alone has the test figures, and those of another
+search or another model are never shown with it. A file of that name which no search wrote stays as it is.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+from contextlib import suppress
 
+from hpbandster_lite.errors import JournalError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.records import Plain
 from hpbandster_lite.results.journal_status import incumbent_from_journal
 from hpbandster_lite.rundir import RunDirectory, write_atomically
 
 FILE_NAME = "incumbent.json"
+_IDENTITY = ("run_id", "config_id", "rung", "values", "loss")
+"""Two incumbents that agree in these are one model."""
+
+log = logging.getLogger(__name__)
 
 
 def read_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
-    """The content of the file; ``None`` before the first search there has ended."""
-    file = directory.path / FILE_NAME
-    if not file.exists():
+    """The content of the file; ``None`` before the first search there has ended, and of a file that no search wrote."""
+    try:
+        content: Plain = json.loads((directory.path / FILE_NAME).read_bytes())
+    except (FileNotFoundError, ValueError):
         return None
-    content: dict[str, Plain] = json.loads(file.read_text("utf-8"))
-    return content
+    is_ours = isinstance(content, dict) and set(_IDENTITY) <= content.keys()
+    return content if is_ours else None
 
 
 def write_incumbent(directory: RunDirectory, incumbent: dict[str, Plain]) -> None:
-    """Replace the file."""
+    """Replace the file, unless no search wrote it."""
+    if _is_foreign(directory):
+        log.warning(
+            "%s was not written by a search, so the incumbent is not saved there; move it away, and run the same "
+            "command again",
+            directory.path / FILE_NAME,
+        )
+        return
     write_atomically(directory.path / FILE_NAME, json.dumps(incumbent, indent=2) + "\n")
+
+
+def refresh_incumbent(directory: RunDirectory, *, create: bool = False) -> None:
+    """Make the file agree with the journal, as it may not after a search that was extended and then stopped or killed.
+
+    Test figures stay with the model that they are of. What cannot be read or written is left as it is: another command
+    tries again.
+
+    Parameters
+    ----------
+    directory
+        Of a search that no master serves.
+    create
+        Write the file also where there is none yet.
+    """
+    file = directory.path / FILE_NAME
+    with suppress(OSError, JournalError):
+        # A file of another user here would be in the way of this directory's owner.
+        if not (create or file.exists()) or directory.path.stat().st_uid != os.geteuid():
+            return
+        incumbent, saved = current_incumbent(directory), read_incumbent(directory)
+        if json.dumps(incumbent, sort_keys=True) == json.dumps(saved, sort_keys=True):
+            return
+        if incumbent is not None:
+            write_incumbent(directory, incumbent)
+        elif not _is_foreign(directory):
+            # The incumbent of an earlier search in this directory.
+            file.unlink(missing_ok=True)
 
 
 def current_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
@@ -42,9 +87,7 @@ def current_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
     settings, best = reader.settings(), incumbent_from_journal(reader)
     if best is None:
         return None
-    saved = read_incumbent(directory)
-    is_saved = saved is not None and (saved["config_id"], saved["rung"]) == (list(best.config_id), best.rung)
-    return {
+    incumbent: dict[str, Plain] = {
         "run_id": settings.run_id,
         "problem": settings.problem.name,
         "config_id": list(best.config_id),
@@ -55,5 +98,11 @@ def current_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
         "loss": best.loss,
         "info": dict(best.info),
         "directory": best.directory,
-        "test": saved["test"] if saved is not None and is_saved else None,
     }
+    saved = read_incumbent(directory)
+    is_saved = saved is not None and all(saved[name] == incumbent[name] for name in _IDENTITY)
+    return {**incumbent, "test": saved.get("test") if saved is not None and is_saved else None}
+
+
+def _is_foreign(directory: RunDirectory) -> bool:
+    return (directory.path / FILE_NAME).exists() and read_incumbent(directory) is None

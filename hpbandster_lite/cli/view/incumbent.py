@@ -7,7 +7,7 @@ from rich.console import Console
 from hpbandster_lite.cli.view.formats import amount
 from hpbandster_lite.cli.view.tables import figures_table, values_table
 from hpbandster_lite.journal import JournalReader
-from hpbandster_lite.results.incumbent import FILE_NAME, current_incumbent
+from hpbandster_lite.results.incumbent import FILE_NAME, current_incumbent, read_incumbent
 from hpbandster_lite.rundir import RunDirectory
 
 
@@ -32,7 +32,7 @@ def print_incumbent(out: Console, directory: RunDirectory) -> None:
 
 def print_where_saved(out: Console, directory: RunDirectory) -> None:
     """Where the incumbent is saved, and the commands that show the rest."""
-    out.print(f"\nsaved in {directory.path / FILE_NAME}; all evaluations: hpbandster-lite list {directory.path}",
-              markup=False, soft_wrap=True)  # fmt: skip
+    where = f"saved in {directory.path / FILE_NAME}; " if read_incumbent(directory) is not None else ""
+    out.print(f"\n{where}all evaluations: hpbandster-lite list {directory.path}", markup=False, soft_wrap=True)
     if JournalReader(directory.journal).settings().problem.has_refit:
         out.print(f"a model of it in a file: hpbandster-lite refit {directory.path}", markup=False, soft_wrap=True)
