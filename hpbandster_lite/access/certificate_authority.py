@@ -7,14 +7,14 @@ and its keys are accessible by their owner only. An existing authority is kept.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.access.certificates import Certificates
 from hpbandster_lite.errors import RunDirectoryError, UsageError
-from hpbandster_lite.rundir import os_errors_as_ours, refuse_if_open_to_others, write_atomically
+from hpbandster_lite.rundir import os_errors_as_ours, refuse_if_open_to_others, refuse_to_replace, write_atomically
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -28,7 +28,9 @@ BACKDATED = timedelta(hours=1)
 """Certificates are valid from this long before their making: a worker's clock may be behind."""
 
 
-def make_certificates(path: Path, hosts: Sequence[str], *, days: int = DEFAULT_DAYS, now: datetime) -> Certificates:
+def make_certificates(
+    path: Path, hosts: Sequence[str], *, days: int = DEFAULT_DAYS, now: datetime, force: bool = False
+) -> Certificates:
     """Make an authority, a server certificate and a client certificate in a folder that only its owner can read.
 
     An existing authority is kept and signs the new certificates, so that workers with copies of the old ones can still
@@ -44,11 +46,13 @@ def make_certificates(path: Path, hosts: Sequence[str], *, days: int = DEFAULT_D
         How long the certificates are valid.
     now
         The time, with its zone.
+    force
+        Replace certificates and keys that were not made here, too.
 
     Raises
     ------
     UsageError
-        If a host or the number of days is invalid.
+        If a host or the number of days is invalid; if the folder has files of these names that were not made here.
     RunDirectoryError
         If the folder cannot be made or is accessible by others.
     """
@@ -61,10 +65,32 @@ def make_certificates(path: Path, hosts: Sequence[str], *, days: int = DEFAULT_D
             path.parent.mkdir(mode=0o700, parents=True)
         path.mkdir(mode=0o700, exist_ok=True)
         refuse_if_open_to_others(path, "700")
+        for foreign in [] if force else _not_made_here(path):
+            refuse_to_replace(foreign, force=False, is_ours=lambda: False)
         certificate, key = _authority(path, days, now)
         for role in ("server", "client"):
             _write_signed(path, role, names if role == "server" else [], certificate, key, days, now)
     return Certificates(path)
+
+
+def _not_made_here(path: Path) -> Iterator[Path]:
+    """Files that would be replaced and that the authority of the folder has not signed, keys with their certificate."""
+    if not (path / "ca.pem").exists():
+        yield path / "ca.key"
+    for role in ("server", "client"):
+        if not _is_signed_here(path, role):
+            yield from (path / f"{role}.pem", path / f"{role}.key")
+
+
+def _is_signed_here(path: Path, role: str) -> bool:
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        Certificates(path).read(role).verify_directly_issued_by(Certificates(path).read("ca"))
+    # TypeError, ValueError: of another kind, or by an authority of another name.
+    except (RunDirectoryError, InvalidSignature, TypeError, ValueError):
+        return False
+    return True
 
 
 def _names(hosts: Iterable[str]) -> list[x509.GeneralName]:
@@ -131,8 +157,9 @@ def _write_signed(
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key = ec.generate_private_key(ec.SECP256R1())
-    _write_key(path / f"{role}.key", key)
+    # In this order: after a kill between them the certificate says that the key may be replaced.
     _write(path / f"{role}.pem", _signed(role, key, authority, authority_key, days, now, names))
+    _write_key(path / f"{role}.key", key)
 
 
 def _signed(

@@ -93,6 +93,12 @@ class Certificates:
             return
         with os_errors_as_ours(to, "copy the certificates"):
             to.mkdir(mode=0o700, exist_ok=True)
+            authority = to / "ca.pem"
+            if (to / "ca.key").exists() and authority.read_bytes() != (self.path / "ca.pem").read_bytes():
+                raise RunDirectoryError(
+                    f"{to} has an authority of its own, which the certificates in {self.path} would replace; leave "
+                    f"--tls out, or move {to} away"
+                )
             for name in ("ca.pem", "client.pem", "client.key"):
                 write_atomically(to / name, (self.path / name).read_text("ascii"))
 

@@ -58,6 +58,7 @@ Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="The run directory, for example [b]runs/digits[/].", show_default=False)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that this command did not make itself, too.")]
 
 
 # --------------------------------------------------------------------------------------------- what a command declares

@@ -12,6 +12,8 @@ from hpbandster_lite.rundir.files import (
     os_errors_as_ours,
     refuse_given_if_open,
     refuse_if_open_to_others,
+    refuse_to_replace,
+    sync,
     write_atomically,
 )
 from hpbandster_lite.rundir.keys import ensure_key_file, read_given_key
@@ -30,5 +32,7 @@ __all__ = [
     "read_given_key",
     "refuse_given_if_open",
     "refuse_if_open_to_others",
+    "refuse_to_replace",
+    "sync",
     "write_atomically",
 ]

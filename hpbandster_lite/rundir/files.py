@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpbandster_lite.errors import RunDirectoryError
+from hpbandster_lite.errors import RunDirectoryError, UsageError
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -27,7 +27,7 @@ def write_atomically(path: Path, text: str) -> None:
     with os_errors_as_ours(path, "write the file"):
         with _temporary_beside(path, text) as temporary:
             temporary.replace(path)
-        _sync_directory(path.parent)
+        sync(path.parent)
 
 
 def write_once(path: Path, text: str) -> None:
@@ -46,7 +46,34 @@ def write_once(path: Path, text: str) -> None:
         except OSError:
             # A file system without hard links: only the lock of the master then prevents two writers.
             temporary.replace(path)
-    _sync_directory(path.parent)
+    sync(path.parent)
+
+
+def refuse_to_replace(path: Path, *, force: bool, is_ours: Callable[[], bool]) -> None:
+    """Refuse to write over what the user has not given up: a file that the command did not make itself.
+
+    Parameters
+    ----------
+    path
+        Where a file is to be written.
+    force
+        The user has agreed to replace it.
+    is_ours
+        Whether the file that is there was made by this command.
+
+    Raises
+    ------
+    UsageError
+        With the remedy; a directory or a device is refused in any case.
+    """
+    if not os.path.lexists(path):
+        return
+    if not path.is_symlink() and not path.is_file():
+        raise UsageError(f"{path} is there and is not a plain file; give another name")
+    if not force and not is_ours():
+        raise UsageError(
+            f"{path} is there and was not made by this command; give another name, or replace it with --force"
+        )
 
 
 @contextmanager
@@ -63,7 +90,8 @@ def _temporary_beside(path: Path, text: str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _sync_directory(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Write what the system holds of a file, or of the names in a directory, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

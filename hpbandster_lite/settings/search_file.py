@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpbandster_lite.errors import UsageError, did_you_mean
+from hpbandster_lite.errors import RunDirectoryError, UsageError, did_you_mean
 from hpbandster_lite.problems import with_options
 from hpbandster_lite.problems.options import FROM, target_of, text_of
 from hpbandster_lite.records import Plain, Value
@@ -40,6 +41,8 @@ SUFFIX = ".toml"
 FILE_NAME = "search.toml"
 """In a run directory: the settings of its search, as they are in effect."""
 INITIAL_NAME = "initial.json"
+_HEADING = "# The settings of the search in this directory, as they are in effect"
+"""By this a file is known to be written by a search, also by one of version 0.1.0."""
 _PROBLEM_WANTED = 'the name of a problem, for example problem = "net.py:problem"'
 
 
@@ -258,12 +261,30 @@ def keep_search_file(directory: RunDirectory, prepared: Prepared, command: Mappi
     Raises
     ------
     RunDirectoryError
-        If the file cannot be written.
+        If the file cannot be written, or if there is one that no search wrote.
     """
-    initial = prepared.settings.initial
+    file, initial = directory.path / FILE_NAME, prepared.settings.initial
+    is_ours = _first_line(file).startswith(_HEADING)
+    if not is_ours and os.path.lexists(file):
+        raise _foreign(file)
     if initial:
-        write_atomically(directory.path / INITIAL_NAME, json.dumps([dict(each) for each in initial], indent=1) + "\n")
-    write_atomically(directory.path / FILE_NAME, search_text(prepared, command))
+        listed, text = directory.path / INITIAL_NAME, json.dumps([dict(each) for each in initial], indent=1) + "\n"
+        if not is_ours and os.path.lexists(listed) and listed.read_text("utf-8", errors="replace") != text:
+            raise _foreign(listed)
+        write_atomically(listed, text)
+    write_atomically(file, search_text(prepared, command))
+
+
+def _first_line(file: Path) -> str:
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            return lines.readline()
+    except OSError:
+        return ""
+
+
+def _foreign(file: Path) -> RunDirectoryError:
+    return RunDirectoryError(f"{file} was not written by a search; move it away, and the next start writes one")
 
 
 def search_text(prepared: Prepared, command: Mapping[str, Plain]) -> str:
@@ -277,7 +298,7 @@ def search_text(prepared: Prepared, command: Mapping[str, Plain]) -> str:
         "initial": INITIAL_NAME if settings.initial else None,
     }
     lines = [
-        "# The settings of the search in this directory, as they are in effect; each start writes them anew.",
+        f"{_HEADING}; each start writes them anew.",
         "# hpbandster-lite run with the path of this file continues the search. To begin another one with a copy,",
         "# give the copy another run_dir, or none.",
         f"problem = {_written(target_of(settings.problem.reference))}",

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hpbandster_lite.errors import RunDirectoryError, SearchError, UsageError
-from hpbandster_lite.rundir import RunDirectory, write_atomically
+from hpbandster_lite.rundir import RunDirectory, refuse_to_replace, write_atomically
 from hpbandster_lite.slurm.commands import Slurm
 from hpbandster_lite.slurm.parsing import ENDING, QueuedJob
 from hpbandster_lite.slurm.scale_down import cheapest_to_end
@@ -90,6 +91,8 @@ def submit(
     folder = directory.path / SCRIPTS_FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     for submission in planned.values():
+        refuse_to_replace(submission.file(folder), force=False, is_ours=partial(_is_ours, submission, folder))
+    for submission in planned.values():
         write_atomically(submission.file(folder), submission.text)
     if ALL_IN_ONE in planned:
         return _submit_and_record(slurm, directory, jobs, planned[ALL_IN_ONE], folder, at=at)
@@ -103,6 +106,12 @@ def submit(
         slurm.cancel([master])
         replace(jobs, jobs=jobs.jobs[:-1]).save(directory)
         raise
+
+
+def _is_ours(submission: Submission, folder: Path) -> bool:
+    """Whether the script that is there begins as ours does."""
+    text = submission.file(folder).read_text("utf-8", errors="replace")
+    return text.splitlines()[:2] == submission.text.splitlines()[:2]
 
 
 def _starts_within(slurm: Slurm, job: str, limit_s: float) -> bool:

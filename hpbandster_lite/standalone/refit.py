@@ -12,6 +12,7 @@ import fcntl
 import json
 import math
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from hpbandster_lite.records import (
     SearchSettings,
     Values,
 )
-from hpbandster_lite.rundir import RunDirectory, write_atomically
+from hpbandster_lite.rundir import RunDirectory, refuse_to_replace, sync, write_atomically
 from hpbandster_lite.samplers import bracket_plan
 from hpbandster_lite.standalone.trainer import StandaloneTrainer, as_ended
 from hpbandster_lite.trainer.messages import TrainerOrder
@@ -65,6 +66,8 @@ class RefitOptions:
         Where to train and save; default: a directory in the run directory, named after configuration and budget.
     export
         A file for the problem's ``export`` to write after the training.
+    force
+        Replace that file also if no refit wrote it.
     """
 
     problem_options: tuple[tuple[str, str], ...] = ()
@@ -73,6 +76,7 @@ class RefitOptions:
     seed: int | None = None
     directory: Path | None = None
     export: Path | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +99,7 @@ class Refit:
     export: Path | None
     figures: dict[str, Plain] | None
     is_resumed: bool
+    force: bool = False
 
     @property
     def file(self) -> Path:
@@ -131,7 +136,7 @@ def prepare_refit(run: RunDirectory, options: RefitOptions) -> Refit:
     ------
     UsageError
         If there is no such configuration, or none with a loss yet; if the seed is invalid; if the directory holds
-        another refit.
+        another refit; if a file that no refit wrote is where the export is to be.
     BudgetError
         If the budget is invalid.
     ProblemError
@@ -160,8 +165,12 @@ def prepare_refit(run: RunDirectory, options: RefitOptions) -> Refit:
         export=None if options.export is None else options.export.resolve(),
         figures=None,
         is_resumed=False,
+        force=options.force,
     )
-    return _with_earlier_results(refit)
+    refit = _with_earlier_results(refit)
+    if refit.export is not None:
+        _refuse_to_replace(refit, refit.export)
+    return refit
 
 
 def _configuration(reader: JournalReader, wanted: ConfigId | None, path: Path) -> tuple[ConfigId, Values]:
@@ -236,10 +245,14 @@ def _with_earlier_results(refit: Refit) -> Refit:
     names = [entry.name for entry in refit.directory.iterdir()]
     others = [name for name in names if name not in OURS and not name.startswith(".")]
     if not refit.file.exists():
+        # The log is begun after that file.
+        others += [name for name in names if name == RunDirectory.LOG_NAME]
         if others:
             raise UsageError(f"{refit.directory} holds other things ({min(others)}, ...); give another --out")
         return refit
-    kept = json.loads(refit.file.read_text("utf-8"))
+    kept = _kept(refit.file)
+    if kept is None:
+        raise UsageError(f"{refit.file} was not written by a refit; give another --out")
     for name, value in refit.identity.items():
         if kept.get(name) != value:
             raise UsageError(
@@ -251,6 +264,34 @@ def _with_earlier_results(refit: Refit) -> Refit:
         # The model was moved away, and is wanted again.
         figures = None
     return replace(refit, figures=figures, is_resumed=bool(others))
+
+
+def _kept(file: Path) -> dict[str, Plain] | None:
+    """What an earlier refit wrote; None if there is no such file, or if no refit wrote it."""
+    try:
+        kept: Plain = json.loads(file.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return kept if isinstance(kept, dict) and "figures" in kept else None
+
+
+def _refuse_to_replace(refit: Refit, file: Path) -> None:
+    """Refuse a file of the user's, also one that was put where an earlier export was."""
+
+    def is_ours() -> bool:
+        kept = _kept(refit.file) or {}
+        if "exported" not in kept:
+            # An earlier version recorded the names alone.
+            return str(file) in kept.get("exports", {})
+        return bool(kept["exported"].get(str(file)) == _mark(file))
+
+    refuse_to_replace(file, force=refit.force, is_ours=is_ours)
+
+
+def _mark(file: Path) -> list[int]:
+    """By what a file is known to be unchanged."""
+    state = file.stat()
+    return [state.st_size, state.st_mtime_ns]
 
 
 # ------------------------------------------------------------------------------------------------------------ training
@@ -280,8 +321,7 @@ def run_refit(refit: Refit, on_point: Callable[[CurvePoint], object]) -> dict[st
     """
     with lock_directory(refit.directory):
         kept = {**refit.identity, "attempts": 0, "exports": {}}
-        if refit.file.exists():
-            kept = json.loads(refit.file.read_text("utf-8"))
+        kept = _kept(refit.file) or kept
         kept["figures"] = refit.figures
         if refit.figures is not None and refit.export is None:
             return kept
@@ -309,12 +349,38 @@ def _trained(
 
 def _exported(refit: Refit, trainer: StandaloneTrainer, kept: dict[str, Plain], file: Path) -> Failure | None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    order = replace(_order(refit, kept["attempts"]), call="export", file=str(file))
-    end = as_ended(trainer.run(order, _log(refit)), interrupted=INTERRUPTED)
-    if end.failure is None:
-        kept["exports"] = {**kept["exports"], str(file): dict(end.info)}
-        _save(refit, kept)
-    return end.failure
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
+        # The name is kept: its ending may say in which form the problem writes.
+        order = replace(_order(refit, kept["attempts"]), call="export", file=str(Path(folder) / file.name))
+        end = as_ended(trainer.run(order, _log(refit)), interrupted=INTERRUPTED)
+        if end.failure is None:
+            kept.setdefault("exported", {}).update(_moved(refit, Path(folder), file))
+    if end.failure is not None:
+        return replace(end.failure, reason=end.failure.reason.replace(folder, str(file.parent)))
+    kept["exports"] = {**kept["exports"], str(file): dict(end.info)}
+    _save(refit, kept)
+    return None
+
+
+def _moved(refit: Refit, folder: Path, file: Path) -> dict[str, Plain]:
+    """Move what ``export`` wrote to its place, the file last; the marks of the moved files.
+
+    Raises
+    ------
+    UsageError
+        If something that no refit wrote has come to be there.
+    """
+    # Some forms have a second file beside the first.
+    written = sorted(folder.iterdir(), key=lambda each: each.name == file.name)
+    places = {each: file.with_name(each.name) for each in written}
+    for place in places.values():
+        _refuse_to_replace(refit, place)
+    for each, place in places.items():
+        if each.is_file():
+            sync(each)
+        each.replace(place)
+    sync(file.parent)
+    return {str(place): _mark(place) for place in places.values()}
 
 
 def _order(refit: Refit, attempt: int) -> TrainerOrder:

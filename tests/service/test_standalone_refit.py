@@ -127,6 +127,40 @@ def test_a_training_that_fails_shows_its_traceback_and_keeps_what_it_has(
     assert prepared(run, directory=tmp_path / "out").figures is not None
 
 
+def test_an_export_replaces_what_it_wrote_itself_and_nothing_else(
+    run: RunDirectory, described: ProblemDescription, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported, out = tmp_path / "model.txt", tmp_path / "out"
+    exported.write_text("notes")
+    with pytest.raises(UsageError, match="was not made by this command; give another name, or replace it with --force"):
+        prepared(run, directory=out, export=exported)
+    assert exported.read_text() == "notes"
+    for force in (True, False):
+        done = run_refit(prepared(run, directory=out, export=exported, force=force), lambda point: None)
+        assert not isinstance(done, Failure)
+        assert len(exported.read_text().split()) == 9
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["model.txt", "out"]
+    monkeypatch.setenv(optional_problem.FAILS, "export")
+    before = exported.read_bytes()
+    failure = run_refit(prepared(run, directory=out, export=exported), lambda point: None)
+    assert isinstance(failure, Failure)
+    assert exported.read_bytes() == before
+    # Put there since: the name alone does not make it ours.
+    exported.write_text("other notes")
+    with pytest.raises(UsageError, match="--force"):
+        prepared(run, directory=out, export=exported)
+
+
+@pytest.mark.parametrize(("name", "text"), [("log.txt", "mine"), ("refit.json", "mine"), ("refit.json", "{}")])
+def test_a_folder_with_files_of_the_user_s_is_refused_whatever_their_names(
+    name: str, text: str, run: RunDirectory, described: ProblemDescription, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match="give another --out"):
+        prepared(run, directory=tmp_path)
+    assert (tmp_path / name).read_text() == text
+
+
 def test_a_failure_has_its_exit_code(run: RunDirectory, tmp_path: Path) -> None:
     ran = typed(run.path, "--out", tmp_path / "out", **{optional_problem.FAILS: "refit"})
     assert ran.returncode == 1

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import ssl
 import stat
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -70,6 +71,47 @@ def test_making_them_again_keeps_the_authority_so_that_old_ones_stay_good(made: 
     assert {name for name in FILES if before[name] == after[name]} == {"ca.pem", "ca.key"}
     assert "other.cluster" in made.hosts()
     assert "head.cluster" not in made.hosts()
+
+
+def another_pem_and_key(path: Path) -> None:
+    other = make_certificates(path.parent / "other", [], now=NOW)
+    for name in ("server.pem", "server.key"):
+        (path / name).write_bytes((other.path / name).read_bytes())
+
+
+def keys_alone(path: Path) -> None:
+    for file in path.glob("*.pem"):
+        file.unlink()
+
+
+def a_key_alone(path: Path) -> None:
+    (path / "client.pem").unlink()
+
+
+def notes(path: Path) -> None:
+    (path / "server.pem").write_text("notes")
+
+
+@pytest.mark.parametrize("there", [another_pem_and_key, keys_alone, a_key_alone, notes])
+def test_files_of_these_names_that_were_not_made_here_are_replaced_only_by_force(
+    there: Callable[[Path], None], made: Certificates
+) -> None:
+    there(made.path)
+    before = {file: file.read_bytes() for file in made.path.iterdir()}
+    with pytest.raises(UsageError, match="was not made by this command; give another name, or replace it with --force"):
+        make_certificates(made.path, [], now=NOW)
+    assert {file: file.read_bytes() for file in made.path.iterdir()} == before
+    make_certificates(made.path, [], now=NOW, force=True).server_context()
+
+
+def test_certificates_of_another_folder_do_not_replace_an_authority_in_the_run(
+    made: Certificates, tmp_path: Path
+) -> None:
+    run = RunDirectory(made.path.parent)
+    before = {file: file.read_bytes() for file in made.path.iterdir()}
+    with pytest.raises(RunDirectoryError, match="has an authority of its own"):
+        make_certificates(tmp_path / "other", [], now=NOW).install(run)
+    assert {file: file.read_bytes() for file in made.path.iterdir()} == before
 
 
 def test_two_authorities_are_two(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpbandster_lite.cli.options import overridden
-from hpbandster_lite.errors import UsageError
+from hpbandster_lite.errors import RunDirectoryError, UsageError
 from hpbandster_lite.records import Limits, ProblemDescription, SearchSettings
 from hpbandster_lite.rundir import RunDirectory, free_directory_like
 from hpbandster_lite.samplers import algorithm_names
@@ -26,6 +26,7 @@ from hpbandster_lite.settings.search_file import (
     read_search_file,
     search_text,
 )
+from tests.recorded.runs import recorded_run
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 KEYS = keys_by_table()
@@ -366,6 +367,22 @@ def test_the_file_in_a_run_directory_leads_back_to_it_with_its_initial_configura
     assert given == {"run_dir": str(directory.path), "timeout_s": 90.0, "gpus_per_worker": 2, "isolation": "trainer"}
     assert not {"threads", "gpus"} & found.values.keys()
     assert json.loads((directory.path / "initial.json").read_text())[0] == {"lr": 0.1, "kind": None}
+
+
+@pytest.mark.parametrize("name", ["search.toml", "initial.json"])
+def test_a_file_that_no_search_wrote_stays(name: str, tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    (directory.path / name).write_text("mine")
+    with pytest.raises(RunDirectoryError, match=rf"{name} was not written by a search; move it away"):
+        keep_search_file(directory, prepared(initial=({"lr": 0.1, "kind": None},)), {})
+    assert {each.name: each.read_text() for each in directory.path.iterdir() if each.is_file()} == {name: "mine"}
+
+
+def test_a_file_of_an_earlier_version_is_written_anew(tmp_path: Path) -> None:
+    run = recorded_run(1, "complete", tmp_path)
+    keep_search_file(run, prepared(), {})
+    assert (run.path / "search.toml").read_text() == search_text(prepared(), {})
 
 
 def test_the_file_shows_the_defaults_of_the_parameters_that_were_left_alone() -> None:

@@ -85,6 +85,17 @@ def test_submitted_jobs_are_recorded_with_their_scripts(directory: RunDirectory)
     assert (directory.path / "slurm" / "workers.sbatch").read_text("utf-8").startswith("#!/usr/bin/env bash")
 
 
+def test_a_script_of_the_user_s_is_not_replaced_and_nothing_is_submitted(directory: RunDirectory) -> None:
+    mine = directory.path / "slurm" / "workers.sbatch"
+    mine.parent.mkdir()
+    mine.write_text("#!/bin/bash\n# mine\n")
+    cluster = Cluster()
+    with pytest.raises(UsageError, match=r"workers\.sbatch is there and was not made by this command"):
+        lifecycle.submit(cluster, directory, planned(directory), at=5.0)
+    assert mine.read_text() == "#!/bin/bash\n# mine\n"
+    assert cluster.commands == []
+
+
 def test_workers_depend_on_a_master_that_stays_in_the_queue(directory: RunDirectory) -> None:
     cluster = Cluster()
     cluster.begins = False

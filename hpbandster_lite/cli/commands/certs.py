@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hpbandster_lite.access.certificate_authority import DEFAULT_DAYS, make_certificates
+from hpbandster_lite.cli.options import Force
 
 
 def certs(
@@ -34,6 +35,7 @@ def certs(
     days: Annotated[
         int, typer.Option("--days", metavar="N", help="How long the certificates are valid.")
     ] = DEFAULT_DAYS,
+    force: Force = False,
 ) -> None:
     """Make certificates for TLS: a private authority, one certificate for servers and one for clients.
 
@@ -42,8 +44,9 @@ def certs(
     client.key. Only this command needs ca.key; do not copy it to other machines.
 
     Run it again to renew the certificates, or for other hosts: the authority stays, and its certificates stay valid.
+    Certificates and keys of other authorities are replaced only with --force.
     """
-    made = make_certificates(directory, host or [], days=days, now=datetime.now(timezone.utc))
+    made = make_certificates(directory, host or [], days=days, now=datetime.now(timezone.utc), force=force)
     until = f"{made.expires_at('server'):%Y-%m-%d}"
     typer.echo(f"certificates for {', '.join(made.hosts())}, valid until {until}, in {directory}")
     if directory.name != "tls":

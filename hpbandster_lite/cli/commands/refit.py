@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hpbandster_lite.cli.options import AsJson, Run
+from hpbandster_lite.cli.options import AsJson, Force, Run
 from hpbandster_lite.cli.problem_options import slips_answered, typed_options
 from hpbandster_lite.cli.run_directory import directory_of_a_search
 from hpbandster_lite.cli.typed_ids import read_configuration_id
@@ -44,8 +44,13 @@ def refit(
     ] = None,
     export: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Export the model to this file, too; checked to give the same outputs."),
+        typer.Option(
+            metavar="FILE",
+            help="Export the model to this file, too; checked to give the same outputs. A file that is there is "
+            "replaced only if this refit exported it, or with --force.",
+        ),
     ] = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the best configuration once more, with all the data, and save the model with its test figures.
@@ -63,6 +68,7 @@ def refit(
         seed=seed,
         directory=out,
         export=export,
+        force=force,
     )
     # Standard output is for the program that reads the JSON.
     output = console(stderr=as_json)
