@@ -6,14 +6,16 @@ torch is imported when the device is first read.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import numbers
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any, SupportsFloat, overload
 
-from hpbandster_lite import wire
+from hpbandster_lite.problems.plain_forms import plain_forms
 from hpbandster_lite.records import ConfigId, CurvePoint
 
 MAX_METRICS_BYTES = 65_536
@@ -94,6 +96,7 @@ class Trial:
         self._resume_directory = resume_directory
         self._on_report = on_report
         self._device: str | None = None
+        self._has_ended = self._has_note = False
 
     @property
     def directory(self) -> Path:
@@ -142,7 +145,13 @@ class Trial:
             return (self.device,)
         return tuple(f"cuda:{index}" if self.device == "cuda" else "cpu" for index in range(count))
 
-    def report(self, step: SupportsFloat, loss: SupportsFloat, **metrics: Any) -> None:
+    @overload
+    def report(self, step: SupportsFloat, loss: SupportsFloat, /, **metrics: Any) -> None: ...
+    @overload
+    def report(self, step: SupportsFloat, /, *, loss: SupportsFloat, **metrics: Any) -> None: ...
+    @overload
+    def report(self, /, *, step: SupportsFloat, loss: SupportsFloat, **metrics: Any) -> None: ...
+    def report(self, /, *step_and_loss: SupportsFloat, **metrics: Any) -> None:
         """Add a point to the learning curve; save before, because an evaluation is interrupted here.
 
         Parameters
@@ -152,22 +161,65 @@ class Trial:
         loss
             The loss so far; NaN is allowed here.
         metrics
-            Other plain values of this step.
+            Other values of this step, under any names: ``trial.report(epoch, logs["val_loss"], **logs)`` works where
+            ``logs`` has a key ``loss``, too. What has no plain form, or is too large, leaves a note in its place.
 
         Raises
         ------
         Interrupted
             If the worker must give the evaluation back. Do not catch it.
         TypeError
-            If step or loss is not a number, or a metric is not plain.
+            If step or loss is missing, or is not a number.
         """
+        if self._has_ended:
+            self._note_late_report()
+            return
+        step, loss = _step_and_loss(step_and_loss, metrics)
         point = CurvePoint(
             number(step, "the step of trial.report"),
             number(loss, "the loss of trial.report"),
-            wire.plain_within(metrics, "metrics", MAX_METRICS_BYTES) if metrics else {},
+            plain_forms(metrics, "metrics", MAX_METRICS_BYTES) if metrics else {},
         )
         if self._on_report is not None and self._on_report(point):
             raise Interrupted(f"the evaluation of {self.config_id} is handed back at step {point.step:g}")
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its evaluation has ended; then :meth:`report` has no effect."""
+        return self._has_ended
+
+    def end(self) -> None:
+        """Take no more reports. The trainer calls this when the objective has returned."""
+        self._has_ended = True
+
+    def _note_late_report(self) -> None:
+        if self._has_note:
+            return
+        self._has_note = True
+        # The objective may have closed the stream.
+        with contextlib.suppress(ValueError, OSError, AttributeError):
+            sys.stderr.write(
+                f"hpbandster_lite: trial.report was called for {self.config_id} at rung {self.rung}, which has ended; "
+                "such points are dropped (does a callback of a cached model keep its trial?)\n"
+            )
+
+
+def _step_and_loss(given: tuple[SupportsFloat, ...], metrics: dict[str, Any]) -> tuple[Any, Any]:
+    """Step and loss of a report; what is not given by position is taken out of the keywords.
+
+    Raises
+    ------
+    TypeError
+        If one is missing, or if more than two are given by position.
+    """
+    names = ("step", "loss")
+    if len(given) > len(names):
+        raise TypeError(f"trial.report takes the step, the loss and named metrics, got {len(given)} values")
+    missing = [name for name in names[len(given) :] if name not in metrics]
+    if missing:
+        raise TypeError(f"trial.report needs the {missing[0]}: trial.report(epoch, loss)")
+    values = [*given, *(metrics.pop(name) for name in names[len(given) :])]
+    return values[0], values[1]
 
 
 def number(value: Any, what: str) -> float:

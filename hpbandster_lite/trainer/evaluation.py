@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Any
 
 from hpbandster_lite import wire
-from hpbandster_lite.errors import NotPlain
 from hpbandster_lite.problems import Problem
+from hpbandster_lite.problems.plain_forms import plain_forms
 from hpbandster_lite.problems.trial import Interrupted, Trial, number
 from hpbandster_lite.records import CurvePoint, Failure, FailureKind, Plain
 from hpbandster_lite.trainer.full_disk import full_disk
@@ -73,6 +73,8 @@ def run_objective(
         failure = Failure(kind=FailureKind.INVALID, reason=str(error))
     except BaseException as error:  # noqa: BLE001 (all that user code raises is its outcome, SystemExit included)
         failure = failure_of(error, order.directory)
+    finally:
+        trial.end()
     return TrainerEnded(loss=loss, failure=failure, info=info, duration_s=time.perf_counter() - began)
 
 
@@ -110,12 +112,12 @@ def checked_result(result: Any) -> tuple[float, dict[str, Plain]]:
     """Loss and information in what ``evaluate`` returned.
 
     The other keys of a mapping are the information; a mapping under ``info`` is merged into it (HpBandSter's form).
+    What has no plain form there, or is too large, leaves a note in its place.
 
     Raises
     ------
     _Invalid
-        If it is neither a number nor a mapping with ``loss``, if the loss is not finite, or if the information is not
-        plain data; the message names the part, its type and the remedy.
+        If it is neither a number nor a mapping with ``loss``, or if the loss is not finite.
     """
     if isinstance(result, Mapping):
         if "loss" not in result:
@@ -189,11 +191,7 @@ def _check_model(name: Plain, directory: Path) -> None:
 
 
 def _plain_information(value: Mapping[Any, Any], path: str) -> dict[str, Plain]:
-    try:
-        plain = wire.plain_within(value, path)
-    except NotPlain as error:
-        raise _Invalid(str(error)) from error
-    return {str(key): item for key, item in plain.items()}
+    return plain_forms(value, path, wire.MAX_INFO_BYTES) if value else {}
 
 
 # ---------------------------------------------------------------------------------------------------------- failures

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import signal
@@ -17,13 +18,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.process.shutdown import allocation_signal_blocked
 from hpbandster_lite.records import Failure, FailureKind
 from hpbandster_lite.trainer.attempt_log import MAX_LOG_BYTES, AttemptLog
 from hpbandster_lite.trainer.exit_status import failure_of_death
+from hpbandster_lite.trainer.frames import FrameReader, frames_of, write_frames
 from hpbandster_lite.trainer.messages import (
-    LineReader,
     TrainerDied,
     TrainerEnded,
     TrainerInterrupted,
@@ -33,12 +33,13 @@ from hpbandster_lite.trainer.messages import (
     TrainerReady,
     TrainerRefused,
     TrainerStop,
-    line_of,
-    write_line,
 )
 from hpbandster_lite.trainer.out_of_memory import MemoryWatch
 from hpbandster_lite.trainer.process_tree import MARK, MARK_PREFIX, ProcessTree
 from hpbandster_lite.trainer.rendezvous import RendezvousPort
+from hpbandster_lite.trainer.reporting import CurrentOrder
+
+log = logging.getLogger(__name__)
 
 READ_BYTES = 2**18
 """Most bytes read from each pipe in a turn, so that a flood of output does not delay the agent's heartbeats."""
@@ -89,7 +90,9 @@ class TrainerHandle:
             self._process = _start(problem, {**environment, **variables, MARK: mark}, self._pipes)
             on_failure.pop_all()
         self._death = _pidfd(self._process.pid)
-        self._reader = LineReader()
+        self._reader = FrameReader()
+        self._order = CurrentOrder()
+        self._has_stray = False
         self._log = AttemptLog()
         self._memory = MemoryWatch(self._process.pid)
         self._tree = ProcessTree(self._process.pid, mark)
@@ -128,11 +131,13 @@ class TrainerHandle:
         self._log.close()
         self._log = AttemptLog(None if log is None else Path(log), self._max_log_bytes)
         self._memory.begin()
-        self._write(line_of(order))
+        self._order.begin()
+        self._has_stray = False
+        self._write(order)
 
     def ask_to_stop(self) -> None:
         """Ask the objective to stop: it is interrupted at its next report."""
-        self._write(line_of(TrainerStop()))
+        self._write(TrainerStop())
 
     def terminate(self) -> None:
         """Ask the trainer and all of its process group to stop, by SIGTERM."""
@@ -150,10 +155,10 @@ class TrainerHandle:
         """The last printed lines."""
         return self._log.tail()
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, record: TrainerOrder | TrainerStop) -> None:
         # A dead trainer is reported by receive, not here.
         with contextlib.suppress(BrokenPipeError):
-            write_line(self._pipes.orders, line)
+            write_frames(self._pipes.orders, frames_of(record))
 
     # ---------------------------------------------------------------------------------------------------- receiving
 
@@ -162,11 +167,7 @@ class TrainerHandle:
         if self._is_over:
             return []
         self._read_output(1)
-        try:
-            received, has_closed = self._read_answers()
-        except ProtocolMismatch as error:
-            wrote = f"the objective wrote to the pipe between trainer and agent ({error})"
-            return self._broken([], f"{wrote}; it may use only descriptors 0, 1 and 2")
+        received, has_closed = self._read_answers()
         if self._has_exited():
             return [*received, *self._dead()]
         if has_closed:
@@ -178,18 +179,33 @@ class TrainerHandle:
         return received
 
     def _read_answers(self) -> tuple[list[TrainerMessage], bool]:
-        received: list[TrainerMessage] = []
         data = _read(self._pipes.answers)
-        for record in self._reader.records(data or b""):
-            if not isinstance(record, _MESSAGES):
-                raise ProtocolMismatch(f"a trainer does not send {type(record).__name__}")
+        return self._messages_in(data or b""), data == b""
+
+    def _messages_in(self, data: bytes) -> list[TrainerMessage]:
+        received: list[TrainerMessage] = []
+        for record in self._reader.records(data):
+            if not isinstance(record, _MESSAGES) or not self._order.admits(record):
+                continue
             self.is_ready = self.is_ready or isinstance(record, TrainerReady)
             if isinstance(record, TrainerEnded | TrainerInterrupted):
                 # The output before this message belongs to the evaluation, and is in the pipe by now.
                 self._read_output(LAST_READS)
                 self._log.close()
+                self._reader.end_of_order()
             received.append(record)
-        return received, data == b""
+        self._note_stray()
+        return received
+
+    def _note_stray(self) -> None:
+        stray = self._reader.take_stray()
+        if stray is not None and not self._has_stray:
+            self._has_stray = True
+            log.warning(
+                "the objective, or a process that it started, wrote to the pipe between trainer and agent: %s; they "
+                "are set aside. It may use only descriptors 0, 1 and 2, and those that it opens",
+                stray,
+            )
 
     def _read_output(self, reads: int) -> None:
         for _ in range(reads):
@@ -206,10 +222,9 @@ class TrainerHandle:
 
     def _dead(self) -> list[TrainerMessage]:
         received: list[TrainerMessage] = []
-        with contextlib.suppress(ProtocolMismatch):
-            # It may have finished its evaluation before it died; an incomplete last line is ignored.
-            while (more := self._read_answers()[0]) != []:
-                received += more
+        # It may have finished its evaluation before it died; an incomplete last record is ignored.
+        while data := _read(self._pipes.answers):
+            received += self._messages_in(data)
         self._read_output(LAST_READS)
         memory = self._memory.evidence()
         returncode = self._end()

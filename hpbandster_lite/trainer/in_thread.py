@@ -16,9 +16,12 @@ from pathlib import Path
 
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.problems import Problem, described_options, load, name_of, shared_values, source_hash
-from hpbandster_lite.records import CurvePoint
 from hpbandster_lite.trainer.evaluation import run_objective
+from hpbandster_lite.trainer.frames import END, FrameReader, frames_of, write_frames
 from hpbandster_lite.trainer.messages import TrainerMessage, TrainerOrder, TrainerPoint, TrainerReady, TrainerRefused
+from hpbandster_lite.trainer.reporting import CurrentOrder, PointSender
+
+READ_BYTES = 65_536
 
 CLOSE_GRACE_S = 1.0
 
@@ -62,6 +65,9 @@ class InlineTrainer(InProcessHandle):
         os.set_blocking(self._wakes, False)
         self._orders: queue.SimpleQueue[TrainerOrder | None] = queue.SimpleQueue()
         self._grace = threading.Event()
+        self._pid = os.getpid()
+        self._reader = FrameReader()
+        self._order = CurrentOrder()
         self._is_over = False
         self.is_ready = False
         try:
@@ -84,6 +90,7 @@ class InlineTrainer(InProcessHandle):
     def evaluate(self, order: TrainerOrder, _log: str | Path | None) -> None:
         """Start an evaluation; its output goes to the agent's own output, and no log is written."""
         self._grace.clear()
+        self._order.begin()
         self._orders.put(order)
 
     def ask_to_stop(self) -> None:
@@ -97,10 +104,13 @@ class InlineTrainer(InProcessHandle):
         if self._is_over:
             return []
         try:
-            os.read(self._wakes, 4_096)
+            written = os.read(self._wakes, READ_BYTES)
         except BlockingIOError:
             return []
-        return [self._messages.popleft() for _ in range(len(self._messages))]
+        # Children of the objective write their points to the pipe; the objective itself only ends empty lines.
+        points = [record for record in self._reader.records(written) if isinstance(record, TrainerPoint)]
+        messages = [*points, *(self._messages.popleft() for _ in range(len(self._messages)))]
+        return [message for message in messages if self._order.admits(message)]
 
     def kill(self) -> None:
         """Abandon the evaluation; the thread ends when the objective returns, or with the agent."""
@@ -119,11 +129,22 @@ class InlineTrainer(InProcessHandle):
         os.close(self._wakes)
 
     def _work(self) -> None:
+        number = 0
         while (order := self._orders.get()) is not None:
-            self._send(run_objective(self._problem, order, on_report=self._take_point))
+            number += 1
+            report = PointSender(number, self._take_point, self._wake)
+            ended = run_objective(self._problem, order, on_report=report)
+            if os.getpid() != self._pid:
+                # The objective called os.fork, and its child returned here as well.
+                os._exit(0)
+            self._send(ended)
 
-    def _take_point(self, point: CurvePoint) -> bool:
-        self._send(TrainerPoint(point=point))
+    def _take_point(self, point: TrainerPoint) -> bool:
+        if os.getpid() != self._pid:
+            with contextlib.suppress(OSError):
+                write_frames(self._wake, frames_of(point))
+        else:
+            self._send(point)
         return self._grace.is_set()
 
     def _send(self, message: TrainerMessage) -> None:
@@ -131,4 +152,4 @@ class InlineTrainer(InProcessHandle):
         if not self._is_over:
             # Closed at the same moment: an abandoned objective has returned.
             with contextlib.suppress(BrokenPipeError):
-                os.write(self._wake, b".")
+                os.write(self._wake, END)

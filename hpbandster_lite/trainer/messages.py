@@ -1,18 +1,15 @@
-"""The messages between an agent and its trainer: one record per line.
+"""The messages between an agent and its trainer.
 
-Law of this file: frozen records, encoded by :mod:`hpbandster_lite.wire` as lines. The trainer runs user code, which may
-write anything to any descriptor: every other line is refused.
+Law of this file: frozen records; :mod:`~hpbandster_lite.trainer.frames` writes and reads them.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from hpbandster_lite import wire
-from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, Plain, Value, Values
 
 # ------------------------------------------------------------------------------------------- from agent to trainer
@@ -71,9 +68,10 @@ class TrainerRefused:
 @wire.register("TrainerPoint")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerPoint:
-    """``trial.report`` was called."""
+    """``trial.report`` was called in the trainer or in a child of it, for its ``order``-th order (from 1)."""
 
     point: CurvePoint
+    order: int = 0
 
 
 @wire.register("TrainerEnded")
@@ -110,44 +108,3 @@ TrainerMessage: TypeAlias = (
     TrainerReady | TrainerRefused | TrainerPoint | TrainerEnded | TrainerInterrupted | TrainerDied
 )
 """What an agent receives from its trainer."""
-
-
-# ------------------------------------------------------------------------------------------------------------ lines
-
-
-def line_of(record: object) -> bytes:
-    """Encode one record as a line."""
-    return wire.encode(wire.to_message(record)).encode("ascii") + b"\n"
-
-
-def write_line(descriptor: int, line: bytes) -> None:
-    """Write all of a line to a blocking descriptor."""
-    rest = memoryview(line)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-class LineReader:
-    """Collects bytes until lines are complete; limited, because the input may be anything."""
-
-    def __init__(self, limit_bytes: int = wire.MAX_MESSAGE_BYTES) -> None:
-        self._limit_bytes = limit_bytes
-        self._rest = bytearray()
-
-    def records(self, data: bytes) -> Iterator[object]:
-        """The records that these bytes complete.
-
-        Raises
-        ------
-        ProtocolMismatch
-            If a line is not a record, or longer than the limit.
-        """
-        self._rest += data
-        if b"\n" not in data:
-            if len(self._rest) > self._limit_bytes:
-                raise ProtocolMismatch(f"a line of more than {self._limit_bytes:,} bytes")
-            return
-        *lines, rest = self._rest.split(b"\n")
-        self._rest = rest
-        for line in lines:
-            yield wire.from_message(wire.decode(line.decode("ascii", errors="replace")))

@@ -12,10 +12,8 @@ import faulthandler
 import fcntl
 import json
 import os
-import select
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -23,10 +21,10 @@ from hpbandster_lite.errors import SearchError
 from hpbandster_lite.problems import Problem, described_options, load, name_of, shared_values, source_hash
 from hpbandster_lite.problems.description import answer_for, prepare_to_describe, refusal_for
 from hpbandster_lite.process.shutdown import ALLOCATION_ENDS, unblock_allocation_signal
-from hpbandster_lite.records import CurvePoint, FailureKind, Plain
+from hpbandster_lite.records import FailureKind, Plain
 from hpbandster_lite.trainer.evaluation import run_objective
+from hpbandster_lite.trainer.frames import FrameReader, frames_of, write_frames, write_line
 from hpbandster_lite.trainer.messages import (
-    LineReader,
     TrainerEnded,
     TrainerInterrupted,
     TrainerOrder,
@@ -34,9 +32,8 @@ from hpbandster_lite.trainer.messages import (
     TrainerReady,
     TrainerRefused,
     TrainerStop,
-    line_of,
-    write_line,
 )
+from hpbandster_lite.trainer.reporting import PointSender, is_abandoned, is_readable
 
 PR_SET_PDEATHSIG = 1
 F_SETSIG = 10
@@ -94,7 +91,7 @@ def _serve(briefing: dict[str, Plain]) -> int:
 
 def _evaluate(agent: _Agent, problem: Problem, order: TrainerOrder) -> None:
     me = os.getpid()
-    ended = run_objective(problem, order, on_report=agent.take_point)
+    ended = run_objective(problem, order, on_report=agent.point_sender())
     if os.getpid() != me:
         # The objective called os.fork and its child returned here as well: only the parent is the trainer.
         os._exit(0)
@@ -119,9 +116,9 @@ class _Agent:
 
     def __init__(self, orders: int, answers: int) -> None:
         self._orders, self._answers = orders, answers
-        self._lock = threading.Lock()
-        self._reader = LineReader()
+        self._reader = FrameReader()
         self._waiting: list[object] = []
+        self._order = 0
         self._is_stopping = False
         for descriptor in (orders, answers):
             # Programs that the objective starts must not keep the pipes open; forks do, which the agent handles.
@@ -135,12 +132,9 @@ class _Agent:
         unblock_allocation_signal()
 
     def send(self, record: object) -> None:
-        """Send one record."""
-        line = line_of(record)
+        """Send one record; an objective may report from its own threads and children."""
         try:
-            # An objective may report from its own threads.
-            with self._lock:
-                write_line(self._answers, line)
+            write_frames(self._answers, frames_of(record))
         except BrokenPipeError:
             _end_group()
 
@@ -151,26 +145,33 @@ class _Agent:
                 record = self._waiting.pop(0)
                 if isinstance(record, TrainerOrder):
                     self._is_stopping = False
+                    self._order += 1
                     return record
             data = os.read(self._orders, READ_BYTES)
             if not data:
                 return None
             self._waiting.extend(self._reader.records(data))
 
-    def take_point(self, point: CurvePoint) -> bool:
-        """Send a point of the curve; whether the objective is to stop."""
-        self.send(TrainerPoint(point=point))
-        return self.is_to_stop()
+    def point_sender(self) -> PointSender:
+        """What the trial of the last order reports to."""
+        return PointSender(self._order, self._take_point, self._answers, self._orders)
 
     def is_to_stop(self) -> bool:
-        """Whether the objective is to stop."""
-        if select.select([self._orders], [], [], 0)[0]:
-            data = os.read(self._orders, READ_BYTES)
-            if not data:
+        """Whether the objective is to stop.
+
+        While an order runs, the agent writes nothing but the request to stop. It stays in the pipe, where children of
+        the objective see it, too, until the next order is read.
+        """
+        if not self._is_stopping:
+            has_request = any(isinstance(record, TrainerStop) for record in self._waiting)
+            self._is_stopping = has_request or is_readable(self._orders)
+            if not self._is_stopping and is_abandoned(self._orders):
                 _end_group()
-            self._waiting.extend(self._reader.records(data))
-        self._is_stopping = self._is_stopping or any(isinstance(record, TrainerStop) for record in self._waiting)
         return self._is_stopping
+
+    def _take_point(self, point: TrainerPoint) -> bool:
+        self.send(point)
+        return self.is_to_stop()
 
     def _request_stop(self, *_: object) -> None:
         self._is_stopping = True

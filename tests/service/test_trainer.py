@@ -41,7 +41,6 @@ BAD = {
     "raises": (CODE, "ValueError: learning rate too high"),
     "sys.exits": (CODE, "the objective called sys.exit(3)"),
     "exits": (CODE, "the objective ended its process with exit status 7 (os._exit, or a library's exit)"),
-    "garbage": (CODE, "the objective wrote to the pipe between trainer and agent"),
     "closes": (CODE, "the objective closed the pipe to the agent (os.closerange?)"),
     "children then crash": (CODE, "the objective crashed its process by SIGSEGV"),
     "SIGSEGV": (CODE, "the objective crashed its process by SIGSEGV"),
@@ -56,11 +55,13 @@ BAD = {
     "nan": (INVALID, "what evaluate returned is nan; return a finite number"),
     "text": (INVALID, "what evaluate returned is '0.5', a str; it must be one number, or a mapping with 'loss'"),
     "own object": (INVALID, "an Own; it must be one number"),
-    "own object inside": (INVALID, "info['model'] is a worker_objectives.Own: return plain numbers"),
-    "20 MB": (INVALID, "info is 20,000,014 bytes long (info['weights'] alone is 20,000,002 bytes), the limit is"),
 }
 """Deeds that fail, with the class and the words of the failure."""
-GOOD = {"ok", "environment", "trial", "curve", "floods", "children", "forks", "finishes and dies"}
+GOOD = {
+    *("ok", "environment", "trial", "curve", "floods", "children", "forks", "finishes and dies", "garbage"),
+    *("own object inside", "20 MB", "reports from forks", "reports from a spawned child", "reports on kept trials"),
+    "leaves a child that reports",
+}
 """Deeds that give a loss."""
 STOPPED = {"children then wait", "a process of its own, then waits", "saves until told", "deaf", "spins", "swallows"}
 """Deeds that do not end by themselves; tests/service/test_agent.py ends them."""
@@ -125,6 +126,53 @@ def test_an_error_because_a_process_beside_was_killed_for_memory_is_put_down_to_
     monkeypatch.setattr(MemoryWatch, "has_killed", lambda self: True)
     failed, invalid = outcomes_of(tmp_path, "raises", "nan")
     assert [outcome.failure and outcome.failure.kind for outcome in (failed, invalid)] == [MEMORY, INVALID]
+
+
+@pytest.mark.parametrize(
+    ("deed", "key", "note"),
+    [
+        ("own object inside", "model", "not kept: info['model'] is a worker_objectives.Own: return plain numbers"),
+        ("20 MB", "weights", "not kept: info['weights'] is 20,000,002 bytes long, the limit is"),
+    ],
+)
+def test_information_that_cannot_be_kept_leaves_a_note_and_the_loss(
+    deed: str, key: str, note: str, tmp_path: Path
+) -> None:
+    (outcome,) = outcomes_of(tmp_path, deed)
+    assert (outcome.loss, outcome.failure) == (1.0, None)
+    assert note in str(outcome.info[key])
+
+
+def test_bytes_of_others_in_the_pipe_are_set_aside_and_the_loss_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (outcome,) = outcomes_of(tmp_path, "garbage")
+    assert (outcome.loss, [point.step for point in outcome.curve]) == (0.5, [1.0])
+    assert caplog.text.count("wrote to the pipe between trainer and agent: 7,000 bytes") == 1
+
+
+def test_reports_of_many_processes_at_once_stay_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (outcome,) = outcomes_of(tmp_path, "reports from forks")
+    assert outcome.loss == 0.5
+    # The agent thins a curve of more than 4 MiB; none is set aside.
+    assert all(point.metrics["text"] == "x" * 20_000 for point in outcome.curve)
+    assert len({point.metrics["pid"] for point in outcome.curve}) == 8
+    assert "set aside" not in caplog.text
+
+
+def test_a_spawned_child_reports_to_the_trial_of_its_parent(tmp_path: Path) -> None:
+    (outcome,) = outcomes_of(tmp_path, "reports from a spawned child")
+    assert (outcome.loss, [point.step for point in outcome.curve]) == (0.0, [1.0, 2.0])
+
+
+def test_a_trial_that_has_ended_adds_no_point_to_the_next_curve(tmp_path: Path) -> None:
+    outcomes = outcomes_of(tmp_path, *["reports on kept trials"] * 3)
+    for number, outcome in enumerate(outcomes, 1):
+        assert [point.loss for point in outcome.curve] == [float(number)] * 3
+    logs = [(tmp_path / f"evaluations/2-0-{number}/rung1/attempt1/log.txt").read_text() for number in range(3)]
+    # One note for each trial.
+    assert [text.count("which has ended; such points are dropped") for text in logs] == [0, 1, 1]
+    assert "trial.report was called for 2-0-1 at rung 1" in logs[2]
 
 
 @pytest.mark.parametrize("deed", ["children", "children then crash"])
@@ -245,6 +293,18 @@ def test_the_points_of_the_curve_are_received_in_order_before_the_end(ready: Tra
     ended, before = received_until(ready, TrainerEnded)
     assert ended.loss == 0.25
     assert [point.point.step for point in before if isinstance(point, TrainerPoint)] == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+def test_a_child_that_reports_after_its_evaluation_adds_nothing_to_the_next_one(
+    ready: TrainerHandle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ready.evaluate(order("leaves a child that reports", tmp_path), None)
+    received_until(ready, TrainerEnded)
+    for _ in range(3):
+        ready.evaluate(order("curve", tmp_path), None)
+        _, before = received_until(ready, TrainerEnded)
+        assert [point.point.step for point in before if isinstance(point, TrainerPoint)] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert caplog.text.count("still calls trial.report; its points are dropped") <= 4
 
 
 def test_the_end_of_an_evaluation_reports_whether_it_left_children(ready: TrainerHandle, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -156,10 +157,11 @@ def _garbage(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     # Every descriptor that could be the trainer's pipe.
     for descriptor in range(3, 64):
         try:
-            os.write(descriptor, b"garbage\n")
+            os.write(descriptor, b"garbage\n" * 1_000)
         except OSError:  # noqa: PERF203 (most of them are not open)
             continue
-    time.sleep(60)
+    trial.report(1, 0.5)
+    return 0.5
 
 
 def _closes(config: dict[str, Any], budget: float, trial: Trial) -> Any:
@@ -204,6 +206,54 @@ def _finishes_and_dies(config: dict[str, Any], budget: float, trial: Trial) -> A
     return 0.125
 
 
+def _reports_from_forks(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    children = [os.fork() for _ in range(3)]
+    # Each child forks the later ones again: seven processes and this one report at once.
+    for step in range(20):
+        trial.report(step, 0.5, pid=os.getpid(), text="x" * 20_000)
+    if 0 in children:
+        for child in filter(None, children):
+            os.waitpid(child, 0)
+        os._exit(0)
+    for child in children:
+        os.waitpid(child, 0)
+    return 0.5
+
+
+def _reports_in_a_child(trial: Trial) -> None:
+    trial.report(1, 0.25, text="x" * 20_000)
+
+
+def _reports_from_a_spawned_child(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    child = multiprocessing.get_context("spawn").Process(target=_reports_in_a_child, args=(trial,))
+    child.start()
+    child.join()
+    trial.report(2, 0.5)
+    return float(child.exitcode or 0)
+
+
+_kept: list[Trial] = []
+
+
+def _reports_on_kept_trials(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    # As a callback does that stays on a cached model.
+    _kept.append(trial)
+    for step in range(3):
+        for each in _kept:
+            each.report(step, float(len(_kept)))
+    return 0.5
+
+
+def _leaves_a_child_that_reports(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    if os.fork() == 0:
+        with contextlib.suppress(BaseException):
+            while True:
+                trial.report(99, 99.0)
+                time.sleep(0.01)
+        os._exit(0)
+    return 0.5
+
+
 class Own:
     pass
 
@@ -225,6 +275,10 @@ DEEDS: dict[str, Callable[..., Any]] = {
     "a process of its own, then waits": _process_then_wait,
     "forks": _forks,
     "garbage": _garbage,
+    "reports from forks": _reports_from_forks,
+    "reports from a spawned child": _reports_from_a_spawned_child,
+    "reports on kept trials": _reports_on_kept_trials,
+    "leaves a child that reports": _leaves_a_child_that_reports,
     "closes": _closes,
     "out of memory": _out_of_memory,
     "memory limit": _memory_limit,

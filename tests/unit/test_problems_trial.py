@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpbandster_lite.errors import NotPlain
 from hpbandster_lite.problems.trial import MAX_METRICS_BYTES, Interrupted, Trial, number
 from hpbandster_lite.records import ConfigId, CurvePoint
 
@@ -69,8 +68,9 @@ def test_a_curve_may_have_a_loss_that_is_not_finite() -> None:
         (("1", 0.5), {}, "the step of trial.report is '1', a str; it must be one number"),
         ((1, None), {}, "the loss of trial.report is None, a NoneType; it must be one number"),
         ((1, [0.5]), {}, r"the loss of trial.report is \[0.5\], a list"),
-        ((1, 0.5), {"model": object()}, r"metrics\['model'\] is an object"),
-        ((1, 0.5), {"weights": "x" * MAX_METRICS_BYTES}, "metrics is 65,5.. bytes long"),
+        ((1,), {}, r"trial.report needs the loss: trial.report\(epoch, loss\)"),
+        ((), {"loss": 1}, "trial.report needs the step"),
+        ((1, 2, 3), {}, "got 3 values"),
     ],
 )
 def test_a_report_that_cannot_travel_is_refused_by_name(arguments: Any, metrics: Any, message: str) -> None:
@@ -229,9 +229,43 @@ def test_a_long_value_is_shown_by_its_beginning() -> None:
     assert len(str(caught.value)) < 150
 
 
-def test_what_metrics_may_hold_is_what_may_travel() -> None:
-    with pytest.raises(NotPlain):
-        Trial().report(1, 0.5, data={1, 2})
+def test_metrics_without_a_plain_form_leave_a_note_and_the_point_stays() -> None:
+    heard = Listener()
+    trial = Trial(on_report=heard)
+    trial.report(1, 0.5, seen={2, 1}, model=object(), accuracy=Tensor(0.25), text="x" * MAX_METRICS_BYTES)
+    (point,) = heard.points
+    assert (point.step, point.loss) == (1.0, 0.5)
+    assert (point.metrics["seen"], point.metrics["accuracy"]) == ([1, 2], 0.25)
+    assert point.metrics["model"] == "not kept: metrics['model'] is an object: return plain numbers, strings, " \
+        "lists or dicts"
+    assert "metrics['text'] is 65,538 bytes long" in str(point.metrics["text"])
+
+
+@pytest.mark.parametrize(
+    ("values", "named", "expected"),
+    [
+        ((1, 0.5), {"loss": 0.75, "val_loss": 0.5}, (1.0, 0.5, {"loss": 0.75, "val_loss": 0.5})),
+        ((1, 0.5), {"step": 8, "self": 2, "trial": 3}, (1.0, 0.5, {"step": 8, "self": 2, "trial": 3})),
+        ((1,), {"loss": 0.5, "accuracy": 1}, (1.0, 0.5, {"accuracy": 1})),
+        ((1,), {"loss": 0.5, "step": 3}, (1.0, 0.5, {"step": 3})),
+        ((), {"loss": 0.5, "step": 1}, (1.0, 0.5, {})),
+    ],
+)
+def test_logs_with_keys_like_loss_and_step_are_metrics(values: Any, named: Any, expected: Any) -> None:
+    heard = Listener()
+    Trial(on_report=heard).report(*values, **named)
+    assert [tuple(point) for point in heard.points] == [expected]
+
+
+def test_a_trial_that_has_ended_drops_its_reports_with_one_note(capsys: pytest.CaptureFixture[str]) -> None:
+    heard = Listener()
+    trial = Trial(on_report=heard)
+    trial.report(1, 0.5)
+    trial.end()
+    for step in (2, 3):
+        trial.report(step, 0.5)
+    assert ([point.step for point in heard.points], trial.has_ended) == ([1.0], True)
+    assert capsys.readouterr().err.count("which has ended; such points are dropped") == 1
 
 
 @pytest.mark.parametrize(

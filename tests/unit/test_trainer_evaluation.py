@@ -137,14 +137,36 @@ def test_an_objective_may_change_its_configuration_without_changing_the_order() 
         ({"loss": np.float32("inf")}, "the loss that evaluate returned is inf; return a finite number"),
         (-(10**400), "what evaluate returned is -inf"),
         (np.ma.masked, "what evaluate returned is nan"),
-        ({"loss": 1.0, "seen": {1, 2}}, "info['seen'] is a set: return plain numbers, strings, lists or dicts"),
-        ({"loss": 1.0, "info": {"deep": [{"model": object()}]}}, "info['deep'][0]['model'] is an object"),
-        ({"loss": 1.0, "info": {"weights": "x" * 20_000_000}}, "(info['weights'] alone is 20,000,002 bytes), the"),
-        ({"loss": 1.0, (1, 2): "pair"}, "info has the key (1, 2), a tuple"),
     ],
 )
 def test_a_result_that_is_none_is_refused_by_name(result: Any, reason: str) -> None:
     assert reason in refused(result)
+
+
+@pytest.mark.parametrize(
+    ("result", "info"),
+    [
+        ({"loss": 1.0, "seen": {2, 1}}, {"seen": [1, 2]}),
+        ({"loss": 1.0, "file": Path("a/b")}, {"file": "a/b"}),
+        ({"loss": 1.0, (1, 2): "pair"}, {"(1, 2)": "pair"}),
+        ({"loss": 1.0, 1: "a", "1": "b"}, {"1": "a", "1 (2)": "b"}),
+    ],
+)
+def test_a_good_loss_is_kept_whatever_its_information(result: Any, info: Any) -> None:
+    assert (of(result).loss, of(result).info) == (1.0, info)
+
+
+@pytest.mark.parametrize(
+    ("info", "note"),
+    [
+        ({"deep": [{"model": object()}]}, "not kept: info['deep'][0]['model'] is an object"),
+        ({"weights": "x" * 20_000_000}, "not kept: info['weights'] is 20,000,002 bytes long, the limit is"),
+    ],
+)
+def test_information_without_a_plain_form_leaves_a_note(info: Any, note: str) -> None:
+    end = of({"loss": 1.0, "info": info, "beside": 1})
+    assert (end.loss, end.info["beside"]) == (1.0, 1)
+    assert note in str(end.info)
 
 
 # -------------------------------------------------------------------------------------------------------- exceptions
@@ -398,9 +420,15 @@ def test_test_figures_are_information_without_a_loss() -> None:
     assert (end.loss, end.failure, end.info) == (None, None, {"error": 3.0, "from": "/nowhere/rung0"})
 
 
+def test_a_test_figure_without_a_plain_form_leaves_a_note_and_the_others_stay() -> None:
+    end = figures_of(lambda config, budget, trial: {"error": 0.5, "model": object(), "file": Path("a")})
+    assert (end.failure, end.info["error"], end.info["file"]) == (None, 0.5, "a")
+    assert "not kept: test['model'] is an object" in str(end.info["model"])
+
+
 @pytest.mark.parametrize(
     ("figures", "reason"),
-    [(0.5, "test returned a float; return a mapping such as"), ({"model": object()}, "test['model'] is an object")],
+    [(0.5, "test returned a float; return a mapping such as"), (None, "test returned a NoneType")],
 )
 def test_test_figures_that_are_none_are_refused(figures: Any, reason: str) -> None:
     failure = figures_of(lambda config, budget, trial: figures).failure

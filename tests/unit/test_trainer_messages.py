@@ -1,18 +1,19 @@
-"""What agent and trainer say to each other: one record a line, and nothing else is believed."""
+"""Records between agent and trainer come back whole, and bytes that are no record are set aside."""
 
 from __future__ import annotations
 
 import os
+import select
 import threading
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, Failure, FailureKind
+from hpbandster_lite.trainer.frames import FrameReader, frames_of, write_frames
 from hpbandster_lite.trainer.messages import (
-    LineReader,
     TrainerEnded,
     TrainerInterrupted,
     TrainerOrder,
@@ -20,8 +21,6 @@ from hpbandster_lite.trainer.messages import (
     TrainerReady,
     TrainerRefused,
     TrainerStop,
-    line_of,
-    write_line,
 )
 
 RECORDS = (
@@ -39,76 +38,105 @@ RECORDS = (
     TrainerStop(),
     TrainerReady(problem="digits", source_hash="ab"),
     TrainerRefused(message="two\nlines"),
-    TrainerPoint(point=CurvePoint(1.0, float("inf"), {"accuracy": [0.5, None]})),
+    TrainerPoint(point=CurvePoint(1.0, float("inf"), {"accuracy": [0.5, None]}), order=3),
     TrainerEnded(loss=0.5, info={"size": 3}, duration_s=1.5, has_children=True),
     TrainerEnded(failure=Failure(kind=FailureKind.CODE, reason="x", traceback="a\nb", log_tail=("one", "two"))),
     TrainerInterrupted(has_children=True),
+    TrainerEnded(loss=0.5, info={"text": "x" * 20_000}),
 )
+
+
+def bytes_of(record: object) -> bytes:
+    return b"".join(frames_of(record))
+
+
+def read(*pieces: bytes) -> tuple[list[object], str | None]:
+    """The records in these bytes, and what is set aside."""
+    reader = FrameReader()
+    received = [record for piece in pieces for record in reader.records(piece)]
+    reader.end_of_order()
+    return received, reader.take_stray()
 
 
 @given(sizes=st.lists(st.integers(1, 400), max_size=8))
 def test_records_come_back_in_order_however_the_bytes_are_cut(sizes: list[int]) -> None:
-    data = b"".join(map(line_of, RECORDS))
-    reader = LineReader()
-    received: list[object] = []
+    data = b"".join(map(bytes_of, RECORDS))
+    pieces = []
     for size in [*sizes, len(data)]:
-        received += reader.records(data[:size])
+        pieces.append(data[:size])
         data = data[size:]
-    assert received == list(RECORDS)
+    assert read(*pieces) == (list(RECORDS), None)
 
 
-def test_a_record_is_one_line() -> None:
-    for record in RECORDS:
-        line = line_of(record)
-        assert (line.count(b"\n"), line[-1:], line.isascii()) == (1, b"\n", True)
+def test_a_frame_is_one_line_that_a_pipe_takes_at_once() -> None:
+    for frame in frames_of(TrainerEnded(loss=0.5, info={"text": "x" * 1_000_000})):
+        assert len(frame) <= select.PIPE_BUF
+        assert (frame.count(b"\n"), frame[-1:], frame.isascii()) == (1, b"\n", True)
 
 
-def test_half_a_line_is_nothing_yet() -> None:
-    assert list(LineReader().records(line_of(TrainerStop())[:-1])) == []
+@given(st.randoms(use_true_random=False))
+def test_frames_of_many_writers_in_any_order_give_whole_records(random: Random) -> None:
+    records = [TrainerEnded(loss=float(number), info={"text": str(number) * 5_000}) for number in range(1, 6)]
+    waiting = [frames_of(record) for record in records]
+    data = b""
+    while any(waiting):
+        data += random.choice([frames for frames in waiting if frames]).pop(0)
+    received, stray = read(data)
+    assert sorted(received, key=lambda record: record.loss or 0.0) == records  # type: ignore[attr-defined] # TrainerEnded
+    assert stray is None
+
+
+def test_half_a_record_is_nothing_yet() -> None:
+    assert list(FrameReader().records(bytes_of(TrainerStop())[:-1])) == []
 
 
 @pytest.mark.parametrize(
     "data",
-    [b"garbage\n", b"\n", b"{}\n", b'{"type":"Popen"}\n', b"\xff\xfe\n", b'{"type":"TrainerReady","problem":1}\n'],
+    [
+        b"garbage\n",
+        b"garbage",
+        b"{}\n",
+        b'\x1e{"type":"Popen"}\n',
+        b"\xff\xfe\n\x1e\n",
+        b'\x1e{"type":"TrainerReady","problem":1}\n',
+        b"\x1eab 0 x y\n",
+        b"\x1eab 1 2 {}\n",
+        b"x" * 1_000_000 + b"\n",
+        b"x" * 1_000_000,
+        frames_of(TrainerEnded(loss=0.5, info={"text": "x" * 20_000}))[1],
+        bytes_of(TrainerStop())[:20],
+    ],
+    ids=["text", "no end", "object", "class", "bytes", "field", "head", "part", "long", "longer", "second part", "cut"],
 )
-def test_a_line_that_is_no_record_is_refused(data: bytes) -> None:
-    with pytest.raises(ProtocolMismatch):
-        list(LineReader().records(data))
+def test_bytes_that_are_no_record_are_set_aside_and_the_next_record_is_read(data: bytes) -> None:
+    received, stray = read(data, bytes_of(TrainerStop()), data)
+    assert received == [TrainerStop()]
+    assert stray is not None
+    assert "bytes, which begin with b'" in stray
 
 
-def test_records_before_a_bad_line_are_received() -> None:
-    records = LineReader().records(line_of(TrainerStop()) + b"garbage\n")
-    assert next(records) == TrainerStop()
-    with pytest.raises(ProtocolMismatch):
-        next(records)
+def test_a_writer_that_was_killed_within_a_record_costs_only_that_record() -> None:
+    first, *_ = frames_of(TrainerEnded(loss=0.5, info={"text": "x" * 20_000}))
+    received, stray = read(first, bytes_of(TrainerStop()))
+    assert received == [TrainerStop()]
+    assert stray is not None
 
 
-def test_a_line_without_an_end_is_refused_at_the_limit() -> None:
-    reader = LineReader(limit_bytes=1_000)
-    assert list(reader.records(b"x" * 1_000)) == []
-    with pytest.raises(ProtocolMismatch, match="more than 1,000 bytes"):
-        list(reader.records(b"x"))
+def test_what_is_kept_of_endless_input_is_bounded() -> None:
+    reader = FrameReader()
+    for _ in range(100):
+        assert list(reader.records(b"x" * 65_536)) == []
+    assert list(reader.records(bytes_of(TrainerStop()))) == [TrainerStop()]
+    assert (reader.take_stray() or "").startswith("6,553,600 bytes")
 
 
-def test_a_line_is_written_whole_where_a_signal_cuts_the_writing(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[bytes] = []
-
-    def three_bytes(descriptor: int, data: memoryview) -> int:
-        taken.append(bytes(data[:3]))
-        return len(taken[-1])
-
-    monkeypatch.setattr("os.write", three_bytes)
-    write_line(9, line_of(TrainerStop()))
-    monkeypatch.undo()
-    assert b"".join(taken) == line_of(TrainerStop())
-
-
-def test_a_line_that_is_larger_than_the_pipe_is_written_whole() -> None:
-    line = line_of(TrainerEnded(loss=0.5, info={"weights": "x" * 1_000_000}))
+def test_a_record_that_is_larger_than_the_pipe_is_written_whole() -> None:
+    record = TrainerEnded(loss=0.5, info={"weights": "x" * 1_000_000})
     reading, writing = os.pipe()
-    thread = threading.Thread(target=write_line, args=(writing, line))
+    os.set_blocking(writing, False)
+    thread = threading.Thread(target=write_frames, args=(writing, frames_of(record)))
     thread.start()
-    reader = LineReader()
+    reader = FrameReader()
     received: list[object] = []
     try:
         while not received:
@@ -117,4 +145,4 @@ def test_a_line_that_is_larger_than_the_pipe_is_written_whole() -> None:
         thread.join()
         os.close(reading)
         os.close(writing)
-    assert received == [TrainerEnded(loss=0.5, info={"weights": "x" * 1_000_000})]
+    assert received == [record]
