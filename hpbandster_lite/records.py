@@ -231,23 +231,31 @@ class LateReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """An agent handed its evaluation back; ``directory`` holds its checkpoint, if it wrote one."""
+    """An agent handed its evaluation back; ``directory`` holds its checkpoint, if it wrote one.
+
+    ``curve`` has the points that it reported, to which the next attempt adds.
+    """
 
     evaluation: EvaluationId
     attempt: int
     agent: str
     reason: str
     directory: str | None = None
+    curve: tuple[CurvePoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expired:
-    """A lease ended without a report or a release: its agent was silent, lost the attempt or asked for new work."""
+    """A lease ended without a report or a release: its agent was silent, lost the attempt or asked for new work.
+
+    ``curve`` has the points that the master had received.
+    """
 
     evaluation: EvaluationId
     attempt: int
     agent: str
     reason: str
+    curve: tuple[CurvePoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

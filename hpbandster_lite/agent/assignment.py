@@ -6,9 +6,11 @@ Law of this file: values and small rules only; no I/O.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from hpbandster_lite import wire
 from hpbandster_lite.agent.attempt_directories import AttemptDirectories
+from hpbandster_lite.protocol.learning_curves import joined
 from hpbandster_lite.protocol.messages import Grant, ReleaseRequest, RenewRequest
 from hpbandster_lite.records import CurvePoint, EvaluationId
 from hpbandster_lite.trainer.messages import TrainerOrder
@@ -18,22 +20,31 @@ MAX_CURVE_BYTES = 2**22
 
 
 class Curve:
-    """A learning curve of bounded size: every point at first, then every second, every fourth, and so on."""
+    """A learning curve of bounded size: every point at first, then every second, every fourth, and so on.
 
-    def __init__(self, limit_bytes: int = MAX_CURVE_BYTES) -> None:
+    Parameters
+    ----------
+    limit_bytes
+        Largest length of its points in a message.
+    earlier
+        Points of earlier attempts of this evaluation.
+    """
+
+    def __init__(self, limit_bytes: int = MAX_CURVE_BYTES, earlier: tuple[CurvePoint, ...] = ()) -> None:
         self._limit_bytes = limit_bytes
+        self._earlier = earlier
         self._points: list[tuple[int, CurvePoint, int]] = []
         self._bytes = 0
         self._count = 0
         self._stride = 1
         self._sent = 0
 
-    def add(self, point: CurvePoint) -> None:
-        """Take a point."""
+    def add(self, point: CurvePoint) -> bool:
+        """Take a point; whether it is kept for now."""
         number = self._count
         self._count += 1
         if number % self._stride:
-            return
+            return False
         size = len(wire.encode(list(point)))
         self._points.append((number, point, size))
         self._bytes += size
@@ -41,10 +52,11 @@ class Curve:
             self._stride *= 2
             self._points = [kept for kept in self._points if kept[0] % self._stride == 0]
             self._bytes = sum(size for _, _, size in self._points)
+        return True
 
     def points(self) -> tuple[CurvePoint, ...]:
-        """All points that are kept."""
-        return tuple(point for _, point, _ in self._points)
+        """All points that are kept, those of earlier attempts included."""
+        return joined(self._earlier, tuple(point for _, point, _ in self._points))
 
     def unsent(self) -> tuple[CurvePoint, ...]:
         """The points that are kept and not yet acknowledged."""
@@ -53,6 +65,17 @@ class Curve:
     def acknowledge(self) -> None:
         """The master has all points that :meth:`unsent` gave."""
         self._sent = self._count
+
+    def send_again(self) -> None:
+        """Another master has none of the points."""
+        self._sent = 0
+
+
+class PointFile(Protocol):
+    """Keeps points beside the checkpoint of an attempt."""
+
+    def add(self, point: CurvePoint) -> None:
+        """Take a point."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,6 +89,9 @@ class Assignment:
     heartbeat_s: float
     renew_at: float
     curve: Curve = field(default_factory=Curve)
+    curve_file: PointFile | None = None
+    points_are_of: int | None = None
+    """Epoch of the master that has the acknowledged points."""
     began_at: float | None = None
     ends_at: float | None = None
     """When its time limit ends; then, when the trainer is killed for that."""
@@ -88,7 +114,12 @@ class Assignment:
     def release(self, reason: str, directory: str | None) -> ReleaseRequest:
         """The message that hands the lease back."""
         return ReleaseRequest(
-            agent=self.agent, evaluation=self.evaluation, attempt=self.attempt, reason=reason, directory=directory
+            agent=self.agent,
+            evaluation=self.evaluation,
+            attempt=self.attempt,
+            reason=reason,
+            directory=directory,
+            curve=self.curve.points(),
         )
 
 

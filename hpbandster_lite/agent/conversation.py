@@ -204,7 +204,11 @@ class Conversation:
         answer = self._call(link, assignment.renewal())
         if answer is None:
             return
-        assignment.curve.acknowledge()
+        if assignment.points_are_of in (None, link.epoch):
+            assignment.curve.acknowledge()
+        else:
+            assignment.curve.send_again()
+        assignment.points_are_of = link.epoch
         assignment.renew_at = self._clock() + assignment.heartbeat_s
         if isinstance(answer.answer, Stop):
             self._held.stop(answer.answer.reason)

@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from hpbandster_lite.agent.assignment import Assignment, assignment_of
+from hpbandster_lite.agent.assignment import Assignment, Curve, assignment_of
 from hpbandster_lite.agent.attempt_directories import AttemptDirectories
+from hpbandster_lite.agent.curve_file import CurveFile, earlier_curve
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.outbox import Outbox
 from hpbandster_lite.agent.pace import Pace
@@ -179,6 +180,9 @@ class HeldEvaluations:
         assignment.began_at = self._clock()
         if self._options.timeout_s is not None:
             assignment.ends_at = assignment.began_at + self._options.timeout_s
+        earlier = earlier_curve(assignment.order.resume_directory)
+        assignment.curve = Curve(earlier=earlier)
+        assignment.curve_file = CurveFile(assignment.place, earlier)
         self._keeper.evaluate(assignment.order, f"{assignment.place}/{RunDirectory.LOG_NAME}")
 
     # ------------------------------------------------------------------------------------------ what the trainer sends
@@ -199,7 +203,8 @@ class HeldEvaluations:
             case TrainerDied(failure=failure):
                 self._died(assignment, failure)
             case TrainerPoint(point=point) if assignment is not None:
-                assignment.curve.add(point)
+                if assignment.curve.add(point) and assignment.curve_file is not None:
+                    assignment.curve_file.add(point)
             case TrainerEnded() if assignment is not None:
                 self._ended(assignment, event)
             case TrainerInterrupted(has_children=has_children) if assignment is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from hpbandster_lite.engine.decision_types import (
     Done,
@@ -58,6 +59,7 @@ from hpbandster_lite.engine.state import MADE_HERE, Evaluation, State, is_shown_
 from hpbandster_lite.engine.status import incumbent_of, status_of
 from hpbandster_lite.engine.waits import waits_of
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.protocol.learning_curves import Curve, joined
 from hpbandster_lite.protocol.messages import ReportIs
 from hpbandster_lite.protocol.status import Incumbent, Serving, Status, Waiting
 from hpbandster_lite.randomness import training_seed
@@ -266,7 +268,7 @@ class Engine:
                     entries += self._applied(stopped_by_same_fault(shown(failure)))
                 return Turn("recorded", entries)
             case Rule.LOSE:
-                return Turn("recorded", self._end(agent, "" if failure is None else failure.reason))
+                return Turn("recorded", self._end(agent, "" if failure is None else failure.reason, outcome.curve))
             case _:
                 late = LateReport(evaluation=what, attempt=attempt, agent=agent, outcome=outcome)
                 return Turn("late", self._applied(late))
@@ -345,7 +347,15 @@ class Engine:
         return Turn(Stop(_why_stop(rule, known, ended)))
 
     def release(
-        self, agent: str, evaluation: EvaluationId, attempt: int, reason: str, directory: str | None, *, now: float
+        self,
+        agent: str,
+        evaluation: EvaluationId,
+        attempt: int,
+        reason: str,
+        directory: str | None,
+        *,
+        now: float,
+        curve: Curve = (),
     ) -> Turn[None]:
         """An agent hands its evaluation back; where it does not hold the lease, nothing changes."""
         self._leases.note_message(agent, "", now)
@@ -353,9 +363,10 @@ class Engine:
         standing = lease_state(self._state.evaluations.get(evaluation), agent, attempt, has_lapsed=False)
         if RULES[standing, Request.RELEASE] is not Rule.HAND_BACK:
             return Turn(None)
-        entries = self._applied(
-            Released(evaluation=evaluation, attempt=attempt, agent=agent, reason=reason, directory=directory)
+        released = Released(
+            evaluation=evaluation, attempt=attempt, agent=agent, reason=reason, directory=directory, curve=curve
         )
+        entries = self._applied(released)
         self._leases.close(agent)
         return Turn(None, entries)
 
@@ -489,6 +500,9 @@ class Engine:
         """Apply an outcome, and close the lease of the agent that holds the evaluation."""
         known = self._state.evaluations.get(entry.evaluation)
         holder = None if known is None else known.agent
+        if known is not None and known.curve:
+            outcome = replace(entry.outcome, curve=joined(known.curve, entry.outcome.curve))
+            entry = replace(entry, outcome=outcome)
         entries = self._applied(entry)
         if holder is not None:
             self._leases.close(holder)
@@ -550,21 +564,27 @@ class Engine:
             earlier=tuple((n, evaluation.directories.get(n)) for n in range(evaluation.attempts - 1, 0, -1)),
         )
 
-    def _end(self, agent: str, reason: str) -> tuple[Entry, ...]:
-        """End a lease without an outcome; after the last attempt, the evaluation fails as lost."""
+    def _end(self, agent: str, reason: str, curve: Curve = ()) -> tuple[Entry, ...]:
+        """End a lease without an outcome; after the last attempt, the evaluation fails as lost.
+
+        ``curve`` has the points that came with its last message; by default those of its heartbeats are kept.
+        """
         identity = self._state.held_by[agent]
         evaluation = self._state.evaluations[identity]
         attempt = evaluation.attempts
-        entries = self._applied(Expired(evaluation=identity, attempt=attempt, agent=agent, reason=reason))
+        lease = self._leases.get(agent)
+        points = curve or (() if lease is None else lease.curve)
+        entries = self._applied(
+            Expired(evaluation=identity, attempt=attempt, agent=agent, reason=reason, curve=points)
+        )
         self._leases.close(agent)
         if evaluation.lost >= self.settings.max_attempts:
             failure = Failure(
                 kind=FailureKind.INFRASTRUCTURE,
                 reason=f"lost {evaluation.lost} times, the last time because of: {reason}",
             )
-            entries += self._applied(
-                Recorded(evaluation=identity, attempt=attempt, agent=agent, outcome=Outcome(failure=failure))
-            )
+            outcome = Outcome(failure=failure, curve=evaluation.curve)
+            entries += self._applied(Recorded(evaluation=identity, attempt=attempt, agent=agent, outcome=outcome))
         return entries
 
 

@@ -12,6 +12,7 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hpbandster_lite.protocol.learning_curves import joined
 from hpbandster_lite.records import CurvePoint, EvaluationId
 
 
@@ -108,7 +109,8 @@ class Leases:
         """Give a lease its full length again."""
         lease = self._open[agent]
         lease.deadline = now + self._lease_s
-        lease.curve += curve
+        # A new master gets all points again, of which it may have some.
+        lease.curve = joined(lease.curve, curve)
 
     def shorten(self, agent: str, now: float) -> None:
         """A connection was lost, which does not prove that its agent died: it has two heartbeats to connect again."""

@@ -17,6 +17,7 @@ from hpbandster_lite.engine.same_fault import FirstFaults
 from hpbandster_lite.errors import InvariantBroken
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.ranking import IncumbentKey, incumbent_key, survivors
+from hpbandster_lite.protocol.learning_curves import Curve, joined
 from hpbandster_lite.records import (
     BracketOpened,
     ConfigId,
@@ -74,6 +75,8 @@ class Evaluation:
     reported: set[tuple[int, str]] = field(default_factory=set)
     expired_agent: str | None = None
     """The agent of the last lease, if that expired."""
+    curve: Curve = ()
+    """The points of attempts that were handed back or cut off, until there is an outcome, which has them all."""
 
 
 @dataclass(slots=True)
@@ -243,6 +246,7 @@ class State:
                 self._end_lease(entry.evaluation, entry.agent, entry)
                 self.evaluations[entry.evaluation].lost += 1
                 self.evaluations[entry.evaluation].expired_agent = entry.agent
+                self._keep_points(entry)
                 self._put_back(entry.evaluation)
             case RungShrunk():
                 self._shrink(entry)
@@ -338,7 +342,7 @@ class State:
         else:
             # A report under an expired lease ends what another agent runs; that agent stops at its next heartbeat.
             self._end_lease(entry.evaluation, evaluation.agent, entry)
-        evaluation.outcome = entry.outcome
+        evaluation.outcome, evaluation.curve = entry.outcome, ()
         self.recorded += 1
         self.first_faults.add(entry.outcome)
         failure = entry.outcome.failure
@@ -411,7 +415,12 @@ class State:
         self._end_lease(entry.evaluation, entry.agent, entry)
         if entry.directory is not None:
             self.evaluations[entry.evaluation].directories[entry.attempt] = entry.directory
+        self._keep_points(entry)
         self._put_back(entry.evaluation)
+
+    def _keep_points(self, entry: Released | Expired) -> None:
+        evaluation = self.evaluations[entry.evaluation]
+        evaluation.curve = joined(evaluation.curve, entry.curve)
 
     def _end_lease(self, identity: EvaluationId, agent: str, entry: Entry) -> None:
         evaluation = self._evaluation(identity, entry)
@@ -441,6 +450,7 @@ class State:
         self.failures = +self.failures
         self.recorded -= 1
         evaluation.outcome = None
+        evaluation.curve = () if outcome is None else outcome.curve
         # What the sampler knows has changed, as by an outcome.
         self.observed_at = self.position
         self.to_rerun.append(identity)

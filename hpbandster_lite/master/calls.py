@@ -339,7 +339,13 @@ class Master:
     def _release(self, request: messages.ReleaseRequest, now: float) -> None:
         _check_directory(request.directory)
         turn = self.engine.release(
-            request.agent, request.evaluation, request.attempt, request.reason, request.directory, now=now
+            request.agent,
+            request.evaluation,
+            request.attempt,
+            request.reason,
+            request.directory,
+            now=now,
+            curve=request.curve,
         )
         self._pending.extend(turn.entries)
 

@@ -278,6 +278,8 @@ class RenewRequest(Request[RenewAnswer]):
 class ReleaseRequest(Request[ReleaseAnswer]):
     """The holder of a lease hands its evaluation back; ``directory`` has a checkpoint, if it saved one.
 
+    ``curve`` has all points of this evaluation that the holder knows.
+
     Also the content of a ``.release`` file in ``reports/``.
     """
 
@@ -289,6 +291,7 @@ class ReleaseRequest(Request[ReleaseAnswer]):
     attempt: int
     reason: str
     directory: str | None = None
+    curve: tuple[CurvePoint, ...] = ()
 
 
 @wire.register("left-report")

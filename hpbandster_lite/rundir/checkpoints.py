@@ -1,8 +1,9 @@
 """What a checkpoint is, and the deletion of those that the search no longer needs.
 
-Law of this file: a checkpoint is everything in an attempt's directory but its log, if any of it is more than an empty
-file or folder. Only the master deletes; only what the engine names, and not before one lease length has passed, because
-a worker that lost its connection may still be reading. Logs stay: they are small and show why a configuration failed.
+Law of this file: a checkpoint is everything in an attempt's directory but its log and its points, if any of it is more
+than an empty file or folder. Only the master deletes; only what the engine names, and not before one lease length has
+passed, because a worker that lost its connection may still be reading. Logs stay: they are small and show why a
+configuration failed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def checkpoint_files(directory: str | Path) -> Iterator[os.DirEntry[str]]:
     Empty files and folders are not part of it: an attempt leaves them if the disk was full when it began to save.
     """
     for entry in _entries(directory):
-        if entry.name != RunDirectory.LOG_NAME:
+        if entry.name not in (RunDirectory.LOG_NAME, RunDirectory.CURVE_NAME):
             yield from _files_in(entry)
 
 

@@ -36,6 +36,8 @@ class RunDirectory:
 
     LOG_NAME = "log.txt"
     """Log of one attempt, in the attempt's directory; it stays when the checkpoints beside it are deleted."""
+    CURVE_NAME = "learning_curve.jsonl"
+    """Points that one attempt reported, for the attempt that continues from its checkpoint; it is none itself."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)

@@ -598,8 +598,9 @@ def test_an_evaluation_that_the_master_stops_is_handed_back_with_its_checkpoint(
     (release,) = master.releases
     assert release == ReleaseRequest(
         agent=master.hellos[0].agent, evaluation=EvaluationId(ConfigId(2, 0, 0), 1), attempt=1,
-        reason="its lease has expired", directory=ATTEMPT,
+        reason="its lease has expired", directory=ATTEMPT, curve=release.curve,
     )
+    assert [point.step for point in release.curve] == [float(step) for step in range(len(release.curve))]
     assert [outcome.loss for outcome in master.outcomes] == [3.0]
     resumed = grant({"do": "trial"}, attempt=2, resume_directories=(ATTEMPT,))
     again = ScriptedMaster([resumed])

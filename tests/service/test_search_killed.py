@@ -22,6 +22,17 @@ def search(tmp_path: Path) -> LocalSearchProcess:
     return LocalSearchProcess(tmp_path)
 
 
+def check_curves(search: LocalSearchProcess) -> None:
+    """Each evaluation that began without a checkpoint of a lower rung has a point for each step, in order."""
+    for evaluation, outcome in search.results().items():
+        if evaluation.rung == evaluation.config_id.rung:
+            steps = [point.step for point in outcome.curve]
+            assert steps == sorted(steps)
+            last = max(steps)
+            assert set(steps) == set(range(1, int(last) + 1)), evaluation
+            assert last >= outcome.info["began"]
+
+
 # -------------------------------------------------------------------------------------------------- a part is killed
 
 
@@ -45,6 +56,7 @@ def test_a_search_survives_the_death_of_any_of_its_processes_in_mid_evaluation(
     assert words in said
     assert all(each.pid != killed for each in search.processes())
     search.check(acknowledged)
+    check_curves(search)
 
 
 def test_workers_keep_their_evaluations_while_the_master_is_away(tmp_path: Path) -> None:
@@ -73,6 +85,7 @@ def test_an_evaluation_whose_trainer_was_killed_goes_on_from_its_checkpoint(tmp_
     search.check()
     (outcome,) = search.results().values()
     assert outcome.info["began"] == 1
+    check_curves(search)
     assert [entry.attempt for entry in search.of(Leased)] == [1, 2]
 
 
@@ -87,6 +100,7 @@ def test_the_same_command_goes_on_after_everything_was_killed(search: LocalSearc
     assert len(acknowledged) >= 4
     assert "going on" in search.run()
     search.check(acknowledged)
+    check_curves(search)
 
 
 def test_nothing_outlives_a_launcher_that_was_killed(search: LocalSearchProcess) -> None:
@@ -164,6 +178,8 @@ def test_a_signal_hands_the_running_evaluations_back_with_their_checkpoints(
     search.run()
     search.check()
     assert [search.results()[entry.evaluation].info["began"] for entry in handed_back] == [1, 1]
+    assert all(entry.curve for entry in handed_back)
+    check_curves(search)
 
 
 def test_a_second_signal_ends_at_once_whatever_the_objective_does(search: LocalSearchProcess) -> None:

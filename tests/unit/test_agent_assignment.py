@@ -61,6 +61,22 @@ def test_only_what_has_not_been_acknowledged_is_sent() -> None:
     assert [point.step for point in curve.points()] == [1, 2, 3]
 
 
+def test_points_of_earlier_attempts_are_part_of_the_curve_and_are_not_sent_again() -> None:
+    curve = Curve(earlier=(CurvePoint(1, 1.0), CurvePoint(2, 1.0)))
+    curve.add(CurvePoint(2, 0.5))
+    curve.add(CurvePoint(3, 0.5))
+    assert [(point.step, point.loss) for point in curve.points()] == [(1, 1.0), (2, 0.5), (3, 0.5)]
+    assert [point.step for point in curve.unsent()] == [2, 3]
+
+
+def test_another_master_gets_all_points() -> None:
+    curve = Curve()
+    curve.add(CurvePoint(1, 1.0))
+    curve.acknowledge()
+    curve.send_again()
+    assert [point.step for point in curve.unsent()] == [1]
+
+
 def test_thinning_sends_nothing_twice() -> None:
     curve = Curve(200)
     sent: list[float] = []
