@@ -74,6 +74,7 @@ def minimize(
     gpus_per_worker: int = 1,
     timeout_s: float | None = None,
     isolation: str = "trainer",
+    fresh_process: bool = False,
     keep_checkpoints: str = "needed",
     run_dir: str | Path | None = None,
     new: bool = False,
@@ -152,6 +153,9 @@ def minimize(
         ``trainer`` evaluates in a process of its own, which may crash; ``none`` in the worker's first process: for
         functions that are cheap and do not crash. Those of milliseconds are leased and reported several at a time.
         Default: trainer.
+    fresh_process
+        Start a new process for each evaluation, which imports the problem again: for objectives that leak memory or
+        that change what cannot be restored (TensorFlow).
     keep_checkpoints
         ``needed`` deletes the checkpoints of configurations that are out, ``all`` keeps every one. Default: needed.
     run_dir
@@ -198,7 +202,7 @@ def minimize(
     )  # fmt: skip
     launch = LaunchOptions(
         workers=workers, threads=threads, gpus=None if gpus is None else str(gpus), gpus_per_worker=gpus_per_worker,
-        timeout_s=timeout_s, isolation=isolation, keep_checkpoints=keep_checkpoints,
+        timeout_s=timeout_s, isolation=isolation, fresh_process=fresh_process, keep_checkpoints=keep_checkpoints,
     )  # fmt: skip
     directory = RunDirectory(Path(run_dir) if run_dir is not None else default_run_directory(reference, new=new))
     return _search(options, limits, launch, directory, watcher or _Lines(), here)

@@ -32,6 +32,10 @@ KILL_AFTER_S = 2.0
 FULL_DISK_S = 10.0
 """A worker whose disk was full asks for work after so long: other workers are to run again what it could not."""
 
+_OVER_TIME = "its evaluation took too long"
+_SPOILT = {FailureKind.MEMORY: "its memory was used up", FailureKind.TIME_LIMIT: _OVER_TIME}
+"""After which failures a trainer is renewed, whatever else it left."""
+
 
 class HeldEvaluations:
     """The leases of one agent and its slots.
@@ -207,12 +211,13 @@ class HeldEvaluations:
                     assignment.curve_file.add(point)
             case TrainerEnded() if assignment is not None:
                 self._ended(assignment, event)
-            case TrainerInterrupted(has_children=has_children) if assignment is not None:
+            case TrainerInterrupted(has_children=has_children, renewal=renewal) if assignment is not None:
                 if assignment.has_timed_out:
                     self._finish(assignment, failure=self._over_time())
                 else:
                     self._hand_back(assignment, assignment.stop_reason or "its trainer was interrupted")
-                self._keeper.replace(has_children=has_children, is_spoilt=assignment.has_timed_out)
+                spoilt = _OVER_TIME if assignment.has_timed_out else renewal
+                self._keeper.replace(has_children=has_children, spoilt=spoilt)
             case _:
                 pass
 
@@ -230,9 +235,9 @@ class HeldEvaluations:
         if failure is not None and failure.kind is FailureKind.INFRASTRUCTURE:
             log.error("evaluation %s is to be run elsewhere: %s", assignment.evaluation, failure.reason)
             self.asks_from = self._clock() + FULL_DISK_S
-        # What an exception leaves behind (memory of a GPU, a broken context) is gone with the process.
-        is_spoilt = failure is not None and failure.kind not in (FailureKind.INVALID, FailureKind.INFEASIBLE)
-        self._keeper.replace(has_children=ended.has_children, is_spoilt=is_spoilt)
+        # An exception alone leaves a trainer as it was. What memory was not freed is gone with the process.
+        spoilt = _SPOILT.get(failure.kind, ended.renewal) if failure is not None else ended.renewal
+        self._keeper.replace(has_children=ended.has_children, spoilt=spoilt)
 
     def _died(self, assignment: Assignment | None, failure: Failure) -> None:
         if assignment is None or assignment.began_at is None:

@@ -47,6 +47,8 @@ class AgentOptions:
         Threads of the trainer's numerical libraries; None leaves the environment as it is.
     isolation
         ``trainer`` runs the objective in a separate process, ``none`` inside the agent.
+    fresh_process
+        Whether each evaluation gets a trainer of its own.
     timeout_s
         Time limit of one evaluation; None for no limit.
     master_timeout_s
@@ -87,6 +89,7 @@ class AgentOptions:
     gpus_per_worker: int = 1
     threads: int | None = None
     isolation: str = "trainer"
+    fresh_process: bool = False
     timeout_s: float | None = None
     master_timeout_s: float = 1_800.0
     idle_timeout_s: float | None = None
@@ -109,6 +112,8 @@ class AgentOptions:
             raise UsageError("several GPUs for an evaluation need isolation='trainer', which ends all processes of it")
         if self.isolation == "none" and self.timeout_s is not None:
             raise UsageError("a time limit needs isolation='trainer': a function inside the agent cannot be ended")
+        if self.isolation == "none" and self.fresh_process:
+            raise UsageError("a fresh process for each evaluation needs isolation='trainer'")
         for name in ("timeout_s", "master_timeout_s", "idle_timeout_s", "grace_s", "load_timeout_s"):
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -127,16 +127,29 @@ class TrainerKeeper:
         reason = f"the problem {self._options.problem!r} cannot be run here: {failure.reason}"
         self.refuse("\n".join((reason, *tail[-20:])))
 
-    def replace(self, *, has_children: bool, is_spoilt: bool) -> None:
-        """End the trainer, so that another one is started, if it is spoilt or its objective left processes running."""
+    def replace(self, *, has_children: bool, spoilt: str | None) -> None:
+        """End the trainer, so that another one is started, where it must not evaluate again.
+
+        Parameters
+        ----------
+        has_children
+            Whether its objective may have left processes running.
+        spoilt
+            Why it must not evaluate again; None if it may.
+        """
         trainer = self._trainer
         if trainer is None:
             return
         left = trainer.leftover_processes(has_children)
         if left:
             log.warning("the objective left processes running, which end with its trainer: %s", "; ".join(left)[:500])
-        if left or is_spoilt:
+        if spoilt is not None:
+            log.warning("the trainer is started anew: %s", spoilt[:500])
+        if left or spoilt is not None:
             self.kill()
+        elif self._options.fresh_process:
+            # In order: what the problem registered with atexit is run.
+            self.close()
 
     def refuse(self, message: str) -> None:
         """The problem cannot be run here."""

@@ -336,6 +336,11 @@ class WorkerOptions:
         "functions that are cheap and do not crash. Those of milliseconds are leased and reported several at a time.",
         old=(OldName(flag="--in-agent", key="in_agent", means={True: "none", False: "trainer"}),),
     )  # fmt: skip
+    fresh_process: bool = option(
+        default=False, kind=kinds.FLAG, group=Group.WORKERS, example="true", in_api=True,
+        help="Start a new process for each evaluation, which imports the problem again: for objectives that leak "
+        "memory or that change what cannot be restored (TensorFlow).",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ failure, or an interruption. Results are checked here, in the worker, as soon as
 from __future__ import annotations
 
 import errno
+import re
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -35,6 +36,12 @@ _OUT_OF_MEMORY = (
 """Parts of RuntimeErrors of CUDA, cuBLAS, torch's CPU allocator and XLA, in lower case; they have no own class."""
 
 
+_ACCELERATOR = re.compile(
+    r"cuda|cublas|cudnn|cufft|cusolver|cusparse|nccl|hip error|accelerator|xlaruntime", re.IGNORECASE
+)
+"""Exceptions with such a name or text may have broken the process's context on the GPU."""
+
+
 class _Invalid(Exception):
     """The objective returned an invalid result."""
 
@@ -58,6 +65,7 @@ def run_objective(
     loss: float | None = None
     info: dict[str, Plain] = {}
     failure: Failure | None = None
+    renewal: str | None = None
     try:
         if order.call != "evaluate":
             info = _figures(problem, order, trial)
@@ -73,9 +81,10 @@ def run_objective(
         failure = Failure(kind=FailureKind.INVALID, reason=str(error))
     except BaseException as error:  # noqa: BLE001 (all that user code raises is its outcome, SystemExit included)
         failure = failure_of(error, order.directory)
+        renewal = "the objective ended with an error of the GPU's libraries" if is_of_accelerator(error) else None
     finally:
         trial.end()
-    return TrainerEnded(loss=loss, failure=failure, info=info, duration_s=time.perf_counter() - began)
+    return TrainerEnded(loss=loss, failure=failure, info=info, duration_s=time.perf_counter() - began, renewal=renewal)
 
 
 def _trial(order: TrainerOrder, on_report: Callable[[CurvePoint], bool]) -> Trial:
@@ -233,6 +242,18 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
+def is_of_accelerator(error: BaseException | None) -> bool:
+    """Whether an exception, or one that led to it, is of CUDA or a library of it, after which its context may fail."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        names = " ".join(cls.__name__ for cls in type(error).__mro__)
+        if _ACCELERATOR.search(names) or _ACCELERATOR.search(_one_line(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _one_line(error: BaseException) -> str:
     # traceback also handles an exception whose __str__ raises.
     lines = traceback.format_exception_only(type(error), error)
@@ -250,4 +271,4 @@ def _clipped(text: str, limit: int) -> str:
     """The text, shortened to the limit: a quarter from its beginning, the rest from its end."""
     if len(text) <= limit:
         return text
-    return f"{text[: limit // 4]}\n... {len(text) - limit:,} characters omitted ...\n{text[-(limit - limit // 4):]}"
+    return f"{text[: limit // 4]}\n... {len(text) - limit:,} characters omitted ...\n{text[-(limit - limit // 4) :]}"

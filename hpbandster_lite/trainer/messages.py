@@ -79,7 +79,7 @@ class TrainerPoint:
 class TrainerEnded:
     """The objective ended: with a ``loss`` (None for other calls), or with a ``failure``.
 
-    ``has_children`` says whether it left processes behind.
+    ``has_children`` says whether it left processes behind, ``renewal`` why the trainer must not evaluate again, if so.
     """
 
     loss: float | None = None
@@ -87,14 +87,16 @@ class TrainerEnded:
     info: Mapping[str, Plain] = field(default_factory=dict)
     duration_s: float = 0.0
     has_children: bool = False
+    renewal: str | None = None
 
 
 @wire.register("TrainerInterrupted")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerInterrupted:
-    """The objective was interrupted in ``trial.report``."""
+    """The objective was interrupted in ``trial.report``; ``renewal`` as in :class:`TrainerEnded`."""
 
     has_children: bool = False
+    renewal: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,11 @@ end of the lifeline closes, the kernel ends the trainer's process group, whateve
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import ctypes
 import faulthandler
 import fcntl
+import gc
 import json
 import os
 import signal
@@ -24,6 +26,8 @@ from hpbandster_lite.process.shutdown import ALLOCATION_ENDS, unblock_allocation
 from hpbandster_lite.records import FailureKind, Plain
 from hpbandster_lite.trainer.evaluation import run_objective
 from hpbandster_lite.trainer.frames import FrameReader, frames_of, write_frames, write_line
+from hpbandster_lite.trainer.leftovers import Leftovers
+from hpbandster_lite.trainer.library_state import LibraryState, global_seed
 from hpbandster_lite.trainer.messages import (
     TrainerEnded,
     TrainerInterrupted,
@@ -33,6 +37,7 @@ from hpbandster_lite.trainer.messages import (
     TrainerRefused,
     TrainerStop,
 )
+from hpbandster_lite.trainer.process_state import recorded
 from hpbandster_lite.trainer.reporting import PointSender, is_abandoned, is_readable
 
 PR_SET_PDEATHSIG = 1
@@ -84,26 +89,61 @@ def _serve(briefing: dict[str, Plain]) -> int:
         return error.exit_code
     options = shared_values(described_options(problem, briefing["problem"]))
     agent.send(TrainerReady(problem=name_of(briefing["problem"]), source_hash=source_hash(problem), options=options))
+    warm = _Warmth(problem)
     while (order := agent.next_order()) is not None:
-        _evaluate(agent, problem, order)
+        _evaluate(agent, problem, order, warm)
     return 0
 
 
-def _evaluate(agent: _Agent, problem: Problem, order: TrainerOrder) -> None:
+class _Warmth:
+    """The state of this process in which each evaluation begins; see :mod:`.process_state`.
+
+    It is restored after an evaluation, which shows what needs a new process, and again before the next one, because
+    threads may go on and directories may be removed in between.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._libraries = LibraryState()
+        self._libraries.watch()
+        self._process = recorded()
+        self._leftovers = Leftovers(problem)
+
+    def begin(self, order: TrainerOrder) -> None:
+        """Restore everything, and seed the global random generators."""
+        self._process.restore()
+        self._libraries.restore()
+        self._libraries.seed(global_seed(order.seed, order.evaluation.rung))
+
+    def end(self, ended: TrainerEnded | TrainerInterrupted) -> str | None:
+        """Restore everything; why this process must not evaluate again, if so."""
+        if isinstance(ended, TrainerInterrupted) or ended.failure is not None:
+            # What only an exception's frames held, memory above all.
+            gc.collect()
+        failed = [*self._process.restore(), *self._libraries.restore()]
+        reasons = [f"the objective changed what cannot be restored: {'; '.join(failed)}"] if failed else []
+        is_completed = isinstance(ended, TrainerEnded) and ended.failure is None
+        reasons += self._leftovers.found(is_completed=is_completed)
+        return "; ".join(filter(None, (ended.renewal, *reasons))) or None
+
+
+def _evaluate(agent: _Agent, problem: Problem, order: TrainerOrder, warm: _Warmth) -> None:
     me = os.getpid()
-    ended = run_objective(problem, order, on_report=agent.point_sender())
+    warm.begin(order)
+    # Context variables that the objective sets are gone with the copy.
+    ended = contextvars.copy_context().run(run_objective, problem, order, on_report=agent.point_sender())
     if os.getpid() != me:
         # The objective called os.fork and its child returned here as well: only the parent is the trainer.
         os._exit(0)
-    if isinstance(ended, TrainerEnded) and _may_be_interrupted(ended) and agent.is_to_stop():
-        # A batch system signals every process of a job. If that ended processes of the objective, it is no failure.
-        sys.stderr.write(f"asked to stop, and then:\n{ended.failure.traceback if ended.failure else None}")
-        ended = TrainerInterrupted()
     for stream in (sys.stdout, sys.stderr):
         # The output belongs to this evaluation's log. The objective may have closed or replaced the streams.
         with contextlib.suppress(ValueError, OSError, AttributeError):
             stream.flush()
-    agent.send(replace(ended, has_children=_has_children()))
+    renewal = warm.end(ended)
+    if isinstance(ended, TrainerEnded) and _may_be_interrupted(ended) and agent.is_to_stop():
+        # A batch system signals every process of a job. If that ended processes of the objective, it is no failure.
+        sys.stderr.write(f"asked to stop, and then:\n{ended.failure.traceback if ended.failure else None}")
+        ended = TrainerInterrupted()
+    agent.send(replace(ended, renewal=renewal, has_children=_has_children()))
 
 
 def _may_be_interrupted(ended: TrainerEnded) -> bool:

@@ -426,13 +426,16 @@ def test_an_idle_trainer_that_does_not_end_by_itself_is_killed(start: Start, tmp
 
 def test_a_closed_output_does_not_wake_the_agent_for_ever(start: Start, tmp_path: Path) -> None:
     problem = tmp_path / "silent.py"
-    problem.write_text("import os\ndef evaluate(config, budget, trial):\n    os.closerange(0, 3)\n    return 0.5\n")
+    # The second range has the copies with which a trainer opens its output again.
+    closing = "os.closerange(0, 3), os.closerange(512, 520)"
+    problem.write_text(f"import os\ndef evaluate(config, budget, trial):\n    {closing}\n    return 0.5\n")
     trainer = start(str(problem))
     received_until(trainer, TrainerReady)
     watched = len(trainer.descriptors)
     trainer.evaluate(order("", tmp_path), None)
     ended, _ = received_until(trainer, TrainerEnded)
     assert ended.loss == 0.5
+    assert "cannot be restored: the standard streams" in str(ended.renewal)
     trainer.receive()
     assert len(trainer.descriptors) == watched - 1
 

@@ -64,6 +64,7 @@ workers = 4
 threads = 2
 timeout = "30m"
 isolation = "trainer"
+fresh_process = true
 gpus = 2
 gpus_per_worker = 2
 idle_timeout = 90
@@ -129,6 +130,7 @@ def test_every_key_arrives_under_the_name_of_its_option(tmp_path: Path) -> None:
             "threads": 2,
             "timeout_s": 1800.0,
             "isolation": "trainer",
+            "fresh_process": True,
             "gpus": "2",
             "gpus_per_worker": 2,
             "idle_timeout_s": 90.0,

@@ -1,0 +1,147 @@
+"""What an evaluation leaves behind that only a new process ends: threads, memory, open files.
+
+Law of this file: it reads and ends nothing. Daemon threads of libraries (monitors, idle pools) may stay; a thread that
+runs the problem's own code may not.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import os
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+GROWTH = 2.0
+"""A trainer is renewed when it has grown to so many times its size after its first completed evaluation,"""
+GROWTH_BYTES = 10**9
+"""and by so much at least."""
+OPEN_FILES = 0.5
+"""Share of the limit of open files above which the next evaluation may not find enough."""
+THREAD_ENDS_S = 0.1
+"""A thread may be at its last lines when the evaluation returns."""
+STATM = Path("/proc/self/statm")
+DESCRIPTORS = Path("/proc/self/fd")
+_OTHERS = ("site-packages", "dist-packages")
+
+
+def resident_bytes() -> int:
+    """The memory of this process alone: without files that are mapped, which the system may drop."""
+    try:
+        _, resident, shared, *_ = STATM.read_text("ascii").split()
+    except OSError:
+        return 0
+    return (int(resident) - int(shared)) * resource.getpagesize()
+
+
+class Leftovers:
+    """What there is more of after an evaluation than before the first one.
+
+    Parameters
+    ----------
+    problem
+        Its code is recognised by the folder of its file, or of its whole package.
+    size
+        The memory of this process in bytes.
+    """
+
+    def __init__(self, problem: Any, size: Callable[[], int] = resident_bytes) -> None:
+        self._folder = own_folder(problem)
+        self._size = size
+        self._first_bytes: int | None = None
+        self._threads = _threads()
+
+    def found(self, *, is_completed: bool) -> list[str]:
+        """Why a new process is needed; empty if it is not. ``is_completed``: the evaluation ended with a loss."""
+        return [reason for reason in (self._left_threads(), self._growth(is_completed), self._files()) if reason]
+
+    # ---------------------------------------------------------------------------------------------------------- threads
+
+    def _left_threads(self) -> str | None:
+        ends_at = time.monotonic() + THREAD_ENDS_S
+        while names := sorted(self._counted_threads()):
+            if time.monotonic() >= ends_at:
+                return f"the objective left threads running: {', '.join(names[:5])}"
+            time.sleep(0.005)
+        return None
+
+    def _counted_threads(self) -> Iterator[str]:
+        frames = sys._current_frames()  # noqa: SLF001 (documented for this use)
+        for ident, thread in _threads().items():
+            # The system gives the number of a thread that has ended to another one.
+            if ident in self._threads and self._threads[ident] is thread:
+                continue
+            if (thread is not None and not thread.daemon) or self._runs_own_code(frames.get(ident), thread):
+                yield thread.name if thread is not None else "a thread without a name"
+
+    def _runs_own_code(self, frame: FrameType | None, thread: threading.Thread | None) -> bool:
+        # A timer that still waits has its function in an attribute.
+        waiting = getattr(getattr(thread, "function", None), "__code__", None)
+        if isinstance(waiting, CodeType) and self._is_own(waiting.co_filename):
+            return True
+        while frame is not None:
+            if self._is_own(frame.f_code.co_filename):
+                return True
+            frame = frame.f_back
+        return False
+
+    def _is_own(self, file: str) -> bool:
+        if self._folder is None or not file.startswith(f"{self._folder}{os.sep}"):
+            return False
+        return not any(part in _OTHERS for part in Path(file).relative_to(self._folder).parts)
+
+    # ------------------------------------------------------------------------------------------------- memory and files
+
+    def _growth(self, is_completed: bool) -> str | None:
+        size = self._size()
+        if self._first_bytes is None:
+            if is_completed:
+                self._first_bytes = size
+            return None
+        if not self._is_grown(size):
+            return None
+        gc.collect()
+        size = self._size()
+        if not self._is_grown(size):
+            return None
+        return (
+            f"its memory grew from {self._first_bytes / 1e9:.1f} GB after its first evaluation to {size / 1e9:.1f} GB"
+        )
+
+    def _is_grown(self, size: int) -> bool:
+        first = self._first_bytes or 0
+        return size >= GROWTH * first and size - first >= GROWTH_BYTES
+
+    def _files(self) -> str | None:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        try:
+            count = len(os.listdir(DESCRIPTORS))  # noqa: PTH208 (a third of the time)
+        except OSError:
+            return None
+        if limit == resource.RLIM_INFINITY or count <= OPEN_FILES * limit:
+            return None
+        return f"it has {count} files open, and its limit is {limit}"
+
+
+def _threads() -> dict[int, threading.Thread | None]:
+    """The threads of this process by their number; None for one that Python's threading does not know."""
+    known = {thread.ident: thread for thread in threading.enumerate()}
+    return {ident: known.get(ident) for ident in sys._current_frames()}  # noqa: SLF001 (documented for this use)
+
+
+def own_folder(problem: Any) -> str | None:
+    """The folder of the problem's own code: that of its file, or of its whole package; None if it has no file."""
+    evaluate = inspect.unwrap(problem.evaluate)
+    code = getattr(getattr(evaluate, "__func__", evaluate), "__code__", None)
+    if not isinstance(code, CodeType) or not os.path.exists(code.co_filename):  # noqa: PTH110 (it may be "<string>")
+        return None
+    folder = Path(code.co_filename).absolute().parent
+    while (folder / "__init__.py").is_file() and (folder.parent / "__init__.py").is_file():
+        folder = folder.parent
+    return str(folder)

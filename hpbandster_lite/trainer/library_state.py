@@ -1,0 +1,220 @@
+"""The state of numerical libraries that an evaluation may change, and their global random generators.
+
+Law of this file: a library counts from the moment when it is imported, which may be during an evaluation: its state
+then is the one to restore, and its generators are seeded at once. Nothing is imported here. The global generators of
+an evaluation depend on the seed of its configuration and on its rung, and on nothing that ran before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import random
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from types import ModuleType
+from typing import Any
+
+from hpbandster_lite.trainer.process_state import Restore, all_of, failure_of_part, setting
+
+TINY = sys.float_info.min
+"""Half of it is 0 where the processor flushes denormal numbers."""
+EXECUTE = "exec_module"
+"""The method of a loader that runs a module. It is replaced, not called to import something by its name."""
+
+
+def global_seed(seed: int, rung: int) -> int:
+    """The seed of the global random generators, in [0, 2**32): another one at each rung.
+
+    Parameters
+    ----------
+    seed
+        ``trial.seed``.
+    rung
+        Of the evaluation.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed} {rung}".encode()).digest()[:4], "big")
+
+
+class LibraryState:
+    """The recorded states of the libraries that are loaded; :meth:`watch` adds those that are imported later."""
+
+    def __init__(self) -> None:
+        self._restores: dict[str, Restore] = {}
+        self._seed: int | None = None
+        for name in RECORDERS:
+            if name in sys.modules:
+                self._restores[name] = RECORDERS[name](sys.modules[name])
+
+    def watch(self) -> None:
+        """Record libraries from now on when they are imported."""
+        sys.meta_path.insert(0, _LateImports({*RECORDERS, *SEEDERS}, self._is_imported))
+
+    def restore(self) -> list[str]:
+        """Restore every library; the names of those that cannot be restored, each with its error."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            failures = [failure_of_part(name, restore) for name, restore in list(self._restores.items())]
+        return [failed for failed in failures if failed is not None]
+
+    def seed(self, seed: int) -> None:
+        """Seed the global generators."""
+        self._seed = seed
+        random.seed(seed)
+        for name, put in SEEDERS.items():
+            module = sys.modules.get(name)
+            if module is not None:
+                put(module, seed)
+
+    def _is_imported(self, module: ModuleType) -> None:
+        name = module.__name__
+        if name in RECORDERS:
+            self._restores[name] = RECORDERS[name](module)
+        if name in SEEDERS and self._seed is not None:
+            SEEDERS[name](module, self._seed)
+
+
+class _LateImports:
+    """A finder that finds nothing itself: it calls ``on_import`` after one of the named modules is imported."""
+
+    def __init__(self, names: set[str], on_import: Callable[[ModuleType], None]) -> None:
+        self._names, self._on_import = names, on_import
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name not in self._names:
+            return None
+        others = (getattr(finder, "find_spec", None) for finder in list(sys.meta_path) if finder is not self)
+        found = (find(name, path, target) for find in others if find is not None)
+        spec: importlib.machinery.ModuleSpec | None = next((each for each in found if each is not None), None)
+        execute = getattr(spec and spec.loader, EXECUTE, None)
+        if spec is None or execute is None:
+            return spec
+
+        def execute_and_record(module: ModuleType) -> None:
+            execute(module)
+            self._on_import(module)
+
+        # A loader without attributes of its own stays as it is.
+        with suppress(AttributeError):
+            setattr(spec.loader, EXECUTE, execute_and_record)
+        return spec
+
+
+# ---------------------------------------------------------------------------------------------------- numpy and others
+
+
+def _numpy(numpy: Any) -> Restore:
+    return all_of(
+        setting(numpy.geterr, lambda value: numpy.seterr(**value)),
+        setting(numpy.geterrcall, numpy.seterrcall),
+        setting(numpy.get_printoptions, lambda value: _put_print_options(numpy, value)),
+    )
+
+
+def _put_print_options(numpy: Any, options: Mapping[str, Any]) -> None:
+    # "override_repr" of numpy 2.2 is read and not set.
+    numpy.set_printoptions(**{name: value for name, value in options.items() if name != "override_repr"})
+
+
+def _sklearn(sklearn: Any) -> Restore:
+    return setting(sklearn.get_config, lambda value: sklearn.set_config(**value))
+
+
+# --------------------------------------------------------------------------------------------------------------- torch
+
+_TORCH_SETTINGS = (
+    ("get_default_dtype", "set_default_dtype"),
+    ("is_grad_enabled", "set_grad_enabled"),
+    ("get_float32_matmul_precision", "set_float32_matmul_precision"),
+    ("get_num_threads", "set_num_threads"),
+    ("get_num_interop_threads", "set_num_interop_threads"),
+    ("is_anomaly_enabled", "autograd.set_detect_anomaly"),
+    ("is_warn_always_enabled", "set_warn_always"),
+    ("backends.cuda.flash_sdp_enabled", "backends.cuda.enable_flash_sdp"),
+    ("backends.cuda.mem_efficient_sdp_enabled", "backends.cuda.enable_mem_efficient_sdp"),
+    ("backends.cuda.math_sdp_enabled", "backends.cuda.enable_math_sdp"),
+)
+"""Functions that read a setting, and those that write it."""
+_TORCH_ATTRIBUTES = {
+    "backends.cudnn": ("benchmark", "deterministic", "enabled", "allow_tf32"),
+    "backends.cuda.matmul": ("allow_tf32", "allow_fp16_reduced_precision_reduction"),
+    "backends.mkldnn": ("enabled",),
+}
+
+
+def _torch(torch: Any) -> Restore:
+    settings = [setting(get, put) for get, put in _torch_settings(torch) if _can_be_read(get)]
+    return all_of(lambda: _check_torch(torch), *settings)
+
+
+def _torch_settings(torch: Any) -> list[tuple[Callable[[], Any], Callable[[Any], object]]]:
+    pairs = [(_within(torch, get), _within(torch, put)) for get, put in _TORCH_SETTINGS]
+    pairs += [
+        (lambda: _determinism(torch), lambda value: torch.use_deterministic_algorithms(value[0], warn_only=value[1])),
+        (lambda: str(torch.get_default_device()), lambda value: _put_default_device(torch, value)),
+        (lambda: torch.empty(0).type(), torch.set_default_tensor_type),
+        (lambda: TINY * 0.5 == 0.0, torch.set_flush_denormal),
+        (torch.is_inference_mode_enabled, _not_to_be_set),
+    ]
+    for device in ("cuda", "cpu"):
+        pairs.append((lambda device=device: torch.is_autocast_enabled(device),
+                      lambda value, device=device: torch.set_autocast_enabled(device, value)))  # fmt: skip
+    for path, names in _TORCH_ATTRIBUTES.items():
+        owner = _within(torch, path)
+        for name in names:
+            pairs.append((lambda owner=owner, name=name: getattr(owner, name),
+                          lambda value, owner=owner, name=name: setattr(owner, name, value)))  # fmt: skip
+    return [(get, put) for get, put in pairs if get is not None and put is not None]
+
+
+def _within(torch: Any, path: str) -> Any:
+    found = torch
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found
+
+
+def _can_be_read(get: Callable[[], Any]) -> bool:
+    try:
+        get()
+    except (AttributeError, RuntimeError, TypeError):
+        # Another version of torch.
+        return False
+    return True
+
+
+def _determinism(torch: Any) -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def _put_default_device(torch: Any, name: str) -> None:
+    # None removes the hook on every function of torch that another device has.
+    torch.set_default_device(None if name == "cpu" else name)
+
+
+def _not_to_be_set(value: object) -> None:
+    """Do nothing: the state is that of a block that was entered and not left."""
+
+
+def _check_torch(torch: Any) -> None:
+    """Put the CUDA device back, and raise an error for what only a new process ends."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        raise RuntimeError("a process group is initialised")
+    if torch.cuda.is_initialized():
+        # A broken context raises here.
+        torch.cuda.synchronize()
+        torch.cuda.set_device(0)
+
+
+RECORDERS: Mapping[str, Callable[[Any], Restore]] = {"numpy": _numpy, "torch": _torch, "sklearn": _sklearn}
+"""By the module that has the state: what records it."""
+SEEDERS: Mapping[str, Callable[[Any, int], object]] = {
+    "numpy.random": lambda module, seed: module.seed(seed),
+    "torch": lambda module, seed: module.manual_seed(seed),
+}
+"""By the module that has a global generator: what seeds it."""

@@ -1,0 +1,446 @@
+"""The state of a trainer's process that one evaluation may change and the next one relies on.
+
+Law of this file: :func:`recorded` records each part of the state once, after the import of the problem, and each
+evaluation begins with it. Modules, and what they hold, stay as they are: a data set that was loaded stays loaded.
+Nothing is imported for this: a library that is not loaded has no state. A part that cannot be restored is named, and
+the trainer is renewed before it takes another evaluation.
+"""
+
+from __future__ import annotations
+
+import builtins
+import faulthandler
+import fcntl
+import gc
+import locale
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+Restore: TypeAlias = Callable[[], object]
+Part: TypeAlias = Callable[[], Restore]
+
+COPIES_FROM = 512
+"""Where the copies of the standard descriptors are: above the ranges that programs close at once."""
+
+
+def recorded() -> ProcessState:
+    """The state of this process now."""
+    return ProcessState({name: part() for name, part in PARTS.items()})
+
+
+class ProcessState:
+    """A recorded state.
+
+    Parameters
+    ----------
+    parts
+        How each part is restored, by its name.
+    """
+
+    def __init__(self, parts: Mapping[str, Restore]) -> None:
+        self._parts = parts
+        self._warnings = _warnings()
+
+    def restore(self) -> list[str]:
+        """Restore every part; the names of those that cannot be restored, each with its error."""
+        self._warnings()
+        with warnings.catch_warnings():
+            # An old name in a library is no business of the evaluation.
+            warnings.simplefilter("ignore")
+            return [failed for name, part in self._parts.items() if (failed := failure_of_part(name, part))]
+
+
+def failure_of_part(name: str, restore: Restore) -> str | None:
+    """Restore one part; its name and its error if that fails."""
+    try:
+        restore()
+    except Exception as error:  # noqa: BLE001 (the objective may have replaced anything: the trainer is renewed)
+        return f"{name} ({type(error).__name__}: {error})"
+    return None
+
+
+def attributes(owner: Any, *names: str) -> Restore:
+    """Record attributes of a module or an object; those that it lacks are passed over."""
+    before = {name: getattr(owner, name) for name in names if hasattr(owner, name)}
+
+    def restore() -> None:
+        for name, value in before.items():
+            if getattr(owner, name, None) is not value:
+                setattr(owner, name, value)
+
+    return restore
+
+
+def setting(get: Callable[[], Any], put: Callable[[Any], object]) -> Restore:
+    """Record what ``get`` returns; restored by ``put``, which must have an effect on ``get``."""
+    before = get()
+
+    def restore() -> None:
+        if get() != before:
+            put(before)
+            if get() != before:
+                raise RuntimeError(f"it is {get()!r} and was {before!r}")
+
+    return restore
+
+
+def all_of(*restores: Restore) -> Restore:
+    """Several restorations as one."""
+
+    def restore() -> None:
+        for each in restores:
+            each()
+
+    return restore
+
+
+# ---------------------------------------------------------------------------------------- streams and descriptors
+
+
+class _Stream:
+    """One of the standard streams: the object in ``sys`` and the descriptor below it."""
+
+    def __init__(self, number: int, name: str) -> None:
+        self._number, self._name = number, name
+        self._object = getattr(sys, name)
+        lowest = min(COPIES_FROM, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        self._copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, lowest)
+
+    def restore(self) -> None:
+        # Dropping a stream that the objective made may close the descriptor, so that is done before it is compared.
+        setattr(sys, self._name, self._object)
+        if not _is_same_file(self._number, self._copy):
+            os.dup2(self._copy, self._number)
+        os.set_blocking(self._number, True)
+        if _is_closed(self._object):
+            mode, number = ("r" if self._number == 0 else "w"), self._number
+            # Line by line: a crash loses at most one line.
+            self._object = os.fdopen(number, mode, 1, "utf-8", "backslashreplace", closefd=False)
+            setattr(sys, self._name, self._object)
+            setattr(sys, f"__{self._name}__", self._object)
+
+
+def _is_same_file(one: int, other: int) -> bool:
+    try:
+        return os.path.sameopenfile(one, other)
+    except OSError:
+        return False
+
+
+def _is_closed(stream: Any) -> bool:
+    try:
+        return bool(getattr(stream, "closed", False))
+    except ValueError:
+        # Its buffer was detached.
+        return True
+
+
+def _streams() -> Restore:
+    return all_of(*(_Stream(number, name).restore for number, name in enumerate(("stdin", "stdout", "stderr"))))
+
+
+# ------------------------------------------------------------------------------------------------- signals and timers
+
+
+def _timers() -> Restore:
+    own = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+    # A profiler's timer that runs since the import is not restarted.
+    idle = [timer for timer in own if signal.getitimer(timer) == (0.0, 0.0)]
+
+    def restore() -> None:
+        for timer in idle:
+            signal.setitimer(timer, 0.0)
+        faulthandler.cancel_dump_traceback_later()
+
+    return restore
+
+
+def _signals() -> Restore:
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    wakeup = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakeup)
+    has_faulthandler = faulthandler.is_enabled()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            # None: not set by Python, which cannot set it again.
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.set_wakeup_fd(wakeup)
+        if has_faulthandler:
+            # Its handlers are not Python's, so a change of them shows nowhere.
+            faulthandler.disable()
+            faulthandler.enable(sys.__stderr__ or 2)
+
+    return restore
+
+
+# ----------------------------------------------------------------------------------------------- the operating system
+
+
+def _working_directory() -> Restore:
+    try:
+        path = os.getcwd()  # noqa: PTH109 (Path.cwd costs five times as much)
+    except FileNotFoundError:
+        return lambda: None
+
+    def restore() -> None:
+        # If it is gone, a new process would not have it either.
+        with suppress(FileNotFoundError):
+            os.chdir(path)
+
+    return restore
+
+
+def _umask() -> Restore:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return lambda: os.umask(mask)
+
+
+def _environment() -> Restore:
+    before = dict(os.environ)
+
+    def restore() -> None:
+        if os.environ != before:
+            has_other_zone = os.environ.get("TZ") != before.get("TZ")
+            os.environ.clear()
+            os.environ.update(before)
+            if has_other_zone:
+                time.tzset()
+
+    return restore
+
+
+def _limits() -> Restore:
+    names = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
+
+    def put(before: dict[int, tuple[int, int]]) -> None:
+        for name, limits in before.items():
+            if resource.getrlimit(name) != limits:
+                resource.setrlimit(name, limits)
+
+    return setting(lambda: {name: resource.getrlimit(name) for name in names}, put)
+
+
+def _scheduling() -> Restore:
+    itself = (os.PRIO_PROCESS, 0)
+    niceness = setting(lambda: os.getpriority(*itself), lambda value: os.setpriority(*itself, value))
+    if not hasattr(os, "sched_getaffinity"):
+        return niceness
+    return all_of(niceness, setting(lambda: os.sched_getaffinity(0), lambda cores: os.sched_setaffinity(0, cores)))
+
+
+def _user() -> Restore:
+    return setting(lambda: (os.getresuid(), os.getresgid()), lambda _: None)
+
+
+# ----------------------------------------------------------------------------------------------------- the interpreter
+
+
+def _warnings() -> Restore:
+    before = list(warnings.filters)
+    functions = attributes(warnings, "showwarning", "formatwarning", "_showwarnmsg_impl")
+
+    def restore() -> None:
+        functions()
+        if list(warnings.filters) != before:
+            # It also makes the interpreter read the list anew.
+            warnings.resetwarnings()
+            warnings.filters[:] = before  # type: ignore[index] # a list, whatever typeshed calls it
+
+    return restore
+
+
+def _list(owner: Any, name: str) -> Restore:
+    """Record a list and what it holds."""
+    the_list, items = getattr(owner, name), list(getattr(owner, name))
+
+    def restore() -> None:
+        if the_list != items:
+            the_list[:] = items
+        if getattr(owner, name, None) is not the_list:
+            setattr(owner, name, the_list)
+
+    return restore
+
+
+def _interpreter() -> Restore:
+    hooks = ("excepthook", "displayhook", "unraisablehook", "breakpointhook", "dont_write_bytecode", "ps1")
+    limit = getattr(sys, "tracebacklimit", None)
+
+    def forget_limit() -> None:
+        if limit is None and hasattr(sys, "tracebacklimit"):
+            del sys.tracebacklimit
+
+    settings = [
+        setting(sys.getrecursionlimit, sys.setrecursionlimit),
+        setting(sys.getswitchinterval, sys.setswitchinterval),
+        setting(sys.gettrace, sys.settrace),
+        setting(sys.getprofile, sys.setprofile),
+        setting(gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+        setting(gc.get_threshold, lambda value: gc.set_threshold(*value)),
+        setting(gc.get_debug, gc.set_debug),
+        setting(socket.getdefaulttimeout, socket.setdefaulttimeout),
+    ]
+    if hasattr(sys, "get_int_max_str_digits"):
+        settings.append(setting(sys.get_int_max_str_digits, sys.set_int_max_str_digits))
+    thread_hook = attributes(threading, "excepthook")
+    return all_of(attributes(sys, *hooks), attributes(sys, "tracebacklimit"), forget_limit, thread_hook, *settings)
+
+
+def _builtins() -> Restore:
+    return attributes(builtins, *vars(builtins))
+
+
+def _import_path() -> Restore:
+    return all_of(*(_list(sys, name) for name in ("path", "meta_path", "path_hooks", "argv")))
+
+
+def _locale() -> Restore:
+    return setting(lambda: locale.setlocale(locale.LC_ALL), lambda value: locale.setlocale(locale.LC_ALL, value))
+
+
+# ------------------------------------------------------------------------------------------------------------- logging
+
+
+class _Logger:
+    """What is set on one logger."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._handlers, self._filters = list(logger.handlers), list(logger.filters)
+        self._level = logger.level
+        self._flags = attributes(logger, "disabled", "propagate")
+
+    def restore(self) -> None:
+        if self._logger.handlers != self._handlers:
+            self._logger.handlers[:] = self._handlers
+        if self._logger.filters != self._filters:
+            self._logger.filters[:] = self._filters
+        if self._logger.level != self._level:
+            self._logger.setLevel(self._level)
+        self._flags()
+        for handler in self._handlers:
+            stream = getattr(handler, "stream", None)
+            is_of_a_file = isinstance(handler, logging.FileHandler)
+            if isinstance(handler, logging.StreamHandler) and not is_of_a_file and stream and _is_closed(stream):
+                # setStream would flush the closed one.
+                handler.stream = sys.stderr
+
+
+def _loggers() -> list[logging.Logger]:
+    # A name without a logger has a placeholder.
+    named = list(logging.root.manager.loggerDict.values())
+    return [logging.root, *(each for each in named if isinstance(each, logging.Logger))]
+
+
+def _logging() -> Restore:
+    before = {logger: _Logger(logger) for logger in _loggers()}
+    disabled = setting(lambda: logging.root.manager.disable, logging.disable)
+    of_module = attributes(logging, "lastResort", "raiseExceptions")
+
+    def restore() -> None:
+        disabled()
+        of_module()
+        for logger in _loggers():
+            if logger in before:
+                before[logger].restore()
+            elif logger.handlers:
+                # Made by the evaluation, or by a library that it was the first to import.
+                logger.handlers[:] = [each for each in logger.handlers if isinstance(each, logging.NullHandler)]
+
+    return restore
+
+
+# ----------------------------------------------------------------------------- parts of the standard library, if loaded
+
+
+def _loaded(name: str) -> Any:
+    return sys.modules.get(name)
+
+
+def _start_method() -> Restore:
+    """A program may set multiprocessing's start method once only, so the next evaluation could not."""
+    loaded = _loaded("multiprocessing")
+    before = None if loaded is None else loaded.get_start_method(allow_none=True)
+
+    def restore() -> None:
+        module = _loaded("multiprocessing")
+        if module is not None and module.get_start_method(allow_none=True) != before:
+            module.set_start_method(before, force=True)
+
+    return restore
+
+
+def _event_loop() -> Restore:
+    """An evaluation that closes its event loop leaves the closed one as the thread's."""
+    loaded = _loaded("asyncio")
+    before = None if loaded is None else loaded.get_event_loop_policy()
+    is_usual = before is None or type(before) is loaded.DefaultEventLoopPolicy
+
+    def restore() -> None:
+        module = _loaded("asyncio")
+        if module is not None:
+            module.set_event_loop_policy(None if is_usual else before)
+
+    return restore
+
+
+def _decimal() -> Restore:
+    loaded = _loaded("decimal")
+    before = None if loaded is None else loaded.getcontext().copy()
+
+    def restore() -> None:
+        module = _loaded("decimal")
+        if module is not None:
+            module.setcontext((before or module.DefaultContext).copy())
+
+    return restore
+
+
+def _temporary_directory() -> Restore:
+    loaded = _loaded("tempfile")
+    before = None if loaded is None else loaded.tempdir
+
+    def restore() -> None:
+        module = _loaded("tempfile")
+        if module is not None:
+            module.tempdir = before
+
+    return restore
+
+
+PARTS: Mapping[str, Part] = {
+    "timers": _timers,
+    "builtins": _builtins,
+    "the standard streams": _streams,
+    "signal handlers": _signals,
+    "the working directory": _working_directory,
+    "the umask": _umask,
+    "environment variables": _environment,
+    "resource limits": _limits,
+    "niceness and cores": _scheduling,
+    "the user": _user,
+    "the interpreter's settings": _interpreter,
+    "sys.path": _import_path,
+    "the locale": _locale,
+    "logging": _logging,
+    "multiprocessing's start method": _start_method,
+    "asyncio's event loop": _event_loop,
+    "the decimal context": _decimal,
+    "the temporary directory": _temporary_directory,
+}
+"""The timers come first: an alarm must not end what restores the rest."""
