@@ -18,7 +18,6 @@ from types import TracebackType
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import InvariantBroken, JournalError
-from hpbandster_lite.journal.evaluation_tables import Tables
 from hpbandster_lite.journal.filesystems import network_type
 from hpbandster_lite.journal.lost import JournalLost, keep_lost
 from hpbandster_lite.journal.migrations import migrate, schema_of
@@ -33,6 +32,7 @@ from hpbandster_lite.journal.schema import (
     sqlite_errors_as_ours,
 )
 from hpbandster_lite.journal.stored_entries import MARKS, SETTINGS, Marks, read_entries, settings_of
+from hpbandster_lite.journal.table_updates import Tables
 from hpbandster_lite.records import Entry, SearchSettings
 
 log = logging.getLogger(__name__)

@@ -77,7 +77,7 @@ class Option:
     Parameters
     ----------
     name, default
-        Of the field. Where ``None`` is the default, ``otherwise`` says what is done then.
+        Of the field. Where ``None`` is the default, ``otherwise`` says what is done then, if not ``new_search``.
     kind
         How values are written.
     group
@@ -142,7 +142,16 @@ def option_of(declared: Field[Any]) -> Option | None:
     """The option that a field declares; None for a field that is not an option."""
     about = declared.metadata.get(_OPTION)
     default = None if declared.default is MISSING else declared.default
-    return None if about is None else Option(name=declared.name, default=default, **about)
+    return None if about is None else Option(name=declared.name, default=default, **{**_otherwise(about), **about})
+
+
+def _otherwise(about: Mapping[str, Any]) -> dict[str, str]:
+    """The value of a new search in words, for help."""
+    value = about.get("new_search")
+    if value is None:
+        return {}
+    text = value if isinstance(value, str) else f"{value:g}"
+    return {"otherwise": f"{text}s" if about["kind"] is kinds.DURATION else text}
 
 
 def options_of(*record_types: type) -> dict[str, Option]:
@@ -188,13 +197,11 @@ class SearchOptions:
         kind=kinds.TEXT, group=Group.BUDGETS, example='"floor"', choices=BRACKET_RULES, new_search="floor", in_api=True,
         help="With how many configurations a bracket begins: `floor` as in the BOHB paper's runs and HpBandSter, "
         "`ceil` as in Hyperband's Algorithm 1.",
-        otherwise="floor",
     )  # fmt: skip
     algorithm: str | None = option(
         kind=kinds.TEXT, group=Group.SEARCH, example='"bohb"', new_search="bohb", in_api=True,
         metavar="|".join(BUILT_IN), choices=algorithm_names,
         help="; ".join(f"`{name}`: {algorithm.help}" for name, algorithm in BUILT_IN.items()) + ".",
-        otherwise="bohb",
     )  # fmt: skip
     seed: int | None = option(
         kind=kinds.WHOLE, group=Group.SEARCH, metavar="N", example="7", in_api=True,
@@ -219,16 +226,16 @@ class SearchOptions:
     )  # fmt: skip
     max_attempts: int | None = option(
         kind=kinds.WHOLE, group=Group.SERVICE, example="3", new_search=3, at_least=1, has_flag=False,
-        help="How often an evaluation is attempted when its worker or its trainer dies.", otherwise="3",
+        help="How often an evaluation is attempted when its worker or its trainer dies.",
     )  # fmt: skip
     lease_s: float | None = option(
         kind=kinds.DURATION, group=Group.SERVICE, example="60", new_search=60.0, has_flag=False,
-        help="An evaluation whose worker sends no heartbeat for so long is given to another worker.", otherwise="60s",
+        help="An evaluation whose worker sends no heartbeat for so long is given to another worker.",
         old=(OldName(key="lease_s"),),
     )  # fmt: skip
     heartbeat_s: float | None = option(
         kind=kinds.DURATION, group=Group.SERVICE, example="5", new_search=5.0, has_flag=False,
-        help="How often a worker sends a heartbeat; at most half of the lease.", otherwise="5s",
+        help="How often a worker sends a heartbeat; at most half of the lease.",
         old=(OldName(key="heartbeat_s"),),
     )  # fmt: skip
     retry_failed: bool = option(

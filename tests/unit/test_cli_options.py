@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from hpbandster_lite.cli.app import make_app
+from hpbandster_lite.cli.app import COMMANDS, make_app
 from hpbandster_lite.cli.options import PANELS, Problem, takes_options
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Limits
@@ -25,11 +25,6 @@ from hpbandster_lite.settings.options import (
     PlaceOptions,
     SearchOptions,
     WorkerOptions,
-)
-
-COMMANDS = (
-    *("run", "plan", "status", "best", "list", "verify", "pause", "resume", "stop", "cancel"),
-    *("master", "worker", "nameserver"),
 )
 
 received: list[tuple[str, SearchOptions, bool]] = []
