@@ -117,7 +117,9 @@ class AttemptDirectories:
 
     def _leave(self, name: str, record: LeftReport | ReleaseRequest) -> Path:
         reports = self.directory.path / "reports"
-        reports.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A run directory that was deleted is made again for its owner alone: with parents=True only the last one is.
+        reports.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        reports.mkdir(mode=0o700, exist_ok=True)
         path = reports / name
         write_atomically(path, wire.encode(wire.to_message(record)) + "\n")
         return path

@@ -39,16 +39,17 @@ def keep_lost(connection: sqlite3.Connection, path: Path, epoch: int) -> tuple[P
     Raises
     ------
     JournalError
-        If it cannot be written anywhere, or if the connection holds no journal any more; with each place and fault.
+        If it cannot be written anywhere, or if the connection cannot read the journal any more.
     """
-    faults = []
+    faults: list[JournalError] = []
     for folder in _folders(path):
-        target = _free(folder / f"{path.stem}.lost-{epoch}{path.suffix}")
+        target = free_name(folder / f"{path.stem}.lost-{epoch}{path.suffix}")
         try:
             return target, copy_database(connection, target, "make room there")
         except JournalError as error:
-            faults.append(str(error))
-    raise JournalError("; ".join(faults))
+            faults.append(error)
+    # Of the place that comes first: the others are for a disk that is full or read-only.
+    raise faults[0]
 
 
 def _folders(path: Path) -> Iterator[Path]:
@@ -57,7 +58,7 @@ def _folders(path: Path) -> Iterator[Path]:
     yield Path(tempfile.gettempdir())
 
 
-def _free(path: Path) -> Path:
+def free_name(path: Path) -> Path:
     """The first of ``path``, ``path-2``, ... that is not there; an earlier lost journal stays."""
     free, number = path, 2
     while free.exists() or free.is_symlink():

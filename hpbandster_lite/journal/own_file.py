@@ -39,7 +39,8 @@ class OwnFile:
     """
 
     def __init__(self, path: Path, *, is_logged_ahead: bool) -> None:
-        self._path = path
+        # As text: a look is part of every turn, and paths take longer than the file system does.
+        self._path, self._log_path = str(path), f"{path}-wal"
         self._is_logged_ahead = is_logged_ahead
         self._is_closed = False
         # Open until the connection is closed: to close any descriptor of a file ends this process's locks on it.
@@ -53,7 +54,8 @@ class OwnFile:
         """Remember the file as it is now: this process has just written it."""
         if self._is_logged_ahead:
             self._written = self._state()
-            self._log = _identity_at(_log_of(self._path))
+            # SQLite makes it with the first commit, and keeps it while the connection is open.
+            self._log = self._log or _identity_at(self._log_path)
 
     def place(self) -> Place:
         """What lies at the path now.
@@ -80,16 +82,32 @@ class OwnFile:
     def has_own_log(self) -> bool:
         """Whether the write-ahead log beside the path is the one that this process writes."""
         try:
-            return self._log is not None and _identity_at(_log_of(self._path)) == self._log
+            return self._log is not None and _identity_at(self._log_path) == self._log
         except OSError:
             return False
+
+    def forget_log(self) -> None:
+        """The log that comes next is another file."""
+        self._log = None
 
     def remove_own_log(self) -> None:
         """Remove this process's log beside the path, which the next program would apply to whatever file lies there."""
         if self.has_own_log():
-            for suffix in ("-wal", "-shm"):
+            for name in (self._log_path, f"{self._path}-shm"):
                 with suppress(OSError):
-                    self._path.with_name(self._path.name + suffix).unlink()
+                    os.unlink(name)  # noqa: PTH108 (text, as above)
+
+    def set_own_log_aside(self, to: Path) -> bool:
+        """Like :meth:`remove_own_log`, but keep the log under another name; whether there was one."""
+        if not self.has_own_log():
+            return False
+        try:
+            os.rename(self._log_path, to)  # noqa: PTH104 (text, as above)
+        except OSError:
+            return False
+        with suppress(OSError):
+            os.unlink(f"{self._path}-shm")  # noqa: PTH108 (text, as above)
+        return True
 
     def pages(self) -> int | None:
         """Number of pages by the file's header; None where it is not that of a journal with a write-ahead log."""
@@ -108,16 +126,12 @@ class OwnFile:
         return state.st_size, state.st_mtime_ns
 
 
-def _log_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
-
-
 def _identity(state: os.stat_result) -> _Identity:
     return state.st_dev, state.st_ino
 
 
-def _identity_at(path: Path) -> _Identity | None:
+def _identity_at(path: str) -> _Identity | None:
     try:
-        return _identity(path.stat())
+        return _identity(os.stat(path))  # noqa: PTH116 (text, as above)
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -19,7 +19,7 @@ from types import TracebackType
 from hpbandster_lite import wire
 from hpbandster_lite.errors import InvariantBroken, JournalError
 from hpbandster_lite.journal.filesystems import network_type
-from hpbandster_lite.journal.lost import JournalLost, keep_lost
+from hpbandster_lite.journal.lost import JournalLost, free_name, keep_lost
 from hpbandster_lite.journal.migrations import migrate, schema_of
 from hpbandster_lite.journal.own_file import OwnFile, Place
 from hpbandster_lite.journal.reader import marks_of
@@ -323,6 +323,7 @@ class Journal:
                 with sqlite_errors_as_ours(self.path, "restore the journal's log"):
                     self._connection.execute("PRAGMA journal_mode = DELETE").fetchone()
                     _log_ahead(self._connection)
+                self._file.forget_log()
                 self._file.note()
 
     def _open_again(self) -> None:
@@ -368,6 +369,9 @@ class Journal:
             copy, count = keep_lost(self._connection, self.path, self.epoch or 0)
         except JournalError as fault:
             where = f"what it held ({self._position} entries) cannot be saved: {fault}"
+            aside = free_name(self.path.with_name(f"{self.path.stem}.lost-{self.epoch}{self.path.suffix}-wal"))
+            if self._file.set_own_log_aside(aside):
+                where += f"; its log with the newest entries is {aside}"
         else:
             where = f"{count} of its {self._position} entries could be read and are in {copy}"
             if count == self._position:

@@ -166,6 +166,20 @@ def test_what_the_log_and_the_cache_hold_of_an_overwritten_journal_is_kept(path:
     assert entries(path) == [FIRST]
 
 
+def test_what_cannot_be_read_any_more_leaves_its_log_and_nothing_that_would_mix(path: Path) -> None:
+    with Journal.open(path, create=SETTINGS, network_of=on_disk) as journal:
+        journal.begin_epoch()
+        # More than the log and the cache hold.
+        for number in range(30):
+            journal.commit([Paused(reason="x" * 9_000), Resumed()] * 30, at=float(number))
+        path.write_bytes(b"")
+        with pytest.raises(JournalLost, match=r"entries\) cannot be saved: .*; its log with the newest entries is"):
+            journal.commit([FIRST], at=99.0)
+    assert path.read_bytes() == b""
+    left = sorted(each.name for each in path.parent.iterdir())
+    assert left == ["journal.lost-1.sqlite-wal", "journal.sqlite", "logs"]
+
+
 def test_a_copy_with_all_that_was_committed_is_gone_on_with(served: Journal, path: Path) -> None:
     """As after a remount, which may change the inode."""
     copy = path.with_name("copy")
@@ -245,11 +259,15 @@ def test_a_file_system_that_does_not_answer_stalls_and_ends_nothing(
     with Journal.open(path, create=SETTINGS) as journal:
         journal.begin_epoch()
 
-        def fails(self: Path, **_: object) -> os.stat_result:
-            raise OSError(5, "Input/output error", str(self))
+        stat = os.stat
+
+        def fails(path: str, **options: bool) -> os.stat_result:
+            if path == str(journal.path):
+                raise OSError(5, "Input/output error", path)
+            return stat(path, **options)
 
         with monkeypatch.context() as patched:
-            patched.setattr(Path, "stat", fails)
+            patched.setattr("os.stat", fails)
             with pytest.raises(JournalError, match="Input/output error") as caught:
                 journal.commit([FIRST], at=1.0)
         assert not isinstance(caught.value, JournalLost)
