@@ -123,7 +123,7 @@ def minimize(
         Configurations to evaluate first, after the default one: a list of objects such as [{"lr": 0.1, "depth":
         3}], on the command line in a JSON file.
     skip_default
-        Begin without the default configuration: to compare ways to search, which all find it otherwise.
+        Begin without the default configuration, to compare algorithms: each would evaluate it.
     brackets
         Number of brackets.
     evaluations
@@ -131,7 +131,7 @@ def minimize(
     total_budget
         Sum of the budgets of all evaluations.
     wall_time_s
-        Time in which the search is served. In seconds.
+        Time for which the search is served. In seconds.
     target_loss
         Stop once a loss at the largest budget is this low.
     max_concurrent
@@ -150,7 +150,7 @@ def minimize(
     timeout_s
         End an evaluation that takes longer; it counts as a bad result. In seconds. Default: never.
     isolation
-        ``trainer`` evaluates in a process of its own, which may crash; ``none`` in the worker's first process: for
+        ``trainer`` evaluates in a separate process, which may crash; ``none`` in the worker's first process: for
         functions that are cheap and do not crash. Those of milliseconds are leased and reported several at a time.
         Default: trainer.
     fresh_process
@@ -163,8 +163,8 @@ def minimize(
     new
         Begin another search: in runs/PROBLEM-2, -3, ... where there is one already.
     retry_failed
-        Run again, once, what failed by a fault of the code that is corrected now; only what no later decision was
-        built on.
+        Run again, once, evaluations that failed by a fault of the code that is now corrected, unless a later
+        decision was built on them.
     watcher
         Receives the progress. Default: prints notes on standard error.
 

@@ -40,7 +40,7 @@ from hpbandster_lite.engine import Engine
 from hpbandster_lite.engine.verify import Verification, verify
 from hpbandster_lite.errors import JournalError, MasterUnreachable, SearchError, UsageError
 from hpbandster_lite.journal import Fenced, Journal
-from hpbandster_lite.master import Master, MasterOptions, Turns, resumed
+from hpbandster_lite.master import Master, MasterOptions, Turns, resume_master
 from hpbandster_lite.master.turns import GAP_S, TURN_S
 from hpbandster_lite.process.fingerprint import fingerprint
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
@@ -767,7 +767,7 @@ class World:
                     settings=self.settings, limits=self.limits, resumed=False, retry_failed_after=self.retry_after
                 ),
             )
-            master, epoch = resumed(
+            master, epoch = resume_master(
                 options,
                 self.directory,
                 journal,

@@ -13,8 +13,8 @@ lease ends in a report or a release, or expires with this process.
 directories that attempts write to.
 """
 
-from hpbandster_lite.agent.interrupts import END, GO_ON_LATER
+from hpbandster_lite.agent.interrupts import END, END_OF_ALLOCATION
 from hpbandster_lite.agent.loop import run_agent
 from hpbandster_lite.agent.options import AgentOptions
 
-__all__ = ["END", "GO_ON_LATER", "AgentOptions", "run_agent"]
+__all__ = ["END", "END_OF_ALLOCATION", "AgentOptions", "run_agent"]

@@ -102,7 +102,7 @@ class Assignment:
 
     @property
     def place(self) -> str:
-        """The attempt's own directory, which need not exist."""
+        """The attempt's directory, which need not exist."""
         return self.order.directory
 
     def renewal(self) -> RenewRequest:

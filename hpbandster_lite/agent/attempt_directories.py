@@ -1,7 +1,7 @@
 """Where the attempts of a worker write, and how these directories are named in messages.
 
 Law of this file: a directory is sent relative to the run directory where this worker can see that, and as a path of
-this host otherwise. What another process sent is a checkpoint only where one can be read from here.
+this host otherwise. A directory from another process counts as a checkpoint only if one can be read there.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class AttemptDirectories:
         if self._run is not None:
             base = self._run
         else:
-            # Another search may have the same run id, if users choose it, and then the same names of attempts: the
-            # token keeps what an earlier search left here, or on another host, from being taken for this one's.
+            # Two searches may have the same run id, if users choose it, and then the same names of attempts: the token
+            # tells them apart, here and on other hosts.
             name = f"{options.run_id}-{secrets.token_hex(4)}"
             scratch = None if options.scratch is None else Path(options.scratch).resolve()
             base = scratch / name if scratch else Path(tempfile.gettempdir()) / f"hpbandster_lite-{os.getuid()}-{name}"

@@ -47,11 +47,11 @@ class Conversation:
     options, connect
         As for :func:`hpbandster_lite.agent.run_agent`.
     agent, label
-        Id of this incarnation of the agent, and the worker's name for people.
+        Id of this incarnation of the agent, and the worker's display name.
     held, outbox
         What is leased, and what is not acknowledged.
     clock
-        Seconds, never going back.
+        Monotonic clock, in seconds.
     jitter
         Spreads the tries to find a lost master; default: at random.
 
@@ -60,7 +60,7 @@ class Conversation:
     link : Link or None
         The connection; None until the trainer has imported the problem.
     exit_code : int or None
-        What the master's answer ends this agent with.
+        Exit code that follows from the master's answer.
     refusal : str or None
         Why this master cannot be asked again: it has another protocol version.
     """
@@ -123,7 +123,7 @@ class Conversation:
             return
         current = self._held.current
         if current is not None and self._outbox and now < self._held.keeps_until:
-            # The reports wait for that of the evaluation that runs.
+            # The reports wait for the report of the running evaluation.
             return
         ends_at = self._options.time_ends_at
         time_left_s = None if ends_at is None else max(0.0, ends_at - now)

@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 GOODBYE_S = 5.0
 """How long an agent that ends waits for the master to take what it hands back, from when its trainer is idle."""
 OVER_AFTER_S = 15.0
-"""A master that is silent for so long may have ended with its search, which the journal then says. Not at once: workers
-are started together with a master that continues a finished search, and that imports and replays first."""
+"""A master that is silent for this long may have ended with its search, and the journal shows it. Not earlier: workers
+start together with a master that continues a finished search, which imports and replays first."""
 OVER_AT_FIRST_S = 2.0
-"""The same for an agent that has never met a master, where none holds the run directory: a master that continues the
-search holds it within its first second, and a worker that came too late is not to wait."""
+"""The same for an agent that never reached a master, if none holds the run directory. A master that continues the
+search holds it within its first second, and a worker that is too late need not wait."""
 LOOK_EVERY_S = 5.0
 
 
@@ -47,14 +47,14 @@ class Departure:
     keeper, held, outbox, conversation, directories
         Its other parts.
     clock
-        Seconds, never going back.
+        Monotonic clock, in seconds.
 
     Attributes
     ----------
     reason : str or None
         Why it ends, once it does.
     exit_code : int or None
-        What the process is to end with, as soon as it may.
+        Exit code of the process, once it may end.
     """
 
     def __init__(
@@ -105,19 +105,19 @@ class Departure:
         due = [] if self._options.time_ends_at is None else [self._options.time_ends_at]
         link = self._conversation.link
         if link is not None:
-            due += [link.answered_at + self._options.master_timeout_s, self._looks_at(link)]
+            due += [link.answered_at + self._options.master_timeout_s, self._journal_check_at(link)]
             if self._options.idle_timeout_s is not None and not self._outbox:
                 due.append(self._held.idle_since + self._options.idle_timeout_s)
         return min(due, default=math.inf)
 
     def act(self, now: float) -> None:
-        """Find out whether there is a reason to end, and whether nothing holds the end up any more."""
+        """Check for a reason to end, and whether the end must still wait."""
         if self.exit_code is None:
             self.exit_code = self._conversation.exit_code
         if self.exit_code is None and self.reason is None:
             self._find_reason(now)
         owes = self._held.current is not None or self._outbox.owes
-        # A question that was never answered may have leased something; its lease ends with our connection.
+        # A request without an answer may have leased something; that lease ends with our connection.
         if self.exit_code is None and self.reason is not None and (not owes or now >= self._gives_up_at()):
             self.leave_behind()
             self.exit_code = self._planned_code
@@ -139,10 +139,10 @@ class Departure:
         elif ends_at is not None and now >= ends_at:
             self.begin("its time is over", REQUEUE)
         elif self._conversation.link is not None:
-            self._end_if_in_vain(self._conversation.link, now)
+            self._end_without_work(self._conversation.link, now)
 
-    def _end_if_in_vain(self, link: Link, now: float) -> None:
-        """End where no master is to be expected any more, or there was nothing to do for too long."""
+    def _end_without_work(self, link: Link, now: float) -> None:
+        """End if no master can be expected any more, or if there was no work for too long."""
         # By sums, as in :meth:`next_due`: a difference may be rounded down, and the loop would turn without effect.
         limit_s = self._options.idle_timeout_s
         if now >= link.answered_at + self._options.master_timeout_s:
@@ -152,7 +152,7 @@ class Departure:
             self.exit_code = MasterUnreachable.exit_code
         elif self._held.has_done_its_share and not self._outbox:
             self.begin(f"it has made {self._held.evaluated} evaluations", 0)
-        elif now >= self._looks_at(link) and (reason := self._over_by_journal(now)) is not None:
+        elif now >= self._journal_check_at(link) and (reason := self._over_by_journal(now)) is not None:
             log.info("no master answers, and the search is over: %s", reason)
             self.leave_behind()
             self.exit_code = 0
@@ -161,7 +161,7 @@ class Departure:
 
     # -------------------------------------------------------------------------------------------- the run directory
 
-    def _looks_at(self, link: Link) -> float:
+    def _journal_check_at(self, link: Link) -> float:
         """When to look whether the search is over; only a run directory has its journal."""
         if self._options.run_dir is None:
             return math.inf
@@ -183,7 +183,7 @@ class Departure:
         try:
             self._directories.leave_release(release)
         except (SearchError, OSError) as error:
-            # Its lease expires, and its checkpoint is found all the same.
+            # Its lease expires, and its checkpoint is found anyway.
             log.warning("the release of an evaluation is not left for the next master: %s", error)
 
     def _leave_report(self, report: Report, slot: str) -> None:

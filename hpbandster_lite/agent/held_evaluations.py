@@ -1,7 +1,7 @@
 """The evaluations that an agent holds leases of: the one that runs, those that wait behind it, and how each ends.
 
 Law of this file: one evaluation runs at a time. Each lease ends in a report or in a release in the outbox. Evaluations
-that wait behind a quick one are handed back as soon as that is not quick after all.
+that wait behind a quick one are handed back as soon as it proves slow.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 KILL_AFTER_S = 2.0
 """Time between SIGTERM and SIGKILL for an evaluation over its time limit."""
 FULL_DISK_S = 10.0
-"""A worker whose disk was full asks for work after so long: other workers are to run again what it could not."""
+"""A worker whose disk was full asks for work only after this time: others then run its evaluation again."""
 
 _OVER_TIME = "its evaluation took too long"
 _SPOILT = {FailureKind.MEMORY: "its memory was used up", FailureKind.TIME_LIMIT: _OVER_TIME}
@@ -47,7 +47,7 @@ class HeldEvaluations:
     keeper, directories, outbox
         Run an evaluation, say where it writes, and take its report.
     clock
-        Seconds, never going back.
+        Monotonic clock, in seconds.
 
     Attributes
     ----------
@@ -60,9 +60,9 @@ class HeldEvaluations:
     evaluated : int
         How many evaluations ended here; those that the problem refused as infeasible do not count.
     idle_since : float
-        Since when there is no evaluation, as far as there is none.
+        Since when there is no evaluation; valid only while there is none.
     asks_from : float
-        When to ask for the next lease at the soonest.
+        Earliest time to ask for the next lease.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class HeldEvaluations:
         return min(due, default=math.inf)
 
     def act(self, now: float) -> None:
-        """Hold the running evaluation to its limits, then begin or hand back those that wait behind it."""
+        """Enforce the limits of the running evaluation, then begin or hand back those that wait behind it."""
         if self.current is not None and self.current.began_at is not None:
             self._keeper.sample_memory()
             self._enforce_limits(self.current, now)
@@ -194,7 +194,8 @@ class HeldEvaluations:
     def trainer_is_ready(self) -> None:
         """Begin the evaluation that waits for a trainer, if there is one."""
         if self.current is None:
-            # An import may take long (torch from a network file system: a minute) and is no time without work.
+            # An import may take long (torch from a network file system: a minute) and does not count as time without
+            # work.
             self.idle_since = self._clock()
         elif self.current.began_at is None:
             # A trainer without a process is ready before its message, and may have begun already.

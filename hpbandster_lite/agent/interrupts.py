@@ -24,7 +24,7 @@ from hpbandster_lite.process.shutdown import (
 )
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, ALLOCATION_ENDS)
-END, GO_ON_LATER = b"e", b"g"
+END, END_OF_ALLOCATION = b"e", b"g"
 """Bytes on the lifeline: end; end, because the allocation ends."""
 
 
@@ -38,8 +38,8 @@ class Interrupts:
     Parameters
     ----------
     lifeline
-        A descriptor on which the parent of this process writes :data:`END` or :data:`GO_ON_LATER`; its end of file
-        means that the parent is gone.
+        A descriptor on which the parent process writes :data:`END` or :data:`END_OF_ALLOCATION`; its end of file means
+        that the parent is gone.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class Interrupts:
                 self._request("the process that started its worker is gone", INTERRUPTED)
                 # An end of file stays readable.
                 self._lifeline = None
-            case request if request == GO_ON_LATER:
+            case request if request == END_OF_ALLOCATION:
                 self._request("the allocation of its worker ends", REQUEUE)
             case _:
                 self._request("the process that started its worker ends it", INTERRUPTED)

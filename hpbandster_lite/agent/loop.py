@@ -102,7 +102,7 @@ def _run(options: AgentOptions, connect: Connect, start_trainer: StartTrainer) -
             finally:
                 agent.close()
     except KilledAtOnce:
-        # It may have come at any moment, while the agent was being closed as well: the rest of that is done now.
+        # It may arrive at any moment, also while the agent closes: finish closing.
         log.warning("ended at once; the lease of its evaluation will expire")
         if agent is not None:
             agent.departure.leave_behind()
@@ -124,7 +124,7 @@ class Agent:
     interrupts
         Signals and the lifeline.
     clock
-        Seconds, never going back.
+        Monotonic clock, in seconds.
     name
         Id of this incarnation; default: a new one.
     jitter
@@ -165,7 +165,7 @@ class Agent:
 
     @property
     def exit_code(self) -> int | None:
-        """What the process is to end with, as soon as that is known."""
+        """Exit code of the process, once it is known."""
         return self.departure.exit_code
 
     def run(self) -> int:

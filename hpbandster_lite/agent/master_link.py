@@ -35,7 +35,7 @@ FIRST_CONTACT = Retry(first_s=0.05, longest_s=0.3)
 FIRST_CONTACT_S = 10.0
 """A worker that starts together with its master finds it at once; after this time it tries less often."""
 LOG_AGAIN_S = 60.0
-"""A master that stays away is logged once a minute."""
+"""A missing master is logged once a minute."""
 
 
 class Caller(messages.Caller, Protocol):
@@ -46,7 +46,7 @@ class Caller(messages.Caller, Protocol):
 
 
 Connect = Callable[[Hello, int], Caller]
-"""From what an agent sends of itself, and the newest epoch that it has seen, to a client of the master."""
+"""Makes a client of the master from the agent's greeting and the newest epoch that it has seen."""
 
 
 class Rendezvous:

@@ -1,8 +1,8 @@
 """The options of one agent.
 
-Law of this file: plain values that fit on a command line; impossible ones are refused when the record is made.
-The options of users among them are declared in :mod:`hpbandster_lite.settings.options`, which an agent does not import,
-because that would take a tenth of its start; a test compares both.
+Law of this file: plain values that fit on a command line; impossible ones are refused when the record is made. User
+options among them are declared in :mod:`hpbandster_lite.settings.options`, which an agent does not import, because that
+would take a tenth of its start; a test compares both.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class AgentOptions:
     Parameters
     ----------
     problem
-        Reference of the problem; it names the code that runs, which the master never does.
+        Reference of the problem; it names the code that runs; a master never sends code.
     run_dir
         The run directory, where this host can read it: it has the endpoint, the key, and the checkpoints.
     nameserver, nameserver_key, run_id
@@ -55,9 +55,9 @@ class AgentOptions:
         How long to run without a master before the result is left in the run directory. A worker ends sooner if the
         journal in the run directory says that the search is over.
     idle_timeout_s
-        End after so long without work; None waits for as long as the search lasts.
+        End after this long without work; None waits for as long as the search lasts.
     max_evaluations
-        End after so many evaluations (those that the problem refused as infeasible do not count); None for no limit.
+        End after this many evaluations (those that the problem refused as infeasible do not count); None for no limit.
     time_ends_at
         When the allocation of this worker ends, in seconds of this host's monotonic clock: it takes no evaluation that
         would end later, and ends at that time. None for no limit.
@@ -68,7 +68,7 @@ class AgentOptions:
     max_log_bytes
         Most bytes in the log file of one evaluation.
     lifeline
-        File descriptor whose end of file means that the parent process is gone.
+        File descriptor; its end of file means that the parent process is gone.
 
     Raises
     ------

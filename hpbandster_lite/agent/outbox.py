@@ -21,7 +21,7 @@ class Outbox:
     agent
         Id of this incarnation of the agent.
     label
-        The worker's name for people.
+        The worker's display name.
     """
 
     def __init__(self, agent: str, label: str) -> None:

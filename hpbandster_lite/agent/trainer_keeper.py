@@ -1,6 +1,6 @@
 """Keeps an agent's trainer: starts it, limits the time of its import, starts another one when it has died.
 
-Law of this file: at most one trainer lives. It knows nothing of evaluations but the order that it passes on.
+Law of this file: at most one trainer lives. It passes on an evaluation's order, and knows nothing else of it.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class TrainerKeeper:
     # ---------------------------------------------------------------------------------------------- one evaluation
 
     def evaluate(self, order: TrainerOrder, log_file: str) -> None:
-        """Have an order carried out; the trainer is ready and idle."""
+        """Send an order to the trainer, which is ready and idle."""
         if self._trainer is not None:
             self._fruitless = 0
             self._trainer.evaluate(order, log_file)
@@ -105,7 +105,7 @@ class TrainerKeeper:
             self._trainer.sample_memory()
 
     def had_oom_kill(self) -> bool:
-        """Whether a process of this evaluation was killed for want of memory."""
+        """Whether a process of this evaluation was killed for lack of memory."""
         return self._trainer is not None and self._trainer.had_oom_kill()
 
     def log_tail(self) -> tuple[str, ...]:

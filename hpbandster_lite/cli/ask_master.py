@@ -1,7 +1,7 @@
 """Ask the master of a running search to change something: what ``pause``, ``resume``, ``stop`` and ``cancel`` share.
 
-Law of this file: it asks the master, which journals what was decided before it answers, and prints the answer. Each
-request may be repeated: what is so already stays so.
+Law of this file: it asks the master, which journals its decision before it answers, and prints the answer. Each request
+may be repeated without further effect.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The command line's side of the table of options.
 
-Law of this file: what an option is called and what it is for is in :mod:`hpbandster_lite.settings.options`; here the
-table becomes options of typer. A command that takes a record of options as a parameter has all options of the record,
-and gets the record. Options of one command alone are declared with the command. The command line takes precedence over
-environment variables, and these over a search file.
+Law of this file: :mod:`hpbandster_lite.settings.options` declares the options; this file makes options of typer from
+its table. A command that takes a record of options as a parameter has all options of the record, and gets the record.
+Options of a single command are declared with it. The command line takes precedence over environment variables, and
+these over a search file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Annotated, Any, get_args
 import typer
 from typer.models import OptionInfo
 
-from hpbandster_lite.cli.problem_options import slips_answered, with_typed_options
+from hpbandster_lite.cli.problem_options import explain_unknown_options, with_typed_options
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems.options import text_of
 from hpbandster_lite.rundir import free_directory_like
@@ -40,7 +40,7 @@ JOBS = "Jobs of Slurm"
 PANELS = (None, *(group.title for group in Group if group is not Group.GENERAL), JOBS)
 """The groups of options, in the order in which help shows them."""
 _OLD = "old_"
-"""What the parameter of an old flag begins with."""
+"""Prefix of the parameter of an old flag."""
 
 Problem = Annotated[
     str,
@@ -49,7 +49,7 @@ Problem = Annotated[
         help="What to search: a shipped problem ([b]digits[/], [b]counting_ones[/], [b]hartmann6[/]), a file "
         "([b]path/to/file.py[/]), a module ([b]package.module[/]), or an object in either ([b]file.py:problem[/]). "
         "A whole search in a file works as well ([b]search.toml[/]); options given beside it take precedence over it. "
-        "A problem may have options of its own, which follow it ([b]cifar10 --data-set mnist[/]): see "
+        "A problem may have options, which follow it ([b]cifar10 --data-set mnist[/]): see "
         "[b]hpbandster-lite options PROBLEM[/].",
         show_default=False,
     ),
@@ -87,7 +87,7 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
             arguments[name] = _record(record_type, problem, values)
         if "ctx" in own:
             arguments["ctx"] = ctx
-        with slips_answered(ctx):
+        with explain_unknown_options(ctx):
             command(**arguments)
 
     rest = [each for name, each in own.items() if name not in {*records, "problem", "ctx"}]
@@ -201,7 +201,7 @@ def _from_search_file(
     for text in file.notes:
         note(f"{problem}: {text}")
     for name, value in file.values.items():
-        # An option of the command's own with the name of one in the table.
+        # The command itself has an option with the name of one in the table.
         source = ctx.get_parameter_source(name) if name in arguments else None
         if source is not None and source.name == "DEFAULT":
             arguments[name] = value
@@ -212,10 +212,10 @@ def _from_search_file(
 
 
 def overridden(in_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a file, with what the command line gives instead.
+    """The values of a file, overridden by those of the command line.
 
-    Parameters of the sampler are replaced one by one; budgets that are given one way replace those of the file that are
-    given the other way.
+    Parameters of the sampler are replaced one by one; a list of budgets replaces the smallest and the largest of the
+    file, and these replace a list.
     """
     kept = dict(in_file)
     if "budgets" in given:

@@ -21,7 +21,7 @@ PASSES_ON: Mapping[str, Any] = {"ignore_unknown_options": True, "allow_extra_arg
 """Settings of a command that takes options of a problem."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _BEGINS_AN_OPTION = re.compile(r"--|-[A-Za-z]")
-"""The beginning of an option, which is not the value of the one before it; a negative number is a value."""
+"""Matches the beginning of an option, which is never a value; a negative number is a value."""
 
 
 def with_typed_options(problem: str, ctx: typer.Context) -> str:
@@ -30,11 +30,11 @@ def with_typed_options(problem: str, ctx: typer.Context) -> str:
     Raises
     ------
     UsageError
-        If an option stands before the problem, or a word is neither an option nor its value.
+        If an option stands before the problem, or an argument is neither an option nor its value.
     """
     if problem.startswith("-"):
         raise UsageError(
-            f"{problem} stands in the place of the problem{_did_you_mean(problem, ctx)}; give the problem first, and "
+            f"{problem} is not a problem{_did_you_mean(problem, ctx)}; give the problem first, and "
             "its options after it"
         )
     return with_options(problem, typed_options(ctx.args, ctx))
@@ -46,7 +46,7 @@ def typed_options(words: Sequence[str], ctx: typer.Context) -> dict[str, str]:
     Raises
     ------
     UsageError
-        If a word is neither; the nearest option of the command is named.
+        If an argument is neither; the message names the nearest option of the command.
     """
     typed: dict[str, str] = {}
     rest = list(words)
@@ -54,20 +54,20 @@ def typed_options(words: Sequence[str], ctx: typer.Context) -> dict[str, str]:
         word = rest.pop(0)
         name, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("-"):
-            raise UsageError(f"{word!r} is one argument too many; give one problem, and its options with their names")
+            raise UsageError(f"unexpected argument {word!r}; give one problem, and its options with their names")
         if not word.startswith("--") or not _NAME.fullmatch(name):
             raise UsageError(f"there is no option {word}{_did_you_mean(word, ctx)}")
         if not equals and rest and not _BEGINS_AN_OPTION.match(rest[0]):
             value = rest.pop(0)
-        # The last one counts, of a flag and its negation, too.
+        # The last one counts, also among a flag and its negation.
         typed.pop(name, None)
         typed[name] = value
     return typed
 
 
 @contextlib.contextmanager
-def slips_answered(ctx: typer.Context) -> Iterator[None]:
-    """Name the nearest options of the command where the problem has none of that name.
+def explain_unknown_options(ctx: typer.Context) -> Iterator[None]:
+    """Add the nearest options of the command to an error about an unknown option of the problem.
 
     Raises
     ------

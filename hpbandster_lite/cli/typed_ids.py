@@ -21,7 +21,7 @@ def read_configuration_id(text: str) -> ConfigId:
     match = _ID.fullmatch(text.strip())
     if match is None:
         raise UsageError(
-            f"--config {text!r} is not a configuration; give one as list prints it: BRACKET-RUNG-INDEX, say 0-0-3"
+            f"--config {text!r} is not a configuration; give one as list prints it: BRACKET-RUNG-INDEX, such as 0-0-3"
         )
     return ConfigId(int(match[1]), int(match[2]), int(match[3]))
 
@@ -37,6 +37,6 @@ def read_evaluation_id(text: str) -> EvaluationId:
     match = _ID.fullmatch(text.strip())
     if match is None or match[4] is None:
         raise UsageError(
-            f"{text!r} is not an evaluation; give one as list prints it: BRACKET-RUNG-INDEX@RUNG, say 0-0-3@1"
+            f"{text!r} is not an evaluation; give one as list prints it: BRACKET-RUNG-INDEX@RUNG, such as 0-0-3@1"
         )
     return EvaluationId(ConfigId(int(match[1]), int(match[2]), int(match[3])), int(match[4]))

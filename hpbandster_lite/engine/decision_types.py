@@ -81,7 +81,7 @@ class Retried:
 
     @property
     def sentence(self) -> str:
-        """What was put back and what was not, for people."""
+        """What was put back and what was not, as a sentence for users."""
         parts = [f"{_counted(len(self.put_back), 'failed evaluation is', 'failed evaluations are')} run again"]
         if self.decided:
             some = ", ".join(map(str, self.decided[:MOST_NAMED]))
@@ -105,7 +105,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Go on with the evaluation."""
+    """Continue the evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Promote:
-    """A configuration goes on at this rung."""
+    """A configuration is promoted to this rung."""
 
     evaluation: EvaluationId
 

@@ -25,7 +25,7 @@ WAIT_S = 1.0
 
 
 def decide(state: State, settings: SearchSettings, served_s: float, time_left_s: float | None = None) -> Decision:
-    """What to do next for an agent that asks for work and, if ``time_left_s`` is a number, ends in so many seconds."""
+    """What to do next for an agent that asks for work and ends in ``time_left_s`` seconds (None: no limit)."""
     ended = search_end(state, settings, served_s)
     if ended is not None:
         return Done(ended)

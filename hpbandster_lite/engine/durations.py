@@ -11,7 +11,7 @@ import math
 from collections import deque
 
 KEPT = 100
-"""Newest durations kept at each budget: a search finds larger networks as it goes on, and a longer list is slow."""
+"""Newest durations kept at each budget: a search finds larger networks with time, and a longer list is slow."""
 QUANTILE = 0.9
 SAFETY = 1.5
 """One in ten evaluations exceeds the quantile, and so do all on a slower machine than those observed."""

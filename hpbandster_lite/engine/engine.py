@@ -126,7 +126,7 @@ class Engine:
 
     def replay(self, entries: Iterable[Entry]) -> None:
         """Rebuild the state and the sampler's knowledge from the journal."""
-        # Nothing that is made here is garbage: to look for some again and again takes a fifth of the time.
+        # Nothing that is made here is garbage, and each search for garbage costs: a fifth of the time in all.
         was_collecting = gc.isenabled()
         gc.disable()
         try:
@@ -164,11 +164,11 @@ class Engine:
         fingerprint
             What the last bits of this master's proposals depend on.
         retry_failed
-            Run evaluations again that failed with ``code`` or ``invalid``, because the code was mended
+            Run evaluations again that failed with ``code`` or ``invalid``, because the code was corrected
             (:class:`PutBack`). They keep their place, their seed and their count of attempts, and the model forgets
-            their bad results. Only those are put back whose rung has decided nothing with them: it is not complete, or
-            nothing was promoted from it and nothing was sampled above it (as in a search that was stopped for one
-            fault), or there is no rung above. The others stay as they are: their rung has promoted other
+            their bad results. A failure is put back only if its rung has decided nothing with it: the rung is not
+            complete, or nothing was promoted from it and nothing was sampled above it (as in a search that was stopped
+            for one fault), or there is no rung above. The others stay as they are: their rung has promoted other
             configurations, which may run or have results, and a decision with results built on it is never undone.
             Failures of other kinds are not the code's.
         edited
@@ -453,13 +453,13 @@ class Engine:
     # ---------------------------------------------------------------------------------------------------- questions
 
     def status(self, *, now: float, serving: Serving | None = None) -> Status:
-        """How the search stands; ``serving`` is what the process that serves it knows of itself."""
+        """The status; ``serving`` describes the process that serves the search."""
         return status_of(self._state, self._leases, self.settings, now=now, serving=serving or Serving())
 
     def waits(self, now: float) -> tuple[Waiting, ...]:
-        """Everything that keeps the search, or a part of it, from going on; the most general reason first.
+        """Everything that keeps the search, or a part of it, from continuing; the most general reason first.
 
-        Empty while there is work for everybody, and when the search is over.
+        Empty while there is work for every agent, and when the search is over.
         """
         return waits_of(self._state, self._leases, now=now, heartbeat_s=self.settings.heartbeat_s)
 
@@ -476,7 +476,7 @@ class Engine:
 
     @property
     def finished(self) -> Finished | None:
-        """Why the search is over; ``None`` while it goes on."""
+        """Why the search is over; ``None`` while it continues."""
         return self._state.finished
 
     def validate(self) -> None:
@@ -485,7 +485,7 @@ class Engine:
         Raises
         ------
         InvariantBroken
-            With what was found where.
+            With the invariant that does not hold, and where.
         """
         validate(self._state)
 

@@ -17,9 +17,9 @@ ENOUGH_PAIRS = 3
 MOST_RATIOS = 25
 """Ratios of costs that are kept: the median moves little with more, and memory stays small."""
 FLAT = (0.8, 1.25)
-"""A ratio of costs between these is no growth."""
+"""A ratio of costs between these does not count as growth."""
 LEAST_GROWTH = 1.5
-"""Where the budgets let expect less growth than this, a flat cost is no surprise."""
+"""If the budgets suggest less growth than this, a flat cost is expected."""
 SHORTEST_S = 0.1
 """A shorter evaluation is mostly overhead, which no budget changes."""
 
@@ -63,7 +63,7 @@ class Growth:
             pairs.continued |= has_checkpoint
 
     def is_settled(self, budgets: int) -> bool:
-        """Whether further configurations change no hint of a search with so many budgets."""
+        """Whether further configurations change no hint of a search with this number of budgets."""
         return len(self._pairs) >= budgets - 1 and all(
             pairs.equal < pairs.count and len(pairs.ratios) >= MOST_RATIOS for pairs in self._pairs.values()
         )
@@ -104,7 +104,7 @@ class Growth:
         )
 
 
-def failures_in_words(failures: Mapping[FailureKind, int]) -> str:
+def failure_counts(failures: Mapping[FailureKind, int]) -> str:
     """Counts by kind, such as ``4 code, 1 memory``, the most frequent first."""
     in_order = sorted(failures.items(), key=lambda item: (-item[1], item[0].value))
     return ", ".join(f"{count} {kind.value}" for kind, count in in_order if count)

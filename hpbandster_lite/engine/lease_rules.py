@@ -20,7 +20,7 @@ class _Key(Enum):
 
 
 class LeaseState(_Key):
-    """How an attempt of an evaluation stands for the agent that names it."""
+    """The state of an attempt of an evaluation for the agent that names it."""
 
     UNKNOWN = auto()
     """The search has no such evaluation."""
@@ -126,14 +126,14 @@ RULES: Mapping[tuple[LeaseState, Request], Rule] = {
 
 
 def lease_state(evaluation: Evaluation | None, agent: str, attempt: int, *, has_lapsed: bool) -> LeaseState:
-    """How an attempt stands for an agent.
+    """The state of an attempt for an agent.
 
     Parameters
     ----------
     evaluation
-        What the state of the search holds of it; ``None`` where it holds nothing.
+        The evaluation in the state of the search; ``None`` if there is none.
     agent, attempt
-        Who names which attempt.
+        The agent, and the attempt that it names.
     has_lapsed
         Whether the agent's lease of this attempt expired while it was silent, and it has not left the evaluation since.
     """

@@ -1,12 +1,12 @@
-"""Limits of a search: what ends it, what starts nothing new, and the sentences that say so.
+"""Limits of a search: what ends it, what starts nothing new, and the messages about both.
 
 Law of this file: it reads the state and changes nothing; time comes as ``served_s``, the seconds that this master has
-served. Code decides by the kind of a :class:`~hpbandster_lite.records.Finished`; its sentence is for people.
+served. Code decides by the kind of a :class:`~hpbandster_lite.records.Finished`; its sentence is for users.
 """
 
 from __future__ import annotations
 
-from hpbandster_lite.engine.hints import failures_in_words
+from hpbandster_lite.engine.hints import failure_counts
 from hpbandster_lite.engine.same_fault import SAME_FAULTS
 from hpbandster_lite.engine.state import State
 from hpbandster_lite.hyperband.ranking import reaches
@@ -22,7 +22,7 @@ TOLERANCE = 1e-9
 
 
 def search_end(state: State, settings: SearchSettings, served_s: float) -> Finished | None:
-    """Why the search is over: it is finished, or it ends now because nothing runs any more; None while it goes on."""
+    """Why the search is over: it is finished, or it ends now because nothing runs any more; None while it continues."""
     finished = immediate_end(state, settings, served_s)
     if finished is not None or state.held_by:
         return finished
@@ -52,11 +52,11 @@ def immediate_end(state: State, settings: SearchSettings, served_s: float) -> Fi
 
 
 def _started_enough(state: State) -> Finished | None:
-    """The limit after which nothing new starts and running evaluations go on to their end."""
+    """The limit after which nothing new starts and running evaluations run to their end."""
     if state.infeasible_in_a_row >= MAX_INFEASIBLE_IN_A_ROW:
         reason = (
             f"the problem refused the last {state.infeasible_in_a_row} configurations as infeasible; "
-            "mend feasible() or the space"
+            "correct feasible() or the space"
         )
         return Finished(kind=FinishKind.INFEASIBLE, reason=reason)
     most = state.limits.evaluations
@@ -81,10 +81,10 @@ def stopped_by_user(why: str) -> Finished:
 
 
 def stopped_by_same_fault(shown: str) -> Finished:
-    """The end of a search whose first evaluations all failed with one fault; ``shown`` is its text for people."""
+    """The end of a search whose first evaluations all failed with one fault; ``shown`` is its text for users."""
     reason = (
         f"stopped, because the first {SAME_FAULTS} evaluations all failed with the same fault; "
-        f"mend the code, then go on with --retry-failed:\n{shown}"
+        f"correct the code, then continue with --retry-failed:\n{shown}"
     )
     return Finished(kind=FinishKind.SAME_FAULT, reason=reason)
 
@@ -95,7 +95,7 @@ def for_the_journal(state: State, finished: Finished) -> Finished:
         return finished
     reason = (
         f"{finished.reason}; none of its {state.recorded} evaluations has a loss: "
-        f"{failures_in_words(state.failures)}. The logs of the attempts say more"
+        f"{failure_counts(state.failures)}. The logs of the attempts say more"
     )
     return Finished(kind=finished.kind, reason=reason)
 
@@ -128,7 +128,7 @@ def why_nothing_new(state: State) -> str | None:
 
 
 def why_on_hold(state: State) -> str | None:
-    """Why no work is handed out although there may be some: the search is paused, or as many run as may."""
+    """Why no work is handed out although there may be some: the search is paused, or ``max_concurrent`` is reached."""
     if state.paused is not None:
         why = f" ({state.paused})" if state.paused else ""
         return f"paused{why}: nothing is handed out until it is resumed; {running_count(state)}"
@@ -139,7 +139,7 @@ def why_on_hold(state: State) -> str | None:
 
 def why_unaffordable(state: State, budget: float) -> str:
     """The sentence for a budget that is not affordable."""
-    return f"what is left of the total budget does not buy another {budget:g}; {running_count(state)}"
+    return f"the rest of the total budget does not cover another {budget:g}; {running_count(state)}"
 
 
 def running_count(state: State) -> str:

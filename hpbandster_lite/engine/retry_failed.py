@@ -1,4 +1,4 @@
-"""Which failures may be run again because the code was mended.
+"""Which failures may be run again because the code was corrected.
 
 Law of this file: it reads the state and changes nothing. A start and the note that announces it call one function.
 """

@@ -13,7 +13,7 @@ from hpbandster_lite.records import Failure, FailureKind, Outcome
 SAME_FAULTS = 3
 """Evaluations that must end before the search is judged by their faults."""
 SHOWN_LINES = 40
-"""Of a traceback or log: its end, where the error is."""
+"""Lines shown of a traceback or log: its end, where the error is."""
 
 _PLACE = re.compile(r'\s*File ".*", line \d+, in ')
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
@@ -39,7 +39,7 @@ def _without_noise(line: str) -> str:
 
 
 def shown(failure: Failure) -> str:
-    """The failure for people: the end of its traceback; without one its reason and the end of its log."""
+    """The failure as users see it: the end of its traceback; without one its reason and the end of its log."""
     if failure.traceback is not None:
         return "\n".join(failure.traceback.rstrip().splitlines()[-SHOWN_LINES:])
     return "\n".join((failure.reason, *failure.log_tail[-SHOWN_LINES:]))

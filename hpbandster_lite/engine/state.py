@@ -74,7 +74,7 @@ class Evaluation:
     directories: dict[int, str] = field(default_factory=dict)
     reported: set[tuple[int, str]] = field(default_factory=set)
     expired_agent: str | None = None
-    """The agent of the last lease, if that expired."""
+    """The agent of the last lease, if this lease expired."""
     curve: Curve = ()
     """The points of attempts that were handed back or cut off, until there is an outcome, which has them all."""
 
@@ -209,7 +209,7 @@ class State:
         return identity.config_id in self.brackets[bracket].rungs[index].promoted
 
     def is_given_back(self, entry: Leased) -> bool:
-        """Whether the entry gives an agent back the lease of its own that expired."""
+        """Whether the entry returns to an agent the lease that it lost by expiry."""
         known = self.evaluations.get(entry.evaluation)
         return known is not None and entry.attempt == known.attempts and known.expired_agent == entry.agent
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeGuard
 
-from hpbandster_lite.engine.hints import Growth, failures_in_words
+from hpbandster_lite.engine.hints import Growth, failure_counts
 from hpbandster_lite.engine.leases import Lease, Leases
 from hpbandster_lite.engine.state import Best, State
 from hpbandster_lite.engine.state import Bracket as BracketState
@@ -44,7 +44,7 @@ def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: fl
     now
         Seconds on the clock of the leases.
     serving
-        What the process that serves the search knows of itself.
+        Facts about the process that serves the search.
     """
     agents = _agents(state, leases, now, settings.heartbeat_s)
     busy = sum(agent.is_busy for agent in agents)
@@ -106,7 +106,7 @@ def hints_of(
     """
     hints = growth.hints(unit)
     if not has_loss and recorded >= ENOUGH_FAILURES:
-        hints.insert(0, f"none of the {recorded} evaluations so far has a loss: {failures_in_words(failures)}")
+        hints.insert(0, f"none of the {recorded} evaluations so far has a loss: {failure_counts(failures)}")
     return tuple(hints)
 
 

@@ -49,17 +49,17 @@ from hpbandster_lite.samplers import Sampler
 from hpbandster_lite.space import Array, SearchSpace
 
 TOLERANCE = 1e-9
-"""Of a coordinate on the unit cube, between machines whose libraries round differently."""
+"""Tolerance of a coordinate on the unit cube, between machines whose libraries round differently."""
 MOST_DIFFERENCES = 20
 """Differences that are listed: one wrong outcome makes all later proposals differ, and the first one matters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A difference between the journal and what was recomputed; ``position`` is that of the entry."""
+    """A difference between the journal and what was recomputed, at the entry with number ``position``."""
 
     position: int
-    story: str
+    description: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ class Verification:
 
     @property
     def summary(self) -> str:
-        """The result for people: one sentence, and one line for each listed difference."""
+        """The result for users: one sentence, and one line for each listed difference."""
         how = "bit for bit"
         if not self.is_bitwise:
             why = "; ".join(self.other_fingerprints)
@@ -107,7 +107,7 @@ class Verification:
         seen = f"{self.entries} entries, {self.decisions} decisions exactly, {self.proposals} proposals {how}"
         if self.holds:
             return f"verified: {seen}"
-        listed = "\n".join(f"entry {each.position}: {each.story}" for each in self.differences)
+        listed = "\n".join(f"entry {each.position}: {each.description}" for each in self.differences)
         return f"NOT verified, {self.n_differences} differences: {seen}\n{listed}"
 
 
@@ -124,11 +124,11 @@ def verify(
     Parameters
     ----------
     settings
-        What the search was begun with.
+        Settings of the search.
     space
         Its compiled space.
     make
-        Makes the sampler of the search, without any knowledge.
+        Makes the sampler of the search, before any observation.
     entries
         The journal, from its first entry.
     fingerprint
@@ -188,21 +188,21 @@ class _Verifier:
         self._first = first_proposals(space, settings)
         self._knowledge = _Knowledge(make)
         self._is_same_machine = False
-        self._owed: tuple[type, EvaluationId | None, str] | None = None
+        self._required: tuple[type, EvaluationId | None, str] | None = None
         self._counts: Counter[str] = Counter()
         self._differences: list[Difference] = []
         self._others: dict[str, None] = {}
 
     def read(self, entries: Iterable[Entry]) -> Verification:
-        """Judge each entry before it is applied; what does not fit at all ends the pass."""
+        """Check each entry before it is applied; one that cannot be applied ends the pass."""
         try:
             for entry in entries:
                 self._counts["entries"] += 1
                 self._judge(entry)
                 self._state.apply(entry)
                 self._learn(entry)
-            if self._owed is not None:
-                self._differ(f"the journal ends although {self._owed[2]}")
+            if self._required is not None:
+                self._differ(f"the journal ends although {self._required[2]}")
             validate(self._state)
         except InvariantBroken as error:
             self._differ(f"the journal cannot be replayed any further: {error}")
@@ -217,15 +217,15 @@ class _Verifier:
             other_fingerprints=tuple(self._others),
         )
 
-    def _differ(self, story: str) -> None:
+    def _differ(self, description: str) -> None:
         self._counts["differences"] += 1
         if len(self._differences) < MOST_DIFFERENCES:
-            self._differences.append(Difference(position=self._counts["entries"], story=story))
+            self._differences.append(Difference(position=self._counts["entries"], description=description))
 
     # ------------------------------------------------------------------------------------------------- before it
 
     def _judge(self, entry: Entry) -> None:
-        was_owed = self._check_owed(entry)
+        was_required = self._check_required(entry)
         match entry:
             case BracketOpened(bracket=bracket):
                 self._check_decision(OpenBracket(bracket), f"bracket {bracket} was opened", entry.time_left_s)
@@ -245,7 +245,7 @@ class _Verifier:
                 self._check_decision(decision, f"{identity} was leased", entry.time_left_s)
             case Recorded(evaluation=identity, outcome=outcome):
                 failure = outcome.failure
-                if failure is not None and failure.kind is FailureKind.INFRASTRUCTURE and not was_owed:
+                if failure is not None and failure.kind is FailureKind.INFRASTRUCTURE and not was_required:
                     self._differ(f"{identity} was given up as infrastructure although it had attempts left")
             case PutBack():
                 # State.apply refuses one that may not be put back.
@@ -269,11 +269,11 @@ class _Verifier:
         if self._proposed(config_id, self._state.observed_at) is not None:
             self._differ(f"{what} although the space is not exhausted")
 
-    def _check_owed(self, entry: Entry) -> bool:
-        """Some entries must be followed by a certain other one in the same turn; whether this is such another one."""
-        if self._owed is None:
+    def _check_required(self, entry: Entry) -> bool:
+        """Check this entry if the one before requires a certain next one in the same turn; return whether it did."""
+        if self._required is None:
             return False
-        (cls, identity, why), self._owed = self._owed, None
+        (cls, identity, why), self._required = self._required, None
         if type(entry) is cls and getattr(entry, "evaluation", None) == identity:
             return True
         self._differ(f"{type(entry).__name__} came next although {why}")
@@ -284,7 +284,7 @@ class _Verifier:
     def _check_proposal(self, entry: Sampled) -> None:
         config_id, basis = entry.config_id, entry.basis
         if not self._knowledge.is_basis(basis):
-            self._differ(f"{config_id} was proposed on the basis of entry {basis}, which is no outcome before it")
+            self._differ(f"{config_id} was proposed on the basis of entry {basis}, which is not an earlier outcome")
             return
         self._counts["proposals"] += 1
         self._counts["bitwise"] += self._is_same_machine
@@ -294,7 +294,7 @@ class _Verifier:
             return
         difference = self._difference(entry.proposal, computed)
         if difference is not None:
-            self._differ(f"{config_id} was proposed otherwise: {difference}")
+            self._differ(f"{config_id} was proposed differently: {difference}")
 
     def _proposed(self, config_id: ConfigId, basis: int) -> Proposal | None:
         order = len(self._state.proposals)
@@ -338,7 +338,7 @@ class _Verifier:
             case Sampled(proposal=proposal):
                 self._knowledge.add(vector_of(proposal))
             case Expired(evaluation=identity) if state.evaluations[identity].lost >= self._settings.max_attempts:
-                self._owed = (Recorded, identity, f"{identity} had no attempts left")
+                self._required = (Recorded, identity, f"{identity} had no attempts left")
             case Recorded(evaluation=identity, outcome=outcome):
                 self._counts["outcomes"] += 1
                 if is_shown_to_model(outcome):
@@ -347,7 +347,7 @@ class _Verifier:
                     self._knowledge.learned.append((position, lambda sampler: sampler.observe(vector, budget, loss)))
                 is_fault = outcome.failure is not None and outcome.failure.kind is FailureKind.CODE
                 if is_fault and state.first_faults.are_the_same and state.finished is None:
-                    self._owed = (Finished, None, "the first evaluations all met the same fault")
+                    self._required = (Finished, None, "the first evaluations all met the same fault")
             case PutBack(evaluation=identity):
                 vector, budget = vector_of(state.proposals[identity.config_id]), state.evaluations[identity].budget
                 self._knowledge.learned.append((position, lambda sampler: sampler.forget(vector, budget)))

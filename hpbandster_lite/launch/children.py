@@ -1,7 +1,7 @@
 """One child of the launcher: a process, or an agent as a thread of this process.
 
-Law of this file: a child reads the end of a pipe; when this process ends, however it ends, its children end by
-themselves. A child is started before its briefing is known, and touches nothing until it has it.
+Law of this file: a child reads the end of a pipe, so it ends when this process ends, for whatever reason. A child is
+started before its briefing is known, and touches nothing until the briefing arrives.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Child:
     Parameters
     ----------
     name
-        For people.
+        Its name in messages.
     module
         The module that it runs.
     lifeline
-        File descriptor whose end of file ends it.
+        File descriptor; its end of file ends the child.
     """
 
     def __init__(self, name: str, module: str, lifeline: int) -> None:
@@ -52,7 +52,7 @@ class Child:
 
     def start(self) -> None:
         """Start it, or start it again with the briefing of the process before it."""
-        # A session of its own: Ctrl-C at the terminal reaches the launcher alone, which ends the others in order.
+        # In a separate session: Ctrl-C at the terminal reaches the launcher alone, which ends the others in order.
         # Output before the briefing names the log is a fault of the installation, and goes where the launcher's goes.
         with allocation_signal_blocked():
             self._process = subprocess.Popen(
@@ -70,7 +70,8 @@ class Child:
         """Send its options, and the file that its output goes to."""
         self.log = log
         if log is not None:
-            # To be read also after the run directory was deleted. If it cannot be opened, the child says why.
+            # Opened now, to be readable after the run directory is deleted. If it cannot be opened, the child reports
+            # why.
             with contextlib.suppress(OSError):
                 self._output = os.open(log, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._briefing = briefing_line(options, log)
@@ -131,10 +132,10 @@ class Child:
 
 
 class AgentChild(Child):
-    """The process of an agent, which is asked to end on a lifeline of its own.
+    """The process of an agent, which receives a request to end on a separate lifeline.
 
-    Not by a signal: Slurm signals all processes of a job, and a second SIGTERM would end the agent at once, with the
-    evaluation that it has.
+    Not by a signal: Slurm signals all processes of a job, and a second SIGTERM would end the agent at once, and lose
+    the evaluation that it runs.
     """
 
     def __init__(self, index: int) -> None:
@@ -186,7 +187,7 @@ class AgentThread:
 
     def end(self, request: bytes) -> None:
         """Ask it to end."""
-        # It may have ended at this very moment.
+        # It may have ended meanwhile.
         with contextlib.suppress(BrokenPipeError):
             os.write(self._write_end, request)
 

@@ -127,7 +127,7 @@ def search_here(
 
 
 def _is_over(prepared: Prepared, directory: RunDirectory) -> bool:
-    """Whether the run directory has this search, complete under the same limits, and nothing else is asked for."""
+    """Whether the run directory has this search, complete under the same limits, with nothing else to do."""
     if not prepared.resumed or prepared.retry_failed_after is not None:
         return False
     reader = JournalReader(directory.journal)
@@ -267,7 +267,7 @@ class LocalSearch(Supervisor):
 
 @contextlib.contextmanager
 def _reserved_port() -> Iterator[int]:
-    """A free port of loopback that the system gives to no other process, although a server of ours may listen there.
+    """A free loopback port that the system gives to no other process, while our server can listen there.
 
     So the name server finds it free, also when it is started again.
     """

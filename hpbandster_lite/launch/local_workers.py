@@ -22,7 +22,7 @@ class LocalWorkers(Supervisor):
         -------
         int
             130 where they were interrupted, else the highest of their exit codes; 75 (start them again in the next
-            allocation) only where nothing worse has happened to any.
+            allocation) only if no agent ended with a worse one.
         """
         self._handle_signals()
         self._agents = [self._start_agent(each.index) for each in options_of_agents]

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent import END, GO_ON_LATER, AgentOptions
+from hpbandster_lite.agent import END, END_OF_ALLOCATION, AgentOptions
 from hpbandster_lite.errors import RunDirectoryError
 from hpbandster_lite.launch.children import AgentChild, AgentThread, Child, exit_report, signal_name
 from hpbandster_lite.process.shutdown import (
@@ -32,7 +32,7 @@ POLL_S = 0.02
 STOP_GRACE_S = 30.0
 """Time for the agents to save a checkpoint and hand their evaluations back before they are killed."""
 RESTARTS_A_MINUTE = 5
-"""A child that dies more often than this is given up: its fault does not go away."""
+"""A child that dies more often than this is not started again: its fault is permanent."""
 
 
 class Supervisor:
@@ -132,7 +132,7 @@ class Supervisor:
 
     def _end(self, group: Sequence[Child | AgentThread]) -> None:
         deadline = time.monotonic() + STOP_GRACE_S
-        request = GO_ON_LATER if self._allocation_ends and not self._interrupts else END
+        request = END_OF_ALLOCATION if self._allocation_ends and not self._interrupts else END
         for child in group:
             if child.alive:
                 child.end(request)

@@ -10,7 +10,7 @@ left in the run directory, :mod:`~hpbandster_lite.master.turns` orders the steps
 """
 
 from hpbandster_lite.master.calls import Master, wall_clock
-from hpbandster_lite.master.serving import MasterOptions, connect, resumed, run_master
+from hpbandster_lite.master.serving import MasterOptions, connect, resume_master, run_master
 from hpbandster_lite.master.turns import Turns
 
-__all__ = ["Master", "MasterOptions", "Turns", "connect", "resumed", "run_master", "wall_clock"]
+__all__ = ["Master", "MasterOptions", "Turns", "connect", "resume_master", "run_master", "wall_clock"]

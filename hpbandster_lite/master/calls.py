@@ -34,7 +34,7 @@ SERVED_EVERY_S = 10.0
 
 
 def wall_clock() -> float:
-    """Unix time, for tables and people; no decision depends on it."""
+    """Unix time, for tables and users; no decision depends on it."""
     return datetime.now(timezone.utc).timestamp()
 
 
@@ -44,7 +44,7 @@ class Master:
     Parameters
     ----------
     journal, engine, directory, keeper
-        Of the search; the engine has started.
+        The parts of the search; the engine has started.
     clock
         Monotonic seconds, the same as the engine was started with.
     wall_clock
@@ -123,7 +123,7 @@ class Master:
             case messages.PauseRequest() | messages.ResumeRequest() | messages.StopRequest() | messages.CancelRequest():
                 return self._command(request)
             case _:
-                raise ProtocolMismatch(f"{type(request).__name__} is no request")
+                raise ProtocolMismatch(f"{type(request).__name__} is not a request")
 
     def commit(self) -> bool:
         """Make the turn durable; False keeps its entries for the next try and holds its answers back.
@@ -195,7 +195,7 @@ class Master:
             try:
                 left = left_behind(file)
             except OSError as error:
-                # Tried again: a file system that fails now may be back by then.
+                # The next turn tries again: the file system may be back by then.
                 log.warning("a report that was left cannot be read at present: %s", error)
                 continue
             if left is None:
@@ -350,7 +350,7 @@ class Master:
         self._pending.extend(turn.entries)
 
     def _command(self, request: messages.Command) -> messages.CommandAnswer:
-        """Carry out a command of a user; to repeat one changes nothing."""
+        """Carry out a command of a user; repeating it changes nothing."""
         match request:
             case messages.PauseRequest(reason=reason):
                 turn = self.engine.pause(reason=_one_line(reason))
@@ -369,7 +369,7 @@ class Master:
         )
 
     def status(self, now: float) -> Status:
-        """How the search stands right now."""
+        """The status of the search now."""
         serving = Serving(
             pid=os.getpid(),
             host=socket.gethostname(),

@@ -31,7 +31,7 @@ def left_behind(file: Path) -> LeftReport | ReleaseRequest | None:
             return wire.from_message(_with_type(content, "left-report"), LeftReport)
         return wire.from_message(_with_type(content, "release-request"), ReleaseRequest)
     except (ValueError, ProtocolMismatch) as error:
-        log.error("%s is no report, and is set aside: %r", file, error)
+        log.error("%s is not a report, and is set aside: %r", file, error)
         file.replace(file.with_suffix(".refused"))
         return None
 

@@ -2,7 +2,7 @@
 
 Law of this file: a separate thread calls the name server and nothing else, so that a name server that does not answer
 does not delay the search. If another living master has the name, :attr:`Registration.refusal` says so and this master
-ends; a master that was registered before goes on serving, even if another one takes its name.
+ends; a master that was registered before continues to serve, even if another one takes its name.
 """
 
 from __future__ import annotations

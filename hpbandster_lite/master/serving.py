@@ -91,7 +91,7 @@ def connect(directory: RunDirectory, *, timeout_s: float = 5.0) -> Client:
 
 
 def run_master(options: MasterOptions) -> int:
-    """Serve a search until it is over or a signal comes; the exit code of the process.
+    """Serve a search until it is over or a signal arrives; return the exit code of the process.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def run_master(options: MasterOptions) -> int:
 
 
 def _served(options: MasterOptions, directory: RunDirectory, ending: ShutdownRequest) -> int:
-    """Open the journal, or make it, and serve; the exit code."""
+    """Open the journal, or make it, and serve; return the exit code."""
     settings = options.prepared.settings
     with Journal.open(directory.journal, create=settings, clock=time.monotonic) as journal:
         difference = settings_difference(journal.settings, settings)
@@ -140,7 +140,7 @@ def _served(options: MasterOptions, directory: RunDirectory, ending: ShutdownReq
 
 
 def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, ending: ShutdownRequest) -> int:
-    master, epoch = resumed(options, directory, journal)
+    master, epoch = resume_master(options, directory, journal)
     run_id = journal.settings.run_id
     where = listen_settings(options.host, options.interface, certificates_for(directory, options.tls))
     with Server(
@@ -170,7 +170,7 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
         directory.write_endpoint(endpoint)
         registration = _registration(options, run_id, endpoint)
         log.info("serving run %s of %s on %s, epoch %d", run_id, directory.path, where.describe(server), epoch)
-        # What was imported and replayed stays: the garbage collector need not search it again.
+        # Imports and replayed state are never garbage: the garbage collector need not search them again.
         gc.freeze()
         try:
             _loop(server, master, ending, registration)
@@ -179,7 +179,7 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
             if registration is not None:
                 registration.withdraw()
             directory.remove_endpoint(epoch, os.getpid())
-    # Once more after the last commit: from here on nothing would notice that the journal is gone.
+    # Once more after the last commit: nothing later would notice that the journal is gone.
     journal.look(wall_clock())
     if master.engine.finished is None:
         if ending.exit_code == REQUEUE:
@@ -189,7 +189,7 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
     return 0
 
 
-def resumed(
+def resume_master(
     options: MasterOptions,
     directory: RunDirectory,
     journal: Journal,

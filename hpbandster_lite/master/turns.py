@@ -9,7 +9,7 @@ from typing import Protocol
 from hpbandster_lite.master.calls import Master
 
 GAP_S = 1.0
-"""A turn that took so much longer lengthens all leases: no lease expires for time in which the master did not read."""
+"""A turn that took longer by this lengthens all leases: no lease expires for time in which the master did not read."""
 TURN_S = 0.25
 LEFT_REPORTS_EVERY_S = 5.0
 

@@ -23,7 +23,7 @@ VERSION = 1
 """The newest version of the JSON that this code reads, and the one that it writes."""
 TAG = "Status"
 SILENT_HEARTBEATS = 2
-"""A worker is silent after so many heartbeats: one may be lost on the way."""
+"""A worker is silent after this many heartbeats without a message: one may be lost on the way."""
 
 WaitKind: TypeAlias = Literal["worker", "rung", "limit", "paused"]
 

@@ -1,7 +1,7 @@
 """How much of a search is left, and how long that will take.
 
 Law of this file: arithmetic on a status, on the plan of its brackets and on observed durations; only
-:func:`with_forecast` reads a journal. A forecast is for people: no decision depends on it.
+:func:`with_forecast` reads a journal. A forecast is for users: no decision depends on it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def with_forecast(status: Status, reader: JournalReader) -> Status:
 def forecast(
     status: Status, settings: SearchSettings, mean_s: Mapping[float, float], served_s: float = 0.0
 ) -> Forecast:
-    """What the search comes to under its limits, by this rule.
+    """What is left of the search under its limits, by this rule.
 
     The evaluations that are left are those missing in the open brackets and all of the brackets to come, in the order
     in which brackets open, as far as the limits on brackets, evaluations and total budget reach. Each costs the mean
@@ -110,7 +110,7 @@ def price(
     continues: bool,
     workers: int,
 ) -> Price:
-    """What a search comes to if each unit of the budget takes a worker the same time.
+    """The cost of a search if each unit of the budget takes a worker the same time.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def price(
     seconds_per_unit
         Seconds for one unit of the budget.
     continues
-        Whether a promotion trains only what its budget has more than that of the rung below.
+        Whether a promotion trains only the difference to the budget of the rung below.
     workers
         How many work at one time.
     """

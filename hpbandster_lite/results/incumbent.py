@@ -47,9 +47,9 @@ def write_incumbent(directory: RunDirectory, incumbent: dict[str, Plain]) -> Non
 
 
 def refresh_incumbent(directory: RunDirectory, *, create: bool = False) -> None:
-    """Make the file agree with the journal, as it may not after a search that was extended and then stopped or killed.
+    """Make the file agree with the journal: it may not, after a search that was extended and then stopped or killed.
 
-    Test figures stay with the model that they are of. What cannot be read or written is left as it is: another command
+    Test figures stay with their model. If something cannot be read or written, the file stays as it is: another command
     tries again.
 
     Parameters
@@ -61,7 +61,7 @@ def refresh_incumbent(directory: RunDirectory, *, create: bool = False) -> None:
     """
     file = directory.path / FILE_NAME
     with suppress(OSError, JournalError):
-        # A file of another user here would be in the way of this directory's owner.
+        # A file of another user here would block this directory's owner.
         if not (create or file.exists()) or directory.path.stat().st_uid != os.geteuid():
             return
         incumbent, saved = current_incumbent(directory), read_incumbent(directory)

@@ -1,8 +1,8 @@
 """The status of a search from its journal, where no master answers.
 
-Law of this file: it asks the journal's tables and changes nothing. The record is that of
-:func:`hpbandster_lite.engine.status.status_of`; only what a living master alone knows is missing: workers, waits and
-the master's own process.
+Law of this file: it asks the journal's tables and changes nothing. The record is the same as that of
+:func:`hpbandster_lite.engine.status.status_of`, without what only a living master knows: workers, waits and the
+master's process.
 """
 
 from __future__ import annotations

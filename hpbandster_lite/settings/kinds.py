@@ -41,11 +41,11 @@ class Kind:
     typed
         Type that the command line parses; ``list`` for an option that may be given more than once.
     read
-        From the flag and what the command line parsed to the value.
+        Makes the value from the flag and what the command line parsed.
     from_file
-        From a search file's value and the directory of the file to the value.
+        Makes the value from that in a search file and the directory of the file.
     to_file
-        From the value to that of a search file.
+        Makes the value in a search file.
     typed_hint
         How a value is typed on the command line, where its help should say so.
     """
@@ -112,7 +112,7 @@ def _assignment(flag: str, text: str) -> tuple[str, Value]:
     except ValueError:
         read = value
     if isinstance(read, list | dict):
-        raise UsageError(f"{flag} {text!r}: give one number or word")
+        raise UsageError(f"{flag} {text!r}: give one number or string")
     return name.strip(), read
 
 
@@ -184,7 +184,7 @@ CONFIGURATIONS = Kind(
     from_file=_initial_from_file,
 )
 PARAMETERS = Kind(
-    wanted="a table of numbers and words",
+    wanted="a table of numbers and strings",
     in_file=dict[str, bool | int | float | str],
     typed=list,
     read=_assignments,

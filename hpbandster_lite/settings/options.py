@@ -61,8 +61,8 @@ class Group(enum.Enum):
 class OldName:
     """A name that still works, with a warning, for one release.
 
-    ``flag`` was its name on the command line, ``key`` in a search file. ``means`` gives the value for each state of a
-    switch that an option with values replaced.
+    ``flag`` was its name on the command line, ``key`` in a search file. ``means`` maps each state of an old switch to a
+    value of the option that replaced it.
     """
 
     flag: str = ""
@@ -124,7 +124,7 @@ class Option:
 
     @property
     def accepted(self) -> Sequence[str]:
-        """The words that it accepts; empty where it accepts others."""
+        """The names that it accepts; empty where its values are not names."""
         return self.choices() if callable(self.choices) else self.choices
 
     @property
@@ -214,7 +214,7 @@ class SearchOptions:
     )  # fmt: skip
     skip_default: bool | None = option(
         kind=kinds.FLAG, group=Group.SEARCH, example="true", in_api=True,
-        help="Begin without the default configuration: to compare ways to search, which all find it otherwise.",
+        help="Begin without the default configuration, to compare algorithms: each would evaluate it.",
     )  # fmt: skip
     sampler: Mapping[str, Value] = field(
         default_factory=dict,
@@ -230,7 +230,7 @@ class SearchOptions:
     )  # fmt: skip
     lease_s: float | None = option(
         kind=kinds.DURATION, group=Group.SERVICE, example="60", new_search=60.0, has_flag=False,
-        help="An evaluation whose worker sends no heartbeat for so long is given to another worker.",
+        help="Without a heartbeat for this long, an evaluation is given to another worker.",
         old=(OldName(key="lease_s"),),
     )  # fmt: skip
     heartbeat_s: float | None = option(
@@ -240,8 +240,8 @@ class SearchOptions:
     )  # fmt: skip
     retry_failed: bool = option(
         default=False, kind=kinds.FLAG, group=Group.GENERAL, has_key=False, in_api=True,
-        help="Run again, once, what failed by a fault of the code that is corrected now; only what no later decision "
-        "was built on.",
+        help="Run again, once, evaluations that failed by a fault of the code that is now corrected, unless a later "
+        "decision was built on them.",
     )  # fmt: skip
     description: ProblemDescription | None = None
     limits: Limits = field(default_factory=Limits)
@@ -264,7 +264,7 @@ class LimitOptions:
     )  # fmt: skip
     wall_time_s: float | None = option(
         kind=kinds.DURATION, group=Group.LIMITS, metavar="TIME", example='"12h"', in_api=True,
-        help="Time in which the search is served.",
+        help="Time for which the search is served.",
         old=(OldName(flag="--max-time", key="max_time"),),
     )  # fmt: skip
     target_loss: float | None = option(
@@ -339,7 +339,7 @@ class WorkerOptions:
     )  # fmt: skip
     isolation: str = option(
         default="trainer", kind=kinds.TEXT, group=Group.WORKERS, example='"none"', choices=ISOLATIONS, in_api=True,
-        help="`trainer` evaluates in a process of its own, which may crash; `none` in the worker's first process: for "
+        help="`trainer` evaluates in a separate process, which may crash; `none` in the worker's first process: for "
         "functions that are cheap and do not crash. Those of milliseconds are leased and reported several at a time.",
         old=(OldName(flag="--in-agent", key="in_agent", means={True: "none", False: "trainer"}),),
     )  # fmt: skip
@@ -356,23 +356,22 @@ class LeaveOptions:
 
     master_timeout_s: float = option(
         default=1_800.0, kind=kinds.DURATION, group=Group.WORKERS, metavar="TIME", example='"30m"', above=0,
-        help="Continue for so long without a master; then leave the result in the run directory and end.",
+        help="Continue for this long without a master; then leave the result in the run directory and end.",
         otherwise="30m",
     )  # fmt: skip
     idle_timeout_s: float | None = option(
         kind=kinds.DURATION, group=Group.WORKERS, metavar="TIME", example='"10m"', above=0,
-        help="Leave after so long without work, each worker by itself: the last evaluations of a "
-        "search are few.",
+        help="Each worker leaves after this long without work: the last evaluations of a search are few.",
         otherwise="stay until the search is over",
     )  # fmt: skip
     max_evaluations: int | None = option(
         kind=kinds.WHOLE, group=Group.WORKERS, metavar="N", example="100", at_least=1,
-        help="Leave after so many evaluations of each worker.",
+        help="Each worker leaves after this many evaluations.",
     )  # fmt: skip
     allocation_time_s: float | None = option(
         kind=kinds.DURATION, group=Group.WORKERS, metavar="TIME", has_key=False,
-        help="What is left of this allocation: take no evaluation that will not end in it, by what others of its "
-        "budget took, and leave when none is left that will.",
+        help="Time left in this allocation. Workers take only evaluations that should end in it, judged by others of "
+        "the same budget, and leave when there are none.",
         otherwise="what SLURM_JOB_END_TIME says, else no limit", old=(OldName(flag="--max-time"),),
     )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The types of options as pydantic models, made from the table: they check values and describe search files to editors.
 
-Law of this file: it alone imports pydantic, and it is imported only where values arrive unchecked: where a search file
+Law of this file: it alone imports pydantic, and it is imported only where unchecked values arrive: where a search file
 is read, and where Python code calls :func:`hpbandster_lite.minimize`. It checks types; what a value means is checked
 where it acts, with the same error for the command line, a search file and Python.
 """
@@ -86,12 +86,12 @@ def _not_empty(kind: Any) -> Any:
 
 
 def plain_help(option: Option) -> str:
-    """Help of an option in one paragraph, with what is done without it."""
+    """Help of an option in one paragraph, with its default."""
     return option.help + (f" Default: {option.otherwise}." if option.otherwise else "")
 
 
 def typed(record: _RecordT) -> _RecordT:
-    """A record of options whose values have the types of the table; numbers of numpy become Python's.
+    """A record of options whose values have the types of the table; numpy numbers become Python numbers.
 
     Raises
     ------

@@ -42,13 +42,13 @@ FILE_NAME = "search.toml"
 """In a run directory: the settings of its search, as they are in effect."""
 INITIAL_NAME = "initial.json"
 _HEADING = "# The settings of the search in this directory, as they are in effect"
-"""By this a file is known to be written by a search, also by one of version 0.1.0."""
+"""Marks a file that a search wrote, version 0.1.0 included."""
 _PROBLEM_WANTED = 'the name of a problem, for example problem = "net.py:problem"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchFile:
-    """What a file has.
+    """The content of a search file.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class SearchFile:
     values
         Values by the names of their options; the sampler's parameters are under ``sampler``.
     notes
-        What you should know: keys with an old name.
+        Messages for the user: keys with an old name.
     """
 
     problem: str
@@ -132,7 +132,7 @@ def _value(option: Option, value: Any, base: Path) -> Any:
     try:
         return option.kind.from_file(value, base)
     except UsageError as error:
-        # A file of initial configurations or an address says itself what is wrong.
+        # Errors about initial configurations and addresses already say what is wrong.
         if option.kind is not kinds.DURATION:
             raise
         where = f"{_in_table(option.group.table)}{option.key} = {_as_toml(value)}"
@@ -158,7 +158,7 @@ def _problem_options(table: Mapping[str, Value], base: Path) -> dict[str, Value]
 
 
 def _rename_old_keys(content: dict[str, Any]) -> list[str]:
-    """Give keys with an old name their new one; what to tell the user about them."""
+    """Give keys with an old name their new one; return the messages about them."""
     notes = []
     for option in OPTIONS.values():
         table = "" if option.kind is kinds.PARAMETERS else option.group.table
@@ -195,7 +195,7 @@ def _wrong_type(content: Mapping[str, Any], fault: Fault) -> str:
     value = content[fault.table][fault.key] if fault.table else content[fault.key]
     wrong = f"{_in_table(fault.table)}{fault.key} = {_as_toml(value)} is {_kind(value)}; it must be"
     if fault.table in FREE_TABLES:
-        return f"{wrong} one number or word"
+        return f"{wrong} one number or string"
     option = keys_by_table()[fault.table].get(fault.key)
     return f"{wrong} {_PROBLEM_WANTED if option is None else _wanted(option)}"
 
@@ -346,7 +346,7 @@ def _written(value: Plain) -> str:
         case list() | tuple():
             return f"[{', '.join(map(_written, value))}]"
         case _:
-            # JSON's escapes are TOML's, but for DEL, which TOML wants escaped, too.
+            # TOML has JSON's escapes, and requires one for DEL, too.
             return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -1,7 +1,7 @@
 """The dry run of a search: one smallest evaluation and its continuation, as a worker would run them.
 
 Law of this file: it uses real trainer processes and a temporary run directory, keeps nothing, and writes to no journal.
-Its measurements are for people: no decision depends on them.
+Its measurements are for users: no decision depends on them.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class DryRun:
 
     @property
     def warm_up_s(self) -> float:
-        """What the first evaluation of a process takes longer than the second, as far as that was measured."""
+        """How much longer the first evaluation of a process takes than the second, if both were measured."""
         first = self.evaluations[0]
         again = next((each for each in self.evaluations if each.part == "again"), first)
         return max(0.0, first.duration_s - again.duration_s)
@@ -165,7 +165,7 @@ class _DryRunner:
             if first.failure is None and first.duration_s < WARM_UP_MATTERS_S:
                 evaluations.append(self._evaluated(trainer, "again", self._placed(order, attempt=2)))
         if evaluations[-1].failure is None and first.files:
-            # Another process, like another worker: it has nothing of the first one but its files.
+            # Another process, like another worker: it shares only files with the first one.
             with self._trainer() as trainer:
                 evaluations.append(self._continued(trainer, order))
         return DryRun(

@@ -241,7 +241,7 @@ def _with_earlier_results(refit: Refit) -> Refit:
         return refit
     if not refit.directory.is_dir():
         raise UsageError(f"{refit.directory} is not a directory; give another --out")
-    # A name that begins with a dot is that of a half-written file, after a kill.
+    # A name that begins with a dot belongs to a half-written file, after a kill.
     names = [entry.name for entry in refit.directory.iterdir()]
     others = [name for name in names if name not in OURS and not name.startswith(".")]
     if not refit.file.exists():
@@ -261,7 +261,7 @@ def _with_earlier_results(refit: Refit) -> Refit:
             )
     figures = kept["figures"]
     if figures is not None and not (refit.directory / figures["model"]).is_file():
-        # The model was moved away, and is wanted again.
+        # The model was moved away, so it is made again.
         figures = None
     return replace(refit, figures=figures, is_resumed=bool(others))
 
@@ -276,7 +276,7 @@ def _kept(file: Path) -> dict[str, Plain] | None:
 
 
 def _refuse_to_replace(refit: Refit, file: Path) -> None:
-    """Refuse a file of the user's, also one that was put where an earlier export was."""
+    """Refuse to replace a user's file, also one in the place of an earlier export."""
 
     def is_ours() -> bool:
         kept = _kept(refit.file) or {}
@@ -289,7 +289,7 @@ def _refuse_to_replace(refit: Refit, file: Path) -> None:
 
 
 def _mark(file: Path) -> list[int]:
-    """By what a file is known to be unchanged."""
+    """Marks that show whether a file is unchanged."""
     state = file.stat()
     return [state.st_size, state.st_mtime_ns]
 
@@ -368,7 +368,7 @@ def _moved(refit: Refit, folder: Path, file: Path) -> dict[str, Plain]:
     Raises
     ------
     UsageError
-        If something that no refit wrote has come to be there.
+        If a file that no refit wrote has appeared there.
     """
     # Some forms have a second file beside the first.
     written = sorted(folder.iterdir(), key=lambda each: each.name == file.name)

@@ -250,7 +250,7 @@ def _pause(options: Any, directory: Any) -> None:
 
     directory.create()
     with Journal.open(directory.journal, create=options.prepared.settings) as journal:
-        master, _ = room.resumed(options, directory, journal)
+        master, _ = room.resume_master(options, directory, journal)
         request = PauseRequest(reason="not all workers have joined")
         master.handle(Call(request.method, wire.encode(wire.to_message(request)), "benchmark"))
         master.commit()

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent import END, GO_ON_LATER, run_agent
+from hpbandster_lite.agent import END, END_OF_ALLOCATION, run_agent
 from hpbandster_lite.agent.loop import Agent
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, ProtocolMismatch, UsageError
 from hpbandster_lite.problems import FunctionProblem
@@ -770,7 +770,7 @@ def test_signals_mean_what_they_did_before_when_the_agent_has_ended(tmp_path: Pa
     assert signal.set_wakeup_fd(-1) == -1
 
 
-@pytest.mark.parametrize(("word", "code"), [(END, 130), (GO_ON_LATER, 75)])
+@pytest.mark.parametrize(("word", "code"), [(END, 130), (END_OF_ALLOCATION, 75)])
 def test_an_agent_is_told_to_end_on_its_lifeline_as_often_as_one_likes(
     word: bytes, code: int, tmp_path: Path
 ) -> None:

@@ -737,7 +737,7 @@ def test_a_journal_in_which_something_was_decided_otherwise_is_not_verified(copi
     bad = typed("verify", copied)
     assert bad.returncode == 70
     assert bad.stdout.startswith("NOT verified, ")
-    assert f"\nentry {position}: 0-0-5 was proposed otherwise: coordinate of x: " in bad.stdout
+    assert f"\nentry {position}: 0-0-5 was proposed differently: coordinate of x: " in bad.stdout
     told = json.loads(here("verify", copied, "--json")[1])
     assert told["holds"] is False
     assert told["differences"][0]["position"] == position
@@ -769,7 +769,7 @@ def test_a_search_that_only_meets_one_fault_stops_shows_it_and_goes_on_once_it_i
     assert ran.returncode == 1, ran.stdout + ran.stderr
     end = ran.stdout[ran.stdout.index("nothing was found") :]
     assert "stopped, because the first 3 evaluations all failed with the same fault" in end
-    assert "go on with --retry-failed" in end
+    assert "continue with --retry-failed" in end
     assert f'File "{file}", line 5, in evaluate' in end
     assert "ValueError: the data are missing" in end
     assert f"hpbandster-lite list {tmp_path / 'search'} --failed" in end

@@ -23,7 +23,7 @@ from ConfigSpace import ConfigurationSpace, Float, Integer
 from hpbandster_lite import wire
 from hpbandster_lite.errors import Held, JournalError, ProtocolMismatch, ResumeError, RunDirectoryError, UsageError
 from hpbandster_lite.journal import Fenced, Journal
-from hpbandster_lite.master import Master, MasterOptions, connect, registration, resumed, run_master
+from hpbandster_lite.master import Master, MasterOptions, connect, registration, resume_master, run_master
 from hpbandster_lite.master.registration import Registration
 from hpbandster_lite.protocol.messages import (
     A,
@@ -658,7 +658,7 @@ def test_times_of_leases_are_those_of_the_newest_start(directory: RunDirectory, 
         run_directory=str(directory.path), prepared=Prepared(settings=settings, limits=Limits(), resumed=True)
     )
     with Journal.open(directory.journal) as journal:
-        master, epoch = resumed(told, directory, journal)
+        master, epoch = resume_master(told, directory, journal)
         grant = grant_of(master)
     assert epoch == 2
     assert (master.engine.settings.lease_s, grant.heartbeat_s) == (7.0, 1.0)

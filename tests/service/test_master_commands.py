@@ -11,7 +11,7 @@ import pytest
 from hpbandster_lite import wire
 from hpbandster_lite.errors import ProtocolMismatch, UsageError
 from hpbandster_lite.journal import Journal, JournalReader
-from hpbandster_lite.master import Master, MasterOptions, resumed
+from hpbandster_lite.master import Master, MasterOptions, resume_master
 from hpbandster_lite.process.fingerprint import fingerprint
 from hpbandster_lite.records import (
     Failure,
@@ -47,7 +47,7 @@ def master_of(
     settings = settings_for(space)
     with Journal.open(directory.journal, create=settings) as journal:
         prepared = Prepared(settings=settings, limits=ONE, resumed=False, retry_failed_after=retry_failed_after)
-        yield resumed(MasterOptions(run_directory=str(directory.path), prepared=prepared), directory, journal)[0]
+        yield resume_master(MasterOptions(run_directory=str(directory.path), prepared=prepared), directory, journal)[0]
 
 
 def answer_of(master: Master, method: str, **fields: Any) -> Plain:

@@ -91,7 +91,7 @@ def test_a_problem_that_refuses_everything_ends_the_search_with_the_remedy() -> 
     answer = engine.lease("a", 1_000, now=0.0).answer
     assert isinstance(answer, Done)
     assert answer.finished.kind is FinishKind.INFEASIBLE
-    assert "mend feasible()" in answer.finished.reason
+    assert "correct feasible()" in answer.finished.reason
 
 
 # -------------------------------------------------------------------------------------------------- what comes first

@@ -220,5 +220,6 @@ def test_a_journal_in_which_agents_had_other_times_is_not_verified(change: Calla
     stories = []
     for seed in range(5):
         engine, entries, space = lived(seed)
-        stories += [each.story for each in verified(engine, [change(entry) for entry in entries], space).differences]
+        differences = verified(engine, [change(entry) for entry in entries], space).differences
+        stories += [each.description for each in differences]
     assert any("the next decision was" in story for story in stories)

@@ -113,7 +113,7 @@ def first_story(verification: Verification, at: int | None = None) -> str:
     assert not verification.holds
     first = verification.differences[0]
     assert at is None or first.position == at + 1
-    return first.story
+    return first.description
 
 
 # --------------------------------------------------------------------------------------------------------------- law
@@ -230,7 +230,8 @@ def test_a_changed_loss_shows_in_what_was_promoted_or_proposed(run: Run) -> None
 
 def test_a_basis_that_is_no_outcome_before_it_is_named(run: Run) -> None:
     at = run.position(Sampled, number=10)
-    assert "on the basis of entry 2, which is no outcome" in first_story(run.verified(run.changed(at, basis=2)), at)
+    story = first_story(run.verified(run.changed(at, basis=2)), at)
+    assert "on the basis of entry 2, which is not an earlier outcome" in story
     later = run.changed(at, basis=at + 5)
     assert f"on the basis of entry {at + 5}" in first_story(run.verified(later), at)
 
@@ -238,7 +239,7 @@ def test_a_basis_that_is_no_outcome_before_it_is_named(run: Run) -> None:
 def test_another_basis_shows_in_what_the_model_proposes(run: Run) -> None:
     at = run.position(Sampled, lambda entry: entry.proposal.origin.value == "model", -1)
     verification = run.verified(run.changed(at, basis=0))
-    assert "proposed otherwise" in first_story(verification, at)
+    assert "proposed differently" in first_story(verification, at)
     # The sampler is fed anew for it, and the following ones are judged by their own basis again.
     assert verification.n_differences == 1
 

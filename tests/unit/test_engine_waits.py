@@ -132,7 +132,7 @@ def test_limits_and_a_pause_are_reasons() -> None:
     poor = started(Limits(total_budget=1.5))
     granted(poor, "a")
     assert poor.waits(1.0)[0].reason == (
-        "what is left of the total budget does not buy another 1; 1 evaluation still runs"
+        "the rest of the total budget does not cover another 1; 1 evaluation still runs"
     )
 
     paused = started()

@@ -11,7 +11,7 @@ import pytest
 
 from hpbandster_lite import wire
 from hpbandster_lite.journal import Fenced, Journal
-from hpbandster_lite.master import Master, MasterOptions, resumed
+from hpbandster_lite.master import Master, MasterOptions, resume_master
 from hpbandster_lite.protocol.messages import ExchangeAnswer, ExchangeRequest, Request, SlotRequest, read_answer
 from hpbandster_lite.records import Leased, Limits
 from hpbandster_lite.rundir import RunDirectory
@@ -23,7 +23,7 @@ from tests.engine_room import settings_for, snapshot, space_of
 def begun(directory: RunDirectory, journal: Journal, clock: Callable[[], float] = time.monotonic) -> Master:
     prepared = Prepared(settings=journal.settings, limits=Limits(brackets=1), resumed=False)
     options = MasterOptions(run_directory=str(directory.path), prepared=prepared)
-    master, _ = resumed(options, directory, journal, clock=clock)
+    master, _ = resume_master(options, directory, journal, clock=clock)
     return master
 
 

@@ -201,7 +201,7 @@ def test_a_problem_that_ends_in_toml_is_a_search_file() -> None:
         ("[limits]\nrun_dir = 'x'", ("[limits] run_dir is in the wrong place", "at the top of the file")),
         ("budgets = [1, 3]", ("budgets = [1, 3] must be a table", "write [budgets]")),
         ("[limits]\nzzz = 1", ("[limits] has no key 'zzz'", "there is brackets, evaluations, total_budget, wall_time")),
-        ("[sampler]\nx = [1]", ("[sampler] x = [1] is a list", "one number or word")),
+        ("[sampler]\nx = [1]", ("[sampler] x = [1] is a list", "one number or string")),
         ("[budgets\n", ("cannot be read", "line")),
         ("[search]\nseed = 1\nseed = 2", ("cannot be read", "overwrite a value")),
     ],

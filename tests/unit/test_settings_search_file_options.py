@@ -38,7 +38,7 @@ def test_options_behind_the_problem_are_kept_and_those_of_the_table_go_before_th
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("sizes = [1, 2]", r"\[options\] sizes = \[1, 2\] is a list; it must be one number or word"),
+        ("sizes = [1, 2]", r"\[options\] sizes = \[1, 2\] is a list; it must be one number or string"),
         ("when = 2020-01-01", "is a date or time"),
     ],
 )

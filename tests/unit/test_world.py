@@ -264,7 +264,7 @@ def test_a_world_notices_a_proposal_that_was_not_the_samplers(monkeypatch: pytes
 
     monkeypatch.setattr(Engine, "_sampled", rounded)
     told = first_broken(range(20))
-    assert "proposed otherwise: coordinate of" in told or "replay gives another state" in told
+    assert "proposed differently: coordinate of" in told or "replay gives another state" in told
 
 
 def test_a_world_notices_a_master_that_commits_after_it_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

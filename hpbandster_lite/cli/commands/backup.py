@@ -47,7 +47,7 @@ def backup(
 
 
 def _refuse_parts_of_the_journal(journal: Path, place: Path) -> None:
-    """Refuse the journal itself and the files that SQLite keeps beside it, by whatever name."""
+    """Refuse the journal itself and the files that SQLite keeps beside it, under any name."""
     parts = [journal, *(journal.with_name(journal.name + suffix) for suffix in ("-wal", "-shm", "-journal"))]
     if place in map(Path, map(os.path.realpath, parts)) or (place.exists() and place.samefile(journal)):
         raise UsageError(f"{place} is the journal itself; give the name of another file")

@@ -23,6 +23,6 @@ def cancel(
 ) -> None:
     """Drop one evaluation of a running search: it ends without a loss, ranks last, and the model never sees it.
 
-    Its worker learns of it at the next heartbeat, and works on something else.
+    Its worker stops it at the next heartbeat, and takes other work.
     """
     ask_master(directory_of_a_search(run), CancelRequest(evaluation=read_evaluation_id(evaluation), reason=reason))

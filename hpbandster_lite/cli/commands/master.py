@@ -31,10 +31,10 @@ def master(
 ) -> None:
     """Serve a search: decide what is evaluated, hand it to the workers that ask, keep the journal.
 
-    Start it again on the same run directory after whatever ended it: it continues, and workers that are still training
-    report to it. Ctrl-C or SIGTERM ends it cleanly, with exit code 130; the workers wait for the next master. SIGUSR2,
-    which says that the allocation ends, does so with exit code 75: start it again in the next one. If its journal is
-    deleted or replaced, it saves what it holds as journal.lost-EPOCH.sqlite and ends with exit code 4.
+    However it ended, start it again on the same run directory: it continues, and workers that are still training report
+    to it. Ctrl-C or SIGTERM ends it cleanly, with exit code 130; the workers wait for the next master. SIGUSR2 (the
+    allocation ends) ends it with exit code 75: start it again in the next one. If its journal is deleted or replaced,
+    it saves what it holds as journal.lost-EPOCH.sqlite and ends with exit code 4.
 
     Workers on the same file system find it through the run directory, others through --nameserver: with --run-id and
     --key they can be started before the run begins.

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hpbandster_lite.cli.options import AsJson
-from hpbandster_lite.cli.problem_options import slips_answered, with_typed_options
+from hpbandster_lite.cli.problem_options import explain_unknown_options, with_typed_options
 from hpbandster_lite.cli.view.tables import plain_table
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import UsageError
@@ -46,7 +46,7 @@ def options(
     if problem is None:
         raise UsageError("give a problem, such as: hpbandster-lite options digits; or --schema")
     reference = with_typed_options(problem, ctx)
-    with slips_answered(ctx):
+    with explain_unknown_options(ctx):
         about = describe_in_child(reference)
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in about.options], indent=2))

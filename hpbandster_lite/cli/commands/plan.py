@@ -17,8 +17,8 @@ from hpbandster_lite.settings.prepare import prepare
 def plan(problem: Problem, search: SearchOptions, as_json: AsJson = False) -> None:
     """Show what a search would do: its brackets, the number of evaluations and the total budget. Runs nothing.
 
-    Each row of the table is a bracket, each column a budget: so many configurations are evaluated at it, and the best
-    of them are promoted to the next one.
+    Each row of the table is a bracket, each column a budget: a cell counts the configurations evaluated at it, the best
+    of which are promoted to the next one.
     """
     prepared = prepare(search)
     if as_json:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from hpbandster_lite.cli.options import AsJson, Force, Run
-from hpbandster_lite.cli.problem_options import slips_answered, typed_options
+from hpbandster_lite.cli.problem_options import explain_unknown_options, typed_options
 from hpbandster_lite.cli.run_directory import directory_of_a_search
 from hpbandster_lite.cli.typed_ids import read_configuration_id
 from hpbandster_lite.cli.view.refit_report import CurveLines, conclude_refit, introduce_refit
@@ -36,7 +36,7 @@ def refit(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Another seed than the one that the search trained this configuration with."),
+        typer.Option(metavar="N", help="A seed other than the one that the search trained this configuration with."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -58,7 +58,7 @@ def refit(
     Any other configuration can be given. The same command continues a refit that was killed, and shows one that is
     done. Options of the problem that describe this host may follow.
 
-    Exit codes: 0 the model is there; 1 the training or the export failed; 2 wrong input, or a problem that cannot be
+    Exit codes: 0 the model is saved; 1 the training or the export failed; 2 wrong input, or a problem that cannot be
     refit; 130 interrupted.
     """
     options = RefitOptions(
@@ -72,7 +72,7 @@ def refit(
     )
     # Standard output is for the program that reads the JSON.
     output = console(stderr=as_json)
-    with slips_answered(ctx):
+    with explain_unknown_options(ctx):
         prepared = prepare_refit(directory_of_a_search(run), options)
     introduce_refit(output, prepared)
     lines = CurveLines(lambda text: output.print(text, markup=False, soft_wrap=True), prepared.budget, prepared.unit)

@@ -41,15 +41,15 @@ def run(
         bool,
         typer.Option(
             "--dry-run",
-            help="Run one smallest evaluation, with its checkpoint saved and loaded, in a worker's process; say what "
-            "the search will cost by that, and stop. Keeps nothing.",
+            help="Run one smallest evaluation, with its checkpoint saved and loaded, in a worker's process; estimate "
+            "the cost of the search, and stop. Keeps nothing.",
         ),
     ] = False,
     progress: Annotated[
         bool | None,
         typer.Option(
             "--progress/--no-progress",
-            help="A live view, or a line now and then. [dim]\\[default: a live view on a terminal][/]",
+            help="Show a live view, or log lines. [dim]\\[default: a live view on a terminal][/]",
             show_default=False,
         ),
     ] = None,
@@ -62,10 +62,9 @@ def run(
     Ctrl-C hands the running evaluations back and ends; a second one ends at once.
 
     Exit codes: 0 the search is over, or was stopped; 1 it is over and none of its evaluations has a loss, or it was
-    stopped because the first ones all failed with one and the same fault, or a dry run failed; 2 wrong input, 3 a
-    master or name server did not answer, 4 the run directory cannot be
-    used, or its journal was deleted or replaced, 75 the allocation ends (SIGUSR2): the
-    same command continues in the next one, 130 interrupted.
+    stopped because the first ones all failed with the same fault, or a dry run failed; 2 wrong input, 3 a master or
+    name server did not answer, 4 the run directory cannot be used, or its journal was deleted or replaced, 75 the
+    allocation ends (SIGUSR2): the same command continues in the next one, 130 interrupted.
     """
     if place.new and place.run_dir is not None:
         raise UsageError("give either --new, which takes a free run directory, or --run-dir, not both")

@@ -1,4 +1,4 @@
-"""``status``: how a search stands."""
+"""``status``: the state of a search."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every second until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show how a search stands: brackets and rungs, workers and what each does, the incumbent, the time left.
+    """Show the state of a search: brackets and rungs, workers and what each does, the incumbent, the time left.
 
     Asks the running master; where none answers it reads the journal, and says so.
 

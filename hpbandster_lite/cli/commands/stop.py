@@ -9,7 +9,7 @@ from hpbandster_lite.protocol.messages import StopRequest
 
 
 def stop(run: Run, reason: Reason = "") -> None:
-    """Stop a running search: its workers hand back what they run and end, as does everything that run started.
+    """Stop a running search: its workers hand back their evaluations, then all its processes end.
 
     Nothing is lost: run with the same command continues the search where it was stopped.
     """

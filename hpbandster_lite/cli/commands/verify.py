@@ -18,9 +18,9 @@ from hpbandster_lite.results.verify_run import verify_run
 def verify(run: Run, as_json: AsJson = False) -> None:
     """Replay the journal of a search and recompute every decision in it, while it runs or afterwards.
 
-    Brackets, promotions and reruns must be exactly the same. So must proposals, bit for bit, where the master had the
-    same Python, numpy, scipy, C library, processor features and threads as this command; else the choices must be the
-    same and the numbers within 1e-9, and the output says what differs.
+    Brackets, promotions and reruns must be exactly the same. Proposals must be the same, bit for bit, where the master
+    had the same Python, numpy, scipy, C library, processor features and threads as this command; else the choices must
+    be the same and the numbers within 1e-9, and the output says what differs.
 
     Exit codes: 0 every decision is the same, 70 some differ; the first differences are printed.
     """

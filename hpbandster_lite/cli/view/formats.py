@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from hpbandster_lite.records import Plain
 
 DEFAULT_UNIT = "budget"
-"""The unit of a problem that names none: it reads before the number, not after it."""
+"""The unit of a problem that names none; it is written before the number."""
 
 
 def number(value: float | None, digits: int = 6) -> str:

@@ -1,7 +1,6 @@
 """The progress of a search: a live view on a terminal, log lines elsewhere.
 
-Law of this file: it shows each status that it receives; the picture is that of
-:mod:`hpbandster_lite.cli.view.status`.
+Law of this file: it shows each status that it receives; :mod:`hpbandster_lite.cli.view.status` draws the picture.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ LINE_AT_LEAST_EVERY_S = 600.0
 
 
 class LiveWatcher:
-    """The picture, renewed in place."""
+    """Renews the picture in place."""
 
     def __init__(self, console: Console, live: Live, completed: Completed) -> None:
         self._console = console

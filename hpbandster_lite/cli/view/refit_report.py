@@ -1,4 +1,4 @@
-"""The output of ``refit``: what is trained, its learning curve, and what came of it."""
+"""The output of ``refit``: what is trained, its learning curve, and the result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CurveLines:
     budget, unit
         Of the training.
     clock
-        Seconds, never going back.
+        Monotonic clock, in seconds.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ MOST_FIGURES = 4
 MOST_WAITS = 3
 STYLES = {"incumbent": "bold", "failed": "red", "waits": "yellow", "hints": "yellow", "fault": "red"}
 FEWEST = 3
-"""Brackets and workers that are shown on however small a screen."""
+"""Brackets and workers that are shown even on the smallest screen."""
 
 
 def status_view(status: Status, *, height: int | None = None) -> RenderableType:
@@ -103,7 +103,7 @@ def state_line(status: Status) -> str:
 
 
 def _paused(status: Status) -> str:
-    """Since when, on the reader's own wall clock, and why."""
+    """Since when, in the reader's local time, and why."""
     at = status.paused_at
     since = "" if at is None else f" since {datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S}"
     return f"paused{since}" + (f": {status.paused}" if status.paused else "")
