@@ -75,7 +75,7 @@ def read_answer(request: Request[A], message: Plain) -> A:
 # ----------------------------------------------------------------------------------------------------------- answers
 
 
-@wire.register("grant")
+@wire.register("grant", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """The lease of one attempt of an evaluation.
@@ -102,7 +102,7 @@ class Grant:
             raise ProtocolMismatch(f"heartbeat_s must be above 0 and finite, got {self.heartbeat_s!r}")
 
 
-@wire.register("wait")
+@wire.register("wait", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
     """There is no work now; ask again after ``seconds``."""
@@ -115,7 +115,7 @@ class Wait:
             raise ProtocolMismatch(f"seconds must be finite and not negative, got {self.seconds!r}")
 
 
-@wire.register("leave")
+@wire.register("leave", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leave:
     """There is work, but none that ends within the time that this agent has left."""
@@ -123,7 +123,7 @@ class Leave:
     reason: str
 
 
-@wire.register("done")
+@wire.register("done", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """The search is over."""
@@ -131,13 +131,13 @@ class Done:
     reason: str
 
 
-@wire.register("keep")
+@wire.register("keep", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
     """The lease is renewed."""
 
 
-@wire.register("stop")
+@wire.register("stop", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
     """Stop the evaluation and hand it back."""
@@ -145,7 +145,7 @@ class Stop:
     reason: str
 
 
-@wire.register("slot-answer")
+@wire.register("slot-answer", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotAnswer:
     """The answer to one slot: what became of its report, and its lease; None where it asked for no lease."""
@@ -155,7 +155,7 @@ class SlotAnswer:
     answer: Grant | Wait | Leave | Done | None = None
 
 
-@wire.register("exchange-answer")
+@wire.register("exchange-answer", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeAnswer:
     """One answer for each slot of the request, in the same order."""
@@ -164,7 +164,7 @@ class ExchangeAnswer:
     slots: tuple[SlotAnswer, ...]
 
 
-@wire.register("renew-answer")
+@wire.register("renew-answer", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenewAnswer:
     """Whether the lease still holds."""
@@ -173,7 +173,7 @@ class RenewAnswer:
     answer: Keep | Stop
 
 
-@wire.register("release-answer")
+@wire.register("release-answer", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseAnswer:
     """The release is recorded, or the lease had ended before."""
@@ -181,7 +181,7 @@ class ReleaseAnswer:
     epoch: int
 
 
-@wire.register("command-answer")
+@wire.register("command-answer", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandAnswer:
     """What a command of a user did; ``is_change`` is False where nothing had to change."""
@@ -194,7 +194,7 @@ class CommandAnswer:
 # --------------------------------------------------------------------------------------- requests from agent to master
 
 
-@wire.register("hello")
+@wire.register("hello", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
     """What an agent sends when it connects: its identity, and the problem that its trainer has imported.
@@ -211,7 +211,7 @@ class Hello:
     options: Mapping[str, Value] = field(default_factory=dict)
 
 
-@wire.register("slot-request")
+@wire.register("slot-request", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotRequest:
     """One slot of an exchange: the report of its last lease, and whether it asks for the next lease."""
@@ -221,7 +221,7 @@ class SlotRequest:
     report: Report | None = None
 
 
-@wire.register("exchange-request")
+@wire.register("exchange-request", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeRequest(Request[ExchangeAnswer]):
     """Reports and questions for work, of one or more slots, in one message.
@@ -259,7 +259,7 @@ class ExchangeRequest(Request[ExchangeAnswer]):
             raise ProtocolMismatch(f"time_left_s must be finite, got {self.time_left_s!r}")
 
 
-@wire.register("renew-request")
+@wire.register("renew-request", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenewRequest(Request[RenewAnswer]):
     """A heartbeat of the holder of a lease, with the points of the learning curve since the last one."""
@@ -273,7 +273,7 @@ class RenewRequest(Request[RenewAnswer]):
     curve: tuple[CurvePoint, ...] = ()
 
 
-@wire.register("release-request")
+@wire.register("release-request", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseRequest(Request[ReleaseAnswer]):
     """The holder of a lease hands its evaluation back; ``directory`` has a checkpoint, if it saved one.
@@ -294,7 +294,7 @@ class ReleaseRequest(Request[ReleaseAnswer]):
     curve: tuple[CurvePoint, ...] = ()
 
 
-@wire.register("left-report")
+@wire.register("left-report", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftReport:
     """The content of a ``.json`` file in ``reports/``: a report that no master has acknowledged, and its sender."""
@@ -306,7 +306,7 @@ class LeftReport:
 # --------------------------------------------------------------------------------------- requests from user to master
 
 
-@wire.register("pause-request")
+@wire.register("pause-request", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseRequest(Request[CommandAnswer]):
     """Grant no new leases."""
@@ -317,7 +317,7 @@ class PauseRequest(Request[CommandAnswer]):
     reason: str = ""
 
 
-@wire.register("resume-request")
+@wire.register("resume-request", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeRequest(Request[CommandAnswer]):
     """Grant leases again."""
@@ -326,7 +326,7 @@ class ResumeRequest(Request[CommandAnswer]):
     answer: ClassVar[type[Any]] = CommandAnswer
 
 
-@wire.register("stop-request")
+@wire.register("stop-request", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopRequest(Request[CommandAnswer]):
     """End the search."""
@@ -337,7 +337,7 @@ class StopRequest(Request[CommandAnswer]):
     reason: str = ""
 
 
-@wire.register("cancel-request")
+@wire.register("cancel-request", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequest(Request[CommandAnswer]):
     """Drop one evaluation."""

@@ -3,8 +3,9 @@
 Law of this room: no pickle, no clock, no I/O; received bytes build nothing but plain values and registered records.
 
 :mod:`~hpbandster_lite.wire.values` makes values plain, :mod:`~hpbandster_lite.wire.text` writes them as one line,
-:mod:`~hpbandster_lite.wire.messages` turns records into plain dicts and back, :mod:`~hpbandster_lite.wire.tags` fixes
-the names of the records of :mod:`hpbandster_lite.records`.
+:mod:`~hpbandster_lite.wire.messages` turns records into plain dicts and back by the functions
+of :mod:`~hpbandster_lite.wire.generated`, :mod:`~hpbandster_lite.wire.tags` fixes the names of the records of
+:mod:`hpbandster_lite.records`.
 """
 
 from hpbandster_lite.wire.messages import classes_by_tag, field_names, from_message, register, to_message

@@ -14,10 +14,11 @@ from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import partial
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints, overload
+from typing import Any, Literal, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
 from hpbandster_lite.errors import InvariantBroken, ProtocolMismatch, SearchError
 from hpbandster_lite.records import Plain
+from hpbandster_lite.wire import generated
 from hpbandster_lite.wire.text import SAME_VERSION, shortened
 from hpbandster_lite.wire.values import plain_key, plain_message
 
@@ -29,14 +30,18 @@ _names: dict[type, _Names] = {}
 
 
 class _Names(NamedTuple):
-    """The fixed strings of one class: its tag, and the field names that differ from the attribute's."""
+    """The fixed strings of one class: its tag, and the field names that differ from the attribute's.
+
+    With ``is_short``, a message leaves out fields that are empty.
+    """
 
     tag: str
     fields: Mapping[str, str]
+    is_short: bool
 
 
 def register(
-    tag: str, *, fields_of: Mapping[str, str] | None = None
+    tag: str, *, fields_of: Mapping[str, str] | None = None, is_short: bool = False
 ) -> Callable[[type[_Record]], type[_Record]]:
     """Register a dataclass under a fixed tag; a decorator above ``@dataclass``.
 
@@ -51,6 +56,9 @@ def register(
     fields_of
         Field name in a message of each attribute whose name differs from it: give an attribute that you rename its old
         name here.
+    is_short
+        Leave out what is None or empty, both in the record and by default, here and in records within this one; not for
+        what a journal contains, because its text stays as it is.
 
     Raises
     ------
@@ -64,7 +72,7 @@ def register(
     def registered(cls: type[_Record]) -> type[_Record]:
         if not is_dataclass(cls):
             raise InvariantBroken(f"only dataclasses are records, got {cls!r}")
-        names = _Names(tag, dict(fields_of or {}))
+        names = _Names(tag, dict(fields_of or {}), is_short)
         if classes_by_tag.get(tag, cls) is not cls or _names.get(cls, names) != names:
             raise InvariantBroken(f"two records have the tag {tag!r}, or one has two tags: rename that of {cls!r}")
         _check_fields(cls, names)
@@ -100,10 +108,15 @@ def to_message(record: object) -> dict[str, Plain]:
     InvariantBroken
         If the record's class is not registered.
     """
-    cls = type(record)
+    write = _tagged_writers.get(type(record))
+    return (write or _tagged_writer(type(record)))(record)
+
+
+def _tagged_writer(cls: type) -> Callable[[Any], dict[str, Plain]]:
     if cls not in _names:
         raise InvariantBroken(f"{cls!r} is no record; wire.register it")
-    return {_TAG: _names[cls].tag, **_write_record(record)}
+    names = _names[cls]
+    return _tagged_writers.setdefault(cls, _writer(cls, {_TAG: names.tag}, is_short=names.is_short))
 
 
 @overload
@@ -132,18 +145,11 @@ def from_message(message: Plain, cls: type[_Record] | None = None) -> Any:
     if found is None or (cls is not None and found is not cls):
         wanted = "a record" if cls is None else f"a {_names[cls].tag}"
         raise ProtocolMismatch(f"expected {wanted}, got {shortened(repr(message))}; {SAME_VERSION}")
-    return _read_record(message, found)
+    return _shape(found).read(message)
 
 
-def _write_record(record: Any) -> dict[str, Plain]:
-    # Most fields are scalars, and a call of the codec for each of them is half of the time.
-    return {
-        name: value if type(value := getattr(record, attribute)) in as_they_are else write(value)
-        for attribute, name, as_they_are, write in _shape(type(record)).writers
-    }
-
-
-def _read_record(message: Plain, cls: type) -> Any:
+def _read_or_refuse(cls: type, message: Plain) -> Any:
+    """Read a message field by field, to report what is wrong with it."""
     shape = _shape(cls)
     if type(message) is not dict:
         raise ProtocolMismatch(f"expected a {shape.tag}, got {shortened(repr(message))}; {SAME_VERSION}")
@@ -154,7 +160,6 @@ def _read_record(message: Plain, cls: type) -> Any:
     readers = shape.readers
     for name, value in values.items():
         as_they_are, read = readers[name]
-        # Most fields are scalars of the right type, and the journal of a long search has millions of them.
         if type(value) not in as_they_are:
             try:
                 # The keys stay the same, so the iteration may continue.
@@ -176,7 +181,7 @@ def _read_record(message: Plain, cls: type) -> Any:
 class _Codec(NamedTuple):
     """How a field of one type is written and read; ``read`` raises ValueError for what ``write`` never writes.
 
-    Values of the types ``as_they_are`` are read and written without a change.
+    Values of the types ``as_they_are`` are read and written without a change, and without a call of either.
     """
 
     write: Callable[[Any], Plain]
@@ -185,14 +190,15 @@ class _Codec(NamedTuple):
 
 
 class _Shape(NamedTuple):
-    """How one class is written and read.
+    """How one class is read.
 
-    ``writers`` has attribute and field name of each field in order; ``readers``, ``names`` and ``required`` (the
-    fields without a default) go by field names; ``renamed`` has the attributes of the fields that are named otherwise.
+    ``read`` is the generated function; the others are for :func:`_read_or_refuse`. ``readers``, ``names`` and
+    ``required`` (the fields without a default) go by field names; ``renamed`` has the attributes of the fields that are
+    named otherwise.
     """
 
     tag: str
-    writers: tuple[tuple[str, str, frozenset[type], Callable[[Any], Plain]], ...]
+    read: Callable[[Plain], Any]
     readers: Mapping[str, tuple[frozenset[type], Callable[[Plain], Any]]]
     names: frozenset[str]
     required: tuple[str, ...]
@@ -200,24 +206,45 @@ class _Shape(NamedTuple):
 
 
 _shapes: dict[type, _Shape] = {}
+_tagged_writers: dict[type, Callable[[Any], dict[str, Plain]]] = {}
 
 
 def _shape(cls: type) -> _Shape:
-    """The shape of a class; worked out when the first record of it is written or read."""
+    """The shape of a class; worked out when the first record of it is read."""
     if cls not in _shapes:
-        hints, named = get_type_hints(cls), field_names(cls)
-        codecs = tuple((attribute, name, _codec(hints[attribute], name)) for attribute, name in named.items())
+        parts = _fields_of(cls, is_short=False)
+        tag = _names[cls].tag
         _shapes[cls] = _Shape(
-            tag=_names[cls].tag,
-            writers=tuple((attribute, name, codec.as_they_are, codec.write) for attribute, name, codec in codecs),
-            readers={name: (codec.as_they_are, codec.read) for _, name, codec in codecs},
-            names=frozenset(named.values()),
-            required=tuple(
-                named[entry.name] for entry in fields(cls) if entry.default is entry.default_factory is MISSING
-            ),
-            renamed={name: attribute for attribute, name in named.items() if name != attribute},
+            tag=tag,
+            read=generated.reader(cls, tag, parts, partial(_read_or_refuse, cls)),
+            readers={each.name: (each.as_they_are, each.read) for each in parts},
+            names=frozenset(each.name for each in parts),
+            required=tuple(each.name for each in parts if each.is_required),
+            renamed={each.name: each.attribute for each in parts if each.name != each.attribute},
         )
     return _shapes[cls]
+
+
+def _writer(cls: type, start: dict[str, Plain], *, is_short: bool) -> Callable[[Any], dict[str, Plain]]:
+    return generated.writer(_fields_of(cls, is_short=is_short), start, is_short=is_short)
+
+
+def _fields_of(cls: Any, *, is_short: bool) -> list[generated.Field]:
+    hints, named, found = get_type_hints(cls), field_names(cls), []
+    for entry in fields(cls):
+        codec = _codec(hints[entry.name], named[entry.name], is_short=is_short)
+        found.append(
+            generated.Field(
+                attribute=entry.name,
+                name=named[entry.name],
+                as_they_are=codec.as_they_are,
+                write=codec.write,
+                read=codec.read,
+                default=generated.REQUIRED if entry.default is MISSING else entry.default,
+                factory=None if entry.default_factory is MISSING else entry.default_factory,
+            )
+        )
+    return found
 
 
 def _refuse_other_fields(values: Mapping[Any, Plain], shape: _Shape) -> None:
@@ -230,27 +257,27 @@ def _refuse_other_fields(values: Mapping[Any, Plain], shape: _Shape) -> None:
         raise ProtocolMismatch(f"a {shape.tag} with the unknown field {first!r} was refused; {SAME_VERSION}")
 
 
-def _codec(hint: Any, name: str) -> _Codec:
+def _codec(hint: Any, name: str, *, is_short: bool) -> _Codec:
     """Codec of an annotation; ``name`` is what an error calls a value that is not plain."""
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any:
         return _Codec(partial(plain_message, path=name), _identity)
     if origin is Union or origin is types.UnionType:
-        return _union_codec(args, name)
+        return _union_codec(args, name, is_short=is_short)
     if hint in _SCALARS:
         return _scalar_codec((hint,), name)
     if origin is tuple:
-        return _tuple_codec(args, name)
+        return _tuple_codec(args, name, is_short=is_short)
     if origin is Literal:
         return _Codec(_identity, partial(_read_literal, args))
     if origin in (Mapping, dict):
-        return _mapping_codec(_codec(args[1], name), name)
+        return _mapping_codec(_codec(args[1], name, is_short=is_short), name)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return _Codec(attrgetter("value"), hint)
     if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
-        return _named_tuple_codec(hint, name)
+        return _named_tuple_codec(hint)
     if hint in _names:
-        return _Codec(_write_record, partial(_read_record, cls=hint))
+        return _Codec(_writer(hint, {}, is_short=is_short), _shape(hint).read)
     raise InvariantBroken(f"a field {name!r} of type {hint!r} cannot be encoded; wire.register says which can")
 
 
@@ -282,47 +309,55 @@ def _name_of(hint: type) -> str:
     return "None" if hint is type(None) else hint.__name__
 
 
-def _union_codec(hints: tuple[Any, ...], name: str) -> _Codec:
+def _union_codec(hints: tuple[Any, ...], name: str, *, is_short: bool) -> _Codec:
     if all(hint in _SCALARS for hint in hints):
         return _scalar_codec(hints, name)
     others = [hint for hint in hints if hint is not type(None)]
     if len(others) == 1:
-        inner = _codec(others[0], name)
+        inner = _codec(others[0], name, is_short=is_short)
     elif all(hint in _names for hint in others):
-        inner = _Codec(to_message, partial(_read_one_of, frozenset(others)))
+        inner = _one_of_codec(others, is_short=is_short)
     else:
         raise InvariantBroken(f"a field {name!r} of any of {hints!r} cannot be encoded; wire.register says which can")
     if len(others) == len(hints):
         return inner
-    return _Codec(
-        lambda value: None if value is None else inner.write(value),
-        lambda value: None if value is None else inner.read(value),
-        inner.as_they_are | {type(None)},
-    )
+    return _Codec(inner.write, inner.read, inner.as_they_are | {type(None)})
 
 
-def _read_one_of(classes: frozenset[type], message: Plain) -> Any:
+def _one_of_codec(classes: Sequence[type], *, is_short: bool) -> _Codec:
+    writers = {cls: _writer(cls, {_TAG: _names[cls].tag}, is_short=is_short) for cls in classes}
+    readers = {_names[cls].tag: _shape(cls).read for cls in classes}
+
+    def write(record: Any) -> Plain:
+        return (writers.get(type(record)) or to_message)(record)
+
+    def read(message: Plain) -> Any:
+        tag = message.get(_TAG) if type(message) is dict else None
+        found = readers.get(tag) if type(tag) is str else None
+        return _refuse_other(readers, message) if found is None else found(message)
+
+    return _Codec(write, read)
+
+
+def _refuse_other(wanted: Iterable[str], message: Plain) -> NoReturn:
     record = from_message(message)
-    if type(record) not in classes:
-        wanted = sorted(_names[cls].tag for cls in classes)
-        raise ValueError(f"expected one of {wanted}, got {_names[type(record)].tag!r}")
-    return record
+    raise ValueError(f"expected one of {sorted(wanted)}, got {_names[type(record)].tag!r}")
 
 
-def _tuple_codec(args: tuple[Any, ...], name: str) -> _Codec:
+def _tuple_codec(args: tuple[Any, ...], name: str, *, is_short: bool) -> _Codec:
     if len(args) == 2 and args[1] is Ellipsis:
-        write, read, as_they_are = _codec(args[0], name)
+        write, read, as_they_are = _codec(args[0], name, is_short=is_short)
         return _Codec(
             lambda value: [item if type(item) in as_they_are else write(item) for item in value],
             lambda value: tuple([item if type(item) in as_they_are else read(item) for item in _list_of(value)]),
         )
-    codecs = [_codec(arg, name) for arg in args]
+    codecs = [_codec(arg, name, is_short=is_short) for arg in args]
     return _Codec(partial(_write_items, codecs), lambda value: tuple(_read_items(codecs, len(codecs), value)))
 
 
-def _named_tuple_codec(cls: Any, name: str) -> _Codec:
+def _named_tuple_codec(cls: Any) -> _Codec:
     hints = get_type_hints(cls)
-    codecs = [_codec(hints[entry], entry) for entry in cls._fields]
+    codecs = [_codec(hints[entry], entry, is_short=False) for entry in cls._fields]
     required = len(codecs) - len(cls._field_defaults)
     count, readers = len(codecs), [(codec.as_they_are, codec.read) for codec in codecs]
     common = frozenset.intersection(*(as_they_are for as_they_are, _ in readers))
@@ -364,9 +399,16 @@ def _read_items(codecs: Sequence[_Codec], required: int, value: Plain) -> list[A
 def _mapping_codec(inner: _Codec, name: str) -> _Codec:
     if inner.read is _identity:
         return _Codec(inner.write, _dict_only)
+    as_they_are = inner.as_they_are
     return _Codec(
-        lambda value: {plain_key(key, name): inner.write(item) for key, item in value.items()},
-        lambda value: {_str_only(key): inner.read(item) for key, item in _dict_only(value).items()},
+        lambda value: {
+            plain_key(key, name): item if type(item) in as_they_are else inner.write(item)
+            for key, item in value.items()
+        },
+        lambda value: {
+            _str_only(key): item if type(item) in as_they_are else inner.read(item)
+            for key, item in _dict_only(value).items()
+        },
     )
 
 

@@ -607,3 +607,51 @@ def test_many_texts_are_decoded_as_each_of_them(messages: list[Any]) -> None:
 @pytest.mark.parametrize("texts", [["1,2"], ["1", "]"], ["[1", "2]"], ["1", ""], ["NaN"], ["[" * 100_000], [b"1"]])
 def test_texts_of_which_one_is_malformed_are_left_to_be_decoded_one_by_one(texts: list[Any]) -> None:
     assert wire.decode_all(texts) is None
+
+
+@wire.register("short-whole", is_short=True)
+@dataclass(frozen=True)
+class ShortWhole:
+    count: int
+    outcome: Outcome | None = None
+    one_of: Leased | Limits | None = None
+    names: tuple[str, ...] = ()
+    options: Mapping[str, int] = field(default_factory=dict)
+    reason: str = ""
+    is_last: bool = False
+
+
+def test_a_short_record_leaves_out_what_is_empty_also_in_records_within_it() -> None:
+    assert wire.to_message(ShortWhole(0)) == {"type": "short-whole", "count": 0, "is_last": False}
+    record = ShortWhole(1, Outcome(loss=0.0), Limits(brackets=1), ("a",), {"b": 0}, "c", is_last=True)
+    assert wire.to_message(record) == {
+        "type": "short-whole",
+        "count": 1,
+        "outcome": {"loss": 0.0},
+        "one_of": {"type": "Limits", "brackets": 1},
+        "names": ["a"],
+        "options": {"b": 0},
+        "reason": "c",
+        "is_last": True,
+    }
+    for each in (ShortWhole(0), record):
+        assert wire.from_message(wire.decode(wire.encode(wire.to_message(each))), ShortWhole) == each
+
+
+def test_a_record_that_a_journal_contains_is_written_whole_also_after_a_short_one() -> None:
+    outcome = Outcome(loss=0.5)
+    wire.to_message(ShortWhole(1, outcome))
+    assert list(wire.to_message(outcome)) == ["type", *wire.field_names(Outcome)]
+    entry = Recorded(evaluation=EvaluationId(ConfigId(0, 0, 0), 0), attempt=1, agent="a", outcome=outcome)
+    assert list(wire.to_message(entry)["outcome"]) == list(wire.field_names(Outcome))
+
+
+def test_entries_of_a_journal_keep_their_empty_fields() -> None:
+    for cls in (records.Paused, records.Resumed, records.ProblemSource, Limits):
+        assert list(wire.to_message(cls())) == ["type", *wire.field_names(cls)]
+
+
+@pytest.mark.parametrize("message", [{"type": "short-whole"}, {"count": 1, "none": 2}, {"count": 1, "reason": None}])
+def test_a_short_record_is_checked_as_any_other(message: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolMismatch, match="short-whole"):
+        wire.from_message({"type": "short-whole", **message})
