@@ -86,8 +86,7 @@ def main() -> None:
 
         message = _escaped(escape_controls(str(error)))
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {message}")
-        # A master whose journal was replaced leaves it open: a teardown would close it, and SQLite would write to it.
-        exit_now(error.exit_code)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as ended:

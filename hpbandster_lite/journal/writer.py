@@ -8,6 +8,7 @@ each transaction checks that it is still the newest.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import logging
 import sqlite3
@@ -248,8 +249,8 @@ class Journal:
     def close(self) -> None:
         """Close the file; an open transaction is lost, committed entries stay."""
         if self._is_lost:
-            # SQLite would move its log into whatever file it wrote, and delete the log at the path, whose it may be.
-            _LEFT_OPEN.append((self._connection, self._file))
+            # SQLite would move its log into whatever file it wrote, and delete the log at the path, whosever it is.
+            _leave_open(self._connection)
             return
         self._connection.close()
         self._file.close()
@@ -337,7 +338,7 @@ class Journal:
             raise _NotOwn("was replaced by another file")
         if has_own_log:
             self._file.remove_own_log()
-        _LEFT_OPEN.append((self._connection, self._file))
+        _leave_open(self._connection)
         self._connection = _connected(self.path, self.network, None)
         self._file = _file_of(self._connection, self.path)
         self._tables = Tables(self._connection, self.settings)
@@ -397,10 +398,16 @@ class _NotOwn(Exception):
     """The file at the path is not this journal; the message says what has happened to it."""
 
 
-_LEFT_OPEN: list[tuple[sqlite3.Connection, OwnFile]] = []
-"""Connections to files that are no longer at their paths; the end of the process closes them."""
 _NO_JOURNAL = ("no such table", "no such column", "malformed", "not a database")
 _CONTENT = ("SELECT count(*) FROM entries", "PRAGMA page_count", "PRAGMA quick_check(1)")
+
+
+def _leave_open(connection: sqlite3.Connection) -> None:
+    """Leave a connection to a file that is no longer at its path to the end of the process.
+
+    SQLite would close it by its paths, also when the interpreter is torn down, which drops every other reference.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 def _file_of(connection: sqlite3.Connection, path: Path) -> OwnFile:
