@@ -678,10 +678,12 @@ def test_what_is_handed_back_while_no_master_answers_waits_for_the_next_one(tmp_
     master = ScriptedMaster(deeds("saves until told"), before=hook)
     assert run_agent(options(tmp_path), connect=master.connect) == 75
     (left,) = RunDirectory(tmp_path).left_releases()
-    assert wire.from_message(wire.decode(left.read_text())) == ReleaseRequest(
+    release = wire.from_message(wire.decode(left.read_text()), ReleaseRequest)
+    assert release == ReleaseRequest(
         agent=master.hellos[0].agent, evaluation=EvaluationId(ConfigId(2, 0, 0), 1), attempt=1,
-        reason="the allocation of its worker ends (SIGUSR2)", directory=ATTEMPT,
+        reason="the allocation of its worker ends (SIGUSR2)", directory=ATTEMPT, curve=release.curve,
     )
+    assert release.curve[0].step == 0.0
 
 
 def test_a_lost_release_is_repeated(tmp_path: Path) -> None:

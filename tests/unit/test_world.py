@@ -242,8 +242,8 @@ def test_a_world_notices_two_agents_at_one_attempt(monkeypatch: pytest.MonkeyPat
 def test_a_world_notices_an_attempt_that_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     end = Engine._end
 
-    def merciless(self: Engine, agent: str, reason: str) -> tuple[Entry, ...]:
-        entries = end(self, agent, reason)
+    def merciless(self: Engine, agent: str, reason: str, *points: Any) -> tuple[Entry, ...]:
+        entries = end(self, agent, reason, *points)
         return tuple(entry for entry in entries if not isinstance(entry, Expired))
 
     monkeypatch.setattr(Engine, "_end", merciless)
