@@ -1,8 +1,8 @@
-"""What travels between processes, floors and the disk: frozen values that check themselves.
+"""The records that processes exchange and store: frozen values that check themselves.
 
 Law of this file: values only, no behaviour beyond checking and naming. Configuration values and ``info`` are plain
 (``None``, bool, int, float, str, lists and string-keyed dicts of these); :mod:`hpbandster_lite.wire` makes them so.
-Times ending in ``_s`` are seconds; ``_at`` are wall-clock Unix times, for people and tables, never for decisions.
+Times ending in ``_s`` are seconds; ``_at`` are wall-clock Unix times, for users and tables, never for decisions.
 """
 
 from __future__ import annotations
@@ -270,7 +270,7 @@ class RungShrunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutBack:
-    """A failed evaluation waits to be run again, because its code was mended; its outcome no longer counts.
+    """A failed evaluation waits to be run again, because its code was corrected; its outcome no longer counts.
 
     The old outcome stays in the journal, and attempts are numbered on.
     """
@@ -302,7 +302,7 @@ class SourceChanged:
 
 
 class FinishKind(str, Enum):
-    """Why a search ended; code decides by it, and the reason beside it is for people."""
+    """Why a search ended; code decides by it; the reason beside it is for users."""
 
     COMPLETE = "complete"
     """All brackets that the limits allow are complete."""

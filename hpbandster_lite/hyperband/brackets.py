@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias, get_args
 from hpbandster_lite.errors import UsageError
 
 Rule: TypeAlias = Literal["floor", "ceil"]
-"""How many configurations a bracket begins with."""
+"""Rule for the number of configurations with which a bracket begins."""
 PlanKind: TypeAlias = Literal["hyperband", "successive_halving", "full_budget"]
 """Which brackets a search runs."""
 TOLERANCE = 1e-9

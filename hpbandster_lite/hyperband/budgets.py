@@ -34,7 +34,7 @@ class Ladder:
     budgets
         Increasing, in ``unit``; the last one is the full budget.
     eta
-        How many configurations of a rung one place of the next rung is contested by; above 1.
+        How many configurations of a rung compete for one place of the next rung; above 1.
     unit
         What a budget counts: epochs, seconds, samples, ...
     note

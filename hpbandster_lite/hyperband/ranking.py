@@ -32,7 +32,7 @@ BEST_LOSS_SQL = "min(loss)"
 
 
 def rank_key(config_id: ConfigId, loss: float | None) -> RankKey:
-    """Key that sorts the results of one budget, the best first; ``None`` or no finite number is a failure."""
+    """Key that sorts the results of one budget, the best first; ``None``, NaN or infinity is a failure."""
     if loss is None or not math.isfinite(loss):
         return True, 0.0, config_id
     return False, loss, config_id
@@ -83,7 +83,7 @@ def rows_best_first(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     Returns
     -------
     ndarray
-        Shape (n,). Here alone ties keep their order of arrival, not that of their config ids: another order changes the
-        model's proposals, and journals that were recorded with this one would no longer verify.
+        Shape (n,). Only here do ties keep their order of arrival instead of the order of config ids: another order
+        changes the model's proposals, and journals that were recorded with this one would no longer verify.
     """
     return losses.argsort(kind="stable")

@@ -1,4 +1,4 @@
-"""What becomes of a journal whose file was deleted or replaced while its master served it.
+"""Saves a journal if its file is deleted or replaced while its master serves it.
 
 Law of this file: what the master's connection still holds is copied into a new file; nothing that exists is replaced.
 """

@@ -208,7 +208,7 @@ class JournalReader:
         return Limits() if text is None else read_record(text, Limits, self.path, "its limits")
 
     def finished(self) -> Finished | None:
-        """Why the search ended; ``None`` while it goes on, also after a later start continued it."""
+        """Why the search ended; ``None`` while it continues, also after a later start continued it."""
         kind, reason = self._one("SELECT finished_kind, finished_reason FROM search")
         if kind is None:
             return None
@@ -445,7 +445,7 @@ class JournalReader:
 
 
 def marks_of(path: Path, *, alone: bool) -> Marks:
-    """By what a master knows its journal again, as the file at a path has it.
+    """What identifies a master's journal, read from the file at a path.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ MARKS = "SELECT journal_id, epoch, (SELECT coalesce(max(position), 0) FROM entri
 
 
 class Marks(NamedTuple):
-    """By what a master knows its journal again: the random id, the newest epoch and the last position."""
+    """What identifies a master's journal: the random id, the newest epoch and the last position."""
 
     journal_id: str | None
     epoch: int

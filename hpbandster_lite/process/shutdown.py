@@ -23,9 +23,9 @@ from typing import NoReturn
 INTERRUPTED = 130
 """Exit code of a process that ended on request before its work was done."""
 REQUEUE = 75
-"""Exit code of a process whose allocation ends: started again, it goes on (EX_TEMPFAIL of sysexits.h)."""
+"""Exit code of a process whose allocation ends: a new start continues its work (EX_TEMPFAIL of sysexits.h)."""
 ALLOCATION_ENDS = signal.SIGUSR2
-"""What a batch system sends a while before it ends a job. Not SIGUSR1, which NCCL may catch."""
+"""The signal that a batch system sends before it ends a job. Not SIGUSR1, which NCCL may catch."""
 JOB_VARIABLE = "SLURM_JOB_ID"
 DUPLICATE_WITHIN_S = 1.0
 """Slurm 22.05 repeats SIGTERM after 0.03 s, a busy node later; a second request after this time is a new one."""

@@ -19,7 +19,7 @@ from hpbandster_lite.records import CurvePoint, EvaluationId, Plain, Report, Val
 
 LONGEST_NAME = 255
 ReportIs: TypeAlias = Literal["recorded", "late", "known"]
-"""What became of a report: it is the outcome, it came after another outcome, or it was recorded before."""
+"""The effect of a report: it is the outcome, it came after another outcome, or it was recorded before."""
 
 
 class Caller(Protocol):
@@ -233,7 +233,7 @@ class ExchangeRequest(Request[ExchangeAnswer]):
     request
         Its number of this exchange: the same number gets the same leases again.
     worker
-        The worker's name for people.
+        The worker's display name.
     slots
         In ascending order; the first is slot 0, the agent itself.
     time_left_s

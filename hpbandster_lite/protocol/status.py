@@ -36,7 +36,7 @@ def is_silent(silent_s: float, heartbeat_s: float) -> bool:
 @wire.register("StatusWaiting")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Something that keeps the search, or a part of it, from going on.
+    """Something that keeps the search, or a part of it, from continuing.
 
     Attributes
     ----------
@@ -229,7 +229,7 @@ class Incumbent:
 @wire.register("StatusForecast")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What the search comes to, by :func:`hpbandster_lite.results.forecast.forecast`.
+    """The expected rest of the search, by :func:`hpbandster_lite.results.forecast.forecast`.
 
     Attributes
     ----------
@@ -275,7 +275,7 @@ class Serving:
 @wire.register(TAG)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """How a search stands.
+    """The state of a search.
 
     Attributes
     ----------
@@ -300,7 +300,7 @@ class Status:
     limits
         When it stops.
     waits
-        What keeps it from going on, the most general first; empty without a master.
+        What keeps it from continuing, the most general first; empty without a master.
     hints
         What looks wrong with the problem, one sentence each.
     brackets

@@ -50,7 +50,7 @@ def write_once(path: Path, text: str) -> None:
 
 
 def refuse_to_replace(path: Path, *, force: bool, is_ours: Callable[[], bool]) -> None:
-    """Refuse to write over what the user has not given up: a file that the command did not make itself.
+    """Refuse to overwrite a file that this command did not make, unless the user agrees.
 
     Parameters
     ----------

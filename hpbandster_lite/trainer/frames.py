@@ -2,7 +2,7 @@
 
 Law of this file: a frame is written by one call and is at most as long as a pipe takes at once, so that frames of
 threads and child processes never mix. A longer record is several frames with a token in common. The trainer runs user
-code, which may write anything to any descriptor: bytes that are no frame are set aside, and reading goes on.
+code, which may write anything to any descriptor: bytes that are no frame are set aside, and reading continues.
 """
 
 from __future__ import annotations
