@@ -16,6 +16,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -98,8 +99,8 @@ def _serve(briefing: dict[str, Plain]) -> int:
 class _Warmth:
     """The state of this process in which each evaluation begins; see :mod:`.process_state`.
 
-    It is restored after an evaluation, which shows what needs a new process, and again before the next one, because
-    threads may go on and directories may be removed in between.
+    It is restored after an evaluation, which shows what needs a new process, and again before the next one if there are
+    threads, which may have changed it in between.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -109,9 +110,10 @@ class _Warmth:
         self._leftovers = Leftovers(problem)
 
     def begin(self, order: TrainerOrder) -> None:
-        """Restore everything, and seed the global random generators."""
-        self._process.restore()
-        self._libraries.restore()
+        """Restore what threads have changed since the last evaluation, and seed the global random generators."""
+        if threading.active_count() > 1:
+            self._process.restore()
+            self._libraries.restore()
         self._libraries.seed(global_seed(order.seed, order.evaluation.rung))
 
     def end(self, ended: TrainerEnded | TrainerInterrupted) -> str | None:

@@ -197,6 +197,10 @@ CHANGES: dict[str, tuple[Step, Step]] = {
         many(lambda: os.environ.update(CHANGED="1"), lambda: os.environ.pop("PATH")),
         lambda _: equal(("CHANGED" in os.environ, "PATH" in os.environ), (False, True)),
     ),
+    "replaced environment": (
+        lambda _: setattr(os, "environ", {}),
+        lambda _: equal("PATH" in os.environ, True),
+    ),
     "time zone": (
         many(lambda: os.environ.update(TZ="Asia/Tokyo"), time.tzset),
         lambda _: equal(time.timezone == -9 * 3600, False),
