@@ -6,7 +6,7 @@ changes the tables and the texts of entries, and the schema number with them. No
 A kill at any point leaves the journal before or the one after. A newer journal is refused by
 :func:`~hpbandster_lite.journal.schema.check_schema`.
 
-A change of what the tables or the entries mean raises ``SCHEMA`` and adds, in a file of its own, two things for the
+A change of what the tables or the entries mean raises ``SCHEMA`` and adds, in a separate file, two things for the
 schema before: the statements that migrate its tables, and the views that show them as those of the newest schema. The
 views of all earlier schemas follow. Policy: docs/decisions/0011-migrations.md.
 """
@@ -95,7 +95,7 @@ def _is_migrated(connection: sqlite3.Connection, path: Path, schema: int) -> boo
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
             connection.execute("COMMIT")
         finally:
-            # SQLite has rolled back by itself after some errors, and not after others.
+            # After some errors SQLite has rolled back already, after others it has not.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
     log.info("migrated the journal %s from schema %d to %d; its copy: %s", path, schema, SCHEMA, copy)

@@ -1,7 +1,7 @@
 """Whether the file at a journal's path is the one that its master writes.
 
-Law of this file: it asks the file system and decides nothing; the only files that it removes are logs of its own
-journal. One look is three system calls.
+Law of this file: it asks the file system and decides nothing; it removes no files but logs of this journal. One look is
+three system calls.
 """
 
 from __future__ import annotations

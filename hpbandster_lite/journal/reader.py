@@ -404,7 +404,7 @@ class JournalReader:
                 return connection.execute(question, arguments).fetchall()
 
     def copy_to(self, target: Path) -> int:
-        """A copy of the journal as it is at one moment, in one file, while its master goes on.
+        """A copy of the journal as it is at one moment, in one file, while its master continues.
 
         Parameters
         ----------
@@ -457,7 +457,7 @@ def marks_of(path: Path, *, alone: bool) -> Marks:
     Raises
     ------
     JournalError
-        If it is no journal.
+        If it is not a journal.
     """
     if not alone:
         return JournalReader(path).marks()

@@ -91,7 +91,7 @@ _HEADER_BYTES = 100
 
 
 def check_file(path: Path) -> None:
-    """Refuse a file that is no journal, is newer than this code, or has lost its end; its first bytes decide.
+    """Refuse a file that is not a journal, is newer than this code, or was cut off, by its first bytes.
 
     Raises
     ------

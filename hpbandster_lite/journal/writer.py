@@ -269,7 +269,7 @@ class Journal:
             yield
             self._connection.execute("COMMIT")
         finally:
-            # SQLite has rolled back by itself after some errors, and not after others.
+            # After some errors SQLite has rolled back already, after others it has not.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
@@ -440,7 +440,7 @@ def _connected(path: Path, network: str | None, create: SearchSettings | None) -
 
 
 def holds_anything(path: Path) -> bool:
-    """Whether there is a journal to keep; the empty file of a start that was killed early is none.
+    """Whether there is a journal to keep; the empty file of a start that was killed early does not count.
 
     SQLite deletes a write-ahead log beside an empty database.
     """

@@ -214,7 +214,7 @@ def sorted_forms(forms: list[Plain]) -> list[Plain]:
 
 
 def _fitted(value: Plain, path: str, room: int) -> Plain:
-    """The value with notes in place of its largest parts, so that it fits; a note if that is no use."""
+    """The value with notes in place of its largest parts, so that it fits; only a note if it still does not fit."""
     size = _size(value)
     if size <= room:
         return value

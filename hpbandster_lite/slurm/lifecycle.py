@@ -200,7 +200,7 @@ def end_jobs(slurm: Slurm, jobs: Iterable[QueuedJob]) -> None:
     jobs = list(jobs)
     new = [job.name for job in jobs if job.is_waiting or job.used_s < JUST_STARTED_S]
     slurm.cancel(new)
-    # The signal goes to the steps that srun started; a job whose step has ended ends by itself.
+    # The signal goes to the steps that srun started; a job ends when its step has ended.
     slurm.cancel([job.name for job in jobs if job.name not in new], signal=END_SIGNAL)
 
 

@@ -19,7 +19,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 GROWTH = 2.0
-"""A trainer is renewed when it has grown to so many times its size after its first completed evaluation,"""
+"""A trainer is renewed when it has grown to this many times its size after its first completed evaluation,"""
 GROWTH_BYTES = 10**9
 """and by so much at least."""
 OPEN_FILES = 0.5

@@ -63,7 +63,8 @@ def register(
     Raises
     ------
     InvariantBroken
-        If there is no tag, if the class is no dataclass, if another class has the tag, or if two fields have one name.
+        If there is no tag, if the class is not a dataclass, if another class has the tag, or if two fields have one
+        name.
     """
     given: object = tag
     if not isinstance(given, str) or not given:

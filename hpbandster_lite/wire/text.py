@@ -78,7 +78,7 @@ def _text_of(message: Plain, path: str) -> str:
 
 
 _LIKE_ANOTHER_KEY = re.compile(r'"(?:[-0-9][^"]*|true|false|null)":')
-"""What the encoder makes of a key that is no string."""
+"""What the encoder writes for a key that is not a string."""
 
 
 def _may_be_changed(text: str) -> bool:

@@ -162,7 +162,7 @@ def refit(
     *,
     new_stopwatch: Callable[[], Stopwatch] | None = None,
 ) -> Refitted[Result]:
-    """Train a network and judge it once, at the end; the learning curve is that of the training loss.
+    """Train a network and judge it once, at the end; the learning curve shows the training loss.
 
     An interrupted refit is continued from ``trial.resume_directory``. The parameters are those of :func:`train`.
     """
@@ -465,5 +465,5 @@ class _Losses:
 
 
 def pays_to_compile(remaining_s: float) -> bool:
-    """Whether so many remaining seconds of training repay a compilation."""
+    """Whether the remaining seconds of training repay a compilation."""
     return COMPILATION_SHARE * remaining_s >= COMPILATION_S
