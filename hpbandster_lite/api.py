@@ -19,8 +19,9 @@ from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.protocol.status import Status
 from hpbandster_lite.records import Limits, ProblemDescription, Value, Values
 from hpbandster_lite.results.result import Result
-from hpbandster_lite.rundir import RunDirectory, default_run_directory
+from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import LimitOptions, SearchOptions, in_common
+from hpbandster_lite.settings.place import place_of
 from hpbandster_lite.settings.prepare import Prepared
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def minimize(
     run_dir: str | Path | None = None,
     new: bool = False,
     retry_failed: bool = False,
+    accept_edited_source: bool = False,
     watcher: Watcher | None = None,
 ) -> Result:
     """Search for the configuration with the lowest loss, with worker processes on this machine.
@@ -165,6 +167,9 @@ def minimize(
     retry_failed
         Run again, once, evaluations that failed by a fault of the code that is now corrected, unless a later
         decision was built on them.
+    accept_edited_source
+        Continue a search although the source of its problem was edited since: you say that the losses before and
+        after can be compared. ``status`` shows from which evaluation on the source is another one.
     watcher
         Receives the progress. Default: prints notes on standard error.
 
@@ -196,6 +201,7 @@ def minimize(
     )  # fmt: skip
     options = SearchOptions(
         problem=reference, description=description, retry_failed=retry_failed,
+        accept_edited_source=accept_edited_source,
         min_budget=min_budget, max_budget=max_budget, eta=eta, budgets=_floats(budgets), unit=unit,
         algorithm=algorithm, bracket_rule=bracket_rule, seed=seed, sampler=dict(sampler or {}),
         initial=None if initial is None else tuple(initial), skip_default=skip_default,
@@ -204,8 +210,10 @@ def minimize(
         workers=workers, threads=threads, gpus=None if gpus is None else str(gpus), gpus_per_worker=gpus_per_worker,
         timeout_s=timeout_s, isolation=isolation, fresh_process=fresh_process, keep_checkpoints=keep_checkpoints,
     )  # fmt: skip
-    directory = RunDirectory(Path(run_dir) if run_dir is not None else default_run_directory(reference, new=new))
-    return _search(options, limits, launch, directory, watcher or _Lines(), here)
+    place, shown = place_of(reference, run_dir, new=new), watcher or _Lines()
+    if place.note:
+        shown.note(place.note)
+    return _search(options, limits, launch, place.directory, shown, here)
 
 
 def _search(

@@ -15,6 +15,7 @@ A caller answers an error by its branch, and the exit code of a command follows 
     │   ├── NameServerUnreachable
     │   ├── NotAuthorised        the key was refused
     │   └── ProtocolMismatch     the other side has another protocol version, or refused the message
+    ├── SourceDiffers            a worker's source of the problem is not the search's       exit 5
     ├── RunDirectoryError        the machine's: disk, permissions, locks                   exit 4
     │   ├── JournalError         the journal cannot be read or written
     │   └── Held                 another living master holds the run directory
@@ -89,6 +90,12 @@ class NotAuthorised(PeerError):
 
 class ProtocolMismatch(PeerError):
     """The other side has another version of the protocol, or refused the message as malformed."""
+
+
+class SourceDiffers(SearchError):
+    """The source of the problem that a worker has is not the one that the search accepted."""
+
+    exit_code = 5
 
 
 class RunDirectoryError(SearchError, OSError):

@@ -18,7 +18,8 @@ from hpbandster_lite.agent.held_evaluations import HeldEvaluations
 from hpbandster_lite.agent.master_link import Connect, Link
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.outbox import Outbox
-from hpbandster_lite.errors import ProtocolMismatch
+from hpbandster_lite.agent.source_check import SourceCheck
+from hpbandster_lite.errors import ProtocolMismatch, SourceDiffers
 from hpbandster_lite.process.shutdown import REQUEUE
 from hpbandster_lite.protocol.messages import (
     A,
@@ -29,6 +30,7 @@ from hpbandster_lite.protocol.messages import (
     Hello,
     Leave,
     Request,
+    SourceRequest,
     Stop,
     Wait,
 )
@@ -37,6 +39,10 @@ from hpbandster_lite.trainer.messages import TrainerReady
 from hpbandster_lite.transport import OtherVersion
 
 log = logging.getLogger(__name__)
+
+
+REFUSED_S = 1.0
+"""A master that refuses reports is asked again after so long, until the agent has ended."""
 
 
 class Conversation:
@@ -61,6 +67,8 @@ class Conversation:
         The connection; None until the trainer has imported the problem.
     exit_code : int or None
         Exit code that follows from the master's answer.
+    source : SourceCheck
+        Whether the trainer has the source that the search accepts.
     refusal : str or None
         Why this master cannot be asked again: it has another protocol version.
     """
@@ -89,9 +97,11 @@ class Conversation:
         self.link: Link | None = None
         self.exit_code: int | None = None
         self.refusal: str | None = None
+        self.source = SourceCheck()
 
     def introduce(self, ready: TrainerReady) -> None:
-        """The first trainer has imported the problem: from now on the master can be called."""
+        """A trainer has imported the problem: from the first one on the master can be called."""
+        self.source.trainer_is_ready(ready)
         if self.link is None:
             hello = Hello(
                 agent=self._agent,
@@ -121,6 +131,9 @@ class Conversation:
         """Send one request, if there is one and it is due."""
         if self.link is None or self.refusal is not None or now < self.link.next_try_at:
             return
+        if self.source.is_due and not self._outbox.owes:
+            self._compare_source(self.link)
+            return
         current = self._held.current
         if current is not None and self._outbox and now < self._held.keeps_until:
             # The reports wait for the report of the running evaluation.
@@ -143,6 +156,8 @@ class Conversation:
             return self._held.keeps_until if self._held.current is not None else 0.0
         if self._held.current is not None:
             return self._held.current.renew_at
+        if self.source.is_due:
+            return 0.0
         return self._asks_at() if self._held.wanted else math.inf
 
     def _asks_at(self) -> float:
@@ -166,6 +181,18 @@ class Conversation:
             log.error("%s", error)
             self.refusal = str(error)
             return None
+        except SourceDiffers as error:
+            # Another master has accepted an edit; what this agent holds is handed back.
+            self.source.refuse(str(error))
+            link.next_try_at = self._clock() + REFUSED_S
+            return None
+
+    def _compare_source(self, link: Link) -> None:
+        """Ask which source the search accepts; nothing is evaluated before."""
+        answer = self._call(link, SourceRequest())
+        if answer is not None:
+            self.source.take(answer)
+            link.identify(self.source.digest)
 
     def _exchange(self, link: Link, request: ExchangeRequest) -> None:
         answer = self._call(link, request)

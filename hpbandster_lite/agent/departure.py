@@ -18,7 +18,14 @@ from hpbandster_lite.agent.master_link import Link
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.outbox import Outbox
 from hpbandster_lite.agent.trainer_keeper import TrainerKeeper
-from hpbandster_lite.errors import JournalError, MasterUnreachable, ProblemError, ProtocolMismatch, SearchError
+from hpbandster_lite.errors import (
+    JournalError,
+    MasterUnreachable,
+    ProblemError,
+    ProtocolMismatch,
+    SearchError,
+    SourceDiffers,
+)
 from hpbandster_lite.process.shutdown import REQUEUE
 from hpbandster_lite.protocol.messages import ReleaseRequest
 from hpbandster_lite.records import Report
@@ -115,6 +122,7 @@ class Departure:
         if self.exit_code is None:
             self.exit_code = self._conversation.exit_code
         if self.exit_code is None and self.reason is None:
+            self.act_on_source()
             self._find_reason(now)
         owes = self._held.current is not None or self._outbox.owes
         # A request without an answer may have leased something; that lease ends with our connection.
@@ -127,6 +135,13 @@ class Departure:
         if self._held.current is not None:
             return self._ends_by
         return min(self._ends_by, max(self._began_at, self._held.idle_since) + GOODBYE_S)
+
+    def act_on_source(self) -> None:
+        """Hand everything back and end, if the trainer has another source than the search."""
+        refusal = self._conversation.source.refusal
+        if refusal is not None and self.reason is None:
+            log.error("%s", refusal)
+            self.begin(f"its source is refused: {refusal}", SourceDiffers.exit_code)
 
     def _find_reason(self, now: float) -> None:
         ends_at = self._options.time_ends_at

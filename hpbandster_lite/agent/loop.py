@@ -58,7 +58,7 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
         0 when the search is over, there was nothing to do for ``idle_timeout_s``, or ``max_evaluations`` were made;
         130 after a signal to end; 75 when its allocation ends or has no time for another evaluation: to be started
         again in the next one; 2 if the problem cannot be imported here; 3 without a master, or with a master of another
-        protocol version.
+        protocol version; 5 if the problem's source here is not that of the search.
     """
     orphan_guard = OrphanGuard() if options.isolation == "trainer" else None
     if options.isolation == "trainer":
@@ -156,9 +156,7 @@ class Agent:
         self.outbox = Outbox(self.id, label)
         self.keeper = TrainerKeeper(options, start_trainer)
         self.held = HeldEvaluations(options, self.keeper, self.directories, self.outbox, clock)
-        self.conversation = Conversation(
-            options, connect, self.id, label, self.held, self.outbox, clock, jitter=jitter
-        )
+        self.conversation = Conversation(options, connect, self.id, label, self.held, self.outbox, clock, jitter=jitter)
         self.departure = Departure(
             options, self.keeper, self.held, self.outbox, self.conversation, self.directories, clock
         )
@@ -210,6 +208,7 @@ class Agent:
         match event:
             case TrainerReady():
                 self.conversation.introduce(event)
+                self.departure.act_on_source()
                 self.held.trainer_is_ready()
             case TrainerRefused(message=message):
                 self.keeper.refuse(message)

@@ -12,6 +12,7 @@ import os
 import random
 import ssl
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -207,6 +208,10 @@ class Link:
         self._failures = 0
         self.answered_at = self.next_try_at = clock()
         return answer
+
+    def identify(self, source: str) -> None:
+        """Send this identity of the source with the next connections."""
+        self._hello = replace(self._hello, source=source)
 
     def close(self) -> None:
         """Close the connection; the next call looks for the master anew."""

@@ -69,11 +69,13 @@ class Outbox:
         self._begun = None
 
     def _exchange(self, asks: int, time_left_s: float | None) -> ExchangeRequest:
-        slots = tuple([
-            SlotRequest(slot=number, wants_lease=number < asks, report=self.reports.get(name))
-            for number, name in enumerate(self._slots)
-            if number == 0 or number < asks or name in self.reports
-        ])
+        slots = tuple(
+            [
+                SlotRequest(slot=number, wants_lease=number < asks, report=self.reports.get(name))
+                for number, name in enumerate(self._slots)
+                if number == 0 or number < asks or name in self.reports
+            ]
+        )
         return ExchangeRequest(
             agent=self._agent,
             request=self._request,

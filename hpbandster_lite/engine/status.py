@@ -25,6 +25,7 @@ from hpbandster_lite.protocol.status import (
     Incumbent,
     Rung,
     Serving,
+    SourceEdit,
     Status,
     is_silent,
 )
@@ -81,10 +82,23 @@ def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: fl
         budget_started=state.budget_started,
         failures={kind.value: count for kind, count in sorted(state.failures.items())},
         incumbent=None if state.best is None else incumbent_of(state, state.best),
+        source_edits=edits_of(state),
         pid=serving.pid,
         host=serving.host,
         uptime_s=serving.uptime_s,
         journal_stalled_s=serving.journal_stalled_s,
+    )
+
+
+def edits_of(state: State) -> tuple[SourceEdit, ...]:
+    """The edits of the problem's source that were accepted."""
+    return tuple(
+        SourceEdit(
+            recorded=each.recorded,
+            first=None if each.first is None else str(each.first),
+            differences=each.differences,
+        )
+        for each in state.source_changes
     )
 
 

@@ -25,6 +25,7 @@ from hpbandster_lite.engine.initial_proposals import first_proposals, vector_of
 from hpbandster_lite.engine.invariants import validate
 from hpbandster_lite.engine.limits import immediate_end
 from hpbandster_lite.engine.state import is_shown_to_model, state_for
+from hpbandster_lite.engine.status import edits_of
 from hpbandster_lite.errors import InvariantBroken
 from hpbandster_lite.randomness import Purpose, generator_for
 from hpbandster_lite.records import (
@@ -76,6 +77,8 @@ class Verification:
         The first :data:`MOST_DIFFERENCES` of them, and how many there are.
     other_fingerprints
         How this process differs from masters whose proposals could not be compared bit for bit, as sentences.
+    source_edits
+        Where the user accepted an edited source of the problem; the losses after it are of another one.
     """
 
     entries: int
@@ -86,6 +89,7 @@ class Verification:
     differences: tuple[Difference, ...] = ()
     n_differences: int = 0
     other_fingerprints: tuple[str, ...] = ()
+    source_edits: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -105,6 +109,7 @@ class Verification:
             why = "; ".join(self.other_fingerprints)
             how = f"({self.bitwise} bit for bit, the others to {TOLERANCE:g}, because of {why})"
         seen = f"{self.entries} entries, {self.decisions} decisions exactly, {self.proposals} proposals {how}"
+        seen = "\n".join((seen, *(f"the problem's source was {edit}" for edit in self.source_edits)))
         if self.holds:
             return f"verified: {seen}"
         listed = "\n".join(f"entry {each.position}: {each.description}" for each in self.differences)
@@ -215,6 +220,7 @@ class _Verifier:
             differences=tuple(self._differences),
             n_differences=self._counts["differences"],
             other_fingerprints=tuple(self._others),
+            source_edits=tuple(edit.sentence for edit in edits_of(self._state)),
         )
 
     def _differ(self, description: str) -> None:

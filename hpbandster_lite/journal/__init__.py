@@ -13,6 +13,8 @@ from hpbandster_lite.journal.reader import (
     MasterRow,
     Promotion,
     RungRow,
+    SourceEdit,
+    source_of_row,
 )
 from hpbandster_lite.journal.schema import SCHEMA
 from hpbandster_lite.journal.settings_difference import option_difference, settings_difference
@@ -30,7 +32,9 @@ __all__ = [
     "MasterRow",
     "Promotion",
     "RungRow",
+    "SourceEdit",
     "holds_anything",
     "option_difference",
     "settings_difference",
+    "source_of_row",
 ]

@@ -14,7 +14,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, cast
@@ -42,11 +42,14 @@ from hpbandster_lite.records import (
     Finished,
     FinishKind,
     LateReport,
+    Leased,
     Limits,
     Outcome,
+    ProblemSource,
     Recorded,
     RungShrunk,
     SearchSettings,
+    SourceChanged,
     Value,
 )
 
@@ -116,6 +119,25 @@ class Promotion(NamedTuple):
     has_checkpoint: bool
 
 
+class SourceEdit(NamedTuple):
+    """An edited source that the user accepted, and the first evaluation that was leased after it, if there is one.
+
+    ``position`` and ``at`` are those of its entry; ``recorded`` counts the outcomes before it.
+    """
+
+    position: int
+    at: float
+    recorded: int
+    first: EvaluationId | None
+    change: SourceChanged
+
+
+def source_of_row(row: EvaluationRow, edits: Sequence[SourceEdit]) -> int:
+    """With which of the search's sources an evaluation was leased: 1 for the one that it began with."""
+    at = row["leased_at"] if row["leased_at"] is not None else row["started_at"]
+    return 1 + sum(at is not None and at >= edit.at for edit in edits)
+
+
 class RungRow(TypedDict):
     """How many evaluations of a rung are in each state, and its lowest loss.
 
@@ -177,6 +199,16 @@ FROM (SELECT bracket, sampled_rung, number, rung, budget, loss, started_at, fini
 JOIN evaluations AS lower USING (bracket, sampled_rung, number)
 WHERE lower.rung = upper.rung - 1 AND lower.loss IS NOT NULL ORDER BY upper.outcome
 """
+_HAS_SOURCE_CHANGES = "SELECT name FROM sqlite_master WHERE name = 'source_changes'"
+_SOURCE_CHANGES = (
+    "SELECT source_changes.position, source_changes.at, entry FROM source_changes JOIN entries USING (position) "
+    "ORDER BY source_changes.position"
+)
+_FIRST_LEASE_AFTER = (
+    """SELECT position, entry FROM entries WHERE position > ? AND entry LIKE '%"type":"Leased"%' """
+    "ORDER BY position LIMIT 1"
+)
+_RECORDED_BEFORE = "SELECT count(*) FROM evaluations WHERE outcome < ?"
 _OUTCOMES = "SELECT outcome, entry FROM evaluations JOIN entries ON position = outcome ORDER BY outcome"
 
 
@@ -248,6 +280,26 @@ class JournalReader:
             and row["served_s"] <= ours[row["epoch"]]["served_s"]
             for row in other.masters()
         )
+
+    def source(self) -> ProblemSource | None:
+        """The source with which the search goes on: that of its beginning, or the last edit that was accepted."""
+        edits = self.source_edits()
+        return edits[-1].change.source if edits else self.settings().problem.source
+
+    def source_edits(self) -> list[SourceEdit]:
+        """The edits of the problem's source that were accepted, oldest first."""
+        if not self._all(_HAS_SOURCE_CHANGES):
+            return []
+        return [self._source_edit(*row) for row in self._all(_SOURCE_CHANGES)]
+
+    def _source_edit(self, position: int, at: float, text: str) -> SourceEdit:
+        change = read_entry(text, position, self.path)
+        if not isinstance(change, SourceChanged):
+            raise JournalError(f"the journal {self.path} has no edit of the source as entry {position}; it is damaged")
+        leases = self._all(_FIRST_LEASE_AFTER, (position,))
+        lease = read_entry(leases[0][1], leases[0][0], self.path) if leases else None
+        recorded = self._one(_RECORDED_BEFORE, (position,))[0]
+        return SourceEdit(position, at, recorded, lease.evaluation if isinstance(lease, Leased) else None, change)
 
     def masters(self) -> list[MasterRow]:
         """All masters, oldest first."""

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from hpbandster_lite import wire
 from hpbandster_lite.access.certificates import certificates_for
 from hpbandster_lite.agent import AgentOptions
-from hpbandster_lite.errors import PeerError, ProblemError, RunDirectoryError
+from hpbandster_lite.errors import PeerError, ProblemError, RunDirectoryError, SearchError, SourceDiffers
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch.children import AgentThread, Child, exit_report, signal_name
 from hpbandster_lite.launch.local_workers import one_per_worker
@@ -245,7 +245,7 @@ class LocalSearch(Supervisor):
 
         Raises
         ------
-        ProblemError, RunDirectoryError
+        ProblemError, SourceDiffers, RunDirectoryError
             With the end of the worker's log.
         """
         codes = [agent.returncode for agent in self._agents]
@@ -256,7 +256,8 @@ class LocalSearch(Supervisor):
         if not all(code is not None and code > 0 for code in codes):
             return
         agent, code = self._agents[0], codes[0] or 0
-        error = ProblemError if code == ProblemError.exit_code else RunDirectoryError
+        kinds: dict[int, type[SearchError]] = {kind.exit_code: kind for kind in (ProblemError, SourceDiffers)}
+        error = kinds.get(code, RunDirectoryError)
         raise error(f"no worker is left: {exit_report(agent, code)}\nNothing is lost: run the same command again")
 
     def _show_status(self) -> None:

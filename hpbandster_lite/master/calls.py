@@ -14,10 +14,10 @@ from typing import Any
 
 from hpbandster_lite import wire
 from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Leave, Stop, Wait
-from hpbandster_lite.errors import InvariantBroken, JournalError, ProblemError, ProtocolMismatch
+from hpbandster_lite.errors import InvariantBroken, JournalError, ProblemError, ProtocolMismatch, SourceDiffers
 from hpbandster_lite.journal import Fenced, Journal, JournalLost
 from hpbandster_lite.master.left_reports import left_behind
-from hpbandster_lite.problems import shared_values, value_difference
+from hpbandster_lite.problems import digest_of, shared_values, value_difference
 from hpbandster_lite.protocol import messages
 from hpbandster_lite.protocol.slots import slot_name, slot_names
 from hpbandster_lite.protocol.status import Serving, Status, status_to_plain
@@ -81,6 +81,8 @@ class Master:
         self._agent_of: dict[str, str] = {}
         self._informed_of_end: set[str] = set()
         self._options = shared_values(engine.settings.problem.options)
+        self._source = engine.state.source or engine.settings.problem.source
+        self._source_hash = engine.settings.problem.source_hash
         self._refused: set[str] = set()
         self._stalled_since: float | None = None
         self._committed_at = clock()
@@ -98,7 +100,7 @@ class Master:
         ProtocolMismatch
             If the call carries no message of its method.
         ProblemError
-            If the agent's problem has other options than the search.
+            If the agent's problem has other options than the search; SourceDiffers if it has another source.
         """
         now = self._clock()
         if call.method == "status":
@@ -113,10 +115,12 @@ class Master:
         match request:
             case messages.ExchangeRequest():
                 if call.peer not in self._agent_of:
-                    self._check_options(call.hello)
+                    self._check_problem(call.hello)
                 return self._exchange(call.peer, request, now)
             case messages.RenewRequest():
                 return self._renew(request, now)
+            case messages.SourceRequest():
+                return messages.SourceAnswer(epoch=self._epoch, source=self._source, source_hash=self._source_hash)
             case messages.ReleaseRequest():
                 self._release(request, now)
                 return messages.ReleaseAnswer(epoch=self._epoch)
@@ -220,17 +224,19 @@ class Master:
 
     # ---------------------------------------------------------------------------------------------- the methods
 
-    def _check_options(self, hello: Plain) -> None:
-        """Refuse a worker whose problem has other options than the search: its losses would not be comparable.
+    def _check_problem(self, hello: Plain) -> None:
+        """Refuse a worker whose problem has another source or other options: its losses would not be comparable.
 
         Raises
         ------
-        ProblemError
+        ProblemError, SourceDiffers
             With the option and both values; logged here once for each worker, and by the worker when it ends.
         """
         if not hello:
             return
         greeting = wire.from_message(hello, messages.Hello)
+        if greeting.source not in ("", digest_of(self._source, self._source_hash)):
+            raise SourceDiffers(f"the search accepts another source of the problem than that of {greeting.worker}")
         if greeting.options == self._options:
             return
         name, ours, theirs = value_difference(self._options, greeting.options)

@@ -30,6 +30,7 @@ from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, hosts_of, rea
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.settings.search_file import keep_search_file
+from hpbandster_lite.settings.source_check import check_source
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.transport import PROTOCOL, Client, NameServerClient, Server, run_name
 
@@ -214,6 +215,8 @@ def resume_master(
             yield entry
 
     engine.replay(entries())
+    accepted = engine.state.source or journal.settings.problem.source
+    check_source(accepted, settings.problem.source, options.prepared.edited, directory.path)
     epoch = journal.begin_epoch()
     # Entries that an older master has committed meanwhile; from now on it cannot commit.
     engine.replay(entries())
@@ -227,6 +230,7 @@ def resume_master(
         spent_s=journal.spent_s(),
         fingerprint=fingerprint(),
         retry_failed=retry_failed,
+        edited=options.prepared.edited,
     )
     if retry_failed:
         log.info("%s", turn.answer.sentence)

@@ -5,7 +5,8 @@ short-lived child of :func:`describe_in_child`), and an error in it names the us
 
 :mod:`~hpbandster_lite.problems.interface` defines what a problem is, :mod:`~hpbandster_lite.problems.references` finds
 one, :mod:`~hpbandster_lite.problems.options` configures it, :mod:`~hpbandster_lite.problems.description` reads its
-space, budgets, options and source, and :mod:`~hpbandster_lite.problems.trial` is what an objective receives.
+space, budgets and options, :mod:`~hpbandster_lite.problems.source` lists and compares its source, and
+:mod:`~hpbandster_lite.problems.trial` is what an objective receives.
 """
 
 from hpbandster_lite.problems.description import describe, describe_in_child, source_hash
@@ -20,22 +21,37 @@ from hpbandster_lite.problems.options import (
     value_difference,
     with_options,
 )
-from hpbandster_lite.problems.references import load, loading, name_of, reference_of
+from hpbandster_lite.problems.references import load, loading, module_of, name_of, reference_of
+from hpbandster_lite.problems.source import (
+    SourceTree,
+    digest_of,
+    hashed_here,
+    source_differences,
+    source_of,
+    source_tree,
+)
 
 __all__ = [
     "FunctionProblem",
     "Problem",
+    "SourceTree",
     "configured",
     "describe",
     "describe_in_child",
     "described_options",
+    "digest_of",
     "given_in",
+    "hashed_here",
     "load",
     "loading",
+    "module_of",
     "name_of",
     "reference_of",
     "shared_values",
+    "source_differences",
     "source_hash",
+    "source_of",
+    "source_tree",
     "target_of",
     "text_of",
     "value_difference",

@@ -6,25 +6,22 @@ process makes. Only that process imports ConfigSpace.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib.util
-import inspect
 import os
 import selectors
 import signal
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import ProblemError, ProtocolMismatch, SearchError, SpaceError, UnknownOption
 from hpbandster_lite.problems.interface import Problem, defaults_of
+from hpbandster_lite.problems.opened_files import OpenedFiles
 from hpbandster_lite.problems.options import canonical, described_options, target_of
-from hpbandster_lite.problems.references import GUARD, absolute, name_of, space_refused
+from hpbandster_lite.problems.references import GUARD, absolute, load, module_of, name_of, space_refused
+from hpbandster_lite.problems.source import file_of, file_of_name, source_of
 from hpbandster_lite.process import describer
 from hpbandster_lite.records import Plain, ProblemDescription
 
@@ -32,8 +29,17 @@ DESCRIBE_LIMIT_S = 300.0
 """A cold import of torch from a network file system has taken a minute; after five minutes the import hangs."""
 
 
-def describe(problem: Problem, reference: str) -> ProblemDescription:
+def describe(
+    problem: Problem, reference: str, *, opened: OpenedFiles | None = None, path_before: Sequence[str] = ()
+) -> ProblemDescription:
     """Read a configured problem's space, budgets, options and source; imports ConfigSpace, as its space does.
+
+    Parameters
+    ----------
+    problem, reference
+        The problem, and where it was loaded from.
+    opened, path_before
+        Of a process that exists for this description: see :func:`~hpbandster_lite.problems.source.source_of`.
 
     Raises
     ------
@@ -47,16 +53,18 @@ def describe(problem: Problem, reference: str) -> ProblemDescription:
 
     space = _space_of(problem, target_of(reference))
     options = described_options(problem, reference)
+    tables = SearchSpace.from_configspace(space).to_json()
     return ProblemDescription(
         reference=canonical(absolute(reference), options),
         name=name_of(reference),
         space_json=configspace_to_json(space),
-        space_tables=SearchSpace.from_configspace(space).to_json(),
+        space_tables=tables,
         has_feasible=getattr(problem, "feasible", None) is not None,
         has_test=getattr(problem, "test", None) is not None,
         has_refit=getattr(problem, "refit", None) is not None,
         has_export=getattr(problem, "export", None) is not None,
         source_hash=source_hash(problem),
+        source=source_of(problem, module_of(reference), opened=opened, path_before=path_before),
         options=options,
         **defaults_of(problem, target_of(reference)),
     )
@@ -83,41 +91,21 @@ def _space_of(problem: Problem, reference: str) -> Any:
 
 
 def source_hash(problem: Problem) -> str:
-    """SHA-256 of the file that defines the problem, or of all Python files of its package; empty if there is none.
+    """The hash of the source by method 1, for journals that know no other one; empty if there is no source.
 
-    Modules and packages that the problem names in ``source_modules`` count as well; they are not imported.
+    SHA-256 of the file that defines the problem, or of all Python files of its package, and of the modules and packages
+    that it names in ``source_modules``.
     """
-    file = _file_of(problem)
+    file = file_of(problem)
     if file is None:
         return ""
     digest = hashlib.sha256()
-    for whole in (file, *map(_file_of_module, getattr(problem, "source_modules", ()))):
+    for whole in (file, *map(file_of_name, getattr(problem, "source_modules", ()))):
         for part in sorted(whole.parent.rglob("*.py")) if whole.name == "__init__.py" else [whole]:
             content = part.read_bytes()
             digest.update(f"{part.relative_to(whole.parent)} {len(content)}\n".encode())
             digest.update(content)
     return digest.hexdigest()
-
-
-def _file_of_module(name: str) -> Path:
-    try:
-        found = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
-        found = None
-    if found is None or found.origin is None or not Path(found.origin).is_file():
-        raise ProblemError(f"source_modules names {name!r}, and Python finds no file of that module; correct the name")
-    return Path(found.origin)
-
-
-def _file_of(problem: Any) -> Path | None:
-    module: Any = problem
-    if not isinstance(problem, ModuleType):
-        evaluate = problem.evaluate
-        while isinstance(evaluate, functools.partial):
-            evaluate = evaluate.func
-        module = sys.modules.get(getattr(inspect.unwrap(evaluate), "__module__", None) or "")
-    file = getattr(module, "__file__", None)
-    return Path(file) if file is not None and Path(file).is_file() else None
 
 
 # ---------------------------------------------------------------------------------------------------------- in a child
@@ -130,9 +118,18 @@ def prepare_to_describe() -> None:
     import_configspace()
 
 
-def answer_for(reference: str, problem: Problem) -> str:
-    """The answer of the child to :func:`describe_in_child`, one line."""
-    return wire.encode(wire.to_message(describe(problem, reference)))
+def answer_for(reference: str) -> str:
+    """Load a problem and describe it: the answer of the child to :func:`describe_in_child`, one line.
+
+    Raises
+    ------
+    SearchError
+        If the problem cannot be loaded or described; see :func:`refusal_for`.
+    """
+    path_before = list(sys.path)
+    opened = OpenedFiles()
+    problem = load(reference)
+    return wire.encode(wire.to_message(describe(problem, reference, opened=opened, path_before=path_before)))
 
 
 def refusal_for(error: SearchError) -> str:

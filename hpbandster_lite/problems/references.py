@@ -70,6 +70,18 @@ def load(reference: str) -> Problem:
             _loads_under_way -= 1
 
 
+def module_of(reference: str) -> ModuleType | None:
+    """The loaded module that a reference names; None if none has that name, as for a function without a path."""
+    where = target_of(reference).partition(":")[0]
+    if _is_file(where):
+        file, loaded = str(Path(where).resolve()), list(sys.modules.values())
+        return next((module for module in loaded if getattr(module, "__file__", None) == file), None)
+    if where in sys.modules:
+        return sys.modules[where]
+    entry = _shipped().get(where)
+    return None if entry is None else sys.modules.get(entry.module)
+
+
 def name_of(reference: str) -> str:
     """Short name of a problem, fit for file names: ``digits``, ``my_module-problem``, ``file-problem``."""
     last = target_of(reference).rstrip("/").rpartition("/")[2].replace(".py:", ":").removesuffix(".py")

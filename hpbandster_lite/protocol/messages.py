@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar
 from hpbandster_lite import wire
 from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.protocol.slots import MOST_SLOTS
-from hpbandster_lite.records import CurvePoint, EvaluationId, Plain, Report, Value, Values
+from hpbandster_lite.records import CurvePoint, EvaluationId, Plain, ProblemSource, Report, Value, Values
 
 LONGEST_NAME = 255
 ReportIs: TypeAlias = Literal["recorded", "late", "known"]
@@ -173,6 +173,16 @@ class RenewAnswer:
     answer: Keep | Stop
 
 
+@wire.register("source-answer")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceAnswer:
+    """The accepted source of the search; ``source_hash`` is the one of method 1, where there is no ``source``."""
+
+    epoch: int
+    source: ProblemSource | None = None
+    source_hash: str = ""
+
+
 @wire.register("release-answer", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseAnswer:
@@ -199,7 +209,8 @@ class CommandAnswer:
 class Hello:
     """What an agent sends when it connects: its identity, and the problem that its trainer has imported.
 
-    ``options`` are the values of those options of the problem that all workers of a search share.
+    ``options`` are the values of those options of the problem that all workers of a search share. ``source`` identifies
+    the listed files of the search as this worker has them; it is empty before the worker knows the list.
     """
 
     agent: str
@@ -209,6 +220,7 @@ class Hello:
     problem: str
     source_hash: str
     options: Mapping[str, Value] = field(default_factory=dict)
+    source: str = ""
 
 
 @wire.register("slot-request", is_short=True)
@@ -271,6 +283,15 @@ class RenewRequest(Request[RenewAnswer]):
     evaluation: EvaluationId
     attempt: int
     curve: tuple[CurvePoint, ...] = ()
+
+
+@wire.register("source-request")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRequest(Request[SourceAnswer]):
+    """Which source of the problem the search accepts; sent before the first question for work."""
+
+    method: ClassVar[str] = "source"
+    answer: ClassVar[type[Any]] = SourceAnswer
 
 
 @wire.register("release-request", is_short=True)
@@ -355,6 +376,7 @@ REQUESTS: Mapping[str, type[Request[Any]]] = {
     for request in (
         ExchangeRequest,
         RenewRequest,
+        SourceRequest,
         ReleaseRequest,
         PauseRequest,
         ResumeRequest,

@@ -194,6 +194,32 @@ class Evaluations:
     recorded_here: int | None = None
 
 
+@wire.register("StatusSourceEdit")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceEdit:
+    """An edit of the problem's source that the user accepted.
+
+    Attributes
+    ----------
+    recorded
+        Outcomes recorded before it.
+    first
+        The first evaluation that a worker got after it, for example ``0-0-3@1``; None before there is one.
+    differences
+        What differs from the source before it.
+    """
+
+    recorded: int
+    first: str | None = None
+    differences: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The edit for people."""
+        where = f"from evaluation {self.first} on" if self.first else "for all evaluations from now on"
+        return f"edited after {self.recorded} outcomes, another one {where}: {'; '.join(self.differences)}"
+
+
 @wire.register("StatusIncumbent")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incumbent:
@@ -321,6 +347,8 @@ class Status:
         The best configuration; None before the first loss.
     forecast
         What it comes to. The program that shows the status adds it; a master does not send it.
+    source_edits
+        The edits of the problem's source that were accepted, oldest first.
     pid, host
         The master's process and the name of its machine; None without a master.
     uptime_s
@@ -354,6 +382,7 @@ class Status:
     failures: Mapping[str, int]
     incumbent: Incumbent | None
     forecast: Forecast | None = None
+    source_edits: tuple[SourceEdit, ...] = ()
     pid: int | None = None
     host: str | None = None
     uptime_s: float | None = None

@@ -196,9 +196,7 @@ def _recorded_budget(brackets: Sequence[Bracket]) -> float:
     return math.fsum(rung.done * rung.budget for bracket in brackets for rung in bracket.rungs)
 
 
-def _time(
-    agents: Sequence[Agent], left: list[_Missing], mean_s: Mapping[float, float], limits: Limits
-) -> float | None:
+def _time(agents: Sequence[Agent], left: list[_Missing], mean_s: Mapping[float, float], limits: Limits) -> float | None:
     workers = sum(agent.is_connected for agent in agents)
     if not mean_s or not workers:
         return None

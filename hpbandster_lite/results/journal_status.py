@@ -13,7 +13,8 @@ from hpbandster_lite.engine.hints import Growth
 from hpbandster_lite.engine.status import hints_of
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.journal import JournalReader, Promotion, RungRow
-from hpbandster_lite.protocol.status import Bracket, Evaluations, Incumbent, Rung, Status
+from hpbandster_lite.journal import SourceEdit as JournalEdit
+from hpbandster_lite.protocol.status import Bracket, Evaluations, Incumbent, Rung, SourceEdit, Status
 from hpbandster_lite.records import FailureKind, SearchSettings
 from hpbandster_lite.samplers import bracket_plan
 
@@ -57,6 +58,16 @@ def status_from_journal(reader: JournalReader) -> Status:
         budget_started=reader.budget_started(),
         failures={kind.value: count for kind, count in failures.items()},
         incumbent=incumbent,
+        source_edits=tuple(source_edit_of(each) for each in reader.source_edits()),
+    )
+
+
+def source_edit_of(edit: JournalEdit) -> SourceEdit:
+    """An accepted edit of the source as the status shows it."""
+    return SourceEdit(
+        recorded=edit.recorded,
+        first=None if edit.first is None else str(edit.first),
+        differences=edit.change.differences,
     )
 
 
@@ -108,9 +119,7 @@ def _has_free_places(plan: BracketPlan, row: RungRow) -> bool:
     return taken < plan.rungs[row["rung"]].places
 
 
-def _bracket(
-    plan: BracketPlan, started: dict[tuple[int, int], RungRow], shrunk: dict[tuple[int, int], int]
-) -> Bracket:
+def _bracket(plan: BracketPlan, started: dict[tuple[int, int], RungRow], shrunk: dict[tuple[int, int], int]) -> Bracket:
     rungs: list[Rung] = []
     for index, planned in enumerate(plan.rungs):
         places = shrunk.get((plan.bracket, index), planned.places)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.errors import RunDirectoryError
 from hpbandster_lite.hyperband.ranking import IncumbentKey, incumbent_key
-from hpbandster_lite.journal import ConfigurationRow, Ending, EvaluationRow, JournalReader
+from hpbandster_lite.journal import ConfigurationRow, Ending, EvaluationRow, JournalReader, source_of_row
 from hpbandster_lite.records import (
     ConfigId,
     EvaluationId,
@@ -147,8 +147,8 @@ class Result:
         Columns: ``config_id`` (text such as 0-0-3), ``bracket``, ``rung``, ``budget``, ``state`` (queued, running,
         done, failed), ``attempt``, ``worker``, ``agent``, ``queued_at``, ``leased_at``, ``started_at``,
         ``finished_at`` (UTC), ``duration_s``, ``loss``, ``failure`` (its kind), ``reason``, ``origin``,
-        ``model_budget``, ``directory``, ``info`` (a dict), and ``config.<name>`` for each hyperparameter, missing
-        where it is inactive.
+        ``model_budget``, ``directory``, ``source`` (1, or more after accepted edits of the source), ``info`` (a dict),
+        and ``config.<name>`` for each hyperparameter, missing where it is inactive.
         """
         rows = self._reader.evaluations()
         outcomes = self._reader.outcomes()
@@ -170,6 +170,8 @@ class Result:
             columns[name] = _column(rows, name)
         columns |= self._sampled_columns(of_each)
         columns["directory"] = _column(rows, "directory")
+        edits = self._reader.source_edits()
+        columns["source"] = [source_of_row(row, edits) for row in rows]
         columns["info"] = [None if outcome is None else dict(outcome.info) for outcome in ended]
         return _table(columns | self._hyperparameters(of_each))
 

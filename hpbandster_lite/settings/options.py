@@ -243,6 +243,11 @@ class SearchOptions:
         help="Run again, once, evaluations that failed by a fault of the code that is now corrected, unless a later "
         "decision was built on them.",
     )  # fmt: skip
+    accept_edited_source: bool = option(
+        default=False, kind=kinds.FLAG, group=Group.GENERAL, has_key=False, in_api=True,
+        help="Continue a search although the source of its problem was edited since: you say that the losses before "
+        "and after can be compared. `status` shows from which evaluation on the source is another one.",
+    )  # fmt: skip
     description: ProblemDescription | None = None
     limits: Limits = field(default_factory=Limits)
     run_id: str | None = None

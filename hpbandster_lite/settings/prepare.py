@@ -19,10 +19,11 @@ from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.budgets import Ladder, explicit_ladder, ladder
 from hpbandster_lite.journal import JournalReader, holds_anything, settings_difference
 from hpbandster_lite.problems import describe_in_child, given_in, name_of, with_options
-from hpbandster_lite.records import Limits, ProblemDescription, SearchSettings
+from hpbandster_lite.records import Limits, ProblemDescription, SearchSettings, SourceChanged
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import bracket_plan
 from hpbandster_lite.settings.options import OPTIONS, SearchOptions, check_values
+from hpbandster_lite.settings.source_check import accepted_edit
 
 if TYPE_CHECKING:
     from hpbandster_lite.engine import Retried
@@ -45,6 +46,7 @@ class Prepared:
     resumed: bool
     notes: tuple[str, ...] = ()
     retry_failed_after: int | None = None
+    edited: SourceChanged | None = None
 
     @property
     def plans(self) -> list[BracketPlan]:
@@ -122,6 +124,7 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
 def _resume(options: SearchOptions, description: ProblemDescription, reader: JournalReader, path: Path) -> Prepared:
     stored, limits = reader.settings(), reader.limits()
     _refuse_another_run(options, description, stored, path)
+    description, grown = _with_stored_space(description, stored)
     wanted = _wanted_settings(options, description, stored)
     difference = settings_difference(stored, wanted)
     if difference is not None:
@@ -129,15 +132,15 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
             f"the search in {path} cannot continue with other settings: {difference}. "
             "Repeat the command that began it, or start another search with --new"
         )
-    notes = []
-    is_changed = description.source_hash != stored.problem.source_hash
-    if is_changed:
-        notes.append("the problem's source has changed since the search began; earlier results are kept as they are")
+    is_accepted = options.accept_edited_source or options.retry_failed
+    edited = accepted_edit(reader, description, path, is_accepted=is_accepted)
+    notes = grown + ([] if edited is None else [_edit_note(edited)])
     if options.retry_failed:
-        notes += _retry_notes(_retriable(stored, reader), is_changed)
+        notes += _retry_notes(_retriable(stored, reader), is_changed=edited is not None)
     notes += _halt_notes(options, reader, path)
     limits_given = any(getattr(options.limits, entry.name) is not None for entry in fields(Limits))
-    settings = replace(wanted, **_given(options, "lease_s", "heartbeat_s"))
+    problem = replace(wanted.problem, source=reader.source(), source_hash=stored.problem.source_hash)
+    settings = replace(wanted, problem=problem, **_given(options, "lease_s", "heartbeat_s"))
     _check(settings)
     served = [master["epoch"] for master in reader.masters() if master["started_at"] is not None]
     return Prepared(
@@ -146,6 +149,29 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
         resumed=True,
         notes=tuple(notes),
         retry_failed_after=max(served, default=0) if options.retry_failed else None,
+        edited=edited,
+    )
+
+
+def _with_stored_space(description: ProblemDescription, stored: SearchSettings) -> tuple[ProblemDescription, list[str]]:
+    """A shipped problem with the space of its journal, where a later version has only added to it; and the note."""
+    # Imported here: see _check.
+    from hpbandster_lite.space import first_difference, has_only_grown
+
+    then, now = stored.problem.space_json, description.space_json
+    if description.source is None or description.source.version is None:
+        return description, []
+    difference = first_difference(then, now)
+    if difference is None or not has_only_grown(then, now):
+        return description, []
+    note = f"the space of {description.name} has grown since ({difference}); the search continues in its own space"
+    return replace(description, space_json=then, space_tables=stored.problem.space_tables), [note]
+
+
+def _edit_note(edited: SourceChanged) -> str:
+    return (
+        f"the problem's source was edited ({'; '.join(edited.differences)}); earlier results are kept as they are, and "
+        "status shows from which evaluation on the source is another one"
     )
 
 
@@ -164,9 +190,7 @@ def _refuse_another_run(
         )
 
 
-def _wanted_settings(
-    options: SearchOptions, description: ProblemDescription, stored: SearchSettings
-) -> SearchSettings:
+def _wanted_settings(options: SearchOptions, description: ProblemDescription, stored: SearchSettings) -> SearchSettings:
     """The stored settings with the options that are given, and the problem as it is found now."""
     # The file of the problem may have moved since the search began.
     wanted = replace(stored, problem=description)
@@ -188,7 +212,7 @@ def _retriable(stored: SearchSettings, reader: JournalReader) -> Retried:
     return retriable(state)
 
 
-def _retry_notes(retried: Retried, is_changed: bool) -> list[str]:
+def _retry_notes(retried: Retried, *, is_changed: bool) -> list[str]:
     """What is put back, and whether another outcome is likely."""
     notes = [retried.sentence]
     if retried.put_back and not is_changed:

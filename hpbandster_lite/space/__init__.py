@@ -9,7 +9,7 @@ spaces, and ``examples`` has spaces for tests.
 from hpbandster_lite.space.compile import configspace_from_json, configspace_to_json, import_configspace
 from hpbandster_lite.space.dimension import Array, Dimension, Mask, Prior
 from hpbandster_lite.space.search_space import SearchSpace
-from hpbandster_lite.space.space_difference import first_difference
+from hpbandster_lite.space.space_difference import first_difference, has_only_grown
 
 __all__ = [
     "Array",
@@ -20,5 +20,6 @@ __all__ = [
     "configspace_from_json",
     "configspace_to_json",
     "first_difference",
+    "has_only_grown",
     "import_configspace",
 ]

@@ -168,9 +168,7 @@ def _categorical(item: Plain) -> Dimension:
 
 
 def _ordinal(item: Plain) -> Dimension:
-    return Dimension(
-        name=item["name"], kind="ordinal", default=item["default_value"], choices=tuple(item["sequence"])
-    )
+    return Dimension(name=item["name"], kind="ordinal", default=item["default_value"], choices=tuple(item["sequence"]))
 
 
 def _constant(item: Plain) -> Dimension:

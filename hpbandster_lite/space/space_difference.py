@@ -72,3 +72,35 @@ def _forbidden(then: Plain, now: Plain) -> str | None:
 def _order(then: Plain, now: Plain) -> str | None:
     before, after = ([item["name"] for item in space["hyperparameters"]] for space in (then, now))
     return None if before == after else f"the order of the hyperparameters was {before} and is {after}"
+
+
+def has_only_grown(then: Plain, now: Plain) -> bool:
+    """Whether the later space has everything that the earlier one has: what it was searched for is still valid.
+
+    Hyperparameters and choices may be new, ranges wider, forbidden clauses fewer, and conditions other ones.
+    """
+    before = {item["name"]: item for item in then["hyperparameters"]}
+    after = {item["name"]: item for item in now["hyperparameters"]}
+    has_all = all(name in after and _covers(item, after[name]) for name, item in before.items())
+    return has_all and not _newly_forbidden(then, now)
+
+
+_GROWS = {"lower", "upper", "choices", "sequence", "default_value", "weights"}
+
+
+def _covers(item: Plain, later: Plain) -> bool:
+    kept = {*item, *later} - _GROWS - _IGNORED
+    if any(_differ(item.get(name), later.get(name)) for name in kept):
+        return False
+    if "lower" in item and not (later["lower"] <= item["lower"] and later["upper"] >= item["upper"]):
+        return False
+    if not set(map(repr, item.get("choices", ()))) <= set(map(repr, later.get("choices", ()))):
+        return False
+    # Ordinals keep their order.
+    ordered, wider = (list(map(repr, each.get("sequence", ()))) for each in (item, later))
+    return [value for value in wider if value in ordered] == ordered
+
+
+def _newly_forbidden(then: Plain, now: Plain) -> bool:
+    before, after = ([describe(forbidden_tree(item)) for item in space["forbiddens"]] for space in (then, now))
+    return bool(set(after) - set(before))

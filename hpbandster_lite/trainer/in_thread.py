@@ -15,10 +15,11 @@ from collections import deque
 from pathlib import Path
 
 from hpbandster_lite.errors import SearchError
-from hpbandster_lite.problems import Problem, described_options, load, name_of, shared_values, source_hash
+from hpbandster_lite.problems import Problem, load
 from hpbandster_lite.trainer.evaluation import run_objective
 from hpbandster_lite.trainer.frames import END, FrameReader, frames_of, write_frames
-from hpbandster_lite.trainer.messages import TrainerMessage, TrainerOrder, TrainerPoint, TrainerReady, TrainerRefused
+from hpbandster_lite.trainer.messages import TrainerMessage, TrainerOrder, TrainerPoint, TrainerRefused
+from hpbandster_lite.trainer.readiness import readiness
 from hpbandster_lite.trainer.reporting import CurrentOrder, PointSender
 
 READ_BYTES = 65_536
@@ -76,8 +77,7 @@ class InlineTrainer(InProcessHandle):
             self._send(TrainerRefused(message=str(error)))
             return
         self.is_ready = True
-        options = shared_values(described_options(self._problem, reference))
-        self._send(TrainerReady(problem=name_of(reference), source_hash=source_hash(self._problem), options=options))
+        self._send(readiness(self._problem, reference))
         # A daemon thread: an objective that never returns must not prevent the agent's exit.
         self._thread = threading.Thread(target=self._work, name="inline-trainer", daemon=True)
         self._thread.start()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from hpbandster_lite import wire
-from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, Plain, Value, Values
+from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, Plain, ProblemSource, Value, Values
 
 # ------------------------------------------------------------------------------------------- from agent to trainer
 
@@ -50,11 +50,17 @@ class TrainerStop:
 @wire.register("TrainerReady")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerReady:
-    """The problem is imported; ``options`` has the values of the options that all workers of a search share."""
+    """The problem is imported; ``options`` has the values of the options that all workers of a search share.
+
+    ``source`` has what was found when the problem was imported; ``folder`` and ``modules`` say where its files lie.
+    """
 
     problem: str
     source_hash: str
     options: Mapping[str, Value] = field(default_factory=dict)
+    source: ProblemSource | None = None
+    folder: str = ""
+    modules: Mapping[str, str] = field(default_factory=dict)
 
 
 @wire.register("TrainerRefused")

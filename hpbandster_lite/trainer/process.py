@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hpbandster_lite.errors import SearchError
-from hpbandster_lite.problems import Problem, described_options, load, name_of, shared_values, source_hash
+from hpbandster_lite.problems import Problem, load
 from hpbandster_lite.problems.description import answer_for, prepare_to_describe, refusal_for
 from hpbandster_lite.process.shutdown import ALLOCATION_ENDS, unblock_allocation_signal
 from hpbandster_lite.records import FailureKind, Plain
@@ -34,11 +34,11 @@ from hpbandster_lite.trainer.messages import (
     TrainerInterrupted,
     TrainerOrder,
     TrainerPoint,
-    TrainerReady,
     TrainerRefused,
     TrainerStop,
 )
 from hpbandster_lite.trainer.process_state import recorded
+from hpbandster_lite.trainer.readiness import readiness
 from hpbandster_lite.trainer.reporting import PointSender, is_abandoned, is_readable
 
 PR_SET_PDEATHSIG = 1
@@ -69,7 +69,7 @@ def _describe(descriptor: int) -> int:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     reference = line_in[:-1].decode("utf-8", "surrogateescape")
     try:
-        line = answer_for(reference, load(reference))
+        line = answer_for(reference)
     except SearchError as error:
         line = refusal_for(error)
     write_line(descriptor, line.encode("ascii") + b"\n")
@@ -88,8 +88,7 @@ def _serve(briefing: dict[str, Plain]) -> int:
     except SearchError as error:
         agent.send(TrainerRefused(message=str(error)))
         return error.exit_code
-    options = shared_values(described_options(problem, briefing["problem"]))
-    agent.send(TrainerReady(problem=name_of(briefing["problem"]), source_hash=source_hash(problem), options=options))
+    agent.send(readiness(problem, briefing["problem"]))
     warm = _Warmth(problem)
     while (order := agent.next_order()) is not None:
         _evaluate(agent, problem, order, warm)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,18 @@ from ConfigSpace import ConfigurationSpace, Float, Integer
 from hpbandster_lite.engine import Granted
 from hpbandster_lite.errors import BudgetError, ResumeError, SpaceError, UsageError
 from hpbandster_lite.journal import Journal, JournalReader
-from hpbandster_lite.records import FailureKind, Finished, FinishKind, Limits, Paused, ProblemDescription, Started
+from hpbandster_lite.records import (
+    FailureKind,
+    Finished,
+    FinishKind,
+    Limits,
+    Paused,
+    ProblemDescription,
+    ProblemSource,
+    SourceChanged,
+    SourceFile,
+    Started,
+)
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.kinds import read_initial
 from hpbandster_lite.settings.options import SearchOptions
@@ -310,11 +323,83 @@ def test_another_problem_s_run_directory_is_refused(stored: Callable[..., RunDir
         prepare(asked(description(name="digits")), directory)
 
 
-def test_a_problem_that_was_mended_is_noticed_and_the_search_goes_on(stored: Callable[..., RunDirectory]) -> None:
+def sources(*hashes: str, **about: Any) -> ProblemSource:
+    files = [SourceFile(path=f"{number}.py", hash=each) for number, each in enumerate(hashes)]
+    return ProblemSource(files=tuple(files), **about)
+
+
+def test_a_problem_whose_source_was_edited_is_refused_with_the_remedies(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(description(source=sources("a", "b")), seed=5)
+    assert prepare(asked(description(source=sources("a", "b"))), directory).notes == ()
+    edited = description(source=sources("a", "c"))
+    with pytest.raises(ResumeError, match=r"1\.py is another one\. .* --new; .* --accept-edited-source$"):
+        prepare(asked(edited), directory)
+    prepared = prepare(asked(edited, accept_edited_source=True), directory)
+    assert prepared.edited == SourceChanged(source=sources("a", "c"), differences=("1.py is another one",))
+    assert prepared.settings.problem.source == sources("a", "b")
+    (note,) = prepared.notes
+    assert note.startswith("the problem's source was edited (1.py is another one)")
+
+
+def test_an_edit_that_was_accepted_is_the_source_from_then_on(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(description(source=sources("a")), seed=5)
+    edited = SourceChanged(source=sources("b"), differences=("0.py is another one",))
+    with Journal.open(directory.journal) as journal:
+        journal.begin_epoch()
+        journal.commit([edited], at=2.0)
+    prepared = prepare(asked(description(source=sources("b"))), directory)
+    assert (prepared.notes, prepared.edited, prepared.settings.problem.source) == ((), None, sources("b"))
+    with pytest.raises(ResumeError, match="accept-edited-source"):
+        prepare(asked(description(source=sources("a"))), directory)
+    (edit,) = JournalReader(directory.journal).source_edits()
+    assert (edit.position, edit.at, edit.recorded, edit.first, edit.change) == (2, 2.0, 0, None, edited)
+
+
+def test_a_journal_of_the_first_method_is_compared_by_it(stored: Callable[..., RunDirectory]) -> None:
     directory = stored(seed=5)
-    assert prepare(asked(), directory).notes == ()
-    (note,) = prepare(asked(description(source_hash="b")), directory).notes
-    assert note.startswith("the problem's source has changed since the search began")
+    assert prepare(asked(description(source=sources("b"))), directory).edited is None
+    edited = description(source_hash="b", source=sources("b", file="/there/net.py"))
+    with pytest.raises(ResumeError, match=r"net\.py is another one"):
+        prepare(asked(edited), directory)
+    assert prepare(asked(edited, accept_edited_source=True), directory).edited is not None
+
+
+def test_a_shipped_problem_is_compared_by_its_version_and_an_old_journal_has_the_first(
+    stored: Callable[..., RunDirectory],
+) -> None:
+    directory = stored(seed=5)
+    assert prepare(asked(description(source_hash="b", source=ProblemSource(version=1))), directory).edited is None
+    with pytest.raises(ResumeError, match="its version was 1 and is 2"):
+        prepare(asked(description(source=ProblemSource(version=2))), directory)
+
+
+def test_the_file_of_another_problem_is_refused_as_another_problem(
+    stored: Callable[..., RunDirectory], tmp_path: Path
+) -> None:
+    files = [tmp_path / name / "net.py" for name in "ab"]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text("")
+    here = socket.gethostname()
+    one, other = (description(source=sources(file.parent.name, file=str(file), host=here)) for file in files)
+    directory = stored(one, seed=5)
+    with pytest.raises(ResumeError, match=rf"belongs to the problem in {files[0]}, not to {files[1]}.* another --run-"):
+        prepare(asked(other), directory)
+    copy = replace(other, source=sources("a", file=str(files[1]), host=here))
+    assert prepare(asked(copy), directory).edited is None
+    files[0].unlink()
+    with pytest.raises(ResumeError, match="source is not the one of the search"):
+        prepare(asked(other), directory)
+
+
+def test_paths_of_another_host_are_not_compared(stored: Callable[..., RunDirectory], tmp_path: Path) -> None:
+    file, mine = tmp_path / "net.py", tmp_path / "mine.py"
+    file.touch()
+    mine.touch()
+    directory = stored(description(source=sources("a", file=str(file), host="another")), seed=5)
+    edited = description(source=sources("b", file=str(mine), host=socket.gethostname()))
+    with pytest.raises(ResumeError, match="source is not the one of the search"):
+        prepare(asked(edited), directory)
 
 
 def with_failures(directory: RunDirectory, *kinds: FailureKind, finished: Finished | None = None) -> None:
@@ -340,8 +425,9 @@ def test_what_is_run_again_is_said_before_anything_is_and_a_mended_source_beside
 ) -> None:
     directory = stored(seed=5)
     with_failures(directory, FailureKind.CODE, FailureKind.CODE, FailureKind.MEMORY)
-    mended, words = prepare(asked(description(source_hash="b"), retry_failed=True), directory).notes
-    assert mended.startswith("the problem's source has changed")
+    about = description(source_hash="b", source=sources("b"))
+    mended, words = prepare(asked(about, retry_failed=True), directory).notes
+    assert mended.startswith("the problem's source was edited")
     assert words == "2 failed evaluations are run again; 1 is not, because memory is no fault of the code"
     prepared = prepare(asked(retry_failed=True), directory)
     assert prepared.notes[0] == words
@@ -377,10 +463,7 @@ def test_a_paused_search_says_so_and_how_it_goes_on(stored: Callable[..., RunDir
         journal.begin_epoch()
         journal.commit([Paused(reason="maintenance")], at=2.0)
     (note,) = prepare(asked(), directory).notes
-    assert note == (
-        "the search is paused (maintenance); to evaluate again: "
-        f"hpbandster-lite resume {directory.path}"
-    )
+    assert note == (f"the search is paused (maintenance); to evaluate again: hpbandster-lite resume {directory.path}")
 
 
 def test_an_empty_file_that_a_start_left_when_it_was_killed_is_no_journal(tmp_path: Path) -> None:
@@ -442,7 +525,7 @@ def test_every_option_of_a_search_is_looked_at() -> None:
     looked_at = {
         *("problem", "description", "limits", "min_budget", "max_budget", "eta", "budgets", "unit", "algorithm"),
         *("bracket_rule", "seed", "sampler", "initial", "skip_default", "max_attempts", "lease_s", "heartbeat_s"),
-        *("retry_failed", "run_id"),
+        *("retry_failed", "accept_edited_source", "run_id"),
     }
     # A new option needs a rule for a search that goes on: give it one in prepare, a test above, and a name here.
     assert {field.name for field in dataclasses.fields(SearchOptions)} == looked_at

@@ -11,7 +11,7 @@ from hpbandster_lite.cli.options import AsJson, Run
 from hpbandster_lite.cli.run_directory import directory_of_a_search
 from hpbandster_lite.cli.view.evaluations import evaluations_table
 from hpbandster_lite.cli.view.terminal import console
-from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.journal import JournalReader, source_of_row
 
 
 def list_(
@@ -21,17 +21,24 @@ def list_(
 ) -> None:
     """List the evaluations: configuration@rung, budget, state, loss, time, worker, and why one failed.
 
-    Through a pipe each one is a single line.
+    Through a pipe each one is a single line. Where an edited source of the problem was accepted, the column source says
+    with which one an evaluation began: 1 is that of the beginning.
     """
     reader = JournalReader(directory_of_a_search(run).journal)
-    rows = reader.evaluations(["failed"] if failed else ())
+    rows, edits = reader.evaluations(["failed"] if failed else ()), reader.source_edits()
+    sources = [source_of_row(row, edits) for row in rows] if edits else []
     if as_json:
         plain = [
-            {"evaluation": f"{row['config_id']}@{row['rung']}", **row, "config_id": list(row["config_id"])}
+            {
+                "evaluation": f"{row['config_id']}@{row['rung']}",
+                **row,
+                "config_id": list(row["config_id"]),
+                "source": source_of_row(row, edits),
+            }
             for row in rows
         ]
         typer.echo(json.dumps(plain, indent=2))
     elif not rows:
         console().print("no evaluation has failed" if failed else "no evaluation has begun")
     else:
-        console().print(evaluations_table(rows, reader.settings().unit))
+        console().print(evaluations_table(rows, reader.settings().unit, sources))

@@ -6,8 +6,8 @@ import sys
 from dataclasses import replace
 
 from hpbandster_lite.cli.options import Problem, note, takes_options
+from hpbandster_lite.cli.run_directory import chosen_directory
 from hpbandster_lite.master import MasterOptions, run_master
-from hpbandster_lite.rundir import RunDirectory, default_run_directory
 from hpbandster_lite.settings.options import (
     CheckpointOptions,
     DirectoryOptions,
@@ -39,7 +39,7 @@ def master(
     Workers on the same file system find it through the run directory, others through --nameserver: with --run-id and
     --key they can be started before the run begins.
     """
-    directory = RunDirectory(place.run_dir or default_run_directory(problem))
+    directory = chosen_directory(problem, place.run_dir)
     prepared = prepare(replace(search, run_id=run.run_id), directory)
     listen = replace(listen, port=listen.port or 0)
     options = MasterOptions(

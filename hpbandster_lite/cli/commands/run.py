@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from hpbandster_lite.cli.options import Problem, takes_options
-from hpbandster_lite.cli.run_directory import completed, read_status
+from hpbandster_lite.cli.run_directory import chosen_directory, completed, read_status
 from hpbandster_lite.cli.view.dry_run_report import print_dry_run, print_price
 from hpbandster_lite.cli.view.formats import first_line
 from hpbandster_lite.cli.view.incumbent import print_incumbent, print_where_saved
@@ -20,7 +20,7 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch import LaunchOptions, search_here
 from hpbandster_lite.results.forecast import price
-from hpbandster_lite.rundir import RunDirectory, default_run_directory
+from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import PlaceOptions, SearchOptions
 from hpbandster_lite.settings.prepare import prepare
 from hpbandster_lite.standalone.dry_run import perform_dry_run
@@ -63,12 +63,13 @@ def run(
 
     Exit codes: 0 the search is over, or was stopped; 1 it is over and none of its evaluations has a loss, or it was
     stopped because the first ones all failed with the same fault, or a dry run failed; 2 wrong input, 3 a master or
-    name server did not answer, 4 the run directory cannot be used, or its journal was deleted or replaced, 75 the
-    allocation ends (SIGUSR2): the same command continues in the next one, 130 interrupted.
+    name server did not answer, 4 the run directory cannot be used, or its journal was deleted or replaced, 5 the source
+    of the problem was edited while it ran and no worker with the old one is left, 75 the allocation ends (SIGUSR2): the
+    same command continues in the next one, 130 interrupted.
     """
     if place.new and place.run_dir is not None:
         raise UsageError("give either --new, which takes a free run directory, or --run-dir, not both")
-    directory = RunDirectory(place.run_dir or default_run_directory(problem, new=place.new))
+    directory = chosen_directory(problem, place.run_dir, new=place.new)
     if directory.path.exists() and not directory.path.is_dir():
         # Before the plan is shown; an empty directory is taken over whatever its mode.
         directory.check()

@@ -11,11 +11,11 @@ import typer
 
 from hpbandster_lite.agent import AgentOptions, run_agent
 from hpbandster_lite.cli.options import Problem, takes_options
+from hpbandster_lite.cli.run_directory import chosen_directory
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.launch.local_workers import LocalWorkers, one_per_worker
 from hpbandster_lite.process.environment import KEY_VARIABLE, job_left_s
 from hpbandster_lite.process.log_format import escape_controls
-from hpbandster_lite.rundir import default_run_directory
 from hpbandster_lite.settings.options import DirectoryOptions, LeaveOptions, RunOptions, WorkerOptions, in_common
 
 
@@ -35,8 +35,9 @@ def worker(
     Ctrl-C or SIGTERM hands the running evaluation back; a second one ends at once. SIGUSR2 (the allocation ends) hands
     it back, too.
 
-    Exit codes: 0 the search is over, --idle-timeout or --max-evaluations; 2 wrong input, 3 no master, 75 the
-    allocation ends, or has no time for another evaluation: start it again in the next one, 130 interrupted.
+    Exit codes: 0 the search is over, --idle-timeout or --max-evaluations; 2 wrong input, 3 no master, 5 the source of
+    the problem here is not that of the search, 75 the allocation ends, or has no time for another evaluation: start it
+    again in the next one, 130 interrupted.
     """
     _check_way_to_master(place, run)
     by_name = run.nameserver is not None and run.run_id is not None
@@ -44,7 +45,7 @@ def worker(
     left_s = leave.allocation_time_s
     if left_s is None:
         left_s = job_left_s(os.environ, unix_time)
-    run_dir = place.run_dir or (None if by_name else str(default_run_directory(problem)))
+    run_dir = place.run_dir or (None if by_name else str(chosen_directory(problem, None).path))
     shared = AgentOptions(
         problem=problem,
         run_dir=run_dir,

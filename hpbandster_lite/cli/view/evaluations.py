@@ -15,8 +15,8 @@ from hpbandster_lite.cli.view.formats import amount, duration, number
 from hpbandster_lite.cli.view.tables import plain_table
 
 
-def evaluations_table(rows: Sequence[Mapping[str, Any]], unit: str) -> Table:
-    """One row per evaluation: budget, state, loss, time, worker, and why it failed."""
+def evaluations_table(rows: Sequence[Mapping[str, Any]], unit: str, sources: Sequence[int] = ()) -> Table:
+    """One row per evaluation: budget, state, loss, time, worker, and why it failed; and its source, if given."""
     table = plain_table()
     again = any(row["attempt"] > 1 for row in rows)
     failed = any(row["failure"] is not None for row in rows)
@@ -24,9 +24,11 @@ def evaluations_table(rows: Sequence[Mapping[str, Any]], unit: str) -> Table:
         table.add_column(heading, no_wrap=True, justify="right" if heading in ("budget", "loss", "time") else "left")
     if again:
         table.add_column("attempt", justify="right")
+    if sources:
+        table.add_column("source", justify="right")
     if failed:
         table.add_column("reason", overflow="fold", ratio=1)
-    for row in rows:
+    for index, row in enumerate(rows):
         taken = row["finished_at"] - row["leased_at"] if row["finished_at"] and row["leased_at"] else None
         cells = [
             f"{row['config_id']}@{row['rung']}",
@@ -37,6 +39,7 @@ def evaluations_table(rows: Sequence[Mapping[str, Any]], unit: str) -> Table:
             row["worker"] or "-",
         ]
         cells += [str(row["attempt"])] if again else []
+        cells += [str(sources[index])] if sources else []
         cells += [row["reason"] or ""] if failed else []
         table.add_row(*(escape(cell) for cell in cells))
     return table

@@ -62,6 +62,8 @@ def facts(status: Status) -> dict[str, str]:
         "state": state_line(status),
         "done": progress_line(status),
     }
+    if status.source_edits:
+        named["source"] = "\n".join(edit.sentence for edit in status.source_edits)
     if status.failures:
         named["failed"] = ", ".join(f"{count} {kind}" for kind, count in status.failures.items())
     if status.agents:

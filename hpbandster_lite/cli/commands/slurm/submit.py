@@ -11,11 +11,12 @@ import typer
 from hpbandster_lite import slurm
 from hpbandster_lite.cli.commands.slurm import submit_options as option
 from hpbandster_lite.cli.options import Problem, takes_options, typed_search_options
+from hpbandster_lite.cli.run_directory import chosen_directory
 from hpbandster_lite.cli.view.plan import introduce_plan
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import UnknownOption, UsageError
 from hpbandster_lite.master import wall_clock
-from hpbandster_lite.rundir import RunDirectory, default_run_directory
+from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import CheckpointOptions, DirectoryOptions, SearchOptions
 from hpbandster_lite.settings.prepare import Prepared, prepare
 from hpbandster_lite.settings.search_file import is_search_file, read_search_file
@@ -53,7 +54,7 @@ def submit(
     The problem is read first, so that an error in it costs no job. The same command continues a search whose jobs have
     ended.
     """
-    directory = RunDirectory(Path(place.run_dir or default_run_directory(problem)).absolute())
+    directory = RunDirectory(chosen_directory(problem, place.run_dir).path.absolute())
     prepared = _prepared(options, directory)
     request = slurm.SubmitRequest(
         problem=str(ctx.params["problem"]),

@@ -1,0 +1,402 @@
+"""Which files are the source of a problem, their hashes, and in what two sources differ.
+
+Law of this file: the process that describes a problem lists its files once; every other process hashes the listed files
+in its own tree, and lists nothing. It reads files and imports none of them. Other distributions, virtual environments,
+hpbandster_lite itself and run directories do not count.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+import inspect
+import os
+import socket
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hpbandster_lite.errors import ProblemError
+from hpbandster_lite.problems.opened_files import OpenedFiles
+from hpbandster_lite.problems.source_text import ABSENT, hash_of_bytes, hash_of_file
+from hpbandster_lite.records import ProblemSource, SourceFile
+
+MADE = "made"
+"""Takes the place of the hash of a file that the problem itself wrote while it was described."""
+UNSET = "unset"
+OURS = __name__.partition(".")[0]
+_LIBRARIES = frozenset({"site-packages", "dist-packages", "node_modules", "__pycache__"})
+_OF_A_RUN = frozenset(
+    {"journal.sqlite", "key", "nameserver.key", "endpoint.json", "lock", "search.toml", "incumbent.json", "refit.json"}
+    | {"logs", "reports", "evaluations", "tls"}
+)
+"""Names in a run directory, where that is also the problem's folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceTree:
+    """Where the files of a source lie on this host: the problem's folder, and those of modules, by name."""
+
+    folder: str = ""
+    modules: Mapping[str, str] = field(default_factory=dict)
+
+    def path_of(self, listed: str) -> Path | None:
+        """The place of a listed file here; None if this host does not know its folder."""
+        module, mark, rest = listed.partition(":")
+        if mark and module in self.modules:
+            return Path(self.modules[module], rest)
+        return Path(self.folder, listed) if self.folder or listed.startswith("/") else None
+
+
+def digest_of(source: ProblemSource | None, source_hash: str) -> str:
+    """One text for a whole source, by which a master compares it; ``source_hash`` stands for one of method 1."""
+    if source is None:
+        return f"1:{source_hash}"
+    parts = [f"{each.path}={each.hash}" for each in source.files] + [f"${k}={v}" for k, v in source.environment.items()]
+    return f"{source.method}:{source.version}:{hash_of_bytes(chr(10).join(sorted(parts)).encode('utf-8', 'replace'))}"
+
+
+def hashed_here(listed: ProblemSource, tree: SourceTree, imported: ProblemSource) -> ProblemSource:
+    """The source that this host has in place of a listed one: the same files, with the hashes that they have here.
+
+    Parameters
+    ----------
+    listed
+        The source of the search.
+    tree
+        Where the files lie here.
+    imported
+        What was found when the problem was imported here: a Python file may have been edited since.
+    """
+    known = {each.path: each for each in imported.files}
+    files = []
+    for each in listed.files:
+        path = tree.path_of(each.path)
+        if each.hash == MADE or each.path in known:
+            files.append(each if each.hash == MADE else known[each.path])
+        else:
+            files.append(replace(each, hash=ABSENT if path is None else hash_of_file(path)))
+    return replace(
+        listed,
+        version=imported.version,
+        files=tuple(files),
+        environment={name: hash_of_variable(name) for name in listed.environment},
+    )
+
+
+def hash_of_variable(name: str) -> str:
+    """The hash of an environment variable: its value may be a secret, and is stored nowhere."""
+    value = os.environ.get(name)
+    return UNSET if value is None else hash_of_bytes(f"{name}={value}".encode("utf-8", "surrogateescape"))
+
+
+def source_differences(accepted: ProblemSource, found: ProblemSource) -> tuple[str, ...]:
+    """In what two sources of one problem differ, one text for each part; empty if they are the same.
+
+    Files that only the later one has count where they are data: a module that is new comes with an edit elsewhere.
+    """
+    if accepted.version != found.version:
+        return (f"its version was {_version(accepted)} and is {_version(found)}",)
+    before, now = ({each.path: each.hash for each in source.files} for source in (accepted, found))
+    differences = []
+    for path, was in before.items():
+        is_now = now.get(path, was)
+        if MADE not in (was, is_now) and was != is_now:
+            differences.append(f"{path} {_change(was, is_now)}")
+    for path, is_now in now.items():
+        if path not in before and is_now not in (MADE, ABSENT) and not path.endswith(".py"):
+            differences.append(f"{path} is read now, and was not before")
+    differences += [
+        f"the environment variable {name} has another value"
+        for name in {**accepted.environment, **found.environment}
+        if accepted.environment.get(name, UNSET) != found.environment.get(name, UNSET)
+    ]
+    return tuple(differences)
+
+
+def _change(was: str, is_now: str) -> str:
+    if is_now == ABSENT:
+        return "is missing"
+    return "is new" if was == ABSENT else "is another one"
+
+
+def _version(source: ProblemSource) -> str:
+    return "none" if source.version is None else str(source.version)
+
+
+# ------------------------------------------------------------------------------------------------------- of a problem
+
+
+def file_of(problem: Any) -> Path | None:
+    """The file of the module that defines a problem's ``evaluate``; None if there is none."""
+    module: Any = problem
+    if not isinstance(problem, ModuleType):
+        evaluate = problem.evaluate
+        while isinstance(evaluate, functools.partial):
+            evaluate = evaluate.func
+        module = sys.modules.get(getattr(inspect.unwrap(evaluate), "__module__", None) or "")
+    return file_of_module(module)
+
+
+def file_of_module(module: ModuleType | None) -> Path | None:
+    """The file of a module; None if it has none."""
+    file = getattr(module, "__file__", None)
+    return Path(file).resolve() if file is not None and Path(file).is_file() else None
+
+
+def shipped_version(problem: Any, module: ModuleType | None) -> int | None:
+    """The version of a problem that this distribution ships; None for other problems.
+
+    A problem without ``version`` has version 1, as those of journals that are older than versions.
+    """
+    if module is None or module.__name__.partition(".")[0] != OURS:
+        return None
+    return int(getattr(problem, "version", 1))
+
+
+def source_tree(problem: Any, module: ModuleType | None) -> SourceTree:
+    """Where the files of a loaded problem lie; ``module`` is the one that its reference names."""
+    main = file_of_module(module) or file_of(problem)
+    modules = {name: str(file_of_name(name).parent) for name in _named(problem, "source_modules")}
+    return SourceTree(folder="" if main is None else str(_Folder.of(main).path), modules=modules)
+
+
+def source_of(
+    problem: Any, module: ModuleType | None, *, opened: OpenedFiles | None = None, path_before: Sequence[str] = ()
+) -> ProblemSource:
+    """List and hash the source of a loaded problem.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    module
+        The module that its reference names; None if the reference names none.
+    opened
+        The files that were opened while a process of its own described the problem; then the modules that are loaded
+        count, too. None in another process, which may have loaded anything.
+    path_before
+        ``sys.path`` before the problem was loaded.
+
+    Raises
+    ------
+    ProblemError
+        If it names a module, a file or a variable that cannot be.
+    """
+    version = shipped_version(problem, module)
+    if version is not None:
+        return ProblemSource(version=version)
+    if opened is not None:
+        opened.stop()
+    found: dict[str, str] = {}
+    main = file_of_module(module) or file_of(problem)
+    if main is not None:
+        folder = _Folder.of(main)
+        bases = _entries_below(folder.path, path_before)
+        starts = [main, *folder.package_files(), *filter(folder.counts, filter(None, [file_of(problem)]))]
+        if opened is not None:
+            starts += filter(folder.counts, _loaded())
+        for path in _with_imports(starts, folder, [folder.path, *bases]):
+            found[folder.name_of(path)] = hash_of_file(path)
+        if opened is not None:
+            found |= _data_files(opened, folder, found)
+        for path in _named_files(problem, main):
+            found[folder.name_of(path)] = hash_of_file(path)
+    for name in _named(problem, "source_modules"):
+        found |= _of_named_module(name)
+    return ProblemSource(
+        files=tuple(SourceFile(path=path, hash=found[path]) for path in sorted(found)),
+        environment={name: hash_of_variable(name) for name in _named(problem, "source_environment")},
+        file="" if main is None else str(main),
+        host=socket.gethostname(),
+    )
+
+
+def _loaded() -> list[Path]:
+    """The files of all modules of this process; a link counts where it lies."""
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    paths = [Path(file) for file in files if isinstance(file, str)]
+    return [path.parent.resolve() / path.name for path in paths if path.is_file()]
+
+
+class _Folder:
+    """The folder of a problem: that of its file, or the one that holds its outermost package."""
+
+    def __init__(self, path: Path, package: Path | None) -> None:
+        self.path = path
+        self._package = package
+        self._is_library = _LIBRARIES.intersection(path.parts) != set() or _is_environment(path)
+        self._ours = {Path(__file__).resolve().parents[1]}
+        for name in ("workers", "nameserver"):
+            spec = importlib.util.find_spec(f"{OURS}.{name}")
+            if spec is not None and spec.origin is not None:
+                self._ours.add(Path(spec.origin).resolve().parent)
+
+    @classmethod
+    def of(cls, main: Path) -> _Folder:
+        folder, package = main.parent, None
+        while (folder / "__init__.py").is_file():
+            package, folder = package or folder, folder.parent
+        return cls(folder, package)
+
+    def package_files(self) -> list[Path]:
+        """All Python files of the problem's package."""
+        if self._package is None:
+            return []
+        return [path for path in sorted(self._package.rglob("*.py")) if self.counts(path)]
+
+    def name_of(self, path: Path) -> str:
+        return path.relative_to(self.path).as_posix() if path.is_relative_to(self.path) else str(path)
+
+    def counts(self, path: Path) -> bool:
+        """Whether a file belongs to the problem by its place."""
+        if self.path not in path.parents or any(path.is_relative_to(ours) for ours in self._ours):
+            return False
+        inner = path.relative_to(self.path)
+        if self._is_library and (self._package is None or inner.parts[0] != self.name_of(self._package).split("/")[0]):
+            return False
+        folders = list(inner.parts[:-1])
+        if _LIBRARIES.intersection(folders) or any(name.startswith(".") for name in folders):
+            return False
+        return not any(_is_apart(self.path.joinpath(*folders[:count])) for count in range(1, len(folders) + 1))
+
+    def has_run(self, path: Path) -> bool:
+        """Whether a file is one of a search that is kept in the problem's folder."""
+        first = path.relative_to(self.path).parts[0]
+        return first.startswith("journal.") or (first in _OF_A_RUN and (self.path / "journal.sqlite").exists())
+
+
+def _is_apart(folder: Path) -> bool:
+    return _is_environment(folder) or (folder / "journal.sqlite").exists()
+
+
+def _is_environment(folder: Path) -> bool:
+    return (folder / "pyvenv.cfg").exists() or (folder / "conda-meta").is_dir()
+
+
+def _resolved(entry: str) -> Path:
+    return Path(entry or ".").resolve()
+
+
+def _entries_below(folder: Path, path_before: Sequence[str]) -> list[Path]:
+    """Where Python looks for modules below a folder, but for what was installed there."""
+    given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    installed = {*map(_resolved, path_before)} - {*map(_resolved, given)}
+    entries = dict.fromkeys(map(_resolved, sys.path))
+    return [entry for entry in entries if entry not in {folder, *installed} and entry.is_relative_to(folder)]
+
+
+# ------------------------------------------------------------------------------------------------- imported modules
+
+
+def _with_imports(starts: Iterable[Path], folder: _Folder, bases: Sequence[Path]) -> list[Path]:
+    """Files, and the modules below the folder that they import, at any depth."""
+    waiting = list(dict.fromkeys(starts))
+    found = dict.fromkeys(waiting)
+    while waiting:
+        path = waiting.pop()
+        for imported in _imported_by(path, folder, bases):
+            if imported not in found and folder.counts(imported):
+                found[imported] = None
+                waiting.append(imported)
+    return list(found)
+
+
+def _imported_by(path: Path, folder: _Folder, bases: Sequence[Path]) -> Iterator[Path]:
+    if path.suffix != ".py":
+        return
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                for each in names:
+                    yield from _files_of(each.name, bases)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                start = [path.parents[level - 1]] if 0 < level <= len(path.parents) else bases
+                for each in names:
+                    yield from _files_of(".".join(filter(None, (module, each.name))), start)
+            case ast.Call(func=ast.Attribute(attr="import_module") | ast.Name(id="import_module" | "__import__")):
+                if node.args and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
+                    yield from _files_of(node.args[0].value, bases)
+            case _:
+                pass
+
+
+def _files_of(dotted: str, bases: Sequence[Path]) -> Iterator[Path]:
+    """The file of a module and those of the packages around it; of a name in a module, the file of the module."""
+    for base in bases:
+        place, is_found = base, False
+        for name in dotted.split("."):
+            init, single = place / name / "__init__.py", place / f"{name}.py"
+            if init.is_file():
+                is_found = True
+                yield init
+            elif single.is_file():
+                yield single
+                return
+            elif not (place / name).is_dir():
+                break
+            place = place / name
+        if is_found:
+            return
+
+
+# -------------------------------------------------------------------------------------------- what the problem names
+
+
+def _named(problem: Any, attribute: str) -> Sequence[str]:
+    named = getattr(problem, attribute, ())
+    if isinstance(named, str) or not all(isinstance(name, str | os.PathLike) for name in named):
+        raise ProblemError(f"{attribute} is {named!r}; it must be a list of names")
+    return [str(name) for name in named]
+
+
+def _named_files(problem: Any, main: Path) -> Iterator[Path]:
+    for name in _named(problem, "source_files"):
+        path = (main.parent / name).resolve()
+        if path.is_dir():
+            yield from (inner for inner in sorted(path.rglob("*")) if inner.is_file())
+        elif path.is_file():
+            yield path
+        else:
+            raise ProblemError(f"source_files names {name!r}, and there is no file {path}; correct the name")
+
+
+def _of_named_module(name: str) -> dict[str, str]:
+    file = file_of_name(name)
+    parts = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    return {f"{name}:{part.relative_to(file.parent).as_posix()}": hash_of_file(part) for part in parts}
+
+
+def file_of_name(name: str) -> Path:
+    """The file of a module that ``source_modules`` names; the module is not imported."""
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        found = None
+    if found is None or found.origin is None or not Path(found.origin).is_file():
+        raise ProblemError(f"source_modules names {name!r}, and Python finds no file of that module; correct the name")
+    return Path(found.origin)
+
+
+def _data_files(opened: OpenedFiles, folder: _Folder, known: Mapping[str, str]) -> dict[str, str]:
+    """The files below the folder that were opened, with their hashes; those of Python's own cache are left out."""
+    found: dict[str, str] = {}
+    for path, is_written in opened.paths():
+        if not folder.counts(path) or folder.has_run(path) or folder.name_of(path) in known or path.suffix == ".pyc":
+            continue
+        if path.exists() and not path.is_file():
+            continue
+        if is_written:
+            # Temporary files are gone by now.
+            found |= {folder.name_of(path): MADE} if path.exists() else {}
+        else:
+            found[folder.name_of(path)] = hash_of_file(path)
+    return found

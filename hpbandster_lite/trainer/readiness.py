@@ -1,0 +1,32 @@
+"""What a trainer sends once it has imported the problem.
+
+Law of this file: it reads the source at once after the import, so that a later edit of a file is no part of it.
+"""
+
+from __future__ import annotations
+
+from hpbandster_lite.problems import (
+    Problem,
+    described_options,
+    module_of,
+    name_of,
+    shared_values,
+    source_hash,
+    source_of,
+    source_tree,
+)
+from hpbandster_lite.trainer.messages import TrainerReady
+
+
+def readiness(problem: Problem, reference: str) -> TrainerReady:
+    """What identifies the imported problem."""
+    module = module_of(reference)
+    tree = source_tree(problem, module)
+    return TrainerReady(
+        problem=name_of(reference),
+        source_hash=source_hash(problem),
+        options=shared_values(described_options(problem, reference)),
+        source=source_of(problem, module),
+        folder=tree.folder,
+        modules=tree.modules,
+    )

@@ -1,0 +1,87 @@
+"""A default run directory belongs to another problem only if its journal names another file that still exists."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from hpbandster_lite.journal import Journal
+from hpbandster_lite.records import ProblemSource
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.settings.place import default_place, file_of_reference, place_of
+from tests.unit.test_settings_prepare import asked, description, prepare, sources
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "net.py").write_text("")
+    return tmp_path
+
+
+def begin(path: Path, source: ProblemSource | None, **about: object) -> None:
+    directory = RunDirectory(path)
+    directory.create()
+    Journal.open(directory.journal, create=prepare(asked(description(source=source, **about))).settings).close()
+
+
+def of(file: Path, host: str | None = None) -> ProblemSource:
+    return sources("0", file=str(file), host=socket.gethostname() if host is None else host)
+
+
+def test_two_problems_of_one_name_have_directories_of_their_own(base: Path) -> None:
+    assert (default_place("a/net.py").directory.path, default_place("a/net.py").note) == (Path("runs/net"), "")
+    begin(base / "runs/net", of(base / "a/net.py"))
+    assert default_place("a/net.py").directory.path == Path("runs/net")
+    other = default_place("b/net.py?k=1")
+    assert other.directory.path == Path("runs/net-2")
+    assert other.note == (f"runs/net belongs to the problem in {base / 'a/net.py'}; this search is kept in runs/net-2")
+    begin(base / "runs/net-2", of(base / "b/net.py"))
+    assert default_place("b/net.py").directory.path == Path("runs/net-2")
+    assert default_place("c/net.py").directory.path == Path("runs/net-3")
+    assert place_of("c/net.py", "runs/net").directory.path == Path("runs/net")
+
+
+def test_a_checkout_that_has_moved_keeps_its_directory(base: Path) -> None:
+    begin(base / "runs/net", of(base / "gone/net.py"))
+    assert default_place("b/net.py").directory.path == Path("runs/net")
+
+
+def test_a_link_to_the_file_is_the_same_file(base: Path) -> None:
+    begin(base / "runs/net", of(base / "a/net.py"))
+    (base / "link").symlink_to(base / "a")
+    assert default_place("link/net.py").directory.path == Path("runs/net")
+
+
+def test_paths_of_another_host_are_not_compared(base: Path) -> None:
+    begin(base / "runs/net", of(base / "a/net.py", host="another"))
+    assert default_place("b/net.py").directory.path == Path("runs/net")
+
+
+def test_a_journal_without_a_list_of_files_names_its_problem(base: Path) -> None:
+    begin(base / "runs/net", None, reference=str(base / "a/net.py"))
+    assert default_place("a/net.py").directory.path == Path("runs/net")
+    assert default_place("b/net.py").directory.path == Path("runs/net-2")
+
+
+def test_a_file_that_is_called_like_a_shipped_problem_is_another_problem(base: Path) -> None:
+    begin(base / "runs/digits", ProblemSource(version=1), reference="digits", name="digits")
+    (base / "digits.py").write_text("")
+    assert default_place("digits.py").directory.path == Path("runs/digits-2")
+    begin(base / "runs/net", of(base / "digits.py"))
+    assert default_place("net").directory.path == Path("runs/net")
+
+
+def test_modules_are_found_without_being_imported(base: Path) -> None:
+    package = base / "pack_of_place"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    (package / "net.py").write_text("raise RuntimeError('imported')")
+    assert file_of_reference("pack_of_place.net:f") == Path(os.path.realpath(package / "net.py"))
+    assert file_of_reference("pack_of_place") == Path(os.path.realpath(package / "__init__.py"))
+    assert file_of_reference("no_such_module_of_it") is None
