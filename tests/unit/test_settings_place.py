@@ -12,7 +12,8 @@ from hpbandster_lite.journal import Journal
 from hpbandster_lite.records import ProblemSource
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.place import default_place, file_of_reference, place_of
-from tests.unit.test_settings_prepare import asked, description, prepare, sources
+from hpbandster_lite.settings.prepare import prepare
+from tests.unit.test_settings_prepare import asked, description, sources
 
 
 @pytest.fixture
