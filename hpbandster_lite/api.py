@@ -21,7 +21,7 @@ from hpbandster_lite.records import Limits, ProblemDescription, Value, Values
 from hpbandster_lite.results.result import Result
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import LimitOptions, SearchOptions, in_common
-from hpbandster_lite.settings.place import place_of
+from hpbandster_lite.settings.place import Place, place_of
 from hpbandster_lite.settings.prepare import Prepared
 
 if TYPE_CHECKING:
@@ -200,31 +200,31 @@ def minimize(
         target_loss=target_loss, max_concurrent=max_concurrent,
     )  # fmt: skip
     options = SearchOptions(
-        problem=reference, description=description, retry_failed=retry_failed,
-        accept_edited_source=accept_edited_source,
-        min_budget=min_budget, max_budget=max_budget, eta=eta, budgets=_floats(budgets), unit=unit,
-        algorithm=algorithm, bracket_rule=bracket_rule, seed=seed, sampler=dict(sampler or {}),
+        problem=reference, description=description,
+        retry_failed=retry_failed, accept_edited_source=accept_edited_source,
+        min_budget=min_budget, max_budget=max_budget, eta=eta, budgets=_floats(budgets), unit=unit, seed=seed,
+        algorithm=algorithm, bracket_rule=bracket_rule, sampler=dict(sampler or {}),
         initial=None if initial is None else tuple(initial), skip_default=skip_default,
     )  # fmt: skip
     launch = LaunchOptions(
         workers=workers, threads=threads, gpus=None if gpus is None else str(gpus), gpus_per_worker=gpus_per_worker,
         timeout_s=timeout_s, isolation=isolation, fresh_process=fresh_process, keep_checkpoints=keep_checkpoints,
     )  # fmt: skip
-    place, shown = place_of(reference, run_dir, new=new), watcher or _Lines()
-    if place.note:
-        shown.note(place.note)
-    return _search(options, limits, launch, place.directory, shown, here)
+    return _search(options, limits, launch, place_of(reference, run_dir, new=new), watcher or _Lines(), here)
 
 
 def _search(
     options: SearchOptions,
     limits: LimitOptions,
     launch: LaunchOptions,
-    directory: RunDirectory,
+    place: Place,
     watcher: Watcher,
     here: Problem | None,
 ) -> Result:
     """Check the options and run the search; exit codes of the processes become exceptions."""
+    directory = place.directory
+    if place.note:
+        watcher.note(place.note)
     # Imported here: a worker that imports the script needs no pydantic.
     from hpbandster_lite.settings.schema import typed
 
@@ -242,6 +242,7 @@ def _search(
         # With the traceback, where the reason has one.
         watcher.note(f"the search is over: {result.finished}")
     return result
+
 
 def _described(
     problem: str | Problem | Objective,
