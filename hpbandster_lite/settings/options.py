@@ -244,7 +244,7 @@ class SearchOptions:
         "decision was built on them.",
     )  # fmt: skip
     accept_edited_source: bool = option(
-        default=False, kind=kinds.FLAG, group=Group.GENERAL, has_key=False, in_api=True,
+        default=False, kind=kinds.FLAG, group=Group.SEARCH, has_key=False, in_api=True,
         help="Continue a search although the source of its problem was edited since: you say that the losses before "
         "and after can be compared. `status` shows from which evaluation on the source is another one.",
     )  # fmt: skip
