@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID
@@ -115,7 +116,7 @@ def form(value: object) -> Any:
         ([{"deep": {Path("a")}}], [{"deep": ["a"]}]),
         ({Path("a"): 1, True: 2, (1, 2): 3, None: 4, 5: 6}, {"a": 1, "True": 2, "(1, 2)": 3, "None": 4, 5: 6}),
     ],
-    ids=repr,
+    ids=map(str, count()),
 )
 def test_an_obvious_plain_form_is_kept(value: object, expected: object) -> None:
     found = form(value)
