@@ -167,6 +167,7 @@ class Link:
         self._failures = 0
         self._logged_at = -LOG_AGAIN_S
         self._random = jitter or random.Random()
+        self._has_worked = False
         self.epoch = 0
         self.next_try_at = now
         self.answered_at = now
@@ -178,7 +179,7 @@ class Link:
         Raises
         ------
         NotAuthorised, ProtocolMismatch
-            If a master refuses the first call: trying again would change nothing.
+            If the first request, other than the one for the source, is refused: trying again would change nothing.
         OtherVersion
             If the master has another protocol version, also after other calls were answered.
         SearchError
@@ -194,7 +195,7 @@ class Link:
             return None
         except (NotAuthorised, ProtocolMismatch) as error:
             self.close()
-            if self.epoch == 0 or isinstance(error, OtherVersion):
+            if not self._has_worked or isinstance(error, OtherVersion):
                 raise
             # The master that answered before is gone, and another server may have its port.
             self._failed(error, clock())
@@ -206,6 +207,8 @@ class Link:
         if self._failures:
             log.info("the master answers again")
         self._failures = 0
+        # The comparison of sources comes before the first request for work, and proves nothing about its answers.
+        self._has_worked |= not isinstance(request, messages.SourceRequest)
         self.answered_at = self.next_try_at = clock()
         return answer
 

@@ -65,7 +65,7 @@ def evaluate(config, budget, trial):
         (trial.directory / "half").write_text(json.dumps({"step": step}))
         (trial.directory / "half").rename(trial.directory / "state.json")
         trial.report(step, loss)
-        time.sleep(0.01)
+        time.sleep(float(os.environ.get("STEP_S", "0.01")))
         (HERE / f"inside-{os.getpid()}").touch()
         while (HERE / "hold").exists():
             trial.report(step, loss)

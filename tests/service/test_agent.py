@@ -257,7 +257,8 @@ def test_an_answer_that_is_no_grant_ends_the_agent(tmp_path: Path, caplog: pytes
     class NoGrant(ScriptedMaster):
         def call(self, method: str, message: Any) -> Any:
             answer = super().call(method, message)
-            answer["slots"][0]["answer"] = {"type": "grant", "evaluation": None}
+            if method == "exchange":
+                answer["slots"][0]["answer"] = {"type": "grant", "evaluation": None}
             return answer
 
     assert run_agent(options(tmp_path), connect=NoGrant().connect) == ProtocolMismatch.exit_code

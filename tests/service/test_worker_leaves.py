@@ -58,12 +58,11 @@ def test_a_worker_without_work_leaves_and_the_one_at_work_beside_it_stays(tmp_pa
 
 
 def test_a_worker_takes_nothing_that_will_not_end_in_its_time_and_the_next_one_with_more_goes_on(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served_search(tmp_path, **PATIENT) as search:
         # Half a second a step: nine of one step end in the time, one of nine steps is not even begun.
-        text = search.problem.read_text()
-        search.problem.write_text(text.replace("time.sleep(0.01)\n        (HERE", "time.sleep(0.5)\n        (HERE"))
+        monkeypatch.setenv("STEP_S", "0.5")
         master = search.start_master()
         began = time.monotonic()
         said = search.start_command("worker", "--allocation-time", "10").ends(75)
@@ -73,7 +72,7 @@ def test_a_worker_takes_nothing_that_will_not_end_in_its_time_and_the_next_one_w
         assert 0 in rungs
         assert 2 not in rungs
         assert all(entry.time_left_s is not None for entry in search.of(Leased))
-        search.problem.write_text(text)
+        monkeypatch.delenv("STEP_S")
         search.start_command("worker").ends(0)
         master.ends(0)
         assert not [*search.of(Released), *search.of(Expired)]
