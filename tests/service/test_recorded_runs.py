@@ -23,6 +23,8 @@ pytestmark = pytest.mark.timeout(180)
 DEADLINE_S = 90.0
 LOSS = 2.0188737500472764
 """Of the result that waits in ``reports/``."""
+EDITED = "--accept-edited-source"
+"""The problems' files got type hints after the runs were recorded: an edit by the hash that these journals have."""
 SCHEMAS = pytest.mark.parametrize("schema", RUNS)
 
 
@@ -70,10 +72,10 @@ def check_continued(run: RunDirectory, before: Sequence[tuple[int, float, Entry]
     ("name", "words"),
     [
         ("complete", ("counting_ones", "--in-agent", "--brackets", "2", "--budgets", "1,3", "--seed", "1")),
-        ("limit", ("small_problem", "--evaluations", "10", "--seed", "2")),
-        ("limit", ("limit/search.toml", "--evaluations", "10")),
-        ("stopped", ("small_problem", "--brackets", "4", "--seed", "4")),
-        ("killed", ("small_problem", "--brackets", "1", "--seed", "6")),
+        ("limit", ("small_problem", "--evaluations", "10", "--seed", "2", EDITED)),
+        ("limit", ("limit/search.toml", "--evaluations", "10", EDITED)),
+        ("stopped", ("small_problem", "--brackets", "4", "--seed", "4", EDITED)),
+        ("killed", ("small_problem", "--brackets", "1", "--seed", "6", EDITED)),
     ],
     ids=["complete", "limit", "limit, by its search file", "stopped", "killed"],
 )
@@ -96,7 +98,7 @@ def test_results_that_no_master_had_confirmed_count(schema: int, tmp_path: Path)
     run = recorded_run(schema, "killed", tmp_path)
     (report,), (release,) = run.left_reports(), run.left_releases()
     before = entries_of(run)
-    words = ("run", "small_problem", "--brackets", "1", "--seed", "6", "-w", "1", "--no-progress")
+    words = ("run", "small_problem", "--brackets", "1", "--seed", "6", EDITED, "-w", "1", "--no-progress")
     hpbandster_lite(*words, "--run-dir", "killed", place=tmp_path, schema=schema)
     added = check_continued(run, before)
 
@@ -125,7 +127,7 @@ def test_failures_of_a_search_that_was_stopped_for_them_run_again(schema: int, t
 def test_a_search_that_was_paused_stays_so_until_it_is_resumed(schema: int, tmp_path: Path) -> None:
     run = recorded_run(schema, "paused", tmp_path)
     before = entries_of(run)
-    words = ("run", "small_problem", "--brackets", "4", "--seed", "5", "-w", "1", "--no-progress")
+    words = ("run", "small_problem", "--brackets", "4", "--seed", "5", EDITED, "-w", "1", "--no-progress")
     process = command("-m", "hpbandster_lite", *words, "--run-dir", "paused", place=tmp_path, schema=schema)
     try:
         deadline = time.monotonic() + DEADLINE_S

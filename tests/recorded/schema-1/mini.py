@@ -16,6 +16,7 @@ if __name__ == "__main__":
     space.add(Float("x", (0.0, 1.0)))
     print(
         hpbandster_lite.minimize(
-            objective, space, min_budget=1, max_budget=9, evaluations=12, seed=7, workers=1, run_dir="runs/minimize"
+            objective, space, min_budget=1, max_budget=9, evaluations=12, seed=7, workers=1, run_dir="runs/minimize",
+            accept_edited_source=True,
         )
     )
