@@ -79,7 +79,7 @@ def test_a_refusal_keeps_its_class_and_its_message(write: Write) -> None:
     [
         ("import os\nos._exit(7)", "ended with exit code 7"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", "died of SIGSEGV"),
-        ("import os, time\nos.closerange(3, 64)\ntime.sleep(600)", "closed the pipe for its answer (os.closerange?)"),
+        ("import os, time\nos.closerange(3, 1024)\ntime.sleep(600)", "closed the pipe for its answer (os.closerange?)"),
     ],
 )
 def test_an_import_that_ends_the_process_is_reported_with_the_guard_and_its_last_output(
@@ -116,7 +116,7 @@ def test_what_is_done_meanwhile_is_done_beside_the_child_which_ends_with_its_err
 
 @pytest.mark.parametrize("line", ["garbage", "[1, 2]"])
 def test_what_the_import_writes_to_the_pipe_is_not_believed(line: str, write: Write) -> None:
-    text = f"import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'{line}\\n')\n    except OSError: pass\n"
+    text = f"import os\nfor fd in range(3, 1024):\n    try: os.write(fd, b'{line}\\n')\n    except OSError: pass\n"
     refusal_of(write(text), ProtocolMismatch)
 
 

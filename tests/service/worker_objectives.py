@@ -155,7 +155,7 @@ def _forks(config: dict[str, Any], budget: float, trial: Trial) -> Any:
 
 def _garbage(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     # Every descriptor that could be the trainer's pipe.
-    for descriptor in range(3, 64):
+    for descriptor in range(3, 1024):
         try:
             os.write(descriptor, b"garbage\n" * 1_000)
         except OSError:  # noqa: PERF203 (most of them are not open)
@@ -165,7 +165,7 @@ def _garbage(config: dict[str, Any], budget: float, trial: Trial) -> Any:
 
 
 def _closes(config: dict[str, Any], budget: float, trial: Trial) -> Any:
-    os.closerange(3, 64)
+    os.closerange(3, 1024)
     time.sleep(60)
 
 
