@@ -73,7 +73,7 @@ class FirstWait(logging.Handler):
 def work(port: int, indices: list[int], seconds: float, sigma: float) -> None:
     """Run agents in threads of this process; print what happened as one line of JSON."""
     first_wait = FirstWait()
-    log = logging.getLogger("hpbandster_lite.agent.loop")
+    log = logging.getLogger("hpbandster_lite.agent")
     log.setLevel(logging.DEBUG)
     log.propagate = False
     log.addHandler(first_wait)
