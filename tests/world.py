@@ -5,7 +5,8 @@ the disk is drawn from the seed's own generator, and nothing else is random: no 
 the edges are simulated: the transport (requests and replies lost, delayed, doubled and overtaken, connections cut), the
 trainer (a deterministic objective that takes its time, fails, hangs or dies), the clock (with gaps), and the disk
 (full, read-only, and torn inside a commit that was never acknowledged; the journal is the real one on a real file).
-What may happen, and which kinds of it there are, is in :mod:`tests.world_faults`; a world has one kind alone, or all.
+:mod:`tests.world_trainer`, :mod:`tests.world_workers` and :mod:`tests.world_master` simulate them. What may happen, and
+which kinds of it there are, is in :mod:`tests.world_faults`; a world has one kind alone, or all.
 
 After each step in which the master changed anything its invariants are checked. Whenever a master has died, what its
 successor replays must be what it had. A report that was acknowledged must stay in the journal for ever. When all
@@ -26,42 +27,26 @@ import shutil
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache, partial
+from dataclasses import replace
+from functools import cache, partial
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent.loop import Agent
-from hpbandster_lite.agent.options import AgentOptions
-from hpbandster_lite.agent.pace import Pace
 from hpbandster_lite.engine import Engine
 from hpbandster_lite.engine.verify import Verification, verify
-from hpbandster_lite.errors import JournalError, MasterUnreachable, SearchError, UsageError
+from hpbandster_lite.errors import JournalError, MasterUnreachable, UsageError
 from hpbandster_lite.journal import Fenced, Journal
-from hpbandster_lite.master import Master, MasterOptions, Turns, resume_master
+from hpbandster_lite.master import MasterOptions, Turns, resume_master
 from hpbandster_lite.master.turns import GAP_S, TURN_S
 from hpbandster_lite.process.fingerprint import fingerprint
-from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
-from hpbandster_lite.protocol.messages import (
-    REQUESTS,
-    Command,
-    ExchangeRequest,
-    Hello,
-    LeftReport,
-    ReleaseRequest,
-    RenewRequest,
-    Request,
-    ResumeRequest,
-)
+from hpbandster_lite.protocol.messages import Command, ExchangeRequest, LeftReport, ResumeRequest
 from hpbandster_lite.protocol.slots import slot_name
 from hpbandster_lite.records import (
-    CurvePoint,
     Entry,
     EvaluationId,
     Expired,
-    Failure,
     FailureKind,
     FinishKind,
     LateReport,
@@ -77,19 +62,13 @@ from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.space import SearchSpace
-from hpbandster_lite.trainer.in_thread import InProcessHandle
-from hpbandster_lite.trainer.messages import (
-    TrainerDied,
-    TrainerEnded,
-    TrainerInterrupted,
-    TrainerMessage,
-    TrainerOrder,
-    TrainerPoint,
-    TrainerReady,
-)
+from hpbandster_lite.trainer.messages import TrainerOrder
 from hpbandster_lite.transport import Busy, Call
 from tests.engine_room import engine_for, settings_for, snapshot, space_of
 from tests.world_faults import WorldFault, faults_of, worker_joins
+from tests.world_master import Box, FakeServer, Process, request_of
+from tests.world_trainer import CHECKPOINT, loss_of
+from tests.world_workers import Worker
 
 CALL_TIMEOUT_S = 5.0
 """As the agent's link has it."""
@@ -105,10 +84,8 @@ MOST_STEPS = 400_000
 """Six idle agents ask twice a second in all, for as long as the last evaluation takes."""
 MOST_AT_FIRST = 6
 """More workers make a large world, which is checked less often."""
-CHECKPOINT = "state"
 PREFIX = f"hpbandster_lite-world-{os.getpid()}-"
 MEMORY = Path("/dev/shm")  # noqa: S108  # a private directory is made in it; on a disk each commit would wait for it
-OBJECTIVE = "world:problem"
 
 
 class Broken(AssertionError):
@@ -130,336 +107,6 @@ def tiny_space() -> SearchSpace:
 
 def no_network(_path: Path) -> None:
     """The file system of every world is local; asking the system takes longer than most of its steps."""
-
-
-@lru_cache(maxsize=64)
-def request_of(call: Call) -> Request[Any]:
-    """The request in a call; read once, because several functions need it."""
-    return wire.from_message(wire.decode(call.text), REQUESTS[call.method])
-
-
-def loss_of(order_values: Any, budget: float) -> float:
-    """The objective: deterministic, so that a result that went to another evaluation is found out."""
-    parts = [ord(value) * 0.01 if isinstance(value, str) else float(value) for value in order_values.values()]
-    return math.fsum([*parts, 1.0 / budget])
-
-
-# ------------------------------------------------------------------------------------------------------------ trainer
-
-
-class FakeTrainer(InProcessHandle):
-    """A trainer in virtual time: each of its messages has its time; some evaluations ignore a stop."""
-
-    descriptors: tuple[int, ...] = ()
-
-    def __init__(self, world: World, clock: Callable[[], float]) -> None:
-        self._world = world
-        self._clock = clock
-        self._messages: deque[tuple[float, TrainerMessage]] = deque()
-        self.obeys_after_s: float | None = None
-        self._is_busy = False
-        self._checkpoint: Path | None = None
-        self.is_ready = False
-        self._send(world.random.uniform(0.0, 3.0), TrainerReady(problem=OBJECTIVE, source_hash="0"))
-
-    def _send(self, after_s: float, message: TrainerMessage) -> None:
-        self._messages.append((self._clock() + after_s, message))
-
-    @property
-    def next_at(self) -> float:
-        return self._messages[0][0] if self._messages else math.inf
-
-    def receive(self) -> list[TrainerMessage]:
-        received = []
-        while self._messages and self._messages[0][0] <= self._clock():
-            received.append(self._messages.popleft()[1])
-        self.is_ready = self.is_ready or bool(received)
-        if any(not isinstance(each, TrainerPoint | TrainerReady) for each in received):
-            self._is_busy = False
-        return received
-
-    def evaluate(self, order: TrainerOrder, log: Path | None) -> None:
-        del log
-        draw = self._world.random
-        self._is_busy = True
-        self._world.check_checkpoints(order)
-        self._checkpoint = Path(order.directory) / CHECKPOINT if draw.random() < 0.7 else None
-        self._name = str(order.evaluation)
-        # Some outlast a lease that lapses, and find their agent at work when it comes back.
-        taken_s = draw.lognormvariate(1.5, 1.0) * draw.choice([1.0] * 3 + [15.0])
-        if self._world.is_quick and draw.random() < 0.9:
-            taken_s = draw.uniform(0.0, 0.9 * Pace.QUICK_S)
-        if draw.random() < 0.3:
-            self._send(taken_s / 2, TrainerPoint(point=CurvePoint(1.0, 0.5)))
-        # Some never react to a stop, and have to be killed.
-        self.obeys_after_s = draw.choice([0.1, 2.0, None])
-        self._send(taken_s, self._ending(order, taken_s))
-
-    def _ending(self, order: TrainerOrder, taken_s: float) -> TrainerMessage:
-        dice, world = self._world.random.random(), self._world
-        if world.code_is_broken:
-            failure = Failure(kind=FailureKind.CODE, reason="boom", traceback=f"{world.random.random()}: boom")
-            return TrainerEnded(failure=failure, duration_s=taken_s)
-        if dice < 0.04:
-            return TrainerDied(failure=Failure(kind=FailureKind.INFRASTRUCTURE, reason="killed by SIGKILL"))
-        if dice < 0.12:
-            kind = world.random.choice(
-                [FailureKind.CODE, FailureKind.INVALID, FailureKind.MEMORY, FailureKind.INFEASIBLE]
-            )
-            # Every traceback is another one: that all are the same is a history of its own.
-            failure = Failure(kind=kind, reason="it failed", traceback=f'  File "{order.evaluation}", line 1, in f')
-            return TrainerEnded(failure=failure, duration_s=taken_s)
-        return TrainerEnded(loss=loss_of(order.values, order.budget), duration_s=taken_s)
-
-    def ask_to_stop(self) -> None:
-        if self._is_busy and self.obeys_after_s is not None and self._messages:
-            if self._checkpoint is not None:
-                # As an objective that saves before it lets itself be interrupted.
-                self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
-                self._checkpoint.write_text(self._name)
-            self._messages = deque(each for each in self._messages if isinstance(each[1], TrainerReady))
-            self._send(self.obeys_after_s, TrainerInterrupted())
-
-    terminate = ask_to_stop
-
-    def kill(self) -> None:
-        self._messages.clear()
-
-    close = kill
-
-
-# ------------------------------------------------------------------------------------------------------------- agents
-
-
-@dataclass
-class EndRequest:
-    """The reason why an agent is to end, in place of its signals."""
-
-    given: str | None = None
-    exit_code: int = INTERRUPTED
-    descriptors: tuple[int, ...] = ()
-
-    def reason(self, readable: set[int]) -> str | None:
-        del readable
-        return self.given
-
-
-@dataclass(eq=False)
-class Worker:
-    """One agent as the scheduler sees it: busy while it waits for an answer, stopped, cut off, or gone."""
-
-    world: World
-    name: str
-    index: int
-    end_request: EndRequest = field(default_factory=EndRequest)
-    busy_until: float = 0.0
-    stopped_until: float = 0.0
-    requests_lost_until: float = 0.0
-    """Its requests are lost."""
-    answers_lost_until: float = 0.0
-    """The answers to it are lost."""
-    sees: str = ""
-    """Which of two masters it reaches: the ``older``, the ``newer``, or either."""
-    ends_by: float = math.inf
-    """When its allocation is over, and it is killed with it."""
-    zero_s: float = 0.0
-    rate: float = 1.0
-    """Its clock: what it showed at time 0 of the world, and how fast it runs."""
-    trainers: list[FakeTrainer] = field(default_factory=list)
-    connections: int = 0
-    is_gone: bool = False
-    wakes_at: float = 0.0
-    due_at: float = 0.0
-    """When its turn is: kept, because of a thousand workers the next one is looked for at each step."""
-    changed: dict[str, Any] = field(default_factory=dict)
-    """Options that are not those of its world."""
-
-    def __post_init__(self) -> None:
-        # A master that stays away for so long makes an agent leave its report in the run directory, and end.
-        timeout_s = self.world.random.choice([40.0, 1_800.0])
-        options: dict[str, Any] = {
-            "problem": OBJECTIVE,
-            "run_dir": str(self.world.directory.path),
-            "master_timeout_s": timeout_s,
-            "grace_s": 5.0,
-            "index": self.index,
-            "isolation": "none" if self.world.is_quick else "trainer",
-        }
-        self.options = AgentOptions(**{**options, **self.changed})
-        self.agent = Agent(
-            self.options,
-            self.connect,
-            self.start_trainer,  # type: ignore[arg-type]
-            self.end_request,  # type: ignore[arg-type]
-            clock=self.clock,
-            name=self.name,
-            jitter=random.Random(self.world.random.random()),
-        )
-
-    def clock(self) -> float:
-        return self.zero_s + self.rate * max(self.world.now, self.busy_until)
-
-    def world_time(self, at: float) -> float:
-        """When its clock shows this; a little later, because there and back again rounds to just before."""
-        return (at - self.zero_s) / self.rate + 1e-6
-
-    def start_trainer(self) -> FakeTrainer:
-        self.trainers = [FakeTrainer(self.world, self.clock)]
-        return self.trainers[0]
-
-    def connect(self, _hello: Hello, _epoch: int) -> Connection:
-        self.connections += 1
-        return Connection(self, f"{self.name}#{self.connections}")
-
-    def reckon(self) -> None:
-        """Find out when its turn is; to be called when anything has changed by which that goes."""
-        self.due_at = min(max(self.wakes_at, self.busy_until, self.stopped_until), self.ends_by)
-
-    @property
-    def next_at(self) -> float:
-        return max(self.due_at, self.world.now)
-
-    def turn(self) -> None:
-        if self.world.now >= self.ends_by:
-            self.world.note(f"{self.name} ends with its allocation")
-            self.world.cut(f"{self.name}#{self.connections}")
-            self.is_gone = True
-            return
-        try:
-            self.agent.turn(set())
-            message_at = self.trainers[0].next_at if self.trainers else math.inf
-            self.world.counts["in slots"] += len(self.agent.held.waiting)
-            self.wakes_at = self.world_time(min(self.agent.next_due(), message_at))
-            self.reckon()
-        except UsageError as error:
-            raise Broken(f"agent {self.name} was refused: {error}") from error
-        code = self.agent.exit_code
-        if code is not None:
-            if math.isfinite(self.ends_by):
-                assert code in (0, REQUEUE), f"{self.name} was to end with its allocation, and ended with {code}"
-                self.world.counts["pre-empted in time"] += code == REQUEUE
-            self.world.note(f"{self.name} ends with {code}")
-            self.agent.close()
-            self.is_gone = True
-
-
-class Connection:
-    """What an agent's link calls; the network decides what becomes of it."""
-
-    def __init__(self, worker: Worker, peer: str) -> None:
-        self._worker = worker
-        self._peer = peer
-
-    def call(self, method: str, message: Plain) -> Plain:
-        return self._worker.world.carry(self._worker, Call(method, wire.encode(message), self._peer))
-
-    def close(self) -> None:
-        self._worker.world.cut(self._peer)
-
-
-# ------------------------------------------------------------------------------------------------------------- master
-
-
-@dataclass
-class Box:
-    """Where the answer to one request goes."""
-
-    call: Call
-    text: str | None = None
-    error: SearchError | None = None
-    is_sent: bool = False
-    is_copy: bool = False
-    """It comes long after its agent gave it up, and is no sign that the agent lives."""
-
-
-class FakeServer:
-    """The server's turn as the real one has it: all input, one commit, then the answers."""
-
-    def __init__(self) -> None:
-        self.master: Master | None = None
-        self.inbox: list[Box] = []
-        self.closed: list[str] = []
-        self.callers: set[str] = set()
-        self._held: list[Box] = []
-        self._is_behind = False
-
-    def turn(self, timeout_s: float, *, commit: Callable[[], bool]) -> int:
-        del timeout_s
-        assert self.master is not None
-        boxes, self.inbox = self.inbox, []
-        handled = []
-        for box in boxes:
-            if self._is_behind:
-                box.error, box.is_sent = Busy("the journal cannot be written at present", 1.0), True
-                continue
-            handled.append(box)
-            if not box.is_copy:
-                self._note_caller(box.call)
-            try:
-                box.text = self.master.handle(box.call)
-            except SearchError as error:
-                box.error = error
-        if self._is_behind or handled:
-            self._is_behind = not commit()
-        self._held += handled
-        if not self._is_behind:
-            for box in self._held:
-                box.is_sent = True
-            self._held = []
-        return len(handled)
-
-    def _note_caller(self, call: Call) -> None:
-        """A message about a lapsed attempt does not count for a lease that a late copy of a question has opened."""
-        assert self.master is not None
-        match request_of(call):
-            case ExchangeRequest(agent=agent, slots=slots):
-                self.callers.update(slot_name(agent, each.slot) for each in slots)
-            case RenewRequest(agent=agent, attempt=attempt) | ReleaseRequest(agent=agent, attempt=attempt):
-                lease = self.master.engine._leases.get(agent)
-                if lease is None or attempt == lease.attempt:
-                    self.callers.add(agent)
-            case _:
-                pass
-
-    def closed_peers(self) -> list[str]:
-        closed, self.closed = self.closed, []
-        return closed
-
-
-@dataclass(eq=False)
-class Process:
-    """A living master."""
-
-    journal: Journal
-    master: Master
-    server: FakeServer
-    turns: Turns
-    epoch: int
-    next_at: float
-    stopped_until: float = 0.0
-    turned_at: float = 0.0
-    listened_s: float = 0.0
-    """For how long it has read its input: the time by which silence is measured."""
-    is_replaced: bool = False
-    """Another one has begun its epoch."""
-    called_at: dict[str, float] = field(default_factory=dict)
-    """When it last handled a call of an agent, in ``listened_s``."""
-
-    @property
-    def engine(self) -> Engine:
-        return self.master.engine
-
-    def note_callers(self) -> None:
-        """Whose calls were handled in this turn."""
-        self.called_at.update(dict.fromkeys(self.server.callers, self.listened_s))
-        self.server.callers.clear()
-
-    @property
-    def owes_nothing(self) -> bool:
-        return not self.master._pending
-
-
-# -------------------------------------------------------------------------------------------------------------- world
 
 
 class World:

@@ -27,7 +27,8 @@ from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.trainer.messages import TrainerEnded
 from tests.engine_room import settings_for, space_of
 from tests.grants import grant
-from tests.world import Worker, World
+from tests.world import World
+from tests.world_workers import Worker
 
 REPORT = Report(evaluation=EvaluationId(ConfigId(0, 0, 0), 0), attempt=1, outcome=Outcome(loss=1.0))
 

@@ -18,7 +18,7 @@ from hpbandster_lite.rundir import RunDirectory
 from tests.engine_room import settings_for, space_of
 from tests.unit.test_master_resuming import call_of, question
 from tests.unit.test_master_turns import Scene, scene_in
-from tests.world import Box
+from tests.world_master import Box
 
 SETTINGS = settings_for(space_of())
 FIRST, SECOND, THIRD = (Paused(reason="first"), Resumed(), Paused(reason="third"))

@@ -15,7 +15,7 @@ from hpbandster_lite.records import ConfigId, EvaluationId
 from hpbandster_lite.rundir import RunDirectory
 from tests.engine_room import LADDER, settings_for, space_of
 from tests.unit.test_master_resuming import begun, call_of, question
-from tests.world import Box, FakeServer
+from tests.world_master import Box, FakeServer
 
 LEASED = EvaluationId(ConfigId(0, 0, 0), 0)
 

@@ -43,7 +43,7 @@ from hpbandster_lite.transport import Call
 from tests.engine_room import settings_for, space_of
 from tests.grants import grant
 from tests.unit.test_master_resuming import begun
-from tests.world import EndRequest
+from tests.world_workers import EndRequest
 
 QUICK_S, SLOW_S = 0.001, 1.0
 EVALUATION = EvaluationId(ConfigId(2, 0, 5), 1)

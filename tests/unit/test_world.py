@@ -31,8 +31,10 @@ from hpbandster_lite.journal import Journal
 from hpbandster_lite.master import Master
 from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Expired, Leased, Recorded, Sampled
 from hpbandster_lite.rundir import RunDirectory
+from tests import world_trainer
 from tests.world import Broken, World, left_worlds
 from tests.world_faults import KINDS, faults_of
+from tests.world_master import FakeServer
 
 SEEDS = range(60)
 OF_EACH_KIND = range(8)
@@ -187,16 +189,14 @@ def test_a_world_notices_a_result_that_is_forgotten_after_it_was_acknowledged(mo
 
 
 def test_a_world_notices_an_answer_that_is_given_before_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests import world
-
-    def hasty(self: world.FakeServer, timeout_s: float, *, commit: object) -> int:
+    def hasty(self: FakeServer, timeout_s: float, *, commit: object) -> int:
         assert self.master is not None
         boxes, self.inbox = self.inbox, []
         for box in boxes:
             box.text, box.is_sent = self.master.handle(box.call), True
         return len(boxes)
 
-    monkeypatch.setattr(world.FakeServer, "turn", hasty)
+    monkeypatch.setattr(FakeServer, "turn", hasty)
     commit = Master.commit
     monkeypatch.setattr(Master, "commit", lambda self: len(self._pending) < 40 or commit(self))
     assert "acknowledged and lost" in first_broken(range(20))
@@ -300,9 +300,7 @@ def test_a_world_notices_a_checkpoint_of_another_evaluation(monkeypatch: pytest.
 
 
 def test_a_world_notices_a_loss_that_is_another_evaluation_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests import world
-
-    loss_of = world.loss_of
+    loss_of = world_trainer.loss_of
     given: list[float] = []
 
     def swapped(values: Any, budget: float) -> float:
@@ -310,7 +308,7 @@ def test_a_world_notices_a_loss_that_is_another_evaluation_s(monkeypatch: pytest
         given.append(loss_of(values, budget))
         return given[-2] if len(given) == 5 else given[-1]
 
-    monkeypatch.setattr(world, "loss_of", swapped)
+    monkeypatch.setattr(world_trainer, "loss_of", swapped)
     told = outcome_of(3, "messages")
     assert told is not None
     assert "has the loss of another evaluation" in told

@@ -1,0 +1,118 @@
+"""The trainer of a simulated world: a deterministic objective that takes its virtual time, fails, hangs or dies.
+
+Law of this file: everything is drawn from the world's generator. How the world reacts is in :mod:`tests.world`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpbandster_lite.agent.pace import Pace
+from hpbandster_lite.records import CurvePoint, Failure, FailureKind
+from hpbandster_lite.trainer.in_thread import InProcessHandle
+from hpbandster_lite.trainer.messages import (
+    TrainerDied,
+    TrainerEnded,
+    TrainerInterrupted,
+    TrainerMessage,
+    TrainerOrder,
+    TrainerPoint,
+    TrainerReady,
+)
+
+if TYPE_CHECKING:
+    from tests.world import World
+
+OBJECTIVE = "world:problem"
+CHECKPOINT = "state"
+
+
+def loss_of(order_values: Any, budget: float) -> float:
+    """The objective: deterministic, so that a result that went to another evaluation is found out."""
+    parts = [ord(value) * 0.01 if isinstance(value, str) else float(value) for value in order_values.values()]
+    return math.fsum([*parts, 1.0 / budget])
+
+
+class FakeTrainer(InProcessHandle):
+    """A trainer in virtual time: each of its messages has its time; some evaluations ignore a stop."""
+
+    descriptors: tuple[int, ...] = ()
+
+    def __init__(self, world: World, clock: Callable[[], float]) -> None:
+        self._world = world
+        self._clock = clock
+        self._messages: deque[tuple[float, TrainerMessage]] = deque()
+        self.obeys_after_s: float | None = None
+        self._is_busy = False
+        self._checkpoint: Path | None = None
+        self.is_ready = False
+        self._send(world.random.uniform(0.0, 3.0), TrainerReady(problem=OBJECTIVE, source_hash="0"))
+
+    def _send(self, after_s: float, message: TrainerMessage) -> None:
+        self._messages.append((self._clock() + after_s, message))
+
+    @property
+    def next_at(self) -> float:
+        return self._messages[0][0] if self._messages else math.inf
+
+    def receive(self) -> list[TrainerMessage]:
+        received = []
+        while self._messages and self._messages[0][0] <= self._clock():
+            received.append(self._messages.popleft()[1])
+        self.is_ready = self.is_ready or bool(received)
+        if any(not isinstance(each, TrainerPoint | TrainerReady) for each in received):
+            self._is_busy = False
+        return received
+
+    def evaluate(self, order: TrainerOrder, log: Path | None) -> None:
+        del log
+        draw = self._world.random
+        self._is_busy = True
+        self._world.check_checkpoints(order)
+        self._checkpoint = Path(order.directory) / CHECKPOINT if draw.random() < 0.7 else None
+        self._name = str(order.evaluation)
+        # Some outlast a lease that lapses, and find their agent at work when it comes back.
+        taken_s = draw.lognormvariate(1.5, 1.0) * draw.choice([1.0] * 3 + [15.0])
+        if self._world.is_quick and draw.random() < 0.9:
+            taken_s = draw.uniform(0.0, 0.9 * Pace.QUICK_S)
+        if draw.random() < 0.3:
+            self._send(taken_s / 2, TrainerPoint(point=CurvePoint(1.0, 0.5)))
+        # Some never react to a stop, and have to be killed.
+        self.obeys_after_s = draw.choice([0.1, 2.0, None])
+        self._send(taken_s, self._ending(order, taken_s))
+
+    def _ending(self, order: TrainerOrder, taken_s: float) -> TrainerMessage:
+        dice, world = self._world.random.random(), self._world
+        if world.code_is_broken:
+            failure = Failure(kind=FailureKind.CODE, reason="boom", traceback=f"{world.random.random()}: boom")
+            return TrainerEnded(failure=failure, duration_s=taken_s)
+        if dice < 0.04:
+            return TrainerDied(failure=Failure(kind=FailureKind.INFRASTRUCTURE, reason="killed by SIGKILL"))
+        if dice < 0.12:
+            kind = world.random.choice(
+                [FailureKind.CODE, FailureKind.INVALID, FailureKind.MEMORY, FailureKind.INFEASIBLE]
+            )
+            # Every traceback is another one: that all are the same is a history of its own.
+            failure = Failure(kind=kind, reason="it failed", traceback=f'  File "{order.evaluation}", line 1, in f')
+            return TrainerEnded(failure=failure, duration_s=taken_s)
+        return TrainerEnded(loss=loss_of(order.values, order.budget), duration_s=taken_s)
+
+    def ask_to_stop(self) -> None:
+        if self._is_busy and self.obeys_after_s is not None and self._messages:
+            if self._checkpoint is not None:
+                # As an objective that saves before it lets itself be interrupted.
+                self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
+                self._checkpoint.write_text(self._name)
+            self._messages = deque(each for each in self._messages if isinstance(each[1], TrainerReady))
+            self._send(self.obeys_after_s, TrainerInterrupted())
+
+    terminate = ask_to_stop
+
+    def kill(self) -> None:
+        self._messages.clear()
+
+    close = kill

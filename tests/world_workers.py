@@ -1,0 +1,155 @@
+"""The workers of a simulated world: real agents on a virtual clock, with a trainer and a connection of the world.
+
+Law of this file: the agent is the real one; only its clock, its signals, its trainer and its connection are
+simulated. The network decides in :mod:`tests.world` what becomes of a call.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hpbandster_lite import wire
+from hpbandster_lite.agent.loop import Agent
+from hpbandster_lite.agent.options import AgentOptions
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
+from hpbandster_lite.protocol.messages import (
+    Hello,
+)
+from hpbandster_lite.records import (
+    Plain,
+)
+from hpbandster_lite.transport import Call
+from tests.world_trainer import OBJECTIVE, FakeTrainer
+
+if TYPE_CHECKING:
+    from tests.world import World
+
+
+@dataclass
+class EndRequest:
+    """The reason why an agent is to end, in place of its signals."""
+
+    given: str | None = None
+    exit_code: int = INTERRUPTED
+    descriptors: tuple[int, ...] = ()
+
+    def reason(self, readable: set[int]) -> str | None:
+        del readable
+        return self.given
+
+
+@dataclass(eq=False)
+class Worker:
+    """One agent as the scheduler sees it: busy while it waits for an answer, stopped, cut off, or gone."""
+
+    world: World
+    name: str
+    index: int
+    end_request: EndRequest = field(default_factory=EndRequest)
+    busy_until: float = 0.0
+    stopped_until: float = 0.0
+    requests_lost_until: float = 0.0
+    """Its requests are lost."""
+    answers_lost_until: float = 0.0
+    """The answers to it are lost."""
+    sees: str = ""
+    """Which of two masters it reaches: the ``older``, the ``newer``, or either."""
+    ends_by: float = math.inf
+    """When its allocation is over, and it is killed with it."""
+    zero_s: float = 0.0
+    rate: float = 1.0
+    """Its clock: what it showed at time 0 of the world, and how fast it runs."""
+    trainers: list[FakeTrainer] = field(default_factory=list)
+    connections: int = 0
+    is_gone: bool = False
+    wakes_at: float = 0.0
+    due_at: float = 0.0
+    """When its turn is: kept, because of a thousand workers the next one is looked for at each step."""
+    changed: dict[str, Any] = field(default_factory=dict)
+    """Options that are not those of its world."""
+
+    def __post_init__(self) -> None:
+        # A master that stays away for so long makes an agent leave its report in the run directory, and end.
+        timeout_s = self.world.random.choice([40.0, 1_800.0])
+        options: dict[str, Any] = {
+            "problem": OBJECTIVE,
+            "run_dir": str(self.world.directory.path),
+            "master_timeout_s": timeout_s,
+            "grace_s": 5.0,
+            "index": self.index,
+            "isolation": "none" if self.world.is_quick else "trainer",
+        }
+        self.options = AgentOptions(**{**options, **self.changed})
+        self.agent = Agent(
+            self.options,
+            self.connect,
+            self.start_trainer,  # type: ignore[arg-type]
+            self.end_request,  # type: ignore[arg-type]
+            clock=self.clock,
+            name=self.name,
+            jitter=random.Random(self.world.random.random()),
+        )
+
+    def clock(self) -> float:
+        return self.zero_s + self.rate * max(self.world.now, self.busy_until)
+
+    def world_time(self, at: float) -> float:
+        """When its clock shows this; a little later, because there and back again rounds to just before."""
+        return (at - self.zero_s) / self.rate + 1e-6
+
+    def start_trainer(self) -> FakeTrainer:
+        self.trainers = [FakeTrainer(self.world, self.clock)]
+        return self.trainers[0]
+
+    def connect(self, _hello: Hello, _epoch: int) -> Connection:
+        self.connections += 1
+        return Connection(self, f"{self.name}#{self.connections}")
+
+    def reckon(self) -> None:
+        """Find out when its turn is; to be called when anything has changed by which that goes."""
+        self.due_at = min(max(self.wakes_at, self.busy_until, self.stopped_until), self.ends_by)
+
+    @property
+    def next_at(self) -> float:
+        return max(self.due_at, self.world.now)
+
+    def turn(self) -> None:
+        if self.world.now >= self.ends_by:
+            self.world.note(f"{self.name} ends with its allocation")
+            self.world.cut(f"{self.name}#{self.connections}")
+            self.is_gone = True
+            return
+        try:
+            self.agent.turn(set())
+            message_at = self.trainers[0].next_at if self.trainers else math.inf
+            self.world.counts["in slots"] += len(self.agent.held.waiting)
+            self.wakes_at = self.world_time(min(self.agent.next_due(), message_at))
+            self.reckon()
+        except UsageError as error:
+            raise AssertionError(f"agent {self.name} was refused: {error}") from error
+        code = self.agent.exit_code
+        if code is not None:
+            if math.isfinite(self.ends_by):
+                assert code in (0, REQUEUE), f"{self.name} was to end with its allocation, and ended with {code}"
+                self.world.counts["pre-empted in time"] += code == REQUEUE
+            self.world.note(f"{self.name} ends with {code}")
+            self.agent.close()
+            self.is_gone = True
+
+
+class Connection:
+    """What an agent's link calls; the network decides what becomes of it."""
+
+    def __init__(self, worker: Worker, peer: str) -> None:
+        self._worker = worker
+        self._peer = peer
+
+    def call(self, method: str, message: Plain) -> Plain:
+        return self._worker.world.carry(self._worker, Call(method, wire.encode(message), self._peer))
+
+    def close(self) -> None:
+        self._worker.world.cut(self._peer)
