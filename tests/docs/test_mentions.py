@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import pytest
 import typer
 
 from hpbandster_lite.cli.app import COMMANDS, GROUPS, make_app
+from hpbandster_lite.problems.references import GROUP as PROBLEMS
+from hpbandster_lite.problems.references import load
 from tests.docs.test_documents import DOCUMENTS, REPOSITORY
 from tests.unit.test_code_shape import OBSCURE_WORDS
 
@@ -69,6 +72,16 @@ def all_options() -> frozenset[str]:
         *(options_of(name) for name in COMMANDS),
         *(options_of(name, command) for name, group in groups.items() for command in group.commands[name].commands),
     )
+
+
+REFIT = re.compile(rf"{COMMAND} refit runs/(\w+)")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_a_refit_in_a_document_is_of_a_problem_that_has_one(document: Path) -> None:
+    shipped = {point.name for point in importlib.metadata.entry_points(group=PROBLEMS)}
+    for name in sorted(shipped.intersection(REFIT.findall(document.read_text("utf-8")))):
+        assert hasattr(load(name), "refit"), f"{document.name}: a search of {name} has no refit"
 
 
 DOCUMENTS_OF_OPTIONS = ("README.md", "docs/searches.md", "docs/machines.md", "docs/security.md", "docs/cluster.md")
