@@ -29,7 +29,7 @@ _ROOM_OF = {
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when first used: a trainer imports this package and needs none of it.
+    # Imported when first used: a trainer imports this package but uses none of these names.
     room = _ROOM_OF.get(name)
     if room is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

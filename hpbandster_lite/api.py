@@ -1,6 +1,6 @@
 """The Python interface: :func:`minimize`.
 
-Law of this file: the same search as ``hpbandster-lite run``, started from a script; nothing is decided here.
+Law of this file: it starts the same search as ``hpbandster-lite run`` from a script, and decides nothing.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class _Lines:
     """Progress as lines on standard error; standard output belongs to the script."""
 
     def status(self, _status: Status) -> None:
-        """Show nothing of a running search: notes and the result have what matters."""
+        """Show nothing while the search runs: the notes and the result are enough."""
 
     def begin(self, prepared: Prepared, directory: RunDirectory) -> None:
-        """Print where everything is kept, and the notes."""
+        """Print the run directory and the notes."""
         self.note(f"{'continuing' if prepared.resumed else 'beginning'} the search in {directory.path}")
         for text in prepared.notes:
             self.note(text)
@@ -239,7 +239,7 @@ def _search(
     result = Result(directory.path)
     kind = result.finish_kind
     if kind is not None and (kind.was_stopped or result.incumbent is None):
-        # With the traceback, where the reason has one.
+        # The reason may contain a traceback.
         watcher.note(f"the search is over: {result.finished}")
     return result
 
@@ -250,9 +250,10 @@ def _described(
     isolation: str,
     given: Mapping[str, Any],
 ) -> tuple[str, ProblemDescription | None, Problem | None]:
-    """Reference by which workers find the problem; its description, where only this process can give it.
+    """The reference, the description and the problem itself.
 
-    The third is the problem itself, where no other process can import it, which ``isolation="none"`` allows.
+    The description is ``None`` for a reference that a child process can describe. The problem is ``None`` unless no
+    other process can import it, which ``isolation="none"`` allows.
     """
     if isinstance(problem, str):
         if space is not None:

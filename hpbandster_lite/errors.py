@@ -1,6 +1,6 @@
-"""Every error that hpbandster_lite raises on purpose, sorted by whose fault it is.
+"""Every error that hpbandster_lite raises on purpose, sorted by its cause: the user, the peer, the machine or a bug.
 
-A caller answers an error by its branch, and the exit code of a command follows the branch::
+A caller handles an error by its branch, and the exit code of a command follows the branch::
 
     SearchError                  base of all of them
     ├── UsageError               the user's input, found before any GPU time is spent      exit 2
@@ -9,19 +9,19 @@ A caller answers an error by its branch, and the exit code of a command follows 
     │   ├── ProblemError         the problem cannot be loaded or does not fit its interface
     │   │   └── UnknownOption    the problem has no option of this name
     │   ├── ResumeError          the run directory belongs to another search
-    │   └── NotPlain             a value that may not cross a process
+    │   └── NotPlain             a value that cannot be sent to another process
     ├── PeerError                the other side of a connection                            exit 3
     │   ├── MasterUnreachable    no answer; the call may be repeated
     │   ├── NameServerUnreachable
-    │   ├── NotAuthorised        the key was refused
+    │   ├── NotAuthorised        the key was refused or is missing
     │   └── ProtocolMismatch     the other side has another protocol version, or refused the message
-    ├── SourceDiffers            a worker's source of the problem is not the search's       exit 5
-    ├── RunDirectoryError        the machine's: disk, permissions, locks                   exit 4
+    ├── SourceDiffers            a worker's source of the problem is not the search's      exit 5
+    ├── RunDirectoryError        the machine: disk, permissions, locks                     exit 4
     │   ├── JournalError         the journal cannot be read or written
     │   └── Held                 another living master holds the run directory
     └── InvariantBroken          a bug of hpbandster_lite                                  exit 70
 
-A training that fails is none of these: it is an :class:`~hpbandster_lite.records.Outcome` with a failure.
+A failed training raises no error: it is an :class:`~hpbandster_lite.records.Outcome` with a failure.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class ResumeError(UsageError):
 
 
 class NotPlain(UsageError, TypeError):
-    """A value that may not cross a process; the message names its path."""
+    """A value that cannot be sent to another process; the message names its path."""
 
 
 class PeerError(SearchError, ConnectionError):
@@ -77,7 +77,7 @@ class PeerError(SearchError, ConnectionError):
 
 
 class MasterUnreachable(PeerError):
-    """No answer from the master; the call may or may not have been carried out, so repeat it."""
+    """No answer from the master; it may or may not have received the call, so repeat the call."""
 
 
 class NameServerUnreachable(PeerError):
@@ -93,7 +93,7 @@ class ProtocolMismatch(PeerError):
 
 
 class SourceDiffers(SearchError):
-    """The source of the problem that a worker has is not the one that the search accepted."""
+    """A worker has another source of the problem than the search accepted."""
 
     exit_code = 5
 
@@ -119,7 +119,7 @@ class InvariantBroken(SearchError, AssertionError):
 
 
 def did_you_mean(word: object, known: Iterable[str], *, otherwise: str = "there is") -> str:
-    """The end of an error about an unknown name: the nearest known names, or all of them where none is near.
+    """The end of an error about an unknown name: the nearest known names, or all of them if no name is similar.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def did_you_mean(word: object, known: Iterable[str], *, otherwise: str = "there 
     known
         The known names, in the order in which they are listed.
     otherwise
-        What introduces the list of all names; empty for no list.
+        The words before the list of all names; empty for no list.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def did_you_mean(word: object, known: Iterable[str], *, otherwise: str = "there 
 
 def nearest_names(word: object, known: Iterable[str]) -> list[str]:
     """At most three known names that resemble a word, the nearest first."""
-    # Imported here: every process imports this module, and few report an unknown name.
+    # Imported here: every process imports this module, but few report an unknown name.
     import difflib
 
     return difflib.get_close_matches(str(word), list(known), n=3, cutoff=0.6)

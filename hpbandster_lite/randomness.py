@@ -1,7 +1,7 @@
 """Keyed randomness: one independent generator per purpose and configuration.
 
-Law of this file: a draw depends on the seed, the purpose and the config id, and on nothing that was drawn before,
-so that a restarted search draws what the uninterrupted one would have drawn.
+Law of this file: a draw depends on the seed, the purpose and the config id, and not on earlier draws. So a restarted
+search draws the same numbers as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -14,39 +14,39 @@ import numpy as np
 from hpbandster_lite.records import ConfigId
 
 POOL_SIZE = 4
-"""32-bit numbers in numpy's pool of entropy."""
+"""Number of 32-bit words in numpy's pool of entropy."""
 
 
 class Purpose(IntEnum):
-    """The uses of randomness in a search; the numbers are stored in no journal but fix every draw: never renumber."""
+    """The uses of randomness in a search; every draw depends on these numbers, so never change them."""
 
     PROPOSAL = 1
     TRAINING = 2
 
 
 def _sequence(seed: int, purpose: Purpose, config_id: ConfigId) -> np.random.SeedSequence:
-    """``SeedSequence(seed, spawn_key=(purpose, *config_id))``, in a third of its time.
+    """``SeedSequence(seed, spawn_key=(purpose, *config_id))``, in a third of the time.
 
-    numpy makes the same 32-bit numbers of a seed and a spawn key: those of the seed, filled up to the size of the pool,
-    then those of the key. So a seed never equals another seed with a key (``SeedSequence([1])`` equals
-    ``SeedSequence([1, 0])``).
+    This builds the words that numpy builds from a seed and a spawn key: the words of the seed, padded with zeros to the
+    size of the pool, then the words of the key. The padding keeps a seed with a key apart from a longer seed:
+    ``SeedSequence([1])`` equals ``SeedSequence([1, 0])``.
     """
     return np.random.SeedSequence(np.array([*_uint32s(seed), purpose, *config_id], dtype=np.uint32))
 
 
 @functools.lru_cache(maxsize=16)
 def _uint32s(seed: int) -> tuple[int, ...]:
-    """The 32-bit numbers of a seed, lowest first, at least as many as numpy's pool has."""
+    """The 32-bit words of a seed, lowest first, padded with zeros to ``POOL_SIZE``."""
     numbers = [seed >> shift & 0xFFFFFFFF for shift in range(0, max(1, seed.bit_length()), 32)]
     return (*numbers, *(0,) * (POOL_SIZE - len(numbers)))
 
 
 def generator_for(seed: int, purpose: Purpose, config_id: ConfigId) -> np.random.Generator:
-    """Generator of one purpose of one configuration; the same after any restart."""
+    """Random generator for one purpose and one configuration; the same after any restart."""
     return np.random.default_rng(_sequence(seed, purpose, config_id))
 
 
 @functools.lru_cache(maxsize=65_536)
 def training_seed(seed: int, config_id: ConfigId) -> int:
-    """Seed handed to the objective, in [0, 2**31); the same at every rung of the configuration."""
+    """``trial.seed`` of a configuration, in [0, 2**31); the same at every rung."""
     return int(_sequence(seed, Purpose.TRAINING, config_id).generate_state(1, np.uint32)[0] >> 1)

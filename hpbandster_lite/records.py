@@ -1,8 +1,8 @@
 """The records that processes exchange and store: frozen values that check themselves.
 
 Law of this file: values only, no behaviour beyond checking and naming. Configuration values and ``info`` are plain
-(``None``, bool, int, float, str, lists and string-keyed dicts of these); :mod:`hpbandster_lite.wire` makes them so.
-Times ending in ``_s`` are seconds; ``_at`` are wall-clock Unix times, for users and tables, never for decisions.
+(``None``, bool, int, float, str, lists and string-keyed dicts of these); :mod:`hpbandster_lite.wire` converts other
+values. Names that end in ``_s`` are seconds; names that end in ``_at`` are Unix times, for display and tables only.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class EvaluationId(NamedTuple):
 
 
 class Origin(str, Enum):
-    """Where a configuration came from."""
+    """The source of a configuration."""
 
     DEFAULT = "default"
     INITIAL = "initial"
@@ -67,9 +67,9 @@ class FailureKind(str, Enum):
     INFEASIBLE = "infeasible"
     """Refused by the problem's ``feasible`` hook: not trained; its place gets a new sample."""
     INFRASTRUCTURE = "infrastructure"
-    """The worker or its node was lost: run again. Recorded when the attempts are used up, never shown to the model."""
+    """The worker or its node was lost: it runs again. Recorded after the last attempt; the model never sees it."""
     CANCELLED = "cancelled"
-    """Dropped by a user: ranks last, fills its place, never shown to the model."""
+    """Dropped by a user: it ranks last and fills its place; the model never sees it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +92,9 @@ class CurvePoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How an attempt ended: a finite ``loss`` or a ``failure``, never both, never neither.
+    """How an attempt ended: either a finite ``loss`` or a ``failure``.
 
-    ``duration_s`` is the time the objective ran; ``directory`` the attempt's directory, where one was made.
+    ``duration_s`` is the time that the objective ran; ``directory`` is the attempt's directory, if it has one.
     """
 
     loss: float | None = None
@@ -106,9 +106,9 @@ class Outcome:
 
     def __post_init__(self) -> None:
         if (self.loss is None) == (self.failure is None):
-            raise InvariantBroken(f"give a loss or a failure, got loss={self.loss!r}, failure={self.failure!r}")
+            raise InvariantBroken(f"give either a loss or a failure, got loss={self.loss!r}, failure={self.failure!r}")
         if self.loss is not None and not math.isfinite(self.loss):
-            raise InvariantBroken(f"a loss is finite, got {self.loss!r}; anything else is a failure of kind 'invalid'")
+            raise InvariantBroken(f"a loss must be finite, got {self.loss!r}; report a failure of kind 'invalid'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When to stop; ``None`` is no limit. A resumed search may change these settings only.
+    """When to stop; ``None`` means no limit. You can change these settings, and no others, when you resume a search.
 
     ``brackets``, ``evaluations`` and ``total_budget`` let running evaluations finish; at ``wall_time_s`` and
     ``target_loss`` (reached at the highest budget) agents hand them back. ``max_concurrent`` bounds open leases.
@@ -193,12 +193,11 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leased:
-    """An agent got an evaluation; ``request`` is the agent's own number of the call that asked for it.
+    """An agent got an evaluation; ``request`` is the number that the agent gave to its request.
 
-    ``agent`` is the id of one process, ``worker`` the name that people know. Where its lease expired while it was
-    silent and no other agent has leased the evaluation since, the same agent gets the same attempt again: it is given
-    back. ``time_left_s`` is the time that the agent had left when it asked, on which the decision depends; None for no
-    limit.
+    ``agent`` is the id of one process, ``worker`` the worker's display name. If the lease of a silent agent expired and
+    no other agent has leased the evaluation since, the same agent gets the same attempt back. ``time_left_s`` is the
+    time that the agent had left when it asked, on which the decision depends; None for no limit.
     """
 
     evaluation: EvaluationId
@@ -211,7 +210,7 @@ class Leased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """The final outcome of an evaluation; ``agent`` is empty and ``attempt`` 0 where no agent ever leased it."""
+    """The final outcome of an evaluation; if no agent ever leased it, ``agent`` is empty and ``attempt`` is 0."""
 
     evaluation: EvaluationId
     attempt: int
@@ -233,7 +232,7 @@ class LateReport:
 class Released:
     """An agent handed its evaluation back; ``directory`` holds its checkpoint, if it wrote one.
 
-    ``curve`` has the points that it reported, to which the next attempt adds.
+    ``curve`` has the points that it reported; the next attempt adds to them.
     """
 
     evaluation: EvaluationId
@@ -272,7 +271,7 @@ class RungShrunk:
 class PutBack:
     """A failed evaluation waits to be run again, because its code was corrected; its outcome no longer counts.
 
-    The old outcome stays in the journal, and attempts are numbered on.
+    The old outcome stays in the journal, and the numbers of the attempts continue.
     """
 
     evaluation: EvaluationId
@@ -280,7 +279,7 @@ class PutBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paused:
-    """No work is handed out, by later masters either, until :class:`Resumed`."""
+    """No master hands out work from here until :class:`Resumed`."""
 
     reason: str = ""
 
@@ -292,9 +291,9 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceChanged:
-    """The user accepted an edited source: what is leased from here on is evaluated with ``source``.
+    """The user accepted an edited source: evaluations leased from here on run with ``source``.
 
-    ``differences`` says what differed from the source before, one text for each part.
+    ``differences`` describes the differences from the source before, one text for each part.
     """
 
     source: ProblemSource
@@ -302,12 +301,12 @@ class SourceChanged:
 
 
 class FinishKind(str, Enum):
-    """Why a search ended; code decides by it; the reason beside it is for users."""
+    """Why a search ended. Code decides by this kind; the reason beside it is for users."""
 
     COMPLETE = "complete"
     """All brackets that the limits allow are complete."""
     EXHAUSTED = "exhausted"
-    """The space has no configuration that was not evaluated."""
+    """All configurations of the space were evaluated."""
     LIMIT = "limit"
     """The number of evaluations, the total budget or the wall time is used up."""
     TARGET = "target"
@@ -321,7 +320,7 @@ class FinishKind(str, Enum):
 
     @property
     def was_stopped(self) -> bool:
-        """Whether the search was stopped before its limits: a start under the same limits continues it."""
+        """Whether the search stopped before it reached its limits: a start under the same limits continues it."""
         return self in (FinishKind.STOPPED, FinishKind.SAME_FAULT)
 
 
@@ -359,7 +358,7 @@ Entry: TypeAlias = (
 class ProblemOption:
     """An option that a problem declares, with its ``value`` in this search; ``kind`` describes valid values.
 
-    One that ``is_local`` describes a host, such as where its data lies, and does not define the search.
+    An option with ``is_local`` describes a host, for example the folder of its data, and does not define the search.
     """
 
     name: str
@@ -376,11 +375,11 @@ SOURCE_METHOD = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
-    """A file that counts as a problem's source, with the hash of what counts in it.
+    """A file that counts as a problem's source, with the hash of the parts that count.
 
-    ``path`` is relative to the problem's folder; to the folder of a module, after ``MODULE:``; or absolute. ``hash`` is
-    ``absent`` for a file that the problem looked for, and ``made`` for one that the problem itself wrote, which is not
-    compared.
+    ``path`` is relative to the problem's folder, or ``MODULE:`` and a path relative to the folder of a module, or
+    absolute. ``hash`` is ``absent`` if the problem looked for a file that did not exist, and ``made`` if the problem
+    itself wrote the file; such a file is not compared.
     """
 
     path: str
@@ -389,11 +388,11 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemSource:
-    """What identifies the code of a problem, beside its name, its options and its space.
+    """The code of a problem, which identifies it together with its name, its options and its space.
 
-    ``version`` is that of a problem that hpbandster_lite ships, which has no other parts; for others it is ``None``.
-    ``environment`` has the hashes of the variables that the problem names. ``file`` is the file that defines the
-    problem, as ``host`` sees it; both are for telling problems of one name apart, and are not compared as source.
+    ``version`` is the version of a problem that hpbandster_lite ships, which has no other parts; ``None`` for others.
+    ``environment`` has the hashes of the environment variables that the problem names. ``file`` is the path on ``host``
+    of the file that defines the problem. Both distinguish problems with the same name and are not compared as source.
     """
 
     method: int = SOURCE_METHOD
@@ -406,12 +405,12 @@ class ProblemSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemDescription:
-    """The declarations of a problem, as a short-lived child process reads them.
+    """The declarations of a problem; a child process reads them.
 
     ``space_json`` is ConfigSpace's own JSON, ``space_tables`` the compiled tables of
-    :class:`hpbandster_lite.space.SearchSpace`; the budgets are the problem's defaults, ``None`` where it has none.
-    ``reference`` carries the values of ``options`` that are not the defaults. ``source_hash`` is the hash of the source
-    by method 1, for journals that have no ``source``.
+    :class:`hpbandster_lite.space.SearchSpace`; the budgets are the problem's defaults, ``None`` without a default.
+    ``reference`` contains the values of ``options`` that differ from the defaults. ``source_hash`` is the hash of the
+    source by method 1, for journals that have no ``source``.
     """
 
     reference: str
@@ -436,11 +435,11 @@ class ProblemDescription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
-    """Everything that defines a search and may not change (its limits may, see :class:`Limits`).
+    """Everything that defines a search and cannot change later (limits can, see :class:`Limits`).
 
     ``bracket_rule`` is ``floor`` (Hyperband's Table 5, the default) or ``ceil`` (Algorithm 1); ``algorithm`` is a name
-    of :mod:`hpbandster_lite.samplers.registry`; ``sampler`` holds the sampler's parameters by name; ``skip_default``
-    leaves the default configuration out.
+    in :mod:`hpbandster_lite.samplers.registry`; ``sampler`` holds the sampler's parameters by name; with
+    ``skip_default`` the search does not evaluate the default configuration first.
     """
 
     run_id: str

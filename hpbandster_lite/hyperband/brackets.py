@@ -1,8 +1,8 @@
 """Hyperband geometry: which rungs a bracket has and how many configurations each one holds.
 
-Law of this file: arithmetic only, no state. A rung is never larger than the rung below it. Rule ``floor`` is what the
-paper's run used and what Table 5 prints (81, 27, 9, 6, 5 configurations for R = 81); rule ``ceil`` is Algorithm 1 as
-printed (81, 34, 15, 8, 5). Source: Hyperband (arXiv:1603.06560), Algorithm 1; BOHB (arXiv:1807.01774), Algorithm 1.
+Law of this file: arithmetic only, no state. A rung is never larger than the rung below it. The paper's run and its
+Table 5 use rule ``floor`` (81, 27, 9, 6, 5 configurations for R = 81); Algorithm 1 as printed is rule ``ceil`` (81, 34,
+15, 8, 5). Source: Hyperband (arXiv:1603.06560), Algorithm 1; BOHB (arXiv:1807.01774), Algorithm 1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ Rule: TypeAlias = Literal["floor", "ceil"]
 PlanKind: TypeAlias = Literal["hyperband", "successive_halving", "full_budget"]
 """Which brackets a search runs."""
 TOLERANCE = 1e-9
-"""Added before rounding down (taken off before rounding up): eta**s / eta**i may miss a whole number by a rounding."""
+"""Added before rounding down, subtracted before rounding up: eta**s / eta**i may miss a whole number by a rounding
+error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ class BracketPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanTotals:
-    """What a number of brackets costs: configurations, evaluations, budget in all, evaluations of each budget."""
+    """The cost of several brackets: configurations, evaluations, total budget, and evaluations by budget."""
 
     configurations: int
     evaluations: int
@@ -62,20 +63,19 @@ def plan_bracket(
     Parameters
     ----------
     bracket
-        Number of the bracket, from 0; it uses s = s_max - (bracket mod (s_max + 1)), so the first is the one with the
-        most rungs.
+        Number of the bracket, from 0. It has s = s_max - (bracket mod (s_max + 1)), so the first has the most rungs.
     budgets
         The ladder, increasing; s_max + 1 of them.
     eta
         Rate of successive halving, above 1.
     rule
-        Configurations that a bracket begins with: ``floor`` is floor((s_max + 1) / (s + 1)) * eta**s, ``ceil`` is
-        ceil((s_max + 1) / (s + 1) * eta**s).
+        Number n0 of configurations with which a bracket begins: floor((s_max + 1) / (s + 1)) * eta**s for ``floor``,
+        ceil((s_max + 1) / (s + 1) * eta**s) for ``ceil``.
     plan
-        ``hyperband`` has rungs of floor(n0 / eta**i + 1e-9) places, at least one. ``successive_halving`` has
-        Hyperband's bracket with the most rungs (s = s_max) for every number. ``full_budget`` has one rung at the full
-        budget (s = 0), with as many places as Hyperband's bracket of this number costs full budgets (half to even, at
-        least one): the same ``--brackets`` means the same total budget.
+        ``hyperband``: rung i has floor(n0 / eta**i + 1e-9) places, at least one. ``successive_halving``: every bracket
+        is Hyperband's bracket with the most rungs (s = s_max). ``full_budget``: one rung at the full budget (s = 0),
+        with so many places that it costs what Hyperband's bracket of this number costs (rounded half to even, at least
+        one); so ``--brackets N`` means the same total budget.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def plan_bracket(
     with_rungs = BracketPlan(bracket=bracket, s=s, rungs=rungs)
     if plan != "full_budget":
         return with_rungs
-    # At least one: Hyperband's bracket has a place at the full budget.
+    # At least one, because Hyperband's bracket has a place at the full budget.
     places = round(with_rungs.total_budget / budgets[-1])
     return BracketPlan(bracket=bracket, s=0, rungs=(RungPlan(budget=budgets[-1], places=places),))
 

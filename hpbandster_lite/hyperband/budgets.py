@@ -1,8 +1,9 @@
 """The ladder of budgets: from the smallest rung to the full budget, each about eta times the one below.
 
-Law of this file: arithmetic only. The top budget is exact, the others are max_budget / eta**k; one within 1e-9
-(relative) of min_budget becomes min_budget, otherwise the ladder starts above it and has a note. Rungs are counted by
-division with that tolerance, never by a floored logarithm: log(243) / log(3) is 4.999..., which loses a rung.
+Law of this file: arithmetic only. The top budget is exactly max_budget, the others are max_budget / eta**k. A budget
+within 1e-9 (relative) of min_budget becomes min_budget; otherwise the ladder starts above min_budget and has a note.
+Rungs are counted by division with that tolerance, never by a floored logarithm: log(243) / log(3) is 4.999..., which
+loses a rung.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from itertools import pairwise
 from hpbandster_lite.errors import BudgetError
 
 TOLERANCE = 1e-9
-"""Relative distance below which a budget of the ladder is the given minimum."""
+"""Relative distance below which a budget of the ladder equals the given minimum."""
 MOST_RUNGS = 1_000
-"""A ladder of more rungs is refused: eta is then so close to 1 that a rung keeps nearly all configurations."""
+"""A ladder of more rungs is refused: its eta is so close to 1 that a rung keeps nearly all configurations."""
 WIDEST = 1e100
-"""The full budget may be this many times the smallest."""
+"""Largest ratio of the full budget to the smallest."""
 DEFAULT_ETA = 3.0
 """Hyperband's and the paper's reduction factor."""
 
@@ -38,7 +39,7 @@ class Ladder:
     unit
         What a budget counts: epochs, seconds, samples, ...
     note
-        Why the ladder does not start at the minimum that was asked for; ``None`` if it does.
+        Why the ladder does not start at the requested minimum; ``None`` if it does.
     """
 
     budgets: tuple[float, ...]
@@ -55,13 +56,13 @@ def ladder(
     Parameters
     ----------
     min_budget, max_budget
-        Positive; equal ones make a ladder of one rung.
+        Positive. Equal budgets make a ladder of one rung.
     eta
         Any number above 1.
     unit
         What a budget counts.
     integer
-        Whether budgets are whole numbers: then they are rounded, half to even.
+        Whether budgets are whole numbers; if so, they are rounded, half to even.
 
     Returns
     -------
@@ -101,7 +102,7 @@ def explicit_ladder(budgets: Iterable[float], *, unit: str = "budget", eta: floa
     unit
         What a budget counts.
     eta
-        Rate of successive halving, above 1; 3 if it is not given.
+        Rate of successive halving, above 1. Default: 3.
 
     Raises
     ------
@@ -158,7 +159,7 @@ def _listed(budgets: object) -> list[object]:
 
 
 def _number(field: str, value: object, *, above: float) -> float:
-    """The value as a float; refused unless it is a finite number above ``above``."""
+    """The value as a float; raises BudgetError unless it is a finite number above ``above``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise BudgetError(f"{field} must be a number, got {value!r} of type {type(value).__name__}; give a number")
     number = float(value)

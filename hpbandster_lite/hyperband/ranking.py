@@ -4,7 +4,7 @@ Law of this file: no other file compares losses. At one budget a finite loss com
 a higher one, and ties go to the smaller config id, so that the order in which results arrive changes nothing. Losses at
 different budgets measure different things: the incumbent is the best result at the highest budget that has one.
 
-A search for several objectives changes this file: it holds every key, and the SQL that means the same.
+A search with several objectives needs a change in this file only: it holds every sort key and the equivalent SQL.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ INCUMBENT_FIRST_SQL = "budget DESC, loss ASC, bracket ASC, sampled_rung ASC, num
 """The order of :func:`incumbent_key` for the journal's table of evaluations, among rows that have a loss."""
 
 BEST_LOSS_SQL = "min(loss)"
-"""The aggregate of :func:`best_loss`; SQL leaves rows without a loss out."""
+"""The SQL aggregate for :func:`best_loss`; it ignores rows without a loss."""
 
 
 def rank_key(config_id: ConfigId, loss: float | None) -> RankKey:
-    """Key that sorts the results of one budget, the best first; ``None``, NaN or infinity is a failure."""
+    """Key that sorts the results of one budget, the best first; a loss of ``None``, NaN or infinity is a failure."""
     if loss is None or not math.isfinite(loss):
         return True, 0.0, config_id
     return False, loss, config_id
@@ -56,14 +56,14 @@ def survivors(results: Iterable[tuple[ConfigId, float | None]], places: int) -> 
     Returns
     -------
     list of ConfigId
-        At most ``places`` configurations, the best first. A failure is never promoted: fresh samples fill what is left.
+        At most ``places`` configurations, the best first. A failure is never promoted: new samples fill its place.
     """
     ranked = sorted(rank_key(config_id, loss) for config_id, loss in results)
     return [config_id for has_failed, _, config_id in ranked[:places] if not has_failed]
 
 
 def best_loss(losses: Iterable[float]) -> float | None:
-    """The best of finite losses at one budget; ``None`` for none."""
+    """The best of finite losses at one budget; ``None`` if there are no losses."""
     return min(losses, default=None)
 
 
@@ -83,7 +83,7 @@ def rows_best_first(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     Returns
     -------
     ndarray
-        Shape (n,). Only here do ties keep their order of arrival instead of the order of config ids: another order
-        changes the model's proposals, and journals that were recorded with this one would no longer verify.
+        Shape (n,). Ties keep their order of arrival; everywhere else they follow the config ids. Another order would
+        change the model's proposals, and recorded journals would no longer verify.
     """
     return losses.argsort(kind="stable")

@@ -1,6 +1,6 @@
 """The points that several attempts of one evaluation reported, as one learning curve.
 
-Law of this file: no step twice; where two attempts reported a step, the later attempt's point counts.
+Law of this file: each step occurs once; if two attempts reported it, the later attempt's point counts.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ Curve = tuple[CurvePoint, ...]
 
 
 def joined(earlier: Curve, later: Curve) -> Curve:
-    """The points of earlier attempts and of a later one, by step; the curve of one attempt alone stays as it is."""
+    """The points of earlier attempts and of a later one, by step; the curve of a single attempt is returned as is."""
     if not earlier or not later:
         return later or earlier
     steps = {point.step for point in later}
     points = [*(point for point in earlier if point.step not in steps), *later]
-    # NaN, which is allowed as a step, has no order: such points come last.
+    # NaN is a valid step and has no order: such points come last.
     return tuple(sorted(points, key=lambda point: (point.step != point.step, point.step)))

@@ -1,8 +1,8 @@
 """The messages between agents, users and the master: requests, and the answer to each.
 
 Law of this file: frozen records that :mod:`hpbandster_lite.wire` encodes under fixed tags, each checked when it is
-made, and the two functions that send them. Nothing here decides. A change of a field that is not optional raises
-:data:`hpbandster_lite.transport.PROTOCOL`; files in ``reports/`` of older versions stay readable.
+made, and the two functions that send them. Nothing here decides. If you change a field without a default, raise
+:data:`hpbandster_lite.transport.PROTOCOL`; files of older versions in ``reports/`` must stay readable.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from hpbandster_lite.records import CurvePoint, EvaluationId, Plain, ProblemSour
 
 LONGEST_NAME = 255
 ReportIs: TypeAlias = Literal["recorded", "late", "known"]
-"""The effect of a report: it is the outcome, it came after another outcome, or it was recorded before."""
+"""The effect of a report: it is the outcome, it arrived after another outcome, or it was recorded before."""
 
 
 class Caller(Protocol):
-    """What sends a request: :class:`hpbandster_lite.transport.Client`, or a part of a test."""
+    """Sends requests: :class:`hpbandster_lite.transport.Client`, or a fake in a test."""
 
     def call(self, method: str, message: Plain) -> Plain:
         """The answer of one call."""
 
 
 class Answer(Protocol):
-    """What every answer has: the epoch of the master that gave it."""
+    """Every answer has the epoch of the master that sent it."""
 
     @property
     def epoch(self) -> int:
-        """The number of this start of a master; a larger one replaces a smaller one."""
+        """The number of this start of a master; a master with a larger number replaces one with a smaller number."""
 
 
 A = TypeVar("A", bound=Answer)
 
 
 class Request(Generic[A]):
-    """A call of the master; ``A`` is the record that answers it."""
+    """A call to the master; ``A`` is the record that answers it."""
 
     __slots__ = ()
     method: ClassVar[str]
@@ -56,7 +56,7 @@ def send(request: Request[A], caller: Caller) -> A:
     ProtocolMismatch
         If the answer is not the record that this request expects.
     SearchError
-        What the call raised.
+        Any error of the call.
     """
     return read_answer(request, caller.call(request.method, wire.to_message(request)))
 
@@ -80,9 +80,9 @@ def read_answer(request: Request[A], message: Plain) -> A:
 class Grant:
     """The lease of one attempt of an evaluation.
 
-    Directories are relative to the run directory, or absolute on the host of a worker that has none.
-    ``previous_directory`` has the checkpoint of the rung below; ``resume_directories`` are those of earlier attempts of
-    this evaluation, the newest first.
+    Directories are relative to the run directory, or absolute on the host of a worker without one.
+    ``previous_directory`` has the checkpoint of the rung below; ``resume_directories`` are the directories of earlier
+    attempts of this evaluation, the newest first.
     """
 
     evaluation: EvaluationId
@@ -118,7 +118,7 @@ class Wait:
 @wire.register("leave", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leave:
-    """There is work, but none that ends within the time that this agent has left."""
+    """There is work, but it takes longer than the time that this agent has left."""
 
     reason: str
 
@@ -148,7 +148,7 @@ class Stop:
 @wire.register("slot-answer", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotAnswer:
-    """The answer to one slot: what became of its report, and its lease; None where it asked for no lease."""
+    """The answer to one slot: the effect of its report, and its lease; None if the slot asked for no lease."""
 
     slot: int
     report_is: ReportIs | None = None
@@ -176,7 +176,7 @@ class RenewAnswer:
 @wire.register("source-answer")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceAnswer:
-    """The accepted source of the search; ``source_hash`` is the one of method 1, where there is no ``source``."""
+    """The accepted source of the search; without ``source``, ``source_hash`` is its hash by method 1."""
 
     epoch: int
     source: ProblemSource | None = None
@@ -194,7 +194,7 @@ class ReleaseAnswer:
 @wire.register("command-answer", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandAnswer:
-    """What a command of a user did; ``is_change`` is False where nothing had to change."""
+    """The effect of a user's command; ``is_change`` is False if nothing had to change."""
 
     epoch: int
     is_change: bool
@@ -207,10 +207,10 @@ class CommandAnswer:
 @wire.register("hello", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """What an agent sends when it connects: its identity, and the problem that its trainer has imported.
+    """The greeting of an agent: its identity, and the problem that its trainer has imported.
 
-    ``options`` are the values of those options of the problem that all workers of a search share. ``source`` identifies
-    the listed files of the search as this worker has them; it is empty before the worker knows the list.
+    ``options`` are the values of the problem's options that all workers of a search share. ``source`` is the hash of
+    this worker's copies of the files that the search lists; it is empty before the worker knows the list.
     """
 
     agent: str
@@ -236,14 +236,14 @@ class SlotRequest:
 @wire.register("exchange-request", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeRequest(Request[ExchangeAnswer]):
-    """Reports and questions for work, of one or more slots, in one message.
+    """Reports of one or more slots and their requests for work, in one message.
 
     Parameters
     ----------
     agent
         Id of this incarnation of the agent.
     request
-        Its number of this exchange: the same number gets the same leases again.
+        The agent's number for this exchange: a repeated number gets the same leases again.
     worker
         The worker's display name.
     slots
@@ -263,10 +263,13 @@ class ExchangeRequest(Request[ExchangeAnswer]):
 
     def __post_init__(self) -> None:
         if max(len(self.agent), len(self.worker)) > LONGEST_NAME:
-            raise ProtocolMismatch(f"names of agents have up to {LONGEST_NAME} characters, got {self.agent!r:.100}")
+            raise ProtocolMismatch(
+                f"agent and worker must have at most {LONGEST_NAME} characters, got agent={self.agent!r:.100} "
+                f"and worker={self.worker!r:.100}"
+            )
         numbers = [each.slot for each in self.slots]
         if numbers != [0] and not (numbers[:1] == [0] and numbers == sorted(set(numbers)) and numbers[-1] < MOST_SLOTS):
-            raise ProtocolMismatch(f"slots are numbered from 0 to {MOST_SLOTS - 1}, in order, got {numbers!r:.100}")
+            raise ProtocolMismatch(f"slots must ascend from 0 to at most {MOST_SLOTS - 1}, got {numbers!r:.100}")
         if self.time_left_s is not None and not math.isfinite(self.time_left_s):
             raise ProtocolMismatch(f"time_left_s must be finite, got {self.time_left_s!r}")
 
@@ -274,7 +277,7 @@ class ExchangeRequest(Request[ExchangeAnswer]):
 @wire.register("renew-request", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenewRequest(Request[RenewAnswer]):
-    """A heartbeat of the holder of a lease, with the points of the learning curve since the last one."""
+    """A heartbeat of the agent that holds a lease, with the learning curve's points since the last heartbeat."""
 
     method: ClassVar[str] = "renew"
     answer: ClassVar[type[Any]] = RenewAnswer
@@ -288,7 +291,7 @@ class RenewRequest(Request[RenewAnswer]):
 @wire.register("source-request")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRequest(Request[SourceAnswer]):
-    """Which source of the problem the search accepts; sent before the first question for work."""
+    """Asks which source of the problem the search accepts; an agent sends it before its first request for work."""
 
     method: ClassVar[str] = "source"
     answer: ClassVar[type[Any]] = SourceAnswer
@@ -297,11 +300,10 @@ class SourceRequest(Request[SourceAnswer]):
 @wire.register("release-request", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseRequest(Request[ReleaseAnswer]):
-    """The holder of a lease hands its evaluation back; ``directory`` has a checkpoint, if it saved one.
+    """The agent that holds a lease hands its evaluation back; ``directory`` has its checkpoint, if it saved one.
 
-    ``curve`` has all points of this evaluation that the holder knows.
-
-    Also the content of a ``.release`` file in ``reports/``.
+    ``curve`` has all points of this evaluation that the agent knows. A ``.release`` file in ``reports/`` holds the same
+    record.
     """
 
     method: ClassVar[str] = "release"
@@ -384,4 +386,4 @@ REQUESTS: Mapping[str, type[Request[Any]]] = {
         CancelRequest,
     )
 }
-"""The record of each method that carries one; ``status`` carries none."""
+"""The record of each method that takes one; ``status`` takes no record."""

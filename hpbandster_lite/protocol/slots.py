@@ -11,12 +11,12 @@ MOST_SLOTS = 4
 
 
 def slot_name(agent: str, slot: int) -> str:
-    """The name under which the engine knows a slot of an agent; slot 0 has the agent's own name."""
+    """The engine's name for a slot of an agent; slot 0 has the agent's name."""
     return f"{agent}+{slot}" if slot else agent
 
 
 def slot_names(agent: str) -> list[str]:
-    """The names of all slots of an agent, its own first."""
+    """The names of all slots of an agent, the agent's name first."""
     return [slot_name(agent, slot) for slot in range(MOST_SLOTS)]
 
 

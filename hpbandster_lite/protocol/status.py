@@ -1,12 +1,12 @@
 """The status of a search: one record for the terminal, for ``status --json`` and for every program that reads it.
 
 Law of this file: values only. Two functions build a :class:`Status`: :func:`hpbandster_lite.engine.status.status_of`
-from a living engine, and :func:`hpbandster_lite.results.journal_status.status_from_journal` where no master answers.
+from a running engine, and :func:`hpbandster_lite.results.journal_status.status_from_journal` when no master answers.
 Everything that shows a status reads this record. Its JSON has the names of the fields and a ``version``, which rises
-whenever a field comes, goes or changes its meaning.
+whenever a field is added, is removed or changes its meaning.
 
-Times ending in ``_s`` are seconds before the status was made; ``_at`` are Unix times. ``None`` means that there is no
-such thing, or that the source cannot know it.
+Names that end in ``_s`` are seconds; names that end in ``_at`` are Unix times. ``None`` means that the value does not
+exist or that the source does not know it.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.records import ConfigId, FinishKind, Limits, Plain
 
 VERSION = 1
-"""The newest version of the JSON that this code reads, and the one that it writes."""
+"""Version of the JSON that this code writes; it also reads older versions."""
 TAG = "Status"
 SILENT_HEARTBEATS = 2
-"""A worker is silent after this many heartbeats without a message: one may be lost on the way."""
+"""A worker counts as silent after this many heartbeats without a message, because one message may get lost."""
 
 WaitKind: TypeAlias = Literal["worker", "rung", "limit", "paused"]
 
 
 def is_silent(silent_s: float, heartbeat_s: float) -> bool:
-    """Whether a worker that last sent a message ``silent_s`` seconds ago is late by the heartbeat of its search."""
+    """Whether a worker counts as silent ``silent_s`` seconds after its last message."""
     return silent_s > SILENT_HEARTBEATS * heartbeat_s
 
 
 @wire.register("StatusWaiting")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Something that keeps the search, or a part of it, from continuing.
+    """A reason why the search, or a part of it, does not continue now.
 
     Attributes
     ----------
     kind
-        ``worker``: there is no worker. ``rung``: a rung cannot be completed before running evaluations end. ``limit``:
-        a limit lets nothing new start. ``paused``: a user paused the search.
+        ``worker``: there is no worker. ``rung``: a rung waits for its running evaluations. ``limit``: a limit lets
+        nothing new start. ``paused``: a user paused the search.
     reason
         One sentence, with the deadline.
     ends_in_s
-        Seconds until it ends by itself at the latest (0 if it is due); None where there is no such time.
+        Seconds until the wait ends at the latest (0 if it is due); None if no time ends it.
     """
 
     kind: WaitKind
@@ -68,11 +68,11 @@ class Rung:
     is_open
         Whether evaluations may start in it.
     done
-        Evaluations with an outcome; infeasible configurations gave their place back and do not count.
+        Evaluations with an outcome; infeasible configurations do not count, because they gave their place back.
     running
         Evaluations that a worker runs.
     failed
-        Those of ``done`` without a loss.
+        The evaluations of ``done`` without a loss.
     best
         The lowest loss.
     """
@@ -109,7 +109,7 @@ class Bracket:
 @wire.register("StatusAgent")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """One worker process and what it does; the fields from ``evaluation`` on are None while it is idle.
+    """One worker process and its evaluation; the fields from ``evaluation`` on are None while it is idle.
 
     Attributes
     ----------
@@ -120,13 +120,13 @@ class Agent:
     is_connected
         Whether this master has a connection to it.
     silent_s
-        Seconds since its last message; None if this master has none.
+        Seconds since its last message; None if this master has received none.
     is_silent
-        Whether that is longer than its heartbeat allows, or it is not connected.
+        Whether ``silent_s`` is longer than the heartbeat allows, or the worker is not connected.
     evaluation
-        What it runs, for example ``0-0-3@1``.
+        The evaluation that it runs, for example ``0-0-3@1``.
     bracket, rung
-        Where that evaluation belongs.
+        Bracket and rung of that evaluation.
     budget
         Budget of that evaluation.
     attempt
@@ -168,22 +168,22 @@ class Agent:
 @wire.register("StatusEvaluations")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluations:
-    """How many evaluations there are.
+    """Numbers of evaluations.
 
     Attributes
     ----------
     started
-        All that a worker got, or that wait for one.
+        Evaluations that exist: with an outcome, on a worker, or waiting for a worker.
     recorded
-        Those with an outcome.
+        Evaluations with an outcome.
     running
-        Those that a worker runs; without a master, those that ran when the last one ended.
+        Evaluations that a worker runs; without a master, those that ran when the last master ended.
     to_run_again
-        Those that wait for a worker: new ones, those that were handed back or lost, and retried ones.
+        Evaluations that wait for a worker: new ones, those that were handed back or lost, and retried ones.
     late
-        Reports that came too late to count; None without a master.
+        Reports that arrived too late to count; None without a master.
     recorded_here
-        Those with an outcome since this master started; None without a master.
+        Evaluations whose outcome this master recorded; None without a master.
     """
 
     started: int
@@ -202,11 +202,11 @@ class SourceEdit:
     Attributes
     ----------
     recorded
-        Outcomes recorded before it.
+        Number of outcomes recorded before the edit.
     first
-        The first evaluation that a worker got after it, for example ``0-0-3@1``; None before there is one.
+        The first evaluation that a worker got after the edit, for example ``0-0-3@1``; None if there is none yet.
     differences
-        What differs from the source before it.
+        The differences from the source before the edit.
     """
 
     recorded: int
@@ -215,7 +215,7 @@ class SourceEdit:
 
     @property
     def sentence(self) -> str:
-        """The edit for people."""
+        """The edit in words, for users."""
         where = f"from evaluation {self.first} on" if self.first else "for all evaluations from now on"
         return f"edited after {self.recorded} outcomes, another one {where}: {'; '.join(self.differences)}"
 
@@ -238,9 +238,9 @@ class Incumbent:
     values
         The hyperparameters.
     info
-        What the objective returned beside the loss.
+        The values that the objective returned with the loss.
     directory
-        Directory of the attempt, in the run directory; None if the attempt left none.
+        Directory of the attempt, in the run directory; None if there is none.
     """
 
     config_id: ConfigId
@@ -260,11 +260,11 @@ class Forecast:
     Attributes
     ----------
     evaluations
-        Number of evaluations at its end, recorded ones included; None without a limit that says so.
+        Number of evaluations at the end of the search, recorded ones included; None if no limit determines it.
     share
-        Part of their budget that is recorded, from 0 to 1.
+        Share of their budget that is recorded, from 0 to 1.
     time_left_s
-        Seconds until it is over; None before the first result, and without workers.
+        Seconds until the search is over; None before the first result, and without workers.
     """
 
     evaluations: int | None
@@ -274,7 +274,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What only the process that serves a search knows; :class:`Status` has the same fields.
+    """Facts that only the serving process knows; :class:`Status` has the same fields.
 
     Attributes
     ----------
@@ -283,11 +283,11 @@ class Serving:
     uptime_s
         Seconds since it started.
     recorded_here
-        Outcomes that it recorded.
+        Number of outcomes that it recorded.
     paused_at
-        Since when the search is paused.
+        When the search was paused.
     journal_stalled_s
-        Seconds since it could last write the journal; None while it can.
+        Seconds since its first failed write to the journal; None while writes succeed.
     """
 
     pid: int | None = None
@@ -308,35 +308,35 @@ class Status:
     version
         Version of this record's JSON.
     answered_by
-        ``master``, or ``journal`` where no master answers.
+        ``master``, or ``journal`` if no master answers.
     state
         ``running``: a master serves it. ``stopped``: no master answers, and it is not over. ``finished``: it is over.
     finish_kind
         Why it is finished, for programs; see :class:`hpbandster_lite.records.FinishKind`.
     reason
-        Why it is finished or stopped, for people; a traceback may follow the first line.
+        Why it is finished or stopped, for users; a traceback may follow the first line.
     paused
         Why a user paused it (empty without a reason); None if it is not paused.
     paused_at
-        Since when it is paused.
+        When it was paused.
     run_id, problem, algorithm, unit, seed
         Its id, the name of its problem, its algorithm, the unit of its budgets and its seed.
     epoch
-        Number of its masters so far.
+        How many masters it has had.
     limits
         When it stops.
     waits
-        What keeps it from continuing, the most general first; empty without a master.
+        Why it does not continue now, the most general reason first; empty without a master.
     hints
-        What looks wrong with the problem, one sentence each.
+        Possible mistakes in the problem, one sentence each.
     brackets
-        Its brackets so far.
+        The brackets that it has opened.
     agents
         Workers that are connected or hold an evaluation; empty without a master.
     occupancy
-        Part of the workers that run an evaluation, from 0 to 1; None without workers.
+        Share of the workers that run an evaluation, from 0 to 1; None without workers.
     evaluations
-        How many evaluations there are.
+        Numbers of evaluations.
     configurations
         How many configurations were sampled.
     budget_started
@@ -346,15 +346,15 @@ class Status:
     incumbent
         The best configuration; None before the first loss.
     forecast
-        What it comes to. The program that shows the status adds it; a master does not send it.
+        The expected rest of the search. The program that shows the status adds it; a master does not send it.
     source_edits
-        The edits of the problem's source that were accepted, oldest first.
+        The accepted edits of the problem's source, oldest first.
     pid, host
         The master's process and the name of its machine; None without a master.
     uptime_s
         Seconds since this master started; None without a master.
     journal_stalled_s
-        Seconds since the master could last write the journal; None while it can.
+        Seconds since the master's first failed write to the journal; None while writes succeed.
     """
 
     version: int = VERSION
@@ -407,7 +407,7 @@ def status_from_plain(message: Plain) -> Status:
     Raises
     ------
     ProtocolMismatch
-        If it has a newer version than this code reads, or is no status.
+        If its version is newer than :data:`VERSION`, or the message is not a status.
     """
     if not isinstance(message, dict) or type(message.get("version")) is not int:
         raise ProtocolMismatch(f"expected the status of a search with its version, got {message!r:.100}")

@@ -1,10 +1,10 @@
 """Samplers: they propose new configurations.
 
-Law of this room: the engine decides when a configuration is needed, a sampler decides which. A sampler knows no
-brackets, no clock and no files, and its proposal is a pure function of its generator, of what was added and of what was
-observed.
-``registry`` lists the algorithms by name, ``protocol`` is the interface, ``random`` follows the space, ``kde`` is the
-model of the paper, and ``conformance`` holds the tests that every sampler passes.
+Law of this room: the engine decides when a configuration is needed, a sampler decides which one. A sampler uses no
+brackets, no clock and no files. Its proposal is a pure function of the generator and of the configurations and results
+that it received.
+``registry`` lists the algorithms by name, ``protocol`` is the interface, ``random`` samples from the space, ``kde`` is
+the model of the paper, and ``conformance`` holds the tests that every sampler passes.
 """
 
 from hpbandster_lite.samplers.protocol import Foreseeing, Sampler, Vector

@@ -1,7 +1,7 @@
-"""Tests that every sampler passes, for pytest: subclass :class:`SamplerConformance` and give it ``make``.
+"""Tests that every sampler passes, for pytest: subclass :class:`SamplerConformance` and define ``make``.
 
-Law of this file: what is tested here is what the engine and ``hpbandster-lite verify`` rely on, and nothing beyond the
-interface is used. ``docs/samplers.md`` has an example. This module needs pytest, so only tests import it.
+Law of this file: it tests what the engine and ``hpbandster-lite verify`` rely on, and uses only the interface.
+``docs/samplers.md`` has an example. This module requires pytest, so only tests import it.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def generator(*key: int) -> np.random.Generator:
 
 
 def array_of(proposal: Proposal) -> Array:
-    """The vector of a proposal; NaN where it is inactive."""
+    """The vector of a proposal; NaN in inactive dimensions."""
     return np.array(proposal.vector, dtype=np.float64)
 
 
 def proposed(sampler: Sampler, *key: int) -> Proposal:
-    """The proposal of a sampler that must have one."""
+    """The proposal of a sampler; fails if there is none."""
     proposal = sampler.propose(generator(*key))
     assert proposal is not None, "the space is not exhausted, but the sampler proposed nothing"
     return proposal
@@ -52,11 +52,11 @@ class SamplerConformance:
 
     def make(self, space: SearchSpace, budgets: Sequence[float]) -> Sampler:
         """A new sampler for a space, at its default parameters."""
-        raise NotImplementedError("give make(space, budgets), which returns a new sampler")
+        raise NotImplementedError("define make(space, budgets), which returns a new sampler")
 
     @every_space
     def test_proposals_are_configurations_of_the_space(self, make_space: Callable[[], SearchSpace]) -> None:
-        """Values and vector say the same; nothing is out of range, inactive, forbidden or of weight zero."""
+        """Values and vector agree; nothing is out of range, inactive, forbidden or of weight zero."""
         space = make_space()
         sampler = self.make(space, BUDGETS)
         for index in range(40):
@@ -83,7 +83,7 @@ class SamplerConformance:
     def test_a_proposal_depends_only_on_the_generator_and_on_what_was_added_and_observed(
         self, make_space: Callable[[], SearchSpace]
     ) -> None:
-        """Earlier proposals change nothing, so that a restarted search proposes what the first one would have."""
+        """Earlier proposals change nothing, so a restarted search proposes the same as an uninterrupted one."""
         space = make_space()
         asked, fresh = (self.make(space, BUDGETS) for _ in range(2))
         for index, vector in enumerate(space.sample(generator(1), 30)):
@@ -98,22 +98,22 @@ class SamplerConformance:
 
     @every_space
     def test_a_forgotten_bad_result_changes_nothing(self, make_space: Callable[[], SearchSpace]) -> None:
-        """A sampler that forgot a bad result proposes what one proposes that never observed it."""
+        """A sampler that forgot a bad result proposes the same as a sampler that never observed it."""
         space = make_space()
-        mended, spotless = (self.make(space, BUDGETS) for _ in range(2))
+        forgetful, reference = (self.make(space, BUDGETS) for _ in range(2))
         for index, vector in enumerate(space.sample(generator(1), 30)):
-            for sampler in (mended, spotless):
+            for sampler in (forgetful, reference):
                 sampler.add(vector)
             if index % 4 == 1:
-                mended.observe(vector, 1.0, None)
-                mended.propose(generator(index))
-                mended.forget(vector, 1.0)
-            for sampler in (mended, spotless):
+                forgetful.observe(vector, 1.0, None)
+                forgetful.propose(generator(index))
+                forgetful.forget(vector, 1.0)
+            for sampler in (forgetful, reference):
                 sampler.observe(vector, 1.0, None if index % 5 == 4 else math.cos(index))
-            assert mended.propose(generator(index)) == spotless.propose(generator(index))
+            assert forgetful.propose(generator(index)) == reference.propose(generator(index))
 
     def test_a_vector_is_an_array_or_the_tuple_of_a_proposal(self) -> None:
-        """Both mean the same, and the sampler keeps no reference to an array that its caller may change."""
+        """Both have the same effect, and the sampler keeps no reference to the caller's array."""
         space = conditional_space()
         samplers = [self.make(space, BUDGETS) for _ in range(2)]
         for vector in space.sample(generator(2), 20):
@@ -125,7 +125,7 @@ class SamplerConformance:
         assert samplers[0].propose(generator(0)) == samplers[1].propose(generator(0))
 
     def test_a_small_space_is_proposed_once_and_then_exhausted(self) -> None:
-        """Each configuration comes once, then ``None``."""
+        """The sampler proposes each configuration once, then ``None``."""
         space = small_space()
         everything = space.enumerate()
         assert everything is not None
@@ -139,16 +139,16 @@ class SamplerConformance:
         assert sampler.propose(generator(99)) is None
 
     def test_added_configurations_are_not_proposed(self) -> None:
-        """It does not matter where an added configuration comes from, nor that its vector differs by a rounding."""
+        """Configurations from another source count too, also if their vector differs by a rounding error."""
         space = line(6)
         sampler = self.make(space, BUDGETS)
         for value in (1, 2, 4, 5, 6):
-            # A rounding error apart, as another machine may write it.
+            # With the rounding error of another machine.
             sampler.add(space.to_vectors([{"n": value}])[0] * (1 + 1e-16 * value))
         assert proposed(sampler, 0).values == {"n": 3}
 
     def test_a_large_discrete_space_has_no_repeats(self) -> None:
-        """No configuration comes twice, although a few of them have nearly all of the weight."""
+        """The sampler proposes no configuration twice, although a few of them have nearly all of the weight."""
         sampler, seen = self.make(large_discrete_space(), BUDGETS), set()
         for index in range(150):
             proposal = proposed(sampler, index)
@@ -158,7 +158,7 @@ class SamplerConformance:
         assert len(seen) == 150
 
     def test_a_space_of_constants_has_one_configuration(self) -> None:
-        """Results of the only configuration are no trouble."""
+        """The sampler accepts repeated results of the only configuration."""
         sampler = self.make(constants(), BUDGETS)
         proposal = proposed(sampler, 0)
         assert proposal.values == {"a": 1, "b": "x"}
@@ -169,23 +169,23 @@ class SamplerConformance:
 
 
 class ForeseeingConformance(SamplerConformance):
-    """The laws of a sampler that has ``foresee``, too (:class:`~hpbandster_lite.samplers.protocol.Foreseeing`)."""
+    """The laws of a sampler with ``foresee`` (:class:`~hpbandster_lite.samplers.protocol.Foreseeing`)."""
 
     @every_space
     def test_foreseen_proposals_are_those_that_propose_gives(self, make_space: Callable[[], SearchSpace]) -> None:
-        """Many proposals drawn at once are bit for bit those drawn one by one."""
+        """Proposals drawn all at once are bit for bit the same as proposals drawn one by one."""
         sampler = self.make(make_space(), BUDGETS)
         assert isinstance(sampler, Foreseeing)
         keys = range(40)
         foreseen = sampler.foresee([generator(key) for key in keys])
-        standing = 0
+        used = 0
         for key, proposal in zip(keys, foreseen, strict=True):
             asked = proposed(sampler, key)
             if proposal is not None and sampler.still_proposes(proposal):
                 assert array_of(proposal).tobytes() == array_of(asked).tobytes()
                 assert proposal == asked
-                standing += 1
+                used += 1
             else:
                 assert proposal != asked
             sampler.add(asked.vector)
-        assert standing > 20, "nearly nothing that was foreseen could be used"
+        assert used > 20, f"only {used} of 40 foreseen proposals could be used"

@@ -16,36 +16,77 @@ if TYPE_CHECKING:
     from hpbandster_lite.space import Array
 
 Vector: TypeAlias = "Array | Sequence[float | None]"
-"""A configuration as the space or a :class:`~hpbandster_lite.records.Proposal` gives it, shape (d,); NaN or ``None``
-marks an inactive dimension."""
+"""A configuration, shape (d,): an array of the space, or the ``vector`` of a
+:class:`~hpbandster_lite.records.Proposal`. NaN or ``None`` marks an inactive dimension."""
 
 
 class Sampler(Protocol):
     """Proposes configurations.
 
-    A proposal is a pure function of the generator and of what was added and observed, in its order; proposing changes
-    nothing that a later proposal depends on.
+    A proposal is a pure function of the generator and of the sequence of ``add``, ``observe`` and ``forget`` calls.
+    ``propose`` changes nothing that a later proposal depends on.
     """
 
     def add(self, vector: Vector) -> None:
-        """A configuration was sampled, here or elsewhere: in a discrete space it is not proposed again."""
+        """Add a sampled configuration, from this sampler or another source; in a discrete space it does not come again.
+
+        Parameters
+        ----------
+        vector
+            The configuration.
+        """
 
     def observe(self, vector: Vector, budget: float, loss: float | None) -> None:
-        """An added configuration ended at a budget; ``loss`` is ``None`` for a bad result. Constant time."""
+        """Add the result of an added configuration, in constant time.
+
+        Parameters
+        ----------
+        vector
+            The configuration.
+        budget
+            The budget of the evaluation.
+        loss
+            Its finite loss; ``None`` for a bad result.
+        """
 
     def forget(self, vector: Vector, budget: float) -> None:
-        """A bad result that was observed no longer counts: its evaluation is run again."""
+        """Remove an observed bad result, because its evaluation runs again.
+
+        Parameters
+        ----------
+        vector
+            The configuration.
+        budget
+            The budget of the evaluation.
+        """
 
     def propose(self, rng: np.random.Generator) -> Proposal | None:
-        """The next configuration; ``None`` if the space is exhausted."""
+        """Return the next configuration; ``None`` if the space is exhausted.
+
+        Parameters
+        ----------
+        rng
+            A generator for this proposal alone.
+        """
 
 
 @runtime_checkable
 class Foreseeing(Sampler, Protocol):
-    """A sampler whose proposals depend on no outcome, so that many can be drawn at once, before they are needed."""
+    """A sampler whose proposals depend on no result, so that many can be drawn at once, before they are needed."""
 
     def foresee(self, rngs: Sequence[np.random.Generator]) -> list[Proposal | None]:
-        """What :meth:`propose` would give for each generator now; ``None`` where only :meth:`propose` can answer."""
+        """Return what :meth:`propose` would return now for each generator.
+
+        Parameters
+        ----------
+        rngs
+            One generator for each proposal.
+
+        Returns
+        -------
+        list of Proposal or None
+            ``None`` if only :meth:`propose` can answer.
+        """
 
     def still_proposes(self, foreseen: Proposal) -> bool:
-        """Whether :meth:`propose` would give this now; called only for a proposal that is about to be added."""
+        """Return whether :meth:`propose` would return this proposal now; if so, the caller adds it next."""

@@ -1,8 +1,8 @@
 """Random search, and a draw of configurations that were not sampled before, for every sampler.
 
 Law of this file: no configuration is proposed twice while the space has another one. A proposal is a pure function of
-the generator and of what was added, in its order. A configuration is identified by its canonical vector, which the
-space decodes and encodes again, so a vector of another machine that differs by a rounding error is the same one.
+the generator and of the sequence of added configurations. The canonical vector identifies a configuration: the space
+decodes and encodes the given vector, which removes the rounding errors of other machines.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from hpbandster_lite.samplers.protocol import Vector
 from hpbandster_lite.space import Array, Mask, SearchSpace
 
 MOST_TRIES = 10_000
-"""Random draws in a row that were all sampled before, after which a space that is too large to list counts as
-exhausted (0.1 s). A thousandth of the space still being left would be missed with probability 5e-5."""
+"""A space that is too large to list counts as exhausted after this many draws in a row of sampled configurations
+(0.1 s). If a thousandth of the space is left, this happens wrongly with probability 5e-5."""
 TRIES_BEFORE_LISTING = 64
-"""Draws in a row after which a small space is listed and a configuration is chosen among those left."""
+"""After this many draws in a row of sampled configurations, a small space is listed and one of those left is chosen."""
 LARGEST_BATCH = 1024
 
 Key: TypeAlias = tuple[float | None, ...]
-"""A canonical vector as a record has it: ``None`` where it is inactive."""
+"""A canonical vector as records store it: ``None`` marks an inactive dimension."""
 
 
 class Unseen:
-    """Remembers what was sampled from a space, and draws what was not.
+    """Keeps the sampled configurations of a space, and draws others.
 
     Parameters
     ----------
@@ -46,12 +46,12 @@ class Unseen:
         self._left: dict[Key, Array] | None = None
 
     def add(self, vector: Vector) -> None:
-        """A configuration was sampled."""
+        """Add a sampled configuration."""
         if type(vector) is tuple and vector == self._proposed:
-            # The last proposal is canonical already, and a search nearly always adds that one.
+            # A search nearly always adds the last proposal, and its vector is canonical already.
             self._see(vector)
         else:
-            # A replay adds a whole search before the first proposal: one call of the space for all of them.
+            # A replay adds a whole search before the first proposal: one call of the space converts all of them.
             self._unread.append(as_vector(vector, self.space.d))
 
     def _see(self, key: Key) -> None:
@@ -66,16 +66,17 @@ class Unseen:
             self._unread = []
 
     def are_new(self, vectors: Array) -> Mask:
-        """Which vectors, as the space gives them, were not sampled; shape (n,)."""
+        """Which canonical vectors were not sampled; shape (n,)."""
         self._read()
         return np.array([key not in self._seen for key in self._keys(vectors)], dtype=np.bool_)
 
     def draw(self, rng: np.random.Generator) -> Proposal | None:
         """A random configuration that was not sampled; ``None`` if the space is exhausted.
 
-        Drawn as the space samples. Once ``TRIES_BEFORE_LISTING`` draws in a row were sampled before, a small space
-        (one that :meth:`SearchSpace.enumerate` lists) gives one of those left, each with the same probability. A space
-        with floats is never exhausted: should ``MOST_TRIES`` draws all be old, the last one is repeated.
+        Draws follow :meth:`SearchSpace.sample`. After ``TRIES_BEFORE_LISTING`` draws in a row of sampled
+        configurations, a small space (one that :meth:`SearchSpace.enumerate` lists) gives one of those left, each with
+        the same probability. A space with floats is never exhausted: after ``MOST_TRIES`` such draws it repeats the
+        last one.
         """
         vector, values = self.space.sample_one(rng)
         if self.are_new(vector[np.newaxis]).all():
@@ -111,16 +112,16 @@ class Unseen:
         return np.array([left[i] for i in chosen]).reshape(len(chosen), self.space.d)
 
     def proposal(self, vector: Array, model_budget: float | None = None) -> Proposal:
-        """The record of a vector that the space gave; ``model_budget`` is ``None`` for a random one."""
+        """The record of a canonical vector; ``model_budget`` is ``None`` for a random configuration."""
         return self._recorded(vector, self.space.to_values(vector[np.newaxis])[0], model_budget)
 
     def draw_each(self, rngs: Sequence[np.random.Generator]) -> list[Proposal | None]:
-        """The first draw of each generator, where it is allowed; it may have been sampled before."""
+        """The first draw of each generator, which may have been sampled before; ``None`` if it is forbidden."""
         drawn = self.space.sample_each(rngs)
         return [None if draw is None else self._recorded(*draw, None) for draw in drawn]
 
     def expects(self, proposal: Proposal) -> bool:
-        """Whether this configuration was not sampled yet; the next one that is added should be this one."""
+        """Whether this configuration was not sampled yet; if so, the caller adds it next."""
         self._read()
         self._proposed = proposal.vector
         return proposal.vector not in self._seen
@@ -151,7 +152,7 @@ def as_vector(vector: Vector, d: int) -> Array:
 
 
 class Random:
-    """Random search: every proposal is drawn from the space; results change nothing.
+    """Random search: it draws every proposal from the space and ignores results.
 
     Parameters
     ----------
@@ -163,23 +164,23 @@ class Random:
         self._unseen = Unseen(space)
 
     def add(self, vector: Vector) -> None:
-        """A configuration was sampled: do not propose it again."""
+        """Add a sampled configuration, which is not proposed again."""
         self._unseen.add(vector)
 
     def observe(self, vector: Vector, budget: float, loss: float | None) -> None:
-        """Results change nothing here."""
+        """Do nothing: random search ignores results."""
 
     def forget(self, vector: Vector, budget: float) -> None:
-        """Results change nothing here."""
+        """Do nothing: random search ignores results."""
 
     def propose(self, rng: np.random.Generator) -> Proposal | None:
         """A random configuration; ``None`` if the space is exhausted."""
         return self._unseen.draw(rng)
 
     def foresee(self, rngs: Sequence[np.random.Generator]) -> list[Proposal | None]:
-        """First draws of the generators, all in one piece of array arithmetic, which costs little more than one."""
+        """The first draw of each generator; all together take little longer than one."""
         return self._unseen.draw_each(rngs)
 
     def still_proposes(self, foreseen: Proposal) -> bool:
-        """Whether it was not sampled since."""
+        """Whether the configuration is still not sampled."""
         return self._unseen.expects(foreseen)

@@ -1,8 +1,8 @@
 """The algorithms that a search can choose by name: the plan of brackets, the sampler and its parameters.
 
 Law of this file: one entry for each algorithm, and no other list of their names. An installed package adds an algorithm
-by an entry point in the group ``hpbandster_lite.samplers`` whose object is an :class:`Algorithm`; a built-in name stays
-ours. Nothing here imports numpy or scipy before a sampler is made: most commands need the names and plans alone.
+with an entry point in the group ``hpbandster_lite.samplers``, whose object is an :class:`Algorithm`; it cannot replace
+a built-in one. This file imports numpy and scipy only to make a sampler: most commands need only names and plans.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 GROUP = "hpbandster_lite.samplers"
 """The entry-point group in which packages publish algorithms."""
 MakeSampler: TypeAlias = "Callable[[SearchSpace, Sequence[float], Mapping[str, Plain]], Sampler]"
-"""Makes a sampler from the space, the budgets at which results will be observed, and parameters by name."""
+"""Makes a sampler from the space, the budgets of the search, and parameters by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Algorithm:
-    """An algorithm that a search can be begun with.
+    """An algorithm that a search can use.
 
     Parameters
     ----------
     plan
         Which brackets it runs, see :func:`hpbandster_lite.hyperband.brackets.plan_bracket`.
     sampler
-        Makes its sampler. It gets known parameters only and refuses wrong values with a
-        :class:`~hpbandster_lite.errors.UsageError`.
+        Makes its sampler. It receives only the parameters in ``parameters``, and raises a
+        :class:`~hpbandster_lite.errors.UsageError` for a wrong value.
     parameters
-        Names and defaults of its sampler's parameters.
+        Names and defaults of the sampler's parameters. Default: none.
     help
-        What it does, in one line.
+        One line of help about the algorithm.
     """
 
     plan: PlanKind
@@ -58,7 +58,7 @@ def _random(space: SearchSpace, _budgets: Sequence[float], _parameters: Mapping[
 
 
 def _bohb(space: SearchSpace, budgets: Sequence[float], parameters: Mapping[str, Plain]) -> Sampler:
-    # scipy takes 0.4 s to import, and most processes need no model.
+    # Imported here: scipy takes 0.4 s to import, and most processes need no model.
     from hpbandster_lite.samplers.kde.sampler import Bohb
 
     return Bohb(space, budgets, BohbParameters(**parameters))
@@ -90,19 +90,19 @@ def algorithm_names() -> tuple[str, ...]:
     Raises
     ------
     UsageError
-        If two packages publish one name, or a package publishes a built-in one.
+        If two packages publish the same name, or a package publishes a built-in name.
     """
     return (*BUILT_IN, *sorted(_installed()))
 
 
 def algorithm_named(name: str) -> Algorithm:
-    """The algorithm of a name.
+    """The algorithm with a name.
 
     Raises
     ------
     UsageError
-        For an unknown name, with the nearest known one; for an entry point that cannot be loaded, is no
-        :class:`Algorithm` or shares its name with another one.
+        For an unknown name, with the nearest known one; for an entry point that cannot be loaded, is not an
+        :class:`Algorithm`, or shares its name with another one.
     """
     built_in = BUILT_IN.get(name)
     if built_in is not None:
@@ -126,7 +126,7 @@ def make_sampler(
     space
         The search space.
     budgets
-        The budgets at which results will be observed.
+        The budgets of the search.
     parameters
         Parameters by name, see :func:`sampler_parameters`.
 
@@ -164,17 +164,17 @@ def bracket_plan(settings: SearchSettings, bracket: int) -> BracketPlan:
 
 def _installed() -> dict[str, EntryPoint]:
     """Entry points of the group by name; nothing is loaded."""
-    # 15 ms that a search with a built-in algorithm does not need.
+    # Imported here: it takes 15 ms, and a search with a built-in algorithm does not need it.
     from importlib.metadata import entry_points
 
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP):
         if entry.name in BUILT_IN:
-            raise UsageError(f"{_described(entry)} has the name of a built-in one; rename it, or uninstall the package")
+            raise UsageError(f"{_described(entry)} has a built-in algorithm's name; rename it or uninstall the package")
         other = found.setdefault(entry.name, entry)
-        # A package that lies on the path twice publishes the same object twice.
+        # A package that is on the path twice publishes the same object twice.
         if other.value != entry.value:
-            raise UsageError(f"{_described(entry)} and {_described(other)} have one name; uninstall one package")
+            raise UsageError(f"{_described(entry)} and {_described(other)} share a name; uninstall one package")
     return found
 
 
@@ -182,7 +182,7 @@ def _loaded(entry: EntryPoint) -> Algorithm:
     try:
         algorithm = entry.load()
     except Exception as error:
-        # Whatever the package's own code raises: the remedy is the same.
+        # The package's code may raise any exception; the remedy is the same.
         raise UsageError(
             f"{_described(entry)} cannot be loaded ({type(error).__name__}: {error}); repair or uninstall the package"
         ) from error

@@ -1,7 +1,7 @@
 """Search spaces: ConfigSpace compiled to plain tables, and configurations as vectors of the unit cube.
 
 Law of this room: only this room imports ConfigSpace, and it never draws from ConfigSpace's generator. ``dimension``
-holds the table of one hyperparameter, ``codec`` turns coordinates into values, ``clauses`` compiles conditions and
+holds the table of one hyperparameter, ``codec`` converts coordinates to values, ``clauses`` compiles conditions and
 forbidden clauses, ``compile`` reads ConfigSpace, ``search_space`` combines them, ``space_difference`` compares two
 spaces, and ``examples`` has spaces for tests.
 """

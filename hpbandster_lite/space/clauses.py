@@ -1,12 +1,11 @@
 """Conditions and forbidden clauses: plain trees compiled to functions of the feature matrix.
 
-Law of this file: a clause answers for all configurations at once and reads features, never coordinates, so that a
-float compares as the decimal number it is. A missing (inactive) value satisfies no comparison but ``!=``: ConfigSpace
-defines it so.
+Law of this file: a clause evaluates all configurations at once. It reads features, never coordinates, so that floats
+compare as decimal numbers. As in ConfigSpace, a missing (inactive) value satisfies ``!=`` and no other comparison.
 
 A tree is a dict: ``{"op": "and" | "or", "of": [trees]}``, a comparison with values ``{"op": "==" | "!=" | "<" | "<=" |
 ">" | ">=" | "in", "name": ..., "values": [...]}``, or a relation ``{"op": ..., "name": ..., "other": ...}`` between the
-values of two hyperparameters. Comparisons of ordinals go by their order, relations by their values.
+values of two hyperparameters. A comparison of an ordinal uses its order, a relation its values.
 """
 
 from __future__ import annotations
@@ -132,7 +131,7 @@ def _combined(op: str, parts: Sequence[Predicate]) -> Predicate:
 def _comparable(
     left: Dimension, right: Dimension, tree: Plain
 ) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
-    """Functions from the features of either side to numbers that compare as the values do."""
+    """One function for each side, from features to numbers that compare like the values."""
     values = (*left.choices, *right.choices)
     # A side without choices is a range of numbers.
     both_choose = bool(left.choices) and bool(right.choices)
@@ -142,7 +141,7 @@ def _comparable(
     elif all(isinstance(value, (bool, int, float)) for value in values):
         numbers = {value: float(value) for value in values if isinstance(value, (bool, int, float))}
     elif tree["op"] == "==":
-        # Equal values share a number, and what is no number equals none (NaN).
+        # Equal values share a number; a string against a range of numbers is NaN, which equals nothing.
         ranks = {value: float(rank) for rank, value in enumerate(dict.fromkeys(values))}
         numeric = {v: float(v) if isinstance(v, (bool, int, float)) else math.nan for v in values}
         numbers = ranks if both_choose else numeric
@@ -158,7 +157,7 @@ def _key(dimension: Dimension, numbers: Mapping[Value, float]) -> Callable[[Arra
     if not dimension.choices:
         offset = 0.0 if dimension.kind == "float" else float(dimension.bounds[0])
         return lambda features: features + offset
-    # One more entry, NaN, is where a missing value points to.
+    # A missing value points to the last entry, NaN.
     table = np.array([*(numbers[value] for value in dimension.choices), math.nan])
     last = len(dimension.choices)
     return lambda features: table[np.where(np.isnan(features), last, features).astype(np.intp)]

@@ -1,13 +1,13 @@
 """Coordinates of the unit cube to features and back, for many configurations at once.
 
-Law of this file: ``decode(encode(features)) == features`` for every feature that ``canonical`` or ``decode`` gives, and
-NaN (inactive) stays NaN. The dimensions are sorted into four groups (linear floats, log floats, even buckets, log
-buckets), each of which is one piece of array arithmetic, so the cost of one configuration hardly depends on d.
+Law of this file: ``decode(encode(features)) == features`` for every feature that ``canonical`` or ``decode`` returns,
+and NaN (inactive) stays NaN. The dimensions form four groups (linear floats, log floats, even buckets, log buckets).
+One array expression converts each group, so the cost of one configuration hardly depends on d.
 
 Coordinates
 -----------
-A float has u = (v - lower) / (upper - lower), in logarithms if ``log``. A discrete value has the centre of its bucket:
-(i + 0.5) / levels where buckets are even, and for log integers the middle of [log(v - 0.5), log(v + 0.5)], scaled so
+A float v has u = (v - lower) / (upper - lower), in logarithms if ``log``. A discrete value has the centre of its
+bucket: (i + 0.5) / levels for even buckets, and for log integers the middle of [log(v - 0.5), log(v + 0.5)], scaled so
 that the outer edges are 0 and 1.
 """
 
@@ -27,15 +27,15 @@ _FIRST_DECADE = -307
 
 
 def _decimals(lower: float, upper: float) -> int:
-    """Decimals kept of a linear float: a unit of at least 2**-49 of the largest value, at least 1e-22.
+    """Number of decimals of a linear float: their unit is at least 2**-49 of the largest value, and at least 1e-22.
 
-    Scaling to the unit interval and back costs less than 7 * 2**-53 of the largest value, which is below half a unit.
+    Scaling to the unit interval and back has an error below 7 * 2**-53 of the largest value, less than half a unit.
     """
     return min(22, math.floor(-math.log10(max(abs(lower), abs(upper)) * 2.0**-49)))
 
 
 def _digits(lower: float, upper: float) -> int:
-    """Significant digits kept of a log float: 13, fewer if the logarithms are so large that exp(log(v)) loses more."""
+    """Number of significant digits of a log float: 13, or fewer if large logarithms make exp(log(v)) less exact."""
     error = 2.0**-50 * (1 + max(abs(math.log(lower)), abs(math.log(upper))))
     return min(13, math.floor(-math.log10(2 * error)))
 
@@ -54,7 +54,7 @@ class Codec:
         self._groups = [group for group in groups if group.columns.size]
 
     def decode(self, coordinates: Array) -> Array:
-        """Features at the coordinates; coordinates beyond [0, 1] count as the bound."""
+        """Features at the coordinates; coordinates outside [0, 1] count as the nearest bound."""
         features = np.empty_like(coordinates)
         for group in self._groups:
             features[:, group.columns] = group.decode(_between(coordinates[:, group.columns], 0.0, 1.0))
@@ -68,7 +68,7 @@ class Codec:
         return coordinates
 
     def canonical(self, features: Array) -> Array:
-        """The features with floats rounded to the decimals or digits that are kept."""
+        """The features with floats rounded to their number of decimals or digits."""
         rounded = features.copy()
         for group in (self._linear, self._log):
             if group.columns.size:
@@ -77,13 +77,13 @@ class Codec:
 
 
 def _between(values: Array, lower: Array | float, upper: Array | float) -> Array:
-    """``np.clip``, which for one configuration costs as much as all the rest together; NaN stays NaN."""
+    """A faster ``np.clip``, which for one configuration takes as long as all the rest together; NaN stays NaN."""
     bounded: Array = np.minimum(np.maximum(values, lower), upper)
     return bounded
 
 
 class _Group:
-    """Dimensions of one sort; ``columns`` are their places among all dimensions."""
+    """Dimensions of one kind; ``columns`` are their indices among all dimensions."""
 
     def __init__(self, members: Sequence[tuple[int, Dimension]]) -> None:
         self.columns = np.array([j for j, _ in members], dtype=np.intp)
@@ -97,7 +97,7 @@ class _LinearFloats(_Group):
         super().__init__(members)
         self.width = self.upper - self.lower
         decimals = np.array([_decimals(*dim.bounds) for _, dim in members], dtype=np.intp)
-        # One of the two is 1, and times or over 1 is exact: no case distinction for units above and below 1.
+        # One of the two is 1, which is exact in a product and a quotient: units above and below 1 need no distinction.
         self.times = _EXACT_POWERS[np.maximum(decimals, 0)]
         self.over = np.array([float(f"1e{max(-d, 0)}") for d in decimals])
 
@@ -130,7 +130,7 @@ class _LogFloats(_Group):
         rounded = np.rint(values * scale) / scale
         beyond = (power != exact) & ~np.isnan(values)
         if beyond.any():
-            # Powers beyond 10**22 are not exact; Python's own rounding is, and such small or large values are rare.
+            # Powers above 10**22 are not exact. Python's rounding is exact but slow, and such values are rare.
             for row, column in np.argwhere(beyond):
                 rounded[row, column] = float(f"{values[row, column]:.{self.digits[column] - 1}e}")
         return _between(rounded, self.lower, self.upper)

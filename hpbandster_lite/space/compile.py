@@ -1,8 +1,8 @@
 """From a ConfigSpace space to plain tables: the only door to ConfigSpace.
 
-Law of this file: it reads ConfigSpace's own serialised form (format 0.4, ConfigSpace 1.2) and nothing private, never
-draws from its generator, and refuses by name what the tables cannot hold. ConfigSpace is imported to rebuild a
-space, or ahead of a problem that will, never to compile one: the caller that has a space has imported it already.
+Law of this file: it reads ConfigSpace's serialised form (format 0.4, ConfigSpace 1.2) and nothing private, never draws
+from its generator, and refuses by name what the tables cannot hold. It imports ConfigSpace only to rebuild a space, or
+before it loads a problem that imports it; to compile a space needs no import, because the caller has made one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
 FORMAT = 1
-"""Version of the tables; a journal of another version is refused."""
+"""Version of the tables; a space of another version is refused."""
 
 _CONDITIONS = {"EQ": "==", "NEQ": "!=", "LT": "<", "GT": ">", "IN": "in"}
 _FORBIDDEN = {
@@ -42,19 +42,19 @@ _FORBIDDEN = {
 
 
 def import_configspace() -> None:
-    """Import ConfigSpace, which takes a second; where it is missing, the first use raises the error."""
+    """Import ConfigSpace, which takes a second; if it is missing, the first use raises the error."""
     with suppress(ImportError):
         import ConfigSpace  # noqa: F401
 
 
 def configspace_to_json(space: ConfigurationSpace) -> Plain:
-    """ConfigSpace's own JSON of a space, as plain values; ``meta`` is left out, for it is no part of the space.
+    """ConfigSpace's JSON of a space, as plain values; without ``meta``, which does not define the space.
 
     Raises
     ------
     SpaceError
-        If ``space`` is no ConfigurationSpace, has a hyperparameter of a class of the user's own, or a value that is
-        not None, a bool, a number or a string.
+        If ``space`` is not a ConfigurationSpace, or has a hyperparameter of a user's class, or a value that is not
+        None, a bool, a number or a string.
     """
     if not callable(getattr(space, "to_serialized_dict", None)):
         raise SpaceError(
@@ -72,7 +72,7 @@ def configspace_to_json(space: ConfigurationSpace) -> Plain:
 
 
 def _check_choice(name: str, value: Any) -> None:
-    """Refuse a choice that would not come back from JSON as what it was, or that no look-up finds."""
+    """Refuse a choice that JSON changes, or that no look-up finds."""
     kept = value.item() if isinstance(value, np.generic) else value
     if kept is not None and type(kept) not in (bool, int, float, str):
         raise SpaceError(
@@ -80,7 +80,7 @@ def _check_choice(name: str, value: Any) -> None:
             "use a string or a number and look up what it stands for in evaluate()"
         )
     if kept != kept:
-        raise SpaceError(f"hyperparameter {name!r}: NaN equals nothing, itself included; use the string 'nan' or None")
+        raise SpaceError(f"hyperparameter {name!r}: NaN does not equal itself; use the string 'nan' or None")
 
 
 def _plain(value: Any) -> Plain:
@@ -95,12 +95,12 @@ def configspace_from_json(plain: Plain) -> ConfigurationSpace:
     """The ConfigurationSpace that :func:`configspace_to_json` described; imports ConfigSpace (1.2 s)."""
     from ConfigSpace import ConfigurationSpace
 
-    # ConfigSpace takes the dictionaries apart while it reads them.
+    # ConfigSpace changes the dictionaries while it reads them.
     return ConfigurationSpace.from_serialized_dict(copy.deepcopy(plain))
 
 
 def tables(space_json: Plain) -> Plain:
-    """Compile ConfigSpace's JSON to the tables that :class:`~hpbandster_lite.space.SearchSpace` works with.
+    """Compile ConfigSpace's JSON to the tables of a :class:`~hpbandster_lite.space.SearchSpace`.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def _dimension(item: Plain) -> Dimension:
     build = _BUILDERS.get(item["type"])
     if build is None:
         raise SpaceError(
-            f"hyperparameter {item['name']!r} is of ConfigSpace's type {item['type']!r}, which is not known here; "
+            f"hyperparameter {item['name']!r} has ConfigSpace's type {item['type']!r}, which is not supported; "
             f"use one of {', '.join(_BUILDERS)}"
         )
     return build(item)
@@ -188,8 +188,8 @@ def _integer(item: Plain) -> Dimension:
     name, lower, upper = item["name"], item["lower"], item["upper"]
     if item["log"] and upper > LARGEST_LOG_INTEGER:
         raise SpaceError(
-            f"hyperparameter {name!r}: upper={upper!r} is too large for an integer on a log scale, whose largest is "
-            f"{LARGEST_LOG_INTEGER}; use a float and round it in evaluate()"
+            f"hyperparameter {name!r}: upper={upper!r} is too large for an integer on a log scale (at most "
+            f"{LARGEST_LOG_INTEGER}); use a float and round it in evaluate()"
         )
     if upper - lower + 1 > MOST_LEVELS:
         raise SpaceError(
@@ -214,9 +214,8 @@ def _numeric(item: Plain, kind: Kind) -> Dimension:
 def _prior(item: Plain, kind: Kind) -> Prior | None:
     """The distribution of a normal or beta hyperparameter, on the unit coordinate.
 
-    ConfigSpace takes the standard deviation of a log-scaled normal to be abs(log(lower + sigma)) in logarithms; that
-    is kept, so that a space means here what it means there. An integer is what its bucket's share of the distribution
-    makes it.
+    As in ConfigSpace, a log-scaled normal has the standard deviation abs(log(lower + sigma)) in logarithms. An integer
+    has the probability of its bucket under the distribution.
     """
     if "alpha" in item:
         return Prior(kind="beta", first=item["alpha"], second=item["beta"])

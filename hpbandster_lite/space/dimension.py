@@ -1,9 +1,9 @@
 """One hyperparameter as a plain table: its kind, its values, and how a user's value becomes a feature.
 
-Law of this file: a *feature* is the number that a value is computed with: the value itself for a float, the index of
-the value (0 ... levels-1) for everything else. A float is a decimal number: it is rounded to as many decimals (linear)
-or significant digits (log) as survive the way to the unit cube and back, so that value -> vector -> value is exact and
-0.1 stays 0.1. No randomness, no I/O.
+Law of this file: a *feature* is the number that represents a value in arrays: the value itself for a float, the index
+of the value (0 ... levels-1) for the other kinds. A float is a decimal number: it is rounded to the decimals (linear)
+or significant digits (log) that survive the conversion to the unit cube and back, so value -> vector -> value is exact
+and 0.1 stays 0.1. No randomness, no I/O.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 Kind: TypeAlias = Literal["float", "integer", "ordinal", "categorical", "constant"]
 
 MOST_LEVELS = 2**50
-"""A linear integer range may have this many values: beyond, (i + 0.5) / levels is the same for neighbours."""
+"""Most values of a linear integer range: in a larger one, neighbours have the same (i + 0.5) / levels."""
 LARGEST_LOG_INTEGER = 2**40
-"""Upper bound of a log integer: beyond, log(i - 0.5) and log(i + 0.5) are the same for neighbours."""
+"""Largest log integer: above it, log(i - 0.5) and log(i + 0.5) are equal."""
 MOST_EDGES = 2**20
-"""``Dimension.edges`` makes an array of at most this many buckets; ``Dimension.bucket`` has no such bound."""
+"""Most buckets in the array of ``Dimension.edges``; ``Dimension.bucket`` has no such bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +50,8 @@ class Prior:
     second: float
 
     def quantile(self, u: Array) -> Array:
-        """Coordinates at the probabilities ``u``; any shape, both in [0, 1]."""
-        # Imported here: scipy.special costs 0.1 s, and only spaces with a prior need it.
+        """Quantile function: the coordinates at the probabilities ``u``, both in [0, 1]; any shape."""
+        # Imported here: scipy.special takes 0.1 s to import, and only spaces with a prior need it.
         from scipy import special
 
         if self.kind == "beta":
@@ -79,14 +79,14 @@ class Dimension:
     lower, upper
         Bounds of a float or an integer, both included; ``None`` for the other kinds.
     log
-        Whether the coordinate is even in the logarithm of the value.
+        Whether the coordinate is linear in the logarithm of the value.
     choices
         The values of an ordinal (in order), a categorical or a constant (one); empty for the other kinds.
     weights
-        Probabilities of the choices of a categorical, summing to one; ``None`` means equal ones. A choice of weight
-        zero is valid, but never sampled nor enumerated.
+        Probabilities of the choices of a categorical, which sum to one; ``None`` means equal probabilities. A choice of
+        weight zero is valid, but is never sampled or enumerated.
     prior
-        What random sampling follows in place of the uniform distribution of the coordinate.
+        Distribution of the coordinate in random samples; ``None`` means uniform.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Dimension:
 
     @property
     def is_discrete(self) -> bool:
-        """Whether it has countably many values."""
+        """Whether it has finitely many values."""
         return self.kind != "float"
 
     @cached_property
@@ -147,22 +147,22 @@ class Dimension:
         Raises
         ------
         InvariantBroken
-            For a float, and for more than ``MOST_EDGES`` levels: ask :meth:`bucket` for single buckets instead.
+            For a float, and for more than ``MOST_EDGES`` levels; :meth:`bucket` gives single buckets.
         """
         if self.levels is None or self.levels > MOST_EDGES:
             raise InvariantBroken(f"{self.name!r} has no array of edges: kind={self.kind}, levels={self.levels}")
         return self._edge(np.arange(self.levels + 1, dtype=np.float64))
 
     def bucket(self, coordinates: Array) -> tuple[Array, Array]:
-        """Lower and upper edge of the bucket that each coordinate of a discrete dimension lies in; shapes alike.
+        """Lower and upper edge of the bucket of each coordinate of a discrete dimension, each in the same shape.
 
-        NaN coordinates give NaN edges.
+        NaN coordinates have NaN edges.
         """
         index = self.index(coordinates)
         return self._edge(index), self._edge(index + 1)
 
     def index(self, coordinates: Array) -> Array:
-        """Index (0 ... levels-1, as floats) of the bucket that each coordinate lies in; NaN stays NaN."""
+        """Index of the bucket of each coordinate, as floats from 0 to levels - 1; NaN stays NaN."""
         if self.levels is None:
             raise InvariantBroken(f"{self.name!r} is a float and has no buckets")
         u = np.clip(coordinates, 0.0, 1.0)
@@ -174,7 +174,7 @@ class Dimension:
 
     @cached_property
     def log_edges(self) -> tuple[float, float]:
-        """Logarithms of the outer edges of a log integer: half a unit beyond its bounds."""
+        """Logarithms of the outer edges of a log integer, which lie half a unit outside its bounds."""
         lower, upper = self.bounds
         return math.log(lower - 0.5), math.log(upper + 0.5)
 
@@ -203,8 +203,8 @@ class Dimension:
         if self.choices:
             return np.array([self._choice(value) for value in values], dtype=np.float64)
         lower, upper = self.bounds
-        # Numbers of Python's own types go through numpy at once; the loop knows numpy's types, big integers, mistakes.
-        # For a few values the loop is quicker.
+        # numpy converts Python's numbers at once. The loop handles numpy's types, big integers and mistakes, and is
+        # faster for a few values.
         if len(values) > 8 and set(map(type, values)) <= {float, int} and max(abs(lower), abs(upper)) < 2**53:
             numbers = np.array(values, dtype=np.float64)
             if np.all((numbers >= lower) & (numbers <= upper)):
@@ -219,7 +219,7 @@ class Dimension:
             return self._position[value]
         except (KeyError, TypeError):
             listed = ", ".join(map(repr, self.choices))
-            raise SpaceError(f"{self.name}={value!r} is none of its values; choose from {listed}") from None
+            raise SpaceError(f"{self.name}={value!r} is not one of its values; choose from {listed}") from None
 
     @cached_property
     def _position(self) -> dict[Value, float]:
@@ -230,7 +230,7 @@ class Dimension:
             raise SpaceError(f"{self.name}={value!r} is a {type(value).__name__}; give {self._wanted}")
         lower, upper = self.bounds
         if self.kind == "float":
-            # A value a rounding error beyond a bound is the bound.
+            # A value that exceeds a bound by a rounding error counts as the bound.
             if not lower - 1e-13 * abs(lower) <= value <= upper + 1e-13 * abs(upper):
                 raise SpaceError(f"{self.name}={value!r} is out of range; give {self._wanted}")
             return min(max(float(value), float(lower)), float(upper))

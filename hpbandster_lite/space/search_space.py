@@ -1,8 +1,8 @@
-"""The search space as plain tables: configurations to vectors of the unit cube and back, conditions and clauses kept.
+"""The search space as plain tables: configurations to vectors of the unit cube and back, under conditions and clauses.
 
-Law of this file: every answer is for many configurations at once and a pure function of the tables and its arguments.
-Inactive dimensions are NaN in a vector and absent from the values; they are never invented. What leaves
-``to_values`` is plain Python: float, int, str, bool, None.
+Law of this file: every method is a pure function of the tables and its arguments, for many configurations at once. An
+inactive dimension is NaN in a vector and absent from the values. ``to_values`` returns plain Python values: float, int,
+str, bool, None.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
 MOST_DRAWS = 100_000
-"""``sample`` gives up after this many draws in a row that were all forbidden."""
+"""``sample`` raises an error after this many forbidden draws in a row."""
 LARGEST_BATCH = 8_192
-"""``sample`` draws at most this many configurations more than are missing at a time."""
+"""Most configurations that ``sample`` draws at a time beyond those still missing."""
 
 
 class SearchSpace:
@@ -43,13 +43,13 @@ class SearchSpace:
     d : int
         Number of hyperparameters.
     dimensions : tuple of Dimension
-        Their tables.
+        One table for each hyperparameter.
     """
 
     def __init__(self, tables: Plain) -> None:
         if tables.get("format") != configspace.FORMAT:
             raise SpaceError(
-                f"the tables of the search space have format {tables.get('format')!r}, this version reads "
+                f"the tables of the search space have format {tables.get('format')!r}, and this version reads "
                 f"{configspace.FORMAT}; continue the search with the version that began it"
             )
         self._tables = tables
@@ -72,7 +72,7 @@ class SearchSpace:
         Raises
         ------
         SpaceError
-            For what cannot be compiled; the message names the hyperparameter and the remedy.
+            If the space cannot be compiled; the message names the hyperparameter and the remedy.
         """
         return cls(configspace.tables(configspace.configspace_to_json(space)))
 
@@ -88,7 +88,7 @@ class SearchSpace:
     # ------------------------------------------------------------------------------ values and vectors
 
     def to_values(self, vectors: Array) -> list[dict[str, Value]]:
-        """Configurations of vectors.
+        """The configurations that vectors stand for.
 
         Parameters
         ----------
@@ -115,9 +115,9 @@ class SearchSpace:
         Raises
         ------
         SpaceError
-            For a hyperparameter that is unknown, missing, or given though inactive; a value of another type or out of
-            range; a forbidden configuration. The message names the hyperparameter, the value and the remedy, and the
-            number of the configuration if there are several.
+            For a hyperparameter that is unknown, missing or inactive; a value of another type or out of range; a
+            forbidden configuration. The message names the hyperparameter, the value and the remedy, and the number of
+            the configuration (from 0) if there are several.
         """
         try:
             return self._codec.encode(self._checked(configurations))
@@ -164,7 +164,7 @@ class SearchSpace:
             name = self.names[j]
             if (given[:, j] & ~active).any():
                 value = self.dimensions[j].value(float(features[given[:, j] & ~active, j][0]))
-                raise SpaceError(f"{name}={value!r} is given but inactive: it needs {conditions[j].text}; leave it out")
+                raise SpaceError(f"{name}={value!r} is inactive: it requires {conditions[j].text}; leave it out")
             if (active & ~given[:, j]).any():
                 reason = f" (it is active because {conditions[j].text})" if j in conditions else ""
                 raise SpaceError(f"hyperparameter {name!r} is missing{reason}; give it a value")
@@ -172,18 +172,18 @@ class SearchSpace:
     # -------------------------------------------------------------------------- conditions and clauses
 
     def complete(self, u: Array) -> Array:
-        """Make full points of the unit cube configurations.
+        """Convert points of the unit cube to vectors of configurations.
 
         Parameters
         ----------
         u
-            Shape (n, d), every coordinate in [0, 1], also of dimensions that turn out inactive.
+            Shape (n, d), every coordinate in [0, 1], in inactive dimensions too.
 
         Returns
         -------
         Array
-            Shape (n, d): discrete dimensions at the centre of their bucket, floats at the coordinate of the decimal
-            number that they decode to, inactive dimensions NaN. Forbidden ones are not removed: ask :meth:`allowed`.
+            Shape (n, d): discrete dimensions at the centre of their bucket, floats at the coordinate of their decimal
+            number, inactive dimensions NaN. Forbidden configurations stay; :meth:`allowed` finds them.
         """
         return self._codec.encode(self._activated(self._codec.decode(u)))
 
@@ -194,11 +194,11 @@ class SearchSpace:
         return features
 
     def active(self, vectors: Array) -> Mask:
-        """Which dimensions are active, shape (n, d); for full cube points as for vectors with NaN."""
+        """Which dimensions are active, shape (n, d); for points without NaN and for vectors with NaN."""
         return ~np.isnan(self._activated(self._codec.decode(vectors)))
 
     def allowed(self, vectors: Array) -> Mask:
-        """Which vectors no forbidden clause holds for, shape (n,)."""
+        """Which vectors satisfy no forbidden clause, shape (n,)."""
         return _none_holds(self._forbidden, self._codec.decode(vectors))
 
     # ------------------------------------------------------------------------------------- sampling
@@ -206,13 +206,13 @@ class SearchSpace:
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """Random configurations.
 
-        Uniform in the unit cube, but categoricals by their weights and normal and beta hyperparameters by their
-        distribution; then conditions are applied and forbidden configurations are drawn again.
+        They are uniform in the unit cube, but categoricals follow their weights, and normal and beta hyperparameters
+        their distribution. Then conditions apply, and forbidden configurations are drawn again.
 
         Parameters
         ----------
         rng
-            Where the draws come from; ``n * d`` uniform numbers if nothing is forbidden.
+            Random generator; it gives ``n * d`` uniform numbers if nothing is forbidden.
         n
             Number of configurations.
 
@@ -224,17 +224,17 @@ class SearchSpace:
         Raises
         ------
         SpaceError
-            After ``MOST_DRAWS`` draws in a row that were all forbidden.
+            After ``MOST_DRAWS`` forbidden draws in a row.
         """
         return self._codec.encode(self._sampled(rng, n))
 
     def sample_one(self, rng: np.random.Generator) -> tuple[Array, dict[str, Value]]:
-        """Like :meth:`sample` for a single configuration: its vector, shape (d,), and its values, at half the cost."""
+        """One random configuration: its vector, shape (d,), and its values, in half the time of :meth:`sample`."""
         features = self._sampled(rng, 1)
         return self._codec.encode(features)[0], self._named(features)[0]
 
     def sample_each(self, rngs: Sequence[np.random.Generator]) -> list[tuple[Array, dict[str, Value]] | None]:
-        """The first draw of :meth:`sample_one` of each generator, bit for bit; ``None`` where that is forbidden."""
+        """The first draw of :meth:`sample_one` with each generator, bit for bit; ``None`` if that draw is forbidden."""
         features = self._features(np.concatenate([rng.random((1, self.d)) for rng in rngs]))
         allowed = _none_holds(self._forbidden, features)
         drawn = zip(allowed, self._codec.encode(features), self._named(features), strict=True)
@@ -243,17 +243,17 @@ class SearchSpace:
     def _sampled(self, rng: np.random.Generator, n: int) -> Array:
         """Features of random configurations."""
         kept: list[Array] = []
-        missing, in_vain = n, 0
+        missing, refused = n, 0
         while missing > 0:
-            # The rarer the allowed ones, the larger the batch: one configuration costs hardly less than a hundred.
-            features = self._drawn(rng, missing + min(in_vain, LARGEST_BATCH))
+            # The batch grows while draws are forbidden: a hundred configurations cost hardly more than one.
+            features = self._drawn(rng, missing + min(refused, LARGEST_BATCH))
             if self._forbidden:
                 features = features[_none_holds(self._forbidden, features)][:missing]
-            in_vain = 0 if len(features) else in_vain + missing + min(in_vain, LARGEST_BATCH)
-            if in_vain > MOST_DRAWS:
+            refused = 0 if len(features) else refused + missing + min(refused, LARGEST_BATCH)
+            if refused > MOST_DRAWS:
                 clauses = "; ".join(clause.text for clause in self._forbidden)
                 raise SpaceError(
-                    f"{in_vain} random configurations in a row were forbidden ({clauses}); relax the forbidden "
+                    f"{refused} random configurations in a row were forbidden ({clauses}); relax the forbidden "
                     "clauses, or replace them with narrower ranges or conditions"
                 )
             kept.append(features)
@@ -266,7 +266,7 @@ class SearchSpace:
         return self._features(rng.random((n, self.d)))
 
     def _features(self, u: Array) -> Array:
-        """Features of random configurations from uniform numbers, shape (n, d), which are changed."""
+        """Features of random configurations from uniform numbers ``u``, shape (n, d); changes ``u``."""
         for j, dim in self._priors:
             if dim.prior is not None:
                 u[:, j] = dim.prior.quantile(u[:, j])
@@ -287,7 +287,7 @@ class SearchSpace:
     def key(self, vector: Array) -> bytes:
         """Identity of a configuration: equal if and only if the values are equal.
 
-        Made of the values, not of the coordinates: the logarithm of one value may differ in its last place between
+        It depends on the values, not on the coordinates, because logarithms may differ in the last place between
         machines.
         """
         features = self._codec.decode(vector[np.newaxis])
@@ -301,8 +301,8 @@ class SearchSpace:
     def enumerate(self, limit: int = 100_000) -> Array | None:
         """Every valid configuration of a small discrete space, once.
 
-        Values are added dimension by dimension, parents first, and forbidden beginnings are dropped as soon as
-        they are known. The work is bounded: a space with more than ``2 * limit`` beginnings counts as too large.
+        It extends partial configurations dimension by dimension, parents first, and drops forbidden ones as soon as
+        possible. The work is bounded: a space with more than ``2 * limit`` partial configurations is too large.
 
         Parameters
         ----------
@@ -325,13 +325,13 @@ class SearchSpace:
             if grown is None:
                 return None
             assigned.add(j)
-            # Each clause is asked once, when the last of its dimensions has a value.
+            # Each clause is evaluated once, when the last of its dimensions has a value.
             decided = [clause for clause in self._forbidden if j in clause.columns and clause.columns <= assigned]
             features = grown[_none_holds(decided, grown)]
         return self._codec.encode(features) if len(features) <= limit else None
 
     def _grown(self, features: Array, j: int, condition: Clause | None, *, bound: int) -> Array | None:
-        """Each row once per value of dimension ``j`` if that is active; ``None`` if that makes more than ``bound``."""
+        """Each row once per value of dimension ``j`` if ``j`` is active; ``None`` for more than ``bound`` rows."""
         active = np.ones(len(features), dtype=np.bool_) if condition is None else condition.holds(features)
         dimension = self.dimensions[j]
         if not active.any():

@@ -1,7 +1,7 @@
 """The first difference between two spaces, as a sentence.
 
 Law of this file: it compares ConfigSpace's JSON of two spaces, ignores what does not change a search (names of spaces,
-versions, ``meta``), and names one thing that a user can find in a file.
+versions, ``meta``), and names one difference that you can find in your file.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _IGNORED = {"name", "meta"}
 
 
 def first_difference(then: Plain, now: Plain) -> str | None:
-    """What differs first between two spaces in ConfigSpace's JSON.
+    """The first difference between two spaces in ConfigSpace's JSON.
 
     Parameters
     ----------
     then, now
-        What :func:`~hpbandster_lite.space.configspace_to_json` gave for the earlier and for the later space.
+        The earlier and the later space, from :func:`~hpbandster_lite.space.configspace_to_json`.
 
     Returns
     -------
@@ -75,9 +75,9 @@ def _order(then: Plain, now: Plain) -> str | None:
 
 
 def has_only_grown(then: Plain, now: Plain) -> bool:
-    """Whether the later space has everything that the earlier one has: what it was searched for is still valid.
+    """Whether the later space only adds to the earlier one.
 
-    Hyperparameters and choices may be new, ranges wider, forbidden clauses fewer, and conditions other ones.
+    It may have new hyperparameters and choices, wider ranges, fewer forbidden clauses and other conditions.
     """
     before = {item["name"]: item for item in then["hyperparameters"]}
     after = {item["name"]: item for item in now["hyperparameters"]}

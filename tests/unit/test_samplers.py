@@ -102,10 +102,10 @@ def test_a_result_that_was_good_or_never_observed_cannot_be_forgotten() -> None:
     sampler.observe([0.25], 1.0, 0.5)
     sampler.observe([0.75], 1.0, None)
     for vector in ([0.25], [0.5]):
-        with pytest.raises(InvariantBroken, match="no bad result to forget"):
+        with pytest.raises(InvariantBroken, match=r"cannot forget a bad result of \[0\.\d+\]: none was observed"):
             sampler.forget(vector, 1.0)
     sampler.forget([0.75], 1.0)
-    with pytest.raises(InvariantBroken, match="no bad result to forget"):
+    with pytest.raises(InvariantBroken, match=r"cannot forget a bad result of \[0\.\d+\]: none was observed"):
         sampler.forget([0.75], 1.0)
 
 
@@ -457,9 +457,9 @@ def test_the_defaults_are_those_of_the_paper() -> None:
 
 def test_a_bug_of_the_caller_is_named() -> None:
     sampler, vector = bohb(square()), square().default()
-    with pytest.raises(InvariantBroken, match=r"budget 2.0 is none of the ladder's \[1.0, 3.0, 9.0\]"):
+    with pytest.raises(InvariantBroken, match=r"budget 2.0 is not in the ladder \[1.0, 3.0, 9.0\]"):
         sampler.observe(vector, 2.0, 0.1)
-    with pytest.raises(InvariantBroken, match="a loss is finite, got nan"):
+    with pytest.raises(InvariantBroken, match="a loss must be finite, got nan"):
         sampler.observe(vector, 1.0, math.nan)
     with pytest.raises(InvariantBroken, match=r"shape \(2,\), got \(3,\)"):
         sampler.observe([0.1, 0.2, 0.3], 1.0, 0.1)

@@ -124,12 +124,12 @@ def test_a_broken_package_does_not_keep_others_from_being_chosen(installed: Call
 def test_two_packages_with_one_name_are_refused_with_both(installed: Callable[..., Path]) -> None:
     installed("toys", toy="{module}:toy")
     installed("games", toy="{module}:toy")
-    with pytest.raises(UsageError, match=r"'(games|toys)' and .*'(games|toys)' have one name; uninstall one package"):
+    with pytest.raises(UsageError, match=r"'(games|toys)' and .*'(games|toys)' share a name; uninstall one package"):
         algorithm_named("toy")
 
 
 def test_a_package_cannot_take_a_built_in_name(installed: Callable[..., Path]) -> None:
     installed("toys", bohb="{module}:toy")
-    with pytest.raises(UsageError, match=r"'bohb'.*the package 'toys' has the name of a built-in one; rename it"):
+    with pytest.raises(UsageError, match=r"'bohb'.*the package 'toys' has a built-in algorithm's name; rename it"):
         algorithm_names()
     assert algorithm_named("bohb") is BUILT_IN["bohb"]

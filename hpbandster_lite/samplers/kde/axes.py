@@ -1,7 +1,7 @@
 """Configurations as the densities read them: which kernel each coordinate has, and the levels of the discrete ones.
 
-Law of this file: tables and indices only, no kernel and no randomness. Everything that depends on the space alone, and
-not on the data, is worked out here once.
+Law of this file: tables and indices only, no kernel and no randomness. Everything that depends on the space and not on
+the data is computed here once.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Indices: TypeAlias = npt.NDArray[np.intp]
 INACTIVE = -1
 """Level of an inactive discrete dimension."""
 MOST_BUCKETS = 10_000
-"""An integer with more values than this, evenly spaced, has the kernel of a float: at bandwidths of at least 1e-3 the
-density times the width misses the mass of a bucket by 4e-4 of it at most."""
+"""A linear integer with more values than this has the kernel of a float. At bandwidths of at least 1e-3, the density
+times the width then differs from the mass of a bucket by at most 4e-4 (relative)."""
 MOST_LOG_BUCKETS = 2**20
-"""The same for log integers; the bound is higher because their buckets near the lower bound are wide."""
+"""The same bound for log integers; it is higher because their buckets near the lower bound are wide."""
 MOST_ROWS = 256
-"""A discrete dimension with more levels than this has a row in its table only for the levels that the data has."""
+"""A discrete dimension with more levels than this has table rows only for the levels in the data."""
 MOST_JOINT_ROWS = 128
-"""Small discrete dimensions share a table, a row per combination of levels, of at most this many rows."""
+"""Small discrete dimensions share a table of at most this many rows, one for each combination of levels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +58,14 @@ class Points:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Levels that have a row: for each discrete dimension a block of ``INACTIVE``, then levels in their order.
+    """The rows of the table: for each discrete dimension a block with ``INACTIVE`` first, then levels in their order.
 
     Parameters
     ----------
     levels
-        The levels of each dimension but ``INACTIVE``, ``j`` arrays.
+        The levels of each dimension without ``INACTIVE``, ``j`` arrays.
     axis, level
-        Of each row, shape (r,): the dimension, counted as in :attr:`Axes.discrete`, and its level.
+        For each row, shape (r,): the dimension, an index into :attr:`Axes.discrete`, and its level.
     first
         First row of each block and the number of all rows, shape (j + 1,).
     """
@@ -85,7 +85,7 @@ class Rows:
 
     @classmethod
     def present(cls, axes: Axes, data: Points) -> Rows:
-        """Rows of ``axes.short_rows`` and, for the dimensions that have none there, of the levels in the data."""
+        """The rows of ``axes.short_rows``; for dimensions without rows there, the levels in the data."""
         kept = list(axes.short_rows.levels)
         for axis in axes.long:
             level = data.levels[:, axis]
@@ -95,7 +95,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Axes:
-    """Which kernel each coordinate of a vector has. Coordinates named nowhere (constants) have none.
+    """Which kernel each coordinate of a vector has. The coordinates of constants are in no list and have no kernel.
 
     Parameters
     ----------
@@ -104,13 +104,13 @@ class Axes:
     smooth
         Columns with the Gaussian kernel, shape (s,).
     even, even_levels
-        Columns with the kernel on buckets that are equally wide, and the number of these, shape (e,).
+        Columns with the kernel on buckets of equal width, and their numbers of buckets; both of shape (e,).
     uneven, uneven_edges
         Columns with the kernel on other buckets, shape (v,), and their edges, ``v`` arrays of shape (levels + 1,),
         increasing from 0 to 1.
     unordered, unordered_levels
-        Columns with the Aitchison-Aitken kernel, and their numbers of levels in the space, at least 2, shape (u,).
-        Level ``i`` of ``k`` has the coordinate (i + 0.5) / k, here as for even buckets.
+        Columns with the Aitchison-Aitken kernel, and their numbers of levels in the space, at least 2; both of shape
+        (u,). Level ``i`` of ``k`` has the coordinate (i + 0.5) / k, as for even buckets.
     conditional
         Whether a coordinate may be inactive (NaN), shape (width,).
     """
@@ -164,7 +164,7 @@ class Axes:
 
     @cached_property
     def short_rows(self) -> Rows:
-        """A row for each level of each discrete column; none where there are more than ``MOST_ROWS``."""
+        """A row for each level of each discrete column that has at most ``MOST_ROWS`` levels."""
         return Rows.of([np.arange(count if count <= MOST_ROWS else 0) for count in self.levels])
 
     @cached_property
@@ -179,16 +179,16 @@ class Axes:
         return first, np.concatenate(edges) if edges else np.empty(0)
 
     def bucket(self, axis: Indices, level: Indices) -> tuple[Array, Array]:
-        """Lower and upper edge of buckets; ``axis`` counts the ordered columns, the shapes broadcast.
+        """Lower and upper edge of buckets; ``axis`` is an index into :attr:`ordered`; the shapes broadcast.
 
-        An inactive level gives those of level 0.
+        An inactive level has the edges of level 0.
         """
         first, edges = self._flat_edges
         place = first[axis] + np.maximum(level, 0)
         return edges[place], edges[place + 1]
 
     def points(self, vectors: Array) -> Points:
-        """Vectors, shape (n, width), as points."""
+        """The points of vectors, shape (n, width)."""
         u = vectors[:, self.discrete]
         level = np.minimum(np.floor(u * self.levels), self.levels - 1)
         for axis, edges in enumerate(self.uneven_edges, start=len(self.even)):
@@ -197,7 +197,7 @@ class Axes:
 
 
 def axes_of(space: SearchSpace) -> Axes:
-    """The kernel of each hyperparameter; one with a single value has none."""
+    """The kernel of each hyperparameter; a hyperparameter with a single value has none."""
     columns: dict[str, list[int]] = {"smooth": [], "even": [], "uneven": [], "unordered": [], "none": []}
     for column, dim in enumerate(space.dimensions):
         columns[_kernel(dim)].append(column)

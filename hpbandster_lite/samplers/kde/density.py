@@ -1,26 +1,28 @@
 """Kernel density of configurations: products of one-dimensional kernels, averaged over the data.
 
-Law of this file: arrays in, arrays out, and every density is a probability: it integrates to one over the smooth
-dimensions and sums to one over the values of the others, whatever the bandwidths and whatever is inactive. Everything
-is done in logarithms, so no density is ever zero, infinite or NaN.
+Law of this file: pure functions of arrays. Every density is a probability: for all bandwidths and all patterns of
+inactive dimensions it integrates to one over the smooth dimensions and sums to one over the values of the others. All
+computations use logarithms, so no density is ever zero, infinite or NaN.
 
-Kernels (``c`` a coordinate of the data, ``h`` its bandwidth, ``phi`` and ``Phi`` of the standard normal):
+Kernels (``c``: a coordinate of the data; ``h``: its bandwidth; ``phi`` and ``Phi``: standard normal density and
+distribution function):
 
 smooth (floats)
     Gaussian truncated to [0, 1]: ``phi((x - c) / h) / (h * (Phi((1 - c) / h) - Phi(-c / h)))``.
 ordered (integers and ordinals)
     The mass of the same truncated Gaussian in the bucket of ``x``.
 unordered (categoricals with ``k`` levels)
-    Aitchison and Aitken: ``1 - h`` for the level of the data, ``h / (k - 1)`` for each other one.
+    Aitchison and Aitken: ``1 - h`` for the level of the data, ``h / (k - 1)`` for each other level.
 
-Inactive dimensions (NaN). A dimension that the candidate lacks contributes the factor 1: the data's kernel integrated
-over it. A dimension that only the candidate has contributes the uniform density (1, the width of the bucket, 1 / k): a
-data point that never had the dimension holds no information about it, but still spreads a mass of one over it. With
-factor 1 instead, points without a categorical of k levels would count k times as much as points with it.
+Inactive dimensions (NaN). A dimension that the candidate lacks contributes the factor 1: the integral of the data's
+kernel over it. A dimension that only the candidate has contributes the uniform density (1, the width of the bucket, or
+1 / k): a data point without the dimension has no information about it, but still distributes a mass of one over it.
+With the factor 1, points without a categorical of k levels would count k times as much as points with it.
 
-Speed: the logarithm of a product of Gaussians is a quadratic form of the centred data, so all smooth dimensions of all
-pairs are one matrix product. Discrete dimensions are tables (level in the data by candidate) from which each data point
-copies one row. Sources: BOHB (arXiv:1807.01774), Algorithm 2; bandwidths after Scott, as statsmodels' normal reference.
+Speed: the logarithm of a product of Gaussians is a quadratic form of the centred data, so one matrix product computes
+all smooth dimensions of all pairs. Discrete dimensions are tables (level in the data by candidate) from which each data
+point copies one row. Sources: BOHB (arXiv:1807.01774), Algorithm 2; bandwidths by Scott's rule, as in statsmodels'
+normal reference.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from hpbandster_lite.samplers.kde.axes import INACTIVE, Axes, Indices, Points, R
 from hpbandster_lite.space import Array, Mask
 
 BLOCK = 512
-"""Data points that are scored at a time: two arrays of 512 x 64 doubles are 0.5 MiB and stay in the cache of a core."""
+"""Number of data points scored at a time: two arrays of 512 x 64 doubles are 0.5 MiB and fit in the cache of a core."""
 LOG_SQRT_2_PI = 0.5 * math.log(2 * math.pi)
 UNIFORM_DEVIATION = math.sqrt(1 / 12)
 """Standard deviation of the uniform distribution on [0, 1]."""
@@ -45,13 +47,13 @@ UNIFORM_DEVIATION = math.sqrt(1 / 12)
 
 
 def bandwidths(axes: Axes, data: Points, minimum: float) -> Array:
-    """Bandwidth of each coordinate after Scott's rule: ``1.06 * deviation * n ** (-1 / (4 + d))``.
+    """Bandwidth of each coordinate by Scott's rule: ``1.06 * deviation * n ** (-1 / (4 + d))``.
 
-    ``n`` counts the points in which the dimension is active and ``deviation`` is their population standard deviation.
-    The variance is half of the mean squared distance of two draws; with the distance of unordered levels (0 if equal, 1
-    if not) this is half of the probability that two draws differ. It is that of the codes 0 and 1 for two levels, and
-    for more does not depend on the order in which the levels were written down. Where fewer than two points have the
-    dimension there is no deviation, and that of the uniform distribution is taken.
+    ``n`` counts the points in which the dimension is active, and ``deviation`` is their population standard deviation.
+    A variance is half of the mean squared distance of two draws. The distance of unordered levels is 0 if they are
+    equal and 1 if not, so their variance is half of the probability that two draws differ. For two levels this equals
+    the variance of the codes 0 and 1; for more levels it does not depend on their order. If fewer than two points have
+    the dimension, the deviation of the uniform distribution is used.
 
     Parameters
     ----------
@@ -77,18 +79,18 @@ def bandwidths(axes: Axes, data: Points, minimum: float) -> Array:
 
 
 class _Moments(NamedTuple):
-    """Columns around their means, inactive values left out.
+    """Means and centred values of columns, without inactive values.
 
     Parameters
     ----------
     active
-        Which values are there, shape (n, k).
+        Which values are active, shape (n, k).
     number
-        How many per column, as floats and at least 1, shape (k,).
+        Number of active values per column, as a float of at least 1, shape (k,).
     mean
-        Shape (k,); 0 where there are none.
+        Mean of the active values, 0 without any, shape (k,).
     centred
-        Values less their mean, 0 where inactive, shape (n, k).
+        Values minus their mean, 0 if inactive, shape (n, k).
     """
 
     active: Mask
@@ -122,17 +124,17 @@ def _unordered_deviation(axes: Axes, level: Indices) -> Array:
 def clipped(axes: Axes, bandwidth: Array, minimum: float) -> Array:
     """Bandwidths in their valid range: at least ``minimum``, unordered ones at most (k - 1) / k; shape (width,)."""
     bandwidth = np.maximum(bandwidth, minimum)
-    # Beyond (k - 1) / k the kernel would prefer the levels that the data does not have; beyond 1 it would be negative.
+    # Above (k - 1) / k the kernel would prefer levels that the data does not have; above 1 it would be negative.
     bandwidth[axes.unordered] = np.minimum(bandwidth[axes.unordered], 1 - 1 / axes.unordered_levels)
     return bandwidth
 
 
 def widened(axes: Axes, bandwidth: Array, factor: float, minimum: float) -> Array:
-    """Bandwidths that candidates are drawn with: those of numbers times ``factor``, shape (width,).
+    """Bandwidths for drawing candidates: those of numeric dimensions times ``factor``, shape (width,).
 
-    Those of unordered dimensions are left as they are, as in the code that the paper's figures come from. Scott's rule
-    gives two levels 0.25 and more unless nine points in ten agree; three times that is beyond 1 / 2, where the kernel
-    is uniform, and a candidate would have nothing of the good configuration that it is drawn around.
+    Unordered dimensions keep their bandwidth, as in the code that made the paper's figures. For two levels Scott's rule
+    gives at least 0.25, unless nine points in ten agree. Three times that exceeds 1 / 2, where the kernel is uniform: a
+    candidate would keep nothing of the good configuration around which it is drawn.
     """
     wider = bandwidth * factor
     wider[axes.unordered] = bandwidth[axes.unordered]
@@ -143,7 +145,7 @@ def widened(axes: Axes, bandwidth: Array, factor: float, minimum: float) -> Arra
 
 
 def log_mass_inside(centre: Array, bandwidth: Array) -> Array:
-    """Logarithm of the mass that a Gaussian has in [0, 1]; ``centre`` in [0, 1], the shapes broadcast."""
+    """Logarithm of a Gaussian's mass in [0, 1]; ``centre`` in [0, 1]; the shapes broadcast."""
     mass: Array = np.log(ndtr((1 - centre) / bandwidth) - ndtr(-centre / bandwidth))
     return mass
 
@@ -154,14 +156,15 @@ def log_mass_of_bucket(distance: Array, width: Array) -> Array:
     Parameters
     ----------
     distance
-        From zero to the middle of the interval: 0, or at least ``width / 2``, so that zero is no inner point.
+        Distance from zero to the middle of the interval: 0, or at least ``width / 2``, so that zero is not inside.
     width
-        Of the interval; the shapes broadcast.
+        Width of the interval; the shapes broadcast.
     """
     slope = distance * width
-    # One-sided, far = near + width: mass = exp(-near**2 / 2) * (erfcx(near) - exp(-slope) * erfcx(far)) / 2, where
-    # erfcx stays of order one as far out as doubles reach. The difference loses digits as the slope falls; below 1e-4,
-    # where it is good to 1e-11, the density in the middle times the width takes over: slope**2 / 24, 4e-10, off.
+    # For an interval on one side, far = near + width: mass = exp(-near**2 / 2) * (erfcx(near) - exp(-slope) *
+    # erfcx(far)) / 2, where erfcx neither under- nor overflows. The difference loses digits for a small slope. Below
+    # 1e-4, where its error is 1e-11, the width times the density in the middle is used: an error of slope**2 / 24,
+    # 4e-10.
     near = np.maximum(distance - 0.5 * width, 0.0)
     difference = erfcx(near * math.sqrt(0.5)) - np.exp(-slope) * erfcx((distance + 0.5 * width) * math.sqrt(0.5))
     one_sided = -0.5 * near**2 + np.log(np.maximum(0.5 * difference, 1e-300))
@@ -203,7 +206,7 @@ class Density:
             log_kernel = self._smooth.features[rows] @ features
             part = copied[: len(log_kernel)]
             for table, pointer in zip(tables, self._discrete.pointers, strict=True):
-                # mode="clip" spares the copy that take makes of its output when it must check the indices.
+                # mode="clip" avoids the copy of the output that take makes to check the indices.
                 table.take(pointer[rows], axis=0, out=part, mode="clip")
                 log_kernel += part
             top = np.maximum(largest, log_kernel.max(axis=0))
@@ -214,12 +217,12 @@ class Density:
         return density
 
     def draw(self, rng: np.random.Generator, m: int, bandwidth: Array) -> Array:
-        """Points of the full cube, drawn around data points with other bandwidths.
+        """Points of the unit cube, drawn around data points with the given bandwidths.
 
         Parameters
         ----------
         rng
-            Where the draws come from: ``m`` integers, then ``m * width`` uniform numbers.
+            Random generator; it gives ``m`` integers, then ``m * width`` uniform numbers.
         m
             Number of points.
         bandwidth
@@ -228,8 +231,8 @@ class Density:
         Returns
         -------
         Array
-            Shape (m, width). Ordered dimensions are anywhere in their bucket. Dimensions that the data point lacks, and
-            those without a kernel, are uniform.
+            Shape (m, width). An ordered coordinate may be anywhere in its bucket. Coordinates that the data point lacks
+            and coordinates without a kernel are uniform.
         """
         axes = self.axes
         centre = self.data.vectors[rng.integers(len(self.data), size=m)]
@@ -241,7 +244,7 @@ class Density:
         drawn[:, gaussian] = np.clip(middle + h * ndtri(below + u[:, gaussian] * (above - below)), 0.0, 1.0)
         h, levels, quantile = bandwidth[axes.unordered], axes.unordered_levels, u[:, axes.unordered]
         level = np.floor(centre[:, axes.unordered] * levels)
-        # Below h the uniform number decides for another level, and quantile / h, again uniform, for which one.
+        # A uniform number below h selects another level; quantile / h, which is uniform again, selects which one.
         other = (level + 1 + np.minimum(np.floor(quantile / h * (levels - 1)), levels - 2)) % levels
         drawn[:, axes.unordered] = (np.where(quantile < h, other, level) + 0.5) / levels
         return np.where(np.isnan(drawn), u, drawn)
@@ -251,9 +254,10 @@ class _SmoothPart:
     """The Gaussian dimensions as a matrix product: ``features @ features_of(x) + offset`` is their log kernel.
 
     With z = (x - mean) / h for candidates and y likewise for data, -(z - y)**2 / 2 = z * y - y**2 / 2 - z**2 / 2. The
-    mean is taken off because z and y reach 1000 at the smallest bandwidth, and their squares would lose 9 digits.
-    A dimension that is always active needs one column; the sums of squares go into a column of the data and the offset
-    of the candidate. A conditional one needs three, each square times the other side's activity.
+    mean is subtracted because z and y reach 1000 at the smallest bandwidth, and their squares would lose 9 digits. A
+    dimension that is always active needs one column; the sums of squares are one column of the data and the offset of
+    the candidate. A conditional dimension needs three columns: z * y, and each square times the activity of the other
+    side.
     """
 
     def __init__(self, axes: Axes, data: Points, bandwidth: Array) -> None:
@@ -271,7 +275,7 @@ class _SmoothPart:
         """Shape (n, k)."""
 
     def features_of(self, candidates: Points) -> tuple[Array, Array]:
-        """The other factor, shape (k, m), and what is added to every log kernel of a candidate, shape (m,)."""
+        """The other factor, shape (k, m), and the offset of every log kernel of a candidate, shape (m,)."""
         points = candidates.vectors[:, self._columns].T
         active, conditional = ~np.isnan(points), self._conditional
         scaled = np.where(active, points - self._mean[:, np.newaxis], 0.0) / self._bandwidth[:, np.newaxis]
@@ -284,9 +288,9 @@ class _SmoothPart:
 class _DiscretePart:
     """The discrete dimensions as tables of log kernels: rows are levels of the data, columns are candidates.
 
-    The blocks of all dimensions are computed as one table, even dimensions first, then uneven, then unordered; then
-    the blocks of a group are added up to a table with a row per combination. ``pointers`` holds for each group which
-    row is that of each data point, shape (n,).
+    The blocks of all dimensions are computed as one table: even dimensions first, then uneven, then unordered. The
+    blocks of a group are then added to a table with one row for each combination. For each group, ``pointers`` holds
+    the row of each data point, shape (n,).
     """
 
     def __init__(self, axes: Axes, data: Points, bandwidth: Array) -> None:
@@ -313,8 +317,8 @@ class _DiscretePart:
         self._centre = 0.5 * (low + high)
         self._h = bandwidth[axes.ordered][axis]
         self._norm = log_mass_inside(self._centre, self._h)
-        # Between even buckets only the number of steps counts: one short table per dimension, laid end to end. It has
-        # one step more than buckets, for INACTIVE is a level, too.
+        # For even buckets only the number of steps between them counts: one short table per dimension, concatenated.
+        # It has one step more than buckets, because INACTIVE is a level too.
         length = axes.even_levels + 1
         first = np.cumsum(length) - length
         step = np.arange(length.sum()) - np.repeat(first, length)
@@ -352,7 +356,8 @@ class _DiscretePart:
             table[here == INACTIVE] = 0.0
         return table
 
-    # Rows and columns of inactive levels are overwritten above; in the next two they only must stay within the tables.
+    # _table_of overwrites the rows and columns of inactive levels. In the next two methods their indices only need to
+    # stay within the tables.
 
     def _fill_even(self, here: Indices, table: Array) -> None:
         steps = np.abs(here - self._rows.level[self._even, np.newaxis])
@@ -368,7 +373,7 @@ class _DiscretePart:
         return rows
 
     def _log_uniform(self, level: Indices) -> Array:
-        """Log density of the uniform distribution at the levels of candidates, (j, m) to (j, m)."""
+        """Log density of the uniform distribution at the levels of candidates; both of shape (j, m)."""
         n_ordered = len(self._axes.ordered)
         low, high = self._axes.bucket(np.arange(n_ordered)[:, np.newaxis], level[:n_ordered])
         unordered = np.broadcast_to(1 / self._axes.unordered_levels[:, np.newaxis], level[n_ordered:].shape)

@@ -1,13 +1,13 @@
-"""BOHB's model: two densities over the best and the worst configurations of one budget, and what they propose.
+"""BOHB's model: densities l and g over the best and the worst configurations of one budget, and their proposals.
 
-Law of this file: Algorithm 2 of the paper (arXiv:1807.01774). Results are kept per budget; the model is that of the
-largest budget with enough of them, fitted when a proposal needs it. A proposal depends on the generator and on what was
-added and observed, in its order, and on nothing else.
+Law of this file: Algorithm 2 of the paper (arXiv:1807.01774). Results are kept per budget. The largest budget with
+enough results has the model, which is fitted when a proposal needs it. A proposal depends only on the generator and on
+the sequence of added configurations and observed results.
 
 Bad results (crashes, no number, out of memory, refused) count as results, rank behind every finite loss, and are never
-in the good set. A budget has a model from N_min + 2 results on, if at least N_min of them are finite; so a budget at
-which nearly everything fails has no model, and a smaller budget's model or a random sample takes its place. Equal
-losses rank in the order in which they were observed.
+in the good set. A budget has a model if it has at least N_min + 2 results and at least N_min of them are finite. So a
+budget at which nearly everything fails has no model; the model of a smaller budget or a random sample takes its place.
+Equal losses rank in the order in which they were observed.
 """
 
 from __future__ import annotations
@@ -30,23 +30,24 @@ from hpbandster_lite.samplers.random import Unseen, as_vector
 from hpbandster_lite.space import Array, Mask, SearchSpace
 
 ROUNDS = 4
-"""How often candidates are drawn until there are ``num_samples`` that are allowed and new."""
+"""Most rounds of draws until there are ``num_samples`` candidates that are allowed and new."""
 HEAP_KEPT_BYTES = 2**23
 """See :func:`_keep_heap`."""
 
 
 def _keep_heap() -> None:
-    """Keep the C library from giving the memory of a proposal back to the kernel after each one.
+    """Keep the C library from returning the memory of each proposal to the kernel.
 
-    glibc returns the top of its heap when more than twice the largest block that was ever freed lies idle there (see
-    mallopt(3), M_TRIM_THRESHOLD). A proposal uses about 1 MiB in blocks of at most 256 KiB, so it would come anew each
-    time: 250 page faults, 0.7 of 2.7 ms where a fault costs 3 us. A large block, freed untouched, raises the bound.
+    glibc returns the top of its heap when more than twice the largest block that was ever freed is unused there (see
+    mallopt(3), M_TRIM_THRESHOLD). A proposal uses about 1 MiB in blocks of at most 256 KiB, so the kernel would have to
+    provide its pages each time: 250 page faults, 0.7 of 2.7 ms if a fault takes 3 us. Freeing a large, unused block
+    raises the bound.
     """
     np.empty(HEAP_KEPT_BYTES, dtype=np.uint8)
 
 
 class _Results:
-    """Results of one budget; observing appends to two lists, ``table`` turns what is new into arrays."""
+    """Results of one budget; ``observe`` appends to two lists, ``table`` converts the new items to arrays."""
 
     def __init__(self, axes: Axes) -> None:
         self._axes = axes
@@ -61,7 +62,7 @@ class _Results:
         return self._filled + len(self._new)
 
     def observe(self, vector: Array, loss: float) -> None:
-        """Keep a result; the loss of a bad one is infinite."""
+        """Keep a result; a bad result has an infinite loss."""
         self._new.append(vector)
         self._new_losses.append(loss)
         self.finite += loss < math.inf
@@ -70,21 +71,21 @@ class _Results:
         """Drop the newest bad result of a configuration."""
         points, losses = self.table()
         wanted = self._axes.points(vector[np.newaxis])
-        # Of inactive dimensions the vectors hold NaN, which here is equal to itself.
+        # Inactive dimensions are NaN, and two NaN count as equal here.
         same = (points.vectors == wanted.vectors) | (np.isnan(points.vectors) & np.isnan(wanted.vectors))
         is_it = same.all(axis=1) & (points.levels == wanted.levels).all(axis=1)
         rows = np.flatnonzero(is_it & np.isinf(losses))
         if not len(rows):
-            raise InvariantBroken(f"no bad result to forget was observed of {vector.tolist()}")
+            raise InvariantBroken(f"cannot forget a bad result of {vector.tolist()}: none was observed")
         left = np.delete(np.arange(len(losses)), rows[-1])
         self._points, self._losses, self._filled = points.take(left), losses[left], len(left)
 
     def table(self) -> tuple[Points, Array]:
-        """Points and their losses, shape (n,), as observed."""
+        """Points and their losses, shape (n,), in the order of observation."""
         n, old = len(self), self._points
         if self._new:
             if n > len(self._losses):
-                # To twice the size: each result is copied twice on average, so that observing stays constant time.
+                # Twice the size: each result is copied twice on average, so that observing takes constant time.
                 self._points = Points(
                     np.resize(old.vectors, (2 * n, old.vectors.shape[1])),
                     np.resize(old.levels, (2 * n, old.levels.shape[1])),
@@ -98,10 +99,10 @@ class _Results:
 
 
 class _Scores(Protocol):
-    """A density that can score candidates: :class:`kde.Density` or the reference."""
+    """A density that scores candidates: :class:`kde.Density` or the reference."""
 
     def log_density(self, candidates: Points) -> Array:
-        """Shape (m,)."""
+        """Logarithm of the density at the candidates, shape (m,)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +120,9 @@ class _Model:
 def split(losses: Array, n_min: int, top_n_percent: float, most: int) -> tuple[Indices, Indices]:
     """Rows of the good and of the bad set (Algorithm 2 and equation 3 of the paper).
 
-    The good set holds the ``max(N_min, floor(q n))`` best, finite ones only; the bad set the ``max(N_min, n - N_l)``
-    worst. Both overlap where there are few. Of a good set beyond the bound its best are kept, of a bad set rows that
-    are evenly spaced by rank, its best and its worst among them.
+    The good set holds the ``N_l = max(N_min, floor(q n))`` best results, but only finite ones; the bad set holds the
+    ``N_g = max(N_min, n - N_l)`` worst. The sets overlap if there are few results. If a set exceeds ``most``, the good
+    set keeps its best rows, and the bad set rows evenly spaced by rank, with its best and its worst.
 
     Parameters
     ----------
@@ -132,11 +133,16 @@ def split(losses: Array, n_min: int, top_n_percent: float, most: int) -> tuple[I
     top_n_percent
         100 q.
     most
-        Largest number of either.
+        Largest size of each set.
+
+    Returns
+    -------
+    tuple of ndarray
+        Row numbers of the good set, shape (n_good,), and of the bad set, shape (n_bad,), the best first.
     """
     n = len(losses)
     order = rows_best_first(losses)
-    # 1e-9: 0.07 * 100 is 7.000000000000001, and the like below a whole number would lose a point.
+    # 1e-9: products such as 0.07 * 100, which is 7.000000000000001, may also fall just below a whole number.
     n_good = max(n_min, math.floor(top_n_percent * n / 100 + 1e-9))
     n_bad = max(n_min, n - n_good)
     finite = int(np.isfinite(losses).sum())
@@ -147,7 +153,7 @@ def split(losses: Array, n_min: int, top_n_percent: float, most: int) -> tuple[I
 
 
 class Bohb:
-    """Model-based sampling after BOHB.
+    """Model-based sampling of BOHB (arXiv:1807.01774, Algorithm 2).
 
     Parameters
     ----------
@@ -156,7 +162,7 @@ class Bohb:
     budgets
         The budgets at which results may be observed.
     parameters
-        The numbers of the model.
+        The parameters of the model.
 
     Raises
     ------
@@ -193,30 +199,30 @@ class Bohb:
             )
 
     def add(self, vector: Vector) -> None:
-        """A configuration was sampled: do not propose it again."""
+        """Add a sampled configuration, which is not proposed again."""
         self._unseen.add(vector)
 
     def observe(self, vector: Vector, budget: float, loss: float | None) -> None:
-        """A configuration ended at a budget; ``None`` is a bad result. Constant time; the model is fitted later."""
+        """Add a result in constant time, ``None`` for a bad one; the model is fitted when a proposal needs it."""
         if budget not in self._results:
-            raise InvariantBroken(f"observed budget {budget!r} is none of the ladder's {sorted(self._results)}")
+            raise InvariantBroken(f"observed budget {budget!r} is not in the ladder {sorted(self._results)}")
         if loss is not None and not math.isfinite(loss):
-            raise InvariantBroken(f"a loss is finite, got {loss!r}; a bad result is None")
+            raise InvariantBroken(f"a loss must be finite, got {loss!r}; a bad result is None")
         self._results[budget].observe(as_vector(vector, self._space.d), math.inf if loss is None else loss)
 
     def forget(self, vector: Vector, budget: float) -> None:
-        """A bad result does not count any more; linear in the results of its budget."""
+        """Remove a bad result; the time is linear in the number of results at its budget."""
         self._results[budget].forget(as_vector(vector, self._space.d))
-        # It is known by its budget and its number of results, which the next one makes what it was.
+        # The budget and the number of results identify the fitted model, and the next result restores that number.
         self._fitted = None
 
     def propose(self, rng: np.random.Generator) -> Proposal | None:
         """The next configuration; ``None`` if the space is exhausted.
 
-        Random with probability rho and while no budget has a model. Otherwise, of ``num_samples`` candidates drawn
-        from the widened good density that are allowed and new, the one with the largest ratio of good to bad density;
-        of candidates that tie, the first. Where the draws give no new one, a small space is searched for the best of
-        ``num_samples`` of those left, and a large one is sampled at random.
+        With probability rho, and while no budget has a model, it is a random configuration. Otherwise ``num_samples``
+        allowed and new candidates are drawn from the widened good density l, and the one with the largest ratio l / g
+        is proposed; of equal candidates the first. If the draws give no new candidate, a small space provides up to
+        ``num_samples`` of the configurations left as candidates, and a large space a random configuration.
         """
         is_random = rng.random() < self._parameters.random_fraction
         model = None if is_random else self._model()
@@ -251,7 +257,7 @@ class Bohb:
         return allowed
 
     def _model(self) -> _Model | None:
-        """The model of the largest usable budget, fitted anew if it has new results."""
+        """The model of the largest usable budget, fitted again if there are new results."""
         for budget, results in self._results.items():
             if len(results) >= self._n_min + 2 and results.finite >= self._n_min and self._axes.d:
                 if self._fitted is None or (self._fitted.budget, self._fitted.n) != (budget, len(results)):
@@ -267,7 +273,7 @@ class Bohb:
         widened = kde.widened(self._axes, good.bandwidth, self._parameters.bandwidth_factor, floor)
         scores: tuple[_Scores, _Scores] = (good, bad)
         if self._parameters.density == "statsmodels":
-            # Here, because statsmodels takes 2 s to import and few ask for it.
+            # Imported here: statsmodels takes 2 s to import, and few searches use it.
             from hpbandster_lite.samplers.kde.statsmodels_density import StatsmodelsDensity
 
             scores = (StatsmodelsDensity.like(good), StatsmodelsDensity.like(bad))

@@ -1,8 +1,9 @@
-"""The paper-faithful density: statsmodels' ``KDEMultivariate``, behind the interface of ours.
+"""The density of the paper: statsmodels' ``KDEMultivariate``, with the interface of :class:`.density.Density`.
 
 Law of this file: the only import of statsmodels. Its kernels are untruncated Gaussians for all numbers, integers
-included, and Aitchison-Aitken with the levels *seen in the data*. The bandwidths are ours: Scott's rule as statsmodels
-has it, and kept in the valid range of categoricals, without which its kernel goes negative.
+included, and Aitchison-Aitken with the levels *seen in the data*. The bandwidths come from
+:func:`.density.bandwidths`: Scott's rule as in statsmodels, clipped to the valid range of categoricals, beyond which
+the kernel of statsmodels becomes negative.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hpbandster_lite.samplers.kde.density import Density
 from hpbandster_lite.space import Array
 
 LEAST_DENSITY = 1e-32
-"""Densities below this count as this, as in HpBandSter; so the ratio of two is never 0 / 0."""
+"""Lower bound of a density, as in HpBandSter, so that a ratio of densities is never 0 / 0."""
 
 
 class StatsmodelsDensity:
@@ -38,8 +39,8 @@ class StatsmodelsDensity:
         self._numeric = np.concatenate([axes.smooth, axes.ordered])
         levels = data.levels[:, len(axes.ordered) :]
         seen = np.array([len(np.unique(column)) for column in levels.T], dtype=np.intp)
-        # With one level seen, statsmodels divides by the number of levels minus one. That kernel is the same for all
-        # points, so it may stand before the sum; and is ours, with the levels of the space.
+        # statsmodels divides by the number of seen levels minus one. With one seen level the kernel is the same for all
+        # data, so this class computes it as a factor of the sum, with the levels of the space.
         self._single, self._several = np.flatnonzero(seen == 1), np.flatnonzero(seen > 1)
         self._level = levels[0, self._single]
         self._h = bandwidth[axes.unordered[self._single]]
@@ -50,7 +51,7 @@ class StatsmodelsDensity:
 
     @classmethod
     def like(cls, density: Density) -> StatsmodelsDensity:
-        """That of the same data and bandwidths."""
+        """The density of statsmodels with the same data and bandwidths."""
         return cls(density.axes, density.data, density.bandwidth)
 
     def _table(self, points: Points) -> Array:
@@ -70,6 +71,6 @@ class StatsmodelsDensity:
 
 def _quietly(table: Array, kinds: str, bandwidth: Array) -> KDEMultivariate:
     with warnings.catch_warnings():
-        # 0.15 warns unless it is given a generator, which its density never draws from and 0.14 does not take.
+        # statsmodels 0.15 warns if it gets no generator. Its density never draws, and 0.14 has no such parameter.
         warnings.simplefilter("ignore", FutureWarning)
         return KDEMultivariate(table, kinds, bw=bandwidth)
