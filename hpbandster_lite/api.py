@@ -118,7 +118,7 @@ def minimize(
         With how many configurations a bracket begins: ``floor`` as in the BOHB paper's runs and HpBandSter,
         ``ceil`` as in Hyperband's Algorithm 1. Default: floor.
     seed
-        Makes the search repeatable. Default: drawn, printed and kept.
+        Makes the search repeatable, with one worker. Default: drawn, printed and kept.
     sampler
         Parameters of the algorithm's sampler by name, for example random_fraction=0.2.
     initial

@@ -439,7 +439,8 @@ class SearchSettings:
 
     ``bracket_rule`` is ``floor`` (Hyperband's Table 5, the default) or ``ceil`` (Algorithm 1); ``algorithm`` is a name
     in :mod:`hpbandster_lite.samplers.registry`; ``sampler`` holds the sampler's parameters by name; with
-    ``skip_default`` the search does not evaluate the default configuration first.
+    ``skip_default`` the search does not evaluate the default configuration first. With ``replaces_forbidden_default``
+    it samples another one in place of a default that the space forbids; it is false for searches from before this rule.
     """
 
     run_id: str
@@ -454,6 +455,7 @@ class SearchSettings:
     sampler: Mapping[str, Plain] = field(default_factory=dict)
     initial: tuple[Values, ...] = ()
     skip_default: bool = False
+    replaces_forbidden_default: bool = False
     max_attempts: int = 3
     lease_s: float = 60.0
     heartbeat_s: float = 5.0

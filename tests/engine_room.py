@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.engine import Engine, Grant, Granted
 from hpbandster_lite.records import (
@@ -19,6 +19,9 @@ from hpbandster_lite.records import (
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.space import SearchSpace
 
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
+
 LADDER = (1.0, 3.0, 9.0)
 
 
@@ -30,6 +33,16 @@ def space_of(*hyperparameters: Any) -> SearchSpace:
     )
 
 
+def space_that_forbids_its_default() -> ConfigurationSpace:
+    """One whose default was changed after the clause: ConfigSpace looks only when it adds a clause."""
+    from ConfigSpace import ConfigurationSpace, Float, ForbiddenEqualsClause, Integer
+
+    space = ConfigurationSpace(space=[Float("x", (0.0, 1.0)), Integer("n", (1, 9), default=4)])
+    space.add(ForbiddenEqualsClause(space["n"], 5))
+    space["n"].default_value = 5
+    return space
+
+
 def settings_for(
     space: SearchSpace,
     *,
@@ -38,6 +51,7 @@ def settings_for(
     seed: int = 7,
     initial: tuple[Values, ...] = (),
     skip_default: bool = False,
+    replaces_forbidden_default: bool = True,
     max_attempts: int = 3,
     sampler: Mapping[str, Any] | None = None,
 ) -> SearchSettings:
@@ -54,6 +68,7 @@ def settings_for(
         sampler=sampler or {},
         initial=initial,
         skip_default=skip_default,
+        replaces_forbidden_default=replaces_forbidden_default,
         max_attempts=max_attempts,
     )
 

@@ -1,6 +1,6 @@
 """The first configurations of a search, before those that its sampler proposes.
 
-Law of this file: the default comes first unless it is skipped, then the user's in their order, each once.
+Law of this file: the default comes first unless it is skipped or forbidden, then the user's in their order, each once.
 """
 
 from __future__ import annotations
@@ -12,8 +12,13 @@ from hpbandster_lite.space import Array, SearchSpace
 
 
 def first_proposals(space: SearchSpace, settings: SearchSettings) -> list[Proposal]:
-    """The default configuration and those of the user, as proposals."""
+    """The default configuration and those of the user, as proposals.
+
+    The place of a default configuration that the space forbids is left to the sampler.
+    """
     default = space.default()[None][settings.skip_default :]
+    if settings.replaces_forbidden_default:
+        default = default[space.allowed(default)]
     given = space.to_vectors(list(settings.initial)) if settings.initial else default[:0]
     stacked = np.concatenate([default, given])
     seen: set[bytes] = set()

@@ -205,7 +205,7 @@ class SearchOptions:
     )  # fmt: skip
     seed: int | None = option(
         kind=kinds.WHOLE, group=Group.SEARCH, metavar="N", example="7", in_api=True,
-        help="Makes the search repeatable.", otherwise="drawn, printed and kept",
+        help="Makes the search repeatable, with one worker.", otherwise="drawn, printed and kept",
     )  # fmt: skip
     initial: tuple[Values, ...] | None = option(
         kind=kinds.CONFIGURATIONS, group=Group.SEARCH, metavar="FILE", example="[{lr = 0.1}]", in_api=True,

@@ -27,6 +27,7 @@ from hpbandster_lite.settings.source_check import accepted_edit
 
 if TYPE_CHECKING:
     from hpbandster_lite.engine import Retried
+    from hpbandster_lite.space import SearchSpace
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """A run id names an entry at the name server and, on workers without a shared disk, a folder."""
@@ -105,13 +106,17 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
         seed_was_given=options.seed is not None,
         sampler=dict(options.sampler),
         initial=options.initial or (),
+        replaces_forbidden_default=True,
         **_given(options, "skip_default"),
         **_of_a_new_search(options, "algorithm", "bracket_rule", "max_attempts", "lease_s", "heartbeat_s"),
     )
-    _check(settings)
-    notes = [note for note in (steps.note,) if note]
+    space = _checked_space(settings)
+    notes = [note for note in (steps.note, _forbidden_default_note(settings, space)) if note]
     if options.seed is None:
-        notes.append(f"seed {settings.seed} was drawn; --seed {settings.seed} repeats this search")
+        notes.append(
+            f"seed {settings.seed} was drawn; with one worker, --seed {settings.seed} repeats this search (with more, "
+            "proposals depend on the order in which evaluations end)"
+        )
     if options.retry_failed:
         notes.append("nothing has failed yet, so there is nothing to retry: the search begins")
     limits = options.limits
@@ -141,7 +146,7 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
     limits_given = any(getattr(options.limits, entry.name) is not None for entry in fields(Limits))
     problem = replace(wanted.problem, source=reader.source(), source_hash=stored.problem.source_hash)
     settings = replace(wanted, problem=problem, **_given(options, "lease_s", "heartbeat_s"))
-    _check(settings)
+    _checked_space(settings)
     served = [master["epoch"] for master in reader.masters() if master["started_at"] is not None]
     return Prepared(
         settings=settings,
@@ -155,7 +160,7 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
 
 def _with_stored_space(description: ProblemDescription, stored: SearchSettings) -> tuple[ProblemDescription, list[str]]:
     """A shipped problem with the space of its journal, where a later version has only added to it; and the note."""
-    # Imported here: see _check.
+    # Imported here: see _checked_space.
     from hpbandster_lite.space import first_difference, has_only_grown
 
     then, now = stored.problem.space_json, description.space_json
@@ -294,8 +299,8 @@ def _of_a_new_search(options: SearchOptions, *names: str) -> dict[str, Any]:
     return {name: OPTIONS[name].new_search for name in names} | _given(options, *names)
 
 
-def _check(settings: SearchSettings) -> None:
-    """Refuse wrong sampler parameters, initial configurations and lease times now rather than in the master."""
+def _checked_space(settings: SearchSettings) -> SearchSpace:
+    """The space; refuses wrong sampler parameters, initial configurations and lease times now, not in the master."""
     # Here, as the engine above: most commands need no numpy, which takes a quarter of a second to import.
     from hpbandster_lite.samplers import make_sampler
     from hpbandster_lite.space import SearchSpace
@@ -311,3 +316,11 @@ def _check(settings: SearchSettings) -> None:
             f"heartbeat_s must be above 0 and at most half of lease_s, got {settings.heartbeat_s} "
             f"and lease_s={settings.lease_s}; the defaults are 5 and 60"
         )
+    return space
+
+
+def _forbidden_default_note(settings: SearchSettings, space: SearchSpace) -> str | None:
+    clause = None if settings.skip_default else space.forbidding_clause(space.default())
+    if clause is None:
+        return None
+    return f"the space forbids its own default configuration ({clause}); a sampled one is evaluated in its place"

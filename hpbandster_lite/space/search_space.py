@@ -201,6 +201,11 @@ class SearchSpace:
         """Which vectors satisfy no forbidden clause, shape (n,)."""
         return _none_holds(self._forbidden, self._codec.decode(vectors))
 
+    def forbidding_clause(self, vector: Array) -> str | None:
+        """The first clause that forbids a vector, shape (d,), as text; None if it is allowed."""
+        features = self._codec.decode(vector[np.newaxis])
+        return next((clause.text for clause in self._forbidden if clause.holds(features).any()), None)
+
     # ------------------------------------------------------------------------------------- sampling
 
     def sample(self, rng: np.random.Generator, n: int) -> Array:

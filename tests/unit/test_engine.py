@@ -23,7 +23,19 @@ from hpbandster_lite.records import (
     RungShrunk,
     Sampled,
 )
-from tests.engine_room import engine_for, failed, finish, granted, loss, settings_for, snapshot, space_of, started
+from hpbandster_lite.space import SearchSpace
+from tests.engine_room import (
+    engine_for,
+    failed,
+    finish,
+    granted,
+    loss,
+    settings_for,
+    snapshot,
+    space_of,
+    space_that_forbids_its_default,
+    started,
+)
 
 ONE = Limits(brackets=1)
 
@@ -115,6 +127,23 @@ def test_a_skipped_default_is_evaluated_where_the_user_names_it() -> None:
     named = started(ONE, skip_default=True, initial=({"x": 0.25, "n": 3}, default))
     assert without.values != default
     assert [granted(named, f"a{index}").values for index in range(2)] == [{"x": 0.25, "n": 3}, default]
+
+
+def test_a_default_that_the_space_forbids_is_replaced_by_a_sampled_configuration() -> None:
+    space = SearchSpace.from_configspace(space_that_forbids_its_default())
+    given = {"x": 0.25, "n": 3}
+    engine = started(ONE, space=space, initial=(given,))
+    grants = finish(engine)
+    assert [grant.budget for grant in grants] == [1.0] * 9 + [3.0] * 3 + [9.0]
+    assert grants[0].values == given
+    assert all(grant.values["n"] != 5 for grant in grants)
+    assert {p.origin for p in engine.state.proposals.values()} == {Origin.INITIAL, Origin.RANDOM}
+
+
+def test_a_search_from_before_this_rule_evaluates_its_forbidden_default() -> None:
+    space = SearchSpace.from_configspace(space_that_forbids_its_default())
+    engine = started(ONE, space=space, replaces_forbidden_default=False)
+    assert granted(engine, "a").values == {"x": 0.5, "n": 5}
 
 
 def test_random_search_runs_everything_at_the_full_budget() -> None:

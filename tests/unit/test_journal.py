@@ -912,6 +912,7 @@ def test_every_setting_is_either_compared_or_free() -> None:
     assert {entry.name for entry in fields(SearchSettings)} == compared | {
         "run_id",
         "seed_was_given",
+        "replaces_forbidden_default",
         "lease_s",
         "heartbeat_s",
     }

@@ -33,7 +33,7 @@ from hpbandster_lite.settings.kinds import read_initial
 from hpbandster_lite.settings.options import SearchOptions
 from hpbandster_lite.settings.prepare import Prepared, prepare
 from hpbandster_lite.space import SearchSpace, configspace_to_json
-from tests.engine_room import engine_for, failed
+from tests.engine_room import engine_for, failed, space_that_forbids_its_default
 
 
 def description(*hyperparameters: Any, **changed: Any) -> ProblemDescription:
@@ -49,6 +49,11 @@ def description(*hyperparameters: Any, **changed: Any) -> ProblemDescription:
         "source_hash": "a",
     }
     return ProblemDescription(**(told | changed))
+
+
+def described(space: ConfigurationSpace) -> ProblemDescription:
+    tables = SearchSpace.from_configspace(space).to_json()
+    return replace(description(), space_json=configspace_to_json(space), space_tables=tables)
 
 
 def asked(about: ProblemDescription | None = None, **options: Any) -> SearchOptions:
@@ -85,13 +90,41 @@ def test_a_search_begins_with_the_problem_s_ladder_bohb_and_one_hyperband_cycle(
     assert [len(plan.rungs) for plan in prepared.plans] == [3, 2, 1]
 
 
-def test_a_given_seed_is_kept_and_a_drawn_one_is_told_and_repeats_the_search() -> None:
+def test_a_given_seed_is_kept_and_a_drawn_one_is_reported_with_what_it_repeats() -> None:
     given = prepare(asked(seed=3))
     assert (given.settings.seed, given.settings.seed_was_given, given.notes) == (3, True, ())
     first, second = prepare(asked()), prepare(asked())
     assert first.settings.seed != second.settings.seed
     assert not first.settings.seed_was_given
-    assert first.notes == (f"seed {first.settings.seed} was drawn; --seed {first.settings.seed} repeats this search",)
+    seed = first.settings.seed
+    assert first.notes == (
+        f"seed {seed} was drawn; with one worker, --seed {seed} repeats this search (with more, proposals depend on "
+        "the order in which evaluations end)",
+    )
+
+
+def test_a_default_that_the_space_forbids_is_reported_once_when_the_search_begins(
+    stored: Callable[..., RunDirectory],
+) -> None:
+    note = "the space forbids its own default configuration (n == 5); a sampled one is evaluated in its place"
+    about = described(space_that_forbids_its_default())
+    begun = prepare(asked(about, seed=1))
+    assert begun.notes == (note,)
+    assert begun.settings.replaces_forbidden_default
+    assert prepare(asked(about, seed=1, skip_default=True)).notes == ()
+    again = prepare(asked(about), stored(about, seed=1))
+    assert again.notes == ()
+    assert again.settings.replaces_forbidden_default
+
+
+def test_a_search_that_began_before_this_rule_keeps_its_forbidden_default(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    about = described(space_that_forbids_its_default())
+    settings = replace(prepare(asked(about, seed=1)).settings, replaces_forbidden_default=False)
+    with Journal.open(directory.journal, create=settings) as journal:
+        journal.commit([Started(epoch=journal.begin_epoch(), limits=Limits(brackets=1))], at=1.0)
+    assert not prepare(asked(about), directory).settings.replaces_forbidden_default
 
 
 def test_two_searches_never_share_a_run_id() -> None:
