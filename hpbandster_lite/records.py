@@ -228,11 +228,23 @@ class LateReport:
     outcome: Outcome
 
 
+class HandBackKind(str, Enum):
+    """Why a worker hands an evaluation back; it decides whether the attempt counts as lost."""
+
+    ORDERED = "ordered"
+    """The worker received an order: a stop, a signal, the end of its allocation. No attempt is lost."""
+    REFUSED = "refused"
+    """The worker cannot run it: it has another source, or no room on its disk. No attempt is lost."""
+    UNORDERED = "unordered"
+    """The objective was interrupted, and the worker received no order: the attempt counts as lost."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
     """An agent handed its evaluation back; ``directory`` holds its checkpoint, if it wrote one.
 
-    ``curve`` has the points that it reported; the next attempt adds to them.
+    ``curve`` has the points that it reported; the next attempt adds to them. ``kind`` is ``None`` in entries that were
+    written before hand-backs had a kind: no attempt is lost.
     """
 
     evaluation: EvaluationId
@@ -241,6 +253,7 @@ class Released:
     reason: str
     directory: str | None = None
     curve: tuple[CurvePoint, ...] = ()
+    kind: HandBackKind | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,12 +49,14 @@ from hpbandster_lite.records import (
     Expired,
     FailureKind,
     FinishKind,
+    HandBackKind,
     LateReport,
     Leased,
     Limits,
     Plain,
     PutBack,
     Recorded,
+    Released,
     Report,
     SearchSettings,
 )
@@ -723,6 +725,7 @@ class World:
         outcomes: Counter[EvaluationId] = Counter()
         retried: set[int] = set()
         engine = engine_for(self.settings, self.space)
+        self._check_losses(entries)
         for entry in entries:
             engine.apply(entry)
             if isinstance(entry, Recorded):
@@ -747,6 +750,28 @@ class World:
         verification = self.verified(entries)
         assert verification.holds, verification.summary
         assert verification.is_bitwise, verification.summary
+
+    def _check_losses(self, entries: list[Entry]) -> None:
+        """Lost attempts alone use an evaluation up: those that expired, and hand-backs without an order."""
+        lost: Counter[EvaluationId] = Counter()
+        last: dict[EvaluationId, Entry] = {}
+        for entry in entries:
+            match entry:
+                case Leased(evaluation=identity, attempt=attempt):
+                    before = last.get(identity)
+                    # The same attempt once more: it was given back.
+                    lost[identity] -= isinstance(before, Expired) and before.attempt == attempt
+                case Released(evaluation=identity, kind=kind):
+                    self.counts[f"handed back {kind and kind.value}"] += 1
+                    lost[identity] += kind is HandBackKind.UNORDERED
+                case Expired(evaluation=identity):
+                    lost[identity] += 1
+                case Recorded(evaluation=identity, outcome=outcome):
+                    is_lost = outcome.failure is not None and outcome.failure.kind is INFRASTRUCTURE
+                    assert is_lost == (lost[identity] >= self.settings.max_attempts), (entry, lost[identity])
+                case _:
+                    continue
+            last[entry.evaluation] = entry
 
     def verified(self, entries: list[Entry]) -> Verification:
         settings = self.settings

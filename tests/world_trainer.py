@@ -90,6 +90,9 @@ class FakeTrainer(InProcessHandle):
         if world.code_is_broken:
             failure = Failure(kind=FailureKind.CODE, reason="boom", traceback=f"{world.random.random()}: boom")
             return TrainerEnded(failure=failure, duration_s=taken_s)
+        if dice < 0.02:
+            # As if it had signalled itself: no order goes with it, unless one comes by chance.
+            return TrainerInterrupted()
         if dice < 0.04:
             return TrainerDied(failure=Failure(kind=FailureKind.INFRASTRUCTURE, reason="killed by SIGKILL"))
         if dice < 0.12:

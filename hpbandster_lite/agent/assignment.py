@@ -6,13 +6,13 @@ Law of this file: values and small rules only; no I/O.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hpbandster_lite import wire
 from hpbandster_lite.agent.attempt_directories import AttemptDirectories
 from hpbandster_lite.protocol.learning_curves import joined
 from hpbandster_lite.protocol.messages import Grant, ReleaseRequest, RenewRequest
-from hpbandster_lite.records import CurvePoint, EvaluationId
+from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, HandBackKind
 from hpbandster_lite.trainer.messages import TrainerOrder
 
 MAX_CURVE_BYTES = 2**22
@@ -71,6 +71,13 @@ class Curve:
         self._sent = 0
 
 
+class HandBack(NamedTuple):
+    """Why an evaluation is handed back, for code and for people."""
+
+    kind: HandBackKind
+    reason: str
+
+
 class PointFile(Protocol):
     """Keeps points beside the checkpoint of an attempt."""
 
@@ -96,9 +103,14 @@ class Assignment:
     ends_at: float | None = None
     """When its time limit ends; then, when the trainer is killed for that."""
     has_timed_out: bool = False
-    stop_reason: str | None = None
+    stop: HandBack | None = None
+    """Why it is to stop, where it is."""
     stop_by: float | None = None
     """When its grace ends."""
+    order_by: float | None = None
+    """Its objective was cut off: until when an order to the agent explains that."""
+    cut_off: Failure | None = None
+    """What is reported if there is no such order; without it, the evaluation is handed back."""
 
     @property
     def place(self) -> str:
@@ -111,15 +123,16 @@ class Assignment:
             agent=self.agent, evaluation=self.evaluation, attempt=self.attempt, curve=self.curve.unsent()
         )
 
-    def release(self, reason: str, directory: str | None) -> ReleaseRequest:
+    def release(self, why: HandBack, directory: str | None) -> ReleaseRequest:
         """The message that hands the lease back."""
         return ReleaseRequest(
             agent=self.agent,
             evaluation=self.evaluation,
             attempt=self.attempt,
-            reason=reason,
+            reason=why.reason,
             directory=directory,
             curve=self.curve.points(),
+            kind=why.kind,
         )
 
 

@@ -13,7 +13,7 @@ import random
 import socket
 from collections.abc import Callable
 
-from hpbandster_lite.agent.assignment import Assignment
+from hpbandster_lite.agent.assignment import Assignment, HandBack
 from hpbandster_lite.agent.held_evaluations import HeldEvaluations
 from hpbandster_lite.agent.master_link import Connect, Link
 from hpbandster_lite.agent.options import AgentOptions
@@ -35,6 +35,7 @@ from hpbandster_lite.protocol.messages import (
     Wait,
 )
 from hpbandster_lite.protocol.slots import slot_name
+from hpbandster_lite.records import HandBackKind
 from hpbandster_lite.trainer.messages import TrainerReady
 from hpbandster_lite.transport import OtherVersion
 
@@ -238,4 +239,4 @@ class Conversation:
         assignment.points_are_of = link.epoch
         assignment.renew_at = self._clock() + assignment.heartbeat_s
         if isinstance(answer.answer, Stop):
-            self._held.stop(answer.answer.reason)
+            self._held.stop(HandBack(HandBackKind.ORDERED, answer.answer.reason))

@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable
 
+from hpbandster_lite.agent.assignment import HandBack
 from hpbandster_lite.agent.attempt_directories import AttemptDirectories
 from hpbandster_lite.agent.conversation import Conversation
 from hpbandster_lite.agent.held_evaluations import HeldEvaluations
@@ -28,7 +29,7 @@ from hpbandster_lite.errors import (
 )
 from hpbandster_lite.process.shutdown import REQUEUE
 from hpbandster_lite.protocol.messages import ReleaseRequest
-from hpbandster_lite.records import Report
+from hpbandster_lite.records import HandBackKind, Report
 from hpbandster_lite.rundir import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -87,8 +88,8 @@ class Departure:
         self.reason: str | None = None
         self.exit_code: int | None = None
 
-    def begin(self, reason: str, exit_code: int) -> None:
-        """Stop what runs, hand everything back, and end."""
+    def begin(self, reason: str, exit_code: int, kind: HandBackKind = HandBackKind.ORDERED) -> None:
+        """Stop what runs, hand everything back as this kind, and end."""
         if self.reason is not None:
             self._planned_code = exit_code if reason == self.reason else self._planned_code
             return
@@ -99,7 +100,7 @@ class Departure:
         self._began_at = self._clock()
         self._ends_by = self._began_at + (self._options.grace_s if is_busy else 0.0) + GOODBYE_S
         self._keeper.retire()
-        self._held.close(reason)
+        self._held.close(HandBack(kind, reason))
 
     # ---------------------------------------------------------------------------------------------------- deadlines
 
@@ -141,12 +142,12 @@ class Departure:
         refusal = self._conversation.source.refusal
         if refusal is not None and self.reason is None:
             log.error("%s", refusal)
-            self.begin(f"its source is refused: {refusal}", SourceDiffers.exit_code)
+            self.begin(f"its source is refused: {refusal}", SourceDiffers.exit_code, HandBackKind.REFUSED)
 
     def _find_reason(self, now: float) -> None:
         ends_at = self._options.time_ends_at
         if self._keeper.refusal is not None:
-            self.begin("its worker cannot run the problem", ProblemError.exit_code)
+            self.begin("its worker cannot run the problem", ProblemError.exit_code, HandBackKind.REFUSED)
         elif self._conversation.refusal is not None:
             self.begin("the master has another protocol version", ProtocolMismatch.exit_code)
         elif self._held.current is not None:

@@ -1,7 +1,8 @@
 """The evaluations that an agent holds leases of: the one that runs, those that wait behind it, and how each ends.
 
 Law of this file: one evaluation runs at a time. Each lease ends in a report or in a release in the outbox. Evaluations
-that wait behind a quick one are handed back as soon as it proves slow.
+that wait behind a quick one are handed back as soon as it proves slow. If something other than the agent cuts an
+evaluation off, the agent waits for an order that explains it, because a batch system signals all processes of a job.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from hpbandster_lite.agent.assignment import Assignment, Curve, assignment_of
+from hpbandster_lite.agent.assignment import Assignment, Curve, HandBack, assignment_of
 from hpbandster_lite.agent.attempt_directories import AttemptDirectories
 from hpbandster_lite.agent.curve_file import CurveFile, earlier_curve
 from hpbandster_lite.agent.options import AgentOptions
@@ -21,7 +22,7 @@ from hpbandster_lite.agent.pace import Pace
 from hpbandster_lite.agent.trainer_keeper import TrainerKeeper
 from hpbandster_lite.protocol.messages import Grant
 from hpbandster_lite.protocol.slots import MOST_SLOTS
-from hpbandster_lite.records import Failure, FailureKind, Outcome, Plain, Report
+from hpbandster_lite.records import Failure, FailureKind, HandBackKind, Outcome, Plain, Report
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.trainer.messages import TrainerDied, TrainerEnded, TrainerInterrupted, TrainerMessage, TrainerPoint
 
@@ -32,6 +33,8 @@ KILL_AFTER_S = 2.0
 FULL_DISK_S = 10.0
 """A worker whose disk was full asks for work only after this time: others then run its evaluation again."""
 
+_INTERRUPTED = "its trainer received a signal, or its objective interrupted itself"
+_NO_ORDER = "and its worker received no order to stop"
 _OVER_TIME = "its evaluation took too long"
 _SPOILT = {FailureKind.MEMORY: "its memory was used up", FailureKind.TIME_LIMIT: _OVER_TIME}
 """After which failures a trainer is renewed, whatever else it left."""
@@ -80,7 +83,7 @@ class HeldEvaluations:
         self._clock = clock
         # A trainer's process takes longer than a round trip.
         self._pace = Pace(MOST_SLOTS if options.isolation == "none" else 1)
-        self._closed: str | None = None
+        self._closed: HandBack | None = None
         self.current: Assignment | None = None
         self.waiting: deque[Assignment] = deque()
         self.keeps_until = 0.0
@@ -116,24 +119,24 @@ class HeldEvaluations:
         self.keeps_until = now + Pace.PATIENCE_S if self.waiting else 0.0
         self._begin(self.current)
 
-    def stop(self, reason: str) -> None:
-        """Ask the running evaluation to stop, which hands it back; one that has not begun is handed back at once."""
+    def stop(self, why: HandBack) -> None:
+        """Ask the running evaluation to stop, which hands it back; one that does not run is handed back at once."""
         assignment = self.current
-        if assignment is None or assignment.stop_by is not None:
+        if assignment is None or assignment.stop is not None:
             return
-        if assignment.began_at is None:
-            self._hand_back(assignment, reason)
+        if assignment.began_at is None or assignment.order_by is not None:
+            self._hand_back(assignment, why)
             return
-        log.info("evaluation %s is to stop: %s", assignment.evaluation, reason)
-        assignment.stop_reason = reason
+        log.info("evaluation %s is to stop: %s", assignment.evaluation, why.reason)
+        assignment.stop = why
         assignment.stop_by = self._clock() + self._options.grace_s
         self._keeper.ask_to_stop()
 
-    def close(self, reason: str) -> None:
+    def close(self, why: HandBack) -> None:
         """Hand back everything, now and later: the agent ends."""
-        self._closed = reason
-        self._hand_back_waiting(reason)
-        self.stop(reason)
+        self._closed = why
+        self._hand_back_waiting(why)
+        self.stop(why)
 
     # ---------------------------------------------------------------------------------------------------- deadlines
 
@@ -141,23 +144,28 @@ class HeldEvaluations:
         """When :meth:`act` has something to do that no descriptor announces."""
         if self.current is None:
             return math.inf
-        due = [at for at in (self.current.ends_at, self.current.stop_by) if at is not None]
+        current = self.current
+        due = [at for at in (current.ends_at, current.stop_by, current.order_by) if at is not None]
         if self.waiting:
             due.append(self.keeps_until)
         return min(due, default=math.inf)
 
     def act(self, now: float) -> None:
         """Enforce the limits of the running evaluation, then begin or hand back those that wait behind it."""
-        if self.current is not None and self.current.began_at is not None:
+        if self.current is not None and self.current.order_by is not None:
+            if now >= self.current.order_by:
+                self._end_unordered(self.current)
+        elif self.current is not None and self.current.began_at is not None:
             self._keeper.sample_memory()
             self._enforce_limits(self.current, now)
         if self.waiting:
             self._go_on(now)
 
     def _enforce_limits(self, assignment: Assignment, now: float) -> None:
-        if assignment.stop_by is not None and now >= assignment.stop_by:
+        if assignment.stop is not None and assignment.stop_by is not None and now >= assignment.stop_by:
             self._keeper.kill()
-            self._hand_back(assignment, f"{assignment.stop_reason}; it did not stop within {self._options.grace_s:g} s")
+            kind, reason = assignment.stop
+            self._hand_back(assignment, HandBack(kind, f"{reason}; it did not stop within {self._options.grace_s:g} s"))
         elif assignment.ends_at is not None and now >= assignment.ends_at:
             if assignment.has_timed_out:
                 self._finish(assignment, failure=self._over_time())
@@ -170,13 +178,13 @@ class HeldEvaluations:
     def _go_on(self, now: float) -> None:
         if self.current is not None:
             if now >= self.keeps_until:
-                self._hand_back_waiting("the evaluation before it takes too long")
+                self._refuse_waiting("the evaluation before it takes too long")
         elif self._pace.slots > 1 and self._closed is None and self._keeper.is_ready:
             self.current = self.waiting.popleft()
             self.keeps_until = now + Pace.PATIENCE_S
             self._begin(self.current)
         else:
-            self._hand_back_waiting("the evaluation before it was not a quick one")
+            self._refuse_waiting("the evaluation before it was not a quick one")
 
     def _begin(self, assignment: Assignment) -> None:
         if not self._keeper.is_ready:
@@ -216,7 +224,7 @@ class HeldEvaluations:
                 if assignment.has_timed_out:
                     self._finish(assignment, failure=self._over_time())
                 else:
-                    self._hand_back(assignment, assignment.stop_reason or "its trainer was interrupted")
+                    self._was_cut_off(assignment)
                 spoilt = _OVER_TIME if assignment.has_timed_out else renewal
                 self._keeper.replace(has_children=has_children, spoilt=spoilt)
             case _:
@@ -241,17 +249,35 @@ class HeldEvaluations:
         self._keeper.replace(has_children=ended.has_children, spoilt=spoilt)
 
     def _died(self, assignment: Assignment | None, failure: Failure) -> None:
-        if assignment is None or assignment.began_at is None:
+        if assignment is None or assignment.began_at is None or assignment.order_by is not None:
             self._keeper.died(failure, had_evaluation=False)
             return
         self._keeper.died(failure, had_evaluation=True)
         if assignment.has_timed_out:
             self._finish(assignment, failure=replace(self._over_time(), log_tail=failure.log_tail))
-        elif assignment.stop_by is not None and failure.kind is FailureKind.INFRASTRUCTURE:
-            self._hand_back(assignment, assignment.stop_reason or failure.reason)
+        elif failure.kind is FailureKind.INFRASTRUCTURE:
+            self._was_cut_off(assignment, failure)
         else:
             log.warning("evaluation %s: %s", assignment.evaluation, failure.reason)
             self._finish(assignment, failure=failure)
+
+    # ------------------------------------------------------------------------------ cut off, but not by the agent
+
+    def _was_cut_off(self, assignment: Assignment, failure: Failure | None = None) -> None:
+        """Hand back what was to stop; otherwise, wait for an order that explains the end."""
+        if assignment.stop is not None:
+            self._hand_back(assignment, assignment.stop)
+            return
+        log.warning("evaluation %s: %s", assignment.evaluation, _INTERRUPTED if failure is None else failure.reason)
+        assignment.cut_off, assignment.ends_at = failure, None
+        assignment.order_by = self._clock() + self._options.order_within_s
+
+    def _end_unordered(self, assignment: Assignment) -> None:
+        """No order came: the attempt counts as lost."""
+        if assignment.cut_off is not None:
+            self._finish(assignment, failure=assignment.cut_off)
+        else:
+            self._hand_back(assignment, HandBack(HandBackKind.UNORDERED, f"{_INTERRUPTED}, {_NO_ORDER}"))
 
     # -------------------------------------------------------------------------------------------- how a lease ends
 
@@ -284,15 +310,18 @@ class HeldEvaluations:
         self._pace.note(duration_s if failure is None else None)
         self._become_idle()
 
-    def _hand_back(self, assignment: Assignment, reason: str) -> None:
-        log.info("evaluation %s is handed back: %s", assignment.evaluation, reason)
-        self._outbox.releases.append(assignment.release(reason, self._directories.to_send(assignment.place)))
+    def _hand_back(self, assignment: Assignment, why: HandBack) -> None:
+        log.info("evaluation %s is handed back: %s", assignment.evaluation, why.reason)
+        self._outbox.releases.append(assignment.release(why, self._directories.to_send(assignment.place)))
         self._become_idle()
 
-    def _hand_back_waiting(self, reason: str) -> None:
+    def _hand_back_waiting(self, why: HandBack) -> None:
         while self.waiting:
             waiting = self.waiting.popleft()
-            self._outbox.releases.append(waiting.release(reason, self._directories.to_send(waiting.place)))
+            self._outbox.releases.append(waiting.release(why, self._directories.to_send(waiting.place)))
+
+    def _refuse_waiting(self, reason: str) -> None:
+        self._hand_back_waiting(HandBack(HandBackKind.REFUSED, reason))
 
     def _become_idle(self) -> None:
         self.current = None

@@ -63,6 +63,8 @@ class AgentOptions:
         would end later, and ends at that time. None for no limit.
     grace_s
         Time that an objective has to save and to stop, before its trainer is killed.
+    order_within_s
+        How long after a signal to the trainer an order to the agent counts as its cause.
     load_timeout_s
         Time that importing the problem may take.
     max_log_bytes
@@ -96,6 +98,7 @@ class AgentOptions:
     max_evaluations: int | None = None
     time_ends_at: float | None = None
     grace_s: float = 20.0
+    order_within_s: float = 5.0
     load_timeout_s: float = 300.0
     max_log_bytes: int = MAX_LOG_BYTES
     lifeline: int | None = None
@@ -114,7 +117,7 @@ class AgentOptions:
             raise UsageError("a time limit needs isolation='trainer': a function inside the agent cannot be ended")
         if self.isolation == "none" and self.fresh_process:
             raise UsageError("a fresh process for each evaluation needs isolation='trainer'")
-        for name in ("timeout_s", "master_timeout_s", "idle_timeout_s", "grace_s", "load_timeout_s"):
+        for name in ("timeout_s", "master_timeout_s", "idle_timeout_s", "grace_s", "order_within_s", "load_timeout_s"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} must be above 0 seconds, got {value!r}")

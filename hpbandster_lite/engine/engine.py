@@ -73,6 +73,7 @@ from hpbandster_lite.records import (
     Failure,
     FailureKind,
     Finished,
+    HandBackKind,
     LateReport,
     Leased,
     Limits,
@@ -355,19 +356,31 @@ class Engine:
         directory: str | None,
         *,
         now: float,
+        kind: HandBackKind = HandBackKind.ORDERED,
         curve: Curve = (),
     ) -> Turn[None]:
-        """An agent hands its evaluation back; where it does not hold the lease, nothing changes."""
+        """An agent hands its evaluation back; where it does not hold the lease, nothing changes.
+
+        The attempt counts as lost where the agent hands back of its own accord, which the ``kind`` says.
+        """
         self._leases.note_message(agent, "", now)
         self._leases.forget_lapsed(agent)
         standing = lease_state(self._state.evaluations.get(evaluation), agent, attempt, has_lapsed=False)
         if RULES[standing, Request.RELEASE] is not Rule.HAND_BACK:
             return Turn(None)
         released = Released(
-            evaluation=evaluation, attempt=attempt, agent=agent, reason=reason, directory=directory, curve=curve
+            evaluation=evaluation,
+            attempt=attempt,
+            agent=agent,
+            reason=reason,
+            directory=directory,
+            curve=curve,
+            kind=kind,
         )
         entries = self._applied(released)
         self._leases.close(agent)
+        if kind is HandBackKind.UNORDERED:
+            entries += self._given_up(evaluation, agent, reason)
         return Turn(None, entries)
 
     # ---------------------------------------------------------------------------------------------------- the clock
@@ -578,14 +591,21 @@ class Engine:
             Expired(evaluation=identity, attempt=attempt, agent=agent, reason=reason, curve=points)
         )
         self._leases.close(agent)
-        if evaluation.lost >= self.settings.max_attempts:
-            failure = Failure(
-                kind=FailureKind.INFRASTRUCTURE,
-                reason=f"lost {evaluation.lost} times, the last time because of: {reason}",
-            )
-            outcome = Outcome(failure=failure, curve=evaluation.curve)
-            entries += self._applied(Recorded(evaluation=identity, attempt=attempt, agent=agent, outcome=outcome))
-        return entries
+        return entries + self._given_up(identity, agent, reason)
+
+    def _given_up(self, identity: EvaluationId, agent: str, reason: str) -> tuple[Entry, ...]:
+        """The outcome of an evaluation that has no attempt left, after the last one was lost; else nothing."""
+        evaluation = self._state.evaluations[identity]
+        if evaluation.lost < self.settings.max_attempts:
+            return ()
+        failure = Failure(
+            kind=FailureKind.INFRASTRUCTURE,
+            reason=f"lost {evaluation.lost} times, the last time because of: {reason}",
+        )
+        outcome = Outcome(failure=failure, curve=evaluation.curve)
+        return self._applied(
+            Recorded(evaluation=identity, attempt=evaluation.attempts, agent=agent, outcome=outcome)
+        )
 
 
 def _why_stop(rule: Rule, evaluation: Evaluation | None, ended: Finished | None) -> str:

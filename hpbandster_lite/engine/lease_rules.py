@@ -82,7 +82,8 @@ class Rule(_Key):
     DROP = auto()
     """Keep no trace of the report."""
     HAND_BACK = auto()
-    """End the lease; the evaluation waits to be run again, and the attempt does not count as lost."""
+    """End the lease; the evaluation waits to be run again. The kind of the hand-back decides whether the attempt
+    counts as lost."""
     IGNORE = auto()
     """Change nothing."""
 

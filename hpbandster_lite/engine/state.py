@@ -26,6 +26,7 @@ from hpbandster_lite.records import (
     Expired,
     FailureKind,
     Finished,
+    HandBackKind,
     LateReport,
     Leased,
     Limits,
@@ -415,6 +416,7 @@ class State:
         self._end_lease(entry.evaluation, entry.agent, entry)
         if entry.directory is not None:
             self.evaluations[entry.evaluation].directories[entry.attempt] = entry.directory
+        self.evaluations[entry.evaluation].lost += entry.kind is HandBackKind.UNORDERED
         self._keep_points(entry)
         self._put_back(entry.evaluation)
 

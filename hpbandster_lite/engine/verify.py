@@ -36,11 +36,13 @@ from hpbandster_lite.records import (
     Expired,
     FailureKind,
     Finished,
+    HandBackKind,
     Leased,
     Plain,
     Proposal,
     PutBack,
     Recorded,
+    Released,
     RungShrunk,
     Sampled,
     SearchSettings,
@@ -343,8 +345,9 @@ class _Verifier:
                 self._compare_machines(fingerprint)
             case Sampled(proposal=proposal):
                 self._knowledge.add(vector_of(proposal))
-            case Expired(evaluation=identity) if state.evaluations[identity].lost >= self._settings.max_attempts:
-                self._required = (Recorded, identity, f"{identity} had no attempts left")
+            case Expired(evaluation=identity) | Released(evaluation=identity, kind=HandBackKind.UNORDERED):
+                if state.evaluations[identity].lost >= self._settings.max_attempts:
+                    self._required = (Recorded, identity, f"{identity} had no attempts left")
             case Recorded(evaluation=identity, outcome=outcome):
                 self._counts["outcomes"] += 1
                 if is_shown_to_model(outcome):

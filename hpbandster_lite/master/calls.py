@@ -351,6 +351,7 @@ class Master:
             request.reason,
             request.directory,
             now=now,
+            kind=request.kind,
             curve=request.curve,
         )
         self._pending.extend(turn.entries)

@@ -15,7 +15,16 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar
 from hpbandster_lite import wire
 from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.protocol.slots import MOST_SLOTS
-from hpbandster_lite.records import CurvePoint, EvaluationId, Plain, ProblemSource, Report, Value, Values
+from hpbandster_lite.records import (
+    CurvePoint,
+    EvaluationId,
+    HandBackKind,
+    Plain,
+    ProblemSource,
+    Report,
+    Value,
+    Values,
+)
 
 LONGEST_NAME = 255
 ReportIs: TypeAlias = Literal["recorded", "late", "known"]
@@ -303,7 +312,7 @@ class ReleaseRequest(Request[ReleaseAnswer]):
     """The agent that holds a lease hands its evaluation back; ``directory`` has its checkpoint, if it saved one.
 
     ``curve`` has all points of this evaluation that the agent knows. A ``.release`` file in ``reports/`` holds the same
-    record.
+    record; a file of an earlier version has no ``kind``.
     """
 
     method: ClassVar[str] = "release"
@@ -315,6 +324,7 @@ class ReleaseRequest(Request[ReleaseAnswer]):
     reason: str
     directory: str | None = None
     curve: tuple[CurvePoint, ...] = ()
+    kind: HandBackKind = HandBackKind.ORDERED
 
 
 @wire.register("left-report", is_short=True)

@@ -23,7 +23,7 @@ from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, ProtocolMis
 from hpbandster_lite.problems import FunctionProblem
 from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.protocol.messages import Done, ExchangeRequest, Grant, Hello, Leave, LeftReport, ReleaseRequest
-from hpbandster_lite.records import ConfigId, EvaluationId, FailureKind
+from hpbandster_lite.records import ConfigId, EvaluationId, FailureKind, HandBackKind
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.trainer.process_tree import MARK
 from hpbandster_lite.transport import PROTOCOL, Client
@@ -607,6 +607,15 @@ def test_an_evaluation_that_the_master_stops_is_handed_back_with_its_checkpoint(
     again = ScriptedMaster([resumed])
     run_agent(options(tmp_path), connect=again.connect)
     assert again.outcomes[0].info["resume"] == str(tmp_path / ATTEMPT)
+
+
+def test_an_objective_that_signals_its_own_process_group_is_handed_back_as_unordered(tmp_path: Path) -> None:
+    master = ScriptedMaster(deeds("signals its group", "ok"))
+    assert run_agent(options(tmp_path), connect=master.connect) == 0
+    (release,) = master.releases
+    assert release.kind is HandBackKind.UNORDERED
+    assert "its worker received no order" in release.reason
+    assert [outcome.loss for outcome in master.outcomes] == [3.0]
 
 
 def test_an_objective_that_does_not_stop_within_grace_is_ended_and_handed_back(tmp_path: Path) -> None:

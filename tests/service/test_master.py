@@ -47,6 +47,7 @@ from hpbandster_lite.records import (
     EvaluationId,
     Expired,
     Finished,
+    HandBackKind,
     LateReport,
     Leased,
     Limits,
@@ -182,7 +183,8 @@ def test_an_attempt_gets_the_directories_in_which_earlier_ones_may_have_left_a_c
     with master_of(directory, space) as master:
         first = grant_of(master)
         answered(master, ReleaseRequest(
-            agent="a", evaluation=first.evaluation, attempt=1, reason="time limit", directory="kept/here"
+            agent="a", evaluation=first.evaluation, attempt=1, reason="time limit", directory="kept/here",
+            kind=HandBackKind.UNORDERED,
         ))
         second = grant_of(master, "b")
         assert (second.evaluation, second.attempt) == (first.evaluation, 2)
@@ -190,7 +192,9 @@ def test_an_attempt_gets_the_directories_in_which_earlier_ones_may_have_left_a_c
         third = grant_of(master, "b", request=2)
         assert third.resume_directories == ("evaluations/0-0-0/rung0/attempt2", "kept/here")
         assert master.commit()
-    assert [entry.directory for entry in stored(directory, Released)] == ["kept/here"]
+    assert [(entry.directory, entry.kind) for entry in stored(directory, Released)] == [
+        ("kept/here", HandBackKind.UNORDERED)
+    ]
 
 
 def test_a_renewal_keeps_a_lease_and_is_answered_with_a_stop_where_there_is_none(

@@ -11,7 +11,7 @@ import pytest
 
 from hpbandster_lite.errors import SourceDiffers
 from hpbandster_lite.journal import JournalReader
-from hpbandster_lite.records import Released
+from hpbandster_lite.records import HandBackKind, Released
 from hpbandster_lite.results.result import Result
 from tests.service.test_cli import ended, started, typed, until
 
@@ -127,7 +127,9 @@ def test_a_trainer_that_is_started_anew_after_an_edit_hands_its_evaluation_back(
     assert "net.py is another one" in output
     assert "--accept-edited-source" in output
     entries = [entry for _, _, entry in JournalReader(run / "journal.sqlite").entries()]
-    assert all("net.py is another one" in entry.reason for entry in entries if isinstance(entry, Released))
+    released = [entry for entry in entries if isinstance(entry, Released)]
+    assert all("net.py is another one" in entry.reason for entry in released)
+    assert {entry.kind for entry in released} <= {HandBackKind.REFUSED}
     assert losses(run) == []
     accepted = typed(*arguments, "--accept-edited-source")
     assert accepted.returncode == 0, accepted.stderr

@@ -171,7 +171,7 @@ def unreachable(*_: object) -> None:
 
 def options(run_dir: Path | None, **changed: Any) -> AgentOptions:
     way = {} if run_dir is None else {"run_dir": str(run_dir)}
-    return AgentOptions(**{"problem": REFERENCE, "grace_s": 5.0, **way, **changed})
+    return AgentOptions(**{"problem": REFERENCE, "grace_s": 5.0, "order_within_s": 0.3, **way, **changed})
 
 
 class AgentProcess:

@@ -192,6 +192,11 @@ def _kills_itself(number: int) -> Callable[..., Any]:
     return deed
 
 
+def _signals_its_group(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    os.killpg(0, signal.SIGTERM)
+    trial.report(0, 1.0)
+
+
 def _exits(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     os._exit(7)
 
@@ -283,6 +288,7 @@ DEEDS: dict[str, Callable[..., Any]] = {
     "out of memory": _out_of_memory,
     "memory limit": _memory_limit,
     "exits": _exits,
+    "signals its group": _signals_its_group,
     "sys.exits": _sys_exits,
     "finishes and dies": _finishes_and_dies,
     "infeasible": _ok,

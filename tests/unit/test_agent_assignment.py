@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from hpbandster_lite import wire
 from hpbandster_lite.agent import AgentOptions
-from hpbandster_lite.agent.assignment import Assignment, Curve, assignment_of
+from hpbandster_lite.agent.assignment import Assignment, Curve, HandBack, assignment_of
 from hpbandster_lite.agent.attempt_directories import AttemptDirectories
 from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.protocol.messages import Grant, ReleaseRequest, RenewRequest
-from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, Plain
+from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, HandBackKind, Plain
 from tests import grants
 
 EVALUATION = EvaluationId(ConfigId(2, 0, 5), 1)
@@ -109,8 +109,8 @@ def test_a_grant_becomes_an_assignment_with_an_order_for_the_trainer(tmp_path: P
     assert order.directory == assignment.place == str(tmp_path / "evaluations/2-0-5/rung1/attempt3")
     assert (assignment.heartbeat_s, assignment.renew_at) == (5.0, 105.0)
     assert assignment.renewal() == RenewRequest(agent="a+2", evaluation=EVALUATION, attempt=3)
-    assert assignment.release("so", "d") == ReleaseRequest(
-        agent="a+2", evaluation=EVALUATION, attempt=3, reason="so", directory="d"
+    assert assignment.release(HandBack(HandBackKind.REFUSED, "so"), "d") == ReleaseRequest(
+        agent="a+2", evaluation=EVALUATION, attempt=3, reason="so", directory="d", kind=HandBackKind.REFUSED
     )
     assert not (tmp_path / "evaluations").exists()
 

@@ -38,6 +38,7 @@ def test_without_a_way_to_the_master_a_worker_is_refused(way: dict[str, Any]) ->
         ({"timeout_s": float("nan")}, "timeout_s must be above 0 seconds, got nan"),
         ({"master_timeout_s": -1.0}, "master_timeout_s must be above 0 seconds, got -1.0"),
         ({"idle_timeout_s": 0.0}, "idle_timeout_s must be above 0 seconds, got 0.0"),
+        ({"order_within_s": 0.0}, "order_within_s must be above 0 seconds"),
         ({"grace_s": 0.0}, "grace_s must be above 0 seconds"),
         ({"load_timeout_s": 0.0}, "load_timeout_s must be above 0 seconds"),
         ({"threads": 0}, "threads must be at least 1, got 0"),

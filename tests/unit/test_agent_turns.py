@@ -8,23 +8,28 @@ from typing import Any
 
 import pytest
 
+from hpbandster_lite.agent.assignment import HandBack
 from hpbandster_lite.agent.departure import GOODBYE_S, LOOK_EVERY_S
 from hpbandster_lite.errors import MasterUnreachable
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.master.serving import hold_run_directory
+from hpbandster_lite.protocol.slots import slot_name
 from hpbandster_lite.records import (
     ConfigId,
     Entry,
     EvaluationId,
+    Failure,
+    FailureKind,
     Finished,
     FinishKind,
+    HandBackKind,
     Limits,
     Outcome,
     Report,
     Started,
 )
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.trainer.messages import TrainerEnded
+from hpbandster_lite.trainer.messages import TrainerDied, TrainerEnded, TrainerInterrupted, TrainerMessage
 from tests.engine_room import settings_for, space_of
 from tests.grants import grant
 from tests.world import World
@@ -125,6 +130,121 @@ def test_an_agent_that_is_to_end_says_goodbye_from_when_its_trainer_has_let_go(w
     assert worker.options.grace_s > 2.0
     assert live_on(worker, 60.0) == pytest.approx(2.0 + GOODBYE_S, abs=0.1)
     assert agent.exit_code == 130
+
+
+# ------------------------------------------------------------------------------ why an evaluation is handed back
+
+ORDER_WITHIN_S = 5.0
+INTERRUPTED = TrainerInterrupted()
+KILLED = TrainerDied(failure=Failure(kind=FailureKind.INFRASTRUCTURE, reason="ended from outside by SIGKILL"))
+
+
+def handed_back(worker: Worker) -> list[tuple[HandBackKind, str]]:
+    return [(release.kind, release.reason) for release in worker.agent.outbox.releases]
+
+
+def test_an_evaluation_that_interrupts_itself_is_handed_back_as_unordered_when_no_order_came(worker: Worker) -> None:
+    lease(worker)
+    worker.agent.held.receive(INTERRUPTED)
+    assert worker.agent.held.wanted == 0
+    live_on(worker, ORDER_WITHIN_S - 0.1)
+    # Until then it keeps its lease by heartbeats.
+    assert worker.agent.held.current is not None
+    assert handed_back(worker) == []
+    live_on(worker, 1.0)
+    assert handed_back(worker) == [
+        (
+            HandBackKind.UNORDERED,
+            "its trainer received a signal, or its objective interrupted itself, and its worker received no order to "
+            "stop",
+        )
+    ]
+
+
+def test_an_evaluation_whose_trainer_was_killed_is_reported_as_lost_when_no_order_came(worker: Worker) -> None:
+    lease(worker)
+    worker.agent.held.receive(KILLED)
+    live_on(worker, ORDER_WITHIN_S - 0.1)
+    assert not worker.agent.outbox.owes
+    live_on(worker, 1.0)
+    (report,) = worker.agent.outbox.reports.values()
+    assert report.outcome.failure == KILLED.failure
+
+
+@pytest.mark.parametrize("how", [INTERRUPTED, KILLED], ids=["interrupted", "killed"])
+@pytest.mark.parametrize("order", ["end", "stop"])
+def test_an_order_within_five_seconds_explains_why_an_evaluation_was_cut_off(
+    order: str, how: TrainerMessage, worker: Worker
+) -> None:
+    """A batch system signals all processes of a job, the trainer perhaps first."""
+    lease(worker)
+    worker.agent.held.receive(how)
+    live_on(worker, ORDER_WITHIN_S - 0.1)
+    if order == "end":
+        worker.end_request.given = "its allocation ends"
+        worker.turn()
+    else:
+        worker.agent.held.stop(HandBack(HandBackKind.ORDERED, "its allocation ends"))
+    assert handed_back(worker) == [(HandBackKind.ORDERED, "its allocation ends")]
+    assert worker.agent.outbox.reports == {}
+
+
+def test_a_trainer_that_dies_while_its_worker_waits_for_an_order_is_replaced_and_reports_nothing_more(
+    worker: Worker,
+) -> None:
+    lease(worker)
+    worker.agent.held.receive(INTERRUPTED)
+    worker.agent.held.receive(KILLED)
+    assert worker.agent.keeper.refusal is None
+    live_on(worker, ORDER_WITHIN_S + 0.1)
+    assert [kind for kind, _ in handed_back(worker)] == [HandBackKind.UNORDERED]
+    assert worker.agent.outbox.reports == {}
+
+
+def test_an_evaluation_over_its_time_limit_waits_for_no_order(tmp_path: Path) -> None:
+    worker = worker_of(tmp_path / "run", timeout_s=100.0)
+    lease(worker)
+    current = worker.agent.held.current
+    assert current is not None
+    current.has_timed_out = True
+    worker.agent.held.receive(INTERRUPTED)
+    (report,) = worker.agent.outbox.reports.values()
+    assert report.outcome.failure is not None
+    assert report.outcome.failure.kind is FailureKind.TIME_LIMIT
+
+
+def test_an_evaluation_that_was_cut_off_has_no_time_limit_any_more(tmp_path: Path) -> None:
+    worker = worker_of(tmp_path / "run", timeout_s=1.0)
+    lease(worker)
+    worker.agent.held.receive(INTERRUPTED)
+    live_on(worker, ORDER_WITHIN_S + 0.1)
+    assert [kind for kind, _ in handed_back(worker)] == [HandBackKind.UNORDERED]
+
+
+def test_a_worker_with_another_source_refuses_what_it_holds(worker: Worker) -> None:
+    lease(worker)
+    worker.trainers[0].obeys_after_s = 0.5
+    worker.agent.conversation.source.refuse("net.py differs")
+    live_on(worker, 1.0)
+    ((kind, reason),) = handed_back(worker)
+    assert kind is HandBackKind.REFUSED
+    assert "net.py differs" in reason
+
+
+def test_a_worker_that_cannot_import_the_problem_any_more_refuses_what_it_holds(worker: Worker) -> None:
+    lease(worker)
+    worker.agent.held.receive(INTERRUPTED)
+    worker.agent.keeper.refuse("the problem cannot be run here")
+    worker.turn()
+    assert handed_back(worker) == [(HandBackKind.REFUSED, "its worker cannot run the problem")]
+
+
+def test_what_waits_behind_an_evaluation_that_is_not_quick_is_refused(tmp_path: Path) -> None:
+    worker = worker_of(tmp_path / "run", isolation="none")
+    agent = worker.agent
+    agent.held.take([(slot_name(agent.id, number), grant({"x": 0.5}, number)) for number in range(3)])
+    live_on(worker, 1.0)
+    assert [kind for kind, _ in handed_back(worker)] == [HandBackKind.REFUSED] * 2
 
 
 # ------------------------------------------------------------------------------------- a search that is over already

@@ -14,6 +14,7 @@ from hpbandster_lite.records import (
     FailureKind,
     Finished,
     FinishKind,
+    HandBackKind,
     LateReport,
     Leased,
     Limits,
@@ -361,13 +362,59 @@ def test_the_third_loss_is_an_outcome_that_the_model_never_sees() -> None:
     assert len(finish(engine)) == 8 + 3 + 1
 
 
-def test_handing_back_costs_no_attempt_of_the_limit_and_names_the_checkpoint() -> None:
+@pytest.mark.parametrize("kind", [HandBackKind.ORDERED, HandBackKind.REFUSED])
+def test_handing_back_costs_no_attempt_of_the_limit_and_names_the_checkpoint(kind: HandBackKind) -> None:
     engine = started(max_attempts=1)
     for attempt in range(1, 6):
         grant = granted(engine, f"a{attempt}")
         assert grant.attempt == attempt
-        engine.release(f"a{attempt}", grant.evaluation, attempt, "preempted", f"d{attempt}", now=0.0)
+        (entry,) = engine.release(
+            f"a{attempt}", grant.evaluation, attempt, "preempted", f"d{attempt}", now=0.0, kind=kind
+        ).entries
+        assert isinstance(entry, Released)
+        assert entry.kind is kind
     assert granted(engine, "b").earlier == tuple((n, f"d{n}") for n in (5, 4, 3, 2, 1))
+
+
+def test_the_third_hand_back_of_its_own_accord_is_an_outcome_that_the_model_never_sees() -> None:
+    engine = started(ONE, algorithm="bohb")
+    entries: tuple[Entry, ...] = ()
+    for attempt in range(1, 4):
+        grant = granted(engine, f"a{attempt}")
+        entries = engine.release(
+            f"a{attempt}", grant.evaluation, attempt, "a signal", None, now=0.0, kind=HandBackKind.UNORDERED
+        ).entries
+        assert len(entries) == (2 if attempt == 3 else 1)
+        engine.validate()
+    record = entries[-1]
+    assert isinstance(record, Recorded)
+    assert record.outcome.failure is not None
+    assert record.outcome.failure.kind is FailureKind.INFRASTRUCTURE
+    assert record.outcome.failure.reason == "lost 3 times, the last time because of: a signal"
+    assert engine.state.observed_at == 0
+    assert len(finish(engine)) == 8 + 3 + 1
+
+
+def test_losses_of_all_kinds_count_together_and_other_hand_backs_between_them_do_not() -> None:
+    engine = started()
+    grant = granted(engine, "a", now=0.0)
+    engine.expire(now=60.0)
+    for number, kind in enumerate((HandBackKind.ORDERED, HandBackKind.UNORDERED, HandBackKind.REFUSED)):
+        grant = granted(engine, f"b{number}", now=60.0)
+        engine.release(f"b{number}", grant.evaluation, grant.attempt, "x", None, now=60.0, kind=kind)
+    evaluation = engine.state.evaluations[grant.evaluation]
+    assert (evaluation.lost, evaluation.outcome) == (2, None)
+    grant = granted(engine, "c", now=60.0)
+    engine.report("c", failed(grant, FailureKind.INFRASTRUCTURE), now=60.0)
+    assert evaluation.outcome is not None
+
+
+def test_a_hand_back_of_a_journal_of_before_costs_no_attempt() -> None:
+    engine = started(max_attempts=1)
+    for attempt in range(1, 4):
+        grant = granted(engine, "a", attempt)
+        engine.apply(Released(evaluation=grant.evaluation, attempt=attempt, agent="a", reason="its trainer was"))
+    assert granted(engine, "a", 4).attempt == 4
 
 
 def test_what_is_not_held_cannot_be_handed_back() -> None:

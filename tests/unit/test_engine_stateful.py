@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from hpbandster_lite.engine import Engine, Grant, Granted
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.records import Entry, EvaluationId, FailureKind, Limits, Outcome, Report
+from hpbandster_lite.records import Entry, EvaluationId, FailureKind, HandBackKind, Limits, Outcome, Report
 from tests.engine_room import engine_for, failed, loss, settings_for, snapshot, space_of
 
 AGENTS = st.sampled_from([f"agent{number}" for number in range(5)])
@@ -68,12 +68,15 @@ class Search(RuleBasedStateMachine):
             assert self.engine.state.evaluations[grant.evaluation].outcome == report.outcome
 
     @precondition(lambda self: self.engine.state.held_by)
-    @rule(data=st.data(), directory=st.none() | st.just("checkpoint"))
-    def hand_back(self, data: st.DataObject, directory: str | None) -> None:
+    @rule(data=st.data(), directory=st.none() | st.just("checkpoint"), kind=st.sampled_from(HandBackKind))
+    def hand_back(self, data: st.DataObject, directory: str | None, kind: HandBackKind) -> None:
         agent = data.draw(st.sampled_from(sorted(self.engine.state.held_by)))
         held = self.engine.state.held_by[agent]
         attempt = self.engine.state.evaluations[held].attempts
-        self.keep(self.engine.release(agent, held, attempt, "preempted", directory, now=self.now).entries)
+        lost = self.engine.state.evaluations[held].lost
+        turn = self.engine.release(agent, held, attempt, "preempted", directory, now=self.now, kind=kind)
+        self.keep(turn.entries)
+        assert self.engine.state.evaluations[held].lost == lost + (kind is HandBackKind.UNORDERED)
 
     @rule(agent=AGENTS)
     def lose_a_connection(self, agent: str) -> None:

@@ -19,12 +19,14 @@ from hpbandster_lite.records import (
     EvaluationId,
     FailureKind,
     Finished,
+    HandBackKind,
     Leased,
     Limits,
     Outcome,
     Plain,
     PutBack,
     Recorded,
+    Released,
     RungShrunk,
     Sampled,
     Started,
@@ -81,7 +83,10 @@ class Run:
         elif dice < 0.6 + self.bad / 2:
             self.entries += engine.cancel(grant.evaluation).entries
         elif dice < 0.6 + self.bad / 1.5:
-            self.entries += engine.release(agent, grant.evaluation, grant.attempt, "x", None, now=now).entries
+            released = engine.release(
+                agent, grant.evaluation, grant.attempt, "x", None, now=now, kind=self.random.choice(list(HandBackKind))
+            )
+            self.entries += released.entries
         # Otherwise it is lost: its agent will ask for new work.
 
     def verified(self, entries: list[Entry] | None = None, fingerprint: Mapping[str, Plain] = HERE) -> Verification:
@@ -296,6 +301,32 @@ def test_an_evaluation_given_up_too_early_and_one_that_was_not_are_named() -> No
     assert "the journal ends although 0-0-0@0 had no attempts left" in first_story(judged(strict, entries[:-1]))
     instead = [*entries[:-1], Started(epoch=2, limits=Limits())]
     assert "Started came next although 0-0-0@0 had no attempts left" in first_story(judged(strict, instead))
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends"), [(HandBackKind.UNORDERED, True), (HandBackKind.REFUSED, False), (None, False)]
+)
+def test_the_kind_of_a_hand_back_decides_whether_an_evaluation_is_to_be_given_up(
+    kind: HandBackKind | None, ends: bool
+) -> None:
+    """None is the rule of entries that were written before hand-backs had a kind."""
+    space = space_of()
+    settings = settings_for(space, max_attempts=1)
+    engine = engine_for(settings, space)
+    entries = [*engine.start(1, Limits(), now=0.0).entries]
+    turn = engine.lease("a", 1, now=0.0)
+    assert isinstance(turn.answer, Granted)
+    released = Released(evaluation=turn.answer.grant.evaluation, attempt=1, agent="a", reason="x", kind=kind)
+    verification = verify(
+        settings,
+        space,
+        lambda: make_sampler("hyperband", space, settings.budgets, {}),
+        [*entries, *turn.entries, released],
+        fingerprint={},
+    )
+    assert verification.holds == (not ends)
+    if ends:
+        assert "the journal ends although 0-0-0@0 had no attempts left" in first_story(verification)
 
 
 def test_a_search_that_went_on_in_spite_of_one_and_the_same_fault_is_named() -> None:

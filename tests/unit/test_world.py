@@ -72,7 +72,10 @@ def test_every_history_ends_with_each_result_counted_once_and_every_decision_ver
     # That every kind of fault was there, and mattered, is part of the claim.
     for fault in faults_of(None):
         assert counts[fault.__name__] > 10, fault
-    for what in ("silences", "late copies", "torn", "fenced", "stopped", "put back"):
+    for what in (
+        "silences", "late copies", "torn", "fenced", "stopped", "put back", "handed back ordered",
+        "handed back unordered",
+    ):
         assert counts[what] > 2, (what, counts)
     assert counts["given back"] > 0, counts
     assert counts["masters"] > 2 * len(SEEDS)
