@@ -22,7 +22,7 @@ from typing import Any
 
 from hpbandster_lite.errors import ProblemError
 from hpbandster_lite.problems.opened_files import OpenedFiles
-from hpbandster_lite.problems.source_text import ABSENT, hash_of_bytes, hash_of_file
+from hpbandster_lite.problems.source_text import ABSENT, hash_of_bytes, hash_of_file, parsed
 from hpbandster_lite.records import ProblemSource, SourceFile
 
 MADE = "made"
@@ -310,7 +310,7 @@ def _imported_by(path: Path, folder: _Folder, bases: Sequence[Path]) -> Iterator
     if path.suffix != ".py":
         return
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = parsed(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
         return
     for node in ast.walk(tree):

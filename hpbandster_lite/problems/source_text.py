@@ -7,8 +7,10 @@ Law of this file: two texts of a Python file that differ in comments, blank line
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import io
+import threading
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,8 @@ LARGE_BYTES = 10_000_000
 ABSENT = "absent"
 """Takes the place of the hash where there is no file."""
 HASH_CHARACTERS = 32
+TRIES_TO_PARSE = 20
+_parsing = threading.Lock()
 
 
 def hash_of_file(path: Path) -> str:
@@ -47,9 +51,21 @@ def counted_text(content: bytes) -> bytes:
         return content
 
 
+def parsed(text: str | bytes) -> ast.Module:
+    """The syntax tree of a Python text, whichever threads of this process parse at the same time.
+
+    CPython 3.11 counts the depth of all trees under construction in one variable: where two threads parse, each may get
+    a SystemError. An agent without a trainer process shares its process with the threads of the user.
+    """
+    for _ in range(TRIES_TO_PARSE):
+        with _parsing, contextlib.suppress(SystemError):
+            return ast.parse(text)
+    return ast.parse(text)
+
+
 def _counted_lines(text: str) -> Iterator[str]:
     lines = text.split("\n")
-    left_out = _lines_of_main_block(ast.parse(text))
+    left_out = _lines_of_main_block(parsed(text))
     in_string: set[int] = set()
     """Lines that end inside a string, where a blank or a comment sign is part of a value."""
     strings: list[int] = []

@@ -79,9 +79,11 @@ def accepted_edit(
             f"another one ({what}); give another --run-dir, or --new. If it is a copy of that problem that is to "
             "continue its search: --accept-edited-source"
         )
+    # An objective that failed is edited to be run again.
+    retry = "--retry-failed, which also runs again what failed, or with " if reader.failures() else ""
     raise ResumeError(
         f"the problem's source is not the one of the search in {path}: {what}. Begin another search with --new; or, if "
-        "the losses before and after the edit can be compared, continue this one with --accept-edited-source"
+        f"the losses before and after the edit can be compared, continue this one with {retry}--accept-edited-source"
     )
 
 

@@ -777,7 +777,9 @@ def test_a_search_that_only_meets_one_fault_stops_shows_it_and_goes_on_once_it_i
     file.write_text(FAULTY.replace("raise ValueError", "return len"))
     mended = typed(*arguments, "--retry-failed")
     assert mended.returncode == 0, mended.stdout + mended.stderr
-    assert "note: the problem's source has changed since the search began" in mended.stdout
+    words = " ".join(mended.stdout.split())
+    assert "note: the problem's source was edited (faulty.py is another one); earlier results are kept" in words
+    assert "status shows from which evaluation on the source is another one" in words
     assert "note: 3 failed evaluations are run again" in mended.stdout
     rows = evaluations(tmp_path / "search")
     assert {row["state"] for row in rows} == {"done"}
@@ -804,7 +806,9 @@ def test_without_retrying_a_search_that_was_stopped_for_its_fault_keeps_what_fai
     arguments = ("run", file, "--run-dir", tmp_path / "search", "--evaluations", "4", "-w", "1", "--isolation", "none")
     assert typed(*arguments).returncode == 1
     file.write_text(FAULTY.replace("raise ValueError", "return len"))
-    mended = typed(*arguments)
+    error, _ = here(*arguments)
+    assert "with --retry-failed, which also runs again what failed, or with --accept-edited-source" in str(error)
+    mended = typed(*arguments, "--accept-edited-source")
     assert mended.returncode == 0, mended.stdout + mended.stderr
     assert "note: what failed stays as it is; --retry-failed runs it again" in mended.stdout
     assert [row["state"] for row in evaluations(tmp_path / "search")] == ["failed"] * 3 + ["done"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import gc
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,23 @@ def test_large_files_count_by_their_size(tmp_path: Path) -> None:
     data.write_bytes(b"b" * LARGE_BYTES)
     assert len(hash_of_file(data)) == 32
     assert hash_of_file(tmp_path / "none") == ABSENT
+
+
+def test_a_text_is_parsed_although_another_thread_parses_too() -> None:
+    # A parse in the middle of another one, as by a thread that takes its turn there: CPython 3.11 then fails.
+    others: list[ast.Module] = []
+
+    def parse(_phase: str, _info: object) -> None:
+        if len(others) < 3:
+            others.append(ast.parse("pass"))
+
+    content = ("if a:\n  b = [c(1, (2, d))]\n" * 200).encode()
+    usual = gc.get_threshold()
+    gc.callbacks.append(parse)
+    gc.set_threshold(50)
+    try:
+        assert counted_text(content + b"# end\n") == content.rstrip()
+    finally:
+        gc.set_threshold(*usual)
+        gc.callbacks.remove(parse)
+    assert len(others) == 3
