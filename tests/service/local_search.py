@@ -64,11 +64,11 @@ def evaluate(config, budget, trial):
         # Written beside and renamed, as every checkpoint should be: a kill must not leave half of one.
         (trial.directory / "half").write_text(json.dumps({"step": step}))
         (trial.directory / "half").rename(trial.directory / "state.json")
-        trial.report(step, loss)
+        trial.report(step, loss, pid=os.getpid())
         time.sleep(float(os.environ.get("STEP_S", "0.01")))
         (HERE / f"inside-{os.getpid()}").touch()
         while (HERE / "hold").exists():
-            trial.report(step, loss)
+            trial.report(step, loss, pid=os.getpid())
             time.sleep(0.01)
         while (HERE / "deaf").exists():
             time.sleep(0.01)

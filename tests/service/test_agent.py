@@ -362,7 +362,8 @@ def test_a_result_is_left_when_no_trainer_can_be_started_any_more(
         if has_report(message):
             unreachable()
 
-    master = ScriptedMaster(deeds("raises"), before=hook)
+    # Its trainer is renewed, because memory may not be free again otherwise.
+    master = ScriptedMaster(deeds("out of memory"), before=hook)
     with pytest.raises(BlockingIOError):
         run_agent(options(tmp_path), connect=master.connect)
     assert [path.name for path in (tmp_path / "reports").iterdir()] == ["2-0-0@1-1.json"]

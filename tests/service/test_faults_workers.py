@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from hpbandster_lite.agent.departure import OVER_AFTER_S
 from hpbandster_lite.records import Expired, FailureKind, LateReport, Leased, Recorded, Released
+from hpbandster_lite.rundir import RunDirectory
 from tests.service.disks import fill, small_disk
 from tests.service.local_search import until
 from tests.service.served_search import ServedSearch, continued, served_search, stopped, until_idle
@@ -243,6 +245,19 @@ def test_the_result_of_a_worker_that_stood_still_is_journalled_as_late_where_ano
     search.check(counted)
 
 
+def written(attempt: Path) -> dict[str, tuple[int, bytes]]:
+    """The files of an attempt, but for its curve, to which it adds all the time."""
+    files = [path for path in attempt.iterdir() if path.name != RunDirectory.CURVE_NAME]
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def points_of(trainer: psutil.Process, attempt: Path) -> list[str]:
+    """The points of a trainer in an attempt's curve."""
+    # The last line may not be whole yet.
+    lines = (attempt / RunDirectory.CURVE_NAME).read_text("ascii").split("\n")[:-1]
+    return [line for line in lines if json.loads(line)[2]["pid"] == trainer.pid]
+
+
 def test_a_worker_that_stands_still_in_mid_evaluation_writes_into_no_directory_but_its_own(tmp_path: Path) -> None:
     with served_search(tmp_path, **SHORT, algorithm="random", limits={"evaluations": 2}) as search:
         master = search.start_master()
@@ -256,11 +271,19 @@ def test_a_worker_that_stands_still_in_mid_evaluation_writes_into_no_directory_b
         second = search.wait_working(other)
         assert (second.evaluation, second.attempt) == (lease.evaluation, 2)
         directories = [search.directory.attempt_directory(lease.evaluation, attempt) for attempt in (1, 2)]
-        before = [{path: path.stat().st_mtime_ns for path in each.iterdir()} for each in directories]
+        (second_trainer,) = other.trainers()
+        until((directories[1] / RunDirectory.CURVE_NAME).exists, "the second attempt has reported")
+        before = [written(each) for each in directories]
+        # The second attempt continues the first one, and begins with its points.
+        continued_points = points_of(trainer, directories[1])
         # Both are in the middle of the same evaluation now, until the first one hears that it has lost it.
         continued(trainer, slow)
         until(lambda: search.lease_of(slow) != lease, "the worker has other work")
-        assert [{path: path.stat().st_mtime_ns for path in each.iterdir()} for each in directories] == before
+        assert [written(each) for each in directories] == before
+        assert points_of(trainer, directories[0])
+        assert points_of(trainer, directories[1]) == continued_points
+        assert points_of(second_trainer, directories[1])
+        assert not points_of(second_trainer, directories[0])
         search.hold(False)
         for process in (slow, other, master):
             process.ends(0)
