@@ -13,14 +13,26 @@ from hpbandster_lite._version import __version__
 
 if TYPE_CHECKING:
     from hpbandster_lite.api import minimize
+    from hpbandster_lite.problems.checkpoints import load_checkpoint, save_checkpoint
     from hpbandster_lite.problems.trial import Interrupted, Trial
     from hpbandster_lite.results.result import Result
     from hpbandster_lite.workers.images.trained_classifier import load_model
 
-__all__ = ["Interrupted", "Result", "Trial", "__version__", "load_model", "minimize"]
+__all__ = [
+    "Interrupted",
+    "Result",
+    "Trial",
+    "__version__",
+    "load_checkpoint",
+    "load_model",
+    "minimize",
+    "save_checkpoint",
+]
 
 _ROOM_OF = {
     "minimize": "api",
+    "load_checkpoint": "problems.checkpoints",
+    "save_checkpoint": "problems.checkpoints",
     "load_model": "workers.images.trained_classifier",
     "Result": "results.result",
     "Trial": "problems.trial",

@@ -5,8 +5,9 @@ short-lived child of :func:`describe_in_child`), and an error in it names the us
 
 :mod:`~hpbandster_lite.problems.interface` defines what a problem is, :mod:`~hpbandster_lite.problems.references` finds
 one, :mod:`~hpbandster_lite.problems.options` configures it, :mod:`~hpbandster_lite.problems.description` reads its
-space, budgets and options, :mod:`~hpbandster_lite.problems.source` lists and compares its source, and
-:mod:`~hpbandster_lite.problems.trial` is what an objective receives.
+space, budgets and options, :mod:`~hpbandster_lite.problems.source` lists and compares its source,
+:mod:`~hpbandster_lite.problems.trial` is what an objective receives, and
+:mod:`~hpbandster_lite.problems.checkpoints` saves and loads the state of its training.
 """
 
 from hpbandster_lite.problems.description import describe, describe_in_child, source_hash

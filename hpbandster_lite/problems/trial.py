@@ -96,7 +96,9 @@ class Trial:
         self._resume_directory = resume_directory
         self._on_report = on_report
         self._device: str | None = None
-        self._has_ended = self._has_note = False
+        self._has_ended = False
+        self._noted: set[str] = set()
+        self.saved_checkpoints: set[str] = set()
 
     @property
     def directory(self) -> Path:
@@ -112,6 +114,11 @@ class Trial:
         directory = Path(self._directory)
         directory.mkdir(parents=True, exist_ok=True)
         return directory
+
+    @property
+    def own_directory(self) -> Path | None:
+        """:attr:`directory`, not made; ``None`` if the trial has none."""
+        return None if self._directory is None else Path(self._directory)
 
     @property
     def previous_directory(self) -> Path | None:
@@ -171,8 +178,7 @@ class Trial:
         TypeError
             If step or loss is missing, or is not a number.
         """
-        if self._has_ended:
-            self._note_late_report()
+        if self.is_too_late("trial.report", "such points are dropped"):
             return
         step, loss = _step_and_loss(step_and_loss, metrics)
         point = CurvePoint(
@@ -192,16 +198,21 @@ class Trial:
         """Take no more reports. The trainer calls this when the objective has returned."""
         self._has_ended = True
 
-    def _note_late_report(self) -> None:
-        if self._has_note:
-            return
-        self._has_note = True
-        # The objective may have closed the stream.
-        with contextlib.suppress(ValueError, OSError, AttributeError):
-            sys.stderr.write(
-                f"hpbandster_lite: trial.report was called for {self.config_id} at rung {self.rung}, which has ended; "
-                "such points are dropped (does a callback of a cached model keep its trial?)\n"
+    def is_too_late(self, call: str, effect: str) -> bool:
+        """Whether the evaluation has ended; then the first call of this name leaves a note that says its effect."""
+        if self._has_ended and call not in self._noted:
+            self._noted.add(call)
+            note(
+                f"{call} was called for {self.config_id} at rung {self.rung}, which has ended; {effect} (does a "
+                "callback of a cached model keep its trial?)"
             )
+        return self._has_ended
+
+
+def note(text: str) -> None:
+    """Print a line to standard error, which is in the attempt's log; the objective may have closed the stream."""
+    with contextlib.suppress(ValueError, OSError, AttributeError):
+        sys.stderr.write(f"hpbandster_lite: {text}\n")
 
 
 def _step_and_loss(given: tuple[SupportsFloat, ...], metrics: dict[str, Any]) -> tuple[Any, Any]:

@@ -9,16 +9,19 @@ from hpbandster_lite.rundir.directory import (
 )
 from hpbandster_lite.rundir.endpoint import hosts_of
 from hpbandster_lite.rundir.files import (
+    PARTIAL_SUFFIX,
     os_errors_as_ours,
     refuse_given_if_open,
     refuse_if_open_to_others,
     refuse_to_replace,
+    replace_whole,
     sync,
     write_atomically,
 )
 from hpbandster_lite.rundir.keys import ensure_key_file, read_given_key
 
 __all__ = [
+    "PARTIAL_SUFFIX",
     "CheckpointKeeper",
     "RunDirectory",
     "checkpoint_files",
@@ -33,6 +36,7 @@ __all__ = [
     "refuse_given_if_open",
     "refuse_if_open_to_others",
     "refuse_to_replace",
+    "replace_whole",
     "sync",
     "write_atomically",
 ]

@@ -18,8 +18,12 @@ from pathlib import Path
 
 from hpbandster_lite.records import ConfigId
 from hpbandster_lite.rundir.directory import RunDirectory
+from hpbandster_lite.rundir.files import PARTIAL_SUFFIX
 
 log = logging.getLogger(__name__)
+
+NO_CHECKPOINT = (RunDirectory.LOG_NAME, RunDirectory.CURVE_NAME)
+"""Entries of an attempt's directory that no attempt continues from."""
 
 
 def holds_checkpoint(directory: str | Path) -> bool:
@@ -30,10 +34,11 @@ def holds_checkpoint(directory: str | Path) -> bool:
 def checkpoint_files(directory: str | Path) -> Iterator[os.DirEntry[str]]:
     """The files and links of the checkpoint in an attempt's directory; none if it cannot be read.
 
-    Empty files and folders are not part of it: an attempt leaves them if the disk was full when it began to save.
+    Empty files and folders are not part of it: an attempt leaves them if the disk was full when it began to save. Nor
+    are files that ``save_checkpoint`` was writing when its process was killed.
     """
     for entry in _entries(directory):
-        if entry.name not in (RunDirectory.LOG_NAME, RunDirectory.CURVE_NAME):
+        if entry.name not in NO_CHECKPOINT:
             yield from _files_in(entry)
 
 
@@ -41,8 +46,13 @@ def _files_in(entry: os.DirEntry[str]) -> Iterator[os.DirEntry[str]]:
     if entry.is_dir(follow_symlinks=False):
         for inner in _entries(entry.path):
             yield from _files_in(inner)
-    elif entry.is_symlink() or _size(entry) > 0:
+    elif entry.is_symlink() or (_size(entry) > 0 and not _is_partial(entry.name)):
         yield entry
+
+
+def _is_partial(name: str) -> bool:
+    """Whether a file of this name is a checkpoint that is being written, or that a kill cut off."""
+    return name.startswith(".") and name.endswith(PARTIAL_SUFFIX)
 
 
 def _entries(directory: str | Path) -> list[os.DirEntry[str]]:

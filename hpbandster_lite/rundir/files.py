@@ -6,6 +6,7 @@ old content or the new one. A secret that other users can open is refused, with 
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -14,6 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hpbandster_lite.errors import RunDirectoryError, UsageError
+
+PARTIAL_SUFFIX = ".partial"
+"""Ending, after a dot in front, of the name of a checkpoint that is being written, or that a kill cut off."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -76,13 +80,33 @@ def refuse_to_replace(path: Path, *, force: bool, is_ours: Callable[[], bool]) -
         )
 
 
-@contextmanager
-def _temporary_beside(path: Path, text: str) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def replace_whole(path: Path, content: bytes | memoryview) -> None:
+    """Replace a file that any process may read: whole or not at all, after a power cut too.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; the old content is still there.
+    """
+    with _temporary_beside(path, content, ending=PARTIAL_SUFFIX, mode=0o666) as temporary:
+        temporary.replace(path)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        sync(path.parent)
+    except OSError as error:
+        # Some file systems cannot sync a directory.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+
+
+@contextmanager
+def _temporary_beside(
+    path: Path, content: str | bytes | memoryview, *, ending: str = "", mode: int = 0o600
+) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{ending}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         yield temporary

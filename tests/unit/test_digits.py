@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from hpbandster_lite.problems.checkpoints import load_checkpoint
 from hpbandster_lite.problems.trial import Interrupted, Trial
 from hpbandster_lite.records import CurvePoint
 from hpbandster_lite.space import SearchSpace
@@ -21,8 +22,7 @@ from hpbandster_lite.workers import digits
 from hpbandster_lite.workers.digits.architecture import Architecture
 from hpbandster_lite.workers.digits.data import Images, images_for_test, training_and_validation
 from hpbandster_lite.workers.digits.network import build_network
-from hpbandster_lite.workers.digits.training import Run, cosine_with_restarts, shifted, train, validation_loss
-from hpbandster_lite.workers.training.checkpointing import FILE_NAME, load_checkpoint, save_checkpoint
+from hpbandster_lite.workers.digits.training import cosine_with_restarts, shifted, train, validation_loss
 from tests.bits import assert_equal_bit_for_bit
 
 SMALL: dict[str, Any] = {
@@ -50,7 +50,7 @@ def default_configuration() -> Mapping[str, Any]:
 def trained(directory: Path, epochs: int, config: Mapping[str, Any] = SMALL, **given: Any) -> dict[str, Any]:
     directory.mkdir()
     train(config, epochs, Trial(directory=directory, seed=5, **given))
-    state = load_checkpoint(directory, "cpu")
+    state: dict[str, Any] = load_checkpoint(Trial(resume_directory=directory))
     assert state is not None
     return state
 
@@ -155,7 +155,7 @@ def test_an_interrupted_attempt_is_continued_from_its_last_report(tmp_path: Path
         train(SMALL, 5, stopped)
     result = train(SMALL, 5, Trial(directory=second, seed=5, previous_directory=below, resume_directory=first))
     assert result["epochs_trained"] == 2
-    assert_equal_bit_for_bit(load_checkpoint(second, "cpu"), trained(tmp_path / "straight", 5))
+    assert_equal_bit_for_bit(load_checkpoint(Trial(resume_directory=second)), trained(tmp_path / "straight", 5))
 
 
 def test_the_same_seed_gives_the_same_loss_and_another_one_another(tmp_path: Path) -> None:
@@ -225,31 +225,3 @@ def test_a_diverged_network_has_a_loss_that_is_a_number() -> None:
     loss, error = validation_loss(Answers(torch.full((4, 10), math.nan)), images)
     assert loss == pytest.approx(1.002)
     assert error == 100.0
-
-
-# -------------------------------------------------------------------------------------------------------- checkpoints
-
-
-def test_a_save_that_fails_leaves_the_checkpoint_before_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save_checkpoint(tmp_path, {"epoch": 1})
-
-    def fails(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", fails)
-    with pytest.raises(OSError, match="No space"):
-        save_checkpoint(tmp_path, {"epoch": 2})
-    assert load_checkpoint(tmp_path, "cpu") == {"epoch": 1}
-
-
-def test_a_checkpoint_cannot_hold_code(tmp_path: Path) -> None:
-    torch.save({"epoch": Run}, tmp_path / FILE_NAME)
-    with pytest.raises(Exception, match="weights_only"):
-        load_checkpoint(tmp_path, "cpu")
-
-
-def test_without_a_checkpoint_there_is_nothing_to_load(tmp_path: Path) -> None:
-    assert load_checkpoint(None, "cpu") is None
-    assert load_checkpoint(tmp_path, "cpu") is None

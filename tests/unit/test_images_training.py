@@ -6,6 +6,7 @@ import errno
 import gc
 import math
 import os
+import stat
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from torch import nn
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems import FunctionProblem
+from hpbandster_lite.problems.checkpoints import load_checkpoint
 from hpbandster_lite.problems.trial import Interrupted, Trial
 from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, Failure, FailureKind
 from hpbandster_lite.trainer.evaluation import run_objective
@@ -28,7 +30,6 @@ from hpbandster_lite.workers.images.device_images import DeviceImages
 from hpbandster_lite.workers.images.error_interval import ErrorRate
 from hpbandster_lite.workers.images.training import ImageRecipe, ImageTrainingSet, Judged, judged, refit, train
 from hpbandster_lite.workers.training import loop
-from hpbandster_lite.workers.training.checkpointing import FILE_NAME, load_checkpoint
 from hpbandster_lite.workers.training.clock import HostStopwatch
 from hpbandster_lite.workers.training.faults import Diverged, OutOfMemory
 from hpbandster_lite.workers.training.loop import Run, pays_to_compile
@@ -139,7 +140,7 @@ def failure_by(error: BaseException) -> Failure:
 
 
 def saved(directory: Path) -> dict[str, Any]:
-    state = load_checkpoint(directory, "cpu")
+    state: dict[str, Any] = load_checkpoint(Trial(resume_directory=directory))
     assert state is not None
     return state
 
@@ -477,7 +478,8 @@ def test_a_full_disk_is_an_error_of_the_disk_and_keeps_the_checkpoint_before(
     synced, honest = [], os.fsync
 
     def full_at_the_second(descriptor: int) -> None:
-        synced.append(descriptor)
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            synced.append(descriptor)
         if len(synced) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
         honest(descriptor)
@@ -487,7 +489,7 @@ def test_a_full_disk_is_an_error_of_the_disk_and_keeps_the_checkpoint_before(
         evaluated(tmp_path / "one", Budget(amount=3))
     assert failure_by(caught.value).kind is FailureKind.INFRASTRUCTURE
     assert saved(tmp_path / "one")["steps"] == 4
-    assert [file.name for file in (tmp_path / "one").iterdir()] == [FILE_NAME]
+    assert [file.name for file in (tmp_path / "one").iterdir()] == ["checkpoint.pt"]
 
 
 # --------------------------------------------------------------------------------------------------------- afterwards

@@ -17,10 +17,10 @@ from torch import nn
 from torch.nn import functional
 
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.problems.checkpoints import load_checkpoint
 from hpbandster_lite.problems.trial import Interrupted, Trial
 from hpbandster_lite.records import CurvePoint
 from hpbandster_lite.workers.training import loop
-from hpbandster_lite.workers.training.checkpointing import load_checkpoint
 from hpbandster_lite.workers.training.clock import HostStopwatch
 from hpbandster_lite.workers.training.loop import BatchLoss, Forward, Judgement, Run, refit, train
 from hpbandster_lite.workers.training.recipe import Recipe
@@ -98,7 +98,8 @@ def test_an_interrupted_training_ends_bit_for_bit_as_an_uninterrupted_one(tmp_pa
         trained(tmp_path / "first", 5, on_report=lambda point: point.step == 2)
     again = trained(tmp_path / "second", 5, resume_directory=tmp_path / "first")
     assert (again["loss"], again["continued_from"]) == (whole["loss"], 2.0)
-    assert_equal_bit_for_bit(load_checkpoint(tmp_path / "second", "cpu"), load_checkpoint(tmp_path / "whole", "cpu"))
+    second, straight = (Trial(resume_directory=tmp_path / name) for name in ("second", "whole"))
+    assert_equal_bit_for_bit(load_checkpoint(second), load_checkpoint(straight))
 
 
 def test_the_checkpoint_is_judged_again_without_training(tmp_path: Path) -> None:

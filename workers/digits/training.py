@@ -17,11 +17,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from hpbandster_lite.problems.checkpoints import load_checkpoint, save_checkpoint
 from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.workers.digits.architecture import Architecture
 from hpbandster_lite.workers.digits.data import Images, images_for_test, training_and_validation
 from hpbandster_lite.workers.digits.network import build_network
-from hpbandster_lite.workers.training.checkpointing import load_latest, save_checkpoint
 
 ETA = 3
 """Ratio of the epochs at which the learning rate is restarted."""
@@ -45,7 +45,7 @@ def train(config: Mapping[str, Any], epochs: int, trial: Trial) -> dict[str, flo
         run.train_one_epoch(train_images)
         loss, error = validation_loss(run.network, validation)
         # Saved first: if the report interrupts the evaluation, this epoch is kept.
-        save_checkpoint(trial.directory, run.state())
+        save_checkpoint(trial, run.state())
         trial.report(run.epoch, loss, validation_error_percent=error)
     return {
         "loss": loss,
@@ -97,7 +97,7 @@ class Run:
         self.network = build_network(Architecture.of(config)).to(trial.device)
         self._optimizer = _optimizer(self.network, config)
         self.epoch = 0
-        state = load_latest(trial, trial.device)
+        state = load_checkpoint(trial)
         if state is not None:
             self.network.load_state_dict(state["network"])
             self._optimizer.load_state_dict(state["optimizer"])

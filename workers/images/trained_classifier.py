@@ -18,11 +18,11 @@ import torch
 from torch import nn
 
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.problems.checkpoints import write_torch
 from hpbandster_lite.workers.images.augmentation import normalised
 from hpbandster_lite.workers.images.device_images import DeviceImages
 from hpbandster_lite.workers.images.search_spaces import space_named
 from hpbandster_lite.workers.networks.image_shape import ImageShape
-from hpbandster_lite.workers.training.checkpointing import write_torch
 
 FORMAT = 1
 """Version of the file's format; another one is refused."""

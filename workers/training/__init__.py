@@ -1,1 +1,1 @@
-"""Training under a budget: clock, schedule, checkpoints, faults and the loop."""
+"""Training under a budget: clock, schedule, faults and the loop."""

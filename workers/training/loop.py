@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import fmean
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -27,8 +26,9 @@ import torch
 from torch import nn
 
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.problems import checkpoints
+from hpbandster_lite.problems.checkpoints import load_checkpoint, save_checkpoint
 from hpbandster_lite.problems.trial import Trial
-from hpbandster_lite.workers.training.checkpointing import load_checkpoint, load_latest, save_checkpoint
 from hpbandster_lite.workers.training.clock import READ_EVERY, BudgetClock, Stopwatch, stopwatch_for
 from hpbandster_lite.workers.training.faults import Diverged, freed_if_it_fails
 from hpbandster_lite.workers.training.memory import parameter_count, peak_memory_mib
@@ -136,8 +136,8 @@ def test(
 ) -> Result:
     """The result of ``judge`` for the trained network.
 
-    The checkpoint of :func:`~hpbandster_lite.workers.training.checkpointing.load_latest` is used if it has used the
-    budget; otherwise the network is trained again from its seed.
+    The checkpoint of :func:`~hpbandster_lite.problems.checkpoints.load_checkpoint` is used if it has used the budget;
+    otherwise the network is trained again from its seed.
     """
     one = _Repeat(build, recipe, budget, trial, training_set, 0, None)
     return one.freed_if_it_fails(partial(one.test, judge))
@@ -209,7 +209,7 @@ class _Repeat(NamedTuple):
 
     def test(self, judge: Callable[[Run], Result]) -> Result:
         with self._torch_configured():
-            run = self._run(stopwatch_for(self.trial.device), load_latest(self.trial, "cpu"))
+            run = self._run(stopwatch_for(self.trial.device), load_checkpoint(self.trial))
             if not run.clock.is_spent():
                 run = self._run(stopwatch_for(self.trial.device), None)
             while not run.clock.is_spent():
@@ -230,9 +230,7 @@ class _Repeat(NamedTuple):
         """The training, from its checkpoint if there is one, and the time at which it began."""
         began = time.perf_counter()
         with self._torch_configured():
-            state = load_checkpoint(self._within(self.trial.resume_directory), "cpu")
-            if state is None and self.recipe.schedule == "nested":
-                state = load_checkpoint(self._within(self.trial.previous_directory), "cpu")
+            state = load_checkpoint(self.trial, self._checkpoint, rung_below=self.recipe.schedule == "nested")
             stopwatch = stopwatch_for(self.trial.device) if self.new_stopwatch is None else self.new_stopwatch()
             yield self._run(stopwatch, state), began
 
@@ -249,12 +247,11 @@ class _Repeat(NamedTuple):
         )
 
     def _save(self, run: Run) -> None:
-        directory = self._within(self.trial.directory)
-        directory.mkdir(exist_ok=True)
-        save_checkpoint(directory, run.state())
+        save_checkpoint(self.trial, run.state(), self._checkpoint)
 
-    def _within(self, directory: Path | None) -> Any:
-        return directory if directory is None or self.number == 0 else directory / f"repeat{self.number}"
+    @property
+    def _checkpoint(self) -> str:
+        return checkpoints.NAME if self.number == 0 else f"repeat{self.number}/{checkpoints.NAME}"
 
 
 def _information(run: Run, wall_s: float) -> dict[str, Any]:

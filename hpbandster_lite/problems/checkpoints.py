@@ -1,0 +1,328 @@
+"""Checkpoints of an objective: saved whole or not at all, and found again by the next attempt or the next rung.
+
+Law of this file: a process that is killed while it saves leaves the earlier checkpoint as it was. A checkpoint holds
+tensors, arrays and plain values, never code. A file that cannot be read is passed over, and a note says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import copy
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hpbandster_lite.errors import UsageError
+from hpbandster_lite.problems.trial import Trial, note
+from hpbandster_lite.rundir import PARTIAL_SUFFIX, replace_whole
+
+NAME = "checkpoint"
+TORCH, PLAIN = ".pt", ".json"
+"""Endings of a file that torch wrote, and of one with plain values only."""
+EARLIER = "by an earlier attempt"
+_MARKS = frozenset({"$array", "$tuple", "$set", "$frozenset", "$bytes", "$dict"})
+"""A dict with one of these keys alone stands for a value that the file's format does not have."""
+
+
+def save_checkpoint(trial: Trial, state: Any, name: str = NAME) -> None:
+    """Save the state of a training in ``trial.directory``; call it before ``trial.report``.
+
+    The state is written under a temporary name, synced and renamed: a kill at any moment, or a full disk, leaves the
+    checkpoint that was saved before. A trial that has ended saves nothing, with one note.
+
+    Parameters
+    ----------
+    trial
+        Of the running evaluation.
+    state
+        ``None``, numbers, strings, bytes, numpy's arrays and scalars, torch's tensors (such as the ``state_dict()`` of
+        networks, optimizers and schedulers), and dicts, lists, tuples and sets of these. With tensors the file is
+        ``checkpoint.pt``, which torch can read with ``weights_only=True``; without, ``checkpoint.json``.
+    name
+        Of the file, without its ending; another one for a second checkpoint of an evaluation.
+
+    Raises
+    ------
+    TypeError
+        If the state holds anything else, with its place in the state.
+    UsageError
+        If the name leads out of the directory.
+    OSError
+        If the file cannot be written, with ``ENOSPC`` if the disk is full.
+    RuntimeError
+        If the trial was made without a directory.
+    """
+    if trial.is_too_late("save_checkpoint", "nothing is saved"):
+        return
+    place = trial.directory / _checked(name)
+    content, suffix = _encoded(state)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    replace_whole(place.with_name(place.name + suffix), content)
+    # An earlier state in the other form; the newer file counts until it is gone.
+    place.with_name(place.name + (PLAIN if suffix == TORCH else TORCH)).unlink(missing_ok=True)
+    trial.saved_checkpoints.add(str(_checked(name)))
+
+
+def load_checkpoint(trial: Trial, name: str = NAME, rung_below: bool = True) -> Any:
+    """The newest state that :func:`save_checkpoint` saved for this configuration; tensors are on the CPU.
+
+    It looks for one that this attempt has saved, then in the directory of an earlier attempt of this evaluation, then
+    in that of the rung below. A note in the attempt's log says which file it took, and which ones it could not read.
+
+    Parameters
+    ----------
+    trial
+        Of the running evaluation.
+    name
+        As for :func:`save_checkpoint`.
+    rung_below
+        Whether to look at the rung below, too; False for a training that begins anew at each rung.
+
+    Returns
+    -------
+    object
+        The state; ``None`` where there is none.
+
+    Raises
+    ------
+    UsageError
+        If the name leads out of the directory.
+    """
+    place = _checked(name)
+    _remove_cut_off(trial, place)
+    for found in _found(trial, place, rung_below=rung_below):
+        try:
+            state = _decoded(found.file)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 (a file that a kill or a bad disk left may raise anything)
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            note(f"{found.file} cannot be read and is passed over: {type(error).__name__}: {reason:.200}")
+            continue
+        note(f"continues from {found.file}, saved {found.by}")
+        if found.by == EARLIER and trial.own_directory is not None:
+            _take_over(found.file, trial.own_directory / f"{place}{found.file.suffix}")
+        return state
+    return None
+
+
+def write_torch(file: Path, content: object) -> None:
+    """Write what :func:`torch.save` makes of an object, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, with ``ENOSPC`` if the disk is full.
+    """
+    replace_whole(file, _torch_bytes(content).getbuffer())
+
+
+# ------------------------------------------------------------------------------------------------ where a file is
+
+
+class _Found(NamedTuple):
+    file: Path
+    by: str
+
+
+def _found(trial: Trial, place: PurePosixPath, *, rung_below: bool) -> Iterator[_Found]:
+    """The files that may hold the newest state, the newest first."""
+    folders = [(trial.resume_directory, EARLIER)]
+    if str(place) in trial.saved_checkpoints:
+        folders.insert(0, (trial.own_directory, "by this attempt"))
+    if rung_below:
+        folders.append((trial.previous_directory, "at the rung below"))
+    for folder, by in folders:
+        if folder is not None:
+            files = [folder / f"{place}{suffix}" for suffix in (TORCH, PLAIN)]
+            yield from (_Found(file, by) for file in sorted(files, key=_changed_at, reverse=True) if file.is_file())
+
+
+def _changed_at(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _checked(name: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    if not path.name or path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise UsageError(f"the name of a checkpoint is a file's name in trial.directory, got {name!r}")
+    return path
+
+
+def _take_over(file: Path, here: Path) -> None:
+    """Make an earlier attempt's checkpoint that of this attempt until it saves one.
+
+    If nothing is left to train, or this attempt is cut off before its first save, the next rung or attempt looks here.
+    """
+    if here.exists():
+        return
+    with contextlib.suppress(OSError):
+        here.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            here.hardlink_to(file)
+        except OSError:
+            replace_whole(here, file.read_bytes())
+
+
+def _remove_cut_off(trial: Trial, place: PurePosixPath) -> None:
+    """Remove parts of files that a kill left in the trial's own directory: a refit continues in one directory."""
+    if trial.own_directory is not None:
+        folder = (trial.own_directory / place).parent
+        with contextlib.suppress(OSError):
+            for part in folder.glob(f".*{PARTIAL_SUFFIX}"):
+                part.unlink()
+
+
+# -------------------------------------------------------------------------------------------- what is in a file
+
+
+def _encoded(state: Any) -> tuple[bytes | memoryview, str]:
+    """The content of a file, and its ending."""
+    if not _has_tensors(state):
+        return json.dumps(_packed(state, "state", is_json=True)).encode("ascii"), PLAIN
+    buffer = _torch_bytes(_packed(state, "state", is_json=False))
+    _refuse_code(buffer)
+    return buffer.getbuffer(), TORCH
+
+
+def _decoded(file: Path) -> Any:
+    if file.suffix == PLAIN:
+        return _unpacked(json.loads(file.read_bytes()))
+    import torch
+
+    # On the CPU: random states belong there, and load_state_dict copies to where the parameters are.
+    return _unpacked(torch.load(file, map_location="cpu", weights_only=True))
+
+
+def _torch_bytes(content: object) -> io.BytesIO:
+    import torch
+
+    # To memory first: on a full disk torch's own writer may fail with a message about file positions, not with ENOSPC.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer
+
+
+def _refuse_code(buffer: io.BytesIO) -> None:
+    """Refuse now what ``torch.load(weights_only=True)`` would refuse later."""
+    import torch
+
+    buffer.seek(0)
+    names = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
+    if names is None:
+        # torch 2.4
+        torch.load(buffer, map_location="cpu", weights_only=True)
+        return
+    refused = names(buffer)
+    if refused:
+        raise TypeError(f"a checkpoint {_HOLDS}; this state holds {', '.join(sorted(refused))}")
+
+
+_HOLDS = "holds tensors, arrays and plain values (save the state_dict() of an object, or what it is made of)"
+
+
+def _has_tensors(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    kinds = (torch.Tensor, torch.Size, torch.dtype, torch.device)
+    return any(isinstance(each, kinds) for each in _parts(value))
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    yield value
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple | set | frozenset):
+        for each in value:
+            yield from _parts(each)
+
+
+def _packed(value: Any, where: str, *, is_json: bool) -> Any:
+    """The value in what the file's format has; the value itself where nothing changes."""
+    match value:
+        case np.ndarray() if not value.dtype.hasobject:
+            return {"$array": _array_bytes(value, is_json=is_json)}
+        case np.generic() if not isinstance(value.item(), np.generic):
+            return _packed(value.item(), where, is_json=is_json)
+        case dict():
+            return _packed_dict(value, where, is_json=is_json)
+        case list() | tuple():
+            packed = [_packed(each, f"{where}[{i}]", is_json=is_json) for i, each in enumerate(value)]
+            if isinstance(value, tuple) and is_json:
+                return {"$tuple": packed}
+            is_same = all(one is other for one, other in zip(packed, value, strict=True))
+            return value if is_same else type(value)(packed) if type(value) in (list, tuple) else tuple(packed)
+        case set() | frozenset():
+            mark = "$set" if isinstance(value, set) else "$frozenset"
+            return {mark: [_packed(each, f"an element of {where}", is_json=is_json) for each in value]}
+        case bytes() | bytearray() if is_json:
+            return {"$bytes": base64.b64encode(value).decode("ascii")}
+        case None | bool() | int() | float() | str():
+            return value
+        case _ if not is_json:
+            return value
+        case _:
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            raise TypeError(f"{where} is a {kind}, and a checkpoint {_HOLDS}")
+
+
+def _packed_dict(value: dict[Any, Any], where: str, *, is_json: bool) -> Any:
+    packed = {key: _packed(each, f"{where}[{key!r}]", is_json=is_json) for key, each in value.items()}
+    has_other_keys = is_json and not all(type(key) is str for key in value)
+    if has_other_keys or (len(value) == 1 and _MARKS & value.keys()):
+        return {"$dict": [[_packed(key, f"a key of {where}", is_json=is_json), each] for key, each in packed.items()]}
+    if is_json or all(packed[key] is each for key, each in value.items()):
+        return packed if is_json else value
+    # A network's state_dict has attributes beside its items.
+    copied = copy.copy(value)
+    copied.update(packed)
+    return copied
+
+
+def _unpacked(value: Any) -> Any:
+    """What :func:`_packed` was given."""
+    match value:
+        case {"$array": content} if len(value) == 1:
+            data = base64.b64decode(content) if isinstance(content, str) else content.numpy().tobytes()
+            return np.load(io.BytesIO(data), allow_pickle=False)
+        case {"$bytes": content} if len(value) == 1:
+            return base64.b64decode(content)
+        case {"$tuple": items} if len(value) == 1:
+            return tuple(map(_unpacked, items))
+        case {"$set": items} if len(value) == 1:
+            return set(map(_unpacked, items))
+        case {"$frozenset": items} if len(value) == 1:
+            return frozenset(map(_unpacked, items))
+        case {"$dict": items} if len(value) == 1:
+            return {_unpacked(key): _unpacked(each) for key, each in items}
+        case dict():
+            for key, each in value.items():
+                value[key] = _unpacked(each)
+            return value
+        case list():
+            value[:] = map(_unpacked, value)
+            return value
+        case tuple() if type(value) is tuple:
+            return tuple(map(_unpacked, value))
+        case _:
+            return value
+
+
+def _array_bytes(array: np.ndarray[Any, Any], *, is_json: bool) -> Any:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    if is_json:
+        return base64.b64encode(buffer.getbuffer()).decode("ascii")
+    import torch
+
+    return torch.frombuffer(bytearray(buffer.getbuffer()), dtype=torch.uint8)
