@@ -104,28 +104,28 @@ def minimize(
     max_budget
         Largest budget of one evaluation. Default: the problem's.
     eta
-        From rung to rung one configuration in ETA is promoted, with ETA times the budget; above 1. Default: the
-        problem's, else 3.
+        Each rung promotes one configuration in ETA, with ETA times the budget. Above 1. Default: the problem's,
+        else 3.
     budgets
-        The budgets themselves, increasing, instead of ``min_budget`` and ``max_budget``.
+        Increasing list of the budgets, instead of ``min_budget`` and ``max_budget``.
     unit
-        What a budget counts, for display: epochs, seconds, ... Default: the problem's.
+        Unit of budgets, for display: epochs, seconds, ... Default: the problem's.
     algorithm
         ``bohb``: the model inside Hyperband; ``hyperband``: random samples inside Hyperband; ``sh``: random samples
         inside successive halving: Hyperband's most aggressive bracket alone; ``bo``: the model alone, at the full
         budget; ``random``: random samples at the full budget. Default: bohb.
     bracket_rule
-        With how many configurations a bracket begins: ``floor`` as in the BOHB paper's runs and HpBandSter,
+        Number of configurations with which a bracket begins: ``floor`` as in the BOHB paper's runs and HpBandSter,
         ``ceil`` as in Hyperband's Algorithm 1. Default: floor.
     seed
-        Makes the search repeatable, with one worker. Default: drawn, printed and kept.
+        Makes the search repeatable, with one worker. Default: a random number, which is printed and stored.
     sampler
         Parameters of the algorithm's sampler by name, for example random_fraction=0.2.
     initial
         Configurations to evaluate first, after the default one: a list of objects such as [{"lr": 0.1, "depth":
-        3}], on the command line in a JSON file.
+        3}]; on the command line, a JSON file with this list.
     skip_default
-        Begin without the default configuration, to compare algorithms: each would evaluate it.
+        Do not evaluate the default configuration first: for comparisons of algorithms, which all evaluate it.
     brackets
         Number of brackets.
     evaluations
@@ -133,43 +133,44 @@ def minimize(
     total_budget
         Sum of the budgets of all evaluations.
     wall_time_s
-        Time for which the search is served. In seconds.
+        Time for which a master serves the search. In seconds.
     target_loss
-        Stop once a loss at the largest budget is this low.
+        Stop when a loss at the largest budget is this low.
     max_concurrent
-        Most evaluations at one time, however many workers there are.
+        Largest number of concurrent evaluations, whatever the number of workers.
     workers
-        Worker processes on this machine. Default: one for each GPU; without a GPU ``run`` starts one for each core,
-        at most 4, and ``worker`` one.
+        Worker processes on this machine. Default: one for each GPU; without a GPU one for each core, at most 4. Of
+        the command ``worker``: one.
     threads
         CPU threads of each worker. Default: its share of the cores.
     gpus
-        One worker for each of these GPUs, unless ``workers`` says otherwise: ``all`` that are visible (at least
-        one), the first ``N``, or some as CUDA_VISIBLE_DEVICES names them, with commas between.
+        One worker for each of these GPUs, unless ``workers`` gives another number: ``all`` visible ones (at least
+        one), the first ``N``, or a list of GPUs as in CUDA_VISIBLE_DEVICES.
     gpus_per_worker
-        Give each evaluation N GPUs, and the variables with which its processes find each other. Without a GPU: N
-        processes on the CPU. Default: 1.
+        Give each evaluation N GPUs, and the environment variables with which its processes find each other. Without
+        a GPU: N processes on the CPU. Default: 1.
     timeout_s
         End an evaluation that takes longer; it counts as a bad result. In seconds. Default: never.
     isolation
-        ``trainer`` evaluates in a separate process, which may crash; ``none`` in the worker's first process: for
-        functions that are cheap and do not crash. Those of milliseconds are leased and reported several at a time.
-        Default: trainer.
+        ``trainer`` evaluates in a separate process: a crash does not end the worker. ``none`` evaluates in the
+        worker's main process: for cheap functions that do not crash; those of milliseconds are leased several at a
+        time. Default: trainer.
     fresh_process
         Start a new process for each evaluation, which imports the problem again: for objectives that leak memory or
-        that change what cannot be restored (TensorFlow).
+        change state that a worker does not restore (TensorFlow).
     keep_checkpoints
-        ``needed`` deletes the checkpoints of configurations that are out, ``all`` keeps every one. Default: needed.
+        ``needed`` deletes the checkpoints of configurations that the search has dropped; ``all`` deletes none.
+        Default: needed.
     run_dir
-        Where everything about this search is kept. Default: runs/PROBLEM.
+        Directory of the search, which holds everything about it. Default: runs/PROBLEM.
     new
-        Begin another search: in runs/PROBLEM-2, -3, ... where there is one already.
+        Start a new search: in runs/PROBLEM-2, -3, ... if runs/PROBLEM has one.
     retry_failed
-        Run again, once, evaluations that failed by a fault of the code that is now corrected, unless a later
-        decision was built on them.
+        After you corrected the code: run evaluations that failed because of it once more, unless a later decision
+        depends on them.
     accept_edited_source
-        Continue a search although the source of its problem was edited since: you say that the losses before and
-        after can be compared. ``status`` shows from which evaluation on the source is another one.
+        Continue a search although the source of its problem was edited. You assert that the losses before and after
+        the edit are comparable; ``status`` shows the first evaluation with the edited source.
     watcher
         Receives the progress. Default: prints notes on standard error.
 

@@ -22,7 +22,9 @@ from hpbandster_lite.transport import Busy
 TIMEOUT_S = 10.0
 Reason = Annotated[
     str,
-    typer.Option("--reason", metavar="TEXT", help="Why; the journal and status show it.", show_default=False),
+    typer.Option(
+        "--reason", metavar="TEXT", help="Reason, which the journal stores and status shows.", show_default=False
+    ),
 ]
 
 

@@ -48,8 +48,8 @@ Problem = Annotated[
         metavar="PROBLEM",
         help="What to search: a shipped problem ([b]digits[/], [b]counting_ones[/], [b]hartmann6[/]), a file "
         "([b]path/to/file.py[/]), a module ([b]package.module[/]), or an object in either ([b]file.py:problem[/]). "
-        "A whole search in a file works as well ([b]search.toml[/]); options given beside it take precedence over it. "
-        "A problem may have options, which follow it ([b]cifar10 --data-set mnist[/]): see "
+        "Or a search file ([b]search.toml[/]); options on the command line take precedence over it. "
+        "The options of a problem follow it ([b]cifar10 --data-set mnist[/]): see "
         "[b]hpbandster-lite options PROBLEM[/].",
         show_default=False,
     ),
@@ -58,7 +58,7 @@ Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="The run directory, for example [b]runs/digits[/].", show_default=False)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that this command did not make itself, too.")]
+Force = Annotated[bool, typer.Option("--force", help="Also replace files that this command did not create.")]
 
 
 # --------------------------------------------------------------------------------------------- what a command declares

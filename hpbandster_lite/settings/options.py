@@ -42,13 +42,13 @@ class Group(enum.Enum):
     GENERAL = ("Options", "")
     BUDGETS = ("Budgets and brackets", "budgets")
     SEARCH = ("How to search", "search")
-    LIMITS = ("When to stop (none given: what the problem names, else one Hyperband cycle)", "limits")
+    LIMITS = ("When to stop (default: the problem's brackets, else one Hyperband cycle)", "limits")
     WORKERS = ("Workers", "workers")
     SERVICE = ("Service", "service")
 
     @property
     def title(self) -> str:
-        """What help shows above the group."""
+        """The heading of the group in help."""
         return self.value[0]
 
     @property
@@ -77,19 +77,20 @@ class Option:
     Parameters
     ----------
     name, default
-        Of the field. Where ``None`` is the default, ``otherwise`` says what is done then, if not ``new_search``.
+        Of the field. If the default is ``None``, ``otherwise`` describes the behaviour, unless ``new_search`` gives a
+        value.
     kind
         How values are written.
     group
-        Where help and a search file have it.
+        Its place in help and in a search file.
     help
-        One to three sentences; flags stand in backquotes.
+        One to three sentences; flags are in backquotes.
     metavar, example
         The value in help, and a value in TOML.
     new_search
         Value of a new search where neither you nor the problem gives one; a search that continues keeps its own.
     choices, above, at_least
-        Values that are accepted; a function where installed packages add some.
+        Accepted values; a function if installed packages add some.
     variable, short
         Environment variable and one-letter flag.
     has_flag, has_key, in_api
@@ -182,21 +183,21 @@ class SearchOptions:
     )  # fmt: skip
     eta: float | None = option(
         kind=kinds.NUMBER, group=Group.BUDGETS, metavar="ETA", example="3", in_api=True,
-        help="From rung to rung one configuration in ETA is promoted, with ETA times the budget; above 1.",
+        help="Each rung promotes one configuration in ETA, with ETA times the budget. Above 1.",
         otherwise="the problem's, else 3", new_search=3.0,
     )  # fmt: skip
     budgets: tuple[float, ...] | None = option(
         kind=kinds.NUMBERS, group=Group.BUDGETS, metavar="B1,B2,...", example="[1, 3, 9]", in_api=True,
-        help="The budgets themselves, increasing, instead of `--min-budget` and `--max-budget`.",
+        help="Increasing list of the budgets, instead of `--min-budget` and `--max-budget`.",
     )  # fmt: skip
     unit: str | None = option(
         kind=kinds.TEXT, group=Group.BUDGETS, metavar="WORD", example='"epochs"', in_api=True,
-        help="What a budget counts, for display: epochs, seconds, ...", otherwise="the problem's",
+        help="Unit of budgets, for display: epochs, seconds, ...", otherwise="the problem's",
     )  # fmt: skip
     bracket_rule: str | None = option(
         kind=kinds.TEXT, group=Group.BUDGETS, example='"floor"', choices=BRACKET_RULES, new_search="floor", in_api=True,
-        help="With how many configurations a bracket begins: `floor` as in the BOHB paper's runs and HpBandSter, "
-        "`ceil` as in Hyperband's Algorithm 1.",
+        help="Number of configurations with which a bracket begins: `floor` as in the BOHB paper's runs and "
+        "HpBandSter, `ceil` as in Hyperband's Algorithm 1.",
     )  # fmt: skip
     algorithm: str | None = option(
         kind=kinds.TEXT, group=Group.SEARCH, example='"bohb"', new_search="bohb", in_api=True,
@@ -205,16 +206,16 @@ class SearchOptions:
     )  # fmt: skip
     seed: int | None = option(
         kind=kinds.WHOLE, group=Group.SEARCH, metavar="N", example="7", in_api=True,
-        help="Makes the search repeatable, with one worker.", otherwise="drawn, printed and kept",
+        help="Makes the search repeatable, with one worker.", otherwise="a random number, which is printed and stored",
     )  # fmt: skip
     initial: tuple[Values, ...] | None = option(
         kind=kinds.CONFIGURATIONS, group=Group.SEARCH, metavar="FILE", example="[{lr = 0.1}]", in_api=True,
         help="Configurations to evaluate first, after the default one: a list of objects such as "
-        '[{"lr": 0.1, "depth": 3}], on the command line in a JSON file.',
+        '[{"lr": 0.1, "depth": 3}]; on the command line, a JSON file with this list.',
     )  # fmt: skip
     skip_default: bool | None = option(
         kind=kinds.FLAG, group=Group.SEARCH, example="true", in_api=True,
-        help="Begin without the default configuration, to compare algorithms: each would evaluate it.",
+        help="Do not evaluate the default configuration first: for comparisons of algorithms, which all evaluate it.",
     )  # fmt: skip
     sampler: Mapping[str, Value] = field(
         default_factory=dict,
@@ -226,27 +227,27 @@ class SearchOptions:
     )  # fmt: skip
     max_attempts: int | None = option(
         kind=kinds.WHOLE, group=Group.SERVICE, example="3", new_search=3, at_least=1, has_flag=False,
-        help="How often an evaluation is attempted when its worker or its trainer dies.",
+        help="Number of attempts of an evaluation whose worker or trainer dies.",
     )  # fmt: skip
     lease_s: float | None = option(
         kind=kinds.DURATION, group=Group.SERVICE, example="60", new_search=60.0, has_flag=False,
-        help="Without a heartbeat for this long, an evaluation is given to another worker.",
+        help="An evaluation goes to another worker after this time without a heartbeat.",
         old=(OldName(key="lease_s"),),
     )  # fmt: skip
     heartbeat_s: float | None = option(
         kind=kinds.DURATION, group=Group.SERVICE, example="5", new_search=5.0, has_flag=False,
-        help="How often a worker sends a heartbeat; at most half of the lease.",
+        help="Time between two heartbeats of a worker; at most half of the lease.",
         old=(OldName(key="heartbeat_s"),),
     )  # fmt: skip
     retry_failed: bool = option(
         default=False, kind=kinds.FLAG, group=Group.GENERAL, has_key=False, in_api=True,
-        help="Run again, once, evaluations that failed by a fault of the code that is now corrected, unless a later "
-        "decision was built on them.",
+        help="After you corrected the code: run evaluations that failed because of it once more, unless a later "
+        "decision depends on them.",
     )  # fmt: skip
     accept_edited_source: bool = option(
         default=False, kind=kinds.FLAG, group=Group.SEARCH, has_key=False, in_api=True,
-        help="Continue a search although the source of its problem was edited since: you say that the losses before "
-        "and after can be compared. `status` shows from which evaluation on the source is another one.",
+        help="Continue a search although the source of its problem was edited. You assert that the losses before and "
+        "after the edit are comparable; `status` shows the first evaluation with the edited source.",
     )  # fmt: skip
     description: ProblemDescription | None = None
     limits: Limits = field(default_factory=Limits)
@@ -269,16 +270,16 @@ class LimitOptions:
     )  # fmt: skip
     wall_time_s: float | None = option(
         kind=kinds.DURATION, group=Group.LIMITS, metavar="TIME", example='"12h"', in_api=True,
-        help="Time for which the search is served.",
+        help="Time for which a master serves the search.",
         old=(OldName(flag="--max-time", key="max_time"),),
     )  # fmt: skip
     target_loss: float | None = option(
         kind=kinds.NUMBER, group=Group.LIMITS, metavar="LOSS", example="0.05", in_api=True,
-        help="Stop once a loss at the largest budget is this low.",
+        help="Stop when a loss at the largest budget is this low.",
     )  # fmt: skip
     max_concurrent: int | None = option(
         kind=kinds.WHOLE, group=Group.WORKERS, metavar="N", example="8", in_api=True,
-        help="Most evaluations at one time, however many workers there are.",
+        help="Largest number of concurrent evaluations, whatever the number of workers.",
     )  # fmt: skip
 
 
@@ -288,7 +289,7 @@ class DirectoryOptions:
 
     run_dir: str | None = option(
         kind=kinds.DIRECTORY, group=Group.GENERAL, metavar="DIR", example='"runs/net"', in_api=True,
-        help="Where everything about this search is kept.", otherwise="runs/PROBLEM",
+        help="Directory of the search, which holds everything about it.", otherwise="runs/PROBLEM",
     )  # fmt: skip
 
 
@@ -298,7 +299,7 @@ class PlaceOptions(DirectoryOptions):
 
     new: bool = option(
         default=False, kind=kinds.FLAG, group=Group.GENERAL, has_key=False, in_api=True,
-        help="Begin another search: in runs/PROBLEM-2, -3, ... where there is one already.",
+        help="Start a new search: in runs/PROBLEM-2, -3, ... if runs/PROBLEM has one.",
     )  # fmt: skip
 
 
@@ -308,7 +309,7 @@ class CheckpointOptions:
 
     keep_checkpoints: str = option(
         default="needed", kind=kinds.TEXT, group=Group.GENERAL, example='"needed"', choices=CHECKPOINTS, in_api=True,
-        help="`needed` deletes the checkpoints of configurations that are out, `all` keeps every one.",
+        help="`needed` deletes the checkpoints of configurations that the search has dropped; `all` deletes none.",
     )  # fmt: skip
 
 
@@ -322,7 +323,7 @@ class WorkerOptions:
     workers: int | None = option(
         kind=kinds.WHOLE, group=Group.WORKERS, metavar="N", example="4", short="-w", at_least=1, in_api=True,
         help="Worker processes on this machine.",
-        otherwise="one for each GPU; without a GPU `run` starts one for each core, at most 4, and `worker` one",
+        otherwise="one for each GPU; without a GPU one for each core, at most 4. Of the command `worker`: one",
     )  # fmt: skip
     threads: int | None = option(
         kind=kinds.WHOLE, group=Group.WORKERS, metavar="N", example="2", at_least=1, in_api=True,
@@ -330,13 +331,13 @@ class WorkerOptions:
     )  # fmt: skip
     gpus: str | None = option(
         kind=kinds.DEVICES, group=Group.WORKERS, metavar="all|N|TOKENS", example='"all"', in_api=True,
-        help="One worker for each of these GPUs, unless `--workers` says otherwise: `all` that are visible (at least "
-        "one), the first `N`, or some as CUDA_VISIBLE_DEVICES names them, with commas between.",
+        help="One worker for each of these GPUs, unless `--workers` gives another number: `all` visible ones (at least "
+        "one), the first `N`, or a list of GPUs as in CUDA_VISIBLE_DEVICES.",
     )  # fmt: skip
     gpus_per_worker: int = option(
         default=1, kind=kinds.WHOLE, group=Group.WORKERS, metavar="N", example="2", at_least=1, in_api=True,
-        help="Give each evaluation N GPUs, and the variables with which its processes find each other. Without a GPU: "
-        "N processes on the CPU.",
+        help="Give each evaluation N GPUs, and the environment variables with which its processes find each other. "
+        "Without a GPU: N processes on the CPU.",
     )  # fmt: skip
     timeout_s: float | None = option(
         kind=kinds.DURATION, group=Group.WORKERS, metavar="TIME", example='"30m"', above=0, in_api=True,
@@ -344,14 +345,15 @@ class WorkerOptions:
     )  # fmt: skip
     isolation: str = option(
         default="trainer", kind=kinds.TEXT, group=Group.WORKERS, example='"none"', choices=ISOLATIONS, in_api=True,
-        help="`trainer` evaluates in a separate process, which may crash; `none` in the worker's first process: for "
-        "functions that are cheap and do not crash. Those of milliseconds are leased and reported several at a time.",
+        help="`trainer` evaluates in a separate process: a crash does not end the worker. `none` evaluates in the "
+        "worker's main process: for cheap functions that do not crash; those of milliseconds are leased several at a "
+        "time.",
         old=(OldName(flag="--in-agent", key="in_agent", means={True: "none", False: "trainer"}),),
     )  # fmt: skip
     fresh_process: bool = option(
         default=False, kind=kinds.FLAG, group=Group.WORKERS, example="true", in_api=True,
         help="Start a new process for each evaluation, which imports the problem again: for objectives that leak "
-        "memory or that change what cannot be restored (TensorFlow).",
+        "memory or change state that a worker does not restore (TensorFlow).",
     )  # fmt: skip
 
 
@@ -361,12 +363,12 @@ class LeaveOptions:
 
     master_timeout_s: float = option(
         default=1_800.0, kind=kinds.DURATION, group=Group.WORKERS, metavar="TIME", example='"30m"', above=0,
-        help="Continue for this long without a master; then leave the result in the run directory and end.",
+        help="Continue for this time without a master; then leave the result in the run directory and end.",
         otherwise="30m",
     )  # fmt: skip
     idle_timeout_s: float | None = option(
         kind=kinds.DURATION, group=Group.WORKERS, metavar="TIME", example='"10m"', above=0,
-        help="Each worker leaves after this long without work: the last evaluations of a search are few.",
+        help="Each worker leaves after this time without work: near its end a search has few evaluations.",
         otherwise="stay until the search is over",
     )  # fmt: skip
     max_evaluations: int | None = option(
@@ -375,9 +377,9 @@ class LeaveOptions:
     )  # fmt: skip
     allocation_time_s: float | None = option(
         kind=kinds.DURATION, group=Group.WORKERS, metavar="TIME", has_key=False,
-        help="Time left in this allocation. Workers take only evaluations that should end in it, judged by others of "
-        "the same budget, and leave when there are none.",
-        otherwise="what SLURM_JOB_END_TIME says, else no limit", old=(OldName(flag="--max-time"),),
+        help="Remaining time of this allocation. Workers start only evaluations that should end within it, as "
+        "estimated from others at the same budget, and leave when there are none.",
+        otherwise="from SLURM_JOB_END_TIME, else no limit", old=(OldName(flag="--max-time"),),
     )  # fmt: skip
 
 
@@ -391,7 +393,7 @@ class NameServerOptions:
     nameserver: tuple[str, int] | None = option(
         kind=kinds.ADDRESS, group=Group.SERVICE, metavar="HOST:PORT", example='"127.0.0.1:9090"',
         variable="HPBANDSTER_LITE_NAMESERVER",
-        help="A name server that runs already (see `hpbandster-lite nameserver`).",
+        help="Address of a running name server (see `hpbandster-lite nameserver`).",
     )  # fmt: skip
     nameserver_key: str | None = option(
         kind=kinds.FILE, group=Group.SERVICE, metavar="FILE", example='"names.key"',
@@ -422,9 +424,9 @@ class RunOptions(NameServerOptions, TlsOptions):
     )  # fmt: skip
     key: str | None = option(
         kind=kinds.FILE, group=Group.SERVICE, metavar="FILE", has_key=False, variable="HPBANDSTER_LITE_KEY_FILE",
-        help="File with the run's key, where not all can see `--run-dir`: the same secret for the master and its "
+        help="File with the run's key, for workers that do not see `--run-dir`: the same secret for the master and its "
         "workers, or a copy of DIR/key.",
-        otherwise="DIR/key, which the master makes",
+        otherwise="DIR/key, which the master creates",
     )  # fmt: skip
 
 
@@ -434,7 +436,7 @@ class ListenOptions:
 
     host: str = option(
         default=LOOPBACK, kind=kinds.TEXT, group=Group.SERVICE, metavar="ADDRESS", example='"127.0.0.1"',
-        help="Address or name to listen on; `0.0.0.0` and `::` are all of this machine. Clients still need the key.",
+        help="Address or name to listen on; `0.0.0.0` and `::` mean all addresses. Clients need the key in any case.",
     )  # fmt: skip
     interface: str | None = option(
         kind=kinds.TEXT, group=Group.SERVICE, metavar="NAME", example='"eth0"',
@@ -442,7 +444,7 @@ class ListenOptions:
     )  # fmt: skip
     port: int | None = option(
         kind=kinds.PORT, group=Group.SERVICE, metavar="PORT", example="0",
-        help="Port to listen on; 0 takes a free one.", otherwise="0; of a name server 9090",
+        help="Port to listen on; 0 takes a free one.", otherwise="0; 9090 for a name server",
     )  # fmt: skip
 
 

@@ -21,16 +21,16 @@ def backup(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="The copy. An earlier copy of this journal is replaced at once; any other file only with --force.",
+            help="The copy. An earlier copy of this journal is replaced; any other file only with --force.",
             show_default=False,
         ),
     ],
     force: Force = False,
 ) -> None:
-    """Copy the journal of a search into one file, as it is at this moment; its master continues meanwhile.
+    """Copy the journal of a search into one file, as it is at this moment; the master continues meanwhile.
 
-    A plain copy of journal.sqlite, while a master writes it, lacks what is in its write-ahead log. A search continues
-    from a copy that is put into a run directory as journal.sqlite: decisions after it are made again.
+    While a master runs, a plain copy of journal.sqlite would lack the entries in its write-ahead log. To continue a
+    search from a copy, put it into a run directory as journal.sqlite; the search then repeats what followed the copy.
     """
     directory = directory_of_a_search(run)
     reader = JournalReader(directory.journal)

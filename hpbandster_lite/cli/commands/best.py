@@ -16,7 +16,7 @@ from hpbandster_lite.results.incumbent import current_incumbent
 def best(run: Run, as_json: AsJson = False) -> None:
     """Print the incumbent: the configuration with the lowest loss at the highest budget evaluated so far.
 
-    The test figures are there once the search is over, if the problem has a test.
+    If the problem has a test, the output includes the test figures once the search is over.
     """
     directory = directory_of_a_search(run)
     if as_json:

@@ -21,7 +21,7 @@ def cancel(
     ],
     reason: Reason = "",
 ) -> None:
-    """Drop one evaluation of a running search: it ends without a loss, ranks last, and the model never sees it.
+    """Cancel one evaluation of a running search: it ends without a loss, ranks last, and the model ignores it.
 
     Its worker stops it at the next heartbeat, and takes other work.
     """

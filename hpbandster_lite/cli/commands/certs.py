@@ -17,8 +17,8 @@ def certs(
         Path,
         typer.Argument(
             metavar="DIR",
-            help="Where they are kept: [b]RUN/tls[/], where all processes that see the run directory find them, or any "
-            "other folder, for --tls.",
+            help="The folder of the certificates: [b]RUN/tls[/], where all processes that see the run directory find "
+            "them, or any other folder, for --tls.",
             show_default=False,
         ),
     ],
@@ -28,7 +28,7 @@ def certs(
             "--host",
             metavar="NAME_OR_ADDRESS",
             help="A name or address by which workers reach the master or the name server; may be given more than "
-            "once. Those of loopback are always included.",
+            "once. The addresses of loopback are always included.",
             show_default=False,
         ),
     ] = None,
@@ -37,14 +37,15 @@ def certs(
     ] = DEFAULT_DAYS,
     force: Force = False,
 ) -> None:
-    """Make certificates for TLS: a private authority, one certificate for servers and one for clients.
+    """Create certificates for TLS: a private authority, one certificate for servers and one for clients.
 
     Master and name server then accept only clients with a certificate of this authority, and all connections are
-    encrypted. Give the same folder to all of them. A machine that only runs workers needs ca.pem, client.pem and
-    client.key. Only this command needs ca.key; do not copy it to other machines.
+    encrypted. Give the same folder to master, name server and workers. A machine that only
+    runs workers needs ca.pem, client.pem and client.key. Only this command needs ca.key; do not copy it to other
+    machines.
 
-    Run it again to renew the certificates, or for other hosts: the authority stays, and its certificates stay valid.
-    Certificates and keys of other authorities are replaced only with --force.
+    Run the command again to renew the certificates, or for other hosts: the authority stays, and its former
+    certificates stay valid. Certificates and keys of other authorities are replaced only with --force.
     """
     made = make_certificates(directory, host or [], days=days, now=datetime.now(timezone.utc), force=force)
     until = f"{made.expires_at('server'):%Y-%m-%d}"

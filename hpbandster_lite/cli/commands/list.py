@@ -16,13 +16,13 @@ from hpbandster_lite.journal import JournalReader, source_of_row
 
 def list_(
     run: Run,
-    failed: Annotated[bool, typer.Option("--failed", help="Only those that failed.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="List only failed evaluations.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the evaluations: configuration@rung, budget, state, loss, time, worker, and why one failed.
 
-    Through a pipe each one is a single line. Where an edited source of the problem was accepted, the column source says
-    with which one an evaluation began: 1 is that of the beginning.
+    Through a pipe each evaluation is a single line. If an edited source of the problem was accepted, the column source
+    shows the source with which an evaluation began; 1 is the first.
     """
     reader = JournalReader(directory_of_a_search(run).journal)
     rows, edits = reader.evaluations(["failed"] if failed else ()), reader.source_edits()

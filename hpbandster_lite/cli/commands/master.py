@@ -29,15 +29,15 @@ def master(
     run: RunOptions,
     listen: ListenOptions,
 ) -> None:
-    """Serve a search: decide what is evaluated, hand it to the workers that ask, keep the journal.
+    """Serve a search: decide what to evaluate, give it to workers that request work, keep the journal.
 
-    However it ended, start it again on the same run directory: it continues, and workers that are still training report
+    Start it again on the same run directory, however it ended: it continues, and workers that are still training report
     to it. Ctrl-C or SIGTERM ends it cleanly, with exit code 130; the workers wait for the next master. SIGUSR2 (the
-    allocation ends) ends it with exit code 75: start it again in the next one. If its journal is deleted or replaced,
-    it saves what it holds as journal.lost-EPOCH.sqlite and ends with exit code 4.
+    allocation ends) ends it with exit code 75: start it again in the next allocation. If its journal is deleted or
+    replaced, it saves its copy as journal.lost-EPOCH.sqlite and ends with exit code 4.
 
-    Workers on the same file system find it through the run directory, others through --nameserver: with --run-id and
-    --key they can be started before the run begins.
+    Workers on the same file system find it through the run directory, others through --nameserver. With --run-id and
+    --key you can start workers before the master.
     """
     directory = chosen_directory(problem, place.run_dir)
     prepared = prepare(replace(search, run_id=run.run_id), directory)

@@ -22,14 +22,14 @@ def nameserver(
         typer.Option(
             metavar="FILE",
             envvar="HPBANDSTER_LITE_NAMESERVER_KEY_FILE",
-            help="File with the key, made if there is none. "
+            help="File with the key; a new file gets a new key. "
             "[dim]\\[default: nameserver.key in the user's configuration directory][/]",
             rich_help_panel=Group.SERVICE.title,
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Serve names: workers ask where the master of each run is.
+    """Serve names: workers look up the address of each run's master here.
 
     One name server serves many runs and may be restarted at any time: the masters register themselves again. Masters
     and workers need its address (--nameserver) and its key (--nameserver-key).

@@ -24,7 +24,9 @@ def options(
     ctx: typer.Context,
     problem: Annotated[
         str | None,
-        typer.Argument(metavar="PROBLEM", help="As for [b]run[/], but not a search file.", show_default=False),
+        typer.Argument(
+            metavar="PROBLEM", help="A problem, as for [b]run[/], but not a search file.", show_default=False
+        ),
     ] = None,
     as_json: AsJson = False,
     schema: Annotated[
@@ -34,8 +36,8 @@ def options(
 ) -> None:
     """List the options of a problem, with the values each accepts, its default, and what it is for.
 
-    They follow the problem in run, plan, master and worker: hpbandster-lite run PROBLEM --option VALUE. All workers of
-    a search must have the same values, except of options that describe a host.
+    The options follow the problem in run, plan, master, worker and slurm submit: hpbandster-lite run PROBLEM --option
+    VALUE. All workers of a search must have the same values, except for options that describe a host.
     """
     if schema:
         # Here: it imports pydantic.

@@ -11,6 +11,6 @@ from hpbandster_lite.protocol.messages import PauseRequest
 def pause(run: Run, reason: Reason = "") -> None:
     """Pause a running search: its master hands out no more work, and running evaluations finish.
 
-    It stays paused, also when its master is started again, until: hpbandster-lite resume RUN
+    The search stays paused, also if its master starts again, until: hpbandster-lite resume RUN
     """
     ask_master(directory_of_a_search(run), PauseRequest(reason=reason))

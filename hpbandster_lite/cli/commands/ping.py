@@ -35,14 +35,14 @@ def ping(
     ] = None,
     *,
     way: RunOptions,
-    timeout: Annotated[str, typer.Option(metavar="TIME", help="Longest time for the answer.")] = "5",
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="Longest time to wait for the answer.")] = "5",
 ) -> None:
     """Check the connection to the master of RUN, to the master of --run-id, or to the name server.
 
-    It connects as a worker does, so it shows what would stop a worker: a wrong address, a firewall, another key, a
-    master that has not registered.
+    It connects as a worker does, so it shows what would prevent a worker from connecting: a wrong address, a firewall,
+    another key, a master that has not registered.
 
-    Exit codes: 0 an answer came, 3 none came or it was a refusal, 4 a key or the run directory cannot be read.
+    Exit codes: 0 an answer arrived; 3 no answer, or a refusal; 4 a key or the run directory cannot be read.
     """
     limit_s = seconds("--timeout", timeout)
     if run is not None:

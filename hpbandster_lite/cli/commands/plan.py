@@ -15,10 +15,10 @@ from hpbandster_lite.settings.prepare import prepare
 
 @takes_options
 def plan(problem: Problem, search: SearchOptions, as_json: AsJson = False) -> None:
-    """Show what a search would do: its brackets, the number of evaluations and the total budget. Runs nothing.
+    """Show the plan of a search: its brackets, the number of evaluations and the total budget. Runs nothing.
 
-    Each row of the table is a bracket, each column a budget: a cell counts the configurations evaluated at it, the best
-    of which are promoted to the next one.
+    Each row of the table is a bracket, each column a budget. A cell shows how many configurations the bracket evaluates
+    at this budget; it promotes the best of them to the next budget.
     """
     prepared = prepare(search)
     if as_json:

@@ -55,8 +55,8 @@ def refit(
 ) -> None:
     """Train the best configuration once more, with all the data, and save the model with its test figures.
 
-    Any other configuration can be given. The same command continues a refit that was killed, and shows one that is
-    done. Options of the problem that describe this host may follow.
+    You may give another configuration. The same command continues a refit that was killed, and shows a refit that is
+    complete. Options of the problem that describe this host may follow.
 
     Exit codes: 0 the model is saved; 1 the training or the export failed; 2 wrong input, or a problem that cannot be
     refit; 130 interrupted.

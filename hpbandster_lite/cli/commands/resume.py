@@ -9,5 +9,5 @@ from hpbandster_lite.protocol.messages import ResumeRequest
 
 
 def resume(run: Run) -> None:
-    """Hand out work again in a search that was paused."""
+    """Continue a search that was paused: its master hands out work again."""
     ask_master(directory_of_a_search(run), ResumeRequest())

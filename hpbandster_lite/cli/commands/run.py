@@ -41,31 +41,31 @@ def run(
         bool,
         typer.Option(
             "--dry-run",
-            help="Run one smallest evaluation, with its checkpoint saved and loaded, in a worker's process; estimate "
-            "the cost of the search, and stop. Keeps nothing.",
+            help="Run one evaluation at the smallest budget in a worker's process, continue it from its checkpoint, "
+            "and estimate the cost of the search. Keeps nothing.",
         ),
     ] = False,
     progress: Annotated[
         bool | None,
         typer.Option(
             "--progress/--no-progress",
-            help="Show a live view, or log lines. [dim]\\[default: a live view on a terminal][/]",
+            help="Show a live view, or else log lines. [dim]\\[default: a live view on a terminal][/]",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Search on this machine: starts a name server, a master and workers, and shows what happens.
+    """Search on this machine: start a name server, a master and workers, and show the progress.
 
-    Run the same command again to continue a search that was stopped or killed. Other limits, given then, extend or
-    shorten it; the number of workers may change, too.
+    Run the same command again to continue a search that was stopped or killed. You may then give other limits, which
+    extend or shorten the search, and another number of workers.
 
-    Ctrl-C hands the running evaluations back and ends; a second one ends at once.
+    Ctrl-C hands the running evaluations back and ends; a second Ctrl-C ends at once.
 
-    Exit codes: 0 the search is over, or was stopped; 1 it is over and none of its evaluations has a loss, or it was
-    stopped because the first ones all failed with the same fault, or a dry run failed; 2 wrong input, 3 a master or
-    name server did not answer, 4 the run directory cannot be used, or its journal was deleted or replaced, 5 the source
-    of the problem was edited while it ran and no worker with the old one is left, 75 the allocation ends (SIGUSR2): the
-    same command continues in the next one, 130 interrupted.
+    Exit codes: 0 the search is over, or was stopped; 1 it is over without any loss, or it was stopped because its first
+    evaluations all failed with the same fault, or a dry run failed; 2 wrong input; 3 a master or name server did not
+    answer; 4 the run directory cannot be used, or its journal was deleted or replaced; 5 the source of the problem was
+    edited during the search, and no worker with the former source is left; 75 the allocation ends (SIGUSR2): the same
+    command continues in the next one; 130 interrupted.
     """
     if place.new and place.run_dir is not None:
         raise UsageError("give either --new, which takes a free run directory, or --run-dir, not both")

@@ -27,7 +27,7 @@ def status(
 ) -> None:
     """Show the state of a search: brackets and rungs, workers and what each does, the incumbent, the time left.
 
-    Asks the running master; where none answers it reads the journal, and says so.
+    The status comes from the running master; if none answers, from the journal, and the output says so.
 
     In the table of brackets a cell such as 5/9 +2 is a rung in which 5 of 9 evaluations are done and 2 are running.
     """

@@ -11,6 +11,6 @@ from hpbandster_lite.protocol.messages import StopRequest
 def stop(run: Run, reason: Reason = "") -> None:
     """Stop a running search: its workers hand back their evaluations, then all its processes end.
 
-    Nothing is lost: run with the same command continues the search where it was stopped.
+    Nothing is lost: the same run command continues the search.
     """
     ask_master(directory_of_a_search(run), StopRequest(reason=reason))

@@ -18,11 +18,11 @@ from hpbandster_lite.results.verify_run import verify_run
 def verify(run: Run, as_json: AsJson = False) -> None:
     """Replay the journal of a search and recompute every decision in it, while it runs or afterwards.
 
-    Brackets, promotions and reruns must be exactly the same. Proposals must be the same, bit for bit, where the master
-    had the same Python, numpy, scipy, C library, processor features and threads as this command; else the choices must
-    be the same and the numbers within 1e-9, and the output says what differs.
+    Brackets, promotions and reruns must be exactly the same. Proposals must be the same bit for bit if the master had
+    the same Python, numpy, scipy, C library, processor features and threads as this command; otherwise the choices must
+    be the same and the numbers within 1e-9, and the output names what differs.
 
-    Exit codes: 0 every decision is the same, 70 some differ; the first differences are printed.
+    Exit codes: 0 every decision is the same; 70 some differ, and the output shows the first differences.
     """
     verification = verify_run(directory_of_a_search(run))
     if as_json:

@@ -27,17 +27,17 @@ def worker(
     options: WorkerOptions,
     leave: LeaveOptions,
 ) -> None:
-    """Work for a search: ask its master for an evaluation, train, report, until the search is over.
+    """Work for a search: request an evaluation from its master, train, report, until the search is over.
 
-    Finds the master through --run-dir on a shared file system, else through --nameserver and --run-id. Workers may
-    start before the master, join late and leave early.
+    A worker finds the master through --run-dir on a shared file system, otherwise through --nameserver and --run-id.
+    Workers may start before the master, join late and leave early.
 
-    Ctrl-C or SIGTERM hands the running evaluation back; a second one ends at once. SIGUSR2 (the allocation ends) hands
-    it back, too.
+    Ctrl-C or SIGTERM hands the running evaluation back; a second signal ends at once. SIGUSR2 (the allocation ends)
+    also hands it back.
 
-    Exit codes: 0 the search is over, --idle-timeout or --max-evaluations; 2 wrong input, 3 no master, 5 the source of
-    the problem here is not that of the search, 75 the allocation ends, or has no time for another evaluation: start it
-    again in the next one, 130 interrupted.
+    Exit codes: 0 the search is over, --idle-timeout or --max-evaluations; 2 wrong input; 3 no master; 5 the source of
+    the problem here differs from that of the search; 75 the allocation ends, or has no time for another evaluation:
+    start it again in the next one; 130 interrupted.
     """
     _check_way_to_master(place, run)
     by_name = run.nameserver is not None and run.run_id is not None

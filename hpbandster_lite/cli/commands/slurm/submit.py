@@ -51,8 +51,8 @@ def submit(
 
     Arguments after [b]--[/] go to sbatch, for all jobs: [b]slurm submit digits --workers 10 -- --qos=high[/].
 
-    The problem is read first, so that an error in it costs no job. The same command continues a search whose jobs have
-    ended.
+    The command first reads the problem, so that an error in it costs no job. The same command continues a search whose
+    jobs have ended.
     """
     directory = RunDirectory(chosen_directory(problem, place.run_dir).path.absolute())
     prepared = _prepared(options, directory)
