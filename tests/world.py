@@ -628,6 +628,7 @@ class World:
         self._bury_older()
         for worker in self.workers:
             worker.stopped_until = worker.requests_lost_until = worker.answers_lost_until = self.now
+            worker.disk_is_full_until = self.now
         self._reckon()
         if self.process is not None:
             self.process.stopped_until = self.now

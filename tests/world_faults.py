@@ -122,6 +122,14 @@ def disk_full(world: World) -> None:
             connection.execute("PRAGMA max_page_count = 1")
 
 
+def worker_disk_full(world: World) -> None:
+    """What its evaluations write finds no room, for a while."""
+    worker = world.a_worker()
+    if worker is not None:
+        worker.disk_is_full_until = world.now + world.random.choice([5.0, 40.0, 200.0])
+        world.note(f"the disk of {worker.name} is full until {worker.disk_is_full_until:.1f}")
+
+
 def clock_gap(world: World) -> None:
     """The machine was suspended, with all its processes."""
     seconds = world.random.choice([5.0, 300.0])
@@ -168,6 +176,7 @@ KINDS: dict[str, tuple[WorldFault, ...]] = {
     "wrong clocks": (wall_clock_set, wall_clock_set, clock_gap, master_killed),
     "messages": (connection_reset,),
     "full disks": (disk_full,),
+    "full disks of workers": (worker_disk_full,),
     "stops": (agent_stopped, master_stopped),
     "kills": (agent_killed, agent_asked_to_end, master_killed, master_killed_in_a_commit),
     "users": (evaluation_cancelled, search_paused, search_stopped),

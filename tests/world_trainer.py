@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from hpbandster_lite.trainer.messages import (
 )
 
 if TYPE_CHECKING:
-    from tests.world import World
+    from tests.world_workers import Worker
 
 OBJECTIVE = "world:problem"
 CHECKPOINT = "state"
@@ -42,9 +41,10 @@ class FakeTrainer(InProcessHandle):
 
     descriptors: tuple[int, ...] = ()
 
-    def __init__(self, world: World, clock: Callable[[], float]) -> None:
-        self._world = world
-        self._clock = clock
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._world = world = worker.world
+        self._clock = worker.clock
         self._messages: deque[tuple[float, TrainerMessage]] = deque()
         self.obeys_after_s: float | None = None
         self._is_busy = False
@@ -62,14 +62,26 @@ class FakeTrainer(InProcessHandle):
     def receive(self) -> list[TrainerMessage]:
         received = []
         while self._messages and self._messages[0][0] <= self._clock():
-            received.append(self._messages.popleft()[1])
+            received.append(self._in_its_room(self._messages.popleft()[1]))
         self.is_ready = self.is_ready or bool(received)
         if any(not isinstance(each, TrainerPoint | TrainerReady) for each in received):
             self._is_busy = False
         return received
 
+    def _in_its_room(self, message: TrainerMessage) -> TrainerMessage:
+        """What an evaluation gives whose worker has a full disk at its end: what it wrote found no room."""
+        if not isinstance(message, TrainerEnded) or self._worker.has_room:
+            return message
+        self._world.counts["no room"] += 1
+        if self._world.random.random() < 0.5:
+            # A library hides what it met.
+            return TrainerEnded(failure=Failure(kind=FailureKind.CODE, reason=f"it cannot write {self._name}"))
+        failure = Failure(kind=FailureKind.INFRASTRUCTURE, reason="no room")
+        return TrainerEnded(failure=failure, no_room_in=str(self._world.directory.path))
+
     def evaluate(self, order: TrainerOrder, log: Path | None) -> None:
         del log
+        assert self._worker.agent.held.disk.hindrance is None, "a worker that cannot write took work"
         draw = self._world.random
         self._is_busy = True
         self._world.check_checkpoints(order)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hpbandster_lite import wire
 from hpbandster_lite.agent.loop import Agent
 from hpbandster_lite.agent.options import AgentOptions
+from hpbandster_lite.agent.own_disk import OwnDisk, Room
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.protocol.messages import (
@@ -63,6 +64,7 @@ class Worker:
     zero_s: float = 0.0
     rate: float = 1.0
     """Its clock: what it showed at time 0 of the world, and how fast it runs."""
+    disk_is_full_until: float = 0.0
     trainers: list[FakeTrainer] = field(default_factory=list)
     connections: int = 0
     is_gone: bool = False
@@ -92,6 +94,7 @@ class Worker:
             clock=self.clock,
             name=self.name,
             jitter=random.Random(self.world.random.random()),
+            disk=OwnDisk(str(self.world.directory.path), room_of=self.room_of),
         )
 
     def clock(self) -> float:
@@ -101,8 +104,15 @@ class Worker:
         """When its clock shows this; a little later, because there and back again rounds to just before."""
         return (at - self.zero_s) / self.rate + 1e-6
 
+    @property
+    def has_room(self) -> bool:
+        return self.world.now >= self.disk_is_full_until
+
+    def room_of(self, folder: str, _writes: bool) -> Room:
+        return Room(1e9, "") if self.has_room else Room(0.0, f"no room on the disk of {folder}")
+
     def start_trainer(self) -> FakeTrainer:
-        self.trainers = [FakeTrainer(self.world, self.clock)]
+        self.trainers = [FakeTrainer(self)]
         return self.trainers[0]
 
     def connect(self, _hello: Hello, _epoch: int) -> Connection:

@@ -142,7 +142,10 @@ class Conversation:
         ends_at = self._options.time_ends_at
         time_left_s = None if ends_at is None else max(0.0, ends_at - now)
         wanted = self._held.wanted if now >= self._asks_at() else 0
-        request = self._outbox.next(asks=wanted, time_left_s=time_left_s)
+        hindrance = self._held.disk.hindrance_at(now) if wanted else None
+        request = self._outbox.next(
+            asks=wanted if hindrance is None else 1, time_left_s=time_left_s, hindrance=hindrance
+        )
         if isinstance(request, ExchangeRequest):
             self._exchange(self.link, request)
         elif request is not None:

@@ -18,6 +18,7 @@ from hpbandster_lite.agent.attempt_directories import AttemptDirectories
 from hpbandster_lite.agent.curve_file import CurveFile, earlier_curve
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.outbox import Outbox
+from hpbandster_lite.agent.own_disk import OwnDisk
 from hpbandster_lite.agent.pace import Pace
 from hpbandster_lite.agent.trainer_keeper import TrainerKeeper
 from hpbandster_lite.protocol.messages import Grant
@@ -30,12 +31,11 @@ log = logging.getLogger(__name__)
 
 KILL_AFTER_S = 2.0
 """Time between SIGTERM and SIGKILL for an evaluation over its time limit."""
-FULL_DISK_S = 10.0
-"""A worker whose disk was full asks for work only after this time: others then run its evaluation again."""
 
 _INTERRUPTED = "its trainer received a signal, or its objective interrupted itself"
 _NO_ORDER = "and its worker received no order to stop"
 _OVER_TIME = "its evaluation took too long"
+_MAY_BE_THE_DISK = (FailureKind.CODE, FailureKind.INVALID)
 _SPOILT = {FailureKind.MEMORY: "its memory was used up", FailureKind.TIME_LIMIT: _OVER_TIME}
 """After which failures a trainer is renewed, whatever else it left."""
 
@@ -51,6 +51,8 @@ class HeldEvaluations:
         Run an evaluation, say where it writes, and take its report.
     clock
         Monotonic clock, in seconds.
+    disk
+        Whether the agent can write.
 
     Attributes
     ----------
@@ -75,7 +77,9 @@ class HeldEvaluations:
         directories: AttemptDirectories,
         outbox: Outbox,
         clock: Callable[[], float],
+        disk: OwnDisk,
     ) -> None:
+        self.disk = disk
         self._options = options
         self._keeper = keeper
         self._directories = directories
@@ -112,8 +116,12 @@ class HeldEvaluations:
         self.waiting.extend(assignment_of(grant, self._directories, now, holder) for holder, grant in grants)
         if not self.waiting:
             return
-        if self._closed is not None:
-            self._hand_back_waiting(self._closed)
+        refusal = self._closed
+        if refusal is None and self.disk.hindrance is not None:
+            # It was asked for before the disk was full.
+            refusal = HandBack(HandBackKind.REFUSED, self.disk.hindrance)
+        if refusal is not None:
+            self._hand_back_waiting(refusal)
             return
         self.current = self.waiting.popleft()
         self.keeps_until = now + Pace.PATIENCE_S if self.waiting else 0.0
@@ -240,10 +248,8 @@ class HeldEvaluations:
                 failure = replace(failure, kind=FailureKind.MEMORY)
             failure = replace(failure, log_tail=self._keeper.log_tail())
         loss = ended.loss if failure is None else None
-        self._finish(assignment, loss=loss, failure=failure, info=ended.info, duration_s=ended.duration_s)
-        if failure is not None and failure.kind is FailureKind.INFRASTRUCTURE:
-            log.error("evaluation %s is to be run elsewhere: %s", assignment.evaluation, failure.reason)
-            self.asks_from = self._clock() + FULL_DISK_S
+        if failure is None or not self._refused_for_disk(assignment, failure, ended.no_room_in):
+            self._finish(assignment, loss=loss, failure=failure, info=ended.info, duration_s=ended.duration_s)
         # An exception alone leaves a trainer as it was. What memory was not freed is gone with the process.
         spoilt = _SPOILT.get(failure.kind, ended.renewal) if failure is not None else ended.renewal
         self._keeper.replace(has_children=ended.has_children, spoilt=spoilt)
@@ -259,7 +265,21 @@ class HeldEvaluations:
             self._was_cut_off(assignment, failure)
         else:
             log.warning("evaluation %s: %s", assignment.evaluation, failure.reason)
-            self._finish(assignment, failure=failure)
+            if not self._refused_for_disk(assignment, failure):
+                self._finish(assignment, failure=failure)
+
+    def _refused_for_disk(self, assignment: Assignment, failure: Failure, no_room_in: str | None = None) -> bool:
+        """Hand back what failed because the disk of this worker is full, or may have; whether it did."""
+        if failure.kind is FailureKind.INFRASTRUCTURE and no_room_in is not None:
+            self.disk.found_no_room(no_room_in, failure.reason, self._clock())
+            self._hand_back(assignment, HandBack(HandBackKind.REFUSED, failure.reason))
+            return True
+        # A library may hide the error of the disk, and a write into a mapped file ends the process.
+        refusal = self.disk.refusal() if failure.kind in _MAY_BE_THE_DISK else ""
+        if refusal:
+            self.disk.found_no_room(assignment.place, refusal, self._clock())
+            self._hand_back(assignment, HandBack(HandBackKind.REFUSED, f"{refusal}; {failure.reason}"))
+        return bool(refusal)
 
     # ------------------------------------------------------------------------------ cut off, but not by the agent
 
@@ -308,6 +328,8 @@ class HeldEvaluations:
         report = Report(evaluation=assignment.evaluation, attempt=assignment.attempt, outcome=outcome)
         self._outbox.reports[assignment.agent] = report
         self._pace.note(duration_s if failure is None else None)
+        if failure is None:
+            self.disk.had_room()
         self._become_idle()
 
     def _hand_back(self, assignment: Assignment, why: HandBack) -> None:

@@ -23,6 +23,7 @@ from hpbandster_lite.agent.interrupts import Interrupts, KilledAtOnce
 from hpbandster_lite.agent.master_link import Connect, Rendezvous
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.outbox import Outbox
+from hpbandster_lite.agent.own_disk import OwnDisk
 from hpbandster_lite.agent.trainer_keeper import StartTrainer, Trainer, TrainerKeeper
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.problems import Problem
@@ -129,6 +130,8 @@ class Agent:
         Id of this incarnation; default: a new one.
     jitter
         Spreads the tries to find a lost master; default: at random.
+    disk
+        Whether it can write; default: looks at the disk of its attempts.
 
     Attributes
     ----------
@@ -146,6 +149,7 @@ class Agent:
         clock: Callable[[], float] = time.monotonic,
         name: str | None = None,
         jitter: random.Random | None = None,
+        disk: OwnDisk | None = None,
     ) -> None:
         host = socket.gethostname()
         label = worker_label(host, options.index, options.device)
@@ -155,7 +159,8 @@ class Agent:
         self.directories = AttemptDirectories(options)
         self.outbox = Outbox(self.id, label)
         self.keeper = TrainerKeeper(options, start_trainer)
-        self.held = HeldEvaluations(options, self.keeper, self.directories, self.outbox, clock)
+        disk = disk or OwnDisk(str(self.directories.directory.path))
+        self.held = HeldEvaluations(options, self.keeper, self.directories, self.outbox, clock, disk)
         self.conversation = Conversation(options, connect, self.id, label, self.held, self.outbox, clock, jitter=jitter)
         self.departure = Departure(
             options, self.keeper, self.held, self.outbox, self.conversation, self.directories, clock

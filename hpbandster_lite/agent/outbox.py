@@ -44,10 +44,12 @@ class Outbox:
         """Whether a report or a release has not been acknowledged; a mere question for work does not count."""
         return bool(self.reports or self.releases)
 
-    def next(self, *, asks: int, time_left_s: float | None = None) -> ExchangeRequest | ReleaseRequest | None:
+    def next(
+        self, *, asks: int, time_left_s: float | None = None, hindrance: str | None = None
+    ) -> ExchangeRequest | ReleaseRequest | None:
         """The message to send now, or None; it asks for ``asks`` leases unless a message must be repeated.
 
-        ``time_left_s`` is how long this agent has left; None for no limit.
+        ``time_left_s`` is how long this agent has left (None: no limit), ``hindrance`` why it takes no work now.
         """
         if self._begun is None:
             if self.releases:
@@ -55,7 +57,7 @@ class Outbox:
             elif self.reports or asks:
                 self._request += 1
                 self._reported = list(self.reports)
-                self._begun = self._exchange(asks, time_left_s)
+                self._begun = self._exchange(asks, time_left_s, hindrance)
         return self._begun
 
     def acknowledge(self) -> None:
@@ -68,7 +70,7 @@ class Outbox:
             self._reported = []
         self._begun = None
 
-    def _exchange(self, asks: int, time_left_s: float | None) -> ExchangeRequest:
+    def _exchange(self, asks: int, time_left_s: float | None, hindrance: str | None) -> ExchangeRequest:
         slots = tuple(
             [
                 SlotRequest(slot=number, wants_lease=number < asks, report=self.reports.get(name))
@@ -82,4 +84,5 @@ class Outbox:
             worker=self._label,
             slots=slots,
             time_left_s=time_left_s if asks else None,
+            hindrance=hindrance if asks else None,
         )

@@ -221,12 +221,14 @@ class Engine:
         want_lease: bool = True,
         worker: str = "",
         time_left_s: float | None = None,
+        hindrance: str | None = None,
     ) -> Turn[Exchanged]:
         """Take a report and answer with work, in one request.
 
         ``request`` is the agent's own number of this call: the same number gets the same grant again, a lower one is
         refused, so that a lost answer or a repeated message leases nothing twice. An agent that ends in ``time_left_s``
-        seconds gets only what is expected to end before, from the durations of evaluations of that budget.
+        seconds gets only what is expected to end before, from the durations of evaluations of that budget. One with a
+        ``hindrance`` gets no work, and asks again after a heartbeat.
         """
         entries: list[Entry] = []
         self._leases.note_message(agent, worker, now)
@@ -238,7 +240,8 @@ class Engine:
         self._leases.forget_lapsed(agent)
         answer: Granted | Wait | Leave | Done | None = None
         if want_lease:
-            leased = self._lease(agent, request, now, worker, time_left_s)
+            self._leases.note_hindrance(agent, hindrance)
+            leased = self._lease(agent, request, now, worker, time_left_s, hindrance)
             answer = leased.answer
             entries += leased.entries
         return Turn(Exchanged(report_is=report_is, answer=answer), tuple(entries))
@@ -283,7 +286,13 @@ class Engine:
         return self._lease(agent, request, now, worker, time_left_s)
 
     def _lease(
-        self, agent: str, request: int, now: float, worker: str, time_left_s: float | None
+        self,
+        agent: str,
+        request: int,
+        now: float,
+        worker: str,
+        time_left_s: float | None,
+        hindrance: str | None = None,
     ) -> Turn[Granted | Wait | Leave | Done]:
         last = self._state.request_of.get(agent, -1)
         held = self._state.held_by.get(agent)
@@ -299,6 +308,8 @@ class Engine:
         while True:
             decision = decide(self._state, self.settings, now - self._started_at, time_left_s)
             match decision:
+                case OpenBracket() | Sample() | Promote() | Rerun() | Wait() if hindrance is not None:
+                    return Turn(Wait(self.settings.heartbeat_s, hindrance), tuple(entries))
                 case OpenBracket(bracket):
                     entries += self._applied(BracketOpened(bracket=bracket, time_left_s=time_left_s))
                 case Sample(config_id):

@@ -31,10 +31,11 @@ class Lease:
 
 @dataclass(slots=True)
 class Agent:
-    """The name of an agent's worker, and when its last message arrived."""
+    """The name of an agent's worker, when its last message arrived, and why it takes no work, if so."""
 
     worker: str
     last_message_at: float
+    hindrance: str | None = None
 
 
 class Leases:
@@ -81,6 +82,12 @@ class Leases:
             return
         known.last_message_at = now
         known.worker = worker or known.worker
+
+    def note_hindrance(self, agent: str, hindrance: str | None) -> None:
+        """An agent that asks for work says why it takes none, or that it takes some."""
+        known = self._agents.get(agent)
+        if known is not None:
+            known.hindrance = hindrance
 
     def open(self, agent: str, evaluation: EvaluationId, attempt: int, now: float) -> None:
         """Begin a lease."""

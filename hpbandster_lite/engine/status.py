@@ -172,6 +172,7 @@ def _agents(state: State, leases: Leases, now: float, heartbeat_s: float) -> tup
             is_connected=known is not None,
             silent_s=None if last_at is None else now - last_at,
             is_silent=known is None or is_silent(now - known.last_message_at, heartbeat_s),
+            hindrance=None if known is None else known.hindrance,
         )
         rows.append(agent if lease is None else replace(agent, **_work(state, lease, now)))
     return tuple(rows)

@@ -7,10 +7,10 @@ is at least one wait here. Time is linear in the open leases.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from hpbandster_lite.engine.leases import Lease, Leases
+from hpbandster_lite.engine.leases import Agent, Lease, Leases
 from hpbandster_lite.engine.limits import (
     is_affordable,
     missing_results,
@@ -34,8 +34,9 @@ def waits_of(state: State, leases: Leases, *, now: float, heartbeat_s: float) ->
 
 
 def _for_workers(state: State, leases: Leases, now: float) -> Waiting | None:
-    if leases.living(now):
-        return None
+    living = leases.living(now)
+    if living:
+        return _for_hindered(living)
     if leases.last_message_at is not None:
         ago_s = now - leases.last_message_at
         return Waiting(kind="worker", reason=f"no worker is left: the last message arrived {ago_s:.0f} s ago")
@@ -44,6 +45,19 @@ def _for_workers(state: State, leases: Leases, now: float) -> Waiting | None:
         which = "the one earlier worker has not" if count == 1 else f"none of the {count} earlier workers has"
         return Waiting(kind="worker", reason=f"{which} found this master yet")
     return Waiting(kind="worker", reason="no worker has joined yet")
+
+
+def _for_hindered(living: Mapping[str, Agent]) -> Waiting | None:
+    """Workers that take no work; one of them is named with its reason."""
+    hindered = sorted((agent.worker or name, agent.hindrance) for name, agent in living.items() if agent.hindrance)
+    if not hindered:
+        return None
+    all_of_them = len({agent_of(name) for name in living})
+    worker, hindrance = hindered[0]
+    if all_of_them == 1:
+        return Waiting(kind="worker", reason=f"worker {worker} takes no work: {hindrance}")
+    which = f"{len(hindered)} of {all_of_them} workers {'takes' if len(hindered) == 1 else 'take'} no work"
+    return Waiting(kind="worker", reason=f"{which}, {worker} because: {hindrance}")
 
 
 def _for_limits(state: State) -> Waiting | None:

@@ -288,12 +288,16 @@ class Master:
             want_lease=slot.wants_lease,
             worker=request.worker,
             time_left_s=request.time_left_s,
+            hindrance=None if request.hindrance is None else _one_line(request.hindrance),
         )
         self._pending.extend(turn.entries)
+        answer = turn.answer.answer
         return messages.SlotAnswer(
             slot=slot.slot,
             report_is=report_is or turn.answer.report_is,
-            answer=self._lease_message(name, turn.answer.answer),
+            answer=messages.Wait(seconds=answer.seconds, reason=answer.reason)
+            if isinstance(answer, Wait) and request.hindrance is not None
+            else self._lease_message(name, answer),
         )
 
     def _lease_message(

@@ -259,6 +259,8 @@ class ExchangeRequest(Request[ExchangeAnswer]):
         In ascending order; the first is slot 0, the agent itself.
     time_left_s
         Seconds until the agent's allocation ends; None for no limit.
+    hindrance
+        Why the agent takes no work now, though it asks: it wants to know whether the search is over.
     """
 
     method: ClassVar[str] = "exchange"
@@ -269,6 +271,7 @@ class ExchangeRequest(Request[ExchangeAnswer]):
     worker: str
     slots: tuple[SlotRequest, ...]
     time_left_s: float | None = None
+    hindrance: str | None = None
 
     def __post_init__(self) -> None:
         if max(len(self.agent), len(self.worker)) > LONGEST_NAME:

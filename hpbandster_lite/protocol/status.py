@@ -41,8 +41,8 @@ class Waiting:
     Attributes
     ----------
     kind
-        ``worker``: there is no worker. ``rung``: a rung waits for its running evaluations. ``limit``: a limit lets
-        nothing new start. ``paused``: a user paused the search.
+        ``worker``: there is no worker, or some take no work. ``rung``: a rung waits for its running evaluations.
+        ``limit``: a limit lets nothing new start. ``paused``: a user paused the search.
     reason
         One sentence, with the deadline.
     ends_in_s
@@ -137,6 +137,8 @@ class Agent:
         Seconds until the evaluation is given to another worker, if no heartbeat arrives before.
     step, loss
         The newest point of its learning curve.
+    hindrance
+        Why it takes no work, for example because its disk is full; None where it does.
     """
 
     agent: str
@@ -153,6 +155,7 @@ class Agent:
     lease_ends_in_s: float | None = None
     step: float | None = None
     loss: float | None = None
+    hindrance: str | None = None
 
     @property
     def name(self) -> str:

@@ -20,7 +20,7 @@ from hpbandster_lite.problems import Problem
 from hpbandster_lite.problems.plain_forms import plain_forms
 from hpbandster_lite.problems.trial import Interrupted, Trial, number
 from hpbandster_lite.records import CurvePoint, Failure, FailureKind, Plain
-from hpbandster_lite.trainer.full_disk import full_disk
+from hpbandster_lite.trainer.full_disk import NoRoom, full_disk
 from hpbandster_lite.trainer.messages import TrainerEnded, TrainerInterrupted, TrainerOrder
 
 MAX_TRACEBACK_CHARACTERS = 16_384
@@ -66,6 +66,7 @@ def run_objective(
     info: dict[str, Plain] = {}
     failure: Failure | None = None
     renewal: str | None = None
+    no_room: NoRoom | None = None
     try:
         if order.call != "evaluate":
             info = _figures(problem, order, trial)
@@ -80,11 +81,19 @@ def run_objective(
     except _Invalid as error:
         failure = Failure(kind=FailureKind.INVALID, reason=str(error))
     except BaseException as error:  # noqa: BLE001 (all that user code raises is its outcome, SystemExit included)
-        failure = failure_of(error, order.directory)
+        no_room = full_disk(error, order.directory)
+        failure = failure_of(error, no_room)
         renewal = "the objective ended with an error of the GPU's libraries" if is_of_accelerator(error) else None
     finally:
         trial.end()
-    return TrainerEnded(loss=loss, failure=failure, info=info, duration_s=time.perf_counter() - began, renewal=renewal)
+    return TrainerEnded(
+        loss=loss,
+        failure=failure,
+        info=info,
+        duration_s=time.perf_counter() - began,
+        renewal=renewal,
+        no_room_in=None if no_room is None else no_room.folder,
+    )
 
 
 def _trial(order: TrainerOrder, on_report: Callable[[CurvePoint], bool]) -> Trial:
@@ -206,18 +215,17 @@ def _plain_information(value: Mapping[Any, Any], path: str) -> dict[str, Plain]:
 # ---------------------------------------------------------------------------------------------------------- failures
 
 
-def failure_of(error: BaseException, directory: str) -> Failure:
+def failure_of(error: BaseException, no_room: NoRoom | None = None) -> Failure:
     """The failure for an exception of the user's code, with the traceback from the user's first line on.
 
-    ``directory`` is the attempt's directory, where its checkpoints go.
+    ``no_room`` is the disk that is full, if that is the cause.
     """
     reason = f"the objective called sys.exit({error.code!r})" if isinstance(error, SystemExit) else _one_line(error)
     kind = FailureKind.CODE
-    no_room = full_disk(error, directory)
-    if is_out_of_memory(error):
+    if no_room is not None:
+        kind, reason = FailureKind.INFRASTRUCTURE, no_room.reason
+    elif is_out_of_memory(error):
         kind = FailureKind.MEMORY
-    elif no_room is not None:
-        kind, reason = FailureKind.INFRASTRUCTURE, no_room
     elif isinstance(error, FloatingPointError):
         # The class of failed arithmetic in Python and numpy: a training that diverged and reports it at once.
         kind = FailureKind.INVALID

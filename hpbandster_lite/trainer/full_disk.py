@@ -1,51 +1,105 @@
 """Whether an objective failed because a disk is full: neither its code nor its configuration is the cause.
 
-Law of this file: it reads an exception, and asks the attempt's file system for its free space; nothing else.
+Law of this file: it reads an exception, and asks file systems for their free space; nothing else.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-_WORDS = ("no space left on device", "disk quota exceeded", "database or disk is full")
+_WORDS = (
+    "no space left on device",
+    "disk quota exceeded",
+    "database or disk is full",
+    "no usable temporary directory found",
+)
 """Messages of libraries whose errors have no errno."""
-_TORCH_WRITES = ("pytorchstreamwriter failed", "unexpected pos", "file write failed")
-"""torch.save reports that it could not write, but not why."""
+_UNCLEAR_WORDS = (
+    "pytorchstreamwriter failed",
+    "unexpected pos",
+    "file write failed",
+    "disk i/o error",
+    "requested and ",
+)
+"""torch.save, numpy's tofile and sqlite report that they could not write, but not why."""
 FULL_BELOW_BYTES = 2**20
 """Less than any real checkpoint needs; blocks that are reserved for the administrator are not counted."""
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 (only its free space is read)
 
 
-def full_disk(error: BaseException, directory: str | os.PathLike[str]) -> str | None:
-    """The reason that a disk is full, if an exception shows it.
+class NoRoom(NamedTuple):
+    """A folder whose disk has no room, and the whole reason as text."""
+
+    folder: str
+    reason: str
+
+
+def full_disk(error: BaseException, directory: str | os.PathLike[str]) -> NoRoom | None:
+    """The disk that is full, if an exception shows it.
+
+    A disk that can only be read counts, too, if it is that of the attempt's directory.
 
     Parameters
     ----------
     error
         The exception of the objective; its cause and context are examined too.
     directory
-        The attempt's directory, where checkpoints go; it is named if the error names no file.
+        The attempt's directory, where checkpoints go. It is named if the error names no file, unless the disk of
+        temporary files, or of shared memory, is full.
 
     Returns
     -------
-    str or None
-        The reason, as text; None if the disk is not full.
+    NoRoom or None
+        None if no disk is full.
     """
     for each in _chain(error):
         # traceback survives an exception whose own __str__ raises.
         words = traceback.format_exception_only(type(each), each)[-1].strip()
-        if isinstance(each, OSError) and each.errno in _NO_ROOM:
+        if isinstance(each, OSError):
             where = each.filename2 or each.filename
-            named = os.fsdecode(where) if isinstance(where, str | bytes) else str(directory)
-            return f"no room on the disk of {named}: {each.strerror}"
+            named = os.fsdecode(where) if isinstance(where, str | bytes) else None
+            if each.errno in _NO_ROOM:
+                place = named or _full_place(directory)
+                return NoRoom(_folder(place, named), f"no room on the disk of {place}: {each.strerror}")
+            if each.errno == errno.EROFS and named is not None and _belongs(named, directory):
+                return NoRoom(str(directory), f"cannot write to the disk of {named}: {each.strerror}")
         lower = words.lower()
-        may_be = isinstance(each, RuntimeError) and any(part in lower for part in _TORCH_WRITES)
+        is_unclear = isinstance(each, RuntimeError | OSError) or type(each).__name__ == "OperationalError"
+        may_be = is_unclear and any(part in lower for part in _UNCLEAR_WORDS)
         if any(part in lower for part in _WORDS) or (may_be and _is_full(directory)):
-            return f"no room on the disk of {directory}: {words}"
+            place = _full_place(directory)
+            return NoRoom(place, f"no room on the disk of {place}: {words}")
     return None
+
+
+def _folder(place: str, named: str | None) -> str:
+    """Where the disk is to be looked at: the folder of a file that the error names."""
+    if named is None:
+        return place
+    try:
+        return os.path.dirname(os.path.abspath(named))  # noqa: PTH100, PTH120 (resolves no link)
+    except OSError:
+        # The objective has deleted its working directory.
+        return "/"
+
+
+def _full_place(directory: str | os.PathLike[str]) -> str:
+    """The disk that is full among those that every objective may write to; the attempt's if none seems to be."""
+    places = (str(directory), tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp", _SHARED_MEMORY)  # noqa: S108
+    return next(filter(_is_full, places), str(directory))
+
+
+def _belongs(named: str, directory: str | os.PathLike[str]) -> bool:
+    """Whether a path lies in the attempt's directory, or is made before it."""
+    path, own = Path(named), Path(directory)
+    return path.is_relative_to(own) or (own.is_relative_to(path) and len(path.parts) > 1)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -59,8 +113,11 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_full(directory: str | os.PathLike[str]) -> bool:
+    existing = next((each for each in (Path(directory), *Path(directory).parents) if each.is_dir()), Path("/"))
     try:
-        disk = os.statvfs(directory)
+        disk = os.statvfs(existing)
     except OSError:
         return False
-    return disk.f_bavail * disk.f_frsize < FULL_BELOW_BYTES
+    # Some file systems count nothing.
+    is_counted = disk.f_blocks > 0
+    return is_counted and disk.f_bavail * disk.f_frsize < FULL_BELOW_BYTES

@@ -86,6 +86,7 @@ class TrainerEnded:
     """The objective ended: with a ``loss`` (None for other calls), or with a ``failure``.
 
     ``has_children`` says whether it left processes behind, ``renewal`` why the trainer must not evaluate again, if so.
+    ``no_room_in`` is the folder whose disk had no room, if that is the reason of the failure.
     """
 
     loss: float | None = None
@@ -94,6 +95,7 @@ class TrainerEnded:
     duration_s: float = 0.0
     has_children: bool = False
     renewal: str | None = None
+    no_room_in: str | None = None
 
 
 @wire.register("TrainerInterrupted")

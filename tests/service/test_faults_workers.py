@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from hpbandster_lite.agent.departure import OVER_AFTER_S
-from hpbandster_lite.records import Expired, FailureKind, LateReport, Leased, Recorded, Released
+from hpbandster_lite.records import Expired, FailureKind, HandBackKind, LateReport, Leased, Recorded, Released
 from hpbandster_lite.rundir import RunDirectory
 from tests.service.disks import fill, small_disk
 from tests.service.local_search import until
@@ -159,17 +159,23 @@ def test_an_evaluation_whose_checkpoint_finds_no_room_is_run_elsewhere_without_p
         crowded = patient.start_far_worker(0, disk)
         patient.wait_recorded(2)
         filler = fill(disk)
-        until(lambda: patient.of(Expired), "the checkpoint found no room")
-        (lost,) = patient.of(Expired)
+        until(lambda: patient.of(Released), "the checkpoint found no room")
+        (lost,) = patient.of(Released)
+        assert lost.kind is HandBackKind.REFUSED
         assert lost.reason.startswith(f"no room on the disk of {disk}/")
         assert "No space left on device" in lost.reason
+        until(lambda: patient.status()["agents"][0]["hindrance"] == lost.reason, "the status says why it takes no work")
+        (wait,) = patient.status()["waits"]
+        assert wait["reason"].endswith(f"takes no work: {lost.reason}")
         other = patient.start_far_worker(1, tmp_path / "scratch")
         until(lambda: len(patient.leased(lost.evaluation)) == 2, "the evaluation is run again")
         assert f"-{other.pid}-" in patient.leased(lost.evaluation)[1].agent
         filler.unlink()
         for process in (crowded, other, master):
             process.ends(0)
-        assert "is to be run elsewhere: no room on the disk" in crowded.said()
+        assert f"takes no work until it can write: {lost.reason}" in crowded.said()
+        assert not patient.of(Expired)
+        assert len(patient.of(Released)) == 1
         patient.check()
 
 

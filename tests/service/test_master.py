@@ -38,6 +38,7 @@ from hpbandster_lite.protocol.messages import (
     SlotAnswer,
     SlotRequest,
     Stop,
+    Wait,
     read_answer,
     send,
 )
@@ -175,6 +176,20 @@ def test_a_report_and_the_next_lease_travel_in_one_call(directory: RunDirectory,
         assert answer.report_is == "recorded"
         assert grant_in(answer).evaluation != grant.evaluation
         assert exchanged(master, "a", 3, wants=False).answer is None
+
+
+def test_a_worker_that_takes_no_work_is_in_the_status_and_asks_again_after_a_heartbeat(
+    directory: RunDirectory, space: SearchSpace
+) -> None:
+    with master_of(directory, space) as master:
+        asks = replace(question("a", 1), hindrance="no room on the disk of /x:\nNo space left on device")
+        (slot,) = answered(master, asks).slots
+        words = "no room on the disk of /x: No space left on device"
+        assert slot.answer == Wait(seconds=master.engine.settings.heartbeat_s, reason=words)
+        status = wire.decode(master.handle(Call("status", "{}", "peer")))
+        assert [agent["hindrance"] for agent in status["agents"]] == [words]
+        assert status["waits"][0]["reason"] == f"worker a takes no work: {words}"
+        assert grant_of(master, request=2).attempt == 1
 
 
 def test_an_attempt_gets_the_directories_in_which_earlier_ones_may_have_left_a_checkpoint(

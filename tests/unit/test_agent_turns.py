@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from hpbandster_lite.agent.assignment import HandBack
-from hpbandster_lite.agent.departure import GOODBYE_S, LOOK_EVERY_S
+from hpbandster_lite.agent.departure import GOODBYE_S
+from hpbandster_lite.agent.departure import LOOK_EVERY_S as LOOK_AT_JOURNAL_EVERY_S
+from hpbandster_lite.agent.own_disk import LOOK_EVERY_S
 from hpbandster_lite.errors import MasterUnreachable
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.master.serving import hold_run_directory
+from hpbandster_lite.protocol.messages import ExchangeRequest
 from hpbandster_lite.protocol.slots import slot_name
 from hpbandster_lite.records import (
     ConfigId,
@@ -86,7 +89,7 @@ def test_an_agent_gives_its_master_up_when_it_is_turned_for_that(worker: Worker)
     )
     link.next_try_at = math.inf
     # It has just looked whether the search is over, so nothing is due before it gives up.
-    worker.world.now = link.answered_at + timeout_s - 0.5 * LOOK_EVERY_S
+    worker.world.now = link.answered_at + timeout_s - 0.5 * LOOK_AT_JOURNAL_EVERY_S
     worker.turn()
     worker.world.now = agent.next_due()
     assert worker.world.now == link.answered_at + timeout_s
@@ -245,6 +248,80 @@ def test_what_waits_behind_an_evaluation_that_is_not_quick_is_refused(tmp_path: 
     agent.held.take([(slot_name(agent.id, number), grant({"x": 0.5}, number)) for number in range(3)])
     live_on(worker, 1.0)
     assert [kind for kind, _ in handed_back(worker)] == [HandBackKind.REFUSED] * 2
+
+
+# ----------------------------------------------------------------------------------------- a worker that cannot write
+
+NO_ROOM = TrainerEnded(
+    failure=Failure(kind=FailureKind.INFRASTRUCTURE, reason="no room on the disk of /run/x"), no_room_in="/run"
+)
+HIDDEN = TrainerEnded(failure=Failure(kind=FailureKind.CODE, reason="OSError: it cannot write"))
+CRASHED = TrainerDied(failure=Failure(kind=FailureKind.CODE, reason="the objective crashed its process by SIGBUS"))
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Worker:
+    return worker_of(tmp_path / "run", master_timeout_s=1_000.0)
+
+
+def asked(worker: Worker) -> tuple[int, str | None]:
+    """How many leases the worker asks for when it has looked at its disk again, and why it takes no work."""
+    outbox: Any = worker.agent.outbox
+    for _ in range(2):
+        outbox.releases.clear()
+        outbox._begun = None
+        live_on(worker, LOOK_EVERY_S + 1.0)
+    assert isinstance(outbox._begun, ExchangeRequest)
+    return sum(slot.wants_lease for slot in outbox._begun.slots), outbox._begun.hindrance
+
+
+@pytest.mark.parametrize("message", [NO_ROOM, HIDDEN, CRASHED], ids=["no room", "hidden", "crashed"])
+def test_an_evaluation_that_found_no_room_is_refused_and_its_worker_takes_no_work_until_it_can_write(
+    message: TrainerMessage, patient: Worker
+) -> None:
+    worker = patient
+    lease(worker)
+    worker.disk_is_full_until = math.inf
+    worker.agent.held.receive(message)
+    assert worker.agent.outbox.reports == {}
+    ((kind, reason),) = handed_back(worker)
+    assert kind is HandBackKind.REFUSED
+    assert reason.startswith("no room on the disk of ")
+    assert worker.agent.held.evaluated == 0
+    hindrance = worker.agent.held.disk.hindrance
+    assert hindrance is not None
+    assert asked(worker) == (1, hindrance)
+    worker.disk_is_full_until = worker.world.now
+    assert asked(worker) == (1, None)
+
+
+def test_an_idle_worker_whose_disk_is_full_takes_no_work(patient: Worker) -> None:
+    patient.disk_is_full_until = math.inf
+    assert asked(patient) == (1, f"no room on the disk of {patient.world.directory.path}")
+
+
+def test_an_evaluation_that_fails_while_there_is_room_is_reported(worker: Worker) -> None:
+    lease(worker)
+    worker.agent.held.receive(HIDDEN)
+    (report,) = worker.agent.outbox.reports.values()
+    assert report.outcome.failure is not None
+    assert report.outcome.failure.kind is FailureKind.CODE
+    assert handed_back(worker) == []
+
+
+def test_a_loss_of_a_worker_whose_disk_is_full_counts(worker: Worker) -> None:
+    lease(worker)
+    worker.disk_is_full_until = math.inf
+    worker.agent.held.receive(TrainerEnded(loss=1.0))
+    (report,) = worker.agent.outbox.reports.values()
+    assert report.outcome.loss == 1.0
+
+
+def test_a_lease_that_comes_when_the_disk_is_full_is_refused(worker: Worker) -> None:
+    worker.agent.held.disk.found_no_room("/run", "no room", worker.clock())
+    worker.agent.held.take([(worker.agent.id, grant({"x": 0.5}))])
+    assert handed_back(worker) == [(HandBackKind.REFUSED, "no room")]
+    assert worker.agent.held.current is None
 
 
 # ------------------------------------------------------------------------------------- a search that is over already

@@ -146,6 +146,7 @@ def test_idle_silent_lost_and_unknown_workers_differ() -> None:
         a_worker("node-1", "0-0-7@1", silent_s=45.0, is_silent=True, lease_ends_in_s=15.0),
         a_worker("", "0-0-8@1", agent="node-2-9c", silent_s=None, is_connected=False, is_silent=True, attempt=2),
         a_worker("node-3", "0-0-9@1", silent_s=2.0, is_connected=False, is_silent=True, lease_ends_in_s=8.0),
+        a_worker("node-4", hindrance="its disk is full"),
     )
     lines = picture(a_status(agents=agents))
     at = lines.index("worker     evaluation  budget    for         learning curve")
@@ -155,6 +156,7 @@ def test_idle_silent_lost_and_unknown_workers_differ() -> None:
         "                                                             yet, its lease ends in 55 s",
         "node-3     0-0-9@1     3 epochs  1 min 23 s                  has lost its connection, its lease ends",
         "                                                             in 8.0 s",
+        "node-4     idle                                              takes no work: its disk is full",
         "node-0     idle",
     ]
 

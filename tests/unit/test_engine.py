@@ -504,6 +504,28 @@ def test_report_and_next_lease_travel_in_one_exchange() -> None:
     assert [type(entry) for entry in turn.entries] == [Recorded, Sampled, Leased]
 
 
+def test_an_agent_that_takes_no_work_opens_and_samples_nothing_and_asks_again_after_a_heartbeat() -> None:
+    engine = started(ONE)
+    turn = engine.exchange("a", 1, now=0.0, hindrance="its disk is full")
+    assert turn.entries == ()
+    assert turn.answer.answer == Wait(engine.settings.heartbeat_s, "its disk is full")
+    assert granted(engine, "a", 2).attempt == 1
+
+
+def test_an_agent_that_takes_no_work_is_informed_of_the_end() -> None:
+    engine = started(ONE)
+    finish(engine)
+    assert isinstance(engine.exchange("a", 1, now=0.0, hindrance="its disk is full").answer.answer, Done)
+
+
+def test_a_report_of_an_agent_that_takes_no_work_counts() -> None:
+    engine = started(ONE)
+    grant = granted(engine, "a")
+    turn = engine.exchange("a", 1, now=0.0, report=loss(grant, 1.0), hindrance="its disk is full")
+    assert turn.answer.report_is == "recorded"
+    assert isinstance(turn.answer.answer, Wait)
+
+
 def test_an_exchange_without_a_wish_for_work_leases_nothing() -> None:
     engine = started()
     grant = granted(engine, "a", 0)

@@ -50,6 +50,25 @@ def test_a_new_master_waits_for_the_workers_of_the_old_one() -> None:
     assert again.waits(103.0)[0].reason == "the one earlier worker has not found this master yet"
 
 
+def test_workers_that_take_no_work_are_a_wait_with_their_reason_until_they_ask_again() -> None:
+    engine = started()
+    engine.exchange("a", 1, now=0.0, worker="w0", hindrance="no room on the disk of /x")
+    assert engine.waits(1.0) == (Waiting(kind="worker", reason="worker w0 takes no work: no room on the disk of /x"),)
+    engine.exchange("b", 1, now=0.0, worker="w1")
+    reason = "1 of 2 workers takes no work, w0 because: no room on the disk of /x"
+    assert engine.waits(1.0) == (Waiting(kind="worker", reason=reason),)
+    engine.exchange("b", 2, now=1.0, worker="w1", hindrance="no room on the disk of /y")
+    assert engine.waits(1.0)[0].reason == "2 of 2 workers take no work, w0 because: no room on the disk of /x"
+    assert [agent.hindrance for agent in engine.status(now=1.0).agents] == [
+        "no room on the disk of /x",
+        "no room on the disk of /y",
+    ]
+    for agent in "ab":
+        engine.exchange(agent, 3, now=2.0)
+    assert engine.waits(2.0) == ()
+    assert [agent.hindrance for agent in engine.status(now=2.0).agents] == [None, None]
+
+
 def test_there_is_no_wait_while_everybody_works_and_places_are_open() -> None:
     engine = started()
     granted(engine, "a")

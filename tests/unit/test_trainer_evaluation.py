@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, FailureKind
 from hpbandster_lite.trainer import evaluation as evaluating
 from hpbandster_lite.trainer.evaluation import failure_of, is_out_of_memory, run_objective
+from hpbandster_lite.trainer.full_disk import full_disk
 from hpbandster_lite.trainer.messages import TrainerEnded, TrainerInterrupted, TrainerOrder
 from tests.unit.test_problems_trial import KINDS
 
@@ -291,7 +293,7 @@ def caused_by(error: BaseException) -> BaseException:
 )
 def test_memory_that_ran_out_is_a_class_of_its_own(error: BaseException) -> None:
     assert is_out_of_memory(error)
-    assert failure_of(error, "/attempt").kind is FailureKind.MEMORY
+    assert failure_of(error, full_disk(error, "/attempt")).kind is FailureKind.MEMORY
 
 
 @pytest.mark.parametrize(
@@ -304,7 +306,7 @@ def test_memory_that_ran_out_is_a_class_of_its_own(error: BaseException) -> None
     ],
 )
 def test_other_errors_are_not_put_down_to_memory(error: BaseException) -> None:
-    assert failure_of(error, "/attempt").kind is FailureKind.CODE
+    assert failure_of(error, full_disk(error, "/attempt")).kind is FailureKind.CODE
 
 
 def while_handling(error: BaseException) -> BaseException:
@@ -326,30 +328,80 @@ def while_handling(error: BaseException) -> BaseException:
         (OSError(errno.ENOSPC, "No space left on device", "/data/cache.npy"), "/data/cache.npy"),
         (OSError(errno.ENOSPC, "No space left on device", b"/data/cache.npy"), "/data/cache.npy"),
         (RuntimeError("write failed: No space left on device"), "/attempt"),
+        (RuntimeError("RESOURCE_EXHAUSTED: /cache/x; No space left on device"), "/attempt"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']"), "/attempt"),
         (caused_by(OSError(errno.ENOSPC, "No space left on device")), "/attempt"),
         (while_handling(OSError(errno.ENOSPC, "No space left on device", "/x/y")), "/x/y"),
     ],
 )
 def test_a_disk_without_room_is_the_machine_s_fault_and_is_named(error: BaseException, place: str) -> None:
-    failure = failure_of(error, "/attempt")
+    failure = failure_of(error, full_disk(error, "/attempt"))
     assert failure.kind is FailureKind.INFRASTRUCTURE
     assert failure.reason.startswith(f"no room on the disk of {place}: ")
     assert failure.traceback is not None
 
 
+def test_an_evaluation_that_found_no_room_says_where_the_disk_is_to_be_looked_at() -> None:
+    end = ended(raising(OSError(errno.ENOSPC, "No space left on device", "/data/cache.npy")))
+    assert end.no_room_in == "/data"
+    assert ended(raising(OSError(errno.ENOSPC, "No space left on device"))).no_room_in == ORDER.directory
+    assert ended(raising(OSError(errno.EACCES, "Permission denied", "/data/cache.npy"))).no_room_in is None
+
+
+@pytest.mark.parametrize(
+    ("error", "is_own"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "/attempt/state.pt"), True),
+        (OSError(errno.EROFS, "Read-only file system", "/run/rung0"), True),
+        (OSError(errno.EROFS, "Read-only file system", "/data/cache.npy"), False),
+        (OSError(errno.EROFS, "Read-only file system"), False),
+    ],
+    ids=["in the attempt's directory", "above it", "elsewhere", "no file"],
+)
+def test_a_disk_that_can_only_be_read_is_the_machine_s_fault_where_attempts_write(error: OSError, is_own: bool) -> None:
+    directory = "/run/rung0/attempt1" if error.filename == "/run/rung0" else "/attempt"
+    found = full_disk(error, directory)
+    assert (found is not None) == is_own
+    if found is not None:
+        assert found.reason == f"cannot write to the disk of {error.filename}: Read-only file system"
+
+
+def test_an_error_without_a_file_names_the_disk_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of a data loader share memory through a disk of its own, which is small in containers."""
+
+    shared = "/dev/shm"  # noqa: S108 (nothing is written there)
+
+    def statvfs(path: Path) -> SimpleNamespace:
+        return SimpleNamespace(f_bavail=0 if str(path) == shared else 10**9, f_frsize=1, f_blocks=10**9)
+
+    monkeypatch.setattr("os.statvfs", statvfs)
+    found = full_disk(RuntimeError("unable to write to file </torch_12_34>: No space left on device (28)"), "/attempt")
+    assert found is not None
+    assert found.folder == shared
+    assert found.reason.startswith("no room on the disk of /dev/shm: RuntimeError: unable to write")
+
+
 @pytest.mark.parametrize(("free", "kind"), [(0, FailureKind.INFRASTRUCTURE), (10**9, FailureKind.CODE)])
-def test_a_checkpoint_that_torch_cannot_write_is_the_disk_s_fault_where_that_is_full(
-    free: int, kind: FailureKind, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos 64 vs 0"),
+        OSError("1000 requested and 0 written"),
+        sqlite3.OperationalError("disk I/O error"),
+    ],
+    ids=["torch", "numpy", "sqlite"],
+)
+def test_what_a_library_cannot_write_is_the_disk_s_fault_where_that_is_full(
+    error: Exception, free: int, kind: FailureKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(f_bavail=free, f_frsize=1))
-    error = RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos 64 vs 0")
-    assert failure_of(error, "/attempt").kind is kind
+    monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(f_bavail=free, f_frsize=1, f_blocks=10**9))
+    assert failure_of(error, full_disk(error, "/attempt")).kind is kind
 
 
 def test_errors_that_were_raised_from_each_other_in_a_ring_have_an_end() -> None:
     one, other = ValueError(), KeyError()
     one.__context__, other.__context__ = other, one
-    assert failure_of(one, "/attempt").kind is FailureKind.CODE
+    assert failure_of(one, full_disk(one, "/attempt")).kind is FailureKind.CODE
 
 
 # ---------------------------------------------------------------------------------------------- feasible, interrupted

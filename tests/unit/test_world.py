@@ -47,6 +47,7 @@ MARKS = {
     "wrong clocks": ("wall_clock_set", "clock_gap"),
     "messages": ("silences", "late copies"),
     "full disks": ("disk_full",),
+    "full disks of workers": ("no room", "handed back refused"),
     "stops": ("silences",),
     "kills": ("torn", "masters"),
     "users": ("commands", "stopped"),

@@ -229,6 +229,8 @@ def _remark(agent: Agent) -> str:
         remarks.append(_silence(agent))
         if agent.lease_ends_in_s is not None:
             remarks.append(f"its lease ends in {duration(max(0.0, agent.lease_ends_in_s))}")
+    if agent.hindrance is not None:
+        remarks.append(f"takes no work: {agent.hindrance}")
     return ", ".join(remarks)
 
 
