@@ -1,4 +1,4 @@
-"""Functions that write and read the records of one class, generated from its fields.
+"""Functions that write and read the records, or the named tuples, of one class, generated from its fields.
 
 Law of this file: what a generated function does follows from the class alone; no part of a message becomes code. A
 generated reader returns records that are valid throughout; whatever else it meets it leaves to ``refuse``, which knows
@@ -96,6 +96,29 @@ def reader(
     # OverflowError: a record checks that its loss is finite, and an integer may be larger than every float.
     names = {"cls": cls, "tag": tag, "refuse": refuse, "refusals": (SearchError, OverflowError)}
     read: Callable[[Plain], Any] = _function(lines, fields, mismatch=ProtocolMismatch, **names)
+    return read
+
+
+def items_writer(items: Sequence[Field]) -> Callable[[Any], list[Plain]]:
+    """The function that writes a named tuple of these items as a list."""
+    names = ", ".join(f"item_{index}" for index in range(len(items)))
+    written = ", ".join(_converted(each, index, f"item_{index}", "write") for index, each in enumerate(items))
+    lines = ["def function(record):", f" {names}, = record", f" return [{written}]"]
+    write: Callable[[Any], list[Plain]] = _function(lines, items)
+    return write
+
+
+def items_reader(cls: type, items: Sequence[Field], otherwise: Callable[[Plain], Any]) -> Callable[[Plain], Any]:
+    """The function that reads a named tuple from a list of all its items; ``otherwise`` gets each other message."""
+    names = ", ".join(f"item_{index}" for index in range(len(items)))
+    read_items = ", ".join(_converted(each, index, f"item_{index}", "read") for index, each in enumerate(items))
+    lines = [
+        "def function(message):",
+        f" if type(message) is not list or len(message) != {len(items)}: return otherwise(message)",
+        f" {names}, = message",
+        f" return new(cls, ({read_items},))",
+    ]
+    read: Callable[[Plain], Any] = _function(lines, items, new=tuple.__new__, cls=cls, otherwise=otherwise)
     return read
 
 

@@ -360,25 +360,14 @@ def _named_tuple_codec(cls: Any) -> _Codec:
     hints = get_type_hints(cls)
     codecs = [_codec(hints[entry], entry, is_short=False) for entry in cls._fields]
     required = len(codecs) - len(cls._field_defaults)
-    count, readers = len(codecs), [(codec.as_they_are, codec.read) for codec in codecs]
-    common = frozenset.intersection(*(as_they_are for as_they_are, _ in readers))
-    make = partial(tuple.__new__, cls)
-
-    def read(value: Plain) -> Any:
-        # Ids are in every entry of a journal: no item takes its default, and three integers are checked in one step.
-        if type(value) is list and len(value) == count:
-            if common.issuperset(map(type, value)):
-                return make(value)
-            return make([
-                item if type(item) in as_they_are else read_item(item)
-                for (as_they_are, read_item), item in zip(readers, value, strict=True)
-            ])
-        return cls(*_read_items(codecs, required, value))
-
-    def write(value: Any) -> Plain:
-        return list(value) if common.issuperset(map(type, value)) else _write_items(codecs, value)
-
-    return _Codec(write, read)
+    items = [
+        generated.Field(attribute=name, name=name, as_they_are=codec.as_they_are, write=codec.write, read=codec.read)
+        for name, codec in zip(cls._fields, codecs, strict=True)
+    ]
+    return _Codec(
+        generated.items_writer(items),
+        generated.items_reader(cls, items, lambda value: cls(*_read_items(codecs, required, value))),
+    )
 
 
 def _write_items(codecs: Sequence[_Codec], values: Iterable[Any]) -> list[Plain]:
