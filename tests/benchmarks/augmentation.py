@@ -1,19 +1,19 @@
 """Crop, mirror, normalise, CutOut and MixUp on one core: whole batches against torchvision, image by image.
 
-Claim: augmenting whole batches costs less than a tenth of what torchvision's transforms of single images cost in a
+Claim: augmentation of whole batches costs less than a tenth of torchvision's transforms of single images in a
 DataLoader, with worker processes (``num_workers=1``) or without, in CPU time and in wall time.
 
 Evidence (two cores shared with many other processes, which triples wall times; torch 2.13 and torchvision 0.28 for the
-CPU, seven rounds, medians): 19 us of CPU an image, against 553 without and 637 with a worker process, that is 29 and 33
-times as much; in wall time 31 and 30 times.
+CPU, seven rounds, medians): 19 us of CPU an image. torchvision takes 553 without and 637 with a worker process, 29 and
+33 times as much; in wall time 31 and 30 times.
 
 Usage::
 
     OMP_NUM_THREADS=1 python tests/benchmarks/augmentation.py [--rounds 7] [--images 5000] [--batch-size 128]
 
-Both sides take the same images, Fashion-MNIST padded and repeated to 3x32x32 (one image costs what one of CIFAR-10
-costs), or noise where it cannot be had (``--noise``); both end with the same float32 batches on the CPU. The process
-and its children are held on one core, the sides take turns, and CPU time is that of the process and its children. The
+Both sides use the same images, Fashion-MNIST padded and repeated to 3x32x32 (an image has the cost of one of CIFAR-10),
+or noise where this data set is missing (``--noise``); both produce the same float32 batches on the CPU. The process and
+its children are pinned to one core, the sides take turns, and CPU time is that of the process and its children. The
 other side is the recipe of the CutOut and MixUp papers' code: RandomCrop, RandomHorizontalFlip, ToTensor, Normalize and
 CutOut for each image, MixUp for each batch.
 """
@@ -68,7 +68,7 @@ def one_by_one(pixels: np.ndarray[Any, np.dtype[np.uint8]], batch_size: int, wor
 
 
 def whole_batches(pixels: np.ndarray[Any, np.dtype[np.uint8]], batch_size: int) -> Callable[[int], int]:
-    """Ours: an epoch, its draws included, returning the number of images."""
+    """Our side: an epoch, which includes its random draws, returning the number of images."""
     images = DeviceImages(
         x=torch.from_numpy(pixels).permute(0, 3, 1, 2),
         y=torch.arange(len(pixels)) % 10,
@@ -89,13 +89,13 @@ def whole_batches(pixels: np.ndarray[Any, np.dtype[np.uint8]], batch_size: int) 
 
 
 def cpu_s() -> float:
-    """CPU seconds of this process and of the children that it has waited for."""
+    """CPU seconds of this process and of its finished children."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def us_an_image(epoch: Callable[[int], int], number: int, at_least_s: float) -> tuple[float, float]:
-    """CPU and wall microseconds of an image; epochs are repeated until the clock's grain of 10 ms says nothing."""
+    """CPU and wall microseconds of an image; epochs repeat until the clock's resolution of 10 ms is negligible."""
     cpu, wall, images = cpu_s(), time.perf_counter(), 0
     while time.perf_counter() - wall < at_least_s:
         images += epoch(number)
@@ -123,8 +123,8 @@ def main() -> None:
     for number in range(options.rounds):
         for name, epoch in sides.items():
             measured[name].append(us_an_image(epoch, number, at_least_s=1.0))
-        told = "   ".join(f"{pairs[-1][0]:7.1f} {pairs[-1][1]:7.1f}" for pairs in measured.values())
-        print(f"round {number}: CPU and wall us an image   {told}", flush=True)
+        columns = "   ".join(f"{pairs[-1][0]:7.1f} {pairs[-1][1]:7.1f}" for pairs in measured.values())
+        print(f"round {number}: CPU and wall us an image   {columns}", flush=True)
     medians = {name: tuple(map(statistics.median, zip(*pairs, strict=True))) for name, pairs in measured.items()}
     ours_cpu, ours_wall = medians["whole batches"]
     print(f"\n{'':28}  CPU us  wall us   images/s   CPU ratio  wall ratio")

@@ -1,15 +1,14 @@
 """Twenty CPU-minutes of joint search on 5,000 images: beside random search, and beside a wide ResNet as published.
 
-For each seed: BOHB on Fashion-MNIST in the space ``small`` with the published budgets by 0.01, 4 to 108 seconds of
-training steps, until 1,200 of them are given out; random search at 108 seconds, until as many are; and WRN-16-1 with
-its authors' hyperparameters, whose schedule is shrunk to 108 seconds. Neither search begins with the default
-configuration, which is that of textbooks for such networks: what they find is found. The searches go through the
-product with two workers of one thread each. Compared are the validation error, by which an incumbent is chosen, and the
-test error, which is looked at once. Seconds are those of processor time, so that a neighbour on the machine changes
-little.
+For each seed it runs BOHB on Fashion-MNIST in the space ``small`` with the published budgets times 0.01, 4 to 108
+seconds of training steps, until 1,200 seconds are started; random search at 108 seconds, until as many are; and
+WRN-16-1 with its authors' hyperparameters and a schedule of 108 seconds. Neither search begins with the default
+configuration, because textbook values would help both. The searches use the whole service with two workers of one
+thread each. The program compares the validation error, which selects the incumbent, and the test error, which is
+measured once. Seconds are seconds of processor time, so that other processes on the machine change little.
 
-Usage, on a machine with two cores and the images (Debian's ``dataset-fashion-mnist``, or ``--data``); two hours for
-five seeds, and what the output file has is not run again::
+Usage, on a machine with two cores and the images (Debian's ``dataset-fashion-mnist``, or ``--data``). Five seeds take
+two hours; rows that the output file already has are not repeated::
 
     python tests/benchmarks/image_search.py --out trained.jsonl [--seeds 5] [--data DIR]
 """
@@ -53,7 +52,7 @@ WRN_16_1 = {
 
 
 def searched(seed: int, data: Path | None, folder: Path, **told: Any) -> dict[str, Any]:
-    """One search to its end: the incumbent's validation and test error, and what was trained for it."""
+    """Run one search; return the incumbent's validation and test error, and the seconds trained."""
     result = hpb.minimize(
         "fashion_mnist",
         problem_options={"space": "small", "data": data, **IMAGES},
@@ -78,7 +77,7 @@ def searched(seed: int, data: Path | None, folder: Path, **told: Any) -> dict[st
 
 
 def baseline(seed: int, data: str | None) -> None:
-    """Train WRN-16-1 and print its errors; in a process of its own, with one thread as the workers have."""
+    """Train WRN-16-1 in a separate process with one thread, like the workers; print its errors."""
     from hpbandster_lite.problems import load, with_options
 
     given = {"space": "wide_resnet", "schedule": "step", "data": data, **IMAGES}
@@ -93,7 +92,7 @@ def baseline(seed: int, data: str | None) -> None:
 
 
 def measured(seed: int, way: str, data: Path | None, out: Path) -> dict[str, Any]:
-    """One of the three with one seed; a search that was interrupted goes on in its directory beside the output."""
+    """Run one of the three with one seed; an interrupted search continues in its directory beside the output."""
     if way == "wrn_16_1":
         told = json.dumps({"seed": seed, "data": None if data is None else str(data)})
         done = subprocess.run([sys.executable, __file__, "--baseline", told], stdout=subprocess.PIPE, check=True)
@@ -102,7 +101,7 @@ def measured(seed: int, way: str, data: Path | None, out: Path) -> dict[str, Any
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Every seed for which all three are there, and the medians, as a Markdown table of errors in percent."""
+    """Every seed that has all three results, and the medians, as a Markdown table of errors in percent."""
     by_seed: dict[int, dict[str, Any]] = {}
     for row in rows:
         by_seed.setdefault(row["seed"], {"seed": row["seed"]})[row["way"]] = row
@@ -129,7 +128,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--baseline", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    # Of the baseline too; the launcher gives each worker its share of the cores.
+    # Also for the baseline; the launcher gives each worker its share of the cores.
     os.environ["OMP_NUM_THREADS"] = "1"
     if options.baseline:
         baseline(**json.loads(options.baseline))

@@ -1,11 +1,11 @@
-"""Adapter of the speed benchmark that measures HpBandSter with the same scripts: ours under its names.
+"""Adapter to the speed benchmark, which measures HpBandSter with the same scripts; its names are the benchmark's.
 
-Claim: what is measured is what users run. The name server is the program, the master is :func:`run_master` with its
-durable journal, workers are agents that find it at the name server; all of it over Pyro4, with keys. Each evaluation
+Claim: the benchmark measures what users run. The name server is the program, the master is :func:`run_master` with its
+durable journal, workers are agents that find the master at the name server; all use Pyro4, with keys. Each evaluation
 costs microseconds, so the agents run it in their own process (``isolation="none"``).
 
-The benchmark tells both sides nothing but the name server's address, so keys and journal lie in a temporary folder that
-is named after its port.
+The benchmark passes both sides only the name server's address, so keys and journal are in a temporary folder that is
+named after its port.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NAMESERVER_START_S = 30.0
 
 
 def version() -> dict[str, str]:
-    """Versions of what is measured."""
+    """Versions of the measured libraries."""
     return {name: version_of(name) for name in ("hpbandster_lite", "Pyro4", "ConfigSpace", "numpy", "scipy")}
 
 
@@ -60,7 +60,7 @@ def make_configspace(params: Sequence[Mapping[str, Any]]) -> ConfigurationSpace:
 
 
 def make_space(params: Sequence[Mapping[str, Any]]) -> SearchSpace:
-    """The same, compiled."""
+    """The same, as a compiled search space."""
     from hpbandster_lite.space import SearchSpace
 
     return SearchSpace.from_configspace(make_configspace(params))
@@ -70,7 +70,7 @@ def make_space(params: Sequence[Mapping[str, Any]]) -> SearchSpace:
 
 
 class Generator:
-    """The proposal model alone, with no process around it; a proposal includes the fit after new results."""
+    """The proposal model alone, without processes; a proposal includes the fit after new results."""
 
     def __init__(self, params: Sequence[Mapping[str, Any]], random_fraction: float | None = None) -> None:
         import numpy as np
@@ -83,17 +83,17 @@ class Generator:
         self._rng = np.random.default_rng(0)
 
     def tell(self, config: Mapping[str, Any], budget: float, loss: float | None, refit: bool = True) -> None:
-        """Take a result in; the fit waits for the next proposal, whatever ``refit`` says.
+        """Add a result; the fit waits for the next proposal, whatever ``refit`` is.
 
-        The benchmark's configurations are foreign, so each is turned into a vector and kept from being proposed first,
-        which a search does once per configuration, when it samples it.
+        The benchmark brings its own configurations, so each is first converted to a vector and excluded from further
+        proposals. A search does this once per configuration, when it samples it.
         """
         vector = self._space.to_vectors([config])[0]
         self._sampler.add(vector)
         self._sampler.observe(vector, budget, loss)
 
     def propose(self, budget: float) -> tuple[Mapping[str, Any], bool]:
-        """A configuration, and whether it came from the model."""
+        """A configuration, and whether the model proposed it."""
         proposal = self._sampler.propose(self._rng)
         if proposal is None:
             raise RuntimeError("the space is exhausted")
@@ -108,9 +108,9 @@ def simulate(
     min_budget: float = 1,
     max_budget: float = 9,
 ) -> list[tuple[Mapping[str, Any], float, bool, bool]]:
-    """A whole search by one worker: configuration, budget, whether by the model, whether new, as evaluated.
+    """A whole search by one worker: configuration, budget, whether the model proposed it, whether it is new, in order.
 
-    The seed is numpy's global one, which the benchmark sets.
+    The seed comes from numpy's global generator, which the benchmark seeds.
     """
     import numpy as np
 
@@ -139,26 +139,26 @@ def simulate(
 
 
 def _directory(port: int) -> Path:
-    """Where the run behind the name server at this port keeps its keys and its journal."""
+    """Folder of the keys and the journal of the run whose name server has this port."""
     return Path(tempfile.gettempdir()) / f"hpbandster_lite-benchmark-{os.getuid()}-{port}"
 
 
 class NameServer:
-    """The name server's program, and the folder of the one run that it is for."""
+    """The name server's program, and the folder of its only run."""
 
     def __init__(self, run_id: str, host: str, port: int = 0, directory: str | None = None) -> None:
         from hpbandster_lite.rundir import RunDirectory
 
         self.host, self.port = host, port or _free_port(host)
         self._folder = _directory(self.port)
-        # A benchmark that was killed has left it behind.
+        # A benchmark that was killed leaves its folder.
         shutil.rmtree(self._folder, ignore_errors=True)
         run_directory = RunDirectory(self._folder)
         run_directory.create()
         run_directory.ensure_key()
         run_directory.ensure_nameserver_key()
         lifeline, self._held_open = os.pipe()
-        told = {
+        options = {
             "host": self.host,
             "port": self.port,
             "key_file": str(run_directory.nameserver_key_file),
@@ -166,7 +166,7 @@ class NameServer:
         }
         with run_directory.log("nameserver").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hpbandster_lite.nameserver", json.dumps(told)],
+                [sys.executable, "-m", "hpbandster_lite.nameserver", json.dumps(options)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -175,7 +175,7 @@ class NameServer:
         os.close(lifeline)
 
     def stop(self) -> None:
-        """End it and delete the run."""
+        """End the name server and delete the run."""
         self._process.terminate()
         self._process.wait()
         os.close(self._held_open)
@@ -207,8 +207,8 @@ def run_master(
 ) -> dict[str, Any]:
     """Serve one search to its end; ``progress`` gets a line when a result is durable.
 
-    Workers may ask for work when they are there, and a benchmark says from how many on: until then the search is
-    paused, so that the start of the others is not measured. There is no ``ping_interval``.
+    The search is paused until ``min_n_workers`` workers have joined, so that the benchmark does not measure their
+    start. ``ping_interval`` has no effect.
     """
     from hpbandster_lite import master as room
     from hpbandster_lite import wire
@@ -224,7 +224,7 @@ def run_master(
         nameserver=(host, port),
         nameserver_key=str(directory.nameserver_key_file),
     )
-    # As it gets them from the launcher: what cannot travel fails here, too.
+    # The launcher sends options in this way: options that the codec refuses fail here, too.
     options = wire.from_message(wire.decode(wire.encode(wire.to_message(options))), room.MasterOptions)
     resumer = threading.Thread(target=_resume_with, args=(directory, min_n_workers), daemon=True)
     _pause(options, directory)
@@ -241,7 +241,7 @@ def run_master(
 
 
 def _pause(options: Any, directory: Any) -> None:
-    """Begin the journal with a search that is paused."""
+    """Create the journal of a search that is paused."""
     from hpbandster_lite import master as room
     from hpbandster_lite import wire
     from hpbandster_lite.journal import Journal
@@ -257,7 +257,7 @@ def _pause(options: Any, directory: Any) -> None:
 
 
 def _resume_with(directory: Any, workers: int) -> None:
-    """Let the search go on as soon as so many workers have joined."""
+    """Resume the search when this number of workers has joined."""
     from hpbandster_lite import master as room
     from hpbandster_lite.errors import SearchError
     from hpbandster_lite.protocol.messages import ResumeRequest, send
@@ -273,7 +273,7 @@ def _resume_with(directory: Any, workers: int) -> None:
 
 @contextlib.contextmanager
 def _progress_noted(path: str | None) -> Iterator[None]:
-    """Have the journal write a line per result beside its own work, as the other side's adapter does."""
+    """Make the journal also write a line per result to ``path``, as HpBandSter's adapter does."""
     from hpbandster_lite.journal import Journal
     from hpbandster_lite.records import Entry, Recorded
 
@@ -287,8 +287,8 @@ def _progress_noted(path: str | None) -> Iterator[None]:
             position = commit(journal, entries, at=at)
             for entry in entries:
                 if isinstance(entry, Recorded):
-                    told = {"t": time.monotonic(), "id": list(entry.evaluation.config_id), "loss": entry.outcome.loss}
-                    file.write(json.dumps(told) + "\n")
+                    result = {"t": time.monotonic(), "id": list(entry.evaluation.config_id), "loss": entry.outcome.loss}
+                    file.write(json.dumps(result) + "\n")
             return position
 
         with mock.patch.object(Journal, "commit", noted_commit):
@@ -332,7 +332,7 @@ def _prepared(
     run_id: str,
     seed: int | None = None,
 ) -> Any:
-    """What the search is, as the command line prepares it, under the run id that the workers know."""
+    """The search as the command line prepares it, with the run id that the workers use."""
     from dataclasses import replace
 
     from hpbandster_lite.problems import FunctionProblem, describe

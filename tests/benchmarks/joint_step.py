@@ -1,11 +1,11 @@
-"""One training step of the joint network: ours against a plain implementation as the paper's released code has it.
+"""One training step of the joint network, compared with a plain implementation in the released code's style.
 
-Claim: ours takes less than 1 / 1.6 of the CPU time of the plain step at widths 16, 32, 64, the ones that a CPU trains;
-the wider the network, the less there is to win, because convolutions are then all that costs and the plain side
-computes 4 parts of them for our 3.
+Claim: our step takes less than 1 / 1.6 of the CPU time of the plain step at widths 16, 32, 64, which are the widths for
+a CPU. The advantage falls with the width, because convolutions then dominate the cost, and the plain side computes 4
+parts of them where ours computes 3.
 
 Evidence (torch 2.13, one core, float32, batch 64, two cores shared with many other processes; plain / ours, CPU time,
-median of five pairs and all of them). The GPU has not been measured.
+median of five pairs and all of them). No GPU was measured.
 
 ============  ==========  ========  =======  ======  =============================
 widths        parameters  plain ms  ours ms  median  pairs
@@ -20,12 +20,12 @@ Usage::
     python tests/benchmarks/joint_step.py --device cuda --blocks 4 --filters 32 --batch-size 128 --workers 8
 
 Both sides train the same network (three branches in each block, Shake-Shake, two-path shortcuts) on the same images
-with the same recipe: crop, mirror, CutOut, MixUp, SGD with Nesterov momentum. A step is all that it takes, from the
-images in memory to the changed weights. The plain side is the style of the released code, written anew for this
-comparison: images one by one through torchvision's transforms in a DataLoader; blocks that first add up their branches
-and then compute them a second time for Shake-Shake; torch's default memory format and optimizer; the loss is read after
-each step. On a CPU the process is held on one core, and CPU time is what counts. On a GPU it is wall time, the plain
-side may load with ``--workers``, and ours computes in bfloat16 where the device has it.
+with the same recipe: crop, mirror, CutOut, MixUp, SGD with Nesterov momentum. A step includes everything from the
+images in memory to the changed weights. The plain side follows the style of the released code and was written for this
+comparison: torchvision's transforms of single images in a DataLoader; blocks that first add up their branches and then
+compute them a second time for Shake-Shake; torch's default memory format and optimizer; the loss is read after each
+step. On a CPU the process is pinned to one core and the program measures CPU time. On a GPU it measures wall time, the
+plain side may load with ``--workers``, and our side computes in bfloat16 if the device has it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ BRANCHES = 3
 
 
 class PlainShake(torch.autograd.Function):
-    """A weighted sum of branches whose gradients have weights of their own."""
+    """A weighted sum of branches with separate weights for their gradients."""
 
     @staticmethod
     def forward(ctx: Any, alpha: torch.Tensor, beta: torch.Tensor, *branches: torch.Tensor) -> torch.Tensor:
@@ -82,7 +82,7 @@ class PlainShake(torch.autograd.Function):
 
 
 class PlainShortcut(nn.Module):
-    """Two paths, the second one shifted by a pixel; ReLU on the first alone."""
+    """Two paths, the second one shifted by a pixel; ReLU acts only on the first."""
 
     def __init__(self, before: int, width: int, stride: int) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class PlainShortcut(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """Branches that are computed twice, as in the released code; the first sum is thrown away."""
+    """A block that computes its branches twice, as the released code does, and discards the first sum."""
 
     def __init__(self, before: int, width: int, stride: int) -> None:
         super().__init__()

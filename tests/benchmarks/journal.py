@@ -1,4 +1,4 @@
-"""A long search taken up again: replay of its journal, memory of its master, and what readers wait for.
+"""Restart of a long search: replay of its journal, memory of its master, and response time of readers.
 
 Claim: a journal of 100,000 evaluations replays in at most 10 s, its master needs less than 500 MB, ``status`` and
 ``best`` answer from the file in 1 s; a master with 1,000 evaluations serves its first lease 2.5 s after its start.
@@ -38,18 +38,18 @@ from hpbandster_lite.space import SearchSpace
 PROBLEM = "hartmann6"
 AGENTS = 32
 TURN = 200
-"""Requests that share a commit while the journal is made."""
+"""Requests that share a commit while the program creates the journal."""
 
 
 def engine_of(prepared: Prepared) -> Engine:
-    """An engine without any knowledge, with random samples: what is measured is the journal, not the model."""
+    """A new engine with random samples: the program measures the journal, not the model."""
     settings = prepared.settings
     space = SearchSpace.from_json(settings.problem.space_tables)
     return Engine(settings, space, make_sampler("random", space, settings.budgets, {}))
 
 
 def make_journal(directory: RunDirectory, prepared: Prepared, evaluations: int) -> None:
-    """Run a search of so many evaluations in this process, and journal it as a master does."""
+    """Run a search of this number of evaluations in this process, and journal it as a master does."""
     directory.create()
     engine = engine_of(prepared)
     with Journal.open(directory.journal, create=prepared.settings) as journal:
@@ -72,7 +72,7 @@ def make_journal(directory: RunDirectory, prepared: Prepared, evaluations: int) 
 
 
 def seconds_of_replay(directory: RunDirectory, prepared: Prepared) -> tuple[float, int]:
-    """Seconds to read the journal and rebuild the engine, and how many evaluations it then knows."""
+    """Seconds to read the journal and rebuild the engine, and the engine's number of evaluations."""
     engine = engine_of(prepared)
     began = time.perf_counter()
     with Journal.open(directory.journal) as journal:
@@ -82,9 +82,10 @@ def seconds_of_replay(directory: RunDirectory, prepared: Prepared) -> tuple[floa
 
 def seconds_to_the_first_lease(directory: RunDirectory, prepared: Prepared) -> tuple[float, float]:
     """Seconds from the start of a master's process to its first lease, and its memory then in MB."""
-    told = wire.encode(wire.to_message(MasterOptions(run_directory=str(directory.path), prepared=prepared)))
+    briefing = wire.encode(wire.to_message(MasterOptions(run_directory=str(directory.path), prepared=prepared)))
     began = time.perf_counter()
-    with subprocess.Popen([sys.executable, "-m", "hpbandster_lite.master", told], stderr=subprocess.DEVNULL) as master:
+    command = [sys.executable, "-m", "hpbandster_lite.master", briefing]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as master:
         try:
             while (endpoint := directory.read_endpoint()) is None or endpoint["pid"] != master.pid:
                 time.sleep(0.005)
@@ -100,7 +101,7 @@ def seconds_to_the_first_lease(directory: RunDirectory, prepared: Prepared) -> t
 
 
 def measure(evaluations: int, folder: str) -> None:
-    """Print all figures of a journal of so many evaluations."""
+    """Print all figures of a journal of this number of evaluations."""
     directory = RunDirectory(Path(folder) / str(evaluations))
     options = SearchOptions(problem=PROBLEM, algorithm="hyperband", seed=1, limits=Limits(brackets=10**6))
     prepared = prepare(options)

@@ -1,4 +1,4 @@
-"""Time that a user waits at either end of a search: call of ``run`` to the first evaluation, last result to the exit.
+"""Time that a user waits at the start and at the end of a search: ``run`` to first evaluation, last result to exit.
 
 Claim: at most 2.5 s and 0.3 s for a problem without torch, and at most 1 s from the start of a worker that joins a
 search to its first lease. Run as ``python tests/benchmarks/latency.py [REPEATS]`` on an idle machine; it prints each
@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
 
 def measure(command: list[str], directory: Path, run: str) -> tuple[float, float, float]:
-    """Seconds to the first lease, from the last result to the exit, and of processor time."""
+    """Seconds from the start to the first lease, from the last result to the exit, and of processor time."""
     cpu_before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began_at = time.time()  # noqa: TID251 (compared with the journal's, which is wall-clock time)
     subprocess.run(command, cwd=directory, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
@@ -42,7 +42,7 @@ def measure(command: list[str], directory: Path, run: str) -> tuple[float, float
 
 
 def measure_late_worker(directory: Path) -> tuple[float, float, float]:
-    """As :func:`measure`, for a worker that joins a master which waits for one."""
+    """Like :func:`measure`, for a worker that joins a waiting master."""
     command = [sys.executable, "-m", "hpbandster_lite"]
     run = directory / "run"
     with (directory / "log").open("w") as log:

@@ -33,10 +33,10 @@ def epochs_trained(result: hpb.Result) -> int:
     return int(sum(info.get("epochs_trained", 0) for info in infos if info is not None))
 
 
-def searched(seed: int, workers: int, folder: str, **told: Any) -> tuple[Incumbent, hpb.Result, float]:
+def searched(seed: int, workers: int, folder: str, **options: Any) -> tuple[Incumbent, hpb.Result, float]:
     """One search to its end: incumbent, result, seconds."""
     began = time.monotonic()
-    result = hpb.minimize(PROBLEM, seed=seed, workers=workers, run_dir=folder, **told)
+    result = hpb.minimize(PROBLEM, seed=seed, workers=workers, run_dir=folder, **options)
     incumbent = result.incumbent
     if incumbent is None:
         raise RuntimeError(f"no evaluation of seed {seed} has a loss: {result.failures}")

@@ -1,21 +1,21 @@
 """Time of training steps on one CPU thread: layouts of branches, branches once or twice, block types of wide ResNets.
 
-Law of this file: what is compared is run in turn, and the figure is the ratio of the lowest CPU times, so that other
-processes of the machine disturb all alike.
+Law of this file: the compared variants run in turn, and the figure is the ratio of their lowest CPU times, so that
+other processes of the machine disturb all variants alike.
 
 Evidence (AVX2, torch 2.13, 16 images, two cores shared with many other processes): layouts relative to ``separate``:
 ``wide`` 0.92 to 1.32, median 1.02; ``grouped`` 0.85 to 1.60, median 1.08, worst at five branches. The plain joint
-network takes 1.34 to 1.57 times as long as ours; its forward convolutions, about a third of a step, are what it does
-twice. Block types relative to B(3,3)-28: B(3,1,3)-22 0.88, B(3,1)-40 0.94, B(1,3)-40 0.97, B(3,1,1)-40 1.15,
-B(1,3,1)-40 1.21.
+network takes 1.34 to 1.57 times as long as ours; it computes the forward convolutions, about a third of a step, twice.
+Block types relative to B(3,3)-28: B(3,1,3)-22 0.88, B(3,1)-40 0.94, B(1,3)-40 0.97, B(3,1,1)-40 1.15, B(1,3,1)-40 1.21.
 
 Usage::
 
     OMP_NUM_THREADS=1 python tests/benchmarks/networks.py [layouts] [joint] [blocks] [--repeat 5] [--batch 32]
 
 ``layouts``: forward and backward pass of one block, by channels and branches, in each layout relative to ``separate``.
-``joint``: a step of the joint network relative to a plain one of the same parameters that evaluates its branches twice,
-as the released code of arXiv:1807.06906 does, and stacks them to be mixed, in torch's default memory format.
+``joint``: a step of the joint network relative to a plain network with the same parameters that evaluates its branches
+twice, as the released code of arXiv:1807.06906 does, and stacks them before it mixes them, in torch's default memory
+format.
 ``blocks``: a step of wide ResNets with the block types of arXiv:1605.07146's Table 2, relative to B(3,3)-28.
 """
 
@@ -38,13 +38,13 @@ from hpbandster_lite.workers.networks.wide_resnet import WideResNet
 
 LAYOUTS = ("separate", "wide", "grouped")
 WIDTHS = ((8, 32), (16, 32), (32, 32), (64, 16), (128, 8))
-"""Channels, and the side of the images that a network would have there."""
+"""Channels, and the side of the feature maps at this width."""
 BLOCK_TYPES = {"B(3,3)-28": (28, "3,3"), "B(3,1,3)-22": (22, "3,1,3"), "B(3,1,1)-40": (40, "3,1,1"),
                "B(1,3,1)-40": (40, "1,3,1"), "B(3,1)-40": (40, "3,1"), "B(1,3)-40": (40, "1,3")}  # fmt: skip
 
 
 class TwiceEvaluatedBlock(MixedBlock):
-    """The released code's way: a sum of all branches that nobody needs, all of them again, and a stack to be mixed."""
+    """A block of the released code: an unused sum of all branches, their second evaluation, and a mixed stack."""
 
     def forward(self, x: torch.Tensor, factors: Factors | float) -> torch.Tensor:
         activated = functional.relu(x)
@@ -58,7 +58,7 @@ class TwiceEvaluatedBlock(MixedBlock):
 
 
 def plain(network: JointNetwork) -> JointNetwork:
-    """The same network with blocks that evaluate twice."""
+    """The same network with blocks that evaluate their branches twice."""
     for module in network.modules():
         if isinstance(module, MixedBlock):
             module.__class__ = TwiceEvaluatedBlock
@@ -68,7 +68,7 @@ def plain(network: JointNetwork) -> JointNetwork:
 
 
 def step(network: nn.Module, x: torch.Tensor) -> Callable[[], None]:
-    """A call that runs a training step without the optimiser."""
+    """A function that runs a training step without the optimiser."""
 
     def run() -> None:
         network.zero_grad(set_to_none=True)
@@ -91,9 +91,9 @@ def lowest_ms(calls: Mapping[str, Callable[[], None]], repeat: int) -> dict[str,
 
 
 def print_ratios(title: str, lowest: Mapping[str, float], *, to: str) -> None:
-    """All times in those of one."""
-    told = "  ".join(f"{name} {ms / lowest[to]:.2f}" for name, ms in lowest.items())
-    print(f"{title:24} {lowest[to]:8.1f} ms  {told}", flush=True)
+    """Print all times relative to one of them."""
+    given = "  ".join(f"{name} {ms / lowest[to]:.2f}" for name, ms in lowest.items())
+    print(f"{title:24} {lowest[to]:8.1f} ms  {given}", flush=True)
 
 
 def channels_last(thing: Any) -> Any:
@@ -138,13 +138,13 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all if none is named")
     parser.add_argument("--repeat", type=int, default=5, help="turns that count (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=32, help="images of a step (default: %(default)s)")
-    told = parser.parse_args()
-    if not set(told.parts) <= set(parts):
-        parser.error(f"parts are {', '.join(parts)}, got {' '.join(told.parts)}")
+    given = parser.parse_args()
+    if not set(given.parts) <= set(parts):
+        parser.error(f"parts are {', '.join(parts)}, got {' '.join(given.parts)}")
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    for name in told.parts or parts:
-        parts[name](told.batch, told.repeat)
+    for name in given.parts or parts:
+        parts[name](given.batch, given.repeat)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How busy a master keeps its workers: share of the time in which they evaluate.
+"""Occupancy of workers: share of the time in which they evaluate.
 
 Claim: 32 workers whose evaluations sleep a lognormal time (mean 1 s, sigma 1), 300 agents with evaluations of 5 s, and
 1,000 with evaluations of 10 s, evaluate at least 98 % of the time, from the moment when all have begun to the first
@@ -12,8 +12,9 @@ Usage, on an idle machine::
     python tests/benchmarks/occupancy.py --workers 200 --processes 8 --seconds 0 --evaluations 9945 \
         --algorithm hyperband
 
-Real processes, real Pyro4 with keys, the durable journal. ``--processes`` puts several agents into one process, each
-with a connection of its own. The number of evaluations is rounded to whole cycles of four brackets (65 evaluations).
+The search uses real processes, Pyro4 with keys and the durable journal. ``--processes`` puts several agents into one
+process, each with a separate connection. The number of evaluations is rounded to whole cycles of four brackets (65
+evaluations).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ WANT_OF_BRACKETS = "no other bracket may be opened"
 
 
 class Sleeper:
-    """Evaluates by sleeping; keeps when each evaluation of its agent began and ended, and when it first waited."""
+    """Evaluates by sleeping; records when each evaluation of its agent began and ended, and when it first waited."""
 
     def __init__(self, index: int, seconds: float, sigma: float) -> None:
         self.index = index
@@ -97,11 +98,11 @@ def serve(port: int, algorithm: str, evaluations: int) -> None:
     import hpbandster_lite.master  # noqa: F401
 
     began = time.process_time()
-    told = adapter.run_master(
+    given = adapter.run_master(
         run_id="bench", host="127.0.0.1", port=port, params=PARAMS, optimizer=algorithm, eta=3, min_budget=1,
         max_budget=27, n_iterations=4 * max(1, round(evaluations / PER_CYCLE)),
     )  # fmt: skip
-    print(json.dumps({"cpu_s": time.process_time() - began, "wall_s": told["wall"], "n": len(told["runs"])}))
+    print(json.dumps({"cpu_s": time.process_time() - began, "wall_s": given["wall"], "n": len(given["runs"])}))
 
 
 def busy_share(spans: list[list[tuple[float, float]]], begin: float, end: float) -> float:
@@ -126,39 +127,39 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=1300)
     parser.add_argument("--algorithm", default="bohb", help="bohb, or hyperband for random samples")
     parser.add_argument("--part", nargs=2, metavar=("NAME", "JSON"), help=argparse.SUPPRESS)
-    told = parser.parse_args()
-    if told.part:
-        part = work if told.part[0] == "work" else serve
-        part(**json.loads(told.part[1]))
+    given = parser.parse_args()
+    if given.part:
+        part = work if given.part[0] == "work" else serve
+        part(**json.loads(given.part[1]))
         return
-    # As the launcher does for the processes of a search.
+    # The launcher does the same for the processes of a search.
     os.environ["OMP_NUM_THREADS"] = "1"
     server = adapter.NameServer("bench", "127.0.0.1")
     command = [sys.executable, __file__, "--part"]
     try:
-        asked = json.dumps({"port": server.port, "algorithm": told.algorithm, "evaluations": told.evaluations})
+        asked = json.dumps({"port": server.port, "algorithm": given.algorithm, "evaluations": given.evaluations})
         master = subprocess.Popen([*command, "serve", asked], stdout=subprocess.PIPE, text=True)
-        n_processes = told.processes or told.workers
-        shares = [list(range(told.workers))[first::n_processes] for first in range(n_processes)]
+        n_processes = given.processes or given.workers
+        shares = [list(range(given.workers))[first::n_processes] for first in range(n_processes)]
         workers = [
             subprocess.Popen(
-                [*command, "work", json.dumps({"port": server.port, "indices": share, "seconds": told.seconds,
-                                               "sigma": told.sigma})],
+                [*command, "work", json.dumps({"port": server.port, "indices": share, "seconds": given.seconds,
+                                               "sigma": given.sigma})],
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             )
             for share in shares
         ]  # fmt: skip
-        heard = [json.loads(worker.communicate()[0]) for worker in workers]
+        reports = [json.loads(worker.communicate()[0]) for worker in workers]
         served = json.loads(master.communicate()[0])
     finally:
         server.stop()
-    spans = [each for one in heard for each in one["spans"]]
+    spans = [each for one in reports for each in one["spans"]]
     begin = max(each[0][0] for each in spans)
-    waits = [one["first_wait"] for one in heard if one["first_wait"] is not None]
+    waits = [one["first_wait"] for one in reports if one["first_wait"] is not None]
     end = min(waits) if waits else max(each[-1][0] for each in spans)
     first, last = rates(spans, begin, end)
     print(
-        f"{told.algorithm}, {told.workers} workers in {n_processes} processes, {served['n']} evaluations: "
+        f"{given.algorithm}, {given.workers} workers in {n_processes} processes, {served['n']} evaluations: "
         f"busy {100 * busy_share(spans, begin, end):.2f} % of a window of {end - begin:.1f} s; "
         f"first {first:.1f}, last {last:.1f} evaluations a second ({100 * last / first:.0f} %); "
         f"master {1e3 * served['cpu_s'] / served['n']:.2f} ms of processor time an evaluation, "

@@ -1,4 +1,4 @@
-"""What batches are measured beside: each image by itself, through torchvision's transforms, as usual."""
+"""The reference for batches: torchvision's transforms of single images."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hpbandster_lite.workers.images.torchvision_import import data_sets
 
 
 class OneByOne(Dataset[Any]):
-    """As torchvision's CIFAR10 hands out its images, with its transforms."""
+    """A data set like torchvision's CIFAR10, with its transforms."""
 
     def __init__(self, pixels: np.ndarray[Any, np.dtype[np.uint8]], augmentation: Augmentation) -> None:
-        data_sets()  # torchvision's import, also beside another torch
+        data_sets()  # imports torchvision, also beside another build of torch
         from torchvision import transforms
 
         self._pixels = pixels
@@ -40,7 +40,7 @@ class OneByOne(Dataset[Any]):
 
 
 def cut_one_out(image: torch.Tensor, length: int) -> torch.Tensor:
-    """One square of one image, in place: the quickest way to say it."""
+    """Cut one square out of one image, in place."""
     half = length // 2
     row, column = (int(torch.randint(side, ())) for side in image.shape[1:])
     image[:, max(0, row - half) : row + half, max(0, column - half) : column + half] = 0

@@ -1,8 +1,8 @@
-"""What 50 workers lose when the master or the name server is gone for a minute, or when half of them are cut off.
+"""Losses of 50 workers when the master or the name server is down for a minute, or when half of them are cut off.
 
-Claim: a master or a name server that is gone for 60 s costs no result, and all workers are back within 10 s of its
-return. Of a half that is cut off for 90 s no evaluation is run twice unless its lease ran out, and its late results are
-used.
+Claim: when a master or a name server is down for 60 s, no result is lost, and all workers return within 10 s of its
+return. When half of the workers are cut off for 90 s, none of their evaluations is run twice unless its lease expired,
+and their late results are used.
 
 Usage, on an idle machine; the partitions need root and network namespaces::
 
@@ -11,8 +11,8 @@ Usage, on an idle machine; the partitions need root and network namespaces::
     python tests/benchmarks/outages.py partition --lease 60
     python tests/benchmarks/outages.py partition --lease 120
 
-Real processes, real Pyro4 with keys, the durable journal; ten agents to a process, each with a connection of its own.
-They find the master at the name server, and evaluate by sleeping.
+The search uses real processes, Pyro4 with keys and the durable journal, with ten agents in a process, each with a
+separate connection. They find the master at the name server, and evaluate by sleeping.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from tests.service.served_search import Served, ServedSearch
 AGENTS, PER_PROCESS = 50, 10
 EVALUATION_S = 5.0
 LATER = 5
-"""Agents that are started while the name server is gone."""
+"""Agents that start while the name server is down."""
 MASTER, CONNECTED, CUT_OFF = 0, 1, 2
 """Hosts of a partition."""
 
 
 class Workers(logging.Handler):
-    """The agents of one process: what each evaluated, and when each said that the master answers (again)."""
+    """The agents of one process: the evaluations of each, and when each logged that the master answers (again)."""
 
     def __init__(self, indices: Sequence[int], mean_s: float, options: Mapping[str, Any]) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Workers(logging.Handler):
         from hpbandster_lite.problems import FunctionProblem
 
         options = {**self._options, "nameserver": tuple(self._options["nameserver"])}
-        told = AgentOptions(problem="benchmark", index=index, isolation="none", **options)
+        given = AgentOptions(problem="benchmark", index=index, isolation="none", **options)
         draw = random.Random(index)
 
         def sleep(config: Mapping[str, Any], budget: float, trial: Any) -> float:
@@ -79,7 +79,7 @@ class Workers(logging.Handler):
             self.ended.append(f"{trial.config_id}@{trial.rung} {trial.attempt}")
             return budget + index
 
-        run_agent(told, problem=FunctionProblem(sleep))
+        run_agent(given, problem=FunctionProblem(sleep))
 
     def run(self) -> None:
         """Work until the search is over; print what happened as one line of JSON."""
@@ -95,7 +95,7 @@ class Workers(logging.Handler):
 
 
 class Outage:
-    """A search of many light agents, and what is done to it."""
+    """A search of many light agents, and the outage that it goes through."""
 
     def __init__(self, search: ServedSearch, mean_s: float, hosts: Hosts | None) -> None:
         self.search, self._mean_s, self._hosts = search, mean_s, hosts
@@ -109,11 +109,11 @@ class Outage:
         return [] if self._hosts is None else self._hosts.on(host)
 
     def start_nameserver(self) -> Served:
-        told = {"host": self._address, "port": self.nameserver_port, "key_file": str(self._key)}
+        given = {"host": self._address, "port": self.nameserver_port, "key_file": str(self._key)}
         place = self.search.place / f"nameserver-{secrets.token_hex(2)}.log"
-        served = Served(place, ["hpbandster_lite.nameserver", json.dumps(told)], {}, self.on(MASTER))
-        until(lambda: "listens on" in served.said(), "the name server listens")
-        self.nameserver_port = int(served.said().partition("listens on ")[2].split()[0].rpartition(":")[2])
+        served = Served(place, ["hpbandster_lite.nameserver", json.dumps(given)], {}, self.on(MASTER))
+        until(lambda: "listens on" in served.output(), "the name server listens")
+        self.nameserver_port = int(served.output().partition("listens on ")[2].split()[0].rpartition(":")[2])
         return served
 
     def start_master(self) -> Served:
@@ -124,7 +124,7 @@ class Outage:
 
     def start_workers(self, indices: Sequence[int], host: int = 0) -> None:
         for first in range(0, len(indices), PER_PROCESS):
-            told = {
+            given = {
                 "indices": list(indices[first : first + PER_PROCESS]),
                 "mean_s": self._mean_s,
                 "options": {
@@ -135,18 +135,18 @@ class Outage:
                     "scratch": str(self.search.place / f"scratch-{indices[first]}"),
                 },
             }
-            command = [*self.on(host), sys.executable, __file__, "--part", json.dumps(told)]
+            command = [*self.on(host), sys.executable, __file__, "--part", json.dumps(given)]
             self._processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
 
     def wait_leased(self, agents: int) -> None:
-        """Until so many agents have had a lease."""
+        """Wait until this number of agents has had a lease."""
         until(lambda: len({entry.agent for entry in self.search.of(Leased)}) >= agents, f"{agents} agents work")
 
-    def heard(self) -> tuple[dict[str, float], Counter[str]]:
+    def answered_and_ended(self) -> tuple[dict[str, float], Counter[str]]:
         """When each agent was answered again, and every attempt that one has ended; waits for the end of the search."""
-        told = [json.loads(process.communicate()[0]) for process in self._processes]
-        ended = Counter(attempt for each in told for attempt in each["ended"])
-        return {name: at for each in told for name, at in each["answered_at"].items()}, ended
+        given = [json.loads(process.communicate()[0]) for process in self._processes]
+        ended = Counter(attempt for each in given for attempt in each["ended"])
+        return {name: at for each in given for name, at in each["answered_at"].items()}, ended
 
     def stop(self) -> None:
         for process in self._processes:
@@ -155,7 +155,7 @@ class Outage:
 
 
 def results(search: ServedSearch, ended: Counter[str]) -> str:
-    """What became of everything that was evaluated."""
+    """Counts of evaluations by their fate."""
     recorded = {f"{entry.evaluation} {entry.attempt}" for entry in search.of(Recorded)}
     late = {f"{entry.evaluation} {entry.attempt}" for entry in search.of(LateReport)}
     lost = ended.keys() - recorded - late
@@ -175,8 +175,8 @@ def search_of(place: Path, evaluations: int, lease_s: float) -> Iterator[ServedS
 
 
 def gone(what: str, place: Path, seconds: float) -> None:
-    """The master or the name server is killed, and comes back."""
-    # Without a name server they work on meanwhile.
+    """Kill the master or the name server, and start it again."""
+    # Without a name server they continue to work meanwhile.
     rounds = 10 if what == "master" else 10 + int(1.5 * seconds / EVALUATION_S)
     with search_of(place, rounds * AGENTS, 60.0) as search:
         outage = Outage(search, EVALUATION_S, None)
@@ -194,7 +194,7 @@ def gone(what: str, place: Path, seconds: float) -> None:
             else:
                 nameserver = outage.start_nameserver()
             returned = time.monotonic()
-            answered, ended = outage.heard()
+            answered, ended = outage.answered_and_ended()
             assert master.process.wait(DEADLINE_S) == 0
         finally:
             outage.stop()
@@ -210,7 +210,7 @@ def gone(what: str, place: Path, seconds: float) -> None:
 
 
 def partition(place: Path, seconds: float, lease_s: float) -> None:
-    """Half of the workers are cut off without a word, and come back."""
+    """Cut off half of the workers silently, and reconnect them."""
     reason = missing()
     if reason is not None:
         raise SystemExit(f"NOT MEASURED, no virtual hosts: {reason}")
@@ -229,7 +229,7 @@ def partition(place: Path, seconds: float, lease_s: float) -> None:
             time.sleep(seconds)
             hosts.heal(CUT_OFF)
             healed = time.monotonic()
-            answered, ended = outage.heard()
+            answered, ended = outage.answered_and_ended()
             assert master.process.wait(DEADLINE_S) == 0
         finally:
             outage.stop()
@@ -254,19 +254,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="how long it is gone; default: 60, a partition 90")
     parser.add_argument("--lease", type=float, default=60.0, metavar="SECONDS", help="length of a lease in a partition")
     parser.add_argument("--part", metavar="JSON", help=argparse.SUPPRESS)
-    told = parser.parse_args()
-    if told.part:
-        Workers(**json.loads(told.part)).run()
+    given = parser.parse_args()
+    if given.part:
+        Workers(**json.loads(given.part)).run()
         return
-    if told.what is None:
+    if given.what is None:
         parser.error("say what is to be gone: master, nameserver or partition")
-    # As the launcher does for the processes of a search.
+    # The launcher does the same for the processes of a search.
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(prefix="hpbandster_lite-outage-") as place:
-        if told.what == "partition":
-            partition(Path(place), told.seconds or 90.0, told.lease)
+        if given.what == "partition":
+            partition(Path(place), given.seconds or 90.0, given.lease)
         else:
-            gone(told.what, Path(place), told.seconds or 60.0)
+            gone(given.what, Path(place), given.seconds or 60.0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""CPU time of a proposal from BOHB's model with n results, and of taking a result in: how both grow with n.
+"""CPU time of a proposal from BOHB's model with n results, and of observing a result: growth of both with n.
 
 Claim (20 hyperparameters: 10 floats, 5 integers, 5 categoricals; one thread): a proposal, the fit after a new result
 included, costs about a hundredth of HpBandSter 0.7.4's at n = 1,000 and grows no worse than linearly to n = 100,000;
@@ -146,13 +146,13 @@ def main() -> None:
     print("       n   CPU ms a proposal    us/n   all")
     for n in sizes:
         tries = [proposal_ms(space, n, seed) for seed in range(options.repeat)]
-        told = " ".join(f"{ms:.2f}" for ms in tries)
-        print(f"{n:8,d}   {min(tries):17.2f}   {1e3 * min(tries) / n:5.2f}   {told}", flush=True)
+        columns = " ".join(f"{ms:.2f}" for ms in tries)
+        print(f"{n:8,d}   {min(tries):17.2f}   {1e3 * min(tries) / n:5.2f}   {columns}", flush=True)
     print("\n       n   CPU us a report    all")
     for n in [100, 1_000, 5_000, 20_000]:
         tries = [report_us(space, n) for _ in range(options.repeat)]
-        told = " ".join(f"{us:.1f}" for us in tries)
-        print(f"{n:8,d}   {min(tries):15.1f}    {told}", flush=True)
+        columns = " ".join(f"{us:.1f}" for us in tries)
+        print(f"{n:8,d}   {min(tries):15.1f}    {columns}", flush=True)
 
 
 if __name__ == "__main__":

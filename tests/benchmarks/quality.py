@@ -1,9 +1,9 @@
-"""Search quality in simulated time: the real engine with its real samplers, before a bench of multi-fidelity problems.
+"""Search quality in simulated time: the real engine and samplers on a bench of multi-fidelity problems.
 
 Claim (the bench's public suite of 7 problems, 8 workers, the time of 12 full-budget evaluations each): our default is
-BOHB as the paper and its code have it, so it is at par with the bench's own ``bohb_paper`` and with HpBandSter, and
-ahead of Hyperband and random search. Evidence (20 seeds, peers 15; average rank among these six over time and at the
-end, mean score at the end, lower is better):
+BOHB as defined by the paper and its code, so it is on a par with the bench's own ``bohb_paper`` and with HpBandSter,
+and ahead of Hyperband and random search. Evidence (20 seeds, peers 15; average rank among these six over time and at
+the end, mean score at the end, lower is better):
 
 ==========================  ====  ====  =====
 ours, bohb                  2.65  2.55  0.529
@@ -17,9 +17,9 @@ random                      5.01  4.64  0.662
 Seed by seed ours is 0.027 (95 %: 0.002 to 0.051) below ``bohb_paper`` over time and 0.057 (0.018 to 0.097) at the end;
 it is behind it, by less than the noise of 20 seeds, on ``hartmann3_good`` and ``fcnet_parkinsons``.
 
-The bound on the points of the model (``max_points_in_model``, 512): with ``--horizon 48``, four times the length, 8
-seeds and the bounds 64 and 16, at which it acts in searches of that length, beside none. 64 costs nothing that 56 pairs
-of searches show, at an eighth of the default:
+The bound on the points of the model (``max_points_in_model``, 512), with ``--horizon 48``, four times the length, and 8
+seeds: the bounds 64 and 16, which take effect in searches of that length, compared with no bound. At 64, an eighth of
+the default, 56 pairs of searches show no loss of quality:
 
 =====================  ====  ====  =====  ================================
 bound                  rank  end   score  difference at the end, 95 %
@@ -29,9 +29,9 @@ none                   1.89  1.93  0.414
 16                     2.19  2.05  0.455  0.041 (0.006 to 0.079)
 =====================  ====  ====  =====  ================================
 
-The bench plays the workers: it asks for an evaluation, charges its cost in simulated time, and tells the loss. Nothing
-of it is part of this repository; its folder, with ``run.py``, ``analyse.py`` and the searches of its peers, is named on
-the command line. Ten minutes of one core. Usage::
+The bench plays the workers: it requests an evaluation, charges its cost in simulated time, and reports the loss. It is
+not part of this repository; name its folder, which has ``run.py``, ``analyse.py`` and the searches of its peers, on the
+command line. The program takes ten minutes on one core. Usage::
 
     python tests/benchmarks/quality.py BENCH [--seeds 20] [--out results.jsonl]
     python BENCH/run.py --optimiser-module tests/benchmarks/quality.py:make --label ours     # the same by hand
@@ -70,13 +70,13 @@ MAKERS = {"hpbandster_lite_bohb": "make", "hpbandster_lite_hyperband": "make_hyp
 """Labels in the results, and the functions of this file."""
 PEERS = "bohb_paper,hpbandster,hyperband,random"
 
-# ---------------------------------------------------------------------------------------- what the bench calls
+# ------------------------------------------------------------------------------------- functions for the bench
 
 
 class Search:
-    """One search of the bench: an engine, and an agent for every evaluation that runs.
+    """One search of the bench: an engine, and an agent for every running evaluation.
 
-    The engine's clock stands still: no lease of a simulated worker runs out.
+    The engine's clock stands still, so no lease of a simulated worker expires.
     """
 
     def __init__(self, space: Any, budgets: Sequence[float], seed: int, algorithm: str, sampler: Mapping[str, Any]):
@@ -103,7 +103,7 @@ class Search:
         self._running: dict[int, tuple[str, EvaluationId, int]] = {}
 
     def ask(self) -> tuple[int, Values, float] | None:
-        """The next evaluation, or None when there is none before the next result."""
+        """The next evaluation, or None if there is none before the next result."""
         agent = self._free.pop() if self._free else self._new_agent()
         self._requests += 1
         answer = self._engine.lease(agent, self._requests, now=0.0).answer
@@ -115,7 +115,7 @@ class Search:
         return self._requests, dict(grant.values), grant.budget
 
     def tell(self, trial_id: int, loss: float, cost: float, info: Mapping[str, Any]) -> None:
-        """The loss of an evaluation; an infinite one is a crash."""
+        """Report the loss of an evaluation; an infinite loss is a crash."""
         agent, evaluation, attempt = self._running.pop(trial_id)
         if math.isfinite(loss):
             outcome = Outcome(loss=loss, duration_s=cost)
@@ -133,7 +133,7 @@ class Search:
 
 
 def configspace_of(space: Any) -> ConfigurationSpace:
-    """The bench's space: a list of dimensions, of which one may be active for some values of another."""
+    """The bench's space: a list of dimensions; one may be active only for some values of another."""
     from ConfigSpace import Categorical, ConfigurationSpace, Float, InCondition, Integer, OrdinalHyperparameter
 
     made: dict[str, Any] = {}
@@ -158,22 +158,22 @@ def configspace_of(space: Any) -> ConfigurationSpace:
 
 
 def make(space: Any, budgets: Sequence[float], n_workers: int, seed: int) -> Search:
-    """Our default."""
+    """BOHB with its defaults."""
     return Search(space, budgets, seed, "bohb", {})
 
 
 def make_statsmodels(space: Any, budgets: Sequence[float], n_workers: int, seed: int) -> Search:
-    """With the densities of statsmodels."""
+    """BOHB with the densities of statsmodels."""
     return Search(space, budgets, seed, "bohb", {"density": "statsmodels"})
 
 
 def make_bounded(space: Any, budgets: Sequence[float], n_workers: int, seed: int) -> Search:
-    """With so few points in the model that the bound acts in a search of the bench's length."""
+    """BOHB with a bound on the points of the model that takes effect in a search of the bench's length."""
     return Search(space, budgets, seed, "bohb", {"max_points_in_model": 64})
 
 
 def make_tightly_bounded(space: Any, budgets: Sequence[float], n_workers: int, seed: int) -> Search:
-    """With so few that it acts on the good set, too."""
+    """BOHB with a bound that also takes effect on the good set."""
     return Search(space, budgets, seed, "bohb", {"max_points_in_model": 16})
 
 
@@ -197,9 +197,9 @@ def main() -> None:
         what = ["--optimiser-module", f"{Path(__file__).resolve()}:{maker}", "--label", label]
         how = ["--seeds", str(options.seeds), "--benchmarks", options.benchmarks, "--out", str(options.out)]
         subprocess.run([sys.executable, str(options.bench / "run.py"), *what, *how], check=True)
-    told = [str(options.out), str(options.bench / "peers_public.jsonl"), "--out", str(options.out.with_suffix(""))]
+    files = [str(options.out), str(options.bench / "peers_public.jsonl"), "--out", str(options.out.with_suffix(""))]
     chosen = ["--optimisers", ",".join([*MAKERS, options.peers]), "--no-plot"]
-    subprocess.run([sys.executable, str(options.bench / "analyse.py"), *told, *chosen], check=True)
+    subprocess.run([sys.executable, str(options.bench / "analyse.py"), *files, *chosen], check=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Cold start on Slurm: from sbatch to the evaluations that run on eight workers, beside what Slurm itself takes.
+"""Cold start on Slurm: from sbatch to running evaluations on eight workers, compared with Slurm's own start time.
 
-Claim: at most 15 s beyond an array of eight jobs that only write down the time. Run as
+Claim: at most 15 s more than an array of eight jobs that only record the time. Run as
 ``python tests/benchmarks/slurm_start.py [REPEATS]`` from the top of the repository, as root, with Debian's slurmctld,
-slurmd, slurm-client and munge installed: it starts a cluster of its own (``tests/deploy/slurm_up.sh``) and prints each
+slurmd, slurm-client and munge installed: it starts a private cluster (``tests/deploy/slurm_up.sh``) and prints each
 repetition and the medians.
 
-Seconds are counted from the call of sbatch to the first and to the last of the eight: starts of a job, and leases in
-the journal. Slurm schedules as it does by default; all share the cores of this machine, where a cluster has nodes.
+Seconds count from the call of sbatch to the first and to the last of the eight starts of a job, or leases in the
+journal. Slurm has its default scheduling; all nodes share the cores of this machine.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def slurm_alone(cluster: Cluster, place: Path) -> tuple[float, float]:
 
 
 def search(cluster: Cluster, place: Path) -> tuple[float, float]:
-    """Seconds from sbatch to the first lease, and to the one with which all workers have one."""
+    """Seconds from sbatch to the first lease, and to the lease of the last worker."""
     (place / "naps.py").write_text(PROBLEM)
     directory = RunDirectory(place / "run")
     cluster(
@@ -75,7 +75,7 @@ def search(cluster: Cluster, place: Path) -> tuple[float, float]:
 
 def main(repeats: int) -> None:
     """Print the figures of both, in turn."""
-    told: dict[str, list[tuple[float, float]]] = {"slurm alone": [], "search": []}
+    figures: dict[str, list[tuple[float, float]]] = {"slurm alone": [], "search": []}
     with tempfile.TemporaryDirectory() as made:
         cluster = start_cluster(Path(made) / "slurm", SCHEDULING="sched_interval=60")
         try:
@@ -83,13 +83,14 @@ def main(repeats: int) -> None:
                 for name, measure in (("slurm alone", slurm_alone), ("search", search)):
                     place = Path(made) / f"{name[:6].strip()}{repeat}"
                     place.mkdir()
-                    told[name].append(measure(cluster, place))
-                    print(
-                        f"{name}: first {told[name][-1][0]:.1f} s, all {WORKERS} {told[name][-1][1]:.1f} s", flush=True
-                    )
+                    figures[name].append(measure(cluster, place))
+                    first_s, all_s = figures[name][-1]
+                    print(f"{name}: first {first_s:.1f} s, all {WORKERS} {all_s:.1f} s", flush=True)
         finally:
             stop_cluster(cluster)
-    medians = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in told.items()}
+    medians = {
+        name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in figures.items()
+    }
     for name, (first_s, all_s) in medians.items():
         print(f"{name}, medians of {repeats}: first {first_s:.1f} s, all {WORKERS} {all_s:.1f} s")
     print(f"beyond Slurm: {medians['search'][1] - medians['slurm alone'][1]:.1f} s until all {WORKERS} evaluate")

@@ -1,4 +1,4 @@
-"""How long a warm trainer needs between two configurations: from the end of an evaluation to the next one's first step.
+"""Time of a warm trainer between two configurations: from the end of an evaluation to the next one's first step.
 
 Claim: at most 0.3 s on a CPU.
 
@@ -9,10 +9,11 @@ Usage::
 
     OMP_NUM_THREADS=1 python tests/benchmarks/switching.py [--evaluations 12] [--device cpu]
 
-Different configurations of the joint network are evaluated one after the other in this process, as a trainer does, each
-for a few steps on 5,000 images that stay where they are. What is measured lies between the return of one evaluation and
-the moment in which the clock of the next one begins to count: the network and its optimizer are made, the draws of an
-epoch, and its first batch. The first evaluation of the process is left out; it pays for torch's own beginnings.
+This process evaluates different configurations of the joint network one after the other, as a trainer does, each for a
+few steps on 5,000 images that stay on the device. The program measures the time between the return of one evaluation
+and the moment in which the clock of the next one starts: it covers the creation of the network and its optimizer, the
+random draws of an epoch, and its first batch. The first evaluation of the process does not count, because it includes
+the initialisation of torch.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ IMAGES = 5_000
 
 
 def architecture_of(rng: np.random.Generator) -> JointArchitecture:
-    """From a part of the paper's space that a CPU can train."""
+    """An architecture from a part of the paper's space that a CPU can train."""
     return JointArchitecture(
         blocks=tuple(int(n) for n in rng.integers(1, 5, 3)),
         initial_filters=int(rng.integers(8, 17)),
@@ -51,7 +52,7 @@ def architecture_of(rng: np.random.Generator) -> JointArchitecture:
 
 
 def images_on(device: str, n: int) -> DeviceImages:
-    """Noise: what is in the pixels takes no time."""
+    """Images of noise: the content of the pixels does not change the time."""
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8))
     return DeviceImages(
         x=pixels.to(device).permute(0, 3, 1, 2),

@@ -1,4 +1,4 @@
-"""Durable calls a second of the transport, beside a bare loop that does nothing but the measured thing.
+"""Durable calls a second of the transport, compared with a bare loop that only receives, commits and answers.
 
 Claim (2 cores shared by server and clients, key, JSON, one SQLite insert per call in a group commit, synchronous=FULL):
 at least 60 % of the bare loop's calls. Usage::
@@ -37,7 +37,7 @@ GRANT = {"config": {"a": 0.1, "b": 0.2, "c": 3, "d": "x"}, "budget": 9, "id": [1
 
 
 class DurableCounter:
-    """Keeps every call in a database, one commit a turn: what a master does, without its engine."""
+    """Stores every call in a database with one commit a turn, like a master without its engine."""
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)
@@ -62,7 +62,7 @@ class DurableCounter:
 
 
 def serve(database: str) -> None:
-    """The server's process: serve until SIGTERM, then say what it cost."""
+    """The server's process: serve until SIGTERM, then print the cost."""
     is_over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: is_over.set())
     counter = DurableCounter(Path(database))
@@ -78,7 +78,7 @@ def serve(database: str) -> None:
 
 
 def call_for(port: int, n_threads: int, seconds: float, results: multiprocessing.Queue[list[float]]) -> None:
-    """One process of clients; puts the seconds that each call took."""
+    """One process of clients; puts the seconds of each call into ``results``."""
     barrier = threading.Barrier(n_threads)
     taken: list[float] = []
 

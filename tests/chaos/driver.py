@@ -258,5 +258,5 @@ class Chaos:
         now = self._tick()
         if now - since > ENDS_WITHIN_S:
             left = [part.name for part in self._scene.parts]
-            logs = [part.served.said()[-1_500:] for part in self._scene.parts]
+            logs = [part.served.output()[-1_500:] for part in self._scene.parts]
             raise AssertionError("\n".join([f"waited in vain: {what}; there are still {left}", *logs]))

@@ -70,7 +70,7 @@ class Breaker:
     def serving_master(self) -> Part | None:
         """The newest master, once it serves: a fault of one that only begins would be one of its imports."""
         part = self._scene.master
-        return part if part is not None and part.fate == "" and "serving run" in part.served.said() else None
+        return part if part is not None and part.fate == "" and "serving run" in part.served.output() else None
 
     def _kill(self, part: Part) -> Undo:
         part.fate = "killed"

@@ -179,7 +179,7 @@ class Scene(ServedSearch):
         deadline = time.monotonic() + patience_s
         while self.directory.read_endpoint() is None:
             if time.monotonic() > deadline:
-                raise AssertionError(f"the master does not serve:\n{self.parts[-1].served.said()}")
+                raise AssertionError(f"the master does not serve:\n{self.parts[-1].served.output()}")
             time.sleep(0.05)
         for index in range(self.n_workers):
             self.start("worker", index)
@@ -254,7 +254,7 @@ class Scene(ServedSearch):
         # Before it listens to signals the default action is right: it holds nothing yet.
         is_expected = is_expected or (code == -signal.SIGTERM and part.fate == "asked to end")
         if not is_expected:
-            self.violations.append(f"{part.name} ended with {code} by itself:\n{part.served.said()[-3_000:]}")
+            self.violations.append(f"{part.name} ended with {code} by itself:\n{part.served.output()[-3_000:]}")
         if part.fate == "preempted" and code not in (REQUEUE, 0, -signal.SIGKILL):
             self.violations.append(f"{part.name} was to end with its allocation, and ended with {code}")
         # Whoever ends because the search is over stays away.

@@ -1,9 +1,9 @@
 """Runs docker-compose.yml without an engine: each container is a process in its own network namespace.
 
-Law of this file: each key of the file is carried out, or refused. A container has its own root with the system
+Law of this file: it implements or refuses each key of the file. A container has a separate root with the system
 read-only and its volumes, the services' names in its hosts file, secrets as files, only the environment and the user of
 the file, and no capabilities. Its restart policy restarts it, and its health check decides its health. A key that is
-neither carried out nor in :data:`NOT_CARRIED_OUT` is an error.
+neither implemented nor in :data:`NOT_CARRIED_OUT` is an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.deploy.hosts import Hosts
 REPOSITORY = Path(__file__).parents[2]
 FILE = REPOSITORY / "docker-compose.yml"
 NOT_CARRIED_OUT = {"build", "depends_on", "init", "shm_size", "stop_grace_period", "security_opt", "cap_drop"}
-"""Keys without effect here, or true for every container: none has a capability or may get one."""
+"""Keys that have no effect here, or that hold for every container: none has a capability or may get one."""
 CARRIED_OUT = {
     *("command", "deploy", "environment", "healthcheck", "image", "profiles", "read_only", "restart", "secrets"),
     *("tmpfs", "user", "volumes"),
@@ -84,7 +84,7 @@ def interpolated(node: Any, variables: Mapping[str, str]) -> Any:
 
 @dataclass(frozen=True)
 class Image:
-    """What a Dockerfile says of the containers of its image."""
+    """What a Dockerfile specifies for the containers of its image."""
 
     entrypoint: tuple[str, ...]
     environment: Mapping[str, str]
@@ -94,7 +94,7 @@ class Image:
         text = file.read_text("utf-8").replace("\\\n", " ")
         (entrypoint,) = re.findall(r"^ENTRYPOINT (\[.*\])$", text, re.MULTILINE)
         pairs = [word.split("=", 1) for line in re.findall(r"^ENV (.*)$", text, re.MULTILINE) for word in line.split()]
-        # The environment that is tested here stands in for the one in the image.
+        # The environment of this test run replaces the one in the image.
         own = {"VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
         return cls(tuple(json.loads(entrypoint)), {**dict(pairs), **own})
 
@@ -128,7 +128,7 @@ class Container:
 
     @property
     def is_back(self) -> bool:
-        """Whether it runs again after it had ended."""
+        """Whether it runs again after it ended."""
         return self.is_running and bool(self.exit_codes)
 
     @property
@@ -172,12 +172,12 @@ class Container:
             )
 
     def send(self, number: signal.Signals) -> None:
-        """A signal to the container's first process."""
+        """Send a signal to the container's first process."""
         assert self.process is not None
         self.process.send_signal(number)
 
     def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        """Another command in the running container, as ``docker exec`` has it."""
+        """Run another command in the running container, like ``docker exec``."""
         assert self.process is not None
         enter = ["nsenter", "-t", str(self.process.pid), "-m", "-u", "-n", "-r"]
         return subprocess.run(
@@ -185,27 +185,27 @@ class Container:
         )
 
     def is_healthy(self) -> bool:
-        """What its health check says, asked once."""
+        """The result of its health check, run once."""
         kind, *command = self.service["healthcheck"]["test"]
         assert kind == "CMD", f"{self.name}: only CMD is carried out, got {kind}"
         return self.is_running and self.run(command).returncode == 0
 
 
 class Composition:
-    """The containers of the file; a context manager that leaves none.
+    """The containers of the file; a context manager, which ends all of them.
 
     Parameters
     ----------
     place
-        An empty folder, where volumes and logs are.
+                An empty folder for volumes and logs.
     hosts
         Virtual hosts, at least one for each container.
     variables
-        What the file's variables stand for.
+                Values of the file's variables.
     profiles
-        Profiles that are switched on.
+                Active profiles.
     apart
-        Every container has volumes of its own, as on hosts that share no disk.
+                Whether every container has separate volumes, as on hosts that share no disk.
     """
 
     def __init__(
@@ -270,16 +270,16 @@ class Composition:
             return REPOSITORY / source
         volume = self.volume(source, place)
         volume.mkdir(parents=True, exist_ok=True)
-        # As in the image, from which an engine takes a new volume's mode.
+        # An engine gives a new volume the mode of its folder in the image.
         volume.chmod(0o1777)
         return volume
 
     def volume(self, name: str, place: Path | None = None) -> Path:
-        """Where a named volume lies: one for all, or one for each container that is apart."""
+        """The folder of a named volume: one for all containers, or one for each."""
         return (place if self._apart and place is not None else self._place) / "volumes" / name
 
     def up(self, *names: str) -> None:
-        """Start these containers, all without names; what is up already stays."""
+        """Start these containers, or all if no name is given; running ones stay."""
         for name in names or tuple(self.containers):
             container = self.containers[name]
             container.is_wanted = True
@@ -287,7 +287,7 @@ class Composition:
                 container.start(self._hosts, self._names)
 
     def tend(self) -> None:
-        """Start again, after a pause that grows, what its policy says; call it again and again."""
+        """Restart containers according to their policies, after a growing delay; call it repeatedly."""
         now = time.monotonic()
         for container in self:
             process = container.process
@@ -314,7 +314,7 @@ class Composition:
                 raise AssertionError(f"{container.name}: the restart policy {policy!r} is not carried out")
 
     def until(self, condition: Callable[[], object], what: str) -> None:
-        """Wait until something holds, and meanwhile start again what is to be started again."""
+        """Wait until a condition holds; meanwhile restart containers according to their policies."""
         deadline = time.monotonic() + DEADLINE_S
         while not condition():
             logs = "\n".join(f"--- {each.name} {each.exit_codes}\n{each.log_text[-2_000:]}" for each in self)
@@ -323,7 +323,7 @@ class Composition:
             time.sleep(0.05)
 
     def stop(self, name: str) -> int:
-        """Stop a container for good, with the signal and the grace that an engine gives; its exit code."""
+        """Stop a container permanently, with an engine's signal and grace period; return its exit code."""
         container = self.containers[name]
         container.is_wanted = False
         if container.process is None:

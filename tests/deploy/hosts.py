@@ -1,6 +1,6 @@
 """Virtual hosts for tests: network namespaces on one switch, whose links can be cut, throttled and restored.
 
-Law of this file: it creates and removes only namespaces with its prefix. They are always removed, with the processes in
+Law of this file: it creates and removes only namespaces with its prefix. It always removes them, with the processes in
 them, however the test ends.
 """
 
@@ -18,7 +18,7 @@ FIRST = 10
 
 
 def missing() -> str | None:
-    """Why virtual hosts are not possible here, with the remedy; None if they are."""
+    """The reason why this machine allows no virtual hosts, with the remedy; None if it does."""
     if os.geteuid() != 0:
         return "only root may make network namespaces"
     for program, package in (("ip", "iproute2"), ("tc", "iproute2"), ("nft", "nftables")):
@@ -33,7 +33,7 @@ def missing() -> str | None:
 
 
 class Hosts:
-    """Hosts that can reach each other and nothing else; a context manager.
+    """Hosts that reach only each other; a context manager.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Hosts:
         self.prefix, self.count, self._net = prefix, count, net
 
     def __enter__(self) -> Hosts:
-        # Remains of an earlier test with this prefix that was killed.
+        # An earlier test with this prefix may have been killed.
         self._down()
         made = subprocess.run(
             [str(HERE / "netns_up.sh"), self.prefix, str(self.count)],
@@ -76,7 +76,7 @@ class Hosts:
         return f"{self._net}.{FIRST + host}"
 
     def on(self, host: int) -> list[str]:
-        """What to write before a command so that it runs on this host; the process is the command's own."""
+        """Prefix of a command that runs on this host; the process becomes the command itself."""
         return ["ip", "netns", "exec", f"{self.prefix}{host}"]
 
     def fault(self, host: int, what: str, value: int | None = None) -> None:
@@ -90,5 +90,5 @@ class Hosts:
         )
 
     def heal(self, host: int) -> None:
-        """Everything on this host's links is well again."""
+        """Remove all faults from this host's links."""
         self.fault(host, "heal")

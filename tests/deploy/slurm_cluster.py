@@ -1,7 +1,7 @@
 """A private Slurm cluster on this machine, and searches that run on it.
 
-It needs root and Debian's packages slurmctld, slurmd, slurm-client and munge. Where it cannot be, its tests are skipped
-with the reason; REQUIRE_SLURM=1 makes that an error.
+It needs root and Debian's packages slurmctld, slurmd, slurm-client and munge. Without them its tests are skipped with
+the reason; with REQUIRE_SLURM=1 they fail.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.service.local_search import MARK, LocalSearchProcess, until
 
 HERE = Path(__file__).parent
 NODES, CORES, GPUS = 4, 16, 4
-"""As the shipped scripts want them; a node that claims more than there is is believed."""
+"""As the shipped scripts request them; Slurm accepts a node that claims more than the machine has."""
 CANNOT_RUN = 77
 PORTS = NODES + 1
 LEFT_ALONE = ("SLURM", "SBATCH", "SQUEUE", "SCANCEL", "HPBANDSTER_LITE")
@@ -36,12 +36,12 @@ class Cluster:
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        # Variables of a job that this test run may be part of must not reach the cluster.
+        # This test run may be a job itself; the variables of that job must not reach the cluster.
         kept = {name: value for name, value in os.environ.items() if not name.startswith(LEFT_ALONE)}
         self.environment = {**kept, "SLURM_CONF": str(state / "slurm.conf"), "OMP_NUM_THREADS": "1"}
 
     def __call__(self, *command: str, cwd: Path | None = None, **environment: str) -> str:
-        """What a command prints; it must succeed."""
+        """Run a command, which must succeed; return its output."""
         done = self.run(*command, cwd=cwd, **environment)
         assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
@@ -56,7 +56,7 @@ class Cluster:
         return parse_squeue(self("squeue", "--noheader", "--array", f"--format={QUEUE_FORMAT}"))
 
     def job(self, name: str) -> QueuedJob | None:
-        """A job in the queue by its name, which is that of one task of an array."""
+        """A job in the queue by its name, which names one task of an array."""
         return next((job for job in self.jobs() if job.name == name), None)
 
     def runs(self, name: str) -> bool:
@@ -64,16 +64,16 @@ class Cluster:
         return job is not None and job.state == "RUNNING"
 
     def restarts(self, name: str) -> int:
-        """How often a job was begun again."""
+        """How often a job was restarted."""
         found = re.search(r"Restarts=(\d+)", self("scontrol", "show", "job", name))
         return int(found[1]) if found else 0
 
     def wait_empty(self) -> None:
-        """Until nothing is left in the queue."""
+        """Wait until the queue is empty."""
         until(lambda: not self.jobs(), "the queue is empty")
 
     def clear(self) -> None:
-        """End everything, at once."""
+        """End all jobs at once."""
         self("scancel", "--full", "--signal=KILL", "--user=root")
         self("scancel", "--user=root")
         self.wait_empty()
@@ -83,7 +83,7 @@ class Cluster:
 
 
 def start_cluster(state: Path, **settings: str) -> Cluster:
-    """Start one, with other settings of the script perhaps, or skip the test that wants it."""
+    """Start a cluster, with settings for the script; skip the test if this machine cannot run one."""
     environment = os.environ | {
         "BASE_PORT": str(free_ports(PORTS)), "NODES": str(NODES), "CPUS": str(CORES), "GPUS": str(GPUS),
         "MEM_MB": str(250 * CORES), **settings,
@@ -96,7 +96,7 @@ def start_cluster(state: Path, **settings: str) -> Cluster:
         pytest.skip(words)
     cluster = Cluster(state)
     if up.returncode != 0:
-        # What of it had started already.
+        # End the part that has started.
         stop_cluster(cluster)
         pytest.fail(f"the cluster does not start: {up.stderr}")
     return cluster
@@ -133,11 +133,11 @@ class SlurmSearch(LocalSearchProcess):
         return self.directory.path
 
     def slurm(self, command: str, *arguments: str) -> str:
-        """What ``hpbandster-lite slurm COMMAND`` prints."""
+        """The output of ``hpbandster-lite slurm COMMAND``."""
         return self.cluster(COMMAND, "slurm", command, *arguments, cwd=self.place, **{MARK: self.mark})
 
     def submit(self, *arguments: str, workers: int = 2) -> tuple[str, str]:
-        """Submit it; gives the numbers of the master's job and of the workers' array."""
+        """Submit it; return the numbers of the master's job and of the workers' array."""
         output = self.slurm(
             "submit", str(self.file), "--run-dir", str(self.run_dir), "--workers", str(workers),
             "--cpus-per-worker", "1", *arguments,
@@ -146,11 +146,11 @@ class SlurmSearch(LocalSearchProcess):
         return master, workers_job
 
     def sbatch(self, *arguments: str) -> str:
-        """Submit a script by hand; gives the number of its job."""
+        """Submit a script by hand; return the number of its job."""
         return self.cluster("sbatch", "--parsable", *arguments, cwd=self.place, **{MARK: self.mark})
 
     def tasks(self, job: str) -> list[QueuedJob]:
-        """Tasks of a job that run."""
+        """The running tasks of a job."""
         return [each for each in self.cluster.jobs() if each.array == job and each.state == "RUNNING"]
 
     def logs(self) -> str:
@@ -160,7 +160,7 @@ class SlurmSearch(LocalSearchProcess):
         )
 
     def ends(self) -> None:
-        """Let it end by itself: the search is over, every job has ended, each evaluation is in the journal once."""
+        """Wait for its end; check that the search is over, all jobs have ended, each evaluation is recorded once."""
         self.hold(False)
         self.cluster.wait_empty()
         try:
@@ -171,7 +171,7 @@ class SlurmSearch(LocalSearchProcess):
 
 @contextlib.contextmanager
 def search_on(cluster: Cluster, place: Path, **options: Any) -> Iterator[SlurmSearch]:
-    """A search whose jobs do not outlive the test."""
+    """A search whose jobs end with the test."""
     search = SlurmSearch(cluster, place, **options)
     try:
         yield search
@@ -182,7 +182,7 @@ def search_on(cluster: Cluster, place: Path, **options: Any) -> Iterator[SlurmSe
 
 
 def until_slow(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Like ``until``, for what Slurm takes its time for: limits of a minute's grain, nodes that are given up."""
+    """Like ``until``, for slow actions of Slurm: time limits in whole minutes, nodes that it marks as down."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain: {what}"

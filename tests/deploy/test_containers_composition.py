@@ -1,4 +1,4 @@
-"""The composition as it is written, without an engine: a search runs to its end, whatever is killed meanwhile."""
+"""The composition as written, without an engine: a search runs to its end, whatever is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if REASON is not None and os.environ.get("REQUIRE_NETNS") == "1":
 needs_hosts = pytest.mark.skipif(REASON is not None, reason=f"NOT TESTED, no virtual hosts: {REASON}")
 pytestmark = pytest.mark.timeout(300)
 USER = 12_345
-"""Neither root nor the images' own: as somebody who has put his own numbers into .env."""
+"""Neither root nor the user of the images: a user who has put other ids into .env."""
 SEARCH = """
 problem = "slow.py"
 
@@ -66,14 +66,14 @@ def evaluate(config, budget, trial):
 
 @pytest.fixture
 def hosts() -> Iterator[Hosts]:
-    # Tests run side by side: each process has hosts of its own, which see nothing of the others.
+    # Tests run in parallel: each process has separate hosts, which do not reach the others.
     with Hosts(f"hpb{os.environ.get('PYTEST_XDIST_WORKER', '')}c", 4, "10.83.0") as made:
         yield made
 
 
 @pytest.fixture
 def variables(tmp_path: Path) -> dict[str, str]:
-    """What a user puts into .env, with keys and a problem of his own."""
+    """Variables that a user puts into .env, with the user's keys and problem."""
     tmp_path.chmod(0o755)
     for name in ("secrets", "problems"):
         (tmp_path / name).mkdir()
@@ -103,24 +103,24 @@ def place_for(tmp_path: Path) -> Path:
 
 
 def release(tmp_path: Path) -> None:
-    """Let evaluations above the lowest rung go on, which until now stay in their middle."""
+    """Let evaluations above the lowest rung continue, which until now wait in the middle."""
     (tmp_path / "problems" / "hold").unlink()
 
 
 def entries(run: RunDirectory, kind: type) -> list[Any]:
-    """Entries of this kind in the journal, in order; none before there is one."""
+    """Entries of this kind in the journal, in order; empty before the journal exists."""
     if not holds_anything(run.journal):
         return []
     return [entry for _, _, entry in JournalReader(run.journal).entries() if isinstance(entry, kind)]
 
 
 def above(run: RunDirectory) -> int:
-    """How many leases there were of evaluations above the lowest rung."""
+    """The number of leases of evaluations above the lowest rung."""
     return sum(entry.evaluation.rung > 0 for entry in entries(run, Leased))
 
 
 def check(run: RunDirectory) -> None:
-    """Every evaluation of the one bracket of 9, 3 and 1 is there once, and every decision is what it must be."""
+    """The journal has each evaluation of the one bracket of 9, 3 and 1 once, and every decision in it is verified."""
     results = entries(run, Recorded)
     assert len({entry.evaluation for entry in results}) == len(results) == 13
     assert all(entry.outcome.failure is None for entry in results)
@@ -139,7 +139,7 @@ def test_a_search_in_containers_ends_by_itself_whatever_is_killed_meanwhile(
         engine.until(names.is_healthy, "the name server is healthy")
         engine.until(master.is_healthy, "the master is healthy")
         assert (run.path.stat().st_uid, run.path.stat().st_mode & 0o777) == (USER, 0o700)
-        # As the three are lost in practice: by the kernel, by a node that is drained, by a fault.
+        # The ways in which the three end in practice: by the kernel, by a drained node, by a fault.
         first.send(signal.SIGKILL)
         second.send(signal.SIGTERM)
         names.send(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The files for containers pass the checks of their tools, and do what the documents say."""
+"""The files for containers pass the checks of their tools, and agree with the documents."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DOCKERFILES = [IMAGES / f"{name}.Dockerfile" for name in ("service", "worker")]
 KUBERNETES = REPOSITORY / "deploy" / "kubernetes"
 MANIFESTS = sorted(path for path in KUBERNETES.glob("*.yaml") if path.name != "kustomization.yaml")
 VERSIONS = ("1.31", "1.37")
-"""The oldest Kubernetes that supports the manifests, and the newest whose schemas are installed."""
+"""The oldest Kubernetes that supports the manifests, and the newest one whose schemas are installed."""
 GRACE_S = 25
 """An objective has 20 s to save, and its agent 5 s to hand it back."""
 PASSED = ("RUN_ID", "KEY_FILE", "NAMESERVER", "NAMESERVER_KEY_FILE")
@@ -53,7 +53,7 @@ def tool(name: str, remedy: str) -> str:
 
 
 def output_of(*command: str | Path, cwd: Path = REPOSITORY, env: Mapping[str, str] | None = None) -> str:
-    """Output of a tool that must succeed."""
+    """Run a tool, which must succeed; return its output."""
     done = subprocess.run(
         list(map(str, command)), cwd=cwd, env=os.environ | dict(env or {}), capture_output=True, text=True, check=False
     )
@@ -83,13 +83,13 @@ def objects(kind: str | None = None) -> Iterator[dict[str, Any]]:
 
 
 def pods() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The name of what makes them, and the specification of its pods."""
+    """Names of the objects that create pods, each with the specification of its pods."""
     for each in objects():
         if "template" in each["spec"]:
             yield each["metadata"]["name"], each["spec"]["template"]["spec"]
 
 
-# --------------------------------------------------------------------------------------------------- the tools' word
+# ----------------------------------------------------------------------------------------------- checks by the tools
 
 
 @pytest.mark.parametrize("more", [[], ["--profile", "gpu"]], ids=["cpu", "gpu"])
@@ -136,7 +136,7 @@ def test_what_kustomize_makes_of_the_manifests_fits_the_schemas_too(tmp_path: Pa
 
 
 def commands() -> dict[str, list[str]]:
-    """Every command line of ours in the composition and the manifests, by where it stands."""
+    """Every command line of hpbandster-lite in the composition and the manifests, by its place."""
     found = {}
     for name, service in composition()["services"].items():
         found[f"compose {name}"] = shlex.split(service["command"])
@@ -157,7 +157,7 @@ def test_every_command_is_one_of_the_product_with_options_that_it_has(where: str
     name, *arguments = rest if program == "hpbandster-lite" else [program, *rest]
     group: Any = typer.main.get_command(make_app(name))
     context = group.commands[name].make_context(name, list(arguments))
-    # Unknown options go to the problem, and digits has none.
+    # Unknown options go to the problem, and digits has no options.
     assert context.args == []
 
 
@@ -172,7 +172,7 @@ def test_every_worker_and_master_gets_the_same_run() -> None:
     assert set(literals) == {"PROBLEM", *passed[0]}
 
 
-# ------------------------------------------------------------------------------------- who they are, and how they end
+# ---------------------------------------------------------------------------------------- users, signals and restarts
 
 
 @pytest.mark.parametrize("name", sorted(composition()["services"]))
@@ -206,7 +206,7 @@ def test_no_pod_is_root_or_may_become_it(name: str, pod: dict[str, Any]) -> None
         }
         mounted = {mount["name"] for mount in container["volumeMounts"]}
         assert mounted == {volume["name"] for volume in pod["volumes"]}, name
-    # A volume that is opened to the group with every new pod is refused by the master.
+    # The master refuses a volume that is opened to the group with every new pod.
     claims = any("persistentVolumeClaim" in volume for volume in pod["volumes"])
     assert context.get("fsGroupChangePolicy") == ("OnRootMismatch" if claims else None)
 
@@ -214,7 +214,7 @@ def test_no_pod_is_root_or_may_become_it(name: str, pod: dict[str, Any]) -> None
 @pytest.mark.parametrize("job", list(objects("Job")), ids=lambda job: job["metadata"]["name"])
 def test_a_job_completes_only_with_0_and_fails_only_with_a_wrong_option(job: dict[str, Any]) -> None:
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
-    assert pod["restartPolicy"] == "Never"  # a policy for failures wants it
+    assert pod["restartPolicy"] == "Never"  # a policy for failures requires it
     assert pod["terminationGracePeriodSeconds"] >= GRACE_S
     rules = {
         (rule["action"], tuple(rule["onExitCodes"]["values"]))
@@ -228,7 +228,7 @@ def test_a_job_completes_only_with_0_and_fails_only_with_a_wrong_option(job: dic
 def test_workers_are_an_indexed_job_that_may_grow_and_shrink() -> None:
     (job,) = (job for job in objects("Job") if job["metadata"]["name"].endswith("workers"))
     assert job["spec"]["completionMode"] == "Indexed"
-    # Both numbers of such a Job may be changed while it runs, if they are equal.
+    # Kubernetes allows changes of both numbers of a running Job if they are equal.
     assert job["spec"]["completions"] == job["spec"]["parallelism"]
 
 
@@ -269,7 +269,7 @@ def test_every_package_and_every_file_that_setup_cfg_reads_is_copied(file: Path)
 
 
 def copied(file: Path) -> set[str]:
-    """What a Dockerfile copies from its context."""
+    """The files that a Dockerfile copies from its context."""
     steps = re.findall(r"^COPY (.*)$", file.read_text("utf-8"), re.MULTILINE)
     return {word for step in steps for word in step.split()[:-1]}
 
@@ -289,12 +289,12 @@ def test_every_library_that_the_images_install_is_pinned() -> None:
     }
     installed = set(required(output_of(sys.executable, IMAGES / "requirements.py", "torch").splitlines()))
     assert {"torch", "scipy"} <= installed
-    # Its own libraries are pinned by the release of torch itself, and differ between its builds.
+    # A release of torch pins its own libraries, which differ between its builds.
     assert {name for name in installed if not name.startswith(("nvidia-", "cuda-", "triton"))} <= pinned
 
 
 def required(requirements: list[str]) -> Iterator[str]:
-    """Names of all that these requirements bring, as they are installed here."""
+    """Names of all packages that these requirements install, as found here."""
     left, known = [Requirement(line) for line in requirements], set[str]()
     while left:
         requirement = left.pop()

@@ -1,4 +1,4 @@
-"""Virtual hosts: each fault does to a connection what its name says, and healing ends it."""
+"""Virtual hosts: each fault has the effect of its name on a connection, and healing ends it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def hosts() -> Iterator[Hosts]:
 
 
 def answer(hosts: Hosts) -> str:
-    """What a client on host 1 gets of the server on host 0."""
+    """The answer that a client on host 1 gets from the server on host 0."""
     command = [*hosts.on(1), sys.executable, "-c", ASK, hosts.address(0)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 

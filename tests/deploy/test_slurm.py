@@ -1,7 +1,7 @@
-"""A search on a real Slurm: what its jobs do, whatever is done to them, and that no result is lost or counted twice.
+"""A search on a real Slurm: how its jobs react to signals and faults; no result is lost or counted twice.
 
-Each test ends with the whole search: it is over, every job has ended by itself, every evaluation is in the journal once
-and every decision in it is found again.
+Each test ends with the whole search: it is over, every job has ended by itself, the journal has every evaluation once
+and every decision in it is verified.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def warn(cluster: Cluster, job: str) -> None:
-    """What ``--signal=B:USR2@120`` does two minutes before the time limit."""
+    """Send the signal that ``--signal=B:USR2@120`` sends two minutes before the time limit."""
     cluster("scancel", "--batch", "--signal=USR2", job)
 
 
 def in_the_middle(search: SlurmSearch, *arguments: str, workers: int = 2) -> tuple[str, str, QueuedJob]:
-    """A search whose workers all are in the middle of an evaluation: its jobs, and one task of the workers'."""
+    """Submit a search and wait until all workers evaluate; return its jobs, and the task of one worker."""
     search.hold()
     master, job = search.submit(*arguments, workers=workers)
     search.wait_inside(workers)
@@ -38,16 +38,16 @@ def in_the_middle(search: SlurmSearch, *arguments: str, workers: int = 2) -> tup
 
 
 def wait_handed_back(search: SlurmSearch, count: int = 1) -> list[Released]:
-    """Until so many evaluations were handed back."""
+    """Wait until ``count`` evaluations were handed back."""
     until(lambda: len(search.handed_back()) >= count, f"{count} evaluations are handed back")
     return search.handed_back()
 
 
 def assert_continued(search: SlurmSearch, released: list[Released]) -> None:
-    """What was handed back has gone on from its checkpoint."""
+    """Check that evaluations that were handed back continued from their checkpoints."""
     results = search.results()
     for each in released:
-        assert results[each.evaluation].info["began"] >= 1, f"{each.evaluation} began anew"
+        assert results[each.evaluation].info["began"] >= 1, f"{each.evaluation} began from the start"
 
 
 # ------------------------------------------------------------------------------------------------------- submitting
@@ -121,7 +121,7 @@ def test_a_problem_that_cannot_be_read_costs_no_job(cluster: Cluster, tmp_path: 
 
 
 def shipped(search: SlurmSearch, name: str) -> str:
-    """A script as it is shipped, with its three variables set as a user would."""
+    """A shipped script with its three variables set as a user sets them."""
     text = (SCRIPTS / name).read_text("utf-8")
     for variable, value in (
         ("PROBLEM", search.file),
@@ -273,7 +273,8 @@ def test_a_node_that_is_lost_leaves_two_lives_of_a_worker_and_no_evaluation_is_c
         )
         pid = int((cluster.state / "run" / f"slurmd.{victim.where}.pid").read_text())
         psutil.Process(pid).kill()
-        # What runs there hears nothing of it, and is out of Slurm's reach; it stands still, as behind a broken switch.
+        # The processes there get no notice and are out of Slurm's reach; they are stopped, as if behind a broken
+        # switch.
         first_life = [each for each in search.processes() if each.environ().get("SLURM_JOB_ID") == victim.number]
         stopped(*first_life)
         try:
@@ -314,7 +315,7 @@ def test_an_evaluation_that_is_longer_than_a_job_is_taken_by_one_that_was_queued
 ) -> None:
     with search_on(cluster, tmp_path) as search:
         _, workers, _ = in_the_middle(search, "--time", "4")
-        # By what these have taken, one of the next budget needs more than the two minutes up to the warning.
+        # According to the durations of these, an evaluation at the next budget needs more than the two minutes left.
         until_passed(45)
         search.hold(False)
         until_slow(lambda: cluster.restarts(f"{workers}_0") == 1, 60, "a worker has left and is queued again")

@@ -112,10 +112,10 @@ class LocalSearchProcess:
     @contextlib.contextmanager
     def running(self, workers: int = 2) -> Iterator[subprocess.Popen[str]]:
         """Begin the search or go on with it; nothing of it is left in the end."""
-        told = {"options": {**self._options, "description": None}, "workers": workers, "run": str(self.directory.path)}
+        given = {"options": {**self._options, "description": None}, "workers": workers, "run": str(self.directory.path)}
         about = wire.to_message(self._options["description"])
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.service.local_search", json.dumps({**told, "about": about})],
+            [sys.executable, "-m", "tests.service.local_search", json.dumps({**given, "about": about})],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -150,10 +150,10 @@ class LocalSearchProcess:
 
     def end_of(self, process: subprocess.Popen[str], code: int) -> str:
         """What the search said, after it has ended with this exit code and left nothing behind."""
-        said, _ = process.communicate(timeout=DEADLINE_S)
-        assert process.returncode == code, said
+        output, _ = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == code, output
         until(lambda: not self.processes(), "every process of the search has ended")
-        return said
+        return output
 
     def extend(self, **limits: Any) -> None:
         """Give the next run other limits."""
@@ -271,13 +271,13 @@ class LocalSearchProcess:
 
     def decisions(self) -> list[Any]:
         """What was sampled and what came of it, in order: what must not depend on interruptions."""
-        told: list[Any] = []
+        made: list[Any] = []
         for entry in self.entries():
             if isinstance(entry, Sampled):
-                told.append((entry.config_id, entry.proposal, "sampled"))
+                made.append((entry.config_id, entry.proposal, "sampled"))
             elif isinstance(entry, Recorded):
-                told.append((entry.evaluation, entry.outcome.loss))
-        return told
+                made.append((entry.evaluation, entry.outcome.loss))
+        return made
 
     def handed_back(self) -> list[Released]:
         """What was handed back politely."""
@@ -307,12 +307,12 @@ class Notes:
 
 def main(text: str) -> int:
     """The process of :class:`LocalSearchProcess`."""
-    told = json.loads(text)
-    about = wire.from_message(told["about"], ProblemDescription)
-    limits = Limits(**told["options"].pop("limits", {}))
-    options = SearchOptions(problem=about.reference, **{**told["options"], "description": about, "limits": limits})
+    given = json.loads(text)
+    about = wire.from_message(given["about"], ProblemDescription)
+    limits = Limits(**given["options"].pop("limits", {}))
+    options = SearchOptions(problem=about.reference, **{**given["options"], "description": about, "limits": limits})
     try:
-        return search_here(options, RunDirectory(told["run"]), LaunchOptions(workers=told["workers"]), Notes())
+        return search_here(options, RunDirectory(given["run"]), LaunchOptions(workers=given["workers"]), Notes())
     except SearchError as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         return error.exit_code

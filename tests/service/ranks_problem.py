@@ -16,9 +16,9 @@ NAMES = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "OMP_NU
 
 
 def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> Any:
-    told = {name: os.environ.get(name) for name in NAMES}
+    variables = {name: os.environ.get(name) for name in NAMES}
     if config["deed"] == "tells":
-        return {"loss": 0.0, "told": told, "devices": list(trial.devices)}
+        return {"loss": 0.0, "variables": variables, "devices": list(trial.devices)}
     ranks = [
         subprocess.Popen(
             [sys.executable, __file__, config["deed"]],
@@ -28,7 +28,7 @@ def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> Any:
         for rank in range(len(trial.devices))
     ]
     assert ranks[0].stdout is not None
-    said = ranks[0].stdout.readline()
+    line = ranks[0].stdout.readline()
     trial.report(1, 1.0, pids=[rank.pid for rank in ranks])
     while config["deed"] == "waits" and all(rank.poll() is None for rank in ranks):
         trial.report(2, 1.0)
@@ -36,7 +36,7 @@ def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     codes = [rank.wait() for rank in ranks]
     if any(codes):
         raise RuntimeError(f"the processes of the training ended with {codes}")
-    return {"loss": json.loads(said), "told": told, "pids": [rank.pid for rank in ranks]}
+    return {"loss": json.loads(line), "variables": variables, "pids": [rank.pid for rank in ranks]}
 
 
 def train(deed: str) -> None:

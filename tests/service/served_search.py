@@ -49,13 +49,13 @@ class Served:
     def pid(self) -> int:
         return self.process.pid
 
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text("utf-8")
 
     def says(self, words: str) -> None:
         """Wait until it has said this."""
-        until(lambda: re.search(words, self.said()) or self.process.poll() is not None, f"it says {words!r}")
-        assert re.search(words, self.said()), self.said()
+        until(lambda: re.search(words, self.output()) or self.process.poll() is not None, f"it says {words!r}")
+        assert re.search(words, self.output()), self.output()
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -78,9 +78,9 @@ class Served:
         try:
             ended = self.process.wait(DEADLINE_S)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"it does not end:\n{self.said()}") from None
-        assert ended == code, self.said()
-        return self.said()
+            raise AssertionError(f"it does not end:\n{self.output()}") from None
+        assert ended == code, self.output()
+        return self.output()
 
 
 class ServedSearch(LocalSearchProcess):
@@ -118,8 +118,8 @@ class ServedSearch(LocalSearchProcess):
     def start_command(self, command: str, *arguments: str) -> Served:
         """A command as a user gives it, for this problem and run directory."""
         log = self.place / f"{command}-{len(self._served)}.log"
-        told = [command, str(self.problem), "--run-dir", str(self.directory.path), *arguments]
-        return self._begin(log, ["hpbandster_lite", *told])
+        words = [command, str(self.problem), "--run-dir", str(self.directory.path), *arguments]
+        return self._begin(log, ["hpbandster_lite", *words])
 
     def start_master(
         self,
@@ -134,11 +134,11 @@ class ServedSearch(LocalSearchProcess):
         where = directory or self.directory
         options = {**self._options, "limits": Limits(**self._options["limits"])}
         prepared = prepare(SearchOptions(problem=options["description"].reference, **options), where)
-        told = MasterOptions(run_directory=str(where.path), prepared=prepared, **changed)
-        master = self._start("master", wire.to_message(told), environment, log)
+        briefing = MasterOptions(run_directory=str(where.path), prepared=prepared, **changed)
+        master = self._start("master", wire.to_message(briefing), environment, log)
 
         def serves() -> bool:
-            assert master.process.poll() is None, master.said()
+            assert master.process.poll() is None, master.output()
             endpoint = where.read_endpoint()
             return endpoint is not None and endpoint["pid"] == master.pid
 
@@ -149,8 +149,8 @@ class ServedSearch(LocalSearchProcess):
     def start_worker(self, index: int = 0, *, environment: Mapping[str, str] | None = None, **changed: Any) -> Served:
         """A worker, which finds the master through the run directory unless it is told of another way."""
         way = {} if "run_id" in changed else {"run_dir": str(self.directory.path)}
-        told = AgentOptions(problem=str(self.problem), index=index, **{**way, **changed})
-        return self._start("agent", wire.to_message(told), environment)
+        options = AgentOptions(problem=str(self.problem), index=index, **{**way, **changed})
+        return self._start("agent", wire.to_message(options), environment)
 
     def start_far_worker(self, index: int, scratch: Path, *, nameserver: tuple[str, int] | None = None) -> Served:
         """A worker that does not see the run directory: it has the key, a place of its own, a name server to ask."""
@@ -168,14 +168,14 @@ class ServedSearch(LocalSearchProcess):
     def status(self) -> dict[str, Any]:
         """What the master says of the search."""
         with connect(self.directory) as client:
-            told: dict[str, Any] = client.call("status", {})
-        return told
+            status: dict[str, Any] = client.call("status", {})
+        return status
 
     def start_nameserver(self, port: int = 0, **options: Any) -> tuple[Served, int]:
         """A name server, without a key unless told of one, and its port."""
         served = self._start("nameserver", {"port": port, **options})
         served.says(r"listens on 127\.0\.0\.1:\d+")
-        found = re.search(r"listens on 127\.0\.0\.1:(\d+)", served.said())
+        found = re.search(r"listens on 127\.0\.0\.1:(\d+)", served.output())
         assert found is not None
         return served, int(found[1])
 

@@ -82,7 +82,7 @@ def lifeline() -> Iterator[tuple[int, Callable[[], None]]]:
         os.close(descriptor)
 
 
-# ----------------------------------------------------------------------------------------------------------- working
+# ------------------------------------------------------------------------------------------------------- evaluations
 
 
 def test_an_agent_works_until_the_search_is_over(tmp_path: Path) -> None:
@@ -112,15 +112,15 @@ def test_an_agent_introduces_itself_with_what_it_runs(tmp_path: Path) -> None:
 
 
 def test_heartbeats_carry_each_point_of_the_curve_once(tmp_path: Path) -> None:
-    told: list[float] = []
+    steps: list[float] = []
 
     def stop(message: Any) -> str | None:
-        told.extend(step for step, _, _ in message.curve)
-        return "enough" if len(told) > 20 else None
+        steps.extend(step for step, _, _ in message.curve)
+        return "enough" if len(steps) > 20 else None
 
-    master = ScriptedMaster(deeds("saves until told"), stop=stop)
+    master = ScriptedMaster(deeds("saves until interrupted"), stop=stop)
     assert run_agent(options(tmp_path), connect=master.connect) == 0
-    assert told == [float(step) for step in range(len(told))]
+    assert steps == [float(step) for step in range(len(steps))]
     assert len(master.renewals) > 1
 
 
@@ -128,9 +128,9 @@ def test_an_objective_is_told_what_the_grant_says(tmp_path: Path) -> None:
     for name in ("evaluations/2-0-0/rung0/attempt1", "evaluations/2-0-0/rung1/attempt1"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "checkpoint").write_text("1")
-    told = grant({"do": "trial"}, attempt=2, previous_directory="evaluations/2-0-0/rung0/attempt1",
+    granted = grant({"do": "trial"}, attempt=2, previous_directory="evaluations/2-0-0/rung0/attempt1",
                  resume_directories=("evaluations/2-0-0/rung1/attempt1",))
-    master = ScriptedMaster([told])
+    master = ScriptedMaster([granted])
     run_agent(options(tmp_path), connect=master.connect)
     (outcome,) = master.outcomes
     assert outcome.info == {
@@ -144,8 +144,8 @@ def test_an_objective_is_told_what_the_grant_says(tmp_path: Path) -> None:
 
 def test_without_a_run_directory_checkpoints_are_told_as_paths_of_this_host(tmp_path: Path) -> None:
     master = ScriptedMaster(deeds("trial"))
-    told = options(None, nameserver=("localhost", 1), run_id="r1", scratch=str(tmp_path))
-    assert run_agent(told, connect=master.connect) == 0
+    alone = options(None, nameserver=("localhost", 1), run_id="r1", scratch=str(tmp_path))
+    assert run_agent(alone, connect=master.connect) == 0
     (place,) = tmp_path.glob("r1-*")
     assert master.outcomes[0].directory == str(place / ATTEMPT)
 
@@ -181,11 +181,11 @@ def test_an_agent_imports_neither_the_problem_nor_what_only_problems_and_masters
     )
     problem = tmp_path / "objectives_under_another_name.py"
     problem.write_text("from worker_objectives import evaluate, feasible, space\n")
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", script, tmp_path, problem], stdout=subprocess.PIPE, text=True, check=True,
         cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
     )
-    loaded = set(said.stdout.split())
+    loaded = set(done.stdout.split())
     assert "hpbandster_lite" in loaded
     assert not loaded & {"ConfigSpace", "numpy", "pandas", "rich", "scipy", "statsmodels", "torch", problem.stem}
 
@@ -247,7 +247,7 @@ def test_an_evaluation_goes_on_while_the_master_is_away(tmp_path: Path) -> None:
             steps.append(message.curve[-1][0] if message.curve else -1)
             unreachable()
 
-    master = ScriptedMaster(deeds("saves until told"), before=hook, stop=lambda message: "enough")
+    master = ScriptedMaster(deeds("saves until interrupted"), before=hook, stop=lambda message: "enough")
     assert run_agent(options(tmp_path), connect=master.connect) == 0
     assert steps == sorted(set(steps))
     assert master.renewals[0].curve[0][0] == 0.0
@@ -291,7 +291,7 @@ def test_a_result_that_no_master_takes_is_left_in_the_run_directory(
     assert f"waits for the next master in {path}" in caplog.text
 
 
-@pytest.mark.parametrize("deed", ["ok", "saves until told"])
+@pytest.mark.parametrize("deed", ["ok", "saves until interrupted"])
 def test_an_agent_whose_master_comes_back_with_another_version_leaves_what_it_holds(
     deed: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -382,8 +382,8 @@ def test_an_agent_that_waits_for_its_master_does_not_turn_in_vain(
     monkeypatch.setattr(Agent, "turn", counted)
     # Its time without work is over, but it owes a report: it may not end, and nothing is due but the next try.
     master = ScriptedMaster(deeds("ok"), before=lambda method, message, number: unreachable() if number > 1 else None)
-    told = options(tmp_path, idle_timeout_s=0.05, master_timeout_s=1.0)
-    assert run_agent(told, connect=master.connect) == MasterUnreachable.exit_code
+    about = options(tmp_path, idle_timeout_s=0.05, master_timeout_s=1.0)
+    assert run_agent(about, connect=master.connect) == MasterUnreachable.exit_code
     assert len(turns) < 40 + 3 * len(master.calls)
 
 
@@ -487,7 +487,7 @@ def test_a_trainer_that_is_killed_under_an_evaluation_is_no_fault_of_the_objecti
             (trainer,) = filter(is_trainer, psutil.Process().children())
             trainer.kill()
 
-    master = ScriptedMaster(deeds("saves until told", "ok"), after=kill_the_trainer)
+    master = ScriptedMaster(deeds("saves until interrupted", "ok"), after=kill_the_trainer)
     assert run_agent(options(tmp_path), connect=master.connect) == 0
     killed, following = master.outcomes
     assert killed.failure is not None
@@ -497,7 +497,7 @@ def test_a_trainer_that_is_killed_under_an_evaluation_is_no_fault_of_the_objecti
     assert following.loss == 3.0
 
 
-# ------------------------------------------------------------------------------------------- problems that do not run
+# ---------------------------------------------------------------------------------------- problems that fail to start
 
 
 def exit_of(tmp_path: Path, text: str, **changed: Any) -> int:
@@ -527,12 +527,12 @@ def test_a_problem_that_cannot_be_imported_ends_the_agent_with_a_clear_message(
 
 
 def test_an_agent_that_is_started_as_a_process_ends_with_the_same_exit_code_and_message(tmp_path: Path) -> None:
-    told = wire.encode(wire.to_message(options(tmp_path, problem="digitz")))
-    said = subprocess.run(
-        [sys.executable, "-m", "hpbandster_lite.agent", told], stderr=subprocess.PIPE, text=True, check=False
+    briefing = wire.encode(wire.to_message(options(tmp_path, problem="digitz")))
+    done = subprocess.run(
+        [sys.executable, "-m", "hpbandster_lite.agent", briefing], stderr=subprocess.PIPE, text=True, check=False
     )
-    assert said.returncode == 2
-    assert "did you mean 'digits'?" in said.stderr
+    assert done.returncode == 2
+    assert "did you mean 'digits'?" in done.stderr
 
 
 def test_an_import_that_hangs_ends_the_agent_at_its_limit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -557,7 +557,7 @@ def test_a_problem_whose_trainers_die_before_they_evaluate_anything_is_given_up(
 # --------------------------------------------------------------------------------------------------------- time limit
 
 
-@pytest.mark.parametrize("deed", ["deaf", "swallows", "saves until told"])
+@pytest.mark.parametrize("deed", ["deaf", "swallows", "saves until interrupted"])
 def test_an_evaluation_over_its_time_limit_is_ended_and_the_next_one_is_run(deed: str, tmp_path: Path) -> None:
     late, following = outcomes_of(tmp_path, deed, "ok", timeout_s=0.3)
     assert late.failure is not None
@@ -589,12 +589,12 @@ def group_of(group: int) -> list[int]:
     return [process.pid for process in psutil.process_iter() if is_in(process)]
 
 
-# ---------------------------------------------------------------------------------------------------- told to hand back
+# --------------------------------------------------------------------------------------------------- asked to hand back
 
 
 def test_an_evaluation_that_the_master_stops_is_handed_back_with_its_checkpoint(tmp_path: Path) -> None:
     master = ScriptedMaster(
-        deeds("saves until told", "ok"), stop=lambda message: "its lease has expired" if message.curve else None
+        deeds("saves until interrupted", "ok"), stop=lambda message: "its lease has expired" if message.curve else None
     )
     assert run_agent(options(tmp_path), connect=master.connect) == 0
     (release,) = master.releases
@@ -642,8 +642,8 @@ def test_a_result_that_comes_within_grace_is_reported(tmp_path: Path) -> None:
 def test_a_signal_hands_the_lease_back_with_its_checkpoint_and_asks_for_nothing_more(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    told_to_end = once(has_reported, lambda: os.kill(os.getpid(), number))
-    master = ScriptedMaster(deeds("saves until told", "ok"), after=told_to_end)
+    asked_to_end = once(has_reported, lambda: os.kill(os.getpid(), number))
+    master = ScriptedMaster(deeds("saves until interrupted", "ok"), after=asked_to_end)
     assert run_agent(options(tmp_path), connect=master.connect) == 130
     (release,) = master.releases
     assert release.reason == f"its worker received {number.name}"
@@ -665,7 +665,7 @@ def test_an_agent_whose_allocation_ends_hands_back_and_is_to_be_started_again(
         for number in numbers:
             os.kill(os.getpid(), number)
 
-    master = ScriptedMaster(deeds("saves until told", "ok"), after=once(has_reported, send))
+    master = ScriptedMaster(deeds("saves until interrupted", "ok"), after=once(has_reported, send))
     assert run_agent(options(tmp_path), connect=master.connect) == code
     (release,) = master.releases
     assert release.directory == ATTEMPT
@@ -673,8 +673,8 @@ def test_an_agent_whose_allocation_ends_hands_back_and_is_to_be_started_again(
 
 
 def test_an_idle_agent_whose_allocation_ends_ends_at_once(tmp_path: Path) -> None:
-    told = once(lambda method, message: method == "exchange", lambda: os.kill(os.getpid(), USR2))
-    master = ScriptedMaster(ends=False, after=told)
+    send_signal = once(lambda method, message: method == "exchange", lambda: os.kill(os.getpid(), USR2))
+    master = ScriptedMaster(ends=False, after=send_signal)
     assert run_agent(options(tmp_path, grace_s=600.0), connect=master.connect) == 75
     assert master.releases == []
 
@@ -683,10 +683,10 @@ def test_what_is_handed_back_while_no_master_answers_waits_for_the_next_one(tmp_
     def hook(method: str, message: Any, number: int) -> None:
         if method == "release":
             unreachable()
-        told(method, message, number)
+        send_signal(method, message, number)
 
-    told = once(has_reported, lambda: os.kill(os.getpid(), USR2))
-    master = ScriptedMaster(deeds("saves until told"), before=hook)
+    send_signal = once(has_reported, lambda: os.kill(os.getpid(), USR2))
+    master = ScriptedMaster(deeds("saves until interrupted"), before=hook)
     assert run_agent(options(tmp_path), connect=master.connect) == 75
     (left,) = RunDirectory(tmp_path).left_releases()
     release = wire.from_message(wire.decode(left.read_text()), ReleaseRequest)
@@ -704,7 +704,7 @@ def test_a_lost_release_is_repeated(tmp_path: Path) -> None:
             unreachable()
 
     at_the_first = once(has_reported, terminate_me)
-    master = ScriptedMaster(deeds("saves until told"), after=hook)
+    master = ScriptedMaster(deeds("saves until interrupted"), after=hook)
     assert run_agent(options(tmp_path), connect=master.connect) == 130
     assert len(master.releases) == 3
     assert all(release == master.releases[0] for release in master.releases)
@@ -716,12 +716,12 @@ def test_a_second_signal_while_the_agent_is_being_closed_ends_it_like_any_other(
     closes: list[dict[str, bool]] = []
     close = Agent.close
 
-    def interrupted(agent: Agent, **told: bool) -> None:
-        closes.append(told)
+    def interrupted(agent: Agent, **ends: bool) -> None:
+        closes.append(ends)
         if len(closes) == 1:
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGINT)
-        close(agent, **told)
+        close(agent, **ends)
 
     monkeypatch.setattr(Agent, "close", interrupted)
     master = ScriptedMaster(deeds("ok"))
@@ -752,7 +752,7 @@ def test_an_idle_agent_ends_at_the_first_signal(tmp_path: Path) -> None:
 
 def test_a_lease_that_arrives_when_the_agent_is_leaving_is_handed_back_untouched(tmp_path: Path) -> None:
     # The call that brings the report asks for the next evaluation; its answer is lost, so it is said again.
-    master = ScriptedMaster(deeds("ok", "trial"), after=told_to_end_at_the_call(2))
+    master = ScriptedMaster(deeds("ok", "trial"), after=asked_to_end_at_the_call(2))
     assert run_agent(options(tmp_path), connect=master.connect) == 130
     assert [outcome.loss for outcome in master.outcomes] == [3.0]
     assert [release.evaluation for release in master.releases] == [EvaluationId(ConfigId(2, 0, 1), 1)]
@@ -760,12 +760,12 @@ def test_a_lease_that_arrives_when_the_agent_is_leaving_is_handed_back_untouched
 
 
 def test_an_agent_that_is_leaving_does_not_wait_for_an_answer_that_only_it_needs(tmp_path: Path) -> None:
-    master = ScriptedMaster(deeds("trial"), after=told_to_end_at_the_call(1))
+    master = ScriptedMaster(deeds("trial"), after=asked_to_end_at_the_call(1))
     assert run_agent(options(tmp_path, grace_s=600.0), connect=master.connect) == 130
     assert [method for method, _ in master.calls] == ["exchange"]
 
 
-def told_to_end_at_the_call(wanted: int) -> Callable[[str, Any, int], None]:
+def asked_to_end_at_the_call(wanted: int) -> Callable[[str, Any, int], None]:
     """Loses the answer of this call, at which the agent is told to end."""
 
     def hook(method: str, message: Any, number: int) -> None:
@@ -788,9 +788,11 @@ def test_an_agent_is_told_to_end_on_its_lifeline_as_often_as_one_likes(
     word: bytes, code: int, tmp_path: Path
 ) -> None:
     reading, writing = os.pipe()
-    master = ScriptedMaster(deeds("saves until told"), after=lambda method, message, _: told(method, message))
+    master = ScriptedMaster(
+        deeds("saves until interrupted"), after=lambda method, message, _: signal_agent(method, message)
+    )
 
-    def told(method: str, message: Any) -> None:
+    def signal_agent(method: str, message: Any) -> None:
         if has_reported(method, message) or method == "release":
             os.write(writing, word)
 
@@ -804,7 +806,7 @@ def test_when_who_started_the_agent_is_gone_the_lease_is_handed_back(
     tmp_path: Path, lifeline: tuple[int, Callable[[], None]]
 ) -> None:
     reading, cut = lifeline
-    master = ScriptedMaster(deeds("saves until told"), after=once(has_reported, cut))
+    master = ScriptedMaster(deeds("saves until interrupted"), after=once(has_reported, cut))
     assert run_agent(options(tmp_path, lifeline=reading), connect=master.connect) == 130
     (release,) = master.releases
     assert release.reason == "the process that started its worker is gone"
@@ -813,7 +815,7 @@ def test_when_who_started_the_agent_is_gone_the_lease_is_handed_back(
 # ------------------------------------------------------------------------------------------- an agent that is killed
 
 
-@pytest.mark.parametrize("deed", ["spins", "saves until told"])
+@pytest.mark.parametrize("deed", ["spins", "saves until interrupted"])
 def test_an_agent_that_is_killed_takes_its_trainer_and_what_that_started_along(deed: str, tmp_path: Path) -> None:
     with AgentProcess(tmp_path, deed) as agent:
         agent.receives(has_reported)
@@ -825,8 +827,8 @@ def test_an_agent_that_is_killed_takes_its_trainer_and_what_that_started_along(d
 
 def orphan_guards(trainer: psutil.Process) -> list[psutil.Process]:
     """Who waits for the death of the agent that has this trainer."""
-    told = f"{MARK}={trainer.environ()[MARK].rpartition('-')[0]}-"
-    return [each for each in psutil.process_iter(["cmdline"]) if told in (each.info["cmdline"] or ())]
+    mark = f"{MARK}={trainer.environ()[MARK].rpartition('-')[0]}-"
+    return [each for each in psutil.process_iter(["cmdline"]) if mark in (each.info["cmdline"] or ())]
 
 
 def test_an_agent_that_is_killed_takes_along_what_had_left_its_trainer_s_group_and_session(tmp_path: Path) -> None:
@@ -840,7 +842,7 @@ def test_an_agent_that_is_killed_takes_along_what_had_left_its_trainer_s_group_a
 
 
 def test_an_agent_that_ends_in_order_leaves_nobody_to_wait_for_its_death(tmp_path: Path) -> None:
-    with AgentProcess(tmp_path, "saves until told") as agent:
+    with AgentProcess(tmp_path, "saves until interrupted") as agent:
         agent.receives(has_reported)
         (trainer,) = psutil.Process(agent.pid).children()
         (orphan_guard,) = orphan_guards(trainer)
@@ -854,7 +856,7 @@ def test_an_agent_that_ends_in_order_leaves_nobody_to_wait_for_its_death(tmp_pat
 
 
 def test_a_process_that_is_told_to_end_hands_back_and_exits_with_130(tmp_path: Path) -> None:
-    with AgentProcess(tmp_path, "saves until told") as agent:
+    with AgentProcess(tmp_path, "saves until interrupted") as agent:
         agent.receives(has_reported)
         os.kill(agent.pid, signal.SIGTERM)
         assert agent.receives(lambda method, message: method == "release").directory == ATTEMPT
@@ -862,7 +864,7 @@ def test_a_process_that_is_told_to_end_hands_back_and_exits_with_130(tmp_path: P
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 130), (signal.SIGUSR2, 75)])
-@pytest.mark.parametrize("deed", ["saves until told", "a process of its own, then waits"])
+@pytest.mark.parametrize("deed", ["saves until interrupted", "a process of its own, then waits"])
 def test_a_signal_to_all_processes_of_a_job_hands_back_just_the_same(
     deed: str, number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
@@ -891,7 +893,7 @@ def test_processes_that_an_objective_starts_do_not_die_of_the_end_of_the_allocat
 
 
 def test_a_trainer_that_has_just_been_started_does_not_die_of_the_end_of_the_allocation(tmp_path: Path) -> None:
-    with AgentProcess(tmp_path, "saves until told") as agent:
+    with AgentProcess(tmp_path, "saves until interrupted") as agent:
         deadline = time.monotonic() + 20
         while not (trainers := [each for each in psutil.Process(agent.pid).children() if is_trainer(each)]):
             assert time.monotonic() < deadline
@@ -910,7 +912,7 @@ def is_trainer(process: psutil.Process) -> bool:
         return False
 
 
-# -------------------------------------------------------------------------------------------------- without a process
+# ----------------------------------------------------------------------------------------------------- isolation none
 
 
 def inline(run_dir: Path, **changed: Any) -> Any:
@@ -953,16 +955,16 @@ def test_a_problem_that_cannot_be_imported_inside_the_agent_ends_it_just_the_sam
 
 
 def test_inside_the_agent_an_objective_is_interrupted_at_its_next_report(tmp_path: Path) -> None:
-    master = ScriptedMaster(deeds("saves until told", "ok"), after=once(has_reported, terminate_me))
+    master = ScriptedMaster(deeds("saves until interrupted", "ok"), after=once(has_reported, terminate_me))
     assert run_agent(inline(tmp_path), connect=master.connect) == 130
     assert [release.directory for release in master.releases] == [ATTEMPT]
 
 
-def in_a_thread(told: Any, master: ScriptedMaster, problem: Any = None) -> tuple[threading.Thread, list[int]]:
+def in_a_thread(about: Any, master: ScriptedMaster, problem: Any = None) -> tuple[threading.Thread, list[int]]:
     codes: list[int] = []
 
     def work() -> None:
-        codes.append(run_agent(told, connect=master.connect, problem=problem))
+        codes.append(run_agent(about, connect=master.connect, problem=problem))
 
     thread = threading.Thread(target=work, name="an-agent")
     thread.start()
@@ -991,7 +993,7 @@ def test_an_agent_in_a_thread_ends_when_its_lifeline_is_cut(
     tmp_path: Path, lifeline: tuple[int, Callable[[], None]]
 ) -> None:
     reading, cut = lifeline
-    masters = [ScriptedMaster(deeds("saves until told")), ScriptedMaster(ends=False)]
+    masters = [ScriptedMaster(deeds("saves until interrupted")), ScriptedMaster(ends=False)]
     is_under_way = threading.Event()
     masters[0].after = once(has_reported, is_under_way.set)
     working = [in_a_thread(inline(tmp_path, lifeline=reading), master) for master in masters]
@@ -1014,8 +1016,8 @@ def test_a_function_that_does_not_come_back_is_handed_back_and_left_alone(tmp_pa
         return 0.5
 
     master = ScriptedMaster(deeds("", ), stop=lambda message: "enough" if message.curve else None)
-    told = inline(tmp_path, grace_s=0.1)
-    assert run_agent(told, connect=master.connect, problem=FunctionProblem(evaluate)) == 0
+    about = inline(tmp_path, grace_s=0.1)
+    assert run_agent(about, connect=master.connect, problem=FunctionProblem(evaluate)) == 0
     assert [release.reason for release in master.releases] == ["enough; it did not stop within 0.1 s"]
     assert master.reports == []
     (thread,) = [thread for thread in threading.enumerate() if thread.name == "inline-trainer"]

@@ -109,7 +109,7 @@ def evaluations(directory: Path) -> list[EvaluationRow]:
 
 
 @pytest.fixture(autouse=True)
-def ctrl_c_is_heard() -> Iterator[None]:
+def ctrl_c_is_received() -> Iterator[None]:
     """A shell starts what runs in its background deaf to SIGINT, and every child inherits that."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -215,8 +215,8 @@ def test_a_search_is_stopped_by_ctrl_c_and_goes_on_with_the_same_command(held: t
     assert code == 130
     assert "stopping: running evaluations are handed back; Ctrl-C again ends at once" in output
     assert "stopped: no master answers; run the same command again to continue" in output.splitlines()[-1]
-    told = typed("status", directory).stdout
-    assert "state      stopped: no master answers; run the same command again to continue" in told
+    output = typed("status", directory).stdout
+    assert "state      stopped: no master answers; run the same command again to continue" in output
     assert json.loads(typed("status", directory, "--json").stdout)["answered_by"] == "journal"
     hold.unlink()
     ran = typed("run", PROBLEM, "--run-dir", directory)
@@ -235,10 +235,10 @@ def test_a_living_master_is_asked_and_the_results_are_there_while_it_serves(held
     assert re.search(r"\ndone +3 of 13 evaluations \(11 % of the budget\), 2 running, .* a (second|minute) *\n", text)
     assert re.search(r"\nworkers +2 of 2 busy *\n", text)
     assert re.search(r"\n +0 +3/9 \+2 +0/3 +0/1 ", text)
-    told = json.loads(typed("status", directory, "--json").stdout)
-    assert told["answered_by"] == "master"
-    assert told["forecast"]["evaluations"] == 13
-    assert {agent["evaluation"] for agent in told["agents"]} == {"0-0-3@0", "0-0-4@0"}
+    output = json.loads(typed("status", directory, "--json").stdout)
+    assert output["answered_by"] == "master"
+    assert output["forecast"]["evaluations"] == 13
+    assert {agent["evaluation"] for agent in output["agents"]} == {"0-0-3@0", "0-0-4@0"}
     result = Result(directory)
     assert result.incumbent is not None
     assert [step.config_id for step in result.trajectory][-1] == result.incumbent.config_id
@@ -278,9 +278,9 @@ def test_the_status_of_a_search_that_is_over(finished: tuple[Path, str]) -> None
     text = typed("status", directory).stdout
     assert "state      finished: the one bracket is complete" in text
     assert re.search(r"\n +0 +9/9 +3/3 +1/1 ", text)
-    told = json.loads(typed("status", directory, "--json").stdout)
-    assert (told["state"], told["answered_by"]) == ("finished", "journal")
-    assert told["evaluations"] == {
+    output = json.loads(typed("status", directory, "--json").stdout)
+    assert (output["state"], output["answered_by"]) == ("finished", "journal")
+    assert output["evaluations"] == {
         "started": 13,
         "recorded": 13,
         "running": 0,
@@ -385,7 +385,7 @@ def test_watching_through_a_pipe_prints_a_document_a_second(finished: tuple[Path
         assert ended(process)[0] == 130
 
 
-# --------------------------------------------------------------------------------- master, worker, nameserver apart
+# --------------------------------------------------------------------------------------- master, worker, nameserver
 
 
 def test_a_master_and_two_workers_meet_through_the_run_directory(tmp_path: Path) -> None:
@@ -474,11 +474,11 @@ def refused(
         monkeypatch.setattr(sys, "argv", ["hpbandster-lite", *map(str, arguments)])
         with pytest.raises(SystemExit) as caught:
             main()
-        told = capsys.readouterr()
-        assert told.err.startswith("error: ")
-        assert told.err.count("\n") == 1
+        output = capsys.readouterr()
+        assert output.err.startswith("error: ")
+        assert output.err.count("\n") == 1
         assert isinstance(caught.value.code, int)
-        return caught.value.code, told.err.rstrip()
+        return caught.value.code, output.err.rstrip()
 
     return refuse
 
@@ -505,9 +505,9 @@ def refused(
 def test_an_option_that_cannot_be_is_refused_before_anything_is_made(
     refused: Callable[..., tuple[int, str]], tmp_path: Path, options: Sequence[str], words: Sequence[str]
 ) -> None:
-    code, told = refused("run", PROBLEM, *options)
+    code, output = refused("run", PROBLEM, *options)
     assert code == 2
-    assert all(word in told for word in words), told
+    assert all(word in output for word in words), output
     assert list(tmp_path.iterdir()) == []
 
 
@@ -524,9 +524,9 @@ def test_a_problem_that_cannot_be_is_refused_before_anything_is_made(
 ) -> None:
     if content:
         (tmp_path / name).write_text(content)
-    code, told = refused("run", name)
+    code, output = refused("run", name)
     assert code == 2
-    assert all(word in told for word in words), told
+    assert all(word in output for word in words), output
     assert not (tmp_path / "runs").exists()
 
 
@@ -534,55 +534,55 @@ def test_an_initial_configuration_outside_the_space_is_refused(
     refused: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     (tmp_path / "initial.json").write_text('[{"x": 0.5, "width": 3}]')
-    code, told = refused("run", PROBLEM, "--initial", "initial.json")
+    code, output = refused("run", PROBLEM, "--initial", "initial.json")
     assert code == 2
-    assert "width=3" in told
+    assert "width=3" in output
     assert not (tmp_path / "runs").exists()
 
 
 def test_the_run_directory_of_another_problem_is_refused(
     refused: Callable[..., tuple[int, str]], finished: tuple[Path, str]
 ) -> None:
-    code, told = refused("run", "counting_ones", "--run-dir", finished[0])
+    code, output = refused("run", "counting_ones", "--run-dir", finished[0])
     assert code == 2
-    assert all(word in told for word in (str(finished[0]), "'cli_problem'", "'counting_ones'", "--run-dir"))
+    assert all(word in output for word in (str(finished[0]), "'cli_problem'", "'counting_ones'", "--run-dir"))
 
 
 def test_settings_that_differ_from_those_of_the_search_are_refused_by_name(
     refused: Callable[..., tuple[int, str]], finished: tuple[Path, str]
 ) -> None:
-    code, told = refused("run", PROBLEM, "--run-dir", finished[0], "--seed", "2")
+    code, output = refused("run", PROBLEM, "--run-dir", finished[0], "--seed", "2")
     assert code == 2
-    assert all(word in told for word in ("seed: 1 in the journal, 2 asked for", "--new"))
+    assert all(word in output for word in ("seed: 1 in the journal, 2 asked for", "--new"))
 
 
 def test_a_run_directory_that_is_a_file_is_refused(refused: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for arguments in (("run", PROBLEM, "--run-dir"), ("status",), ("best",), ("list",)):
-        code, told = refused(*arguments, "file")
+        code, output = refused(*arguments, "file")
         assert code == 4
-        assert "file is not a directory; give" in told
+        assert "file is not a directory; give" in output
 
 
 def test_a_run_directory_that_cannot_be_made_is_refused(refused: Callable[..., tuple[int, str]]) -> None:
     # Nobody may make a directory there, not even root.
-    code, told = refused("run", PROBLEM, "--run-dir", "/proc/search")
+    code, output = refused("run", PROBLEM, "--run-dir", "/proc/search")
     assert code == 4
-    assert "/proc/search" in told
+    assert "/proc/search" in output
 
 
 @pytest.mark.parametrize("name", ["status", "best", "list"])
 def test_a_search_that_is_not_there_is_refused_naming_those_that_are(
     refused: Callable[..., tuple[int, str]], copied: Path, tmp_path: Path, name: str
 ) -> None:
-    code, told = refused(name, "runs/digits")
+    code, output = refused(name, "runs/digits")
     assert code == 4
-    assert told == "error: the run directory runs/digits does not exist; there is runs/cli_problem"
-    code, told = refused(name, "runs")
-    assert told == "error: the run directory runs holds no search; there is runs/cli_problem"
+    assert output == "error: the run directory runs/digits does not exist; there is runs/cli_problem"
+    code, output = refused(name, "runs")
+    assert output == "error: the run directory runs holds no search; there is runs/cli_problem"
     (tmp_path / "empty" / "inner").mkdir(parents=True)
-    code, told = refused(name, "empty/inner")
-    assert told.endswith("holds no search; give the one that the search printed when it began")
+    code, output = refused(name, "empty/inner")
+    assert output.endswith("holds no search; give the one that the search printed when it began")
 
 
 @pytest.mark.parametrize("arguments", [("master", PROBLEM, "--run-dir", "search"), ("nameserver", "--key", "key")])
@@ -616,9 +616,9 @@ def test_a_port_in_use_is_refused(refused: Callable[..., tuple[int, str]], argum
 def test_wrong_options_of_the_processes_are_refused(
     refused: Callable[..., tuple[int, str]], arguments: Sequence[str], words: Sequence[str]
 ) -> None:
-    code, told = refused(*arguments)
+    code, output = refused(*arguments)
     assert code == 2
-    assert all(word in told for word in words), told
+    assert all(word in output for word in words), output
 
 
 def test_an_option_that_does_not_exist_is_refused_with_the_code_of_wrong_usage() -> None:
@@ -681,8 +681,8 @@ def test_a_running_search_is_paused_resumed_robbed_of_an_evaluation_and_stopped(
     assert "note: the search was stopped by its user: enough; it continues now" in again.stdout
     assert "the one bracket is complete" in again.stdout
     assert json.loads((directory / "incumbent.json").read_text())["test"] == {"error_percent": 4.25}
-    told = json.loads(here("verify", directory, "--json")[1])
-    assert (told["holds"], told["is_bitwise"], told["outcomes"]) == (True, True, 13)
+    output = json.loads(here("verify", directory, "--json")[1])
+    assert (output["holds"], output["is_bitwise"], output["outcomes"]) == (True, True, 13)
 
 
 @pytest.mark.parametrize("name", ["pause", "resume", "stop", "cancel"])
@@ -690,10 +690,10 @@ def test_a_search_that_does_not_run_cannot_be_told_anything(
     refused: Callable[..., tuple[int, str]], copied: Path, name: str
 ) -> None:
     more = ("0-0-3@1",) if name == "cancel" else ()
-    code, told = refused(name, copied, *more)
+    code, output = refused(name, copied, *more)
     assert code == 3
-    assert f"the search in {copied} is over (the one bracket is complete): no master serves it" in told
-    assert f"to {name} it, run the command that began it again" in told
+    assert f"the search in {copied} is over (the one bracket is complete): no master serves it" in output
+    assert f"to {name} it, run the command that began it again" in output
 
 
 def test_a_master_that_was_killed_is_told_apart_from_one_that_was_never_there(
@@ -704,20 +704,20 @@ def test_a_master_that_was_killed_is_told_apart_from_one_that_was_never_there(
         port = gone.getsockname()[1]
     endpoint = {"protocol": 1, "run_id": "x", "epoch": 1, "host": "127.0.0.1", "port": port, "object": "o", "pid": 1}
     RunDirectory(copied).write_endpoint(endpoint)
-    code, told = refused("pause", copied)
+    code, output = refused("pause", copied)
     assert code == 3
     words = ("pause was not done", f"127.0.0.1:{port}", "If the master was killed", "repeat")
-    assert all(word in told for word in words)
+    assert all(word in output for word in words)
 
 
 @pytest.mark.parametrize("text", ["0-0-3", "3", "0-0-3@", "a-b-c@d", "0-0--3@1", "٣-0-0@0"])
 def test_what_is_no_evaluation_is_refused_with_an_example(
     refused: Callable[..., tuple[int, str]], copied: Path, text: str
 ) -> None:
-    code, told = refused("cancel", copied, text)
+    code, output = refused("cancel", copied, text)
     assert code == 2
-    assert f"{text!r} is not an evaluation" in told
-    assert "0-0-3@1" in told
+    assert f"{text!r} is not an evaluation" in output
+    assert "0-0-3@1" in output
 
 
 # -------------------------------------------------------------------------------------------------------------- verify
@@ -738,9 +738,9 @@ def test_a_journal_in_which_something_was_decided_otherwise_is_not_verified(copi
     assert bad.returncode == 70
     assert bad.stdout.startswith("NOT verified, ")
     assert f"\nentry {position}: 0-0-5 was proposed differently: coordinate of x: " in bad.stdout
-    told = json.loads(here("verify", copied, "--json")[1])
-    assert told["holds"] is False
-    assert told["differences"][0]["position"] == position
+    output = json.loads(here("verify", copied, "--json")[1])
+    assert output["holds"] is False
+    assert output["differences"][0]["position"] == position
 
 
 def test_a_master_elsewhere_is_compared_to_nine_digits_and_what_differs_is_said(copied: Path) -> None:
@@ -750,7 +750,7 @@ def test_a_master_elsewhere_is_compared_to_nine_digits_and_what_differs_is_said(
     assert "there and OMP_NUM_THREADS=77 here)" in other.stdout
 
 
-# -------------------------------------------------------------------------------- one and the same fault, and retrying
+# --------------------------------------------------------------------------------------------------- same fault, retry
 
 
 FAULTY = """
@@ -790,8 +790,8 @@ def test_a_search_that_only_meets_one_fault_stops_shows_it_and_goes_on_once_it_i
 def test_the_fault_that_stopped_a_search_stands_on_a_terminal_once(tmp_path: Path) -> None:
     file = tmp_path / "faulty.py"
     file.write_text(FAULTY)
-    told = ("run", file, "--run-dir", tmp_path / "search", "--brackets", "1", "-w", "1", "--isolation", "none")
-    with on_a_terminal(*told) as (process, terminal):
+    command = ("run", file, "--run-dir", tmp_path / "search", "--brackets", "1", "-w", "1", "--isolation", "none")
+    with on_a_terminal(*command) as (process, terminal):
         picture, _, end = shown(terminal).partition("nothing was found")
         assert process.wait(LONGEST_S) == 1
     # The picture that stays has it; what is said below it tells what to do.
@@ -825,8 +825,8 @@ def test_a_whole_search_in_a_file_runs_and_the_file_that_it_leaves_goes_on_with_
     )
     error, _ = here("run", tmp_path / "search.toml")
     assert "a time limit needs isolation='trainer'" in str(error)
-    told = (tmp_path / "search.toml").read_text().replace("timeout = '30s'\n", "")
-    (tmp_path / "search.toml").write_text(told)
+    text = (tmp_path / "search.toml").read_text().replace("timeout = '30s'\n", "")
+    (tmp_path / "search.toml").write_text(text)
     assert json.loads(here("plan", tmp_path / "search.toml", "--json")[1])["problem"] == "net"
     ran = typed("run", tmp_path / "search.toml", "--evaluations", "2")
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -847,9 +847,9 @@ def test_a_search_file_with_an_unknown_key_is_refused_before_anything_is_made(
 ) -> None:
     (tmp_path / "search.toml").write_text('problem = "counting_ones"\n[limits]\nbracket = 1\n')
     for name in ("run", "plan", "master"):
-        code, told = refused(name, "search.toml")
+        code, output = refused(name, "search.toml")
         assert code == 2
-        assert told == "error: search.toml: [limits] has no key 'bracket'; did you mean 'brackets'?"
+        assert output == "error: search.toml: [limits] has no key 'bracket'; did you mean 'brackets'?"
     assert [path.name for path in tmp_path.iterdir()] == ["search.toml"]
 
 

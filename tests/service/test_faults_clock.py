@@ -114,7 +114,7 @@ def test_no_lease_ends_because_a_worker_s_clock_jumps(days: int, search: ServedS
     master.ends(0)
     assert search.leased(lease.evaluation) == [lease]
     assert not search.of(Expired)
-    jumped = logged(worker.said())[-1] - datetime.now()  # noqa: DTZ005
+    jumped = logged(worker.output())[-1] - datetime.now()  # noqa: DTZ005
     assert abs(jumped - days * DAY) < 0.1 * DAY
     until(lambda: not search.processes(), "nothing of the search is left")
     search.check()

@@ -30,12 +30,12 @@ COMMANDS = ("status", "best", "list", "verify")
 
 def network_at(path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An environment for processes to whom this directory is one of a network file system, as it is to this process."""
-    told = place / "mountinfo"
-    told.write_text(f"22 1 254:0 / / rw - ext4 /dev/vda rw\n30 22 0:40 / {path} rw - nfs4 filer:/x rw,vers=4.2\n")
+    mounts = place / "mountinfo"
+    mounts.write_text(f"22 1 254:0 / / rw - ext4 /dev/vda rw\n30 22 0:40 / {path} rw - nfs4 filer:/x rw,vers=4.2\n")
     modules = place / "modules"
     modules.mkdir()
-    (modules / "sitecustomize.py").write_text(MOUNTS.format(str(told)))
-    monkeypatch.setattr(filesystems, "MOUNTS", told)
+    (modules / "sitecustomize.py").write_text(MOUNTS.format(str(mounts)))
+    monkeypatch.setattr(filesystems, "MOUNTS", mounts)
     return {"PYTHONPATH": str(modules)}
 
 
@@ -72,7 +72,7 @@ def test_a_search_on_a_network_file_system_is_read_while_it_runs_and_survives_it
             search.wait_recorded(count)
             acknowledged = search.results()
             master.kill()
-            assert master.said().count("is on a network file system (nfs4)") == 1
+            assert master.output().count("is on a network file system (nfs4)") == 1
             master = search.start_master(environment=network)
         search.hold()
         for worker in workers:

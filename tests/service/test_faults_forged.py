@@ -191,7 +191,7 @@ def test_no_message_of_a_stranger_has_an_effect_on_a_name_server(
             attack(port, name)
             assert client.lookup(name) == entered[name]
         assert client.list() == entered
-    assert len(names.said().splitlines()) <= MOST_LINES, names.said()
+    assert len(names.output().splitlines()) <= MOST_LINES, names.output()
     # Who asks the name server now is led to the true master.
     far = made.start_worker(
         0, **registered_at, run_id=made.run_id, key=str(made.directory.key_file), scratch=str(tmp_path / "scratch")

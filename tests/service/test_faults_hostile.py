@@ -121,7 +121,7 @@ def test_a_hundred_vandals_do_not_slow_a_master_down(way: str, tmp_path: Path) -
         with connect(search.directory) as client:
             assert_undisturbed(lambda: client.call("status", {}), (endpoint["host"], endpoint["port"]), WAYS[way])
         assert search.entries() == before
-        assert len(re.findall("WARNING hpbandster_lite.transport", master.said())) <= 10
+        assert len(re.findall("WARNING hpbandster_lite.transport", master.output())) <= 10
         search.hold(False)
         worker.ends(0)
         master.ends(0)

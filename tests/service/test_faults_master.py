@@ -32,7 +32,7 @@ def search(tmp_path: Path) -> Iterator[ServedSearch]:
         yield made
 
 
-# ------------------------------------------------------------------------------------------------------ it stands still
+# -------------------------------------------------------------------------------------------------------------- stopped
 
 
 def test_nobody_loses_a_lease_because_the_master_stood_still(search: ServedSearch) -> None:
@@ -148,7 +148,7 @@ def test_a_master_whose_disk_is_full_hands_out_nothing_and_goes_on_when_there_is
         filler.unlink()
         for process in (*workers, master):
             process.ends(0)
-        assert "the journal can be written again" in master.said()
+        assert "the journal can be written again" in master.output()
         assert not search.of(Expired)
         assert {entry.attempt for entry in search.of(Leased)} == {1}
         search.check()
@@ -201,16 +201,16 @@ def test_a_journal_that_is_none_ends_a_search_with_words_and_stays_as_it_is(tmp_
         damage(search.directory.journal)
         damaged = search.directory.journal.read_bytes()
         with search.running() as process:
-            said = search.end_of(process, JournalError.exit_code)
-        assert str(search.directory.journal) in said, damage
-        assert "Traceback" not in said, damage
+            output = search.end_of(process, JournalError.exit_code)
+        assert str(search.directory.journal) in output, damage
+        assert "Traceback" not in output, damage
         assert search.directory.journal.read_bytes() == damaged, damage
     search.directory.journal.write_bytes(whole)
     search.run()
     search.check(results)
 
 
-# ------------------------------------------------------------------------------------------------------- it stays away
+# ------------------------------------------------------------------------------------------------------- down for long
 
 
 def test_a_result_that_no_master_took_is_kept_in_the_run_directory_and_counts_with_the_next_master(
@@ -223,9 +223,9 @@ def test_a_result_that_no_master_took_is_kept_in_the_run_directory_and_counts_wi
         lease = search.wait_working(worker)
         master.kill()
         search.hold(False)
-        said = worker.ends(3)
+        output = worker.ends(3)
         (left,) = search.directory.left_reports()
-        assert f"waits for the next master in {left}" in said
+        assert f"waits for the next master in {left}" in output
         assert json.loads(left.read_text())["agent"] == lease.agent
         master = search.start_master()
         until(lambda: lease.evaluation in search.results(), "the report that was left counts")

@@ -46,7 +46,7 @@ def is_pending(process: psutil.Process, number: signal.Signals) -> bool:
     return any(int(mask, 16) & 1 << (number - 1) for mask in pending)
 
 
-# ------------------------------------------------------------------------------------- while a launcher watches over it
+# ----------------------------------------------------------------------------------------------------- under a launcher
 
 
 @pytest.mark.parametrize("numbers", [(TERM,), (INT, INT)], ids=["once", "twice"])
@@ -73,8 +73,8 @@ def test_a_search_one_of_whose_workers_is_told_to_end_goes_on_with_the_other(
         until(lambda: search.of(Released) or search.of(Expired), "its evaluation is to be run again")
         until(lambda: len(search.processes("trainer")) == 1, "its trainer has ended with it")
         search.hold(False)
-        said = search.end_of(process, 0)
-    assert "ended with exit code 130" in said
+        output = search.end_of(process, 0)
+    assert "ended with exit code 130" in output
     if len(numbers) == 1:
         assert [entry.directory is not None for entry in search.of(Released)] == [True]
         assert not search.of(Expired)
@@ -87,12 +87,12 @@ def test_a_name_server_that_is_told_to_end_is_started_again_while_the_search_nee
 ) -> None:
     search = LocalSearchProcess(tmp_path, **PATIENT)
     with search.held() as process:
-        (told,) = search.processes("nameserver")
-        send(told, (number, number))
-        until(lambda: [each for each in search.processes("nameserver") if each.pid != told.pid], "there is a new one")
+        (receiver,) = search.processes("nameserver")
+        send(receiver, (number, number))
+        until(lambda: any(each.pid != receiver.pid for each in search.processes("nameserver")), "there is a new one")
         search.hold(False)
-        said = search.end_of(process, 0)
-    assert "the name server died; started again" in said
+        output = search.end_of(process, 0)
+    assert "the name server died; started again" in output
     assert not search.of(Expired)
     search.check()
 
@@ -131,8 +131,8 @@ def test_an_evaluation_whose_trainer_is_told_to_end_is_run_again_and_its_worker_
         search.hold(False)
         until(lambda: len(search.results()) > 4, "the search goes on")
         assert {each.pid for each in search.processes("agent")} <= agents
-        said = search.end_of(process, 0)
-    assert "worker-" not in said
+        output = search.end_of(process, 0)
+    assert "worker-" not in output
     (released,) = search.of(Released)
     assert released.directory is not None
     assert released.kind is HandBackKind.UNORDERED
@@ -151,9 +151,9 @@ def send_to_all(search: LocalSearchProcess, *numbers: signal.Signals) -> None:
 def check_handed_back(search: LocalSearchProcess) -> None:
     """Both evaluations were handed back by order with their checkpoints, in the journal or in a file for a master."""
     left = [wire.decode(file.read_text()) for file in search.directory.left_releases()]
-    told = [*(entry.directory for entry in search.of(Released)), *(each["directory"] for each in left)]
-    assert len(told) == 2
-    assert None not in told
+    directories = [*(entry.directory for entry in search.of(Released)), *(each["directory"] for each in left)]
+    assert len(directories) == 2
+    assert None not in directories
     kinds = {*(entry.kind for entry in search.of(Released)), *(each.get("kind", "ordered") for each in left)}
     assert kinds == {HandBackKind.ORDERED}
 
@@ -174,9 +174,9 @@ def test_a_search_whose_allocation_ends_hands_everything_back_and_goes_on_in_the
     with search.held(recorded=2) as process:
         acknowledged = search.results()
         send(psutil.Process(process.pid), numbers)
-        said = search.end_of(process, code)
+        output = search.end_of(process, code)
     if TERM not in numbers:
-        assert "the allocation ends: running evaluations are handed back" in said
+        assert "the allocation ends: running evaluations are handed back" in output
     assert [entry.directory is not None for entry in search.of(Released)] == [True, True]
     search.hold(False)
     search.run()
@@ -219,8 +219,8 @@ def test_a_search_whose_workers_have_all_left_because_their_time_was_over_is_to_
     with search.held() as process:
         for agent in search.processes("agent"):
             agent.send_signal(USR2)
-        said = search.end_of(process, 75)
-    assert "worker-0: its time is over" in said
+        output = search.end_of(process, 75)
+    assert "worker-0: its time is over" in output
     check_handed_back(search)
     search.hold(False)
     search.run()
@@ -244,7 +244,7 @@ def test_a_second_sigterm_to_the_launcher_ends_everything_at_once(tmp_path: Path
     search.check()
 
 
-# ----------------------------------------------------------------------------------------------- each process by itself
+# --------------------------------------------------------------------------------------------------- each process alone
 
 
 @pytest.mark.parametrize("numbers", ALL, ids=NAMES)
@@ -269,7 +269,7 @@ def test_the_worker_command_hands_back_once_and_ends_at_once_when_it_is_told_twi
             assert [entry.evaluation for entry in search.of(Released)] == [lease.evaluation]
         else:
             assert [entry.evaluation for entry in search.of(Expired)] == [lease.evaluation]
-            assert "ended at once" in worker.said()
+            assert "ended at once" in worker.output()
         search.deafen(False)
         search.hold(False)
         search.start_command("worker").ends(0)
@@ -296,10 +296,10 @@ def test_workers_of_one_command_are_told_by_it_and_perhaps_by_the_batch_system_t
         search.hold()
         worker = search.start_command("worker", "--workers", "2")
         search.wait_inside()
-        told = psutil.Process(worker.pid)
-        for each in told.children(recursive=True) if to_all else []:
+        command = psutil.Process(worker.pid)
+        for each in command.children(recursive=True) if to_all else []:
             each.send_signal(number)
-        told.send_signal(number)
+        command.send_signal(number)
         worker.ends(code)
         assert [entry.directory is not None for entry in search.of(Released)] == [True, True]
         search.hold(False)

@@ -121,10 +121,10 @@ def test_a_worker_that_comes_when_its_search_is_over_ends_at_once_with_words(pat
     patient.start_worker(0).ends(0)
     master.ends(0)
     began = time.monotonic()
-    said = patient.start_worker(1).ends(0)
+    output = patient.start_worker(1).ends(0)
     # The time of a worker that waits for a master is five times as long.
     assert time.monotonic() - began < OVER_AFTER_S
-    assert "the search is over: the one bracket is complete" in said
+    assert "the search is over: the one bracket is complete" in output
     # A master that goes on with the search keeps the workers that are started beside it.
     patient.extend(brackets=2)
     master = patient.start_master(waits=False)
@@ -173,7 +173,7 @@ def test_an_evaluation_whose_checkpoint_finds_no_room_is_run_elsewhere_without_p
         filler.unlink()
         for process in (crowded, other, master):
             process.ends(0)
-        assert f"takes no work until it can write: {lost.reason}" in crowded.said()
+        assert f"takes no work until it can write: {lost.reason}" in crowded.output()
         assert not patient.of(Expired)
         assert len(patient.of(Released)) == 1
         patient.check()
@@ -223,7 +223,7 @@ def test_a_worker_that_comes_back_in_mid_evaluation_goes_on_with_it_if_nobody_el
     master.ends(0)
     assert {entry.attempt for entry in search.of(Leased)} == {1}
     assert not search.of(Released)
-    assert "is to stop" not in worker.said()
+    assert "is to stop" not in worker.output()
     search.check()
 
 

@@ -114,12 +114,12 @@ def test_names_and_reasons_of_others_are_obeyed_by_no_log_and_no_terminal(search
     search.start_worker().ends(0)
     master.ends(0)
     listed = text_of("list", search)
-    for output in (status, paused, resumed, listed, master.said()):
+    for output in (status, paused, resumed, listed, master.output()):
         assert output
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", output)
     # Whoever reads the log by its lines finds none that a peer wrote.
-    assert not [line for line in master.said().splitlines() if line.startswith(FORGED_LINE[:10])]
-    assert all(re.match(r"\d{4}-\d\d-\d\d |    |note: ", line) for line in master.said().splitlines())
+    assert not [line for line in master.output().splitlines() if line.startswith(FORGED_LINE[:10])]
+    assert all(re.match(r"\d{4}-\d\d-\d\d |    |note: ", line) for line in master.output().splitlines())
 
 
 def test_the_code_that_a_worker_runs_is_named_on_its_own_command_line_alone(
@@ -186,7 +186,7 @@ def test_a_hundred_vandals_do_not_slow_a_search_under_tls_down(way: str, search:
             assert time.monotonic() - began < 5.0
     assert min(disturbed) < 2 * min(quiet) + SLACK_S, f"quiet {quiet}, disturbed {disturbed}"
     assert statistics.median(disturbed) < 1.0
-    assert len(re.findall("WARNING hpbandster_lite.transport", master.said())) <= 12
+    assert len(re.findall("WARNING hpbandster_lite.transport", master.output())) <= 12
     search.hold(False)
     worker.ends(0)
     master.ends(0)

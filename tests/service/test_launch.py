@@ -61,7 +61,7 @@ def test_a_port_is_reserved_for_as_long_as_it_is_needed() -> None:
 # --------------------------------------------------------------------------------------------------------- a briefing
 
 
-def told(line: bytes, tmp_path: Path) -> tuple[str, str]:
+def briefed(line: bytes, tmp_path: Path) -> tuple[str, str]:
     """What a process makes of a briefing: what it says to us, and what its log has."""
     code = (
         "import sys\nfrom hpbandster_lite.process.startup import read_briefing\n"
@@ -75,16 +75,16 @@ def told(line: bytes, tmp_path: Path) -> tuple[str, str]:
 
 def test_a_process_takes_its_options_from_a_line_and_writes_to_its_log_from_then_on(tmp_path: Path) -> None:
     options = {"size": "x" * 200_000}
-    said, logged = told(briefing_line(options, tmp_path / "log"), tmp_path)
-    assert said == "before\n"
+    output, logged = briefed(briefing_line(options, tmp_path / "log"), tmp_path)
+    assert output == "before\n"
     assert logged == f"{options}\noh\n"
-    told(briefing_line(options, tmp_path / "log"), tmp_path)
+    briefed(briefing_line(options, tmp_path / "log"), tmp_path)
     assert (tmp_path / "log").read_text() == logged * 2
 
 
 def test_a_process_without_a_log_keeps_its_streams(tmp_path: Path) -> None:
-    said, _ = told(briefing_line([1], None), tmp_path)
-    assert said == "before\n[1]\noh\n"
+    output, _ = briefed(briefing_line([1], None), tmp_path)
+    assert output == "before\n[1]\noh\n"
 
 
 @pytest.mark.parametrize("line", [b"", b'{"options": 1'])
@@ -171,18 +171,18 @@ def test_workers_that_found_no_master_end_at_once_when_they_are_told_to(tmp_path
     )
     try:
         assert process.stdout is not None
-        heard = ""
-        while heard.count("no master serves") < 2:
+        lines = ""
+        while lines.count("no master serves") < 2:
             line = process.stdout.readline()
-            assert line, heard
-            heard += line
+            assert line, lines
+            lines += line
         process.send_signal(signal.SIGTERM)
         # A worker that owed the master anything would wait for it for 25 s.
-        said, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=20)
     finally:
         process.kill()
         process.wait()
-    assert "code 130" in said
+    assert "code 130" in output
 
 
 def test_workers_that_cannot_import_the_problem_say_so_and_end_with_its_code(tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_the_status_tells_what_the_search_and_this_master_are(directory: RunDire
     assert status["uptime_s"] >= 0
 
 
-# -------------------------------------------------------------------------------------------------- again and again
+# --------------------------------------------------------------------------------------------------------- restarts
 
 
 def test_the_same_request_gets_the_same_answer_across_a_restart(directory: RunDirectory, space: SearchSpace) -> None:
@@ -302,7 +302,7 @@ def test_a_finished_search_is_left_when_every_connected_agent_knows(
         assert not master.has_agents
 
 
-# ------------------------------------------------------------------------------------------------------------ garbage
+# --------------------------------------------------------------------------------------------------- invalid messages
 
 
 LEASE = {"agent": "a", "evaluation": [[0, 0, 0], 0], "attempt": 1}
@@ -530,14 +530,14 @@ def test_a_left_report_that_cannot_be_read_or_deleted_at_present_is_looked_at_ag
     assert len(stored(directory, Recorded)) == 1
 
 
-# ------------------------------------------------------------------------------------------------- the whole process
+# ------------------------------------------------------------------------------------------------------- the process
 
 
 def whole_settings(space: SearchSpace, **changed: Any) -> SearchSettings:
     """Settings with the space as ConfigSpace has it, too, which is compared at each start."""
     settings = settings_for(space, **changed)
-    told = configspace_to_json(ConfigurationSpace(space=[Float("x", (0.0, 1.0)), Integer("n", (1, 9))]))
-    return replace(settings, problem=replace(settings.problem, space_json=told))
+    tables = configspace_to_json(ConfigurationSpace(space=[Float("x", (0.0, 1.0)), Integer("n", (1, 9))]))
+    return replace(settings, problem=replace(settings.problem, space_json=tables))
 
 
 def prepared_for(space: SearchSpace, limits: Limits | None = None) -> Prepared:
@@ -547,14 +547,14 @@ def prepared_for(space: SearchSpace, limits: Limits | None = None) -> Prepared:
 @contextlib.contextmanager
 def serving_process(directory: RunDirectory, space: SearchSpace, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """A master as a process of its own, which serves already."""
-    told = MasterOptions(
+    briefing = MasterOptions(
         run_directory=str(directory.path), prepared=prepared_for(space, options.pop("limits", None)), **options
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "hpbandster_lite.master", json.dumps(wire.to_message(told))],
+        [sys.executable, "-m", "hpbandster_lite.master", json.dumps(wire.to_message(briefing))],
         stderr=subprocess.PIPE,
         text=True,
-        pass_fds=() if told.lifeline is None else (told.lifeline,),
+        pass_fds=() if briefing.lifeline is None else (briefing.lifeline,),
     )
 
     def serves() -> bool:
@@ -673,11 +673,11 @@ def test_times_of_leases_are_those_of_the_newest_start(directory: RunDirectory, 
     with master_of(directory, space):
         pass
     settings = replace(settings_for(space), lease_s=7.0, heartbeat_s=1.0)
-    told = MasterOptions(
+    about = MasterOptions(
         run_directory=str(directory.path), prepared=Prepared(settings=settings, limits=Limits(), resumed=True)
     )
     with Journal.open(directory.journal) as journal:
-        master, epoch = resume_master(told, directory, journal)
+        master, epoch = resume_master(about, directory, journal)
         grant = grant_of(master)
     assert epoch == 2
     assert (master.engine.settings.lease_s, grant.heartbeat_s) == (7.0, 1.0)

@@ -63,7 +63,7 @@ def started(place: Path, *command: str) -> subprocess.Popen[str]:
     )
 
 
-def said(place: Path, text: str, code: int = 0) -> tuple[str, str]:
+def output_of(place: Path, text: str, code: int = 0) -> tuple[str, str]:
     """What a script writes to its two streams, once it has ended with this exit code."""
     process = started(place, str(script(place, text)))
     out, err = process.communicate(timeout=DEADLINE_S)
@@ -84,21 +84,21 @@ def test_a_function_and_a_space_are_searched_and_the_same_call_goes_on(tmp_path:
     if __name__ == "__main__":
         tell(hpb.minimize(evaluate, space, seed=1, **about))
     """
-    out, err = said(tmp_path, text)
-    told = json.loads(out)
-    assert told["budget"] == 3.0
-    assert told["loss"] == pytest.approx((told["values"]["x"] - 0.25) ** 2 / 3)
+    out, err = output_of(tmp_path, text)
+    printed = json.loads(out)
+    assert printed["budget"] == 3.0
+    assert printed["loss"] == pytest.approx((printed["values"]["x"] - 0.25) ** 2 / 3)
     assert f"beginning the search in {tmp_path / 'run'}" in err
     evaluations = len(entries(tmp_path, Recorded))
     assert evaluations == 4
-    again, err = said(tmp_path, text)
+    again, err = output_of(tmp_path, text)
     assert again == out
     assert "continuing the search" in err
     assert len(entries(tmp_path, Recorded)) == evaluations
 
 
 def test_a_problem_object_is_found_by_the_name_that_it_has_in_the_script(tmp_path: Path) -> None:
-    out, _ = said(
+    out, _ = output_of(
         tmp_path,
         """
         class Bowl:
@@ -156,16 +156,16 @@ def test_a_signal_hands_back_what_runs_and_ends_the_script_with_its_meaning(
     assert (process.returncode, out.strip()) == (code, words), err
     assert not entries(tmp_path, Recorded)
     (tmp_path / "hold").unlink()
-    said(tmp_path, 'if __name__ == "__main__":\n    hpb.minimize(evaluate, space, **about)\n')
+    output_of(tmp_path, 'if __name__ == "__main__":\n    hpb.minimize(evaluate, space, **about)\n')
     assert len(entries(tmp_path, Recorded)) == 4
     assert len(entries(tmp_path, Leased)) == 5
 
 
-# -------------------------------------------------------------------------------------------- what cannot be imported
+# ------------------------------------------------------------------------------ objectives without an importable name
 
 
 def test_a_script_without_the_guard_is_told_of_it_and_nothing_is_left_running(tmp_path: Path) -> None:
-    _, err = said(tmp_path, "hpb.minimize(evaluate, space, **about)", code=1)
+    _, err = output_of(tmp_path, "hpb.minimize(evaluate, space, **about)", code=1)
     assert 'put the call under if __name__ == "__main__":' in err
     assert "ProblemError: no worker is left" in err
 
@@ -190,7 +190,7 @@ if __name__ == "__main__":
 def test_a_function_without_an_import_path_is_refused_with_both_remedies(
     function: str, words: str, tmp_path: Path
 ) -> None:
-    _, err = said(tmp_path, NESTED.format(name="_objective", function=function, options=""), code=1)
+    _, err = output_of(tmp_path, NESTED.format(name="_objective", function=function, options=""), code=1)
     assert words in err
     assert "write it at the top level of a file" in err
     assert "isolation='none'" in err
@@ -199,7 +199,7 @@ def test_a_function_without_an_import_path_is_refused_with_both_remedies(
 
 @pytest.mark.parametrize("function", ["lambda config, budget, trial: config['x']", "made()"])
 def test_a_function_without_an_import_path_runs_in_threads_of_the_caller(function: str, tmp_path: Path) -> None:
-    out, _ = said(tmp_path, NESTED.format(name="_objective", function=function, options="isolation='none', "))
+    out, _ = output_of(tmp_path, NESTED.format(name="_objective", function=function, options="isolation='none', "))
     assert out.strip() == "4"
 
 
@@ -211,7 +211,7 @@ def test_what_was_typed_into_a_shell_runs_in_threads_of_the_caller(tmp_path: Pat
     assert json.loads(out)["budget"] == 3.0
 
 
-# -------------------------------------------------------------------------------------------- in threads of this one
+# ---------------------------------------------------------------------------------------------------- isolation none
 
 
 def in_threads(tmp_path: Path, evaluate: Any, **options: Any) -> hpb.Result:
@@ -263,9 +263,9 @@ def test_one_and_the_same_fault_is_told_with_its_traceback_and_what_failed_is_ru
     result = in_threads(tmp_path, evaluate, workers=1, evaluations=4)
     assert result.finished is not None
     assert result.finished.startswith("stopped, because the first 3 evaluations all failed")
-    told = capsys.readouterr().err
-    assert "the search is over: stopped, because the first 3" in told
-    assert "ValueError: no such thing" in told
+    printed = capsys.readouterr().err
+    assert "the search is over: stopped, because the first 3" in printed
+    assert "ValueError: no such thing" in printed
     is_mended = True
     result = in_threads(tmp_path, evaluate, workers=1, evaluations=4, retry_failed=True)
     assert "3 failed evaluations are run again" in capsys.readouterr().err
@@ -298,7 +298,7 @@ def test_the_model_of_a_problem_object_is_tested_in_this_process_too(tmp_path: P
     assert json.loads((tmp_path / "run" / "incumbent.json").read_text())["test"] == {"x": Bowl.tested[0]}
 
 
-# ----------------------------------------------------------------------------------------------------- refused at once
+# ------------------------------------------------------------------------------------- refused before a process starts
 
 
 @pytest.mark.parametrize(

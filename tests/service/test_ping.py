@@ -54,7 +54,7 @@ def ping(*arguments: str | Path) -> Result:
     return CliRunner().invoke(make_app("ping"), ["ping", *map(str, arguments)])
 
 
-def said(*arguments: str | Path) -> str:
+def answer_to(*arguments: str | Path) -> str:
     """What it prints when somebody answers."""
     done = ping(*arguments)
     assert done.exit_code == 0, done.exception
@@ -71,25 +71,25 @@ def test_the_master_of_a_run_directory_answers(search: ServedSearch) -> None:
     assert re.fullmatch(
         rf"the master of run {search.run_id} at 127\.0\.0\.1:\d+ answers \(\d+ ms\): running, 0 evaluations recorded, "
         r"0 workers\n",
-        said(search.directory.path),
+        answer_to(search.directory.path),
     )
 
 
 def test_the_master_of_a_run_id_is_asked_as_a_worker_would_ask_it(search: ServedSearch, names: str) -> None:
-    told = said("--nameserver", names, "--run-id", search.run_id, "--key", search.directory.key_file)
-    assert f"the master of run {search.run_id} at" in told
+    answer = answer_to("--nameserver", names, "--run-id", search.run_id, "--key", search.directory.key_file)
+    assert f"the master of run {search.run_id} at" in answer
 
 
 def test_the_name_server_is_asked_alone_where_no_run_is_named(names: str) -> None:
-    assert "answers" in (told := said("--nameserver", names))
-    assert told.endswith("it knows 1 masters\n")
+    assert "answers" in (answer := answer_to("--nameserver", names))
+    assert answer.endswith("it knows 1 masters\n")
 
 
 def test_the_environment_says_the_same(search: ServedSearch, names: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HPBANDSTER_LITE_NAMESERVER", names)
     monkeypatch.setenv("HPBANDSTER_LITE_RUN_ID", search.run_id)
     monkeypatch.setenv("HPBANDSTER_LITE_KEY_FILE", str(search.directory.key_file))
-    assert f"the master of run {search.run_id}" in said()
+    assert f"the master of run {search.run_id}" in answer_to()
 
 
 def test_a_wrong_key_a_wrong_run_and_a_missing_key_file_are_told_apart(
@@ -110,10 +110,10 @@ def test_a_wrong_key_a_wrong_run_and_a_missing_key_file_are_told_apart(
 def test_a_place_where_nobody_listens_is_named() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        nobody = f"127.0.0.1:{probe.getsockname()[1]}"
-        refused = refusal("--nameserver", nobody, "--timeout", "2")
+        closed_port = f"127.0.0.1:{probe.getsockname()[1]}"
+        refused = refusal("--nameserver", closed_port, "--timeout", "2")
     assert isinstance(refused, NameServerUnreachable)
-    assert nobody in str(refused)
+    assert closed_port in str(refused)
     assert refused.exit_code == 3
 
 

@@ -134,8 +134,8 @@ def test_a_module_beside_the_script_that_runs_is_found_by_other_processes(
         "print(reference_of(problem))\nprint(reference_of(problem.evaluate))\n"
     )
     monkeypatch.chdir(tmp_path / where)
-    said = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, check=True)
-    module, function = said.stdout.split()
+    done = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, check=True)
+    module, function = done.stdout.split()
     load_it = f"from hpbandster_lite.problems import load; load({module!r}).max_budget"
     subprocess.run([sys.executable, "-c", load_it], check=True)
     assert function == f"{module}:evaluate"

@@ -123,10 +123,10 @@ def test_what_waits_behind_an_evaluation_that_lasts_is_run_elsewhere(search: Ser
 
 def test_an_agent_that_is_told_to_end_hands_back_all_that_it_holds(search: ServedSearch) -> None:
     master = search.start_master()
-    told = start_quick_worker(search)
+    leaving = start_quick_worker(search)
     wait_several(search)
-    told.send(signal.SIGTERM)
-    told.ends(130)
+    leaving.send(signal.SIGTERM)
+    leaving.ends(130)
     other = start_quick_worker(search, 1)
     master.ends(0)
     other.ends(0)

@@ -63,9 +63,9 @@ def test_an_objective_gets_a_rendezvous_and_the_devices_of_its_processes(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     (outcome,) = outcomes_of(tmp_path, "tells", gpus_per_worker=3, threads=2, device="")
-    port = int(outcome.info["told"].pop("MASTER_PORT"))
+    port = int(outcome.info["variables"].pop("MASTER_PORT"))
     assert port > 0
-    assert outcome.info["told"] == {
+    assert outcome.info["variables"] == {
         "MASTER_ADDR": "127.0.0.1",
         "WORLD_SIZE": "3",
         "LOCAL_WORLD_SIZE": "3",
@@ -77,7 +77,7 @@ def test_an_objective_gets_a_rendezvous_and_the_devices_of_its_processes(
 
 def test_an_objective_of_one_device_gets_no_rendezvous(tmp_path: Path) -> None:
     (outcome,) = outcomes_of(tmp_path, "tells", threads=2)
-    variables = {name: outcome.info["told"][name] for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE")}
+    variables = {name: outcome.info["variables"][name] for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE")}
     assert variables == dict.fromkeys(variables)
     assert outcome.info["devices"] == ["cpu"]
 

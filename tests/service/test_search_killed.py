@@ -52,8 +52,8 @@ def test_a_search_survives_the_death_of_any_of_its_processes_in_mid_evaluation(
         acknowledged = search.results()
         killed = search.kill(victim)
         search.hold(False)
-        said = search.end_of(process, 0)
-    assert words in said
+        output = search.end_of(process, 0)
+    assert words in output
     assert all(each.pid != killed for each in search.processes())
     search.check(acknowledged)
     check_curves(search)
@@ -160,7 +160,7 @@ def test_a_search_that_was_killed_evaluates_what_an_undisturbed_one_evaluates(tm
     assert losses[0] == losses[1]
 
 
-# ------------------------------------------------------------------------------------------------------ told to end
+# ----------------------------------------------------------------------------------------------------- asked to end
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -169,8 +169,8 @@ def test_a_signal_hands_the_running_evaluations_back_with_their_checkpoints(
 ) -> None:
     with search.held() as process:
         process.send_signal(number)
-        said = search.end_of(process, 130)
-    assert "running evaluations are handed back" in said
+        output = search.end_of(process, 130)
+    assert "running evaluations are handed back" in output
     handed_back = search.handed_back()
     assert len(handed_back) == 2
     assert all(entry.directory is not None for entry in handed_back)
@@ -191,8 +191,8 @@ def test_a_second_signal_ends_at_once_whatever_the_objective_does(search: LocalS
         until(lambda: "stopping" in process.stdout.readline(), "the launcher has heard the first signal")  # type: ignore[union-attr]
         process.send_signal(signal.SIGINT)
         # It would take the objective's grace of 20 s otherwise.
-        said, _ = process.communicate(timeout=15)
-        assert process.returncode == 130, said
+        output, _ = process.communicate(timeout=15)
+        assert process.returncode == 130, output
         until(lambda: not search.processes(), "every process of the search has ended")
     assert not search.handed_back()
 
@@ -206,7 +206,7 @@ def test_a_signal_before_anything_runs_ends_everything(search: LocalSearchProces
         until(lambda: not search.processes(), "every process of the search has ended")
 
 
-# ------------------------------------------------------------------------------------------------- it cannot go on
+# ---------------------------------------------------------------------------------------- faults that end a search
 
 
 def test_a_child_that_dies_again_and_again_ends_the_search_with_its_last_words(search: LocalSearchProcess) -> None:
@@ -221,9 +221,9 @@ def test_a_child_that_dies_again_and_again_ends_the_search_with_its_last_words(s
         for _ in range(5):
             dead.add(search.kill("nameserver"))
             until(is_up_or_given_up, "the name server was started again")
-        said = search.end_of(process, 4)
-    assert "the name server died, 5 times within a minute" in said
-    assert "run the same command again" in said
+        output = search.end_of(process, 4)
+    assert "the name server died, 5 times within a minute" in output
+    assert "run the same command again" in output
     search.hold(False)
     search.run(workers=1)
     search.check()
@@ -234,8 +234,8 @@ def test_a_search_whose_workers_have_all_gone_says_so_instead_of_waiting(search:
         search.hold()
         search.wait_inside(1)
         search.processes("agent")[0].terminate()
-        said = search.end_of(process, 4)
-    assert "no worker is left: worker-0 ended with exit code 130" in said
+        output = search.end_of(process, 4)
+    assert "no worker is left: worker-0 ended with exit code 130" in output
     assert search.handed_back()
     search.hold(False)
     search.run(workers=1)

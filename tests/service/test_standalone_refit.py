@@ -167,7 +167,7 @@ def test_a_failure_has_its_exit_code(run: RunDirectory, tmp_path: Path) -> None:
     assert "RuntimeError: the training data is missing" in ran.stdout
 
 
-# --------------------------------------------------------------------------------------------------- what is asked for
+# ------------------------------------------------------------------------------------------------------------- options
 
 
 def test_configuration_budget_and_seed_may_be_named(run: RunDirectory, described: ProblemDescription) -> None:

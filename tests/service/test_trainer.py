@@ -63,7 +63,10 @@ GOOD = {
     "leaves a child that reports",
 }
 """Deeds that give a loss."""
-STOPPED = {"children then wait", "a process of its own, then waits", "saves until told", "deaf", "spins", "swallows"}
+STOPPED = {
+    *("children then wait", "a process of its own, then waits", "saves until interrupted", "deaf", "spins"),
+    "swallows",
+}
 """Deeds that do not end by themselves; tests/service/test_agent.py ends them."""
 
 
@@ -71,7 +74,7 @@ def test_every_deed_is_covered() -> None:
     assert {*BAD, *GOOD, *STOPPED, "infeasible"} == set(DEEDS)
 
 
-# ------------------------------------------------------------------------------------- outcomes, as an agent has them
+# ----------------------------------------------------------------------------------------------------------- outcomes
 
 
 @pytest.mark.parametrize("deed", BAD)
@@ -210,7 +213,7 @@ def test_a_flood_of_output_is_bounded_on_disk_and_keeps_its_last_hundred_lines(t
     assert outcome.directory is None
 
 
-# ------------------------------------------------------------------------------------------------- one process alone
+# ------------------------------------------------------------------------------------------------------- the process
 
 
 def received_until(
@@ -320,7 +323,7 @@ def test_the_end_of_an_evaluation_reports_whether_it_left_children(ready: Traine
 def test_once_grace_has_begun_the_next_report_interrupts_and_the_trainer_stays(
     how: Callable[[TrainerHandle], None], ready: TrainerHandle, tmp_path: Path
 ) -> None:
-    ready.evaluate(order("saves until told", tmp_path), None)
+    ready.evaluate(order("saves until interrupted", tmp_path), None)
     received_until(ready, TrainerPoint)
     how(ready)
     interrupted, _ = received_until(ready, TrainerInterrupted)
@@ -441,7 +444,7 @@ def test_a_closed_output_does_not_wake_the_agent_for_ever(start: Start, tmp_path
 
 
 def test_a_trainer_ends_when_its_agent_has_closed_the_pipe(ready: TrainerHandle, tmp_path: Path) -> None:
-    ready.evaluate(order("saves until told", tmp_path), None)
+    ready.evaluate(order("saves until interrupted", tmp_path), None)
     received_until(ready, TrainerPoint)
     ready._pipes.close_orders()
     died, _ = received_until(ready, TrainerDied)

@@ -342,7 +342,7 @@ def test_an_unmodified_pyro4_client_gets_the_reason_of_its_refusal() -> None:
                 proxy._pyroBind()
 
 
-# -------------------------------------------------------------------------------------------------- where it listens
+# --------------------------------------------------------------------------------------------------------- addresses
 
 
 def test_listening_to_the_network_without_a_key_is_refused() -> None:
@@ -371,7 +371,7 @@ def test_localhost_is_loopback_and_ipv4_first() -> None:
         assert serving.endpoint[0] == "127.0.0.1"
 
 
-# -------------------------------------------------------------------------------------- whose Pyro4 configuration it is
+# --------------------------------------------------------------------------------------- the user's Pyro4 configuration
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def refused(serving: Server, tls: ssl.SSLContext | None, host: str = WHERE) -> s
     return str(caught.value)
 
 
-# ---------------------------------------------------------------------------------------------------------- admitted
+# ---------------------------------------------------------------------------------------------- accepted connections
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

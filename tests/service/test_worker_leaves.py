@@ -34,8 +34,8 @@ def test_one_worker_is_started_for_each_gpu_and_keeps_to_it(tmp_path: Path, monk
         assert sorted(entry.worker.partition(" gpu ")[2][:1] for entry in search.of(Leased)) == ["7", "8"]
         search.start_command("worker", "--gpus", "7,8", "--gpus-per-worker", "2", "--max-evaluations", "1").ends(0)
         assert search.of(Leased)[-1].worker.partition(" gpu ")[2][:3] == "7,8"
-        said = search.start_command("worker", "--gpus", "all", "--gpus-per-worker", "2").ends(2)
-        assert "gpus_per_worker=2 does not divide the 3 GPUs here (7, 8, 9)" in said
+        output = search.start_command("worker", "--gpus", "all", "--gpus-per-worker", "2").ends(2)
+        assert "gpus_per_worker=2 does not divide the 3 GPUs here (7, 8, 9)" in output
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         assert "0 GPUs are visible here" in search.start_command("worker", "--gpus", "all").ends(2)
         search.start_command("worker").ends(0)
@@ -65,8 +65,8 @@ def test_a_worker_takes_nothing_that_will_not_end_in_its_time_and_the_next_one_w
         monkeypatch.setenv("STEP_S", "0.5")
         master = search.start_master()
         began = time.monotonic()
-        said = search.start_command("worker", "--allocation-time", "10").ends(75)
-        assert "its time is too short for what is left to do" in said
+        output = search.start_command("worker", "--allocation-time", "10").ends(75)
+        assert "its time is too short for what is left to do" in output
         assert time.monotonic() - began < 10 + 5
         rungs = {entry.evaluation.rung for entry in search.of(Leased)}
         assert 0 in rungs

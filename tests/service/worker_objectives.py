@@ -72,7 +72,7 @@ def _curve(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     return 0.25
 
 
-def _saves_until_told(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+def _saves_until_interrupted(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     start = 0
     if trial.resume_directory is not None:
         start = int((trial.resume_directory / "step").read_text())
@@ -141,7 +141,7 @@ def _process_then_wait(config: dict[str, Any], budget: float, trial: Trial) -> A
 
 def _children_then_wait(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     _children(config, budget, trial)
-    _saves_until_told(config, budget, trial)
+    _saves_until_interrupted(config, budget, trial)
 
 
 def _children_then_crash(config: dict[str, Any], budget: float, trial: Trial) -> Any:
@@ -268,7 +268,7 @@ DEEDS: dict[str, Callable[..., Any]] = {
     "environment": _environment,
     "trial": _trial,
     "curve": _curve,
-    "saves until told": _saves_until_told,
+    "saves until interrupted": _saves_until_interrupted,
     "deaf": _deaf,
     "spins": _spins,
     "raises": _raises,

@@ -31,7 +31,7 @@ def made(tmp_path: Path) -> Certificates:
     return make_certificates(tmp_path / "run" / "tls", ["head.cluster", "10.0.0.1", "fd00::5"], now=NOW)
 
 
-# ------------------------------------------------------------------------------------------------------ what is made
+# ---------------------------------------------------------------------------------------------- created certificates
 
 
 def test_every_file_is_its_owner_s_alone_and_so_are_the_folders(made: Certificates) -> None:
@@ -229,7 +229,7 @@ def test_a_certificate_without_a_host_is_for_no_host(made: Certificates) -> None
     assert made.hosts() == ()
 
 
-# ------------------------------------------------------------------------------------------ which process uses which
+# -------------------------------------------------------------------------------------- certificates of each process
 
 
 def test_the_folder_of_the_run_is_the_default(
@@ -262,7 +262,7 @@ def test_a_run_that_holds_them_itself_is_left_alone(made: Certificates) -> None:
     assert {file: file.read_bytes() for file in made.path.iterdir()} == before
 
 
-# -------------------------------------------------------------------------------------------------- where one listens
+# ---------------------------------------------------------------------------------------------------------- addresses
 
 
 def test_a_certificate_that_no_client_would_take_is_refused_with_the_command_that_makes_one(tmp_path: Path) -> None:

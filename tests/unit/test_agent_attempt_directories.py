@@ -61,19 +61,19 @@ def test_directories_travel_relative_to_a_run_directory_that_can_be_seen(tmp_pat
     directory = run.directory.attempt_directory(EVALUATION, 2)
     assert run.to_send(str(directory)) is None
     checkpoint(directory)
-    told = run.to_send(str(directory))
-    assert told == "evaluations/2-0-5/rung1/attempt2"
-    assert run.received(told) == str(directory)
+    sent = run.to_send(str(directory))
+    assert sent == "evaluations/2-0-5/rung1/attempt2"
+    assert run.received(sent) == str(directory)
     assert run.received(str(directory)) == str(directory)
 
 
 def test_directories_travel_as_paths_of_this_host_where_there_is_no_run_directory(tmp_path: Path) -> None:
     alone = places(scratch=tmp_path)
     directory = checkpoint(alone.directory.attempt_directory(EVALUATION, 1))
-    told = alone.to_send(str(directory)) or ""
-    assert re.fullmatch(rf"{tmp_path}/r1-[0-9a-f]{{8}}/evaluations/2-0-5/rung1/attempt1", told)
-    assert alone.received(told) == str(directory)
-    assert places(scratch=tmp_path).received(told) == str(directory)
+    sent = alone.to_send(str(directory)) or ""
+    assert re.fullmatch(rf"{tmp_path}/r1-[0-9a-f]{{8}}/evaluations/2-0-5/rung1/attempt1", sent)
+    assert alone.received(sent) == str(directory)
+    assert places(scratch=tmp_path).received(sent) == str(directory)
 
 
 def test_no_start_of_a_worker_takes_what_an_earlier_one_left_under_the_same_run_id_for_its_own(tmp_path: Path) -> None:
@@ -85,17 +85,17 @@ def test_no_start_of_a_worker_takes_what_an_earlier_one_left_under_the_same_run_
 def test_that_checkpoints_lie_elsewhere_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     alone = places(scratch=tmp_path)
     here = str(checkpoint(tmp_path / "here"))
-    for told in (None, here, "/nowhere/attempt1", "/nowhere/attempt2"):
-        order = assignment_of(grant({}, previous_directory=told), alone, now=0.0, agent="a").order
-        assert order.previous_directory == (here if told == here else None)
+    for sent in (None, here, "/nowhere/attempt1", "/nowhere/attempt2"):
+        order = assignment_of(grant({}, previous_directory=sent), alone, now=0.0, agent="a").order
+        assert order.previous_directory == (here if sent == here else None)
     (record,) = caplog.records
     assert "lies where this worker cannot see it (/nowhere/attempt1)" in record.getMessage()
 
 
-@pytest.mark.parametrize("told", [None, "evaluations/2-0-5/rung0/attempt1", "/nowhere/attempt1"])
-def test_a_checkpoint_that_cannot_be_seen_from_here_is_none(told: str | None, tmp_path: Path) -> None:
-    assert places(tmp_path / "run").received(told) is None
-    assert places(scratch=tmp_path / "scratch").received(told) is None
+@pytest.mark.parametrize("sent", [None, "evaluations/2-0-5/rung0/attempt1", "/nowhere/attempt1"])
+def test_a_checkpoint_that_cannot_be_seen_from_here_is_none(sent: str | None, tmp_path: Path) -> None:
+    assert places(tmp_path / "run").received(sent) is None
+    assert places(scratch=tmp_path / "scratch").received(sent) is None
 
 
 def test_a_relative_directory_means_nothing_where_there_is_no_run_directory(

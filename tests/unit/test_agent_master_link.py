@@ -44,10 +44,10 @@ class Line:
         return self
 
     def call(self, method: str, message: Plain) -> Plain:
-        said = self.script.pop(0)
-        if isinstance(said, Exception):
-            raise said
-        return said
+        scripted = self.script.pop(0)
+        if isinstance(scripted, Exception):
+            raise scripted
+        return scripted
 
     def close(self) -> None:
         self.closed += 1
@@ -227,8 +227,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
     return directory
 
 
-def rendezvous(run: RunDirectory | None, **told: Any) -> Rendezvous:
-    return Rendezvous(AgentOptions(problem="digits", run_dir=None if run is None else str(run.path), **told))
+def rendezvous(run: RunDirectory | None, **changed: Any) -> Rendezvous:
+    return Rendezvous(AgentOptions(problem="digits", run_dir=None if run is None else str(run.path), **changed))
 
 
 def test_the_endpoint_in_the_run_directory_leads_to_the_master(run: RunDirectory) -> None:

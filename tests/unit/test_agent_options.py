@@ -12,10 +12,10 @@ from hpbandster_lite.errors import ProtocolMismatch, UsageError
 
 
 def test_options_travel_on_a_command_line() -> None:
-    told = AgentOptions(
+    options = AgentOptions(
         problem="digits", nameserver=("node1", 9090), run_id="digits-1", device="GPU-1a2b", timeout_s=60, lifeline=5
     )
-    assert wire.from_message(wire.decode(wire.encode(wire.to_message(told))), AgentOptions) == told
+    assert wire.from_message(wire.decode(wire.encode(wire.to_message(options))), AgentOptions) == options
 
 
 @pytest.mark.parametrize("way", [{"run_dir": "runs/digits"}, {"nameserver": ("node1", 9090), "run_id": "digits-1"}])

@@ -135,7 +135,7 @@ def test_an_agent_that_is_to_end_says_goodbye_from_when_its_trainer_has_let_go(w
     assert agent.exit_code == 130
 
 
-# ------------------------------------------------------------------------------ why an evaluation is handed back
+# --------------------------------------------------------------------------------------- reasons for a hand-back
 
 ORDER_WITHIN_S = 5.0
 INTERRUPTED = TrainerInterrupted()
@@ -324,7 +324,7 @@ def test_a_lease_that_comes_when_the_disk_is_full_is_refused(worker: Worker) -> 
     assert worker.agent.held.current is None
 
 
-# ------------------------------------------------------------------------------------- a search that is over already
+# ------------------------------------------------------------------------------------- a search that is already over
 
 
 def leave_journal(worker: Worker, *entries: Entry) -> None:

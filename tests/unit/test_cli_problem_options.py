@@ -18,8 +18,8 @@ from hpbandster_lite.records import ProblemOption
 
 def context(words: Sequence[str], command: str = "run") -> Any:
     """The context of a command as typer makes it of these words."""
-    told: Any = get_command(make_app())
-    return told.commands[command].make_context(command, list(words), **PASSES_ON)
+    message: Any = get_command(make_app())
+    return message.commands[command].make_context(command, list(words), **PASSES_ON)
 
 
 def typed(*words: str) -> dict[str, str]:
@@ -58,7 +58,7 @@ def test_nothing_typed_leaves_the_reference_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["net.py", "mnist"], "unexpected argument 'mnist'; give one problem"),
         (["net.py", "--data-set", "a", "b"], "unexpected argument 'b'; give one problem"),
@@ -67,9 +67,9 @@ def test_nothing_typed_leaves_the_reference_as_it_is() -> None:
         (["--worker", "2"], r"--worker is not a problem \(did you mean --workers\?\)"),
     ],
 )
-def test_what_cannot_be_an_option_of_the_problem_is_refused(words: list[str], told: str) -> None:
+def test_what_cannot_be_an_option_of_the_problem_is_refused(words: list[str], message: str) -> None:
     ctx = context(words)
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         with_typed_options(ctx.params["problem"], ctx)
 
 
@@ -86,15 +86,15 @@ def test_an_option_that_is_near_to_none_of_the_command_s_is_answered_by_the_prob
         raise UnknownOption("the problem 'net' takes no options, so it has no 'data_set'", "data_set")
 
 
-@pytest.mark.parametrize(("code", "said"), [(ProblemError.exit_code, True), (0, False), (3, False)])
+@pytest.mark.parametrize(("code", "is_printed"), [(ProblemError.exit_code, True), (0, False), (3, False)])
 def test_a_worker_whose_problem_refused_an_option_hears_the_nearest_of_the_command(
-    code: int, said: bool, capsys: pytest.CaptureFixture[str]
+    code: int, is_printed: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ctx = context(["net.py", "--worker=2", "--data-set", "x"], "worker")
     with pytest.raises(SystemExit), explain_unknown_options(ctx):
         raise SystemExit(code)
     words = "this command has no option --worker (did you mean --workers?)\n"
-    assert capsys.readouterr().err == (words if said else "")
+    assert capsys.readouterr().err == (words if is_printed else "")
 
 
 def test_the_plan_names_the_options_that_are_not_the_defaults() -> None:

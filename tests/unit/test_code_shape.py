@@ -115,7 +115,7 @@ def test_words_are_plain(room: str) -> None:
     assert [found for path, here, text in package() if here == room for found in obscure_words(path, text)] == []
 
 
-# ------------------------------------------------------------------------------------------- the test itself
+# ------------------------------------------------------------------------------------- the checks themselves
 
 
 FUNCTION = '''

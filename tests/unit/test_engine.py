@@ -107,7 +107,7 @@ def test_a_problem_that_refuses_everything_ends_the_search_with_the_remedy() -> 
     assert "correct feasible()" in answer.finished.reason
 
 
-# -------------------------------------------------------------------------------------------------- what comes first
+# ----------------------------------------------------------------------------------------------------- order of work
 
 
 def test_the_default_comes_first_then_the_users_configurations_each_once() -> None:

@@ -211,7 +211,7 @@ def test_a_report_after_the_stop_counts() -> None:
     assert engine.finished == stopped_by_user("enough for today")
 
 
-# -------------------------------------------------------------------------------------------- one and the same fault
+# -------------------------------------------------------------------------------------------------------- same fault
 
 
 def fail(engine: Engine, *tracebacks: str | None, kind: FailureKind = CODE, first: int = 0) -> None:

@@ -29,7 +29,7 @@ def durations(*seen: tuple[float, float]) -> Durations:
     return found
 
 
-# -------------------------------------------------------------------------------------------------- what is expected
+# --------------------------------------------------------------------------------------------------------- estimates
 
 
 def test_before_anything_has_ended_nothing_is_expected() -> None:
@@ -64,7 +64,7 @@ def test_what_was_seen_long_ago_is_forgotten() -> None:
     assert known.expected_s(1.0) == SAFETY
 
 
-# ------------------------------------------------------------------------------------------------ who gets what
+# ---------------------------------------------------------------------------- which agent gets which evaluation
 
 
 def ends(engine: Engine, agent: str, request: int, took_s: float, *, time_left_s: float | None = None) -> EvaluationId:

@@ -181,7 +181,7 @@ class Search(RuleBasedStateMachine):
             self.outcomes = now
 
     @invariant()
-    def whoever_gets_nothing_can_be_told_why(self) -> None:
+    def every_wait_has_a_reason(self) -> None:
         if hasattr(self, "engine") and self.engine.finished is None:
             for waiting in self.engine.waits(self.now):
                 assert waiting.reason

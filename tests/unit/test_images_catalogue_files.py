@@ -151,7 +151,7 @@ def archive(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-# ------------------------------------------------------------------------------------------------------------ found
+# -------------------------------------------------------------------------------------------- where files are found
 
 
 def test_cifar10_is_read_as_its_files_hold_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +244,7 @@ def test_the_place_is_what_is_given_then_the_environments_then_the_cache(monkeyp
     assert place_of("mnist", Path("/mine")) == Path("/mine")
 
 
-# ---------------------------------------------------------------------------------------------------------- damaged
+# ---------------------------------------------------------------------------------------------------- damaged files
 
 
 @pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])

@@ -261,7 +261,7 @@ def test_a_problem_is_described_and_its_configurations_judged_without_torch() ->
     assert len(ran.stdout.splitlines()) == 3
 
 
-# -------------------------------------------------------------------------------------- evaluating, testing, keeping
+# --------------------------------------------------------------------------------------- evaluate, test, checkpoints
 
 
 def test_an_evaluation_learns_and_its_checkpoint_is_tested_with_an_interval(pictures: Path, tmp_path: Path) -> None:
@@ -405,7 +405,7 @@ def test_default_configurations_of_all_spaces_can_be_tried(pictures: Path) -> No
         assert problem.feasible({**config, "batch_size": 64}) is True
 
 
-# --------------------------------------------------------------------------------------------------- public and former
+# --------------------------------------------------------------------------------------------- public and former names
 
 
 def test_a_model_that_version_0_1_0_saved_still_gives_its_logits() -> None:

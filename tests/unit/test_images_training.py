@@ -492,7 +492,7 @@ def test_a_full_disk_is_an_error_of_the_disk_and_keeps_the_checkpoint_before(
     assert [file.name for file in (tmp_path / "one").iterdir()] == ["checkpoint.pt"]
 
 
-# --------------------------------------------------------------------------------------------------------- afterwards
+# ------------------------------------------------------------------------------------------------- after the training
 
 
 def test_the_checkpoint_of_a_spent_budget_is_tested_as_it_is(tmp_path: Path) -> None:

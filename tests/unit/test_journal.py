@@ -376,7 +376,7 @@ def test_a_writer_that_is_killed_loses_nothing_that_it_acknowledged(path: Path) 
         assert len(JournalReader(path).evaluations(["done"])) == turns
 
 
-# ------------------------------------------------------------------------------------------------- what is no journal
+# ---------------------------------------------------------------------------------------- files that are not journals
 
 
 def make_foreign(path: Path) -> None:

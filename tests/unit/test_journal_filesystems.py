@@ -97,9 +97,9 @@ def test_a_system_that_does_not_tell_has_local_disks(tmp_path: Path, monkeypatch
 
 def mounts(place: Path, monkeypatch: pytest.MonkeyPatch, network: Path) -> None:
     """From now on this directory counts as one of a network file system."""
-    told = place / "mountinfo"
-    told.write_text(f"22 1 254:0 / / rw - ext4 /dev/vda rw\n30 22 0:40 / {network} rw - nfs4 filer:/x rw\n")
-    monkeypatch.setattr(filesystems, "MOUNTS", told)
+    table = place / "mountinfo"
+    table.write_text(f"22 1 254:0 / / rw - ext4 /dev/vda rw\n30 22 0:40 / {network} rw - nfs4 filer:/x rw\n")
+    monkeypatch.setattr(filesystems, "MOUNTS", table)
 
 
 @pytest.fixture

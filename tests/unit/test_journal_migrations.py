@@ -200,7 +200,7 @@ def add_with(function: Callable[[str], str]) -> Callable[[sqlite3.Connection], N
     return add
 
 
-# -------------------------------------------------------------------------------------------------- what goes wrong
+# ----------------------------------------------------------------------------------------------------------- faults
 
 
 def migrate_until(path: Path, step: int, end: Callable[[], None]) -> bool:

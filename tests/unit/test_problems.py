@@ -257,7 +257,7 @@ def test_a_problem_has_a_short_name_that_is_fit_for_files(reference: str, name: 
     assert name_of(reference) == name
 
 
-# ------------------------------------------------------------------------------------------------- no such problem
+# ------------------------------------------------------------------------------------------------ unknown problems
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_a_file_that_is_no_python_is_refused(write: Write) -> None:
     assert "is not a Python file; its name must end in .py" in refusal_of(write(GOOD, "made_up.txt"))
 
 
-# --------------------------------------------------------------------------------------------- what an import raises
+# ----------------------------------------------------------------------------------------------- errors of an import
 
 
 @pytest.mark.parametrize(

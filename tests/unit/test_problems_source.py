@@ -133,7 +133,7 @@ def test_a_shipped_problem_is_its_version_and_an_object_of_its_class_elsewhere_i
     assert listed(mine) == ["mine.py"]
 
 
-# -------------------------------------------------------------------------------------------------- what else is read
+# --------------------------------------------------------------------------------------- files that the problem opens
 
 
 def test_files_that_are_opened_while_it_is_described_count(write: Write, tmp_path: Path) -> None:

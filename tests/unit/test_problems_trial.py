@@ -33,19 +33,19 @@ class Listener:
 
 
 def test_a_report_becomes_a_plain_point_of_the_curve() -> None:
-    heard = Listener()
-    Trial(on_report=heard).report(np.int64(3), np.float32(0.5), accuracy=np.float64(0.25), sizes=(1, 2))
-    assert heard.points == [CurvePoint(3.0, 0.5, {"accuracy": 0.25, "sizes": [1, 2]})]
-    assert [type(value) for value in heard.points[0][:2]] == [float, float]
+    listener = Listener()
+    Trial(on_report=listener).report(np.int64(3), np.float32(0.5), accuracy=np.float64(0.25), sizes=(1, 2))
+    assert listener.points == [CurvePoint(3.0, 0.5, {"accuracy": 0.25, "sizes": [1, 2]})]
+    assert [type(value) for value in listener.points[0][:2]] == [float, float]
 
 
 def test_a_report_interrupts_once_grace_has_begun_and_the_point_is_kept() -> None:
-    heard = Listener(ends_with=2)
-    trial = Trial(config_id=ConfigId(1, 0, 4), on_report=heard)
+    listener = Listener(ends_with=2)
+    trial = Trial(config_id=ConfigId(1, 0, 4), on_report=listener)
     trial.report(1, 1.0)
     with pytest.raises(Interrupted, match="of 1-0-4 is handed back at step 2"):
         trial.report(2, 0.5)
-    assert [point.step for point in heard.points] == [1.0, 2.0]
+    assert [point.step for point in listener.points] == [1.0, 2.0]
 
 
 def test_an_except_exception_of_the_objective_does_not_swallow_the_interruption() -> None:
@@ -57,9 +57,9 @@ def test_a_trial_without_on_report_discards_its_reports() -> None:
 
 
 def test_a_curve_may_have_a_loss_that_is_not_finite() -> None:
-    heard = Listener()
-    Trial(on_report=heard).report(1, float("nan"))
-    assert math.isnan(heard.points[0].loss)
+    listener = Listener()
+    Trial(on_report=listener).report(1, float("nan"))
+    assert math.isnan(listener.points[0].loss)
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_a_curve_may_have_a_loss_that_is_not_finite() -> None:
     ],
 )
 def test_a_report_that_cannot_travel_is_refused_by_name(arguments: Any, metrics: Any, message: str) -> None:
-    heard = Listener()
+    listener = Listener()
     with pytest.raises(TypeError, match=message):
-        Trial(on_report=heard).report(*arguments, **metrics)
-    assert heard.points == []
+        Trial(on_report=listener).report(*arguments, **metrics)
+    assert listener.points == []
 
 
 # ------------------------------------------------------------------------------------------------------ directories
@@ -230,10 +230,10 @@ def test_a_long_value_is_shown_by_its_beginning() -> None:
 
 
 def test_metrics_without_a_plain_form_leave_a_note_and_the_point_stays() -> None:
-    heard = Listener()
-    trial = Trial(on_report=heard)
+    listener = Listener()
+    trial = Trial(on_report=listener)
     trial.report(1, 0.5, seen={2, 1}, model=object(), accuracy=Tensor(0.25), text="x" * MAX_METRICS_BYTES)
-    (point,) = heard.points
+    (point,) = listener.points
     assert (point.step, point.loss) == (1.0, 0.5)
     assert (point.metrics["seen"], point.metrics["accuracy"]) == ([1, 2], 0.25)
     assert point.metrics["model"] == "not kept: metrics['model'] is an object: return plain numbers, strings, " \
@@ -252,19 +252,19 @@ def test_metrics_without_a_plain_form_leave_a_note_and_the_point_stays() -> None
     ],
 )
 def test_logs_with_keys_like_loss_and_step_are_metrics(values: Any, named: Any, expected: Any) -> None:
-    heard = Listener()
-    Trial(on_report=heard).report(*values, **named)
-    assert [tuple(point) for point in heard.points] == [expected]
+    listener = Listener()
+    Trial(on_report=listener).report(*values, **named)
+    assert [tuple(point) for point in listener.points] == [expected]
 
 
 def test_a_trial_that_has_ended_drops_its_reports_with_one_note(capsys: pytest.CaptureFixture[str]) -> None:
-    heard = Listener()
-    trial = Trial(on_report=heard)
+    listener = Listener()
+    trial = Trial(on_report=listener)
     trial.report(1, 0.5)
     trial.end()
     for step in (2, 3):
         trial.report(step, 0.5)
-    assert ([point.step for point in heard.points], trial.has_ended) == ([1.0], True)
+    assert ([point.step for point in listener.points], trial.has_ended) == ([1.0], True)
     assert capsys.readouterr().err.count("which has ended; such points are dropped") == 1
 
 

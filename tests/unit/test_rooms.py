@@ -245,7 +245,7 @@ def test_the_map_of_rooms_in_contributing_names_each_room_on_its_floor() -> None
     }
 
 
-# ------------------------------------------------------------------------------------------- the test itself
+# ------------------------------------------------------------------------------------- the checks themselves
 
 
 def tree(root: Path, files: Mapping[str, str]) -> Path:

@@ -137,7 +137,7 @@ def test_a_directory_that_cannot_be_read_does_not_end_the_master(
     assert "Stale file handle" in caplog.text
 
 
-# --------------------------------------------------------------------------------------------- what a checkpoint is
+# -------------------------------------------------------------------------------------- which files are checkpoints
 
 
 def test_a_log_alone_is_no_checkpoint(tmp_path: Path) -> None:

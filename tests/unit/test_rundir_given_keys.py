@@ -13,7 +13,7 @@ from hpbandster_lite.process.environment import KEY_VARIABLE
 from hpbandster_lite.rundir import RunDirectory, read_given_key
 
 KEY = "0123456789abcdef" * 4
-NOBODY = 65_534
+OTHER_USER = 65_534
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def test_a_mounted_key_of_another_owner_may_be_read_by_others_and_written_by_non
     mode: int, is_taken: bool, tmp_path: Path
 ) -> None:
     file = key_file(tmp_path, mode=mode)
-    os.chown(file, NOBODY, NOBODY)
+    os.chown(file, OTHER_USER, OTHER_USER)
     if is_taken:
         assert read_given_key(file) == KEY.encode()
     else:

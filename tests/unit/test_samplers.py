@@ -50,7 +50,7 @@ def array(proposal: Proposal) -> Array:
     return np.array(proposal.vector, dtype=np.float64)
 
 
-# --------------------------------------------------------------------------------- what every sampler keeps to
+# -------------------------------------------------------------------------------- conformance of every sampler
 
 
 class TestBohb(SamplerConformance):
@@ -403,7 +403,7 @@ def test_statsmodels_is_refused_where_it_cannot_be_used() -> None:
         bohb(square(), density="statsmodels", min_points_in_model=2)
 
 
-# ------------------------------------------------------------------------------------------------------ what is refused
+# --------------------------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ from tests.engine_room import engine_for, failed, space_that_forbids_its_default
 
 def description(*hyperparameters: Any, **changed: Any) -> ProblemDescription:
     space = ConfigurationSpace(space=list(hyperparameters or (Float("x", (0.0, 1.0)), Integer("n", (1, 9)))))
-    told: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "reference": "/here/net.py",
         "name": "net",
         "space_json": configspace_to_json(space),
@@ -48,7 +48,7 @@ def description(*hyperparameters: Any, **changed: Any) -> ProblemDescription:
         "max_budget": 9.0,
         "source_hash": "a",
     }
-    return ProblemDescription(**(told | changed))
+    return ProblemDescription(**(facts | changed))
 
 
 def described(space: ConfigurationSpace) -> ProblemDescription:
@@ -76,7 +76,7 @@ def stored(tmp_path: Path) -> Callable[..., RunDirectory]:
     return make
 
 
-# ------------------------------------------------------------------------------------------------------------- begin
+# ------------------------------------------------------------------------------------------------------ new searches
 
 
 def test_a_search_begins_with_the_problem_s_ladder_bohb_and_one_hyperband_cycle() -> None:
@@ -148,7 +148,7 @@ def test_a_run_id_that_is_no_name_of_a_folder_is_refused(run_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "options", "budgets"),
+    ("facts", "options", "budgets"),
     [
         ({}, {"max_budget": 27}, (1, 3, 9, 27)),
         ({}, {"min_budget": 3}, (3, 9)),
@@ -163,9 +163,9 @@ def test_a_run_id_that_is_no_name_of_a_folder_is_refused(run_id: str) -> None:
     ],
 )
 def test_the_ladder_is_the_user_s_before_the_problem_s(
-    told: dict[str, Any], options: dict[str, Any], budgets: tuple[float, ...]
+    facts: dict[str, Any], options: dict[str, Any], budgets: tuple[float, ...]
 ) -> None:
-    assert prepare(asked(description(**told), **options)).settings.budgets == budgets
+    assert prepare(asked(description(**facts), **options)).settings.budgets == budgets
 
 
 def test_a_ladder_that_starts_above_the_minimum_says_so() -> None:

@@ -153,7 +153,7 @@ def test_every_key_is_in_the_file_that_the_test_above_reads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "problem"),
+    ("written", "problem"),
     [
         ("digits", "digits"),
         ("my_module:problem", "my_module:problem"),
@@ -163,8 +163,8 @@ def test_every_key_is_in_the_file_that_the_test_above_reads() -> None:
         ("/there/net.py", "/there/net.py"),
     ],
 )
-def test_a_problem_in_a_file_is_looked_for_beside_the_search_file(tmp_path: Path, told: str, problem: str) -> None:
-    assert read(tmp_path, f'problem = "{told}"').problem == problem.format(tmp_path)
+def test_a_problem_in_a_file_is_looked_for_beside_the_search_file(tmp_path: Path, written: str, problem: str) -> None:
+    assert read(tmp_path, f'problem = "{written}"').problem == problem.format(tmp_path)
 
 
 def test_initial_configurations_may_lie_in_a_file_of_their_own(tmp_path: Path) -> None:
@@ -173,9 +173,9 @@ def test_initial_configurations_may_lie_in_a_file_of_their_own(tmp_path: Path) -
     assert "missing.json" in refusal(tmp_path, 'problem = "digits"\n[search]\ninitial = "missing.json"')
 
 
-@pytest.mark.parametrize(("told", "seconds"), [("90", 90.0), ("0.5", 0.5), ('"90"', 90.0), ('"2d"', 172_800.0)])
-def test_a_time_is_a_number_of_seconds_or_a_duration(tmp_path: Path, told: str, seconds: float) -> None:
-    text = f'problem = "digits"\n[limits]\nwall_time = {told}\n[workers]\ntimeout = {told}'
+@pytest.mark.parametrize(("written", "seconds"), [("90", 90.0), ("0.5", 0.5), ('"90"', 90.0), ('"2d"', 172_800.0)])
+def test_a_time_is_a_number_of_seconds_or_a_duration(tmp_path: Path, written: str, seconds: float) -> None:
+    text = f'problem = "digits"\n[limits]\nwall_time = {written}\n[workers]\ntimeout = {written}'
     found = read(tmp_path, text)
     assert found.values["wall_time_s"] == seconds
     assert found.values["timeout_s"] == seconds
@@ -209,8 +209,8 @@ def test_a_problem_that_ends_in_toml_is_a_search_file() -> None:
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(
     tmp_path: Path, text: str, words: tuple[str, ...]
 ) -> None:
-    told = refusal(tmp_path, text)
-    assert all(word in told for word in words), told
+    message = refusal(tmp_path, text)
+    assert all(word in message for word in words), message
 
 
 @pytest.mark.parametrize(("table", "key"), [(table, key) for table, keys in KEYS.items() for key in keys])
@@ -219,9 +219,9 @@ def test_a_value_of_a_wrong_type_is_refused_with_key_value_and_what_is_right(
 ) -> None:
     entry = KEYS[table][key]
     for value, kind in (("2026-11-25", "a date or time"), ("{a = 1}", "a table")):
-        told = refusal(tmp_path, f"[{table}]\n{key} = {value}" if table else f"{key} = {value}")
-        assert f"{key} = " in told
-        assert f" is {kind}; it must be {entry.kind.wanted}, for example {key} = {entry.example}" in told
+        message = refusal(tmp_path, f"[{table}]\n{key} = {value}" if table else f"{key} = {value}")
+        assert f"{key} = " in message
+        assert f" is {kind}; it must be {entry.kind.wanted}, for example {key} = {entry.example}" in message
     first = "problem = 'digits'\n"
     read(tmp_path, f"{first}[{table}]\n{key} = {entry.example}" if table else f"{first}{key} = {entry.example}")
 
@@ -243,8 +243,8 @@ def test_a_value_of_a_wrong_type_is_refused_with_key_value_and_what_is_right(
     ],
 )
 def test_a_value_that_only_looks_right_is_refused(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
-    told = refusal(tmp_path, text)
-    assert all(word in told for word in words), told
+    message = refusal(tmp_path, text)
+    assert all(word in message for word in words), message
 
 
 def test_a_file_without_a_problem_is_refused(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_file_that_is_not_there_is_refused_with_the_nearest_name(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("told", "given", "expected"),
+    ("in_file", "given", "expected"),
     [
         ({"seed": 1, "eta": 2}, {"seed": 3}, {"seed": 3, "eta": 2}),
         ({"budgets": (1.0, 3.0)}, {"max_budget": 9.0}, {"max_budget": 9.0}),
@@ -276,9 +276,9 @@ def test_a_file_that_is_not_there_is_refused_with_the_nearest_name(tmp_path: Pat
     ],
 )
 def test_the_command_line_goes_before_the_file(
-    told: dict[str, Any], given: dict[str, Any], expected: dict[str, Any]
+    in_file: dict[str, Any], given: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    assert overridden(told, given) == {**expected, "sampler": {}}
+    assert overridden(in_file, given) == {**expected, "sampler": {}}
 
 
 def test_parameters_of_the_sampler_are_overridden_one_by_one() -> None:
@@ -298,7 +298,7 @@ def test_a_free_directory_is_the_next_number(tmp_path: Path) -> None:
 
 
 def prepared(limits: Limits | None = None, **changed: Any) -> Prepared:
-    told: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "run_id": "net-1",
         "problem": ProblemDescription(reference="/here/net.py", name="net", space_json={}, space_tables={}),
         "budgets": (1.0, 3.0, 9.0),
@@ -309,11 +309,11 @@ def prepared(limits: Limits | None = None, **changed: Any) -> Prepared:
         "seed": 7,
         "seed_was_given": False,
     }
-    settings = SearchSettings(**(told | changed))
+    settings = SearchSettings(**(facts | changed))
     return Prepared(settings=settings, limits=limits or Limits(brackets=3), resumed=False)
 
 
-def said_of(settings: SearchSettings) -> dict[str, Any]:
+def definition_of(settings: SearchSettings) -> dict[str, Any]:
     names = ("budgets", "eta", "unit", "bracket_rule", "algorithm", "seed", "skip_default", "max_attempts", "lease_s")
     return {name: getattr(settings, name) for name in (*names, "heartbeat_s")}
 
@@ -344,12 +344,12 @@ def test_what_is_written_is_read_as_it_was(
     name: str,
 ) -> None:
     place = tmp_path_factory.mktemp("written")
-    told = prepared(limits, budgets=budgets, eta=eta, unit=unit, seed=seed, sampler={"random_fraction": fraction})
-    found = read(place, search_text(told, {"workers": 3, "interface": name}))
+    search = prepared(limits, budgets=budgets, eta=eta, unit=unit, seed=seed, sampler={"random_fraction": fraction})
+    found = read(place, search_text(search, {"workers": 3, "interface": name}))
     assert found.problem == "/here/net.py"
     stops = {field: getattr(limits, field) for field in ("brackets", "wall_time_s", "target_loss")}
     assert found.values == {
-        **said_of(told.settings),
+        **definition_of(search.settings),
         **{field: value for field, value in stops.items() if value is not None},
         "sampler": {"random_fraction": fraction},
         "run_dir": str(place), "workers": 3, "interface": name,
@@ -361,8 +361,8 @@ def test_the_file_in_a_run_directory_leads_back_to_it_with_its_initial_configura
     initial = ({"lr": 0.1, "kind": None}, {"lr": 1e-05, "kind": "a"})
     directory = RunDirectory(tmp_path / "run")
     directory.create()
-    told = file_values(WorkerOptions(timeout_s=90.0, gpus_per_worker=2))
-    keep_search_file(directory, prepared(initial=initial, skip_default=True), told)
+    options = file_values(WorkerOptions(timeout_s=90.0, gpus_per_worker=2))
+    keep_search_file(directory, prepared(initial=initial, skip_default=True), options)
     found = read_search_file(directory.path / "search.toml")
     assert (found.values["initial"], found.values["skip_default"]) == (initial, True)
     given = {name: found.values[name] for name in ("run_dir", "timeout_s", "gpus_per_worker", "isolation")}

@@ -25,14 +25,14 @@ def option(name: str, value: Any, default: Any) -> ProblemOption:
 
 
 def test_options_become_part_of_the_reference_and_texts_know_where_they_were_written(tmp_path: Path) -> None:
-    told = problem_of(tmp_path, 'problem = "cifar10"\n[options]\nscale = 0.5\nflag = true\ndata = "sub/x"\n')
-    assert given_in(told) == {"scale": "0.5", "flag": "true", "data": "sub/x", "data.from": str(tmp_path)}
+    reference = problem_of(tmp_path, 'problem = "cifar10"\n[options]\nscale = 0.5\nflag = true\ndata = "sub/x"\n')
+    assert given_in(reference) == {"scale": "0.5", "flag": "true", "data": "sub/x", "data.from": str(tmp_path)}
 
 
 def test_options_behind_the_problem_are_kept_and_those_of_the_table_go_before_them(tmp_path: Path) -> None:
-    told = problem_of(tmp_path, 'problem = "net.py:it?scale=1&kind=a/b.py"\n[options]\nscale = 2\n')
-    assert target_of(told) == f"{tmp_path / 'net.py'}:it"
-    assert given_in(told) == {"kind": "a/b.py", "scale": "2"}
+    reference = problem_of(tmp_path, 'problem = "net.py:it?scale=1&kind=a/b.py"\n[options]\nscale = 2\n')
+    assert target_of(reference) == f"{tmp_path / 'net.py'}:it"
+    assert given_in(reference) == {"kind": "a/b.py", "scale": "2"}
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_what_is_written_has_the_values_and_names_the_defaults_and_is_read_back(
     )  # fmt: skip
     text = search_text(Prepared(settings=settings, limits=Limits(), resumed=False), {})
     assert '[options]\ndata = "/a b/ü&?"\nscale = 2.0\nmost = "none"\n# kind = "x"\n' in text
-    told = problem_of(tmp_path, text)
-    assert target_of(told) == "net"
-    assert {name: text for name, text in given_in(told).items() if not name.endswith(".from")} == {
+    reference = problem_of(tmp_path, text)
+    assert target_of(reference) == "net"
+    assert {name: text for name, text in given_in(reference).items() if not name.endswith(".from")} == {
         "data": "/a b/ü&?", "scale": "2", "most": "none",
     }  # fmt: skip
 

@@ -205,7 +205,7 @@ def test_a_file_without_a_list_of_jobs_is_refused_with_the_remedy(directory: Run
         load_jobs(directory)
 
 
-# ---------------------------------------------------------------------------------------------------------- leaving
+# -------------------------------------------------------------------------------------------------------- departure
 
 
 workers_of_some_kind = st.lists(

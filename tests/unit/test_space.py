@@ -155,7 +155,7 @@ def sampled(space: SearchSpace, seed: int, n: int) -> Any:
         reject()
 
 
-# -------------------------------------------------------------------------- ConfigSpace judges the same way
+# ------------------------------------------------------------------------------- agreement with ConfigSpace
 
 
 @given(original=spaces(), seed=st.integers(0, 2**32))

@@ -91,23 +91,23 @@ def test_a_refit_is_interrupted_in_its_report(tmp_path: Path) -> None:
 
 
 def test_a_fast_curve_is_a_line_a_second_and_ends_with_its_last_point() -> None:
-    now, said = [0.0], list[str]()
-    lines = CurveLines(said.append, 9, "epochs", clock=lambda: now[0])
+    now, printed = [0.0], list[str]()
+    lines = CurveLines(printed.append, 9, "epochs", clock=lambda: now[0])
     for step in range(1, 8):
         lines.take(CurvePoint(step, 1 / step, {"error_percent": 50.0}))
         now[0] += 0.4
     lines.end()
     lines.end()
-    assert [line.split(" ")[0] for line in said] == ["1", "4", "7"]
-    assert said[1] == "4 of 9 epochs: loss 0.25, error_percent=50"
+    assert [line.split(" ")[0] for line in printed] == ["1", "4", "7"]
+    assert printed[1] == "4 of 9 epochs: loss 0.25, error_percent=50"
 
 
 def test_a_slow_curve_is_shown_point_by_point() -> None:
-    now, said = [0.0], list[str]()
-    lines = CurveLines(said.append, 2, "epochs", clock=lambda: now[0])
+    now, printed = [0.0], list[str]()
+    lines = CurveLines(printed.append, 2, "epochs", clock=lambda: now[0])
     for step in (1, 2):
         lines.take(CurvePoint(step, 0.5))
-        assert said[-1] == f"{step} of 2 epochs: loss 0.5"
+        assert printed[-1] == f"{step} of 2 epochs: loss 0.5"
         now[0] += 1.5
 
 

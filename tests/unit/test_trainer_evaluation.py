@@ -404,7 +404,7 @@ def test_errors_that_were_raised_from_each_other_in_a_ring_have_an_end() -> None
     assert failure_of(one, full_disk(one, "/attempt")).kind is FailureKind.CODE
 
 
-# ---------------------------------------------------------------------------------------------- feasible, interrupted
+# -------------------------------------------------------------------------------------------- feasible, interruptions
 
 
 @pytest.mark.parametrize(

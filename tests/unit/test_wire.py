@@ -200,7 +200,7 @@ def test_without_a_limit_any_size_passes() -> None:
     assert wire.decode(wire.encode(text, limit_bytes=None), limit_bytes=None) == text
 
 
-# ------------------------------------------------------------------------------------------------------------- plain
+# ------------------------------------------------------------------------------------------------------ plain values
 
 
 class Size(IntEnum):
@@ -453,7 +453,7 @@ def test_a_field_that_a_message_lacks_takes_its_default() -> None:
     assert wire.from_message({"type": "Limits", "brackets": 4}) == Limits(brackets=4)
 
 
-# ---------------------------------------------------------------------------------------------------------- register
+# ------------------------------------------------------------------------------------------------------ registration
 
 
 @wire.register("Cat")

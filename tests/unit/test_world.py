@@ -91,7 +91,7 @@ def test_a_seed_gives_the_same_history_again() -> None:
 
 def test_a_seed_gives_the_same_history_whatever_order_sets_have() -> None:
     script = "import logging; logging.disable(50); from tests.world import World; print(World(6).run().fingerprint())"
-    told = {
+    fingerprints = {
         subprocess.run(
             [sys.executable, "-c", script],
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
@@ -102,7 +102,7 @@ def test_a_seed_gives_the_same_history_whatever_order_sets_have() -> None:
         ).stdout
         for hash_seed in ("1", "2")
     }
-    assert told == {f"{World(6).run().fingerprint()}\n"}
+    assert fingerprints == {f"{World(6).run().fingerprint()}\n"}
 
 
 @pytest.mark.timeout(180)
@@ -132,8 +132,8 @@ def test_a_wall_clock_that_is_wrong_changes_no_decision() -> None:
 @pytest.mark.parametrize("kind", [None, *KINDS])
 def test_thousands_of_histories(kind: str | None) -> None:
     with ProcessPoolExecutor() as pool:
-        told = pool.map(partial(outcome_of, kind=kind), MANY, chunksize=50)
-        broken = [each for each in told if each is not None]
+        outcomes = pool.map(partial(outcome_of, kind=kind), MANY, chunksize=50)
+        broken = [each for each in outcomes if each is not None]
     assert not broken, f"{len(broken)} of {len(MANY)} histories broke; the first:\n{broken[0]}"
 
 
@@ -160,12 +160,12 @@ def outcome_of(seed: int, kind: str | None = None) -> str | None:
 def first_broken(seeds: range, kind: str | None = None) -> str:
     """What the first of these histories that breaks says."""
     for seed in seeds:
-        told = outcome_of(seed, kind)
-        if told is not None:
+        outcome = outcome_of(seed, kind)
+        if outcome is not None:
             name = f"World(seed={seed})" if kind is None else f'World(seed={seed}, kind="{kind}")'
-            assert told.startswith(f"{name}.run() broke: ")
-            assert told.endswith(f"again: python -c 'from tests.world import World; {name}.run()'")
-            return told
+            assert outcome.startswith(f"{name}.run() broke: ")
+            assert outcome.endswith(f"again: python -c 'from tests.world import World; {name}.run()'")
+            return outcome
     raise AssertionError("no history noticed")
 
 
@@ -188,8 +188,8 @@ def test_a_world_notices_a_result_that_is_forgotten_after_it_was_acknowledged(mo
         return commit(self, kept, at=at)
 
     monkeypatch.setattr(Journal, "commit", forgetful)
-    told = first_broken(range(5))
-    assert "acknowledged and lost" in told or "of the journal" in told or "replay gives another state" in told
+    outcome = first_broken(range(5))
+    assert "acknowledged and lost" in outcome or "of the journal" in outcome or "replay gives another state" in outcome
 
 
 def test_a_world_notices_an_answer_that_is_given_before_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,8 +218,8 @@ def test_a_world_notices_a_lease_that_is_lost_because_the_disk_is_full(monkeypat
 
 def test_a_world_notices_a_pause_that_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpbandster_lite.engine.decisions.why_on_hold", lambda state: None)
-    told = first_broken(range(40))
-    assert "a paused search handed out work" in told or "more run than max_concurrent" in told
+    outcome = first_broken(range(40))
+    assert "a paused search handed out work" in outcome or "more run than max_concurrent" in outcome
 
 
 def test_a_world_notices_two_agents_at_one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,8 +251,8 @@ def test_a_world_notices_an_attempt_that_is_not_counted(monkeypatch: pytest.Monk
         return tuple(entry for entry in entries if not isinstance(entry, Expired))
 
     monkeypatch.setattr(Engine, "_end", merciless)
-    told = first_broken(range(20))
-    assert "of the journal" in told or "replay gives another state" in told
+    outcome = first_broken(range(20))
+    assert "of the journal" in outcome or "replay gives another state" in outcome
 
 
 def test_a_world_notices_a_proposal_that_was_not_the_samplers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,8 +267,8 @@ def test_a_world_notices_a_proposal_that_was_not_the_samplers(monkeypatch: pytes
         return (replace(entry, proposal=replace(entry.proposal, vector=vector)),)
 
     monkeypatch.setattr(Engine, "_sampled", rounded)
-    told = first_broken(range(20))
-    assert "proposed differently: coordinate of" in told or "replay gives another state" in told
+    outcome = first_broken(range(20))
+    assert "proposed differently: coordinate of" in outcome or "replay gives another state" in outcome
 
 
 def test_a_world_notices_a_master_that_commits_after_it_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,8 +284,8 @@ def test_a_world_notices_a_master_that_does_not_know_what_was_committed_while_it
 ) -> None:
     entries = Journal.entries
     monkeypatch.setattr(Journal, "entries", lambda self, after=0: iter(()) if after else entries(self))
-    told = first_broken(range(30), "two masters")
-    assert "InvariantBroken('entry " in told or "refused to write the journal: UNIQUE constraint" in told
+    outcome = first_broken(range(30), "two masters")
+    assert "InvariantBroken('entry " in outcome or "refused to write the journal: UNIQUE constraint" in outcome
 
 
 def test_a_world_notices_a_checkpoint_that_was_handed_back_and_is_not_continued(
@@ -313,9 +313,9 @@ def test_a_world_notices_a_loss_that_is_another_evaluation_s(monkeypatch: pytest
         return given[-2] if len(given) == 5 else given[-1]
 
     monkeypatch.setattr(world_trainer, "loss_of", swapped)
-    told = outcome_of(3, "messages")
-    assert told is not None
-    assert "has the loss of another evaluation" in told
+    outcome = outcome_of(3, "messages")
+    assert outcome is not None
+    assert "has the loss of another evaluation" in outcome
 
 
 def test_a_world_notices_a_decision_that_depends_on_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
