@@ -1,4 +1,4 @@
-"""Equality of what trainings leave, bit for bit."""
+"""Bitwise equality of the results of trainings."""
 
 from __future__ import annotations
 

@@ -7,14 +7,14 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-# In a job of Slurm signals mean other things, and workers have other names: what this run is a job of is not tested.
+# In a Slurm job signals have other meanings and workers other names; the tests must not depend on this run's own job.
 os.environ.pop("SLURM_JOB_ID", None)
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True,
                           suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("night", deadline=None, max_examples=5_000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
-# The core needs no torch, and is tested without it on Pythons for which there is no build of it that fits; CI has one.
+# The core needs no torch. Where no build of torch fits the Python, the tests run without it; CI has torch.
 collect_ignore_glob = (
     []
     if importlib.util.find_spec("torch")

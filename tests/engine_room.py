@@ -1,4 +1,4 @@
-"""What the tests of the engine share: a small space, settings, and an engine on them."""
+"""Helpers of the tests of the engine: a small space, settings, and an engine with them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def space_of(*hyperparameters: Any) -> SearchSpace:
 
 
 def space_that_forbids_its_default() -> ConfigurationSpace:
-    """One whose default was changed after the clause: ConfigSpace looks only when it adds a clause."""
+    """A space whose default was changed after the clause: ConfigSpace checks it only when it adds a clause."""
     from ConfigSpace import ConfigurationSpace, Float, ForbiddenEqualsClause, Integer
 
     space = ConfigurationSpace(space=[Float("x", (0.0, 1.0)), Integer("n", (1, 9), default=4)])
@@ -78,7 +78,7 @@ def engine_for(settings: SearchSettings, space: SearchSpace) -> Engine:
 
 
 def started(limits: Limits | None = None, *, space: SearchSpace | None = None, **settings: Any) -> Engine:
-    """An engine that serves since time 0."""
+    """An engine that has served since time 0."""
     space = space or space_of()
     engine = engine_for(settings_for(space, **settings), space)
     engine.start(1, limits or Limits(), now=0.0)
@@ -101,7 +101,7 @@ def failed(grant: Grant, kind: FailureKind, traceback: str | None = None) -> Rep
 
 
 def finish(engine: Engine, losses: Mapping[str, float] | None = None, *, now: float = 0.0) -> list[Grant]:
-    """One agent works until the engine gives nothing more; a loss that ``losses`` lacks is the configuration's x."""
+    """One agent works until the engine grants nothing more; without an entry in ``losses`` the loss is x."""
     grants = []
     request = engine.state.request_of.get("finisher", 0) + 1
     while isinstance(answer := engine.lease("finisher", request, now=now).answer, Granted):
@@ -115,7 +115,7 @@ def finish(engine: Engine, losses: Mapping[str, float] | None = None, *, now: fl
 
 
 def snapshot(engine: Engine) -> dict[str, Any]:
-    """Everything that replay must rebuild, as comparable values; of an engine that goes on they change with it."""
+    """Everything that replay must rebuild, as comparable values, which change when the engine continues."""
     state = engine.state
     return {
         "evaluations": {str(name): evaluation for name, evaluation in state.evaluations.items()},

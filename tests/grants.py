@@ -1,4 +1,4 @@
-"""Grants of a master, made up for tests of the agent."""
+"""Grants of a master for tests of the agent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEARTBEAT_S = 0.02
 
 
 def grant(values: Mapping[str, Any], number: int = 0, **changed: Any) -> Grant:
-    """A grant of these values; everything else has a value that a test can recognise."""
+    """A grant of these values; all other fields have values that a test can recognise."""
     fields: dict[str, Any] = {
         "evaluation": EvaluationId(ConfigId(2, 0, number), 1),
         "attempt": 1,

@@ -1,4 +1,4 @@
-"""A directory in which this process may not write."""
+"""A directory into which this process may not write."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def read_only(directory: Path) -> Iterator[None]:
-    """Take the right to write there from this process; root, which no mode stops, becomes another user for a while."""
+    """Remove this process's permission to write there; root, which ignores modes, becomes another user meanwhile."""
     is_root = os.geteuid() == 0
     hidden = [parent for parent in directory.parents if is_root and not parent.stat().st_mode & 0o001]
     modes = {path: path.stat().st_mode for path in (*hidden, directory, *directory.iterdir())}

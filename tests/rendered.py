@@ -1,4 +1,4 @@
-"""What rich prints, as lines of text."""
+"""The output of rich as lines of text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 
 
 def text_of(content: RenderableType, width: int = 100) -> list[str]:
-    """Lines as they are printed, without the blanks at their ends."""
+    """The printed lines without trailing blanks."""
     console = Console(file=io.StringIO(), width=width, record=True)
     console.print(content)
     return [line.rstrip() for line in console.export_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Statuses for tests: the status of a running search, with whatever a test changes in it."""
+"""Statuses for tests: the status of a running search, with the changes of a test."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ WRN_16_1 = {
 }
 
 
-def searched(seed: int, data: Path | None, folder: Path, **told: Any) -> dict[str, Any]:
+def searched(seed: int, data: Path | None, folder: Path, **options: Any) -> dict[str, Any]:
     """Run one search; return the incumbent's validation and test error, and the seconds trained."""
     result = hpb.minimize(
         "fashion_mnist",
@@ -61,7 +61,7 @@ def searched(seed: int, data: Path | None, folder: Path, **told: Any) -> dict[st
         run_dir=folder,
         total_budget=TOTAL_S,
         skip_default=True,
-        **told,
+        **options,
     )
     incumbent = json.loads((RunDirectory(folder).path / "incumbent.json").read_text("utf-8"))
     infos = [info for info in result.evaluations["info"] if info]
@@ -94,8 +94,8 @@ def baseline(seed: int, data: str | None) -> None:
 def measured(seed: int, way: str, data: Path | None, out: Path) -> dict[str, Any]:
     """Run one of the three with one seed; an interrupted search continues in its directory beside the output."""
     if way == "wrn_16_1":
-        told = json.dumps({"seed": seed, "data": None if data is None else str(data)})
-        done = subprocess.run([sys.executable, __file__, "--baseline", told], stdout=subprocess.PIPE, check=True)
+        options = json.dumps({"seed": seed, "data": None if data is None else str(data)})
+        done = subprocess.run([sys.executable, __file__, "--baseline", options], stdout=subprocess.PIPE, check=True)
         return dict(json.loads(done.stdout))
     return searched(seed, data, out.with_suffix(".runs") / f"{way}-{seed}", algorithm=way)
 

@@ -1,11 +1,11 @@
-"""The README's main job beside random search of the same cost: who finds the better network?
+"""The problem ``digits``: BOHB compared with random search of the same cost.
 
-For each seed: BOHB with the problem's own budgets and brackets; then random search at the full budget until it has been
-given as many epochs as those of BOHB really trained (``epochs_trained``: a continued evaluation counts what it added).
-Both go through the product: master, name server, worker processes. What is compared is the validation loss of the
-incumbent; the default configuration, which both evaluate first, stands beside them at the full budget.
+For each seed the program runs BOHB with the problem's budgets and brackets, and then random search at the full budget
+until it has used as many epochs as BOHB trained (``epochs_trained``: a continued evaluation counts its added epochs).
+Both use the whole service: master, name server, worker processes. The program compares the validation loss of the
+incumbent, also with that of the default configuration at the full budget, which both evaluate first.
 
-Evidence, 2026-11: see README.md. Usage (an hour on two cores; what the output file has is not run again)::
+Evidence, 2026-11: see docs/benchmarks.md. Usage (an hour on two cores; pairs in the output file are not repeated)::
 
     python tests/benchmarks/main_job.py --out pairs.jsonl [--seeds 10] [--workers 2]
 """
@@ -28,13 +28,13 @@ PROBLEM = "digits"
 
 
 def epochs_trained(result: hpb.Result) -> int:
-    """Epochs that the evaluations of a search really trained."""
+    """Epochs that the evaluations of a search trained, without those of their checkpoints."""
     infos = result.evaluations["info"]
     return int(sum(info.get("epochs_trained", 0) for info in infos if info is not None))
 
 
 def searched(seed: int, workers: int, folder: str, **options: Any) -> tuple[Incumbent, hpb.Result, float]:
-    """One search to its end: incumbent, result, seconds."""
+    """Run one search; return incumbent, result, seconds."""
     began = time.monotonic()
     result = hpb.minimize(PROBLEM, seed=seed, workers=workers, run_dir=folder, **options)
     incumbent = result.incumbent

@@ -1,7 +1,7 @@
-"""``python -m tests.chaos``: a search under chaos, with its figures at the end; ``--help`` tells the options.
+"""``python -m tests.chaos``: a search under chaos, with its figures at the end; ``--help`` lists the options.
 
 A run of 1,000 faults takes about half an hour. Without root, network namespaces, libfaketime or a file system to mount
-it leaves the faults out that need them, and says so.
+it omits the faults that need them, and prints which.
 """
 
 from __future__ import annotations

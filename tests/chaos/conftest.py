@@ -1,4 +1,4 @@
-"""A Slurm cluster for chaos, as the tests of deployments have it."""
+"""The Slurm cluster of the tests of deployments, for chaos."""
 
 from __future__ import annotations
 

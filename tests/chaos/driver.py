@@ -1,7 +1,7 @@
 """A search under chaos, from its first process to its verification.
 
-Law of this file: faults in the order of the plan, then everything is healed, and from there on the search has to end by
-itself; only then is it judged. What it does depends on its seed and on how fast the machine is.
+Law of this file: it injects faults in the order of the plan and then heals all of them. After that the search must end
+by itself; then the driver checks the laws. A run depends on its seed and on the speed of the machine.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ log = logging.getLogger(__name__)
 TICK_S = 0.05
 LOOK_EVERY_S = 3.0
 PATIENT_S, MOST_DEFERRED_S = 8.0, 120.0
-"""A fault that has found no victim for so long goes before all others (half of the hosts are seldom well at once); one
-that has found none for so much longer says that the search stands still."""
+"""A fault that has found no victim for ``PATIENT_S`` takes precedence over all others (half of the hosts are seldom
+without a fault at once). After ``MOST_DEFERRED_S`` without a victim the run fails: the search stands still."""
 PATIENCE_S = 60.0
-"""For a first master that serves."""
+"""Longest time until the first master serves."""
 ENDS_WITHIN_S = 180.0
 KNOWN_WITHIN_S = 10.0
-"""A worker that is connected ends at once; one that sees the journal looks there."""
+"""Longest time until workers end after the search: a connected one ends at once; others read the journal."""
 DISK = "96m"
 WORKER_HOSTS = 4
 
@@ -50,7 +50,7 @@ class ChaosBroke(AssertionError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What a run is to be: its seed, how many faults of which kinds, how often, and how many workers."""
+    """Options of a run: its seed, the number and kinds of faults, their interval, and the number of workers."""
 
     seed: int
     faults: int
@@ -61,7 +61,7 @@ class RunOptions:
 
     @property
     def command(self) -> str:
-        """What runs it again."""
+        """The command that repeats the run."""
         kinds = "" if set(self.kinds) == set(possible_kinds()[0]) else f" --kinds {','.join(self.kinds)}"
         return (
             f"python -m tests.chaos --seed {self.seed} --faults {self.faults} --every {self.every_s:g} "
@@ -70,7 +70,7 @@ class RunOptions:
 
 
 def possible_kinds() -> tuple[tuple[str, ...], list[str]]:
-    """Kinds of faults that this machine allows, and a line for each that it does not allow, with the reason."""
+    """Kinds of faults that this machine allows, and a line with the reason for each kind that it does not allow."""
     left_out: list[str] = []
     kinds = list(PROCESSES)
     reason = missing()
@@ -100,7 +100,7 @@ def _no_mount() -> str | None:
 
 @contextlib.contextmanager
 def _disk(place: Path, size: str) -> Iterator[Path]:
-    """A file system of its own."""
+    """A separate file system."""
     place.mkdir(mode=0o700)
     command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(place)]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -113,7 +113,7 @@ def _disk(place: Path, size: str) -> Iterator[Path]:
 
 
 def run(options: RunOptions, place: Path, report: Callable[[str], None] = log.info) -> Figures:
-    """Live through one plan.
+    """Run one plan.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def run(options: RunOptions, place: Path, report: Callable[[str], None] = log.in
     place
         An empty directory, for logs.
     report
-        Gets a line for each fault, and for what follows.
+        Receives a line for each fault, and for what follows.
 
     Returns
     -------
@@ -163,7 +163,7 @@ class Chaos:
     def run(self) -> Figures:
         """Faults, healing, the end, the laws."""
         self._scene.open(PATIENCE_S)
-        # A part that breaks does not end the run: the parts after it show more of the cause.
+        # A failed part does not end the run: the parts after it show more of the cause.
         broken = [*self._broken_in(self._break), *self._broken_in(self._end)]
         self.figures.seconds = time.monotonic() - self._began
         self.figures.exits = self._scene.exits
@@ -177,7 +177,7 @@ class Chaos:
         )
         broken += self._scene.violations
         if broken:
-            # Its disk goes with the run.
+            # The disk is unmounted after the run.
             shutil.copytree(self._scene.directory.path, self._scene.place / "run", ignore_dangling_symlinks=True)
             laws, again = "\n".join(broken[:20]), self._options.command
             raise ChaosBroke(f"chaos broke {len(broken)} laws:\n{laws}\n{self.figures}\nagain: {again}")
@@ -195,7 +195,7 @@ class Chaos:
         now = time.monotonic()
         self._breaker.undo_due(now)
         known = len(self._scene.violations)
-        self._scene.tend(now)
+        self._scene.restart_ended(now)
         for words in self._scene.violations[known:]:
             self._report(f"!!! {words}")
         if now >= self._looks_at:
@@ -205,13 +205,13 @@ class Chaos:
         return now
 
     def _break(self) -> None:
-        """One fault after the other; those that find no victim wait behind the next ones."""
+        """Inject one fault after the other; a fault without a victim waits behind the next ones."""
         faults = plan(self._options.seed, self._options.faults, self._options.kinds, every_s=self._options.every_s)
         coming, waiting = deque(faults), deque[tuple[Fault, float]]()
         due = time.monotonic()
         while coming or waiting:
             now = self._tick()
-            assert not self._scene.is_over, "the search ended before it could"
+            assert not self._scene.is_over, "the search ended before its faults did"
             is_held_up = bool(waiting) and now - min(since for _, since in waiting) > PATIENT_S
             if coming and now >= due and not is_held_up:
                 fault = coming.popleft()
@@ -233,12 +233,12 @@ class Chaos:
         return True
 
     def _end(self) -> None:
-        """Heal, give the search an end (the brackets that are open), and wait for it to come by itself."""
+        """Heal all faults, limit the search to its open brackets, and wait until it ends by itself."""
         scene = self._scene
         self._breaker.heal()
         healed = time.monotonic()
         self._report(f"{healed - self._began:8.2f}  everything is healed")
-        # A master that was asked to end a moment ago still serves, and does not count.
+        # A master that was asked to end may still serve for a moment; it does not count.
         while (last := self._breaker.serving_master()) is None:
             self._in_time(healed, "a master serves")
         scene.extend(brackets=1 + max(entry.bracket for entry in scene.of(BracketOpened)))
@@ -249,9 +249,9 @@ class Chaos:
         over = time.monotonic()
         while scene.processes():
             if time.monotonic() - over > KNOWN_WITHIN_S:
-                scene.dismiss()
+                scene.end_uninformed()
             self._in_time(over, "every process that knows that the search is over has ended")
-        self._scene.tend(time.monotonic())
+        self._scene.restart_ended(time.monotonic())
         self.figures.counts["seconds from healing to the end"] = round(time.monotonic() - healed)
 
     def _in_time(self, since: float, what: str) -> None:

@@ -1,7 +1,7 @@
-"""The faults themselves: what each kind does to the scene, and what ends it.
+"""The faults: the effect of each kind on the scene, and the action that ends it.
 
-Law of this file: a fault that finds no victim (a master that is just away, a host that is broken already) is put off,
-not skipped; what lasts is undone after its time, whatever has become of its victim meanwhile.
+Law of this file: a fault that finds no victim (no master serves, the host already has a fault) is deferred, not
+skipped. A lasting fault is undone after its time, whatever the state of its victim.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ DONE: Undo = lambda: None  # noqa: E731  (a fault that is over at once)
 
 
 class Breaker:
-    """Does one fault after the other to a scene, and undoes what lasts.
+    """Injects faults into a scene, and undoes those that last.
 
     Parameters
     ----------
     scene
-        Whose processes, hosts, disk and clocks are broken.
+        The scene whose processes, hosts, disk and clocks get the faults.
     """
 
     def __init__(self, scene: Scene) -> None:
@@ -37,7 +37,7 @@ class Breaker:
         self._days = 0
 
     def apply(self, fault: Fault, now: float) -> bool:
-        """Do it; whether there was anybody to do it to."""
+        """Inject a fault; return whether it found a victim."""
         undo: Undo | None = getattr(self, f"_{fault.kind}")(fault)
         if undo is None:
             return False
@@ -68,7 +68,7 @@ class Breaker:
         return None if worker is None or not trainers else (worker, trainers[0])
 
     def serving_master(self) -> Part | None:
-        """The newest master, once it serves: a fault of one that only begins would be one of its imports."""
+        """The newest master, once it serves: a fault during its start would only hit its imports."""
         part = self._scene.master
         return part if part is not None and part.fate == "" and "serving run" in part.served.output() else None
 
@@ -79,7 +79,7 @@ class Breaker:
             part.served.send(signal.SIGKILL)
         return DONE
 
-    def _tell(self, part: Part, number: signal.Signals, fate: str) -> Undo:
+    def _signal(self, part: Part, number: signal.Signals, fate: str) -> Undo:
         part.fate = fate
         part.served.send(number)
         return DONE
@@ -88,7 +88,7 @@ class Breaker:
         if process.pid in self._stopped:
             return None
         if fault.lasts_s > LEASE_S:
-            # The test may kill it meanwhile, between two of its last lines.
+            # Another fault may kill it meanwhile, between two of its last lines.
             self._scene.killed.add(process.pid)
         try:
             process.suspend()
@@ -129,7 +129,7 @@ class Breaker:
         return self._kill(living[0]) if living else None
 
     def _machine_lost(self, fault: Fault) -> Undo | None:
-        """Every worker of a host at once, with their trainers; on loopback, of every second worker."""
+        """Kill all workers of a host at once, with their trainers; on loopback, every second worker."""
         first = self._worker(fault)
         if first is None:
             return None
@@ -156,22 +156,22 @@ class Breaker:
 
     def _agent_asked_to_end(self, fault: Fault) -> Undo | None:
         worker = self._worker(fault)
-        return None if worker is None else self._tell(worker, signal.SIGTERM, "asked to end")
+        return None if worker is None else self._signal(worker, signal.SIGTERM, "asked to end")
 
     def _agent_preempted(self, fault: Fault) -> Undo | None:
         worker = self._worker(fault)
-        # Before it listens to signals there is nothing to hand back, and the default action is right.
+        # Before the worker handles signals it has nothing to hand back, and the default action is right.
         if worker is None or not self._scene.trainers_of(worker):
             return None
-        return self._tell(worker, signal.SIGUSR2, "preempted")
+        return self._signal(worker, signal.SIGUSR2, "preempted")
 
     def _master_preempted(self, fault: Fault) -> Undo | None:
         del fault
         master = self.serving_master()
-        return None if master is None else self._tell(master, signal.SIGUSR2, "preempted")
+        return None if master is None else self._signal(master, signal.SIGUSR2, "preempted")
 
     def _worker_doubled(self, fault: Fault) -> Undo | None:
-        """The same job is started a second time, under the same name, while the first still runs."""
+        """Start the same job a second time, under the same name, while the first still runs."""
         worker = self._worker(fault)
         if worker is None or len(self._scene.living("worker", twins=True)) >= self._scene.n_workers + 2:
             return None
@@ -179,7 +179,7 @@ class Breaker:
         return DONE
 
     def _master_doubled(self, fault: Fault) -> Undo | None:
-        """A second master beside a first that is stopped, or goes on, and whose lock does not reach as far."""
+        """Start a second master, which does not see the lock of the first; the first is stopped or continues."""
         master = self.serving_master()
         if master is None or self._scene.living("master", twins=True) != [master]:
             return None
@@ -241,7 +241,7 @@ class Breaker:
         return self._broken(MASTER_HOST, "loss", fault.strength)
 
     def _half_partitioned(self, fault: Fault) -> Undo | None:
-        """Half of the workers' hosts are cut off at once, and come back at once."""
+        """Cut off half of the workers' hosts at once, and reconnect them at once."""
         del fault
         half = range(FIRST_WORKER_HOST, FIRST_WORKER_HOST + (self._scene.n_worker_hosts + 1) // 2)
         if self._broken_hosts & set(half):

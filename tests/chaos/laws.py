@@ -1,6 +1,6 @@
-"""What must hold after chaos, read from the journal and from the logs of the objective.
+"""The laws that must hold after chaos, checked in the journal and in the logs of the objective.
 
-Law of this file: it reads and judges; each broken law is one sentence with the evaluation that broke it.
+Law of this file: it only reads; each broken law is one sentence with the evaluation that broke it.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ LEFT = re.compile(r"the result of evaluation (\S+) (waits for the next master|is
 
 
 class Durable:
-    """Reads the journal again and again: an entry that was there once stays, unchanged.
+    """Reads the journal repeatedly: an entry that it has seen stays, unchanged.
 
     Parameters
     ----------
     journal
-        Its file.
+        The file of the journal.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -54,12 +54,12 @@ class Durable:
         self._seen: list[str] = []
 
     def look(self) -> None:
-        """Note what is new; nothing while the journal cannot be read."""
+        """Record new entries; none while the journal cannot be read."""
         with contextlib.suppress(sqlite3.Error):
             self._seen += [_digest(text) for text in _texts(self._journal, len(self._seen))]
 
     def broken(self) -> Iterator[str]:
-        """Whether anything of it is gone, or is something else by now."""
+        """Whether a recorded entry is missing or has changed."""
         now = [_digest(text) for text in _texts(self._journal, 0)]
         for position, (then, is_now) in enumerate(zip(self._seen, now, strict=False), 1):
             if then != is_now:
@@ -81,7 +81,7 @@ def _digest(text: str) -> str:
 
 @dataclass
 class Figures:
-    """What happened, counted."""
+    """Counts of what happened."""
 
     faults: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
@@ -104,7 +104,7 @@ def broken_laws(
     Parameters
     ----------
     directory
-        The run, which is over.
+        The run directory of a search that is over.
     logs
         Directory of the objective's logs.
     agent_logs
@@ -112,9 +112,9 @@ def broken_laws(
     silenced
         Process ids of agents and trainers that were killed before they could log their end.
     durable
-        What was seen of the journal meanwhile.
+        The record of the journal during the run.
     counts
-        Is added to.
+        Counts, to which this function adds.
     """
     reader = JournalReader(directory.journal)
     entries = [entry for _, _, entry in reader.entries()]
@@ -142,7 +142,7 @@ def _lines(logs: Path) -> Iterator[dict[str, Any]]:
 
 
 def count(entries: list[Entry], lines: list[dict[str, Any]], counts: Counter[str]) -> None:
-    """Figures of a run."""
+    """Count the figures of a run."""
     for entry in entries:
         match entry:
             case Recorded(outcome=outcome):
@@ -167,7 +167,7 @@ def count(entries: list[Entry], lines: list[dict[str, Any]], counts: Counter[str
 
 
 def _replayed(reader: JournalReader, entries: list[Entry]) -> Iterator[str]:
-    """No configuration is lost, no slot filled twice, nothing leased to two: the engine refuses such entries."""
+    """No configuration is lost, no place filled twice, no evaluation leased twice: the engine refuses such entries."""
     settings = reader.settings()
     engine = engine_for(settings, SearchSpace.from_json(settings.problem.space_tables))
     again = engine_for(settings, SearchSpace.from_json(settings.problem.space_tables))
@@ -191,7 +191,7 @@ def _replayed(reader: JournalReader, entries: list[Entry]) -> Iterator[str]:
 
 
 def _outcomes(entries: list[Entry]) -> Iterator[str]:
-    """Each evaluation has one outcome and is not run again after it; each configuration is sampled once."""
+    """Each evaluation has one outcome and does not run again after it; each configuration is sampled once."""
     ended: set[EvaluationId] = set()
     holder: dict[EvaluationId, str] = {}
     sampled: set[ConfigId] = set()
@@ -219,7 +219,7 @@ def _outcomes(entries: list[Entry]) -> Iterator[str]:
 
 
 def _losses(entries: list[Entry], lines: list[dict[str, Any]]) -> Iterator[str]:
-    """Each loss is the one that the objective gives, and that it gave in this very attempt."""
+    """Each loss is the objective's loss of this configuration and budget, logged in this very attempt."""
     values = {entry.config_id: entry.proposal.values for entry in entries if isinstance(entry, Sampled)}
     gave = {line["of"]: line["loss"] for line in lines if line["what"] == "ended"}
     budgets = (1.0, 3.0, 9.0)

@@ -1,7 +1,7 @@
-"""Which faults come when: a list that follows from a seed, made before anything runs.
+"""The plan of faults: a list that follows from a seed and exists before the run starts.
 
-Law of this file: arithmetic and one generator. Each kind of a flavour comes as often as any other, to one, so that a
-short plan covers what a long one does; a victim is a number in [0, 1), which the driver makes a process or a host of.
+Law of this file: arithmetic and one generator. The counts of any two kinds differ by at most one, so that a short plan
+covers the same kinds as a long one. A victim is a number in [0, 1), from which the driver selects a process or a host.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ PROCESSES = (
     *("agent_asked_to_end", "agent_preempted", "master_preempted"),
     *("worker_doubled", "master_doubled"),
 )
-"""What needs no more than the right to send signals."""
+"""Faults that need only permission to send signals."""
 LINKS = (
     *("worker_silent", "worker_requests_lost", "worker_answers_lost", "worker_unplugged", "worker_lossy"),
     *("worker_throttled", "worker_dropped", "worker_reset", "master_silent", "master_lossy", "half_partitioned"),
 )
-"""What needs network namespaces."""
+"""Faults that need network namespaces."""
 DISKS = ("disk_full",)
-"""What needs a file system of its own."""
+"""Faults that need a separate file system."""
 CLOCKS = ("master_clock_jumps", "worker_clock_jumps")
-"""What needs libfaketime."""
+"""Faults that need libfaketime."""
 KINDS = (*PROCESSES, *LINKS, *DISKS, *CLOCKS)
 
 SHORT_S, LONG_S = (0.3, 1.5, 3.0), (6.0, 9.0, 14.0)
-"""A fault that lasts is shorter than a lease of 4 s, or longer than it and a call's 5 s."""
+"""A lasting fault is shorter than a lease of 4 s, or longer than a lease and than the 5 s of a call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One fault: seconds after the one before, which process, how long, and how bad (percent, kbit/s or days)."""
+    """One fault: seconds after the previous one, victim, duration, and strength (percent, kbit/s or days)."""
 
     number: int
     kind: str
@@ -52,16 +52,16 @@ def plan(seed: int, count: int, kinds: Collection[str] = KINDS, *, every_s: floa
     seed
         Everything follows from it.
     count
-        How many.
+        Number of faults.
     kinds
-        Out of :data:`KINDS`, in any order.
+        A selection of :data:`KINDS`, in any order.
     every_s
-        Mean time between two, in seconds.
+        Mean time between two faults, in seconds.
 
     Raises
     ------
     ValueError
-        If a kind is not known.
+        If a kind is unknown.
     """
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown or not kinds:

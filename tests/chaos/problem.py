@@ -1,8 +1,8 @@
-"""What a chaos run searches: a sum of steps with a checkpoint after each, and a log of everything that it did.
+"""The problem of a chaos run: a sum of steps with a checkpoint after each, and a log of all its actions.
 
-Law of this file: the loss is a function of configuration and budget, bit for bit, whatever was interrupted and went on
-elsewhere; a checkpoint that is another configuration's is an error. What it notes is in the kernel before it goes on,
-in a file of this process alone, on a disk that no fault fills.
+Law of this file: the loss is a function of configuration and budget, bit for bit, also if an evaluation was interrupted
+and continued elsewhere; a checkpoint of another configuration is an error. Each line of the log is in the kernel before
+the evaluation continues, in a file of this process alone, on a disk that no fault fills.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 from hpbandster_lite import Trial
 
 LOGS = "CHAOS_LOGS"
-"""Environment variable: where the logs lie."""
+"""Environment variable with the directory of the logs."""
 STEP = "CHAOS_STEP_S"
-"""Environment variable: seconds that a step takes."""
+"""Environment variable with the seconds of a step."""
 
 min_budget, max_budget, unit = 1, 9, "steps"
 
@@ -32,12 +32,12 @@ def space() -> Any:
 
 
 def added_by(config: Mapping[str, Any], step: int) -> float:
-    """What one step adds."""
+    """The part of the loss that one step adds."""
     return math.sin(config["x"] * step) + float(config["n"] / step)
 
 
 def loss_of(config: Mapping[str, Any], budget: float) -> float:
-    """The loss after so many steps, added in the order in which an evaluation adds them."""
+    """The loss after ``budget`` steps, added in the order of an evaluation."""
     total = 0.0
     for step in range(1, int(budget) + 1):
         total += added_by(config, step)
@@ -47,7 +47,7 @@ def loss_of(config: Mapping[str, Any], budget: float) -> float:
 def evaluate(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
     log = Path(os.environ[LOGS]) / f"objective-{os.getpid()}.jsonl"
     state: dict[str, Any] = {"step": 0, "total": 0.0, "config": dict(config)}
-    # An attempt that was cut off as it saved for the first time has left half of a file under another name.
+    # An attempt that was killed during its first save leaves half of a file under another name.
     kept = (each for each in (trial.resume_directory, trial.previous_directory) if each is not None)
     saved = next((each for each in kept if (each / "state.json").exists()), None)
     if saved is not None:
@@ -59,7 +59,7 @@ def evaluate(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str
     for step in range(state["step"] + 1, int(budget) + 1):
         time.sleep(float(os.environ[STEP]))
         total += added_by(config, step)
-        # Written beside and renamed, as every checkpoint should be: a kill must not leave half of one.
+        # Written beside it and renamed, as every checkpoint should be: a kill must not leave half a checkpoint.
         half = trial.directory / "half"
         half.write_text(json.dumps({"step": step, "total": total, "config": dict(config)}))
         half.rename(trial.directory / "state.json")
@@ -69,7 +69,7 @@ def evaluate(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str
 
 
 def note(log: Path, what: str, trial: Trial, **more: Any) -> None:
-    """One line, in one write: a process that is killed leaves whole lines."""
+    """Log one line with one write: a process that is killed leaves whole lines."""
     line = {
         "what": what,
         "evaluation": [list(trial.config_id), trial.rung],

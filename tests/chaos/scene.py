@@ -1,8 +1,8 @@
-"""The search that chaos is made of: its processes on their hosts, and the operator who starts again what ended.
+"""The search of a chaos run: its processes on their hosts, and the restarts of a batch system.
 
-Law of this file: it starts, and starts again, as a batch system would: a process that was killed, pre-empted or asked
-to end comes back after a while, at the same place under the same name. An end that no fault explains is a violation.
-It breaks nothing; :mod:`tests.chaos.faults` does.
+Law of this file: it starts and restarts processes as a batch system does: a process that was killed, preempted or asked
+to end starts again after a while, on the same host under the same name. An end that no fault explains is a violation.
+Only :mod:`tests.chaos.faults` injects faults.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ MASTER_HOST, NAMESERVER_HOST, FIRST_WORKER_HOST = 0, 1, 2
 NAMESERVER_PORT = 9_090
 LEASE_S, HEARTBEAT_S = 4.0, 0.5
 ENDLESS = 1_000_000
-"""Brackets that no run completes; other limits come from the problem or are the defaults."""
+"""More brackets than any run completes; other limits come from the problem or are the defaults."""
 COMES_BACK_S = (0.0, 2.5)
-"""How long a batch system takes to start again what ended."""
+"""Time after which the batch system restarts a process."""
 RETURNS = {
     "worker": {0, 3, 130, REQUEUE, -signal.SIGKILL},
     "master": {0, 4, 130, REQUEUE, -signal.SIGKILL},
     "nameserver": {0, -signal.SIGKILL},
 }
-"""Exit codes that a fault explains; 4 is a master that was replaced, or whose disk was full as it began."""
+"""Exit codes that a fault explains; 4 is a master that was replaced, or whose disk was full at its start."""
 
 
 @dataclass(eq=False)
@@ -56,9 +56,9 @@ class Part:
     host: int
     served: Served
     is_twin: bool = False
-    """One of two that run at the same time under one name: it is not started again."""
+    """One of two processes that run at the same time under one name: it is not restarted."""
     fate: str = ""
-    """What was done to it that must end it."""
+    """The fault that must end it; empty if there is none."""
     began_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -81,14 +81,14 @@ class Scene(ServedSearch):
     place
         Directory of the logs; no fault fills its disk.
     disk
-        Directory of the run, which may be filled.
+        Directory of the run, which a fault may fill.
     hosts
         Virtual hosts, at least three; None puts everything on loopback.
     workers
-        How many. Every second one sees the run directory; the others ask the name server, and keep their checkpoints to
-        their host.
+        Number of workers. Every second worker sees the run directory; the others use the name server, and their
+        checkpoints stay on their host.
     seed
-        Of the search, and of how long things take to come back.
+        Seed of the search, and of the delays of restarts.
     """
 
     def __init__(self, place: Path, disk: Path, hosts: Hosts | None, workers: int, seed: int, step_s: float) -> None:
@@ -118,7 +118,7 @@ class Scene(ServedSearch):
         self.violations: list[str] = []
         self.exits: Counter[str] = Counter()
         self.killed: set[int] = set()
-        """Process ids that may not log their end: killed, or stopped for longer than others wait."""
+        """Ids of processes that may not log their end: killed, or stopped for longer than a lease."""
         self.is_over = False
 
     def _begin(self, log: Path, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Served:
@@ -134,33 +134,33 @@ class Scene(ServedSearch):
 
     @property
     def n_worker_hosts(self) -> int:
-        """How many hosts have workers."""
+        """Number of hosts with workers."""
         return 0 if self.hosts is None else self.hosts.count - FIRST_WORKER_HOST
 
     def address(self, host: int) -> str:
-        """Where others reach this host."""
+        """Address at which other hosts reach this host."""
         return "127.0.0.1" if self.hosts is None else self.hosts.address(host)
 
     @property
     def nameserver(self) -> tuple[str, int]:
-        """Its address."""
+        """Address of the name server."""
         return self.address(NAMESERVER_HOST), NAMESERVER_PORT if self.hosts is not None else self._local_port
 
     _local_port = 0
 
     def living(self, role: str, *, twins: bool = False) -> list[Part]:
-        """Parts of a role that have not ended, oldest first."""
+        """Running parts of a role, oldest first."""
         found = [part for part in self.parts if part.role == role and part.served.process.poll() is None]
         return [part for part in found if twins or not part.is_twin]
 
     @property
     def master(self) -> Part | None:
-        """The newest master, if it lives."""
+        """The newest master, if it runs."""
         living = self.living("master")
         return living[-1] if living else None
 
     def trainers_of(self, worker: Part) -> list[psutil.Process]:
-        """Living trainers of a worker."""
+        """Running trainers of a worker."""
         with contextlib.suppress(psutil.Error):
             return worker.served.trainers()
         return []
@@ -168,9 +168,9 @@ class Scene(ServedSearch):
     # ----------------------------------------------------------------------------------------------------- the operator
 
     def open(self, patience_s: float) -> None:
-        """Start everything, name server first; gives back when the master serves."""
+        """Start everything, name server first; return when the master serves."""
         if self.hosts is None:
-            # A free port, which it keeps when it comes back.
+            # A free port, which the name server keeps when it restarts.
             probe = self.start_nameserver()
             self._local_port = probe[1]
             probe[0].kill()
@@ -185,7 +185,7 @@ class Scene(ServedSearch):
             self.start("worker", index)
 
     def start(self, role: str, index: int, *, is_twin: bool = False) -> Part:
-        """Start a process of a role where its last one was."""
+        """Start a process of a role on the host of its last one."""
         host = {"master": MASTER_HOST, "nameserver": NAMESERVER_HOST}.get(role, -1)
         host = self.host_of(index) if host < 0 else host
         self.before = () if self.hosts is None else self.hosts.on(host)
@@ -227,8 +227,8 @@ class Scene(ServedSearch):
         environment = self.worker_clock.environment if self.worker_clock is not None and index == 0 else {}
         return self.start_worker(index, environment=environment, grace_s=5.0, **way)
 
-    def tend(self, now: float) -> None:
-        """Note which processes have ended, and start those again that are due."""
+    def restart_ended(self, now: float) -> None:
+        """Record which processes have ended, and restart those that are due."""
         for part in list(self.parts):
             code = part.served.process.poll()
             if code is not None:
@@ -243,7 +243,7 @@ class Scene(ServedSearch):
         try:
             self.start(role, index)
         except (SearchError, OSError) as error:
-            # Its run directory cannot be read just now: the operator tries again.
+            # A fault makes its run directory unreadable at the moment: the operator tries again.
             self.exits[f"{role} could not be started: {type(error).__name__}"] += 1
             self.coming.append((now + 1.0, role, index))
 
@@ -251,18 +251,18 @@ class Scene(ServedSearch):
         self.exits[f"{part.role} {code}"] += 1
         self.is_over = self.is_over or (part.role == "master" and code == 0)
         is_expected = code in RETURNS[part.role] and (code != 0 or self.is_over or self._has_finished())
-        # Before it listens to signals the default action is right: it holds nothing yet.
+        # Before a worker handles signals it holds nothing, and the default action is right.
         is_expected = is_expected or (code == -signal.SIGTERM and part.fate == "asked to end")
         if not is_expected:
             self.violations.append(f"{part.name} ended with {code} by itself:\n{part.served.output()[-3_000:]}")
         if part.fate == "preempted" and code not in (REQUEUE, 0, -signal.SIGKILL):
             self.violations.append(f"{part.name} was to end with its allocation, and ended with {code}")
-        # Whoever ends because the search is over stays away.
+        # A process that ends because the search is over is not restarted.
         if not part.is_twin and not self.is_over and code != 0:
             self.coming.append((now + self._random.uniform(*COMES_BACK_S), part.role, part.index))
 
-    def dismiss(self) -> None:
-        """The search is over: end what cannot know it, the name server and workers that ask it in vain."""
+    def end_uninformed(self) -> None:
+        """After the search: end the processes that get no notice, the name server and workers that use it."""
         self.coming.clear()
         for part in self.parts:
             if part.fate == "" and (part.role == "nameserver" or (part.role == "worker" and part.index % 2)):
@@ -275,7 +275,7 @@ class Scene(ServedSearch):
         return False
 
     def close(self) -> None:
-        """Continue what is stopped, and end everything."""
+        """Continue stopped processes, and end all processes."""
         for part in self.parts:
             part.go_on()
         for left in self.processes():
@@ -286,6 +286,6 @@ class Scene(ServedSearch):
                 served.process.wait(10)
 
     def processor_s(self) -> float:
-        """Processor time of all children so far that have ended, in seconds."""
+        """Processor time of all ended children, in seconds."""
         times = os.times()
         return times.children_user + times.children_system

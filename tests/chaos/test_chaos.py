@@ -1,4 +1,4 @@
-"""A search under chaos keeps every result and ends by itself; the plan and the laws of chaos are held to their own.
+"""A search under chaos keeps every result and ends by itself; the plan and the checks of the laws have tests, too.
 
 The short run has each kind of fault once. A long one, by hand: ``python -m tests.chaos --faults 1000``, or
 ``pytest -m slow tests/chaos``, with ``CHAOS_SEED`` and ``CHAOS_FAULTS``.
@@ -37,7 +37,7 @@ from tests.chaos.problem import loss_of
 # ------------------------------------------------------------------------------------------------------------- the runs
 
 
-@pytest.mark.timeout(900)  # a minute and a half on an idle machine with two cores; most of it the faults last
+@pytest.mark.timeout(900)  # a minute and a half on an idle machine with two cores, mostly the duration of the faults
 def test_a_search_under_one_fault_of_each_kind_keeps_every_result_and_ends_by_itself(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Chaos on a real Slurm: jobs are queued again, pre-empted and lose their nodes at seeded random times.
+"""Chaos on a real Slurm: jobs are requeued, preempted and lose their nodes at seeded random times.
 
 By hand: ``CHAOS_SEED=3 CHAOS_FAULTS=40 pytest -m slow -s tests/chaos/test_chaos_slurm.py``.
 """
@@ -30,16 +30,16 @@ ENDS_WITHIN_S = 600.0
 
 
 class SlurmChaos:
-    """Does seeded faults to the jobs of a search.
+    """Injects seeded faults into the jobs of a search.
 
     Parameters
     ----------
     search
-        Which has been submitted.
+        The submitted search.
     master, workers
         Numbers of its jobs.
     seed
-        Of when each fault happens, and to which process.
+        Seed of the time and the victim of each fault.
     """
 
     def __init__(self, search: SlurmSearch, master: str, workers: str, seed: int) -> None:
@@ -51,7 +51,7 @@ class SlurmChaos:
         self.durable = Durable(search.directory.journal)
 
     def live(self, faults: int) -> None:
-        """So many faults, and each kind as often as any other, to one."""
+        """Inject this number of faults; the counts of two kinds differ by at most one."""
         deck: list[str] = []
         while self.faults.total() < faults:
             deck = deck or self._random.sample(KINDS, len(KINDS))
@@ -68,7 +68,7 @@ class SlurmChaos:
             time.sleep(0.5)
 
     def tend(self) -> None:
-        """As an administrator: a node that Slurm gave up is used again, and jobs that were held with it are let go."""
+        """Act as an administrator: resume nodes that Slurm marked as down, and release the jobs that it held."""
         self.durable.look()
         for node in self._cluster("sinfo", "-h", "-N", "-p", "gpu", "-t", "drained", "-o", "%N").split():
             self._cluster.run("scontrol", "update", f"nodename={node}", "state=resume")
@@ -82,14 +82,14 @@ class SlurmChaos:
         return self._random.choice(tasks) if tasks else None
 
     def _silence(self, job: QueuedJob) -> None:
-        """A process in this job may be killed before its last line is written."""
+        """Record that a process of this job may be killed before it writes its last line."""
         for process in (*self._search.processes("agent"), *self._search.processes("trainer"), *self._commands()):
             with contextlib.suppress(psutil.Error):
                 if process.environ().get("SLURM_JOB_ID") == job.number:
                     self.silenced.add(process.pid)
 
     def _commands(self) -> list[psutil.Process]:
-        """Workers as they were started by their command."""
+        """Processes that the worker command started."""
         return [each for each in self._search.processes() if "worker" in " ".join(each.cmdline())]
 
     # ---------------------------------------------------------------------------------------------------- the faults
@@ -114,11 +114,11 @@ class SlurmChaos:
         return self._cluster.runs(self._master) and self._warned(self._master)
 
     def _warned(self, job: str) -> bool:
-        """As Slurm does some time before the time limit."""
+        """Send the warning that Slurm sends before the time limit."""
         return self._cluster.run("scancel", "--batch", "--signal=USR2", job).returncode == 0
 
     def _lose_node(self) -> bool:
-        """The node of a worker is down, with all that ran on it, and comes back by itself."""
+        """Take down the node of a worker with all its processes; it returns by itself."""
         task = self._a_task()
         if task is None:
             return False
@@ -146,7 +146,7 @@ def test_a_search_under_chaos_on_slurm_keeps_every_result_and_ends_by_itself(clu
     logs = tmp_path / "objective"
     logs.mkdir()
     with search_on(cluster, tmp_path, lease_s=6.0, heartbeat_s=0.5) as search:
-        # An attempt that is lost with its node is no failure, however often.
+        # The loss of a node is no failure of its evaluation, however often it happens.
         search.file.write_text(
             f'problem = "{problem.__file__}"\n[search]\nseed = {seed}\n[limits]\nbrackets = {6 * faults}\n'
             "[service]\nlease_s = 6.0\nheartbeat_s = 0.5\nmax_attempts = 1000\n"
@@ -157,7 +157,7 @@ def test_a_search_under_chaos_on_slurm_keeps_every_result_and_ends_by_itself(clu
         search.wait_recorded(2)
         chaos = SlurmChaos(search, master, workers, seed)
         chaos.live(faults)
-        assert JournalReader(search.directory.journal).finished() is None, "it was over before its faults were"
+        assert JournalReader(search.directory.journal).finished() is None, "the search ended before its faults did"
         deadline = time.monotonic() + ENDS_WITHIN_S
         while cluster.jobs():
             assert time.monotonic() < deadline, f"it does not end:\n{search.logs()}"

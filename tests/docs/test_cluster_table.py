@@ -1,4 +1,4 @@
-"""Each row of the table of faults names tests that exist."""
+"""Each row of the table of faults names existing tests."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def parse(text: str) -> list[Block]:
 
 
 def run(text: str, directory: Path, *, limit_s: float = 30.0) -> None:
-    """Run a made-up document as it is run in continuous integration, each group in a directory of its own."""
+    """Run a small document as continuous integration does, each group in a separate directory."""
     for number, group in enumerate(groups_of_blocks(parse(text))):
         inside = directory / str(number)
         inside.mkdir()

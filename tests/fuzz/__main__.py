@@ -1,4 +1,4 @@
-"""The long run: ``python -m tests.fuzz [--inputs 100000] [--seed N]`` prints what was tried and how long it took."""
+"""The long run: ``python -m tests.fuzz [--inputs 100000] [--seed N]`` prints the number of inputs and the time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=100_000, help="in all; 1 in 20 is a journal")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    # Nobody reads a hundred thousand complaints.
+    # A hundred thousand warnings are of no use.
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

@@ -1,7 +1,7 @@
-"""Journals that were changed from outside: bytes of the file, and rows that SQLite itself finds in order.
+"""Journals with changes from outside: bytes of the file, and rows that SQLite accepts.
 
-Law: a reader answers or raises a :class:`JournalError` (never another error, never a bug of ours), and changes nothing.
-A writer that opens such a file does the same.
+Law: a reader answers or raises a :class:`JournalError`, never another error, and changes nothing. The same holds for a
+writer that opens such a file.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ QUESTIONS: tuple[Callable[[JournalReader], object], ...] = (
 
 
 def make_journal(path: Path) -> Path:
-    """The journal of a small search that has ended, in one file."""
+    """Make the journal of a small finished search, in one file."""
     space = space_of()
     engine = started(Limits(brackets=2), space=space)
     with Journal.open(path, create=settings_for(space)) as journal:
@@ -65,7 +65,7 @@ def make_journal(path: Path) -> Path:
 
 
 def change_bytes(path: Path, rng: random.Random) -> None:
-    """Other bytes in the file, in its header as often as anywhere."""
+    """Change bytes of the file, two thirds of the time in its header."""
     data = path.read_bytes()
     at = rng.choice((0, rng.randrange(100), rng.randrange(len(data))))
     size = rng.choice((4, 100, 1_000))
@@ -73,7 +73,7 @@ def change_bytes(path: Path, rng: random.Random) -> None:
 
 
 def change_rows(path: Path, rng: random.Random) -> None:
-    """Rows with other values, in a file that SQLite accepts."""
+    """Change values of rows, in a file that SQLite accepts."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         table = rng.choice([each for each in tables if not each.startswith("sqlite")])
@@ -101,7 +101,7 @@ def _other(value: object, rng: random.Random) -> object:
 
 
 def check(path: Path, what: str) -> bool:
-    """Ask every question; whether all of them were answered."""
+    """Run every query; return whether all succeeded."""
     before = path.read_bytes()
     all_answered = True
     for number, question in enumerate(QUESTIONS):
@@ -127,7 +127,7 @@ def _answered(path: Path, question: Callable[[JournalReader], object], what: str
 
 
 def run(inputs: int, seed: int, place: Path) -> tuple[int, int]:
-    """Change a journal so many times and read it; gives how many, and how many of them were read to the end."""
+    """Change and read a journal ``inputs`` times; return this number, and how many could be read whole."""
     source = make_journal(place / "source.sqlite")
     assert check(source, "the journal itself")
     read = 0
@@ -137,7 +137,7 @@ def run(inputs: int, seed: int, place: Path) -> tuple[int, int]:
 
 
 def one(source: Path, seed: str) -> bool:
-    """Change a copy of a journal once and read it; whether all of it was read."""
+    """Change a copy of a journal once and read it; return whether all of it could be read."""
     rng = random.Random(seed)
     path = source.with_name("changed.sqlite")
     for left in path.parent.glob("changed.sqlite*"):

@@ -1,8 +1,8 @@
-"""Inputs for the transport: a real server on loopback, plain or under TLS, and everything that is no honest message.
+"""Invalid inputs for the transport: a real server on loopback, with or without TLS, and malformed or hostile messages.
 
-Law: whatever comes, a turn of the loop raises nothing and takes no long time, nothing is carried out that an honest
-client did not send with the key, and an honest client beside it is answered. The same for a client and what a server
-answers: it gets an answer or an error of ours. ``run`` is a function of its seed; the message of a failure has it.
+Law: for any input, a turn of the loop raises nothing and ends quickly, the server executes only calls that an honest
+client sent with the key, and it answers an honest client at the same time. Likewise a client that receives any answer
+returns an answer or raises one of our errors. ``run`` is a function of its seed, which the message of a failure has.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KEY = b"the key of a search that is attacked"
 OBJECT = "master"
 BATCH = 40
 LONGEST_TURN_S = 5.0
-"""Of a machine on which other things run; a turn takes milliseconds."""
+"""For a machine with other load; a turn takes milliseconds."""
 KINDS = (
     *(pyro.MSG_CONNECT, pyro.MSG_CONNECTOK, pyro.MSG_CONNECTFAIL),
     *(pyro.MSG_INVOKE, pyro.MSG_RESULT, pyro.MSG_PING, 99),
@@ -38,7 +38,7 @@ KINDS = (
 
 
 class Attacked:
-    """A server, an honest client of it, and strangers."""
+    """A server, an honest client, and hostile clients."""
 
     def __init__(self, certificates: Certificates | None) -> None:
         self.certificates = certificates
@@ -59,7 +59,7 @@ class Attacked:
         assert time.monotonic() - began < LONGEST_TURN_S, "a turn took too long"
 
     def attack(self, inputs: list[bytes], rng: random.Random) -> None:
-        """Send each input on a connection of its own, in pieces, among turns of the loop."""
+        """Send each input on a separate connection, in pieces, between turns of the loop."""
         with contextlib.ExitStack() as stack:
             peers = [stack.enter_context(socket.create_connection(self.server.endpoint)) for _ in inputs]
             for _ in range(3):
@@ -79,7 +79,7 @@ class Attacked:
         assert not self.carried_out, f"carried out: {self.carried_out[:1]!r:.500}"
 
     def signed(self, texts: list[tuple[int, bytes]]) -> None:
-        """Send nonsense signed with the key; it may be carried out, and nothing else."""
+        """Send invalid calls signed with the key; the server may execute these, and nothing else."""
         with socket.create_connection(self.server.endpoint) as peer:
             peer.setblocking(False)
             for kind, data in texts:
@@ -92,7 +92,7 @@ class Attacked:
         self.carried_out.clear()
 
     def check_honest(self) -> None:
-        """An honest client is answered."""
+        """Check that an honest client gets its answer."""
         self.honest += 1
         answers: list[object] = []
         port = self.server.endpoint[1]
@@ -117,7 +117,7 @@ def greeting() -> bytes:
 
 
 def honest_bytes() -> list[bytes]:
-    """What honest clients and servers send, with the key."""
+    """Messages of honest clients and servers, with the key."""
     made: list[bytes] = [Message(pyro.MSG_CONNECT, greeting(), 2, 0, 1, hmac_key=KEY).to_bytes()]
     made.append(made[0] + write_call(1, OBJECT, ["nonce", 1, "report", "{}"], KEY))
     made.append(write_call(1, OBJECT, ["nonce", 1, "report", "{}"], KEY))
@@ -134,7 +134,7 @@ def client_hello(certificates: Certificates) -> bytes:
 
 
 def stranger_input(honest: list[bytes], rng: random.Random) -> bytes:
-    """What a peer without the key sends: garbage, honest bytes that were changed, headers that lie."""
+    """Input of a peer without the key: garbage, changed honest bytes, headers with wrong fields."""
     match rng.randrange(6):
         case 0:
             return rng.randbytes(rng.choice((0, 1, 5, 24, 100, 1_000)))
@@ -155,7 +155,7 @@ def stranger_input(honest: list[bytes], rng: random.Random) -> bytes:
 
 
 def signed_inputs(rng: random.Random) -> list[tuple[int, bytes]]:
-    """What a peer with the key sends that has another protocol."""
+    """Input of a peer with the key that uses another protocol."""
     first = greeting() if rng.random() < 0.7 else json.dumps(changed_value(json.loads(greeting()), rng)).encode()
     call = {"object": OBJECT, "method": "call", "params": ["nonce", 1, "m", "{}"], "kwargs": {}}
     payload = json.dumps(changed_value(call, rng) if rng.random() < 0.8 else odd_value(rng)).encode()
@@ -171,7 +171,7 @@ def attacked(certificates: Certificates | None) -> Iterator[Attacked]:
 
 
 def run(inputs: int, seed: int, certificates: Certificates | None) -> int:
-    """Attack a server with so many inputs; gives how many there were."""
+    """Attack a server with this number of inputs; return the number."""
     rng = random.Random(seed)
     honest = honest_bytes() if certificates is None else [*honest_bytes(), *[client_hello(certificates)] * 4]
     count = 0
@@ -190,7 +190,7 @@ def run(inputs: int, seed: int, certificates: Certificates | None) -> int:
 
 
 class Impostor:
-    """A server that sends a given answer, and hangs up; a context manager."""
+    """A server that sends a given answer and closes the connection; a context manager."""
 
     def __init__(self) -> None:
         self.answer = b""
@@ -218,7 +218,7 @@ class Impostor:
 
 
 def run_client(inputs: int, seed: int) -> int:
-    """Let a client call a server that answers anything; gives how many answers there were."""
+    """Let a client call a server that answers arbitrary bytes; return the number of answers."""
     rng = random.Random(seed)
     welcome = {"protocol": PROTOCOL, "echo": "client nonce", "nonce": "n", "welcome": "{}"}
     with Impostor() as impostor:

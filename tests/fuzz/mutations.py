@@ -1,4 +1,4 @@
-"""Bytes and values by accident: mutations of honest ones, each a function of a generator alone."""
+"""Mutations of honest bytes and values, each a function of a generator alone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 def odd_value(rng: random.Random, depth: int = 0) -> Any:
-    """A value that JSON can express and no reader expects."""
+    """A value that JSON can express and that no reader expects."""
     if depth < 3 and rng.random() < 0.3:
         return [odd_value(rng, depth + 1) for _ in range(rng.randint(0, 3))]
     if depth < 3 and rng.random() < 0.2:
@@ -50,7 +50,7 @@ def odd_value(rng: random.Random, depth: int = 0) -> Any:
 
 
 def changed_value(value: Any, rng: random.Random) -> Any:
-    """A value of JSON with one part of it exchanged, taken away, or given another name."""
+    """A JSON value in which one part is replaced, removed or renamed."""
     if isinstance(value, dict) and value and rng.random() < 0.85:
         key = rng.choice(list(value))
         match rng.randrange(4):

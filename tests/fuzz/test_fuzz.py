@@ -1,4 +1,4 @@
-"""Short runs for every day, with fixed seeds; the long one is ``python -m tests.fuzz``."""
+"""Short runs with fixed seeds; the long run is ``python -m tests.fuzz``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_client_bears_what_a_server_answers() -> None:
 
 @pytest.fixture(scope="module")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An honest one."""
+    """A valid journal."""
     return fuzz_journal.make_journal(tmp_path_factory.mktemp("journal") / "source.sqlite")
 
 
@@ -40,7 +40,7 @@ def test_a_reader_bears_what_was_done_to_a_journal(seed: int, journal: Path) -> 
 
 @pytest.fixture(scope="module")
 def older_journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One of schema 1."""
+    """A valid journal of schema 1."""
     return recorded_run(1, "stopped", tmp_path_factory.mktemp("older")).journal
 
 
