@@ -18,17 +18,16 @@ REQUIRED: Any = object()
 
 
 class Field(NamedTuple):
-    """One field: its attribute, its name in a message, how it is written and read, and its default.
+    """One field: its attribute, its name in a message, how it is written or read, and its default.
 
-    Values of the types ``as_they_are`` are written and read without a change. ``factory`` makes the default where each
+    Values of the types ``as_they_are`` are written or read without a change. ``factory`` makes the default where each
     record needs its own.
     """
 
     attribute: str
     name: str
     as_they_are: frozenset[type]
-    write: Callable[[Any], Plain]
-    read: Callable[[Plain], Any]
+    convert: Callable[[Any], Any]
     default: Any = REQUIRED
     factory: Callable[[], Any] | None = None
 
@@ -51,7 +50,7 @@ def writer(fields: Sequence[Field], start: dict[str, Plain], *, is_short: bool) 
     left_out = [is_short and each.is_empty_by_default for each in fields]
     items = [f"{key!r}: {value!r}" for key, value in start.items()]
     items += [
-        f"{each.name!r}: {_converted(each, index, f'record.{each.attribute}', 'write')}"
+        f"{each.name!r}: {_converted(each, index, f'record.{each.attribute}')}"
         for index, each in enumerate(fields)
         if not left_out[index]
     ]
@@ -60,7 +59,7 @@ def writer(fields: Sequence[Field], start: dict[str, Plain], *, is_short: bool) 
         if left_out[index]:
             is_given = " is not None" if each.default is None else ""
             lines.append(f" if (value := record.{each.attribute}){is_given}:")
-            lines.append(f"  message[{each.name!r}] = {_converted(each, index, 'value', 'write')}")
+            lines.append(f"  message[{each.name!r}] = {_converted(each, index, 'value')}")
     write: Callable[[Any], dict[str, Plain]] = _function([*lines, " return message"], fields)
     return write
 
@@ -75,7 +74,7 @@ def reader(
     """
     body = [f"  known = {sum(each.is_required for each in fields)}"]
     for index, each in enumerate(fields):
-        value = f"value_{index} = {_converted(each, index, f'message[{each.name!r}]', 'read')}"
+        value = f"value_{index} = {_converted(each, index, f'message[{each.name!r}]')}"
         if each.is_required:
             body.append(f"  {value}")
         else:
@@ -101,38 +100,42 @@ def reader(
 
 def items_writer(items: Sequence[Field]) -> Callable[[Any], list[Plain]]:
     """The function that writes a named tuple of these items as a list."""
-    names = ", ".join(f"item_{index}" for index in range(len(items)))
-    written = ", ".join(_converted(each, index, f"item_{index}", "write") for index, each in enumerate(items))
-    lines = ["def function(record):", f" {names}, = record", f" return [{written}]"]
+    names, converted = _unpacked(items)
+    lines = ["def function(record):", f" {names} = record", f" return [{converted}]"]
     write: Callable[[Any], list[Plain]] = _function(lines, items)
     return write
 
 
 def items_reader(cls: type, items: Sequence[Field], otherwise: Callable[[Plain], Any]) -> Callable[[Plain], Any]:
     """The function that reads a named tuple from a list of all its items; ``otherwise`` gets each other message."""
-    names = ", ".join(f"item_{index}" for index in range(len(items)))
-    read_items = ", ".join(_converted(each, index, f"item_{index}", "read") for index, each in enumerate(items))
+    names, converted = _unpacked(items)
     lines = [
         "def function(message):",
         f" if type(message) is not list or len(message) != {len(items)}: return otherwise(message)",
-        f" {names}, = message",
-        f" return new(cls, ({read_items},))",
+        f" {names} = message",
+        f" return new(cls, ({converted}))",
     ]
     read: Callable[[Plain], Any] = _function(lines, items, new=tuple.__new__, cls=cls, otherwise=otherwise)
     return read
 
 
-def _converted(field: Field, index: int, value: str, by: str) -> str:
+def _unpacked(items: Sequence[Field]) -> tuple[str, str]:
+    """The names of the items, and the expressions of their converted values, each with a comma behind it."""
+    names = [f"item_{index}" for index in range(len(items))]
+    converted = [_converted(each, index, names[index]) for index, each in enumerate(items)]
+    return "".join(f"{name}, " for name in names), "".join(f"{each}, " for each in converted)
+
+
+def _converted(field: Field, index: int, value: str) -> str:
     """The expression of a converted value: most are scalars, and a call for each of them is half of the time."""
     if not field.as_they_are:
-        return f"{by}_{index}({value})"
-    return f"value if type(value := {value}) in types_{index} else {by}_{index}(value)"
+        return f"convert_{index}({value})"
+    return f"value if type(value := {value}) in types_{index} else convert_{index}(value)"
 
 
 def _function(lines: Sequence[str], fields: Sequence[Field], **names: Any) -> Any:
     for index, each in enumerate(fields):
-        names[f"types_{index}"] = each.as_they_are
-        names[f"write_{index}"], names[f"read_{index}"] = each.write, each.read
+        names[f"types_{index}"], names[f"convert_{index}"] = each.as_they_are, each.convert
         names[f"default_{index}"], names[f"factory_{index}"] = each.default, each.factory
     exec("\n".join(lines), names)  # noqa: S102  # made of names of fields, which are identifiers or quoted
     return names["function"]

@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
@@ -23,6 +23,7 @@ from hpbandster_lite.wire.text import SAME_VERSION, shortened
 from hpbandster_lite.wire.values import plain_key, plain_message
 
 _Record = TypeVar("_Record")
+_Made = TypeVar("_Made")
 _TAG = "type"
 classes_by_tag: dict[str, type] = {}
 """Every registered class."""
@@ -109,15 +110,16 @@ def to_message(record: object) -> dict[str, Plain]:
     InvariantBroken
         If the record's class is not registered.
     """
-    write = _tagged_writers.get(type(record))
-    return (write or _tagged_writer(type(record)))(record)
+    return _tagged_writers[type(record)](record)
 
 
-def _tagged_writer(cls: type) -> Callable[[Any], dict[str, Plain]]:
+def _tagged_writer(cls: type, way: _Way | None = None) -> Callable[[Any], dict[str, Plain]]:
+    """The function that writes a record with its tag; the class says whether in short, where ``way`` does not."""
     if cls not in _names:
         raise InvariantBroken(f"{cls!r} is no record; wire.register it")
     names = _names[cls]
-    return _tagged_writers.setdefault(cls, _writer(cls, {_TAG: names.tag}, is_short=names.is_short))
+    own_way = _Way.WRITE_SHORT if names.is_short else _Way.WRITE
+    return _writer(cls, way or own_way, tag=names.tag)
 
 
 @overload
@@ -146,12 +148,12 @@ def from_message(message: Plain, cls: type[_Record] | None = None) -> Any:
     if found is None or (cls is not None and found is not cls):
         wanted = "a record" if cls is None else f"a {_names[cls].tag}"
         raise ProtocolMismatch(f"expected {wanted}, got {shortened(repr(message))}; {SAME_VERSION}")
-    return _shape(found).read(message)
+    return _shapes[found].read(message)
 
 
 def _read_or_refuse(cls: type, message: Plain) -> Any:
     """Read a message field by field, to report what is wrong with it."""
-    shape = _shape(cls)
+    shape = _shapes[cls]
     if type(message) is not dict:
         raise ProtocolMismatch(f"expected a {shape.tag}, got {shortened(repr(message))}; {SAME_VERSION}")
     values = dict(message)
@@ -179,15 +181,33 @@ def _read_or_refuse(cls: type, message: Plain) -> Any:
 # ----------------------------------------------------------------------------------------------- fields by their type
 
 
-class _Codec(NamedTuple):
-    """How a field of one type is written and read; ``read`` raises ValueError for what ``write`` never writes.
+class _Way(Enum):
+    """What a function does with a field."""
 
-    Values of the types ``as_they_are`` are read and written without a change, and without a call of either.
+    WRITE = "write"
+    WRITE_SHORT = "write, and leave out what is empty"
+    READ = "read"
+
+
+class _Codec(NamedTuple):
+    """How a field of one type is written, or read; reading raises ValueError for what writing never writes.
+
+    Values of the types ``as_they_are`` are converted without a change, and without a call.
     """
 
-    write: Callable[[Any], Plain]
-    read: Callable[[Plain], Any]
+    convert: Callable[[Any], Any]
     as_they_are: frozenset[type] = frozenset()
+
+
+class _OnDemand(dict[type, _Made]):
+    """What is made for each class when it is first used: no process uses them all."""
+
+    def __init__(self, make: Callable[[type], _Made]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, cls: type) -> _Made:
+        return self.setdefault(cls, self._make(cls))
 
 
 class _Shape(NamedTuple):
@@ -206,46 +226,49 @@ class _Shape(NamedTuple):
     renamed: Mapping[str, str]
 
 
-_shapes: dict[type, _Shape] = {}
-_tagged_writers: dict[type, Callable[[Any], dict[str, Plain]]] = {}
-
-
 def _shape(cls: type) -> _Shape:
-    """The shape of a class; worked out when the first record of it is read."""
-    if cls not in _shapes:
-        parts = _fields_of(cls, is_short=False)
-        tag = _names[cls].tag
-        _shapes[cls] = _Shape(
-            tag=tag,
-            read=generated.reader(cls, tag, parts, partial(_read_or_refuse, cls)),
-            readers={each.name: (each.as_they_are, each.read) for each in parts},
-            names=frozenset(each.name for each in parts),
-            required=tuple(each.name for each in parts if each.is_required),
-            renamed={each.name: each.attribute for each in parts if each.name != each.attribute},
-        )
-    return _shapes[cls]
+    """The shape of a class."""
+    parts = _fields_of(cls, _Way.READ)
+    tag = _names[cls].tag
+    return _Shape(
+        tag=tag,
+        read=generated.reader(cls, tag, parts, partial(_read_or_refuse, cls)),
+        readers={each.name: (each.as_they_are, each.convert) for each in parts},
+        names=frozenset(each.name for each in parts),
+        required=tuple(each.name for each in parts if each.is_required),
+        renamed={each.name: each.attribute for each in parts if each.name != each.attribute},
+    )
 
 
-def _writer(cls: type, start: dict[str, Plain], *, is_short: bool) -> Callable[[Any], dict[str, Plain]]:
-    return generated.writer(_fields_of(cls, is_short=is_short), start, is_short=is_short)
+_shapes = _OnDemand(_shape)
+_tagged_writers = _OnDemand(_tagged_writer)
 
 
-def _fields_of(cls: Any, *, is_short: bool) -> list[generated.Field]:
-    hints, named, found = get_type_hints(cls), field_names(cls), []
+@cache
+def _writer(cls: type, way: _Way, tag: str | None = None) -> Callable[[Any], dict[str, Plain]]:
+    start: dict[str, Plain] = {} if tag is None else {_TAG: tag}
+    return generated.writer(_fields_of(cls, way), start, is_short=way is _Way.WRITE_SHORT)
+
+
+def _fields_of(cls: Any, way: _Way) -> list[generated.Field]:
+    hints, named, found = _hints(cls), field_names(cls), []
     for entry in fields(cls):
-        codec = _codec(hints[entry.name], named[entry.name], is_short=is_short)
+        codec = _codec(hints[entry.name], named[entry.name], way)
         found.append(
             generated.Field(
                 attribute=entry.name,
                 name=named[entry.name],
                 as_they_are=codec.as_they_are,
-                write=codec.write,
-                read=codec.read,
+                convert=codec.convert,
                 default=generated.REQUIRED if entry.default is MISSING else entry.default,
                 factory=None if entry.default_factory is MISSING else entry.default_factory,
             )
         )
     return found
+
+
+# Python evaluates the text of each annotation again for each call.
+_hints = cache(get_type_hints)
 
 
 def _refuse_other_fields(values: Mapping[Any, Plain], shape: _Shape) -> None:
@@ -258,27 +281,27 @@ def _refuse_other_fields(values: Mapping[Any, Plain], shape: _Shape) -> None:
         raise ProtocolMismatch(f"a {shape.tag} with the unknown field {first!r} was refused; {SAME_VERSION}")
 
 
-def _codec(hint: Any, name: str, *, is_short: bool) -> _Codec:
+def _codec(hint: Any, name: str, way: _Way) -> _Codec:
     """Codec of an annotation; ``name`` is what an error calls a value that is not plain."""
-    origin, args = get_origin(hint), get_args(hint)
+    origin, args, reads = get_origin(hint), get_args(hint), way is _Way.READ
     if hint is Any:
-        return _Codec(partial(plain_message, path=name), _identity)
+        return _Codec(_identity if reads else partial(plain_message, path=name))
     if origin is Union or origin is types.UnionType:
-        return _union_codec(args, name, is_short=is_short)
+        return _union_codec(args, name, way)
     if hint in _SCALARS:
-        return _scalar_codec((hint,), name)
+        return _scalar_codec((hint,), name, way)
     if origin is tuple:
-        return _tuple_codec(args, name, is_short=is_short)
+        return _tuple_codec(args, name, way)
     if origin is Literal:
-        return _Codec(_identity, partial(_read_literal, args))
+        return _Codec(partial(_read_literal, args) if reads else _identity)
     if origin in (Mapping, dict):
-        return _mapping_codec(_codec(args[1], name, is_short=is_short), name)
+        return _mapping_codec(args[1], name, way)
     if isinstance(hint, type) and issubclass(hint, Enum):
-        return _Codec(attrgetter("value"), hint)
+        return _Codec(hint if reads else attrgetter("value"))
     if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
-        return _named_tuple_codec(hint)
+        return _Codec(_named_tuple_reader(hint) if reads else _named_tuple_writer(hint))
     if hint in _names:
-        return _Codec(_writer(hint, {}, is_short=is_short), _shape(hint).read)
+        return _Codec(_shapes[hint].read if reads else _writer(hint, way))
     raise InvariantBroken(f"a field {name!r} of type {hint!r} cannot be encoded; wire.register says which can")
 
 
@@ -292,7 +315,7 @@ _SCALARS: Mapping[Any, frozenset[type]] = {
 }
 
 
-def _scalar_codec(hints: tuple[Any, ...], name: str) -> _Codec:
+def _scalar_codec(hints: tuple[Any, ...], name: str, way: _Way) -> _Codec:
     allowed = frozenset().union(*(_SCALARS[hint] for hint in hints))
 
     def write(value: Any) -> Plain:
@@ -303,41 +326,40 @@ def _scalar_codec(hints: tuple[Any, ...], name: str) -> _Codec:
             return value
         raise ValueError(f"expected {' or '.join(_name_of(hint) for hint in hints)}, got {shortened(repr(value))}")
 
-    return _Codec(write, read, allowed)
+    return _Codec(read if way is _Way.READ else write, allowed)
 
 
 def _name_of(hint: type) -> str:
     return "None" if hint is type(None) else hint.__name__
 
 
-def _union_codec(hints: tuple[Any, ...], name: str, *, is_short: bool) -> _Codec:
+def _union_codec(hints: tuple[Any, ...], name: str, way: _Way) -> _Codec:
     if all(hint in _SCALARS for hint in hints):
-        return _scalar_codec(hints, name)
+        return _scalar_codec(hints, name, way)
     others = [hint for hint in hints if hint is not type(None)]
     if len(others) == 1:
-        inner = _codec(others[0], name, is_short=is_short)
+        inner = _codec(others[0], name, way)
     elif all(hint in _names for hint in others):
-        inner = _one_of_codec(others, is_short=is_short)
+        inner = _one_of_codec(others, way)
     else:
         raise InvariantBroken(f"a field {name!r} of any of {hints!r} cannot be encoded; wire.register says which can")
     if len(others) == len(hints):
         return inner
-    return _Codec(inner.write, inner.read, inner.as_they_are | {type(None)})
+    return _Codec(inner.convert, inner.as_they_are | {type(None)})
 
 
-def _one_of_codec(classes: Sequence[type], *, is_short: bool) -> _Codec:
-    writers = {cls: _writer(cls, {_TAG: _names[cls].tag}, is_short=is_short) for cls in classes}
-    readers = {_names[cls].tag: _shape(cls).read for cls in classes}
-
-    def write(record: Any) -> Plain:
-        return (writers.get(type(record)) or to_message)(record)
+def _one_of_codec(classes: Sequence[type], way: _Way) -> _Codec:
+    if way is not _Way.READ:
+        writers = _OnDemand(partial(_tagged_writer, way=way))
+        return _Codec(lambda record: writers[type(record)](record))
+    by_tag = {_names[cls].tag: cls for cls in classes}
 
     def read(message: Plain) -> Any:
         tag = message.get(_TAG) if type(message) is dict else None
-        found = readers.get(tag) if type(tag) is str else None
-        return _refuse_other(readers, message) if found is None else found(message)
+        found = by_tag.get(tag) if type(tag) is str else None
+        return _refuse_other(by_tag, message) if found is None else _shapes[found].read(message)
 
-    return _Codec(write, read)
+    return _Codec(read)
 
 
 def _refuse_other(wanted: Iterable[str], message: Plain) -> NoReturn:
@@ -345,34 +367,44 @@ def _refuse_other(wanted: Iterable[str], message: Plain) -> NoReturn:
     raise ValueError(f"expected one of {sorted(wanted)}, got {_names[type(record)].tag!r}")
 
 
-def _tuple_codec(args: tuple[Any, ...], name: str, *, is_short: bool) -> _Codec:
+def _tuple_codec(args: tuple[Any, ...], name: str, way: _Way) -> _Codec:
     if len(args) == 2 and args[1] is Ellipsis:
-        write, read, as_they_are = _codec(args[0], name, is_short=is_short)
-        return _Codec(
-            lambda value: [item if type(item) in as_they_are else write(item) for item in value],
-            lambda value: tuple([item if type(item) in as_they_are else read(item) for item in _list_of(value)]),
-        )
-    codecs = [_codec(arg, name, is_short=is_short) for arg in args]
-    return _Codec(partial(_write_items, codecs), lambda value: tuple(_read_items(codecs, len(codecs), value)))
+        convert, as_they_are = _codec(args[0], name, way)
+        if way is _Way.READ:
+            return _Codec(
+                lambda value: tuple([item if type(item) in as_they_are else convert(item) for item in _list_of(value)])
+            )
+        return _Codec(lambda value: [item if type(item) in as_they_are else convert(item) for item in value])
+    codecs = [_codec(arg, name, way) for arg in args]
+    if way is _Way.READ:
+        return _Codec(lambda value: tuple(_read_items(codecs, len(codecs), value)))
+    return _Codec(partial(_write_items, codecs))
 
 
-def _named_tuple_codec(cls: Any) -> _Codec:
-    hints = get_type_hints(cls)
-    codecs = [_codec(hints[entry], entry, is_short=False) for entry in cls._fields]
+@cache
+def _named_tuple_reader(cls: Any) -> Callable[[Plain], Any]:
+    items = _items_of(cls, _Way.READ)
+    codecs = [_Codec(each.convert, each.as_they_are) for each in items]
     required = len(codecs) - len(cls._field_defaults)
-    items = [
-        generated.Field(attribute=name, name=name, as_they_are=codec.as_they_are, write=codec.write, read=codec.read)
-        for name, codec in zip(cls._fields, codecs, strict=True)
+    return generated.items_reader(cls, items, lambda value: cls(*_read_items(codecs, required, value)))
+
+
+@cache
+def _named_tuple_writer(cls: Any) -> Callable[[Any], list[Plain]]:
+    return generated.items_writer(_items_of(cls, _Way.WRITE))
+
+
+def _items_of(cls: Any, way: _Way) -> list[generated.Field]:
+    codecs = [(name, _codec(_hints(cls)[name], name, way)) for name in cls._fields]
+    return [
+        generated.Field(attribute=name, name=name, as_they_are=codec.as_they_are, convert=codec.convert)
+        for name, codec in codecs
     ]
-    return _Codec(
-        generated.items_writer(items),
-        generated.items_reader(cls, items, lambda value: cls(*_read_items(codecs, required, value))),
-    )
 
 
 def _write_items(codecs: Sequence[_Codec], values: Iterable[Any]) -> list[Plain]:
     return [
-        value if type(value) in codec.as_they_are else codec.write(value)
+        value if type(value) in codec.as_they_are else codec.convert(value)
         for codec, value in zip(codecs, values, strict=True)
     ]
 
@@ -381,24 +413,26 @@ def _read_items(codecs: Sequence[_Codec], required: int, value: Plain) -> list[A
     if not required <= len(_list_of(value)) <= len(codecs):
         raise ValueError(f"expected {len(codecs)} items, got {shortened(repr(value))}")
     return [
-        item if type(item) in codec.as_they_are else codec.read(item)
+        item if type(item) in codec.as_they_are else codec.convert(item)
         for codec, item in zip(codecs, value, strict=False)
     ]
 
 
-def _mapping_codec(inner: _Codec, name: str) -> _Codec:
-    if inner.read is _identity:
-        return _Codec(inner.write, _dict_only)
-    as_they_are = inner.as_they_are
+def _mapping_codec(hint: Any, name: str, way: _Way) -> _Codec:
+    convert, as_they_are = _codec(hint, name, way)
+    if hint is Any:
+        return _Codec(_dict_only if way is _Way.READ else convert)
+    if way is _Way.READ:
+        return _Codec(
+            lambda value: {
+                _str_only(key): item if type(item) in as_they_are else convert(item)
+                for key, item in _dict_only(value).items()
+            }
+        )
     return _Codec(
         lambda value: {
-            plain_key(key, name): item if type(item) in as_they_are else inner.write(item)
-            for key, item in value.items()
-        },
-        lambda value: {
-            _str_only(key): item if type(item) in as_they_are else inner.read(item)
-            for key, item in _dict_only(value).items()
-        },
+            plain_key(key, name): item if type(item) in as_they_are else convert(item) for key, item in value.items()
+        }
     )
 
 
