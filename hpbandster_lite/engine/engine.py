@@ -307,9 +307,9 @@ class Engine:
             entries += self._end(agent, "its agent asked for new work")
         while True:
             decision = decide(self._state, self.settings, now - self._started_at, time_left_s)
+            if hindrance is not None and not isinstance(decision, Leave | Done):
+                return Turn(Wait(self.settings.heartbeat_s, hindrance), tuple(entries))
             match decision:
-                case OpenBracket() | Sample() | Promote() | Rerun() | Wait() if hindrance is not None:
-                    return Turn(Wait(self.settings.heartbeat_s, hindrance), tuple(entries))
                 case OpenBracket(bracket):
                     entries += self._applied(BracketOpened(bracket=bracket, time_left_s=time_left_s))
                 case Sample(config_id):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -31,7 +32,10 @@ _UNCLEAR_WORDS = (
 """torch.save, numpy's tofile and sqlite report that they could not write, but not why."""
 FULL_BELOW_BYTES = 2**20
 """Less than any real checkpoint needs; blocks that are reserved for the administrator are not counted."""
+MOUNTS = Path("/proc/self/mounts")
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (only its free space is read)
+_LOCAL_TYPES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "vfat", "exfat"})
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 class NoRoom(NamedTuple):
@@ -51,8 +55,8 @@ def full_disk(error: BaseException, directory: str | os.PathLike[str]) -> NoRoom
     error
         The exception of the objective; its cause and context are examined too.
     directory
-        The attempt's directory, where checkpoints go. It is named if the error names no file, unless the disk of
-        temporary files, or of shared memory, is full.
+        The attempt's directory, where checkpoints go. It is named if the error names no file, unless another disk of
+        this host is full.
 
     Returns
     -------
@@ -91,9 +95,21 @@ def _folder(place: str, named: str | None) -> str:
 
 
 def _full_place(directory: str | os.PathLike[str]) -> str:
-    """The disk that is full among those that every objective may write to; the attempt's if none seems to be."""
-    places = (str(directory), tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp", _SHARED_MEMORY)  # noqa: S108
+    """A disk that is full: one to which every objective may write, else any on this host; else the attempt's."""
+    temporary = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 (only its free space is read)
+    places = (str(directory), temporary, _SHARED_MEMORY, *_local_disks())
     return next(filter(_is_full, places), str(directory))
+
+
+def _local_disks() -> Iterator[str]:
+    """The mount points of disks of this host; to ask a server that does not answer would take for ever."""
+    try:
+        lines = MOUNTS.read_text("utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return
+    for fields in (line.split(" ") for line in lines):
+        if len(fields) > 2 and fields[2] in _LOCAL_TYPES:
+            yield _ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields[1])
 
 
 def _belongs(named: str, directory: str | os.PathLike[str]) -> bool:
@@ -118,6 +134,6 @@ def _is_full(directory: str | os.PathLike[str]) -> bool:
         disk = os.statvfs(existing)
     except OSError:
         return False
-    # Some file systems count nothing.
-    is_counted = disk.f_blocks > 0
-    return is_counted and disk.f_bavail * disk.f_frsize < FULL_BELOW_BYTES
+    # Some file systems count nothing, and those that can only be read have no room by nature.
+    counts = disk.f_blocks > 0 and not disk.f_flag & os.ST_RDONLY
+    return counts and disk.f_bavail * disk.f_frsize < FULL_BELOW_BYTES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -366,13 +367,43 @@ def test_a_disk_that_can_only_be_read_is_the_machine_s_fault_where_attempts_writ
         assert found.reason == f"cannot write to the disk of {error.filename}: Read-only file system"
 
 
-def test_an_error_without_a_file_names_the_disk_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_without_a_file_names_the_local_disk_that_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write names no file. A server that does not answer is never asked."""
+    asked: list[str] = []
+
+    def statvfs(path: Path) -> SimpleNamespace:
+        asked.append(str(path))
+        free = 0 if str(path) in (f"{tmp_path}/a disk", f"{tmp_path}/read only") else 10**9
+        flag = os.ST_RDONLY if path.name == "read only" else 0
+        return SimpleNamespace(f_bavail=free, f_frsize=1, f_blocks=10**9, f_flag=flag)
+
+    mounts = tmp_path / "mounts"
+    lines = (
+        "server:/x {0}/far nfs4 rw 0 0",
+        "/dev/b {0}/read\\040only ext4 ro 0 0",
+        "/dev/a {0}/a\\040disk ext4 rw 0 0",
+    )
+    mounts.write_text("".join(f"{line.format(tmp_path)}\n" for line in lines))
+    for name in ("far", "read only", "a disk"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr("hpbandster_lite.trainer.full_disk.MOUNTS", mounts)
+    monkeypatch.setattr("os.statvfs", statvfs)
+    found = full_disk(OSError(errno.ENOSPC, "No space left on device"), "/attempt")
+    assert found == (f"{tmp_path}/a disk", f"no room on the disk of {tmp_path}/a disk: No space left on device")
+    assert f"{tmp_path}/far" not in asked
+
+
+def test_an_error_without_a_file_names_shared_memory_where_that_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Workers of a data loader share memory through a disk of its own, which is small in containers."""
 
     shared = "/dev/shm"  # noqa: S108 (nothing is written there)
 
     def statvfs(path: Path) -> SimpleNamespace:
-        return SimpleNamespace(f_bavail=0 if str(path) == shared else 10**9, f_frsize=1, f_blocks=10**9)
+        return SimpleNamespace(f_bavail=0 if str(path) == shared else 10**9, f_frsize=1, f_blocks=10**9, f_flag=0)
 
     monkeypatch.setattr("os.statvfs", statvfs)
     found = full_disk(RuntimeError("unable to write to file </torch_12_34>: No space left on device (28)"), "/attempt")
@@ -394,7 +425,7 @@ def test_an_error_without_a_file_names_the_disk_that_is_full(monkeypatch: pytest
 def test_what_a_library_cannot_write_is_the_disk_s_fault_where_that_is_full(
     error: Exception, free: int, kind: FailureKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(f_bavail=free, f_frsize=1, f_blocks=10**9))
+    monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(f_bavail=free, f_frsize=1, f_blocks=10**9, f_flag=0))
     assert failure_of(error, full_disk(error, "/attempt")).kind is kind
 
 
