@@ -141,11 +141,11 @@ class Conversation:
             return
         ends_at = self._options.time_ends_at
         time_left_s = None if ends_at is None else max(0.0, ends_at - now)
-        wanted = self._held.wanted if now >= self._asks_at() else 0
-        hindrance = self._held.disk.hindrance_at(now) if wanted else None
-        request = self._outbox.next(
-            asks=wanted if hindrance is None else 1, time_left_s=time_left_s, hindrance=hindrance
-        )
+        asks = self._held.wanted > 0 and now >= self._asks_at()
+        hindrance = self._held.disk.hindrance_at(now) if asks else None
+        # A disk that has room again may still wait for its trainer.
+        wanted = self._held.wanted if asks else 0
+        request = self._outbox.next(asks=wanted, time_left_s=time_left_s, hindrance=hindrance)
         if isinstance(request, ExchangeRequest):
             self._exchange(self.link, request)
         elif request is not None:

@@ -105,7 +105,12 @@ class HeldEvaluations:
     @property
     def wanted(self) -> int:
         """How many leases to ask for; 0 while an evaluation runs, and where none can."""
-        if self.current is not None or self._closed is not None or not self._keeper.is_ready:
+        if self.current is not None or self._closed is not None:
+            return 0
+        if self.disk.hindrance is not None:
+            # It asks only to say so.
+            return 1
+        if not self._keeper.is_ready:
             return 0
         most = self._options.max_evaluations
         return self._pace.slots if most is None else max(0, min(self._pace.slots, most - self.evaluated))
@@ -151,7 +156,7 @@ class HeldEvaluations:
     def next_due(self) -> float:
         """When :meth:`act` has something to do that no descriptor announces."""
         if self.current is None:
-            return math.inf
+            return self.disk.look_at if self._keeper.is_paused else math.inf
         current = self.current
         due = [at for at in (current.ends_at, current.stop_by, current.order_by) if at is not None]
         if self.waiting:
@@ -160,6 +165,8 @@ class HeldEvaluations:
 
     def act(self, now: float) -> None:
         """Enforce the limits of the running evaluation, then begin or hand back those that wait behind it."""
+        if self._keeper.is_paused and self.disk.hindrance_at(now) is None:
+            self._keeper.resume(now)
         if self.current is not None and self.current.order_by is not None:
             if now >= self.current.order_by:
                 self._end_unordered(self.current)
@@ -216,6 +223,13 @@ class HeldEvaluations:
         elif self.current.began_at is None:
             # A trainer without a process is ready before its message, and may have begun already.
             self._begin(self.current)
+
+    def trainer_found_no_room(self, folder: str, reason: str) -> None:
+        """The problem cannot be imported before there is room on a disk."""
+        self.disk.found_no_room(folder, reason, self._clock())
+        self._keeper.pause()
+        if self.current is not None:
+            self._hand_back(self.current, HandBack(HandBackKind.REFUSED, reason))
 
     def receive(self, event: TrainerMessage) -> None:
         """Act on what the trainer sent about an evaluation."""

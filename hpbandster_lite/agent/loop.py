@@ -215,6 +215,8 @@ class Agent:
                 self.conversation.introduce(event)
                 self.departure.act_on_source()
                 self.held.trainer_is_ready()
+            case TrainerRefused(message=message, no_room_in=folder) if folder is not None:
+                self.held.trainer_found_no_room(folder, message)
             case TrainerRefused(message=message):
                 self.keeper.refuse(message)
             case _:

@@ -55,13 +55,15 @@ class OwnDisk:
     ----------
     hindrance : str or None
         Why the worker takes no work, while it cannot write.
+    look_at : float
+        When it looks at the disk again, if it is asked to.
     """
 
     def __init__(self, directory: str, *, room_of: Callable[[str, bool], Room] | None = None) -> None:
         self._directory = directory
         self._room_of = room_of or self._look
         self._folder = directory
-        self._look_at = -math.inf
+        self.look_at = -math.inf
         self._free_then = 0.0
         self._waits_until = -math.inf
         self._in_a_row = 0
@@ -69,9 +71,9 @@ class OwnDisk:
 
     def hindrance_at(self, now: float) -> str | None:
         """Look at the disk if that is due; why the worker takes no work, if so."""
-        if now < self._look_at:
+        if now < self.look_at:
             return self.hindrance
-        self._look_at = now + LOOK_EVERY_S
+        self.look_at = now + LOOK_EVERY_S
         room = self._room_of(self._folder, self.hindrance is not None)
         if self.hindrance is None:
             if room.refusal:
@@ -99,7 +101,7 @@ class OwnDisk:
         wait_s = min(LONGEST_S, LOOK_EVERY_S * 2 ** max(0, self._in_a_row - 1))
         log.error("this worker takes no work until it can write: %s", reason)
         self.hindrance, self._free_then = reason, free_bytes
-        self._waits_until, self._look_at = now + wait_s, now + min(wait_s, LOOK_EVERY_S)
+        self._waits_until, self.look_at = now + wait_s, now + min(wait_s, LOOK_EVERY_S)
 
     def _has_grown(self, room: Room) -> bool:
         return room.free_bytes >= MORE_ROOM * self._free_then + SAMPLE_BYTES

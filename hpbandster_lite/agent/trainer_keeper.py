@@ -39,6 +39,8 @@ class TrainerKeeper:
     ----------
     refusal : str or None
         Why the problem cannot be run here; then no other trainer is started.
+    is_paused : bool
+        Whether it starts no trainer for now.
     """
 
     def __init__(self, options: AgentOptions, start_trainer: StartTrainer) -> None:
@@ -48,6 +50,7 @@ class TrainerKeeper:
         self._load_by = 0.0
         self._fruitless = 0
         self._is_retired = False
+        self.is_paused = False
         self.refusal: str | None = None
 
     @property
@@ -63,14 +66,14 @@ class TrainerKeeper:
     def next_due(self, now: float) -> float:
         """When :meth:`act` has something to do that no descriptor announces."""
         if self._trainer is None:
-            return math.inf if self._is_retired else now
+            return math.inf if self._is_retired or self.is_paused else now
         look_at = now + self._trainer.poll_every_s
         return look_at if self._trainer.is_ready else min(look_at, self._load_by)
 
     def act(self, now: float) -> None:
         """Start a trainer where there is none, and end one whose import takes too long."""
         if self._trainer is None:
-            if not self._is_retired:
+            if not self._is_retired and not self.is_paused:
                 self._trainer = self._start_trainer()
                 self._load_by = now + self._options.load_timeout_s
         elif not self._trainer.is_ready and now >= self._load_by:
@@ -118,7 +121,7 @@ class TrainerKeeper:
         """The trainer has died; if too many died without an evaluation, the problem cannot be run here."""
         was_ready, tail = self.is_ready, self.log_tail()
         self._trainer = None
-        if had_evaluation:
+        if had_evaluation or self.is_paused:
             return
         self._fruitless += 1
         if (was_ready or failure.kind is FailureKind.INFRASTRUCTURE) and self._fruitless < MOST_FRUITLESS:
@@ -157,6 +160,16 @@ class TrainerKeeper:
         self.kill()
         self.refusal = message
         self._is_retired = True
+
+    def pause(self) -> None:
+        """End the trainer, and start no other one before :meth:`resume`."""
+        self.kill()
+        self.is_paused = True
+
+    def resume(self, now: float) -> None:
+        """Start a trainer again."""
+        self.is_paused = False
+        self.act(now)
 
     def retire(self) -> None:
         """Start no other trainer."""

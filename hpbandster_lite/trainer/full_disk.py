@@ -45,6 +45,12 @@ class NoRoom(NamedTuple):
     reason: str
 
 
+def full_disk_at_import(error: BaseException) -> str | None:
+    """The folder whose disk has no room, if that is why a problem cannot be imported."""
+    no_room = full_disk(error, _temporary())
+    return None if no_room is None else no_room.folder
+
+
 def full_disk(error: BaseException, directory: str | os.PathLike[str]) -> NoRoom | None:
     """The disk that is full, if an exception shows it.
 
@@ -63,17 +69,27 @@ def full_disk(error: BaseException, directory: str | os.PathLike[str]) -> NoRoom
     NoRoom or None
         None if no disk is full.
     """
-    for each in _chain(error):
+    chain = tuple(_chain(error))
+    # The error of the system names a file, which the words of another one around it may not.
+    found = (_by_number(each, directory) for each in chain if isinstance(each, OSError))
+    return next(filter(None, found), None) or _by_words(chain, directory)
+
+
+def _by_number(error: OSError, directory: str | os.PathLike[str]) -> NoRoom | None:
+    where = error.filename2 or error.filename
+    named = os.fsdecode(where) if isinstance(where, str | bytes) else None
+    if error.errno in _NO_ROOM:
+        place = named or _full_place(directory)
+        return NoRoom(_folder(place, named), f"no room on the disk of {place}: {error.strerror}")
+    if error.errno == errno.EROFS and named is not None and _belongs(named, directory):
+        return NoRoom(str(directory), f"cannot write to the disk of {named}: {error.strerror}")
+    return None
+
+
+def _by_words(chain: tuple[BaseException, ...], directory: str | os.PathLike[str]) -> NoRoom | None:
+    for each in chain:
         # traceback survives an exception whose own __str__ raises.
         words = traceback.format_exception_only(type(each), each)[-1].strip()
-        if isinstance(each, OSError):
-            where = each.filename2 or each.filename
-            named = os.fsdecode(where) if isinstance(where, str | bytes) else None
-            if each.errno in _NO_ROOM:
-                place = named or _full_place(directory)
-                return NoRoom(_folder(place, named), f"no room on the disk of {place}: {each.strerror}")
-            if each.errno == errno.EROFS and named is not None and _belongs(named, directory):
-                return NoRoom(str(directory), f"cannot write to the disk of {named}: {each.strerror}")
         lower = words.lower()
         is_unclear = isinstance(each, RuntimeError | OSError) or type(each).__name__ == "OperationalError"
         may_be = is_unclear and any(part in lower for part in _UNCLEAR_WORDS)
@@ -96,9 +112,13 @@ def _folder(place: str, named: str | None) -> str:
 
 def _full_place(directory: str | os.PathLike[str]) -> str:
     """A disk that is full: one to which every objective may write, else any on this host; else the attempt's."""
-    temporary = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 (only its free space is read)
-    places = (str(directory), temporary, _SHARED_MEMORY, *_local_disks())
+    places = (str(directory), _temporary(), _SHARED_MEMORY, *_local_disks())
     return next(filter(_is_full, places), str(directory))
+
+
+def _temporary() -> str:
+    # gettempdir writes a file, and fails where there is no room for it.
+    return tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 (only its free space is read)
 
 
 def _local_disks() -> Iterator[str]:

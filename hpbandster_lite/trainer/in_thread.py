@@ -18,6 +18,7 @@ from hpbandster_lite.errors import SearchError
 from hpbandster_lite.problems import Problem, load
 from hpbandster_lite.trainer.evaluation import run_objective
 from hpbandster_lite.trainer.frames import END, FrameReader, frames_of, write_frames
+from hpbandster_lite.trainer.full_disk import full_disk_at_import
 from hpbandster_lite.trainer.messages import TrainerMessage, TrainerOrder, TrainerPoint, TrainerRefused
 from hpbandster_lite.trainer.readiness import readiness
 from hpbandster_lite.trainer.reporting import CurrentOrder, PointSender
@@ -74,7 +75,7 @@ class InlineTrainer(InProcessHandle):
         try:
             self._problem = load(reference) if problem is None else problem
         except SearchError as error:
-            self._send(TrainerRefused(message=str(error)))
+            self._send(TrainerRefused(message=str(error), no_room_in=full_disk_at_import(error)))
             return
         self.is_ready = True
         self._send(readiness(self._problem, reference))

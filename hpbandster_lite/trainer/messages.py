@@ -66,9 +66,10 @@ class TrainerReady:
 @wire.register("TrainerRefused")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerRefused:
-    """The problem cannot be imported; the trainer has ended."""
+    """The problem cannot be imported; the trainer has ended. ``no_room_in`` is as in :class:`TrainerEnded`."""
 
     message: str
+    no_room_in: str | None = None
 
 
 @wire.register("TrainerPoint")

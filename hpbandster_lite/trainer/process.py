@@ -27,6 +27,7 @@ from hpbandster_lite.process.shutdown import ALLOCATION_ENDS, unblock_allocation
 from hpbandster_lite.records import FailureKind, Plain
 from hpbandster_lite.trainer.evaluation import run_objective
 from hpbandster_lite.trainer.frames import FrameReader, frames_of, write_frames, write_line
+from hpbandster_lite.trainer.full_disk import full_disk_at_import
 from hpbandster_lite.trainer.leftovers import Leftovers
 from hpbandster_lite.trainer.library_state import LibraryState, global_seed
 from hpbandster_lite.trainer.messages import (
@@ -86,7 +87,7 @@ def _serve(briefing: dict[str, Plain]) -> int:
     try:
         problem = load(briefing["problem"])
     except SearchError as error:
-        agent.send(TrainerRefused(message=str(error)))
+        agent.send(TrainerRefused(message=str(error), no_room_in=full_disk_at_import(error)))
         return error.exit_code
     agent.send(readiness(problem, briefing["problem"]))
     warm = _Warmth(problem)

@@ -400,6 +400,14 @@ def test_a_problem_that_cannot_be_imported_is_refused_with_its_error(start: Star
     assert "exit status 2" in died.failure.reason
 
 
+def test_a_problem_that_finds_no_room_when_it_is_imported_says_on_which_disk(start: Start, tmp_path: Path) -> None:
+    problem = tmp_path / "caches.py"
+    problem.write_text("raise OSError(28, 'No space left on device', '/data/cache/x')")
+    _, (refused,) = received_until(start(str(problem)), TrainerDied)
+    assert isinstance(refused, TrainerRefused)
+    assert refused.no_room_in == "/data/cache"
+
+
 def test_an_idle_trainer_that_is_closed_ends_by_itself(start: Start, tmp_path: Path) -> None:
     problem = tmp_path / "tidy.py"
     problem.write_text(

@@ -32,7 +32,13 @@ from hpbandster_lite.records import (
     Started,
 )
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.trainer.messages import TrainerDied, TrainerEnded, TrainerInterrupted, TrainerMessage
+from hpbandster_lite.trainer.messages import (
+    TrainerDied,
+    TrainerEnded,
+    TrainerInterrupted,
+    TrainerMessage,
+    TrainerRefused,
+)
 from tests.engine_room import settings_for, space_of
 from tests.grants import grant
 from tests.world import World
@@ -315,6 +321,32 @@ def test_a_loss_of_a_worker_whose_disk_is_full_counts(worker: Worker) -> None:
     worker.agent.held.receive(TrainerEnded(loss=1.0))
     (report,) = worker.agent.outbox.reports.values()
     assert report.outcome.loss == 1.0
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["refused", "refused and dead"])
+def test_a_trainer_that_finds_no_room_at_its_import_is_started_again_when_there_is(dies: bool, patient: Worker) -> None:
+    agent = patient.agent
+    agent.held.current = None
+    patient.disk_is_full_until = math.inf
+    trainer = patient.trainers[0]
+    trainer.is_ready = False
+    agent._receive(TrainerRefused(message="loading 'p' failed: no room", no_room_in="/run"))
+    if dies:
+        agent._receive(TrainerDied(failure=Failure(kind=FailureKind.CODE, reason="exit status 2")))
+    assert asked(patient) == (1, "loading 'p' failed: no room")
+    assert (agent.keeper.refusal, agent.exit_code) == (None, None)
+    assert patient.trainers == [trainer]
+    patient.disk_is_full_until = patient.world.now
+    assert asked(patient) == (1, None)
+    assert patient.trainers != [trainer]
+
+
+def test_a_lease_whose_trainer_finds_no_room_at_its_import_is_refused(worker: Worker) -> None:
+    worker.trainers[0].is_ready = False
+    worker.agent.held.take([(worker.agent.id, grant({"x": 0.5}))])
+    worker.disk_is_full_until = math.inf
+    worker.agent._receive(TrainerRefused(message="no room", no_room_in="/run"))
+    assert handed_back(worker) == [(HandBackKind.REFUSED, "no room")]
 
 
 def test_a_lease_that_comes_when_the_disk_is_full_is_refused(worker: Worker) -> None:
