@@ -1,4 +1,4 @@
-"""A problem whose objective changes its process as its configuration says, or checks that a change is gone.
+"""A problem whose objective changes its process according to its configuration, or checks that a change is undone.
 
 ``do`` names a change, or ``check`` and a change; a check that finds the change raises an error.
 """
@@ -77,7 +77,7 @@ def _deleted_directory(trial: Trial) -> None:
 
 
 def _replace_stream(trial: Trial) -> None:
-    # Dropping it closes the descriptor.
+    # Its finalizer closes the descriptor.
     sys.stdout = os.fdopen(1, "w")
 
 
@@ -233,7 +233,7 @@ CHANGES: dict[str, tuple[Step, Step]] = {
     ),
     "exception": (_raise, _return),
 }
-"""What an evaluation changes, and what the next one does or checks; both succeed in a new process."""
+"""The change of an evaluation, and the action or check of the next one; both succeed in a new process."""
 
 
 def _thread(target: Callable[[], object], **about: Any) -> Step:
@@ -250,7 +250,7 @@ def _leak_files(trial: Trial) -> None:
 
 
 def _lower_a_limit(trial: Trial) -> None:
-    # Only root raises it again.
+    # Only root can raise it again.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit = _fails
 
@@ -268,7 +268,7 @@ RENEWED: dict[str, tuple[Step, str]] = {
     "limit": (_lower_a_limit, "the objective changed what cannot be restored: resource limits (PermissionError"),
     "child": (lambda _: os.posix_spawn("/bin/sleep", ["sleep", "600"], os.environ), "left processes running"),
 }
-"""What ends the trainer before another evaluation, and words of the reason."""
+"""Changes that end the trainer before another evaluation, and words of the reason."""
 STAYS: dict[str, Step] = {
     "daemon of a library": _thread(threading.Event().wait, daemon=True),
     "short thread": _thread(lambda: time.sleep(0.02)),

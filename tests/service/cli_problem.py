@@ -1,4 +1,4 @@
-"""A problem for the command line: cheap, with a test, and as slow or as wrong as the environment asks for."""
+"""A problem for the command line: cheap, with a test; environment variables make it slow or wrong."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hpbandster_lite.problems.trial import Trial
 
 min_budget, max_budget, unit, integer_budgets = 1, 9, "steps", True
 HOLD = "CLI_PROBLEM_HOLD"
-"""Names a file: evaluations beyond the first three do not end before it is gone."""
+"""Environment variable that names a file: evaluations after the first three wait until it is deleted."""
 RETURNS = "CLI_PROBLEM_RETURNS"
-"""What evaluate returns instead of a loss."""
+"""Environment variable with the value that evaluate returns instead of a loss."""
 
 
 def space() -> ConfigurationSpace:

@@ -1,4 +1,4 @@
-"""The wall clock of one process, to be set wrong, by libfaketime; its monotonic clock cannot be set."""
+"""The wall clock of one process, which libfaketime sets; the monotonic clock stays right."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from hpbandster_lite.rundir import write_atomically
 
 LIBRARIES = sorted(Path("/usr/lib").glob("**/faketime/libfaketime.so.1"))
-"""Empty where libfaketime is not installed."""
+"""Empty if libfaketime is not installed."""
 SLEEP = """
 # Python sleeps until a time of the monotonic clock, which libfaketime shifts all the same: EINVAL.
 import select, time
@@ -17,7 +17,7 @@ time.sleep = lambda seconds: select.select([], [], [], seconds) and None
 
 
 class WallClock:
-    """The wall clock of one process, which a test can set; its monotonic clock cannot be set."""
+    """The wall clock of one process, which a test can set; the monotonic clock stays right."""
 
     def __init__(self, place: Path) -> None:
         self._file = place / "faketime"
@@ -27,7 +27,7 @@ class WallClock:
         self.jump(0)
 
     def jump(self, days: int) -> None:
-        """From now on it is so many days later than it is."""
+        """Set the clock ``days`` days later than the true time."""
         write_atomically(self._file, f"{days:+d}d\n")
 
     @property

@@ -18,9 +18,9 @@ from tests.engine_room import space_of
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test here a second try, which the closing line counts: a machine that is busy may break a deadline.
+    """Give each test here a second attempt, which the last line counts: a busy machine may miss a deadline.
 
-    A test that needs it on a machine with nothing else to do has found a race, and is looked into.
+    A test that needs it on an idle machine has found a race: investigate it.
     """
     for item in items:
         if Path(__file__).parent in item.path.parents:
@@ -29,13 +29,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module")
 def space() -> SearchSpace:
-    """A small one."""
+    """A small search space."""
     return space_of()
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> RunDirectory:
-    """A run directory in which nothing has begun."""
+    """A new run directory."""
     made = RunDirectory(tmp_path / "run")
     made.create()
     return made
@@ -43,7 +43,7 @@ def directory(tmp_path: Path) -> RunDirectory:
 
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind() -> Iterator[None]:
-    # An agent that an earlier test ran in this process has made it the one that buries orphans, also those of others.
+    # An agent of an earlier test may have made this process a reaper of orphans, also of those of other processes.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     me = psutil.Process()
 

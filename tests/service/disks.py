@@ -1,4 +1,4 @@
-"""Small file systems of their own, to be filled or made read-only; skips a test where none can be mounted."""
+"""Small separate file systems, to be filled or made read-only; skips a test if this machine cannot mount them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 @contextlib.contextmanager
 def small_disk(place: Path, size: str = "16m") -> Iterator[Path]:
-    """A file system of its own."""
+    """A separate file system."""
     place.mkdir(mode=0o700)
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(place)],
@@ -30,7 +30,7 @@ def small_disk(place: Path, size: str = "16m") -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Take all the room that a disk has."""
+    """Fill all free space of a disk."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (2**exponent for exponent in range(20, -1, -1)):

@@ -1,6 +1,6 @@
-"""``fashion_mnist`` of a small set in its very file format, whose sums are taken for the published ones.
+"""``fashion_mnist`` with a small data set in the same file format, whose checksums replace the published ones.
 
-The folder is named by an environment variable, which the processes of a search hand on; nothing else is changed.
+An environment variable names the folder, and the processes of a search pass it on; nothing else is changed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A whole search in a process of its own, for tests that kill parts of it: as ``run`` does it, without the terminal.
+"""A whole search in a separate process, for tests that kill parts of it: like ``run``, without the terminal.
 
-The problem counts and keeps a checkpoint of its steps; while the file ``hold`` lies in its directory it stays in the
-middle of an evaluation, reporting, and while ``deaf`` does, without a word.
+The problem counts its steps and saves a checkpoint after each. While the file ``hold`` is in its directory, it stays in
+the middle of an evaluation and reports; while the file ``deaf`` is there, it stays there without reports.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.engine_room import engine_for
 
 DEADLINE_S = 60.0
 MARK = "HPBANDSTER_LITE_TEST_SEARCH"
-"""Environment variable by which all processes of a search are found, orphans included."""
+"""Environment variable that marks all processes of a search, including orphans."""
 PROBLEM = '''
 import json
 import os
@@ -90,7 +90,7 @@ def _described(text: str, path: str) -> ProblemDescription:
 
 
 class LocalSearchProcess:
-    """A problem in a directory, and searches of it in processes of their own, one after the other."""
+    """A problem in a directory, and searches of it in separate processes, one after the other."""
 
     text = PROBLEM
 
@@ -111,7 +111,7 @@ class LocalSearchProcess:
 
     @contextlib.contextmanager
     def running(self, workers: int = 2) -> Iterator[subprocess.Popen[str]]:
-        """Begin the search or go on with it; nothing of it is left in the end."""
+        """Begin or continue the search; all its processes end with the context."""
         given = {"options": {**self._options, "description": None}, "workers": workers, "run": str(self.directory.path)}
         about = wire.to_message(self._options["description"])
         process = subprocess.Popen(
@@ -136,7 +136,7 @@ class LocalSearchProcess:
 
     @contextlib.contextmanager
     def held(self, *, recorded: int = 0) -> Iterator[subprocess.Popen[str]]:
-        """A search with so many outcomes or more, all of whose workers are held inside an evaluation."""
+        """A search with at least this number of outcomes, all of whose workers are held inside an evaluation."""
         with self.running() as process:
             self.wait_recorded(recorded)
             self.hold()
@@ -144,12 +144,12 @@ class LocalSearchProcess:
             yield process
 
     def run(self, workers: int = 2) -> str:
-        """The whole search, to its end; gives what it said."""
+        """Run the search to its end; return its output."""
         with self.running(workers) as process:
             return self.end_of(process, 0)
 
     def end_of(self, process: subprocess.Popen[str], code: int) -> str:
-        """What the search said, after it has ended with this exit code and left nothing behind."""
+        """Wait until the search has ended with this exit code and left nothing behind; return its output."""
         output, _ = process.communicate(timeout=DEADLINE_S)
         assert process.returncode == code, output
         until(lambda: not self.processes(), "every process of the search has ended")
@@ -162,7 +162,7 @@ class LocalSearchProcess:
     # ---------------------------------------------------------------------------------------------- its processes
 
     def processes(self, module: str = "") -> list[psutil.Process]:
-        """Living processes of the search: ``master``, ``agent``, ``trainer``, ``nameserver``, or all of them."""
+        """Running processes of the search: ``master``, ``agent``, ``trainer``, ``nameserver``, or all of them."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -173,13 +173,13 @@ class LocalSearchProcess:
         return found
 
     def kill(self, module: str) -> int:
-        """Kill one process of the search with SIGKILL; gives its pid."""
+        """Kill one process of the search with SIGKILL; return its pid."""
         victim = self.processes(module)[0]
         victim.kill()
         return victim.pid
 
     def kill_all(self, process: subprocess.Popen[str]) -> None:
-        """As a power cut does: everything at once, the launcher first, so that it can mend nothing."""
+        """Kill everything at once, like a power failure; the launcher first, so that it restarts nothing."""
         victims = [psutil.Process(process.pid), *(each for each in self.processes() if each.pid != process.pid)]
         for victim in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -190,11 +190,11 @@ class LocalSearchProcess:
         process.wait()
 
     def hold(self, held: bool = True) -> None:
-        """From now on evaluations stay where they are, and report; or go on."""
+        """Make evaluations stay where they are and report, or let them continue."""
         self._set("hold", held)
 
     def deafen(self, deaf: bool = True) -> None:
-        """From now on evaluations stay where they are, and neither report nor hear; or go on."""
+        """Make evaluations stay where they are without reports, so that no interrupt acts, or let them continue."""
         self._set("deaf", deaf)
 
     def _set(self, name: str, there: bool) -> None:
@@ -204,7 +204,7 @@ class LocalSearchProcess:
             (self.place / name).unlink(missing_ok=True)
 
     def wait_inside(self, workers: int = 2) -> None:
-        """Until so many trainers are in the middle of an evaluation."""
+        """Wait until this number of trainers is in the middle of an evaluation."""
 
         def are_inside() -> bool:
             return sum((self.place / f"inside-{each.pid}").exists() for each in self.processes("trainer")) >= workers
@@ -212,7 +212,7 @@ class LocalSearchProcess:
         until(are_inside, f"{workers} trainers are in the middle of an evaluation")
 
     def wait_recorded(self, count: int) -> None:
-        """Until so many outcomes are in the journal."""
+        """Wait until this number of outcomes is in the journal."""
 
         def are_recorded() -> bool:
             journal = self.directory.journal
@@ -223,7 +223,7 @@ class LocalSearchProcess:
     # ------------------------------------------------------------------------------------------------ its journal
 
     def entries(self) -> list[Entry]:
-        """Everything that the journal holds, in order."""
+        """All entries of the journal, in order."""
         return [entry for _, _, entry in JournalReader(self.directory.journal).entries()]
 
     def of(self, kind: type) -> list[Any]:
@@ -231,9 +231,9 @@ class LocalSearchProcess:
         return [entry for entry in self.entries() if isinstance(entry, kind)]
 
     def check(self, acknowledged: Mapping[Any, Any] | None = None) -> None:
-        """The search is over, every result is there once, none was asked for again, and replay agrees.
+        """Check that the search is over and verified, has every result once, and repeated no evaluation after its result.
 
-        ``acknowledged`` is what :meth:`results` gave at an earlier time: it must be there unchanged.
+        ``acknowledged`` is the value of :meth:`results` at an earlier time: these results must be unchanged.
         """
         entries = self.entries()
         recorded = [entry.evaluation for entry in entries if isinstance(entry, Recorded)]
@@ -258,19 +258,19 @@ class LocalSearchProcess:
         assert self.verified()
 
     def verified(self) -> bool:
-        """Whether every decision in the journal is found again when it is computed anew."""
+        """Check that a second computation gives every decision in the journal."""
         verification = verify_run(self.directory)
         assert verification.holds, verification.summary
         return verification.entries > 0
 
     def results(self) -> dict[Any, Any]:
-        """Outcome of each evaluation that has one."""
+        """The outcome of each evaluation that has one."""
         if not holds_anything(self.directory.journal):
             return {}
         return {entry.evaluation: entry.outcome for entry in self.of(Recorded)}
 
     def decisions(self) -> list[Any]:
-        """What was sampled and what came of it, in order: what must not depend on interruptions."""
+        """Sampled configurations and their results, in order, which must not depend on interruptions."""
         made: list[Any] = []
         for entry in self.entries():
             if isinstance(entry, Sampled):
@@ -280,12 +280,12 @@ class LocalSearchProcess:
         return made
 
     def handed_back(self) -> list[Released]:
-        """What was handed back politely."""
+        """Evaluations that a worker handed back."""
         return self.of(Released)
 
 
 def until(condition: Callable[[], object], what: str) -> None:
-    """Wait until something holds."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain: {what}"
@@ -299,7 +299,7 @@ class Notes:
         self.note("going on" if prepared.resumed else "new")
 
     def status(self, status: Status) -> None:
-        """Nothing: the tests read the journal."""
+        """Ignore the status: the tests read the journal."""
 
     def note(self, text: str) -> None:
         print(text, flush=True)

@@ -1,4 +1,4 @@
-"""What tests of a master in this process share beside the fixtures of this folder."""
+"""Helpers of tests of a master in this process, in addition to the fixtures of this folder."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A problem with options, a refit and an export, in plain Python: what it trains is a list of numbers in a file.
+"""A problem with options, a refit and an export, in plain Python: its model is a list of numbers in a file.
 
-Training leaves a checkpoint after each step, so that one that was killed goes on, and says where it began.
+Training saves a checkpoint after each step, so that a killed training continues; its result says where it began.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ConfigSpace import ConfigurationSpace
 from hpbandster_lite.problems.trial import Trial
 
 HOLD = "OPTIONAL_PROBLEM_HOLD"
-"""Names a file: a refit does not get beyond its second step while that is there."""
+"""Environment variable that names a file: a refit stays at its second step while the file exists."""
 FAILS = "OPTIONAL_PROBLEM_FAILS"
-"""What a refit or an export is to fail with."""
+"""Environment variable with the failure of a refit or an export."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Options:
 
 
 class Optional:
-    """The problem as it was configured."""
+    """The problem with given options."""
 
     min_budget, unit, integer_budgets = 1, "steps", True
 

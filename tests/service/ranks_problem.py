@@ -1,4 +1,4 @@
-"""An objective that trains with one process for each device, as on several GPUs; ``deed`` says what becomes of them."""
+"""An objective that trains with one process for each device, as on several GPUs; ``deed`` selects how they end."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def train(deed: str) -> None:
     elif deed == "is killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if deed in ("is killed", "waits"):
-        # It waits for the other, which never comes.
+        # It waits for the other process, which never connects.
         distributed.barrier() if distributed.get_rank() == 0 else time.sleep(600)
     distributed.destroy_process_group()
 

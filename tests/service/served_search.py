@@ -1,4 +1,4 @@
-"""A search whose master, workers and name server a test starts one by one: nobody starts them again."""
+"""A search whose master, workers and name server a test starts one by one; nothing restarts them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from tests.service.local_search import DEADLINE_S, MARK, LocalSearchProcess, unt
 
 
 class Served:
-    """One process of a search and what it says."""
+    """One process of a search and its output."""
 
     def __init__(
         self, log: Path, command: Sequence[str], environment: Mapping[str, str], before: Sequence[str] = ()
     ) -> None:
         self.log = log
         with log.open("wb") as file:
-            # What stands before it puts it on another host, and becomes it.
+            # The prefix starts the command on another host, and becomes that process.
             self.process = subprocess.Popen(
                 [*before, sys.executable, "-m", *command],
                 stdout=file,
@@ -53,7 +53,7 @@ class Served:
         return self.log.read_text("utf-8")
 
     def says(self, words: str) -> None:
-        """Wait until it has said this."""
+        """Wait until its output matches these words."""
         until(lambda: re.search(words, self.output()) or self.process.poll() is not None, f"it says {words!r}")
         assert re.search(words, self.output()), self.output()
 
@@ -65,16 +65,16 @@ class Served:
         self.process.wait()
 
     def trainers(self) -> list[psutil.Process]:
-        """The trainer of this worker."""
+        """The trainers of this worker."""
         found = []
         for child in psutil.Process(self.pid).children():
-            # It may be a zombie, and cease to be one meanwhile.
+            # It may be a zombie that disappears meanwhile.
             with contextlib.suppress(psutil.Error):
                 found += [child] if "hpbandster_lite.trainer" in child.cmdline() else []
         return found
 
     def ends(self, code: int) -> str:
-        """What it has said when it has ended with this exit code; waits for that."""
+        """Wait until it has ended with this exit code; return its output."""
         try:
             ended = self.process.wait(DEADLINE_S)
         except subprocess.TimeoutExpired:
@@ -84,13 +84,13 @@ class Served:
 
 
 class ServedSearch(LocalSearchProcess):
-    """The search of :class:`LocalSearchProcess`, process by process; a context manager that leaves none of them."""
+    """The search of :class:`LocalSearchProcess`, process by process; a context manager, which ends all of them."""
 
     def __init__(self, place: Path, **options: Any) -> None:
         super().__init__(place, **options)
         self._served: list[Served] = []
         self.before: Sequence[str] = ()
-        """What stands before the command of a process: where on a virtual host it is started."""
+        """Prefix of the command of a process, which starts it on a virtual host."""
 
     def __enter__(self) -> ServedSearch:
         return self
@@ -116,7 +116,7 @@ class ServedSearch(LocalSearchProcess):
         return served
 
     def start_command(self, command: str, *arguments: str) -> Served:
-        """A command as a user gives it, for this problem and run directory."""
+        """Start a command for this problem and run directory, as a user does."""
         log = self.place / f"{command}-{len(self._served)}.log"
         words = [command, str(self.problem), "--run-dir", str(self.directory.path), *arguments]
         return self._begin(log, ["hpbandster_lite", *words])
@@ -130,7 +130,7 @@ class ServedSearch(LocalSearchProcess):
         log: Path | None = None,
         **changed: Any,
     ) -> Served:
-        """A master; unless told otherwise, it serves already."""
+        """Start a master and, if ``waits``, wait until it serves."""
         where = directory or self.directory
         options = {**self._options, "limits": Limits(**self._options["limits"])}
         prepared = prepare(SearchOptions(problem=options["description"].reference, **options), where)
@@ -147,13 +147,13 @@ class ServedSearch(LocalSearchProcess):
         return master
 
     def start_worker(self, index: int = 0, *, environment: Mapping[str, str] | None = None, **changed: Any) -> Served:
-        """A worker, which finds the master through the run directory unless it is told of another way."""
+        """Start a worker, which by default finds the master through the run directory."""
         way = {} if "run_id" in changed else {"run_dir": str(self.directory.path)}
         options = AgentOptions(problem=str(self.problem), index=index, **{**way, **changed})
         return self._start("agent", wire.to_message(options), environment)
 
     def start_far_worker(self, index: int, scratch: Path, *, nameserver: tuple[str, int] | None = None) -> Served:
-        """A worker that does not see the run directory: it has the key, a place of its own, a name server to ask."""
+        """Start a worker that does not see the run directory: it has the key, a scratch directory and a name server."""
         if nameserver is None:
             _, port = self.start_nameserver()
             endpoint = self.directory.read_endpoint()
@@ -166,13 +166,13 @@ class ServedSearch(LocalSearchProcess):
         )
 
     def status(self) -> dict[str, Any]:
-        """What the master says of the search."""
+        """The status of the search from its master."""
         with connect(self.directory) as client:
             status: dict[str, Any] = client.call("status", {})
         return status
 
     def start_nameserver(self, port: int = 0, **options: Any) -> tuple[Served, int]:
-        """A name server, without a key unless told of one, and its port."""
+        """Start a name server, by default without a key; return it and its port."""
         served = self._start("nameserver", {"port": port, **options})
         served.says(r"listens on 127\.0\.0\.1:\d+")
         found = re.search(r"listens on 127\.0\.0\.1:(\d+)", served.output())
@@ -181,13 +181,13 @@ class ServedSearch(LocalSearchProcess):
 
     @property
     def run_id(self) -> str:
-        """Of the search that is being served."""
+        """Run id of the search that is being served."""
         endpoint = self.directory.read_endpoint()
         assert endpoint is not None
         return str(endpoint["run_id"])
 
     def wait_registered(self, port: int, key: bytes | None = None) -> None:
-        """Until the name server at this port knows the master."""
+        """Wait until the name server at this port knows the master."""
         name = run_name(self.run_id)
 
         def is_known() -> bool:
@@ -197,7 +197,7 @@ class ServedSearch(LocalSearchProcess):
         until(is_known, "the master is registered")
 
     def copied(self, to: Path) -> RunDirectory:
-        """A copy of the run directory as it was before its master began: the same run, another place."""
+        """Copy the run directory as it was before its master began: the same run at another place."""
         copy = RunDirectory(to)
         copy.create()
         settings = JournalReader(self.directory.journal).settings()
@@ -205,12 +205,12 @@ class ServedSearch(LocalSearchProcess):
         return copy
 
     def lease_of(self, worker: Served) -> Leased:
-        """The newest lease that a worker got."""
+        """The newest lease of a worker."""
         leases: list[Leased] = [each for each in self.of(Leased) if f"-{worker.pid}-" in each.agent]
         return leases[-1]
 
     def wait_working(self, worker: Served) -> Leased:
-        """Until a worker's trainer is in the middle of an evaluation; gives its lease."""
+        """Wait until a worker's trainer is in the middle of an evaluation; return its lease."""
 
         def is_inside() -> bool:
             return any((self.place / f"inside-{trainer.pid}").exists() for trainer in worker.trainers())
@@ -219,7 +219,7 @@ class ServedSearch(LocalSearchProcess):
         return self.lease_of(worker)
 
     def wait_expired(self, evaluation: EvaluationId) -> Expired:
-        """Until a lease of an evaluation has ended without a word."""
+        """Wait until a lease of an evaluation has expired."""
 
         def ended() -> list[Expired]:
             return [entry for entry in self.of(Expired) if entry.evaluation == evaluation]
@@ -233,7 +233,7 @@ class ServedSearch(LocalSearchProcess):
 
 
 def stopped(*processes: psutil.Process | Served) -> None:
-    """Stop processes, as a suspended job or a machine without memory does, and wait until they stand still."""
+    """Stop processes, like a suspended job or a machine without memory, and wait until they are stopped."""
     for process in processes:
         psutil.Process(process.pid).suspend()
     until(
@@ -248,13 +248,13 @@ def continued(*processes: psutil.Process | Served) -> None:
 
 
 def until_passed(seconds: float) -> None:
-    """Until so much time has passed: for what is defined by a time, such as a stop that is longer than a lease."""
+    """Wait for a duration; only for behaviour that a duration defines, such as a stop that outlasts a lease."""
     ends = time.monotonic() + seconds
     until(lambda: time.monotonic() >= ends, f"{seconds} s have passed")
 
 
 def until_idle(process: psutil.Process) -> None:
-    """Until a process waits for somebody else and does nothing: no switch of context in 0.1 s."""
+    """Wait until a process is blocked: no context switch in 0.1 s."""
     seen: list[tuple[float, int]] = []
 
     def does_nothing() -> bool:
@@ -269,7 +269,7 @@ def until_idle(process: psutil.Process) -> None:
 
 @contextlib.contextmanager
 def served_search(place: Path, **options: Any) -> Iterator[ServedSearch]:
-    """A search without a process yet, in a place of its own."""
+    """A search without processes, in a new directory."""
     place.mkdir(parents=True, exist_ok=True)
     with ServedSearch(place, **options) as search:
         yield search

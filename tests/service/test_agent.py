@@ -1,4 +1,4 @@
-"""The agent with a real trainer and a scripted master: nothing that was given to it is forgotten, whatever dies."""
+"""The agent with a real trainer and a scripted master: it loses no evaluation, whichever process dies."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.service.worker_master import (
 )
 
 ATTEMPT = "evaluations/2-0-0/rung1/attempt1"
-"""Directory of the first evaluation that is granted."""
+"""Directory of the first granted evaluation."""
 
 
 def deeds(*names: str) -> list[Grant]:
@@ -49,12 +49,12 @@ def deeds(*names: str) -> list[Grant]:
 
 
 def has_reported(method: str, message: Any) -> bool:
-    """Whether this call tells a point of the learning curve: the objective is under way."""
+    """Whether this call brings a point of the learning curve: the objective runs."""
     return method == "renew" and bool(message.curve)
 
 
 def once(when: Callable[[str, Any], bool], then: Callable[[], object]) -> Callable[[str, Any, int], None]:
-    """A hook that acts at the first call of which ``when`` is true."""
+    """A hook that acts at the first call for which ``when`` is true."""
     waiting = [then]
 
     def hook(method: str, message: Any, _: int) -> None:
@@ -70,7 +70,7 @@ def terminate_me() -> None:
 
 @pytest.fixture
 def lifeline() -> Iterator[tuple[int, Callable[[], None]]]:
-    """The end that an agent watches, and what cuts it."""
+    """The end of the pipe that an agent watches, and a function that closes the other end."""
     reading, writing = os.pipe()
     open_ends = [writing]
 
@@ -312,7 +312,7 @@ def test_an_agent_whose_master_comes_back_with_another_version_leaves_what_it_ho
             return masters[-1]
 
         assert run_agent(options(tmp_path), connect=connect) == ProtocolMismatch.exit_code
-    assert len(masters) == 2, "a master of another version was asked again"
+    assert len(masters) == 2, "the agent called a master of another version again"
     assert f"has protocol {PROTOCOL} of hpbandster_lite, this side has {PROTOCOL - 1}" in caplog.text
     assert "install the same version of hpbandster_lite on both sides" in caplog.text
     (path,) = (tmp_path / "reports").iterdir()
@@ -320,7 +320,7 @@ def test_an_agent_whose_master_comes_back_with_another_version_leaves_what_it_ho
     if deed == "ok":
         assert left.report.outcome.loss == 3.0
     else:
-        # It had its grace, and saved.
+        # It had its grace period, and saved.
         assert left.reason == "the master has another protocol version"
         assert (left.agent, left.directory) == (before.hellos[0].agent, ATTEMPT)
 
@@ -362,7 +362,7 @@ def test_a_result_is_left_when_no_trainer_can_be_started_any_more(
         if has_report(message):
             unreachable()
 
-    # Its trainer is renewed, because memory may not be free again otherwise.
+    # The agent replaces the trainer, because the old one may not release its memory.
     master = ScriptedMaster(deeds("out of memory"), before=hook)
     with pytest.raises(BlockingIOError):
         run_agent(options(tmp_path), connect=master.connect)
@@ -380,7 +380,7 @@ def test_an_agent_that_waits_for_its_master_does_not_turn_in_vain(
         turn(self, readable)
 
     monkeypatch.setattr(Agent, "turn", counted)
-    # Its time without work is over, but it owes a report: it may not end, and nothing is due but the next try.
+    # Its idle timeout has passed, but it still has a report: it does not end, and only the next try is due.
     master = ScriptedMaster(deeds("ok"), before=lambda method, message, number: unreachable() if number > 1 else None)
     about = options(tmp_path, idle_timeout_s=0.05, master_timeout_s=1.0)
     assert run_agent(about, connect=master.connect) == MasterUnreachable.exit_code
@@ -399,7 +399,7 @@ def test_an_agent_with_nothing_to_do_ends_after_its_idle_time(tmp_path: Path, ca
 
 def test_an_agent_leaves_after_its_number_of_evaluations_when_the_last_one_is_acknowledged(tmp_path: Path) -> None:
     master = ScriptedMaster(deeds("ok", "infeasible", "ok", "ok"))
-    # Refused configurations are no evaluations.
+    # Refused configurations do not count as evaluations.
     assert run_agent(options(tmp_path, max_evaluations=2), connect=master.connect) == 0
     assert len(master.outcomes) == 3
     assert len(master.granted) == 3
@@ -457,7 +457,7 @@ def test_an_agent_with_nothing_to_do_ends_with_its_time(tmp_path: Path) -> None:
 def test_the_time_that_an_import_takes_is_no_idle_time(tmp_path: Path) -> None:
     problem = tmp_path / "slow_to_import.py"
     problem.write_text("import time\ntime.sleep(0.5)\ndef evaluate(config, budget, trial): return 0.5\n")
-    # At first there is nothing to do; then there is.
+    # The first answer is a wait, later ones are grants.
     master = ScriptedMaster([None, grant({})], ends=False)
     assert run_agent(options(tmp_path, problem=str(problem), idle_timeout_s=0.4), connect=master.connect) == 0
     assert [outcome.loss for outcome in master.outcomes] == [0.5]
@@ -467,7 +467,7 @@ def test_a_trainer_that_dies_while_it_waits_is_replaced(tmp_path: Path) -> None:
     def granted() -> Iterator[Grant | None]:
         yield grant({"do": "ok"}, 0)
         os.kill(master.outcomes[0].info["pid"], signal.SIGKILL)
-        # Nothing to do until its death has been noticed.
+        # A wait, until the agent has detected the death of its trainer.
         while psutil.pid_exists(master.outcomes[0].info["pid"]):
             yield None
         master.ends = True
@@ -483,7 +483,7 @@ def test_a_trainer_that_dies_while_it_waits_is_replaced(tmp_path: Path) -> None:
 def test_a_trainer_that_is_killed_under_an_evaluation_is_no_fault_of_the_objective(tmp_path: Path) -> None:
     def kill_the_trainer(method: str, message: Any, number: int) -> None:
         if has_reported(method, message) and len(master.renewals) == 1:
-            # Another test may have left this process a child that is not ours, such as multiprocessing's tracker.
+            # Another test may have left a child of this process, such as multiprocessing's tracker.
             (trainer,) = filter(is_trainer, psutil.Process().children())
             trainer.kill()
 
@@ -579,7 +579,7 @@ def test_a_hang_in_c_is_ended_with_the_processes_that_it_started(tmp_path: Path)
 
 
 def group_of(group: int) -> list[int]:
-    """Living processes of a group."""
+    """Running processes of a group."""
     def is_in(process: psutil.Process) -> bool:
         try:
             return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
@@ -751,7 +751,7 @@ def test_an_idle_agent_ends_at_the_first_signal(tmp_path: Path) -> None:
 
 
 def test_a_lease_that_arrives_when_the_agent_is_leaving_is_handed_back_untouched(tmp_path: Path) -> None:
-    # The call that brings the report asks for the next evaluation; its answer is lost, so it is said again.
+    # The call with the report requests the next evaluation; its answer is lost, so the agent sends it again.
     master = ScriptedMaster(deeds("ok", "trial"), after=asked_to_end_at_the_call(2))
     assert run_agent(options(tmp_path), connect=master.connect) == 130
     assert [outcome.loss for outcome in master.outcomes] == [3.0]
@@ -766,7 +766,7 @@ def test_an_agent_that_is_leaving_does_not_wait_for_an_answer_that_only_it_needs
 
 
 def asked_to_end_at_the_call(wanted: int) -> Callable[[str, Any, int], None]:
-    """Loses the answer of this call, at which the agent is told to end."""
+    """A hook that loses the answer of this call and asks the agent to end at the same time."""
 
     def hook(method: str, message: Any, number: int) -> None:
         if number == wanted:
@@ -826,7 +826,7 @@ def test_an_agent_that_is_killed_takes_its_trainer_and_what_that_started_along(d
 
 
 def orphan_guards(trainer: psutil.Process) -> list[psutil.Process]:
-    """Who waits for the death of the agent that has this trainer."""
+    """The processes that wait for the death of the agent of this trainer."""
     mark = f"{MARK}={trainer.environ()[MARK].rpartition('-')[0]}-"
     return [each for each in psutil.process_iter(["cmdline"]) if mark in (each.info["cmdline"] or ())]
 
@@ -846,7 +846,7 @@ def test_an_agent_that_ends_in_order_leaves_nobody_to_wait_for_its_death(tmp_pat
         agent.receives(has_reported)
         (trainer,) = psutil.Process(agent.pid).children()
         (orphan_guard,) = orphan_guards(trainer)
-        # Neither does it end with the agent's job or terminal.
+        # It also survives the end of the agent's job or terminal.
         for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
             os.kill(orphan_guard.pid, number)
         assert orphan_guards(trainer) == [orphan_guard]
@@ -871,7 +871,7 @@ def test_a_signal_to_all_processes_of_a_job_hands_back_just_the_same(
     with AgentProcess(tmp_path, deed) as agent:
         agent.receives(has_reported)
         family = psutil.Process(agent.pid).children(recursive=True)
-        # As Slurm does it: a process that was suspended has to run to hear anything.
+        # Slurm does the same: a suspended process must run to receive a signal.
         for each in (signal.SIGCONT, number):
             for pid in (*(process.pid for process in family), agent.pid):
                 os.kill(pid, each)
@@ -885,7 +885,7 @@ def test_processes_that_an_objective_starts_do_not_die_of_the_end_of_the_allocat
         agent.receives(has_reported)
         (trainer,) = psutil.Process(agent.pid).children()
         os.killpg(trainer.pid, signal.SIGUSR2)
-        # An objective whose process had died would have failed by now.
+        # If its process had died, the objective would have failed by now.
         for _ in range(3):
             agent.receives(has_reported)
         os.kill(agent.pid, signal.SIGTERM)
@@ -975,7 +975,7 @@ def test_agents_in_threads_work_side_by_side_until_their_search_is_over(tmp_path
     meet = threading.Barrier(3, timeout=20)
 
     def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
-        # All three are under way at the same time.
+        # All three run at the same time.
         meet.wait()
         return 0.5
 

@@ -1,4 +1,4 @@
-"""The commands as they are typed: real processes, real searches, what they print and the code that they end with."""
+"""The commands as a user types them: real processes and searches, their output and exit codes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's own, without what would change how the commands look or where they search."""
+    """This process's environment, without variables that change the output or the search of the commands."""
     dropped = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "HPBANDSTER_LITE_")
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)} | dict(more or {})
 
@@ -49,7 +49,7 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 def typed(
     *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """A command, to its end."""
+    """Run a command to its end."""
     return subprocess.run(
         command(*arguments), cwd=cwd, env=environment(env), capture_output=True, text=True, timeout=LONGEST_S,
         check=False, stdin=subprocess.DEVNULL,
@@ -60,7 +60,7 @@ def typed(
 def started(
     *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> Iterator[Process]:
-    """A command that goes on; it is killed if the test did not end it."""
+    """A command that runs during the context; it is killed if the test did not end it."""
     process = subprocess.Popen(
         command(*arguments), cwd=cwd, env=environment(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
@@ -79,7 +79,7 @@ def ended(process: Process) -> tuple[int, str]:
 
 
 def until(condition: Callable[[], Any], process: Process | None = None) -> Any:
-    """What the condition gives once it is true."""
+    """Wait until a condition is true; return its value."""
     deadline = time.monotonic() + LONGEST_S
     while time.monotonic() < deadline:
         with contextlib.suppress(JournalError):
@@ -110,7 +110,7 @@ def evaluations(directory: Path) -> list[EvaluationRow]:
 
 @pytest.fixture(autouse=True)
 def ctrl_c_is_received() -> Iterator[None]:
-    """A shell starts what runs in its background deaf to SIGINT, and every child inherits that."""
+    """A shell makes its background processes ignore SIGINT, and their children inherit this."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -118,7 +118,7 @@ def ctrl_c_is_received() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Run directory of a search that is over (one bracket, 13 evaluations), and what its command printed."""
+    """Run directory of a search that is over (one bracket, 13 evaluations), and the output of its command."""
     directory = tmp_path_factory.mktemp("runs") / "cli_problem"
     ran = typed("run", PROBLEM, "--run-dir", directory, "--brackets", "1", "--seed", "1", "-w", "2")
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -136,7 +136,7 @@ def copied(finished: tuple[Path, str], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def held(tmp_path: Path) -> Iterator[tuple[Path, Path, Process]]:
-    """A search whose evaluations wait: its run directory, the file that they wait for, its process."""
+    """A search whose evaluations wait: its run directory, the file whose deletion they wait for, its process."""
     directory, hold = tmp_path / "search", tmp_path / "hold"
     hold.touch()
     arguments = ("run", PROBLEM, "--run-dir", directory, "--brackets", "1", "--seed", "1", "-w", "2")
@@ -321,7 +321,7 @@ def test_a_loss_that_is_a_text_is_an_invalid_result_with_its_reason(tmp_path: Pa
 
 @contextlib.contextmanager
 def on_a_terminal(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A command on a terminal of its own, whose other end is given."""
+    """A command on a separate terminal; yields the process and the other end of the terminal."""
     ours, theirs = pty.openpty()
     env = environment({"TERM": "xterm-256color"})
     process = subprocess.Popen(command(*arguments), env=env, stdin=theirs, stdout=theirs, stderr=theirs)
@@ -337,7 +337,7 @@ def on_a_terminal(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[byt
 
 
 def shown(terminal: int, text: str | None = None) -> str:
-    """What is shown up to a text, or to the end of the command."""
+    """The output of the terminal up to a text, or up to the end of the command."""
     read = b""
     deadline = time.monotonic() + LONGEST_S
     while time.monotonic() < deadline:
@@ -345,7 +345,7 @@ def shown(terminal: int, text: str | None = None) -> str:
             try:
                 read += os.read(terminal, 65_536)
             except OSError:
-                # Linux says so when the last one at the other end has gone.
+                # Linux raises this error when the last process at the other end has ended.
                 break
             if text is not None and text in read.decode(errors="replace"):
                 break
@@ -361,7 +361,7 @@ def test_watching_on_a_terminal_renews_one_picture_until_ctrl_c(finished: tuple[
         text += shown(terminal)
         process.wait(LONGEST_S)
         assert process.returncode == 130
-    # The cursor is hidden meanwhile, and is there again afterwards.
+    # The cursor is hidden meanwhile and visible afterwards.
     assert "\x1b[?25l" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
@@ -397,7 +397,7 @@ def test_a_master_and_two_workers_meet_through_the_run_directory(tmp_path: Path)
         started("master", PROBLEM, *there, "--brackets", "1", "--seed", "1") as master,
         started("worker", PROBLEM, *there, env=held_up) as other,
     ):
-        # Both are there before the search can end: one that came after its end would wait for another master.
+        # Both join before the search can end: a worker that starts after its end would wait for another master.
         until(lambda: directory.exists() and two_are_held(directory), master)
         hold.unlink()
         assert [ended(process)[0] for process in (master, early, other)] == [0, 0, 0]
@@ -465,7 +465,7 @@ def evaluate(config): return 0.0
 def refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str]]:
-    """Type a command in an empty directory; its exit code and its one line on standard error."""
+    """Run a command in an empty directory; return its exit code and its one line on standard error."""
     monkeypatch.chdir(tmp_path)
     for name in environment().keys() ^ os.environ.keys():
         monkeypatch.delenv(name)
@@ -565,7 +565,7 @@ def test_a_run_directory_that_is_a_file_is_refused(refused: Callable[..., tuple[
 
 
 def test_a_run_directory_that_cannot_be_made_is_refused(refused: Callable[..., tuple[int, str]]) -> None:
-    # Nobody may make a directory there, not even root.
+    # No user may create a directory there, not even root.
     code, output = refused("run", PROBLEM, "--run-dir", "/proc/search")
     assert code == 4
     assert "/proc/search" in output
@@ -640,7 +640,7 @@ def test_the_installed_command_is_the_module() -> None:
 
 
 def here(*arguments: str | Path) -> tuple[SearchError | None, str]:
-    """A command in this process, which is quicker: the error that ended it, and what it printed."""
+    """Run a command in this process, which is faster; return the error that ended it, and its output."""
     ran = CliRunner().invoke(make_app(), list(map(str, arguments)), env={"COLUMNS": "1000"})
     if ran.exception is not None and not isinstance(ran.exception, SearchError | SystemExit):
         raise ran.exception
@@ -794,7 +794,7 @@ def test_the_fault_that_stopped_a_search_stands_on_a_terminal_once(tmp_path: Pat
     with on_a_terminal(*command) as (process, terminal):
         picture, _, end = shown(terminal).partition("nothing was found")
         assert process.wait(LONGEST_S) == 1
-    # The picture that stays has it; what is said below it tells what to do.
+    # The last view has the traceback; the text below it has only the remedy.
     assert "ValueError: the data are missing" in picture
     assert "all failed with the same fault" in end
     assert "ValueError" not in end

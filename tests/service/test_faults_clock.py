@@ -1,4 +1,4 @@
-"""The system clock jumps by a day in one process of a search: no lease ends or lives on because of it."""
+"""The system clock jumps by a day in one process of a search: no lease ends or continues because of it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def search(tmp_path: Path) -> Iterator[ServedSearch]:
 
 
 def commits(search: ServedSearch) -> list[datetime]:
-    """When the master says that it committed, in order."""
+    """The times of commits according to the master's wall clock, in order."""
     return [datetime.fromtimestamp(at) for _, at, _ in JournalReader(search.directory.journal).entries()]  # noqa: DTZ006
 
 

@@ -29,7 +29,7 @@ COMMANDS = ("status", "best", "list", "verify")
 
 
 def network_at(path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """An environment for processes to whom this directory is one of a network file system, as it is to this process."""
+    """Make this directory appear on a network file system, here and in processes with the returned environment."""
     mounts = place / "mountinfo"
     mounts.write_text(f"22 1 254:0 / / rw - ext4 /dev/vda rw\n30 22 0:40 / {path} rw - nfs4 filer:/x rw,vers=4.2\n")
     modules = place / "modules"
@@ -40,7 +40,7 @@ def network_at(path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> dict
 
 
 def ask(search: ServedSearch, environment: Mapping[str, str], commands: Sequence[str] = COMMANDS) -> None:
-    """Commands that read, each of which has an answer."""
+    """Run commands that read; each must succeed."""
     for command in commands:
         asked = subprocess.run(
             [sys.executable, "-m", "hpbandster_lite", command, str(search.directory.path), "--json"],
@@ -56,7 +56,7 @@ def ask(search: ServedSearch, environment: Mapping[str, str], commands: Sequence
 
 
 def logs(search: ServedSearch) -> list[str]:
-    """What only a write-ahead log has beside the journal."""
+    """The files beside the journal that only a write-ahead log has."""
     return [each.name for each in search.directory.path.iterdir() if each.name.endswith(("-wal", "-shm"))]
 
 
@@ -79,7 +79,7 @@ def test_a_search_on_a_network_file_system_is_read_while_it_runs_and_survives_it
             search.wait_working(worker)
         ask(search, network)
         master.kill()
-        # It asks the master as long as there is one.
+        # It asks the master if one serves.
         ask(search, network, ["status"])
         master = search.start_master(environment=network)
         search.hold(False)

@@ -1,7 +1,7 @@
 """Forged, replayed, flag-flipped and oversized messages to a name server of a search: none has an effect.
 
-The law of each kind of message is tested where the transport is; here they meet the name server's process, which has a
-key of its own and whose entries decide where workers go.
+The tests of the transport cover each kind of message; here the messages reach the process of a name server, which has a
+separate key and whose entries decide to which master workers connect.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(120)
 KEY = b"the name server's own key"
 PATIENT = {"lease_s": 60.0, "heartbeat_s": 2.0}
 OFTEN = 200
-"""So many of each kind: with a line for each the log would have a thousand."""
+"""Number of messages of each kind: with a line for each, the log would have a thousand lines."""
 MOST_LINES = 20
 ELSEWHERE = {"host": "203.0.113.1", "port": 666, "object": "master", "epoch": 1_000_000}
 FLAGS = (
@@ -39,7 +39,7 @@ FLAGS = (
 
 
 class Stranger:
-    """A connection to a name server, written byte by byte; waits for each answer."""
+    """A connection to a name server for hand-made messages; it waits for each answer."""
 
     def __init__(self, port: int, key: bytes = KEY) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=20.0)
@@ -61,7 +61,7 @@ class Stranger:
         return made
 
     def request(self, method: str, message: Any, *, flags: int = 0) -> bytes:
-        """A call, signed with the key that this stranger has."""
+        """A call, signed with the key of this client."""
         self._counter += 1
         params = [self._nonce, self._counter, method, wire.encode(message)]
         call = {"object": OBJECT_ID, "method": "call", "params": params, "kwargs": {}}
@@ -69,7 +69,7 @@ class Stranger:
 
     def send(self, data: bytes) -> None:
         self.sent += data
-        # Who is hung up on while it sends is refused as well.
+        # A server that closes the connection during the send has refused it, too.
         with contextlib.suppress(ConnectionError):
             self._socket.sendall(data)
 
@@ -88,12 +88,12 @@ class Stranger:
         data = b""
         while len(data) < count:
             part = self._socket.recv(count - len(data))
-            assert part, "the name server has hung up"
+            assert part, "the name server has closed the connection"
             data += part
         return data
 
     def is_hung_up_on(self) -> bool:
-        """Waits for the end of the connection; only a refusal may come before it."""
+        """Wait for the end of the connection; only a refusal may come before it."""
         try:
             while part := self._socket.recv(65_536):
                 assert b'"answer"' not in part, part
@@ -109,7 +109,7 @@ def registered(name: str) -> dict[str, Any]:
 
 
 def forged(port: int, name: str) -> None:
-    """Signed with an invented key, with and without a greeting that was accepted."""
+    """Send calls signed with an invented key, with and without an accepted greeting."""
     with Stranger(port, b"a key that was guessed") as stranger:
         stranger.send(stranger.request("register", registered(name)))
         assert stranger.is_hung_up_on()
@@ -121,7 +121,7 @@ def forged(port: int, name: str) -> None:
 
 
 def flag_flipped(port: int, name: str) -> None:
-    """What is between two machines may change a header, which is not signed."""
+    """Send calls with changed flags: the header is not signed, so a machine on the way may change it."""
     for flags in FLAGS:
         with Stranger(port) as stranger:
             stranger.introduce()
@@ -130,7 +130,7 @@ def flag_flipped(port: int, name: str) -> None:
 
 
 def oversized(port: int, name: str) -> None:
-    """Announced by its header, by a peer without and a peer with the key; and one that is really sent."""
+    """Announce an oversized message in a header, without and with the key; and send an oversized message."""
     for is_introduced, size in ((False, payloads.MAX_GREETING_BYTES + 1), (True, NAME_SERVER_BOUNDS.message_bytes + 1)):
         with Stranger(port) as stranger:
             if is_introduced:
@@ -144,7 +144,7 @@ def oversized(port: int, name: str) -> None:
 
 
 def replayed(port: int, name: str) -> None:
-    """All that an honest client sent, once more: on a new connection, and its last call on another one."""
+    """Repeat everything that an honest client sent on a new connection, and its last call on another one."""
     honest = {**registered(run_name("replayed")), "epoch": 1}
     with Stranger(port) as client:
         client.introduce()
@@ -157,7 +157,7 @@ def replayed(port: int, name: str) -> None:
         client.send(call)
         assert client.is_hung_up_on()
     with Stranger(port) as thief:
-        # Its greeting is a good one; the nonce of the call behind it is not.
+        # The greeting is valid; the nonce of the call after it is not.
         thief.send(session)
         assert thief.is_hung_up_on()
     with Stranger(port) as thief:
@@ -192,7 +192,7 @@ def test_no_message_of_a_stranger_has_an_effect_on_a_name_server(
             assert client.lookup(name) == entered[name]
         assert client.list() == entered
     assert len(names.output().splitlines()) <= MOST_LINES, names.output()
-    # Who asks the name server now is led to the true master.
+    # The name server still returns the address of the true master.
     far = made.start_worker(
         0, **registered_at, run_id=made.run_id, key=str(made.directory.key_file), scratch=str(tmp_path / "scratch")
     )

@@ -1,4 +1,4 @@
-"""A hundred connections that only disturb: honest calls take no longer, nothing changes, the log stays short."""
+"""A hundred hostile connections: honest calls take at most twice as long, nothing changes, the log stays short."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(120)
 CONNECTIONS = 100
 ROUNDS, CALLS = 4, 50
 SLACK_S = 0.002
-"""On top of twice the time: a scheduler's whim, where a call takes half a millisecond."""
+"""Added to twice the time, because a call takes half a millisecond and the scheduler may delay it by more."""
 WAYS = {
     "never speak": None,
     "send a byte now and then": b"P",
@@ -34,7 +34,7 @@ WAYS = {
 
 
 class Vandals:
-    """Connections that disturb a server, driven by a thread; a connection that is closed comes back."""
+    """Connections that disturb a server, driven by a thread; a closed connection reconnects."""
 
     def __init__(self, address: tuple[str, int], says: bytes | None) -> None:
         self._address = address
@@ -58,7 +58,8 @@ class Vandals:
             for _ in range(CONNECTIONS):
                 self._connect(selector)
             stack.callback(lambda: [key.fileobj.close() for key in list(selector.get_map().values())])  # type: ignore[union-attr]
-            # A hundredth of them a time, every 10 ms: what costs the server is they, not how busy this process is.
+            # A hundredth of them every 10 ms: the load on the server comes from them, not from the load of this
+            # process.
             turn = 0
             while not self._is_over.wait(0.01):
                 for key, _ in selector.select(0):
@@ -89,7 +90,7 @@ class Vandals:
 
 
 def median_s(call: Callable[[], object]) -> float:
-    """What one of many calls takes."""
+    """Median duration of many calls."""
     took = []
     for _ in range(CALLS):
         began = time.perf_counter()
@@ -99,7 +100,7 @@ def median_s(call: Callable[[], object]) -> float:
 
 
 def assert_undisturbed(call: Callable[[], object], address: tuple[str, int], says: bytes | None) -> None:
-    """Honest calls take at most twice as long: the best of some rounds with and without, one after the other."""
+    """Check that honest calls take at most twice as long: the best of alternating rounds with and without load."""
     quiet, disturbed = [], []
     for _ in range(ROUNDS):
         quiet.append(median_s(call))

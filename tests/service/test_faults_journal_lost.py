@@ -1,4 +1,4 @@
-"""The run directory or its journal is deleted or replaced during a search: it ends and names where its results are."""
+"""The run directory or its journal is deleted or replaced during a search: the search ends and names its copy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_run_directory_that_is_deleted_ends_the_search_with_its_results_kept(t
     assert str(kept) in output
     assert sum(isinstance(entry, Recorded) for _, _, entry in JournalReader(kept).entries()) >= recorded
     assert not search.directory.journal.exists()
-    # What the workers left there does not keep the search from going on.
+    # The files that workers left there do not prevent the continuation of the search.
     if search.directory.path.exists():
         search.directory.check()
 

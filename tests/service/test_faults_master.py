@@ -1,4 +1,4 @@
-"""Masters that stand still, cannot write, die or meet another one: no lease, no result and no word is lost for it."""
+"""Masters that are stopped, fail to write, die or meet a second master: no lease, result or message is lost."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_nobody_loses_a_lease_because_the_master_stood_still(search: ServedSearc
     speaking, silent = (search.start_worker(index) for index in range(2))
     search.wait_working(speaking)
     search.wait_working(silent)
-    # One worker's heartbeats wait for the master; of the other one there is nothing to be read when it continues.
+    # Heartbeats of one worker wait for the master; from the other one it finds nothing to read when it continues.
     stopped(silent)
     stopped(master)
     until_passed(1.5 * LEASE_S)
@@ -64,7 +64,7 @@ def test_nobody_loses_a_lease_for_a_commit_that_takes_longer_than_one(search: Se
     held, lost = search.wait_working(holding), search.wait_working(victim)
     with contextlib.closing(sqlite3.connect(search.directory.journal, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        # Its death is the next thing that the journal has to take.
+        # Its death is the next event for the journal.
         victim.kill()
         master.says("the journal cannot be written, and nothing is handed out until it can")
         until_passed(1.5 * LEASE_S)
@@ -102,7 +102,7 @@ Journal.commit = slow
 """
 
 
-# The second is longer than an agent waits for an answer: it hangs up, and comes back.
+# The second duration exceeds an agent's timeout for an answer: it disconnects, and reconnects.
 @pytest.mark.parametrize("seconds", [1.5 * LEASE_S, CALL_TIMEOUT_S + 1.0])
 def test_nobody_loses_a_lease_for_a_disk_that_is_slow_and_says_yes(seconds: float, tmp_path: Path) -> None:
     stalls, stalled, modules = tmp_path / "stalls", tmp_path / "stalled", tmp_path / "modules"
@@ -136,7 +136,7 @@ def test_a_master_whose_disk_is_full_hands_out_nothing_and_goes_on_when_there_is
     with small_disk(tmp_path / "disk") as disk, served_search(disk, **SHORT) as search:
         master = search.start_master()
         search.hold()
-        # Without the run directory, so that it is the master alone whose disk is full.
+        # Workers do not see the run directory, so that only the master's disk is full.
         workers = [search.start_far_worker(index, tmp_path / "scratch") for index in range(2)]
         leases = [search.wait_working(worker) for worker in workers]
         filler = fill(disk)

@@ -1,4 +1,4 @@
-"""Connections that are reset, answers that are lost, a name server that stays away: nothing is lost or doubled."""
+"""Connections that are reset, answers that are lost, a name server that is down: nothing is lost or doubled."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.service.wires import Wire
 
 pytestmark = pytest.mark.timeout(120)
 
-# A lost connection leaves a lease two heartbeats: long enough here that only its agent ends it.
+# A lost connection shortens a lease to two heartbeats: here these are so long that only the agent ends the lease.
 PATIENT = {"lease_s": 60.0, "heartbeat_s": 2.0}
 
 
 def lead_through(wire: Wire, directory: RunDirectory) -> None:
-    """Let workers that come from now on find the master behind a wire."""
+    """Make workers that start from now on find the master behind a forwarder."""
     endpoint = directory.read_endpoint()
     assert endpoint is not None
     directory.write_endpoint({**endpoint, "port": wire.port})
@@ -65,7 +65,7 @@ def test_a_reset_of_every_connection_doubles_nothing_and_loses_nothing(tmp_path:
 def test_answers_that_are_lost_on_the_way_lease_nothing_twice(tmp_path: Path) -> None:
     with served_search(tmp_path, **PATIENT) as search:
         master = search.start_master()
-        # Of the welcomes, too: each reconnection costs one.
+        # Also welcomes are lost: each reconnection needs one.
         with Wire(port_of(search), loses_every=5) as wire:
             lead_through(wire, search.directory)
             workers = [search.start_worker(index) for index in range(2)]

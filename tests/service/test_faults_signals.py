@@ -1,6 +1,7 @@
-"""Signals at each process of a search, once and twice, and at all of them at one time, as a batch system sends them.
+"""Signals to each process of a search, once and twice, and to all of them at the same time, like a batch system's.
 
-Each ends or goes on, and leaves no orphan: SIGINT and SIGTERM, SIGUSR2 before the end of an allocation, and SIGCONT.
+Each process ends or continues, and leaves no orphan: SIGINT and SIGTERM, SIGUSR2 before the end of an allocation, and
+SIGCONT.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ INT, TERM, USR2, CONT = signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SI
 
 
 def send(process: psutil.Process, numbers: tuple[signal.Signals, ...]) -> None:
-    """Send signals one after the other; the next one when the process has taken the last one, or has ended.
+    """Send signals one after the other; the next one when the kernel has delivered the last, or the process has ended.
 
-    Taken by the kernel's account: what Python makes of it comes a moment later, and the second finds it in the middle.
+    Python handles a signal a moment after its delivery, so the second one arrives in the middle.
     """
     for number in numbers:
-        # It may have ended of the first one before the second comes.
+        # The first signal may have ended it before the second.
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)
             until(lambda: not is_pending(process, number), "the signal was taken")  # noqa: B023 (waits here)
 
 
 def is_pending(process: psutil.Process, number: signal.Signals) -> bool:
-    """Whether the kernel still keeps a signal for a process."""
+    """Whether a signal for a process is still pending in the kernel."""
     try:
         status = Path(f"/proc/{process.pid}/status").read_text("ascii")
     except (FileNotFoundError, ProcessLookupError):
@@ -105,12 +106,12 @@ NAMES = ["INT", "INT INT", "TERM", "TERM TERM"]
 def test_a_search_that_is_told_to_end_leaves_no_orphan_and_goes_on_with_the_same_command(
     numbers: tuple[signal.Signals, ...], tmp_path: Path
 ) -> None:
-    # Short where nothing is handed back: the next master waits a lease for workers that may live.
+    # A short lease if nothing is handed back: the next master waits for a lease, because the workers may be alive.
     search = LocalSearchProcess(tmp_path, **(PATIENT if len(numbers) == 1 else SHORT))
     with search.held(recorded=2) as process:
         acknowledged = search.results()
         send(psutil.Process(process.pid), numbers)
-        # Everybody who carries the search's mark has ended.
+        # Every process with the search's mark has ended.
         search.end_of(process, 130)
     if len(numbers) == 1:
         assert [entry.directory is not None for entry in search.of(Released)] == [True, True]
@@ -141,7 +142,7 @@ def test_an_evaluation_whose_trainer_is_told_to_end_is_run_again_and_its_worker_
 
 
 def send_to_all(search: LocalSearchProcess, *numbers: signal.Signals) -> None:
-    """Signal every process of a search, whatever its group and session: what a batch system does to those of a job."""
+    """Signal every process of a search, whatever its group and session, like a batch system that ends a job."""
     for number in numbers:
         for process in search.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -149,7 +150,7 @@ def send_to_all(search: LocalSearchProcess, *numbers: signal.Signals) -> None:
 
 
 def check_handed_back(search: LocalSearchProcess) -> None:
-    """Both evaluations were handed back by order with their checkpoints, in the journal or in a file for a master."""
+    """Check that both evaluations were handed back with their checkpoints, in the journal or in a file for a master."""
     left = [wire.decode(file.read_text()) for file in search.directory.left_releases()]
     directories = [*(entry.directory for entry in search.of(Released)), *(each["directory"] for each in left)]
     assert len(directories) == 2
@@ -236,7 +237,7 @@ def test_a_second_sigterm_to_the_launcher_ends_everything_at_once(tmp_path: Path
         assert process.stdout is not None
         until(lambda: "stopping" in process.stdout.readline(), "the first signal was heard")  # type: ignore[union-attr]
         process.send_signal(TERM)
-        # Deaf objectives would take their grace of 20 s, and the agents that wait for them would be ended after it.
+        # Objectives that ignore interrupts would use their grace period of 20 s, after which their agents end them.
         search.end_of(process, 130)
     assert not search.of(Released)
     search.deafen(False)
@@ -258,7 +259,7 @@ def test_the_worker_command_hands_back_once_and_ends_at_once_when_it_is_told_twi
         lease = search.wait_working(worker)
         (trainer,) = worker.trainers()
         if len(numbers) == 2:
-            # An objective that hears nothing any more, as one that takes long to save: its grace would be 20 s.
+            # An objective that ignores interrupts, like one that saves for long: its grace period would be 20 s.
             search.deafen()
             search.hold(False)
         send(psutil.Process(worker.pid), numbers)
@@ -329,14 +330,14 @@ def test_a_worker_whose_allocation_ends_is_followed_by_one_that_goes_on_from_its
 def test_a_worker_that_has_just_been_started_takes_the_end_of_its_allocation_as_any_other(tmp_path: Path) -> None:
     with served_search(tmp_path, **PATIENT) as search:
         worker = search.start_command("worker")
-        # Its first lines are about signals; before them Python is not there yet, and nothing can be done about that.
+        # Its first lines handle signals; before them Python itself is starting, and no code of ours runs.
         until(lambda: is_withheld(worker.pid), "it has begun")
         worker.send(USR2)
         worker.ends(75)
 
 
 def is_withheld(pid: int) -> bool:
-    """Whether a process keeps SIGUSR2 for later."""
+    """Whether a process blocks SIGUSR2."""
     status = Path(f"/proc/{pid}/status").read_text("ascii")
     (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk"))
     return bool(int(mask, 16) & 1 << (USR2 - 1))

@@ -1,4 +1,4 @@
-"""Workers that are killed, stopped, late or gone: their evaluations are run again, and every result counts once."""
+"""Workers that are killed, stopped, late or lost: their evaluations run again, and every result counts once."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.service.served_search import ServedSearch, continued, served_search, 
 pytestmark = pytest.mark.timeout(120)
 
 LONG = {"lease_s": 600.0, "heartbeat_s": 0.5}
-"""What happens before such a lease ends does not happen because it ended."""
+"""So long that no event of these tests results from its expiry."""
 
 SHORT = {"lease_s": 2.0, "heartbeat_s": 0.2}
-"""Long enough for a busy machine to send a heartbeat in time."""
+"""Long enough that a busy machine sends heartbeats in time."""
 
 
 @pytest.fixture
@@ -122,10 +122,10 @@ def test_a_worker_that_comes_when_its_search_is_over_ends_at_once_with_words(pat
     master.ends(0)
     began = time.monotonic()
     output = patient.start_worker(1).ends(0)
-    # The time of a worker that waits for a master is five times as long.
+    # The timeout of a worker that waits for a master is five times as long.
     assert time.monotonic() - began < OVER_AFTER_S
     assert "the search is over: the one bracket is complete" in output
-    # A master that goes on with the search keeps the workers that are started beside it.
+    # A master that continues the search keeps the workers that start at the same time.
     patient.extend(brackets=2)
     master = patient.start_master(waits=False)
     patient.start_worker(2).ends(0)
@@ -190,7 +190,7 @@ def test_the_result_of_a_worker_that_stood_still_beyond_its_lease_counts_if_ther
     worker = search.start_worker()
     lease = search.wait_working(worker)
     (trainer,) = worker.trainers()
-    # The agent alone: its trainer comes to the end of the evaluation, and nobody hears of it.
+    # Only the agent is stopped: its trainer finishes the evaluation, and no process receives the result.
     stopped(worker)
     search.hold(False)
     search.wait_expired(lease.evaluation)
@@ -252,14 +252,14 @@ def test_the_result_of_a_worker_that_stood_still_is_journalled_as_late_where_ano
 
 
 def written(attempt: Path) -> dict[str, tuple[int, bytes]]:
-    """The files of an attempt, but for its curve, to which it adds all the time."""
+    """The files of an attempt, without its curve, which grows all the time."""
     files = [path for path in attempt.iterdir() if path.name != RunDirectory.CURVE_NAME]
     return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
 def points_of(trainer: psutil.Process, attempt: Path) -> list[str]:
     """The points of a trainer in an attempt's curve."""
-    # The last line may not be whole yet.
+    # The last line may be incomplete.
     lines = (attempt / RunDirectory.CURVE_NAME).read_text("ascii").split("\n")[:-1]
     return [line for line in lines if json.loads(line)[2]["pid"] == trainer.pid]
 
@@ -282,7 +282,7 @@ def test_a_worker_that_stands_still_in_mid_evaluation_writes_into_no_directory_b
         before = [written(each) for each in directories]
         # The second attempt continues the first one, and begins with its points.
         continued_points = points_of(trainer, directories[1])
-        # Both are in the middle of the same evaluation now, until the first one hears that it has lost it.
+        # Both are now in the middle of the same evaluation, until the first one learns that its lease has expired.
         continued(trainer, slow)
         until(lambda: search.lease_of(slow) != lease, "the worker has other work")
         assert [written(each) for each in directories] == before

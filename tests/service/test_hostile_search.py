@@ -1,7 +1,7 @@
 """A hostile peer with the key of a search, and attacks on a search under TLS: no input is trusted.
 
-Without the key all input is refused (``test_faults_forged``, ``test_transport_hostile``). With it one can lie about
-results; what one cannot do is lead others to files, name the code that they run, or write lines that look like ours.
+Without the key all input is refused (``test_faults_forged``, ``test_transport_hostile``). A peer with the key can
+report false results, but it cannot lead other processes to files, name the code that they run, or forge log lines.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def search(tmp_path: Path) -> Iterator[ServedSearch]:
 
 
 def question(agent: str, request: int = 1) -> dict[str, Any]:
-    """A worker's message that asks for work, to be changed into a hostile one."""
+    """A worker's request for work, to be changed into a hostile message."""
     slot = {"slot": 0, "wants_lease": True, "report": None}
     return {"type": "exchange-request", "agent": agent, "request": request, "worker": agent, "slots": [slot]}
 
 
 def leased(client: Client, agent: str) -> dict[str, Any]:
-    """A lease, got as a worker gets it."""
+    """A lease, requested as a worker requests it."""
     grant: dict[str, Any] = client.call("exchange", question(agent))["slots"][0]["answer"]
     assert grant["type"] == "grant"
     return grant
@@ -83,11 +83,11 @@ def test_no_path_that_a_worker_tells_leads_out_of_the_run_directory(search: Serv
             with pytest.raises(SearchError, match="directory"):
                 evil.call("exchange", {**question("evil", 2), "slots": slots})
         for config_id, rung in (["../..", 0, 0], 0), ([0, 0, 0], "../.."), ([0, 0, "/etc"], 0), ([0, 0, 10**9], 0):
-            # Refused, or of no effect.
+            # Refused, or without effect.
             with contextlib.suppress(SearchError):
                 evil.call("release", {**release, "evaluation": [config_id, rung], "directory": None})
         assert not search.of(Released)
-        # One that is well written and another user's: it is kept, and no worker reads it.
+        # A valid file of another user: it is kept, and no worker reads it.
         theirs = tmp_path / "theirs"
         theirs.mkdir()
         (theirs / "state.json").write_text('{"step": 10000}')
@@ -117,7 +117,7 @@ def test_names_and_reasons_of_others_are_obeyed_by_no_log_and_no_terminal(search
     for output in (status, paused, resumed, listed, master.output()):
         assert output
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", output)
-    # Whoever reads the log by its lines finds none that a peer wrote.
+    # No line of the log is a line that a peer wrote.
     assert not [line for line in master.output().splitlines() if line.startswith(FORGED_LINE[:10])]
     assert all(re.match(r"\d{4}-\d\d-\d\d |    |note: ", line) for line in master.output().splitlines())
 
@@ -125,7 +125,7 @@ def test_names_and_reasons_of_others_are_obeyed_by_no_log_and_no_terminal(search
 def test_the_code_that_a_worker_runs_is_named_on_its_own_command_line_alone(
     search: ServedSearch, tmp_path: Path
 ) -> None:
-    """A hostile master: its grant names another problem, and files, and is obeyed in neither."""
+    """A hostile master: its grant names another problem, and files; the agent ignores both."""
     evil = tmp_path / "evil.py"
     evil.write_text(f"open({str(tmp_path / 'was run')!r}, 'w')\n")
     master = search.start_master()
@@ -140,7 +140,7 @@ def test_the_code_that_a_worker_runs_is_named_on_its_own_command_line_alone(
             wire.from_message({**grant, unknown: hostile[unknown]}, Grant)
     theirs = {"previous_directory": "../theirs", "resume_directories": ["../theirs", "x/../../theirs"]}
     for field, paths in theirs.items():
-        # Neither field is in this grant: a message leaves out what is empty.
+        # This grant has neither field: a message omits empty ones.
         assert field not in grant
         sent = wire.from_message({**grant, field: paths}, Grant)
         assert "theirs" in repr(sent)

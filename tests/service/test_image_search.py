@@ -1,4 +1,4 @@
-"""The published search, shrunk, from the command line to a model that classifies pixels: real files, two workers."""
+"""The published search with small budgets, from the command line to a model of pixels: real files, two workers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRAIN, TEST = 400, 60
 SIDE = 28
 SHRUNK = ("--preset", "paper", "--scale", "0.0001", "--brackets", "1", "--workers", "2", "--seed", "1",
           "--max-parameters", "60000")  # fmt: skip
-"""Budgets of 0.04 to 1.08 seconds, of networks that take a step in less."""
+"""Budgets of 0.04 to 1.08 seconds, for networks whose step takes less."""
 INSTALLED = Path("/usr/share/datasets/fashion-mnist")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "images.md"
 
@@ -47,7 +47,7 @@ def typed(
 
 
 def written(folder: Path, rng: np.random.Generator) -> None:
-    """A set in the IDX format, packed as Debian packs it: a class is a bright row of a noisy image."""
+    """Write a data set in the IDX format, packed like Debian's: a class is a bright row of a noisy image."""
     folder.mkdir()
     names = iter(CATALOGUE["fashion_mnist"].content_md5)
     for n in (TRAIN, TEST):
@@ -80,7 +80,7 @@ def test_the_published_search_shrunk_ends_with_a_model_that_classifies_a_picture
 
 
 def check_evaluations(reader: JournalReader) -> None:
-    """One bracket of the paper, every rung from scratch, within the bound of parameters."""
+    """Check one bracket of the paper: every rung from scratch, all networks within the bound of parameters."""
     settings = reader.settings()
     assert settings.budgets == pytest.approx((0.04, 0.12, 0.36, 1.08))
     assert given_in(settings.problem.reference)["preset"] == "paper"
@@ -98,14 +98,14 @@ def check_evaluations(reader: JournalReader) -> None:
 
 
 def check_interval(figures: dict[str, Plain]) -> None:
-    """A test error with its interval, of all test images."""
+    """Check the test error with its interval, on all test images."""
     low, high = figures["test_error_interval_percent"]
     assert figures["test_images"] == TEST
     assert 0 <= low <= figures["test_error_percent"] <= high <= 100
 
 
 def check_snippet(model: Path, directory: Path) -> None:
-    """The documentation's snippet says of a picture what it is and how sure that is."""
+    """Check that the snippet of the documentation prints the class of a picture and its probability."""
     (snippet,) = (
         block for block in blocks(DOCUMENT.read_text("utf-8"), name="images.md") if "load_model(" in block.text
     )

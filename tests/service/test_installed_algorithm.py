@@ -21,7 +21,7 @@ toy = Algorithm(plan="full_budget", sampler=lambda space, budgets, parameters: R
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """The environment of processes that have the package on their path, as an installation leaves it."""
+    """The environment of processes that have the package on their path, as if it were installed."""
     root = tmp_path / "site"
     about = root / "toys-1.0.dist-info"
     about.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What the launcher keeps for its children, and how they are told what to do."""
+"""The resources that the launcher reserves for its children, and how it sends them their options."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_port_is_reserved_for_as_long_as_it_is_needed() -> None:
 
 
 def briefed(line: bytes, tmp_path: Path) -> tuple[str, str]:
-    """What a process makes of a briefing: what it says to us, and what its log has."""
+    """Start a process with a briefing; return its output and the contents of its log."""
     code = (
         "import sys\nfrom hpbandster_lite.process.startup import read_briefing\n"
         "print('before', flush=True)\noptions = read_briefing()\nprint(options, flush=True)\n"
@@ -177,7 +177,7 @@ def test_workers_that_found_no_master_end_at_once_when_they_are_told_to(tmp_path
             assert line, lines
             lines += line
         process.send_signal(signal.SIGTERM)
-        # A worker that owed the master anything would wait for it for 25 s.
+        # A worker that has a report for the master would wait for it for 25 s.
         output, _ = process.communicate(timeout=20)
     finally:
         process.kill()

@@ -1,4 +1,4 @@
-"""The master: every turn is durable before it is answered, and nobody else serves the search meanwhile."""
+"""The master: every turn is durable before it is answered, and no other master serves the search meanwhile."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ RECORDED_REPORTS = Path(__file__).parents[1] / "recorded" / "reports_protocol_1"
 def master_of(
     directory: RunDirectory, space: SearchSpace, limits: Limits | None = None, **settings: Any
 ) -> Iterator[Master]:
-    """A master in this process, without a socket; made anew on the same directory it is a restarted one."""
+    """A master in this process, without a socket; a second one on the same directory is a restarted master."""
     with Journal.open(directory.journal, create=replace(settings_for(space), **settings)) as journal:
         engine = engine_for(journal.settings, space)
         engine.replay(entry for _, _, entry in journal.entries())
@@ -149,7 +149,7 @@ def test_all_requests_of_a_turn_are_in_one_commit_and_none_is_answered_before(
             return write(journal, entries, at=at)
 
         monkeypatch.setattr(Journal, "commit", commit)
-        # What was sent to loopback is there already.
+        # Data sent over loopback has already arrived.
         assert serving.turn(1.0, commit=master.commit) == 3
         for peer in asking:
             assert peer.answer()
@@ -360,7 +360,7 @@ def test_a_message_that_cannot_be_read_is_refused_without_effect(
         with pytest.raises(ProtocolMismatch):
             master.handle(Call(method, wire.encode(message), "peer", {}))
         assert master.commit()
-        assert len(stored(directory, object)) == before + 3  # the bracket, the sample and the lease of the good one
+        assert len(stored(directory, object)) == before + 3  # bracket, sample and lease of the valid request
         master.engine.validate()
         assert grant_of(master, request=1).attempt == 1
 
@@ -437,7 +437,7 @@ def test_a_report_that_an_agent_left_is_taken_in_by_the_next_master(
 def test_what_agents_of_protocol_1_left_is_recorded_by_the_next_master(
     directory: RunDirectory, space: SearchSpace
 ) -> None:
-    """A report and a release, written by the last version whose agents had protocol 1."""
+    """A report and a release as written by agents of protocol 1."""
     agent = "node1-4711-0a1b2c3d"
     with master_of(directory, space) as master:
         for slot in (agent, f"{agent}+1"):
@@ -534,7 +534,7 @@ def test_a_left_report_that_cannot_be_read_or_deleted_at_present_is_looked_at_ag
 
 
 def whole_settings(space: SearchSpace, **changed: Any) -> SearchSettings:
-    """Settings with the space as ConfigSpace has it, too, which is compared at each start."""
+    """Settings that include ConfigSpace's form of the space, which each start compares."""
     settings = settings_for(space, **changed)
     tables = configspace_to_json(ConfigurationSpace(space=[Float("x", (0.0, 1.0)), Integer("n", (1, 9))]))
     return replace(settings, problem=replace(settings.problem, space_json=tables))
@@ -546,7 +546,7 @@ def prepared_for(space: SearchSpace, limits: Limits | None = None) -> Prepared:
 
 @contextlib.contextmanager
 def serving_process(directory: RunDirectory, space: SearchSpace, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A master as a process of its own, which serves already."""
+    """A master in a separate process, which already serves."""
     briefing = MasterOptions(
         run_directory=str(directory.path), prepared=prepared_for(space, options.pop("limits", None)), **options
     )
@@ -734,7 +734,7 @@ def test_there_is_no_client_where_no_master_was(directory: RunDirectory) -> None
 
 @contextlib.contextmanager
 def name_server(port: int = 0) -> Iterator[int]:
-    """A name server in a thread; gives its port."""
+    """A name server in a thread; yields its port."""
     is_over, has_started = threading.Event(), threading.Event()
     found: list[int] = []
 

@@ -1,4 +1,4 @@
-"""What a user tells a master from outside: journalled before it is answered, and there after a restart."""
+"""Commands of users to a master: recorded before the answer, and in effect after a restart."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ONE = Limits(brackets=1)
 def master_of(
     directory: RunDirectory, space: SearchSpace, *, retry_failed_after: int | None = None
 ) -> Iterator[Master]:
-    """A master as its process makes it, without a socket; made anew on the same directory it is a restarted one."""
+    """A master without a socket, made like its process's; a second one on the same directory is a restarted master."""
     settings = settings_for(space)
     with Journal.open(directory.journal, create=settings) as journal:
         prepared = Prepared(settings=settings, limits=ONE, resumed=False, retry_failed_after=retry_failed_after)
@@ -51,7 +51,7 @@ def master_of(
 
 
 def answer_of(master: Master, method: str, **fields: Any) -> Plain:
-    """The answer of one call, which is given when its turn is durable."""
+    """The answer of one call, which the master gives when its turn is durable."""
     message = fields if method == "status" else {"type": f"{method}-request", **fields}
     answer = wire.decode(master.handle(Call(method, wire.encode(message), "peer", {})))
     assert master.commit()
@@ -170,7 +170,7 @@ def test_failures_are_put_back_once_however_often_the_master_is_started_again(
         again = work_of(master, 5)
         assert (again["evaluation"], again["attempt"]) == ([[0, 0, 0], 0], 2)
         fail(master, again, 6)
-    # Killed and started again by who started it, with the very same options.
+    # Killed, and started again by its launcher with the same options.
     with master_of(directory, space, retry_failed_after=1) as master:
         assert work_of(master, 7)["evaluation"] == [[0, 0, 2], 0]
     assert len(stored(directory, PutBack)) == 1

@@ -1,4 +1,4 @@
-"""``minimize`` as scripts call it: in processes of their own, from a file, a notebook, a shell."""
+"""``minimize`` as scripts call it: in separate processes, from a file, a notebook, a shell."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def started(place: Path, *command: str) -> subprocess.Popen[str]:
 
 
 def output_of(place: Path, text: str, code: int = 0) -> tuple[str, str]:
-    """What a script writes to its two streams, once it has ended with this exit code."""
+    """Run a script, which must end with this exit code; return its output on both streams."""
     process = started(place, str(script(place, text)))
     out, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == code, err

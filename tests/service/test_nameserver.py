@@ -1,4 +1,4 @@
-"""The name server over real sockets, and as a process of its own."""
+"""The name server over real sockets, and as a separate process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ DEADLINE_S = 10.0
 
 @contextlib.contextmanager
 def names(key: bytes | None = KEY, port: int = 0, **options: Any) -> Iterator[tuple[str, int]]:
-    """A name server in a thread; gives its host and port."""
+    """A name server in a thread; yields its host and port."""
     is_over = threading.Event()
     has_started = threading.Event()
     endpoint: list[tuple[str, int]] = []
@@ -286,7 +286,7 @@ def test_silent_and_garbled_peers_block_no_other() -> None:
 
 @contextlib.contextmanager
 def program(served: dict[str, Any], **options: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The name server as a process; gives it and its port."""
+    """The name server as a process; yields it and its port."""
     command = [sys.executable, "-W", "error", "-m", "hpbandster_lite.nameserver", json.dumps({"port": 0, **served})]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
     assert process.stderr is not None

@@ -1,4 +1,4 @@
-"""``ping``: an answer where somebody answers, and what is wrong, with the exit code of it, where nobody does."""
+"""``ping``: the answer of a server, or the fault with its exit code if none answers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def ping(*arguments: str | Path) -> Result:
 
 
 def answer_to(*arguments: str | Path) -> str:
-    """What it prints when somebody answers."""
+    """The output of ``ping``, which must get an answer."""
     done = ping(*arguments)
     assert done.exit_code == 0, done.exception
     return done.output

@@ -1,4 +1,4 @@
-"""Options of a problem as they are typed: kept with the search, the same in all its workers, refused with words."""
+"""Options of a problem on the command line: stored with the search, equal in all its workers, refused with a reason."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_slip_is_answered_with_what_was_meant(tmp_path: Path) -> None:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Path]:
-    """Run directory of a master that serves a search of steep losses; its log lies beside."""
+    """Run directory of a master that serves a search of steep losses; its log is beside it."""
     run, log = tmp_path / "run", tmp_path / "master.log"
     with log.open("w") as output, subprocess.Popen(
         command("master", PROBLEM, "--kind", "steep", "--run-dir", run, "--seed", "1", "--brackets", "1"),

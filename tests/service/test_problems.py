@@ -1,4 +1,4 @@
-"""A problem is described by a process of its own, which is ended whatever the problem's import does."""
+"""A separate process describes a problem, and is ended whatever the problem's import does."""
 
 from __future__ import annotations
 

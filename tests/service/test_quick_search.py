@@ -1,4 +1,4 @@
-"""Evaluations of milliseconds, of which agents hold several at a time: nothing is lost with them, nobody waits."""
+"""Evaluations of milliseconds, of which agents hold several at a time: none is lost, and no agent waits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def evaluate(config, budget, trial):
 
 
 class QuickSearch(ServedSearch):
-    """A search whose evaluations cost nothing, unless they are held."""
+    """A search whose evaluations take no time, unless they are held."""
 
     text = QUICK
 
@@ -57,7 +57,7 @@ def start_quick_worker(search: ServedSearch, index: int = 0) -> Served:
 
 
 def wait_several(search: ServedSearch) -> None:
-    """Until an agent has been given more than one evaluation at a time."""
+    """Wait until an agent has more than one evaluation at a time."""
     until(lambda: any(is_other_slot(entry) for entry in search.of(Leased)), "several were leased at a time")
 
 
@@ -82,7 +82,7 @@ def test_what_a_killed_agent_held_is_run_elsewhere_all_of_it(search: ServedSearc
     killed = start_quick_worker(search)
     wait_several(search)
     stopped(master)
-    # Its last question lies in the master's buffer, and is answered when it is dead.
+    # The master reads its last request from a buffer, and answers it after the agent's death.
     time.sleep(0.5)
     killed.kill()
     continued(master)
@@ -101,7 +101,7 @@ def test_what_waits_behind_an_evaluation_that_lasts_is_run_elsewhere(search: Ser
     wait_several(search)
 
     def was_handed_back() -> bool:
-        # The one that is held may be the last of those that were leased together.
+        # The held evaluation may be the last of those that were leased together.
         search.hold()
         time.sleep(0.3)
         found = any(is_other_slot(entry) for entry in search.of(Released))

@@ -32,7 +32,7 @@ def test_processes_of_one_evaluation_find_each_other_and_a_killed_one_leaves_not
     tmp_path: Path,
 ) -> None:
     killed, trained = outcomes_of(tmp_path, "is killed", "trains", gpus_per_worker=2, threads=1)
-    # Rank 0 has 1, rank 1 has 10; both have to have been there, on the port of those that were killed.
+    # Rank 0 adds 1, rank 1 adds 10; both must connect, on the port of the processes that were killed.
     assert trained.loss == 11.0
     assert isinstance(killed.failure, Failure)
     assert killed.failure.kind is FailureKind.CODE

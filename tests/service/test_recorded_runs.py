@@ -1,4 +1,4 @@
-"""Searches that an earlier version began go on, and nothing in their run directories is lost."""
+"""Searches of an earlier version continue, and nothing in their run directories is lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(180)
 
 DEADLINE_S = 90.0
 LOSS = 2.0188737500472764
-"""Of the result that waits in ``reports/``."""
+"""The evaluation of the result in ``reports/``."""
 EDITED = "--accept-edited-source"
 """The problems' files got type hints after the runs were recorded: an edit by the hash that these journals have."""
 SCHEMAS = pytest.mark.parametrize("schema", RUNS)
@@ -54,7 +54,7 @@ def entries_of(run: RunDirectory) -> Sequence[tuple[int, float, Entry]]:
 
 
 def check_continued(run: RunDirectory, before: Sequence[tuple[int, float, Entry]]) -> Sequence[Entry]:
-    """The search was migrated and went on to its end; returns what was added."""
+    """Check that the search was migrated and continued to its end; return the added entries."""
     after = entries_of(run)
     assert after[: len(before)] == before
     assert copy_of(run.journal, 1).exists()

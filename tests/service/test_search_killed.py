@@ -1,4 +1,4 @@
-"""Kill any part of a running search, or all of it: nothing acknowledged is lost or repeated, and it goes on."""
+"""Kill any part of a running search, or all of it: no acknowledged result is lost or repeated, and it continues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(150)
 
 
 PATIENT = {"lease_s": 60.0, "heartbeat_s": 0.5}
-"""Leases that no busy machine lets expire."""
+"""Leases that do not expire on a busy machine."""
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def search(tmp_path: Path) -> LocalSearchProcess:
 
 
 def check_curves(search: LocalSearchProcess) -> None:
-    """Each evaluation that began without a checkpoint of a lower rung has a point for each step, in order."""
+    """Check that evaluations that began without a checkpoint of a lower rung have a point for each step, in order."""
     for evaluation, outcome in search.results().items():
         if evaluation.rung == evaluation.config_id.rung:
             steps = [point.step for point in outcome.curve]
@@ -139,7 +139,7 @@ def test_one_worker_s_search_decides_the_same_with_and_without_interruptions(tmp
 
 
 def test_a_search_that_was_killed_evaluates_what_an_undisturbed_one_evaluates(tmp_path: Path) -> None:
-    # What a kill interrupted runs again when its lease has expired, after others: the order differs, nothing else.
+    # Interrupted evaluations run again when their leases have expired, after others: only the order differs.
     (tmp_path / "straight").mkdir()
     (tmp_path / "disturbed").mkdir()
     straight = LocalSearchProcess(tmp_path / "straight", seed=5, algorithm="hyperband")
@@ -190,7 +190,7 @@ def test_a_second_signal_ends_at_once_whatever_the_objective_does(search: LocalS
         assert process.stdout is not None
         until(lambda: "stopping" in process.stdout.readline(), "the launcher has heard the first signal")  # type: ignore[union-attr]
         process.send_signal(signal.SIGINT)
-        # It would take the objective's grace of 20 s otherwise.
+        # Otherwise the end takes the objective's grace period of 20 s.
         output, _ = process.communicate(timeout=15)
         assert process.returncode == 130, output
         until(lambda: not search.processes(), "every process of the search has ended")

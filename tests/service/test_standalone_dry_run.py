@@ -1,4 +1,4 @@
-"""A dry run sees what a worker would see, in real trainer processes, prices the plan, and leaves nothing behind."""
+"""A dry run evaluates like a worker, in real trainer processes, estimates the plan's cost, and leaves no files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ KEEPS = """
 
 
 def settings_of(place: Path, wish: str = "pass", more: str = "", **options: Any) -> SearchSettings:
-    """A search for a problem that does this, in a file of its own."""
+    """Settings of a search for a problem with this behaviour, in a separate file."""
     file = place / f"dry_run_{os.urandom(4).hex()}.py"
     file.write_text(PROBLEM.replace("    WISH\n", f"    {wish.strip()}\n") + more)
     about = describe(load(str(file)), str(file))
@@ -70,7 +70,7 @@ def parts(done: DryRun) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The temporary directory of a dry run is gone when it is over."""
+    """Check that the temporary directory of a dry run is deleted at its end."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))

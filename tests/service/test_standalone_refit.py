@@ -1,4 +1,4 @@
-"""From a search to a model in a file: trained in a process of its own, gone on with after a kill, never done twice."""
+"""From a search to a model in a file: trained in a separate process, continued after a kill, never repeated."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 
 @pytest.fixture
 def described(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> ProblemDescription:
-    """The problem of the search, described without a process: the tests of refusals stay quick."""
+    """The problem of the search, described without a process, so that the tests of refusals stay fast."""
     about = JournalReader(run.journal).settings().problem
     monkeypatch.setattr("hpbandster_lite.standalone.refit.describe_in_child", lambda reference: about)
     return about
@@ -145,7 +145,7 @@ def test_an_export_replaces_what_it_wrote_itself_and_nothing_else(
     failure = run_refit(prepared(run, directory=out, export=exported), lambda point: None)
     assert isinstance(failure, Failure)
     assert exported.read_bytes() == before
-    # Put there since: the name alone does not make it ours.
+    # Written by another program: the name alone does not prove that the refit wrote it.
     exported.write_text("other notes")
     with pytest.raises(UsageError, match="--force"):
         prepared(run, directory=out, export=exported)

@@ -1,4 +1,4 @@
-"""The incumbent is kept with the test figures of its own model, which are taken once a search."""
+"""The incumbent's file has the test figures of its own model, which are measured once a search."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def about(search: LocalSearchProcess) -> ProblemDescription:
 
 
 def untested(search: LocalSearchProcess) -> None:
-    """As if the search had ended and its model had not been tested yet."""
+    """Restore the state in which the search has ended and its model is not tested yet."""
     file = search.directory.path / "incumbent.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "test": None}))
 
 
 def models_tested(search: LocalSearchProcess) -> list[str]:
-    """Directories of the models that were tested."""
+    """Directories of the tested models."""
     return (search.place / "tested").read_text().split()
 
 

@@ -1,4 +1,4 @@
-"""A whole search under TLS: processes that find, check and refuse each other, and no secret that is ever shown."""
+"""A whole search under TLS: processes find, check and refuse each other, and no output contains a secret."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def search(tmp_path: Path) -> Iterator[ServedSearch]:
 
 
 def certified(search: ServedSearch, *hosts: str) -> Certificates:
-    """Certificates in the run directory, as a user makes them before the search begins."""
+    """Certificates in the run directory, created like a user's before the search begins."""
     return make_certificates(search.directory.tls, hosts, now=NOW)
 
 
@@ -75,7 +75,7 @@ def test_a_search_under_tls_with_its_name_server_ends_as_any_other(search: Serve
     until(is_registered, "the master is registered")
     with NameServerClient("127.0.0.1", port, KEY.encode()) as plain, pytest.raises(NotAuthorised, match="only TLS"):
         plain.list()
-    # One that sees the run directory and one that was handed what callers need.
+    # One worker sees the run directory; the other has the key and the files of a client.
     handed = RunDirectory(tmp_path / "elsewhere")
     handed.create()
     certificates.install(handed)
@@ -97,7 +97,7 @@ def test_a_master_with_certificates_elsewhere_gives_its_run_what_callers_need(
         assert client.call("status", {})["run_id"] == search.run_id
     search.start_worker().ends(0)
     master.ends(0)
-    # Started again without the option, it does not fall back to plain connections.
+    # A restart without the option does not fall back to plain connections.
     again = search.start_master(waits=False)
     assert "server.pem, which does not exist" in again.ends(4)
 
@@ -109,7 +109,7 @@ def test_a_worker_without_certificates_or_with_others_ends_with_the_remedy(
     master = search.start_master()
     endpoint = search.directory.read_endpoint()
     assert endpoint is not None
-    # A copy of the run directory as a user would make it by hand: where the master is, and the key.
+    # A copy of the run directory that a user makes by hand: the endpoint and the key.
     copy = RunDirectory(tmp_path / "copy")
     copy.create()
     copy.write_endpoint(endpoint)
@@ -161,7 +161,7 @@ def test_a_worker_goes_on_to_the_address_that_leads_to_the_master_and_a_fixed_po
     endpoint = search.directory.read_endpoint()
     assert endpoint is not None
     assert endpoint["port"] == port
-    # An unused address, one of another network, and another program that has this port.
+    # An unused address, an address of another network, and the address of another program with this port.
     search.directory.write_endpoint({**endpoint, "addresses": ["203.0.113.9", "127.0.0.9", "127.0.0.2", "127.0.0.1"]})
     with socket.create_server(("127.0.0.2", port)):
         search.start_worker().ends(0)
@@ -180,7 +180,7 @@ def test_an_unmodified_pyro4_client_with_a_certificate_reads_the_name_server(
 ) -> None:
     certificates = make_certificates(tmp_path / "tls", [], now=NOW)
     _, port = search.start_nameserver(tls=str(certificates.path))
-    # A process of its own: Pyro4 keeps the first certificates that it sees.
+    # A separate process, because Pyro4 keeps the first certificates that it loads.
     script = f"""
 import Pyro4, Pyro4.naming
 Pyro4.config.SSL = True
@@ -198,7 +198,7 @@ with Pyro4.locateNS("localhost", {port}) as names:
 
 
 def test_no_key_is_ever_printed_logged_or_journalled(tmp_path: Path) -> None:
-    """A search with everything at its most talkative, and every byte that it left looked at."""
+    """A search with all logs at the most verbose level; the test checks every byte that it leaves."""
     search = LocalSearchProcess(tmp_path)
     certificates = make_certificates(search.directory.tls, [], now=NOW)
     (tmp_path / "sitecustomize.py").write_text("import logging\nlogging.getLogger().setLevel(logging.DEBUG)\n")
@@ -219,7 +219,7 @@ def test_no_key_is_ever_printed_logged_or_journalled(tmp_path: Path) -> None:
 
 
 def _shapes(secret: bytes) -> set[bytes]:
-    """A secret as it may be found: itself, a part of it, and both in the usual dresses."""
+    """Forms in which a secret may appear: whole, in part, and both in the usual encodings."""
     parts = {secret, secret[:24], secret[-24:]}
     return {
         dressed

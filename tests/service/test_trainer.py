@@ -1,4 +1,4 @@
-"""The trainer as a real process: whatever the objective does, the agent hears what became of it and goes on."""
+"""The trainer as a real process: whatever the objective does, the agent learns the outcome and continues."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_bytes_of_others_in_the_pipe_are_set_aside_and_the_loss_stays(
 def test_reports_of_many_processes_at_once_stay_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (outcome,) = outcomes_of(tmp_path, "reports from forks")
     assert outcome.loss == 0.5
-    # The agent thins a curve of more than 4 MiB; none is set aside.
+    # The agent thins a curve of more than 4 MiB; it drops no whole report.
     assert all(point.metrics["text"] == "x" * 20_000 for point in outcome.curve)
     assert len({point.metrics["pid"] for point in outcome.curve}) == 8
     assert "set aside" not in caplog.text
@@ -219,7 +219,7 @@ def test_a_flood_of_output_is_bounded_on_disk_and_keeps_its_last_hundred_lines(t
 def received_until(
     trainer: TrainerHandle, kind: type[MessageKind], within_s: float = 30.0
 ) -> tuple[MessageKind, list[TrainerMessage]]:
-    """The first message of this kind, and those before it."""
+    """The first message of this kind, and the messages before it."""
     deadline = time.monotonic() + within_s
     before: list[TrainerMessage] = []
     while time.monotonic() < deadline:
@@ -242,13 +242,13 @@ def order(deed: str, directory: Path, **changed: Any) -> TrainerOrder:
 
 @pytest.fixture(autouse=True)
 def buries_orphans(leaves_nothing_behind: None) -> None:
-    """As an agent does: what detaches itself from a trainer becomes a child of this process, and is found."""
+    """Make this process a reaper, like an agent: processes that detach from a trainer become its children."""
     become_subreaper()
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts trainers, which are killed at the end."""
+    """A function that starts trainers; all are killed at the end."""
     started: list[TrainerHandle] = []
 
     def trainer(problem: str = REFERENCE, **environment: str) -> TrainerHandle:
@@ -393,7 +393,7 @@ def test_an_order_to_a_trainer_that_has_died_is_no_error(ready: TrainerHandle, t
 
 def test_a_problem_that_cannot_be_imported_is_refused_with_its_error(start: Start) -> None:
     trainer = start("no_such_problem")
-    # Both at once, where the machine is busy.
+    # On a busy machine both arrive at once.
     died, (refused,) = received_until(trainer, TrainerDied)
     assert isinstance(refused, TrainerRefused)
     assert "there is no problem 'no_such_problem'" in refused.message
@@ -437,7 +437,7 @@ def test_an_idle_trainer_that_does_not_end_by_itself_is_killed(start: Start, tmp
 
 def test_a_closed_output_does_not_wake_the_agent_for_ever(start: Start, tmp_path: Path) -> None:
     problem = tmp_path / "silent.py"
-    # The second range has the copies with which a trainer opens its output again.
+    # The second range contains the copies with which a trainer restores its output.
     closing = "os.closerange(0, 3), os.closerange(512, 520)"
     problem.write_text(f"import os\ndef evaluate(config, budget, trial):\n    {closing}\n    return 0.5\n")
     trainer = start(str(problem))

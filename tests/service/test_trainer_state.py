@@ -1,4 +1,4 @@
-"""What one evaluation changes in its process does not reach the next one."""
+"""A change that one evaluation makes in its process does not affect the next one."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def pids(outcomes: list[Outcome]) -> list[object]:
 
 
 def test_the_next_evaluation_finds_the_process_as_it_was(tmp_path: Path) -> None:
-    """All of them in one warm process."""
+    """All evaluations run in one warm process."""
     deeds = [deed for name in RESTORED for deed in (name, f"check {name}")]
     outcomes = dict(zip(deeds, outcomes_of(tmp_path, *deeds, problem=REFERENCE), strict=True))
     failed = {deed: outcome.failure.reason for deed, outcome in outcomes.items() if outcome.failure is not None}
@@ -82,7 +82,7 @@ def test_a_fresh_process_for_each_evaluation(tmp_path: Path) -> None:
 
 
 def test_global_random_generators_depend_on_the_evaluation_alone(tmp_path: Path) -> None:
-    """Also those of libraries that the evaluation itself imports."""
+    """Also the settings of libraries that the evaluation itself imports."""
     problem = tmp_path / "late.py"
     problem.write_text(LATE)
     warm = [outcome.info["drawn"] for outcome in outcomes_of(tmp_path / "warm", "torch", "torch", problem=str(problem))]

@@ -1,7 +1,7 @@
-"""The transport over real sockets on loopback: which calls are served, what the answers are, and when they come.
+"""The transport over real sockets on loopback: which calls are served, and the content and time of the answers.
 
-Most tests turn the server's loop themselves, so that "one turn" means what it says; where a client of ours must block
-on a call, the loop runs in a thread.
+Most tests run each turn of the server's loop themselves, so that "one turn" is exact; if our client must block on a
+call, the loop runs in a thread.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def test_a_hello_that_cannot_be_sent_is_refused_by_name() -> None:
 
 
 def test_an_unmodified_pyro4_proxy_can_carry_the_envelope() -> None:
-    """The protocol is Pyro4's: its own client gets through with the greeting and the counter."""
+    """The protocol is Pyro4's: with the greeting and the counter, its own client can call."""
     with server() as serving, running(serving):
         host, port = serving.endpoint
         welcome: dict[str, Any] = {}

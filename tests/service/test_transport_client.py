@@ -1,4 +1,4 @@
-"""The client: every call ends in time, with its own answer or an error of ours, and the next one works."""
+"""The client: every call ends in time, with its answer or one of our errors, and the next call works."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_silent_server_costs_the_time_of_the_call() -> None:
 
 @contextlib.contextmanager
 def impostor(speak: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A server of one connection that says what it likes."""
+    """A server of one connection that sends arbitrary bytes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -71,7 +71,7 @@ def impostor(speak: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 def sending(data: bytes) -> Callable[[socket.socket], None]:
-    """Read a greeting and answer this, whatever it was."""
+    """Read any greeting and answer with these bytes."""
 
     def speak(accepted: socket.socket) -> None:
         accepted.recv(65_536)
@@ -130,7 +130,7 @@ def test_a_pickle_is_not_even_looked_at() -> None:
 
 @contextlib.contextmanager
 def meddler(serving: Server, meddle: Callable[[int, bytes], bytes]) -> Iterator[int]:
-    """A proxy between client and server that may change each answer, counted from 0 (the welcome)."""
+    """A proxy between client and server that may change each answer; the welcome has number 0."""
 
     def pass_on(accepted: socket.socket) -> None:
         with socket.create_connection(serving.endpoint) as onward:
@@ -160,7 +160,7 @@ def test_an_answer_that_was_changed_on_the_way_is_refused() -> None:
 
 
 def test_an_answer_that_was_given_before_is_refused() -> None:
-    """Signed, and right a moment ago: 'recorded' for the next report, which the server has not seen."""
+    """A signed answer to an earlier call: 'recorded' for the next report, which the server has not received."""
     answers: list[bytes] = []
 
     def meddle(number: int, answer: bytes) -> bytes:
@@ -208,7 +208,7 @@ def test_a_client_outlives_its_server() -> None:
     with Server(host, port, KEY, object_id=OBJECT, handle=echo) as serving, running(serving):
         assert calling.call("report", 3) == 3
     with Server(host, port, KEY, object_id=OBJECT, handle=echo) as serving, running(serving):
-        # The connection was closed between two calls: that is detected before the call, not by losing it.
+        # The connection was closed between two calls: the client detects this before it sends the next call.
         assert calling.call("report", 4) == 4
     calling.close()
 

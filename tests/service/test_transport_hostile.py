@@ -1,4 +1,4 @@
-"""Peers that are silent, slow, greedy, deaf, garbled or forged, and too many of them: they block no other."""
+"""Peers that are silent, slow, greedy, invalid, forged or too many, or that read nothing: they block no other peer."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ pytestmark = pytest.mark.timeout(60)
     ],
 )
 def test_a_message_with_flags_is_never_handled(flags: int) -> None:
-    """The signature does not cover the header: anybody on the way may set them."""
+    """The signature does not cover the header: any machine on the way may set these flags."""
     threads = threading.active_count()
     with server(lambda call: pytest.fail("it was handled")) as serving, Peer(serving) as peer:
         peer.introduce()
@@ -118,7 +118,7 @@ def test_a_call_out_of_its_order_has_no_effect(counter: Any) -> None:
 
 
 def test_a_recorded_session_cannot_be_played_again() -> None:
-    """Greeting and call of one connection, byte for byte, on a new one: the server's nonce differs."""
+    """Greeting and call of one connection, byte for byte, on a new connection: the server's nonce differs."""
     handled: list[str] = []
 
     def handle(call: Call) -> str:
@@ -168,7 +168,7 @@ def test_nothing_else_is_exposed(method: str, object_id: str) -> None:
 @pytest.mark.parametrize("name", ["\ud800", "call\udfff", "\x1b[2J", "x" * 4_000, "__init__\0"])
 @pytest.mark.parametrize("part", ["object", "method", "greeting"])
 def test_a_name_that_cannot_be_written_ends_nothing_but_its_connection(part: str, name: str) -> None:
-    """Pyro4 repeats it in its answer, and a half of a character is no UTF-8."""
+    """Pyro4 repeats the text in its answer, and half a character is not UTF-8."""
     with server(lambda call: pytest.fail("it was handled")) as serving:
         with Peer(serving) as peer:
             if part == "greeting":
@@ -250,7 +250,7 @@ def test_garbage_ends_its_own_connection_and_nothing_else(garbage: bytes, is_fra
         kind = pyro.MSG_INVOKE if is_introduced else pyro.MSG_CONNECT
         if is_introduced:
             vandal.introduce()
-        # Framed garbage gets past the header: it has annotations of no shape and a signature without a key.
+        # Framed garbage passes the check of the header: it has malformed annotations and a signature without a key.
         vandal.send(header(kind, len(garbage) - 20, 20) + garbage if is_framed else garbage)
         until(vandal.is_closed, serving)
         assert peer.introduce().nonce
@@ -298,7 +298,7 @@ def test_a_peer_that_sends_a_byte_now_and_then_is_closed_at_its_deadline(is_intr
 
 
 def test_a_whole_message_buys_the_next_one_its_time() -> None:
-    """A peer that is always in the middle of something, and always finishes it, is no slow peer."""
+    """A peer that always has a message under way, and always completes it, does not count as slow."""
     with server(bounds=QUICK) as serving, Peer(serving) as peer:
         peer.introduce()
         requests = [peer.request(str(number)) for number in range(12)]
@@ -330,7 +330,7 @@ def test_a_peer_that_never_reads_costs_no_more_than_its_bound() -> None:
             serving.turn(0, commit=yes)
             if closed or n_connections(serving) == 0:
                 break
-        # One that is not read from any more, because its answers lie here, is as good: nothing more piles up.
+        # It is enough if the server reads no more from this peer, because its answers wait: then nothing accumulates.
         assert sum(len(connection._outbox) for connection in serving._connections) <= 1_000_000
 
 
@@ -359,7 +359,7 @@ def test_the_time_of_a_slow_commit_does_not_count_against_its_readers(monkeypatc
         assert serving.turn(1.0, commit=slow_commit) == 1
         serving.turn(0, commit=yes)
         assert n_connections(serving) == 1
-        # Its own time it has, and no more.
+        # It gets its own time limit, and no more.
         ahead_s += 2 * PATIENT.message_s
         until(lambda: n_connections(serving) == 0, serving)
 
@@ -451,7 +451,7 @@ def test_running_out_of_files_refuses_no_peer_for_good(caplog: pytest.LogCapture
                     cpu_before_s = time.process_time()
                     for _ in range(10):
                         serving.turn(0.02, commit=yes)
-                    assert time.process_time() - cpu_before_s < 0.1, "it spins"
+                    assert time.process_time() - cpu_before_s < 0.1, "the loop spins"
                 finally:
                     for filler in fillers:
                         os.close(filler)
@@ -472,7 +472,7 @@ def is_open(fd: int) -> bool:
 
 
 def fill_up() -> list[int]:
-    """Take the file descriptors that are left."""
+    """Use up the remaining file descriptors."""
     taken = []
     with contextlib.suppress(OSError):
         while True:

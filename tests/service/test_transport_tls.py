@@ -1,4 +1,4 @@
-"""TLS in the transport's own loop: which peers are admitted, the errors on both sides, and that no handshake blocks."""
+"""TLS in the transport's own loop: which peers it accepts, the errors on both sides; no handshake blocks it."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def ours(place: Path) -> Certificates:
 
 @pytest.fixture(scope="module")
 def theirs(place: Path) -> Certificates:
-    """Of another authority."""
+    """Certificates of another authority."""
     return make_certificates(place / "theirs", [], now=NOW)
 
 
 @pytest.fixture(scope="module")
 def expired(place: Path, ours: Certificates) -> Certificates:
-    """Of our authority, and a hundred days old."""
+    """Certificates of our authority that are a hundred days old."""
     copy = place / "expired"
     copy.mkdir(mode=0o700)
     for name in ("ca.pem", "ca.key"):
@@ -72,7 +72,7 @@ def calling(serving: Server, tls: ssl.SSLContext | None, host: str = WHERE, key:
 
 
 def refused(serving: Server, tls: ssl.SSLContext | None, host: str = WHERE) -> str:
-    """The error of a client that is refused."""
+    """The error of a client that the server refuses."""
     with running(serving), calling(serving, tls, host) as stranger, pytest.raises(NotAuthorised) as caught:
         stranger.call("report", 1)
     return str(caught.value)
@@ -100,7 +100,7 @@ def test_calls_go_through_tls_with_and_without_a_key(
 
 @pytest.mark.parametrize("size", [16_000, 17_000, 70_000, 3_000_000, wire.MAX_MESSAGE_BYTES - 100])
 def test_messages_of_any_size_arrive_whole_in_both_directions(size: int, ours: Certificates) -> None:
-    """A record holds 16 KiB; what is decrypted already wakes no selector."""
+    """A record holds 16 KiB; decrypted data does not wake a selector."""
     with server(tls=ours.server_context()) as serving, running(serving), calling(serving, ours.client_context()) as one:
         assert one.call("report", "x" * size, timeout_s=30) == "x" * size
 
@@ -152,7 +152,7 @@ def log_of(caplog: pytest.LogCaptureFixture) -> str:
 def test_an_expired_client_gets_the_reason_and_the_server_logs_it(
     _: int, ours: Certificates, expired: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Often: the alert must not be lost to the reset of a connection on which the greeting was under way."""
+    """Repeated: the reset of a connection during the greeting must not drop the alert."""
     with server(tls=ours.server_context()) as serving:
         error = refused(serving, expired.client_context())
     assert "our certificate has expired" in error

@@ -1,4 +1,4 @@
-"""Workers that leave before their search is over: idle, done with their share, or out of time; each by itself."""
+"""Workers that leave before their search is over: idle, after their number of evaluations, or out of time."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_worker_takes_nothing_that_will_not_end_in_its_time_and_the_next_one_w
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served_search(tmp_path, **PATIENT) as search:
-        # Half a second a step: nine of one step end in the time, one of nine steps is not even begun.
+        # A step takes half a second: nine evaluations of one step fit; one of nine steps is not started.
         monkeypatch.setenv("STEP_S", "0.5")
         master = search.start_master()
         began = time.monotonic()

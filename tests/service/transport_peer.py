@@ -22,7 +22,7 @@ OBJECT = "master"
 DEADLINE_S = 5.0
 QUICK = Bounds(greeting_s=0.2, message_s=0.2)
 PATIENT = Bounds(greeting_s=60.0, message_s=60.0)
-"""Longer than a test waits: a connection that is closed was closed for another reason."""
+"""Longer than a test waits: a connection that the server closes was closed for another reason."""
 
 
 def yes() -> bool:
@@ -46,7 +46,7 @@ def n_connections(serving: Server) -> int:
 
 @contextlib.contextmanager
 def running(serving: Server, commit: Callable[[], bool] = yes) -> Iterator[None]:
-    """Turn the loop in a thread; what it raises is raised here."""
+    """Run the loop in a thread; its exceptions are raised here."""
     is_over = threading.Event()
 
     def loop() -> None:
@@ -68,21 +68,21 @@ def client(serving: Server, key: bytes | None = KEY, **options: Any) -> Client:
 
 
 def until(condition: Callable[[], object], serving: Server, commit: Callable[[], bool] = yes) -> None:
-    """Turn the loop until the condition holds."""
+    """Run turns of the loop until the condition holds."""
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         serving.turn(0.02, commit=commit)
 
 
 class Peer:
-    """A connection that is written and read byte by byte, beside the loop that serves it."""
+    """A connection for hand-made messages; the test runs the loop that serves it."""
 
     def __init__(self, serving: Server, key: bytes | None = KEY) -> None:
         self.serving = serving
         self.key = key
         self.socket = socket.create_connection(serving.endpoint)
-        # Without it a second request waits 40 ms in the kernel for the first one to be acknowledged.
+        # Without it a second request waits 40 ms in the kernel until the first one is acknowledged.
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
         self.nonce = ""
@@ -110,7 +110,7 @@ class Peer:
         return self.message(pyro.MSG_INVOKE, data, **header)
 
     def send(self, data: bytes) -> None:
-        """Send while the loop turns, as far as the server takes it."""
+        """Send as much as the server accepts, while the loop runs."""
         deadline = time.monotonic() + DEADLINE_S
         while data:
             assert time.monotonic() < deadline, "the server does not read"
@@ -125,7 +125,7 @@ class Peer:
                 self.received += part
 
     def answers(self) -> list[Any]:
-        """What has been answered so far, taken apart; it is not read again."""
+        """The parsed answers since the last call."""
         self.read()
         taken = []
         while len(self.received) >= 24:
@@ -138,12 +138,12 @@ class Peer:
         return taken
 
     def answer(self) -> Any:
-        """The one answer that is due, with the loop turning until it is there."""
+        """The one expected answer; runs the loop until it arrives."""
         (found,) = self.answers_when_there(yes)
         return found
 
     def answers_when_there(self, commit: Callable[[], bool]) -> list[Any]:
-        """What is answered next, with the loop turning until something is there."""
+        """The next answers; runs the loop until at least one arrives."""
         found: list[Any] = []
 
         def some_came() -> bool:
@@ -159,7 +159,7 @@ class Peer:
         return self
 
     def is_closed(self) -> bool:
-        """Whether the server has hung up."""
+        """Whether the server has closed the connection."""
         try:
             while part := self.socket.recv(65_536):
                 self.received += part

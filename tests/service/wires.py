@@ -1,4 +1,4 @@
-"""A wire between processes that a test can cut: a forwarder in front of a server of loopback."""
+"""A connection between processes that a test can cut: a forwarder in front of a server on loopback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _Ends(NamedTuple):
     server: socket.socket
 
     def reset(self) -> None:
-        """End both with a reset, as a firewall that forgot the connection does: what is under way is lost."""
+        """End both with a reset, like a firewall that forgot the connection: data under way is lost."""
         for end in self:
             with contextlib.suppress(OSError):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -30,10 +30,10 @@ class Wire:
     Parameters
     ----------
     port
-        Whither.
+        The port of the server.
     loses_every
         Reset a connection instead of passing on every n-th piece that the server sends: an answer is lost after the
-        request was carried out. 0 for never.
+        server has executed the request. 0: never.
     """
 
     def __init__(self, port: int, *, loses_every: int = 0) -> None:
@@ -69,7 +69,7 @@ class Wire:
         self._thread.join()
 
     def reset(self) -> None:
-        """Reset every connection, at once."""
+        """Reset all connections at once."""
         self._is_to_reset = True
         self._wake.send(b"x")
 

@@ -1,4 +1,4 @@
-"""A master of the agent's protocol that follows a script and keeps the requests that it receives.
+"""A master of the agent's protocol that follows a script and records its requests.
 
 ``python -m tests.service.worker_master RUN_DIR OPTIONS DEED...`` is an agent process with such a master inside, which
 prints each request that it receives as one line of JSON.
@@ -48,15 +48,15 @@ Answer: TypeAlias = Grant | Wait | Leave | Done | None
 
 @dataclass
 class ScriptedMaster:
-    """Grants the scripted evaluations in order, then says that the search is over.
+    """Grants the scripted evaluations in order, then answers that the search is over.
 
-    ``before`` and ``after`` are called with the method, the request and how many calls there were; what ``before``
-    raises keeps the call from the master, what ``after`` raises loses its answer. Requests are answered as the engine
-    answers them: the same number, the same answer.
+    It calls ``before`` and ``after`` with the method, the request and the number of calls. An exception of ``before``
+    loses the call, an exception of ``after`` loses its answer. Like the engine, it gives a request with the same number
+    the same answer.
     """
 
     grants: Iterable[Grant | None] = ()
-    """None: there is nothing to do at this question."""
+    """None stands for a wait."""
     before: Callable[[str, Any, int], None] | None = None
     after: Callable[[str, Any, int], None] | None = None
     stop: Callable[[RenewRequest], str | None] = lambda request: None
@@ -82,10 +82,10 @@ class ScriptedMaster:
         self.closed += 1
 
     def call(self, method: str, message: Plain) -> Plain:
-        # What cannot be encoded fails here as it would on the wire.
+        # A record that the codec refuses fails here, as it does on the wire.
         request = wire.from_message(wire.decode(wire.encode(message)), REQUESTS[method])
         if isinstance(request, SourceRequest):
-            # It is no part of a script.
+            # Scripts do not cover this call.
             return wire.to_message(SourceAnswer(epoch=self.epoch))
         self.calls.append((method, request))
         if self.before is not None:
@@ -128,7 +128,7 @@ class ScriptedMaster:
 
     @property
     def reports(self) -> list[Report]:
-        """The reports that were received, each once, by the number of their request."""
+        """The received reports, each once, by the number of its request."""
         found = {each.request: each.slots[0].report for each in self.exchanges}
         return [report for report in found.values() if report is not None]
 
@@ -151,7 +151,7 @@ def has_report(request: object) -> bool:
 
 
 def wait_for_the_end_of(*pids: int, within_s: float = 10.0) -> None:
-    """Wait until none of these processes lives; fail after a while."""
+    """Wait until none of these processes runs; fail after a time limit."""
     deadline = time.monotonic() + within_s
     while living := [pid for pid in pids if _is_alive(pid)]:
         assert time.monotonic() < deadline, f"still alive: {living}"
@@ -175,7 +175,7 @@ def options(run_dir: Path | None, **changed: Any) -> AgentOptions:
 
 
 class AgentProcess:
-    """An agent in a process of its own; its master grants these deeds and prints the requests that it receives."""
+    """An agent in a separate process; its master grants these deeds and prints its requests."""
 
     def __init__(self, run_dir: Path, *deeds: str, **changed: Any) -> None:
         self._process = subprocess.Popen(
@@ -196,7 +196,7 @@ class AgentProcess:
         self._process.communicate()
 
     def receives(self, wanted: Callable[[str, Any], bool]) -> Any:
-        """The first request of which this is true; waits for it."""
+        """Wait for the first request for which this is true, and return it."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             method, message = json.loads(line)
@@ -206,7 +206,7 @@ class AgentProcess:
         raise AssertionError(f"the agent ended with {self._process.wait()} before that was received")
 
     def exit_code(self, within_s: float = 20.0) -> int:
-        """The exit code; waits for it."""
+        """Wait for the exit code and return it."""
         return self._process.wait(within_s)
 
 
@@ -219,7 +219,7 @@ def main(run_dir: str, changed: str, *deeds: str) -> int:
 
 
 def outcomes_of(run_dir: Path, *deeds: str, **changed: Any) -> list[Outcome]:
-    """The outcomes of these deeds, one after the other, by one agent that ends because the search is over."""
+    """Run these deeds one after the other in one agent, which ends because the search is over; return the outcomes."""
     master = ScriptedMaster([grant({"do": deed}, number) for number, deed in enumerate(deeds)])
     assert run_agent(options(run_dir, **changed), connect=master.connect) == 0
     assert [report.evaluation.config_id.index for report in master.reports] == list(range(len(deeds)))

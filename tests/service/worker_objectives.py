@@ -1,4 +1,4 @@
-"""A problem whose objective does whatever its configuration says: what a worker must survive."""
+"""A problem whose objective misbehaves according to its configuration: what a worker must survive."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _evaluated: list[str] = []
 
 
 def space() -> ConfigurationSpace:
-    # Imported here: a fresh trainer after each misdeed costs 0.2 s instead of 1.2 s.
+    # Imported here: the start of a new trainer after each deed takes 0.2 s instead of 1.2 s.
     from ConfigSpace import Categorical, ConfigurationSpace
 
     return ConfigurationSpace(space=[Categorical("do", sorted(DEEDS))])
@@ -84,14 +84,14 @@ def _saves_until_interrupted(config: dict[str, Any], budget: float, trial: Trial
 
 
 def _deaf(config: dict[str, Any], budget: float, trial: Trial) -> Any:
-    # Says that it has begun, and never lets itself be interrupted.
+    # Reports its start, and then ignores interrupts.
     trial.report(0, 1.0)
     while True:
         time.sleep(60)
 
 
 def _spins(config: dict[str, Any], budget: float, trial: Trial) -> Any:
-    # In C, with the interpreter's lock held: no signal handler and no thread of Python gets a turn.
+    # In C, with the interpreter's lock held: no signal handler and no Python thread runs.
     subprocess.Popen(["sleep", "600"])
     trial.report(0, 1.0, group=os.getpgrp())
     ctypes.PyDLL(None).sleep(600)
@@ -105,7 +105,7 @@ def _raises(config: dict[str, Any], budget: float, trial: Trial) -> Any:
 
 
 def _swallows(config: dict[str, Any], budget: float, trial: Trial) -> Any:
-    # What an unpolite objective does to every exception; Interrupted is not one of them.
+    # An objective may catch every Exception; Interrupted is not a subclass of it.
     while True:
         try:
             trial.report(0, 1.0)
@@ -130,7 +130,7 @@ def _children(config: dict[str, Any], budget: float, trial: Trial) -> Any:
 
 
 def _process_then_wait(config: dict[str, Any], budget: float, trial: Trial) -> Any:
-    # As training on several GPUs does it: without its other process it cannot go on.
+    # Like a training on several GPUs: it waits for its other process.
     other = subprocess.Popen(["sleep", "600"])
     for step in range(10_000):
         (trial.directory / "step").write_text(str(step))
@@ -154,7 +154,7 @@ def _forks(config: dict[str, Any], budget: float, trial: Trial) -> Any:
 
 
 def _garbage(config: dict[str, Any], budget: float, trial: Trial) -> Any:
-    # Every descriptor that could be the trainer's pipe.
+    # Writes to every descriptor that may be the trainer's pipe.
     for descriptor in range(3, 1024):
         try:
             os.write(descriptor, b"garbage\n" * 1_000)
@@ -184,7 +184,8 @@ def _memory_limit(config: dict[str, Any], budget: float, trial: Trial) -> Any:
 def _kills_itself(number: int) -> Callable[..., Any]:
     def deed(config: dict[str, Any], budget: float, trial: Trial) -> Any:
         if number == signal.SIGTERM:
-            # Its handler asks for grace; the default is what a process dies of that has not come so far.
+            # The trainer's handler requests a grace period; the default action ends a process before it sets its
+            # handler.
             signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         time.sleep(60)
@@ -213,7 +214,7 @@ def _finishes_and_dies(config: dict[str, Any], budget: float, trial: Trial) -> A
 
 def _reports_from_forks(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     children = [os.fork() for _ in range(3)]
-    # Each child forks the later ones again: seven processes and this one report at once.
+    # Each child forks the later ones again: eight processes report at once.
     for step in range(20):
         trial.report(step, 0.5, pid=os.getpid(), text="x" * 20_000)
     if 0 in children:
@@ -241,7 +242,7 @@ _kept: list[Trial] = []
 
 
 def _reports_on_kept_trials(config: dict[str, Any], budget: float, trial: Trial) -> Any:
-    # As a callback does that stays on a cached model.
+    # Like a callback that stays on a cached model.
     _kept.append(trial)
     for step in range(3):
         for each in _kept:
