@@ -231,7 +231,7 @@ class LocalSearchProcess:
         return [entry for entry in self.entries() if isinstance(entry, kind)]
 
     def check(self, acknowledged: Mapping[Any, Any] | None = None) -> None:
-        """Check that the search is over and verified, has every result once, and repeated no evaluation after its result.
+        """Check that the search is over and verified, and has every result once, without repeats after a result.
 
         ``acknowledged`` is the value of :meth:`results` at an earlier time: these results must be unchanged.
         """
