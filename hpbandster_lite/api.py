@@ -7,27 +7,33 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from hpbandster_lite.errors import ProblemError, RunDirectoryError, UsageError
-from hpbandster_lite.launch import LaunchOptions, Watcher, search_here
+from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.launch import LaunchOptions, Watcher, is_over, search_here
 from hpbandster_lite.problems import FunctionProblem, Problem, configured, describe, loading, reference_of, with_options
+from hpbandster_lite.problems.function_source import note_own_changes, source_of_function
 from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.protocol.status import Status
-from hpbandster_lite.records import Limits, ProblemDescription, Value, Values
+from hpbandster_lite.records import Finished, FinishKind, Limits, ProblemDescription, ProblemSource, Value, Values
 from hpbandster_lite.results.result import Result
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import LimitOptions, SearchOptions, in_common
-from hpbandster_lite.settings.place import Place, place_of
+from hpbandster_lite.settings.place import Place, place_of, place_of_function
 from hpbandster_lite.settings.prepare import Prepared
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
 Objective = Callable[[dict[str, Any], float, Any], Any]
+
+
+_EXTENDABLE = ("brackets", "evaluations", "total_budget", "wall_time_s")
+"""Limits of which a higher value extends a search."""
 
 
 class _Lines:
@@ -41,6 +47,10 @@ class _Lines:
         self.note(f"{'continuing' if prepared.resumed else 'beginning'} the search in {directory.path}")
         for text in prepared.notes:
             self.note(text)
+        if is_over(prepared, directory):
+            finished = JournalReader(directory.journal).finished()
+            if finished is not None:
+                self.note(_over_note(prepared.limits, finished))
 
     def note(self, text: str) -> None:
         """Print one line."""
@@ -195,13 +205,13 @@ def minimize(
             "minimize was called while a worker imports this script; put the call under "
             'if __name__ == "__main__": so that workers can import the objective alone'
         )
-    reference, description, here = _described(problem, space, isolation, problem_options or {})
+    described = _described(problem, space, isolation, problem_options or {})
     limits = LimitOptions(
         brackets=brackets, evaluations=evaluations, total_budget=total_budget, wall_time_s=wall_time_s,
         target_loss=target_loss, max_concurrent=max_concurrent,
     )  # fmt: skip
     options = SearchOptions(
-        problem=reference, description=description,
+        problem=described.reference, description=described.description,
         retry_failed=retry_failed, accept_edited_source=accept_edited_source,
         min_budget=min_budget, max_budget=max_budget, eta=eta, budgets=_floats(budgets), unit=unit, seed=seed,
         algorithm=algorithm, bracket_rule=bracket_rule, sampler=dict(sampler or {}),
@@ -211,7 +221,8 @@ def minimize(
         workers=workers, threads=threads, gpus=None if gpus is None else str(gpus), gpus_per_worker=gpus_per_worker,
         timeout_s=timeout_s, isolation=isolation, fresh_process=fresh_process, keep_checkpoints=keep_checkpoints,
     )  # fmt: skip
-    return _search(options, limits, launch, place_of(reference, run_dir, new=new), watcher or _Lines(), here)
+    place = _place(described, run_dir, new=new, is_edit=retry_failed or accept_edited_source)
+    return _search(options, limits, launch, place, watcher or _Lines(), described)
 
 
 def _search(
@@ -220,7 +231,7 @@ def _search(
     launch: LaunchOptions,
     place: Place,
     watcher: Watcher,
-    here: Problem | None,
+    described: _Described,
 ) -> Result:
     """Check the options and run the search; exit codes of the processes become exceptions."""
     directory = place.directory
@@ -230,7 +241,10 @@ def _search(
     from hpbandster_lite.settings.schema import typed
 
     options = replace(typed(options), limits=Limits(**in_common(Limits, typed(limits))))
-    code = search_here(options, directory, typed(launch), watcher, problem=here)
+    try:
+        code = search_here(options, directory, typed(launch), watcher, problem=described.here)
+    finally:
+        described.note_own_changes()
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     if code == REQUEUE:
@@ -245,21 +259,47 @@ def _search(
     return result
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Described:
+    """A problem as workers find it: its reference, and its description where only this process can give it.
+
+    ``here`` is the problem itself, where no other process can import it, which ``isolation="none"`` allows, and
+    ``function`` what the user gave for it.
+    """
+
+    reference: str
+    description: ProblemDescription | None = None
+    here: Problem | None = None
+    function: Any = None
+
+    @property
+    def source(self) -> ProblemSource:
+        """What a function reads that no other process can import."""
+        return (None if self.description is None else self.description.source) or ProblemSource()
+
+    def note_own_changes(self) -> None:
+        """The search is over: what its evaluations changed in such a function makes it no other function."""
+        if self.here is not None:
+            note_own_changes(self.function, self.source)
+
+
+def _place(described: _Described, run_dir: str | Path | None, *, new: bool, is_edit: bool) -> Place:
+    if described.here is None or run_dir is not None or new:
+        return place_of(described.reference, run_dir, new=new)
+    return place_of_function(described.reference, described.source, is_edit=is_edit)
+
+
 def _described(
     problem: str | Problem | Objective,
     space: ConfigurationSpace | None,
     isolation: str,
     given: Mapping[str, Any],
-) -> tuple[str, ProblemDescription | None, Problem | None]:
-    """The reference, the description and the problem itself.
-
-    The description is ``None`` for a reference that a child process can describe. The problem is ``None`` unless no
-    other process can import it, which ``isolation="none"`` allows.
-    """
+) -> _Described:
+    """A problem as workers find it."""
     if isinstance(problem, str):
         if space is not None:
             raise UsageError(f"the problem {problem!r} has its own space; leave space out")
-        return with_options(problem, given), None, None
+        return _Described(reference=with_options(problem, given))
     target = cast(Problem, FunctionProblem(problem, space) if _is_function(problem) else problem)
     if target is problem and space is not None:
         raise UsageError(f"the problem {problem!r:.100} has its own space; leave space out")
@@ -270,9 +310,24 @@ def _described(
             raise
         reference = with_options(getattr(problem, "__qualname__", type(problem).__qualname__), given)
         target = configured(target, reference)
-        return reference, describe(target, reference), target
+        description = replace(describe(target, reference), source=source_of_function(problem, target))
+        return _Described(reference=reference, description=description, here=target, function=problem)
     reference = with_options(name, given)
-    return reference, describe(configured(target, reference), reference), None
+    return _Described(reference=reference, description=describe(configured(target, reference), reference))
+
+
+def _over_note(limits: Limits, finished: Finished) -> str:
+    """That a search is over and nothing is evaluated, and what to give to extend it."""
+    over = f"nothing was evaluated: the search is over ({finished.reason})"
+    if finished.kind is FinishKind.EXHAUSTED:
+        return f"{over}, and no limit extends it; new=True begins another one"
+    if finished.kind is FinishKind.TARGET:
+        extension = f"a lower target_loss than {limits.target_loss:g}"
+    else:
+        had = {name: getattr(limits, name) for name in _EXTENDABLE if getattr(limits, name) is not None}
+        name, value = next(iter(had.items()), ("brackets", 1))
+        extension = f"a higher limit, for example {name}={2 * value:g}"
+    return f"{over}; to extend it, give {extension}; new=True begins another one"
 
 
 def _floats(budgets: Sequence[float] | None) -> tuple[float, ...] | None:

@@ -406,6 +406,8 @@ class ProblemSource:
     ``version`` is the version of a problem that hpbandster_lite ships, which has no other parts; ``None`` for others.
     ``environment`` has the hashes of the environment variables that the problem names. ``file`` is the path on ``host``
     of the file that defines the problem. Both distinguish problems with the same name and are not compared as source.
+    ``function`` has the hashes of what a function or an object reads that no other process can import, by the names of
+    the parts; ``not_comparable`` says why there are none.
     """
 
     method: int = SOURCE_METHOD
@@ -414,6 +416,8 @@ class ProblemSource:
     environment: Mapping[str, str] = field(default_factory=dict)
     file: str = ""
     host: str = ""
+    function: Mapping[str, str] = field(default_factory=dict)
+    not_comparable: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,7 +113,7 @@ def search_here(
     with LocalSearch(directory, launch, watcher, problem) as search:
         prepared = prepare(options, directory, meanwhile=search.warm_up)
         watcher.begin(prepared, directory)
-        if not _is_over(prepared, directory):
+        if not is_over(prepared, directory):
             directory.create()
             code = search.run(prepared)
             if code != 0:
@@ -126,8 +126,8 @@ def search_here(
     return 0
 
 
-def _is_over(prepared: Prepared, directory: RunDirectory) -> bool:
-    """Whether the run directory has this search, complete under the same limits, with nothing else to do."""
+def is_over(prepared: Prepared, directory: RunDirectory) -> bool:
+    """Whether a run directory contains this search, complete under the same limits, with nothing else to do."""
     if not prepared.resumed or prepared.retry_failed_after is not None:
         return False
     reader = JournalReader(directory.journal)

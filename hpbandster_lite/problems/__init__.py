@@ -8,6 +8,8 @@ one, :mod:`~hpbandster_lite.problems.options` configures it, :mod:`~hpbandster_l
 space, budgets and options, :mod:`~hpbandster_lite.problems.source` lists and compares its source,
 :mod:`~hpbandster_lite.problems.trial` is what an objective receives, and
 :mod:`~hpbandster_lite.problems.checkpoints` saves and loads the state of its training.
+:mod:`~hpbandster_lite.problems.function_source` is the source of a function that no other process can import, and
+:mod:`~hpbandster_lite.problems.value_hash` hashes the values that it reads.
 """
 
 from hpbandster_lite.problems.description import describe, describe_in_child, source_hash
@@ -27,6 +29,7 @@ from hpbandster_lite.problems.source import (
     SourceTree,
     digest_of,
     hashed_here,
+    is_function,
     source_differences,
     source_of,
     source_tree,
@@ -43,6 +46,7 @@ __all__ = [
     "digest_of",
     "given_in",
     "hashed_here",
+    "is_function",
     "load",
     "loading",
     "module_of",

@@ -57,6 +57,7 @@ def digest_of(source: ProblemSource | None, source_hash: str) -> str:
     if source is None:
         return f"1:{source_hash}"
     parts = [f"{each.path}={each.hash}" for each in source.files] + [f"${k}={v}" for k, v in source.environment.items()]
+    parts += [f"{name}={found}" for name, found in source.function.items()]
     return f"{source.method}:{source.version}:{hash_of_bytes(chr(10).join(sorted(parts)).encode('utf-8', 'replace'))}"
 
 
@@ -115,7 +116,23 @@ def source_differences(accepted: ProblemSource, found: ProblemSource) -> tuple[s
         for name in {**accepted.environment, **found.environment}
         if accepted.environment.get(name, UNSET) != found.environment.get(name, UNSET)
     ]
-    return tuple(differences)
+    return (*differences, *_function_differences(accepted, found))
+
+
+def is_function(source: ProblemSource) -> bool:
+    """Whether a source is that of a function or an object that no other process can import."""
+    return bool(source.function or source.not_comparable)
+
+
+def _function_differences(accepted: ProblemSource, found: ProblemSource) -> list[str]:
+    if is_function(accepted) != is_function(found):
+        return [f"it {'was' if is_function(accepted) else 'is now'} a function that no other process can import"]
+    if accepted.not_comparable or found.not_comparable:
+        return []
+    names = [name for name, was in accepted.function.items() if found.function.get(name, was) != was]
+    new = [f"{name} is new" for name in found.function if name not in accepted.function]
+    gone = [f"{name} is gone" for name in accepted.function if name not in found.function]
+    return [f"{name} is another one" for name in names] + new + gone
 
 
 def _change(was: str, is_now: str) -> str:
@@ -165,8 +182,20 @@ def source_tree(problem: Any, module: ModuleType | None) -> SourceTree:
     return SourceTree(folder="" if main is None else str(_Folder.of(main).path), modules=modules)
 
 
+def hashes_with_imports(file: Path) -> dict[str, str]:
+    """The hashes of a module's file and of the modules below its folder that it imports, by their paths there."""
+    folder = _Folder.of(file.resolve())
+    found = _with_imports([file.resolve()], folder, [folder.path])
+    return {folder.name_of(path): hash_of_file(path) for path in sorted(found)}
+
+
 def source_of(
-    problem: Any, module: ModuleType | None, *, opened: OpenedFiles | None = None, path_before: Sequence[str] = ()
+    problem: Any,
+    module: ModuleType | None,
+    *,
+    opened: OpenedFiles | None = None,
+    path_before: Sequence[str] = (),
+    is_named_only: bool = False,
 ) -> ProblemSource:
     """List and hash the source of a loaded problem.
 
@@ -181,6 +210,8 @@ def source_of(
         count, too. None in another process, which may have loaded anything.
     path_before
         ``sys.path`` before the problem was loaded.
+    is_named_only
+        Only what the problem itself names counts, for one that no other process can import.
 
     Raises
     ------
@@ -196,14 +227,8 @@ def source_of(
     main = file_of_module(module) or file_of(problem)
     if main is not None:
         folder = _Folder.of(main)
-        bases = _entries_below(folder.path, path_before)
-        starts = [main, *folder.package_files(), *filter(folder.counts, filter(None, [file_of(problem)]))]
-        if opened is not None:
-            starts += filter(folder.counts, _loaded())
-        for path in _with_imports(starts, folder, [folder.path, *bases]):
-            found[folder.name_of(path)] = hash_of_file(path)
-        if opened is not None:
-            found |= _data_files(opened, folder, found)
+        if not is_named_only:
+            found |= _files_of_problem(problem, main, folder, opened, path_before)
         for path in _named_files(problem, main):
             found[folder.name_of(path)] = hash_of_file(path)
     for name in _named(problem, "source_modules"):
@@ -214,6 +239,18 @@ def source_of(
         file="" if main is None else str(main),
         host=socket.gethostname(),
     )
+
+
+def _files_of_problem(
+    problem: Any, main: Path, folder: _Folder, opened: OpenedFiles | None, path_before: Sequence[str]
+) -> dict[str, str]:
+    """The hashes of the problem's own files, and of those that were opened while it was described."""
+    bases = _entries_below(folder.path, path_before)
+    starts = [main, *folder.package_files(), *filter(folder.counts, filter(None, [file_of(problem)]))]
+    if opened is not None:
+        starts += filter(folder.counts, _loaded())
+    found = {folder.name_of(path): hash_of_file(path) for path in _with_imports(starts, folder, [folder.path, *bases])}
+    return found if opened is None else found | _data_files(opened, folder, found)
 
 
 def _loaded() -> list[Path]:

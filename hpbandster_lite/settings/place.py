@@ -14,8 +14,9 @@ from pathlib import Path
 
 from hpbandster_lite.errors import JournalError
 from hpbandster_lite.journal import JournalReader, holds_anything
+from hpbandster_lite.problems import is_function, source_differences
 from hpbandster_lite.problems.options import target_of
-from hpbandster_lite.records import ProblemDescription
+from hpbandster_lite.records import ProblemDescription, ProblemSource
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
 from hpbandster_lite.settings.source_check import other_file
 
@@ -65,6 +66,63 @@ def default_place(reference: str, base: str | os.PathLike[str] = "runs", *, new:
     return Place(directory=RunDirectory(path), note=note)
 
 
+def place_of_function(
+    reference: str, source: ProblemSource, base: str | os.PathLike[str] = "runs", *, is_edit: bool = False
+) -> Place:
+    """The run directory of a function that no other process can import, where the user names none.
+
+    Parameters
+    ----------
+    reference
+        Its name.
+    source
+        What it reads.
+    base
+        Directory of all runs.
+    is_edit
+        Whether the user accepts that the function was edited: then it continues the last search of its name.
+
+    Returns
+    -------
+    Place
+        The first of ``runs/NAME``, ``runs/NAME-2``, ... whose search has the same function, else the first free one.
+    """
+    first = default_run_directory(reference, base)
+    path, number, last = first, 2, None
+    while holds_anything(RunDirectory(path).journal):
+        accepted = _accepted_source(RunDirectory(path))
+        if accepted is not None and _is_same_function(accepted, source):
+            return Place(directory=RunDirectory(path))
+        if accepted is not None and is_function(accepted):
+            last = path
+        path, number = first.with_name(f"{first.name}-{number}"), number + 1
+    if is_edit and last is not None:
+        return Place(directory=RunDirectory(last))
+    if source.not_comparable:
+        return Place(directory=RunDirectory(path), note=_not_comparable_note(source, path))
+    note = f"{first} has the search of another function of this name, or of one that reads other values"
+    return Place(directory=RunDirectory(path), note="" if path == first else f"{note}; this search is kept in {path}")
+
+
+def _is_same_function(accepted: ProblemSource, source: ProblemSource) -> bool:
+    is_comparable = is_function(accepted) and not accepted.not_comparable and not source.not_comparable
+    return is_comparable and not source_differences(accepted, source)
+
+
+def _not_comparable_note(source: ProblemSource, path: Path) -> str:
+    return (
+        f"whether this function has been searched before cannot be seen ({source.not_comparable}), so this is a new "
+        f"search, in {path}; give run_dir to continue one"
+    )
+
+
+def _accepted_source(directory: RunDirectory) -> ProblemSource | None:
+    try:
+        return JournalReader(directory.journal).source()
+    except JournalError:
+        return None
+
+
 def owner_of(directory: RunDirectory, file: Path | None) -> str:
     """The other problem that a run directory belongs to; empty if it is free, or that of the problem in ``file``."""
     if not holds_anything(directory.journal):
@@ -74,6 +132,8 @@ def owner_of(directory: RunDirectory, file: Path | None) -> str:
     except JournalError:
         # It is refused when the search is prepared.
         return ""
+    if problem.source is not None and is_function(problem.source):
+        return "a function that no other process can import"
     if file is None:
         return ""
     other = other_file(problem, str(file))

@@ -18,8 +18,8 @@ from hpbandster_lite.errors import BudgetError, ResumeError, UsageError
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.budgets import Ladder, explicit_ladder, ladder
 from hpbandster_lite.journal import JournalReader, holds_anything, settings_difference
-from hpbandster_lite.problems import describe_in_child, given_in, name_of, with_options
-from hpbandster_lite.records import Limits, ProblemDescription, SearchSettings, SourceChanged
+from hpbandster_lite.problems import describe_in_child, given_in, is_function, name_of, with_options
+from hpbandster_lite.records import Limits, ProblemDescription, ProblemSource, SearchSettings, SourceChanged
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import bracket_plan
 from hpbandster_lite.settings.options import OPTIONS, SearchOptions, check_values
@@ -140,6 +140,7 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
     is_accepted = options.accept_edited_source or options.retry_failed
     edited = accepted_edit(reader, description, path, is_accepted=is_accepted)
     notes = grown + ([] if edited is None else [_edit_note(edited)])
+    notes += _not_compared_notes(reader.source(), description.source)
     if options.retry_failed:
         notes += _retry_notes(_retriable(stored, reader), is_changed=edited is not None)
     notes += _halt_notes(options, reader, path)
@@ -171,6 +172,17 @@ def _with_stored_space(description: ProblemDescription, stored: SearchSettings) 
         return description, []
     note = f"the space of {description.name} has grown since ({difference}); the search continues in its own space"
     return replace(description, space_json=then, space_tables=stored.problem.space_tables), [note]
+
+
+def _not_compared_notes(accepted: ProblemSource | None, found: ProblemSource | None) -> list[str]:
+    if found is None or not is_function(found):
+        return []
+    reasons = [source.not_comparable for source in (accepted, found) if source is not None and source.not_comparable]
+    if accepted is None:
+        reasons = ["its journal is of an older version"]
+    if not reasons:
+        return []
+    return [f"whether the function is the one of the search could not be compared ({reasons[-1]}); the search goes on"]
 
 
 def _edit_note(edited: SourceChanged) -> str:

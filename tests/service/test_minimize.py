@@ -219,7 +219,8 @@ def in_threads(tmp_path: Path, evaluate: Any, **options: Any) -> hpb.Result:
 
     about: dict[str, Any] = {"min_budget": 1, "max_budget": 3, "algorithm": "random", "seed": 1, "evaluations": 3}
     space = ConfigurationSpace(space=[Float("x", (0.0, 1.0))])
-    return hpb.minimize(evaluate, space, isolation="none", run_dir=tmp_path / "run", **{**about, **options})
+    about["run_dir"] = tmp_path / "run"
+    return hpb.minimize(evaluate, space, isolation="none", **{**about, **options})
 
 
 def test_threads_share_the_caller_s_memory_and_keep_checkpoints_like_any_worker(tmp_path: Path) -> None:
@@ -239,6 +240,26 @@ def test_threads_share_the_caller_s_memory_and_keep_checkpoints_like_any_worker(
     assert result.incumbent.loss == min(seen)
     assert result.incumbent.directory is not None
     assert (result.incumbent.directory / "state").read_text() == str(min(seen))
+
+
+def test_a_loop_over_a_variable_is_one_search_for_each_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def searched(k: float) -> tuple[float, str]:
+        result = in_threads(tmp_path, lambda config, budget, trial: k + config["x"], workers=1, run_dir=None)
+        assert result.incumbent is not None
+        return result.incumbent.loss - float(result.incumbent.values["x"] or 0.0), capsys.readouterr().err
+
+    first, second = searched(1.0), searched(2.0)
+    assert first[0] == pytest.approx(1.0)
+    assert second[0] == pytest.approx(2.0)
+    assert "-lambda-2" in second[1]
+    again = searched(1.0)
+    assert again[0] == pytest.approx(1.0)
+    assert "nothing was evaluated: the search is over" in again[1]
+    assert "to extend it, give a higher limit, for example evaluations=6; new=True begins another one" in again[1]
 
 
 def test_an_exception_in_a_thread_is_a_bad_result_and_not_the_caller_s(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.records import ProblemSource
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings.place import default_place, file_of_reference, place_of
+from hpbandster_lite.settings.place import default_place, file_of_reference, place_of, place_of_function
 from hpbandster_lite.settings.prepare import prepare
 from tests.unit.test_settings_prepare import asked, description, sources
 
@@ -76,6 +76,52 @@ def test_a_file_that_is_called_like_a_shipped_problem_is_another_problem(base: P
     assert default_place("digits.py").directory.path == Path("runs/digits-2")
     begin(base / "runs/net", of(base / "digits.py"))
     assert default_place("net").directory.path == Path("runs/net")
+
+
+def function(k: str = "1", why_not: str = "") -> ProblemSource:
+    return ProblemSource(function={} if why_not else {"its code": "a", "its variable 'k'": k}, not_comparable=why_not)
+
+
+def test_another_function_of_one_name_has_a_directory_of_its_own(base: Path) -> None:
+    def place(source: ProblemSource, *, is_edit: bool = False) -> tuple[str, str]:
+        found = place_of_function("f.<locals>.<lambda>", source, is_edit=is_edit)
+        return str(found.directory.path), found.note
+
+    first = "runs/f.-locals-.-lambda"
+    assert place(function("1")) == (first, "")
+    begin(base / first, function("1"))
+    assert place(function("1")) == (first, "")
+    note = f"{first} has the search of another function of this name, or of one that reads other values"
+    assert place(function("2")) == (f"{first}-2", f"{note}; this search is kept in {first}-2")
+    begin(base / f"{first}-2", function("2"))
+    assert place(function("2")) == (f"{first}-2", "")
+    assert place(function("3"))[0] == f"{first}-3"
+    assert place(function("3"), is_edit=True) == (f"{first}-2", "")
+    assert place(function("1"), is_edit=True) == (first, "")
+
+
+def test_a_function_that_cannot_be_compared_has_a_new_directory_each_time(base: Path) -> None:
+    unreadable = function(why_not="its global 'file' holds a TextIOWrapper")
+    for path in ("runs/f", "runs/f-2"):
+        place = place_of_function("f", unreadable)
+        assert str(place.directory.path) == path
+        assert place.note == (
+            "whether this function has been searched before cannot be seen (its global 'file' holds a TextIOWrapper), "
+            f"so this is a new search, in {path}; give run_dir to continue one"
+        )
+        begin(base / path, unreadable)
+    assert str(place_of_function("f", function()).directory.path) == "runs/f-3"
+    assert str(place_of_function("f", unreadable, is_edit=True).directory.path) == "runs/f-2"
+
+
+def test_a_search_of_before_fingerprints_is_no_search_of_this_function(base: Path) -> None:
+    begin(base / "runs/f", None, source_hash="")
+    assert str(place_of_function("f", function()).directory.path) == "runs/f-2"
+
+
+def test_a_file_that_is_called_like_a_function_is_another_problem(base: Path) -> None:
+    begin(base / "runs/net", function())
+    assert str(default_place("a/net.py").directory.path) == "runs/net-2"
 
 
 def test_modules_are_found_without_being_imported(base: Path) -> None:

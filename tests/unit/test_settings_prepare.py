@@ -117,6 +117,28 @@ def test_a_default_that_the_space_forbids_is_reported_once_when_the_search_begin
     assert again.settings.replaces_forbidden_default
 
 
+def test_a_function_that_reads_other_values_is_refused_or_accepted_and_one_without_a_hash_goes_on(
+    stored: Callable[..., RunDirectory],
+) -> None:
+    def of(k: str, why_not: str = "") -> ProblemDescription:
+        parts = {} if why_not else {"its code": "a", "its variable 'k'": k}
+        return description(source_hash="", source=ProblemSource(function=parts, not_comparable=why_not))
+
+    directory = stored(of("1"), seed=1)
+    assert prepare(asked(of("1")), directory).notes == ()
+    with pytest.raises(ResumeError, match="its variable 'k' is another one"):
+        prepare(asked(of("2")), directory)
+    accepted = prepare(asked(of("2"), accept_edited_source=True), directory).edited
+    assert accepted is not None
+    assert accepted.differences == ("its variable 'k' is another one",)
+    unreadable = prepare(asked(of("", "its global 'f' holds a lock")), directory)
+    assert unreadable.edited is None
+    assert unreadable.notes == (
+        "whether the function is the one of the search could not be compared (its global 'f' holds a lock); the search "
+        "goes on",
+    )
+
+
 def test_a_search_that_began_before_this_rule_keeps_its_forbidden_default(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
     directory.create()
