@@ -284,16 +284,18 @@ class HeldEvaluations:
 
     def _refused_for_disk(self, assignment: Assignment, failure: Failure, no_room_in: str | None = None) -> bool:
         """Hand back what failed because the disk of this worker is full, or may have; whether it did."""
-        if failure.kind is FailureKind.INFRASTRUCTURE and no_room_in is not None:
-            self.disk.found_no_room(no_room_in, failure.reason, self._clock())
-            self._hand_back(assignment, HandBack(HandBackKind.REFUSED, failure.reason))
-            return True
-        # A library may hide the error of the disk, and a write into a mapped file ends the process.
-        refusal = self.disk.refusal() if failure.kind in _MAY_BE_THE_DISK else ""
-        if refusal:
-            self.disk.found_no_room(assignment.place, refusal, self._clock())
-            self._hand_back(assignment, HandBack(HandBackKind.REFUSED, f"{refusal}; {failure.reason}"))
-        return bool(refusal)
+        if failure.kind is FailureKind.TIME_LIMIT:
+            return False
+        folder, reason, refusal = no_room_in, failure.reason, failure.reason
+        if failure.kind in _MAY_BE_THE_DISK and (refusal := self.disk.refusal()):
+            # A library may hide the error of the disk, and a write into a mapped file ends the process.
+            folder, reason = assignment.place, f"{refusal}; {failure.reason}"
+        if folder is None:
+            return False
+        self.disk.found_no_room(folder, refusal, self._clock())
+        self._hand_back(assignment, HandBack(HandBackKind.REFUSED, reason))
+        self._refuse_waiting(refusal)
+        return True
 
     # ------------------------------------------------------------------------------ cut off, but not by the agent
 

@@ -12,6 +12,7 @@ from hpbandster_lite.agent.assignment import HandBack
 from hpbandster_lite.agent.departure import GOODBYE_S
 from hpbandster_lite.agent.departure import LOOK_EVERY_S as LOOK_AT_JOURNAL_EVERY_S
 from hpbandster_lite.agent.own_disk import LOOK_EVERY_S
+from hpbandster_lite.agent.pace import Pace
 from hpbandster_lite.errors import MasterUnreachable
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.master.serving import hold_run_directory
@@ -315,6 +316,17 @@ def test_an_evaluation_that_fails_while_there_is_room_is_reported(worker: Worker
     assert handed_back(worker) == []
 
 
+def test_an_evaluation_over_its_time_limit_is_one_whatever_it_met_at_its_end(tmp_path: Path) -> None:
+    worker = worker_of(tmp_path / "run", timeout_s=1.0)
+    lease(worker)
+    current = worker.agent.held.current
+    assert current is not None
+    current.has_timed_out = True
+    worker.agent.held.receive(NO_ROOM)
+    assert handed_back(worker) == []
+    assert worker.agent.held.disk.hindrance is None
+
+
 def test_a_loss_of_a_worker_whose_disk_is_full_counts(worker: Worker) -> None:
     lease(worker)
     worker.disk_is_full_until = math.inf
@@ -347,6 +359,19 @@ def test_a_lease_whose_trainer_finds_no_room_at_its_import_is_refused(worker: Wo
     worker.disk_is_full_until = math.inf
     worker.agent._receive(TrainerRefused(message="no room", no_room_in="/run"))
     assert handed_back(worker) == [(HandBackKind.REFUSED, "no room")]
+
+
+def test_what_waits_behind_an_evaluation_that_found_no_room_is_refused_too(tmp_path: Path) -> None:
+    worker = worker_of(tmp_path / "run", isolation="none")
+    held = worker.agent.held
+    for _ in range(Pace.CERTAIN):
+        held._pace.note(0.0)
+    held.take([(slot_name(worker.agent.id, number), grant({"x": 0.5}, number)) for number in range(3)])
+    worker.disk_is_full_until = math.inf
+    held.receive(NO_ROOM)
+    live_on(worker, 0.01)
+    assert handed_back(worker) == [(HandBackKind.REFUSED, "no room on the disk of /run/x")] * 3
+    assert held.current is None
 
 
 def test_a_lease_that_comes_when_the_disk_is_full_is_refused(worker: Worker) -> None:
