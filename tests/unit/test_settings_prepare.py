@@ -428,6 +428,26 @@ def test_a_shipped_problem_is_compared_by_its_version_and_an_old_journal_has_the
         prepare(asked(description(source=ProblemSource(version=2))), directory)
 
 
+def test_a_shipped_problem_whose_space_has_grown_continues_in_the_space_of_its_journal(
+    stored: Callable[..., RunDirectory],
+) -> None:
+    shipped = ProblemSource(version=1)
+    x, n = Float("x", (0.0, 1.0)), Integer("n", (1, 9))
+    directory = stored(description(x, n, source=shipped), seed=5)
+    larger = description(x, Integer("n", (1, 20)), source=shipped)
+    prepared = prepare(asked(larger), directory)
+    assert prepared.notes == (
+        "the space of net has grown since (hyperparameter 'n': upper was 9 and is 20); the search continues in its own "
+        "space",
+    )
+    assert prepared.settings.problem.space_tables == description(x, n).space_tables
+    for smaller in (description(x, Integer("n", (2, 20)), source=shipped), description(x, source=shipped)):
+        with pytest.raises(ResumeError, match="search space: hyperparameter 'n'"):
+            prepare(asked(smaller), directory)
+    with pytest.raises(ResumeError, match="search space: hyperparameter 'n'"):
+        prepare(asked(replace(larger, source=sources("a"))), directory)
+
+
 def test_the_file_of_another_problem_is_refused_as_another_problem(
     stored: Callable[..., RunDirectory], tmp_path: Path
 ) -> None:

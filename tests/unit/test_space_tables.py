@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hpbandster_lite.errors import SpaceError
-from hpbandster_lite.space import Dimension, SearchSpace, configspace_to_json, first_difference
+from hpbandster_lite.space import Dimension, SearchSpace, configspace_to_json, first_difference, has_only_grown
 from hpbandster_lite.space.compile import tables
 
 # ----------------------------------------------------------------------------------------------------- JSON
@@ -255,3 +255,45 @@ def test_equality_holds_between_unlike_choices_and_order_is_refused() -> None:
 def test_a_dimension_survives_a_round_trip_through_its_plain_table() -> None:
     for dim in sample_space().dimensions:
         assert Dimension.from_plain(json.loads(json.dumps(dim.to_plain()))) == dim
+
+
+# ------------------------------------------------------------------------------------------------ grown spaces
+
+
+def sizes(*values: str) -> CS.OrdinalHyperparameter:
+    return CS.OrdinalHyperparameter("size", list(values))
+
+
+def only_kind_a(space: CS.ConfigurationSpace) -> CS.EqualsCondition:
+    return CS.EqualsCondition(space["lr"], space["kind"], "a")
+
+
+def never_b(space: CS.ConfigurationSpace) -> CS.ForbiddenEqualsClause:
+    return CS.ForbiddenEqualsClause(space["kind"], "b")
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "grown"),
+    [
+        ({}, {}, True),
+        ({}, {"more": [CS.Float("new", (0.0, 1.0))]}, True),
+        ({"more": [CS.Float("old", (0.0, 1.0))]}, {}, False),
+        ({}, {"lr": CS.Float("lr", (1e-5, 1.0), log=True)}, True),
+        ({}, {"lr": CS.Float("lr", (1e-3, 1e-1), log=True)}, False),
+        ({}, {"lr": CS.Float("lr", (1e-4, 1e-2), log=True)}, False),
+        ({}, {"lr": CS.Float("lr", (1e-4, 1e-1), log=True, default=1e-2)}, True),
+        ({}, {"lr": CS.Float("lr", (1e-4, 1e-1))}, False),
+        ({}, {"lr": CS.Integer("lr", (0, 9))}, False),
+        ({}, {"kind": CS.Categorical("kind", ["c", "b", "a"])}, True),
+        ({}, {"kind": CS.Categorical("kind", ["a", "c"])}, False),
+        ({"more": [sizes("s", "l")]}, {"more": [sizes("s", "m", "l", "xl")]}, True),
+        ({"more": [sizes("s", "l")]}, {"more": [sizes("l", "m", "s")]}, False),
+        ({"more": [CS.Constant("k", 1)]}, {"more": [CS.Constant("k", 2)]}, False),
+        ({}, {"condition": only_kind_a}, True),
+        ({"condition": only_kind_a}, {}, True),
+        ({}, {"clause": never_b}, False),
+        ({"clause": never_b}, {}, True),
+    ],
+)
+def test_a_space_has_grown_if_all_that_it_had_is_valid(then: dict[str, Any], now: dict[str, Any], grown: bool) -> None:
+    assert has_only_grown(configspace_to_json(variant(**then)), configspace_to_json(variant(**now))) is grown
