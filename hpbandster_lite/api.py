@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from hpbandster_lite.errors import ProblemError, RunDirectoryError, UsageError
 from hpbandster_lite.journal import JournalReader
-from hpbandster_lite.launch import LaunchOptions, Watcher, is_over, search_here
+from hpbandster_lite.launch.local_search import LaunchOptions, Watcher, is_over, search_here
 from hpbandster_lite.problems import FunctionProblem, Problem, configured, describe, loading, reference_of, with_options
 from hpbandster_lite.problems.function_source import note_own_changes, source_of_function
 from hpbandster_lite.process.log_format import escape_controls

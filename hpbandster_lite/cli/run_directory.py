@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from hpbandster_lite.cli.options import note
 from hpbandster_lite.errors import JournalError, PeerError, RunDirectoryError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.master import connect
@@ -14,7 +13,6 @@ from hpbandster_lite.results.forecast import with_forecast
 from hpbandster_lite.results.incumbent import refresh_incumbent
 from hpbandster_lite.results.journal_status import status_from_journal
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings.place import place_of
 
 MASTER_TIMEOUT_S = 3.0
 
@@ -36,14 +34,6 @@ def directory_of_a_search(run: Path) -> RunDirectory:
     others = sorted(str(journal.parent) for place in (run, run.parent) for journal in place.glob("*/journal.sqlite"))
     hint = f"there is {', '.join(others)}" if others else "give the one that the search printed when it began"
     raise RunDirectoryError(f"the run directory {run} {what}; {hint}")
-
-
-def chosen_directory(problem: str, given: str | None, *, new: bool = False) -> RunDirectory:
-    """The run directory of a search, given or by default; says so where the default of the problem is another's."""
-    place = place_of(problem, given, new=new)
-    if place.note:
-        note(place.note)
-    return place.directory
 
 
 def read_status(directory: RunDirectory) -> Status:

@@ -25,7 +25,7 @@ import psutil
 from hpbandster_lite import wire
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.journal import JournalReader, holds_anything
-from hpbandster_lite.launch import LaunchOptions, search_here
+from hpbandster_lite.launch.local_search import LaunchOptions, search_here
 from hpbandster_lite.problems import describe, load
 from hpbandster_lite.protocol.status import Status
 from hpbandster_lite.records import Entry, Leased, Limits, ProblemDescription, Recorded, Released, Sampled

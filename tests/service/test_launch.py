@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 from hpbandster_lite import wire
-from hpbandster_lite.launch import LaunchOptions, LocalSearch
-from hpbandster_lite.launch.local_search import _reserved_port
+from hpbandster_lite.launch.local_search import LaunchOptions, LocalSearch, _reserved_port
 from hpbandster_lite.process.startup import briefing_line, read_briefing
 from hpbandster_lite.records import Limits
 from hpbandster_lite.rundir import RunDirectory

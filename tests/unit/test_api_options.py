@@ -19,7 +19,7 @@ import pytest
 
 from hpbandster_lite import api
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.launch import LaunchOptions
+from hpbandster_lite.launch.local_search import LaunchOptions
 from hpbandster_lite.records import Limits
 from hpbandster_lite.settings import kinds
 from hpbandster_lite.settings.options import OPTIONS, TABLE, LimitOptions, Option, SearchOptions, WorkerOptions

@@ -158,7 +158,7 @@ def test_a_new_option_is_on_the_command_line(with_new_option: Path, command: str
 
 SHOW = """
 from pathlib import Path
-from hpbandster_lite.launch import LaunchOptions
+from hpbandster_lite.launch.local_search import LaunchOptions
 from hpbandster_lite.settings.search_file import file_values, read_search_file
 print(read_search_file(Path("search.toml")).values["colour"], file_values(LaunchOptions(colour="blue"))["colour"])
 try:
@@ -212,6 +212,14 @@ def test_no_process_imports_pydantic_to_start(module: str) -> None:
 @pytest.mark.parametrize("module", ["hpbandster_lite.agent", "hpbandster_lite.trainer"])
 def test_an_agent_and_its_trainer_start_without_the_table(module: str) -> None:
     assert not is_imported("hpbandster_lite.settings.options", by=module)
+
+
+def test_a_worker_starts_without_what_only_the_master_and_its_readers_need() -> None:
+    rooms = ("engine", "master", "results", "space", "standalone")
+    modules = {"numpy", "ConfigSpace", *(f"hpbandster_lite.{room}" for room in rooms)}
+    script = f"import sys, hpbandster_lite.cli.commands.worker; print(sorted({modules!r} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def is_imported(library: str, *, by: str) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
+from hpbandster_lite.cli.chosen_directory import chosen_directory
 from hpbandster_lite.cli.options import Problem, note, takes_options
-from hpbandster_lite.cli.run_directory import chosen_directory
 from hpbandster_lite.master import MasterOptions, run_master
 from hpbandster_lite.settings.options import (
     CheckpointOptions,

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from hpbandster_lite.cli.chosen_directory import chosen_directory
 from hpbandster_lite.cli.options import Problem, takes_options
-from hpbandster_lite.cli.run_directory import chosen_directory, completed, read_status
+from hpbandster_lite.cli.run_directory import completed, read_status
 from hpbandster_lite.cli.view.dry_run_report import print_dry_run, print_price
 from hpbandster_lite.cli.view.formats import first_line
 from hpbandster_lite.cli.view.incumbent import print_incumbent, print_where_saved
@@ -18,7 +19,7 @@ from hpbandster_lite.cli.view.progress import watcher_for
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.journal import JournalReader
-from hpbandster_lite.launch import LaunchOptions, search_here
+from hpbandster_lite.launch.local_search import LaunchOptions, search_here
 from hpbandster_lite.results.forecast import price
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import PlaceOptions, SearchOptions

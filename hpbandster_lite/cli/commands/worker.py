@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 import typer
 
 from hpbandster_lite.agent import AgentOptions, run_agent
+from hpbandster_lite.cli.chosen_directory import chosen_directory
 from hpbandster_lite.cli.options import Problem, takes_options
-from hpbandster_lite.cli.run_directory import chosen_directory
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.launch.local_workers import LocalWorkers, one_per_worker
 from hpbandster_lite.process.environment import KEY_VARIABLE, job_left_s

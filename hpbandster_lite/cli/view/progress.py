@@ -16,7 +16,7 @@ from rich.live import Live
 
 from hpbandster_lite.cli.view.plan import introduce
 from hpbandster_lite.cli.view.status import headline, incumbent_line, status_view
-from hpbandster_lite.launch import Watcher
+from hpbandster_lite.launch.local_search import Watcher
 from hpbandster_lite.protocol.status import Status
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.prepare import Prepared

@@ -9,9 +9,9 @@ from pathlib import Path
 import typer
 
 from hpbandster_lite import slurm
+from hpbandster_lite.cli.chosen_directory import chosen_directory
 from hpbandster_lite.cli.commands.slurm import submit_options as option
 from hpbandster_lite.cli.options import Problem, takes_options, typed_search_options
-from hpbandster_lite.cli.run_directory import chosen_directory
 from hpbandster_lite.cli.view.plan import introduce_plan
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import UnknownOption, UsageError
