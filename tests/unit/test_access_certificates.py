@@ -1,4 +1,4 @@
-"""Certificates: what is made, what is refused, and which process uses which."""
+"""Certificates: which ones are created and refused, and which process uses which."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_a_private_key_that_others_may_read_is_refused_as_ssh_does(role: str, mo
     key.chmod(mode)
     with pytest.raises(RunDirectoryError, match=f"chmod 600 {key}"):
         made.server_context() if role == "server" else made.client_context()
-    assert stat.S_IMODE(key.stat().st_mode) == mode, "the owner must mend it: a copy may exist already"
+    assert stat.S_IMODE(key.stat().st_mode) == mode, "the owner must correct the mode: another user may have a copy"
 
 
 def test_a_folder_that_others_may_enter_is_refused(made: Certificates) -> None:

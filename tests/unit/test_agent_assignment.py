@@ -1,4 +1,4 @@
-"""The evaluation that an agent holds: its curve within bounds, and the grant that it was read from."""
+"""The evaluation that an agent holds: its curve within bounds, and its construction from a grant."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_longer_curve_is_thinned_evenly_from_its_first_point_and_stays_within_
     stride = kept[1] if len(kept) > 1 else max(count, 1)
     assert kept == list(range(0, count, stride))[: len(kept)]
     assert len(kept) == 1 or len(wire.encode([list(point) for point in curve.points()])) <= limit_bytes + len(kept) + 2
-    # No more is thinned than must be: with half the stride it would not have fitted.
+    # The curve is thinned no more than necessary: with half the stride it does not fit.
     assert stride == 1 or stride & (stride - 1) == 0 or len(kept) == 1
 
 

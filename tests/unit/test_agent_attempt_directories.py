@@ -1,4 +1,4 @@
-"""Where attempts write, how these directories are sent, and what is left in the run directory."""
+"""Directories of attempts, how messages name them, and the files that an agent leaves in the run directory."""
 
 from __future__ import annotations
 
@@ -134,6 +134,6 @@ def test_workers_of_one_host_may_make_their_folder_at_the_same_time(
 ) -> None:
     monkeypatch.setattr("secrets.token_hex", lambda _: "same")
     made = places(scratch=tmp_path).directory.path
-    # As the second one sees it that looked before the first one made it.
+    # What the second process sees if it checks before the first one creates the directory.
     monkeypatch.setattr(Path, "exists", lambda path, **_: False)
     assert places(scratch=tmp_path).directory.path == made

@@ -1,4 +1,4 @@
-"""Points lie beside the checkpoint that they belong to, and the next attempt continues from both."""
+"""Points are stored beside their checkpoint, and the next attempt continues from both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent's line to its master: lost and found again, never fooled by an older one."""
+"""The agent's connection to its master: it reconnects after a loss, and ignores an older master."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REQUEST = ReleaseRequest(agent="a", evaluation=EvaluationId(ConfigId(0, 0, 0), 0
 
 @dataclass
 class Line:
-    """A master that answers by a script: a value is an answer, an error is raised."""
+    """A master that answers by a script: it returns values and raises errors."""
 
     script: list[Any]
     hellos: list[tuple[Hello, int]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""How an agent is told what to do, and what cannot be told."""
+"""Options of an agent: how they are sent, and which are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A message that was begun is repeated, unchanged and under the same number, until it is acknowledged."""
+"""An agent repeats a message, unchanged and with the same number, until it is acknowledged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that cannot write takes no work until it can: when it looks, and what it takes for a full disk."""
+"""A worker that cannot write takes no work until it can: when it checks its disk, and which errors mean a full disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LITTLE = Room(1e6, "")
 
 
 class FakeDisk(OwnDisk):
-    """Has the room that a test gives it, and counts how often it is looked at."""
+    """A disk with the free space that a test sets; it counts the checks."""
 
     def __init__(self) -> None:
         super().__init__("/run", room_of=self._given)
@@ -45,9 +45,9 @@ def test_a_full_disk_hinders_until_there_is_room(caplog: pytest.LogCaptureFixtur
     disk.room = FULL
     assert disk.hindrance_at(0.0) == disk.hindrance_at(5.0) == disk.hindrance_at(1_000.0) == FULL.refusal
     disk.room = EMPTY
-    assert disk.hindrance_at(1_005.0) == FULL.refusal, "it has not looked yet"
+    assert disk.hindrance_at(1_005.0) == FULL.refusal, "the disk is not checked yet"
     assert disk.hindrance_at(1_010.0) is None
-    # What writes is asked for where the free space alone does not show a quota.
+    # Free space does not show a quota, so the disk is also tested with a write.
     assert disk.looked == [("/run", False), ("/run", True), ("/run", True)]
     assert caplog.text.count("takes no work until it can write") == 1
     assert "can write to the disk of /run again, and takes work" in caplog.text
@@ -130,7 +130,7 @@ def test_a_disk_that_seems_full_is_tried(
 
 
 def test_a_disk_with_room_is_written_to_only_after_it_was_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quota is not in the free space."""
+    """The free space does not show a quota."""
     refuse_writes(monkeypatch, errno.EDQUOT)
     statvfs(monkeypatch)
     assert look(tmp_path) == ""

@@ -1,4 +1,4 @@
-"""The agent's loop, turned from outside: when it wants to be turned next, it has something to do then."""
+"""The agent's loop, run turn by turn: at the time of its next turn it always has something to do."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ REPORT = Report(evaluation=EvaluationId(ConfigId(0, 0, 0), 0), attempt=1, outcom
 
 
 def worker_of(run: Path, **changed: Any) -> Worker:
-    """A worker whose trainer is ready and that looks for a master; there is none."""
+    """A worker with a ready trainer that looks for a master; none exists."""
     world = World(0)
     world.directory = RunDirectory(run)
     world.directory.create()
@@ -67,7 +67,7 @@ def worker(tmp_path: Path) -> Worker:
 
 
 def lease(worker: Worker) -> None:
-    """Give the worker an evaluation, which begins."""
+    """Give the worker an evaluation, which starts."""
     worker.agent.held.take([(worker.agent.id, grant({"x": 0.5}))])
     assert worker.agent.held.current is not None
 
@@ -90,12 +90,12 @@ def test_an_agent_gives_its_master_up_when_it_is_turned_for_that(worker: Worker)
     agent, link = worker.agent, worker.agent.conversation.link
     assert link is not None
     timeout_s = worker.options.master_timeout_s
-    # The sum of both is less than the timeout after it, by a rounding.
+    # Because of rounding the sum of both is less than the timeout.
     link.answered_at = next(
         at for at in (1000.0 + 0.1 * step for step in range(1_000)) if (at + timeout_s) - at < timeout_s
     )
     link.next_try_at = math.inf
-    # It has just looked whether the search is over, so nothing is due before it gives up.
+    # It has just checked whether the search is over, so nothing is due before it gives up.
     worker.world.now = link.answered_at + timeout_s - 0.5 * LOOK_AT_JOURNAL_EVERY_S
     worker.turn()
     worker.world.now = agent.next_due()
@@ -115,7 +115,7 @@ def test_an_evaluation_that_outlasts_the_time_of_its_agent_is_not_cut_off_by_tha
     assert agent.next_due() > worker.clock()
     agent.held.receive(TrainerEnded(loss=1.0))
     worker.turn()
-    # It reports to a master that does not answer, for as long as it says goodbye.
+    # It reports to a master that does not answer until the time for its last messages is over.
     assert agent.departure.reason == "its time is over"
     live_on(worker, 60.0)
     assert agent.exit_code == 75
@@ -125,7 +125,7 @@ def test_an_agent_that_is_to_end_and_evaluates_nothing_waits_for_its_master_alon
     worker.agent.outbox.reports[worker.agent.id] = REPORT
     worker.end_request.given = "its time is over"
     worker.turn()
-    # There is no objective that could need the time for which it would be given grace.
+    # No objective runs that needs the grace period.
     assert live_on(worker, 60.0) == pytest.approx(GOODBYE_S, abs=0.1)
     assert worker.agent.exit_code == 130
     assert len(worker.world.directory.left_reports()) == 1
@@ -158,7 +158,7 @@ def test_an_evaluation_that_interrupts_itself_is_handed_back_as_unordered_when_n
     worker.agent.held.receive(INTERRUPTED)
     assert worker.agent.held.wanted == 0
     live_on(worker, ORDER_WITHIN_S - 0.1)
-    # Until then it keeps its lease by heartbeats.
+    # Until then heartbeats keep its lease.
     assert worker.agent.held.current is not None
     assert handed_back(worker) == []
     live_on(worker, 1.0)
@@ -186,7 +186,7 @@ def test_an_evaluation_whose_trainer_was_killed_is_reported_as_lost_when_no_orde
 def test_an_order_within_five_seconds_explains_why_an_evaluation_was_cut_off(
     order: str, how: TrainerMessage, worker: Worker
 ) -> None:
-    """A batch system signals all processes of a job, the trainer perhaps first."""
+    """A batch system signals all processes of a job, in any order."""
     lease(worker)
     worker.agent.held.receive(how)
     live_on(worker, ORDER_WITHIN_S - 0.1)
@@ -272,7 +272,7 @@ def patient(tmp_path: Path) -> Worker:
 
 
 def asked(worker: Worker) -> tuple[int, str | None]:
-    """How many leases the worker asks for when it has looked at its disk again, and why it takes no work."""
+    """The number of leases that the worker requests after the next check of its disk, and why it takes no work."""
     outbox: Any = worker.agent.outbox
     for _ in range(2):
         outbox.releases.clear()
@@ -385,13 +385,13 @@ def test_a_lease_that_comes_when_the_disk_is_full_is_refused(worker: Worker) -> 
 
 
 def leave_journal(worker: Worker, *entries: Entry) -> None:
-    """What a master leaves that did this and ended."""
+    """Write the journal of a master that did this and ended."""
     with Journal.open(worker.world.directory.journal, create=settings_for(space_of())) as journal:
         journal.commit([Started(epoch=journal.begin_epoch(), limits=Limits()), *entries], at=0.0)
 
 
 def live_on(worker: Worker, for_s: float) -> float:
-    """Turn the agent whenever it wants to be, until it ends or this time is over; the seconds that it lived."""
+    """Run the agent's turns at their times, until it ends or ``for_s`` is over; return the seconds that it lived."""
     began = worker.world.now
     while worker.agent.exit_code is None and worker.next_at < began + for_s:
         worker.world.now = worker.next_at
@@ -406,7 +406,7 @@ def test_an_agent_whose_search_is_over_does_not_wait_for_a_master(
     leave_journal(worker, Finished(kind=FinishKind.COMPLETE, reason="all 2 brackets are done"))
     assert worker.agent.conversation.link is not None
     worker.agent.conversation.link.epoch = 1
-    # Long enough for a master to be started that extends the search.
+    # Long enough for the start of a master that extends the search.
     with caplog.at_level("INFO"):
         assert 10.0 < live_on(worker, 60.0) < 20.0
     assert worker.agent.exit_code == 0

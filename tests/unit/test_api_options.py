@@ -1,6 +1,6 @@
 """``minimize`` agrees with the table of options: its parameters, their defaults and types, and its documentation.
 
-Where a test here fails after a change of the table, change ``minimize`` in the same way;
+If a test here fails after a change of the table, change ``minimize`` in the same way;
 ``python -m tests.unit.test_api_options`` prints the entries of its docstring.
 """
 
@@ -30,7 +30,7 @@ OWN = {"problem", "space", "problem_options", "watcher"}
 WIDER: Mapping[str, Any] = {
     "budgets": Sequence[float], "gpus": int, "run_dir": Path, "initial": Sequence[Mapping[str, Any]],
 }  # fmt: skip
-"""Parameters that accept another type beside that of the table."""
+"""Parameters that accept another type in addition to that of the table."""
 
 
 def in_api() -> dict[str, Option]:
@@ -58,7 +58,7 @@ def documentation(option: Option) -> str:
 
 
 def entries(docstring: str) -> dict[str, str]:
-    """The entries of the section on parameters by name, as they stand."""
+    """The entries of the section on parameters by name, unchanged."""
     section = re.search(r"Parameters\n-+\n(.*?)\n\n\w+\n-+", docstring, re.DOTALL)
     assert section is not None
     found = re.findall(r"^(\w+)\n((?:    .*\n?)+)", section[1] + "\n", re.MULTILINE)

@@ -1,4 +1,4 @@
-"""A command that the master did not take says that nothing is known, and what to do."""
+"""A command without an answer of the master reports that its effect is unknown, and the remedy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.engine_room import settings_for, space_of
 
 
 class Master:
-    """What a command is answered."""
+    """A master that gives a command this answer."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer

@@ -1,4 +1,4 @@
-"""What the commands read from their arguments: durations, addresses, assignments, and all options of a search."""
+"""Values that commands read from their arguments: durations, addresses, assignments, and all options of a search."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ received: list[tuple[str, SearchOptions, bool]] = []
 
 @takes_options
 def command(problem: Problem, options: SearchOptions, loud: Annotated[bool, typer.Option("--loud")] = False) -> None:
-    """Keep the options."""
+    """Store the options."""
     received.append((problem, options, loud))
 
 
 def options_of(*arguments: str, problem: str = "digits") -> SearchOptions:
-    """What a command gets from these arguments."""
+    """The options that a command gets from these arguments."""
     received.clear()
     one = typer.Typer()
     one.command()(command)
@@ -105,7 +105,7 @@ own: list[tuple[Any, ...]] = []
 def command_with_places(
     problem: Problem, place: PlaceOptions, listen: ListenOptions, names: NameServerOptions, nodes: int = 1
 ) -> None:
-    """Keep the command's own options."""
+    """Store the command's own options."""
     assert problem
     own.append((place.run_dir, listen.host, names.nameserver, place.new, nodes))
 
@@ -188,7 +188,7 @@ def test_a_file_of_initial_configurations_that_holds_anything_else_is_refused(co
 
 
 def old_flags() -> list[tuple[str, str, str, str]]:
-    """Each old flag with a value, and the flag of today with the same value."""
+    """Each old flag with a value, and the current flag with the same value."""
     return [
         ("--set", "a=1", "--sampler", "a=1"),
         ("--max-time", "2h", "--wall-time", "2h"),
@@ -211,7 +211,7 @@ workers: list[tuple[WorkerOptions, LeaveOptions]] = []
 
 @takes_options
 def command_of_workers(problem: Problem, some: WorkerOptions, leave: LeaveOptions) -> None:
-    """Keep the options of workers."""
+    """Store the options of workers."""
     assert problem
     workers.append((some, leave))
 

@@ -1,4 +1,4 @@
-"""What a command does not know is an option of the problem, or a slip that is answered with what was meant."""
+"""An option that a command does not know is one of the problem, or an error that suggests the nearest name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hpbandster_lite.records import ProblemOption
 
 
 def context(words: Sequence[str], command: str = "run") -> Any:
-    """The context of a command as typer makes it of these words."""
+    """The context of a command that typer makes from these words."""
     message: Any = get_command(make_app())
     return message.commands[command].make_context(command, list(words), **PASSES_ON)
 

@@ -25,7 +25,7 @@ def described(reference: str) -> ProblemDescription:
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    # Each child would import ConfigSpace anew, which takes a second.
+    # Each child would import ConfigSpace again, which takes a second.
     monkeypatch.setattr(
         "hpbandster_lite.settings.prepare.describe_in_child", lambda reference, **_: described(reference)
     )
@@ -40,7 +40,7 @@ def typed(*words: str) -> str:
 
 
 def commands(*words: str) -> list[list[str]]:
-    """The commands of a dry run, as a shell would read them."""
+    """The commands of a dry run, split like a shell does."""
     output = typed("counting_ones", "--dry-run", *words)
     return [shlex.split(line) for line in output.partition("##### commands")[2].splitlines()[1:]]
 

@@ -1,4 +1,4 @@
-"""What a dry run says: the evaluations, the checkpoint, the price, each in whole sentences."""
+"""The report of a dry run: the evaluations, the checkpoint and the cost, each in whole sentences."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_failure_says_where_and_shows_its_traceback(before: tuple[DryEvaluatio
 def test_what_is_warm_is_what_is_priced() -> None:
     dry_run = dry_run_of(SMALLEST, AGAIN, PROMOTION)
     assert dry_run.warm_up_s == 8.0
-    # 2 s and 2 s for an epoch each, and 12 - 8 s for two more.
+    # Two epochs take 2 s each, and two more take 12 - 8 s.
     assert dry_run.seconds_per_unit == 2.0
     assert dry_run_of(tried("smallest", 100.0)).seconds_per_unit == 100.0
     assert dry_run_of(SMALLEST, AGAIN, tried("taken over", 9.0, trained=0.0)).seconds_per_unit == 2.0

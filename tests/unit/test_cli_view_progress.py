@@ -1,4 +1,4 @@
-"""What is shown while a search runs: the live view and, elsewhere, log lines."""
+"""The view of a running search: the live view on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of a running search, as golden text."""
+"""The view of a running search, compared with golden text."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ USUAL_FUNCTION = 18
 SHARE_OF_USUAL_FUNCTIONS = 0.9
 HANDLERS_PER_BROAD_ONE = 20
 OBSCURE_WORDS = re.compile(r"(?<![a-z])(told|heard|said|spoken|whoever|nobody|somebody)(?![a-z])", re.IGNORECASE)
-"""In identifiers and prose alike. Data is given, received, reported, configured or recorded."""
+"""Words that neither identifiers nor prose contain. Data is given, received, reported, configured or recorded."""
 _NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 

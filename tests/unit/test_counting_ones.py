@@ -53,7 +53,8 @@ def test_the_noise_is_that_of_a_binomial_and_falls_with_the_budget() -> None:
     config = config_of(d16, 4, 0.5)
     for budget in (9, 81, 729):
         losses = [d16.evaluate(config, budget, Trial(seed=seed))["loss"] for seed in range(1_000)]
-        # Eight independent means of Bernoulli(1/2) variables; 1,000 draws know the deviation to 2.2 %, so 10 % is sure.
+        # Eight independent means of Bernoulli(1/2) variables; 1,000 draws give the deviation within 2.2 %, so 10 % is
+        # safe.
         assert np.std(losses) == pytest.approx(np.sqrt(8 * 0.25 / budget), rel=0.1)
         assert np.mean(losses) == pytest.approx(-8.0, abs=5 * np.sqrt(8 * 0.25 / budget / 1_000))
 

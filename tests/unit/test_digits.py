@@ -1,4 +1,4 @@
-"""The embedded problem: its space, its data, its network, and a training that may be interrupted anywhere."""
+"""The shipped problem ``digits``: its space, its data, its network, and a training that may be interrupted anywhere."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ADAMW = {name: value for name, value in SMALL.items() if name != "momentum"} | {
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Two threads of so small a network spin for each other, and a sum in another order has other last bits."""
+    """For so small a network two threads mostly wait for each other, and a sum in another order has other last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -97,7 +97,7 @@ def test_the_three_parts_share_no_image_and_leave_none_out() -> None:
     parts = (*training_and_validation("cpu"), images_for_test("cpu"))
     assert [len(part.y) for part in parts] == [898, 449, 450]
     rows = torch.cat([part.x.flatten(1) for part in parts])
-    # 1,797 images of which none is there twice.
+    # 1,797 images without duplicates.
     assert len(torch.unique(rows, dim=0)) == 1_797
 
 
@@ -129,7 +129,7 @@ def test_every_shift_comes_up_equally_often() -> None:
     corners = shifted(image, 1)[:, 0, 3, 3]
     counts = torch.unique(corners, return_counts=True)[1]
     assert len(counts) == 9
-    # 1,000 of each are expected, with a deviation of 30.
+    # The expected count of each is 1,000, with a deviation of 30.
     assert (counts - 1_000).abs().max() < 150
 
 
@@ -167,7 +167,7 @@ def test_the_same_seed_gives_the_same_loss_and_another_one_another(tmp_path: Pat
 def test_a_training_has_the_loss_that_version_0_1_0_recorded(
     config: Mapping[str, Any], loss: float, tmp_path: Path
 ) -> None:
-    # Bit for bit on one machine; on another one an image or two of 449 may fall to the other side.
+    # Bit for bit on one machine; on another machine one or two of 449 images may get another class.
     assert train(config, 1, Trial(directory=tmp_path, seed=5))["loss"] == pytest.approx(loss, abs=0.01)
 
 

@@ -150,7 +150,7 @@ def test_a_search_from_before_this_rule_evaluates_its_forbidden_default() -> Non
 def test_random_search_runs_everything_at_the_full_budget() -> None:
     grants = finish(started(Limits(brackets=3), algorithm="random"))
     assert {grant.budget for grant in grants} == {9.0}
-    # As many as the three brackets of Hyperband cost: 27 + 18 + 27 = 72, eight times the full budget.
+    # The cost of Hyperband's three brackets: 27 + 18 + 27 = 72, eight times the full budget.
     assert len(grants) == 8
 
 
@@ -227,7 +227,7 @@ def test_a_lapsed_lease_is_given_back_to_its_agent_while_no_other_agent_has_the_
         (entry,) = turn.entries
         assert isinstance(entry, Leased)
         assert (entry.evaluation, entry.attempt, entry.agent, entry.request) == (grant.evaluation, 1, "a", 5)
-        # It was not lost: it may lapse as often as it likes.
+        # It was not lost, so it may lapse any number of times.
         assert engine.state.evaluations[grant.evaluation].lost == 0
         engine.validate()
     assert engine.report("a", loss(grant, 1.0), now=211.0).answer == "recorded"
@@ -661,7 +661,7 @@ def test_an_interruption_at_any_point_changes_no_decision(algorithm: str) -> Non
         turn = straight.lease("a", request, now=0.0)
         entries += turn.entries
         if request % 5 == 0:
-            # The interrupted one is thrown away and rebuilt from what was journalled.
+            # The interrupted engine is discarded and rebuilt from the journal's entries.
             broken = engine_for(settings, space)
             broken.replay(entries[: len(entries) - len(turn.entries)])
         assert broken.lease("a", request, now=0.0) == turn

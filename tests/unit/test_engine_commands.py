@@ -1,4 +1,4 @@
-"""What people may do to a running search: cancel, pause, resume, stop, and run failed evaluations again."""
+"""Commands of users to a running search: cancel, pause, resume, stop, and repeat failed evaluations."""
 
 from __future__ import annotations
 
@@ -364,7 +364,7 @@ def test_a_rung_above_that_an_exhausted_space_left_empty_was_a_decision_too() ->
 
 
 def test_a_rung_that_failed_as_a_whole_is_open_again_when_nothing_was_built_on_it() -> None:
-    # Three places, three failures of one fault: the rung is complete, and the search stopped before it went on.
+    # Three places, three failures with one fault: the rung is complete, and the search stopped before it continued.
     engine = started(Limits(brackets=3), budgets=(1.0, 3.0))
     fail(engine, *[traceback()] * 3)
     assert engine.finished is not None
@@ -402,7 +402,7 @@ def engine_places(engine: Engine) -> int:
 
 @pytest.mark.parametrize("algorithm", ["bohb", "bo", "hyperband", "sh", "random"])
 def test_the_model_forgets_the_bad_results_that_are_run_again(algorithm: str) -> None:
-    """Two searches with the same losses propose the same, although one of them had failed before."""
+    """Two searches with the same losses propose the same configurations, although one of them had failures before."""
     space = space_of()
     settings = settings_for(space, algorithm=algorithm, budgets=(1.0, 3.0, 9.0), sampler=model_only(algorithm))
     mended, spotless = engine_for(settings, space), engine_for(settings, space)
@@ -438,7 +438,7 @@ def test_what_was_put_back_is_journalled_and_replayed() -> None:
         entries += turn.entries
         entries += engine.report("a", failed(turn.answer.grant, CODE, traceback()), now=0.0).entries
     entries += engine.start(2, ONE, now=0.0, retry_failed=True).entries
-    # What the sampler knows has changed, so the next proposal has another basis.
+    # The data of the sampler has changed, so the next proposal has another basis.
     assert isinstance(entries[-1], PutBack)
     assert engine.state.observed_at == len(entries)
     again = replayed(engine, entries)

@@ -1,4 +1,4 @@
-"""A learning curve belongs to the evaluation: it outlives attempts that are handed back or cut off."""
+"""A learning curve belongs to the evaluation: it keeps the points of attempts that are handed back or cut off."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_points_of_an_attempt_that_was_cut_off_stay_as_far_as_they_were_received
     engine = started()
     grant = granted(engine, "a")
     engine.renew("a", grant.evaluation, 1, now=1.0, curve=curve(1, 2))
-    # A master that is new to the agent gets all points again.
+    # The agent sends all points again to a new master.
     engine.renew("a", grant.evaluation, 1, now=2.0, curve=curve(1, 2, 3))
     engine.expire(now=200.0)
     again = granted(engine, "b", now=200.0)

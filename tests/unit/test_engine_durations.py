@@ -1,4 +1,4 @@
-"""Agents of limited time: durations come from the journal, and no agent gets an evaluation that will not end."""
+"""Agents of limited time: estimates come from the journal, and no agent gets an evaluation that does not fit."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_what_was_seen_long_ago_is_forgotten() -> None:
 
 
 def ends(engine: Engine, agent: str, request: int, took_s: float, *, time_left_s: float | None = None) -> EvaluationId:
-    """An agent gets work and ends it after so long."""
+    """An agent gets work and ends it after ``took_s``."""
     answer = engine.lease(agent, request, now=0.0, time_left_s=time_left_s).answer
     assert isinstance(answer, Granted), answer
     grant = answer.grant
@@ -78,7 +78,7 @@ def ends(engine: Engine, agent: str, request: int, took_s: float, *, time_left_s
 
 
 def with_promotions(limits: Limits | None = None) -> Engine:
-    """A search whose lowest rung is complete, at 10 s each: what comes next are promotions."""
+    """A search whose lowest rung is complete, with 10 s for each evaluation: promotions come next."""
     engine = started(limits or Limits(brackets=1))
     for request in range(9):
         assert ends(engine, "a", request, 10.0).rung == 0
@@ -163,7 +163,7 @@ def test_an_evaluation_that_continued_tells_nothing_of_how_long_a_whole_one_take
 
 
 def lived(seed: int) -> tuple[Engine, list[Entry], SearchSpace]:
-    """A search by agents of which some have little time, and its journal."""
+    """A search by agents, some of which have little time, and its journal."""
     draw, space = random.Random(seed), space_of()
     settings = settings_for(space, algorithm="bohb")
     engine = engine_for(settings, space)

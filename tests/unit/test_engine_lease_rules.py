@@ -1,4 +1,4 @@
-"""The table of lease rules, walked as a whole with a real engine: each state of a lease and each request."""
+"""The whole table of lease rules with a real engine: each state of a lease and each request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AGENT = "a"
 UNKNOWN = EvaluationId(ConfigId(9, 0, 0), 0)
 CANCELLATION, END = "too slow", "enough"
 CLOCK = 61.0
-"""Time of the request: a lease of 60 s that began at 0 is over."""
+"""Time of the request: after the end of a lease of 60 s that began at 0."""
 
 
 def unknown(_engine: Engine) -> EvaluationId:
@@ -86,10 +86,10 @@ MAKE: dict[LeaseState, Callable[[Engine], EvaluationId]] = {
 
 
 def at_limit(engine: Engine) -> None:
-    """Others run as many evaluations as the limit allows from now on."""
+    """Fill the limit with running evaluations of other agents."""
     engine.state.limits = Limits(max_concurrent=max(1, len(engine.state.held_by)))
     if not engine.state.held_by:
-        # What waits to be run again comes first: it stays here, so that another evaluation runs.
+        # Evaluations that wait for a rerun come first: this one is taken out, so that another one runs.
         kept = engine.state.to_rerun.copy()
         engine.state.to_rerun.clear()
         granted(engine, "c", now=60.5)
@@ -97,7 +97,7 @@ def at_limit(engine: Engine) -> None:
 
 
 def send(engine: Engine, evaluation: EvaluationId, request: Request) -> tuple[object, tuple[Entry, ...]]:
-    """Send the request for attempt 1; the answer and what was journalled."""
+    """Send the request for attempt 1; return the answer and the entries."""
     match request:
         case Request.RENEW | Request.RENEW_AT_LIMIT | Request.RENEW_AT_END:
             turn = engine.renew(AGENT, evaluation, 1, now=CLOCK)
@@ -127,7 +127,7 @@ EXPECTED: dict[Rule, tuple[object, tuple[type[Entry], ...]]] = {
     Rule.HAND_BACK: (None, (Released,)),
     Rule.IGNORE: (None, ()),
 }
-"""What each rule answers, and which entries it journals."""
+"""The answer and the entries of each rule."""
 
 
 def test_the_table_has_a_rule_for_each_state_and_request_and_no_rule_is_unused() -> None:

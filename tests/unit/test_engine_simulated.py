@@ -1,4 +1,4 @@
-"""A cluster in one process: a thousand workers in simulated time, with deaths, and every evaluation ends once."""
+"""A cluster in one process: a thousand workers in simulated time, of which some die; every evaluation ends once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.engine_room import loss, started
 
 
 class Cluster:
-    """Workers on an event queue; each asks, works for a lognormal time of mean 10 s, and reports or dies."""
+    """Workers on an event queue; each requests work, takes a lognormal time of mean 10 s, and reports or dies."""
 
     def __init__(self, engine: Engine, workers: int, seed: int, *, dies: float = 0.0) -> None:
         self.engine = engine
@@ -48,7 +48,7 @@ class Cluster:
 
     def step(self, now: float, agent: str, grant: Grant | None) -> None:
         if grant is not None and self.random.random() < self.dies:
-            # It dies without a word; another takes its place after a while.
+            # It dies without a message; another worker replaces it after a while.
             self.at(now + 5.0, f"{agent}'", None)
             return
         self.requests[agent] += 1
@@ -85,7 +85,7 @@ def test_no_worker_waits_while_brackets_may_be_opened() -> None:
     cluster = Cluster(engine, 1_000, seed=4)
     for _ in cluster.steps():
         pass
-    # Until the limit is reached the engine never says Wait, so everybody is busy all the time.
+    # Until the limit is reached the engine never answers Wait, so all workers are busy all the time.
     assert engine.state.started == 5_000
     waits_before_the_limit = [entry for entry in cluster.entries if isinstance(entry, Recorded)]
     assert cluster.first_wait_s > 10.0

@@ -1,4 +1,4 @@
-"""Whatever agents do, in whatever order, the invariants of the engine hold and a replay gives the same engine."""
+"""For any actions of agents in any order, the invariants of the engine hold and a replay gives the same engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPACE = space_of()
 
 
 class Search(RuleBasedStateMachine):
-    """Agents that join, work, fail, die, come back, repeat themselves and are cut off; masters that die and restart."""
+    """Agents that join, work, fail, die, return, repeat requests and are cut off; masters that die and restart."""
 
     @initialize(algorithm=st.sampled_from(["hyperband", "bohb", "random"]), brackets=st.integers(1, 4))
     def begin(self, algorithm: str, brackets: int) -> None:
@@ -58,7 +58,7 @@ class Search(RuleBasedStateMachine):
     @rule(data=st.data(), value=LOSSES, kind=st.none() | FAILURES)
     def report_any_attempt_ever_granted(self, data: st.DataObject, value: float, kind: FailureKind | None) -> None:
         agent = data.draw(st.sampled_from(sorted(agent for agent, grants in self.grants.items() if grants)))
-        # Mostly the newest; an older one is a late report, or a repeated one.
+        # Mostly the newest attempt; a report of an older one is late or repeated.
         grants = self.grants[agent]
         grant = grants[-1] if data.draw(st.integers(0, 3)) else data.draw(st.sampled_from(grants))
         report: Report = loss(grant, value) if kind is None else failed(grant, kind)
@@ -193,7 +193,7 @@ class Search(RuleBasedStateMachine):
             assert snapshot(self.rebuilt(len(self.journal))) == snapshot(self.engine)
 
     def teardown(self) -> None:
-        """Liveness: once the faults stop, one agent alone brings every search to its end."""
+        """Liveness: after the faults stop, a single agent completes every search."""
         if not hasattr(self, "engine"):
             return
         self.now += 1_000.0

@@ -1,4 +1,4 @@
-"""A journal that the engine wrote is verified; one in which anything was decided otherwise is not, and says where."""
+"""A journal that the engine wrote is verified; for a journal with a different decision, verify names its place."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ E = TypeVar("E")
 
 @dataclass
 class Run:
-    """A search by three agents that lose, fail and hand back what they hold, and what its journal says."""
+    """A search by three agents that lose, fail and hand back evaluations, and its journal."""
 
     algorithm: str = "bohb"
     space: SearchSpace = field(default_factory=space_of)
@@ -54,7 +54,7 @@ class Run:
     entries: list[Entry] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        # A third of the proposals is random by default; here fewer, so that the model has more to say.
+        # By default a third of the proposals is random; here fewer, so that the model makes more of them.
         sampler = {"random_fraction": 0.1} if self.algorithm in ("bohb", "bo") else {}
         first = self.space.to_values(self.space.sample(np.random.default_rng(1), 1))
         self.settings = settings_for(self.space, algorithm=self.algorithm, initial=tuple(first), sampler=sampler)
@@ -87,7 +87,7 @@ class Run:
                 agent, grant.evaluation, grant.attempt, "x", None, now=now, kind=self.random.choice(list(HandBackKind))
             )
             self.entries += released.entries
-        # Otherwise it is lost: its agent will ask for new work.
+        # Otherwise it is lost: its agent requests new work.
 
     def verified(self, entries: list[Entry] | None = None, fingerprint: Mapping[str, Plain] = HERE) -> Verification:
         def make() -> Any:
@@ -160,7 +160,7 @@ def test_the_run_that_is_tampered_with_has_everything_in_it(run: Run) -> None:
 
 
 def test_a_proposal_that_was_computed_ahead_is_verified_on_its_own_basis(run: Run) -> None:
-    """A basis may lag behind: then the sampler knows no more than was known there."""
+    """A basis may be earlier than its entry: then the sampler has only the data up to the basis."""
     at = run.position(Sampled, lambda entry: entry.proposal.origin.value == "random", -1)
     entry = run.entries[at]
     assert isinstance(entry, Sampled)
@@ -183,7 +183,7 @@ def test_without_a_recorded_fingerprint_nothing_is_compared_bit_for_bit(run: Run
     assert verification.holds
     assert not verification.is_bitwise
     assert "a master without a fingerprint" in verification.summary
-    # Neither do two machines of which nothing is known pass for one.
+    # Two machines without a known fingerprint do not count as the same machine.
     assert run.verified(run.changed(0, fingerprint={}), fingerprint={}).bitwise == 0
 
 
@@ -245,7 +245,7 @@ def test_another_basis_shows_in_what_the_model_proposes(run: Run) -> None:
     at = run.position(Sampled, lambda entry: entry.proposal.origin.value == "model", -1)
     verification = run.verified(run.changed(at, basis=0))
     assert "proposed differently" in first_story(verification, at)
-    # The sampler is fed anew for it, and the following ones are judged by their own basis again.
+    # The sampler is rebuilt for this entry, and the following ones are verified with their own basis again.
     assert verification.n_differences == 1
 
 

@@ -1,4 +1,4 @@
-"""The engine says what it waits for, until when, and what looks wrong with the problem."""
+"""The engine reports its waits with their deadlines, and hints about likely faults of the problem."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def kinds(engine: Engine, now: float) -> list[str]:
 
 
 def complete_but(engine: Engine, left: int, *, now: float = 0.0) -> None:
-    """Work on the first rung until ``left`` of its nine evaluations are missing, which workers w0, w1, ... hold."""
+    """Complete the first rung except for ``left`` of its nine evaluations, which workers w0, w1, ... hold."""
     for index in range(9):
         turn = engine.lease(f"a{index}", 0, now=now, worker=f"w{index}")
         assert isinstance(turn.answer, Granted)

@@ -1,4 +1,4 @@
-"""Hartmann-6 with fidelities: its known minimum, and cheap evaluations that are a little wrong."""
+"""Hartmann-6 with fidelities: its known minimum, and cheap evaluations with a small error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hpbandster_lite.space import SearchSpace
 from workers.hartmann6 import DELTA, MINIMUM, NAMES, A, P, evaluate
 
 ARGUMENT = (0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573)
-"""Where the minimum is, from the literature."""
+"""Position of the minimum, from the literature."""
 POINTS = st.tuples(*[st.floats(0.0, 1.0)] * 6)
 
 
@@ -44,7 +44,7 @@ def test_the_error_of_a_fidelity_is_one_step_for_each_third_of_the_budget(point:
     truth = at(point)["loss"]
     errors = [at(point, budget)["loss"] - truth for budget in (27.0, 9.0, 3.0, 1.0)]
     assert errors == pytest.approx([step * errors[1] for step in range(4)], abs=1e-12)
-    # Monotone: the absolute error never falls as the budget does.
+    # Monotone: the absolute error does not fall when the budget falls.
     assert np.all(np.diff(np.abs(errors)) >= -1e-12)
     bumps = np.exp(-(np.array(A) * (np.array(point) - np.array(P)) ** 2).sum(axis=1))
     assert errors[1] == pytest.approx(-float(np.array(DELTA) @ bumps), abs=1e-12)

@@ -1,4 +1,4 @@
-"""Hyperband geometry against the printed tables."""
+"""Hyperband's geometry, compared with the printed tables."""
 
 from __future__ import annotations
 

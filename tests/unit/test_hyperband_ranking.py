@@ -110,7 +110,7 @@ def test_the_models_order_differs_from_that_of_promotion_among_ties_only(
 ) -> None:
     by_id = sorted(results.items())
     losses = np.array([loss if loss is not None and math.isfinite(loss) else math.inf for _, loss in by_id])
-    # Where results arrive in the order of their config ids, ties have one order.
+    # If results arrive in the order of their config ids, ties have one order.
     rows = [by_id[row][0] for row in rows_best_first(losses)]
     assert rows == [config_id for _, _, config_id in sorted(rank_key(*result) for result in by_id)]
 

@@ -1,4 +1,4 @@
-"""Augmentation: every kind against its definition, image by image, and the laws of what is drawn."""
+"""Augmentation: every kind compared with its definition, image by image, and the distributions of the draws."""
 
 from __future__ import annotations
 
@@ -347,7 +347,7 @@ def test_a_training_that_continues_at_a_step_gets_bitwise_the_same_batches(seed:
 
     def batches(first: int) -> list[torch.Tensor]:
         draws = EpochDraws.of(seed, epoch, 20, 4, GREY, augmentation)
-        torch.rand(3)  # what else is drawn has no say
+        torch.rand(3)  # the other draws have no influence
         return [
             mixed(augmented(pixels[batch.rows], batch, mean, std, augmentation), batch)
             for batch in draws.from_step(first)
@@ -374,7 +374,7 @@ def test_an_option_changes_its_own_draws_and_no_others() -> None:
 
 
 def test_the_draws_of_an_epoch_are_what_they_always_were() -> None:
-    # Searches that were begun before an update go on after it: these numbers may only change with numpy's generator.
+    # A search continues after an update of the package: these numbers may change only with numpy's generator.
     draws = EpochDraws.of(1, 2, 6, 3, GREY, Augmentation(mixup=0.5))
     assert draws.table.tolist() == [
         [[0, 5, 3], [2, 1, 4]],

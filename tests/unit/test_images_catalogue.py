@@ -1,4 +1,4 @@
-"""A row of the catalogue is all that a data set needs to be an option, and to be a problem two more lines."""
+"""A data set needs one row of the catalogue to become an option, and two more lines to become a problem."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""CIFAR, MNIST and Fashion-MNIST from small sets in their very file formats: found, checked, downloaded, or explained.
+"""CIFAR, MNIST and Fashion-MNIST from small sets in the published formats: found, checked, downloaded, or refused.
 
-The files are of the published formats, and only their content is made up; so the tests set the MD5 sums to those of
-what they wrote, and nothing else.
+The files have the published formats and artificial content, so the tests replace the MD5 sums by those of these files,
+and nothing else.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def no_data_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     debian = replace(CATALOGUE["fashion_mnist"], system_folder=tmp_path / "debian")
     monkeypatch.setitem(CATALOGUE, "fashion_mnist", debian)
-    # Nobody listens on port 1, so that no test leaves this machine.
+    # No server listens on port 1, so no test connects to another machine.
     for kind in ("CIFAR10", "CIFAR100"):
         monkeypatch.setattr(getattr(data_sets(), kind), "url", "http://127.0.0.1:1/archive.tar.gz")
     for kind in ("MNIST", "FashionMNIST"):
@@ -69,7 +69,7 @@ def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch, per_file: int = 4
         written[name] = pixels
         written[f"{name} labels"] = np.array(labels)
         sums[name] = pickled(folder / name, {"data": pixels, "labels": labels, "batch_label": name, "filenames": []})
-    # Every class must have an image to train on; 5 files of at least 4 labels might miss one.
+    # Every class needs a training image; 5 files of at least 4 labels might miss one.
     first = kind.train_list[0][0]
     written[first] = rng.integers(0, 256, (10, 3072), dtype=np.uint8)
     written[f"{first} labels"] = np.arange(10)
@@ -121,7 +121,7 @@ def write_mnist(
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder, and the address under which a server on loopback hands out its files."""
+    """A folder, and the address of a server on loopback that serves its files."""
     folder = tmp_path / "served"
     folder.mkdir()
 
@@ -139,7 +139,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def archive(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """CIFAR-10's folder below root as an archive in another folder; the folder itself goes away."""
+    """Pack CIFAR-10's folder below root into an archive in another folder, and delete it."""
     kind = data_sets().CIFAR10
     file: Path = folder / kind.filename
     with tarfile.open(file, "w:gz") as tar:
@@ -159,7 +159,7 @@ def test_cifar10_is_read_as_its_files_hold_it(tmp_path: Path, monkeypatch: pytes
     images = read_images("cifar10", tmp_path)
     names = [f"data_batch_{i}" for i in range(1, 6)]
     assert images.shape == ImageShape(3, 32, 32, 10)
-    # A row is 1,024 values of red, then green, then blue, each by lines.
+    # A row has 1,024 values of red, then green, then blue, each line by line.
     assert np.array_equal(images.train_x.reshape(-1, 3072), np.concatenate([written[name] for name in names]))
     assert images.train_y.tolist() == np.concatenate([written[f"{name} labels"] for name in names]).tolist()
     assert np.array_equal(images.test_x.reshape(-1, 3072), written["test_batch"])
@@ -361,8 +361,8 @@ def test_a_silent_server_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_two_workers_of_a_host_do_not_download_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # The other one holds the lock; it finishes when this one has said that it waits. No server answers, so that a
-    # second download would be an error.
+    # Another process holds the lock and finishes when this one has logged that it waits. No server answers, so a second
+    # download would fail.
     caplog.set_level(logging.INFO, catalogue_files.__name__)
     other = filelock.FileLock(tmp_path / ".mnist.lock", thread_local=False)
     other.acquire()

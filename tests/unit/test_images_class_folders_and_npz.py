@@ -1,4 +1,4 @@
-"""One's own images, from class folders and from ``.npz`` files: what is found, and what is refused with which words."""
+"""Images of a user from class folders and ``.npz`` files: what is read, and what is refused with which words."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_resizing_keeps_the_mean_of_a_picture(tmp_path: Path) -> None:
     write_classes(tmp_path, ("a", "b"), 2, 64, 64)
     images = read_images("images", tmp_path, size=8)
     assert abs(images.train_x.mean() - 127.5) < 3
-    assert images.train_x.std() < 20  # each pixel is a mean of many, not one of them
+    assert images.train_x.std() < 20  # each pixel is the mean of many pixels
 
 
 def test_an_empty_class_is_named(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_parts_are_recognised_by_their_names(name: str, x: str, y: str, tmp_path
     arrays = {}
     for i, (part, n) in enumerate((("train", 12), ("test", 4))):
         arrays[name.format(kind=x, part=part)] = picture(i, n, 8, 8)
-        arrays[name.format(kind=y, part=part)] = (np.arange(n) % 2)[:, None]  # a column is as good as a row
+        arrays[name.format(kind=y, part=part)] = (np.arange(n) % 2)[:, None]  # a column is accepted like a row
     images = read_images("images", npz(tmp_path, **arrays))
     assert np.array_equal(images.train_x[:, 0], picture(0, 12, 8, 8))
     assert np.array_equal(images.test_x[:, 0], picture(1, 4, 8, 8))

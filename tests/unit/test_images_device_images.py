@@ -1,4 +1,4 @@
-"""The images on the device: one copy, views of it, one normalisation, and a test set that nobody meets by chance."""
+"""The images on the device: one copy, views of it, one normalisation, and a test set that is read only on request."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_every_part_shares_one_memory_and_a_second_call_costs_nothing(data: Path
     assert (len(train), len(validation), len(again), len(everything)) == (36, 4, 7, 40)
     # A part is the first images of the fixed order.
     assert torch.equal(again.x, train.x[:7])
-    # Fewer training images leave the judges as they are.
+    # Fewer training images do not change the validation images.
     _, judges = training_and_validation("cpu", ImageSource("images", data), train_images=7, valid_images=3)
     assert torch.equal(judges.x, validation.x[:3])
     assert torch.equal(everything.x, torch.cat([train.x, validation.x]))
@@ -77,7 +77,7 @@ def test_every_part_shares_one_memory_and_a_second_call_costs_nothing(data: Path
 
 def test_a_search_never_brings_the_test_images_to_the_device(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
-        raise AssertionError("somebody asked for the test images")
+        raise AssertionError("the test images were read")
 
     with monkeypatch.context() as patched:
         patched.setattr(device_images, "_test_tensors", refuse)

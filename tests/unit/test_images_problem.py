@@ -1,4 +1,4 @@
-"""Image problems: what their options mean for budgets, spaces, recipes, and what is refused before it is trained."""
+"""Image problems: the effect of options on budgets, spaces and recipes, and configurations refused before training."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SMALL: dict[str, Any] = {
     "nr_residual_blocks_3": 1, "res_branches": 2, "learning_rate": 0.1, "batch_size": 32, "weight_decay": 1e-4,
     "momentum": 0.9, "alpha": 0.2, "length": 3,
 }  # fmt: skip
-"""A network of the space ``small`` that takes no time."""
+"""A network of the space ``small`` that trains quickly."""
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def one_thread() -> Any:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """140 training images of noise, 12 x 10 pixels, the bright half of each is its class; 40 for test."""
+    """140 training images of noise, 12 x 10 pixels, whose bright half is the class; 40 test images."""
     rng = np.random.default_rng(0)
     parts: dict[str, Any] = {}
     for part, n in (("train", 140), ("test", 40)):
@@ -121,7 +121,7 @@ def test_cycles_follow_the_budgets_of_the_search_where_these_are_others() -> Non
     problem = ImageProblem(ImageOptions())
     assert problem._budget(900.0, Trial(budgets=(100, 300, 900))).rung == 3
     assert problem._budget(900.0, Trial(budgets=(100, 300, 900))).lowest == 100
-    # Beside a search, as where it has none.
+    # With a search and without one.
     assert problem._budget(900.0, Trial()).rung == 1
 
 
@@ -302,7 +302,7 @@ Kept = tuple[Path, dict[str, Any], list[CurvePoint]]
 
 def test_a_refit_trains_on_all_images_but_those_for_test(kept: Kept, pictures: Path) -> None:
     _, figures, curve = kept
-    # 140 images in batches of 32 are 4 steps an epoch; the 50 that the search had would be one.
+    # 140 images in batches of 32 are 4 steps an epoch; the search's 50 images would be one.
     assert len(curve) == 6
     assert figures["epochs"] == 6
     assert figures["images_per_s"] > 0

@@ -1,4 +1,4 @@
-"""Search spaces of images: ranges of the papers, conditions, and that every configuration is a network or refused."""
+"""Search spaces of images: ranges of the papers, and conditions; every configuration is a network or is refused."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_defaults_are_the_published_networks() -> None:
     assert SPACES["resnet"].parameter_count(default("resnet"), CIFAR10) == 269_722
     wide = default("wide_resnet", widen_factor=10)
     assert SPACES["wide_resnet"].parameter_count(wide, CIFAR10) == 36_479_194
-    # Table 3 of Wide ResNet: however deep its blocks are.
+    # Table 3 of Wide ResNet: the number does not depend on the depth of the blocks.
     for deepening in range(1, 5):
         config = {**wide, "depth": 40, "widen_factor": 2, "deepening": deepening}
         assert SPACES["wide_resnet"].parameter_count(config, CIFAR10) == 2_243_546

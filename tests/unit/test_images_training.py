@@ -1,4 +1,4 @@
-"""Training of image classifiers: what a checkpoint holds, what counts, what is reported, and how it fails."""
+"""Training of image classifiers: the contents of a checkpoint, the budget, the reports, and failures."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def images_of(n: int, seed: int) -> DeviceImages:
 
 
 TRAIN, VALIDATION = images_of(70, 1), images_of(40, 2)
-"""Four batches of 16 an epoch; six images are left out of each."""
+"""Four batches of 16 an epoch; each epoch omits six images."""
 RECIPE = ImageRecipe(
     learning_rate=0.1, batch_size=16, schedule="nested",
     augmentation=Augmentation(pad=1, mirror=False, cutout=3, mixup=0.3), label_smoothing=0.05,
@@ -84,7 +84,7 @@ def ticking() -> HostStopwatch:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Two threads of so small a network spin for each other, and a sum in another order has other last bits."""
+    """For so small a network two threads mostly wait for each other, and a sum in another order has other last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -109,7 +109,7 @@ def untrained(recipe: ImageRecipe = RECIPE, state: dict[str, Any] | None = None)
 
 
 def noting(points: list[CurvePoint]) -> Callable[[CurvePoint], bool]:
-    """Keeps what is reported, and lets the training go on."""
+    """A listener that stores the points and lets the training continue."""
 
     def note(point: CurvePoint) -> bool:
         points.append(point)
@@ -124,7 +124,7 @@ def parameters_in_memory() -> int:
 
 
 def failure_by(error: BaseException) -> Failure:
-    """How the trainer classes an error."""
+    """The trainer's class of an error."""
 
     def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
         raise error
@@ -291,7 +291,7 @@ def test_an_interrupted_repeat_is_continued_and_the_ones_before_are_not_trained_
     again = evaluated(tmp_path / "second", budget, repeats=2, resume_directory=tmp_path / "first")
     assert [info["continued_from"] for info in again["repeats"]] == [2.0, 1.0]
     assert again["loss"] == whole["loss"]
-    # Whoever continues from this attempt finds the first repeat's network in it, too.
+    # An attempt that continues from this one also finds the first repeat's network.
     assert_equal_bit_for_bit(saved(tmp_path / "second"), saved(tmp_path / "whole"))
 
 
@@ -374,7 +374,7 @@ def test_only_budgets_that_repay_it_are_compiled(tmp_path: Path, monkeypatch: py
         return module
 
     monkeypatch.setattr(torch, "compile", compile_at_once)
-    monkeypatch.setattr(torch.compiler, "reset", lambda: None)  # of the real one, whose import takes seconds
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)  # in place of the real one, whose import takes seconds
     recipe = replace(RECIPE, compile=True)
     assert not pays_to_compile(499)
     assert pays_to_compile(501)
@@ -413,7 +413,7 @@ def test_a_training_that_diverges_stops_at_that_step_and_is_an_invalid_result(tm
 
 
 class TooLarge(nn.Module):
-    """Runs out of memory at its third step, as torch's CPU allocator says it."""
+    """Runs out of memory at its third step, with the message of torch's CPU allocator."""
 
     built: ClassVar[list[weakref.ref[nn.Module]]] = []
 
@@ -439,10 +439,10 @@ def test_out_of_memory_is_reported_with_its_size_and_leaves_nothing_behind(tmp_p
         evaluated(tmp_path / "one", Budget(amount=1), build=TooLarge)
     assert failure_by(caught.value).kind is FailureKind.MEMORY
     assert "alloc_cpu.cpp" in (failure_by(caught.value).traceback or "")
-    # While the error itself is still there.
+    # While the error object still exists.
     assert [network() for network in TooLarge.built] == [None]
     assert parameters_in_memory() == before
-    # The next evaluation of the same trainer finds what a fresh one would.
+    # The next evaluation of the same trainer has as much memory as in a new trainer.
     after = evaluated(tmp_path / "two", Budget(amount=1))
     assert after["loss"] == evaluated(tmp_path / "three", Budget(amount=1))["loss"]
 

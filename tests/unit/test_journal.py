@@ -1,4 +1,4 @@
-"""What a journal acknowledged is there, complete and in order, however its writer ends."""
+"""A journal keeps all acknowledged entries, complete and in order, however its writer ends."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ from tests.read_only import read_only
 
 
 def space(upper: float) -> dict[str, Plain]:
-    """As much of a space in ConfigSpace's JSON as a comparison looks at."""
+    """The part of a space in ConfigSpace's JSON that a comparison reads."""
     number = {"name": "x", "type": "uniform_float", "upper": upper}
     return {"name": None, "hyperparameters": [number], "conditions": [], "forbiddens": []}
 
@@ -369,7 +369,7 @@ def test_a_writer_that_is_killed_loses_nothing_that_it_acknowledged(path: Path) 
 
         entries = list(JournalReader(path).entries())
         assert [position for position, _, _ in entries] == list(range(1, len(entries) + 1))
-        # Whole turns only; one more than was acknowledged may have been on its way.
+        # Only whole turns; one more than was acknowledged may be stored.
         turns, rest = divmod(len(entries), 3)
         assert rest == 0
         assert acknowledged <= turns <= acknowledged + 1
@@ -515,7 +515,7 @@ def test_a_reader_keeps_no_lock(journal: Journal, path: Path) -> None:
     half_read.close()
     journal._connection.execute("PRAGMA busy_timeout = 0")
 
-    # TRUNCATE waits for every reader: that it is not busy means that there is none.
+    # TRUNCATE waits for every reader: if it is not busy, no reader exists.
     assert journal._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
 
 
@@ -529,7 +529,7 @@ def test_a_reader_without_the_right_to_write_sees_every_commit(path: Path, tmp_p
     if ending == "closed":
         journal.close()
     for file in path.parent.glob("journal.sqlite*"):
-        # What a kill leaves; another host does not see the memory that the processes of one host share.
+        # The files after a kill; another host does not see the memory that the processes of one host share.
         if not (ending == "killed on another host" and file.name.endswith("-shm")):
             shutil.copy(file, seen / file.name)
     if ending == "living":
@@ -833,7 +833,7 @@ def test_time_spent_is_the_time_between_commits_of_earlier_masters(path: Path) -
                 journal.commit([], at=at)
             own = journal.spent_s()
 
-    # 5 s, then 0 s; a clock that was set back by 10 s counts as no time, then 14 s.
+    # 5 s, then 0 s: a clock that was set back by 10 s counts as no time; then 14 s.
     assert own == 19.0
     assert [row["served_s"] for row in JournalReader(path).masters()] == [5.0, 0.0, 14.0, 0.0]
     with Journal.open(path) as not_begun:

@@ -1,4 +1,4 @@
-"""A copy of a journal that is being written is a whole journal of one moment, in one file."""
+"""A copy of a journal in use is a whole journal of one moment, in one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which file system a run directory lies on, and a journal where several machines may see it."""
+"""The file system of a run directory, and a journal on a file system that several machines share."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_system_that_does_not_tell_has_local_disks(tmp_path: Path, monkeypatch
 
 
 def mounts(place: Path, monkeypatch: pytest.MonkeyPatch, network: Path) -> None:
-    """From now on this directory counts as one of a network file system."""
+    """Make this directory count as part of a network file system."""
     table = place / "mountinfo"
     table.write_text(f"22 1 254:0 / / rw - ext4 /dev/vda rw\n30 22 0:40 / {network} rw - nfs4 filer:/x rw\n")
     monkeypatch.setattr(filesystems, "MOUNTS", table)
@@ -113,7 +113,7 @@ def beside(path: Path) -> list[str]:
 
 
 def written(path: Path, count: int = 3) -> Journal:
-    """A journal that is open, with some outcomes."""
+    """An open journal with some outcomes."""
     journal = Journal.open(path, create=SETTINGS)
     journal.begin_epoch()
     journal.commit([STARTED], at=1.0)
@@ -157,7 +157,7 @@ def test_a_journal_that_comes_to_a_network_file_system_with_its_log_loses_it_and
         for file in (path.name, f"{path.name}-wal"):
             (path.parent / file).write_bytes((local / file).read_bytes())
     mounts(tmp_path, monkeypatch, path.parent)
-    # A reader that comes before the master finds all of it, and makes no shared memory either.
+    # A reader that opens it before the master finds everything, and creates no shared memory either.
     assert losses(path) == [0.1, 1.1, 2.1]
     assert beside(path) == ["journal.sqlite-wal"]
     with Journal.open(path) as journal:
@@ -189,7 +189,7 @@ def test_a_commit_waits_for_an_open_question_only(
         reading = JournalReader(path).entries()
         next(reading)
         journal.commit([sampled(config(1_000))], at=9.0)
-        # Who reads has a page of it, and then what there was when it began.
+        # A reader that has read one page still sees the journal as it was when it began.
         assert sum(1 for _ in reading) == 1_200
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as other:
             other.execute("BEGIN")

@@ -119,7 +119,7 @@ def test_a_journal_that_is_gone_or_replaced_is_kept_as_a_copy_with_this_turn(
     kept = folder / "journal.lost-1.sqlite"
     assert str(kept) in str(caught.value)
     assert entries(kept) == [FIRST, SECOND, THIRD]
-    # What lies at the path is as its owner put it there, and no log of the lost one would change it.
+    # The file at the path is unchanged, and no log of the lost journal changes it.
     assert (path.read_bytes() if path.exists() else None) == there
     log = path.with_name("journal.sqlite-wal")
     assert not log.exists() or log.stat().st_size == 0
@@ -181,7 +181,7 @@ def test_what_cannot_be_read_any_more_leaves_its_log_and_nothing_that_would_mix(
 
 
 def test_a_copy_with_all_that_was_committed_is_gone_on_with(served: Journal, path: Path) -> None:
-    """As after a remount, which may change the inode."""
+    """Like a remount, which may change the inode."""
     copy = path.with_name("copy")
     JournalReader(path).copy_to(copy)
     copy.replace(path)
@@ -207,7 +207,7 @@ def test_a_log_that_is_deleted_alone_loses_nothing(path: Path) -> None:
         journal.commit([FIRST], at=1.0)
         path.with_name("journal.sqlite-wal").unlink()
         journal.commit([SECOND], at=2.0)
-        # What a kill would leave.
+        # The files after a kill.
         copied = path.parents[1] / "copied"
         shutil.copytree(path.parent, copied)
     assert entries(copied / path.name) == [FIRST, SECOND]

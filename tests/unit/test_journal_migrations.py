@@ -1,4 +1,4 @@
-"""A journal of an older schema is read as it is, and migrated by the first master that opens it, whatever ends that."""
+"""Readers leave a journal of an older schema unchanged; the first master migrates it, whatever interrupts this."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ENDS = {
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """The journal of a search that was stopped, as schema 1 has it."""
+    """The journal of a stopped search in schema 1."""
     return recorded_run(1, "stopped", tmp_path).journal
 
 
@@ -51,7 +51,7 @@ def raw_entries(path: Path) -> list[tuple[Any, ...]]:
 
 
 def answers(path: Path) -> list[Any]:
-    """The answers of a reader to every question."""
+    """The answers of a reader to every query."""
     reader = JournalReader(path)
     return [
         reader.settings(),
@@ -191,7 +191,7 @@ def add_with(function: Callable[[str], str]) -> Callable[[sqlite3.Connection], N
     is_first = [True]
 
     def add(connection: sqlite3.Connection) -> None:
-        # The first connection is the master's; those that answer a question in the middle have the usual functions.
+        # The first connection is the master's; connections of readers in the middle have the usual functions.
         connection.create_function("finish_kind_of", 1, schema_1.finish_kind_of)
         entry_of = function if is_first[0] else schema_1.entry_of_schema_2
         connection.create_function("entry_of_schema_2", 1, entry_of)
@@ -204,7 +204,7 @@ def add_with(function: Callable[[str], str]) -> Callable[[sqlite3.Connection], N
 
 
 def migrate_until(path: Path, step: int, end: Callable[[], None]) -> bool:
-    """Open the journal, and call ``end`` at one step of its migration; False if it has less steps."""
+    """Open the journal, and call ``end`` at one step of its migration; False if the migration has fewer steps."""
     left = [step]
 
     def count(*_: object) -> None:
@@ -237,7 +237,7 @@ def counted(function: Callable[..., Any], count: Callable[[], None]) -> Callable
 
 
 def killed_at(path: Path, step: int) -> bool:
-    """Kill a process at one step of the migration; False if it came to its end."""
+    """Kill a process at one step of the migration; False if the migration was complete before."""
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
@@ -305,7 +305,7 @@ def test_a_full_disk_refuses_the_copy_and_leaves_the_journal(path: Path, monkeyp
     def small(target: Any, *args: Any, **options: Any) -> sqlite3.Connection:
         connection: sqlite3.Connection = connect(target, *args, **options)
         if "schema-1" in str(target):
-            # The copy may have three pages: SQLite says that the disk is full, as it does where it is.
+            # The copy may have three pages: beyond them SQLite reports a full disk.
             connection.execute("PRAGMA max_page_count = 3")
         return connection
 

@@ -1,4 +1,4 @@
-"""Ends of searches in journals of schema 1: each sentence that could be written has its kind."""
+"""Ends of searches in journals of schema 1: each sentence that version 0.1.0 wrote has its kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A master that takes a search over knows all that the one before it has committed, up to its last moment."""
+"""A master that takes over a search has everything that the previous master committed, up to its last moment."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def begun(directory: RunDirectory, journal: Journal, clock: Callable[[], float] 
 
 
 def question(agent: str) -> ExchangeRequest:
-    """An agent asks for work."""
+    """An agent's request for work."""
     return ExchangeRequest(agent=agent, request=1, worker=agent, slots=(SlotRequest(slot=0, wants_lease=True),))
 
 
 def call_of(request: Request[Any], peer: str) -> Call:
-    """A request as the transport passes it on."""
+    """A request in the form in which the transport passes it on."""
     return Call(request.method, wire.encode(wire.to_message(request)), peer)
 
 
 def asked(master: Master, agent: str) -> ExchangeAnswer:
-    """What a master answers to an agent that asks for work, after its commit."""
+    """The master's answer to a request for work, after its commit."""
     request = question(agent)
     answer = read_answer(request, wire.decode(master.handle(call_of(request, f"{agent}#1"))))
     assert master.commit()
@@ -57,7 +57,7 @@ def test_what_a_master_commits_while_the_next_one_reads_the_journal_is_known_to_
         begin = two.begin_epoch
 
         def late() -> int:
-            # Replayed it has; that it is there nobody knows yet.
+            # It has replayed the journal, but has not recorded its epoch yet.
             asked(older, "late")
             return begin()
 
@@ -70,5 +70,5 @@ def test_what_a_master_commits_while_the_next_one_reads_the_journal_is_known_to_
         with Journal.open(directory.journal) as three:
             engine = begun(directory, three).engine
         assert [entry.agent for _, _, entry in two.entries() if isinstance(entry, Leased)] == ["early", "late", "third"]
-        # Of the third master there is one entry more, that it began.
+        # The third master adds one entry: its start.
         assert snapshot(engine)["held_by"] == snapshot(newer.engine)["held_by"]

@@ -1,4 +1,4 @@
-"""A master's turns on a virtual clock: what it may not do while nobody is listened to, or nothing can be written."""
+"""A master's turns on a virtual clock: what it must not do after a pause, or while it cannot write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEASED = EvaluationId(ConfigId(0, 0, 0), 0)
 
 
 class Scene:
-    """A master on a clock of its own that has given one lease, and its disk."""
+    """A master on a virtual clock that has granted one lease, and its disk."""
 
     def __init__(self, directory: RunDirectory, journal: Journal) -> None:
         self.now = 0.0
@@ -39,7 +39,7 @@ class Scene:
         self.server.inbox.append(Box(call_of(question(agent), f"{agent}#1")))
 
     def cancel(self, evaluation: EvaluationId) -> None:
-        """A user gives an evaluation up."""
+        """A user cancels an evaluation."""
         self.server.inbox.append(Box(call_of(CancelRequest(evaluation=evaluation), "user#1")))
 
     def turn(self, after_s: float) -> None:
@@ -54,7 +54,7 @@ class Scene:
 
     @property
     def left_s(self) -> float:
-        """Until the lease ends."""
+        """Seconds until the lease ends."""
         lease = self.master.engine._leases.get("a")
         assert lease is not None
         return lease.deadline - self.now
@@ -97,7 +97,7 @@ def test_no_lease_runs_while_the_journal_cannot_be_written_nor_until_it_was_agai
 
 
 def test_no_checkpoint_is_deleted_for_a_decision_that_is_not_durable(tmp_path: Path) -> None:
-    # One configuration at one budget: with its outcome the rung is complete and nobody will continue from it.
+    # One configuration at one budget: with its outcome the rung is complete and nothing continues from it.
     with scene_in(tmp_path, budgets=LADDER[-1:]) as scene:
         checkpoint = scene.directory.attempt_directory(LEASED, 1) / "model.pt"
         checkpoint.parent.mkdir(parents=True)
@@ -106,7 +106,7 @@ def test_no_checkpoint_is_deleted_for_a_decision_that_is_not_durable(tmp_path: P
         scene.cancel(LEASED)
         for _ in range(3):
             scene.turn(scene.lease_s)
-        # Killed now, it would leave a successor that knows nothing of the command and goes on from this checkpoint.
+        # After a kill now its successor would not have the command and would continue from this checkpoint.
         assert scene.has_stalled()
         assert checkpoint.exists()
         scene.set_disk(is_full=False)

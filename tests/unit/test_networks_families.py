@@ -1,4 +1,4 @@
-"""What holds of every family: image sizes, memory formats, bfloat16, export, state, no waiting for the device."""
+"""Laws of every family: image sizes, memory formats, bfloat16, export, state, no synchronisation with the device."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_the_first_logits_are_of_moderate_size(build: Builder) -> None:
 
 
 def test_a_training_step_asks_the_device_for_no_value(build: Builder) -> None:
-    """On the meta device there is none to ask for: .item() or a branch on a tensor is an error there."""
+    """Tensors on the meta device have no values: .item() or a branch on a tensor fails there."""
     with torch.device("meta"):
         network = build(CIFAR10)
         logits = network(torch.randn(2, 3, 32, 32))

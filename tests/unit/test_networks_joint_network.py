@@ -1,4 +1,4 @@
-"""The joint network: how a configuration is read, what it costs, what is built of it."""
+"""The joint network: the architecture of a configuration, its number of parameters, and the built network."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_the_two_paths_are_joined_and_normalised(style: Any, stride: int) -> Non
 
 
 def test_narrow_stages_train_in_channels_last_without_harming_memory() -> None:
-    """Broken once by oneDNN's 1x1 convolution at a stride: it wrote beyond its memory below 8 channels."""
+    """oneDNN's 1x1 convolution with a stride once failed here: below 8 channels it wrote beyond its memory."""
     code = (
         "import torch\n"
         "from hpbandster_lite.workers.networks.layers import Convolution\n"

@@ -1,4 +1,4 @@
-"""ShakeDrop: gates and numbers, what they do forward and backward, test time, death rates over depth."""
+"""ShakeDrop: gates and random factors, forward and backward pass, evaluation mode, death rates over depth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shake-Shake: what is drawn, what it does forward and backward, and Gastaldi's networks."""
+"""Shake-Shake: the random factors, forward and backward pass, and Gastaldi's networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hpbandster_lite.workers.networks.shake_shake import ShakeShake, ShakeShakeN
 from hpbandster_lite.workers.training.memory import parameter_count
 
 IMAGES = 4_000
-"""So many draws that a mean is known to 0.02 and the largest gap of a distribution to 0.03."""
+"""Number of draws with which a mean is known within 0.02 and the largest gap of a distribution within 0.03."""
 
 
 def images(n: int = 3, width: int = 2, **options: Any) -> torch.Tensor:
@@ -98,7 +98,7 @@ def test_two_branches_draw_from_the_unit_interval_uniformly() -> None:
 
 @pytest.mark.parametrize("branches", [3, 4])
 def test_more_branches_draw_from_the_simplex_uniformly(branches: int) -> None:
-    """The flat Dirichlet law: P(alpha_i > t) = (1 - t)^(n - 1), and the variance is (n - 1) / (n² (n + 1))."""
+    """The flat Dirichlet distribution: P(alpha_i > t) = (1 - t)^(n - 1), with variance (n - 1) / (n² (n + 1))."""
     numbers = drawn(branches).forward
     for t in (0.1, 0.3, 0.6):
         share = (numbers > t).float().mean(dim=1)

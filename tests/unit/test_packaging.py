@@ -22,7 +22,7 @@ BATCH = f"{PACKAGE}.slurm.batch", Path("deploy", "slurm")
 HEAVY = ("ConfigSpace", "Pyro4", "pandas", "scipy", "scipy.stats", "statsmodels", "torch")
 """Libraries that take from 0.2 to 3 s to import; a module imports only those that it uses."""
 DISTRIBUTIONS = {"PIL": "pillow", "pynvml": "nvidia-ml-py", "sklearn": "scikit-learn", "tomllib": "tomli"}
-"""Libraries whose distribution has a different name."""
+"""Libraries whose distribution has another name."""
 TEST_COMMAND = ".venv/bin/python -m pytest"
 
 
@@ -76,7 +76,7 @@ def test_every_outside_library_is_required_and_every_requirement_is_used() -> No
         for found in imports(REPOSITORY)
         if found.library not in sys.stdlib_module_names | {PACKAGE} and found.library.isidentifier()
     }
-    # Only the conformance tests of samplers import pytest; whoever runs them has it.
+    # Only the conformance tests of samplers import pytest, and they run under pytest.
     assert used <= core | training | {"pytest"}
     assert core <= used
 
@@ -118,7 +118,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(REPOSITORY / name, copy / name)
     for name in (PACKAGE, *MAPPED, str(BATCH[1])):
         shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    # No isolation: the build then needs no network, only the setuptools that the extra `test` brings.
+    # No isolation: the build then needs no network, only the setuptools that the extra `test` installs.
     build = ("wheel", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--wheel-dir", built, copy)
     done = subprocess.run([sys.executable, "-m", "pip", *build], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Problems: found by a reference, checked, described; what is wrong with one is said in its author's words."""
+"""Problems: found by a reference, checked, described; errors name the fault in terms of the user's file."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ Write = Callable[..., str]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes a problem's file and gives its path."""
+    """A function that writes a problem's file and returns its path."""
 
     def file(text: str, name: str = "made_up.py") -> str:
         path = tmp_path / name
@@ -136,7 +136,7 @@ def test_threads_that_load_a_file_at_once_get_all_of_it(write: Write, monkeypatc
     threads[0].start()
     assert entered.wait(30)
     threads[1].start()
-    # One that did not wait for the import would have ended with an error by then.
+    # A thread that does not wait for the import has ended with an error by then.
     threads[1].join(0.2)
     may_go.set()
     for thread in threads:

@@ -1,4 +1,4 @@
-"""A checkpoint is whole or absent, comes back as it was saved, and an unreadable one costs only what it held."""
+"""A checkpoint is whole or absent, and loads as it was saved; an unreadable one costs only its own progress."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def test_part_of_a_first_save_is_no_checkpoint_and_goes_when_the_directory_is_us
     part = tmp_path / ".checkpoint.pt.12ab34cd.partial"
     part.write_bytes(b"half")
     assert not holds_checkpoint(tmp_path)
-    # As a refit, which continues in one directory.
+    # Like a refit, which continues in one directory.
     assert load_checkpoint(Trial(directory=tmp_path, resume_directory=tmp_path)) is None
     assert not part.exists()
 

@@ -1,4 +1,4 @@
-"""Options of problems: what is declared, what is given behind a name, and what is refused."""
+"""Options of problems: declarations, values after a name, and refused values."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def values(query: str) -> Options:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A module with options, and an object in it whose options are not the defaults of their class."""
+    """A module with options, and an object in it whose options differ from the defaults of their class."""
     path = tmp_path / "quadratic_with_options.py"
     path.write_text(SOURCE)
     return path

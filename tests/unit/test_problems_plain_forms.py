@@ -1,4 +1,4 @@
-"""What an objective returns beside its loss is kept in plain form; what has none leaves a note."""
+"""Values beside the loss are kept in plain form; a value without one is replaced by a note."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Tensor:
 
 
 class Raising:
-    """Every special method of a value may raise."""
+    """A value whose special methods raise."""
 
     def __fspath__(self) -> str:
         raise ValueError("no path")

@@ -1,4 +1,4 @@
-"""The files that are a problem's source are listed once; each edit of what counts is named, and nothing else is."""
+"""The files of a problem's source are listed once; each edit that counts is named, and nothing else."""
 
 from __future__ import annotations
 

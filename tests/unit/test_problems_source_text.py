@@ -1,4 +1,4 @@
-"""What cannot change a loss does not change the hash of a file; everything else does."""
+"""An edit that cannot change a loss does not change the hash of a file; every other edit does."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_large_files_count_by_their_size(tmp_path: Path) -> None:
 
 
 def test_a_text_is_parsed_although_another_thread_parses_too() -> None:
-    # A parse in the middle of another one, as by a thread that takes its turn there: CPython 3.11 then fails.
+    # A parse in the middle of another one, as in another thread: CPython 3.11 then fails.
     others: list[ast.Module] = []
 
     def parse(_phase: str, _info: object) -> None:

@@ -1,4 +1,4 @@
-"""What an objective is handed: reports, interruption, directories, the device, and what counts as a number."""
+"""The trial that an objective gets: reports, interruption, directories, the device, and accepted numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hpbandster_lite.records import ConfigId, CurvePoint
 
 
 class Listener:
-    """Takes the points, and asks for the end with the one of this number."""
+    """Stores the points, and requests the end at the point with this number."""
 
     def __init__(self, ends_with: int | None = None) -> None:
         self.points: list[CurvePoint] = []
@@ -160,7 +160,7 @@ KINDS = (*("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint
 
 
 class Tensor:
-    """As much of torch's tensor as ``number`` looks at."""
+    """The part of torch's tensor that ``number`` uses."""
 
     def __init__(self, value: Any, shape: tuple[int, ...] = ()) -> None:
         self.value, self.shape = value, shape

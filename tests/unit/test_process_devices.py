@@ -1,4 +1,4 @@
-"""Which GPUs and cores a worker gets, and the environment that tells its trainer."""
+"""GPUs and cores of a worker, and the environment that passes them to its trainer."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_process_s_own_environment_is_the_default(monkeypatch: pytest.Monkey
 
 
 class Nvml:
-    """As much of NVML as is asked: GPUs by UUID, those with MIG parts by the parts' UUIDs. A handle is its UUID."""
+    """The used part of NVML: GPUs by UUID, those with MIG parts by the parts' UUIDs. A handle is its UUID."""
 
     def __init__(self, *gpus: str | list[str], init: int = 0, broken: tuple[str, ...] = ()) -> None:
         self.gpus, self.init, self.broken = gpus, init, broken
@@ -369,5 +369,5 @@ def test_a_worker_s_label_has_the_model_and_the_memory_of_its_gpu(nvml: Callable
     assert worker_label("node7", 0, "0,1", {"CUDA_VISIBLE_DEVICES": "0,1"}).endswith("gpu 0,1 H100 80GB HBM3, 79 GiB")
     assert worker_label("node7", 0, "GPU-mute", {}) == "node7-0 gpu GPU-mute"
     assert worker_label("node7", 0, "GPU-unknown", {}) == "node7-0 gpu GPU-unknown"
-    # What the library was asked for is given back each time.
+    # Each use of the library also ends it.
     assert library.shutdowns == 5

@@ -1,4 +1,4 @@
-"""The fingerprint of a process differs exactly where the last bits of a proposal may."""
+"""The fingerprint of a process differs exactly if the last bits of a proposal may differ."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ HOSTILE = "\x1b[2J\x1b]0;title\x07\rgone\x9b31m\u202egnp.exe\u2028\ud800"
 
 
 def controls(text: str) -> set[str]:
-    """Characters that a terminal obeys, or that cannot be written."""
+    """Characters that control a terminal, or that have no encoding."""
     reordering = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
     return {
         each
@@ -76,6 +76,6 @@ def test_a_terminal_is_sent_no_control_that_stands_in_a_cell(as_text: bool, monk
     out.print(HOSTILE, markup=False)
     output = out.file.getvalue()
     assert r"\x1b[2J" in output
-    # Colours of ours are let through, and nothing else.
+    # Only our own colours pass.
     assert not controls(re.sub(r"\x1b\[[0-9;]*m", "", output))
     assert "\x1b[31mok" in output or "ok" in output

@@ -34,7 +34,7 @@ def descriptors() -> set[str]:
 
 @pytest.fixture
 def lifeline() -> Iterator[tuple[int, int]]:
-    """Both ends of a pipe, of which a test may close the second."""
+    """Both ends of a pipe; a test may close the second."""
     reading, writing = os.pipe()
     yield reading, writing
     for descriptor in (reading, writing):
@@ -115,7 +115,7 @@ def test_the_end_of_the_lifeline_asks_for_the_end(lifeline: tuple[int, int]) -> 
         assert not is_requested(ending)
         os.close(writing)
         assert is_requested(ending)
-        # The request stays: a second look finds it again.
+        # The request stays: a second check finds it again.
         assert is_requested(ending)
         assert ending.signals == 0
 

@@ -1,4 +1,4 @@
-"""Slurm sends SIGTERM twice to a job that it pre-empts: that is one request, while a user's two are two."""
+"""Slurm sends SIGTERM twice to a job that it preempts: this is one request, while two signals of a user are two."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TERM, INT = signal.SIGTERM, signal.SIGINT
 
 
 def duplicates(environment: dict[str, str], *signals: tuple[signal.Signals, float]) -> list[bool]:
-    """Which of these signals, at these times, only repeat the one before."""
+    """Whether each of these signals, at these times, repeats the previous one."""
     filtered = DuplicateTerminations(environment)
     return [filtered.is_duplicate(number, now=now) for number, now in signals]
 

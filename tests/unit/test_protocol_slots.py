@@ -1,4 +1,4 @@
-"""Evaluations of milliseconds are leased and reported several at a time; one that lasts holds up no other."""
+"""Evaluations of milliseconds are leased and reported several at a time; a slow one delays no other."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_report_that_came_after_its_message_was_begun_is_not_acknowledged_with
 
 
 class Scene(InProcessHandle):
-    """An agent whose objective takes as long as is said, and a master that grants whatever is asked for."""
+    """An agent whose objective takes given times, and a master that grants every request."""
 
     def __init__(self, run_dir: Path, **options: Any) -> None:
         self.now = 100.0
@@ -189,17 +189,17 @@ class Scene(InProcessHandle):
             grants = grant({"x": 0.5}, self.granted, heartbeat_s=5.0)
         return SlotAnswer(slot=asked.slot, report_is=None if asked.report is None else "recorded", answer=grants)
 
-    # what a test says
+    # for tests
     def live(self, for_s: float) -> None:
         until = self.now + for_s
         while self.now < until and self.agent.exit_code is None:
             self.agent.turn(set())
             due = min([self.agent.next_due(), until, *(at for at, _ in self._messages)])
-            assert due > self.now or self._messages or self.agent.outbox or due == until, "it turns in vain"
+            assert due > self.now or self._messages or self.agent.outbox or due == until, "a turn has nothing to do"
             self.now = max(self.now + 1e-6, due)
 
     def asked_for(self) -> list[int]:
-        """How many leases each exchange asked for."""
+        """The number of leases that each exchange requested."""
         return [sum(slot.wants_lease for slot in each.slots) for each in self.exchanges]
 
     @property
@@ -215,12 +215,12 @@ class Scene(InProcessHandle):
         return [each for each in self.requests if isinstance(each, RenewRequest)]
 
     def hurry(self) -> None:
-        """Live until several were leased at once, and the first of them has begun."""
+        """Run until several evaluations were leased at once, and the first of them has begun."""
         while not self.agent.held.waiting:
             self.live(1e-6)
 
     def reported(self) -> set[str]:
-        """Evaluations that were reported, each once."""
+        """The reported evaluations, each once."""
         reported = [
             str(slot.report.evaluation) for each in self.exchanges for slot in each.slots if slot.report is not None
         ]
@@ -239,7 +239,7 @@ def test_an_agent_of_quick_evaluations_asks_for_several_and_reports_them_togethe
     assert asked[: Pace.CERTAIN] == [1] * Pace.CERTAIN
     assert set(asked[Pace.CERTAIN :]) == {MOST_SLOTS}
     assert [each.report is not None for each in scene.exchanges[-1].slots] == [True] * MOST_SLOTS
-    # Nothing twice, nothing left out.
+    # No evaluation twice, none missing.
     assert len(scene.reported()) == len(scene.began) - len(scene.agent.outbox.reports) - 1
     assert not scene.releases
 
@@ -263,7 +263,7 @@ def test_what_waits_behind_an_evaluation_that_lasts_is_handed_back_and_what_was_
     handed_back = scene.releases
     assert [each.agent for each in handed_back] == [slot_name("a", slot) for slot in (2, 3)]
     assert all(each.directory is None for each in handed_back)
-    # The second one runs on.
+    # The second evaluation continues.
     assert scene.agent.held.current is not None
     assert scene.agent.held.current.agent == "a+1"
     assert str(scene.began[-2].evaluation) in scene.reported()
@@ -288,7 +288,7 @@ def test_an_agent_that_is_to_end_hands_back_what_waits_at_once(scene: Scene) -> 
     scene.live(1.0)
     assert [each.agent for each in scene.releases] == ["a+2", "a+3", "a+1"]
     assert scene.agent.exit_code == 130
-    # The first of them was done.
+    # The first of them was complete.
     assert str(scene.began[-2].evaluation) in scene.reported()
 
 
@@ -309,7 +309,7 @@ def test_what_was_granted_to_an_agent_that_is_to_end_meanwhile_is_handed_back(sc
 
 def test_behind_an_evaluation_that_fails_none_is_begun(scene: Scene) -> None:
     scene.hurry()
-    # The first one ends well: what is said of those that begin from now on is that they fail.
+    # The first one succeeds; evaluations that begin from now on fail.
     behind = [each.evaluation for each in scene.agent.held.waiting][1:]
     scene.failure = Failure(kind=FailureKind.CODE, reason="boom", traceback="boom")
     scene.live(10 * QUICK_S)
@@ -378,14 +378,14 @@ def exchanged_message(master: Master, message: Plain) -> Plain:
 
 
 def question(request: int, *others: int, reports: dict[int, Report] | None = None) -> ExchangeRequest:
-    """An exchange of slot 0 and of others, which all ask for a lease."""
+    """An exchange of slot 0 and other slots, each of which requests a lease."""
     given = reports or {}
     slots = tuple(SlotRequest(slot=slot, wants_lease=True, report=given.get(slot)) for slot in (0, *others))
     return ExchangeRequest(agent="a", request=request, worker="node1-0", slots=slots)
 
 
 def granted(answer: ExchangeAnswer) -> dict[int, EvaluationId]:
-    """What each slot was granted."""
+    """The grant of each slot."""
     return {each.slot: each.answer.evaluation for each in answer.slots if isinstance(each.answer, messages.Grant)}
 
 
@@ -409,7 +409,7 @@ def test_all_reports_count_before_anything_is_leased(master: Master) -> None:
     for request in (1, 2, 3):
         asked = question(request, 1, 2, 3, reports={slot: report_of(0.1, each) for slot, each in leases.items()})
         if request == 3:
-            # Of nine places one is left, and only slot 1 asks for it.
+            # One of nine places is left, and only slot 1 requests it.
             asked = replace(asked, slots=tuple(replace(each, wants_lease=each.slot == 1) for each in asked.slots))
         leases = granted(exchanged(master, asked))
     assert leases == {1: EvaluationId(ConfigId(0, 0, 8), 0)}

@@ -1,4 +1,4 @@
-"""The status: both builders give one record, its JSON comes back as it was, and silence follows the heartbeat."""
+"""The status: both builders give the same record, its JSON round-trips, and silence depends on the heartbeat."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Search:
 
 @pytest.fixture
 def begun(tmp_path: Path) -> Iterator[Callable[..., Search]]:
-    """Begins one search, and closes its journal in the end."""
+    """A function that begins a search, whose journal is closed at the end."""
     with ExitStack() as stack:
 
         def begin(limits: Limits, **about: Any) -> Search:
@@ -121,7 +121,7 @@ def with_faults(search: Search) -> None:
 
 
 def in_step(search: Search) -> tuple[Status, Status]:
-    """The status from the engine and from the journal, without what only a living master knows."""
+    """The status from the engine and from the journal, without the parts that only a running master has."""
     living = search.engine.status(now=10**6)
     assert living.agents == ()
     read = status_from_journal(JournalReader(search.path))

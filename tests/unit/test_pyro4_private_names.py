@@ -1,6 +1,6 @@
-"""What the transport uses of Pyro4 beyond its documented interface, held against the one release that is allowed.
+"""The undocumented names of Pyro4 that the transport uses, checked against the one allowed release.
 
-A failure here means that another release was installed: read its changes before the pin in setup.cfg moves.
+A failure here means that another release is installed: read its changes before you change the pin in setup.cfg.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def test_the_numbers_of_types_and_flags_are_those_of_the_protocol() -> None:
     assert [message.MSG_CONNECT, message.MSG_CONNECTOK, message.MSG_CONNECTFAIL] == [1, 2, 3]
     assert [message.MSG_INVOKE, message.MSG_RESULT, message.MSG_PING] == [4, 5, 6]
     flags = {name: value for name, value in vars(message).items() if name.startswith("FLAGS_")}
-    # A flag that is not known here may be a way around the signature: no message with one is handled (CALL_FLAGS).
+    # An unknown flag may bypass the signature: the server handles no message with one (CALL_FLAGS).
     assert flags == {
         "FLAGS_EXCEPTION": 1,
         "FLAGS_COMPRESSED": 2,

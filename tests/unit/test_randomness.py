@@ -1,4 +1,4 @@
-"""Keyed randomness: the draws that numpy's own keys give, one key for each use."""
+"""Keyed randomness: the same draws as with numpy's own keys, one key for each purpose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run directories of earlier versions are read as they are, and read the same once a master has migrated them."""
+"""Run directories of earlier versions give the same results before and after a master migrates them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results say what the journal holds, while a search runs and after it was killed."""
+"""Results agree with the journal, while a search runs and after it was killed."""
 
 from __future__ import annotations
 

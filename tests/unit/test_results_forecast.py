@@ -1,4 +1,4 @@
-"""The forecast of a search's end: its rule, case by case, and what it can never say."""
+"""The forecast of a search's end: its rule, case by case, and its limits."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_an_evaluation_that_takes_longer_than_the_others_did_may_end_at_any_mome
 
 def test_a_budget_without_results_costs_what_the_nearest_one_did_in_proportion() -> None:
     assert time_left_s(status(brackets=3), {1.0: 2.0}) == 144.0
-    # 9 is nearer to 3 than to 1: overhead makes the small ones dear.
+    # 9 is nearer to 3 than to 1: overhead makes small evaluations expensive.
     assert time_left_s(status(bracket(0, (9, 3, 0)), brackets=1), {1.0: 5.0, 3.0: 7.0}) == 21.0
 
 
@@ -198,7 +198,7 @@ def priced(limits: Limits, *, continues: bool = True, workers: int = 1, unit_s: 
 
 
 def test_the_price_of_a_bracket_is_that_of_every_unit_that_is_trained_anew() -> None:
-    # 9 at 1, 3 at 3, 1 at 9: 9 + 3 * 2 + 6 where promotions continue, 9 + 9 + 9 where they begin anew.
+    # 9 at 1, 3 at 3, 1 at 9: 9 + 3 * 2 + 6 if promotions continue, 9 + 9 + 9 if they begin from the start.
     assert priced(Limits(brackets=1)) == Price(
         evaluations=13, budget=27.0, worker_s=21.0, wall_s=21.0, is_one_cycle=False
     )

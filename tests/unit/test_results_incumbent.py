@@ -35,7 +35,7 @@ def incumbent_of(run: RunDirectory) -> dict[str, Plain]:
 
 
 def saved(run: RunDirectory, **changed: Any) -> None:
-    """As an earlier end has left it."""
+    """Write the file as an earlier end of the search does."""
     file_of(run).write_text(json.dumps({**incumbent_of(run), **changed}))
 
 

@@ -1,8 +1,8 @@
-"""Imports point down, rooms and files form no cycle, an outside library has one door, pure rooms do no I/O.
+"""Imports point down, rooms and files form no cycle, only named rooms import an outside library, pure rooms do no I/O.
 
-A room is a module or a folder of the package, ``workers/`` and ``nameserver/`` included. Imports are read from the
-source, those inside functions as well. One made for annotations alone (under ``TYPE_CHECKING``) brings nothing into the
-process, so it needs no door, but it points down like any other.
+A room is a module or a folder of the package, including ``workers/`` and ``nameserver/``. The test reads imports from
+the source, also those inside functions. An import for annotations (under ``TYPE_CHECKING``) loads nothing, so it needs
+no entry in ``DOORS``, but it points down like any other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FLOORS = (
     {"samplers", "wire", "protocol"},
     {"engine"},
     {"journal", "transport", "rundir", "access", "process"},
-    # nameserver: a process like the master, with a folder of its own because it serves other programs as well.
+    # nameserver: a process like the master, in a separate folder because it also serves other programs.
     {"problems", "settings", "master", "agent", "trainer", "nameserver", "standalone", "launch", "results", "slurm"}
     | {"api"},
     {"cli"},
@@ -46,22 +46,23 @@ DOORS: dict[str, set[str]] = {
     "psutil": {"agent", "process", "launch", "master", "trainer", "transport"},
     "pydantic": {"settings"},
     "pynvml": {"process"},
-    # The conformance tests of samplers, which packages with samplers of their own run.
+    # The conformance tests of samplers, which other packages run on their samplers.
     "pytest": {"samplers"},
     "rich": {"cli"},
     "scipy": {"samplers", "space"},
     "sklearn": {"workers"},
     "sqlite3": {"journal"},
     "statsmodels": {"samplers"},
-    # The second is in the standard library from Python 3.11 on, and the first is for those before.
+    # The second is in the standard library from Python 3.11 on; older versions use the first.
     "tomli": {"settings"},
     "tomllib": {"settings"},
     "torch": {"problems", "trainer", "workers"},
     "torchvision": {"workers"},
     "typer": {"cli"},
-    # Such an import escapes this test: where a user's reference is read, and public names and commands are found late.
+    # This test does not see such an import: these rooms load a user's reference, public names, and commands when
+    # needed.
     "a module by its name": {"problems", "__init__", "cli"},
-    # No room: what crosses a process goes through wire and transport.
+    # No room: data crosses processes only through wire and transport.
     **{name: set() for name in ("cloudpickle", "dill", "marshal", "multiprocessing", "pickle", "shelve")},
     # No room: the mapped folders are imported as parts of the package, and tests are not installed.
     **{name: set() for name in ("tests", *MAPPED)},
@@ -77,7 +78,7 @@ IMPURE = {
 
 @dataclass(frozen=True)
 class Import:
-    """One imported name: its place, the module that imports it, what it names, and whether for annotations alone."""
+    """One imported name: its place, the importing module, its target, and whether it is only for annotations."""
 
     place: str
     module: str
@@ -105,7 +106,7 @@ def room_of(place: tuple[str, ...]) -> str:
 
 
 def imports(root: Path) -> Iterator[Import]:
-    """Every import of every file below ``root``, relative ones spelt out."""
+    """Every import of every file below ``root``, with relative ones made absolute."""
     for path, place in sources(root):
         tree = ast.parse(path.read_text("utf-8"))
         annotations = {id(node) for guard in ast.walk(tree) if is_type_checking(guard) for node in ast.walk(guard)}
@@ -134,7 +135,7 @@ def targets(node: ast.AST, *, inside: tuple[str, ...]) -> list[str]:
 
 
 def room_named(target: str, rooms: Set[str]) -> str | None:
-    """Which of the rooms a dotted name lies in; None for another library and for the package's own version."""
+    """The room of a dotted name; None for another library and for the package's own version."""
     library, name, *_ = f"{target}.".split(".")
     if library != PACKAGE or name == "__version__":
         return None
@@ -142,7 +143,7 @@ def room_named(target: str, rooms: Set[str]) -> str | None:
 
 
 def violations(root: Path) -> list[str]:
-    """What breaks a law in the files below ``root``, one sentence each."""
+    """Violations of the rules in the files below ``root``, one sentence each."""
     rooms = {room_of(place) for _, place in sources(root)} | FLOOR.keys()
     broken = [f"room {room} has no floor: give it one in FLOORS" for room in sorted(rooms - FLOOR.keys())]
     for found in imports(root):
@@ -199,7 +200,7 @@ def module_of(place: tuple[str, ...]) -> str:
 
 
 def module_named(target: str, modules: Set[str]) -> str | None:
-    """The module that an imported name is, or is defined in; None for another library."""
+    """The module that an imported name denotes, or that defines it; None for another library."""
     return next((name for name in (target, target.rpartition(".")[0]) if name in modules), None)
 
 
@@ -249,7 +250,7 @@ def test_the_map_of_rooms_in_contributing_names_each_room_on_its_floor() -> None
 
 
 def tree(root: Path, files: Mapping[str, str]) -> Path:
-    """A made-up repository."""
+    """An artificial repository."""
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

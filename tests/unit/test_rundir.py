@@ -289,7 +289,7 @@ def test_a_master_withdraws_its_own_endpoint_only(directory: RunDirectory) -> No
     directory.write_endpoint(ENDPOINT)
 
     directory.remove_endpoint(epoch=2)
-    # That of a new search in a run directory that was deleted and made again.
+    # The journal of a new search in a run directory that was deleted and created again.
     directory.remove_endpoint(epoch=3, pid=100)
     assert directory.read_endpoint() == ENDPOINT
     directory.remove_endpoint(epoch=3)

@@ -1,4 +1,4 @@
-"""Checkpoints go once nobody can need them, and nothing else does."""
+"""Checkpoints are deleted once no evaluation can need them, and nothing else is deleted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def directory(tmp_path: Path) -> RunDirectory:
 
 
 def held(directory: RunDirectory, config_id: ConfigId) -> set[str]:
-    """Names of the files that a configuration has."""
+    """Names of the files of a configuration."""
     return {path.name for path in directory.configuration_directory(config_id).rglob("*") if path.is_file()}
 
 

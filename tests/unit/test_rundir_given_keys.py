@@ -1,4 +1,4 @@
-"""A key file that the user names is the run's key for everybody, and is protected by whoever owns it."""
+"""A key file that the user names becomes the key of the run, and its owner protects it."""
 
 from __future__ import annotations
 

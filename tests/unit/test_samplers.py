@@ -1,4 +1,4 @@
-"""Samplers: what every one keeps to, Algorithm 2 of BOHB, small spaces, and what is refused."""
+"""Samplers: conformance of each, Algorithm 2 of BOHB, small spaces, and errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def feed(sampler: Sampler, vectors: Array, losses: Sequence[float | None], budge
 
 
 def filled(space: SearchSpace, n: int, budget: float = 1.0, **parameters: Any) -> Sampler:
-    """A sampler with the model that has seen ``n`` random configurations, the loss being the first coordinate."""
+    """A sampler with the model of ``n`` random configurations, whose loss is the first coordinate."""
     sampler, vectors = bohb(space, **parameters), space.sample(generator(n), n)
     feed(sampler, vectors, [float(np.nan_to_num(vector[0])) for vector in vectors], budget)
     return sampler

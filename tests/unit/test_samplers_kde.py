@@ -1,4 +1,4 @@
-"""The density: a probability whatever is inactive, equal to the plain loop, to statsmodels, and to what it draws."""
+"""The density: a probability for any inactive dimensions, equal to a plain loop, to statsmodels, and to its draws."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def drawn(space: SearchSpace, n: int, seed: int = 0) -> tuple[Axes, Points]:
 
 
 def plain_kernel(space: SearchSpace, column: int, x: float, c: float, h: float) -> float:
-    """One kernel of one pair, as the module's docstring has it, with the functions of ``math``."""
+    """One kernel of one pair, by the formula of the module's docstring, with the functions of ``math``."""
     dim = space.dimensions[column]
     if dim.levels == 1 or math.isnan(x):
         return 1.0
@@ -77,7 +77,7 @@ def plain_kernel(space: SearchSpace, column: int, x: float, c: float, h: float) 
     low, high = (float(edge[0]) for edge in dim.bucket(np.array([x])))
     if math.isnan(c):
         return high - low
-    # From the nearer tail, or the difference of two numbers near one loses its digits.
+    # From the nearer tail, because the difference of two numbers near one loses digits.
     sign = -1 if 0.5 * (low + high) > c else 1
     return abs(normal(sign * (high - c) / h) - normal(sign * (low - c) / h)) / inside
 
@@ -377,7 +377,7 @@ def test_draws_follow_the_density() -> None:
     code: Callable[[Any], Any] = lambda rows: np.ravel_multi_index(rows.T, axes.levels + 1)  # noqa: E731
     place = {number: i for i, number in enumerate(code(axes.points(everything).levels + 1).tolist())}
     observed = np.bincount([place[number] for number in code(levels).tolist()], minlength=len(everything))
-    # Each count is within 5 standard deviations of its expectation, give or take five where few are expected.
+    # Each count is within 5 standard deviations of its expectation, plus five for small expectations.
     assert (np.abs(observed - expected) < 5 * np.sqrt(expected) + 5).all()
 
 

@@ -31,7 +31,7 @@ not_an_algorithm = 7
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Installs a package that publishes entry points, as its metadata on the path."""
+    """A function that installs a package with entry points, as metadata on the path."""
 
     def install(package: str, **entries: str) -> Path:
         module = f"{package}_module"

@@ -1,4 +1,4 @@
-"""The table of options is the only declaration: what derives from it has every option, and agrees with it."""
+"""The table of options is the only declaration: everything derived from it has every option, and agrees with it."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_an_agent_refuses_what_the_table_refuses(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def with_new_option(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package in which the table has one more option, and nothing else is changed."""
+    """A copy of the package whose only change is one more option in the table."""
     root = tmp_path_factory.mktemp("copy")
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(REPOSITORY / "hpbandster_lite", root / "hpbandster_lite", ignore=ignored)

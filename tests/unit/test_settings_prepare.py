@@ -1,4 +1,4 @@
-"""A search begins with what was asked for or refuses it, and goes on only as the search that it was."""
+"""A search begins with the given options or refuses them, and continues only with its own definition."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def asked(about: ProblemDescription | None = None, **options: Any) -> SearchOpti
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Callable[..., RunDirectory]:
-    """Makes the run directory of a search that was begun with these options."""
+    """A function that makes the run directory of a search with these options."""
 
     def make(about: ProblemDescription | None = None, **options: Any) -> RunDirectory:
         directory = RunDirectory(tmp_path / "run")
@@ -478,7 +478,7 @@ def test_paths_of_another_host_are_not_compared(stored: Callable[..., RunDirecto
 
 
 def with_failures(directory: RunDirectory, *kinds: FailureKind, finished: Finished | None = None) -> None:
-    """Let the search have gone on to evaluations that failed so, and ended so."""
+    """Add failed evaluations of these kinds to the journal, and this end of the search."""
     settings = JournalReader(directory.journal).settings()
     space = SearchSpace.from_json(settings.problem.space_tables)
     with Journal.open(directory.journal) as journal:
@@ -602,5 +602,5 @@ def test_every_option_of_a_search_is_looked_at() -> None:
         *("bracket_rule", "seed", "sampler", "initial", "skip_default", "max_attempts", "lease_s", "heartbeat_s"),
         *("retry_failed", "accept_edited_source", "run_id"),
     }
-    # A new option needs a rule for a search that goes on: give it one in prepare, a test above, and a name here.
+    # A new option needs a rule for searches that continue: add it in prepare, a test above, and its name here.
     assert {field.name for field in dataclasses.fields(SearchOptions)} == looked_at

@@ -1,4 +1,4 @@
-"""A search in one file says what its options would say, is refused by name and type, and is written as it is read."""
+"""A search file gives the same search as options, errors name key and type, and a written file reads back the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slurm's commands run as they are, and their failures become errors that name the remedy."""
+"""Slurm's commands run with their arguments unchanged, and their failures become errors with a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs are recorded as they are submitted; jobs that end hand back first, and those that lose the least work end."""
+"""Submitted jobs are recorded; jobs hand back before they end, and those end first that lose the least work."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Cluster(Slurm):
         self.begins = True
 
     def require(self) -> None:
-        """Slurm is installed."""
+        """Do nothing: Slurm is installed."""
 
     def submit(self, command: Sequence[str]) -> str:
         self.commands.append(("sbatch", *command[2:]))

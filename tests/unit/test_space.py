@@ -1,4 +1,4 @@
-"""Compiled spaces: ConfigSpace's own judgement, exact round trips, sampling by distribution, enumeration."""
+"""Compiled spaces: agreement with ConfigSpace, exact round trips, sampling by distribution, enumeration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hpbandster_lite.space import SearchSpace, configspace_from_json, configspac
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Sort = tuple[Callable[[str], Any], list[Any]]
-"""How to make a hyperparameter of a name, and values of it that clauses may name."""
+"""Constructors of hyperparameters by name, and values that clauses may name."""
 
 # ------------------------------------------------------------------------------------------- random spaces
 
@@ -67,7 +67,7 @@ class Builder:
         return space
 
     def add(self, clauses: list[Callable[[Any], Any]], clause: Callable[[Any], Any]) -> None:
-        """Keep a clause unless ConfigSpace refuses it, because it forbids the default or has no sense."""
+        """Add a clause unless ConfigSpace refuses it, because it forbids the default or is invalid."""
         clauses.append(clause)
         try:
             self.build()
@@ -75,7 +75,7 @@ class Builder:
             clauses.pop()
 
     def comparison(self, name: str, kinds: dict[str, Any], *before: str) -> Callable[[Any], Any]:
-        """``kinds`` by what they ask of ``name``; ``before`` are further hyperparameters that the class takes first."""
+        """A clause of ``kinds`` about ``name``; ``before`` are further hyperparameters that the class takes first."""
         ordered = self.makers[name] not in OTHER[:4] and self.makers[name] is not OTHER[5]
         kind = self.draw(st.sampled_from(sorted(kind for kind in kinds if ordered or kind in ("==", "!=", "in"))))
         value = self.draw(st.sampled_from(self.makers[name][1]))
@@ -130,7 +130,7 @@ def spaces(draw: Draw, sorts: list[Sort] = NUMERIC + OTHER) -> CS.ConfigurationS
     for i, child in enumerate(builder.names[1:], start=1):
         if draw(st.booleans()):
             parents = draw(st.permutations(builder.names[:i]))
-            # ConfigSpace takes "a and b" and "a or b" over the same parents for one condition: one child per pair.
+            # ConfigSpace treats "a and b" and "a or b" over the same parents as one condition: one child per pair.
             pair = frozenset(parents[:2])
             condition = builder.condition(child, parents, 0 if pair in builder.joined else 1)
             builder.joined.append(pair)
@@ -176,7 +176,7 @@ def test_one_sample_with_its_values_is_what_sample_and_to_values_give(
     assert [values] == space.to_values(alone)
 
 
-# ConfigSpace's own samples are no reference: 1.2.0 takes ForbiddenLessThanEqualsClause for >= while it samples, and may
+# ConfigSpace's own samples are no reference: 1.2.0 treats ForbiddenLessThanEqualsClause as >= when it samples, and may
 # apply the conditions of a child before those of its parent.
 @given(original=spaces(), seed=st.integers(0, 2**32))
 def test_a_configuration_is_accepted_if_and_only_if_configspace_accepts_it(
@@ -187,7 +187,7 @@ def test_a_configuration_is_accepted_if_and_only_if_configspace_accepts_it(
     u = rng.random((20, space.d))
     full = space.to_values(SearchSpace.from_json({**space.to_json(), "conditions": {}}).complete(u))
     for values, spare in zip(space.to_values(space.complete(u)), full, strict=True):
-        # Half of the time, one hyperparameter is added where it is inactive, or taken away where it is active.
+        # Half of the time, one inactive hyperparameter is added, or one active one removed.
         name = str(rng.choice(space.names))
         if rng.random() < 0.5 and values.pop(name, ...) is ...:
             values[name] = spare[name]
@@ -281,7 +281,7 @@ def test_a_zero_with_a_sign_has_the_key_of_zero() -> None:
 
 BOUNDS = [(0.0, 1.0), (-3.0, 7.0), (1e-7, 1e-6), (0.3, 1e6), (-1e18, 1e18), (99.9, 100.1), (123456.7, 123456.8)]
 LOG_BOUNDS = [(1e-4, 1e-1), (1e-13, 1.0), (0.5, 2.0), (1e-9, 1e9), (1.0, 1e290), (999.0, 1001.0)]
-# Bounds that lie in the middle between two decimals that are kept: a rounding error decides which way they go.
+# Bounds in the middle between two kept decimals: a rounding error decides the direction.
 BOUNDS += [(24.424, 108.5070000000005), (150.719, 968.917000000005)]
 LOG_BOUNDS += [(545.94300000005, 7516.02), (0.5, 86.627000000005), (86.627000000005, 3224.09)]
 FLOATS = [(*bounds, False) for bounds in BOUNDS] + [(*bounds, True) for bounds in LOG_BOUNDS]
@@ -297,7 +297,7 @@ def test_a_typed_decimal_stays_what_it_is(lower: float, upper: float, log: bool,
     near = data.draw(st.floats(lower, upper))
     typed = float(f"{near:.{digits - 1}e}")
     typed = typed if lower <= typed <= upper else lower
-    # Nine digits of the largest value are kept of a linear float; a log float keeps nine of its own.
+    # A linear float keeps nine digits of its largest value; a log float keeps nine digits of each value.
     largest = max(abs(lower), abs(upper))
     typed = typed if log else float(f"{round(typed / largest, 9) * largest:.9g}")
     typed = min(max(typed, lower), upper)

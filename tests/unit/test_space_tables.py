@@ -1,4 +1,4 @@
-"""Tables of spaces: what they refuse, how they differ, and that they need no ConfigSpace."""
+"""Tables of spaces: errors, differences, and use without ConfigSpace."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_something_else_than_a_space_is_refused() -> None:
 
 
 def related(left: Any, right: Any, relation: Any) -> list[tuple[Any, Any]]:
-    """Pairs of values that a forbidden relation leaves."""
+    """Pairs of values that a forbidden relation allows."""
     original = CS.ConfigurationSpace(space=[left, right])
     original.add(relation(original["l"], original["r"]))
     space = SearchSpace.from_configspace(original)

@@ -1,4 +1,4 @@
-"""What becomes of an order to refit or to export, and of the learning curve that a person watches."""
+"""The results of orders to refit and to export, and the printed learning curve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log of one attempt: its beginning on disk, its end in memory, both bounded."""
+"""The log of one attempt: its beginning is on disk and its end in memory, both with a bound."""
 
 from __future__ import annotations
 

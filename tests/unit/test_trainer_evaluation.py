@@ -1,4 +1,4 @@
-"""One call of the objective: whatever it does short of ending the process comes out as a value of its class."""
+"""One call of the objective: unless it ends the process, its outcome is a value of the right class."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def ended(evaluate: Callable[..., Any], order: TrainerOrder = ORDER, **hooks: An
 
 
 def of(result: Any) -> TrainerEnded:
-    """How an evaluation ends that returns this."""
+    """The outcome of an evaluation that returns this."""
     return ended(lambda config, budget, trial: result)
 
 
 def refused(result: Any) -> str:
-    """Why a result is refused."""
+    """The reason why a result is refused."""
     end = of(result)
     assert end.failure is not None
     assert (end.failure.kind, end.failure.traceback, end.info) == (FailureKind.INVALID, None, {})
@@ -269,7 +269,7 @@ def test_a_training_that_reports_its_divergence_is_an_invalid_result_with_its_re
 
 
 class OutOfMemoryError(RuntimeError):
-    """Named as torch names it."""
+    """Has the name of torch's error."""
 
 
 def caused_by(error: BaseException) -> BaseException:
@@ -311,7 +311,7 @@ def test_other_errors_are_not_put_down_to_memory(error: BaseException) -> None:
 
 
 def while_handling(error: BaseException) -> BaseException:
-    """What an objective raises that wanted to clean up after an error."""
+    """The error of an objective that fails while it cleans up after an error."""
     try:
         try:
             raise error
@@ -370,7 +370,7 @@ def test_a_disk_that_can_only_be_read_is_the_machine_s_fault_where_attempts_writ
 def test_an_error_without_a_file_names_the_local_disk_that_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A write names no file. A server that does not answer is never asked."""
+    """The error of a write names no file. The trainer does not call a server that does not answer."""
     asked: list[str] = []
 
     def statvfs(path: Path) -> SimpleNamespace:
@@ -398,7 +398,7 @@ def test_an_error_without_a_file_names_the_local_disk_that_is_full(
 def test_an_error_without_a_file_names_shared_memory_where_that_is_full(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Workers of a data loader share memory through a disk of its own, which is small in containers."""
+    """Workers of a data loader share memory through a separate file system, which is small in containers."""
 
     shared = "/dev/shm"  # noqa: S108 (nothing is written there)
 

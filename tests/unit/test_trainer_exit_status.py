@@ -1,4 +1,4 @@
-"""What the death of a trainer means: a pure function of its exit and of what the machine says about memory."""
+"""The failure of a dead trainer: a pure function of its exit status and of the machine's reports about memory."""
 
 from __future__ import annotations
 

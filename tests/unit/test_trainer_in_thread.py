@@ -1,4 +1,4 @@
-"""The trainer without a process: the messages of the objective arrive, from a thread that only it uses."""
+"""The trainer without a process: the messages of the objective arrive from a thread that only it uses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Start = Callable[[Callable[[dict[str, Any], float, Trial], float]], InlineTraine
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Makes a trainer whose readiness was received."""
+    """A function that makes a trainer and receives its first message."""
     with ExitStack() as closing:
 
         def started(evaluate: Callable[[dict[str, Any], float, Trial], float]) -> InlineTrainer:
@@ -57,7 +57,7 @@ def has_message(trainer: InlineTrainer, within_s: float = 0.0) -> bool:
 
 
 def received_by_turns(trainer: InlineTrainer) -> list[TrainerMessage]:
-    """All messages up to the end of the evaluation, received as in the agent's loop."""
+    """All messages up to the end of the evaluation, received like in the agent's loop."""
     received: list[TrainerMessage] = []
     while not any(isinstance(each, TrainerEnded | TrainerInterrupted) for each in received):
         assert has_message(trainer, WITHIN_S), received

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: when it needs a new process, and when it does not."""
+"""Leftovers of an evaluation: which of them require a new process."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ PROBLEM = FunctionProblem(evaluate)
 
 @pytest.fixture
 def ends() -> Iterator[threading.Event]:
-    """Set at the end of a test, for which its threads wait."""
+    """An event that is set at the end of a test; its threads wait for it."""
     event = threading.Event()
     yield event
     event.set()
 
 
 def grown(*sizes: int) -> list[list[str]]:
-    """The reasons after evaluations with these sizes of the process, in MB."""
+    """The reasons for a new process after evaluations with these sizes of the process, in MB."""
     size = [0]
     leftovers = Leftovers(PROBLEM, lambda: size[0] * MB)
     found = []

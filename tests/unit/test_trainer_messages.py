@@ -1,4 +1,4 @@
-"""Records between agent and trainer come back whole, and bytes that are no record are set aside."""
+"""Records between agent and trainer arrive whole, and other bytes are set aside."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def bytes_of(record: object) -> bytes:
 
 
 def read(*pieces: bytes) -> tuple[list[object], str | None]:
-    """The records in these bytes, and what is set aside."""
+    """The records in these bytes, and the bytes that are set aside."""
     reader = FrameReader()
     received = [record for piece in pieces for record in reader.records(piece)]
     reader.end_of_order()

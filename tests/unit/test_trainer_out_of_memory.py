@@ -1,4 +1,4 @@
-"""Whether a killed process was killed for its memory, by made-up files of the kernel."""
+"""Whether the kernel killed a process because of its memory, tested with artificial files of the kernel."""
 
 from __future__ import annotations
 

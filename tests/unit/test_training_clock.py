@@ -1,4 +1,4 @@
-"""What counts as used budget, and when a device is waited for."""
+"""What counts as used budget, and when the clock waits for a device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hpbandster_lite.workers.training.schedule import Budget
 
 
 class Time:
-    """A clock that is moved by hand."""
+    """A clock that a test advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -25,7 +25,7 @@ class Time:
 
 
 class Stream:
-    """A device that works ``step_s`` on each step, after the process that feeds it; its events know when they were."""
+    """A device that works ``step_s`` on each step, after the process that feeds it; its events record their times."""
 
     def __init__(self, step_s: Callable[[int], float]) -> None:
         self._step_s = step_s
@@ -36,7 +36,7 @@ class Stream:
         return Event(self)
 
     def time_of(self, number: int) -> float:
-        """Seconds at which event ``number`` happens: events come in pairs, and only within a pair is there work."""
+        """Time in seconds of event ``number``: events come in pairs, and the device works only within a pair."""
         return sum(self._step_s(step) for step in range((number + 1) // 2))
 
 
@@ -54,7 +54,7 @@ class Event:
 
     def elapsed_time(self, end: Event) -> float:
         assert self._number in range(self._stream.recorded)
-        # A time that was not waited for cannot be read.
+        # The time of an event is available only after a wait for it.
         assert end._number in self._stream.waited_for
         return 1_000 * (self._stream.time_of(end._number) - self._stream.time_of(self._number))
 
@@ -100,7 +100,7 @@ def test_a_device_is_never_waited_for_within_the_last_steps(every: int, count: i
         watch.end()
         watch.estimate_s()
         assert all(number < stream.recorded - 2 * every for number in stream.waited_for)
-        # Fed at most twice as far ahead as it has been waited for.
+        # Without a wait the process queues at most twice the usual number of steps.
         assert stream.recorded - 1 - max(stream.waited_for, default=-1) <= 4 * every
     assert watch.settled_s() == pytest.approx(0.01 * count)
 

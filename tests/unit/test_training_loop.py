@@ -1,4 +1,4 @@
-"""The loop trains on any kind of examples: here rows of a table, with a squared error."""
+"""The loop trains on any kind of examples: here on rows of a table, with a squared error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning rates over a budget, and the ladder that they fit."""
+"""Learning rates over a budget, and the ladder that fits them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AMOUNTS = st.floats(1e-3, 1e6)
 
 
 def sgdr(time: float, first: float) -> float:
-    """The rate as a loop that restarts its clock, step by step."""
+    """The rate, computed step by step in a loop that restarts its clock."""
     length = first
     while time >= length:
         time -= length
@@ -80,7 +80,7 @@ def test_nested_budgets_need_a_cycle_and_a_rung(first: float, rungs: int) -> Non
 
 @given(cycles=st.floats(0, 1e6))
 def test_annealing_equals_a_clock_that_is_reset_at_each_restart(cycles: float) -> None:
-    # Within 1e-9 of a restart the two may see different sides of it.
+    # Within 1e-9 of a restart the two may be on different sides of it.
     if min(abs(cycles - (2**j - 1)) for j in range(22)) > 1e-9:
         assert annealed(cycles) == pytest.approx(sgdr(cycles, 1.0), abs=1e-6)
 
@@ -99,7 +99,7 @@ def test_a_rung_has_as_many_cycles_as_its_number_and_ends_at_zero(amount: float,
     assert rates[0] == 1.0
     assert 1 + sum(after > before for before, after in itertools.pairwise(rates)) == rung
     assert factor("restarts", amount, budget) == 0.0
-    # Rounding makes no restart of the last step.
+    # Rounding does not turn the last step into a restart.
     assert factor("restarts", math.nextafter(amount, 0), budget) == pytest.approx(0.0, abs=1e-12)
 
 

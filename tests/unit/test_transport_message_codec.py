@@ -1,4 +1,4 @@
-"""Calls and answers that pass Pyro4 by: written and read as Pyro4 does it, and everything else left to it."""
+"""Calls and answers that bypass Pyro4: written and read as Pyro4 does; Pyro4 handles all others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEADER = struct.calcsize(Message.header_format)
 
 
 class DeadlineSocket:
-    """What Pyro4 reads a message from."""
+    """A socket from which Pyro4 reads a message."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -120,10 +120,10 @@ def test_a_call_with_any_byte_of_its_signature_or_payload_changed_is_not_taken(a
     forged[at] ^= 1
     assert read_call(bytes(forged), "master", KEY) is None
     if at in LENGTH_OF_CHUNK:
-        # To Pyro4 a chunk ends where the annotations end, whatever it says of its length.
+        # In Pyro4 a chunk ends at the end of the annotations, whatever its length field is.
         return
     with pytest.raises((errors.PyroError, UnicodeDecodeError, struct.error)):
-        # As Pyro4 judges it.
+        # Pyro4 decides in the same way.
         Message.recv(DeadlineSocket(bytes(forged)), [MSG_INVOKE], hmac_key=KEY)
 
 

@@ -1,4 +1,4 @@
-"""Which addresses of this machine clients are given, and in which order."""
+"""Which addresses of this machine clients get, and in which order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def address(family: int, text: str) -> SimpleNamespace:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two networks, one of them the way to the rest of the world, a bridge that is down, and loopback."""
+    """Two networks, one of them with the default route, a bridge that is down, and loopback."""
     known = {
         "lo": [address(V4, "127.0.0.1"), address(V6, "::1")],
         "eth0": [address(V6, "fe80::1%eth0"), address(V6, "fd00::5"), address(V4, "192.168.0.5")],

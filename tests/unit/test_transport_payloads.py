@@ -1,4 +1,4 @@
-"""Payloads: read as they were written; any other one is refused with a reason."""
+"""Payloads: a payload reads back as written; any other one is refused with a reason."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_an_unexpected_refusal_is_shown() -> None:
 
 
 def test_a_welcome_for_another_greeting_is_refused() -> None:
-    """A recorded session cannot be played to a client: it chose its nonce itself."""
+    """A client refuses the replay of a recorded session, because it chose its nonce itself."""
     greeting = payloads.Greeting(PROTOCOL, "mine", {})
     welcome = payloads.write_welcome(PROTOCOL, greeting, "theirs", "{}")
     assert payloads.read_welcome(welcome, "mine", "host:1") == ("theirs", "{}")

@@ -1,4 +1,4 @@
-"""Values that cross a process come out as they went in, or are refused by name."""
+"""Values that cross a process arrive unchanged, or are refused by name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from hpbandster_lite.records import (
 from hpbandster_lite.wire.text import shortened
 
 any_text = st.text(alphabet=st.characters(), max_size=8)
-"""Lone surrogates included."""
+"""Including lone surrogates."""
 keys = any_text | st.sampled_from(["$float", "$dict", "$", "type"]) | st.integers()
 atoms = st.none() | st.booleans() | st.integers() | st.floats() | any_text | st.integers(2**100, 2**101)
 plain_values = st.recursive(
@@ -261,7 +261,7 @@ def test_a_value_with_one_plain_form_takes_it(value: object, expected: Plain) ->
 
 
 class Model:
-    """Stands for anything that a user may return by mistake."""
+    """Represents any value that a user may return by mistake."""
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False) | st.integers()
 
 
 def instances_of(hint: Any) -> st.SearchStrategy[Any]:
-    """Everything that a field with this annotation may hold."""
+    """Values of a field with this annotation."""
     origin, args = get_origin(hint), get_args(hint)
     if hint in simple:
         return simple[hint]

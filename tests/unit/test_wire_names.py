@@ -1,9 +1,9 @@
-"""Names that cross a process or lie in a journal are fixed: a changed one is noticed here.
+"""Names that cross a process or are stored in a journal are fixed: this test detects a change.
 
 ``tests/recorded/wire_names.json`` has the tag and the fields of every record, the values of every enum in them, and the
-items of every named tuple. Where this test fails by accident, undo the renaming, or keep the old name with
-``fields_of``. Where the change is meant, follow docs/decisions/0011-migrations.md (a new field has a default, or the
-schema or protocol number rises) and write the file anew: ``python -m tests.unit.test_wire_names``.
+items of every named tuple. If this test fails after an unintended change, undo the renaming, or keep the old name with
+``fields_of``. If you intend the change, follow docs/decisions/0011-migrations.md (a new field has a default, or the
+schema or protocol number rises) and regenerate the file: ``python -m tests.unit.test_wire_names``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def types_in(hint: Any) -> Iterator[type]:
 
 def names_now() -> dict[str, Any]:
     import_all_records()
-    # Records of tests are registered, too, when their files were imported.
+    # Records of tests are also registered if their files were imported.
     ours = {tag: cls for tag, cls in wire.classes_by_tag.items() if cls.__module__.startswith("hpbandster_lite.")}
     named: dict[str, Any] = {"records": {}, "enums": {}, "named tuples": {}}
     for tag, cls in ours.items():

@@ -1,11 +1,11 @@
-"""Whatever dies, is lost, delayed, doubled, stopped or full: the search ends, and every good result counted once.
+"""Whatever dies, is lost, delayed, doubled, stopped or full: the search ends, and every valid result counts once.
 
-``tests/world.py`` says what a history is, ``tests/world_faults.py`` what may happen in it: each kind of fault alone, or
-all of them mixed. A failure names its seed and repeats exactly::
+``tests/world.py`` simulates a history, ``tests/world_faults.py`` defines its faults: each kind alone, or all of them
+mixed. A failure names its seed and repeats exactly::
 
     python -c 'from tests.world import World; World(seed=7, kind="partitions").run()'
 
-``WORLDS=3000 pytest -m slow tests/unit/test_world.py`` lives through so many histories of each kind.
+``WORLDS=3000 pytest -m slow tests/unit/test_world.py`` simulates 3,000 histories of each kind.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ MARKS = {
     "kills": ("torn", "masters"),
     "users": ("commands", "stopped"),
 }
-"""By what a kind of fault shows that it was there."""
+"""The count that shows that a kind of fault occurred."""
 
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Agents and masters log what happens to them; a history tells it itself when it breaks."""
+    """Silence the logs of agents and masters; a history that breaks prints its own events."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
@@ -70,7 +70,7 @@ def test_every_history_ends_with_each_result_counted_once_and_every_decision_ver
         for seed in SEEDS:
             counts += World(seed).run().counts
     assert not left
-    # That every kind of fault was there, and mattered, is part of the claim.
+    # The claim includes that every kind of fault occurred and had an effect.
     for fault in faults_of(None):
         assert counts[fault.__name__] > 10, fault
     for what in (
@@ -113,7 +113,7 @@ def test_every_history_of_one_kind_of_faults_ends_as_well(kind: str) -> None:
         counts += World(seed, kind).run().counts
     for what in (*MARKS[kind], *(fault.__name__ for fault in KINDS[kind])):
         assert counts[what] > 0, (what, counts)
-    # Of this kind alone: nothing of another one was there.
+    # Only this kind of fault occurred.
     others = {fault.__name__ for other in KINDS for fault in KINDS[other]}
     assert not others & counts.keys() - {fault.__name__ for fault in KINDS[kind]}
 
@@ -158,7 +158,7 @@ def outcome_of(seed: int, kind: str | None = None) -> str | None:
 
 
 def first_broken(seeds: range, kind: str | None = None) -> str:
-    """What the first of these histories that breaks says."""
+    """The message of the first of these histories that breaks."""
     for seed in seeds:
         outcome = outcome_of(seed, kind)
         if outcome is not None:
@@ -262,7 +262,7 @@ def test_a_world_notices_a_proposal_that_was_not_the_samplers(monkeypatch: pytes
         (entry,) = sampled(self, config_id, time_left_s)
         if not isinstance(entry, Sampled):
             return (entry,)
-        # As a journal would have it that writes six digits.
+        # Like a journal that stores six digits.
         vector = tuple(None if u is None else round(u, 6) for u in entry.proposal.vector)
         return (replace(entry, proposal=replace(entry.proposal, vector=vector)),)
 
@@ -308,7 +308,7 @@ def test_a_world_notices_a_loss_that_is_another_evaluation_s(monkeypatch: pytest
     given: list[float] = []
 
     def swapped(values: Any, budget: float) -> float:
-        # What it should be is asked for after all have ended: then it tells the truth.
+        # The test asks for the true loss after all evaluations have ended; then the function returns it.
         given.append(loss_of(values, budget))
         return given[-2] if len(given) == 5 else given[-1]
 
