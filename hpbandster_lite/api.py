@@ -91,6 +91,7 @@ def minimize(
     new: bool = False,
     retry_failed: bool = False,
     accept_edited_source: bool = False,
+    keep_going: bool = False,
     watcher: Watcher | None = None,
 ) -> Result:
     """Search for the configuration with the lowest loss, with worker processes on this machine.
@@ -181,6 +182,9 @@ def minimize(
     accept_edited_source
         Continue a search although the source of its problem was edited. You assert that the losses before and after
         the edit are comparable; ``status`` shows the first evaluation with the edited source.
+    keep_going
+        Do not stop when nothing has a loss and the evaluations fail with one fault: for a space in which many
+        configurations are invalid.
     watcher
         Receives the progress. Default: prints notes on standard error.
 
@@ -212,7 +216,7 @@ def minimize(
     )  # fmt: skip
     options = SearchOptions(
         problem=described.reference, description=described.description,
-        retry_failed=retry_failed, accept_edited_source=accept_edited_source,
+        retry_failed=retry_failed, accept_edited_source=accept_edited_source, keep_going=keep_going,
         min_budget=min_budget, max_budget=max_budget, eta=eta, budgets=_floats(budgets), unit=unit, seed=seed,
         algorithm=algorithm, bracket_rule=bracket_rule, sampler=dict(sampler or {}),
         initial=None if initial is None else tuple(initial), skip_default=skip_default,

@@ -74,12 +74,16 @@ class FailureKind(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why an evaluation has no loss."""
+    """Why an evaluation has no loss.
+
+    ``misses`` names what the code needs for every configuration and does not find: a module, a file, an argument.
+    """
 
     kind: FailureKind
     reason: str
     traceback: str | None = None
     log_tail: tuple[str, ...] = ()
+    misses: str | None = None
 
 
 class CurvePoint(NamedTuple):
@@ -159,14 +163,24 @@ class Limits:
 # ------------------------------------------------------------------------------------------------ journal entries
 
 
+FIRST_FAULTS_RULE = 2
+"""The newest rule by which a search stops for one fault: :mod:`hpbandster_lite.engine.first_faults`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A master began to serve; ``spent_s`` is the serving time of all earlier masters of this search."""
+    """A master began to serve; ``spent_s`` is the serving time of all earlier masters of this search.
+
+    ``first_faults_rule`` is the rule of this master, by default that of journals without this field; a master that
+    is to ``keep_going`` does not stop for one fault.
+    """
 
     epoch: int
     limits: Limits
     spent_s: float = 0.0
     fingerprint: Mapping[str, Plain] = field(default_factory=dict)
+    first_faults_rule: int = 1
+    keep_going: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,7 +343,7 @@ class FinishKind(str, Enum):
     STOPPED = "stopped"
     """A user stopped it."""
     SAME_FAULT = "same_fault"
-    """The first evaluations all failed with the same fault of the code."""
+    """Its evaluations met nothing but one fault of the code."""
 
     @property
     def was_stopped(self) -> bool:

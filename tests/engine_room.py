@@ -95,9 +95,25 @@ def loss(grant: Grant, value: float) -> Report:
     return Report(evaluation=grant.evaluation, attempt=grant.attempt, outcome=Outcome(loss=value))
 
 
-def failed(grant: Grant, kind: FailureKind, traceback: str | None = None) -> Report:
-    outcome = Outcome(failure=Failure(kind=kind, reason=f"made up: {kind.value}", traceback=traceback))
-    return Report(evaluation=grant.evaluation, attempt=grant.attempt, outcome=outcome)
+def failed(grant: Grant, kind: FailureKind, traceback: str | None = None, misses: str | None = None) -> Report:
+    failure = Failure(kind=kind, reason=f"made up: {kind.value}", traceback=traceback, misses=misses)
+    return Report(evaluation=grant.evaluation, attempt=grant.attempt, outcome=Outcome(failure=failure))
+
+
+def traceback(line: int = 3, message: str = "boom") -> str:
+    return f'Traceback (most recent call last):\n  File "own.py", line {line}, in evaluate\nValueError: {message}\n'
+
+
+def fail(
+    engine: Engine,
+    *tracebacks: str | None,
+    kind: FailureKind = FailureKind.CODE,
+    first: int = 0,
+    misses: str | None = None,
+) -> None:
+    """One agent fails an evaluation for each traceback; its requests have numbers from ``first`` on."""
+    for index, text in enumerate(tracebacks, first):
+        engine.report("a", failed(granted(engine, "a", index), kind, text, misses), now=0.0)
 
 
 def finish(engine: Engine, losses: Mapping[str, float] | None = None, *, now: float = 0.0) -> list[Grant]:

@@ -179,7 +179,7 @@ class Departure:
 
     def _journal_check_at(self, link: Link) -> float:
         """When to look whether the search is over; only a run directory has its journal."""
-        if self._options.run_dir is None:
+        if self._options.run_dir is None or (self._options.has_own_master and not link.epoch):
             return math.inf
         first_s = OVER_AFTER_S if link.epoch else OVER_AT_FIRST_S
         return max(link.answered_at + first_s, self._looked_at + LOOK_EVERY_S)

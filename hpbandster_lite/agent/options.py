@@ -71,6 +71,9 @@ class AgentOptions:
         Most bytes in the log file of one evaluation.
     lifeline
         File descriptor; its end of file means that the parent process is gone.
+    has_own_master
+        Whether the launcher of this agent starts the master, too, and ends both: until the agent has reached that
+        master, it waits, although the journal says that the search is over.
 
     Raises
     ------
@@ -102,6 +105,7 @@ class AgentOptions:
     load_timeout_s: float = 300.0
     max_log_bytes: int = MAX_LOG_BYTES
     lifeline: int | None = None
+    has_own_master: bool = False
 
     def __post_init__(self) -> None:
         if self.run_dir is None and (self.nameserver is None or self.run_id is None):

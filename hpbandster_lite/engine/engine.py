@@ -64,6 +64,7 @@ from hpbandster_lite.protocol.messages import ReportIs
 from hpbandster_lite.protocol.status import Incumbent, Serving, Status, Waiting
 from hpbandster_lite.randomness import training_seed
 from hpbandster_lite.records import (
+    FIRST_FAULTS_RULE,
     BracketOpened,
     ConfigId,
     CurvePoint,
@@ -146,6 +147,7 @@ class Engine:
         spent_s: float = 0.0,
         fingerprint: Mapping[str, Plain] | None = None,
         retry_failed: bool = False,
+        keep_going: bool = False,
         edited: SourceChanged | None = None,
     ) -> Turn[Retried]:
         """Begin to serve: every open lease gets its full length again, and the limits are those of this start.
@@ -172,6 +174,8 @@ class Engine:
             for one fault), or there is no rung above. The others stay as they are: their rung has promoted other
             configurations, which may run or have results, and a decision with results built on it is never undone.
             Failures of other kinds are not the code's.
+        keep_going
+            Do not stop when all evaluations fail with one fault.
         edited
             The edited source that the user accepted; nothing is done if it is the search's already, because a master
             of the same start has recorded it.
@@ -182,7 +186,14 @@ class Engine:
             What was put back and what was not; empty without ``retry_failed``.
         """
         entries = self._applied(
-            Started(epoch=epoch, limits=limits, spent_s=spent_s, fingerprint=fingerprint or {}),
+            Started(
+                epoch=epoch,
+                limits=limits,
+                spent_s=spent_s,
+                fingerprint=fingerprint or {},
+                first_faults_rule=FIRST_FAULTS_RULE,
+                keep_going=keep_going,
+            ),
         )
         self._started_at = now
         self._discontinued_taken = 0
@@ -268,8 +279,9 @@ class Engine:
         match RULES[standing, Request.REPORT_LOSS if is_loss else Request.REPORT]:
             case Rule.RECORD:
                 entries = self._recorded(Recorded(evaluation=what, attempt=attempt, agent=agent, outcome=outcome))
-                if failure is not None and self._state.first_faults.are_the_same and self._state.finished is None:
-                    entries += self._applied(stopped_by_same_fault(shown(failure)))
+                fault = self._state.one_fault
+                if failure is not None and fault is not None:
+                    entries += self._applied(stopped_by_same_fault(fault, shown(failure)))
                 return Turn("recorded", entries)
             case Rule.LOSE:
                 return Turn("recorded", self._end(agent, "" if failure is None else failure.reason, outcome.curve))

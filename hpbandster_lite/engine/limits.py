@@ -6,11 +6,12 @@ served. Code decides by the kind of a :class:`~hpbandster_lite.records.Finished`
 
 from __future__ import annotations
 
+from hpbandster_lite.engine.first_faults import OneFault
 from hpbandster_lite.engine.hints import failure_counts
-from hpbandster_lite.engine.same_fault import SAME_FAULTS
-from hpbandster_lite.engine.state import State
+from hpbandster_lite.engine.same_fault import fault_of, shown
+from hpbandster_lite.engine.state import MENDABLE, State
 from hpbandster_lite.hyperband.ranking import reaches
-from hpbandster_lite.records import Finished, FinishKind, SearchSettings
+from hpbandster_lite.records import Failure, Finished, FinishKind, SearchSettings
 
 MAX_INFEASIBLE_IN_A_ROW = 1_000
 """This many refusals in a row by the problem's ``feasible`` hook end the search: the hook or the space is wrong."""
@@ -80,24 +81,35 @@ def stopped_by_user(why: str) -> Finished:
     return Finished(kind=FinishKind.STOPPED, reason=f"stopped by its user: {why}" if why else "stopped by its user")
 
 
-def stopped_by_same_fault(shown: str) -> Finished:
-    """The end of a search whose first evaluations all failed with one fault; ``shown`` is its text for users."""
-    reason = (
-        f"stopped, because the first {SAME_FAULTS} evaluations all failed with the same fault; "
-        f"correct the code, then continue with --retry-failed:\n{shown}"
-    )
-    return Finished(kind=FinishKind.SAME_FAULT, reason=reason)
+def stopped_by_same_fault(fault: OneFault, text: str) -> Finished:
+    """The end of a search that has met nothing but one fault; ``text`` shows the fault to users."""
+    remedy = "correct the code, then continue with --retry-failed"
+    if fault.depends:
+        remedy = (
+            f"if the code is wrong, {remedy}; if the space has such configurations, run the same command again: it "
+            "continues with others, and with --keep-going it does not stop for them"
+        )
+    return Finished(kind=FinishKind.SAME_FAULT, reason=f"stopped, because {fault.sentence}; {remedy}:\n{text}")
 
 
 def for_the_journal(state: State, finished: Finished) -> Finished:
     """The entry that ends the search; where no evaluation has a loss, its reason says so."""
     if state.best is not None or not state.recorded:
         return finished
-    reason = (
-        f"{finished.reason}; none of its {state.recorded} evaluations has a loss: "
-        f"{failure_counts(state.failures)}. The logs of the attempts say more"
-    )
-    return Finished(kind=finished.kind, reason=reason)
+    reason = f"{finished.reason}; none of its {state.recorded} evaluations has a loss: {failure_counts(state.failures)}"
+    only = _only_fault(state)
+    more = ". The logs of the attempts say more" if only is None else f", with one fault:\n{shown(only)}"
+    return Finished(kind=finished.kind, reason=f"{reason}{more}")
+
+
+def _only_fault(state: State) -> Failure | None:
+    """A failure of the code whose fault all evaluations share."""
+    failures = [each.outcome.failure for each in state.evaluations.values() if each.outcome is not None]
+    last = failures[-1]
+    if any(each is None or each.kind not in MENDABLE for each in failures) or last is None:
+        return None
+    fault = fault_of(last)
+    return last if all(each is not None and fault_of(each) == fault for each in failures) else None
 
 
 # ------------------------------------------------------------------------------------------- limits on new evaluations

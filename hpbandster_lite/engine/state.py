@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hpbandster_lite.engine.durations import Durations
+from hpbandster_lite.engine.first_faults import FirstFaults, OneFault
 from hpbandster_lite.engine.hints import Growth
-from hpbandster_lite.engine.same_fault import FirstFaults
 from hpbandster_lite.errors import InvariantBroken
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.ranking import IncumbentKey, incumbent_key, survivors
@@ -221,6 +221,11 @@ class State:
             return False
         return not self.brackets[identity.config_id.bracket].is_decided(identity.rung)
 
+    @property
+    def one_fault(self) -> OneFault | None:
+        """The fault for which the search must stop now; None if it goes on."""
+        return None if self.finished is not None else self.first_faults.verdict
+
     # ------------------------------------------------------------------------------------------------------ change
 
     def apply(self, entry: Entry) -> None:
@@ -262,7 +267,7 @@ class State:
                 self.limits = entry.limits
                 self.spent_s = entry.spent_s
                 self.finished = None
-                self.first_faults.begin_again()
+                self.first_faults.begin(entry.first_faults_rule, keep_going=entry.keep_going)
             case Paused(reason=reason):
                 self.paused = reason
             case Resumed():
@@ -345,7 +350,7 @@ class State:
             self._end_lease(entry.evaluation, evaluation.agent, entry)
         evaluation.outcome, evaluation.curve = entry.outcome, ()
         self.recorded += 1
-        self.first_faults.add(entry.outcome)
+        self.first_faults.add(entry.evaluation.config_id, entry.outcome)
         failure = entry.outcome.failure
         if failure is not None:
             self.failures[failure.kind] += 1

@@ -36,6 +36,7 @@ from hpbandster_lite.records import (
     Expired,
     FailureKind,
     Finished,
+    FinishKind,
     HandBackKind,
     Leased,
     Plain,
@@ -258,6 +259,8 @@ class _Verifier:
             case PutBack():
                 # State.apply refuses one that may not be put back.
                 self._counts["decisions"] += 1
+            case Finished(kind=FinishKind.SAME_FAULT) if not was_required:
+                self._differ("the search was stopped for one fault although its evaluations had not met only one")
             case _:
                 pass
 
@@ -354,9 +357,8 @@ class _Verifier:
                     vector, budget = vector_of(state.proposals[identity.config_id]), state.evaluations[identity].budget
                     loss = outcome.loss
                     self._knowledge.learned.append((position, lambda sampler: sampler.observe(vector, budget, loss)))
-                is_fault = outcome.failure is not None and outcome.failure.kind is FailureKind.CODE
-                if is_fault and state.first_faults.are_the_same and state.finished is None:
-                    self._required = (Finished, None, "the first evaluations all met the same fault")
+                if state.one_fault is not None:
+                    self._required = (Finished, None, state.one_fault.sentence)
             case PutBack(evaluation=identity):
                 vector, budget = vector_of(state.proposals[identity.config_id]), state.evaluations[identity].budget
                 self._knowledge.learned.append((position, lambda sampler: sampler.forget(vector, budget)))

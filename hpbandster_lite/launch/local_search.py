@@ -212,6 +212,7 @@ class LocalSearch(Supervisor):
             problem=prepared.settings.problem.reference,
             run_dir=str(directory.path),
             **(in_common(AgentOptions, launch) | unnamed),
+            has_own_master=True,
         )
         of_agents = one_per_worker(shared, launch.workers, launch.threads, launch.gpus)
         if self._problem is not None:

@@ -230,6 +230,7 @@ def resume_master(
         spent_s=journal.spent_s(),
         fingerprint=fingerprint(),
         retry_failed=retry_failed,
+        keep_going=options.prepared.keep_going,
         edited=options.prepared.edited,
     )
     if retry_failed:

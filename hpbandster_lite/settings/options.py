@@ -249,6 +249,11 @@ class SearchOptions:
         help="Continue a search although the source of its problem was edited. You assert that the losses before and "
         "after the edit are comparable; `status` shows the first evaluation with the edited source.",
     )  # fmt: skip
+    keep_going: bool = option(
+        default=False, kind=kinds.FLAG, group=Group.LIMITS, example="true", in_api=True,
+        help="Do not stop when nothing has a loss and the evaluations fail with one fault: for a space in which many "
+        "configurations are invalid.",
+    )  # fmt: skip
     description: ProblemDescription | None = None
     limits: Limits = field(default_factory=Limits)
     run_id: str | None = None

@@ -47,6 +47,7 @@ class Prepared:
     resumed: bool
     notes: tuple[str, ...] = ()
     retry_failed_after: int | None = None
+    keep_going: bool = False
     edited: SourceChanged | None = None
 
     @property
@@ -123,7 +124,7 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
     if limits == Limits(max_concurrent=limits.max_concurrent):
         brackets = description.brackets or len(settings.budgets)
         limits = replace(limits, brackets=brackets)
-    return Prepared(settings=settings, limits=limits, resumed=False, notes=tuple(notes))
+    return Prepared(settings=settings, limits=limits, resumed=False, notes=tuple(notes), keep_going=options.keep_going)
 
 
 def _resume(options: SearchOptions, description: ProblemDescription, reader: JournalReader, path: Path) -> Prepared:
@@ -155,6 +156,7 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
         resumed=True,
         notes=tuple(notes),
         retry_failed_after=max(served, default=0) if options.retry_failed else None,
+        keep_going=options.keep_going,
         edited=edited,
     )
 

@@ -11,6 +11,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,8 +21,10 @@ from hpbandster_lite.problems import Problem
 from hpbandster_lite.problems.plain_forms import plain_forms
 from hpbandster_lite.problems.trial import Interrupted, Trial, number
 from hpbandster_lite.records import CurvePoint, Failure, FailureKind, Plain
+from hpbandster_lite.trainer.exceptions import one_line
 from hpbandster_lite.trainer.full_disk import NoRoom, full_disk
 from hpbandster_lite.trainer.messages import TrainerEnded, TrainerInterrupted, TrainerOrder
+from hpbandster_lite.trainer.missing import missing
 
 MAX_TRACEBACK_CHARACTERS = 16_384
 MAX_REASON_CHARACTERS = 1_000
@@ -83,6 +86,8 @@ def run_objective(
     except BaseException as error:  # noqa: BLE001 (all that user code raises is its outcome, SystemExit included)
         no_room = full_disk(error, order.directory)
         failure = failure_of(error, no_room)
+        if failure.kind is FailureKind.CODE:
+            failure = replace(failure, misses=missing(error, problem, order.values))
         renewal = "the objective ended with an error of the GPU's libraries" if is_of_accelerator(error) else None
     finally:
         trial.end()
@@ -220,7 +225,7 @@ def failure_of(error: BaseException, no_room: NoRoom | None = None) -> Failure:
 
     ``no_room`` is the disk that is full, if that is the cause.
     """
-    reason = f"the objective called sys.exit({error.code!r})" if isinstance(error, SystemExit) else _one_line(error)
+    reason = f"the objective called sys.exit({error.code!r})" if isinstance(error, SystemExit) else one_line(error)
     kind = FailureKind.CODE
     if no_room is not None:
         kind, reason = FailureKind.INFRASTRUCTURE, no_room.reason
@@ -244,7 +249,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
         # By name: torch.cuda.OutOfMemoryError without importing torch.
         if names & {"MemoryError", "OutOfMemoryError"} or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
             return True
-        if isinstance(error, RuntimeError) and any(words in _one_line(error).lower() for words in _OUT_OF_MEMORY):
+        if isinstance(error, RuntimeError) and any(words in one_line(error).lower() for words in _OUT_OF_MEMORY):
             return True
         error = error.__cause__
     return False
@@ -256,16 +261,10 @@ def is_of_accelerator(error: BaseException | None) -> bool:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         names = " ".join(cls.__name__ for cls in type(error).__mro__)
-        if _ACCELERATOR.search(names) or _ACCELERATOR.search(_one_line(error)):
+        if _ACCELERATOR.search(names) or _ACCELERATOR.search(one_line(error)):
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _one_line(error: BaseException) -> str:
-    # traceback also handles an exception whose __str__ raises.
-    lines = traceback.format_exception_only(type(error), error)
-    return next((line for line in lines if not line.startswith(" ")), lines[-1]).strip()
 
 
 def _from_users_code(frames: TracebackType | None) -> TracebackType | None:

@@ -18,6 +18,8 @@ import hpbandster_lite as hpb
 from hpbandster_lite.errors import ProblemError, RunDirectoryError, UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.records import Leased, Recorded
+from hpbandster_lite.results.verify_run import verify_run
+from hpbandster_lite.rundir import RunDirectory
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -278,7 +280,7 @@ def test_one_and_the_same_fault_is_told_with_its_traceback_and_what_failed_is_ru
 
     def evaluate(config: dict[str, Any], budget: float, trial: hpb.Trial) -> float:
         if not is_mended:
-            raise ValueError("no such thing")
+            raise ValueError("no such file: train.csv")
         return float(config["x"])
 
     result = in_threads(tmp_path, evaluate, workers=1, evaluations=4)
@@ -286,12 +288,30 @@ def test_one_and_the_same_fault_is_told_with_its_traceback_and_what_failed_is_ru
     assert result.finished.startswith("stopped, because the first 3 evaluations all failed")
     printed = capsys.readouterr().err
     assert "the search is over: stopped, because the first 3" in printed
-    assert "ValueError: no such thing" in printed
+    assert "ValueError: no such file: train.csv" in printed
     is_mended = True
     result = in_threads(tmp_path, evaluate, workers=1, evaluations=4, retry_failed=True)
     assert "3 failed evaluations are run again" in capsys.readouterr().err
     assert list(result.evaluations["state"]) == ["done"] * 4
     assert list(result.evaluations["attempt"]) == [2, 2, 2, 1]
+
+
+def test_a_space_of_many_invalid_configurations_goes_on_when_it_is_called_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def evaluate(config: dict[str, Any], budget: float, trial: hpb.Trial) -> float:
+        index = 2 * trial.config_id.bracket + trial.config_id.index
+        if index < 22:
+            raise ValueError(f"kernel size {index} is larger than the input")
+        return float(config["x"])
+
+    result = in_threads(tmp_path, evaluate, workers=1, evaluations=24, algorithm="random")
+    assert list(result.evaluations["state"]) == ["failed"] * 10
+    assert "run the same command again: it continues with others" in capsys.readouterr().err
+    # As many again would stop it a second time.
+    result = in_threads(tmp_path, evaluate, workers=1, evaluations=24, algorithm="random", keep_going=True)
+    assert list(result.evaluations["state"]) == ["failed"] * 22 + ["done"] * 2
+    assert verify_run(RunDirectory(tmp_path / "run")).holds
 
 
 def test_the_model_of_a_problem_object_is_tested_in_this_process_too(tmp_path: Path) -> None:

@@ -432,6 +432,19 @@ def test_an_agent_that_comes_before_its_master_serves_waits_for_it(worker: Worke
     assert worker.agent.exit_code == 0
 
 
+def test_an_agent_whose_launcher_starts_the_master_waits_for_it_although_the_journal_has_an_end(tmp_path: Path) -> None:
+    # A loaded machine may take longer to start a master that continues the search than any fixed time.
+    worker = worker_of(tmp_path / "run", has_own_master=True)
+    leave_journal(worker, Finished(kind=FinishKind.SAME_FAULT, reason="stopped, because"))
+    live_on(worker, 20.0)
+    assert worker.agent.exit_code is None
+    # Later the journal is that of its own master.
+    assert worker.agent.conversation.link is not None
+    worker.agent.conversation.link.epoch = 1
+    live_on(worker, 60.0)
+    assert worker.agent.exit_code == 0
+
+
 def test_a_report_that_comes_after_the_end_of_its_search_is_left_for_the_next_master(worker: Worker) -> None:
     leave_journal(worker, Finished(kind=FinishKind.COMPLETE, reason="over"))
     worker.agent.outbox.reports[worker.agent.id] = REPORT

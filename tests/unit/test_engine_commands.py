@@ -23,14 +23,22 @@ from hpbandster_lite.records import (
     Resumed,
     Started,
 )
-from tests.engine_room import engine_for, failed, finish, granted, loss, settings_for, snapshot, space_of, started
+from tests.engine_room import (
+    engine_for,
+    fail,
+    failed,
+    finish,
+    granted,
+    loss,
+    settings_for,
+    snapshot,
+    space_of,
+    started,
+    traceback,
+)
 
 ONE = Limits(brackets=1)
 CODE, INVALID = FailureKind.CODE, FailureKind.INVALID
-
-
-def traceback(line: int = 3, message: str = "boom") -> str:
-    return f'Traceback (most recent call last):\n  File "own.py", line {line}, in evaluate\nValueError: {message}\n'
 
 
 def kind_of(engine: Engine, evaluation: EvaluationId) -> FailureKind | None:
@@ -211,87 +219,6 @@ def test_a_report_after_the_stop_counts() -> None:
     assert engine.finished == stopped_by_user("enough for today")
 
 
-# -------------------------------------------------------------------------------------------------------- same fault
-
-
-def fail(engine: Engine, *tracebacks: str | None, kind: FailureKind = CODE, first: int = 0) -> None:
-    for index, text in enumerate(tracebacks, first):
-        engine.report("a", failed(granted(engine, "a", index), kind, text), now=0.0)
-
-
-def test_the_same_traceback_from_the_first_three_evaluations_stops_the_search_and_is_shown() -> None:
-    engine = started()
-    fail(engine, traceback(), traceback())
-    assert not is_over(engine)
-    turn = engine.report("a", failed(granted(engine, "a", 2), CODE, traceback()), now=0.0)
-    assert [type(entry) for entry in turn.entries] == [Recorded, Finished]
-    assert engine.finished is not None
-    assert engine.finished.kind is FinishKind.SAME_FAULT
-    assert engine.finished.reason.startswith("stopped, because the first 3 evaluations all failed with the same fault")
-    assert "--retry-failed" in engine.finished.reason
-    assert engine.finished.reason.endswith(traceback().strip())
-    assert isinstance(engine.lease("a", 3, now=0.0).answer, Done)
-
-
-def test_addresses_and_numbers_in_the_message_make_no_other_fault_but_another_line_does() -> None:
-    engine = started()
-    fail(engine, *(traceback(message=f"<Net at 0x7f{n}{'abc'[n]}> has {n}.5e-3 weights") for n in range(3)))
-    assert engine.finished is not None
-    other = started()
-    fail(other, traceback(3), traceback(4), traceback(3), traceback(3))
-    assert other.finished is None
-
-
-def test_without_a_traceback_the_reason_is_the_fault() -> None:
-    engine = started()
-    fail(engine, None, None, None)
-    assert engine.finished is not None
-    assert engine.finished.reason.endswith("made up: code")
-
-
-@pytest.mark.parametrize("first", [None, FailureKind.INVALID, FailureKind.MEMORY, FailureKind.TIME_LIMIT])
-def test_one_evaluation_that_ended_otherwise_clears_the_code(first: FailureKind | None) -> None:
-    engine = started()
-    grant = granted(engine, "a", 0)
-    engine.report("a", loss(grant, 1.0) if first is None else failed(grant, first), now=0.0)
-    fail(engine, *[traceback()] * 7, first=1)
-    assert engine.finished is None
-
-
-def test_what_was_not_run_to_its_end_neither_clears_nor_accuses_the_code() -> None:
-    engine = started()
-    fail(engine, None, None, None, None, kind=FailureKind.INFEASIBLE)
-    engine.cancel(granted(engine, "b").evaluation)
-    assert not is_over(engine)
-    fail(engine, *[traceback()] * 3, first=4)
-    assert is_over(engine)
-
-
-def test_a_search_taken_up_again_is_stopped_by_three_more() -> None:
-    engine = started()
-    fail(engine, *[traceback()] * 3)
-    engine.start(2, Limits(), now=0.0)
-    assert not is_over(engine)
-    fail(engine, *[traceback()] * 2, first=3)
-    assert not is_over(engine)
-    fail(engine, traceback(), first=5)
-    assert is_over(engine)
-
-
-def test_a_search_without_a_single_loss_says_so_when_it_ends() -> None:
-    engine = started(Limits(evaluations=3))
-    fail(engine, traceback(1), traceback(2), kind=CODE)
-    fail(engine, None, kind=INVALID, first=2)
-    answer = engine.lease("a", 3, now=0.0).answer
-    assert isinstance(answer, Done)
-    assert answer.finished.kind is FinishKind.LIMIT
-    assert answer.finished.reason == (
-        "3 evaluations were started, which is the limit; none of its 3 evaluations has a loss: 2 code, 1 invalid. "
-        "The logs of the attempts say more"
-    )
-    assert engine.finished == answer.finished
-
-
 # ------------------------------------------------------------------------------------------------------------- retry
 
 
@@ -366,7 +293,7 @@ def test_a_rung_above_that_an_exhausted_space_left_empty_was_a_decision_too() ->
 def test_a_rung_that_failed_as_a_whole_is_open_again_when_nothing_was_built_on_it() -> None:
     # Three places, three failures with one fault: the rung is complete, and the search stopped before it continued.
     engine = started(Limits(brackets=3), budgets=(1.0, 3.0))
-    fail(engine, *[traceback()] * 3)
+    fail(engine, *[traceback()] * 3, misses="the module 'pandass'")
     assert engine.finished is not None
     assert [rung.is_open for rung in engine.state.brackets[0].rungs] == [True, True]
     turn = engine.start(2, Limits(brackets=1), now=0.0, retry_failed=True)

@@ -18,7 +18,6 @@ from hpbandster_lite.records import (
     Entry,
     EvaluationId,
     FailureKind,
-    Finished,
     HandBackKind,
     Leased,
     Limits,
@@ -327,26 +326,6 @@ def test_the_kind_of_a_hand_back_decides_whether_an_evaluation_is_to_be_given_up
     assert verification.holds == (not ends)
     if ends:
         assert "the journal ends although 0-0-0@0 had no attempts left" in first_story(verification)
-
-
-def test_a_search_that_went_on_in_spite_of_one_and_the_same_fault_is_named() -> None:
-    space = space_of()
-    settings = settings_for(space)
-    engine = engine_for(settings, space)
-    entries = [*engine.start(1, Limits(), now=0.0).entries]
-    for request in range(3):
-        turn = engine.lease("a", request, now=0.0)
-        assert isinstance(turn.answer, Granted)
-        entries += [*turn.entries, *engine.report("a", failed(turn.answer.grant, FailureKind.CODE), now=0.0).entries]
-
-    def judged(entries: list[Entry]) -> Verification:
-        return verify(
-            settings, space, lambda: make_sampler("hyperband", space, settings.budgets, {}), entries, fingerprint={}
-        )
-
-    assert isinstance(entries[-1], Finished)
-    assert judged(entries).holds
-    assert "the first evaluations all met the same fault" in first_story(judged(entries[:-1]))
 
 
 def test_the_first_differences_are_listed_and_all_are_counted(run: Run) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hpbandster_lite.cli.view.formats import DEFAULT_UNIT, amount, duration, number
+from hpbandster_lite.cli.view.formats import DEFAULT_UNIT, amount, duration, first_line, number
 from hpbandster_lite.cli.view.tables import plain_table
 from hpbandster_lite.hyperband.brackets import BracketPlan, plan_totals
 from hpbandster_lite.journal import JournalReader
@@ -38,8 +38,8 @@ def introduce(console: Console, prepared: Prepared, directory: RunDirectory) -> 
         is_asked_for_more = prepared.retry_failed_after is not None or reader.limits() != prepared.limits
         if finished is not None and not is_asked_for_more and not finished.kind.was_stopped:
             console.print(
-                f"it is over: {finished.reason}. Give a higher limit (such as --brackets) to go on, or --new for "
-                "another one",
+                f"it is over: {first_line(finished.reason)}. Give a higher limit (such as --brackets) to go on, or "
+                "--new for another one",
                 markup=False,
             )
     else:
