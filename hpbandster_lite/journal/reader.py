@@ -489,8 +489,9 @@ class JournalReader:
             try:
                 return stack.enter_context(_opened(f"{self.path.absolute().as_uri()}?mode=ro", self.path))
             except sqlite3.OperationalError as error:
-                # SQLite needs to write beside the file to share it, and to recover a log after a kill.
-                if not any(words in str(error) for words in ("readonly", "unable to open")):
+                # SQLite needs to write beside the file to share it, and to recover a log after a kill. On a full disk
+                # it reports an error of the disk.
+                if not any(words in str(error) for words in ("readonly", "unable to open", "disk I/O error")):
                     raise
         copy = stack.enter_context(_copied(self.path))
         return stack.enter_context(_opened(copy.as_uri(), self.path))

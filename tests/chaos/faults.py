@@ -175,8 +175,7 @@ class Breaker:
         worker = self._worker(fault)
         if worker is None or len(self._scene.living("worker", twins=True)) >= self._scene.n_workers + 2:
             return None
-        self._scene.start("worker", worker.index, is_twin=True)
-        return DONE
+        return DONE if self._scene.started("worker", worker.index, is_twin=True) else None
 
     def _master_doubled(self, fault: Fault) -> Undo | None:
         """Start a second master, which does not see the lock of the first; the first is stopped or continues."""

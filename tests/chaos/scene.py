@@ -239,12 +239,17 @@ class Scene(ServedSearch):
         for _, role, index in due:
             self._start_again(role, index, now)
 
-    def _start_again(self, role: str, index: int, now: float) -> None:
+    def started(self, role: str, index: int, *, is_twin: bool = False) -> bool:
+        """Start a process; False while its run directory cannot be read, such as on a full disk."""
         try:
-            self.start(role, index)
+            self.start(role, index, is_twin=is_twin)
         except (SearchError, OSError) as error:
-            # A fault makes its run directory unreadable at the moment: the operator tries again.
             self.exits[f"{role} could not be started: {type(error).__name__}"] += 1
+            return False
+        return True
+
+    def _start_again(self, role: str, index: int, now: float) -> None:
+        if not self.started(role, index):
             self.coming.append((now + 1.0, role, index))
 
     def _ended(self, part: Part, code: int, now: float) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from hpbandster_lite.errors import JournalError
 from hpbandster_lite.records import (
     ConfigId,
     Entry,
@@ -30,9 +32,11 @@ from hpbandster_lite.records import (
 )
 from tests.chaos import driver
 from tests.chaos.driver import RunOptions, possible_kinds, run
+from tests.chaos.faults import Breaker
 from tests.chaos.laws import _attempts, _kept, _losses, _outcomes
-from tests.chaos.plan import KINDS, PROCESSES, plan
+from tests.chaos.plan import KINDS, PROCESSES, Fault, plan
 from tests.chaos.problem import loss_of
+from tests.chaos.scene import Part, Scene
 
 # ------------------------------------------------------------------------------------------------------------- the runs
 
@@ -78,6 +82,36 @@ def test_without_root_the_processes_alone_are_broken(tmp_path: Path, monkeypatch
     ]
     figures = run(RunOptions(seed=2, faults=len(kinds), kinds=kinds, every_s=1.0), tmp_path)
     assert figures.faults == dict.fromkeys(PROCESSES, 1)
+
+
+# --------------------------------------------------------------------------------------------------------- the operator
+
+
+@pytest.mark.parametrize("error", [JournalError("disk I/O error"), OSError(28, "no room")], ids=["journal", "system"])
+def test_a_worker_that_cannot_be_started_on_a_full_disk_is_started_later(
+    error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path, tmp_path, None, workers=2, seed=1, step_s=0.2)
+    served = SimpleNamespace(pid=1, process=SimpleNamespace(poll=lambda: None))
+    scene.parts = [Part("worker", 1, 0, served)]  # type: ignore[arg-type]
+    full = True
+
+    def worker(index: int) -> SimpleNamespace:
+        if full:
+            raise error
+        return served
+
+    monkeypatch.setattr(scene, "_worker", worker)
+    breaker = Breaker(scene)
+    fault = Fault(number=1, kind="worker_doubled", after_s=0.0, victim=0.0, lasts_s=0.0, strength=0)
+    assert not breaker.apply(fault, 0.0)
+    scene.coming = [(0.0, "worker", 0)]
+    scene.tend(0.0)
+    assert scene.coming == [(1.0, "worker", 0)]
+    full = False
+    assert breaker.apply(fault, 0.0)
+    scene.tend(1.0)
+    assert [(part.index, part.is_twin) for part in scene.parts] == [(1, False), (1, True), (0, False)]
 
 
 # ------------------------------------------------------------------------------------------------------------- the plan

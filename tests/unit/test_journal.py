@@ -338,6 +338,24 @@ def test_a_full_disk_stops_the_writer_until_there_is_room(small_disk: Path) -> N
         assert stored(path) == [entry for number in range(acknowledged + 1) for entry in big_turn(number)]
 
 
+@pytest.mark.parametrize("was_killed", [True, False])
+def test_a_reader_needs_no_room_on_the_disk_of_a_journal(was_killed: bool, small_disk: Path, tmp_path: Path) -> None:
+    """SQLite makes a file beside a journal that nothing else has open."""
+    path, left = tmp_path / "journal.sqlite", small_disk / "left.sqlite"
+    with Journal.open(path, create=SETTINGS) as journal:
+        journal.begin_epoch()
+        journal.commit(big_turn(0), at=1.0)
+        for suffix in ("", "-wal") if was_killed else ():
+            shutil.copyfile(f"{path}{suffix}", f"{left}{suffix}")
+    if not was_killed:
+        shutil.copyfile(path, left)
+    with contextlib.suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as ballast:
+        while ballast.write(bytes(512)):
+            pass
+    assert stored(left) == big_turn(0)
+    assert JournalReader(left).finished() is None
+
+
 WRITER = """
 import sys
 from test_journal import SETTINGS, Journal, leased, recorded, sampled, config
