@@ -106,11 +106,11 @@ def test_a_worker_that_cannot_be_started_on_a_full_disk_is_started_later(
     fault = Fault(number=1, kind="worker_doubled", after_s=0.0, victim=0.0, lasts_s=0.0, strength=0)
     assert not breaker.apply(fault, 0.0)
     scene.coming = [(0.0, "worker", 0)]
-    scene.tend(0.0)
+    scene.restart_ended(0.0)
     assert scene.coming == [(1.0, "worker", 0)]
     full = False
     assert breaker.apply(fault, 0.0)
-    scene.tend(1.0)
+    scene.restart_ended(1.0)
     assert [(part.index, part.is_twin) for part in scene.parts] == [(1, False), (1, True), (0, False)]
 
 
