@@ -118,8 +118,9 @@ class _Warmth:
 
     def end(self, ended: TrainerEnded | TrainerInterrupted) -> str | None:
         """Restore everything; why this process must not evaluate again, if so."""
-        if isinstance(ended, TrainerInterrupted) or ended.failure is not None:
-            # What only an exception's frames held, memory above all.
+        if isinstance(ended, TrainerInterrupted) or (ended.failure is not None and ended.failure.traceback):
+            # What only an exception's frames held, memory above all. It takes 0.1 s where torch is loaded, so that
+            # configurations which the problem refuses go without.
             gc.collect()
         failed = [*self._process.restore(), *self._libraries.restore()]
         reasons = [f"the objective changed what cannot be restored: {'; '.join(failed)}"] if failed else []

@@ -22,6 +22,16 @@ def evaluate(config, budget, trial):
         drawn.append(float(torch.rand(1)))
     return {"loss": 1.0, "drawn": drawn}
 """
+COLLECTS = """
+import gc
+gc.disable()
+def feasible(config):
+    return config["do"] != "infeasible"
+def evaluate(config, budget, trial):
+    if config["do"] == "raise":
+        raise ValueError
+    return {"loss": 1.0, "collections": gc.get_stats()[2]["collections"]}
+"""
 TORCH = """
 import os
 import numpy as np
@@ -101,6 +111,16 @@ def test_torch_and_numpy_are_as_they_were(tmp_path: Path) -> None:
     assert all(one != other for one, other in zip(before["state"], changed["state"], strict=True))
     assert after["state"] == before["state"] == renewed["state"]
     assert before["pid"] == after["pid"] == threads["pid"] != renewed["pid"]
+
+
+def test_only_an_exception_costs_a_collection_of_garbage(tmp_path: Path) -> None:
+    (tmp_path / "collects.py").write_text(COLLECTS)
+    deeds = ("count", "infeasible", "infeasible", "count", "raise", "count")
+    outcomes = outcomes_of(tmp_path, *deeds, problem=str(tmp_path / "collects.py"))
+    before, after_refusals, after_exception = (
+        outcome.info["collections"] for outcome in outcomes if outcome.failure is None
+    )
+    assert (after_refusals - before, after_exception - after_refusals) == (0, 1)
 
 
 def test_a_library_s_daemon_thread_keeps_the_trainer() -> None:
