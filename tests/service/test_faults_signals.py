@@ -23,6 +23,8 @@ pytestmark = pytest.mark.timeout(150)
 PATIENT = {"lease_s": 60.0, "heartbeat_s": 0.5}
 SHORT = {"lease_s": 2.0, "heartbeat_s": 0.2}
 INT, TERM, USR2, CONT = signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGCONT
+SLOW = pytest.mark.slow
+"""For signals that take the same way as others of a test: SIGINT and SIGTERM have one handler (process.shutdown)."""
 
 
 def send(process: psutil.Process, numbers: tuple[signal.Signals, ...]) -> None:
@@ -50,7 +52,7 @@ def is_pending(process: psutil.Process, number: signal.Signals) -> bool:
 # ----------------------------------------------------------------------------------------------------- under a launcher
 
 
-@pytest.mark.parametrize("numbers", [(TERM,), (INT, INT)], ids=["once", "twice"])
+@pytest.mark.parametrize("numbers", [(TERM,), pytest.param((INT, INT), marks=SLOW)], ids=["once", "twice"])
 def test_a_search_whose_master_is_told_to_end_ends_and_goes_on_with_the_same_command(
     numbers: tuple[signal.Signals, ...], tmp_path: Path
 ) -> None:
@@ -64,7 +66,7 @@ def test_a_search_whose_master_is_told_to_end_ends_and_goes_on_with_the_same_com
     search.check(acknowledged)
 
 
-@pytest.mark.parametrize("numbers", [(TERM,), (INT, INT)], ids=["once", "twice"])
+@pytest.mark.parametrize("numbers", [(TERM,), pytest.param((INT, INT), marks=SLOW)], ids=["once", "twice"])
 def test_a_search_one_of_whose_workers_is_told_to_end_goes_on_with_the_other(
     numbers: tuple[signal.Signals, ...], tmp_path: Path
 ) -> None:
@@ -82,7 +84,7 @@ def test_a_search_one_of_whose_workers_is_told_to_end_goes_on_with_the_other(
     search.check()
 
 
-@pytest.mark.parametrize("number", [INT, TERM])
+@pytest.mark.parametrize("number", [INT, pytest.param(TERM, marks=SLOW)])
 def test_a_name_server_that_is_told_to_end_is_started_again_while_the_search_needs_it(
     number: signal.Signals, tmp_path: Path
 ) -> None:
@@ -98,7 +100,7 @@ def test_a_name_server_that_is_told_to_end_is_started_again_while_the_search_nee
     search.check()
 
 
-ALL = [(INT,), (INT, INT), (TERM,), (TERM, TERM)]
+ALL = [pytest.param((INT,), marks=SLOW), (INT, INT), (TERM,), pytest.param((TERM, TERM), marks=SLOW)]
 NAMES = ["INT", "INT INT", "TERM", "TERM TERM"]
 
 
@@ -120,7 +122,7 @@ def test_a_search_that_is_told_to_end_leaves_no_orphan_and_goes_on_with_the_same
     search.check(acknowledged)
 
 
-@pytest.mark.parametrize("numbers", [(TERM,), (INT, INT)], ids=["TERM", "INT INT"])
+@pytest.mark.parametrize("numbers", [(TERM,), pytest.param((INT, INT), marks=SLOW)], ids=["TERM", "INT INT"])
 def test_an_evaluation_whose_trainer_is_told_to_end_is_run_again_and_its_worker_goes_on(
     numbers: tuple[signal.Signals, ...], tmp_path: Path
 ) -> None:
@@ -163,8 +165,8 @@ def check_handed_back(search: LocalSearchProcess) -> None:
     ("numbers", "code"),
     [
         ((USR2,), 75),
-        pytest.param((USR2, USR2), 75, marks=pytest.mark.slow),
-        pytest.param((USR2, TERM), 130, marks=pytest.mark.slow),
+        pytest.param((USR2, USR2), 75, marks=SLOW),
+        pytest.param((USR2, TERM), 130, marks=SLOW),
     ],
     ids=["USR2", "USR2 USR2", "USR2 TERM"],
 )
@@ -284,8 +286,8 @@ def test_the_worker_command_hands_back_once_and_ends_at_once_when_it_is_told_twi
     [
         (False, USR2, 75),
         (True, TERM, 130),
-        pytest.param(True, USR2, 75, marks=pytest.mark.slow),
-        pytest.param(False, TERM, 130, marks=pytest.mark.slow),
+        pytest.param(True, USR2, 75, marks=SLOW),
+        pytest.param(False, TERM, 130, marks=SLOW),
     ],
     ids=["USR2 to the command", "TERM to all", "USR2 to all", "TERM to the command"],
 )
@@ -360,7 +362,7 @@ def test_a_master_whose_allocation_ends_is_to_be_started_again_and_its_workers_w
         search.check()
 
 
-@pytest.mark.parametrize("numbers", [(INT,), (INT, TERM), (TERM,), (TERM, TERM)])
+@pytest.mark.parametrize("numbers", [*ALL[:1], (INT, TERM), pytest.param((TERM,), marks=SLOW), ALL[-1]])
 def test_a_master_that_is_told_to_end_ends_once_and_its_workers_go_on_with_the_next(
     numbers: tuple[signal.Signals, ...], tmp_path: Path
 ) -> None:
@@ -382,7 +384,7 @@ def test_a_master_that_is_told_to_end_ends_once_and_its_workers_go_on_with_the_n
         search.check()
 
 
-@pytest.mark.parametrize("number", [INT, TERM])
+@pytest.mark.parametrize("number", [pytest.param(INT, marks=SLOW), TERM])
 def test_a_name_server_ends_at_its_first_signal_and_the_search_does_without(
     number: signal.Signals, tmp_path: Path
 ) -> None:
