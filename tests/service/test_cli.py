@@ -26,6 +26,7 @@ from hpbandster_lite.cli.app import main, make_app
 from hpbandster_lite.cli.run_directory import read_status
 from hpbandster_lite.errors import JournalError, SearchError, UsageError
 from hpbandster_lite.journal import EvaluationRow, JournalReader
+from hpbandster_lite.problems import describe, load
 from hpbandster_lite.results.result import Result
 from hpbandster_lite.rundir import RunDirectory
 from tests.service import cli_problem
@@ -54,6 +55,14 @@ def typed(
         command(*arguments), cwd=cwd, env=environment(env), capture_output=True, text=True, timeout=LONGEST_S,
         check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
+
+
+def here(*arguments: str | Path) -> tuple[SearchError | None, str]:
+    """Run a command in this process, which is faster; return the error that ended it, and its output."""
+    ran = CliRunner().invoke(make_app(), list(map(str, arguments)), env={"COLUMNS": "1000"})
+    if ran.exception is not None and not isinstance(ran.exception, SearchError | SystemExit):
+        raise ran.exception
+    return (ran.exception if isinstance(ran.exception, SearchError) else None), ran.output
 
 
 @contextlib.contextmanager
@@ -173,7 +182,7 @@ def test_what_is_saved_is_what_best_prints(finished: tuple[Path, str]) -> None:
     directory, output = finished
     saved = json.loads((directory / "incumbent.json").read_text())
     assert saved["test"] == {"error_percent": 4.25}
-    assert json.loads(typed("best", directory, "--json").stdout) == saved
+    assert json.loads(here("best", directory, "--json")[1]) == saved
     printed = typed("best", directory).stdout
     assert printed.startswith(f"best configuration {'-'.join(map(str, saved['config_id']))}, evaluated for 9 steps\n")
     assert printed in output
@@ -217,7 +226,7 @@ def test_a_search_is_stopped_by_ctrl_c_and_goes_on_with_the_same_command(held: t
     assert "stopped: no master answers; run the same command again to continue" in output.splitlines()[-1]
     output = typed("status", directory).stdout
     assert "state      stopped: no master answers; run the same command again to continue" in output
-    assert json.loads(typed("status", directory, "--json").stdout)["answered_by"] == "journal"
+    assert json.loads(here("status", directory, "--json")[1])["answered_by"] == "journal"
     hold.unlink()
     ran = typed("run", PROBLEM, "--run-dir", directory)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -230,12 +239,12 @@ def test_a_search_is_stopped_by_ctrl_c_and_goes_on_with_the_same_command(held: t
 
 def test_a_living_master_is_asked_and_the_results_are_there_while_it_serves(held: tuple[Path, Path, Process]) -> None:
     directory, _, _ = held
-    text = typed("status", directory).stdout
+    text = here("status", directory)[1]
     assert re.search(r"\nstate +running for [\d.]+ s, about .* left *\n", text)
     assert re.search(r"\ndone +3 of 13 evaluations \(11 % of the budget\), 2 running, .* a (second|minute) *\n", text)
     assert re.search(r"\nworkers +2 of 2 busy *\n", text)
     assert re.search(r"\n +0 +3/9 \+2 +0/3 +0/1 ", text)
-    output = json.loads(typed("status", directory, "--json").stdout)
+    output = json.loads(here("status", directory, "--json")[1])
     assert output["answered_by"] == "master"
     assert output["forecast"]["evaluations"] == 13
     assert {agent["evaluation"] for agent in output["agents"]} == {"0-0-3@0", "0-0-4@0"}
@@ -243,7 +252,7 @@ def test_a_living_master_is_asked_and_the_results_are_there_while_it_serves(held
     assert result.incumbent is not None
     assert [step.config_id for step in result.trajectory][-1] == result.incumbent.config_id
     assert list(result.evaluations["state"]) == ["done"] * 3 + ["running"] * 2
-    assert "not tested: the test is made when the search is over" in typed("best", directory).stdout
+    assert "not tested: the test is made when the search is over" in here("best", directory)[1]
 
 
 def test_a_search_whose_every_process_was_killed_can_be_read(held: tuple[Path, Path, Process]) -> None:
@@ -254,7 +263,7 @@ def test_a_search_whose_every_process_was_killed_can_be_read(held: tuple[Path, P
     os.kill(pid, signal.SIGKILL)
     hold.unlink()
     until(lambda: read_status(RunDirectory(directory)).answered_by == "journal")
-    assert "stopped: no master answers" in typed("status", directory).stdout
+    assert "stopped: no master answers" in here("status", directory)[1]
     result = Result(directory)
     assert result.incumbent is not None
     assert len(result.trajectory) >= 1
@@ -275,10 +284,10 @@ def processes_on(directory: Path) -> list[int]:
 
 def test_the_status_of_a_search_that_is_over(finished: tuple[Path, str]) -> None:
     directory, _ = finished
-    text = typed("status", directory).stdout
+    text = here("status", directory)[1]
     assert "state      finished: the one bracket is complete" in text
     assert re.search(r"\n +0 +9/9 +3/3 +1/1 ", text)
-    output = json.loads(typed("status", directory, "--json").stdout)
+    output = json.loads(here("status", directory, "--json")[1])
     assert (output["state"], output["answered_by"]) == ("finished", "journal")
     assert output["evaluations"] == {
         "started": 13,
@@ -298,7 +307,7 @@ def test_a_list_has_every_evaluation_on_a_line_of_its_own(finished: tuple[Path, 
     assert all(
         re.match(r"0-0-\d+@[012] +\d steps? +done +[\d.]+ +[\d.]+ s +\S+-[01]$", line.rstrip()) for line in lines[1:]
     )
-    assert typed("list", directory, "--failed").stdout == "no evaluation has failed\n"
+    assert here("list", directory, "--failed")[1] == "no evaluation has failed\n"
 
 
 def test_a_loss_that_is_a_text_is_an_invalid_result_with_its_reason(tmp_path: Path) -> None:
@@ -309,11 +318,11 @@ def test_a_loss_that_is_a_text_is_an_invalid_result_with_its_reason(tmp_path: Pa
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "nothing was found, the search is over: 2 evaluations were started, which is the limit; " in ran.stdout
     assert "none of its 2 evaluations has a loss: 2 invalid" in ran.stdout
-    lines = typed("list", tmp_path / "search", "--failed").stdout.splitlines()
+    lines = here("list", tmp_path / "search", "--failed")[1].splitlines()
     assert len(lines) == 1 + 2
     assert all("failed: invalid" in line and "'good'" in line for line in lines[1:])
-    assert typed("best", tmp_path / "search").stdout == "no evaluation has a loss yet\n"
-    assert typed("best", tmp_path / "search", "--json").stdout == "null\n"
+    assert here("best", tmp_path / "search")[1] == "no evaluation has a loss yet\n"
+    assert here("best", tmp_path / "search", "--json")[1] == "null\n"
 
 
 # ------------------------------------------------------------------------------------------------------ on a terminal
@@ -483,6 +492,17 @@ def refused(
     return refuse
 
 
+@pytest.fixture
+def described_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Problems are described in this process, for what is refused after that: a process of their own takes a second."""
+    monkeypatch.setattr("hpbandster_lite.process.describer.start_early", lambda: None)
+    monkeypatch.setattr(
+        "hpbandster_lite.settings.prepare.describe_in_child",
+        lambda reference, meanwhile=None: describe(load(reference), reference),
+    )
+
+
+@pytest.mark.usefixtures("described_here")
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -530,6 +550,7 @@ def test_a_problem_that_cannot_be_is_refused_before_anything_is_made(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.usefixtures("described_here")
 def test_an_initial_configuration_outside_the_space_is_refused(
     refused: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
@@ -540,6 +561,7 @@ def test_an_initial_configuration_outside_the_space_is_refused(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.usefixtures("described_here")
 def test_the_run_directory_of_another_problem_is_refused(
     refused: Callable[..., tuple[int, str]], finished: tuple[Path, str]
 ) -> None:
@@ -548,6 +570,7 @@ def test_the_run_directory_of_another_problem_is_refused(
     assert all(word in output for word in (str(finished[0]), "'cli_problem'", "'counting_ones'", "--run-dir"))
 
 
+@pytest.mark.usefixtures("described_here")
 def test_settings_that_differ_from_those_of_the_search_are_refused_by_name(
     refused: Callable[..., tuple[int, str]], finished: tuple[Path, str]
 ) -> None:
@@ -564,6 +587,7 @@ def test_a_run_directory_that_is_a_file_is_refused(refused: Callable[..., tuple[
         assert "file is not a directory; give" in output
 
 
+@pytest.mark.usefixtures("described_here")
 def test_a_run_directory_that_cannot_be_made_is_refused(refused: Callable[..., tuple[int, str]]) -> None:
     # No user may create a directory there, not even root.
     code, output = refused("run", PROBLEM, "--run-dir", "/proc/search")
@@ -637,14 +661,6 @@ def test_the_installed_command_is_the_module() -> None:
 
 
 # ------------------------------------------------------------------------------------- pause, resume, cancel and stop
-
-
-def here(*arguments: str | Path) -> tuple[SearchError | None, str]:
-    """Run a command in this process, which is faster; return the error that ended it, and its output."""
-    ran = CliRunner().invoke(make_app(), list(map(str, arguments)), env={"COLUMNS": "1000"})
-    if ran.exception is not None and not isinstance(ran.exception, SearchError | SystemExit):
-        raise ran.exception
-    return (ran.exception if isinstance(ran.exception, SearchError) else None), ran.output
 
 
 def test_a_running_search_is_paused_resumed_robbed_of_an_evaluation_and_stopped(

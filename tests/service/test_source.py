@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from hpbandster_lite.errors import SourceDiffers
+from hpbandster_lite.errors import ResumeError, SourceDiffers
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.records import HandBackKind, Released
 from hpbandster_lite.results.result import Result
-from tests.service.test_cli import ended, started, typed, until
+from tests.service.test_cli import ended, here, started, typed, until
 
 pytestmark = pytest.mark.timeout(180)
 QUICK = ("--evaluations", "4", "--workers", "1", "--seed", "3")
@@ -49,9 +49,9 @@ def test_two_problems_of_one_name_in_one_folder_are_two_searches(tmp_path: Path)
     assert "this search is kept in runs/net-2" in other.stderr
     assert losses(tmp_path / "runs/net") == [1.0] * 4
     assert losses(tmp_path / "runs/net-2") == [2.0] * 4
-    forced = typed("run", "b/net.py", *QUICK, "--run-dir", "runs/net", cwd=tmp_path)
-    assert forced.returncode == 2
-    assert f"belongs to the problem in {(tmp_path / 'a/net.py').resolve()}" in " ".join(forced.stderr.split())
+    forced, _ = here("run", tmp_path / "b/net.py", *QUICK, "--run-dir", tmp_path / "runs/net")
+    assert isinstance(forced, ResumeError)
+    assert f"belongs to the problem in {(tmp_path / 'a/net.py').resolve()}" in str(forced)
 
 
 def test_an_edit_is_refused_or_accepted_and_shown_from_where_it_counts(tmp_path: Path) -> None:
@@ -59,8 +59,7 @@ def test_an_edit_is_refused_or_accepted_and_shown_from_where_it_counts(tmp_path:
     run = tmp_path / "runs/net"
     assert typed("run", "net.py", *QUICK, cwd=tmp_path).returncode == 0
     file.write_text(file.read_text() + "\n# a comment\nif __name__ == '__main__':\n    print(1)\n")
-    same = typed("run", "net.py", *QUICK, cwd=tmp_path)
-    assert same.returncode == 0, same.stderr
+    assert "it is over" in here("run", file, *QUICK, "--run-dir", run)[1]
     problem(file, loss="2.0")
     refused = typed("run", "net.py", "--evaluations", "6", "--workers", "1", cwd=tmp_path)
     words = " ".join(refused.stderr.split())
@@ -71,30 +70,29 @@ def test_an_edit_is_refused_or_accepted_and_shown_from_where_it_counts(tmp_path:
     accepted = typed("run", "net.py", "--evaluations", "6", "--workers", "1", "--accept-edited-source", cwd=tmp_path)
     assert accepted.returncode == 0, accepted.stderr
     assert losses(run) == [1.0] * 4 + [2.0] * 2
-    status = json.loads(typed("status", run, "--json").stdout)
+    status = json.loads(here("status", run, "--json")[1])
     (edit,) = status["source_edits"]
     assert (edit["recorded"], edit["differences"]) == (4, ["net.py is another one"])
-    row = next(row for row in json.loads(typed("list", run, "--json").stdout) if row["evaluation"] == edit["first"])
+    row = next(row for row in json.loads(here("list", run, "--json")[1]) if row["evaluation"] == edit["first"])
     assert (row["loss"], row["source"]) == (2.0, 2)
-    assert "edited after 4 outcomes" in typed("status", run).stdout
-    verified = typed("verify", run)
-    assert verified.returncode == 0
-    assert f"edited after 4 outcomes, another one from evaluation {edit['first']} on" in verified.stdout
+    assert "edited after 4 outcomes" in here("status", run)[1]
+    error, verified = here("verify", run)
+    assert error is None
+    assert f"edited after 4 outcomes, another one from evaluation {edit['first']} on" in verified
     assert sorted(Result(run).evaluations["source"]) == [1, 1, 1, 1, 2, 2]
     # Once accepted, it is the source of the search.
-    again = typed("run", "net.py", "--evaluations", "7", "--workers", "1", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
+    assert "it is over" in here("run", file, "--evaluations", "6", "--run-dir", run)[1]
 
 
 def test_a_settings_file_that_is_read_at_import_counts(tmp_path: Path) -> None:
     file = problem(tmp_path / "net.py", loss="LOSS")
     file.write_text(file.read_text() + "\nLOSS = float(open(__file__.replace('net.py', 'loss.txt')).read())\n")
     (tmp_path / "loss.txt").write_text("1")
-    assert typed("run", "net.py", *QUICK, cwd=tmp_path).returncode == 0
+    assert typed("run", "net.py", *QUICK, "--isolation", "none", cwd=tmp_path).returncode == 0
     (tmp_path / "loss.txt").write_text("2")
-    refused = typed("run", "net.py", "--evaluations", "6", "--workers", "1", cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "loss.txt is another one" in " ".join(refused.stderr.split())
+    refused, _ = here("run", file, "--evaluations", "6", "--run-dir", tmp_path / "runs/net")
+    assert isinstance(refused, ResumeError)
+    assert "loss.txt is another one" in str(refused)
 
 
 def test_a_worker_with_another_source_does_no_work_and_says_what_differs(tmp_path: Path) -> None:
@@ -153,7 +151,6 @@ def test_a_search_from_a_script_is_compared_too(tmp_path: Path) -> None:
         with started_script(script, *arguments) as process:
             return ended(process)
 
-    assert run(2, 1.0)[0] == 0
     assert run(3, 1.0)[0] == 0
     code, output = run(4, 2.0)
     assert code != 0
