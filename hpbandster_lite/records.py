@@ -117,11 +117,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What an agent reports when an attempt has ended."""
+    """What an agent reports when an attempt has ended.
+
+    ``resumed_from`` is the earlier attempt whose directory this one received; ``None`` if there was no such attempt.
+    """
 
     evaluation: EvaluationId
     attempt: int
     outcome: Outcome
+    resumed_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,12 +228,32 @@ class Leased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """The final outcome of an evaluation; if no agent ever leased it, ``agent`` is empty and ``attempt`` is 0."""
+    """The final outcome of an evaluation; if no agent ever leased it, ``agent`` is empty and ``attempt`` is 0.
+
+    ``resumed_from`` is that of the report. Entries that were written before reports had this field have ``None``: then
+    every failure counts.
+    """
 
     evaluation: EvaluationId
     attempt: int
     agent: str
     outcome: Outcome
+    resumed_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """A failure that does not count, because the attempt received the directory of one that was cut off.
+
+    That directory may hold half a file. The evaluation is run once more, without the directories of this attempt and of
+    those before it.
+    """
+
+    evaluation: EvaluationId
+    attempt: int
+    agent: str
+    outcome: Outcome
+    resumed_from: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +282,8 @@ class Released:
     """An agent handed its evaluation back; ``directory`` holds its checkpoint, if it wrote one.
 
     ``curve`` has the points that it reported; the next attempt adds to them. ``kind`` is ``None`` in entries that were
-    written before hand-backs had a kind: no attempt is lost.
+    written before hand-backs had a kind: no attempt is lost. ``was_cut_off`` is True if the objective was ended outside
+    ``trial.report``, so that a file may be half written.
     """
 
     evaluation: EvaluationId
@@ -268,6 +293,7 @@ class Released:
     directory: str | None = None
     curve: tuple[CurvePoint, ...] = ()
     kind: HandBackKind | None = None
+    was_cut_off: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,6 +391,7 @@ Entry: TypeAlias = (
     | Sampled
     | Leased
     | Recorded
+    | SetAside
     | LateReport
     | Released
     | Expired

@@ -59,6 +59,7 @@ from hpbandster_lite.records import (
     Released,
     Report,
     SearchSettings,
+    SetAside,
 )
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import make_sampler
@@ -69,7 +70,7 @@ from hpbandster_lite.transport import Busy, Call
 from tests.engine_room import engine_for, settings_for, snapshot, space_of
 from tests.world_faults import WorldFault, faults_of, worker_joins
 from tests.world_master import Box, FakeServer, Process, request_of
-from tests.world_trainer import CHECKPOINT, loss_of
+from tests.world_trainer import CHECKPOINT, HALF, loss_of
 from tests.world_workers import Worker
 
 CALL_TIMEOUT_S = 5.0
@@ -680,10 +681,12 @@ class World:
         if saved is not None:
             self.counts["continued"] += 1
             owner = (Path(saved) / CHECKPOINT).read_text()
-            assert owner == str(order.evaluation), f"{order.evaluation} is to continue from a checkpoint of {owner}"
+            is_own = owner in (HALF, str(order.evaluation))
+            assert is_own, f"{order.evaluation} is to continue from a checkpoint of {owner}"
         if self.process is not None:
             evaluation = self.process.engine.state.evaluations.get(order.evaluation)
-            handed_back = [] if evaluation is None else [each for each in evaluation.directories.values() if each]
+            directories = {} if evaluation is None else evaluation.directories
+            handed_back = [each for n, each in directories.items() if each and n > getattr(evaluation, "dropped", 0)]
             assert saved is not None or not handed_back, f"{order.evaluation} does not continue from {handed_back}"
 
     def _check_reasons(self, engine: Engine) -> None:
@@ -713,7 +716,7 @@ class World:
         kept = {
             (entry.evaluation, entry.attempt, entry.agent)
             for entry in entries
-            if isinstance(entry, Recorded | LateReport)
+            if isinstance(entry, Recorded | SetAside | LateReport)
         }
         lost = [key for key, kind in self.acknowledged.items() if key not in kept and kind is not INFRASTRUCTURE]
         assert not lost, f"acknowledged and lost: {lost}"
@@ -770,6 +773,9 @@ class World:
                 case Recorded(evaluation=identity, outcome=outcome):
                     is_lost = outcome.failure is not None and outcome.failure.kind is INFRASTRUCTURE
                     assert is_lost == (lost[identity] >= self.settings.max_attempts), (entry, lost[identity])
+                    assert outcome.failure is None or outcome.failure.reason != HALF, f"half a file counts: {entry}"
+                case SetAside():
+                    self.counts["set aside"] += 1
                 case _:
                     continue
             last[entry.evaluation] = entry

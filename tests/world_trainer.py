@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 OBJECTIVE = "world:problem"
 CHECKPOINT = "state"
+HALF = "half a file"
+"""Content of a checkpoint whose save was cut off; an attempt that reads it fails by its code."""
 
 
 def loss_of(order_values: Any, budget: float) -> float:
@@ -99,6 +101,8 @@ class FakeTrainer(InProcessHandle):
 
     def _ending(self, order: TrainerOrder, taken_s: float) -> TrainerMessage:
         dice, world = self._world.random.random(), self._world
+        if order.resume_directory is not None and (Path(order.resume_directory) / CHECKPOINT).read_text() == HALF:
+            return TrainerEnded(failure=Failure(kind=FailureKind.CODE, reason=HALF), duration_s=taken_s)
         if world.code_is_broken:
             failure = Failure(kind=FailureKind.CODE, reason="boom", traceback=f"{world.random.random()}: boom")
             return TrainerEnded(failure=failure, duration_s=taken_s)
@@ -106,6 +110,7 @@ class FakeTrainer(InProcessHandle):
             # As if it had signalled itself: no order goes with it, unless one comes by chance.
             return TrainerInterrupted()
         if dice < 0.04:
+            self._leave_half_a_file()
             return TrainerDied(failure=Failure(kind=FailureKind.INFRASTRUCTURE, reason="killed by SIGKILL"))
         if dice < 0.12:
             kind = world.random.choice(
@@ -128,6 +133,13 @@ class FakeTrainer(InProcessHandle):
     terminate = ask_to_stop
 
     def kill(self) -> None:
+        if self._is_busy:
+            self._leave_half_a_file()
         self._messages.clear()
+
+    def _leave_half_a_file(self) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            self._checkpoint.write_text(HALF)
 
     close = kill

@@ -12,7 +12,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.agent.attempt_directories import AttemptDirectories
 from hpbandster_lite.protocol.learning_curves import joined
 from hpbandster_lite.protocol.messages import Grant, ReleaseRequest, RenewRequest
-from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, HandBackKind
+from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, HandBackKind, Outcome, Report
 from hpbandster_lite.trainer.messages import TrainerOrder
 
 MAX_CURVE_BYTES = 2**22
@@ -109,6 +109,10 @@ class Assignment:
     """When its grace ends."""
     order_by: float | None = None
     """Its objective was cut off: until when an order to the agent explains that."""
+    was_interrupted: bool = False
+    """Its objective ended in ``trial.report``, where no file is half written."""
+    resumed_from: int | None = None
+    """The earlier attempt whose directory it received."""
     cut_off: Failure | None = None
     """What is reported if there is no such order; without it, the evaluation is handed back."""
 
@@ -133,11 +137,21 @@ class Assignment:
             directory=directory,
             curve=self.curve.points(),
             kind=why.kind,
+            was_cut_off=self.began_at is not None and not self.was_interrupted,
+        )
+
+    def report(self, outcome: Outcome) -> Report:
+        """The message that ends the lease with an outcome."""
+        return Report(
+            evaluation=self.evaluation, attempt=self.attempt, outcome=outcome, resumed_from=self.resumed_from
         )
 
 
 def assignment_of(grant: Grant, directories: AttemptDirectories, now: float, agent: str) -> Assignment:
     """The assignment that a grant to an agent, or to a slot of it, means."""
+    # From the newest on: an attempt is named by how far it lies back.
+    earlier = enumerate(map(directories.received, grant.resume_directories), start=1)
+    back, resume_directory = next(((back, found) for back, found in earlier if found is not None), (0, None))
     order = TrainerOrder(
         evaluation=grant.evaluation,
         attempt=grant.attempt,
@@ -149,7 +163,8 @@ def assignment_of(grant: Grant, directories: AttemptDirectories, now: float, age
         seed=grant.seed,
         directory=directories.new(grant.evaluation, grant.attempt),
         previous_directory=directories.received_previous(grant.previous_directory),
-        resume_directory=next(filter(None, map(directories.received, grant.resume_directories)), None),
+        resume_directory=resume_directory,
+        note=grant.note,
     )
     return Assignment(
         agent=agent,
@@ -158,4 +173,5 @@ def assignment_of(grant: Grant, directories: AttemptDirectories, now: float, age
         order=order,
         heartbeat_s=grant.heartbeat_s,
         renew_at=now + grant.heartbeat_s,
+        resumed_from=grant.attempt - back if back else None,
     )

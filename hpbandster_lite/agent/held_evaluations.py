@@ -23,7 +23,7 @@ from hpbandster_lite.agent.pace import Pace
 from hpbandster_lite.agent.trainer_keeper import TrainerKeeper
 from hpbandster_lite.protocol.messages import Grant
 from hpbandster_lite.protocol.slots import MOST_SLOTS
-from hpbandster_lite.records import Failure, FailureKind, HandBackKind, Outcome, Plain, Report
+from hpbandster_lite.records import Failure, FailureKind, HandBackKind, Outcome, Plain
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.trainer.messages import TrainerDied, TrainerEnded, TrainerInterrupted, TrainerMessage, TrainerPoint
 
@@ -243,6 +243,7 @@ class HeldEvaluations:
             case TrainerEnded() if assignment is not None:
                 self._ended(assignment, event)
             case TrainerInterrupted(has_children=has_children, renewal=renewal) if assignment is not None:
+                assignment.was_interrupted = not event.was_cut_off
                 if assignment.has_timed_out:
                     self._finish(assignment, failure=self._over_time())
                 else:
@@ -341,8 +342,7 @@ class HeldEvaluations:
             directory=self._directories.to_send(assignment.place),
         )
         self.evaluated += failure is None or failure.kind is not FailureKind.INFEASIBLE
-        report = Report(evaluation=assignment.evaluation, attempt=assignment.attempt, outcome=outcome)
-        self._outbox.reports[assignment.agent] = report
+        self._outbox.reports[assignment.agent] = assignment.report(outcome)
         self._pace.note(duration_s if failure is None else None)
         if failure is None:
             self.disk.had_room()

@@ -23,7 +23,7 @@ class Grant:
 
     ``previous_directory`` is where the rung below left its checkpoint; ``earlier`` lists the earlier attempts of this
     evaluation, the newest first, each with the directory that it handed back. That is ``None`` for a lost attempt,
-    whose own directory may still hold a checkpoint.
+    whose own directory may still hold a checkpoint. ``note`` is for the log of the attempt.
     """
 
     evaluation: EvaluationId
@@ -35,6 +35,7 @@ class Grant:
     heartbeat_s: float
     previous_directory: str | None = None
     earlier: tuple[tuple[int, str | None], ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

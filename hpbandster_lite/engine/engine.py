@@ -89,6 +89,7 @@ from hpbandster_lite.records import (
     RungShrunk,
     Sampled,
     SearchSettings,
+    SetAside,
     SourceChanged,
     Started,
 )
@@ -272,22 +273,35 @@ class Engine:
             return Turn("late")
         if (attempt, agent) in evaluation.reported:
             return Turn("known")
-        failure = outcome.failure
-        # Such as a trainer that was killed from outside: the evaluation has no result and is run again.
-        is_loss = failure is not None and failure.kind in MADE_HERE
+        failure, origin = outcome.failure, report.resumed_from
         standing = lease_state(evaluation, agent, attempt, has_lapsed=False)
-        match RULES[standing, Request.REPORT_LOSS if is_loss else Request.REPORT]:
+        match RULES[standing, self._request_of(report)]:
             case Rule.RECORD:
-                entries = self._recorded(Recorded(evaluation=what, attempt=attempt, agent=agent, outcome=outcome))
+                entry = Recorded(evaluation=what, attempt=attempt, agent=agent, outcome=outcome, resumed_from=origin)
+                entries = self._recorded(entry)
                 fault = self._state.one_fault
                 if failure is not None and fault is not None:
                     entries += self._applied(stopped_by_same_fault(fault, shown(failure)))
                 return Turn("recorded", entries)
             case Rule.LOSE:
                 return Turn("recorded", self._end(agent, "" if failure is None else failure.reason, outcome.curve))
+            case Rule.SET_ASIDE if origin is not None:
+                aside = SetAside(evaluation=what, attempt=attempt, agent=agent, outcome=outcome, resumed_from=origin)
+                self._leases.close(agent)
+                return Turn("recorded", self._applied(aside))
             case _:
                 late = LateReport(evaluation=what, attempt=attempt, agent=agent, outcome=outcome)
                 return Turn("late", self._applied(late))
+
+    def _request_of(self, report: Report) -> Request:
+        """Which kind of report it is."""
+        outcome = report.outcome
+        if outcome.failure is not None and outcome.failure.kind in MADE_HERE:
+            # Such as a trainer that was killed from outside: the evaluation has no result and is run again.
+            return Request.REPORT_LOSS
+        if self._state.is_doubtful(report.evaluation, report.attempt, report.resumed_from, outcome):
+            return Request.REPORT_DOUBTFUL
+        return Request.REPORT
 
     def lease(
         self, agent: str, request: int, *, now: float, worker: str = "", time_left_s: float | None = None
@@ -381,6 +395,7 @@ class Engine:
         now: float,
         kind: HandBackKind = HandBackKind.ORDERED,
         curve: Curve = (),
+        was_cut_off: bool = False,
     ) -> Turn[None]:
         """An agent hands its evaluation back; where it does not hold the lease, nothing changes.
 
@@ -399,6 +414,7 @@ class Engine:
             directory=directory,
             curve=curve,
             kind=kind,
+            was_cut_off=was_cut_off,
         )
         entries = self._applied(released)
         self._leases.close(agent)
@@ -597,7 +613,10 @@ class Engine:
             lease_s=self.settings.lease_s,
             heartbeat_s=self.settings.heartbeat_s,
             previous_directory=below.outcome.directory if below is not None and below.outcome is not None else None,
-            earlier=tuple((n, evaluation.directories.get(n)) for n in range(evaluation.attempts - 1, 0, -1)),
+            earlier=tuple(
+                (n, evaluation.directories.get(n)) for n in range(evaluation.attempts - 1, evaluation.dropped, -1)
+            ),
+            note=_why_from_below(evaluation),
         )
 
     def _end(self, agent: str, reason: str, curve: Curve = ()) -> tuple[Entry, ...]:
@@ -629,6 +648,16 @@ class Engine:
         return self._applied(
             Recorded(evaluation=identity, attempt=evaluation.attempts, agent=agent, outcome=outcome)
         )
+
+
+def _why_from_below(evaluation: Evaluation) -> str:
+    """Why the attempt that is leased does not continue from the attempt before it; empty if it may."""
+    if not evaluation.dropped or evaluation.dropped != evaluation.attempts - 1:
+        return ""
+    return (
+        f"attempt {evaluation.dropped} failed after it had continued from an attempt that was cut off, so this attempt "
+        "continues from the rung below"
+    )
 
 
 def _why_stop(rule: Rule, evaluation: Evaluation | None, ended: Finished | None) -> str:

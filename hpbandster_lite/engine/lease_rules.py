@@ -51,6 +51,8 @@ class Request(_Key):
     """An outcome of the objective."""
     REPORT_LOSS = auto()
     """An attempt that was lost to its infrastructure, or cancelled: no outcome of the objective."""
+    REPORT_DOUBTFUL = auto()
+    """A failure of the code after the attempt received the directory of one that was cut off."""
     RELEASE = auto()
     """The agent hands the evaluation back."""
 
@@ -77,6 +79,8 @@ class Rule(_Key):
     """Record the outcome; it is the final one, whichever agent runs the evaluation now."""
     LOSE = auto()
     """End the lease and count the attempt as lost."""
+    SET_ASIDE = auto()
+    """End the lease without an outcome; the evaluation is run once more, without the directories of these attempts."""
     LATE = auto()
     """Keep the report in the journal without effect."""
     DROP = auto()
@@ -107,18 +111,19 @@ _COLUMNS = (
     Request.RENEW_AT_END,
     Request.REPORT,
     Request.REPORT_LOSS,
+    Request.REPORT_DOUBTFUL,
     Request.RELEASE,
 )
 _R = Rule
 _ROWS: Mapping[LeaseState, tuple[Rule, ...]] = {
-    #                      RENEW              RENEW_AT_LIMIT     RENEW_AT_END       REPORT    REPORT_LOSS RELEASE
-    LeaseState.UNKNOWN: (_R.STOP_UNKNOWN, _R.STOP_UNKNOWN, _R.STOP_UNKNOWN, _R.DROP, _R.DROP, _R.IGNORE),
-    LeaseState.CANCELLED: (_R.STOP_CANCELLED, _R.STOP_CANCELLED, _R.STOP_CANCELLED, _R.LATE, _R.LATE, _R.IGNORE),
-    LeaseState.ENDED: (_R.STOP_ENDED, _R.STOP_ENDED, _R.STOP_ENDED, _R.LATE, _R.LATE, _R.IGNORE),
-    LeaseState.HELD: (_R.KEEP, _R.KEEP, _R.CALL_BACK, _R.RECORD, _R.LOSE, _R.HAND_BACK),
-    LeaseState.TAKEN: (_R.STOP_TAKEN, _R.STOP_TAKEN, _R.STOP_TAKEN, _R.RECORD, _R.LATE, _R.IGNORE),
-    LeaseState.LAPSED: (_R.GIVE_BACK, _R.STOP_AT_LIMIT, _R.STOP_AT_END, _R.RECORD, _R.LATE, _R.IGNORE),
-    LeaseState.WAITING: (_R.STOP_WAITING, _R.STOP_WAITING, _R.STOP_AT_END, _R.RECORD, _R.LATE, _R.IGNORE),
+    #                    RENEW, RENEW_AT_LIMIT, RENEW_AT_END, REPORT, REPORT_LOSS, REPORT_DOUBTFUL, RELEASE
+    LeaseState.UNKNOWN: (*[_R.STOP_UNKNOWN] * 3, _R.DROP, _R.DROP, _R.DROP, _R.IGNORE),
+    LeaseState.CANCELLED: (*[_R.STOP_CANCELLED] * 3, _R.LATE, _R.LATE, _R.LATE, _R.IGNORE),
+    LeaseState.ENDED: (*[_R.STOP_ENDED] * 3, _R.LATE, _R.LATE, _R.LATE, _R.IGNORE),
+    LeaseState.HELD: (_R.KEEP, _R.KEEP, _R.CALL_BACK, _R.RECORD, _R.LOSE, _R.SET_ASIDE, _R.HAND_BACK),
+    LeaseState.TAKEN: (*[_R.STOP_TAKEN] * 3, _R.RECORD, _R.LATE, _R.LATE, _R.IGNORE),
+    LeaseState.LAPSED: (_R.GIVE_BACK, _R.STOP_AT_LIMIT, _R.STOP_AT_END, _R.RECORD, _R.LATE, _R.LATE, _R.IGNORE),
+    LeaseState.WAITING: (_R.STOP_WAITING, _R.STOP_WAITING, _R.STOP_AT_END, _R.RECORD, _R.LATE, _R.LATE, _R.IGNORE),
 }
 RULES: Mapping[tuple[LeaseState, Request], Rule] = {
     (state, request): rule for state, rules in _ROWS.items() for request, rule in zip(_COLUMNS, rules, strict=True)

@@ -41,6 +41,7 @@ from hpbandster_lite.records import (
     RungShrunk,
     Sampled,
     SearchSettings,
+    SetAside,
     SourceChanged,
     Started,
 )
@@ -73,6 +74,10 @@ class Evaluation:
     outcome: Outcome | None = None
     agent_of: dict[int, str] = field(default_factory=dict)
     directories: dict[int, str] = field(default_factory=dict)
+    whole: tuple[int, ...] = ()
+    """The attempts that ended in ``trial.report``, where no file is half written."""
+    dropped: int = 0
+    """No later attempt gets the directories of this attempt and of those before it."""
     reported: set[tuple[int, str]] = field(default_factory=set)
     expired_agent: str | None = None
     """The agent of the last lease, if this lease expired."""
@@ -226,6 +231,14 @@ class State:
         """The fault for which the search must stop now; None if it goes on."""
         return None if self.finished is not None else self.first_faults.verdict
 
+    def is_doubtful(self, identity: EvaluationId, attempt: int, resumed_from: int | None, outcome: Outcome) -> bool:
+        """Whether a failure of the code may come from what an earlier attempt left when it was cut off."""
+        failure = outcome.failure
+        if resumed_from is None or failure is None or failure.kind is not FailureKind.CODE:
+            return False
+        known = self.evaluations.get(identity)
+        return known is not None and known.dropped < resumed_from < attempt and resumed_from not in known.whole
+
     # ------------------------------------------------------------------------------------------------------ change
 
     def apply(self, entry: Entry) -> None:
@@ -248,6 +261,8 @@ class State:
                 self._evaluation(entry.evaluation, entry).reported.add((entry.attempt, entry.agent))
             case Released():
                 self._release(entry)
+            case SetAside():
+                self._set_aside(entry)
             case Expired():
                 self._end_lease(entry.evaluation, entry.agent, entry)
                 self.evaluations[entry.evaluation].lost += 1
@@ -422,8 +437,21 @@ class State:
         if entry.directory is not None:
             self.evaluations[entry.evaluation].directories[entry.attempt] = entry.directory
         self.evaluations[entry.evaluation].lost += entry.kind is HandBackKind.UNORDERED
+        if not entry.was_cut_off:
+            self.evaluations[entry.evaluation].whole += (entry.attempt,)
         self._keep_points(entry)
         self._put_back(entry.evaluation)
+
+    def _set_aside(self, entry: SetAside) -> None:
+        identity = entry.evaluation
+        is_doubtful = self.is_doubtful(identity, entry.attempt, entry.resumed_from, entry.outcome)
+        self._require(is_doubtful, "the failure of {} cannot be set aside", identity)
+        self._end_lease(identity, entry.agent, entry)
+        evaluation = self.evaluations[identity]
+        evaluation.reported.add((entry.attempt, entry.agent))
+        evaluation.dropped = entry.attempt
+        evaluation.curve = joined(evaluation.curve, entry.outcome.curve)
+        self._put_back(identity)
 
     def _keep_points(self, entry: Released | Expired) -> None:
         evaluation = self.evaluations[entry.evaluation]

@@ -47,6 +47,7 @@ from hpbandster_lite.records import (
     RungShrunk,
     Sampled,
     SearchSettings,
+    SetAside,
     Started,
 )
 from hpbandster_lite.samplers import Sampler
@@ -256,8 +257,10 @@ class _Verifier:
                 failure = outcome.failure
                 if failure is not None and failure.kind is FailureKind.INFRASTRUCTURE and not was_required:
                     self._differ(f"{identity} was given up as infrastructure although it had attempts left")
-            case PutBack():
-                # State.apply refuses one that may not be put back.
+                if self._state.is_doubtful(identity, entry.attempt, entry.resumed_from, outcome):
+                    self._differ(f"the failure of {identity} counts although attempt {entry.resumed_from} was cut off")
+            case PutBack() | SetAside():
+                # State.apply refuses one that may not be put back or set aside.
                 self._counts["decisions"] += 1
             case Finished(kind=FinishKind.SAME_FAULT) if not was_required:
                 self._differ("the search was stopped for one fault although its evaluations had not met only one")

@@ -29,6 +29,7 @@ from hpbandster_lite.records import (
     RungShrunk,
     Sampled,
     SearchSettings,
+    SetAside,
     SourceChanged,
     Started,
 )
@@ -115,7 +116,7 @@ class Tables:
                 self._leased(entry, at)
             case Sampled():
                 self._sampled(entry, position, at)
-            case Released() | Expired():
+            case Released() | Expired() | SetAside():
                 self.write()
                 self._execute(_RELEASED, (at, *_key(entry.evaluation), entry.attempt))
             case PutBack():

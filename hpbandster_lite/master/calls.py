@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from hpbandster_lite.problems import digest_of, shared_values, value_difference
 from hpbandster_lite.protocol import messages
 from hpbandster_lite.protocol.slots import slot_name, slot_names
 from hpbandster_lite.protocol.status import Serving, Status, status_to_plain
-from hpbandster_lite.records import Entry, Plain, Report
+from hpbandster_lite.records import Entry, Plain, Report, SetAside
 from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, is_valid_directory
 from hpbandster_lite.transport import Call
 
@@ -219,7 +219,7 @@ class Master:
             self._release(left, now)
             return "the release"
         turn = self.engine.report(left.agent, left.report, now=now)
-        self._pending.extend(turn.entries)
+        self._add(turn.entries)
         return f"the report ({turn.answer})"
 
     # ---------------------------------------------------------------------------------------------- the methods
@@ -266,8 +266,20 @@ class Master:
         if report is None:
             return None
         turn = self.engine.report(slot, report, now=now)
-        self._pending.extend(turn.entries)
+        self._add(turn.entries)
         return turn.answer
+
+    def _add(self, entries: Iterable[Entry]) -> None:
+        """Add to the turn what reports made; users read in the log which failures do not count."""
+        for entry in entries:
+            self._pending.append(entry)
+            if isinstance(entry, SetAside):
+                failure = entry.outcome.failure
+                log.warning(
+                    "evaluation %s is run once more from the rung below: attempt %d failed after it had continued from "
+                    "attempt %d, which was cut off (%s)",
+                    *(entry.evaluation, entry.attempt, entry.resumed_from, "" if failure is None else failure.reason),
+                )
 
     def _ask(
         self,
@@ -290,7 +302,7 @@ class Master:
             time_left_s=request.time_left_s,
             hindrance=None if request.hindrance is None else _one_line(request.hindrance),
         )
-        self._pending.extend(turn.entries)
+        self._add(turn.entries)
         answer = turn.answer.answer
         return messages.SlotAnswer(
             slot=slot.slot,
@@ -330,6 +342,7 @@ class Master:
             unit=settings.unit,
             seed=grant.seed,
             heartbeat_s=grant.heartbeat_s,
+            note=grant.note,
             previous_directory=grant.previous_directory,
             resume_directories=tuple(
                 self._directory.relative_attempt_path(grant.evaluation, attempt) if handed_back is None else handed_back
@@ -356,6 +369,7 @@ class Master:
             request.directory,
             now=now,
             kind=request.kind,
+            was_cut_off=request.was_cut_off,
             curve=request.curve,
         )
         self._pending.extend(turn.entries)

@@ -91,7 +91,8 @@ class Grant:
 
     Directories are relative to the run directory, or absolute on the host of a worker without one.
     ``previous_directory`` has the checkpoint of the rung below; ``resume_directories`` are the directories of earlier
-    attempts of this evaluation, the newest first.
+    attempts of this evaluation, the newest first: of attempt - 1, attempt - 2, and so on. The
+    ``note`` is for the log of the attempt.
     """
 
     evaluation: EvaluationId
@@ -105,6 +106,7 @@ class Grant:
     heartbeat_s: float
     previous_directory: str | None = None
     resume_directories: tuple[str, ...] = ()
+    note: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.heartbeat_s < math.inf:
@@ -328,6 +330,7 @@ class ReleaseRequest(Request[ReleaseAnswer]):
     directory: str | None = None
     curve: tuple[CurvePoint, ...] = ()
     kind: HandBackKind = HandBackKind.ORDERED
+    was_cut_off: bool = False
 
 
 @wire.register("left-report", is_short=True)

@@ -19,7 +19,7 @@ from typing import Any
 from hpbandster_lite import wire
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.problems.plain_forms import plain_forms
-from hpbandster_lite.problems.trial import Interrupted, Trial, number
+from hpbandster_lite.problems.trial import Interrupted, Trial, note, number
 from hpbandster_lite.records import CurvePoint, Failure, FailureKind, Plain
 from hpbandster_lite.trainer.exceptions import one_line
 from hpbandster_lite.trainer.full_disk import NoRoom, full_disk
@@ -64,6 +64,8 @@ def run_objective(
         See :class:`~hpbandster_lite.problems.trial.Trial`.
     """
     trial = _trial(order, on_report)
+    if order.note:
+        note(order.note)
     began = time.perf_counter()
     loss: float | None = None
     info: dict[str, Plain] = {}

@@ -20,7 +20,8 @@ from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, Plain, Pr
 class TrainerOrder:
     """Run the objective once. Directories are absolute; the last two have a checkpoint, or are None.
 
-    ``budgets`` are those of the search. ``export`` writes ``file`` and reads the model in ``directory``.
+    ``budgets`` are those of the search; the trainer prints the ``note`` first. ``export`` writes ``file`` and reads the
+    model in ``directory``.
     """
 
     evaluation: EvaluationId
@@ -36,6 +37,7 @@ class TrainerOrder:
     budgets: tuple[float, ...] = ()
     call: Literal["evaluate", "test", "refit", "export"] = "evaluate"
     file: str | None = None
+    note: str = ""
 
 
 @wire.register("TrainerStop")
@@ -102,10 +104,14 @@ class TrainerEnded:
 @wire.register("TrainerInterrupted")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerInterrupted:
-    """The objective was interrupted in ``trial.report``; ``renewal`` as in :class:`TrainerEnded`."""
+    """The objective was interrupted in ``trial.report``, or elsewhere: then it ``was_cut_off``, perhaps in a save.
+
+    ``renewal`` is as in :class:`TrainerEnded`.
+    """
 
     has_children: bool = False
     renewal: str | None = None
+    was_cut_off: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

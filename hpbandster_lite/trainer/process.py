@@ -145,7 +145,7 @@ def _evaluate(agent: _Agent, problem: Problem, order: TrainerOrder, warm: _Warmt
     if isinstance(ended, TrainerEnded) and _may_be_interrupted(ended) and agent.is_to_stop():
         # A batch system signals every process of a job. If that ended processes of the objective, it is no failure.
         sys.stderr.write(f"asked to stop, and then:\n{ended.failure.traceback if ended.failure else None}")
-        ended = TrainerInterrupted()
+        ended = TrainerInterrupted(was_cut_off=True)
     agent.send(replace(ended, renewal=renewal, has_children=_has_children()))
 
 

@@ -18,6 +18,7 @@ TAGS: Mapping[str, type] = {
     "Sampled": records.Sampled,
     "Leased": records.Leased,
     "Recorded": records.Recorded,
+    "SetAside": records.SetAside,
     "LateReport": records.LateReport,
     "Released": records.Released,
     "Expired": records.Expired,

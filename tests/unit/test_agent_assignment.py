@@ -16,7 +16,7 @@ from hpbandster_lite.agent.assignment import Assignment, Curve, HandBack, assign
 from hpbandster_lite.agent.attempt_directories import AttemptDirectories
 from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.protocol.messages import Grant, ReleaseRequest, RenewRequest
-from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, HandBackKind, Plain
+from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, HandBackKind, Outcome, Plain
 from tests import grants
 
 EVALUATION = EvaluationId(ConfigId(2, 0, 5), 1)
@@ -122,8 +122,10 @@ def test_a_grant_names_the_newest_checkpoint_that_can_be_seen_from_here(tmp_path
         (directory / "weights").write_text("1")
     sent = ("evaluations/2-0-5/rung1/attempt2", "evaluations/2-0-5/rung1/attempt1")
     given = grant(previous_directory="evaluations/2-0-5/rung0/attempt1", resume_directories=sent)
-    order = assigned(tmp_path, given).order
+    assignment = assigned(tmp_path, given)
+    order = assignment.order
     assert (order.previous_directory, order.resume_directory) == (str(below), str(first))
+    assert assignment.report(Outcome(loss=1.0)).resumed_from == 1
 
 
 def read(message: Plain) -> Grant:
@@ -150,7 +152,10 @@ def test_a_grant_of_another_shape_is_refused_and_its_field_named(wrong: dict[str
         read({**wire.to_message(grant()), **wrong})
 
 
-@pytest.mark.parametrize("name", sorted(wire.to_message(grant()).keys() - {"previous_directory", "resume_directories"}))
+OPTIONAL = {"previous_directory", "resume_directories", "note"}
+
+
+@pytest.mark.parametrize("name", sorted(wire.to_message(grant()).keys() - OPTIONAL))
 def test_a_grant_that_lacks_a_part_is_refused(name: str) -> None:
     message = wire.to_message(grant())
     del message[name]

@@ -231,6 +231,37 @@ def test_an_evaluation_that_was_cut_off_has_no_time_limit_any_more(tmp_path: Pat
     assert [kind for kind, _ in handed_back(worker)] == [HandBackKind.UNORDERED]
 
 
+@pytest.mark.parametrize(
+    ("events", "was_cut_off"),
+    [
+        ([TrainerInterrupted()], False),
+        ([TrainerInterrupted(was_cut_off=True)], True),
+        ([KILLED], True),
+        ([], True),
+    ],
+    ids=["in a report", "elsewhere", "killed from outside", "killed after its grace"],
+)
+def test_a_hand_back_says_whether_the_objective_was_cut_off(
+    events: list[TrainerMessage], was_cut_off: bool, worker: Worker
+) -> None:
+    lease(worker)
+    for event in events:
+        worker.agent.held.receive(event)
+    worker.trainers[0].obeys_after_s = None
+    worker.agent.held.stop(HandBack(HandBackKind.ORDERED, "enough"))
+    worker.world.now += worker.options.grace_s + 1.0
+    worker.turn()
+    assert [release.was_cut_off for release in worker.agent.outbox.releases] == [was_cut_off]
+
+
+def test_an_evaluation_that_has_not_begun_was_not_cut_off(tmp_path: Path) -> None:
+    worker = worker_of(tmp_path / "run", isolation="none")
+    agent = worker.agent
+    agent.held.take([(slot_name(agent.id, number), grant({"x": 0.5}, number)) for number in range(2)])
+    live_on(worker, 1.0)
+    assert [release.was_cut_off for release in agent.outbox.releases] == [False]
+
+
 def test_a_worker_with_another_source_refuses_what_it_holds(worker: Worker) -> None:
     lease(worker)
     worker.trainers[0].obeys_after_s = 0.5

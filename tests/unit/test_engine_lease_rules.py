@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -23,6 +24,7 @@ from hpbandster_lite.records import (
     Recorded,
     Released,
     Report,
+    SetAside,
 )
 from tests.engine_room import granted, loss, started
 
@@ -109,7 +111,14 @@ def send(engine: Engine, evaluation: EvaluationId, request: Request) -> tuple[ob
             outcome = Outcome(loss=0.5)
     if request is Request.REPORT_LOSS:
         outcome = Outcome(failure=Failure(kind=FailureKind.INFRASTRUCTURE, reason="its trainer was killed"))
-    reported = engine.report(AGENT, Report(evaluation=evaluation, attempt=1, outcome=outcome), now=CLOCK)
+    report = Report(evaluation=evaluation, attempt=1, outcome=outcome)
+    if request is Request.REPORT_DOUBTFUL:
+        if evaluation in engine.state.evaluations:
+            # An attempt before the first one, so that one attempt makes every state.
+            engine.state.evaluations[evaluation].dropped = -1
+        outcome = Outcome(failure=Failure(kind=FailureKind.CODE, reason="half a file"))
+        report = replace(report, outcome=outcome, resumed_from=0)
+    reported = engine.report(AGENT, report, now=CLOCK)
     return reported.answer, reported.entries
 
 
@@ -122,6 +131,7 @@ EXPECTED: dict[Rule, tuple[object, tuple[type[Entry], ...]]] = {
     **{rule: (Stop(reason), ()) for rule, reason in STOP_REASONS.items()},
     Rule.RECORD: ("recorded", (Recorded,)),
     Rule.LOSE: ("recorded", (Expired,)),
+    Rule.SET_ASIDE: ("recorded", (SetAside,)),
     Rule.LATE: ("late", (LateReport,)),
     Rule.DROP: ("late", ()),
     Rule.HAND_BACK: (None, (Released,)),
@@ -158,7 +168,7 @@ def test_the_engine_does_what_the_table_says(state: LeaseState, request_: Reques
     if rule in (Rule.KEEP, Rule.GIVE_BACK, Rule.CALL_BACK):
         assert lease is not None
         assert lease.deadline == CLOCK + engine.settings.lease_s
-    elif rule in (Rule.LOSE, Rule.HAND_BACK):
+    elif rule in (Rule.LOSE, Rule.SET_ASIDE, Rule.HAND_BACK):
         assert lease is None
         assert evaluation in engine.state.to_rerun
     elif rule is not Rule.RECORD:

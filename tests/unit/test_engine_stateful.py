@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -9,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from hpbandster_lite.engine import Engine, Grant, Granted
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.records import Entry, EvaluationId, FailureKind, HandBackKind, Limits, Outcome, Report
+from hpbandster_lite.records import Entry, EvaluationId, FailureKind, HandBackKind, Limits, Outcome, Report, SetAside
 from tests.engine_room import engine_for, failed, loss, settings_for, snapshot, space_of
 
 AGENTS = st.sampled_from([f"agent{number}" for number in range(5)])
@@ -62,19 +65,23 @@ class Search(RuleBasedStateMachine):
         grants = self.grants[agent]
         grant = grants[-1] if data.draw(st.integers(0, 3)) else data.draw(st.sampled_from(grants))
         report: Report = loss(grant, value) if kind is None else failed(grant, kind)
+        report = replace(report, resumed_from=data.draw(st.sampled_from([None, *(n for n, _ in grant.earlier)])))
         turn = self.engine.report(agent, report, now=self.now)
         self.keep(turn.entries)
-        if turn.answer == "recorded" and kind is not FailureKind.INFRASTRUCTURE:
+        is_aside = any(isinstance(entry, SetAside) for entry in turn.entries)
+        assert not is_aside or kind is FailureKind.CODE
+        if turn.answer == "recorded" and kind is not FailureKind.INFRASTRUCTURE and not is_aside:
             assert self.engine.state.evaluations[grant.evaluation].outcome == report.outcome
 
     @precondition(lambda self: self.engine.state.held_by)
     @rule(data=st.data(), directory=st.none() | st.just("checkpoint"), kind=st.sampled_from(HandBackKind))
     def hand_back(self, data: st.DataObject, directory: str | None, kind: HandBackKind) -> None:
+        how: dict[str, Any] = {"kind": kind, "was_cut_off": data.draw(st.booleans())}
         agent = data.draw(st.sampled_from(sorted(self.engine.state.held_by)))
         held = self.engine.state.held_by[agent]
         attempt = self.engine.state.evaluations[held].attempts
         lost = self.engine.state.evaluations[held].lost
-        turn = self.engine.release(agent, held, attempt, "preempted", directory, now=self.now, kind=kind)
+        turn = self.engine.release(agent, held, attempt, "preempted", directory, now=self.now, **how)
         self.keep(turn.entries)
         assert self.engine.state.evaluations[held].lost == lost + (kind is HandBackKind.UNORDERED)
 

@@ -50,6 +50,7 @@ from hpbandster_lite.records import (
     RungShrunk,
     Sampled,
     SearchSettings,
+    SetAside,
     Started,
 )
 from tests.read_only import read_only
@@ -147,6 +148,7 @@ entries_of_all_kinds = st.one_of(
     st.builds(BracketOpened, bracket=st.integers(0, 9)),
     st.builds(Leased, **ended, request=st.integers(0, 2**64)),
     st.builds(Recorded, **ended, outcome=outcomes),
+    st.builds(SetAside, **ended, outcome=outcomes, resumed_from=st.integers(1, 3)),
     st.builds(LateReport, **ended, outcome=outcomes),
     st.builds(Released, **ended, reason=words, directory=st.none() | words),
     st.builds(Expired, **ended, reason=words),
