@@ -120,7 +120,7 @@ def test_every_history_of_one_kind_of_faults_ends_as_well(kind: str) -> None:
 
 def test_a_wall_clock_that_is_wrong_changes_no_decision() -> None:
     wrong = 0
-    for seed in range(5):
+    for seed in range(1, 6):
         one, other = World(seed, "wrong clocks").run(), World(seed, "wrong clocks", clocks_obey=True).run()
         assert one.entries == other.entries
         wrong += one.wall_offset_s != 0.0
