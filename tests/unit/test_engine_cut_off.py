@@ -176,7 +176,7 @@ def test_verify_names_a_failure_that_counts_and_one_that_is_set_aside_against_th
     story.report("b", failing(story.lease("b"), 1))
     aside = story.entries[-1]
     assert isinstance(aside, SetAside)
-    about = {"evaluation": aside.evaluation, "attempt": 2, "agent": "b", "outcome": aside.outcome}
+    about: dict[str, Any] = {"evaluation": aside.evaluation, "attempt": 2, "agent": "b", "outcome": aside.outcome}
     counted = [*story.entries[:-1], Recorded(**about, resumed_from=1)]
     assert story.differences(counted) == [f"the failure of {aside.evaluation} counts although attempt 1 was cut off"]
     # By the rule of journals from before, every failure counts.
