@@ -1,7 +1,7 @@
 """The name server as a program: one name server is enough for the masters of many runs.
 
-Law of this file: what a program adds to :func:`hpbandster_lite.transport.serve_nameserver`, which does the work:
-signals, a key file, ending together with its parent process. It keeps nothing on disk: masters register again.
+Law of this file: :func:`hpbandster_lite.transport.serve_nameserver` does the work. This program adds signals, a key
+file, and an end together with its parent process. It stores nothing on disk, because masters register again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hpbandster_lite.transport import serve_nameserver
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 9090
-"""Pyro4's own."""
+"""Pyro4's default."""
 OPTIONS = {"host", "interface", "port", "key_file", "tls", "lifeline"}
 
 
@@ -41,18 +41,18 @@ def serve(
     Parameters
     ----------
     host
-        Address to listen on; any but loopback needs a key or certificates.
+        Address to listen on; addresses other than loopback require a key or certificates. Default: loopback.
     port
-        Port; 0 takes a free one.
+        Port; 0 chooses a free one. Default: 9090.
     key
-        The name server's own HMAC key.
+        The name server's HMAC key. Default: None, for messages without a signature.
     interface
-        Network interface to listen on, instead of ``host``.
+        Network interface to listen on, instead of ``host``. Default: None.
     tls
-        Folder with the certificates for TLS; default: from the environment, see
+        Folder with the certificates for TLS. Default: from the environment, see
         :func:`hpbandster_lite.access.certificates.certificates_for`.
     lifeline
-        A file descriptor, usually the read end of a pipe, whose end of file ends the name server.
+        A file descriptor, usually the read end of a pipe; its end of file ends the name server. Default: None.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def serve(
 
 
 def main(arguments: list[str]) -> int:
-    """Run as ``python -m hpbandster_lite.nameserver [OPTIONS]``: for the launcher; users have the command line.
+    """Run ``python -m hpbandster_lite.nameserver [OPTIONS]``: for the launcher; use ``hpbandster-lite nameserver``.
 
     ``OPTIONS`` is one JSON object with any of :data:`OPTIONS`; ``-`` reads it from standard input, see
     :mod:`hpbandster_lite.process.startup`.
@@ -108,5 +108,5 @@ def _options(arguments: list[str]) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise UsageError(f"OPTIONS must be one JSON object, got {arguments[0]!r}: {error}") from error
     if not isinstance(options, dict) or not options.keys() <= OPTIONS:
-        raise UsageError(f"OPTIONS may have {', '.join(sorted(OPTIONS))}, got {arguments}")
+        raise UsageError(f"OPTIONS must be an object with any of {', '.join(sorted(OPTIONS))}; got {arguments}")
     return options

@@ -1,7 +1,7 @@
 """Makes certificates for TLS: a private authority, and certificates for the server and its clients.
 
-Law of this file: it writes the folder that :class:`~hpbandster_lite.access.certificates.Certificates` reads. The folder
-and its keys are accessible by their owner only. An existing authority is kept.
+Law of this file: it writes the folder that :class:`~hpbandster_lite.access.certificates.Certificates` reads. Only their
+owner can access the folder and its keys. An existing authority is kept.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-"""In every server certificate: workers beside their master connect by them."""
+"""Every server certificate has these names, because workers on the master's machine use them."""
 DEFAULT_DAYS = 365
 LONGEST_DAYS = 3_650
 BACKDATED = timedelta(hours=1)
-"""Certificates are valid from this long before their making: a worker's clock may be behind."""
+"""Certificates become valid this long before they are made, because a worker's clock may be behind."""
 
 
 def make_certificates(
@@ -39,29 +39,30 @@ def make_certificates(
     Parameters
     ----------
     path
-        The folder; it is made if necessary.
+        The folder, which is made if necessary.
     hosts
-        Names and addresses by which clients call the master and the name server; loopback is always added.
+        Names and addresses at which clients call the master and the name server; loopback is always added.
     days
-        How long the certificates are valid.
+        Number of days for which the certificates are valid, from 1 to 3,650. Default: 365.
     now
-        The time, with its zone.
+        The current time, with its time zone.
     force
-        Replace certificates and keys that were not made here, too.
+        Whether to replace certificates and keys that this authority has not signed. Default: False.
 
     Raises
     ------
     UsageError
-        If a host or the number of days is invalid; if the folder has files of these names that were not made here.
+        If a host or the number of days is invalid; if the folder has files with these names that this authority has not
+        signed.
     RunDirectoryError
-        If the folder cannot be made or is accessible by others.
+        If the folder cannot be made or is open to other users.
     """
     if not 1 <= days <= LONGEST_DAYS:
-        raise UsageError(f"--days {days}: certificates are valid for 1 to {LONGEST_DAYS} days")
+        raise UsageError(f"--days must be from 1 to {LONGEST_DAYS}, got {days}")
     names = _names([*hosts, *LOOPBACK_NAMES])
     with os_errors_as_ours(path, "make the certificates"):
         if not path.parent.exists():
-            # It may become a run directory, which is private; with parents=True only the last folder gets the mode.
+            # It may become a run directory, which is private. With parents=True only the last folder gets the mode.
             path.parent.mkdir(mode=0o700, parents=True)
         path.mkdir(mode=0o700, exist_ok=True)
         refuse_if_open_to_others(path, "700")
@@ -74,7 +75,7 @@ def make_certificates(
 
 
 def _not_made_here(path: Path) -> Iterator[Path]:
-    """Files that would be replaced and that the authority of the folder has not signed, keys with their certificate."""
+    """Files to replace that the folder's authority has not signed; a key counts like its certificate."""
     if not (path / "ca.pem").exists():
         yield path / "ca.key"
     for role in ("server", "client"):
@@ -87,7 +88,7 @@ def _is_signed_here(path: Path, role: str) -> bool:
 
     try:
         Certificates(path).read(role).verify_directly_issued_by(Certificates(path).read("ca"))
-    # TypeError, ValueError: of another kind, or by an authority of another name.
+    # TypeError, ValueError: the certificate is of another kind, or the authority has another name.
     except (RunDirectoryError, InvalidSignature, TypeError, ValueError):
         return False
     return True
@@ -112,22 +113,22 @@ def _names(hosts: Iterable[str]) -> list[x509.GeneralName]:
 
 
 def _authority(path: Path, days: int, now: datetime) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
-    """The certificate and key of the folder's authority, made if there is none."""
+    """The certificate and key of the folder's authority, which is made if it does not exist."""
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     file, key_file = path / "ca.pem", path / "ca.key"
     if not file.exists():
         key = ec.generate_private_key(ec.SECP256R1())
-        # As long as any certificate may be valid, so that new certificates need no new authority.
+        # Valid as long as the longest certificate, so that new certificates need no new authority.
         certificate = _signed("authority", key, None, key, LONGEST_DAYS, now)
         _write_key(key_file, key)
         _write(file, certificate)
         return certificate, key
     if not key_file.exists():
         raise RunDirectoryError(
-            f"{path} has an authority without its key ({key_file.name}), so it cannot sign; use the folder where the "
-            "authority was made, or a new folder"
+            f"the authority in {path} cannot sign without its key ({key_file.name}); use the folder in which it was "
+            "made, or a new folder"
         )
     refuse_if_open_to_others(key_file, "600")
     certificate = Certificates(path).read("ca")
@@ -157,7 +158,7 @@ def _write_signed(
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key = ec.generate_private_key(ec.SECP256R1())
-    # In this order: after a kill between them the certificate says that the key may be replaced.
+    # The certificate first: after a kill between the two, it shows that the key may be replaced.
     _write(path / f"{role}.pem", _signed(role, key, authority, authority_key, days, now, names))
     _write_key(path / f"{role}.key", key)
 

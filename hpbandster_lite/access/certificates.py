@@ -1,8 +1,9 @@
-"""Reads and checks the certificates for TLS, and makes TLS contexts of them.
+"""Reads and checks the certificates for TLS, and makes TLS contexts from them.
 
-Law of this file: the rest of the program gets a finished :class:`ssl.SSLContext`. It requires TLS 1.2 or newer and, on
-both sides, a certificate of the same authority; the server's must contain the host or address that the client called.
-A private key that others can read is refused. :mod:`~hpbandster_lite.access.certificate_authority` makes the files.
+Law of this file: the rest of the program gets a finished :class:`ssl.SSLContext`. The context requires TLS 1.2 or newer
+and, on both sides, a certificate from the same authority; the server's certificate must contain the host or address
+that the client calls. A private key that other users can read is refused.
+:mod:`~hpbandster_lite.access.certificate_authority` makes the files.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ if TYPE_CHECKING:
 
 EXPIRES_SOON = timedelta(days=7)
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""For TLS 1.2 only: its other ciphers lack forward secrecy or authenticated encryption."""
+"""The accepted ciphers of TLS 1.2: its others lack forward secrecy or authenticated encryption."""
 
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """The folder with certificates, or a copy with those of a client only.
+    """The folder with certificates, or a copy of a client's files.
 
     Parameters
     ----------
     path
         The folder. Clients need ``ca.pem``, ``client.pem`` and ``client.key``. A server also needs ``server.pem`` and
-        ``server.key``. ``ca.key`` signs further certificates and must not be copied to other machines.
+        ``server.key``. ``ca.key`` signs further certificates; do not copy it to other machines.
     """
 
     path: Path
@@ -50,13 +51,13 @@ class Certificates:
         Raises
         ------
         RunDirectoryError
-            If a file is missing, unreadable, accessible by others or invalid, with the remedy.
+            If a file is missing, unreadable, open to other users or invalid; the message has the remedy.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.verify_mode = ssl.CERT_REQUIRED
-        # Renegotiation costs the server more than the client, which could repeat it on one connection.
+        # Renegotiation takes the server more time than the client, and a client could repeat it without end.
         context.options |= ssl.OP_NO_RENEGOTIATION
-        # Session tickets speed up reconnecting; these connections last for days.
+        # No session tickets: they only speed up new connections, and these connections last for days.
         context.num_tickets = 0
         return self._loaded(context, "server")
 
@@ -96,15 +97,15 @@ class Certificates:
             authority = to / "ca.pem"
             if (to / "ca.key").exists() and authority.read_bytes() != (self.path / "ca.pem").read_bytes():
                 raise RunDirectoryError(
-                    f"{to} has an authority of its own, which the certificates in {self.path} would replace; leave "
-                    f"--tls out, or move {to} away"
+                    f"{to} has another authority, which the certificates in {self.path} would replace; leave --tls "
+                    f"out, or move {to} away"
                 )
             for name in ("ca.pem", "client.pem", "client.key"):
                 write_atomically(to / name, (self.path / name).read_text("ascii"))
 
     def read(self, role: str) -> x509.Certificate:
         """The certificate of ``ca``, ``server`` or ``client``; errors as for :meth:`server_context`."""
-        # Imported here: it takes 50 ms, which only processes with TLS need.
+        # Imported here: it takes 50 ms to import, and only processes with TLS need it.
         from cryptography import x509
 
         file = self.path / f"{role}.pem"
@@ -120,7 +121,7 @@ class Certificates:
         authority, certificate, key = (self.path / name for name in ("ca.pem", f"{role}.pem", f"{role}.key"))
         for file in (authority, certificate, key):
             if not file.is_file():
-                raise RunDirectoryError(f"TLS needs {file}, which does not exist; {_REMEDY}")
+                raise RunDirectoryError(f"TLS requires {file}, which does not exist; {_REMEDY}")
         with os_errors_as_ours(self.path, "read the certificates"):
             refuse_given_if_open(self.path, "700")
             refuse_given_if_open(key, "600")
@@ -151,12 +152,13 @@ def certificates_for(
     Parameters
     ----------
     directory
-        The run directory, if this process can access it; its folder ``tls`` is used, if there is one.
+        The run directory, if this process can access it. Its folder ``tls`` is used if nothing else gives certificates.
     given
-        The folder that the user gave; it takes precedence, and after it the environment variable HPBANDSTER_LITE_TLS.
+        The folder that the user gave, which takes precedence over the environment variable HPBANDSTER_LITE_TLS and the
+        run directory. Default: None.
     """
     folder = given or os.environ.get(TLS_VARIABLE, "").strip()
     if folder:
         return Certificates(Path(folder))
-    # The presence of the folder decides: omitting an option cannot switch TLS off.
+    # An existing folder enables TLS: you cannot disable it by leaving an option out.
     return Certificates(directory.tls) if directory is not None and directory.tls.is_dir() else None

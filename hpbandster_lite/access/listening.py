@@ -1,4 +1,4 @@
-"""Where a master or a name server listens, whether it uses TLS, and the addresses that clients are given.
+"""Where a master or a name server listens, whether it uses TLS, and the addresses that clients receive.
 
 Law of this file: a server to which no client could connect is refused when it starts, with the remedy.
 """
@@ -31,7 +31,7 @@ class ListenSettings:
     certificates: Certificates | None
 
     def offered(self, reachable: Sequence[str]) -> list[str]:
-        """The addresses that clients are given, the likeliest first.
+        """The addresses that clients receive, the most likely first.
 
         Parameters
         ----------
@@ -50,14 +50,14 @@ class ListenSettings:
         if not offered:
             wanted = " ".join(f"--host {address}" for address in reachable)
             raise UsageError(
-                f"the certificate in {self.certificates.path} is for {', '.join(certified) or 'no host'}, and a server "
+                f"the certificate in {self.certificates.path} is for {', '.join(certified) or 'no host'}, but a server "
                 f"on {', '.join(self.hosts)} has the addresses {', '.join(reachable)}; make a certificate for them: "
                 f"hpbandster-lite certs {self.certificates.path} {wanted}"
             )
         return offered
 
     def describe(self, server: Server) -> str:
-        """Where a server listens and the addresses for its clients, as text for its log."""
+        """The server's addresses and the addresses for its clients, as text for the log."""
         port = server.endpoint[1]
         offered = ", ".join(self.offered(server.addresses))
         how = " with TLS" if self.tls is not None else ""
@@ -71,7 +71,7 @@ def listen_settings(host: str, interface: str | None, certificates: Certificates
     Parameters
     ----------
     host
-        An address or name of this machine; ``0.0.0.0`` and ``::`` stand for all of its addresses.
+        An address or name of this machine; ``0.0.0.0`` means all its IPv4 addresses, ``::`` all its addresses.
     interface
         A network interface; its addresses replace ``host``.
     certificates
@@ -80,7 +80,7 @@ def listen_settings(host: str, interface: str | None, certificates: Certificates
     Raises
     ------
     UsageError
-        If both a host and an interface are given, or there is no such interface.
+        If both a host and an interface are given, or the interface does not exist or has no address.
     RunDirectoryError
         If the certificates cannot be used, or have expired.
     """
@@ -100,7 +100,7 @@ def _check_expiry(certificates: Certificates) -> None:
             continue
         expires_at = certificates.expires_at(role)
         left = expires_at - datetime.now(timezone.utc)
-        remedy = f"make new ones: hpbandster-lite certs {certificates.path}, with the --host options of before"
+        remedy = f"make new ones with the same --host options: hpbandster-lite certs {certificates.path} --host ..."
         if left.total_seconds() <= 0:
             raise RunDirectoryError(
                 f"the {role}'s certificate in {certificates.path} expired on {expires_at:%Y-%m-%d %H:%M} UTC; "

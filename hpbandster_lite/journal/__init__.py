@@ -1,7 +1,7 @@
 """The durable record of a search; the only room that uses the database.
 
-Law of this room: one writer, one commit per turn, and nothing is acknowledged before its commit is on the disk. The
-entries are the source of truth; the tables beside them change in the same transaction, for readers that never replay.
+Law of this room: one writer, one commit per turn, and no acknowledgement before the commit is on the disk. The entries
+are the source of truth. The tables change in the same transaction, for readers that do not replay the entries.
 """
 
 from hpbandster_lite.journal.lost import JournalLost

@@ -1,6 +1,7 @@
-"""Copies of an open journal: one file, of one moment, complete or not there.
+"""Copies of an open journal: each is one file with the state of one moment.
 
-Law of this file: a copy is written under another name, synced and renamed; the journal itself is only read.
+Law of this file: a copy is written under a temporary name, synced and renamed, so an incomplete copy never appears; the
+journal itself is only read.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from hpbandster_lite.journal.schema import sqlite_errors_as_ours
 
 
 def copy_database(connection: sqlite3.Connection, target: Path, remedy: str) -> int:
-    """Copy an open database into one file, while others write to it.
+    """Copy an open database into one file, while other processes may write to it.
 
     Parameters
     ----------
     connection
-        Without an open transaction.
+        A connection without an open transaction.
     target
-        Replaced at once: readers see the copy before or this one.
+        The copy's path. It is replaced atomically: readers see the earlier copy or this one.
     remedy
-        What the user can do where the file cannot be written, for the error.
+        For the error: what the user can do if the file cannot be written.
 
     Returns
     -------
@@ -34,14 +35,14 @@ def copy_database(connection: sqlite3.Connection, target: Path, remedy: str) -> 
     Raises
     ------
     JournalError
-        If the journal cannot be read, or the copy cannot be written; an earlier copy is still there.
+        If the journal cannot be read, or the copy cannot be written; an earlier copy stays.
     """
     half = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with sqlite_errors_as_ours(half, "write the copy of the journal"), closing(sqlite3.connect(half)) as copy:
-            # One step for all pages: between steps the master would write, and the copy begin anew.
+            # All pages in one step: a write between two steps would restart the copy.
             connection.backup(copy)
-            # A log beside it would belong to it: one file is easier to carry.
+            # Without a write-ahead log the copy is one file, which is easier to move.
             copy.execute("PRAGMA journal_mode = DELETE").fetchone()
             count: int = copy.execute("SELECT count(*) FROM entries").fetchone()[0]
         half.chmod(0o600)

@@ -1,9 +1,9 @@
 """Which file system a path lies on, and whether several machines may see it.
 
 Law of this file: a pure function of the kernel's list of mounts, and the one place that reads this list. SQLite's
-write-ahead log needs memory that all its users share, which no network file system has; its rollback journal needs
-locks alone. So an unknown file system counts as a network: that error costs a commit some milliseconds, the other one
-the journal.
+write-ahead log requires memory that all its users share, which no network file system has; its rollback journal
+requires only locks. So an unknown FUSE file system counts as a network: a wrong guess then costs some milliseconds for
+each commit; the opposite mistake could cost the journal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NETWORK_TYPES = frozenset(
     {
         *("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "coda", "9p", "virtiofs", "vboxsf", "vmhgfs"),
         *("lustre", "lustre_tgt", "beegfs", "gpfs", "ceph", "glusterfs", "panfs", "pvfs2", "orangefs", "wekafs"),
-        # Disks that several machines mount at one time.
+        # Disks that several machines mount at the same time.
         *("gfs2", "ocfs2", "fhgfs", "cvfs", "acfs", "exafs"),
     }
 )
@@ -27,18 +27,18 @@ LOCAL_FUSE = frozenset(
         *("fuse.mergerfs", "fuse.ntfs", "fuse.ntfs-3g", "fuse.unionfs", "fuse.zfs"),
     }
 )
-"""Programs that serve files of this machine; all others (sshfs, s3fs, rclone, ...) may serve those of another."""
+"""FUSE programs that serve files of this machine; others (sshfs, s3fs, rclone, ...) may serve files of another one."""
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 def network_type(path: Path) -> str | None:
-    """The type of the network file system that a path lies on; None on a local one, or where the list cannot be read.
+    """The type of the network file system of a path; None on a local file system, or if the list cannot be read.
 
     Parameters
     ----------
     path
-        It need not exist; links are followed.
+        A path, which need not exist; links are followed.
     """
     try:
         mounts = MOUNTS.read_text("utf-8", errors="surrogateescape")
@@ -66,17 +66,17 @@ def type_of(mounts: str, path: str) -> str | None:
     Returns
     -------
     str or None
-        Such as ``ext4``, ``nfs4`` or ``fuse.sshfs``; None if no mount point is above the path.
+        For example ``ext4``, ``nfs4`` or ``fuse.sshfs``; None if no mount point is above the path.
     """
     longest, kind = -1, None
     for line in mounts.splitlines():
-        # Before the dash are the fields of the mount, some of them optional; after it those of the file system.
+        # The fields of the mount, some of them optional, come before the dash; those of the file system after it.
         before, dash, after = line.partition(" - ")
         fields, system = before.split(" "), after.split(" ")
         if not dash or len(fields) < 5 or not system[0]:
             continue
         point = _ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields[4])
-        # Of two mounts at one point the later one covers the other.
+        # If two mounts have the same mount point, the later one hides the earlier one.
         if len(point) >= longest and _is_above(point, path):
             longest, kind = len(point), system[0]
     return kind

@@ -1,6 +1,6 @@
 """Saves a journal if its file is deleted or replaced while its master serves it.
 
-Law of this file: what the master's connection still holds is copied into a new file; nothing that exists is replaced.
+Law of this file: it copies what the master's connection can still read into a new file, and replaces no existing file.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from hpbandster_lite.journal.copies import copy_database
 
 
 class JournalLost(JournalError):
-    """The file at the journal's path is no longer this journal: its master must end and answer nothing of its turn."""
+    """The file at the journal's path is no longer this journal: the master must end without an answer to its turn."""
 
 
 def keep_lost(connection: sqlite3.Connection, path: Path, epoch: int) -> tuple[Path, int]:
-    """Copy what a connection holds of a lost journal to ``journal.lost-EPOCH.sqlite``.
+    """Copy what a connection can still read of a lost journal to ``journal.lost-EPOCH.sqlite``.
 
     Parameters
     ----------
     connection
-        Without an open transaction.
+        A connection without an open transaction.
     path
-        Where the journal was: the copy lies beside it or in the nearest folder above that exists; where that cannot be
-        written, in the next one, and at last in the folder for temporary files.
+        Path of the lost journal. The copy is written to the nearest existing folder above it; if that fails, to the
+        next folder above, and then to the folder for temporary files.
     epoch
-        Of the master.
+        Epoch of the master.
 
     Returns
     -------
@@ -39,16 +39,16 @@ def keep_lost(connection: sqlite3.Connection, path: Path, epoch: int) -> tuple[P
     Raises
     ------
     JournalError
-        If it cannot be written anywhere, or if the connection cannot read the journal any more.
+        If no copy can be written, or if the connection can no longer read the journal.
     """
     faults: list[JournalError] = []
     for folder in _folders(path):
         target = free_name(folder / f"{path.stem}.lost-{epoch}{path.suffix}")
         try:
-            return target, copy_database(connection, target, "make room there")
+            return target, copy_database(connection, target, "free space there")
         except JournalError as error:
             faults.append(error)
-    # Of the place that comes first: the others are for a disk that is full or read-only.
+    # Report the first folder: the others serve only for a full or read-only disk.
     raise faults[0]
 
 
@@ -59,7 +59,7 @@ def _folders(path: Path) -> Iterator[Path]:
 
 
 def free_name(path: Path) -> Path:
-    """The first of ``path``, ``path-2``, ... that is not there; an earlier lost journal stays."""
+    """The first of ``path``, ``path-2``, ... that does not exist; an earlier lost journal stays."""
     free, number = path, 2
     while free.exists() or free.is_symlink():
         free = path.with_name(f"{path.stem}-{number}{path.suffix}")

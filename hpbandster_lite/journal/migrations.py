@@ -1,14 +1,14 @@
-"""Journals of older schemas: how they are read, and how they become journals of the newest.
+"""Journals of older schemas: how they are read, and how they are migrated to the newest schema.
 
 Law of this file: a reader of an older journal writes nothing; it sees the tables of the newest schema through temporary
-views. The first master that opens an older journal migrates it: a copy is synced beside it, then one transaction
-changes the tables and the texts of entries, and the schema number with them. No entry changes its position or its time.
-A kill at any point leaves the journal before or the one after. A newer journal is refused by
-:func:`~hpbandster_lite.journal.schema.check_schema`.
+views. The first master that opens an older journal migrates it: it syncs a copy beside the journal, then one
+transaction changes the tables, the texts of entries and the schema number. No entry changes its position or its time.
+A kill at any point leaves either the old or the migrated journal.
+:func:`~hpbandster_lite.journal.schema.check_schema` refuses a newer journal.
 
-A change of what the tables or the entries mean raises ``SCHEMA`` and adds, in a separate file, two things for the
-schema before: the statements that migrate its tables, and the views that show them as those of the newest schema. The
-views of all earlier schemas follow. Policy: docs/decisions/0011-migrations.md.
+If you change the meaning of the tables or the entries, raise ``SCHEMA`` and add two things for the schema before, in a
+file like ``schema_1.py``: the statements that migrate its tables, and the views that show them as tables of the newest
+schema. Update the views of all earlier schemas too. Policy: docs/decisions/0011-migrations.md.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from hpbandster_lite.journal.copies import copy_database
 from hpbandster_lite.journal.schema import SCHEMA, sqlite_errors_as_ours
 
 MIGRATIONS: Mapping[int, Sequence[str]] = {1: schema_1.MIGRATION}
-"""Statements that turn a journal of each older schema into one of the next."""
+"""For each older schema, the statements that migrate a journal to the next schema."""
 VIEWS: Mapping[int, Sequence[str]] = {1: schema_1.VIEWS}
-"""Statements that show a journal of each older schema as one of the newest."""
+"""For each older schema, the statements that show a journal as one of the newest schema."""
 MIGRATION_TRIES = 10
-"""A migration starts again where another process has written since its copy was made."""
+"""Most attempts at a migration; an attempt fails if another process has written since its copy was made."""
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +40,13 @@ def schema_of(connection: sqlite3.Connection) -> int:
 
 
 def copy_of(path: Path, schema: int) -> Path:
-    """Where the copy of a journal lies that was made before it was migrated from a schema."""
+    """Path of the copy that is made before a journal is migrated from a schema."""
     return path.with_name(f"{path.stem}.schema-{schema}{path.suffix}")
 
 
 def show_as_newest(connection: sqlite3.Connection, schema: int) -> None:
-    """Show this connection's questions the tables of the newest schema; the file stays as it is."""
-    # A temporary database is a file by default, which a full disk would refuse.
+    """Make this connection's queries see the tables of the newest schema; the file does not change."""
+    # In memory: by default a temporary database is a file, which needs space on the disk.
     connection.execute("PRAGMA temp_store = MEMORY")
     _add_functions(connection)
     for statement in VIEWS[schema]:
@@ -54,19 +54,19 @@ def show_as_newest(connection: sqlite3.Connection, schema: int) -> None:
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring an open journal to the newest schema; one that has it already stays as it is.
+    """Migrate an open journal to the newest schema, if it has an older one.
 
     Parameters
     ----------
     connection
-        Open for writing, without a transaction.
+        A connection for writing, without an open transaction.
     path
-        The journal's file; the copy lies beside it: :func:`copy_of`.
+        The journal's file; :func:`copy_of` is the path of the copy.
 
     Raises
     ------
     JournalError
-        If the copy or the journal cannot be written; the journal is as it was.
+        If the copy or the journal cannot be written; the journal is unchanged.
     """
     schema = schema_of(connection)
     for _ in range(MIGRATION_TRIES):
@@ -80,9 +80,9 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _is_migrated(connection: sqlite3.Connection, path: Path, schema: int) -> bool:
-    """Whether the migration was made; False if another process wrote between its copy and its transaction."""
+    """Try to migrate; False if another process has written between the copy and the transaction."""
     copy, before = copy_of(path, schema), _data_version(connection)
-    copy_database(connection, copy, "make room or give this user the right to write there; no copy, no migration")
+    copy_database(connection, copy, "free space or allow this user to write there: a migration requires this copy")
     _add_functions(connection)
     with sqlite_errors_as_ours(path, f"migrate the journal from schema {schema} to {SCHEMA}"):
         try:
@@ -95,7 +95,7 @@ def _is_migrated(connection: sqlite3.Connection, path: Path, schema: int) -> boo
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
             connection.execute("COMMIT")
         finally:
-            # After some errors SQLite has rolled back already, after others it has not.
+            # SQLite rolls back after some errors but not after others.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
     log.info("migrated the journal %s from schema %d to %d; its copy: %s", path, schema, SCHEMA, copy)
@@ -109,7 +109,7 @@ def _data_version(connection: sqlite3.Connection) -> int:
 
 
 def _remove_unfinished_copies(copy: Path) -> None:
-    """Remove the parts of earlier copies that were killed."""
+    """Remove the incomplete copies of processes that were killed."""
     for half in copy.parent.glob(f".{copy.name}.*"):
         with suppress(OSError):
             half.unlink()

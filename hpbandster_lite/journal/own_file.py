@@ -1,7 +1,7 @@
 """Whether the file at a journal's path is the one that its master writes.
 
-Law of this file: it asks the file system and decides nothing; it removes no files but logs of this journal. One look is
-three system calls.
+Law of this file: it queries the file system and decides nothing; it removes or renames only logs of this journal. One
+check takes three system calls.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _Identity = tuple[int, int]
 
 
 class Place(Enum):
-    """What a look at the path finds."""
+    """What is at the journal's path."""
 
     OWN = "the file of this journal"
     GONE = "nothing"
     OTHER = "another file, or the same one after a remount"
-    CHANGED = "the file of this journal, which something else has written to"
+    CHANGED = "the file of this journal, with changes from another process"
     WITHOUT_LOG = "the file of this journal without its write-ahead log"
 
 
@@ -33,17 +33,17 @@ class OwnFile:
     Parameters
     ----------
     path
-        The journal's file; it exists.
+        The journal's file, which must exist.
     is_logged_ahead
         Whether commits go to a write-ahead log: then the file changes only when this process moves its log into it.
     """
 
     def __init__(self, path: Path, *, is_logged_ahead: bool) -> None:
-        # As text: a look is part of every turn, and paths take longer than the file system does.
+        # As text: every turn checks the file, and pathlib takes longer than the file system.
         self._path, self._log_path = str(path), f"{path}-wal"
         self._is_logged_ahead = is_logged_ahead
         self._is_closed = False
-        # Open until the connection is closed: to close any descriptor of a file ends this process's locks on it.
+        # Open until the connection is closed: closing any descriptor of a file releases this process's locks on it.
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._identity = _identity(os.fstat(self._descriptor))
         self._written = (0, 0)
@@ -51,14 +51,14 @@ class OwnFile:
         self.note()
 
     def note(self) -> None:
-        """Remember the file as it is now: this process has just written it."""
+        """Remember the present state of the file, which this process has just written."""
         if self._is_logged_ahead:
             self._written = self._state()
-            # SQLite makes it with the first commit, and keeps it while the connection is open.
+            # SQLite makes the log with the first commit, and keeps it while the connection is open.
             self._log = self._log or _identity_at(self._log_path)
 
     def place(self) -> Place:
-        """What lies at the path now.
+        """What is at the path now.
 
         Raises
         ------
@@ -68,7 +68,7 @@ class OwnFile:
         try:
             found = _identity_at(self._path)
         except OSError as error:
-            raise JournalError(f"cannot look at the journal {self._path}: {error.strerror or error}") from error
+            raise JournalError(f"cannot check the journal {self._path}: {error.strerror or error}") from error
         if found is None:
             return Place.GONE
         if found != self._identity:
@@ -87,18 +87,18 @@ class OwnFile:
             return False
 
     def forget_log(self) -> None:
-        """The log that comes next is another file."""
+        """Expect another file as the next log."""
         self._log = None
 
     def remove_own_log(self) -> None:
-        """Remove this process's log beside the path, which the next program would apply to whatever file lies there."""
+        """Remove this process's log beside the path, because the next program would apply it to any file there."""
         if self.has_own_log():
             for name in (self._log_path, f"{self._path}-shm"):
                 with suppress(OSError):
                     os.unlink(name)  # noqa: PTH108 (text, as above)
 
     def set_own_log_aside(self, to: Path) -> bool:
-        """Like :meth:`remove_own_log`, but keep the log under another name; whether there was one."""
+        """Rename this process's log beside the path; return whether there was one."""
         if not self.has_own_log():
             return False
         try:
@@ -110,7 +110,7 @@ class OwnFile:
         return True
 
     def pages(self) -> int | None:
-        """Number of pages by the file's header; None where it is not that of a journal with a write-ahead log."""
+        """Number of pages in the file's header; None if the header is not that of a journal with a write-ahead log."""
         header = os.pread(self._descriptor, _HEADER_BYTES, 0)
         is_whole = len(header) == _HEADER_BYTES and header[18:20] == b"\x02\x02"
         return int.from_bytes(header[28:32], "big") if is_whole else None

@@ -1,10 +1,10 @@
 """Reads a journal, while a master writes it or after the end of its search.
 
-Law of this file: a reader changes nothing and does not wait for the writer. Each question opens the file with
-``mode=ro``, never ``immutable`` (which would ignore the write-ahead log), and closes it again, so that a reader that is
-kept for hours holds no lock. Sometimes SQLite cannot open it this way (after a kill, without permission to write beside
-it), or must not (a write-ahead log on a network file system, where its users have no common memory). Then database and
-log are copied to a temporary directory and read there. Questions read the tables; only ``entries`` reads everything. An
+Law of this file: a reader changes nothing and does not wait for the writer. Each query opens the file with ``mode=ro``,
+not ``immutable`` (which would ignore the write-ahead log), and closes it again, so a reader that exists for hours holds
+no lock. Sometimes SQLite cannot open the file this way (after a kill, without permission to write beside it), or must
+not (a write-ahead log on a network file system, whose machines share no memory). Then the reader copies the database
+and the log to a temporary directory and reads the copy. Queries read the tables; only ``entries`` reads all entries. An
 older journal is read as one of the newest schema: :mod:`~hpbandster_lite.journal.migrations`.
 """
 
@@ -54,13 +54,13 @@ from hpbandster_lite.records import (
 )
 
 BUSY_S = 5.0
-"""How long a question waits for a lock; only a rollback journal (network file systems) makes readers wait."""
+"""How long a query waits for a lock; readers wait only with a rollback journal (network file systems)."""
 COPY_TRIES = 20
-"""A copy is made again if the writer changes the files meanwhile."""
+"""Most attempts at a copy; an attempt fails if the writer changes the files meanwhile."""
 
 
 class ConfigurationRow(TypedDict):
-    """One configuration; ``sampled_at`` is a Unix time, ``sampled`` the position of its entry, which has its vector."""
+    """One configuration; ``sampled_at`` is a Unix time, ``sampled`` the position of the entry with its vector."""
 
     config_id: ConfigId
     values: dict[str, Value]
@@ -71,11 +71,11 @@ class ConfigurationRow(TypedDict):
 
 
 class EvaluationRow(TypedDict):
-    """One evaluation: ``state`` is queued, running, done (it has a loss) or failed (it has the kind of its failure).
+    """One evaluation: ``state`` is queued, running, done (with a ``loss``) or failed (with the kind of ``failure``).
 
     Times are Unix times of the master's commits: when its last attempt was queued and leased, when the objective
-    started (the end less the duration that the worker measured) and when the outcome was recorded.
-    ``outcome`` is the position of the outcome in the journal, for :meth:`JournalReader.outcomes`.
+    started (the end minus the duration that the worker measured) and when the outcome was recorded. ``outcome`` is the
+    position of the outcome in the journal, for :meth:`JournalReader.outcome`.
     """
 
     config_id: ConfigId
@@ -97,7 +97,7 @@ class EvaluationRow(TypedDict):
 
 
 class Ending(NamedTuple):
-    """One evaluation that ended, in short; ``position`` is that of its outcome in the journal."""
+    """Summary of one evaluation that ended; ``position`` is the position of its outcome in the journal."""
 
     position: int
     evaluation: EvaluationId
@@ -108,7 +108,7 @@ class Ending(NamedTuple):
 
 
 class Promotion(NamedTuple):
-    """One configuration at a rung and at the one above; ``has_checkpoint`` is whether the lower one left files."""
+    """One configuration at two neighbouring rungs; ``has_checkpoint``: whether the lower evaluation left files."""
 
     lower_budget: float
     upper_budget: float
@@ -122,7 +122,7 @@ class Promotion(NamedTuple):
 class SourceEdit(NamedTuple):
     """An edited source that the user accepted, and the first evaluation that was leased after it, if there is one.
 
-    ``position`` and ``at`` are those of its entry; ``recorded`` counts the outcomes before it.
+    ``position`` and ``at`` are the position and time of its entry; ``recorded`` counts the outcomes before it.
     """
 
     position: int
@@ -133,15 +133,15 @@ class SourceEdit(NamedTuple):
 
 
 def source_of_row(row: EvaluationRow, edits: Sequence[SourceEdit]) -> int:
-    """With which of the search's sources an evaluation was leased: 1 for the one that it began with."""
+    """Number of the source with which an evaluation was leased: 1 for the source at the beginning of the search."""
     at = row["leased_at"] if row["leased_at"] is not None else row["started_at"]
     return 1 + sum(at is not None and at >= edit.at for edit in edits)
 
 
 class RungRow(TypedDict):
-    """How many evaluations of a rung are in each state, and its lowest loss.
+    """The number of evaluations of a rung in each state, and its lowest loss.
 
-    ``infeasible`` counts those of the failed ones that the problem refused: their places are free again.
+    ``infeasible`` counts the failed evaluations that the problem refused: their places are free again.
     """
 
     bracket: int
@@ -180,13 +180,13 @@ SELECT bracket, rung, budget, sum(state = 'queued') AS queued, sum(state = 'runn
        sum(failure IS 'infeasible') AS infeasible, {BEST_LOSS_SQL} AS best
 FROM evaluations GROUP BY bracket, rung, budget ORDER BY bracket, rung
 """  # noqa: S608  # a constant of ours
-# Early masters of schema 1 wrote a space behind each colon: the tag begins at character 10 or 11.
+# Early masters of schema 1 wrote a space after each colon: the tag begins at character 10 or 11.
 _SHRUNK = """
 SELECT position, entry FROM entries
 WHERE position > (SELECT min(sampled) FROM configurations WHERE bracket = ?)
       AND substr(ltrim(substr(entry, 9, 14)), 1, 12) = '"RungShrunk"' ORDER BY position
 """
-# Infeasible configurations cost nothing, nor does what was cancelled before its first lease.
+# Infeasible configurations cost nothing, and evaluations that were cancelled before their first lease cost nothing.
 _BUDGET_STARTED = """
 SELECT coalesce(sum(budget), 0.0) FROM evaluations
 WHERE failure IS NOT 'infeasible' AND NOT (failure IS 'cancelled' AND attempt = 0)
@@ -213,7 +213,7 @@ _OUTCOMES = "SELECT outcome, entry FROM evaluations JOIN entries ON position = o
 
 
 class JournalReader:
-    """Answers questions about a journal.
+    """Queries a journal.
 
     Parameters
     ----------
@@ -223,7 +223,8 @@ class JournalReader:
     Raises
     ------
     JournalError
-        If there is no journal, or if the file is something else, newer or damaged, or cannot be read. So do methods.
+        If there is no journal, or if the file is not a journal, is newer or damaged, or cannot be read; methods raise
+        it too.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -240,14 +241,14 @@ class JournalReader:
         return Limits() if text is None else read_record(text, Limits, self.path, "its limits")
 
     def finished(self) -> Finished | None:
-        """Why the search ended; ``None`` while it continues, also after a later start continued it."""
+        """Why the search ended; ``None`` while it continues, and after a later start has continued it."""
         kind, reason = self._one("SELECT finished_kind, finished_reason FROM search")
         if kind is None:
             return None
         try:
             return Finished(kind=FinishKind(kind), reason=reason)
         except ValueError as error:
-            raise JournalError(f"the journal {self.path} has no known kind of end: {error}; it is damaged") from error
+            raise JournalError(f"the journal {self.path} has an unknown kind of end: {error}; it is damaged") from error
 
     def paused(self) -> tuple[str, float] | None:
         """Why (empty without a reason) and since when, as a Unix time, the search is paused; ``None`` if it is not."""
@@ -255,13 +256,13 @@ class JournalReader:
         return None if reason is None else (reason, at)
 
     def marks(self) -> Marks:
-        """Its random id, which a journal of schema 1 lacks, its newest epoch and its last position."""
+        """The random id (None in a journal of schema 1), the newest epoch and the last position."""
         return Marks(*self._one(MARKS))
 
     def contains(self, path: Path) -> bool:
-        """Whether a file holds an earlier state of this journal, so that a copy in its place loses nothing.
+        """Whether a file holds an earlier state of this journal, so that to replace it by a copy loses nothing.
 
-        A copy with which another search directory went on is none: its newest master is not of this journal.
+        False for a copy that another search has continued, because this journal does not have that search's master.
         """
         try:
             other = JournalReader(path)
@@ -282,12 +283,12 @@ class JournalReader:
         )
 
     def source(self) -> ProblemSource | None:
-        """The source with which the search goes on: that of its beginning, or the last edit that was accepted."""
+        """The source with which the search continues: the last accepted edit, else the source at its beginning."""
         edits = self.source_edits()
         return edits[-1].change.source if edits else self.settings().problem.source
 
     def source_edits(self) -> list[SourceEdit]:
-        """The edits of the problem's source that were accepted, oldest first."""
+        """The accepted edits of the problem's source, oldest first."""
         if not self._all(_HAS_SOURCE_CHANGES):
             return []
         return [self._source_edit(*row) for row in self._all(_SOURCE_CHANGES)]
@@ -320,7 +321,7 @@ class JournalReader:
         Raises
         ------
         JournalError
-            If there is none of this id.
+            If no configuration has this id.
         """
         rows = self._all(_CONFIGURATIONS + " WHERE bracket = ? AND sampled_rung = ? AND number = ?", config_id)
         if not rows:
@@ -356,7 +357,7 @@ class JournalReader:
         )
 
     def seconds_taken(self) -> dict[float, float]:
-        """Mean time from lease to outcome at each budget, of what was trained: how long one takes a worker."""
+        """Mean time in seconds from lease to outcome of an evaluation at each budget, without infeasible ones."""
         return dict(
             self._all(
                 "SELECT budget, avg(finished_at - leased_at) FROM evaluations WHERE leased_at IS NOT NULL "
@@ -379,19 +380,19 @@ class JournalReader:
         Parameters
         ----------
         bracket
-            The first one that matters: entries before it are not read.
+            The first bracket to read; entries before it are skipped.
         """
         rows = self._all(_SHRUNK, (bracket,))
         entries = [read_entry(text, position, self.path) for position, text in rows]
         return {(entry.bracket, entry.rung): entry.places for entry in entries if isinstance(entry, RungShrunk)}
 
     def promotions(self, most: int | None = None) -> list[Promotion]:
-        """Configurations with a loss at two neighbouring rungs, in the order in which they got the second one.
+        """Configurations with a loss at two neighbouring rungs, in the order of the upper outcome.
 
         Parameters
         ----------
         most
-            Evaluations above a lowest rung that are considered, the oldest first; None for all, which takes longer.
+            Most evaluations above a lowest rung to consider, the oldest first; None for all, which takes longer.
         """
         return [Promotion(*row) for row in self._all(_PROMOTIONS, (-1 if most is None else most,))]
 
@@ -431,7 +432,7 @@ class JournalReader:
         return entry
 
     def entries(self) -> Generator[tuple[int, float, Entry], None, None]:
-        """Position, wall-clock time and entry of all entries, in order; close it if you do not read it to its end."""
+        """Position, wall-clock time and entry of all entries, in order; close the generator unless you exhaust it."""
         with self._connection() as connection:
             yield from read_entries(connection, self.path)
 
@@ -449,36 +450,36 @@ class JournalReader:
                 with self._connection() as connection:
                     return connection.execute(question, arguments).fetchall()
             except sqlite3.OperationalError as error:
-                # A master has migrated the journal since this connection looked which schema it has.
+                # A master has migrated the journal since this connection read the schema number.
                 if "no such column" not in str(error):
                     raise
             with self._connection() as connection:
                 return connection.execute(question, arguments).fetchall()
 
     def copy_to(self, target: Path) -> int:
-        """A copy of the journal as it is at one moment, in one file, while its master continues.
+        """Write a copy of the journal at one moment into one file; its master may continue meanwhile.
 
         Parameters
         ----------
         target
-            Replaced at once: readers see the copy before or this one, never half of either.
+            The copy's path. It is replaced atomically: readers see the earlier copy or this one.
 
         Returns
         -------
         int
-            Number of entries in it.
+            Number of entries in the copy.
 
         Raises
         ------
         JournalError
-            If the journal cannot be read, or the copy cannot be written; an earlier copy is still there.
+            If the journal cannot be read, or the copy cannot be written; an earlier copy stays.
         """
         with self._connection() as connection:
             return copy_database(connection, target, "give another FILE")
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one question: to the file itself, or to a copy of it."""
+        """A connection for one query, to the file or to a copy of it."""
         with ExitStack() as stack:
             with sqlite_errors_as_ours(self.path, "read the journal"):
                 connection = self._entered(stack)
@@ -489,8 +490,8 @@ class JournalReader:
             try:
                 return stack.enter_context(_opened(f"{self.path.absolute().as_uri()}?mode=ro", self.path))
             except sqlite3.OperationalError as error:
-                # SQLite needs to write beside the file to share it, and to recover a log after a kill. On a full disk
-                # it reports an error of the disk.
+                # SQLite must write beside the file to share it, and to recover a log after a kill. On a full disk it
+                # reports an error of the disk.
                 if not any(words in str(error) for words in ("readonly", "unable to open", "disk I/O error")):
                     raise
         copy = stack.enter_context(_copied(self.path))
@@ -498,19 +499,19 @@ class JournalReader:
 
 
 def marks_of(path: Path, *, alone: bool) -> Marks:
-    """What identifies a master's journal, read from the file at a path.
+    """The marks that identify a master's journal, read from the file at a path.
 
     Parameters
     ----------
     path
         The file.
     alone
-        Leave the write-ahead log beside it out, because it belongs to another file.
+        Ignore the write-ahead log beside the file, because it belongs to another file.
 
     Raises
     ------
     JournalError
-        If it is not a journal.
+        If the file is not a journal.
     """
     if not alone:
         return JournalReader(path).marks()
@@ -523,7 +524,7 @@ def marks_of(path: Path, *, alone: bool) -> Marks:
 @contextmanager
 def _opened(uri: str, path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)) as connection:
-        # The first question opens the file, and reads the number that the log may have and the file's header not yet.
+        # The first query opens the file. The schema number may be newer in the log than in the file's header.
         schema = schema_of(connection)
         check_schema(schema, path)
         if schema < SCHEMA:
@@ -533,17 +534,17 @@ def _opened(uri: str, path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def _copied(path: Path) -> Iterator[Path]:
-    """A consistent copy of the database and what SQLite keeps beside it, for as long as the context lasts."""
+    """A consistent copy of the database and of its logs, which exists while the context is open."""
     for _ in range(COPY_TRIES):
         with tempfile.TemporaryDirectory(prefix="hpbandster_lite-") as directory:
             if _copy_if_still(path, Path(directory)):
                 yield Path(directory) / path.name
                 return
-    raise JournalError(f"the journal {path} changed faster than it could be copied; ask its master instead")
+    raise JournalError(f"the journal {path} changed faster than it could be copied; try again")
 
 
 def _copy_if_still(path: Path, directory: Path) -> bool:
-    """Copy the files; False if they changed meanwhile, so that the copies may not belong together."""
+    """Copy the files; False if they changed meanwhile, so that the copies may be inconsistent."""
     try:
         before = _fingerprint(path)
         for file in (path, *_beside(path)):
@@ -560,7 +561,7 @@ def _beside(path: Path) -> list[Path]:
 
 
 def _fingerprint(path: Path) -> tuple[object, ...]:
-    """A value that changes when the database does, or when its log starts again; not when the log only grows."""
+    """A value that changes when the database changes or its log restarts, but not when the log only grows."""
     state = path.stat()
     heads = []
     for file in _beside(path):
@@ -585,5 +586,5 @@ _NAMES = tuple(EvaluationRow.__annotations__)
 
 
 def _evaluation(row: tuple[Any, ...]) -> EvaluationRow:
-    # The columns of _EVALUATIONS are the row's fields in their order, the config id's parts aside.
+    # The columns of _EVALUATIONS are the row's fields in their order; the first three are the config id.
     return cast(EvaluationRow, dict(zip(_NAMES, (ConfigId(*row[:3]), *row[3:]), strict=True)))

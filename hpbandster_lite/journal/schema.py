@@ -1,7 +1,7 @@
 """The journal's file: its tables, and the checks before SQLite opens it.
 
-Law of this file: a file that is not a whole journal of a known schema is refused, with the reason, and stays as it is.
-Here, and only here, errors of SQLite become JournalErrors, with the remedy.
+Law of this file: a file that is not a complete journal of a known schema is refused with the reason, and not changed.
+Only here do errors of SQLite become JournalErrors, with the remedy.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pathlib import Path
 from hpbandster_lite.errors import InvariantBroken, JournalError
 
 SCHEMA = 2
-"""Version of the tables and of what the entries mean; SQLite's ``user_version``. Older ones: see migrations.py."""
+"""Version of the tables and of the meaning of the entries; SQLite's ``user_version``. For older ones: migrations.py."""
 OLDEST_SCHEMA = 1
 APPLICATION_ID = 0x68_70_62_6C
 """SQLite's ``application_id`` of a journal: "hpbl" in ASCII."""
 
 TABLES = """
 -- The search itself: its settings (a SearchSettings message), the newest master's epoch and limits, the kind and reason
--- of its end, and why and since when (a Unix time) it is paused. journal_id is random: no two journals share it, but a
--- copy has that of its original.
+-- of its end, and why and since when (a Unix time) it is paused. journal_id is random: it differs between journals, and
+-- a copy keeps it.
 CREATE TABLE search (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     settings TEXT NOT NULL,
@@ -34,20 +34,20 @@ CREATE TABLE search (
     paused_at REAL,
     journal_id TEXT
 );
--- The masters; served_s is the sum of the times between its commits.
+-- The masters; served_s is the sum of the times between a master's commits.
 CREATE TABLE masters (
     epoch INTEGER PRIMARY KEY,
     started_at REAL,
     last_at REAL,
     served_s REAL NOT NULL DEFAULT 0
 );
--- The source of truth: positions 1..n without gaps, entry is a message of hpbandster_lite.wire.
+-- The source of truth: positions 1..n without gaps; entry is a message of hpbandster_lite.wire.
 CREATE TABLE entries (
     position INTEGER PRIMARY KEY,
     at REAL NOT NULL,
     entry TEXT NOT NULL
 );
--- Everything below follows from the entries. A config id is (bracket, sampled_rung, number); sampled is the position of
+-- The tables below follow from the entries. A config id is (bracket, sampled_rung, number); sampled is the position of
 -- the Sampled entry, which holds the vector.
 CREATE TABLE configurations (
     bracket INTEGER NOT NULL,
@@ -91,12 +91,12 @@ _HEADER_BYTES = 100
 
 
 def check_file(path: Path) -> None:
-    """Refuse a file that is not a journal, is newer than this code, or was cut off, by its first bytes.
+    """Refuse a file if its first bytes show that it is not a journal, is newer than this code, or is truncated.
 
     Raises
     ------
     JournalError
-        With the fault and the remedy.
+        The message names the fault and the remedy.
     """
     try:
         size = path.stat().st_size
@@ -107,9 +107,9 @@ def check_file(path: Path) -> None:
     except OSError as error:
         raise JournalError(f"cannot read the journal {path}: {error.strerror or error}") from error
     if not _MAGIC.startswith(header[: len(_MAGIC)]) or header[68:72] not in (b"", APPLICATION_ID.to_bytes(4, "big")):
-        raise JournalError(f"{path} is no journal of hpbandster_lite; move it away or give another --run-dir")
+        raise JournalError(f"{path} is not a journal of hpbandster_lite; move it away or give another --run-dir")
     if len(header) < _HEADER_BYTES:
-        raise _truncated(path, f"it has {size} bytes, not even a header")
+        raise _truncated(path, f"it has only {size} bytes, less than a header")
     check_schema(int.from_bytes(header[60:64], "big"), path)
     _check_length(path, header, size)
 
@@ -117,9 +117,9 @@ def check_file(path: Path) -> None:
 def _check_length(path: Path, header: bytes, size: int) -> None:
     wal = path.with_name(f"{path.name}-wal")
     if wal.exists() and wal.stat().st_size > 0:
-        # A kill while SQLite moves the log into the file leaves a short file, which the log completes.
+        # If SQLite is killed while it moves the log into the file, the file is short, and the log completes it.
         return
-    # 1 stands for 65,536, which does not fit into two bytes.
+    # 1 means 65,536, which does not fit into two bytes.
     page_bytes = {1: 65_536}.get(number := int.from_bytes(header[16:18], "big"), number)
     expected = page_bytes * int.from_bytes(header[28:32], "big")
     if size < expected:
@@ -127,12 +127,12 @@ def _check_length(path: Path, header: bytes, size: int) -> None:
 
 
 def logs_ahead(path: Path) -> bool:
-    """Whether part of a journal may be in a write-ahead log, by its header."""
+    """Whether, by its header, part of a journal may be in a write-ahead log."""
     try:
         with path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
     except OSError:
-        # The next one to open it gets the error.
+        # The connection that opens the file next reports the error.
         return False
     # The read version: 1 for a rollback journal, 2 for a write-ahead log.
     return header[19:20] == b"\x02"
@@ -140,17 +140,17 @@ def logs_ahead(path: Path) -> bool:
 
 def _truncated(path: Path, how: str) -> JournalError:
     return JournalError(
-        f"the journal {path} was cut off: {how}. Restore it from a copy, or keep what is left with: "
+        f"the journal {path} is truncated: {how}. Restore it from a copy, or recover what is left with: "
         f"sqlite3 {path} .recover | sqlite3 {path.with_name('recovered.sqlite')}"
     )
 
 
 def check_schema(version: int, path: Path) -> None:
-    """Refuse a journal of a newer schema, and a number that no schema has, with a JournalError."""
+    """Raise a JournalError for a newer schema, or for a number that no schema has."""
     if version > SCHEMA:
         raise JournalError(
-            f"the journal {path} has schema {version}, this hpbandster_lite knows up to {SCHEMA}: "
-            "it was written by a newer one; upgrade this installation"
+            f"the journal {path} has schema {version}, and this hpbandster_lite reads up to {SCHEMA}: "
+            "a newer version wrote it; upgrade this installation"
         )
     if version < OLDEST_SCHEMA:
         raise JournalError(f"the journal {path} has the unknown schema {version}; its header is damaged")
@@ -158,7 +158,7 @@ def check_schema(version: int, path: Path) -> None:
 
 @contextmanager
 def sqlite_errors_as_ours(path: Path, purpose: str) -> Iterator[None]:
-    """Turn each error of SQLite into a JournalError with the remedy; a broken constraint is a bug of this package."""
+    """Convert each error of SQLite to a JournalError with the remedy; a broken constraint is a bug of this package."""
     try:
         yield
     except sqlite3.IntegrityError as error:
@@ -167,14 +167,14 @@ def sqlite_errors_as_ours(path: Path, purpose: str) -> Iterator[None]:
         raise JournalError(f"cannot {purpose}: {path}: {error}; {_remedy(str(error))}") from error
 
 
-# By SQLite's messages: Python has names of its error codes only from 3.11 on.
+# By SQLite's messages, because Python has names for its error codes only since 3.11.
 _REMEDIES = {
-    "is full": "make room on the disk; acknowledged results are safe, and writing continues when there is room",
-    "readonly": "this user may not write the file or its directory",
+    "is full": "free space on the disk; acknowledged results are safe, and writing continues when there is space",
+    "readonly": "allow this user to write the file and its directory",
     "unable to open": "check that the directory exists and that this user may read and write it",
     "is locked": "another process is writing; end it, or try again",
-    "malformed": "the file is damaged: restore it from a copy, or keep what is left with sqlite3's .recover",
-    "not a database": "the file is damaged: restore it from a copy, or keep what is left with sqlite3's .recover",
+    "malformed": "the file is damaged: restore it from a copy, or recover what is left with sqlite3's .recover",
+    "not a database": "the file is damaged: restore it from a copy, or recover what is left with sqlite3's .recover",
     "disk I/O error": "the disk failed to read or write; see the system's log",
 }
 

@@ -1,7 +1,7 @@
 """What a journal of schema 1 lacks: the kind of a search's end, and an id of the journal.
 
-Law of this file: nothing else reads a sentence. In schema 1 a :class:`Finished` entry has a ``reason`` alone, and the
-table ``search`` has it as ``finished``; each sentence that could be written has its kind here.
+Law of this file: only this file infers a kind from a sentence. In schema 1 a :class:`Finished` entry has only a
+``reason``, which is the column ``finished`` of the table ``search``; this file maps each possible sentence to its kind.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MIGRATION = (
     "UPDATE search SET journal_id = lower(hex(randomblob(16)))",
     "UPDATE entries SET entry = entry_of_schema_2(entry) WHERE instr(entry, 'Finished')",
 )
-"""Turns the tables into those of schema 2. A master of schema 1 that still runs cannot end the search afterwards."""
+"""Migrates the tables to schema 2. A master of schema 1 that still runs cannot end the search afterwards."""
 VIEWS = (
     """
     CREATE TEMP VIEW search AS SELECT
@@ -32,7 +32,7 @@ VIEWS = (
     FROM main.entries
     """,
 )
-"""Show the tables as those of schema 2; a temporary view hides the table of its name."""
+"""Show the tables as those of schema 2; a temporary view hides the table with the same name."""
 
 _KIND_OF_START = (
     ("stopped by its user", FinishKind.STOPPED),
@@ -48,7 +48,7 @@ _STARTED = ("evaluation was started, which is the limit", "evaluations were star
 
 
 def finish_kind_of(reason: str | None) -> str | None:
-    """The kind of an end of which only the sentence is known; an unknown sentence counts as complete.
+    """The kind of a search's end, from its sentence; an unknown sentence counts as complete.
 
     Parameters
     ----------
@@ -57,23 +57,23 @@ def finish_kind_of(reason: str | None) -> str | None:
     """
     if reason is None:
         return None
-    # "all 3 brackets are complete" needs no line.
+    # "all 3 brackets are complete" needs no line, because COMPLETE is the default.
     otherwise = FinishKind.LIMIT if any(words in reason for words in _STARTED) else FinishKind.COMPLETE
     kind = next((kind for start, kind in _KIND_OF_START if reason.startswith(start)), otherwise)
     return str(kind.value)
 
 
 def entry_of_schema_2(text: str) -> str:
-    """The text of an entry; an older :class:`Finished` gains its kind, everything else stays as it is.
+    """The text of an entry in schema 2: a :class:`Finished` of schema 1 gains its kind, other texts do not change.
 
-    A damaged text stays, too: its reader refuses it, with its position.
+    A damaged text does not change either: the reader refuses it with its position.
     """
     try:
         message = wire.decode(text, limit_bytes=None)
         if type(message) is dict and message.get("type") == "Finished" and "kind" not in message:
             kind = finish_kind_of(str(message.get("reason")))
             return wire.encode({"type": "Finished", "kind": kind, **message}, limit_bytes=None)
-    # TypeError: a column of SQLite holds anything, bytes and numbers, too.
+    # TypeError: a column of SQLite can hold bytes and numbers too.
     except (ProtocolMismatch, NotPlain, TypeError):
         pass
     return text

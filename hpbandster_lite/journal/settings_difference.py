@@ -1,6 +1,6 @@
-"""The first difference between two settings of one search that keeps it from continuing.
+"""The first difference between two settings because of which a search cannot continue.
 
-Law of this file: every setting on which earlier results depend is compared; limits, leases and names are not.
+Law of this file: it compares every setting on which earlier results depend, but not limits, times of leases or names.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from hpbandster_lite.records import Plain, ProblemOption, SearchSettings, Value
 from hpbandster_lite.wire import plain
 
-# The settings that may not change, in the order in which a user looks for them.
+# The settings that cannot change, in the order in which a user looks for them.
 _COMPARED: Mapping[str, Callable[[SearchSettings], Plain]] = {
     "problem": lambda settings: settings.problem.name,
     "algorithm": lambda settings: settings.algorithm,
@@ -26,16 +26,16 @@ _COMPARED: Mapping[str, Callable[[SearchSettings], Plain]] = {
 
 
 def settings_difference(stored: SearchSettings, new: SearchSettings) -> str | None:
-    """First setting that differs between a journal and the search that is to continue it.
+    """The first setting in which a journal differs from the requested settings.
 
-    Compared are the problem (its name, and its options but for local ones), algorithm, seed, eta, budgets, unit,
-    bracket rule, whether the default is skipped, attempts, parameters of the sampler, initial configurations and the
-    space; not the run id, the times of leases, and the problem's source.
+    It compares the problem (its name, and its options except local ones), algorithm, seed, eta, budgets, unit, bracket
+    rule, ``skip_default``, attempts, parameters of the sampler, initial configurations and the space. It does not
+    compare the run id, the times of leases and the problem's source.
 
     Returns
     -------
     str or None
-        A text such as ``seed: 1 in the journal, 2 asked for``; ``None`` if the search may continue.
+        For example ``seed: 1 in the journal, 2 requested``; ``None`` if the search can continue.
     """
     option = option_difference(stored.problem.options, new.problem.options)
     if stored.problem.name == new.problem.name and option is not None:
@@ -47,8 +47,8 @@ def settings_difference(stored: SearchSettings, new: SearchSettings) -> str | No
         if stored.sampler.get(name) != new.sampler.get(name):
             return _differ(f"sampler parameter {name!r}", stored.sampler.get(name), new.sampler.get(name))
     if plain(stored.initial) != plain(new.initial):
-        return f"initial configurations: {len(stored.initial)} in the journal, {len(new.initial)} others asked for"
-    # Imported here: a reader of a journal needs no space, and a space imports scipy.
+        return f"initial configurations: {len(stored.initial)} in the journal, {len(new.initial)} others requested"
+    # Imported here: a reader of a journal needs no space, and hpbandster_lite.space imports scipy.
     from hpbandster_lite.space import first_difference
 
     difference = first_difference(stored.problem.space_json, new.problem.space_json)
@@ -56,7 +56,7 @@ def settings_difference(stored: SearchSettings, new: SearchSettings) -> str | No
 
 
 class OptionDifference(NamedTuple):
-    """An option of a problem that has two values."""
+    """An option of a problem with two different values."""
 
     name: str
     stored: Value
@@ -64,9 +64,9 @@ class OptionDifference(NamedTuple):
 
 
 def option_difference(stored: Iterable[ProblemOption], new: Iterable[ProblemOption]) -> OptionDifference | None:
-    """First option in which two descriptions of one problem differ, local ones left out; None if there is none.
+    """The first option in which two descriptions of a problem differ, except local options; None if they agree.
 
-    An option that only one of them has counts as its default in the other.
+    If only one of them has an option, the other counts as having the option's default.
     """
     before, after = ({each.name: each for each in options if not each.is_local} for options in (stored, new))
     for name in [*before, *(name for name in after if name not in before)]:
@@ -79,11 +79,11 @@ def option_difference(stored: Iterable[ProblemOption], new: Iterable[ProblemOpti
 
 
 def _differ(name: str, stored: Plain, new: Plain) -> str:
-    return f"{name}: {_as_text(stored)} in the journal, {_as_text(new)} asked for"
+    return f"{name}: {_as_text(stored)} in the journal, {_as_text(new)} requested"
 
 
 def _as_typed(value: Value) -> Value:
-    """An option's value as users write it; None is a value here, not a default."""
+    """An option's value as users write it; None is written ``none`` here, not ``the default``."""
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else value
 
 

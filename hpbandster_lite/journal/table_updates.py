@@ -1,10 +1,10 @@
 """How each entry changes the tables that readers query.
 
 Law of this file: the tables follow from the entries alone; each entry changes them once, in the transaction that stores
-it. Wall-clock times are those of the commits, so a duration is as exact as a turn of the master is short.
+it. Wall-clock times are the times of commits, so a duration is exact to one turn of the master.
 
 Nearly every turn samples configurations and leases them at once. So new rows wait until the end of the transaction and
-are written in their latest state; an entry that changes a waiting row in another way has it written first.
+are written in their latest state. If an entry changes a waiting row in another way, the waiting rows are written first.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _STARTED = "UPDATE search SET limits = ?, finished_kind = NULL, finished_reason = NULL"
 _FINISHED = "UPDATE search SET finished_kind = ?, finished_reason = ?"
-# Made with the first row, so that journals of every schema can have it; position is that of the entry.
+# The table is made with its first row, so that it needs no schema of its own; position is the position of the entry.
 _SOURCE_CHANGES = "CREATE TABLE IF NOT EXISTS source_changes (position INTEGER PRIMARY KEY, at REAL NOT NULL)"
 _RUNG_ENDED = "SELECT max(finished_at) FROM evaluations WHERE bracket = ? AND rung = ?"
 _LEASED = """
 UPDATE evaluations SET state = 'running', attempt = ?, agent = ?, worker = ?, leased_at = ?
 WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ?
 """
-# Only the running attempt is released: the end of an older one changes nothing.
+# Only the running attempt can be released: the end of an older attempt changes nothing.
 _RELEASED = """
 UPDATE evaluations SET state = 'queued', agent = NULL, worker = NULL, queued_at = ?, leased_at = NULL
 WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ? AND attempt = ? AND state = 'running'
@@ -65,7 +65,7 @@ UPDATE evaluations SET
     finished_at = NULL, loss = NULL, failure = NULL, reason = NULL, directory = NULL, outcome = NULL
 WHERE bracket = ? AND sampled_rung = ? AND number = ? AND rung = ?
 """
-# The outcome may be that of an earlier attempt, whose lease had expired: then the lease in the row is another one.
+# The outcome may come from an earlier attempt whose lease had expired: then the lease in the row is another one.
 _RECORDED = """
 UPDATE evaluations SET
     leased_at = CASE WHEN attempt = :attempt THEN leased_at END,
@@ -80,7 +80,7 @@ WHERE bracket = :bracket AND sampled_rung = :sampled_rung AND number = :number A
 _Key: TypeAlias = tuple[int, int, int, int]
 _Lease: TypeAlias = tuple[str, int, str | None, str | None, float | None]
 _UNLEASED: _Lease = ("queued", 0, None, None, None)
-"""State, attempt, agent, worker and time of the lease of an evaluation that has none."""
+"""State, attempt, agent, worker and lease time of an evaluation without a lease."""
 
 
 class Tables:
@@ -89,9 +89,9 @@ class Tables:
     Parameters
     ----------
     connection
-        Within a transaction whenever :meth:`follow` or :meth:`write` is called.
+        A connection; :meth:`follow` and :meth:`write` require an open transaction.
     settings
-        Of the search; the budgets of the rungs follow from them.
+        Settings of the search, which determine the budgets of the rungs.
     """
 
     def __init__(self, connection: sqlite3.Connection, settings: SearchSettings) -> None:
@@ -103,7 +103,7 @@ class Tables:
         self._new: dict[_Key, tuple[float, _Lease]] = {}
 
     def begin(self) -> None:
-        """Drop the waiting rows, which a failed transaction leaves."""
+        """Drop the waiting rows that a failed transaction has left."""
         self._configurations.clear()
         self._new.clear()
 
@@ -173,7 +173,7 @@ class Tables:
             self._new[key] = (waiting[0], lease)
 
     def _promoted_at(self, key: _Key, at: float) -> float:
-        """Since when a new promotion has been queued: the end of the rung below."""
+        """When a new promotion was queued: at the end of the rung below."""
         bracket, _, _, rung = key
         (ended,) = self._execute(_RUNG_ENDED, (bracket, rung - 1)).fetchone()
         return at if ended is None else float(ended)
@@ -186,7 +186,7 @@ class Tables:
             "agent": _text(entry.agent),
             "position": position,
             "state": "done" if failure is None else "failed",
-            # As floats: an integer beyond 64 bits is a valid loss, but SQLite has no such integers.
+            # As floats: a loss may be an integer of more than 64 bits, which SQLite does not have.
             "loss": None if outcome.loss is None else float(outcome.loss),
             "duration_s": None if outcome.duration_s is None else float(outcome.duration_s),
             "failure": None if failure is None else failure.kind.value,
@@ -215,7 +215,7 @@ def _key(evaluation: EvaluationId) -> _Key:
 
 
 def _text(text: str) -> str:
-    # SQLite's text is UTF-8, which has no lone surrogates; Python has them in file names that are not UTF-8.
+    # Python has lone surrogates in file names that are not UTF-8; SQLite's text is UTF-8, which has none.
     if text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,8 +1,8 @@
-"""The one writer of a journal.
+"""The only writer of a journal.
 
-Law of this file: when :meth:`Journal.commit` returns, all entries of a turn are on the disk, in order; if it raises,
-none is, and the same call may be made again. Only the newest master can commit: each start takes the next epoch, and
-each transaction checks that it is still the newest.
+Law of this file: when :meth:`Journal.commit` returns, all entries of a turn are on the disk, in order; if it raises, no
+entry is, and the caller may repeat the call. Only the newest master can commit: each start takes the next epoch, and
+each transaction checks that no later epoch exists.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 BUSY_S = 2.0
 """How long a commit waits for another process's lock. In WAL mode only a second master can hold one; with a rollback
-journal a reader can, too, as long as its question takes."""
+journal a reader also holds one during its query."""
 
 _SERVED = """
 UPDATE masters SET
@@ -50,7 +50,7 @@ WHERE epoch = :epoch
 
 
 class Fenced(JournalError):
-    """A newer master has taken the journal over: this one must end, and nothing of its turn was stored."""
+    """A newer master has taken over the journal: this master must end, and nothing of its turn was stored."""
 
 
 class Journal:
@@ -65,8 +65,8 @@ class Journal:
     epoch : int or None
         This master's number; ``None`` before :meth:`begin_epoch`.
     network : str or None
-        Type of the network file system that it lies on, where SQLite's rollback journal takes the place of its
-        write-ahead log; ``None`` on a local one.
+        Type of the network file system that holds the journal, where SQLite uses its rollback journal instead of its
+        write-ahead log; ``None`` on a local file system.
     """
 
     def __init__(
@@ -99,27 +99,27 @@ class Journal:
         clock: Callable[[], float] | None = None,
         network_of: Callable[[Path], str | None] = network_type,
     ) -> Journal:
-        """Open a journal, or make one; an older one is migrated (:mod:`hpbandster_lite.journal.migrations`).
+        """Open or create a journal; an older journal is migrated (:mod:`hpbandster_lite.journal.migrations`).
 
         Parameters
         ----------
         path
             The file.
         create
-            Settings of the search if there is no journal yet. An existing journal keeps its own; compare them by
-            :func:`~hpbandster_lite.journal.settings_difference`.
+            Settings of a new search, if there is no journal yet. An existing journal keeps its settings; compare them
+            with :func:`~hpbandster_lite.journal.settings_difference`. Default: do not create a journal.
         clock
             Clock in seconds that measures the time between two commits: a monotonic one, because a wall clock that is
             set forward by a day would use up a search's wall time. Default: the wall-clock times of the commits.
         network_of
-            Says the type of the network file system that a path lies on; see :func:`network_type`.
+            Returns the type of the network file system of a path. Default: :func:`network_type`.
 
         Raises
         ------
         JournalError
-            If there is none and none is to be made; if the file is something else, newer or damaged, or cannot be
-            written or migrated; if a process reads one in WAL mode that was moved to a network file system. The file
-            stays as it is.
+            If there is no journal and ``create`` is None; if the file is not a journal, is newer or damaged, or cannot
+            be written or migrated; if a journal in WAL mode was moved to a network file system and a process reads it.
+            The file does not change.
         """
         path = Path(path)
         network = network_of(path)
@@ -128,13 +128,13 @@ class Journal:
             check_file(path)
         if is_new:
             with contextlib.suppress(OSError):
-                # SQLite would let others read it, and gives its logs the same mode. Errors come from SQLite below.
+                # SQLite would let other users read the file; its logs get the same mode. SQLite reports errors below.
                 path.touch(mode=0o600)
         connection = _connected(path, network, create if is_new else None)
         return cls(path, connection, clock, network)
 
     def begin_epoch(self) -> int:
-        """Become the newest master; from now on every older one is fenced.
+        """Become the newest master; from now on older masters cannot commit.
 
         Returns
         -------
@@ -161,9 +161,10 @@ class Journal:
         Parameters
         ----------
         entries
-            In the order in which the engine applied them; without any, only this master's time is noted.
+            The entries in the order in which the engine applied them. If empty, the commit records only that this
+            master is serving.
         at
-            Wall-clock Unix time, in seconds; for tables and people.
+            Wall-clock Unix time in seconds, for tables and users.
 
         Returns
         -------
@@ -175,21 +176,21 @@ class Journal:
         Fenced
             If another master has begun since.
         JournalLost
-            As :meth:`look`; the entries of this turn are in the copy, too, if they could be stored.
+            As in :meth:`look`; the copy also has the entries of this turn, if they could be stored.
         JournalError
-            If the disk is full, or fails; nothing was stored, and the same entries may be committed again.
+            If the disk is full or fails; nothing was stored, and the caller may commit the same entries again.
         """
         with self._lost_if_not_own(entries, at):
             self._look()
             return self._stored(entries, at)
 
     def look(self, at: float) -> None:
-        """Make sure that the file at the path is this journal's own, as before each commit; call it after the last one.
+        """Check that the file at the path is this journal. Each commit checks it; call this after the last commit.
 
         Raises
         ------
         JournalLost
-            If it was deleted or replaced; with the copy that was made of what this master holds.
+            If the file was deleted or replaced; the message names the copy of what this master could still read.
         JournalError
             If the file system does not answer.
         """
@@ -221,14 +222,14 @@ class Journal:
         Raises
         ------
         JournalError
-            If the file is damaged, or an entry of it cannot be understood.
+            If the file is damaged, or an entry cannot be decoded.
         """
         return read_entries(self._connection, self.path, after)
 
     def spent_s(self) -> float:
         """Seconds that all earlier masters served: for each, the sum of the times between its commits.
 
-        Time after a master's last commit is unknown and not counted; a clock that was set back counts as no time.
+        The time after a master's last commit is unknown and does not count. If a clock was set back, no time counts.
         """
         with sqlite_errors_as_ours(self.path, "read the journal"):
             row = self._connection.execute(
@@ -237,9 +238,9 @@ class Journal:
         return float(row[0])
 
     def seal(self) -> None:
-        """Move the write-ahead log into the file: the journal of a finished search is one file, easy to copy.
+        """Move the write-ahead log into the file: the journal of a finished search is one file, which is easy to copy.
 
-        While a process reads it, it stays as it is, which is as durable.
+        While another process reads the journal, this does nothing; the log is equally durable.
         """
         with suppress(sqlite3.OperationalError):
             self._connection.execute("PRAGMA busy_timeout = 0")
@@ -249,7 +250,7 @@ class Journal:
     def close(self) -> None:
         """Close the file; an open transaction is lost, committed entries stay."""
         if self._is_lost:
-            # SQLite would move its log into whatever file it wrote, and delete the log at the path, whosever it is.
+            # SQLite would move its log into the lost file and delete the log at the path, even that of another journal.
             _leave_open(self._connection)
             return
         self._connection.close()
@@ -269,14 +270,14 @@ class Journal:
             yield
             self._connection.execute("COMMIT")
         finally:
-            # After some errors SQLite has rolled back already, after others it has not.
+            # SQLite rolls back after some errors but not after others.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
     def _last_position(self) -> int:
-        """Position of the last entry, for the master that is still the newest."""
+        """Position of the last entry; raises if this master is not the newest, or if the file is not its journal."""
         if self.epoch is None:
-            raise InvariantBroken("a master begins its epoch before it commits")
+            raise InvariantBroken("call begin_epoch before commit")
         try:
             found = Marks(*self._connection.execute(MARKS).fetchone())
         except (TypeError, sqlite3.DatabaseError) as error:
@@ -286,8 +287,8 @@ class Journal:
             raise
         if found.journal_id == self._id and found.epoch > self.epoch:
             raise Fenced(
-                f"the journal {self.path} was taken over by a newer master (epoch {found.epoch}, this one is "
-                f"{self.epoch}); this master ends, the newer one has everything that was acknowledged"
+                f"a newer master (epoch {found.epoch}) has taken over the journal {self.path}; this master (epoch "
+                f"{self.epoch}) ends, and the newer one has every acknowledged result"
             )
         if found != (self._id, self.epoch, self._position):
             raise _NotOwn("was overwritten")
@@ -303,12 +304,12 @@ class Journal:
             raise self._lost(error, entries, at) from error
 
     def _look(self) -> None:
-        """Look at the path; a file that is this journal after all is opened anew.
+        """Check the file at the path; open it again if it is another file with this journal's content.
 
         Raises
         ------
         _NotOwn
-            If it is another one, or if there is none.
+            If the file does not exist or is not this journal.
         """
         match self._file.place():
             case Place.OWN:
@@ -320,7 +321,7 @@ class Journal:
             case Place.CHANGED:
                 self._check_content()
             case Place.WITHOUT_LOG:
-                log.warning("the log %s-wal was deleted; what it held is moved into the journal", self.path)
+                log.warning("the log %s-wal was deleted; its content is written to the journal", self.path)
                 with sqlite_errors_as_ours(self.path, "restore the journal's log"):
                     self._connection.execute("PRAGMA journal_mode = DELETE").fetchone()
                     _log_ahead(self._connection)
@@ -328,7 +329,7 @@ class Journal:
                 self._file.note()
 
     def _open_again(self) -> None:
-        """Go on with the file at the path if it is this journal with all that was committed, as after a remount."""
+        """Continue with the file at the path if it has everything that was committed, for example after a remount."""
         has_own_log = self._file.has_own_log()
         try:
             found = marks_of(self.path, alone=has_own_log)
@@ -342,15 +343,15 @@ class Journal:
         self._connection = _connected(self.path, self.network, None)
         self._file = _file_of(self._connection, self.path)
         self._tables = Tables(self._connection, self.settings)
-        log.warning("the journal %s is another file than before, with the same content: it goes on there", self.path)
+        log.warning("the journal %s is now another file with the same content; the master continues with it", self.path)
 
     def _check_content(self) -> None:
-        """Accept a file that something else has written to if it is still the whole journal, as after a checkpoint."""
+        """Accept a file that another process has written if it is still the whole journal, as after a checkpoint."""
         try:
             self._connection.execute("BEGIN")
             found = Marks(*self._connection.execute(MARKS).fetchone())
             if found.journal_id == self._id and found.epoch > (self.epoch or 0):
-                # A newer master; the commit says so.
+                # A newer master began: the commit raises Fenced.
                 return
             count, pages, check = (self._connection.execute(each).fetchone()[0] for each in _CONTENT)
         except (TypeError, sqlite3.DatabaseError) as error:
@@ -364,38 +365,38 @@ class Journal:
         self._file.note()
 
     def _lost(self, error: _NotOwn, entries: Sequence[Entry], at: float) -> JournalLost:
-        """Copy what this master holds, this turn included; the error that says where it is."""
+        """Copy what this master can still read, and this turn; return the error that names the copy."""
         self._is_lost = True
         try:
             copy, count = keep_lost(self._connection, self.path, self.epoch or 0)
         except JournalError as fault:
-            where = f"what it held ({self._position} entries) cannot be saved: {fault}"
+            where = f"its {self._position} entries cannot be saved: {fault}"
             aside = free_name(self.path.with_name(f"{self.path.stem}.lost-{self.epoch}{self.path.suffix}-wal"))
             if self._file.set_own_log_aside(aside):
                 where += f"; its log with the newest entries is {aside}"
         else:
-            where = f"{count} of its {self._position} entries could be read and are in {copy}"
+            where = f"{count} of its {self._position} entries could be read and saved to {copy}"
             if count == self._position:
                 self._file.remove_own_log()
                 with suppress(JournalError):
                     self._add_to(copy, entries, at)
-                where = f"all that it held ({count} entries) is in {copy}"
-            where += f"; to go on from there, move that file to {self.path} and run the same command again"
+                where = f"all of its {count} entries are saved to {copy}"
+            where += f"; to continue from there, move that file to {self.path} and run the same command again"
         return JournalLost(
-            f"the journal {self.path} {error} while this master (epoch {self.epoch}) served it; the master ends, and "
-            f"nothing of this turn was answered; {where}"
+            f"the journal {self.path} {error} while this master (epoch {self.epoch}) served it; the master ends and "
+            f"answers no request of this turn; {where}"
         )
 
     def _add_to(self, copy: Path, entries: Sequence[Entry], at: float) -> None:
-        """Store the entries of the turn that was not answered in the copy, too: results need not be sent again."""
-        # With a rollback journal: the copy stays one file.
+        """Store the entries of the unanswered turn in the copy too, so that results need not be sent again."""
+        # With a rollback journal, so that the copy stays one file.
         with Journal(copy, _connected(copy, "none", None)) as kept:
             kept.epoch, kept._id, kept._position = self.epoch, self._id, self._position
             kept._stored(entries, at)
 
 
 class _NotOwn(Exception):
-    """The file at the path is not this journal; the message says what has happened to it."""
+    """The file at the path is not this journal; the message says what happened to it."""
 
 
 _NO_JOURNAL = ("no such table", "no such column", "malformed", "not a database")
@@ -403,9 +404,10 @@ _CONTENT = ("SELECT count(*) FROM entries", "PRAGMA page_count", "PRAGMA quick_c
 
 
 def _leave_open(connection: sqlite3.Connection) -> None:
-    """Leave a connection to a file that is no longer at its path to the end of the process.
+    """Keep a connection, whose file is no longer at its path, open until the process ends.
 
-    SQLite would close it by its paths, also when the interpreter is torn down, which drops every other reference.
+    Closing it would change the files that are now at its paths. So this adds a reference that even the shutdown of the
+    interpreter does not drop.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
@@ -420,12 +422,12 @@ def _file_of(connection: sqlite3.Connection, path: Path) -> OwnFile:
 
 
 def _connected(path: Path, network: str | None, create: SearchSettings | None) -> sqlite3.Connection:
-    """Open the file for writing; a new one is made if ``create`` is given, an older one is migrated."""
+    """Open the file for writing; create it if ``create`` is given, and migrate an older journal."""
     with sqlite_errors_as_ours(path, "open the journal"), contextlib.ExitStack() as on_failure:
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         on_failure.callback(connection.close)
         if network is not None:
-            # Before the file is read: then SQLite makes no shared memory for a log that it finds.
+            # Set before the first read, so that SQLite makes no shared memory for an existing log.
             connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
         if create is not None:
             _create(connection, create)
@@ -440,7 +442,7 @@ def _connected(path: Path, network: str | None, create: SearchSettings | None) -
 
 
 def holds_anything(path: Path) -> bool:
-    """Whether there is a journal to keep; the empty file of a start that was killed early does not count.
+    """Whether there is a journal to keep; an empty file, which a start that was killed leaves, does not count.
 
     SQLite deletes a write-ahead log beside an empty database.
     """
@@ -449,10 +451,10 @@ def holds_anything(path: Path) -> bool:
 
 
 def _log_ahead(connection: sqlite3.Connection) -> None:
-    """Use a write-ahead log, with which readers and the writer do not wait for each other.
+    """Use a write-ahead log, so that readers and the writer do not wait for each other.
 
-    The rollback journal, which is as durable, stays on a file system that supports no log, and while a process reads
-    the file with it.
+    The rollback journal, which is equally durable, stays if the file system supports no log, or while another process
+    reads the file with a rollback journal.
     """
     connection.execute("PRAGMA synchronous = EXTRA")
     try:
@@ -466,16 +468,16 @@ def _log_ahead(connection: sqlite3.Connection) -> None:
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
-    """Use a rollback journal, which needs only locks of a file system; the content of a log goes into the file."""
+    """Use a rollback journal, which requires only locks of the file system; move the content of a log into the file."""
     connection.execute("PRAGMA journal_mode = DELETE").fetchone()
-    # EXTRA syncs the directory, too: a commit is the deletion of a file there, which a power cut must not undo.
+    # EXTRA also syncs the directory: a commit deletes a file there, and a power cut must not undo this.
     connection.execute("PRAGMA synchronous = EXTRA")
-    # Unlock the file after the next transaction: readers come between two commits.
+    # Unlock the file after the next transaction, so that readers can read between two commits.
     connection.execute("PRAGMA locking_mode = NORMAL").fetchone()
 
 
 def _create(connection: sqlite3.Connection, settings: SearchSettings) -> None:
-    # One transaction: a start that is killed here leaves an empty file, and the next start makes the journal again.
+    # One transaction: if a start is killed here, it leaves an empty file, and the next start creates the journal.
     connection.executescript(
         f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA}; {TABLES}"
     )

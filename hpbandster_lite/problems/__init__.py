@@ -1,14 +1,14 @@
 """Problems: the user's code, found by a reference, checked, and described for the journal.
 
-Law of this room: the user's code is imported here and nowhere else, in processes that exist for it (a trainer, or the
-short-lived child of :func:`describe_in_child`), and an error in it names the user's object, line and value.
+Law of this room: only this room imports the user's code, in a trainer or in the child process of
+:func:`describe_in_child`. An error in that code names the user's object, line and value.
 
 :mod:`~hpbandster_lite.problems.interface` defines what a problem is, :mod:`~hpbandster_lite.problems.references` finds
 one, :mod:`~hpbandster_lite.problems.options` configures it, :mod:`~hpbandster_lite.problems.description` reads its
 space, budgets and options, :mod:`~hpbandster_lite.problems.source` lists and compares its source,
-:mod:`~hpbandster_lite.problems.trial` is what an objective receives, and
+:mod:`~hpbandster_lite.problems.trial` has the object that an objective receives, and
 :mod:`~hpbandster_lite.problems.checkpoints` saves and loads the state of its training.
-:mod:`~hpbandster_lite.problems.function_source` is the source of a function that no other process can import, and
+:mod:`~hpbandster_lite.problems.function_source` finds the source of a function that no other process can import, and
 :mod:`~hpbandster_lite.problems.value_hash` hashes the values that it reads.
 """
 

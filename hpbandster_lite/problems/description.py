@@ -1,7 +1,7 @@
 """The description of a problem, read once and kept in the journal.
 
-Law of this file: the master and the agents never import a problem; they read its description, which a short-lived child
-process makes. Only that process imports ConfigSpace.
+Law of this file: the master and the agents never import a problem; they read its description. A child process makes the
+description, and only that process imports ConfigSpace.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hpbandster_lite.process import describer
 from hpbandster_lite.records import Plain, ProblemDescription
 
 DESCRIBE_LIMIT_S = 300.0
-"""A cold import of torch from a network file system has taken a minute; after five minutes the import hangs."""
+"""Time limit of an import. A cold import of torch from a network file system has taken a minute."""
 
 
 def describe(
@@ -37,18 +37,18 @@ def describe(
     Parameters
     ----------
     problem, reference
-        The problem, and where it was loaded from.
+        The problem, and the reference from which it was loaded.
     opened, path_before
-        Of a process that exists for this description: see :func:`~hpbandster_lite.problems.source.source_of`.
+        For a process that only makes this description; see :func:`~hpbandster_lite.problems.source.source_of`.
 
     Raises
     ------
     ProblemError
         If it has no space, or a default has a wrong type.
     SpaceError
-        If the space cannot be built, or holds something that a search cannot use.
+        If the space cannot be built, or contains something that a search does not support.
     """
-    # Imported here: a trainer, which describes no problem, may not need numpy.
+    # Imported here: a trainer describes no problem and may not need numpy.
     from hpbandster_lite.space import SearchSpace, configspace_to_json
 
     space = _space_of(problem, target_of(reference))
@@ -83,7 +83,7 @@ def _space_of(problem: Problem, reference: str) -> Any:
         return space()
     except SearchError:
         raise
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # the user's code may raise any exception
         raise SpaceError(space_refused(reference, error)) from error
 
 
@@ -91,10 +91,10 @@ def _space_of(problem: Problem, reference: str) -> Any:
 
 
 def source_hash(problem: Problem) -> str:
-    """The hash of the source by method 1, for journals that know no other one; empty if there is no source.
+    """The hash of the source by method 1, for journals that have no other one; empty if there is no source.
 
-    SHA-256 of the file that defines the problem, or of all Python files of its package, and of the modules and packages
-    that it names in ``source_modules``.
+    It is the SHA-256 of the file that defines the problem, or of all Python files of its package, and of the modules
+    and packages in ``source_modules``.
     """
     file = file_of(problem)
     if file is None:
@@ -119,7 +119,7 @@ def prepare_to_describe() -> None:
 
 
 def answer_for(reference: str) -> str:
-    """Load a problem and describe it: the answer of the child to :func:`describe_in_child`, one line.
+    """Load and describe a problem; return the child's answer to :func:`describe_in_child`, which is one line.
 
     Raises
     ------
@@ -141,21 +141,21 @@ def refusal_for(error: SearchError) -> str:
 def describe_in_child(
     reference: str, *, limit_s: float = DESCRIBE_LIMIT_S, meanwhile: Callable[[], object] | None = None
 ) -> ProblemDescription:
-    """Read a problem in a child process, which is always ended.
+    """Describe a problem in a child process, which ends before this function returns.
 
     Parameters
     ----------
     reference
         See :func:`~hpbandster_lite.problems.references.load`.
     limit_s
-        Time that importing the problem may take.
+        Longest time in seconds for the import of the problem. Default: 300.
     meanwhile
-        Called once the process runs, for work to do in the meantime.
+        Called when the process runs, for work to do in the meantime.
 
     Raises
     ------
     ProblemError, SpaceError
-        Those that :func:`describe` and ``load`` raise there; also if the process dies or takes too long.
+        The errors of :func:`describe` and ``load`` in the child; also if the process dies or takes too long.
     """
     child = describer.take()
     try:
@@ -165,7 +165,7 @@ def describe_in_child(
                 meanwhile()
             line, is_late = _first_line(child.answers, limit_s)
         finally:
-            # Processes that the problem's import started end with it.
+            # This also ends processes that the problem's import started.
             code = child.end()
         if not line.endswith(b"\n"):
             raise ProblemError(_no_answer(reference, _describe_end(code, limit_s, is_late), child.output))
@@ -175,7 +175,7 @@ def describe_in_child(
 
 
 def _first_line(answers: int, limit_s: float) -> tuple[bytes, bool]:
-    """The bytes up to the end of a line, of the file, or of the time; and whether it was the time."""
+    """The bytes up to a line end, the end of the file or the time limit; and whether it was the time limit."""
     ends_at = time.monotonic() + limit_s
     line = b""
     with selectors.DefaultSelector() as selector:

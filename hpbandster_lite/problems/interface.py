@@ -1,7 +1,7 @@
 """What a problem is: a search space, a function that evaluates, and the defaults of its budgets.
 
-Law of this file: an object or a module is a problem by its attributes, never by its base classes. It is checked before
-any work is done with it; an error names the missing part and how to write it.
+Law of this file: an object or a module is a problem if it has the attributes of one; base classes do not matter. It is
+checked before any use; an error names the missing part and how to write it.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class Problem(Protocol):
     Optional parts: ``feasible(config)`` returns True, or False or a reason if a configuration should not be trained;
     ``test(config, budget, trial)`` returns test figures of the model in ``trial.previous_directory``; ``refit(config,
     budget, trial)`` trains once more, with all the data, and saves a model; ``export(directory, file)`` writes that
-    model in a form that other programs read; ``options`` and ``configured(options)``, see
-    :mod:`~hpbandster_lite.problems.options`; and the defaults ``min_budget``, ``max_budget``, ``eta``, ``unit``,
-    ``budgets``, ``brackets``, ``integer_budgets``.
+    model in a form that other programs read; ``options`` and ``configured(options)`` are described in
+    :mod:`~hpbandster_lite.problems.options`; the defaults are ``min_budget``, ``max_budget``, ``eta``, ``unit``,
+    ``budgets``, ``brackets`` and ``integer_budgets``.
     """
 
     def space(self) -> ConfigurationSpace:
-        """The search space; an attribute that holds it is accepted, too."""
+        """The search space; ``space`` may also be an attribute that holds it."""
 
     def evaluate(self, config: dict[str, Any], budget: float, trial: Trial) -> Any:
         """The loss of a configuration at a budget: a number, or a mapping with ``loss`` and plain information."""
@@ -50,9 +50,9 @@ class FunctionProblem:
     Parameters
     ----------
     evaluate
-        Called as ``evaluate(config, budget, trial)``.
+        A function ``evaluate(config, budget, trial)``.
     space
-        The search space; may be left out if the problem is only evaluated.
+        The search space. Default: None, for a problem that is only evaluated.
     feasible, test, refit, export
         See :class:`Problem`.
     defaults
@@ -61,7 +61,7 @@ class FunctionProblem:
     Raises
     ------
     ProblemError
-        If the function does not take (config, budget, trial), or a default is unknown.
+        If the function does not accept (config, budget, trial), or a default is unknown.
     """
 
     def __init__(
@@ -93,24 +93,24 @@ class FunctionProblem:
         Raises
         ------
         ProblemError
-            If the problem was made without one.
+            If the problem has no space.
         """
         if self._space is None:
             name = _name(self.evaluate)
             raise ProblemError(
-                f"{name} is a function, which has no search space; give one to minimize({name}, space), or name a "
-                "module or an object that has space() and evaluate(config, budget, trial)"
+                f"{name} is a function, which has no search space; call minimize({name}, space), or name a module or "
+                "an object that has space() and evaluate(config, budget, trial)"
             )
         return self._space
 
 
 def as_problem(target: Any, reference: str) -> Problem:
-    """The problem of a loaded reference: a module, an object, a class that takes no arguments, or a function.
+    """The problem of a loaded reference: a module, an object, a class without arguments, or a function.
 
     Raises
     ------
     ProblemError
-        If it has no ``evaluate``, or one of its functions takes other arguments.
+        If it has no ``evaluate``, or one of its functions has other arguments.
     """
     target = instantiated(target, reference)
     if not hasattr(target, "evaluate"):
@@ -126,12 +126,12 @@ def as_problem(target: Any, reference: str) -> Problem:
 
 
 def instantiated(target: Any, reference: str) -> Any:
-    """An instance, if a reference names a class; anything else as it is.
+    """An instance if the reference names a class; any other object unchanged.
 
     Raises
     ------
     ProblemError
-        If the class needs arguments.
+        If the class requires arguments.
     """
     if not isinstance(target, type):
         return target
@@ -145,7 +145,7 @@ def check_callable(function: Any, arguments: Sequence[str], what: str) -> None:
     Raises
     ------
     ProblemError
-        If it cannot, with its signature and the required one.
+        If it cannot; the message has its signature and the required one.
     """
     wanted = f"({', '.join(arguments)})"
     if not callable(function):
@@ -155,12 +155,12 @@ def check_callable(function: Any, arguments: Sequence[str], what: str) -> None:
     try:
         signature = inspect.signature(function)
     except ValueError:
-        # Some functions written in C have no readable signature; a wrong one fails when it is called.
+        # Some functions written in C have no readable signature; a wrong signature fails at the call.
         return
     try:
         signature.bind(*arguments)
     except TypeError as error:
-        raise ProblemError(f"{what} takes {signature}, but is called as {wanted}: {error}") from error
+        raise ProblemError(f"{what} has the signature {signature}, but must accept {wanted}: {error}") from error
 
 
 def _number(value: Any) -> bool:
@@ -180,7 +180,7 @@ DEFAULTS: Mapping[str, tuple[Callable[[Any], bool], Callable[[Any], Any], str]] 
     "brackets": (lambda value: isinstance(value, int) and not isinstance(value, bool), int, "an integer"),
     "integer_budgets": (lambda value: isinstance(value, bool), bool, "True or False"),
 }
-"""Defaults that a problem may declare: whether a value is valid, its conversion to a plain one, and the type's name."""
+"""Defaults that a problem may declare: a test of the value, its conversion to a plain value, and the type's name."""
 
 
 def defaults_of(problem: Problem, reference: str) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def defaults_of(problem: Problem, reference: str) -> dict[str, Any]:
     Raises
     ------
     ProblemError
-        If one has a wrong type. Whether the budgets form a ladder is checked where the ladder is built.
+        If a default has a wrong type. :mod:`hpbandster_lite.hyperband.budgets` checks later that budgets form a ladder.
     """
     found = {}
     for name, (is_valid, plain, wanted) in DEFAULTS.items():

@@ -1,6 +1,6 @@
 """The files that are opened while a problem is described.
 
-Law of this file: the hook only notes what Python reports; it looks at no file and raises nothing, because it runs
+Law of this file: the hook only records what Python reports. It accesses no file and raises nothing, because it runs
 inside every ``open`` of the process, which exists for one description.
 """
 
@@ -16,9 +16,9 @@ _WRITES = os.O_WRONLY | os.O_RDWR
 
 
 class OpenedFiles:
-    """Notes what is opened from now on, until :meth:`stop`.
+    """Records each file that is opened from now on, until :meth:`stop`.
 
-    A file that a library opens without Python, as HDF5 does, is not seen.
+    It does not see a file that a library such as HDF5 opens without Python.
     """
 
     def __init__(self) -> None:
@@ -27,11 +27,11 @@ class OpenedFiles:
         sys.addaudithook(self._hook)
 
     def stop(self) -> None:
-        """Note nothing more."""
+        """Record no more files."""
         self._is_stopped = True
 
     def paths(self) -> Iterator[tuple[Path, bool]]:
-        """Each path once, and whether it was opened for writing at any time."""
+        """Each path once, and whether it was ever opened for writing."""
         found: dict[Path, bool] = {}
         for path, flags, folder in self._noted:
             try:

@@ -1,9 +1,9 @@
-"""Options of a problem: declared by it as a dataclass, given as text after its name, converted and checked here.
+"""Options of a problem: declared by the problem as a dataclass, given by users as text, converted and checked here.
 
 Law of this file: the chosen options are part of the reference, ``cifar10?data_set=fashion_mnist&scale=0.001``, so a
-process that receives a reference has the options, too. A problem has options if it has both an attribute ``options``,
-a dataclass or an instance of one, and ``configured(options)``, which returns the problem with these options as its own
-attribute ``options``.
+process that receives a reference has the options too. A problem has options if it has both an attribute ``options``,
+which is a dataclass or an instance of one, and a function ``configured(options)``, which returns the problem with these
+options as its attribute ``options``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def target_of(reference: str) -> str:
 
 
 def given_in(reference: str) -> dict[str, str]:
-    """The options in a reference, as text; an option without ``=`` has an empty text, which turns a flag on."""
+    """The options in a reference, as text; an option without ``=`` has an empty text, which sets a flag."""
     query = reference.partition("?")[2]
     if not query:
         return {}
@@ -64,14 +64,14 @@ def given_in(reference: str) -> dict[str, str]:
 
 
 def with_options(reference: str, given: Mapping[str, Any]) -> str:
-    """The reference with these options, which replace those of the same names in it.
+    """The reference with these options, which replace options with the same names.
 
     Parameters
     ----------
     reference
-        Of a problem.
+        The reference of a problem.
     given
-        Names (with dashes or underscores) and values: text, or any value that an option may have.
+        Names (with dashes or underscores) and values: text, or any valid value of an option.
     """
     if not given:
         return reference
@@ -89,7 +89,7 @@ def with_options(reference: str, given: Mapping[str, Any]) -> str:
 
 
 def text_of(value: Any) -> str:
-    """A value as the user types it."""
+    """A value as a user types it."""
     if value is None:
         return NONE
     if isinstance(value, bool):
@@ -100,9 +100,10 @@ def text_of(value: Any) -> str:
 
 
 def canonical(reference: str, options: Iterable[ProblemOption]) -> str:
-    """The reference with its options in the order of their declaration; those with their default are left out.
+    """The reference with its options in the order of their declaration, without options that have their default.
 
-    Given ones stay: an object in a file may have other defaults than the class of its options.
+    Options that the reference gives stay, because an object in a file may have other defaults than the class of its
+    options.
     """
     given = given_in(reference)
     kept = {each.name: each.value for each in options if each.value != each.default or each.name in given}
@@ -113,14 +114,14 @@ def canonical(reference: str, options: Iterable[ProblemOption]) -> str:
 
 
 def configured(target: Any, reference: str) -> Any:
-    """The problem with the options of the reference; a problem without options is returned as it is.
+    """The problem with the options of the reference; a problem without options is returned unchanged.
 
     Raises
     ------
     UnknownOption
-        If the problem has no such option; the nearest ones are named.
+        If the problem has no such option; the message has the nearest names.
     ProblemError
-        If a value is not valid for its option, or the problem's declaration is not valid.
+        If a value of an option or the problem's declaration is invalid.
     """
     given, name = given_in(reference), target_of(reference)
     if not takes_options(target):
@@ -133,7 +134,7 @@ def configured(target: Any, reference: str) -> Any:
     try:
         options = dataclasses.replace(found, **_chosen(declared, given, name))
     except (TypeError, ValueError) as error:
-        # The problem's own checks, in its __post_init__.
+        # The problem may check its options in __post_init__.
         if isinstance(error, ProblemError):
             raise
         raise ProblemError(f"the options of {name!r} are not valid: {error}") from error
@@ -154,7 +155,7 @@ def described_options(problem: Problem, reference: str) -> tuple[ProblemOption, 
     """The options of a configured problem, in the order of their declaration."""
     options = getattr(problem, "options", None)
     if not takes_options(problem) and (isinstance(options, type) or not _has_known_types(options)):
-        # A configured problem need not be configurable again; its attribute options holds its values.
+        # A configured problem need not be configurable again; its attribute options has its values.
         return ()
     options = _instance(options, reference)
     return tuple(
@@ -176,7 +177,7 @@ def shared_values(options: Iterable[ProblemOption]) -> dict[str, Value]:
 
 
 def value_difference(ours: Mapping[str, Value], theirs: Mapping[str, Value]) -> tuple[str, str, str]:
-    """Name and both values, as the user types them, of the first option in which two :func:`shared_values` differ."""
+    """The first option in which two :func:`shared_values` differ: its name and both values as users type them."""
     absent = object()
     name = next(name for name in (*ours, *theirs) if ours.get(name, absent) != theirs.get(name, absent))
     return name, _typed(ours, name), _typed(theirs, name)
@@ -263,7 +264,7 @@ def _members_of(declared: _Declared | None) -> tuple[Any, ...]:
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
-    """The types that a field may have."""
+    """The possible types of a field."""
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
@@ -274,13 +275,13 @@ def _is_known(hint: Any) -> bool:
 
 
 def _has_known_types(options: Any) -> bool:
-    """Whether an object is a dataclass whose fields all have types of options."""
+    """Whether an object is a dataclass in which every field has a valid type for an option."""
     if not dataclasses.is_dataclass(options):
         return False
     try:
         hints = get_type_hints(type(options))
     except NameError:
-        # Annotations that only a type checker can resolve.
+        # Some annotations can be resolved only by a type checker.
         return False
     return all(_is_known(hints[field.name]) for field in dataclasses.fields(options))
 
@@ -303,9 +304,9 @@ def _read(text: str, hint: Any, base: str) -> Any:
 
 
 def _read_as(text: str, member: Any, base: str) -> Any:
-    """A text as a value of one type; ValueError or _NotAValue if it is not one."""
+    """A text as a value of one type; raises ValueError or _NotAValue if it is not such a value."""
     if member is bool:
-        # Without a value it is a flag, which is on.
+        # An option without a value is a flag, which is then True.
         return _one_of(text.lower(), {"": True, "true": True, "false": False})
     if get_origin(member) is Literal:
         return _one_of(text, {text_of(choice): choice for choice in get_args(member)})

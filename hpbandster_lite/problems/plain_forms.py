@@ -1,8 +1,8 @@
-"""The plain form of what an objective returns or reports beside its loss; a note where a value has none.
+"""The plain form of the values that an objective returns or reports with its loss; a note for a value without one.
 
-Law of this file: no value here costs the loss beside it. A value with an obvious plain form gets it: numbers of any
-library, paths, dates, enums, sets as sorted lists. A value without one, a value whose methods raise, and what is too
-large become a text that begins with ``not kept:`` and names the place and the reason.
+Law of this file: no value makes the loss invalid. A value with an obvious plain form is converted: numbers of any
+library, paths, dates, enums, sets as sorted lists. A value without a plain form, a value whose methods raise, and a
+value that is too large become a text that begins with ``not kept:`` and names the place and the reason.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ NOT_KEPT = "not kept: "
 """The first words of each note."""
 MAX_NOTE_CHARACTERS = 400
 MAX_KEY_CHARACTERS = 200
-"""A key that is no string and no integer is shortened to this length."""
+"""A key that is neither a string nor an integer is shortened to this length."""
 MOST_NOTES = 16
-"""A container with more parts that are too large is replaced as a whole."""
+"""A container with more parts that are too large becomes one note."""
 _CHARACTERS_PER_ENTRY = 2
-"""Least length of an entry of a list or dict in a message: ``0,``."""
+"""Smallest length of an entry of a list or dict in a message: ``0,``."""
 _DEPTH = wire.MAX_VALUE_DEPTH - 1
 
 _ATOMS = (str, int, float, bool, type(None))
@@ -46,11 +46,11 @@ def plain_forms(values: Mapping[Any, Any], path: str, limit_bytes: int) -> dict[
     Parameters
     ----------
     values
-        Anything under any keys.
+        Any values under any keys.
     path
         Name of the mapping in notes, for example ``"info"``.
     limit_bytes
-        Largest length; the largest parts are replaced by notes until the rest fits.
+        Largest length in bytes. If the copy is longer, notes replace its largest parts until it fits.
     """
     forms: dict[str, Plain] = {}
     try:
@@ -58,7 +58,7 @@ def plain_forms(values: Mapping[Any, Any], path: str, limit_bytes: int) -> dict[
             walk = _Walk(limit_bytes)
             name = _free(str(walk.key(key)), forms)
             forms[name] = _form_or_note(walk, value, f"{path}[{_shown(key)}]")
-    except Exception as error:  # noqa: BLE001 (a mapping of the user's own, whose methods may raise anything)
+    except Exception as error:  # noqa: BLE001 (methods of the user's mapping, which may raise anything)
         forms[_free(path, forms)] = _note(path, f"is incomplete: its items raised {type(error).__name__}")
     fitted = _fitted(forms, path, limit_bytes)
     return fitted if isinstance(fitted, dict) else {path: fitted}
@@ -72,7 +72,7 @@ def _form_or_note(walk: _Walk, value: Any, path: str) -> Plain:
 
 
 class _Walk:
-    """Makes one value plain, in at most as many steps as its limit has room for."""
+    """Converts one value to its plain form; the size limit also limits the number of steps."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
@@ -102,7 +102,7 @@ class _Walk:
         if isinstance(value, Set):
             return sorted_forms(self._list(value, path, self._deeper(path, depth)))
         if isinstance(value, Enum):
-            # The value if it is plain, as that of an enum of strings is; else the name.
+            # A plain value, such as a string, is kept; otherwise the name.
             return wire.plain(value.value, path) if isinstance(value.value, _ATOMS) else str(value.name)
         if isinstance(value, str | int | float):
             return wire.plain(value, path)
@@ -135,9 +135,9 @@ class _Walk:
         return forms
 
     def _array(self, value: Any, path: str) -> Any:
-        """What an array or tensor holds, as a number or a list; the value itself if it is none."""
+        """The content of an array or tensor as a number or a list; any other value unchanged."""
         shape = getattr(value, "shape", None)
-        # The list of a pandas Series would lose its index.
+        # tolist of a pandas Series would lose its index.
         if shape is None or isinstance(value, type) or hasattr(value, "iloc"):
             return value
         sizes = tuple(int(size) for size in shape)
@@ -151,7 +151,7 @@ class _Walk:
             convert = getattr(value, "tolist", None)
         if not callable(convert) or (isinstance(kind, str) and kind and kind in "cSV"):
             return value
-        # tolist keeps numpy's longdouble, which wire makes a float.
+        # tolist keeps numpy's longdouble; wire converts it to a float.
         found = wire.plain(value, path) if isinstance(kind, str) and kind and kind in "biufU" else convert()
         return value if found is value else found
 
@@ -164,7 +164,7 @@ class _Walk:
             raise _TooLarge
 
     def key(self, key: Any) -> str | int:
-        """A key as a string or an integer; any other by its plain form, or as it prints itself."""
+        """A key as a string or an integer; other keys by their plain form, or as ``str`` prints them."""
         try:
             return plain_key(key, "a key")
         except NotPlain:
@@ -176,7 +176,7 @@ class _Walk:
 
 
 def _single(value: Any) -> Plain:
-    """The plain form of a path, a date, a duration or a number; None for anything else."""
+    """The plain form of a path, a date, a duration or a number; None for other values."""
     if isinstance(value, os.PathLike):
         return wire.plain(os.fsdecode(value))
     if isinstance(value, datetime | date | time):
@@ -194,7 +194,7 @@ def _single(value: Any) -> Plain:
 
 
 def _times(value: Any, kind: str) -> Any:
-    """Dates of numpy as text in ISO form, durations in seconds."""
+    """Dates of numpy as ISO text, durations in seconds."""
     import numpy as np
 
     if kind == "M":
@@ -203,7 +203,7 @@ def _times(value: Any, kind: str) -> Any:
 
 
 def sorted_forms(forms: list[Plain]) -> list[Plain]:
-    """The elements of a set in an order that does not depend on the process."""
+    """The elements of a set in an order that is the same in every process."""
     try:
         return sorted(forms)
     except TypeError:
@@ -214,11 +214,11 @@ def sorted_forms(forms: list[Plain]) -> list[Plain]:
 
 
 def _fitted(value: Plain, path: str, room: int) -> Plain:
-    """The value with notes in place of its largest parts, so that it fits; only a note if it still does not fit."""
+    """The value, in which notes replace the largest parts so that it fits; one note if it still does not fit."""
     size = _size(value)
     if size <= room:
         return value
-    too_large = _note(path, f"is {size:,} bytes long, the limit is {room:,}: write it to a file in trial.directory")
+    too_large = _note(path, f"is {size:,} bytes long; the limit is {room:,}: write it to a file in trial.directory")
     if not isinstance(value, dict | list):
         return too_large
     smaller = value.copy()
@@ -238,7 +238,7 @@ def _size(value: Plain) -> int:
 
 
 def _free(key: Any, taken: Mapping[Any, object]) -> Any:
-    """The key, with a number if another one has the same text."""
+    """The key, followed by a number if it is taken."""
     if key not in taken:
         return key
     number = 2
@@ -255,7 +255,7 @@ def _note(path: str, reason: str) -> str:
 
 
 def _clipped(text: str) -> str:
-    # An error may print anything, surrogates included.
+    # The text of an error may contain anything, also surrogates.
     return str(wire.plain(text if len(text) <= MAX_NOTE_CHARACTERS else f"{text[: MAX_NOTE_CHARACTERS - 3]}..."))
 
 
@@ -269,7 +269,7 @@ def _shown(key: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """How a value prints itself; the name of its class if it does not."""
+    """``str`` of a value; the name of its class if ``str`` raises."""
     try:
         return str(value)
     except Exception:  # noqa: BLE001 (a method of the value, which may raise anything)

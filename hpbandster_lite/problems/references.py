@@ -1,9 +1,9 @@
 """From the name of a problem to the problem, and back.
 
-Law of this file: a reference is a text from which another process can load the problem: a shipped name, ``module`` or
+Law of this file: a reference is a text with which any process can load the problem: a shipped name, ``module`` or
 ``path/to/file.py``, alone or with ``:attribute``, followed by the problem's options
-(:mod:`~hpbandster_lite.problems.options`). An error that the user's import raises becomes an error about the user's
-problem, with the line in the user's file.
+(:mod:`~hpbandster_lite.problems.options`). An error in the user's import becomes an error about the user's problem,
+with the line in the user's file.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from hpbandster_lite.problems.interface import Problem, as_problem, instantiated
 from hpbandster_lite.problems.options import configured, target_of
 
 GROUP = "hpbandster_lite.problems"
-"""Entry points of this group are shipped problems; other packages may add theirs."""
-GUARD = 'put what starts the search under if __name__ == "__main__": so that workers can import the file alone'
+"""The entry points of this group are problems; other packages may add theirs."""
+GUARD = 'start the search under if __name__ == "__main__": so that workers can import the file without starting it'
 
 _loads_under_way = 0
 _one_at_a_time = threading.RLock()
-"""Workers may be threads of one process, and a module that another thread is importing is incomplete. Reentrant,
-because a problem may load another problem while it is imported."""
+"""Workers may be threads of one process, and a module is incomplete while another thread imports it. The lock is
+reentrant, because a problem may load another problem during its import."""
 
 
 def loading() -> bool:
-    """Whether this process is importing a problem: a search must not be started now."""
+    """Whether this process is importing a problem, so that no search may start."""
     return _loads_under_way > 0
 
 
@@ -47,15 +47,15 @@ def load(reference: str) -> Problem:
     Parameters
     ----------
     reference
-        See the law of this file; paths and modules are looked up from the current directory.
+        The reference, as in the law of this file; paths and modules are relative to the current directory.
 
     Raises
     ------
     ProblemError
-        If there is no such problem (the nearest names are given), its import fails, it lacks a part, or it has no such
-        option or option value.
+        If there is no such problem (the message has the nearest names), its import fails, a part is missing, or an
+        option or its value is invalid.
     SpaceError
-        If ConfigSpace refuses its search space while it is imported.
+        If ConfigSpace refuses the search space during the import.
     """
     global _loads_under_way  # noqa: PLW0603 (loading() reports a fact about the process)
     with _one_at_a_time:
@@ -71,7 +71,7 @@ def load(reference: str) -> Problem:
 
 
 def module_of(reference: str) -> ModuleType | None:
-    """The loaded module that a reference names; None if none has that name, as for a function without a path."""
+    """The loaded module that a reference names; None if there is none, as for a function without a path."""
     where = target_of(reference).partition(":")[0]
     if _is_file(where):
         file, loaded = str(Path(where).resolve()), list(sys.modules.values())
@@ -83,25 +83,25 @@ def module_of(reference: str) -> ModuleType | None:
 
 
 def name_of(reference: str) -> str:
-    """Short name of a problem, fit for file names: ``digits``, ``my_module-problem``, ``file-problem``."""
+    """Short name of a problem, valid as a file name: ``digits``, ``my_module-problem``, ``file-problem``."""
     last = target_of(reference).rstrip("/").rpartition("/")[2].replace(".py:", ":").removesuffix(".py")
     return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.") or "search"
 
 
 def absolute(reference: str) -> str:
-    """The reference with the path of a file made absolute, so that it is valid in any directory."""
+    """The reference with an absolute file path, so that it is valid in any directory."""
     name, mark, options = reference.partition("?")
     where, colon, attribute = name.partition(":")
     return f"{Path(where).resolve()}{colon}{attribute}{mark}{options}" if _is_file(where) else reference
 
 
 def reference_of(problem: Any) -> str:
-    """The reference from which another process loads this function, object or module.
+    """The reference with which another process loads this function, object or module.
 
     Raises
     ------
     ProblemError
-        If there is none: a lambda, a nested function, or one that was typed into a notebook or a shell.
+        If no other process can load it: a lambda, a nested function, or one typed into a notebook or a shell.
     """
     if isinstance(problem, ModuleType):
         return _module_reference(problem, problem.__name__)
@@ -136,7 +136,7 @@ def _module_reference(module: ModuleType, name: str) -> str:
 
 
 def _file_beside_the_script(module: ModuleType) -> Path | None:
-    """The file of a module that other processes would not find by its name: one beside the running script."""
+    """The file of a module beside the running script, which other processes would not find by the module's name."""
     file = getattr(module, "__file__", None)
     if file is None:
         return None
@@ -148,14 +148,14 @@ def _file_beside_the_script(module: ModuleType) -> Path | None:
     is_on_every_path = root is None or root in {entry.resolve() for entry in of_all_processes}
     if is_on_every_path or any(path.is_relative_to(Path(place).resolve()) for place in installed):
         return None
-    # A module that is not on this process's path either was found by an import hook, which other processes have, too.
+    # If the module is not on this process's path either, an import hook found it, and other processes have it too.
     return path if root in {Path(entry).resolve() for entry in sys.path} else None
 
 
 def _unnamed(name: str) -> ProblemError:
     return ProblemError(
-        f"{name} cannot be imported by another process: it is a lambda, is defined inside a function, or was typed "
-        "into a notebook or a shell; write it at the top level of a file, or, if it is cheap, use isolation='none'"
+        f"other processes cannot import {name}: it is a lambda, is defined inside a function, or was typed into a "
+        "notebook or a shell; write it at the top level of a file, or, if it is cheap, use isolation='none'"
     )
 
 
@@ -169,7 +169,7 @@ def _is_file(where: str) -> bool:
 def _target(reference: str) -> Any:
     where, _, attribute = reference.partition(":")
     if not where:
-        raise ProblemError(f"{reference!r} names no problem; use one such as 'digits' or 'path/to/file.py:problem'")
+        raise ProblemError(f"{reference!r} names no problem; use for example 'digits' or 'path/to/file.py:problem'")
     module: Any
     if _is_file(where):
         module = _module_from_file(Path(where), reference)
@@ -186,7 +186,7 @@ def _target(reference: str) -> Any:
 
 
 def _shipped() -> dict[str, Any]:
-    # Imported here: 30 ms that a trainer of a file does not need.
+    # Imported here: it takes 30 ms, and a trainer with a problem in a file does not need it.
     from importlib.metadata import entry_points
 
     return {entry.name: entry for entry in entry_points(group=GROUP)}
@@ -200,7 +200,7 @@ def _attribute(module: Any, dotted: str) -> Any:
 
 
 def _module_by_name(name: str, reference: str, shipped: dict[str, Any]) -> ModuleType:
-    # python -m looks into the current directory and a console script does not; a reference is valid in both.
+    # python -m searches the current directory and a console script does not; a reference must be valid in both.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
@@ -215,8 +215,10 @@ def _module_by_name(name: str, reference: str, shipped: dict[str, Any]) -> Modul
     except (TypeError, ValueError) as error:
         if _frames(error, name.partition(".")[0]):
             raise
-        # Raised by import_module itself, for a name such as "..x" or "a..b".
-        raise ProblemError(f"{reference!r} is not the name of a module ({error}); use one such as 'digits'") from error
+        # import_module itself raises this for a name such as "..x" or "a..b".
+        raise ProblemError(
+            f"{reference!r} is not the name of a module ({error}); use for example 'digits'"
+        ) from error
 
 
 def _module_from_file(path: Path, reference: str) -> ModuleType:
@@ -227,7 +229,7 @@ def _module_from_file(path: Path, reference: str) -> ModuleType:
     path = path.resolve()
     root, parts = path.parent, [] if path.name == "__init__.py" else [path.stem]
     while (root / "__init__.py").is_file():
-        # Part of a package, whose relative imports work only under its full name.
+        # The file is part of a package; its relative imports work only under the full name.
         parts.insert(0, root.name)
         root = root.parent
     if str(root) not in sys.path:
@@ -238,7 +240,7 @@ def _module_from_file(path: Path, reference: str) -> ModuleType:
         return known
     if len(parts) > 1:
         return importlib.import_module(name)
-    # Under its own name, so that processes that the problem starts can import it, unless that name is in use.
+    # Under its file name, so that processes that the problem starts can import it, unless that name is in use.
     return _executed(name if known is None else f"{name}_problem", path)
 
 
@@ -268,7 +270,7 @@ def _import_errors_as_ours(reference: str, doing: str = "importing") -> Iterator
         raise ProblemError(f"{doing} {reference!r}: {error}") from error
     except SystemExit as error:
         raise ProblemError(f"{doing} {reference!r} called sys.exit({error.code!r}); {GUARD}") from error
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # the user's code may raise any exception
         if _frames(error, "ConfigSpace"):
             raise SpaceError(space_refused(reference, error)) from error
         message = f"{doing} {reference!r} failed{_place(error)}: {one_line(error)}{_remedy(error)}"
@@ -277,7 +279,7 @@ def _import_errors_as_ours(reference: str, doing: str = "importing") -> Iterator
 
 def space_refused(reference: str, error: BaseException) -> str:
     """The message for a space that ConfigSpace refuses, with ConfigSpace's message."""
-    # ConfigSpace names the hyperparameter in its error, and the fault in the cause of that error.
+    # ConfigSpace's error names the hyperparameter, and the cause of that error names the fault.
     cause = "" if error.__cause__ is None else f" ({one_line(error.__cause__)})"
     return (
         f"the search space of {reference!r} cannot be built{_place(error)}: {one_line(error)}{cause}; correct it and "
@@ -296,7 +298,7 @@ def _remedy(error: BaseException) -> str:
         library = error.name.partition(".")[0]
         if library in ("torch", "torchvision", "sklearn"):
             return '; install it with: pip install -e ".[torch]" in a clone of hpbandster_lite'
-        return f"; install what provides {library!r} for {sys.executable}"
+        return f"; install the package that provides {library!r} for {sys.executable}"
     return ""
 
 
@@ -314,7 +316,7 @@ _MACHINERY = ("hpbandster_lite.problems", "importlib", "ConfigSpace", "_frozen_i
 
 
 def _place(error: BaseException) -> str:
-    """The user's line that raised an error: the last one that is neither ours nor the library's."""
+    """The user's line that raised an error: the last line outside this package, importlib and ConfigSpace."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" at {error.filename}:{error.lineno}"
     place = ""

@@ -1,8 +1,8 @@
-"""Which files are the source of a problem, their hashes, and in what two sources differ.
+"""Which files are the source of a problem, their hashes, and the differences between two sources.
 
-Law of this file: the process that describes a problem lists its files once; every other process hashes the listed files
-in its own tree, and lists nothing. It reads files and imports none of them. Other distributions, virtual environments,
-hpbandster_lite itself and run directories do not count.
+Law of this file: the process that describes a problem lists its files once; other processes hash the listed files of
+their host and list none. It reads files and imports none. Other distributions, virtual environments, hpbandster_lite
+itself and run directories do not count.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hpbandster_lite.problems.source_text import ABSENT, hash_of_bytes, hash_of_
 from hpbandster_lite.records import ProblemSource, SourceFile
 
 MADE = "made"
-"""Takes the place of the hash of a file that the problem itself wrote while it was described."""
+"""Replaces the hash of a file that the problem itself wrote while it was described."""
 UNSET = "unset"
 OURS = __name__.partition(".")[0]
 _LIBRARIES = frozenset({"site-packages", "dist-packages", "node_modules", "__pycache__"})
@@ -34,18 +34,18 @@ _OF_A_RUN = frozenset(
     {"journal.sqlite", "key", "nameserver.key", "endpoint.json", "lock", "search.toml", "incumbent.json", "refit.json"}
     | {"logs", "reports", "evaluations", "tls"}
 )
-"""Names in a run directory, where that is also the problem's folder."""
+"""Names of files of a run, for a problem's folder that is also a run directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceTree:
-    """Where the files of a source lie on this host: the problem's folder, and those of modules, by name."""
+    """The folders of a source's files on this host: the problem's folder, and the folders of modules, by name."""
 
     folder: str = ""
     modules: Mapping[str, str] = field(default_factory=dict)
 
     def path_of(self, listed: str) -> Path | None:
-        """The place of a listed file here; None if this host does not know its folder."""
+        """The path of a listed file on this host; None if its folder is unknown."""
         module, mark, rest = listed.partition(":")
         if mark and module in self.modules:
             return Path(self.modules[module], rest)
@@ -53,7 +53,7 @@ class SourceTree:
 
 
 def digest_of(source: ProblemSource | None, source_hash: str) -> str:
-    """One text for a whole source, by which a master compares it; ``source_hash`` stands for one of method 1."""
+    """One text for a whole source, which a master compares; ``source_hash`` is for a source of method 1."""
     if source is None:
         return f"1:{source_hash}"
     parts = [f"{each.path}={each.hash}" for each in source.files] + [f"${k}={v}" for k, v in source.environment.items()]
@@ -62,16 +62,17 @@ def digest_of(source: ProblemSource | None, source_hash: str) -> str:
 
 
 def hashed_here(listed: ProblemSource, tree: SourceTree, imported: ProblemSource) -> ProblemSource:
-    """The source that this host has in place of a listed one: the same files, with the hashes that they have here.
+    """A listed source with the hashes of this host's files.
 
     Parameters
     ----------
     listed
         The source of the search.
     tree
-        Where the files lie here.
+        The folders of the files on this host.
     imported
-        What was found when the problem was imported here: a Python file may have been edited since.
+        The source when this host imported the problem. Its hashes take precedence, because a Python file may have been
+        edited since.
     """
     known = {each.path: each for each in imported.files}
     files = []
@@ -90,15 +91,16 @@ def hashed_here(listed: ProblemSource, tree: SourceTree, imported: ProblemSource
 
 
 def hash_of_variable(name: str) -> str:
-    """The hash of an environment variable: its value may be a secret, and is stored nowhere."""
+    """The hash of an environment variable; the value may be a secret, so it is not stored."""
     value = os.environ.get(name)
     return UNSET if value is None else hash_of_bytes(f"{name}={value}".encode("utf-8", "surrogateescape"))
 
 
 def source_differences(accepted: ProblemSource, found: ProblemSource) -> tuple[str, ...]:
-    """In what two sources of one problem differ, one text for each part; empty if they are the same.
+    """The differences between two sources of one problem, one text for each part; empty if they are the same.
 
-    Files that only the later one has count where they are data: a module that is new comes with an edit elsewhere.
+    A file that only the later source has counts if it is data. A new module does not count, because another file must
+    have been edited to import it.
     """
     if accepted.version != found.version:
         return (f"its version was {_version(accepted)} and is {_version(found)}",)
@@ -110,7 +112,7 @@ def source_differences(accepted: ProblemSource, found: ProblemSource) -> tuple[s
             differences.append(f"{path} {_change(was, is_now)}")
     for path, is_now in now.items():
         if path not in before and is_now not in (MADE, ABSENT) and not path.endswith(".py"):
-            differences.append(f"{path} is read now, and was not before")
+            differences.append(f"{path} is read now, but was not read before")
     differences += [
         f"the environment variable {name} has another value"
         for name in {**accepted.environment, **found.environment}
@@ -160,7 +162,7 @@ def file_of(problem: Any) -> Path | None:
 
 
 def file_of_module(module: ModuleType | None) -> Path | None:
-    """The file of a module; None if it has none."""
+    """The file of a module; None if the module has no file."""
     file = getattr(module, "__file__", None)
     return Path(file).resolve() if file is not None and Path(file).is_file() else None
 
@@ -168,7 +170,7 @@ def file_of_module(module: ModuleType | None) -> Path | None:
 def shipped_version(problem: Any, module: ModuleType | None) -> int | None:
     """The version of a problem that this distribution ships; None for other problems.
 
-    A problem without ``version`` has version 1, as those of journals that are older than versions.
+    A problem without an attribute ``version`` has version 1.
     """
     if module is None or module.__name__.partition(".")[0] != OURS:
         return None
@@ -176,7 +178,7 @@ def shipped_version(problem: Any, module: ModuleType | None) -> int | None:
 
 
 def source_tree(problem: Any, module: ModuleType | None) -> SourceTree:
-    """Where the files of a loaded problem lie; ``module`` is the one that its reference names."""
+    """The folders of a loaded problem's files; ``module`` is the module that its reference names."""
     main = file_of_module(module) or file_of(problem)
     modules = {name: str(file_of_name(name).parent) for name in _named(problem, "source_modules")}
     return SourceTree(folder="" if main is None else str(_Folder.of(main).path), modules=modules)
@@ -206,17 +208,18 @@ def source_of(
     module
         The module that its reference names; None if the reference names none.
     opened
-        The files that were opened while a process of its own described the problem; then the modules that are loaded
-        count, too. None in another process, which may have loaded anything.
+        The files that a process which only describes this problem has opened; then the loaded modules count too.
+        Default: None, for a process that may have loaded other modules.
     path_before
-        ``sys.path`` before the problem was loaded.
+        ``sys.path`` before the problem was loaded. Default: empty.
     is_named_only
-        Only what the problem itself names counts, for one that no other process can import.
+        Whether only the files that the problem names count, for a problem that no other process can import. Default:
+        False.
 
     Raises
     ------
     ProblemError
-        If it names a module, a file or a variable that cannot be.
+        If the problem names a module or a file that does not exist, or a list of names is not a list of strings.
     """
     version = shipped_version(problem, module)
     if version is not None:
@@ -254,14 +257,14 @@ def _files_of_problem(
 
 
 def _loaded() -> list[Path]:
-    """The files of all modules of this process; a link counts where it lies."""
+    """The files of all modules of this process; the path of a link is the link, not its target."""
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     paths = [Path(file) for file in files if isinstance(file, str)]
     return [path.parent.resolve() / path.name for path in paths if path.is_file()]
 
 
 class _Folder:
-    """The folder of a problem: that of its file, or the one that holds its outermost package."""
+    """The folder of a problem: the folder of its file, or the folder that contains its outermost package."""
 
     def __init__(self, path: Path, package: Path | None) -> None:
         self.path = path
@@ -290,7 +293,7 @@ class _Folder:
         return path.relative_to(self.path).as_posix() if path.is_relative_to(self.path) else str(path)
 
     def counts(self, path: Path) -> bool:
-        """Whether a file belongs to the problem by its place."""
+        """Whether a file belongs to the problem by its path."""
         if self.path not in path.parents or any(path.is_relative_to(ours) for ours in self._ours):
             return False
         inner = path.relative_to(self.path)
@@ -302,7 +305,7 @@ class _Folder:
         return not any(_is_apart(self.path.joinpath(*folders[:count])) for count in range(1, len(folders) + 1))
 
     def has_run(self, path: Path) -> bool:
-        """Whether a file is one of a search that is kept in the problem's folder."""
+        """Whether a file belongs to a search whose run directory is the problem's folder."""
         first = path.relative_to(self.path).parts[0]
         return first.startswith("journal.") or (first in _OF_A_RUN and (self.path / "journal.sqlite").exists())
 
@@ -320,7 +323,7 @@ def _resolved(entry: str) -> Path:
 
 
 def _entries_below(folder: Path, path_before: Sequence[str]) -> list[Path]:
-    """Where Python looks for modules below a folder, but for what was installed there."""
+    """The entries of ``sys.path`` below a folder, except installed ones."""
     given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     installed = {*map(_resolved, path_before)} - {*map(_resolved, given)}
     entries = dict.fromkeys(map(_resolved, sys.path))
@@ -331,7 +334,7 @@ def _entries_below(folder: Path, path_before: Sequence[str]) -> list[Path]:
 
 
 def _with_imports(starts: Iterable[Path], folder: _Folder, bases: Sequence[Path]) -> list[Path]:
-    """Files, and the modules below the folder that they import, at any depth."""
+    """The given files, and the modules below the folder that they import, directly or indirectly."""
     waiting = list(dict.fromkeys(starts))
     found = dict.fromkeys(waiting)
     while waiting:
@@ -367,7 +370,7 @@ def _imported_by(path: Path, folder: _Folder, bases: Sequence[Path]) -> Iterator
 
 
 def _files_of(dotted: str, bases: Sequence[Path]) -> Iterator[Path]:
-    """The file of a module and those of the packages around it; of a name in a module, the file of the module."""
+    """The files of a module and of the packages around it; for a name in a module, the module's files."""
     for base in bases:
         place, is_found = base, False
         for name in dotted.split("."):
@@ -413,7 +416,7 @@ def _of_named_module(name: str) -> dict[str, str]:
 
 
 def file_of_name(name: str) -> Path:
-    """The file of a module that ``source_modules`` names; the module is not imported."""
+    """The file of a module in ``source_modules``; the module is not imported."""
     try:
         found = importlib.util.find_spec(name)
     except ModuleNotFoundError:
@@ -424,7 +427,7 @@ def file_of_name(name: str) -> Path:
 
 
 def _data_files(opened: OpenedFiles, folder: _Folder, known: Mapping[str, str]) -> dict[str, str]:
-    """The files below the folder that were opened, with their hashes; those of Python's own cache are left out."""
+    """The opened files below the folder, with their hashes, without Python's cache."""
     found: dict[str, str] = {}
     for path, is_written in opened.paths():
         if not folder.counts(path) or folder.has_run(path) or folder.name_of(path) in known or path.suffix == ".pyc":
@@ -432,7 +435,7 @@ def _data_files(opened: OpenedFiles, folder: _Folder, known: Mapping[str, str]) 
         if path.exists() and not path.is_file():
             continue
         if is_written:
-            # Temporary files are gone by now.
+            # Temporary files do not exist any more.
             found |= {folder.name_of(path): MADE} if path.exists() else {}
         else:
             found[folder.name_of(path)] = hash_of_file(path)

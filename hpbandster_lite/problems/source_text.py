@@ -1,7 +1,7 @@
-"""What counts in a file: the hash of its text without what cannot change a loss.
+"""The hash of a file's text, without the parts that cannot change a loss.
 
-Law of this file: two texts of a Python file that differ in comments, blank lines, line ends or the block of
-``if __name__ == "__main__":`` have one hash, on every host and under every supported version of Python.
+Law of this file: two texts of a Python file that differ only in comments, blank lines, line ends or the block of
+``if __name__ == "__main__":`` have the same hash, on every host and under every supported version of Python.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LARGE_BYTES = 10_000_000
-"""Of larger files, other than Python files, the size alone is compared: hashing them would delay each start."""
+"""Only the size of larger files is compared, except Python files: hashing them would delay each start."""
 ABSENT = "absent"
-"""Takes the place of the hash where there is no file."""
+"""Replaces the hash of a file that does not exist."""
 HASH_CHARACTERS = 32
 TRIES_TO_PARSE = 20
 _parsing = threading.Lock()
 
 
 def hash_of_file(path: Path) -> str:
-    """The hash of what counts in a file, its size if it is large, ``absent`` if it cannot be read."""
+    """The hash of the counted part of a file, its size if it is large, ``absent`` if it cannot be read."""
     try:
         if path.suffix == ".py":
             return hash_of_bytes(counted_text(path.read_bytes()))
@@ -36,12 +36,12 @@ def hash_of_file(path: Path) -> str:
 
 
 def hash_of_bytes(content: bytes) -> str:
-    """A short SHA-256."""
+    """The first characters of the SHA-256."""
     return hashlib.sha256(content).hexdigest()[:HASH_CHARACTERS]
 
 
 def counted_text(content: bytes) -> bytes:
-    """The part of a Python file's text that counts; the whole text, with one kind of line ends, if it is no Python."""
+    """The counted part of a Python file; the whole text, with uniform line ends, if it is not valid Python."""
     content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
@@ -67,7 +67,7 @@ def _counted_lines(text: str) -> Iterator[str]:
     lines = text.split("\n")
     left_out = _lines_of_main_block(parsed(text))
     in_string: set[int] = set()
-    """Lines that end inside a string, where a blank or a comment sign is part of a value."""
+    """Lines that end inside a string, where spaces and ``#`` are part of a value."""
     strings: list[int] = []
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         (first, column), (last, _) = token.start, token.end

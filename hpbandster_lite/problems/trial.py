@@ -1,7 +1,7 @@
 """The trial that an objective receives with its configuration and budget: seed, device, directories, report().
 
-Law of this file: it knows one evaluation and nothing of the search. A directory is made when it is first read, and
-torch is imported when the device is first read.
+Law of this file: a trial knows one evaluation and not the search. A directory is made, and torch is imported, only when
+the objective first reads the directory or the device.
 """
 
 from __future__ import annotations
@@ -19,51 +19,52 @@ from hpbandster_lite.problems.plain_forms import plain_forms
 from hpbandster_lite.records import ConfigId, CurvePoint
 
 MAX_METRICS_BYTES = 65_536
-"""Limit for the metrics of one report; the agent keeps whole curves in memory and sends them."""
+"""Largest size of the metrics of one report, because the agent keeps whole curves in memory and sends them."""
 
 FIRST = ConfigId(0, 0, 0)
 
 OnReport = Callable[[CurvePoint], bool]
-"""Takes one point of the learning curve; returns True if the objective must stop."""
+"""Receives one point of the learning curve; returns True if the objective must stop."""
 
 
 class Interrupted(BaseException):
     """Raised by :meth:`Trial.report` if the worker must give the evaluation back; another worker continues it.
 
-    A BaseException, so that an ``except Exception`` of the objective does not swallow it.
+    It is a BaseException, so that an ``except Exception`` of the objective does not catch it.
     """
 
 
 class Trial:
     """One attempt to evaluate one configuration at one budget.
 
-    An objective may ignore it. A long training saves a checkpoint and then reports, after each epoch, so that its
-    progress outlives the worker.
+    An objective may ignore it. A long training saves a checkpoint and then calls :meth:`report`, after each epoch, so
+    that its progress is not lost with the worker.
 
     Parameters
     ----------
     budget
-        The budget of this evaluation, in ``unit``.
+        The budget of this evaluation, in ``unit``. Default: 1.
     max_budget
-        The highest budget of the search; ``budget`` by default.
+        The highest budget of the search. Default: ``budget``.
     budgets
-        All budgets of the search, increasing; empty if they are unknown.
+        All budgets of the search, increasing. Default: empty, if they are unknown.
     unit
-        What the budget counts, for example ``"epochs"``.
+        What the budget counts, for example ``"epochs"``. Default: ``"budget"``.
     seed
-        In [0, 2**31); the same at every rung of a configuration, another for each configuration.
+        An integer in [0, 2**31); the same at every rung of a configuration, and another for each configuration.
+        Default: 0.
     config_id
-        HpBandSter's triple: bracket, rung at which the configuration was sampled, index.
+        HpBandSter's triple: bracket, rung at which the configuration was sampled, index. Default: (0, 0, 0).
     rung
-        Rung of the bracket; 0 is the lowest.
+        Rung of the bracket; 0, the default, is the lowest.
     attempt
-        Number of this try, from 1.
+        Number of this attempt, from 1. Default: 1.
     directory
-        Where this attempt may write; needed only by an objective that reads it.
+        Where this attempt may write. Default: None, for objectives that write nothing.
     previous_directory, resume_directory
-        See the properties.
+        See the properties. Default: None.
     on_report
-        Takes each reported point; ``None`` discards them, as in a test of an objective.
+        Receives each reported point. Default: None, which discards them, as in a test of an objective.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Trial:
         self.config_id = config_id
         self.rung = rung
         self.attempt = attempt
-        # Paths are made when they are read: an objective of microseconds reads none.
+        # Path objects are made when they are read: an objective of microseconds reads none of them.
         self._directory = directory
         self._previous_directory = previous_directory
         self._resume_directory = resume_directory
@@ -102,15 +103,15 @@ class Trial:
 
     @property
     def directory(self) -> Path:
-        """Directory of this attempt alone, made by this call; the next rung finds there what is saved in it.
+        """Directory of this attempt; reading the property makes it. The next rung finds the files that you save in it.
 
         Raises
         ------
         RuntimeError
-            If the trial has none.
+            If the trial has no directory.
         """
         if self._directory is None:
-            raise RuntimeError("this trial was made without a directory; give Trial(directory=...) one")
+            raise RuntimeError("this trial has no directory; make it with Trial(directory=...)")
         directory = Path(self._directory)
         directory.mkdir(parents=True, exist_ok=True)
         return directory
@@ -122,15 +123,15 @@ class Trial:
 
     @property
     def previous_directory(self) -> Path | None:
-        """Directory of this configuration at the rung below; ``None`` if there is none, or not on this machine."""
+        """Directory of this configuration at the rung below; ``None`` if there is none on this machine."""
         return None if self._previous_directory is None else Path(self._previous_directory)
 
     @property
     def resume_directory(self) -> Path | None:
-        """Directory of an earlier attempt of this evaluation; ``None`` if there is none, or not on this machine.
+        """Directory of an earlier attempt of this evaluation; ``None`` if there is none on this machine.
 
-        It is ahead of :attr:`previous_directory`: look here first, and check that your file exists. An attempt that was
-        killed during its first save leaves an incomplete directory.
+        Its training is further than the one in :attr:`previous_directory`: look here first, and check that your file
+        exists. An attempt that was killed during its first save leaves an incomplete directory.
         """
         return None if self._resume_directory is None else Path(self._resume_directory)
 
@@ -143,9 +144,9 @@ class Trial:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """A device for each process of a training on several: ``("cuda:0", "cuda:1")``; on the CPU ``("cpu", "cpu")``.
+        """One device for each process of a training: ``("cuda:0", "cuda:1")``, or on the CPU ``("cpu", "cpu")``.
 
-        Their number is the worker's ``--gpus-per-worker``; by default one, which is :attr:`device`.
+        Their number is the worker's ``--gpus-per-worker``. With the default of one, this is ``(device,)``.
         """
         count = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
         if count == 1:
@@ -159,17 +160,17 @@ class Trial:
     @overload
     def report(self, /, *, step: SupportsFloat, loss: SupportsFloat, **metrics: Any) -> None: ...
     def report(self, /, *step_and_loss: SupportsFloat, **metrics: Any) -> None:
-        """Add a point to the learning curve; save before, because an evaluation is interrupted here.
+        """Add a point to the learning curve; save first, because this call may interrupt the evaluation.
 
         Parameters
         ----------
         step
             Budget used so far.
         loss
-            The loss so far; NaN is allowed here.
+            The loss so far; NaN is allowed.
         metrics
-            Other values of this step, under any names: ``trial.report(epoch, logs["val_loss"], **logs)`` works where
-            ``logs`` has a key ``loss``, too. What has no plain form, or is too large, leaves a note in its place.
+            Other values of this step, under any names: ``trial.report(epoch, logs["val_loss"], **logs)`` works even if
+            ``logs`` has a key ``loss``. A note replaces a value that has no plain form or is too large.
 
         Raises
         ------
@@ -191,20 +192,20 @@ class Trial:
 
     @property
     def has_ended(self) -> bool:
-        """Whether its evaluation has ended; then :meth:`report` has no effect."""
+        """Whether the evaluation has ended; then :meth:`report` has no effect."""
         return self._has_ended
 
     def end(self) -> None:
-        """Take no more reports. The trainer calls this when the objective has returned."""
+        """Ignore further reports. The trainer calls this when the objective has returned."""
         self._has_ended = True
 
     def is_too_late(self, call: str, effect: str) -> bool:
-        """Whether the evaluation has ended; then the first call of this name leaves a note that says its effect."""
+        """Whether the evaluation has ended; if so, the first call with this name writes a note with its effect."""
         if self._has_ended and call not in self._noted:
             self._noted.add(call)
             note(
                 f"{call} was called for {self.config_id} at rung {self.rung}, which has ended; {effect} (does a "
-                "callback of a cached model keep its trial?)"
+                "callback of a cached model keep an old trial?)"
             )
         return self._has_ended
 
@@ -216,19 +217,21 @@ def note(text: str) -> None:
 
 
 def _step_and_loss(given: tuple[SupportsFloat, ...], metrics: dict[str, Any]) -> tuple[Any, Any]:
-    """Step and loss of a report; what is not given by position is taken out of the keywords.
+    """Step and loss of a report; if they are not positional arguments, they are removed from ``metrics``.
 
     Raises
     ------
     TypeError
-        If one is missing, or if more than two are given by position.
+        If one is missing, or if there are more than two positional arguments.
     """
     names = ("step", "loss")
     if len(given) > len(names):
-        raise TypeError(f"trial.report takes the step, the loss and named metrics, got {len(given)} values")
+        raise TypeError(
+            f"trial.report takes two positional arguments, the step and the loss, got {len(given)}; name the metrics"
+        )
     missing = [name for name in names[len(given) :] if name not in metrics]
     if missing:
-        raise TypeError(f"trial.report needs the {missing[0]}: trial.report(epoch, loss)")
+        raise TypeError(f"trial.report requires the {missing[0]}: trial.report(epoch, loss)")
     values = [*given, *(metrics.pop(name) for name in names[len(given) :])]
     return values[0], values[1]
 
@@ -239,21 +242,21 @@ def number(value: Any, what: str) -> float:
     Parameters
     ----------
     value
-        Anything.
+        A value of any type.
     what
-        Its name in the error.
+        The name of the value in an error.
 
     Raises
     ------
     TypeError
-        For anything else: text, truth values, arrays with an axis, complex numbers, dates and durations, objects.
+        For all other values: text, bools, arrays with an axis, complex numbers, dates and durations, objects.
     """
     shape = getattr(value, "shape", None)
     single = value
-    # numpy converts some durations and dates to the int that it stores, which loses their unit.
+    # numpy converts some durations and dates to their stored int, which loses the unit.
     is_time = getattr(getattr(value, "dtype", None), "kind", None) in ("m", "M")
     if shape == () and callable(getattr(value, "item", None)):
-        # The item() of numpy's masked mean over nothing is 0.0, which would be a perfect loss.
+        # In numpy, item() of a masked mean over no values is 0.0, which would be a perfect loss.
         single = float("nan") if getattr(value, "mask", False) else value.item()
         shape = None
     has_number = isinstance(single, numbers.Real) or (hasattr(single, "__float__") and shape is None)
@@ -265,7 +268,7 @@ def number(value: Any, what: str) -> float:
     try:
         return float(single)
     except OverflowError:
-        # An int beyond the range of floats: only its sign is kept.
+        # An int outside the range of floats: only its sign is kept.
         return float("inf") if single > 0 else float("-inf")
 
 
@@ -275,7 +278,7 @@ def _shown(value: object) -> str:
 
 
 def _device() -> str:
-    # Without a GPU token torch is not imported, so that a problem that needs no torch starts quickly.
+    # Without a GPU torch is not imported, so that a problem without torch starts quickly.
     if not os.environ.get("CUDA_VISIBLE_DEVICES") or importlib.util.find_spec("torch") is None:
         return "cpu"
     import torch

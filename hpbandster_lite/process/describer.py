@@ -1,8 +1,8 @@
 """A process that describes a problem, started before the problem is known.
 
-Law of this file: describing a problem imports ConfigSpace, which takes a second and should start before all other
-imports; so this file imports next to nothing. The process waits for the problem's reference on a line of its standard
-input, and ends silently if none comes.
+Law of this file: to describe a problem, the process imports ConfigSpace, which takes a second and should start before
+all other imports; so this file imports almost nothing. The process waits for a line with the problem's reference on its
+standard input, and ends silently if there is none.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from hpbandster_lite.process.environment import trainer_environment
 
 DESCRIBE = "--describe"
 END_S = 0.5
-"""Time for the process to end by itself after its answer, so that its exit code is its own."""
+"""Time in seconds for the process to end by itself after its answer, so that its exit code tells how it ended."""
 
 
 class Describer:
-    """One such process; ``answers`` is the descriptor of its answer, ``output`` the file of what it prints."""
+    """One such process; ``answers`` is the descriptor for its answer, ``output`` the file with its printed output."""
 
     def __init__(self) -> None:
         self.answers, writing = os.pipe()
@@ -52,7 +52,7 @@ class Describer:
                 stdin.write(reference.encode("utf-8", "surrogateescape") + b"\n")
 
     def end(self) -> int:
-        """End the process and all that it left running; its exit code."""
+        """End the process and its child processes; return its exit code."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
         try:
@@ -65,7 +65,7 @@ class Describer:
         return self._process.returncode
 
     def close(self) -> None:
-        """Close the pipe and the output file; call :meth:`end` before."""
+        """Close the pipe and the output file; call :meth:`end` first."""
         os.close(self.answers)
         self.output.close()
 

@@ -1,7 +1,7 @@
 """Which devices and how many cores each worker gets.
 
 Law of this file: the tokens of CUDA_VISIBLE_DEVICES (indices, UUIDs, MIG identifiers) are passed on unchanged. If it is
-unset, NVML is asked for UUIDs, which mean the same in every process. Nothing here imports torch.
+unset, NVML provides UUIDs, which mean the same in every process. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.process.environment import VISIBLE
 
 MOST_CPU_WORKERS = 4
-"""Default limit of workers without a GPU: each one holds a copy of the data."""
+"""Default limit of workers without a GPU, because each one has a copy of the data."""
 
 
 def visible_devices(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Tokens of the GPUs that this process may use; empty if there is none.
+    """Tokens of the GPUs that this process may use; empty if there are none.
 
     Parameters
     ----------
     environment
-        Default: that of this process.
+        Environment variables. Default: those of this process.
     """
     value = (os.environ if environment is None else environment).get(VISIBLE)
     if value is None:
         return _uuids()
     tokens: list[str] = []
     for token in (part.strip() for part in value.split(",")):
-        # CUDA also ignores everything from the first token on that names no device.
+        # Like CUDA, ignore everything from the first token that names no device.
         if not token or token.startswith("-") or token == "NoDevFiles":  # noqa: S105 (no password: Slurm's value for no device)
             break
         tokens.append(token)
@@ -47,26 +47,26 @@ def chosen_devices(gpus: str | None, environment: Mapping[str, str]) -> tuple[st
     ----------
     gpus
         ``all`` for all visible GPUs, at least one; a number for the first N of them; or tokens separated by commas.
-        None: all visible GPUs, perhaps none.
+        None for all visible GPUs, if there are any.
     environment
-        Its CUDA_VISIBLE_DEVICES, if set, limits the selection.
+        Environment variables; if CUDA_VISIBLE_DEVICES is set, it limits the selection.
 
     Raises
     ------
     UsageError
-        If there are fewer, or other ones.
+        If a selected GPU is not visible, or the selection is invalid.
     """
     visible, value = visible_devices(environment), environment.get(VISIBLE)
     if gpus is None:
         return visible
-    here = f"the driver knows of {', '.join(visible) or 'none'}" if value is None else f"{VISIBLE} is {value!r}"
+    here = f"the driver lists {', '.join(visible) or 'none'}" if value is None else f"{VISIBLE} is {value!r}"
     wanted = gpus.strip()
     if wanted == "all" or wanted.isdecimal():
         count = len(visible) if wanted == "all" else int(wanted)
         if not 1 <= count <= len(visible):
             raise UsageError(
-                f"gpus={wanted}, and {len(visible)} GPUs are visible here ({here}); ask for at most as many, or leave "
-                "it out to use all of them, or the CPU"
+                f"gpus={wanted}, but {len(visible)} GPUs are visible here ({here}); give at most this number, or leave "
+                "gpus out to use all of them, or the CPU"
             )
         return visible[:count]
     tokens = tuple(token.strip() for token in wanted.split(","))
@@ -79,7 +79,7 @@ def chosen_devices(gpus: str | None, environment: Mapping[str, str]) -> tuple[st
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: by its affinity, or by the limit of its container."""
+    """Number of cores that this process may use, by its affinity and the limit of its container."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(affinity, _container_cores(Path("/sys/fs/cgroup")))))
 
@@ -92,27 +92,27 @@ def worker_devices(
     gpus_per_worker: int = 1,
     environment: Mapping[str, str] | None = None,
 ) -> list[tuple[str | None, int | None]]:
-    """Device tokens (as one text for CUDA_VISIBLE_DEVICES) and number of threads of each worker of this machine.
+    """Device tokens (as one text for CUDA_VISIBLE_DEVICES) and number of threads of each worker on this machine.
 
     Parameters
     ----------
     workers
-        Default: one per GPU (or group of GPUs), else one per core, at most four. More workers than GPUs share them in
-        turn.
+        Number of workers. Default: one per GPU (or group of GPUs); without a GPU one per core, at most four. If there
+        are more workers than GPUs, they are distributed over the GPUs in turn.
     threads
         Threads of each process of a worker. Default: its share of the cores, at least 1; None (unchanged) if
         OMP_NUM_THREADS is set.
     gpus
         See :func:`chosen_devices`.
     gpus_per_worker
-        GPUs of each worker, adjacent in the list. Without a GPU: processes on the CPU that share its cores.
+        GPUs of each worker, adjacent in the list. Without a GPU: number of processes on the CPU. Default: 1.
     environment
-        Default: that of this process.
+        Environment variables. Default: those of this process.
 
     Raises
     ------
     UsageError
-        If a number is below 1, or the GPUs are not there or cannot be divided.
+        If a number is below 1, a GPU is not visible, or ``gpus_per_worker`` does not divide the number of GPUs.
     """
     for name, value in (("workers", workers), ("threads", threads), ("gpus_per_worker", gpus_per_worker)):
         if value is not None and value < 1:
@@ -142,13 +142,13 @@ def worker_label(host: str, index: int, device: str | None, environment: Mapping
     tokens = device.split(",")
     places = _places_in_host(environment)
     names = ",".join(places.get(token, token[:12]) for token in tokens)
-    # The GPUs of a worker are nearly always of one model.
+    # The GPUs of a worker are nearly always the same model.
     model = _model(tokens[0])
     return f"{host}-{index}{task} gpu {names}{f' {model}' if model else ''}"
 
 
 def _places_in_host(environment: Mapping[str, str]) -> dict[str, str]:
-    """Numbers of the job's GPUs on the host, if Slurm gives them: within a job the first one is usually 0."""
+    """Numbers of the job's GPUs on the host, if Slurm gives them; within a job the first one is usually 0."""
     tokens = visible_devices(environment) if VISIBLE in environment else ()
     for name in ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS"):
         numbers = [part for part in environment.get(name, "").split(",") if part]
@@ -158,7 +158,7 @@ def _places_in_host(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _container_cores(cgroups: Path) -> float:
-    """The CPU limit of the control groups, in cores; infinity without one."""
+    """The CPU limit of the control groups, in cores; infinity without a limit."""
     for quota_file, period_file in (
         (cgroups / "cpu.max", None),
         (cgroups / "cpu" / "cpu.cfs_quota_us", cgroups / "cpu" / "cpu.cfs_period_us"),
@@ -179,8 +179,8 @@ def _container_cores(cgroups: Path) -> float:
 
 @contextlib.contextmanager
 def _driver() -> Iterator[Any]:
-    """NVML while inside; None without a working driver."""
-    # Imported here: it takes as long as the rest of this package, and is rarely needed.
+    """NVML, initialised while the context is open; None without a working driver."""
+    # Imported here: it takes as long to import as the rest of this package, and is rarely needed.
     import pynvml
 
     try:
@@ -195,14 +195,14 @@ def _driver() -> Iterator[Any]:
 
 
 def _uuids() -> tuple[str, ...]:
-    """UUIDs of all GPUs (of the MIG instances of partitioned ones) from NVML; empty without a driver."""
+    """UUIDs of all GPUs (or of the MIG instances of partitioned GPUs) from NVML; empty without a driver."""
     with _driver() as nvml:
         return () if nvml is None else tuple(_each_uuid(nvml))
 
 
 def _each_uuid(nvml: Any) -> Iterator[str]:
     for index in range(nvml.nvmlDeviceGetCount()):
-        # A GPU that has fallen off the bus has neither handle nor UUID, and cannot be used.
+        # A GPU that has fallen off the bus has no handle and no UUID, and cannot be used.
         with contextlib.suppress(nvml.NVMLError):
             for device in _instances(nvml, nvml.nvmlDeviceGetHandleByIndex(index)):
                 yield nvml.nvmlDeviceGetUUID(device)

@@ -1,6 +1,6 @@
 """The environment variables of the processes of a search.
 
-Law of this file: names and pure functions, and next to no imports: it is needed before everything else.
+Law of this file: names and pure functions, and almost no imports, because every process needs it first.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def job_left_s(environment: Mapping[str, str], unix_time: float) -> float | None
     Parameters
     ----------
     environment
-        That of this process.
+        The environment variables of this process.
     unix_time
-        The current time. If this host's clock is wrong, so is the result: a job past its end would not be running.
+        The current time. A time past the end of the job means that this host's clock is wrong, because the job runs.
     """
     value = environment.get(JOB_ENDS_VARIABLE, "")
     left_s = float(value) - unix_time if value.isascii() and value.isdecimal() else 0.0
@@ -36,12 +36,12 @@ def job_left_s(environment: Mapping[str, str], unix_time: float) -> float | None
 
 
 def trainer_environment(environment: Mapping[str, str], device: str | None, threads: int | None) -> dict[str, str]:
-    """The environment of a trainer, set before it imports anything.
+    """The environment of a trainer, which is set before the trainer imports anything.
 
     Parameters
     ----------
     environment
-        The agent's environment; this package's keys and the paths of its keys are removed.
+        The agent's environment; the keys and the path of the certificates are removed from it.
     device
         Value of CUDA_VISIBLE_DEVICES; empty for the CPU only; None leaves the variable unchanged.
     threads
@@ -52,6 +52,6 @@ def trainer_environment(environment: Mapping[str, str], device: str | None, thre
         variables[VISIBLE] = device
     if threads is not None:
         variables.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    # Threads that busy-wait for each other on loaded cores cost time: 36 s became 15 s with passive waiting.
+    # Threads that busy-wait on loaded cores take time: passive waiting reduced 36 s to 15 s.
     variables.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return variables

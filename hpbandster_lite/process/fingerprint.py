@@ -1,6 +1,6 @@
 """The versions and machine features on which the last bits of a proposal depend.
 
-Law of this file: it reads this process and this machine, and nothing of a search.
+Law of this file: it depends on this process and this machine, and not on the search.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _VECTOR_FEATURES = ("sse", "ssse", "avx", "fma", "f16c", "neon", "asimd", "sve",
 
 
 def fingerprint() -> dict[str, Plain]:
-    """What the last bits of a proposal may depend on, as texts that can be compared."""
+    """The versions and features on which the last bits of a proposal may depend, as comparable texts."""
     return dict(_fingerprint())
 
 
 @functools.cache
 def _fingerprint() -> dict[str, Plain]:
-    # Once per process: it does not change, and takes 20 ms if scipy is not loaded.
+    # Computed once per process: the result does not change, and takes 20 ms if scipy is not loaded.
     return {
         "hpbandster_lite": __version__,
         "python": platform.python_version(),
@@ -48,7 +48,7 @@ def processor_features(cpu_info: Path = CPU_INFO) -> str:
     """The vector instructions of this processor, by name; empty if the system does not list them."""
     try:
         with cpu_info.open(encoding="utf-8", errors="replace") as lines:
-            # x86 has "flags", ARM has "Features", one line per core; all cores are alike.
+            # x86 has "flags", ARM has "Features", one line per core; all cores have the same line.
             found = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     except OSError:
         return ""
@@ -57,7 +57,7 @@ def processor_features(cpu_info: Path = CPU_INFO) -> str:
 
 
 def thread_setting(environment: Mapping[str, str]) -> str:
-    """The number of threads that divide a sum in numerical libraries: as configured, else the cores of this process."""
+    """The number of threads of numerical libraries, among which they divide a sum: as configured, else the cores."""
     configured = [f"{name}={environment[name]}" for name in THREAD_VARIABLES if name in environment]
     return ", ".join(configured) or f"as many as cores: {usable_cores()}"
 
@@ -66,7 +66,7 @@ def _version_of_scipy() -> str:
     loaded = sys.modules.get("scipy")
     if loaded is not None:
         return str(loaded.__version__)
-    # Importing it takes half a second, which a search without a model should not need.
+    # Read the version without an import, which takes half a second, because a search without a model needs no scipy.
     from importlib.metadata import PackageNotFoundError, version
 
     try:

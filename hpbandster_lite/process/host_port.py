@@ -1,6 +1,6 @@
 """``host:port`` as text: reading, checking and writing it.
 
-Law of this file: an IPv6 address stands in brackets, and no name is resolved here.
+Law of this file: an IPv6 address is in brackets, and no name is resolved here.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ def parse_host_port(option: str, text: str) -> tuple[str, int]:
     Parameters
     ----------
     option
-        The option that the text is the value of, for the error.
+        The name of the option with this value, for the error.
     text
-        Such as ``login:9090``, ``10.0.0.1:9090`` or ``[fd00::1]:9090``.
+        For example ``login:9090``, ``10.0.0.1:9090`` or ``[fd00::1]:9090``.
 
     Raises
     ------
     UsageError
-        If the text is not of this form, or the port is out of range.
+        If the text does not have this form, or the port is out of range.
     """
     match = _HOST_PORT.fullmatch(text.strip())
     if match is None:
@@ -43,7 +43,7 @@ def check_port(option: str, port: int) -> int:
         If it is not; the message names the option.
     """
     if not 0 <= port <= LAST_PORT:
-        raise UsageError(f"{option}: there is no port {port}; give one from 0 (any free port) to {LAST_PORT}")
+        raise UsageError(f"{option}: port {port} is out of range; give one from 0 (any free port) to {LAST_PORT}")
     return port
 
 

@@ -1,7 +1,7 @@
 """The format of log lines, and escaping of control characters for terminals and logs.
 
-Law of this file: text of a peer, an objective or a file may contain anything. Characters that would move the cursor,
-recolour, hide or reorder text, or imitate a log line, are replaced by escapes.
+Law of this file: text from a peer, an objective or a file may contain any characters. Characters that would move the
+cursor, colour, hide or reorder text, or imitate a log line are replaced by escapes.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def _escape(character: str) -> str:
 
 
 class EscapingFormatter(logging.Formatter):
-    """Log lines with control characters escaped; all but the first line of an entry are indented.
+    """Escapes control characters in log lines, and indents all lines of an entry after the first.
 
-    So every line that begins with a time is a log entry, whatever a peer or a traceback contains.
+    So a line that begins with a time always begins a log entry, even if the text of a peer contains such lines.
     """
 
     def format(self, record: logging.LogRecord) -> str:

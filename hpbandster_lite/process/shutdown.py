@@ -1,9 +1,9 @@
-"""How a long-running process is asked to end: by a signal, or by the end of its parent process.
+"""Requests to end a long-running process: by a signal, or by the end of its parent process.
 
-SIGINT and SIGTERM ask it to end. SIGUSR2 asks the same for another reason: its allocation at a batch system is about
-to end (``--signal=USR2@120``). It is then started again in the next allocation, which exit code 75 asks for.
+SIGINT and SIGTERM request the end. SIGUSR2 also requests it, because the allocation of a batch system is about to end
+(``--signal=USR2@120``). The exit code 75 then requests another start in the next allocation.
 
-Law of this file: a handler only records the request and wakes the loop. The process ends itself in order, and
+Law of this file: a handler only records the request and wakes the loop. The process then ends in order;
 :func:`exit_now` or :func:`exit_with` is its last step.
 """
 
@@ -28,15 +28,15 @@ ALLOCATION_ENDS = signal.SIGUSR2
 """The signal that a batch system sends before it ends a job. Not SIGUSR1, which NCCL may catch."""
 JOB_VARIABLE = "SLURM_JOB_ID"
 DUPLICATE_WITHIN_S = 1.0
-"""Slurm 22.05 repeats SIGTERM after 0.03 s, a busy node later; a second request after this time is a new one."""
+"""Slurm 22.05 repeats SIGTERM after 0.03 s, or later on a busy node; a SIGTERM after this time is a new request."""
 
 
 @contextlib.contextmanager
 def allocation_signal_blocked() -> Iterator[None]:
-    """Block SIGUSR2 for the child processes that are started inside, until they call :func:`unblock_allocation_signal`.
+    """Block SIGUSR2 in child processes that start in this context, until they call :func:`unblock_allocation_signal`.
 
     The signal's default action ends a process, and Python takes a second to import the code that installs a handler.
-    A signal to the parent process stays pending and is delivered on leaving.
+    A signal to the parent process stays pending until the context ends.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {ALLOCATION_ENDS})
     try:
@@ -46,19 +46,19 @@ def allocation_signal_blocked() -> Iterator[None]:
 
 
 def unblock_allocation_signal() -> None:
-    """Take a SIGUSR2 that came during :func:`allocation_signal_blocked`, if there was one, and all later ones."""
+    """Accept SIGUSR2 again; a signal that arrived during :func:`allocation_signal_blocked` is delivered now."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {ALLOCATION_ENDS})
 
 
 class DuplicateTerminations:
-    """Recognises the duplicate of a SIGTERM: Slurm sends two, 0.03 s apart, to a job that it pre-empts.
+    """Recognises the duplicate of a SIGTERM, because Slurm sends two to a pre-empted job, 0.03 s apart.
 
     Outside a Slurm job no signal is a duplicate.
 
     Parameters
     ----------
     environment
-        Of the process.
+        The environment variables of the process.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -76,14 +76,14 @@ class DuplicateTerminations:
 
 
 class ShutdownRequest:
-    """Whether the process was asked to end; made by :func:`shutdown_requests`.
+    """Whether the end of the process was requested; made by :func:`shutdown_requests`.
 
     Attributes
     ----------
     wakeup_fd : int
-        Becomes readable when a signal comes, so that a loop that waits on it sees the signal at once.
+        A descriptor that becomes readable when a signal arrives, so that a loop that waits for it reacts at once.
     exit_code : int
-        130, or 75 if SIGUSR2 was the only kind of signal.
+        130, or 75 if all signals were SIGUSR2.
     """
 
     def __init__(self, wakeup_fd: int, lifeline: int | None) -> None:
@@ -107,7 +107,7 @@ class ShutdownRequest:
 
     @property
     def is_requested(self) -> bool:
-        """Whether a signal came or the lifeline was closed."""
+        """Whether a signal arrived or the lifeline was closed."""
         return self._signals > 0 or self._lifeline_is_closed()
 
     def _lifeline_is_closed(self) -> bool:
@@ -119,14 +119,14 @@ class ShutdownRequest:
 
 @contextlib.contextmanager
 def shutdown_requests(lifeline: int | None = None) -> Iterator[ShutdownRequest]:
-    """Record SIGINT, SIGTERM and SIGUSR2 while inside; call it from the main thread.
+    """Record SIGINT, SIGTERM and SIGUSR2 in this context; call it from the main thread.
 
     Parameters
     ----------
     lifeline
-        A file descriptor, usually the read end of a pipe, whose end of file asks the process to end. The holder of
-        the other end closes it after the processes that depend on this one have ended. A batch system sends SIGUSR2
-        to all of them at once, so a process with a lifeline ignores it.
+        A file descriptor, usually the read end of a pipe; its end of file requests the end of the process. The parent
+        closes the other end after the processes that depend on this one have ended. A batch system sends SIGUSR2 to
+        all of them at once, so a process with a lifeline ignores it. Default: None.
     """
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     request = ShutdownRequest(reading, lifeline)
@@ -146,25 +146,25 @@ def shutdown_requests(lifeline: int | None = None) -> Iterator[ShutdownRequest]:
 
 
 def exit_now(code: int) -> NoReturn:
-    """Exit without tearing down the interpreter; the caller has closed its files and connections.
+    """Exit without a shutdown of the interpreter; the caller has closed its files and connections.
 
-    The teardown takes 0.1 to 0.5 s once scipy is imported, and the user waits for it at the end of every search.
+    The shutdown takes 0.1 to 0.5 s once scipy is imported, and the user would wait for it at the end of every search.
     """
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        # The reader may be gone, and the streams may be closed or None.
+        # The reader may have ended, and the streams may be closed or None.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(code)
 
 
 def exit_with(main: Callable[[], int]) -> NoReturn:
-    """Exit with the code that ``main`` returns, as Python does, but without tearing down the interpreter.
+    """Exit with the code that ``main`` returns, as Python does, but without a shutdown of the interpreter.
 
-    Unlike :func:`exit_now` it joins threads and runs exit handlers: for processes that run user code.
+    Unlike :func:`exit_now`, it joins threads and runs exit handlers, for processes that run user code.
     """
-    code = 1  # Python's exit code after an uncaught exception, which it prints
-    # Handlers run in reverse order of registration: this one runs after all that are registered later.
+    code = 1  # Python's exit code after an uncaught exception, which Python prints
+    # Handlers run in reverse order of registration, so this one runs after those that are registered later.
     atexit.register(lambda: exit_now(code))
     try:
         code = main()

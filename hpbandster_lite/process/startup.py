@@ -1,8 +1,8 @@
 """The briefing of a child process: its options, on one line of its standard input.
 
-Law of this file: the process may be started, and import slow libraries, before its options are known. It waits for one
-line, and ends silently if none comes. A command line would be visible to every user of the machine, and is limited to
-128 KiB, which a large search space exceeds.
+Law of this file: the process can start, and import slow libraries, before its options are known. It waits for one line,
+and ends silently if there is none. A command line would be visible to every user of the machine, and its limit of
+128 KiB is too small for a large search space.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def briefing_line(options: Plain, log: Path | None) -> bytes:
 
 
 def read_briefing() -> Plain:
-    """Wait for the briefing; then send this process's output to the log that it names.
+    """Wait for the briefing, then redirect this process's output to the log that the briefing names.
 
     Returns
     -------

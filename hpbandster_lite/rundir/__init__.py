@@ -1,4 +1,4 @@
-"""The run directory: its paths, keys, endpoint and small files, and the checkpoints below it."""
+"""The run directory: its paths, keys, endpoint, small files and checkpoints."""
 
 from hpbandster_lite.rundir.checkpoints import CheckpointKeeper, checkpoint_files, holds_checkpoint
 from hpbandster_lite.rundir.directory import (

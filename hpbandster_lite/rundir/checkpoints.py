@@ -1,9 +1,9 @@
-"""What a checkpoint is, and the deletion of those that the search no longer needs.
+"""What a checkpoint is, and the deletion of checkpoints that the search no longer needs.
 
-Law of this file: a checkpoint is everything in an attempt's directory but its log and its points, if any of it is more
-than an empty file or folder. Only the master deletes; only what the engine names, and not before one lease length has
-passed, because a worker that lost its connection may still be reading. Logs stay: they are small and show why a
-configuration failed.
+Law of this file: a checkpoint is the set of non-empty files and links in an attempt's directory, without its log and
+its points. Only the master deletes checkpoints, only those that the engine names, and only after the length of a lease,
+because a worker that lost its connection may still be reading. Logs stay: they are small and show why a configuration
+failed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def holds_checkpoint(directory: str | Path) -> bool:
 
 
 def checkpoint_files(directory: str | Path) -> Iterator[os.DirEntry[str]]:
-    """The files and links of the checkpoint in an attempt's directory; none if it cannot be read.
+    """The files and links of the checkpoint in an attempt's directory; no files if the directory cannot be read.
 
     Empty files and folders are not part of it: an attempt leaves them if the disk was full when it began to save. Nor
     are files that ``save_checkpoint`` was writing when its process was killed.
@@ -71,16 +71,16 @@ def _size(entry: os.DirEntry[str]) -> int:
 
 
 class CheckpointKeeper:
-    """Deletes checkpoints of configurations that are out of the search, late and in order.
+    """Deletes the checkpoints of configurations from which the search does not continue, after a delay and in order.
 
     Parameters
     ----------
     directory
         The run directory.
     keep_all
-        Delete nothing.
+        Whether to delete nothing.
     delay_s
-        How long a configuration must have been out: one lease length.
+        Seconds from the end of a configuration to the deletion: the length of a lease.
     """
 
     def __init__(self, directory: RunDirectory, *, keep_all: bool, delay_s: float) -> None:
@@ -90,16 +90,16 @@ class CheckpointKeeper:
         self._due: deque[tuple[float, ConfigId]] = deque()
 
     def out(self, configurations: Iterable[ConfigId], now: float) -> None:
-        """Note configurations that no evaluation will continue from."""
+        """Schedule configurations from which no evaluation will continue."""
         if not self._keep_all:
             self._due.extend((now + self._delay_s, config_id) for config_id in configurations)
 
     def is_due(self, now: float) -> bool:
-        """Whether a sweep would find anything."""
+        """Whether a sweep has something to delete."""
         return bool(self._due) and self._due[0][0] <= now
 
     def sweep(self, now: float, *, spare: ConfigId | None = None) -> int:
-        """Delete what is due, but never the incumbent (``spare``); return how many configurations were swept."""
+        """Delete what is due, except the incumbent's checkpoints (``spare``); return the number of configurations."""
         due: list[ConfigId] = []
         while self.is_due(now):
             due.append(self._due.popleft()[1])
@@ -107,7 +107,7 @@ class CheckpointKeeper:
         for config_id in swept:
             self._delete(config_id)
         if len(swept) < len(due) and spare is not None:
-            # It is out of its bracket, not of the search: look again when there may be another incumbent.
+            # The incumbent is out of its bracket but still needed: check again later, after it may have changed.
             self._due.append((now + self._delay_s, spare))
         return len(swept)
 
@@ -129,7 +129,7 @@ def _remove(entry: Path) -> None:
 
 @contextlib.contextmanager
 def _failures_logged() -> Iterator[None]:
-    """Log an error instead of raising it: a checkpoint that stays costs disk space, the end of a master the search."""
+    """Log an error instead of raising it: a left checkpoint costs disk space, but an exception would end the master."""
     try:
         yield
     except OSError as error:

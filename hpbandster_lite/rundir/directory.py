@@ -1,9 +1,8 @@
-"""Where everything of one run lies: the journal, the keys, the endpoint, logs and the directories of attempts.
+"""The paths of one run: the journal, the keys, the endpoint, logs and the directories of attempts.
 
-Law of this file: names of files and directories, and the check that a directory is its owner's alone; the contents of
-the small files are read and written in :mod:`~hpbandster_lite.rundir.keys` and
-:mod:`~hpbandster_lite.rundir.endpoint`. A directory that another process reports is used only if it lies in the run
-directory, or belongs to this user.
+Law of this file: names of files and directories, and the check that only the owner can access a directory. The files
+:mod:`~hpbandster_lite.rundir.keys` and :mod:`~hpbandster_lite.rundir.endpoint` read and write the small files. A
+directory that another process reports is used only if it is in the run directory or belongs to this user.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from hpbandster_lite.rundir import keys
 from hpbandster_lite.rundir.files import os_errors_as_ours, refuse_if_open_to_others
 
 LONGEST_PATH = 4_096
-"""Characters of a directory that another process may report: the kernel takes no more."""
+"""Largest length of a reported directory, which is the kernel's limit."""
 
 
 class RunDirectory:
-    """Paths of one run, and its small files.
+    """Paths and small files of one run.
 
     Parameters
     ----------
@@ -37,7 +36,7 @@ class RunDirectory:
     LOG_NAME = "log.txt"
     """Log of one attempt, in the attempt's directory; it stays when the checkpoints beside it are deleted."""
     CURVE_NAME = "learning_curve.jsonl"
-    """Points that one attempt reported, for the attempt that continues from its checkpoint; it is none itself."""
+    """Points that one attempt reported, for the attempt that continues from its checkpoint; no part of a checkpoint."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -54,17 +53,17 @@ class RunDirectory:
 
     @property
     def key_file(self) -> Path:
-        """Key that master and agents share."""
+        """The key that master and agents share."""
         return self.path / "key"
 
     @property
     def nameserver_key_file(self) -> Path:
-        """Key of a name server that was started for this run."""
+        """The key of a name server for this run."""
         return self.path / "nameserver.key"
 
     @property
     def tls(self) -> Path:
-        """Certificates of the run; where this folder is, every connection uses TLS."""
+        """Certificates of the run; if this folder exists, every connection uses TLS."""
         return self.path / "tls"
 
     @property
@@ -74,11 +73,11 @@ class RunDirectory:
 
     @property
     def lock_file(self) -> Path:
-        """Locked by the running master, to refuse a second one early; the journal's epoch is the fence."""
+        """Locked by the running master, which refuses a second master early; the journal's epoch is decisive."""
         return self.path / "lock"
 
     def is_served(self) -> bool:
-        """Whether a master holds the directory, or is starting; False where that cannot be seen."""
+        """Whether a master holds the directory or is starting; False if the lock cannot be checked."""
         try:
             with self.lock_file.open("rb") as file:
                 # Released at once: a master that starts at this moment tries again.
@@ -90,32 +89,32 @@ class RunDirectory:
         return False
 
     def log(self, name: str) -> Path:
-        """Log of a process; ``name`` has no slashes."""
+        """Log of a process; ``name`` must have no slashes."""
         return self.path / "logs" / f"{name}.log"
 
     def configuration_directory(self, config_id: ConfigId) -> Path:
-        """Holds the attempts of all evaluations of a configuration."""
+        """The directory with the attempts of all evaluations of a configuration."""
         return self.path.joinpath("evaluations", str(config_id))
 
     def attempt_directory(self, evaluation: EvaluationId, attempt: int) -> Path:
-        """Directory of one attempt, separate even while an earlier attempt still writes; made by its first user."""
+        """The directory of one attempt, which no other attempt shares; its first user makes it."""
         return Path(self.attempt_path(evaluation, attempt))
 
     def attempt_path(self, evaluation: EvaluationId, attempt: int) -> str:
-        """:meth:`attempt_directory` as text: ten times as fast, for callers that may never touch it."""
+        """:meth:`attempt_directory` as text: ten times as fast, for callers that may not access the directory."""
         config_id, rung = evaluation
         return f"{self.path}/evaluations/{config_id}/rung{rung}/attempt{attempt}"
 
     def relative_attempt_path(self, evaluation: EvaluationId, attempt: int) -> str:
-        """:meth:`attempt_directory` relative to the run directory, as processes report it to each other."""
+        """:meth:`attempt_directory` relative to the run directory, for reports to other processes."""
         return str(self.attempt_directory(evaluation, attempt).relative_to(self.path))
 
     def readable_directory(self, reported: str) -> str | None:
-        """A directory that another process reported, as a path here; None if nothing there may be read.
+        """The local path of a directory that another process reported; None if it must not be read.
 
-        A relative one lies in this run directory, however it is written. An absolute one comes from a worker that sees
-        no run directory: on this machine it may belong to any user, and is used only if it is this user's, because a
-        checkpoint is loaded, and some kinds of checkpoint are code.
+        A relative path is in this run directory. An absolute path comes from a worker without access to the run
+        directory. On this machine that directory may belong to any user. It is used only if it belongs to this user,
+        because a checkpoint is loaded, and some kinds of checkpoints contain code.
         """
         if not is_valid_directory(reported):
             return None
@@ -129,7 +128,7 @@ class RunDirectory:
 
     @property
     def reports(self) -> Path:
-        """Where an agent leaves a report that no master has confirmed."""
+        """The directory for reports that no master has confirmed."""
         return self.path / "reports"
 
     def left_reports(self) -> list[Path]:
@@ -137,24 +136,24 @@ class RunDirectory:
         return sorted(self.reports.glob("*.json"))
 
     def left_releases(self) -> list[Path]:
-        """Evaluations that were released while no master answered."""
+        """Releases of evaluations that no master has confirmed."""
         return sorted(self.reports.glob("*.release"))
 
     # -------------------------------------------------------------------------------------------------- creation
 
     def create(self) -> None:
-        """Make the directory, for its owner alone, or check the one that is there; its logs' directory, too.
+        """Make the directory for its owner alone, or check an existing one; make the directory of its logs too.
 
-        An empty directory is used, and closed if its mode was open.
+        An existing empty directory is closed to other users.
 
         Raises
         ------
         RunDirectoryError
-            If it cannot be made, is not a directory, or is open to others.
+            If it cannot be made, is not a directory, or is open to other users.
         """
         with os_errors_as_ours(self.path, "make the run directory"):
             if not self.path.exists():
-                # Workers of one host may make the same one at the same time.
+                # Workers on the same host may make it at the same time.
                 self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             elif self.path.is_dir() and not any(self.path.iterdir()):
                 self.path.chmod(0o700)
@@ -162,12 +161,12 @@ class RunDirectory:
             self.log("any").parent.mkdir(mode=0o700, exist_ok=True)
 
     def check(self) -> None:
-        """Refuse a directory that other users may enter: a user who can write into it can take the search over.
+        """Refuse a directory that is open to other users, because they could take over the search.
 
         Raises
         ------
         RunDirectoryError
-            With the command that closes it.
+            If it is not a directory or is open to other users; the message has the command that closes it.
         """
         if not self.path.is_dir():
             raise RunDirectoryError(f"{self.path} is not a directory; give another --run-dir")
@@ -176,24 +175,24 @@ class RunDirectory:
     # ------------------------------------------------------------------------------------------------------ keys
 
     def ensure_key(self) -> bytes:
-        """The run's key: from the environment, else from its file, which is made if there is none.
+        """The run's key: from the environment, else from its file, which is made if it does not exist.
 
         Raises
         ------
         RunDirectoryError
-            If the directory or the file is open to others, or cannot be used.
+            If the directory or the file is open to other users, or cannot be used.
         UsageError
-            If the environment holds a key that is too short.
+            If the key in the environment is too short.
         """
         return self._ensure(self.key_file, KEY_VARIABLE)
 
     def adopt_key(self, file: Path) -> bytes:
-        """The key in a file that the user gives; it is the run's from now on, for all processes.
+        """The key in a file that the user gives, which becomes the key of the run for all its processes.
 
         Raises
         ------
         RunDirectoryError
-            As :func:`~hpbandster_lite.rundir.keys.adopt_key`, or if the directory is open to others.
+            As :func:`~hpbandster_lite.rundir.keys.adopt_key`, or if the directory is open to other users.
         """
         self.check()
         return keys.adopt_key(file, self.key_file)
@@ -220,11 +219,11 @@ class RunDirectory:
     # -------------------------------------------------------------------------------------------------- endpoint
 
     def write_endpoint(self, endpoint: Mapping[str, Plain]) -> None:
-        """Write where the master listens: :func:`~hpbandster_lite.rundir.endpoint.write_endpoint`."""
+        """Write the master's endpoint: :func:`~hpbandster_lite.rundir.endpoint.write_endpoint`."""
         endpoints.write_endpoint(self.endpoint_file, endpoint)
 
     def read_endpoint(self) -> dict[str, Plain] | None:
-        """What the last master wrote: :func:`~hpbandster_lite.rundir.endpoint.read_endpoint`."""
+        """The endpoint of the last master: :func:`~hpbandster_lite.rundir.endpoint.read_endpoint`."""
         return endpoints.read_endpoint(self.endpoint_file)
 
     def remove_endpoint(self, epoch: int, pid: int | None = None) -> None:
@@ -233,22 +232,23 @@ class RunDirectory:
 
 
 def is_valid_directory(reported: str) -> bool:
-    """Whether another process may have reported a directory in these characters: not too long, no NUL, no ``..``."""
+    """Whether the text of a reported directory is valid: not empty, not too long, no NUL, no ``..``."""
     return 0 < len(reported) <= LONGEST_PATH and "\0" not in reported and ".." not in reported.split("/")
 
 
 def default_run_directory(reference: str, base: str | os.PathLike[str] = "runs", *, new: bool = False) -> Path:
-    """Run directory of a problem where the user names none.
+    """Run directory of a problem if the user gives none.
 
     Parameters
     ----------
     reference
         The problem as the user wrote it: ``digits`` has ``runs/digits``, ``path/to/file.py:problem`` has
-        ``runs/file-problem``; options behind it do not matter.
+        ``runs/file-problem``; its options do not matter.
     base
-        Directory of all runs.
+        Directory of all runs. Default: ``runs``.
     new
-        The first free one of ``runs/digits``, ``runs/digits-2``, ``runs/digits-3``, ...
+        Return the first path of ``runs/digits``, ``runs/digits-2``, ``runs/digits-3``, ... that does not exist.
+        Default: False.
     """
     target = reference.partition("?")[0].replace("\\", "/").rstrip("/")
     last = target.rpartition("/")[2].replace(".py:", ":").removesuffix(".py")
@@ -258,7 +258,7 @@ def default_run_directory(reference: str, base: str | os.PathLike[str] = "runs",
 
 
 def free_directory_like(path: Path) -> Path:
-    """The first of ``path``, ``path-2``, ``path-3``, ... that is not there yet."""
+    """The first of ``path``, ``path-2``, ``path-3``, ... that does not exist."""
     path = path if path.name else path.resolve()
     free, number = path, 2
     while free.exists():

@@ -1,7 +1,7 @@
 """The endpoint file: where the master of a run listens.
 
-Law of this file: an endpoint is written at once and checked when it is read; a master deletes its own alone. The file
-has the number of the protocol. A field that is added is optional, so that the file of an earlier version can be read.
+Law of this file: an endpoint is written atomically and checked when it is read; a master deletes only its own endpoint.
+The file has the protocol version. New fields are optional, so that the file of an earlier version can be read.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _ENDPOINT_FIELDS: Mapping[str, type] = {
 
 
 def write_endpoint(file: Path, endpoint: Mapping[str, Plain]) -> None:
-    """Write where the master listens, atomically.
+    """Write the master's endpoint atomically.
 
     Parameters
     ----------
     file
         The endpoint file.
     endpoint
-        ``protocol``, ``run_id``, ``epoch``, ``host``, ``port``, ``object``, ``pid`` and, where the master has more than
-        ``host``, all its ``addresses``; see :func:`hosts_of`.
+        ``protocol``, ``run_id``, ``epoch``, ``host``, ``port``, ``object``, ``pid`` and, if the master has several
+        addresses, all its ``addresses``; see :func:`hosts_of`.
 
     Raises
     ------
@@ -45,12 +45,12 @@ def write_endpoint(file: Path, endpoint: Mapping[str, Plain]) -> None:
 
 
 def read_endpoint(file: Path) -> dict[str, Plain] | None:
-    """What the last master wrote, whether it still runs or not; ``None`` if there is no file.
+    """The endpoint of the last master, which may have ended; ``None`` if there is no file.
 
     Raises
     ------
     RunDirectoryError
-        If the file cannot be read, or holds something else.
+        If the file cannot be read, or does not contain an endpoint.
     """
     endpoint: Plain
     with os_errors_as_ours(file, "read the endpoint"):
@@ -61,14 +61,14 @@ def read_endpoint(file: Path) -> dict[str, Plain] | None:
         except ValueError:
             endpoint = None
     if not isinstance(endpoint, dict) or not _is_endpoint(endpoint):
-        raise RunDirectoryError(f"{file} is no endpoint of a master; delete it and start the master again")
+        raise RunDirectoryError(f"{file} is not the endpoint of a master; delete it and start the master again")
     return endpoint
 
 
 def remove_endpoint(file: Path, epoch: int, pid: int | None = None) -> None:
-    """Remove the endpoint of the master with this epoch and, if it is given, this process id; any other one stays.
+    """Remove the endpoint if it has this epoch and, unless ``pid`` is None, this process id.
 
-    The master of a new search in a run directory that was deleted and made again has the epochs of the one before.
+    The epoch alone may not identify a master: after a run directory is deleted and made again, epochs start from 1.
 
     Raises
     ------
@@ -82,13 +82,13 @@ def remove_endpoint(file: Path, epoch: int, pid: int | None = None) -> None:
 
 
 def hosts_of(endpoint: Mapping[str, Plain]) -> list[str]:
-    """The hosts by which to call the master of an endpoint, the likeliest first."""
+    """The hosts at which to call the master of an endpoint, the most likely first."""
     return list(endpoint.get("addresses") or [endpoint["host"]])
 
 
 def _is_endpoint(content: dict[str, Plain]) -> bool:
     if not all(isinstance(content.get(name), kind) for name, kind in _ENDPOINT_FIELDS.items()):
         return False
-    # Masters of earlier versions had one host and wrote no addresses.
+    # Masters of earlier versions wrote one host and no addresses.
     addresses = content.get("addresses", [])
     return isinstance(addresses, list) and all(isinstance(each, str) for each in addresses)

@@ -1,7 +1,8 @@
-"""Small files of a run directory: written at once, and readable by their owner alone.
+"""Small files of a run directory: written atomically, and readable by their owner alone.
 
-Law of this file: a file that others read is written under another name, synced and renamed, so that a reader sees the
-old content or the new one. A secret that other users can open is refused, with the command that closes it.
+Law of this file: a file that other processes read is written under a temporary name, synced and renamed, so that a
+reader sees the old content or the new one. A secret that other users can open is refused, with the command that closes
+it.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ PARTIAL_SUFFIX = ".partial"
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by ``text``: readers see the old content or the new, after a power cut too.
+    """Replace the content of a file by ``text``; readers see the old or the new content, even after a power cut.
 
     Raises
     ------
     RunDirectoryError
-        If it cannot be written; the old content is still there.
+        If it cannot be written; the old content stays.
     """
     with os_errors_as_ours(path, "write the file"):
         with _temporary_beside(path, text) as temporary:
@@ -35,7 +36,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_once(path: Path, text: str) -> None:
-    """Like :func:`write_atomically`, but of two processes that write at once the first wins, and both use its content.
+    """Write a file unless it exists: if two processes write at the same time, the first one determines the content.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def write_once(path: Path, text: str) -> None:
         except FileExistsError:
             return
         except OSError:
-            # A file system without hard links: only the lock of the master then prevents two writers.
+            # The file system has no hard links: then only the master's lock prevents two writers.
             temporary.replace(path)
     sync(path.parent)
 
@@ -59,24 +60,24 @@ def refuse_to_replace(path: Path, *, force: bool, is_ours: Callable[[], bool]) -
     Parameters
     ----------
     path
-        Where a file is to be written.
+        The file to write.
     force
-        The user has agreed to replace it.
+        Whether the user agreed to replace it.
     is_ours
-        Whether the file that is there was made by this command.
+        Returns whether this command made the existing file.
 
     Raises
     ------
     UsageError
-        With the remedy; a directory or a device is refused in any case.
+        If the file must not be replaced; the message has the remedy. A directory or a device is always refused.
     """
     if not os.path.lexists(path):
         return
     if not path.is_symlink() and not path.is_file():
-        raise UsageError(f"{path} is there and is not a plain file; give another name")
+        raise UsageError(f"{path} exists and is not a plain file; give another name")
     if not force and not is_ours():
         raise UsageError(
-            f"{path} is there and was not made by this command; give another name, or replace it with --force"
+            f"{path} exists and was not made by this command; give another name, or replace it with --force"
         )
 
 
@@ -115,7 +116,7 @@ def _temporary_beside(
 
 
 def sync(path: Path) -> None:
-    """Write what the system holds of a file, or of the names in a directory, to the disk."""
+    """Flush a file, or the names in a directory, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -124,30 +125,30 @@ def sync(path: Path) -> None:
 
 
 def refuse_if_open_to_others(path: Path, mode: str) -> None:
-    """Refuse a secret that others may read, as ssh does.
+    """Refuse a secret that other users can read, as ssh does.
 
-    It is not closed silently: other users may have read it, and the owner may want a new one.
+    This does not close it silently, because other users may have read it, and the owner may want a new one.
 
     Raises
     ------
     RunDirectoryError
-        With the command that closes it.
+        If it is open to other users; the message has the command that closes it.
     OSError
-        If there is no such file.
+        If it does not exist.
     """
     current = stat.S_IMODE(path.stat().st_mode)
     if current & 0o077:
         raise RunDirectoryError(
-            f"{path} is open to other users (mode {current:o}), who could take the search over; "
+            f"{path} is open to other users (mode {current:o}), who could take over the search; "
             f"run: chmod {mode} {path}"
         )
 
 
 def refuse_given_if_open(path: Path, mode: str) -> None:
-    """Like :func:`refuse_if_open_to_others`, but a file of another owner is accepted if only that owner can write it.
+    """Like :func:`refuse_if_open_to_others`, but accept a file of another owner if only that owner can write it.
 
-    ssh does the same: a container's secrets are mounted as root's, and this user cannot close them. In a folder with
-    the sticky bit, in which they lie, no other user can replace them.
+    ssh does the same. The secrets of a container belong to root, and this user cannot close them. Their folder has the
+    sticky bit, so no other user can replace them.
     """
     status = path.stat()
     is_writable = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
@@ -157,7 +158,7 @@ def refuse_given_if_open(path: Path, mode: str) -> None:
 
 @contextmanager
 def os_errors_as_ours(path: Path, purpose: str) -> Iterator[None]:
-    """Turn an error of the operating system into one that names the path and the operation."""
+    """Convert an error of the operating system to one that names the path and the operation."""
     try:
         yield
     except RunDirectoryError:

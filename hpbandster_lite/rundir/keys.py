@@ -1,7 +1,7 @@
 """Keys: the secrets that the processes of a run share.
 
-Law of this file: a key comes from the environment, else from a file that its owner alone can read, else it is refused.
-A new key is random and written once.
+Law of this file: a key comes from the environment, else from a file that only its owner can read; other files are
+refused. A new key is random and written once.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from hpbandster_lite.process.environment import KEY_VARIABLE
 from hpbandster_lite.rundir.files import os_errors_as_ours, refuse_if_open_to_others, write_atomically, write_once
 
 KEY_BYTES = 32
-"""Random bytes of a new key: as many as SHA-256 gives, more adds nothing to an HMAC."""
+"""Random bytes of a new key: the size of SHA-256; a longer key does not improve an HMAC."""
 SHORTEST_KEY = 16
-"""Characters of the shortest key that is accepted from the environment: 64 bits even if they are hexadecimal."""
+"""Characters of the shortest accepted key: 64 bits if they are hexadecimal."""
 
 
 def read_key(file: Path, variable: str) -> bytes:
@@ -26,24 +26,24 @@ def read_key(file: Path, variable: str) -> bytes:
     Raises
     ------
     RunDirectoryError
-        If the file is open to others, or cannot be used.
+        If the file is open to other users, or cannot be used.
     UsageError
-        If the environment holds a key that is too short.
+        If the key in the environment is too short.
     """
     return key_in_environment(variable) or _key_from_file(file, variable)
 
 
 def adopt_key(given: Path, file: Path) -> bytes:
-    """The key in a file that the user gives, after it was written to the run's own key file.
+    """The key in a file that the user gives; it is also written to the run's key file.
 
     Raises
     ------
     RunDirectoryError
-        As :func:`read_given_key`, or if it is no text or cannot be kept.
+        As :func:`read_given_key`, or if the key is not ASCII text or cannot be written.
     """
     key = read_given_key(given)
     if not key.isascii():
-        raise RunDirectoryError(f"{given} holds a key that is no text; make one with: openssl rand -hex 32 > {given}")
+        raise RunDirectoryError(f"the key in {given} is not text; make one with: openssl rand -hex 32 > {given}")
     try:
         is_known = key == _key_from_file(file, KEY_VARIABLE)
     except RunDirectoryError:
@@ -54,15 +54,16 @@ def adopt_key(given: Path, file: Path) -> bytes:
 
 
 def read_given_key(file: Path) -> bytes:
-    """A key from a file that the user names; a file of this user must be closed to others.
+    """A key from a file that the user gives; if the file belongs to this user, it must be closed to other users.
 
-    Another owner protects their file, as for ssh: an orchestrator mounts the secrets of a container as root's, readable
-    by the group or by all in that container. A file that others can write holds no secret.
+    As with ssh, another owner is responsible for the own file: an orchestrator mounts the secrets of a container as
+    files of root, which the group or all users in that container can read. A file that other users can write is
+    refused.
 
     Raises
     ------
     RunDirectoryError
-        If the file cannot be read, is open to others, or holds no key.
+        If the file cannot be read, is open to other users, or has no key.
     """
     with os_errors_as_ours(file, f"read the key (or set {KEY_VARIABLE})"):
         status = file.stat()
@@ -72,12 +73,12 @@ def read_given_key(file: Path) -> bytes:
 
 
 def ensure_key_file(file: Path) -> bytes:
-    """Like :func:`read_given_key`; a missing file is made, with its directory, for its owner alone.
+    """The key in a file; if the file does not exist, make it and its directory, for their owner alone.
 
     Raises
     ------
     RunDirectoryError
-        As :func:`read_given_key`, or if it cannot be made.
+        As :func:`read_given_key`, or if the file cannot be made.
     """
     if not file.exists():
         with os_errors_as_ours(file, "write the key"):
@@ -87,7 +88,7 @@ def ensure_key_file(file: Path) -> bytes:
 
 
 def key_in_environment(variable: str) -> bytes | None:
-    """The key in a variable of the environment; None if it is not set.
+    """The key in an environment variable; None if the variable is not set.
 
     Raises
     ------
@@ -99,7 +100,7 @@ def key_in_environment(variable: str) -> bytes | None:
         return None
     if len(key) < SHORTEST_KEY:
         raise UsageError(
-            f"{variable} has {len(key)} characters, a key has at least {SHORTEST_KEY}; "
+            f"{variable} has {len(key)} characters; a key must have at least {SHORTEST_KEY}; "
             'make one with: python -c "import secrets; print(secrets.token_hex(32))"'
         )
     return key.encode()
@@ -115,7 +116,7 @@ def _key_in(file: Path) -> bytes:
     key = file.read_bytes().strip()
     if len(key) < SHORTEST_KEY:
         raise RunDirectoryError(
-            f"{file} holds no key; delete it and start the master again, which makes a new one, or make one with: "
+            f"{file} has no key; delete it and start the master again, which makes a new one, or make one with: "
             f"openssl rand -hex 32 > {file}"
         )
     return key

@@ -1,7 +1,7 @@
 """The log of one attempt: the output of the trainer process, limited in size.
 
-Law of this file: it accepts bytes as fast as they come and keeps a limited number of them, on disk and in memory. A
-full disk loses the log, never the evaluation.
+Law of this file: it accepts all bytes and keeps a limited number of them, on disk and in memory. A full disk loses the
+log, never the evaluation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 MAX_LOG_BYTES = 2**20
 TAIL_LINES = 100
 MAX_LINE_BYTES = 4_096
-"""The tail keeps the end of a longer line; the file has all of it."""
+"""The tail keeps only the end of a longer line; the file has the whole line."""
 
 _UNPRINTABLE = {code: None for code in (*range(32), *range(127, 160)) if code != ord("\t")}
 
@@ -27,9 +27,9 @@ class AttemptLog:
     Parameters
     ----------
     path
-        The file; it and its directory are created with the first byte. None keeps only the tail.
+        The file; it and its directory are created with the first byte. Default: None, which keeps only the tail.
     limit_bytes
-        Most bytes of output in the file; :meth:`close` adds the last lines.
+        Most bytes of output in the file; :meth:`close` adds the last lines. Default: 1 MiB.
     """
 
     def __init__(self, path: Path | None = None, limit_bytes: int = MAX_LOG_BYTES) -> None:
@@ -48,7 +48,7 @@ class AttemptLog:
             self._append(data[:room])
         self._written += len(data[:room])
         self._omitted += len(data[room:])
-        # One piece more than is kept: the first one may hold many lines, all older than the kept ones.
+        # Split off one piece more than is kept: the first piece may hold many older lines.
         *lines, rest = (self._rest + data).rsplit(b"\n", TAIL_LINES + 1)
         self._lines.extend(line[-MAX_LINE_BYTES:] for line in lines[-TAIL_LINES:])
         self._rest = rest[-MAX_LINE_BYTES:]
@@ -77,7 +77,7 @@ class AttemptLog:
                 self._file = self._path.open("ab", buffering=0)
             self._file.write(data)
         except OSError as error:
-            log.warning("cannot write the log file of this evaluation, it continues without: %s", error)
+            log.warning("cannot write the log file of this evaluation, which continues without it: %s", error)
             self._path = None
 
 

@@ -1,7 +1,7 @@
 """One call of the objective, from the order to the outcome.
 
 Law of this file: unless the user's code ends the process, the outcome is a value: a loss with plain information, a
-failure, or an interruption. Results are checked here, in the worker, as soon as they are returned.
+failure, or an interruption. This file checks a result in the worker, as soon as the objective returns it.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _OUT_OF_MEMORY = (
     "alloc_failed",
     "resource_exhausted",
 )
-"""Parts of RuntimeErrors of CUDA, cuBLAS, torch's CPU allocator and XLA, in lower case; they have no own class."""
+"""Parts of the texts of RuntimeErrors by CUDA, cuBLAS, torch's CPU allocator and XLA, in lower case."""
 
 
 _ACCELERATOR = re.compile(
     r"cuda|cublas|cudnn|cufft|cusolver|cusparse|nccl|hip error|accelerator|xlaruntime", re.IGNORECASE
 )
-"""Exceptions with such a name or text may have broken the process's context on the GPU."""
+"""An exception with such a name or text may have broken the process's context on the GPU."""
 
 
 class _Invalid(Exception):
@@ -62,6 +62,11 @@ def run_objective(
         The configuration, the budget, and the data of the trial.
     on_report
         See :class:`~hpbandster_lite.problems.trial.Trial`.
+
+    Returns
+    -------
+    TrainerEnded or TrainerInterrupted
+        The loss or the failure; or the interruption, if the worker must give the evaluation back.
     """
     trial = _trial(order, on_report)
     if order.note:
@@ -85,7 +90,7 @@ def run_objective(
         return TrainerInterrupted()
     except _Invalid as error:
         failure = Failure(kind=FailureKind.INVALID, reason=str(error))
-    except BaseException as error:  # noqa: BLE001 (all that user code raises is its outcome, SystemExit included)
+    except BaseException as error:  # noqa: BLE001 (any exception of user code is its outcome, also SystemExit)
         no_room = full_disk(error, order.directory)
         failure = failure_of(error, no_room)
         if failure.kind is FailureKind.CODE:
@@ -134,15 +139,15 @@ def _refusal(problem: Problem, config: dict[str, Any]) -> str | None:
 
 
 def checked_result(result: Any) -> tuple[float, dict[str, Plain]]:
-    """Loss and information in what ``evaluate`` returned.
+    """The loss and the information in the result of ``evaluate``.
 
-    The other keys of a mapping are the information; a mapping under ``info`` is merged into it (HpBandSter's form).
-    What has no plain form there, or is too large, leaves a note in its place.
+    The keys of a mapping other than ``loss`` are the information; a mapping under ``info`` is merged into it
+    (HpBandSter's form). A note replaces a value that has no plain form or is too large.
 
     Raises
     ------
     _Invalid
-        If it is neither a number nor a mapping with ``loss``, or if the loss is not finite.
+        If the result is neither a number nor a mapping with ``loss``, or if the loss is not finite.
     """
     if isinstance(result, Mapping):
         if "loss" not in result:
@@ -175,12 +180,12 @@ def _information(result: Mapping[Any, Any]) -> dict[str, Plain]:
 
 
 def _figures(problem: Problem, order: TrainerOrder, trial: Trial) -> dict[str, Plain]:
-    """The figures that ``test``, ``refit`` or ``export`` returned.
+    """The figures that ``test``, ``refit`` or ``export`` returns.
 
     Raises
     ------
     _Invalid
-        If the problem has no such function, it returned no mapping, or it did not write its file.
+        If the problem has no such function, or it returned no mapping or did not write its file.
     """
     function = getattr(problem, order.call, None)
     if function is None:
@@ -234,7 +239,7 @@ def failure_of(error: BaseException, no_room: NoRoom | None = None) -> Failure:
     elif is_out_of_memory(error):
         kind = FailureKind.MEMORY
     elif isinstance(error, FloatingPointError):
-        # The class of failed arithmetic in Python and numpy: a training that diverged and reports it at once.
+        # Python and numpy raise this class for failed arithmetic: a training that diverged.
         kind = FailureKind.INVALID
     lines = traceback.format_exception(type(error), error, _from_users_code(error.__traceback__))
     return Failure(
@@ -248,7 +253,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether an exception, or one of its causes, means that the host or the GPU is out of memory."""
     while error is not None:
         names = {cls.__name__ for cls in type(error).__mro__}
-        # By name: torch.cuda.OutOfMemoryError without importing torch.
+        # By name, so that torch.cuda.OutOfMemoryError needs no import of torch.
         if names & {"MemoryError", "OutOfMemoryError"} or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
             return True
         if isinstance(error, RuntimeError) and any(words in one_line(error).lower() for words in _OUT_OF_MEMORY):
@@ -258,7 +263,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def is_of_accelerator(error: BaseException | None) -> bool:
-    """Whether an exception, or one that led to it, is of CUDA or a library of it, after which its context may fail."""
+    """Whether an exception, or one of its causes, comes from CUDA or its libraries, so that their context may fail."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

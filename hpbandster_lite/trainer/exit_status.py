@@ -1,6 +1,6 @@
 """The failure of an evaluation whose trainer died.
 
-Law of this file: a pure function of the exit status and of the machine's evidence about memory.
+Law of this file: a pure function of the exit status and the machine's evidence about memory.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import signal
 from hpbandster_lite.records import Failure, FailureKind
 
 FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPWR})
-"""Signals that come from outside: an operator, a batch system, a kernel out of memory. A process causes all others
-itself."""
+"""Signals from outside: an operator, a batch system, a kernel out of memory. A process causes other signals itself."""
 
 
 def failure_of_death(returncode: int, memory: str | None = None, log_tail: tuple[str, ...] = ()) -> Failure:
@@ -20,11 +19,11 @@ def failure_of_death(returncode: int, memory: str | None = None, log_tail: tuple
     Parameters
     ----------
     returncode
-        As in ``subprocess``: negative for a signal.
+        The exit status as in ``subprocess``: negative for a signal.
     memory
-        The evidence that memory is the cause, as text, or None; used only for a death by SIGKILL.
+        The evidence that memory is the cause, as text; used only for a death by SIGKILL. Default: None.
     log_tail
-        The last lines of the evaluation's log.
+        The last lines of the evaluation's log. Default: empty.
     """
     if returncode >= 0:
         reason = f"the objective ended its process with exit status {returncode} (os._exit, or a library's exit)"

@@ -1,8 +1,8 @@
-"""Records in a pipe that several processes write to: they stay whole, and everything else is set aside.
+"""Records in a pipe to which several processes write: records stay whole, and other bytes are ignored.
 
-Law of this file: a frame is written by one call and is at most as long as a pipe takes at once, so that frames of
-threads and child processes never mix. A longer record is several frames with a token in common. The trainer runs user
-code, which may write anything to any descriptor: bytes that are no frame are set aside, and reading continues.
+Law of this file: one call writes a frame, which is at most as long as a pipe accepts at once, so that frames of threads
+and child processes never mix. A longer record consists of several frames with the same token. The trainer runs user
+code, which may write anything to any descriptor: bytes that are not part of a frame are counted and ignored.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from hpbandster_lite import wire
 from hpbandster_lite.errors import ProtocolMismatch
 
 MARK = b"\x1e"
-"""Begins a frame; JSON in ASCII has no control characters."""
+"""The first byte of a frame; JSON in ASCII has no control characters."""
 END = b"\n"
 MOST_FRAME_BYTES = min(select.PIPE_BUF, 4_096)
-"""POSIX: a write of at most PIPE_BUF bytes to a pipe is not mixed with others."""
+"""POSIX: a write of at most PIPE_BUF bytes to a pipe does not mix with others."""
 _PIECE_BYTES = MOST_FRAME_BYTES - 64
-"""Room for the head of a part: mark, token, number, count."""
+"""The other 64 bytes are for the head of a part: mark, token, number, count."""
 _MOST_WAITING_BYTES = 2 * wire.MAX_MESSAGE_BYTES
-"""Most bytes of incomplete records that are kept."""
+"""Most bytes kept of incomplete records."""
 _SHOWN_BYTES = 100
 
 
 def frames_of(record: object) -> list[bytes]:
-    """One record as frames, to be written in order."""
+    """The frames of one record, to be written in this order."""
     text = wire.encode(wire.to_message(record)).encode("ascii")
     if len(text) + 2 <= MOST_FRAME_BYTES:
         return [MARK + text + END]
@@ -39,7 +39,7 @@ def frames_of(record: object) -> list[bytes]:
 
 
 def write_frames(descriptor: int, frames: list[bytes]) -> None:
-    """Write all frames, each by one call; waits where the pipe is full."""
+    """Write all frames, each by one call; wait while the pipe is full."""
     for frame in frames:
         rest = frame
         while rest:
@@ -50,20 +50,20 @@ def _write(descriptor: int, data: bytes) -> int:
     try:
         return os.write(descriptor, data)
     except BlockingIOError:
-        # The objective made the descriptor non-blocking; a frame is then written whole or not at all.
+        # The objective has made the descriptor non-blocking. A frame is then written completely or not at all.
         select.select([], [descriptor], [])
         return 0
 
 
 def write_line(descriptor: int, line: bytes) -> None:
-    """Write all of a line to a blocking descriptor that has no other writer."""
+    """Write a whole line to a blocking descriptor without other writers."""
     rest = memoryview(line)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
 class FrameReader:
-    """Collects bytes until records are complete; its memory is limited, because the input may be anything."""
+    """Collects bytes until records are complete, in limited memory, because the input may be anything."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -83,19 +83,19 @@ class FrameReader:
             else:
                 self._set_aside(line)
         if len(self._rest) > MOST_FRAME_BYTES:
-            # Too long for a frame, but the last bytes may begin one.
+            # This is too long for a frame, but its last bytes may begin one.
             begins = self._rest.rfind(MARK, -MOST_FRAME_BYTES)
             keeps = len(self._rest) if begins < 0 else begins
             self._set_aside(self._rest[:keeps])
             self._rest = self._rest[keeps:]
 
     def end_of_order(self) -> None:
-        """Set incomplete records aside: what wrote them is gone."""
+        """Drop incomplete records, because their writer has ended."""
         for token in list(self._parts):
             self._drop(token)
 
     def take_stray(self) -> str | None:
-        """How much was set aside since the last call, and its beginning; None if nothing was."""
+        """Number and beginning of the bytes ignored since the last call, as text; None if there are none."""
         if not self._stray_bytes:
             return None
         shown = f"{self._stray_bytes:,} bytes, which begin with {self._stray!r}"
@@ -114,7 +114,7 @@ class FrameReader:
         yield record
 
     def _joined(self, frame: bytes) -> bytes | None:
-        """The text of a record whose last part this is."""
+        """The text of the record that this part completes; None if it is not the last part."""
         head = frame.split(b" ", 3)
         if len(head) != 4 or not (head[1].isdigit() and head[2].isdigit()):
             self._set_aside(frame)

@@ -21,7 +21,7 @@ _WORDS = (
     "database or disk is full",
     "no usable temporary directory found",
 )
-"""Messages of libraries whose errors have no errno."""
+"""Messages of libraries that raise errors without errno."""
 _UNCLEAR_WORDS = (
     "pytorchstreamwriter failed",
     "unexpected pos",
@@ -88,7 +88,7 @@ def _by_number(error: OSError, directory: str | os.PathLike[str]) -> NoRoom | No
 
 def _by_words(chain: tuple[BaseException, ...], directory: str | os.PathLike[str]) -> NoRoom | None:
     for each in chain:
-        # traceback survives an exception whose own __str__ raises.
+        # traceback also handles an exception whose __str__ raises.
         words = traceback.format_exception_only(type(each), each)[-1].strip()
         lower = words.lower()
         is_unclear = isinstance(each, RuntimeError | OSError) or type(each).__name__ == "OperationalError"
@@ -139,7 +139,7 @@ def _belongs(named: str, directory: str | os.PathLike[str]) -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception and its causes; user code may have made a cycle of them."""
+    """An exception and its causes, each once, because they may form a cycle."""
     seen: set[int] = set()
     each: BaseException | None = error
     while each is not None and id(each) not in seen:

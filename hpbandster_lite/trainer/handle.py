@@ -1,7 +1,7 @@
 """The agent's handle on a trainer process.
 
-Law of this file: it never waits for the trainer, except for its end after killing it. It limits all input from the
-trainer, and ends all processes that the trainer started together with it.
+Law of this file: it never waits for the trainer, except for its exit after a kill. It limits all input from the
+trainer, and ends all processes that the trainer started together with the trainer.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ READ_BYTES = 2**18
 LAST_READS = 16
 """Reads of the output after the end of an evaluation: 4 MiB, more than a pipe holds."""
 CLOSE_GRACE_S = 2.0
-"""Time for the atexit handlers of the problem; then the trainer is killed."""
+"""Time in seconds for the atexit handlers of the problem; then the trainer is killed."""
 EOF_GRACE_S = 1.0
-"""A trainer whose pipe is closed is dying, or its objective closed the pipe; after this time it is killed."""
+"""A trainer with a closed pipe is ending, or its objective has closed the pipe; after this time it is killed."""
 SAMPLE_S = 1.0
-"""How often memory is sampled during an evaluation."""
+"""Seconds between two samples of the memory during an evaluation."""
 POLL_S = 0.1
-"""How often to look for a death that makes no descriptor readable."""
+"""Seconds between two checks for a death that makes no descriptor readable."""
 _MESSAGES = (TrainerReady, TrainerRefused, TrainerPoint, TrainerEnded, TrainerInterrupted)
 
 
@@ -64,11 +64,11 @@ class TrainerHandle:
     problem
         Reference of the problem.
     environment
-        Its complete environment; see :func:`hpbandster_lite.process.environment.trainer_environment`.
+        The trainer's complete environment; see :func:`hpbandster_lite.process.environment.trainer_environment`.
     max_log_bytes
-        Most bytes in the log file of one evaluation.
+        Most bytes in the log file of one evaluation. Default: 1 MiB.
     processes
-        Number of processes that the objective may train with, one per device; above 1 they get a rendezvous port.
+        Number of processes of a training, one per device; more than one get a rendezvous port. Default: 1.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class TrainerHandle:
 
     @property
     def pid(self) -> int:
-        """Process id; also the id of its group and its session."""
+        """Process id of the trainer, which is also the id of its group and its session."""
         return self._process.pid
 
     @property
@@ -121,13 +121,13 @@ class TrainerHandle:
 
     @property
     def poll_every_s(self) -> float:
-        """How often to call :meth:`receive` without a readable descriptor: some deaths and closed pipes make none."""
+        """Seconds between calls of :meth:`receive`: some deaths and closed pipes make no descriptor readable."""
         return POLL_S if self._death is None or self._closed_since is not None else SAMPLE_S
 
     # ------------------------------------------------------------------------------------------------------- orders
 
     def evaluate(self, order: TrainerOrder, log: str | Path | None) -> None:
-        """Start an evaluation; its output goes to the file ``log``. The trainer must be ready and idle."""
+        """Start an evaluation, with its output in the file ``log``. The trainer must be ready and idle."""
         self._log.close()
         self._log = AttemptLog(None if log is None else Path(log), self._max_log_bytes)
         self._memory.begin()
@@ -136,16 +136,16 @@ class TrainerHandle:
         self._write(order)
 
     def ask_to_stop(self) -> None:
-        """Ask the objective to stop: it is interrupted at its next report."""
+        """Ask the objective to stop at its next report."""
         self._write(TrainerStop())
 
     def terminate(self) -> None:
-        """Ask the trainer and all of its process group to stop, by SIGTERM."""
+        """Send SIGTERM to the trainer's process group, which asks it to stop."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGTERM)
 
     def sample_memory(self) -> None:
-        """Sample the resident size, at most once a second, to explain a later death."""
+        """Sample the resident size, at most once a second, as evidence for a later death."""
         now = time.monotonic()
         if now >= self._sample_at:
             self._sample_at = now + SAMPLE_S
@@ -163,7 +163,7 @@ class TrainerHandle:
     # ---------------------------------------------------------------------------------------------------- receiving
 
     def receive(self) -> list[TrainerMessage]:
-        """The trainer's messages since the last call, without waiting; its death is the last one."""
+        """The trainer's messages since the last call, without waiting; its death is the last message."""
         if self._is_over:
             return []
         self._read_output(1)
@@ -189,7 +189,7 @@ class TrainerHandle:
                 continue
             self.is_ready = self.is_ready or isinstance(record, TrainerReady)
             if isinstance(record, TrainerEnded | TrainerInterrupted):
-                # The output before this message belongs to the evaluation, and is in the pipe by now.
+                # The output before this message belongs to the evaluation, and is already in the pipe.
                 self._read_output(LAST_READS)
                 self._log.close()
                 self._reader.end_of_order()
@@ -203,7 +203,7 @@ class TrainerHandle:
             self._has_stray = True
             log.warning(
                 "the objective, or a process that it started, wrote to the pipe between trainer and agent: %s; they "
-                "are set aside. It may use only descriptors 0, 1 and 2, and those that it opens",
+                "are ignored. It may use only descriptors 0, 1 and 2, and those that it opens",
                 stray,
             )
 
@@ -211,18 +211,18 @@ class TrainerHandle:
         for _ in range(reads):
             data = _read(self._pipes.output) if self._has_output else None
             if not data:
-                # Closed by the objective and all its processes; the descriptor would stay readable without data.
+                # The objective and its processes have closed it; the descriptor would stay readable without data.
                 self._has_output = self._has_output and data is None
                 return
             self._log.write(data)
 
     def _has_exited(self) -> bool:
-        # WNOWAIT keeps the zombie: until it is reaped, its id, which is that of the group, cannot be reused.
+        # WNOWAIT keeps the zombie: until it is reaped, its id, which is also the group's id, cannot be reused.
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def _dead(self) -> list[TrainerMessage]:
         received: list[TrainerMessage] = []
-        # It may have finished its evaluation before it died; an incomplete last record is ignored.
+        # The trainer may have finished its evaluation before it died; an incomplete last record is ignored.
         while data := _read(self._pipes.answers):
             received += self._messages_in(data)
         self._read_output(LAST_READS)
@@ -238,20 +238,20 @@ class TrainerHandle:
     # ------------------------------------------------------------------------------------------------------- ending
 
     def leftover_processes(self, has_children: bool) -> list[str]:
-        """Command lines of processes that the objective left running; searched only if there is a sign of them."""
+        """Command lines of processes that the objective left running; it searches only if there is a sign of them."""
         return self._tree.leftover_processes() if has_children or self._tree.has_orphans() else []
 
     def had_oom_kill(self) -> bool:
-        """Whether the kernel killed a process for lack of memory during this evaluation, the trainer or another one."""
+        """Whether the kernel killed the trainer or another process for lack of memory during this evaluation."""
         return self._memory.has_killed()
 
     def kill(self) -> None:
-        """End the trainer and all that it started, now."""
+        """End the trainer and all processes that it started, at once."""
         if not self._is_over:
             self._end()
 
     def close(self) -> None:
-        """Let an idle trainer exit, then end what is left."""
+        """Let an idle trainer exit, then end the processes that are left."""
         if self._is_over:
             return
         self._pipes.close_orders()
@@ -278,7 +278,7 @@ class TrainerHandle:
 
 
 class _Pipes:
-    """The four pipes of a trainer: this process's ends, and the trainer's ends until it is started."""
+    """The four pipes of a trainer: this process's ends, and the trainer's ends until the trainer is started."""
 
     def __init__(self) -> None:
         self.trainers_orders, self.orders = os.pipe()
@@ -290,7 +290,7 @@ class _Pipes:
 
     @property
     def inherited(self) -> tuple[int, ...]:
-        """Descriptors that the trainer gets under their own numbers; its output becomes standard output and error."""
+        """Descriptors that keep their numbers in the trainer; the output pipe becomes standard output and error."""
         return self.trainers_orders, self.trainers_answers, self.trainers_lifeline
 
     def close_trainers_ends(self) -> None:
@@ -342,5 +342,5 @@ def _pidfd(pid: int) -> int | None:
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
-        # Not Linux, or older than 5.3: a death is then detected at the next turn of the agent's loop.
+        # Not Linux, or older than 5.3: then the agent's loop detects a death in its next turn.
         return None

@@ -1,7 +1,7 @@
-"""A trainer without a process: the objective runs in a thread of the agent. For functions that take milliseconds.
+"""A trainer without a process: the objective runs in a thread of the agent, for functions that take milliseconds.
 
 Law of this file: the interface of :class:`~hpbandster_lite.trainer.handle.TrainerHandle` without its protection. A
-crash of the objective ends the agent, and an objective that hangs cannot be ended. Why a thread, even for microseconds:
+crash of the objective ends the agent, and nothing can end an objective that hangs. Why a thread, even for microseconds:
 docs/decisions/0004-inline-evaluations-in-a-thread.md.
 """
 
@@ -29,36 +29,36 @@ CLOSE_GRACE_S = 1.0
 
 
 class InProcessHandle:
-    """The part of a trainer's handle about its process, for trainers without one."""
+    """The methods of a trainer's handle about its process, for trainers without a process."""
 
     poll_every_s = 60.0
     """Every event makes a descriptor readable."""
 
     def sample_memory(self) -> None:
-        """Nothing to sample: without memory the agent itself would die."""
+        """Do nothing: a lack of memory would kill the agent."""
 
     def had_oom_kill(self) -> bool:
-        """False: without memory the agent itself would have died."""
+        """False, because a lack of memory would have killed the agent."""
         return False
 
     def log_tail(self) -> tuple[str, ...]:
-        """Empty: the output is not captured."""
+        """Empty, because the output is not captured."""
         return ()
 
     def leftover_processes(self, _has_children: bool) -> list[str]:
-        """Empty: processes are not tracked."""
+        """Empty, because processes are not tracked."""
         return []
 
 
 class InlineTrainer(InProcessHandle):
-    """Evaluates in one background thread, so that heartbeats continue as far as the interpreter lock allows.
+    """Evaluates in one background thread, so that heartbeats continue if the interpreter lock allows it.
 
     Parameters
     ----------
     reference
-        Reference of the problem; it is imported here unless ``problem`` is given.
+        Reference of the problem, which is imported here unless ``problem`` is given.
     problem
-        The problem itself, for functions that have no import path.
+        The problem itself, for functions without an import path. Default: None.
     """
 
     def __init__(self, reference: str, problem: Problem | None = None) -> None:
@@ -89,13 +89,13 @@ class InlineTrainer(InProcessHandle):
         return () if self._is_over else (self._wakes,)
 
     def evaluate(self, order: TrainerOrder, _log: str | Path | None) -> None:
-        """Start an evaluation; its output goes to the agent's own output, and no log is written."""
+        """Start an evaluation; its output is part of the agent's output, and no log is written."""
         self._grace.clear()
         self._order.begin()
         self._orders.put(order)
 
     def ask_to_stop(self) -> None:
-        """Ask the objective to stop: it is interrupted at its next report."""
+        """Ask the objective to stop at its next report."""
         self._grace.set()
 
     terminate = ask_to_stop
@@ -108,7 +108,7 @@ class InlineTrainer(InProcessHandle):
             written = os.read(self._wakes, READ_BYTES)
         except BlockingIOError:
             return []
-        # Children of the objective write their points to the pipe; the objective itself only ends empty lines.
+        # Children of the objective write their points to the pipe; this process writes only line ends.
         points = [record for record in self._reader.records(written) if isinstance(record, TrainerPoint)]
         messages = [*points, *(self._messages.popleft() for _ in range(len(self._messages)))]
         return [message for message in messages if self._order.admits(message)]
@@ -136,7 +136,7 @@ class InlineTrainer(InProcessHandle):
             report = PointSender(number, self._take_point, self._wake)
             ended = run_objective(self._problem, order, on_report=report)
             if os.getpid() != self._pid:
-                # The objective called os.fork, and its child returned here as well.
+                # The objective called os.fork, and its child also returned here.
                 os._exit(0)
             self._send(ended)
 
@@ -151,6 +151,6 @@ class InlineTrainer(InProcessHandle):
     def _send(self, message: TrainerMessage) -> None:
         self._messages.append(message)
         if not self._is_over:
-            # Closed at the same moment: an abandoned objective has returned.
+            # The pipe may be closed at the same moment, because an abandoned objective returns late.
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._wake, END)

@@ -1,7 +1,7 @@
-"""What an evaluation leaves behind that only a new process ends: threads, memory, open files.
+"""What an evaluation leaves behind and only a new process removes: threads, memory, open files.
 
-Law of this file: it reads and ends nothing. Daemon threads of libraries (monitors, idle pools) may stay; a thread that
-runs the problem's own code may not.
+Law of this file: it only reads the state. Daemon threads of libraries (monitors, idle pools) may stay; a thread that
+runs the problem's code may not.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from types import CodeType, FrameType
 from typing import Any
 
 GROWTH = 2.0
-"""A trainer is renewed when it has grown to this many times its size after its first completed evaluation,"""
+"""A trainer is renewed if its size is at least this many times its size after its first completed evaluation,"""
 GROWTH_BYTES = 10**9
-"""and by so much at least."""
+"""and it has grown by at least this many bytes."""
 OPEN_FILES = 0.5
-"""Share of the limit of open files above which the next evaluation may not find enough."""
+"""A trainer is renewed if it has more open files than this share of the limit."""
 THREAD_ENDS_S = 0.1
-"""A thread may be at its last lines when the evaluation returns."""
+"""Time in seconds for threads that are about to end when the evaluation returns."""
 STATM = Path("/proc/self/statm")
 DESCRIPTORS = Path("/proc/self/fd")
 _OTHERS = ("site-packages", "dist-packages")
 
 
 def resident_bytes() -> int:
-    """The memory of this process alone: without files that are mapped, which the system may drop."""
+    """The memory of this process in bytes, without mapped files, which the system may drop."""
     try:
         _, resident, shared, *_ = STATM.read_text("ascii").split()
     except OSError:
@@ -41,14 +41,14 @@ def resident_bytes() -> int:
 
 
 class Leftovers:
-    """What there is more of after an evaluation than before the first one.
+    """Finds what evaluations have added to this process since its start.
 
     Parameters
     ----------
     problem
-        Its code is recognised by the folder of its file, or of its whole package.
+        The problem; code in the folder of its file, or of its whole package, counts as its code.
     size
-        The memory of this process in bytes.
+        Returns the memory of this process in bytes.
     """
 
     def __init__(self, problem: Any, size: Callable[[], int] = resident_bytes) -> None:
@@ -58,7 +58,7 @@ class Leftovers:
         self._threads = _threads()
 
     def found(self, *, is_completed: bool) -> list[str]:
-        """Why a new process is needed; empty if it is not. ``is_completed``: the evaluation ended with a loss."""
+        """Why a new process is needed, or empty; ``is_completed`` says whether the evaluation ended with a loss."""
         return [reason for reason in (self._left_threads(), self._growth(is_completed), self._files()) if reason]
 
     # ---------------------------------------------------------------------------------------------------------- threads
@@ -74,14 +74,14 @@ class Leftovers:
     def _counted_threads(self) -> Iterator[str]:
         frames = sys._current_frames()  # noqa: SLF001 (documented for this use)
         for ident, thread in _threads().items():
-            # The system gives the number of a thread that has ended to another one.
+            # The system reuses the number of a thread that has ended.
             if ident in self._threads and self._threads[ident] is thread:
                 continue
             if (thread is not None and not thread.daemon) or self._runs_own_code(frames.get(ident), thread):
                 yield thread.name if thread is not None else "a thread without a name"
 
     def _runs_own_code(self, frame: FrameType | None, thread: threading.Thread | None) -> bool:
-        # A timer that still waits has its function in an attribute.
+        # A waiting timer has its function in an attribute.
         waiting = getattr(getattr(thread, "function", None), "__code__", None)
         if isinstance(waiting, CodeType) and self._is_own(waiting.co_filename):
             return True
@@ -126,17 +126,17 @@ class Leftovers:
             return None
         if limit == resource.RLIM_INFINITY or count <= OPEN_FILES * limit:
             return None
-        return f"it has {count} files open, and its limit is {limit}"
+        return f"it has {count} open files; its limit is {limit}"
 
 
 def _threads() -> dict[int, threading.Thread | None]:
-    """The threads of this process by their number; None for one that Python's threading does not know."""
+    """The threads of this process by their number; None for a thread that Python's threading does not know."""
     known = {thread.ident: thread for thread in threading.enumerate()}
     return {ident: known.get(ident) for ident in sys._current_frames()}  # noqa: SLF001 (documented for this use)
 
 
 def own_folder(problem: Any) -> str | None:
-    """The folder of the problem's own code: that of its file, or of its whole package; None if it has no file."""
+    """The folder of the problem's code: that of its file, or of its whole package; None if it has no file."""
     evaluate = inspect.unwrap(problem.evaluate)
     code = getattr(getattr(evaluate, "__func__", evaluate), "__code__", None)
     if not isinstance(code, CodeType) or not os.path.exists(code.co_filename):  # noqa: PTH110 (it may be "<string>")

@@ -1,8 +1,8 @@
 """The state of numerical libraries that an evaluation may change, and their global random generators.
 
-Law of this file: a library counts from the moment when it is imported, which may be during an evaluation: its state
-then is the one to restore, and its generators are seeded at once. Nothing is imported here. The global generators of
-an evaluation depend on the seed of its configuration and on its rung, and on nothing that ran before.
+Law of this file: the state of a library is recorded, and its generators are seeded, as soon as it is imported, which
+may be during an evaluation. This file imports no library. The global generators of an evaluation depend on the seed of
+its configuration and on its rung, and not on earlier evaluations.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from typing import Any
 from hpbandster_lite.trainer.process_state import Restore, all_of, failure_of_part, setting
 
 TINY = sys.float_info.min
-"""Half of it is 0 where the processor flushes denormal numbers."""
+"""The smallest normal number: its half is 0 if the processor flushes denormal numbers."""
 EXECUTE = "exec_module"
-"""The method of a loader that runs a module. It is replaced, not called to import something by its name."""
+"""The method of a loader that runs a module. This file replaces the method."""
 
 
 def global_seed(seed: int, rung: int) -> int:
-    """The seed of the global random generators, in [0, 2**32): another one at each rung.
+    """The seed of the global random generators, in [0, 2**32), which differs between rungs.
 
     Parameters
     ----------
     seed
         ``trial.seed``.
     rung
-        Of the evaluation.
+        Rung of the evaluation.
     """
     return int.from_bytes(hashlib.sha256(f"{seed} {rung}".encode()).digest()[:4], "big")
 
 
 class LibraryState:
-    """The recorded states of the libraries that are loaded; :meth:`watch` adds those that are imported later."""
+    """The recorded states of the loaded libraries; :meth:`watch` adds libraries that are imported later."""
 
     def __init__(self) -> None:
         self._restores: dict[str, Restore] = {}
@@ -49,11 +49,11 @@ class LibraryState:
                 self._restores[name] = RECORDERS[name](sys.modules[name])
 
     def watch(self) -> None:
-        """Record libraries from now on when they are imported."""
+        """From now on, record each library when it is imported."""
         sys.meta_path.insert(0, _LateImports({*RECORDERS, *SEEDERS}, self._is_imported))
 
     def restore(self) -> list[str]:
-        """Restore every library; the names of those that cannot be restored, each with its error."""
+        """Restore every library; return the names of those that cannot be restored, each with its error."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             failures = [failure_of_part(name, restore) for name, restore in list(self._restores.items())]
@@ -77,7 +77,7 @@ class LibraryState:
 
 
 class _LateImports:
-    """A finder that finds nothing itself: it calls ``on_import`` after one of the named modules is imported."""
+    """A finder that uses the other finders, and calls ``on_import`` after one of the named modules is imported."""
 
     def __init__(self, names: set[str], on_import: Callable[[ModuleType], None]) -> None:
         self._names, self._on_import = names, on_import
@@ -98,7 +98,7 @@ class _LateImports:
             execute(module)
             self._on_import(module)
 
-        # A loader without attributes of its own stays as it is.
+        # A loader that accepts no attributes does not change.
         with suppress(AttributeError):
             setattr(spec.loader, EXECUTE, execute_and_record)
         return spec
@@ -116,7 +116,7 @@ def _numpy(numpy: Any) -> Restore:
 
 
 def _put_print_options(numpy: Any, options: Mapping[str, Any]) -> None:
-    # "override_repr" of numpy 2.2 is read and not set.
+    # numpy 2.2 returns "override_repr" but does not accept it.
     numpy.set_printoptions(**{name: value for name, value in options.items() if name != "override_repr"})
 
 
@@ -138,7 +138,7 @@ _TORCH_SETTINGS = (
     ("backends.cuda.mem_efficient_sdp_enabled", "backends.cuda.enable_mem_efficient_sdp"),
     ("backends.cuda.math_sdp_enabled", "backends.cuda.enable_math_sdp"),
 )
-"""Functions that read a setting, and those that write it."""
+"""For each setting, the function that reads it and the function that writes it."""
 _TORCH_ATTRIBUTES = {
     "backends.cudnn": ("benchmark", "deterministic", "enabled", "allow_tf32"),
     "backends.cuda.matmul": ("allow_tf32", "allow_fp16_reduced_precision_reduction"),
@@ -192,16 +192,16 @@ def _determinism(torch: Any) -> tuple[bool, bool]:
 
 
 def _put_default_device(torch: Any, name: str) -> None:
-    # None removes the hook on every function of torch that another device has.
+    # None removes the hook that another device adds to every function of torch.
     torch.set_default_device(None if name == "cpu" else name)
 
 
 def _not_to_be_set(value: object) -> None:
-    """Do nothing: the state is that of a block that was entered and not left."""
+    """Do nothing: only the end of the block that set this state can restore it."""
 
 
 def _check_torch(torch: Any) -> None:
-    """Put the CUDA device back, and raise an error for what only a new process ends."""
+    """Restore the CUDA device; raise an error for a state that only a new process ends."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         raise RuntimeError("a process group is initialised")
@@ -212,9 +212,9 @@ def _check_torch(torch: Any) -> None:
 
 
 RECORDERS: Mapping[str, Callable[[Any], Restore]] = {"numpy": _numpy, "torch": _torch, "sklearn": _sklearn}
-"""By the module that has the state: what records it."""
+"""For each module with a state, the function that records it."""
 SEEDERS: Mapping[str, Callable[[Any, int], object]] = {
     "numpy.random": lambda module, seed: module.seed(seed),
     "torch": lambda module, seed: module.manual_seed(seed),
 }
-"""By the module that has a global generator: what seeds it."""
+"""For each module with a global generator, the function that seeds it."""

@@ -18,10 +18,11 @@ from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, Plain, Pr
 @wire.register("TrainerOrder")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerOrder:
-    """Run the objective once. Directories are absolute; the last two have a checkpoint, or are None.
+    """Run the objective once.
 
-    ``budgets`` are those of the search; the trainer prints the ``note`` first. ``export`` writes ``file`` and reads the
-    model in ``directory``.
+    Directories are absolute; ``previous_directory`` and ``resume_directory`` have a checkpoint, or are None.
+    ``budgets`` are the budgets of the search; the trainer first prints the ``note``. ``export`` writes ``file`` and
+    reads the model in ``directory``.
     """
 
     evaluation: EvaluationId
@@ -54,7 +55,7 @@ class TrainerStop:
 class TrainerReady:
     """The problem is imported; ``options`` has the values of the options that all workers of a search share.
 
-    ``source`` has what was found when the problem was imported; ``folder`` and ``modules`` say where its files lie.
+    ``source`` is its source at the import; ``folder`` and ``modules`` are the folders of its files.
     """
 
     problem: str
@@ -77,7 +78,7 @@ class TrainerRefused:
 @wire.register("TrainerPoint")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerPoint:
-    """``trial.report`` was called in the trainer or in a child of it, for its ``order``-th order (from 1)."""
+    """A call of ``trial.report`` in the trainer or in a child process, for the order with number ``order``, from 1."""
 
     point: CurvePoint
     order: int = 0
@@ -88,7 +89,8 @@ class TrainerPoint:
 class TrainerEnded:
     """The objective ended: with a ``loss`` (None for other calls), or with a ``failure``.
 
-    ``has_children`` says whether it left processes behind, ``renewal`` why the trainer must not evaluate again, if so.
+    ``has_children`` says whether it left processes behind; ``renewal`` says why the trainer must not evaluate again, or
+    is None.
     ``no_room_in`` is the folder whose disk had no room, if that is the reason of the failure.
     """
 
@@ -116,7 +118,7 @@ class TrainerInterrupted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerDied:
-    """The trainer died: the failure of its evaluation. The handle makes it; it is never sent."""
+    """The trainer died; ``failure`` is the failure of its evaluation. The handle makes this record; it is not sent."""
 
     failure: Failure
 
@@ -124,4 +126,4 @@ class TrainerDied:
 TrainerMessage: TypeAlias = (
     TrainerReady | TrainerRefused | TrainerPoint | TrainerEnded | TrainerInterrupted | TrainerDied
 )
-"""What an agent receives from its trainer."""
+"""The messages that an agent receives from its trainer."""

@@ -1,9 +1,9 @@
-"""Ends the processes of trainers whose agent was killed, if they have left the trainer's process group and session.
+"""Ends the processes that have left the process group and session of a trainer, if the trainer's agent was killed.
 
-Law of this file: when an agent dies, the kernel ends the process groups of its trainers, but no process that has left
-them. So a shell waits on a pipe that only the agent holds open. A line on the pipe means that the agent has ended its
-processes. End of file without a line means that it was killed; then the shell kills every process that has the mark of
-the agent's trainers in its environment. The shell is detached, has no key and takes 1 MB.
+Law of this file: when an agent dies, the kernel ends the process groups of its trainers, but not processes that have
+left these groups. So a shell reads from a pipe that only the agent holds open. A line in the pipe means that the agent
+has ended its processes. End of file without a line means that the agent was killed; then the shell kills every process
+that has the mark of the agent's trainers in its environment. The shell is detached, has no key and takes 1 MB.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from hpbandster_lite.trainer.process_tree import MARK, MARK_PREFIX, become_subre
 
 log = logging.getLogger(__name__)
 
-# In the background, where signals to the agent's terminal and job do not reach it. A background shell has no standard
-# input, so the pipe is moved to descriptor 3. The next round finds processes that forked in the meantime.
+# It runs in the background, so that signals to the agent's terminal and job do not reach it. A background shell has no
+# standard input, so the pipe is moved to descriptor 3. The next round finds processes that forked in the meantime.
 _SCRIPT = """
 exec 3<&0
 (
@@ -39,7 +39,7 @@ exec 3<&0
 
 
 class OrphanGuard:
-    """A shell that waits for the death of this process; :meth:`dismiss` it when all trainers have ended.
+    """A shell that waits for the death of this process; call :meth:`dismiss` when all trainers have ended.
 
     Make it before this process becomes a subreaper.
     """
@@ -48,7 +48,7 @@ class OrphanGuard:
         self._pipe: int | None = None
         if sys.platform != "linux":
             return
-        # The shell becomes an orphan at once, and must not become a child of this process.
+        # The shell becomes an orphan at once, and must not then become a child of this process.
         become_subreaper(False)
         theirs, self._pipe = os.pipe()
         try:
@@ -70,7 +70,7 @@ class OrphanGuard:
             os.close(theirs)
 
     def dismiss(self) -> None:
-        """End the shell: no process is left to be ended."""
+        """End the shell, because no processes of trainers are left."""
         pipe, self._pipe = self._pipe, None
         if pipe is None:
             return

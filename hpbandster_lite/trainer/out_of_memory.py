@@ -1,7 +1,7 @@
-"""Evidence that a process was killed for its memory.
+"""Evidence that a process was killed for lack of memory.
 
-Law of this file: it reads counters of the kernel and decides nothing. The container's counter comes first; the
-machine's counts all processes, and is used only outside containers.
+Law of this file: it reads counters of the kernel and decides nothing. It uses the container's counter; only outside
+containers it uses the machine's counter, which counts all processes.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 NEAR = 0.9
-"""Share of the limit above which memory explains a SIGKILL: the last growth happens between two samples."""
+"""Memory explains a SIGKILL above this share of the limit, because the last growth happens between two samples."""
 UNLIMITED = 2**60
-"""cgroup v1 writes 2^63 rounded to a page for no limit."""
+"""A larger limit is no limit: cgroup v1 writes 2^63, rounded to a page."""
 
 
 class MemoryWatch:
@@ -36,7 +36,7 @@ class MemoryWatch:
         self._resident_bytes = 0
 
     def begin(self) -> None:
-        """An evaluation begins: events before it do not count."""
+        """Begin an evaluation; earlier events do not count for it."""
         self._kills_before = self._kills()
         self._resident_bytes = 0
 
@@ -88,7 +88,7 @@ def _groups(membership: Path, cgroups: Path) -> Iterator[Path]:
         if controllers and "memory" not in controllers.split(","):
             continue
         root = cgroups / "memory" if controllers else cgroups
-        # A container may see its own group as the root, under the host's name for it.
+        # In a container, the own group may be the root although the path is the host's.
         group = root / path.lstrip("/")
         yield group if group.is_dir() else root
         yield from (parent for parent in group.parents if parent.is_relative_to(root) and parent.is_dir())

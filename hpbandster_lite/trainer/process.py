@@ -1,7 +1,7 @@
-"""The trainer process: import the problem once, then evaluate, one order after the other.
+"""The trainer process: import the problem once, then evaluate one order after the other.
 
-Law of this file: one thread (a problem may fork), no stdout, no pickle. It never outlives its agent: when the agent's
-end of the lifeline closes, the kernel ends the trainer's process group, whatever the user's code is doing.
+Law of this file: one thread (a problem may fork), no stdout, no pickle. The trainer never outlives its agent: when the
+agent's end of the lifeline closes, the kernel ends the trainer's process group, even while user code runs.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ READ_BYTES = 65_536
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Describe the problem that standard input names (``--describe FD``) or serve an agent (``--serve JSON``)."""
+    """Describe the problem that standard input names (``--describe FD``), or serve an agent (``--serve JSON``)."""
     match arguments:
         case ["--describe", descriptor]:
             return _describe(int(descriptor))
         case ["--serve", briefing]:
             return _serve(json.loads(briefing))
         case _:
-            sys.stderr.write("hpbandster_lite.trainer is started by an agent; start one with: hpbandster-lite worker\n")
+            sys.stderr.write("an agent starts hpbandster_lite.trainer; start a worker with: hpbandster-lite worker\n")
             return 2
 
 
 def _describe(descriptor: int) -> int:
     if descriptor > 2:
         os.set_inheritable(descriptor, False)
-    # Import what every space needs, before the problem is known.
+    # Import the libraries that every space needs, before the problem is known.
     prepare_to_describe()
     line_in = sys.stdin.buffer.readline()
     if not line_in.endswith(b"\n"):
@@ -99,8 +99,8 @@ def _serve(briefing: dict[str, Plain]) -> int:
 class _Warmth:
     """The state of this process in which each evaluation begins; see :mod:`.process_state`.
 
-    It is restored after an evaluation, which shows what needs a new process, and again before the next one if there are
-    threads, which may have changed it in between.
+    It is restored after each evaluation, which shows whether a new process is needed. If there are threads, it is
+    restored again before the next evaluation, because threads may have changed it in between.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -117,10 +117,10 @@ class _Warmth:
         self._libraries.seed(global_seed(order.seed, order.evaluation.rung))
 
     def end(self, ended: TrainerEnded | TrainerInterrupted) -> str | None:
-        """Restore everything; why this process must not evaluate again, if so."""
+        """Restore everything; return why this process must not evaluate again, or None."""
         if isinstance(ended, TrainerInterrupted) or (ended.failure is not None and ended.failure.traceback):
-            # What only an exception's frames held, memory above all. It takes 0.1 s where torch is loaded, so that
-            # configurations which the problem refuses go without.
+            # Free the objects, and mainly the memory, that only the exception's frames held. This takes 0.1 s with
+            # torch loaded, so configurations that the problem refuses skip it.
             gc.collect()
         failed = [*self._process.restore(), *self._libraries.restore()]
         reasons = [f"the objective changed what cannot be restored: {'; '.join(failed)}"] if failed else []
@@ -132,10 +132,10 @@ class _Warmth:
 def _evaluate(agent: _Agent, problem: Problem, order: TrainerOrder, warm: _Warmth) -> None:
     me = os.getpid()
     warm.begin(order)
-    # Context variables that the objective sets are gone with the copy.
+    # Context variables that the objective sets are lost with the copy.
     ended = contextvars.copy_context().run(run_objective, problem, order, on_report=agent.point_sender())
     if os.getpid() != me:
-        # The objective called os.fork and its child returned here as well: only the parent is the trainer.
+        # The objective called os.fork, and its child also returned here: only the parent is the trainer.
         os._exit(0)
     for stream in (sys.stdout, sys.stderr):
         # The output belongs to this evaluation's log. The objective may have closed or replaced the streams.
@@ -143,14 +143,14 @@ def _evaluate(agent: _Agent, problem: Problem, order: TrainerOrder, warm: _Warmt
             stream.flush()
     renewal = warm.end(ended)
     if isinstance(ended, TrainerEnded) and _may_be_interrupted(ended) and agent.is_to_stop():
-        # A batch system signals every process of a job. If that ended processes of the objective, it is no failure.
+        # A batch system signals every process of a job. If that ended processes of the objective, it did not fail.
         sys.stderr.write(f"asked to stop, and then:\n{ended.failure.traceback if ended.failure else None}")
         ended = TrainerInterrupted(was_cut_off=True)
     agent.send(replace(ended, renewal=renewal, has_children=_has_children()))
 
 
 def _may_be_interrupted(ended: TrainerEnded) -> bool:
-    """Whether the failure may be a consequence of ending processes of the objective."""
+    """Whether the failure may result from the end of processes of the objective."""
     return ended.failure is not None and ended.failure.kind is FailureKind.CODE
 
 
@@ -167,10 +167,10 @@ class _Agent:
             # Programs that the objective starts must not keep the pipes open; forks do, which the agent handles.
             os.set_inheritable(descriptor, False)
         for number in (signal.SIGTERM, signal.SIGINT):
-            # A batch system signals every process of a job, so the request to stop may come before the agent's.
+            # A batch system signals every process of a job, so this request to stop may arrive before the agent's.
             signal.signal(number, self._request_stop)
-        # The agent reacts to the end of the allocation. The signal is ignored, not handled, because child processes
-        # inherit that: its default action would end the processes of the objective.
+        # The agent reacts to the end of the allocation. Child processes inherit an ignored signal, but not a handler:
+        # the default action would end the processes of the objective.
         signal.signal(ALLOCATION_ENDS, signal.SIG_IGN)
         unblock_allocation_signal()
 
@@ -196,14 +196,14 @@ class _Agent:
             self._waiting.extend(self._reader.records(data))
 
     def point_sender(self) -> PointSender:
-        """What the trial of the last order reports to."""
+        """The function that receives the reports of the current order's trial."""
         return PointSender(self._order, self._take_point, self._answers, self._orders)
 
     def is_to_stop(self) -> bool:
-        """Whether the objective is to stop.
+        """Whether the objective must stop.
 
-        While an order runs, the agent writes nothing but the request to stop. It stays in the pipe, where children of
-        the objective see it, too, until the next order is read.
+        While an order runs, the agent writes only the request to stop. The request stays in the pipe until the next
+        order is read, so that children of the objective also see it.
         """
         if not self._is_stopping:
             has_request = any(isinstance(record, TrainerStop) for record in self._waiting)
@@ -224,8 +224,9 @@ def _end_with_parent(parent: int, lifeline: int) -> None:
     """Let the kernel end this process group with the agent, even while the objective holds the interpreter lock."""
     os.set_inheritable(lifeline, False)
     if sys.platform == "linux":
-        # The pipe signals its owner, here the process group, when its last writer closes. A dying process closes its
-        # files before the kernel sends PDEATHSIG, so this signal comes before the one below, which ends one process.
+        # The pipe signals its owner, here the process group, when its last writer closes. A process that ends closes
+        # its files before the kernel sends PDEATHSIG, so this signal arrives before the one below, which ends only one
+        # process.
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(lifeline, F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)

@@ -1,9 +1,9 @@
 """The state of a trainer's process that one evaluation may change and the next one relies on.
 
 Law of this file: :func:`recorded` records each part of the state once, after the import of the problem, and each
-evaluation begins with it. Modules, and what they hold, stay as they are: a data set that was loaded stays loaded.
-Nothing is imported for this: a library that is not loaded has no state. A part that cannot be restored is named, and
-the trainer is renewed before it takes another evaluation.
+evaluation begins with it. Modules and their contents are not restored: a loaded data set stays loaded. This file
+imports no library for it: a library that is not loaded has no state. If a part cannot be restored, it is named, and the
+trainer is renewed before the next evaluation.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Restore: TypeAlias = Callable[[], object]
 Part: TypeAlias = Callable[[], Restore]
 
 COPIES_FROM = 512
-"""Where the copies of the standard descriptors are: above the ranges that programs close at once."""
+"""Lowest number for copies of the standard descriptors, above the ranges that programs close."""
 
 
 def recorded() -> ProcessState:
@@ -44,7 +44,7 @@ class ProcessState:
     Parameters
     ----------
     parts
-        How each part is restored, by its name.
+        For each part, by its name, the function that restores it.
     """
 
     def __init__(self, parts: Mapping[str, Restore]) -> None:
@@ -52,25 +52,25 @@ class ProcessState:
         self._warnings = _warnings()
 
     def restore(self) -> list[str]:
-        """Restore every part; the names of those that cannot be restored, each with its error."""
+        """Restore every part; return the names of those that cannot be restored, each with its error."""
         self._warnings()
         with warnings.catch_warnings():
-            # An old name in a library is no business of the evaluation.
+            # Warnings of libraries about old names do not concern the evaluation.
             warnings.simplefilter("ignore")
             return [failed for name, part in self._parts.items() if (failed := failure_of_part(name, part))]
 
 
 def failure_of_part(name: str, restore: Restore) -> str | None:
-    """Restore one part; its name and its error if that fails."""
+    """Restore one part; return its name and its error if that fails, else None."""
     try:
         restore()
-    except Exception as error:  # noqa: BLE001 (the objective may have replaced anything: the trainer is renewed)
+    except Exception as error:  # noqa: BLE001 (the objective may have replaced any part: the trainer is renewed)
         return f"{name} ({type(error).__name__}: {error})"
     return None
 
 
 def attributes(owner: Any, *names: str) -> Restore:
-    """Record attributes of a module or an object; those that it lacks are passed over."""
+    """Record the given attributes of a module or an object that exist."""
     before = {name: getattr(owner, name) for name in names if hasattr(owner, name)}
 
     def restore() -> None:
@@ -82,7 +82,7 @@ def attributes(owner: Any, *names: str) -> Restore:
 
 
 def setting(get: Callable[[], Any], put: Callable[[Any], object]) -> Restore:
-    """Record what ``get`` returns; restored by ``put``, which must have an effect on ``get``."""
+    """Record the result of ``get``; to restore it, ``put`` must change the result of ``get``."""
     before = get()
 
     def restore() -> None:
@@ -118,7 +118,7 @@ class _Stream:
         self._file = _file_of(self._copy)
 
     def restore(self) -> None:
-        # Dropping a stream that the objective made may close the descriptor, so that is done before it is compared.
+        # Replace the objective's stream first: dropping it may close the descriptor, which is compared next.
         setattr(sys, self._name, self._object)
         if _file_of(self._number) != self._file:
             os.dup2(self._copy, self._number)
@@ -126,7 +126,7 @@ class _Stream:
             os.set_blocking(self._number, True)
         if _is_closed(self._object):
             mode, number = ("r" if self._number == 0 else "w"), self._number
-            # Line by line: a crash loses at most one line.
+            # Line-buffered, so that a crash loses at most one line.
             self._object = os.fdopen(number, mode, 1, "utf-8", "backslashreplace", closefd=False)
             setattr(sys, self._name, self._object)
             setattr(sys, f"__{self._name}__", self._object)
@@ -158,7 +158,7 @@ def _streams() -> Restore:
 
 def _timers() -> Restore:
     own = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-    # A profiler's timer that runs since the import is not restarted.
+    # Timers that run since the import, for example a profiler's, are left alone.
     idle = [timer for timer in own if signal.getitimer(timer) == (0.0, 0.0)]
 
     def restore() -> None:
@@ -170,7 +170,7 @@ def _timers() -> Restore:
 
 
 def _signals() -> Restore:
-    # Real-time signals are half of them, and hardly used.
+    # Without real-time signals, which are half of all signals and hardly used.
     usual = [number for number in signal.valid_signals() if number < signal.SIGRTMIN]
     before = {number: signal.getsignal(number) for number in usual}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -180,13 +180,13 @@ def _signals() -> Restore:
 
     def restore() -> None:
         for number, handler in before.items():
-            # None: not set by Python, which cannot set it again.
+            # None means that Python did not set the handler and cannot set it again.
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.set_wakeup_fd(wakeup)
         if has_faulthandler:
-            # Its handlers are not Python's, so a change of them shows nowhere.
+            # Its handlers are not Python's, so Python cannot see whether they have changed.
             faulthandler.disable()
             faulthandler.enable(sys.__stderr__ or 2)
 
@@ -203,7 +203,7 @@ def _working_directory() -> Restore:
         return lambda: None
 
     def restore() -> None:
-        # If it is gone, a new process would not have it either.
+        # If the directory no longer exists, a new process would not have it either.
         with suppress(FileNotFoundError):
             os.chdir(path)
 
@@ -218,7 +218,7 @@ def _umask() -> Restore:
 
 def _environment() -> Restore:
     before = dict(os.environ)
-    # As the bytes that they are: to decode all of them takes ten times as long.
+    # Compare the encoded bytes: decoding all of them takes ten times as long.
     data: Mapping[Any, Any] = os.environ._data  # type: ignore[attr-defined] # noqa: SLF001
     encoded = dict(data)
     of_module = attributes(os, "environ", "environb")
@@ -268,7 +268,7 @@ def _warnings() -> Restore:
     def restore() -> None:
         functions()
         if list(warnings.filters) != before:
-            # It also makes the interpreter read the list anew.
+            # resetwarnings also makes the interpreter read the list again.
             warnings.resetwarnings()
             warnings.filters[:] = before  # type: ignore[index] # a list, whatever typeshed calls it
 
@@ -276,7 +276,7 @@ def _warnings() -> Restore:
 
 
 def _list(owner: Any, name: str) -> Restore:
-    """Record a list and what it holds."""
+    """Record a list and its items."""
     the_list, items = getattr(owner, name), list(getattr(owner, name))
 
     def restore() -> None:
@@ -316,7 +316,7 @@ def _builtins() -> Restore:
     before = dict(vars(builtins))
 
     def restore() -> None:
-        # Compared as a whole: 160 names take ten times as long one by one. New names stay.
+        # Compare the whole dict: 160 single comparisons take ten times as long. New names stay.
         if not before.items() <= vars(builtins).items():
             vars(builtins).update(before)
 
@@ -335,7 +335,7 @@ def _locale() -> Restore:
 
 
 class _Logger:
-    """What is set on one logger."""
+    """The settings of one logger."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -355,12 +355,12 @@ class _Logger:
             stream = getattr(handler, "stream", None)
             is_of_a_file = isinstance(handler, logging.FileHandler)
             if isinstance(handler, logging.StreamHandler) and not is_of_a_file and stream and _is_closed(stream):
-                # setStream would flush the closed one.
+                # Not setStream, which would flush the closed stream.
                 handler.stream = sys.stderr
 
 
 def _loggers() -> list[logging.Logger]:
-    # A name without a logger has a placeholder.
+    # The dict has placeholders for names without a logger.
     named = list(logging.root.manager.loggerDict.values())
     return [logging.root, *(each for each in named if isinstance(each, logging.Logger))]
 
@@ -377,7 +377,7 @@ def _logging() -> Restore:
             if logger in before:
                 before[logger].restore()
             elif logger.handlers:
-                # Made by the evaluation, or by a library that it was the first to import.
+                # The evaluation made this logger, or a library that it imported.
                 logger.handlers[:] = [each for each in logger.handlers if isinstance(each, logging.NullHandler)]
 
     return restore
@@ -391,7 +391,7 @@ def _loaded(name: str) -> Any:
 
 
 def _start_method() -> Restore:
-    """A program may set multiprocessing's start method once only, so the next evaluation could not."""
+    """A program can set multiprocessing's start method only once, so the next evaluation could not set it."""
     loaded = _loaded("multiprocessing")
     before = None if loaded is None else loaded.get_start_method(allow_none=True)
 
@@ -404,7 +404,7 @@ def _start_method() -> Restore:
 
 
 def _event_loop() -> Restore:
-    """An evaluation that closes its event loop leaves the closed one as the thread's."""
+    """An evaluation that closes its event loop leaves the closed loop as the loop of the thread."""
     loaded = _loaded("asyncio")
     before = None if loaded is None else loaded.get_event_loop_policy()
     is_usual = before is None or type(before) is loaded.DefaultEventLoopPolicy
@@ -461,4 +461,4 @@ PARTS: Mapping[str, Part] = {
     "the decimal context": _decimal,
     "the temporary directory": _temporary_directory,
 }
-"""The timers come first: an alarm must not end what restores the rest."""
+"""The timers come first, so that an alarm does not interrupt the restoration of the rest."""

@@ -1,8 +1,8 @@
 """Ends the processes that an objective started, including detached ones.
 
-Law of this file: it ends a process only if it certainly comes from its own trainer: it is in the trainer's process
-group or session, is a descendant, or has the trainer's mark in its environment. psutil is imported only when there is
-something to end.
+Law of this file: it ends a process only if the process certainly comes from this trainer: it is in the trainer's
+process group or session, is a descendant, or has the trainer's mark in its environment. psutil is imported only if
+there may be a process to end.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ MARK = "HPBANDSTER_LITE_TRAINER"
 MARK_PREFIX = secrets.token_hex(8)
 """Common prefix of the marks of all trainers of this process."""
 ROUNDS = 20
-"""The next round finds processes that forked in the meantime; a fork bomb is not defeated."""
+"""Most rounds of kills: each round finds processes that forked in the meantime. A fork bomb may survive them."""
 ROUND_S = 0.1
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 """Python's helper processes, which live as long as the trainer."""
 
 
 def become_subreaper(on: bool = True) -> None:
-    """Let orphaned descendants become children of this process, so that they can be found and ended; or stop that."""
+    """Make orphaned descendants children of this process, so that it can find and end them; False undoes this."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0)
 
@@ -43,8 +43,8 @@ class ProcessTree:
     Parameters
     ----------
     trainer
-        Process id of the trainer, which leads its group and session. It must not be reaped while this object is used:
-        the id could be reused.
+        Process id of the trainer, which leads its group and session. Do not reap it while this object is used, because
+        the id could then be reused.
     mark
         Value of the environment variable :data:`MARK` in the trainer.
     """
@@ -55,11 +55,11 @@ class ProcessTree:
         self._adopted: set[int] = set()
 
     def has_orphans(self) -> bool:
-        """Whether this process has a child other than the trainer, possibly a detached one. Costs 20 us."""
+        """Whether this process has a child other than the trainer, possibly a detached one; takes 20 us."""
         try:
             children = Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()
         except OSError:
-            # A kernel without this file: search for them.
+            # The kernel has no such file: search for orphans.
             return True
         return any(int(child) != self._trainer for child in children)
 
@@ -80,7 +80,7 @@ class ProcessTree:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._trainer, signal.SIGKILL)
         if self._has_ended() and not self.has_orphans():
-            # Its orphans would be children of this process.
+            # There are no descendants left: orphans would be children of this process.
             return
         import psutil
 

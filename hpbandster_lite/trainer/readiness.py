@@ -1,6 +1,6 @@
-"""What a trainer sends once it has imported the problem.
+"""The message that a trainer sends after it has imported the problem.
 
-Law of this file: it reads the source at once after the import, so that a later edit of a file is no part of it.
+Law of this file: it reads the source directly after the import, so that it does not include later edits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hpbandster_lite.trainer.messages import TrainerReady
 
 
 def readiness(problem: Problem, reference: str) -> TrainerReady:
-    """What identifies the imported problem."""
+    """The message that identifies the imported problem."""
     module = module_of(reference)
     tree = source_tree(problem, module)
     return TrainerReady(

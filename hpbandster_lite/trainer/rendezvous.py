@@ -1,6 +1,6 @@
 """The rendezvous of the processes of one training: a loopback port for torch.distributed, and its variables.
 
-Law of this file: the port is free when it is reserved, and stays reserved for this training, which may listen there
+Law of this file: the port is free when it is reserved, and stays reserved for this training, which may listen on it
 repeatedly.
 """
 
@@ -15,7 +15,7 @@ ADDRESS = "127.0.0.1"
 def reserve_port() -> socket.socket:
     """A socket that is bound to a free loopback port and does not listen.
 
-    It reserves the port against all sockets without SO_REUSEADDR; this package's servers and torch's store set it.
+    It keeps sockets without SO_REUSEADDR from this port. This package's servers and torch's store set SO_REUSEADDR.
     """
     with contextlib.ExitStack() as on_failure:
         holder = on_failure.enter_context(socket.socket())

@@ -1,7 +1,7 @@
-"""Points of learning curves on their way from ``trial.report`` to the agent, each with the order that it belongs to.
+"""Sends points of learning curves from ``trial.report`` to the agent, each with the number of its order.
 
-Law of this file: a point counts only while its order runs. A trial that has ended, a thread that it left, or a child
-process may still report: those points are dropped, with one note for each order.
+Law of this file: a point counts only while its order runs. A trial that has ended, or a thread or child process that
+it left, may still report: these points are dropped, with one note for each order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class CurrentOrder:
-    """Counts orders on the agent's side, and admits the points of the one that runs."""
+    """Counts orders on the agent's side, and accepts only points of the running order."""
 
     def __init__(self) -> None:
         self._number = 0
@@ -28,12 +28,12 @@ class CurrentOrder:
         self._has_note = False
 
     def begin(self) -> None:
-        """An order is sent."""
+        """Begin the next order."""
         self._number += 1
         self._is_running, self._has_note = True, False
 
     def admits(self, message: TrainerMessage) -> bool:
-        """Whether a message counts: all but points of orders that have ended."""
+        """Whether a message counts; only points of orders that have ended do not."""
         if isinstance(message, TrainerEnded | TrainerInterrupted):
             self._is_running = False
         if not isinstance(message, TrainerPoint) or (self._is_running and message.order == self._number):
@@ -45,19 +45,21 @@ class CurrentOrder:
 
 
 class PointSender:
-    """Takes the points of one order, in the process that runs it and in its children.
+    """Sends the points of one order, in the trainer and in its child processes.
 
-    A child that was forked has the descriptors of the trainer. A child that was spawned gets this object by pickle, and
-    opens them by their place below ``/proc``.
+    A forked child has the descriptors of the trainer. A spawned child receives this object by pickle, and opens the
+    descriptors through ``/proc``.
 
     Parameters
     ----------
     order
         Number of the order.
     send
-        Called with each point in this process; says whether the objective is to stop.
-    answers, orders
-        Descriptors of this process to write to and to watch for a request to stop; ``None`` if there is none.
+        Called with each point in this process; returns whether the objective must stop.
+    answers
+        Descriptor for the points of child processes.
+    orders
+        Descriptor that becomes readable when the objective must stop. Default: None.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class PointSender:
         self._home = os.getpid(), answers, orders
 
     def __call__(self, point: CurvePoint) -> bool:
-        """Send a point; whether the objective is to stop."""
+        """Send a point; return whether the objective must stop."""
         return self._send(TrainerPoint(point=point, order=self._order))
 
     def __reduce__(self) -> tuple[type[RemoteSender], tuple[int, int, int, int | None]]:
@@ -75,7 +77,7 @@ class PointSender:
 
 
 class RemoteSender:
-    """A :class:`PointSender` in a process that has none of the trainer's descriptors."""
+    """A :class:`PointSender` in a process without the trainer's descriptors."""
 
     def __init__(self, order: int, pid: int, answers: int, orders: int | None) -> None:
         self._arguments = order, pid, answers, orders
@@ -84,7 +86,7 @@ class RemoteSender:
         self._is_lost = False
 
     def __call__(self, point: CurvePoint) -> bool:
-        """Send a point; whether the objective is to stop."""
+        """Send a point; return whether the objective must stop."""
         order, pid, answers, orders = self._arguments
         try:
             if self._answers is None and not self._is_lost:
@@ -104,12 +106,12 @@ class RemoteSender:
 
 
 def is_readable(descriptor: int) -> bool:
-    """Whether a pipe has data, which stays in it, so that each process of a training sees it."""
+    """Whether a pipe has data. The data stays in the pipe, so that each process of a training sees it."""
     return bool(_events(descriptor) & select.POLLIN)
 
 
 def is_abandoned(descriptor: int) -> bool:
-    """Whether a pipe is empty and its writer is gone."""
+    """Whether a pipe is empty and its writer has ended."""
     events = _events(descriptor)
     return bool(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL)) and not events & select.POLLIN
 

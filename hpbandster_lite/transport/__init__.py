@@ -10,7 +10,7 @@ Client side: :mod:`~hpbandster_lite.transport.client`, :mod:`~hpbandster_lite.tr
 :mod:`~hpbandster_lite.transport.message_codec`, the contents and the bytes of messages;
 :mod:`~hpbandster_lite.transport.sockets` and :mod:`~hpbandster_lite.transport.network_interfaces`.
 The name server: :mod:`~hpbandster_lite.transport.name_registry` has its rules,
-:mod:`~hpbandster_lite.transport.name_server` serves them, :mod:`~hpbandster_lite.transport.name_server_client` asks.
+:mod:`~hpbandster_lite.transport.name_server` serves it, :mod:`~hpbandster_lite.transport.name_server_client` calls it.
 """
 
 from hpbandster_lite.transport.client import Client

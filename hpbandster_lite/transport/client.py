@@ -1,10 +1,10 @@
 """A client of one server: one connection, one call at a time, a deadline for each.
 
-Law of this file: a call ends before its deadline with an answer or an error of this package, and the next call then
-works: it reconnects if necessary. Every answer is checked to be signed, fresh, and the answer to this call. Pyro4's own
-proxy is not used: its time-out restarts with every byte that arrives, it obeys the process-wide ``Pyro4.config``
-(compression, SSL, serialiser), it sends and clears the caller's call context, and it unpickles what a server without a
-key sends.
+Law of this file: a call ends before its deadline with an answer or an error of this package. The next call then works:
+it reconnects if necessary. The client checks that every answer is signed, fresh, and belongs to its call. It does not
+use Pyro4's proxy, because that restarts its time-out with every byte that arrives, obeys the process-wide
+``Pyro4.config`` (compression, SSL, serialiser), sends and clears the caller's call context, and unpickles data from a
+server without a key.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from hpbandster_lite.transport.tls import TlsWanted, why_refused
 
 
 class ServerKind(NamedTuple):
-    """Which server a client calls: the words and the class of its errors."""
+    """The kind of server that a client calls: its name, and the class and the remedy of errors."""
 
     name: str
     unreachable: type[PeerError]
@@ -55,7 +55,7 @@ MASTER = ServerKind(
 )
 
 _MEANINGS: dict[type[BaseException], type[PeerError] | None] = {
-    # None: no answer; each kind of server has its own class for that.
+    # None means no answer: ServerKind.unreachable is the class of that error.
     Pyro4.errors.PyroError: ProtocolMismatch,
     Pyro4.errors.CommunicationError: None,
     Pyro4.errors.ConnectionClosedError: None,
@@ -72,7 +72,7 @@ _MEANINGS: dict[type[BaseException], type[PeerError] | None] = {
     json.JSONDecodeError: ProtocolMismatch,
     RecursionError: ProtocolMismatch,
     zlib.error: ProtocolMismatch,
-    # A TLS handshake failed on either side. A connection that only ended counts as no answer.
+    # A TLS handshake failed on one side. A connection that only ended counts as no answer.
     ssl.SSLError: NotAuthorised,
     ssl.SSLEOFError: None,
     ssl.SSLZeroReturnError: None,
@@ -81,7 +81,7 @@ _MEANINGS: dict[type[BaseException], type[PeerError] | None] = {
 
 @contextlib.contextmanager
 def errors_as_ours(address: str, kind: ServerKind = MASTER) -> Iterator[None]:
-    """Translate the exceptions of Pyro4, the network and malformed input into errors of this package, in one place."""
+    """Convert exceptions of Pyro4, of the network and of malformed input to errors of this package."""
     try:
         yield
     except PeerError:
@@ -106,7 +106,7 @@ def _tls_error_text(error: ssl.SSLError, address: str, kind: ServerKind) -> str:
         other = "start it with --tls DIR, or remove the folder tls from the run directory here"
         remedy = remedy if isinstance(error, TlsWanted) else other
     elif isinstance(error, ssl.SSLCertVerificationError) and "for this" in why.text:
-        remedy = "make one that is: hpbandster-lite certs DIR --host NAME_OR_ADDRESS, and start it again"
+        remedy = "make one that covers it: hpbandster-lite certs DIR --host NAME_OR_ADDRESS, and start the server again"
     elif why.kind.endswith(("expired", " 10", " 9")):
         remedy = "make new ones: hpbandster-lite certs DIR --host NAME, then start master and workers again"
     return f"no TLS with the {kind.name} at {address}: {why.text}; {remedy}"
@@ -115,26 +115,31 @@ def _tls_error_text(error: ssl.SSLError, address: str, kind: ServerKind) -> str:
 class Client:
     """Calls the methods of one server's object; one client per thread.
 
-    Nothing is sent before the first call. After a failed call the client can be used again. A call without an answer
-    may have been carried out, so calls must be idempotent.
+    The client sends nothing before the first call, and can be used again after a failed call. The server may have
+    handled a call without an answer, so calls must be idempotent.
 
     Parameters
     ----------
     host, port, object_id
-        Where the server listens, and the name of its object. Several hosts are tried in order, each as soon as the one
-        before it is slow or refuses; the host that answered is tried first from then on, see :attr:`host`.
+        Where the server listens, and the name of its object. The client tries several hosts in order, each as soon as
+        the one before it is slow or refuses. Later it tries the host that answered first, see :attr:`host`.
     key
-        HMAC key of all messages, the server's own.
+        The server's HMAC key, which signs all messages; None for messages without a signature.
     timeout_s
-        Time for a call as a whole: connecting if necessary, sending, waiting, receiving.
+        Time in seconds for a whole call: connecting if necessary, sending, waiting, receiving. Default: 10.
     protocol
-        The protocol version of this side.
+        The protocol version of this side. Default: :data:`PROTOCOL`.
     hello
-        Information about this client that is sent with the greeting; see :attr:`Call.hello`.
+        Information about this client for the greeting; see :attr:`Call.hello`. Default: empty.
     kind
-        Which kind of server is called, for the errors.
+        The kind of server, for the errors. Default: a master.
     tls
-        The TLS context; None for plain connections.
+        The TLS context. Default: None, for plain connections.
+
+    Raises
+    ------
+    UsageError
+        If ``timeout_s`` is not positive, or there is no host.
     """
 
     def __init__(
@@ -154,7 +159,7 @@ class Client:
             raise UsageError(f"timeout_s must be above zero, got {timeout_s!r}")
         self._hosts = [host] if isinstance(host, str) else list(dict.fromkeys(host))
         if not self._hosts:
-            raise UsageError("a client needs a host to call, got none; give the host of the server")
+            raise UsageError("host must name at least one host of the server, got an empty list")
         self._port, self._object_id = port, object_id
         self._tls = tls
         self._key = key
@@ -169,7 +174,7 @@ class Client:
 
     @property
     def host(self) -> str:
-        """The host that is tried first: the last one that answered."""
+        """The host that the client tries first: the last one that answered."""
         return self._hosts[0]
 
     @property
@@ -179,7 +184,7 @@ class Client:
 
     @property
     def welcome(self) -> Plain:
-        """What the server sent when the connection was made; ``None`` before the first call."""
+        """The data that the server sent with the handshake; ``None`` before the first call."""
         return wire.decode(self._welcome.text) if self._welcome.text else None
 
     def call(self, method: str, message: Plain, *, timeout_s: float | None = None) -> Plain:
@@ -190,19 +195,19 @@ class Client:
         method
             Name of the method.
         message
-            Anything that :func:`wire.encode` takes.
+            A value that :func:`wire.encode` accepts.
         timeout_s
-            Time for this call; default: the client's.
+            Time in seconds for this call. Default: the client's.
 
         Raises
         ------
         NotPlain
             If the message cannot be encoded; nothing was sent.
         PeerError
-            If no answer came: the class says whether the server was unreachable (:class:`Busy`: for now), refused the
-            key, or has another protocol version.
+            If there is no answer. The subclass says whether the server is unreachable (:class:`Busy`: temporarily),
+            refused the key, or has another protocol version.
         SearchError
-            The error that the server's method raised.
+            Any error that the server's method raised.
         """
         text = wire.encode(message)
         deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
@@ -213,12 +218,12 @@ class Client:
                 is_answered = True
             finally:
                 if not is_answered:
-                    # After Ctrl-C too: a late answer must never be taken for the answer of the next call.
+                    # After Ctrl-C too: a late answer must never count as the answer to the next call.
                     self.close()
         try:
             return wire.decode(payloads.read_answer(answer, self._welcome.nonce, self._counter, self.address))
         except ProtocolMismatch:
-            # It may be the answer of another call: nothing more on this connection can be trusted.
+            # This may be the answer to another call, so the connection cannot be trusted any more.
             self.close()
             raise
 
@@ -241,7 +246,7 @@ class Client:
         self.close()
         left, refusals = list(self._hosts), list[PeerError]()
         while left:
-            # Half of the time at most: an address that exists in two networks may lead to a wrong server.
+            # At most half of the time: an address that exists in two networks may belong to another server.
             now = time.monotonic()
             until = deadline if len(left) == 1 else now + (deadline - now) / 2
             host = None
@@ -259,11 +264,11 @@ class Client:
                 line.extend(deadline)
                 self._hosts.sort(key=lambda each: each != line.host)
                 return line
-        # A refused key tells more than a host that does not answer.
+        # A refused key is more informative than a host that does not answer.
         raise next((error for error in refusals if isinstance(error, NotAuthorised)), refusals[-1])
 
     def _opened(self, hosts: Sequence[str], deadline: float) -> DeadlineSocket:
-        # Stored at once, so that any later failure closes it.
+        # Stored at once, so that a later failure closes it.
         if self._tls is None:
             self._line = DeadlineSocket(hosts, self._port, deadline, self._limit_bytes)
         else:
@@ -276,7 +281,7 @@ class Client:
         payload = json.dumps({"handshake": greeting, "object": self._object_id}).encode("ascii")
         if len(payload) > MAX_GREETING_BYTES - 100:
             raise UsageError(
-                f"the greeting is {len(payload):,} bytes long, over its limit of {MAX_GREETING_BYTES:,}; shorten hello"
+                f"the greeting is {len(payload):,} bytes long; the limit is {MAX_GREETING_BYTES - 100:,}; shorten hello"
             )
         answer, message = self._send_and_read(line, MSG_CONNECT, payload, (MSG_CONNECTOK, MSG_CONNECTFAIL))
         if message.type == MSG_CONNECTFAIL:
@@ -295,7 +300,7 @@ class Client:
             answer = read_result(received, self._key)
             if answer is not None:
                 return answer.content
-        # Any other message: Pyro4 reads it and raises what is wrong with it.
+        # Any other message: Pyro4 reads it and raises its fault.
         content, message = self._read_message(PartlyReadSocket(received, line), (MSG_RESULT,))
         if message.flags & FLAGS_EXCEPTION:
             raise ProtocolMismatch(f"{self.address} could not read the call: {_reason(content)}")
@@ -309,14 +314,14 @@ class Client:
         return self._read_message(line, expected)
 
     def _read_message(self, line: DeadlineSocket | PartlyReadSocket, expected: tuple[int, ...]) -> tuple[Plain, Any]:
-        """Read a message by Pyro4: its content, and the message."""
+        """Read a message with Pyro4; return its content and the message."""
         message = Message.recv(line, expected, hmac_key=self._key)
         if message.serializer_id != JSON_ID:
-            # Refused before it is deserialised: it may be pickle.
+            # Refused before it is deserialised, because it may be a pickle.
             raise ProtocolMismatch(f"{self.address} did not answer in JSON; is it hpbandster_lite?")
         data: bytes = message.data
         if message.flags & FLAGS_COMPRESSED:
-            # The server's process may have compression on in Pyro4.config; the limit bounds a decompression bomb.
+            # The server's Pyro4.config may enable compression. The limit bounds a decompression bomb.
             data = zlib.decompressobj().decompress(data, self._limit_bytes)
         return json.loads(data), message
 
@@ -327,7 +332,7 @@ def _at(hosts: Sequence[str], port: int) -> str:
 
 
 def _reason(exception: Plain) -> str:
-    """The message of an exception that Pyro4's daemon sent; the exception object itself is never built."""
+    """The message of an exception that Pyro4's daemon sent; no exception object is built from it."""
     match exception:
         case {"args": [str(reason), *_]}:
             return reason

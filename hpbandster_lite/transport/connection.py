@@ -1,8 +1,8 @@
 """One peer of a server: collects bytes until a message is complete, and keeps answers until they may be sent.
 
-Law of this file: it never waits and never trusts. A message is checked as soon as its header is there, and passed on
-only when it is complete, of an allowed kind, and within its size. Only the section "the network" uses the socket;
-:mod:`~hpbandster_lite.transport.tls` overrides it for TLS.
+Law of this file: it never waits and never trusts the peer. It checks a message as soon as its header has arrived, and
+passes it on only if it is complete, of an allowed kind, and within the size limit. Only the section "the network" uses
+the socket; :mod:`~hpbandster_lite.transport.tls` overrides it for TLS.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from hpbandster_lite.transport.payloads import MAX_GREETING_BYTES
 from hpbandster_lite.transport.pyro_daemon import CALL_FLAGS, GREETING_FLAGS, MALFORMED
 
 READ_BYTES = 65_536
-"""Size of one read: usually all that a socket holds, so that a small message costs one system call."""
+"""Size of one read: usually everything that a socket holds, so that a small message costs one system call."""
 TLS_HELLO = b"\x16\x03"
-"""The first bytes of a TLS client."""
+"""The first bytes that a TLS client sends."""
 NO_TLS_HERE = b"PYRO, without TLS\n"
 """Not valid TLS, so a TLS client fails at once."""
 READS_A_TURN = 16
-"""Most reads of one peer in a turn of the loop (1 MiB); then the other peers have their turn."""
+"""Most reads from one peer in a turn of the loop (1 MiB); the rest waits, so that other peers are served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,18 +39,24 @@ class Bounds:
     Parameters
     ----------
     greeting_s
-        A connection that has not completed its handshake after this time is closed.
+        Longest time in seconds for a handshake; then the connection is closed. Default: 5.
     message_s
-        A message must be complete this long after its first byte, and an answer be read this long after it is ready.
+        Longest time in seconds from the first byte of a message to its end, and for a peer to read a ready answer.
+        Default: 30.
     message_bytes
-        Largest message after the handshake: twice the text plus room for the envelope, because quotation marks of the
-        text are escaped a second time inside the call.
+        Largest message after the handshake. Default: twice the largest text plus the envelope, because quotation marks
+        in the text are escaped a second time inside the call.
     unread_bytes
-        Most bytes of answers kept for a peer that does not read them.
+        Most bytes of answers kept for a peer that does not read them. Default: twice the largest text plus one read.
     connections
-        Most connections at a time; more wait in the kernel's queue.
+        Most connections at a time; more wait in the kernel's queue. Default: 4,000.
     busy_s
-        The delay that clients are given while nothing can be committed.
+        Delay in seconds that clients receive while nothing can be committed. Default: 1.
+
+    Raises
+    ------
+    UsageError
+        If a value is not positive.
     """
 
     greeting_s: float = 5.0
@@ -80,11 +86,11 @@ class Connection:
     Parameters
     ----------
     sock
-        Its socket, already non-blocking.
+        Its non-blocking socket.
     address
-        The peer's address, as ``socket.accept`` gave it.
+        The peer's address from ``socket.accept``.
     peer
-        Name of the connection, never used again by this server.
+        Name of the connection, unique for this server.
     bounds
         Time limits and sizes.
     now
@@ -162,7 +168,7 @@ class Connection:
                 return
 
     def flush(self) -> None:
-        """Send as much of the answers as the socket takes; sets ``has_ended`` when the peer is gone."""
+        """Send as much of the answers as the socket accepts; sets ``has_ended`` when the peer is gone."""
         if not self._outbox:
             return
         try:
@@ -204,8 +210,10 @@ class Connection:
         except MALFORMED as error:
             if self._inbox.startswith(TLS_HELLO):
                 self._send_last(NO_TLS_HERE)
-                raise PeerRejected("TLS", "it uses TLS, this server does not; start it with --tls DIR too") from error
-            raise PeerRejected("garbage", f"its bytes are no Pyro4 message ({error})") from error
+                raise PeerRejected(
+                    "TLS", "it uses TLS, but this server does not; start the server with --tls DIR"
+                ) from error
+            raise PeerRejected("garbage", f"its bytes are not a Pyro4 message ({error})") from error
         size = int(header.data_size + header.annotations_size)
         limit = self._bounds.message_bytes if self.is_introduced else MAX_GREETING_BYTES
         if not 0 <= header.data_size <= size <= limit:
@@ -226,7 +234,7 @@ class Connection:
         self._position = 0
 
     def note_reading(self, *, has_progressed: bool, now: float) -> None:
-        """Set the deadline of the message that is being received; only a complete message restarts the time."""
+        """Set the deadline of the incoming message; only a complete message restarts the time."""
         if not self.is_introduced:
             return
         if not self._inbox:
@@ -237,7 +245,7 @@ class Connection:
     # ---------------------------------------------------------------------------------------------------- answers
 
     def release(self) -> None:
-        """Let the next flush send the answers so far."""
+        """Let the next flush send the answers that are kept."""
         self.owes_commit = False
         for answer in self._answers:
             self._outbox += answer
@@ -257,11 +265,11 @@ class Connection:
 
     @property
     def is_unread(self) -> bool:
-        """Whether answers that may be sent are left."""
+        """Whether some released answers are not sent yet."""
         return bool(self._outbox)
 
     def check_room(self) -> None:
-        """Check the limit of answers kept for a peer.
+        """Check the size of the answers kept for the peer.
 
         Raises
         ------
@@ -270,9 +278,11 @@ class Connection:
         """
         kept = len(self._outbox) + sum(map(len, self._answers))
         if kept > self._bounds.unread_bytes:
-            raise PeerRejected("unread", f"it does not read: {kept:,} bytes of answers are over the limit")
+            raise PeerRejected(
+                "unread", f"it does not read its answers: {kept:,} bytes, the limit is {self._bounds.unread_bytes:,}"
+            )
 
-    # ----------------------------------------------------------- what Pyro4 calls on its own connection object
+    # ------------------------------------------------------------ the methods that Pyro4 calls on a connection
 
     def recv(self, size: int) -> bytes:
         """The next bytes of the complete message."""
@@ -285,12 +295,12 @@ class Connection:
         self._answers.append(data)
 
     def close(self) -> None:
-        """Pyro4 calls it when it rejects a peer; the server closes the socket when ``has_ended`` is set."""
+        """Pyro4 calls this when it rejects a peer; the server closes the socket when ``has_ended`` is set."""
         self.has_ended = True
 
     @property
     def sock(self) -> Connection:
-        """Pyro4 calls ``getpeername`` on it in each call."""
+        """Pyro4 calls ``getpeername`` on this in each call."""
         return self
 
     def getpeername(self) -> Any:

@@ -1,6 +1,6 @@
 """The client's socket: sends and receives bytes within one deadline, plain or under TLS.
 
-Law of this file: nothing waits beyond the deadline of the call, and unrequested bytes end the connection.
+Law of this file: nothing waits longer than the deadline of the call, and unrequested bytes end the connection.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Step = TypeVar("_Step")
 
 
 class DeadlineSocket:
-    """A connected socket with one deadline for all operations; Pyro4 can use it in place of its own connection."""
+    """A connected socket with one deadline for all operations; Pyro4 can use it as a connection."""
 
     def __init__(self, hosts: Sequence[str], port: int, deadline: float, limit_bytes: int) -> None:
         self._deadline = deadline
@@ -30,13 +30,13 @@ class DeadlineSocket:
         self._inbox = bytearray()
         self._socket, self.host = connect(hosts, port, self._left_s)
         keep_alive(self._socket)
-        # Non-blocking, with poll: with a socket time-out Python makes two system calls for each read and write.
+        # Non-blocking, with poll: a socket time-out takes two system calls for each read and write.
         self._readable, self._writable = select.poll(), select.poll()
         self._readable.register(self._socket, select.POLLIN)
         self._writable.register(self._socket, select.POLLOUT)
 
     def handshake(self) -> None:
-        """What TLS does before the first message; nothing here."""
+        """Do nothing; :class:`TlsDeadlineSocket` does the handshake of TLS."""
 
     def extend(self, deadline: float) -> None:
         """Set the deadline of the next call."""
@@ -67,7 +67,7 @@ class DeadlineSocket:
 
     def _check_size(self, size: int) -> None:
         if not 0 <= size <= self._limit_bytes:
-            raise ProtocolMismatch(f"an answer of {size:,} bytes was refused, the limit is {self._limit_bytes:,}")
+            raise ProtocolMismatch(f"an answer of {size:,} bytes was refused; the limit is {self._limit_bytes:,}")
 
     def recv(self, size: int) -> bytes:
         """Exactly ``size`` bytes."""
@@ -86,7 +86,7 @@ class DeadlineSocket:
         while True:
             self._wait_until(self._readable)
             try:
-                # More than the requested header: most answers arrive together with it.
+                # More than the requested header, because most answers arrive together with it.
                 return self._socket.recv(max(READ_BYTES, missing))
             except (BlockingIOError, InterruptedError):
                 continue
@@ -121,7 +121,7 @@ class TlsDeadlineSocket(DeadlineSocket):
         self._context = context
 
     def handshake(self) -> None:
-        """Do the handshake; the server needs a certificate for the host that was called."""
+        """Do the handshake; the server must have a certificate for the host of this connection."""
         # Certificates contain addresses without the interface that follows "%".
         name = self.host.partition("%")[0]
         secure = self._context.wrap_socket(self._socket, do_handshake_on_connect=False, server_hostname=name)
@@ -144,7 +144,7 @@ class TlsDeadlineSocket(DeadlineSocket):
         if self._inbox:
             return True
         try:
-            # No byte of an answer is expected: one that comes is lost, so the connection must be closed.
+            # No bytes are expected. If one arrives, this read loses it, so the connection must be closed.
             self._socket.recv(1)
         except WANTS_MORE:
             return False
@@ -170,7 +170,7 @@ class TlsDeadlineSocket(DeadlineSocket):
 
 
 class PartlyReadSocket:
-    """A socket from which some bytes have been read already; Pyro4 can use it in place of its own connection."""
+    """A socket from which some bytes have been read already; Pyro4 can use it as a connection."""
 
     def __init__(self, received: bytes, line: DeadlineSocket) -> None:
         self._received = received

@@ -1,8 +1,9 @@
 """Encodes and decodes the two frequent messages, a call and its answer, without Pyro4's objects.
 
-Law of this file: bytes in, bytes out, in Pyro4's message format (release 4.82), for exactly the calls of this package's
-client and their answers: flags 0, JSON, no annotation but the signature. For any other message, a wrong signature
-included, the result is ``None``, and Pyro4 reads the message. Why: docs/decisions/0005-calls-past-pyro4.md.
+Law of this file: pure functions of bytes, in Pyro4's message format (release 4.82), only for the calls of this
+package's client and their answers: flags 0, JSON, and no annotation except the signature. For any other message, also
+with a wrong signature, the result is ``None``, and Pyro4 reads the message. Why:
+docs/decisions/0005-calls-past-pyro4.md.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _HEADER = struct.Struct(Message.header_format)
 _CHUNK = struct.Struct("!4sH")
 _SIGNATURE = _CHUNK.pack(b"HMAC", 20)
 _DIGEST = "sha1"
-"""Pyro4's own choice; as an HMAC it is not known to be weak."""
+"""Pyro4's choice; HMAC-SHA1 has no known weakness."""
 HEADER_BYTES = _HEADER.size
 
 
@@ -42,7 +43,7 @@ def read_call(message: bytes, object_id: str, key: bytes | None) -> DirectCall |
     message
         One complete message.
     object_id
-        The object that it must call.
+        The object that the call must name.
     key
         HMAC key; ``None`` for messages without a signature.
     """

@@ -24,7 +24,7 @@ MAX_NAME_CHARACTERS = 255
 
 
 class Endpoint(NamedTuple):
-    """Where an object listens; ``addresses`` are all hosts to try, where there is more than ``host``."""
+    """Where an object listens; ``addresses`` are all hosts to try, or empty if there is only ``host``."""
 
     host: str
     port: int
@@ -48,7 +48,7 @@ class Endpoint(NamedTuple):
 
 
 def endpoint_from_plain(plain: Sequence[Plain]) -> Endpoint:
-    """The endpoint whose :attr:`Endpoint.plain` this is."""
+    """The endpoint that :attr:`Endpoint.plain` wrote."""
     host, port, object_id, *addresses = plain
     return Endpoint(host, port, object_id, tuple(addresses[0]) if addresses else ())
 
@@ -67,14 +67,14 @@ def endpoint_from_registration(message: Mapping[str, Plain]) -> Endpoint:
         ):
             return Endpoint(host, port, object_id, _addresses(message))
         case _:
-            raise UsageError(f"an endpoint has host, port, object and epoch, got {dict(message)!r:.300}")
+            raise UsageError(f"an endpoint must have host, port, object and epoch, got {dict(message)!r:.300}")
 
 
 def _addresses(message: Mapping[str, Plain]) -> tuple[str, ...]:
     given = message.get("addresses") or ()
     is_list = isinstance(given, list | tuple) and len(given) <= MOST_ADDRESSES
     if not is_list or not all(isinstance(each, str) and each.split() == [each] for each in given):
-        raise UsageError(f"the addresses of an endpoint are a list of up to {MOST_ADDRESSES} hosts, got {given!r:.300}")
+        raise UsageError(f"addresses must be a list of at most {MOST_ADDRESSES} hosts, got {given!r:.300}")
     return tuple(given)
 
 
@@ -121,15 +121,15 @@ class NameRegistry:
         """
         if not name.startswith(RUN_PREFIX) or len(name) > MAX_NAME_CHARACTERS or any(map(str.isspace, name)):
             raise UsageError(
-                f"a name is {RUN_PREFIX!r} and a run id without white space, {MAX_NAME_CHARACTERS} characters at most; "
-                f"got {name!r:.300}, choose another run id"
+                f"a name must be {RUN_PREFIX!r} and a run id without white space, at most {MAX_NAME_CHARACTERS} "
+                f"characters in all; got {name!r:.300}, choose another run id"
             )
         known = self._entries.get(name)
         removed = self._make_room(now) if known is None else []
         if known is not None and not self._may_replace(known, endpoint, epoch, now):
             raise NameTaken(
                 f"{name} is registered for the master at {format_host_port(known.endpoint.host, known.endpoint.port)} "
-                f"(epoch {known.epoch}); stop that one, or choose another run id"
+                f"(epoch {known.epoch}); stop that master, or choose another run id"
             )
         self._entries[name] = Entry(endpoint, epoch, now)
         return removed
@@ -142,7 +142,7 @@ class NameRegistry:
         for name in stale:
             del self._entries[name]
         if not stale:
-            raise UsageError(f"this name server holds {MAX_NAMES:,} names, no more fit; start another one for this run")
+            raise UsageError(f"this name server is full ({MAX_NAMES:,} names); start another one for this run")
         return stale
 
     def _may_replace(self, known: Entry, endpoint: Endpoint, epoch: int, now: float) -> bool:

@@ -1,9 +1,9 @@
 """Serves the name registry: where a run's master is found. It runs in the same event loop as a master's server.
 
-Law of this file: the table is in memory only, so masters register again and again; it never calls anybody. Unmodified
-Pyro4 clients with the key may read (``Pyro4.locateNS(host, port, hmac_key=key).lookup(name)``). Their calls can be
-replayed, so only calls of this package, which cannot, change the table. There is no broadcast responder: it would
-announce the name server to everybody on the network.
+Law of this file: the table is in memory only, so masters register again at intervals; the name server connects to no
+one. Unmodified Pyro4 clients with the key can read (``Pyro4.locateNS(host, port, hmac_key=key).lookup(name)``). Their
+calls can be replayed, so they cannot change the table; calls of this package cannot be replayed and can. There is no
+broadcast responder, because it would announce the name server to the whole network.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from hpbandster_lite.transport.server import Server
 
 TURN_S = 0.5
 NAME_SERVER_BOUNDS = Bounds(message_bytes=65_536, unread_bytes=8 * 2**20)
-"""Its messages are names and addresses; a list of 10,000 of them is about 1 MiB."""
+"""The messages are names and addresses; a list of 10,000 of them takes about 1 MiB."""
 
 
 class ReadOnlyPyroNames:
-    """Pyro4's own name server object without the methods that change it.
+    """Pyro4's name server object without the methods that change it.
 
-    Regular expressions are refused: a hostile one runs for hours and blocks all other clients.
+    It refuses regular expressions, because a hostile one runs for hours and blocks all other clients.
     """
 
     def __init__(self, names: Any) -> None:
@@ -66,12 +66,12 @@ class ReadOnlyPyroNames:
     ) -> Any:
         """URIs by name."""
         if regex is not None:
-            raise Pyro4.errors.NamingError("this name server takes no regular expressions; use prefix")
+            raise Pyro4.errors.NamingError("this name server supports no regular expressions; use prefix")
         return self._names.list(prefix, None, metadata_all, metadata_any, return_metadata)
 
     def register(self, *_: object, **__: object) -> NoReturn:
         """Refuse."""
-        raise Pyro4.errors.NamingError("this name server is for reading; hpbandster_lite's masters register themselves")
+        raise Pyro4.errors.NamingError("this name server is read-only; hpbandster_lite's masters register themselves")
 
     remove = set_metadata = register
 
@@ -80,7 +80,7 @@ Pyro4.expose(ReadOnlyPyroNames)
 
 
 class _CallHandler:
-    """Carries out calls on the registry and copies each change to Pyro4's object."""
+    """Applies calls to the registry and copies each change to Pyro4's object."""
 
     def __init__(self, registry: NameRegistry, pyro_names: Any) -> None:
         self._registry = registry
@@ -105,7 +105,7 @@ class _CallHandler:
             case "list", _:
                 return wire.encode({name: endpoint.plain for name, endpoint in self._registry.list().items()})
             case method, _:
-                raise ProtocolMismatch(f"this name server cannot {method!r} with {call.text!r:.200}")
+                raise ProtocolMismatch(f"this name server has no method {method!r} for {call.text!r:.200}")
 
 
 def serve_nameserver(
@@ -120,22 +120,22 @@ def serve_nameserver(
     bounds: Bounds = NAME_SERVER_BOUNDS,
     tls: ssl.SSLContext | None = None,
 ) -> None:
-    """Serve names until ``is_over``; the program is :func:`hpbandster_lite.nameserver.serve`.
+    """Serve names until ``is_over`` returns True; the program is :func:`hpbandster_lite.nameserver.serve`.
 
     Parameters
     ----------
     host, port, key
         Where to listen, and the HMAC key; see :class:`Server`.
     is_over
-        Called after each turn of the loop.
+        Called after each turn of the loop. Default: serve without end.
     started
         Called once with the server, when clients can connect.
     wakeup_fd
-        See :class:`Server`; ``is_over`` is called at once when it becomes readable.
+        See :class:`Server`; when it becomes readable, ``is_over`` is called at once.
     stale_after_s
-        Another master may replace an entry that was not renewed for this long.
+        Another master may replace an entry that was not renewed for this many seconds. Default: 30.
     bounds
-        Deadlines and sizes.
+        Time limits and sizes.
     tls
         See :class:`Server`.
 

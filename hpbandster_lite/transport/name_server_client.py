@@ -1,7 +1,7 @@
 """A client of the name server.
 
-Law of this file: requests and answers of :mod:`~hpbandster_lite.transport.name_server` by a
-:class:`~hpbandster_lite.transport.client.Client`, and the entries that this client registered; nothing else.
+Law of this file: it only sends the requests of :mod:`~hpbandster_lite.transport.name_server` with a
+:class:`~hpbandster_lite.transport.client.Client`, and keeps the entries that this client registered.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from hpbandster_lite.transport.client import Client, ServerKind
 from hpbandster_lite.transport.name_registry import Endpoint, endpoint_from_plain
 
 OBJECT_ID = "hpbandster_lite.nameserver"
-KEY_REMEDY = "use the key file that this name server was started with"
+KEY_REMEDY = "use the key file with which this name server was started"
 NAME_SERVER = ServerKind("name server", NameServerUnreachable, KEY_REMEDY)
 
 
 class NameServerClient:
-    """Asks a name server; one client per thread, see :class:`Client`.
+    """Calls a name server; one client per thread, see :class:`Client`.
 
     Parameters
     ----------
     host, port, key
-        The name server's address and its own key, which is not the key of any run.
+        The name server's address and its key, which differs from the keys of runs.
     timeout_s
-        Time for a call as a whole.
+        Time in seconds for a whole call. Default: 5.
     tls
         See :class:`Client`.
     """
@@ -52,13 +52,13 @@ class NameServerClient:
         name
             :func:`run_name` of its run.
         endpoint
-            Its ``host``, ``port``, ``object``, ``epoch`` and optionally ``addresses``, as in the run directory's
-            endpoint file; other keys are ignored.
+            The master's ``host``, ``port``, ``object``, ``epoch`` and optionally ``addresses``, as in the endpoint file
+            of the run directory; other keys are ignored.
 
         Raises
         ------
         NameTaken
-            If another living master has the name, by the rules of :class:`NameRegistry`.
+            If another living master has the name; :class:`NameRegistry` has the rules.
         NameServerUnreachable
             If the name server does not answer.
         """
@@ -69,9 +69,9 @@ class NameServerClient:
         self._registered[name] = entry
 
     def unregister(self, name: str) -> bool:
-        """Remove what this client registered; whether it was still there.
+        """Remove the entry that this client registered; return whether it still existed.
 
-        An entry that another master has replaced since is that master's, and stays.
+        If another master has replaced the entry since, it stays.
         """
         entry = self._registered.pop(name, None)
         return entry is not None and bool(self._client.call("unregister", entry))
@@ -89,7 +89,7 @@ class NameServerClient:
         return endpoint_from_plain(self._client.call("lookup", {"name": name}))
 
     def list(self) -> dict[str, Endpoint]:
-        """Where all masters listen, by name."""
+        """The endpoints of all masters, by name."""
         return {name: endpoint_from_plain(endpoint) for name, endpoint in self._client.call("list", None).items()}
 
     def close(self) -> None:

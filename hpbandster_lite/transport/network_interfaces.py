@@ -1,7 +1,7 @@
-"""The addresses of this machine: those of an interface, and those by which clients can reach a server.
+"""The addresses of this machine: those of an interface, and those at which clients can reach a server.
 
-Law of this file: it asks the operating system, and sends nothing to the network. An address that is valid on this
-machine only (loopback, link-local) is offered to clients only if there is no other.
+Law of this file: it queries the operating system and sends nothing to the network. Loopback addresses, which are valid
+only on this machine, are offered to clients only if there is no other address; link-local addresses are never offered.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import psutil
 from hpbandster_lite.errors import UsageError
 
 MOST_OFFERED = 16
-"""Most addresses that clients are given; a machine with more has bridges of containers that lead nowhere."""
+"""Most addresses that clients receive; a machine with more usually has unreachable bridges of containers."""
 _FAR = {socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)}
 """Addresses reserved for documentation, used to find a route; nothing is sent to them."""
 
@@ -27,7 +27,7 @@ def interface_addresses(name: str) -> list[str]:
     Raises
     ------
     UsageError
-        If there is no such interface, or it has no address; the message lists the existing ones.
+        If the interface does not exist, for which the message lists the existing ones, or has no address.
     """
     found = psutil.net_if_addrs()
     if name not in found:
@@ -35,7 +35,7 @@ def interface_addresses(name: str) -> list[str]:
         raise UsageError(f"--interface {name}: this machine has no such network interface; it has {known}")
     usable = _of(name)
     if not usable:
-        raise UsageError(f"--interface {name}: it has no address at present; is it up? give another one, or --host")
+        raise UsageError(f"--interface {name}: the interface has no address; bring it up, give another one, or --host")
     return usable
 
 
@@ -51,12 +51,12 @@ def _of(name: str) -> list[str]:
 
 
 def reachable_addresses(listening: Sequence[str]) -> list[str]:
-    """Addresses by which clients may reach a server that listens on these, the likeliest first.
+    """Addresses at which clients may reach a server, the most likely first.
 
     Parameters
     ----------
     listening
-        Addresses that sockets are bound to; ``0.0.0.0`` stands for all of IPv4, ``::`` for all of both.
+        The addresses of the server's listening sockets; ``0.0.0.0`` means all IPv4 addresses, ``::`` all addresses.
     """
     offered: dict[str, None] = {}
     for bound in listening:
@@ -88,7 +88,7 @@ def _towards(family: socket.AddressFamily) -> str | None:
 
 
 def offered_addresses(reachable: Sequence[str], hosts: Sequence[str], certified: Sequence[str] | None) -> list[str]:
-    """The addresses that clients are given for a server.
+    """The addresses of a server that clients receive.
 
     Parameters
     ----------
@@ -97,13 +97,14 @@ def offered_addresses(reachable: Sequence[str], hosts: Sequence[str], certified:
     hosts
         The hosts that the server was configured to listen on, which may be names.
     certified
-        Names and addresses in its certificate; None if it has none, then any address will do.
+        Names and addresses in its certificate; None if it has no certificate.
 
     Returns
     -------
     list of str
-        Without a certificate all reachable addresses. With one, the reachable addresses that it contains, and the names
-        in it that may mean this machine. Loopback only if there is no other address. Empty if no client could connect.
+        Without a certificate, all reachable addresses. With a certificate, the reachable addresses that it contains and
+        the names in it that may mean this machine. Loopback addresses only if there are no others. Empty if no client
+        could connect.
     """
     here = [address for address in reachable if _ip(address).is_loopback]
     away = [address for address in reachable if not _ip(address).is_loopback]
@@ -114,7 +115,7 @@ def offered_addresses(reachable: Sequence[str], hosts: Sequence[str], certified:
     away_named = [host for host in certified if away and _is_name(host) and host != "localhost"]
     away = [address for address in away if _normal(address) in known]
     here = [address for address in here if _normal(address) in known]
-    # A name may not resolve on this machine itself: workers beside the server then use loopback.
+    # A name may not resolve on this machine: then workers on this machine use loopback.
     return list(dict.fromkeys([*named, *away, *away_named, *([] if away else here)]))
 
 

@@ -1,7 +1,7 @@
 """The payloads that two processes exchange: greeting, welcome, call, answer.
 
 Law of this file: shapes and checks of plain values only; no sockets, no clock, no Pyro4. All input is checked before it
-is used, and every accepted answer names the one call that it answers.
+is used, and every accepted answer names the call that it answers.
 
 The sequence on a connection, each payload signed with the HMAC key::
 
@@ -13,8 +13,8 @@ The sequence on a connection, each payload signed with the HMAC key::
 
 Pyro4 signs a message's data and annotations, but neither its header nor its position in a sequence. So recorded calls
 and answers could be replayed. Here the client's nonce makes the welcome fresh, the server's nonce binds every call and
-answer to this connection, and the counter binds it to its position. ``hello`` and ``text`` are
-strings written by :mod:`hpbandster_lite.wire`: Pyro4's JSON mangles integer keys and builds objects from ``__class__``.
+answer to this connection, and the counter binds it to its position. :mod:`hpbandster_lite.wire` writes the strings
+``hello`` and ``text``, because Pyro4's JSON changes integer keys and builds objects from ``__class__``.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from hpbandster_lite.errors import MasterUnreachable, PeerError, ProtocolMismatc
 from hpbandster_lite.records import Plain
 
 PROTOCOL = 2
-"""Version of everything that crosses a connection; sides of different versions refuse each other and name both."""
+"""Version of everything that is sent over a connection. Different versions refuse each other; the error names both."""
 MAX_GREETING_BYTES = 4096
-"""Largest message of a peer that has not proved yet that it has the key."""
+"""Largest message of a peer that has not yet proved that it has the key."""
 JSON_ID = 2
-"""Pyro4's number of its JSON serialiser, documented as fixed."""
+"""Pyro4's number for its JSON serialiser, documented as fixed."""
 CALL_METHOD = "call"
-"""The one method that a server exposes to Pyro4."""
+"""The only method that a server exposes to Pyro4."""
 
 
 class Busy(MasterUnreachable):
-    """The server is alive and cannot write its journal at present; call again after ``after_s`` seconds."""
+    """The server cannot write its journal at present; call again after ``after_s`` seconds."""
 
     def __init__(self, message: str, after_s: float = 1.0) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class Busy(MasterUnreachable):
 
 
 class OtherVersion(ProtocolMismatch):
-    """The other side has another protocol version; both sides need the same version of hpbandster_lite."""
+    """The other side has another protocol version; install the same version of hpbandster_lite on both sides."""
 
 
 class NameTaken(PeerError):
@@ -58,14 +58,14 @@ _TRAVELLING_ERRORS: dict[str, type[SearchError]] = {
         *(cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, SearchError)),
         NameTaken,
     )
-    # A bug ends the process that has it, and is never raised in another process.
+    # A bug ends its own process and is not raised in another one.
     if cls is not errors.InvariantBroken
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, as passed to the server's ``handle``.
+    """One request for the server's ``handle``.
 
     ``peer`` names the connection, as in :meth:`Server.closed_peers`; ``hello`` is the client's information about
     itself, from its greeting.
@@ -86,7 +86,7 @@ class Greeting(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """The server's answer to a greeting: its nonce, and the ``welcome`` that its owner configured."""
+    """The server's answer to a greeting: its nonce, and its ``welcome`` as text."""
 
     nonce: str
     text: str
@@ -107,7 +107,7 @@ def read_greeting(handshake: object, protocol: int) -> Greeting:
     """
     theirs = handshake.get("protocol") if isinstance(handshake, dict) else None
     if type(theirs) is not int:
-        reason = "this is an hpbandster_lite server, and the client's greeting is of another program"
+        reason = "this is an hpbandster_lite server, and the greeting comes from another program"
         raise ProtocolMismatch(write_refusal(protocol, reason))
     if theirs != protocol:
         raise ProtocolMismatch(write_refusal(protocol, f"the client has protocol {theirs}, this server {protocol}"))
@@ -139,7 +139,7 @@ def read_welcome(handshake: object, nonce: str, address: str) -> Welcome:
 
 
 def write_refusal(protocol: int, reason: str) -> str:
-    """Why a handshake was refused: a text for users that :func:`read_refusal` can parse."""
+    """The reason for a refused handshake, as a text that :func:`read_refusal` can parse."""
     return wire.encode({"protocol": protocol, "refused": reason})
 
 
@@ -151,7 +151,7 @@ def read_refusal(text: object, protocol: int, address: str) -> ProtocolMismatch:
     match refusal:
         case {"protocol": int(theirs)} if theirs != protocol:
             return OtherVersion(
-                f"{address} has protocol {theirs} of hpbandster_lite, this side has {protocol}; "
+                f"{address} has protocol {theirs} of hpbandster_lite, and this side has {protocol}; "
                 "install the same version of hpbandster_lite on both sides"
             )
         case {"refused": str(reason)}:
@@ -161,7 +161,7 @@ def read_refusal(text: object, protocol: int, address: str) -> ProtocolMismatch:
 
 
 def answer_payload(nonce: str, counter: int, text: str) -> dict[str, Plain]:
-    """The answer to a call that was carried out."""
+    """The answer to a call that was handled."""
     return {"nonce": nonce, "counter": counter, "answer": text}
 
 
@@ -172,7 +172,7 @@ def error_payload(nonce: str, counter: int, error: SearchError) -> dict[str, Pla
 
 
 def busy_payload(nonce: str, counter: int, after_s: float) -> dict[str, Plain]:
-    """The answer to a call that was not carried out: the client is to call again."""
+    """The answer to a call that was not handled: the client calls again after ``after_s`` seconds."""
     return {"nonce": nonce, "counter": counter, "busy": after_s}
 
 
@@ -184,7 +184,7 @@ def read_answer(answer: Any, nonce: str, counter: int, address: str) -> str:
     SearchError
         The error that the server sent: one of :mod:`hpbandster_lite.errors`, never another class.
     Busy
-        If the server cannot take the call at present.
+        If the server cannot handle the call at present.
     ProtocolMismatch
         If it is invalid, or answers another call.
     """
@@ -194,7 +194,7 @@ def read_answer(answer: Any, nonce: str, counter: int, address: str) -> str:
         case {"answer": str(text)}:
             return text
         case {"busy": float() | int() as after_s}:
-            raise Busy(f"{address} cannot write its journal at present and asks to be called again", float(after_s))
+            raise Busy(f"{address} cannot write its journal at present; call again in {after_s:g} s", float(after_s))
         case {"error": {"type": str(name), "message": str(message)}}:
             cls = _TRAVELLING_ERRORS.get(name)
             if cls is None:

@@ -1,8 +1,8 @@
-"""A Pyro4 daemon without a server: it takes one complete message at a time and has no socket.
+"""A Pyro4 daemon without a server: it handles one complete message at a time and has no socket.
 
-Law of this file: Pyro4's server side is used only here, private names included
-(``tests/unit/test_pyro4_private_names.py`` checks each against release 4.82). Settings are made on the daemon:
-``Pyro4.config`` belongs to the user, who may use Pyro4 in this process for other things.
+Law of this file: only this file uses Pyro4's server side, with its private names
+(``tests/unit/test_pyro4_private_names.py`` checks each against release 4.82). It sets everything on the daemon, not in
+``Pyro4.config``, because your program may use Pyro4 in the same process.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import Pyro4.util
 from Pyro4.message import FLAGS_META_ON_CONNECT, MSG_CONNECT, MSG_INVOKE, MSG_PING
 
 GREETING_FLAGS = frozenset({(MSG_CONNECT, 0), (MSG_CONNECT, FLAGS_META_ON_CONNECT)})
-"""Type and flags of the one message that a peer may send before the handshake."""
+"""Type and flags of messages that a peer may send before the handshake."""
 CALL_FLAGS = frozenset({(MSG_INVOKE, 0), (MSG_PING, 0)})
-"""Type and flags of the messages after the handshake. Flags are not signed, and each one is an attack: ONEWAY starts a
-thread, BATCH runs many calls as one, COMPRESSED unpacks a bomb, KEEPSERIALIZED passes bytes to marshal."""
+"""Type and flags of the messages after the handshake. Flags are not signed, and each one allows an attack: ONEWAY
+starts a thread, BATCH runs many calls as one, COMPRESSED unpacks a bomb, KEEPSERIALIZED passes bytes to marshal."""
 MALFORMED = (Pyro4.errors.PyroError, struct.error, UnicodeError, RecursionError)
-"""What Pyro4 raises while it decodes a message (refused signatures, invalid headers and annotations), and while it
-writes an error answer that contains half of a surrogate pair."""
+"""The exceptions of Pyro4 while it decodes a message (refused signatures, invalid headers and annotations), and while
+it writes an error answer that contains half of a surrogate pair."""
 
 
 class DaemonMetadata:
-    """The daemon's object of metadata: enough for an unmodified proxy to bind, without item streams."""
+    """The daemon's metadata object: enough for an unmodified proxy to bind, without item streams."""
 
     def __init__(self, daemon: Any) -> None:
         self._full = Pyro4.core.DaemonObject(daemon)
@@ -50,7 +50,7 @@ class CallEntry:
         self._called = called
 
     def call(self, nonce: object, counter: object, method: object, text: object) -> Any:
-        """Carry out one call; see :mod:`hpbandster_lite.transport.payloads` for the answer's shape."""
+        """Handle one call; :mod:`hpbandster_lite.transport.payloads` describes the answer."""
         return self._called(nonce, counter, method, text)
 
 
@@ -60,7 +60,7 @@ Pyro4.expose(CallEntry)
 
 @contextlib.contextmanager
 def _without_ssl() -> Iterator[None]:
-    """Allow a daemon on a plain socket pair, although the user may have SSL on for other daemons."""
+    """Allow a daemon on a plain socket pair, even if the user has enabled SSL for other daemons."""
     before = Pyro4.config.SSL
     Pyro4.config.SSL = False
     try:
@@ -76,7 +76,7 @@ def build_daemon(
     serializers: tuple[str, ...],
     greet: Callable[[Any, object], Any],
 ) -> Any:
-    """A Pyro4 daemon that is driven by ``_handshake`` and ``handleRequest`` only.
+    """A Pyro4 daemon for calls of ``_handshake`` and ``handleRequest`` only.
 
     Parameters
     ----------
@@ -85,9 +85,9 @@ def build_daemon(
     objects
         The served objects, by id.
     serializers
-        The serialisers that it accepts, by Pyro4's names.
+        The accepted serialisers, by Pyro4's names.
     greet
-        Called with the connection and the client's handshake data; returns the server's or raises.
+        Called with the connection and the client's handshake data; returns the server's handshake data, or raises.
     """
     # A daemon for an existing connection opens no port and starts no thread; the connection is never used.
     ours, theirs = socket.socketpair()
@@ -105,7 +105,7 @@ def build_daemon(
 
 
 def introduce(daemon: Any, connection: object) -> bool:
-    """Let Pyro4 do the handshake with the connection's current message; whether it was accepted."""
+    """Let Pyro4 do the handshake with the connection's current message; return whether it accepted."""
     return bool(daemon._handshake(connection))  # noqa: SLF001 (the step between the bytes and validateHandshake)
 
 

@@ -1,6 +1,6 @@
-"""Warnings about peers, limited in rate: a peer that misbehaves ten thousand times a second does not fill the disk.
+"""Warnings about peers at a limited rate, so that a peer with ten thousand faults a second does not fill the disk.
 
-Law of this file: at most one line per kind and interval; the next line says how many were omitted.
+Law of this file: at most one line per kind and interval; the next line counts the omitted ones.
 """
 
 from __future__ import annotations

@@ -47,10 +47,10 @@ class Retry:
         rng
             Source of the jitter; one number is drawn.
         at_least_s
-            The delay that the server asked for (:attr:`Busy.after_s`). The jitter is added to it, so that clients with
-            the same answer do not return together.
+            The delay that the server requested (:attr:`Busy.after_s`). The jitter is added to it, so that clients with
+            the same answer do not call again at the same time.
         """
-        # By the logarithm: the power overflows for an agent that retries through a weekend.
+        # Compare logarithms first: the power overflows for an agent that retries for a whole weekend.
         steps = math.inf if self.factor == 1 else math.log(self.longest_s / self.first_s, self.factor)
         whole_s = self.longest_s if attempt - 1 >= steps else self.first_s * self.factor ** max(attempt - 1, 0)
         return at_least_s + whole_s * (1 - 0.5 * rng.random())

@@ -1,8 +1,8 @@
 """The event loop in front of Pyro4's daemon: read all pending input, handle it in order, commit once, then answer.
 
-Law of this file: no peer can block another. The loop handles complete messages only, never waits for one peer, and
-limits the time and the bytes of each connection. No answer is sent before the commit of its turn has succeeded. One
-thread runs it. Why not Pyro4's own servers: docs/decisions/0002-own-loop-before-pyro4.md.
+Law of this file: no peer can block another. The loop handles only complete messages, never waits for one peer, and
+limits the time and the bytes of each connection. It sends no answer before the commit of its turn has succeeded. One
+thread runs it. Why not Pyro4's servers: docs/decisions/0002-own-loop-before-pyro4.md.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from hpbandster_lite.transport.tls import HANDSHAKES_A_TURN, SecureConnection
 log = logging.getLogger(__name__)
 
 PAUSE_S = 0.2
-"""Pause of accepting after there was no room for a connection; without it the loop would spin."""
+"""Pause before the next connection is accepted when there is no room; without it the loop would spin."""
 _BUGS = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EFAULT})
 _LISTENER, _WAKEUP = "listener", "wakeup"
 
@@ -45,29 +45,28 @@ class Server:
     Parameters
     ----------
     host, port
-        Where to listen, one address or several; port 0 takes a free port, see :attr:`endpoint`.
+        Where to listen, at one address or several. Port 0 chooses a free port, see :attr:`endpoint`.
     key
-        HMAC key of all messages; ``None`` for none, on loopback or with TLS only.
+        HMAC key of all messages; ``None`` for messages without a signature, only on loopback or with TLS.
     object_id
-        Name of the object, which clients must name.
+        Name of the object, which clients must give.
     handle
-        Carries out one call, in memory, and returns the text of its answer. A :class:`SearchError` is sent to the
-        client, which raises it. Any other exception, and :class:`InvariantBroken`, is a bug and propagates from
-        :meth:`turn`.
+        Handles one call in memory and returns the text of its answer. A :class:`SearchError` is sent to the client,
+        which raises it. :class:`InvariantBroken` and any other exception are bugs and propagate from :meth:`turn`.
     welcome
-        Sent to each client when it connects; see :attr:`Client.welcome`.
+        Data for each client that connects; see :attr:`Client.welcome`. Default: empty.
     bounds
-        Time limits and sizes.
+        Time limits and sizes. Default: those of :class:`Bounds`.
     wakeup_fd
         A file descriptor that ends the wait of a turn when it becomes readable (``signal.set_wakeup_fd``, a pipe). The
-        server reads it and does not close it.
+        server reads it and does not close it. Default: None.
     stock
-        Further Pyro4 objects, by object id, for unmodified Pyro4 clients. Such calls have no nonce and can be replayed,
-        so these objects must be read-only.
+        Further Pyro4 objects, by object id, for unmodified Pyro4 clients. Their calls have no nonce and can be
+        replayed, so these objects must be read-only. Default: none.
     serializers
-        The accepted serialisers, by Pyro4's names.
+        The accepted serialisers, by Pyro4's names. Default: JSON.
     tls
-        The TLS context, which also verifies clients; None for plain connections.
+        The TLS context, which also verifies clients. Default: None, for plain connections.
 
     Raises
     ------
@@ -92,7 +91,7 @@ class Server:
     ) -> None:
         self._handle = handle
         self._key = key
-        # Direct decoding needs JSON; Pyro4 handles other serialisers.
+        # Direct decoding requires JSON; Pyro4 handles other serialisers.
         self._object_id = object_id if "json" in serializers else None
         self._bounds = bounds or Bounds()
         self._welcome = wire.encode(dict(welcome or {}))
@@ -106,7 +105,7 @@ class Server:
         self._listen()
         if wakeup_fd is not None:
             self._selector.register(wakeup_fd, selectors.EVENT_READ, _WAKEUP)
-        # The shortest deadline is at most an eighth late, and the sweep costs nothing.
+        # The shortest time limit is exceeded by at most an eighth, and a sweep takes almost no time.
         self._sweep_s = min(1.0, max(0.02, min(self._bounds.greeting_s, self._bounds.message_s) / 8))
         self._sweep_at = 0.0
         self._listen_again_at: float | None = None
@@ -122,13 +121,13 @@ class Server:
 
     @property
     def endpoint(self) -> tuple[str, int]:
-        """Host and port it listens on; the first of several hosts."""
+        """Host and port on which it listens; the first of several hosts."""
         host, port = self._listeners[0].getsockname()[:2]
         return host, port
 
     @property
     def addresses(self) -> list[str]:
-        """Addresses by which clients may reach this server, the likeliest first."""
+        """Addresses at which clients may reach this server, the most likely first."""
         return reachable_addresses([listener.getsockname()[0] for listener in self._listeners])
 
     def closed_peers(self) -> list[str]:
@@ -162,8 +161,8 @@ class Server:
             Longest wait for input; a turn may end earlier without input.
         commit
             Called once if a request was handled, or if the last commit failed. If it returns False, the answers of this
-            turn are kept until a later commit succeeds. Requests that come in the meantime are answered by
-            :class:`Busy` and not handled.
+            turn are kept until a later commit succeeds. Meanwhile, requests are not handled; their answer is
+            :class:`Busy`.
 
         Returns
         -------
@@ -181,7 +180,7 @@ class Server:
             elif key.data is _WAKEUP:
                 self._empty(key.fd)
             elif key.data.is_shaking and (shaking := shaking + 1) > HANDSHAKES_A_TURN:
-                # It is still ready in the next turn; authenticated peers come first.
+                # The connection is still ready in the next turn; authenticated peers come first.
                 continue
             else:
                 touched[key.data] = None
@@ -190,7 +189,7 @@ class Server:
                     self._serve(key.data, now)
         if self._is_behind or self._handled != handled_before:
             self._is_behind = not commit()
-        # The clock again: handling and committing took time that must not count against the peers that read answers.
+        # Read the clock again: the time for handling and committing must not count for the peers that read answers.
         self._answer(touched, time.monotonic())
         self._sweep(now)
         return self._handled - handled_before
@@ -207,7 +206,7 @@ class Server:
 
     def _empty(self, wakeup_fd: int) -> None:
         if not os.read(wakeup_fd, 4_096):
-            # The other end is closed: the owner is awake and detects it; a descriptor that stays ready would spin.
+            # The other end is closed, which the owner detects. The descriptor stays ready, so the loop would spin.
             self._selector.unregister(wakeup_fd)
 
     # -------------------------------------------------------------------------------------------- connections
@@ -218,7 +217,7 @@ class Server:
 
     def _accept(self, listener: Any, now: float) -> None:
         if self._listen_again_at is not None:
-            # There was no room for a connection to another address in this turn.
+            # In this turn there was already no room for a connection to another address.
             return
         while len(self._connections) < self._bounds.connections:
             try:
@@ -228,12 +227,12 @@ class Server:
             except OSError as error:
                 if error.errno in _BUGS:
                     raise
-                # Usually out of files (EMFILE); the peer stays in the kernel's queue, the others are served.
+                # Usually too many open files (EMFILE): the peer stays in the kernel's queue; others are served.
                 self._peer_log.warn("accept", f"cannot accept a connection at present: {error}", now=now)
                 break
             self._add(sock, address, now)
         else:
-            self._peer_log.warn("room", f"{len(self._connections)} connections are the limit; more wait", now=now)
+            self._peer_log.warn("room", f"the limit of {len(self._connections)} connections is reached", now=now)
         for each in self._listeners:
             self._selector.unregister(each)
         self._listen_again_at = now + PAUSE_S
@@ -284,7 +283,7 @@ class Server:
         finally:
             self._current = None
         if connection.refusal is not None:
-            # The reason for the refused handshake is still sent, then the connection is closed.
+            # Send the reason for the refused handshake, then close the connection.
             connection.has_ended = True
             self._log_closed(connection, connection.refusal_kind, connection.refusal, now)
         connection.note_reading(has_progressed=n_messages > 0, now=now)
@@ -300,7 +299,7 @@ class Server:
             connection.refusal = "it does not have our key, or is not hpbandster_lite"
 
     def _dispatch(self, connection: Connection) -> None:
-        """Carry out one complete message, or pass it to Pyro4; raises PeerRejected, or the bug that the call hit."""
+        """Handle one complete message, or pass it to Pyro4; raises PeerRejected, or an exception that is a bug."""
         message = connection.message()
         call = None if self._object_id is None else read_call(message, self._object_id, self._key)
         if call is not None:
@@ -316,7 +315,7 @@ class Server:
             raise raised
 
     def _greet(self, connection: Connection, handshake: object) -> Plain:
-        """Pyro4's ``validateHandshake``: Pyro4 sends what is raised here to the peer."""
+        """Pyro4's ``validateHandshake``: Pyro4 sends an exception to the peer."""
         if self._admits_stock and not isinstance(handshake, dict):
             # An unmodified Pyro4 client. It gets no nonce, so it cannot call the object of this server.
             return "hello"
@@ -334,14 +333,14 @@ class Server:
         try:
             return self._carried_out(nonce, counter, method, text)
         except Exception as error:
-            # Pyro4 sends it as an answer and continues; _dispatch raises it again, so that a bug ends the process.
+            # Pyro4 would send the exception as an answer; _dispatch raises it again, so that a bug ends the process.
             self._raised = error
             raise
 
     def _carried_out(self, nonce: object, counter: object, method: object, text: object) -> Plain:
         connection = self._current
         if connection is None:
-            raise InvariantBroken("a call came while no connection was being served")
+            raise InvariantBroken("a call arrived while no connection was served")
         if not connection.nonce or nonce != connection.nonce or counter != connection.counter + 1:
             raise PeerRejected("replay", "a call was replayed, reordered, or is for another connection")
         if type(method) is not str or type(text) is not str:
@@ -362,7 +361,7 @@ class Server:
     # ------------------------------------------------------------------------------------------------- answers
 
     def _answer(self, touched: dict[Connection, None], now: float) -> None:
-        """Send answers: all after a commit; before it only those that need none."""
+        """Send answers: all of them after a commit; before it only those that require no commit."""
         if not self._is_behind and self._held:
             touched = {**self._held, **touched}
             self._held.clear()
@@ -379,7 +378,7 @@ class Server:
             self._drop(connection)
             return
         connection.note_writing(now)
-        # A peer that does not read its answers is not read from: there would be no room for further answers.
+        # Do not read from a peer that does not read its answers, because further answers would need room.
         if connection.is_unread != connection.is_watched_for_room:
             connection.is_watched_for_room = connection.is_unread
             event = selectors.EVENT_WRITE if connection.is_unread else selectors.EVENT_READ

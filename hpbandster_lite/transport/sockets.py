@@ -1,7 +1,7 @@
 """Listening sockets, sockets that connect, and the number of files that a process may open.
 
-Law of this file: it asks the operating system once, when a server starts or a client connects. Every error names the
-remedy, and nothing waits beyond the given deadline.
+Law of this file: it queries the operating system once, when a server starts or a client connects. Every error names the
+remedy, and nothing waits longer than the given deadline.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 NEXT_AFTER_S = 0.25
 """After this time without an answer the next host is tried in parallel (the delay of RFC 8305)."""
 TRIES = 5
-"""A port that is free on one address and taken on another is rare; five in a row are no accident."""
+"""Most attempts at a port that is free on all addresses: a port that is free on one and in use on another is rare."""
 BACKLOG = 1_024
 """Connections that the kernel queues: all agents of a cluster reconnect at once after a restart."""
 SPARE_FILES = 128
@@ -34,7 +34,7 @@ SPARE_FILES = 128
 
 
 def addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
-    """Socket addresses of a host, IPv4 first: a name such as localhost then means the same to both sides.
+    """Socket addresses of a host, IPv4 first, so that a name such as localhost means the same to both sides.
 
     Raises
     ------
@@ -42,12 +42,12 @@ def addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
         If the name cannot be resolved, or the port is out of range.
     """
     if not 0 <= port <= 65_535:
-        # The C library silently takes it modulo 65,536.
-        raise OSError(errno.EINVAL, f"{port} is no port")
+        # The C library would silently use it modulo 65,536.
+        raise OSError(errno.EINVAL, f"{port} is not a port")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:
-        raise OSError(errno.EINVAL, f"{host!r} is no host name") from error
+        raise OSError(errno.EINVAL, f"{host!r} is not a host name") from error
     return sorted(((family, address) for family, _, _, _, address in found), key=lambda one: one[0] != socket.AF_INET)
 
 
@@ -101,7 +101,7 @@ class _Attempts:
                 yield host, family, address
 
     def start_next(self) -> Reached | None:
-        """Start the next attempt; a socket if it succeeds at once. Raises the last error when no attempt is left."""
+        """Start the next attempt; return a socket if it connects at once. Raises the last error if none is left."""
         for host, family, address in self._candidates:
             sock = socket.socket(family, socket.SOCK_STREAM)
             self._pending[sock.fileno()] = Reached(sock, host)
@@ -134,22 +134,22 @@ class _Attempts:
         return None
 
     def close(self) -> None:
-        """Abandon the attempts that are pending."""
+        """Close the sockets of the pending attempts."""
         for reached in self._pending.values():
             reached.sock.close()
 
 
 def listen(hosts: Sequence[str], port: int, key: bytes | None, *, is_secure: bool = False) -> list[socket.socket]:
-    """Open non-blocking listening sockets, one per host, all on one port; port 0 takes a free one.
+    """Open non-blocking listening sockets, one per host, all on the same port; port 0 chooses a free one.
 
     Parameters
     ----------
     hosts
-        Addresses or names of this machine; ``0.0.0.0`` and ``::`` stand for all, the latter for IPv4 as well.
+        Addresses or names of this machine; ``0.0.0.0`` means all IPv4 addresses, ``::`` all addresses, also of IPv4.
     port, key
         The port, and the HMAC key that clients must have.
     is_secure
-        Whether clients must have a certificate.
+        Whether clients must have a certificate. Default: False.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def listen(hosts: Sequence[str], port: int, key: bytes | None, *, is_secure: boo
                 listeners.append(_listener(host, chosen, is_open=key is None and not is_secure))
                 chosen = listeners[0].getsockname()[1]
         except UsageError:
-            # The port is free on one address and in use on the next.
+            # The port may be free on one address and in use on the next.
             for listener in listeners:
                 listener.close()
             if not left:
@@ -183,15 +183,15 @@ def _listener(host: str, port: int, *, is_open: bool) -> socket.socket:
     bound = ipaddress.ip_address(address[0].partition("%")[0])
     if is_open and not bound.is_loopback:
         raise UsageError(
-            f"listening on {host} without a key or TLS would let anybody on the network connect; give a key file, "
+            f"listening on {host} requires a key or TLS, because other machines could connect; give a key file, "
             "certificates with --tls (see hpbandster-lite certs), or use 127.0.0.1"
         )
     with _os_errors_as_ours(host, port), contextlib.ExitStack() as on_failure:
         listener = on_failure.enter_context(socket.socket(family, socket.SOCK_STREAM))
         if family == socket.AF_INET6:
-            # "::" stands for all addresses, those of IPv4 included.
+            # "::" means all addresses, also those of IPv4.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if bound.is_unspecified else 1)
-        # A restarted master gets its port back at once; two servers cannot share one this way on Linux.
+        # A restarted master gets its port back at once. On Linux two servers still cannot share a port.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
@@ -202,7 +202,7 @@ def _listener(host: str, port: int, *, is_open: bool) -> socket.socket:
 
 
 def _warn_if_only_local(host: str, bound: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
-    """Warn if a name stands for loopback: it was probably meant for other machines."""
+    """Warn if a name resolves to loopback, because other machines probably use it."""
     if bound.is_loopback and host != "localhost" and host != str(bound) and not host.startswith(("127.", "::1")):
         log.warning(
             "%s resolves to %s here, which other machines cannot reach; give --interface or an address if they should",
@@ -221,12 +221,12 @@ def _os_errors_as_ours(host: str, port: int) -> Iterator[None]:
 
 def _remedy(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "another program has this port: choose another one, or 0 for any free port"
+        return "another program uses this port: choose another one, or 0 for any free port"
     return "use an address of this machine and a port from 1024 to 65535, or port 0 for any free port"
 
 
 def raise_file_limit(connections: int) -> int:
-    """Raise the soft limit of open files to fit ``connections``, as far as the hard limit allows; the new limit."""
+    """Raise the soft limit of open files for ``connections``, at most to the hard limit; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + SPARE_FILES
     if soft == resource.RLIM_INFINITY or soft >= wanted:

@@ -1,7 +1,7 @@
 """TLS on non-blocking sockets: the handshake as steps of the server's loop, and a text for each reason of failure.
 
-Law of this file: it never waits. A peer in the middle of a handshake is one more connection with a deadline. Versions,
-ciphers and admitted peers are settings of the given :class:`ssl.SSLContext`.
+Law of this file: it never waits. A peer in a handshake is a connection with a deadline like any other. The given
+:class:`ssl.SSLContext` determines versions, ciphers and accepted peers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from hpbandster_lite.transport.connection import READ_BYTES, READS_A_TURN, Bounds, Connection
 
 HANDSHAKES_A_TURN = 16
-"""Most handshake steps in a turn: each costs up to a millisecond of CPU time, which delays the calls of that turn."""
+"""Most handshake steps in a turn: each takes up to a millisecond of CPU time, which delays the calls of that turn."""
 WANTS_MORE = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 NO_TLS = b"PYRO"
 """The first bytes of this package's messages: they identify a client of this package without TLS."""
@@ -34,27 +34,27 @@ class Refusal(NamedTuple):
     text: str
 
 
-# By OpenSSL's stable numbers (X509_V_ERR_...); for other numbers its own text is used.
+# By OpenSSL's stable numbers (X509_V_ERR_...); other numbers use OpenSSL's text.
 _ABOUT_CERTIFICATE: Mapping[int, str] = {
     9: "is not valid yet (do the clocks agree?)",
     10: "has expired",
-    18: "is of another authority",
-    19: "is of another authority",
-    20: "is of another authority",
-    21: "is of another authority",
-    7: "is of another authority of the same name",
+    18: "comes from another authority",
+    19: "comes from another authority",
+    20: "comes from another authority",
+    21: "comes from another authority",
+    7: "comes from another authority with the same name",
     26: "is for another purpose: the client's and the server's certificates are swapped",
     62: "is not for this host",
     64: "is not for this address",
 }
 _BY_PEER: Mapping[str, Refusal] = {
-    "UNKNOWN_CA": Refusal("authority", "our certificate is of another authority than it trusts"),
-    "DECRYPT_ERROR": Refusal("authority", "our certificate is of another authority than it trusts"),
+    "UNKNOWN_CA": Refusal("authority", "our certificate comes from an authority that it does not trust"),
+    "DECRYPT_ERROR": Refusal("authority", "our certificate comes from an authority that it does not trust"),
     "CERTIFICATE_EXPIRED": Refusal("expired", "our certificate has expired"),
     "BAD_CERTIFICATE": Refusal("certificate", "our certificate was refused: not for this host, or not valid yet"),
     "UNSUPPORTED_CERTIFICATE": Refusal("purpose", "our certificate is for another purpose"),
-    "CERTIFICATE_REQUIRED": Refusal("missing", "it requires a certificate and we have none"),
-    "HANDSHAKE_FAILURE": Refusal("missing", "it requires a certificate, or something else that we do not have"),
+    "CERTIFICATE_REQUIRED": Refusal("missing", "it requires a certificate, which we do not have"),
+    "HANDSHAKE_FAILURE": Refusal("missing", "it requires a certificate, or a feature that we do not have"),
     "PROTOCOL_VERSION": Refusal("version", "it uses another version of TLS"),
 }
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "HTTPS_PROXY_REQUEST", "BAD_RECORD_TYPE",
@@ -62,7 +62,7 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "HTTPS_P
 
 
 def why_refused(error: ssl.SSLError) -> Refusal:
-    """Why a handshake or a connection failed, from this side's view: ``it`` is the peer."""
+    """Why a handshake or a connection failed; in the text, "it" is the peer and "our" means this side."""
     if isinstance(error, TlsWanted):
         return Refusal("plain", "it accepts only TLS")
     reason = str(error.reason or "")
@@ -101,7 +101,8 @@ class SecureConnection(Connection):
             self._shake()
         if self.is_shaking or self.has_ended or self._secure is None:
             return
-        # Until no bytes are left: a record that is already decrypted does not wake the selector. One record per read.
+        # Until no bytes are left, because a record that is already decrypted does not wake the selector. Each read
+        # returns one record.
         for _ in range(READS_A_TURN):
             try:
                 data = self._secure.recv(READ_BYTES)
@@ -130,7 +131,7 @@ class SecureConnection(Connection):
             self._wants_room = True
             return
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            # The peer changed its mind, or only probed the port.
+            # The peer closed the connection early, for example because it only probed the port.
             self.has_ended = True
             return
         except ssl.SSLError as error:
@@ -142,7 +143,7 @@ class SecureConnection(Connection):
         self.is_shaking = False
 
     def _is_plain(self) -> bool:
-        """Whether the first bytes are those of this package's client without TLS, or there are none yet."""
+        """Whether the first bytes come from a client of this package without TLS, or there are no bytes yet."""
         try:
             first = self._socket.recv(len(NO_TLS), socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -151,7 +152,7 @@ class SecureConnection(Connection):
             self.has_ended = True
             return True
         if first == NO_TLS:
-            # The alert tells the client why; OpenSSL sends the same one to any other program.
+            # The alert is the reason for the client; OpenSSL sends the same alert to other programs.
             self._send_last(ALERT + b"\x03\x00\x02\x02\x46")
             self._refuse(Refusal("plain", "it does not use TLS; start it with --tls DIR"))
         return first == NO_TLS
@@ -159,14 +160,14 @@ class SecureConnection(Connection):
     def _refuse(self, refusal: Refusal) -> None:
         self.refusal = f"TLS: {refusal.text}"
         self.refusal_kind = f"TLS {refusal.kind}"
-        # Discard the received bytes before closing: closing a socket with unread bytes resets the connection, and the
-        # peer might not receive the alert with the reason.
+        # Discard the received bytes first: closing a socket with unread bytes resets the connection, and the peer might
+        # not receive the alert with the reason.
         with contextlib.suppress(OSError):
             while socket.socket.recv(self._socket, READ_BYTES):
                 pass
 
     def flush(self) -> None:
-        """Send as much of the answers as the socket takes."""
+        """Send as much of the answers as the socket accepts."""
         if not self._outbox or self._secure is None:
             return
         sent = 0
@@ -186,5 +187,5 @@ class SecureConnection(Connection):
 
     @property
     def is_unread(self) -> bool:
-        """Whether answers that may be sent are left, or the handshake waits for room."""
+        """Whether some released answers are not sent yet, or the handshake waits for room in the socket."""
         return bool(self._outbox) or self._wants_room

@@ -1,10 +1,11 @@
-"""Data that crosses a process or lies on a disk: plain values, as text or as records.
+"""Data that is sent to another process or stored on disk: plain values, as text or as records.
 
-Law of this room: no pickle, no clock, no I/O; received bytes build nothing but plain values and registered records.
+Law of this room: no pickle, no clock, no I/O. Received bytes become plain values or registered records and nothing
+else.
 
 :mod:`~hpbandster_lite.wire.values` makes values plain, :mod:`~hpbandster_lite.wire.text` writes them as one line,
-:mod:`~hpbandster_lite.wire.messages` turns records into plain dicts and back by the functions
-of :mod:`~hpbandster_lite.wire.generated`, :mod:`~hpbandster_lite.wire.tags` fixes the names of the records of
+:mod:`~hpbandster_lite.wire.messages` converts records to plain dicts and back with the functions of
+:mod:`~hpbandster_lite.wire.generated`, and :mod:`~hpbandster_lite.wire.tags` fixes the names of the records in
 :mod:`hpbandster_lite.records`.
 """
 

@@ -1,8 +1,8 @@
 """Functions that write and read the records, or the named tuples, of one class, generated from its fields.
 
-Law of this file: what a generated function does follows from the class alone; no part of a message becomes code. A
-generated reader returns records that are valid throughout; whatever else it meets it leaves to ``refuse``, which knows
-how to report it. Python compiles each function once, and then it has no loop over the fields: that halves the time.
+Law of this file: a generated function depends on the class alone; no part of a message becomes code. A generated reader
+returns valid records, and passes every other message to ``refuse``, which reports the fault. A generated function has
+no loop over the fields, which halves its time; Python compiles it once.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from hpbandster_lite.errors import ProtocolMismatch, SearchError
 from hpbandster_lite.records import Plain
 
 REQUIRED: Any = object()
-"""The default of a field that has none."""
+"""Marks a field without a default."""
 
 
 class Field(NamedTuple):
-    """One field: its attribute, its name in a message, how it is written or read, and its default.
+    """One field: its attribute, its name in a message, the function that writes or reads it, and its default.
 
-    Values of the types ``as_they_are`` are written or read without a change. ``factory`` makes the default where each
-    record needs its own.
+    Values of the types ``as_they_are`` are written or read unchanged. ``factory`` makes a new default for each record.
     """
 
     attribute: str
@@ -33,19 +32,19 @@ class Field(NamedTuple):
 
     @property
     def is_required(self) -> bool:
-        """Whether each message has it."""
+        """Whether every message has this field."""
         return self.default is REQUIRED and self.factory is None
 
     @property
     def is_empty_by_default(self) -> bool:
-        """Whether its default is None, or empty, so that it can be left out of a message by a simple test."""
+        """Whether its default is None or empty, so that a simple test can leave it out of a message."""
         return self.default in (None, "", ()) or self.factory is dict
 
 
 def writer(fields: Sequence[Field], start: dict[str, Plain], *, is_short: bool) -> Callable[[Any], dict[str, Plain]]:
-    """The function that writes the fields of a record into a new dict, behind the items of ``start``.
+    """The function that writes the fields of a record into a new dict, after the items of ``start``.
 
-    With ``is_short`` it leaves out fields that are empty by default and empty in the record.
+    With ``is_short`` it leaves out fields that are empty both by default and in the record.
     """
     left_out = [is_short and each.is_empty_by_default for each in fields]
     items = [f"{key!r}: {value!r}" for key, value in start.items()]
@@ -69,8 +68,8 @@ def reader(
 ) -> Callable[[Plain], Any]:
     """The function that reads a record of the class from a message, with or without its tag.
 
-    ``refuse`` gets each message that it cannot read, and raises; ProtocolMismatch is raised for values that the class
-    refuses.
+    It passes a message that it cannot read to ``refuse``, which raises; it raises ProtocolMismatch for values that the
+    class refuses.
     """
     body = [f"  known = {sum(each.is_required for each in fields)}"]
     for index, each in enumerate(fields):
@@ -107,7 +106,7 @@ def items_writer(items: Sequence[Field]) -> Callable[[Any], list[Plain]]:
 
 
 def items_reader(cls: type, items: Sequence[Field], otherwise: Callable[[Plain], Any]) -> Callable[[Plain], Any]:
-    """The function that reads a named tuple from a list of all its items; ``otherwise`` gets each other message."""
+    """The function that reads a named tuple from a list of all its items; it passes other messages to ``otherwise``."""
     names, converted = _unpacked(items)
     lines = [
         "def function(message):",
@@ -120,14 +119,14 @@ def items_reader(cls: type, items: Sequence[Field], otherwise: Callable[[Plain],
 
 
 def _unpacked(items: Sequence[Field]) -> tuple[str, str]:
-    """The names of the items, and the expressions of their converted values, each with a comma behind it."""
+    """The names of the items, and the expressions that convert their values, each followed by a comma."""
     names = [f"item_{index}" for index in range(len(items))]
     converted = [_converted(each, index, names[index]) for index, each in enumerate(items)]
     return "".join(f"{name}, " for name in names), "".join(f"{each}, " for each in converted)
 
 
 def _converted(field: Field, index: int, value: str) -> str:
-    """The expression of a converted value: most are scalars, and a call for each of them is half of the time."""
+    """The expression that converts a value; it calls nothing for scalars, because those calls take half of the time."""
     if not field.as_they_are:
         return f"convert_{index}({value})"
     return f"value if type(value := {value}) in types_{index} else convert_{index}(value)"

@@ -1,9 +1,8 @@
 """Records as plain dicts, and back, by the annotations of their fields.
 
-Law of this file: ``from_message(to_message(record)) == record`` for every registered class; a peer can name no class
-that was not registered, and every field is checked against its annotation when it is read. A message names its type
-and its fields by strings that :func:`register` fixes: a class or an attribute can be renamed and old messages stay
-readable.
+Law of this file: ``from_message(to_message(record)) == record`` for every registered class; a message can create only
+registered classes, and every field is checked against its annotation when it is read. A message names its type and its
+fields by strings that :func:`register` fixes: you can rename a class or an attribute, and old messages stay readable.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ _names: dict[type, _Names] = {}
 
 
 class _Names(NamedTuple):
-    """The fixed strings of one class: its tag, and the field names that differ from the attribute's.
+    """The fixed strings of one class: its tag, and the field names that differ from the attribute names.
 
-    With ``is_short``, a message leaves out fields that are empty.
+    With ``is_short``, a message leaves out empty fields.
     """
 
     tag: str
@@ -53,30 +52,30 @@ def register(
     Parameters
     ----------
     tag
-        Value of ``"type"`` in a message. It never changes, also where the class is renamed: journals contain it.
+        Value of ``"type"`` in a message. Journals contain it, so it never changes, even if you rename the class.
     fields_of
-        Field name in a message of each attribute whose name differs from it: give an attribute that you rename its old
+        The field name of each attribute whose name differs from its field name. If you rename an attribute, add its old
         name here.
     is_short
-        Leave out what is None or empty, both in the record and by default, here and in records within this one; not for
-        what a journal contains, because its text stays as it is.
+        Leave out fields that are None or empty both by default and in the record, in this record and in records within
+        it. Do not use it for records in a journal, because their text must not change.
 
     Raises
     ------
     InvariantBroken
-        If there is no tag, if the class is not a dataclass, if another class has the tag, or if two fields have one
-        name.
+        If there is no tag, if the class is not a dataclass, if another class has the tag, or if two fields have the
+        same name.
     """
     given: object = tag
     if not isinstance(given, str) or not given:
-        raise InvariantBroken(f"a record needs a fixed tag, got {tag!r}: write @wire.register('Tag') above the class")
+        raise InvariantBroken(f"a record requires a fixed tag, got {tag!r}: write @wire.register('Tag') at the class")
 
     def registered(cls: type[_Record]) -> type[_Record]:
         if not is_dataclass(cls):
-            raise InvariantBroken(f"only dataclasses are records, got {cls!r}")
+            raise InvariantBroken(f"a record must be a dataclass, got {cls!r}")
         names = _Names(tag, dict(fields_of or {}), is_short)
         if classes_by_tag.get(tag, cls) is not cls or _names.get(cls, names) != names:
-            raise InvariantBroken(f"two records have the tag {tag!r}, or one has two tags: rename that of {cls!r}")
+            raise InvariantBroken(f"two records have the tag {tag!r}, or one has two tags; change the tag of {cls!r}")
         _check_fields(cls, names)
         classes_by_tag[tag], _names[cls] = cls, names
         return cls
@@ -90,9 +89,9 @@ def _check_fields(cls: Any, names: _Names) -> None:
         raise InvariantBroken(f"{cls!r} has no attribute {min(unknown)!r}; correct fields_of")
     named = [names.fields.get(name, name) for name in attributes]
     if _TAG in named:
-        raise InvariantBroken(f"{cls!r} has a field {_TAG!r}, which names the type in a message; rename it")
+        raise InvariantBroken(f"{cls!r} has a field {_TAG!r}, but this name holds the tag in a message; rename it")
     if len(set(named)) < len(named):
-        raise InvariantBroken(f"{cls!r} has two fields of one name; correct fields_of")
+        raise InvariantBroken(f"{cls!r} has two fields with the same name; correct fields_of")
 
 
 def field_names(cls: type) -> Mapping[str, str]:
@@ -116,7 +115,7 @@ def to_message(record: object) -> dict[str, Plain]:
 def _tagged_writer(cls: type, way: _Way | None = None) -> Callable[[Any], dict[str, Plain]]:
     """The function that writes a record with its tag; the class says whether in short, where ``way`` does not."""
     if cls not in _names:
-        raise InvariantBroken(f"{cls!r} is no record; wire.register it")
+        raise InvariantBroken(f"{cls!r} is not registered; write @wire.register('Tag') above the class")
     names = _names[cls]
     own_way = _Way.WRITE_SHORT if names.is_short else _Way.WRITE
     return _writer(cls, way or own_way, tag=names.tag)
@@ -129,14 +128,14 @@ def from_message(message: Plain, cls: None = None) -> Any: ...
 def from_message(message: Plain, cls: type[_Record] | None = None) -> Any:
     """The record that :func:`to_message` wrote; ``from_message(to_message(record)) == record``.
 
-    A field that the message lacks takes its default: a record may gain fields, and old journals stay readable.
+    A missing field takes its default, so old journals stay readable when a record gains fields.
 
     Parameters
     ----------
     message
-        What :func:`decode` gave.
+        The plain value from :func:`decode`.
     cls
-        The class that it must be of; ``None`` for any registered one.
+        The expected class; ``None`` for any registered class.
 
     Raises
     ------
@@ -152,7 +151,7 @@ def from_message(message: Plain, cls: type[_Record] | None = None) -> Any:
 
 
 def _read_or_refuse(cls: type, message: Plain) -> Any:
-    """Read a message field by field, to report what is wrong with it."""
+    """Read a message field by field, to report its fault."""
     shape = _shapes[cls]
     if type(message) is not dict:
         raise ProtocolMismatch(f"expected a {shape.tag}, got {shortened(repr(message))}; {SAME_VERSION}")
@@ -182,17 +181,17 @@ def _read_or_refuse(cls: type, message: Plain) -> Any:
 
 
 class _Way(Enum):
-    """What a function does with a field."""
+    """The task of a function for a field."""
 
     WRITE = "write"
-    WRITE_SHORT = "write, and leave out what is empty"
+    WRITE_SHORT = "write, without empty fields"
     READ = "read"
 
 
 class _Codec(NamedTuple):
-    """How a field of one type is written, or read; reading raises ValueError for what writing never writes.
+    """A function that writes or reads a field of one type; a reader raises ValueError for what the writer never writes.
 
-    Values of the types ``as_they_are`` are converted without a change, and without a call.
+    Values of the types ``as_they_are`` do not change, so the function is not called for them.
     """
 
     convert: Callable[[Any], Any]
@@ -211,11 +210,10 @@ class _OnDemand(dict[type, _Made]):
 
 
 class _Shape(NamedTuple):
-    """How one class is read.
+    """The data for reading one class.
 
-    ``read`` is the generated function; the others are for :func:`_read_or_refuse`. ``readers``, ``names`` and
-    ``required`` (the fields without a default) go by field names; ``renamed`` has the attributes of the fields that are
-    named otherwise.
+    ``read`` is the generated function; :func:`_read_or_refuse` uses the others. ``readers``, ``names`` and ``required``
+    (the fields without a default) contain field names; ``renamed`` maps a field name to an attribute with another name.
     """
 
     tag: str
@@ -282,7 +280,7 @@ def _refuse_other_fields(values: Mapping[Any, Plain], shape: _Shape) -> None:
 
 
 def _codec(hint: Any, name: str, way: _Way) -> _Codec:
-    """Codec of an annotation; ``name`` is what an error calls a value that is not plain."""
+    """Codec of an annotation; ``name`` is the name of the field in an error about a value that is not plain."""
     origin, args, reads = get_origin(hint), get_args(hint), way is _Way.READ
     if hint is Any:
         return _Codec(_identity if reads else partial(plain_message, path=name))
@@ -302,10 +300,10 @@ def _codec(hint: Any, name: str, way: _Way) -> _Codec:
         return _Codec(_named_tuple_reader(hint) if reads else _named_tuple_writer(hint))
     if hint in _names:
         return _Codec(_shapes[hint].read if reads else _writer(hint, way))
-    raise InvariantBroken(f"a field {name!r} of type {hint!r} cannot be encoded; wire.register says which can")
+    raise InvariantBroken(f"the field {name!r} has the unsupported type {hint!r}; see wire.register for the types")
 
 
-# An int in a float field stays an int: 400 stays 400 in messages that people read.
+# An int in a float field stays an int: 400 stays 400 in messages that users read.
 _SCALARS: Mapping[Any, frozenset[type]] = {
     type(None): frozenset({type(None)}),
     bool: frozenset({bool}),
@@ -342,7 +340,7 @@ def _union_codec(hints: tuple[Any, ...], name: str, way: _Way) -> _Codec:
     elif all(hint in _names for hint in others):
         inner = _one_of_codec(others, way)
     else:
-        raise InvariantBroken(f"a field {name!r} of any of {hints!r} cannot be encoded; wire.register says which can")
+        raise InvariantBroken(f"the field {name!r} has the unsupported type {hints!r}; see wire.register for the types")
     if len(others) == len(hints):
         return inner
     return _Codec(inner.convert, inner.as_they_are | {type(None)})

@@ -1,7 +1,7 @@
 """Tags of the records in :mod:`hpbandster_lite.records`.
 
-Law of this file: journals contain these strings, so none of them ever changes. A class can be renamed; its tag stays.
-An attribute can be renamed, too: give its old name in ``fields_of`` of :func:`hpbandster_lite.wire.register`.
+Law of this file: journals contain these strings, so they never change. If you rename a class, keep its tag. If you
+rename an attribute, add its old name to ``fields_of`` of :func:`hpbandster_lite.wire.register`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Plain values as one line of strict ASCII JSON, and back, equal to what they were.
+"""Plain values as one line of strict ASCII JSON, and back without a change.
 
-Law of this file: ``decode(encode(message)) == plain(message)`` (except NaN, which equals nothing), within a limit on
-size and depth; any other text is refused. JSON has no form for two kinds of values, which become an object with one key
+Law of this file: ``decode(encode(message)) == plain(message)`` (except NaN, which never equals NaN), within a limit on
+size and depth; any other text is refused. Two kinds of values have no form in JSON and become an object with one key
 that begins with ``$``::
 
     NaN, infinities                                  {"$float": "nan"}, {"$float": "inf"}, {"$float": "-inf"}
@@ -34,7 +34,7 @@ def encode(message: Plain, path: str = "message", *, limit_bytes: int | None = M
     Parameters
     ----------
     message
-        Anything that :func:`plain` takes.
+        A value that :func:`plain` accepts.
     path
         Name of the message in an error.
     limit_bytes
@@ -43,7 +43,7 @@ def encode(message: Plain, path: str = "message", *, limit_bytes: int | None = M
     Raises
     ------
     NotPlain
-        If a part of it is not plain, or if it is too large; the error names the largest part.
+        If a part of the message is not plain, or if the message is too large; the error names the largest part.
     """
     text = _text_of(message, path)
     if limit_bytes is not None and len(text) > limit_bytes:
@@ -52,25 +52,25 @@ def encode(message: Plain, path: str = "message", *, limit_bytes: int | None = M
 
 
 def _encoder() -> Callable[[Plain], str]:
-    # MAX_MESSAGE_DEPTH does the work of check_circular, which costs a dict entry per container.
+    # MAX_MESSAGE_DEPTH replaces check_circular, which costs a dict entry per container.
     encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"))
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
         return encoder.encode
-    # encoder.encode makes this callable anew for each message: a third of the time of a small one.
+    # encoder.encode makes this callable for each message, which takes a third of the time of a small message.
     parts = make(None, encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False)
     return lambda message: "".join(parts(message, 0))
 
 
 json_of = _encoder()
-"""ASCII JSON of a value without any check; for containers of messages that are JSON already."""
+"""ASCII JSON of a value, without checks; for containers of values that are valid already."""
 
 
 def _text_of(message: Plain, path: str) -> str:
     try:
         text = json_of(message)
     except (TypeError, ValueError, RecursionError):
-        # NaN, an infinity, an int of too many digits, or no JSON: rare, so the encoder detects them.
+        # NaN, an infinity, an int with too many digits, or a type without JSON: rare, so the encoder detects them.
         return json_of(_escaped(plain_message(message, path)))
     if '"$' in text or (_may_be_changed(text) and not _is_json(message, MAX_MESSAGE_DEPTH)):
         return json_of(_escaped(plain_message(message, path)))
@@ -78,13 +78,13 @@ def _text_of(message: Plain, path: str) -> str:
 
 
 _LIKE_ANOTHER_KEY = re.compile(r'"(?:[-0-9][^"]*|true|false|null)":')
-"""What the encoder writes for a key that is not a string."""
+"""Matches keys that the encoder writes for keys that are not strings."""
 
 
 def _may_be_changed(text: str) -> bool:
-    """Whether the encoder may have turned a key into a string, or written what is nested too deep.
+    """Whether the encoder may have converted a key to a string, or written a value that is nested too deep.
 
-    A look at the text takes a fifth of the time of a look at the message, and most texts rule both out.
+    To check the text takes a fifth of the time of a check of the message, and most texts exclude both.
     """
     return text.count("[") + text.count("{") > MAX_MESSAGE_DEPTH or _LIKE_ANOTHER_KEY.search(text) is not None
 
@@ -94,7 +94,7 @@ _KEYS = frozenset({str})
 
 
 def _is_json(value: Any, depth: int) -> bool:
-    """Whether the encoder keeps the value's types; it turns integer keys into strings, and has no limit on depth."""
+    """Whether the encoder keeps the value's types; it converts integer keys to strings, and has no limit on depth."""
     if type(value) is dict:
         if not _KEYS.issuperset(map(type, value)):
             return False
@@ -103,7 +103,7 @@ def _is_json(value: Any, depth: int) -> bool:
         items = value
     else:
         return type(value) in _ATOMS
-    # Most containers hold no others, and this checks without a step of the interpreter for each item.
+    # Most containers hold only scalars, and this test has no Python loop over the items.
     if _ATOMS.issuperset(map(type, items)):
         return True
     for item in items:
@@ -133,13 +133,13 @@ def _too_large(message: Plain, path: str, size: int, limit: int) -> str:
     part_path, part_size = _largest_part(plain_message(message, path), path, size)
     part = "" if part_path == path else f" ({part_path} alone is {part_size:,} bytes)"
     return (
-        f"{path} is {size:,} bytes long{part}, the limit is {limit:,}: "
-        "write large things to a file in trial.directory and return its name"
+        f"{path} is {size:,} bytes long{part}; the limit is {limit:,}: "
+        "write large data to a file in trial.directory and return its name"
     )
 
 
 def _largest_part(value: Plain, path: str, size: int) -> tuple[str, int]:
-    """Path and size of the deepest part that makes more than half of the whole."""
+    """Path and size of the deepest part that is more than half of the whole."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         item_size = len(_text_of(item, path))
@@ -154,15 +154,15 @@ def decode(text: str, *, limit_bytes: int | None = MAX_MESSAGE_BYTES) -> Plain:
     Raises
     ------
     ProtocolMismatch
-        If the text is too long, nested too deep, or no text that ``encode`` writes. It may come from any sender.
+        If the text is too long, nested too deep, or not a text that ``encode`` writes. The sender need not be trusted.
     """
     if limit_bytes is not None and len(text) > limit_bytes:
-        raise ProtocolMismatch(f"a message of {len(text):,} bytes was refused, the limit is {limit_bytes:,}")
+        raise ProtocolMismatch(f"a message of {len(text):,} bytes was refused; the limit is {limit_bytes:,}")
     try:
         value = _DECODER.decode(text)
         if '"$' in text:
             value = _unescaped(value)
-        # With fewer brackets than this it cannot be too deep, and most messages have fewer.
+        # Most messages have fewer brackets than this, and so cannot be too deep.
         if text.count("[") + text.count("{") > MAX_MESSAGE_DEPTH:
             _check_depth(value, MAX_MESSAGE_DEPTH)
     except (ValueError, RecursionError) as error:
@@ -171,9 +171,9 @@ def decode(text: str, *, limit_bytes: int | None = MAX_MESSAGE_BYTES) -> Plain:
 
 
 def decode_all(texts: Sequence[str]) -> list[Plain] | None:
-    """The values of many texts from the own journal, of any size; ``None`` where :func:`decode` must read each one.
+    """The values of many texts of any size from a local journal, in a third of the time of :func:`decode`.
 
-    That is the case if one is malformed or holds an escape. In one piece they take a third of the time.
+    ``None`` if a text is malformed or contains an escape: then :func:`decode` must read each one.
     """
     try:
         joined = ",".join(texts)
@@ -191,7 +191,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def shortened(text: str) -> str:
-    """A received text as an error shows it: quoted, and at most a few lines long."""
+    """A received text for an error: quoted, with at most 200 characters."""
     return repr(text if len(text) <= 200 else f"{text[:200]}...")
 
 
@@ -218,18 +218,18 @@ def _unescaped(value: Plain) -> Plain:
         if key == "$dict" and type(content) is list:
             return _dict_of(content)
     if any(key[:1] == "$" for key in value):
-        raise ValueError(f"{next(iter(value))!r} is no known escape")
+        raise ValueError(f"{next(iter(value))!r} is not a known escape")
     return {key: _unescaped(item) for key, item in value.items()}
 
 
 def _dict_of(pairs: list[Plain]) -> dict[str | int, Plain]:
     if not all(type(pair) is list and len(pair) == 2 for pair in pairs):
-        raise ValueError("$dict holds pairs")
+        raise ValueError("$dict must hold pairs")
     unescaped = {}
     for raw_key, item in pairs:
         key = _unescaped(raw_key)
         if type(key) is not str and type(key) is not int:
-            raise ValueError(f"{key!r} is no key")
+            raise ValueError(f"{key!r} is not a valid key")
         unescaped[key] = _unescaped(item)
     return unescaped
 

@@ -1,7 +1,7 @@
-"""Values made plain, or refused by name and path in the process that made them.
+"""Conversion to plain values; a value without a plain form is refused, with its path, in the process that made it.
 
 Law of this file: a plain value is None, a bool, an int, a float, a str, a list of these, or a dict from str or int to
-these. A value with one obvious plain form gets it; every other value is refused.
+these. A value with one obvious plain form is converted to it; every other value is refused.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from hpbandster_lite.errors import NotPlain
 from hpbandster_lite.records import Plain
 
 MAX_MESSAGE_DEPTH = 64
-"""Deepest nesting of lists and dicts in a message; it bounds every recursion, also for a list that contains itself."""
+"""Deepest nesting of lists and dicts in a message; it bounds every recursion, even for a list that contains itself."""
 MAX_VALUE_DEPTH = 48
-"""Deepest nesting of one value; the difference is for the message around it."""
+"""Deepest nesting of one value; the message around it may use the other levels."""
 
 MAX_INT_BITS = 14_280
-"""Largest integer: Python refuses to write one of more than 4,300 digits, so it could not even be printed."""
+"""Largest size of an integer, because Python refuses to print integers of more than 4,300 digits."""
 
 _REMEDY = "return plain numbers, strings, lists or dicts"
 _Path: TypeAlias = Any
-"""Place of a value: the root's name, or a pair of the parent's path and the key; rendered only for an error."""
+"""Path of a value: the root's name, or a pair of the parent's path and the key; converted to text only for an error."""
 
 
 def plain(value: object, path: str = "value") -> Plain:
-    """Copy of a value that is plain throughout.
+    """A plain copy of a value.
 
-    ``None``, bool, int, float and str are themselves; numpy scalars and 0-d arrays become numbers, other arrays nested
-    lists, tuples lists, mappings dicts. Keys are strings or integers. Subclasses of str, int and float (enums with a
-    value of these types included) become their value. Two surrogates that form a character become that character.
+    ``None``, bool, int, float and str stay unchanged; numpy scalars and 0-d arrays become numbers, other arrays become
+    nested lists, tuples become lists, mappings become dicts. Keys are strings or integers. Subclasses of str, int and
+    float (also enums with values of these types) become their value. A surrogate pair becomes its character.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def plain(value: object, path: str = "value") -> Plain:
     Raises
     ------
     NotPlain
-        For anything else, with its path, its type and the remedy.
+        For a value of any other type; the message names its path, its type and the remedy.
     """
     return _plain(value, path, MAX_VALUE_DEPTH)
 
@@ -77,7 +77,7 @@ def _plain(value: Any, path: _Path, depth: int) -> Plain:
 
 
 def plain_key(key: Any, path: _Path) -> str | int:
-    """A key as a string or an integer; any other is refused, bool too, because it would clash with 0 and 1."""
+    """A key as a string or an integer; other keys are refused, also bool, which would clash with 0 and 1."""
     if type(key) is str and key.isascii():
         return key
     if not isinstance(key, bool):
@@ -90,7 +90,7 @@ def plain_key(key: Any, path: _Path) -> str | int:
 
 def _plain_int(value: int, path: _Path) -> int:
     if value.bit_length() > MAX_INT_BITS:
-        raise NotPlain(f"{_rendered(path)} is an int of {value.bit_length():,} bits, the limit is {MAX_INT_BITS:,}")
+        raise NotPlain(f"{_rendered(path)} is an int of {value.bit_length():,} bits; the limit is {MAX_INT_BITS:,}")
     return value
 
 
@@ -101,7 +101,7 @@ def _is_numpy_integer(value: object) -> bool:
 
 
 def _plain_array(value: Any, path: _Path, depth: int) -> Plain:
-    # Imported here: an agent whose problem needs no numpy does not load it, and a numpy value means that it is loaded.
+    # Imported here: an agent whose problem needs no numpy does not load it; if the value is numpy's, it is loaded.
     import numpy as np
 
     if not isinstance(value, np.ndarray | np.generic):
@@ -112,7 +112,7 @@ def _plain_array(value: Any, path: _Path, depth: int) -> Plain:
     if array.ndim > depth:
         raise NotPlain(_too_deep(path))
     if array.dtype.kind == "f":
-        # tolist keeps longdouble; a value beyond the range of float64 becomes an infinity, without a warning.
+        # tolist keeps longdouble, so convert it first; a value outside float64 becomes an infinity without a warning.
         with np.errstate(over="ignore"):
             array = array.astype(np.float64)
     listed = array.tolist()
@@ -120,7 +120,7 @@ def _plain_array(value: Any, path: _Path, depth: int) -> Plain:
 
 
 def _with_pairs_joined(text: str) -> str:
-    # JSON writes a character beyond U+FFFF as two surrogates, so two surrogates in a row are read as one character.
+    # JSON writes a character above U+FFFF as two surrogates, so two surrogates in a row are read as one character.
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
@@ -128,7 +128,7 @@ _PUBLIC_NAMES = {"torch.nn.modules.module.Module": "torch.nn.Module"}
 
 
 def _named(value: object) -> str:
-    """Name of a value's type with its article; the public base class where the type itself says little."""
+    """Name of a value's type with its article; for a torch module the public base class."""
     names = [f"{base.__module__}.{base.__qualname__}".removeprefix("builtins.") for base in type(value).__mro__]
     name = next((_PUBLIC_NAMES[known] for known in names if known in _PUBLIC_NAMES), names[0])
     return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"
@@ -144,9 +144,9 @@ def _hint(value: object) -> str:
     if isinstance(value, bytes | bytearray):
         return "; .hex() makes it a string"
     if hasattr(value, "tolist"):
-        return "; its .tolist() gives them"
+        return "; .tolist() converts it"
     if isinstance(value, Enum):
-        return "; its .value may be one"
+        return "; its .value may be plain"
     return ""
 
 

@@ -264,7 +264,7 @@ RENEWED: dict[str, tuple[Step, str]] = {
     "own daemon": (_thread(_spins, name="spins", daemon=True), "the objective left threads running: spins"),
     "own timer": (lambda _: _daemon_timer().start(), "the objective left threads running: "),
     "CUDA": (lambda _: _cuda_error(), "the objective ended with an error of the GPU's libraries"),
-    "open file leak": (_leak_files, "files open, and its limit is"),
+    "open file leak": (_leak_files, "open files; its limit is"),
     "limit": (_lower_a_limit, "the objective changed what cannot be restored: resource limits (PermissionError"),
     "child": (lambda _: os.posix_spawn("/bin/sleep", ["sleep", "600"], os.environ), "left processes running"),
 }

@@ -313,7 +313,7 @@ def test_an_agent_whose_master_comes_back_with_another_version_leaves_what_it_ho
 
         assert run_agent(options(tmp_path), connect=connect) == ProtocolMismatch.exit_code
     assert len(masters) == 2, "the agent called a master of another version again"
-    assert f"has protocol {PROTOCOL} of hpbandster_lite, this side has {PROTOCOL - 1}" in caplog.text
+    assert f"has protocol {PROTOCOL} of hpbandster_lite, and this side has {PROTOCOL - 1}" in caplog.text
     assert "install the same version of hpbandster_lite on both sides" in caplog.text
     (path,) = (tmp_path / "reports").iterdir()
     left = wire.from_message(wire.decode(path.read_text()))
@@ -513,7 +513,7 @@ def exit_of(tmp_path: Path, text: str, **changed: Any) -> int:
     ("text", "words"),
     [
         ("\n1 / 0", "failed at {file}:2: ZeroDivisionError: division by zero"),
-        ("def evaluate(config): pass", "takes (config), but is called as (config, budget, trial)"),
+        ("def evaluate(config): pass", "has the signature (config), but must accept (config, budget, trial)"),
         ("print('so far')\nimport os\nos._exit(7)", "cannot be run here: the objective ended its process with exit"),
         ("import os\nos.kill(os.getpid(), 11)", "Segmentation fault"),
         ("import sys\nsys.exit('no GPU')", "called sys.exit('no GPU')"),

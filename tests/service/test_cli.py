@@ -576,7 +576,7 @@ def test_settings_that_differ_from_those_of_the_search_are_refused_by_name(
 ) -> None:
     code, output = refused("run", PROBLEM, "--run-dir", finished[0], "--seed", "2")
     assert code == 2
-    assert all(word in output for word in ("seed: 1 in the journal, 2 asked for", "--new"))
+    assert all(word in output for word in ("seed: 1 in the journal, 2 requested", "--new"))
 
 
 def test_a_run_directory_that_is_a_file_is_refused(refused: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
@@ -619,7 +619,7 @@ def test_a_port_in_use_is_refused(refused: Callable[..., tuple[int, str]], argum
     assert monitored.returncode == 2
     last = monitored.stderr.splitlines()[-1]
     assert all(
-        word in last for word in (f"127.0.0.1:{port}", "another program has this port", "0 for any free port")
+        word in last for word in (f"127.0.0.1:{port}", "another program uses this port", "0 for any free port")
     )
 
 

@@ -404,7 +404,7 @@ def test_an_older_master_can_commit_nothing_and_the_newer_one_is_undisturbed(
 ) -> None:
     with master_of(directory, space) as older, master_of(directory, space) as newer:
         grant_of(older, "old")
-        with pytest.raises(Fenced, match="taken over by a newer master"):
+        with pytest.raises(Fenced, match="has taken over the journal"):
             older.commit()
         grant_of(newer, "new")
         assert newer.commit()
@@ -648,7 +648,7 @@ def test_a_master_that_was_replaced_ends_and_leaves_the_newer_one_s_endpoint(
             send(question("a", 1), client)
         code, words = ended(process)
     assert code == JournalError.exit_code
-    assert "taken over by a newer master" in words
+    assert "has taken over the journal" in words
     assert stored(directory, Leased) == []
     left_there = directory.read_endpoint()
     assert left_there is not None
@@ -706,7 +706,7 @@ def test_a_port_in_use_is_refused_with_the_remedy_and_nothing_stays_held(
 def test_a_run_directory_that_holds_another_search_is_refused(directory: RunDirectory, space: SearchSpace) -> None:
     with master_of(directory, space):
         pass
-    with pytest.raises(ResumeError, match="holds another search: seed: 7 in the journal, 8 asked for"):
+    with pytest.raises(ResumeError, match="holds another search: seed: 7 in the journal, 8 requested"):
         refused(directory, whole_settings(space, seed=8))
 
 

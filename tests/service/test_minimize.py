@@ -187,7 +187,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize(
     ("function", "words"),
-    [("lambda config, budget, trial: 0.5", "<lambda> cannot be imported"), ("made()", "inner cannot be imported")],
+    [("lambda config, budget, trial: 0.5", "<lambda>: it is a lambda"), ("made()", "inner: it is a lambda")],
 )
 def test_a_function_without_an_import_path_is_refused_with_both_remedies(
     function: str, words: str, tmp_path: Path
@@ -380,7 +380,7 @@ def test_a_space_beside_a_problem_that_has_one_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_function_without_a_space_is_asked_for_one(tmp_path: Path) -> None:
-    with pytest.raises(ProblemError, match=r"give one to minimize\(objective_of_a_test, space\)"):
+    with pytest.raises(ProblemError, match=r"call minimize\(objective_of_a_test, space\)"):
         hpb.minimize(objective_of_a_test, run_dir=tmp_path / "run", max_budget=3, min_budget=1)
 
 

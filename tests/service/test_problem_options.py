@@ -71,7 +71,7 @@ def test_a_search_refuses_other_options_with_both_values(searched: Path) -> None
     same = SearchOptions(problem=with_options(PROBLEM, {"kind": "steep"}))
     assert prepare(same, RunDirectory(searched)).settings.problem.reference.endswith("/here&kind=steep&scale=1")
     other = SearchOptions(problem=with_options(PROBLEM, {"kind": "flat"}))
-    with pytest.raises(ResumeError, match="option kind of the problem: steep in the journal, flat asked for"):
+    with pytest.raises(ResumeError, match="option kind of the problem: steep in the journal, flat requested"):
         prepare(other, RunDirectory(searched))
 
 

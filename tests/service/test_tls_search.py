@@ -119,7 +119,7 @@ def test_a_worker_without_certificates_or_with_others_ends_with_the_remedy(
     assert re.search("accepts only TLS; give the certificates of the master with --tls DIR", bare.ends(3))
     others = make_certificates(tmp_path / "others", [], now=NOW)
     foreign = search.start_worker(1, run_dir=str(copy.path), tls=str(others.path))
-    assert "its certificate is of another authority" in foreign.ends(3)
+    assert "its certificate comes from another authority" in foreign.ends(3)
     assert "TLS: it does not use TLS; start it with --tls DIR" in master.output()
     assert "TLS: our certificate" in master.output()
     search.start_worker(2, run_dir=str(copy.path), tls=str(certificates.path)).ends(0)

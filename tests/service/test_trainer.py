@@ -135,7 +135,7 @@ def test_an_error_because_a_process_beside_was_killed_for_memory_is_put_down_to_
     ("deed", "key", "note"),
     [
         ("own object inside", "model", "not kept: info['model'] is a worker_objectives.Own: return plain numbers"),
-        ("20 MB", "weights", "not kept: info['weights'] is 20,000,002 bytes long, the limit is"),
+        ("20 MB", "weights", "not kept: info['weights'] is 20,000,002 bytes long; the limit is"),
     ],
 )
 def test_information_that_cannot_be_kept_leaves_a_note_and_the_loss(
@@ -475,7 +475,7 @@ def test_a_trainer_that_a_user_starts_prints_what_to_start_instead() -> None:
         [sys.executable, "-m", "hpbandster_lite.trainer"], stderr=subprocess.PIPE, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr == "hpbandster_lite.trainer is started by an agent; start one with: hpbandster-lite worker\n"
+    assert done.stderr == "an agent starts hpbandster_lite.trainer; start a worker with: hpbandster-lite worker\n"
 
 
 def test_a_describing_process_without_a_question_ends_silently() -> None:

@@ -397,7 +397,7 @@ def test_log_lines_about_strangers_are_few(caplog: pytest.LogCaptureFixture) -> 
                 until(vandal.is_closed, serving)
     lines = [record for record in caplog.records if record.name.startswith("hpbandster_lite")]
     assert len(lines) == 1
-    assert "no Pyro4 message" in lines[0].getMessage()
+    assert "not a Pyro4 message" in lines[0].getMessage()
 
 
 # ------------------------------------------------------------------------------------------------ many connections

@@ -167,9 +167,9 @@ def test_a_client_of_another_authority_gets_the_reason_and_the_server_logs_it(
     context.load_verify_locations(ours.path / "ca.pem")
     with server(tls=ours.server_context()) as serving:
         error = refused(serving, context)
-    assert "our certificate is of another authority" in error
+    assert "our certificate comes from an authority that it does not trust" in error
     assert "--tls DIR" in error
-    assert "TLS: its certificate is of another authority" in log_of(caplog)
+    assert "TLS: its certificate comes from another authority" in log_of(caplog)
 
 
 def test_a_client_without_a_certificate_gets_the_reason_and_the_server_logs_it(
@@ -198,7 +198,7 @@ def test_a_server_s_certificate_cannot_be_used_by_a_client_nor_the_reverse(ours:
 
 @pytest.mark.parametrize(
     ("whose", "words", "remedy"),
-    [("theirs", "is of another authority", "--tls DIR"), ("expired", "has expired", "hpbandster-lite certs DIR")],
+    [("theirs", "comes from another authority", "--tls DIR"), ("expired", "has expired", "hpbandster-lite certs DIR")],
 )
 def test_a_server_with_another_certificate_is_refused_by_its_clients(
     whose: str, words: str, remedy: str, request: pytest.FixtureRequest, ours: Certificates,
@@ -237,7 +237,7 @@ def test_a_client_with_tls_learns_that_the_server_has_none(
         error = refused(serving, ours.client_context())
     assert "it does not use TLS" in error
     assert "start it with --tls DIR" in error
-    assert "it uses TLS, this server does not; start it with --tls DIR too" in log_of(caplog)
+    assert "it uses TLS, but this server does not; start the server with --tls DIR" in log_of(caplog)
 
 
 def test_a_server_that_goes_away_in_the_handshake_is_one_that_does_not_answer(ours: Certificates) -> None:

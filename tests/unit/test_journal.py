@@ -232,7 +232,7 @@ def test_an_entry_that_contradicts_the_tables_leaves_nothing_of_its_turn(journal
 
 
 def test_a_master_without_an_epoch_cannot_commit(path: Path) -> None:
-    with Journal.open(path, create=SETTINGS) as journal, pytest.raises(InvariantBroken, match="begins its epoch"):
+    with Journal.open(path, create=SETTINGS) as journal, pytest.raises(InvariantBroken, match="call begin_epoch"):
         journal.commit([STARTED], at=1.0)
 
 
@@ -252,7 +252,7 @@ def test_a_newer_master_fences_the_older_one(journal: Journal, path: Path) -> No
     journal.commit([STARTED], at=1.0)
     with Journal.open(path) as newer:
         newer.begin_epoch()
-        with pytest.raises(Fenced, match=r"newer master \(epoch 2, this one is 1\)"):
+        with pytest.raises(Fenced, match=r"newer master \(epoch 2\) has taken over .*this master \(epoch 1\) ends"):
             journal.commit([BracketOpened(bracket=0)], at=2.0)
         newer.commit([BracketOpened(bracket=1)], at=3.0)
         with pytest.raises(Fenced):
@@ -299,7 +299,7 @@ def test_of_a_turn_that_does_not_fit_nothing_is_stored_and_it_can_be_committed_a
     journal._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
 
     for _ in range(2):
-        with pytest.raises(JournalError, match=r"cannot write the journal: .*full; make room on the disk"):
+        with pytest.raises(JournalError, match=r"cannot write the journal: .*full; free space on the disk"):
             journal.commit(big_turn(1), at=2.0)
         assert stored(path) == big_turn(0)
         assert [row["config_id"] for row in JournalReader(path).evaluations()] == [config(0)]
@@ -332,7 +332,7 @@ def test_a_full_disk_stops_the_writer_until_there_is_room(small_disk: Path) -> N
                 journal.commit(big_turn(acknowledged), at=1.0)
                 acknowledged += 1
         assert len(list(journal.entries())) == 3 * acknowledged > 0
-        with pytest.raises(JournalError, match="make room on the disk"):
+        with pytest.raises(JournalError, match="free space on the disk"):
             journal.commit(big_turn(acknowledged), at=1.0)
         ballast.unlink()
 
@@ -430,13 +430,13 @@ def make_empty_beside_a_log(path: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "starts_afresh", "message"),
     [
-        (make_foreign, True, r"is no journal of hpbandster_lite; move it away or give another --run-dir"),
-        (lambda path: path.write_text("dear diary"), True, r"is no journal of hpbandster_lite"),
-        (make_newer, False, rf"has schema {SCHEMA + 1}, this hpbandster_lite knows up to {SCHEMA}: .* upgrade"),
+        (make_foreign, True, r"is not a journal of hpbandster_lite; move it away or give another --run-dir"),
+        (lambda path: path.write_text("dear diary"), True, r"is not a journal of hpbandster_lite"),
+        (make_newer, False, rf"has schema {SCHEMA + 1}, and this hpbandster_lite reads up to {SCHEMA}: .* upgrade"),
         (make_unknown, False, r"has the unknown schema 0"),
-        (make_short, False, r"was cut off: it has [\d,]+ of [\d,]+ bytes\. Restore it from a copy.*\.recover"),
-        (make_header_only, False, r"was cut off: it has 50 bytes, not even a header"),
-        (make_empty_beside_a_log, False, r"was cut off: it has 0 bytes"),
+        (make_short, False, r"is truncated: it has [\d,]+ of [\d,]+ bytes\. Restore it from a copy.*\.recover"),
+        (make_header_only, False, r"is truncated: it has only 50 bytes, less than a header"),
+        (make_empty_beside_a_log, False, r"is truncated: it has only 0 bytes"),
     ],
 )
 def test_what_is_no_whole_journal_is_named_and_left_alone(
@@ -493,11 +493,11 @@ def test_a_file_damaged_inside_is_named_when_it_is_read(journal: Journal, path: 
     ("change", "message"),
     [
         ("DELETE FROM entries WHERE position = 2", "lacks entry 2"),
-        ("UPDATE entries SET entry = 'x' WHERE position = 2", "cannot be understood, entry 2: malformed"),
+        ("UPDATE entries SET entry = 'x' WHERE position = 2", "cannot be read: entry 2: malformed"),
         ("""UPDATE entries SET entry = '{"type":"Later"}' WHERE position = 2""", "entry 2: expected a record"),
-        ("""UPDATE entries SET entry = '{"type":"Limits"}' WHERE position = 2""", "holds a Limits as entry 2"),
-        ("UPDATE search SET settings = '{}'", "cannot be understood, its settings: expected a SearchSettings"),
-        ("DELETE FROM search", "holds no settings"),
+        ("""UPDATE entries SET entry = '{"type":"Limits"}' WHERE position = 2""", "has a Limits as entry 2"),
+        ("UPDATE search SET settings = '{}'", "cannot be read: its settings: expected a SearchSettings"),
+        ("DELETE FROM search", "has no settings"),
     ],
 )
 def test_what_cannot_be_understood_is_refused_not_skipped(
@@ -880,16 +880,16 @@ def changed(**problem: Plain) -> SearchSettings:
 @pytest.mark.parametrize(
     ("new", "message"),
     [
-        (replace(SETTINGS, seed=2), "seed: 1 in the journal, 2 asked for"),
-        (replace(SETTINGS, eta=4.0), "eta: 3.0 in the journal, 4.0 asked for"),
-        (replace(SETTINGS, budgets=(1.0, 9.0)), "budgets: 1, 3, 9 in the journal, 1, 9 asked for"),
-        (replace(SETTINGS, unit="seconds"), "unit: epochs in the journal, seconds asked for"),
-        (replace(SETTINGS, algorithm="random"), "algorithm: bohb in the journal, random asked for"),
-        (replace(SETTINGS, bracket_rule="ceil"), "bracket rule: floor in the journal, ceil asked for"),
-        (replace(SETTINGS, max_attempts=5), "max_attempts: 3 in the journal, 5 asked for"),
-        (replace(SETTINGS, sampler={"rho": 0.5}), "sampler parameter 'rho': the default in the journal, 0.5 asked for"),
-        (replace(SETTINGS, initial=({"x": 1.0},)), "initial configurations: 0 in the journal, 1 others asked for"),
-        (changed(name="iris"), "problem: digits in the journal, iris asked for"),
+        (replace(SETTINGS, seed=2), "seed: 1 in the journal, 2 requested"),
+        (replace(SETTINGS, eta=4.0), "eta: 3.0 in the journal, 4.0 requested"),
+        (replace(SETTINGS, budgets=(1.0, 9.0)), "budgets: 1, 3, 9 in the journal, 1, 9 requested"),
+        (replace(SETTINGS, unit="seconds"), "unit: epochs in the journal, seconds requested"),
+        (replace(SETTINGS, algorithm="random"), "algorithm: bohb in the journal, random requested"),
+        (replace(SETTINGS, bracket_rule="ceil"), "bracket rule: floor in the journal, ceil requested"),
+        (replace(SETTINGS, max_attempts=5), "max_attempts: 3 in the journal, 5 requested"),
+        (replace(SETTINGS, sampler={"rho": 0.5}), "sampler parameter 'rho': the default in the journal, 0.5 requested"),
+        (replace(SETTINGS, initial=({"x": 1.0},)), "initial configurations: 0 in the journal, 1 others requested"),
+        (changed(name="iris"), "problem: digits in the journal, iris requested"),
     ],
 )
 def test_a_setting_that_may_not_change_is_named_with_both_values(new: SearchSettings, message: str) -> None:

@@ -128,7 +128,7 @@ def test_a_journal_that_is_gone_or_replaced_is_kept_as_a_copy_with_this_turn(
 def test_a_look_after_the_last_commit_notices_it_too(served: Journal, path: Path) -> None:
     served.look(3.0)
     shutil.rmtree(path.parent)
-    with pytest.raises(JournalLost, match=r"all that it held \(2 entries\) is in"):
+    with pytest.raises(JournalLost, match=r"all of its 2 entries are saved to"):
         served.look(3.0)
     assert entries(path.parents[1] / "journal.lost-1.sqlite") == [FIRST, SECOND]
 
@@ -160,7 +160,7 @@ def test_what_the_log_and_the_cache_hold_of_an_overwritten_journal_is_kept(path:
         JournalReader(path).copy_to(older(path))
         journal.commit([SECOND], at=2.0)
         shutil.copyfile(older(path), path)
-        with pytest.raises(JournalLost, match=r"all that it held \(2 entries\) is in"):
+        with pytest.raises(JournalLost, match=r"all of its 2 entries are saved to"):
             journal.look(3.0)
     assert entries(path.with_name("journal.lost-1.sqlite")) == [FIRST, SECOND]
     assert entries(path) == [FIRST]
@@ -173,7 +173,7 @@ def test_what_cannot_be_read_any_more_leaves_its_log_and_nothing_that_would_mix(
         for number in range(30):
             journal.commit([Paused(reason="x" * 9_000), Resumed()] * 30, at=float(number))
         path.write_bytes(b"")
-        with pytest.raises(JournalLost, match=r"entries\) cannot be saved: .*; its log with the newest entries is"):
+        with pytest.raises(JournalLost, match=r"entries cannot be saved: .*; its log with the newest entries is"):
             journal.commit([FIRST], at=99.0)
     assert path.read_bytes() == b""
     left = sorted(each.name for each in path.parent.iterdir())

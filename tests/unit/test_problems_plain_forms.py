@@ -139,7 +139,7 @@ def test_an_obvious_plain_form_is_kept(value: object, expected: object) -> None:
         (Lazy(), "OSError: the file is gone"),
         (Tensor(1.0, 2.0, shape=()), "ValueError"),
         (1 << 20_000, "an int of 20,001 bits"),
-        ("x" * 2 * LIMIT, f"info['x'] is {2 * LIMIT + 2:,} bytes long, the limit is"),
+        ("x" * 2 * LIMIT, f"info['x'] is {2 * LIMIT + 2:,} bytes long; the limit is"),
         (np.zeros(LIMIT), "too many entries"),
         (range(10**12), "too many entries"),
     ],

@@ -173,7 +173,7 @@ def test_a_file_that_is_read_once_it_is_there_is_a_difference(write: Write) -> N
     reference = write("net.py", text + GOOD)
     first = source(reference)
     write("extra.txt", "1")
-    assert source_differences(first, source(reference)) == ("extra.txt is read now, and was not before",)
+    assert source_differences(first, source(reference)) == ("extra.txt is read now, but was not read before",)
 
 
 def test_files_and_variables_that_it_names_count(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

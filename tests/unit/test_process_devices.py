@@ -199,7 +199,7 @@ def test_without_the_variable_any_token_may_be_given(nvml: Callable[..., Nvml]) 
     nvml("GPU-1a2b", "GPU-3c4d")
     assert chosen_devices("0,1", {}) == ("0", "1")
     assert chosen_devices("1", {}) == ("GPU-1a2b",)
-    with pytest.raises(UsageError, match=r"the driver knows of GPU-1a2b, GPU-3c4d"):
+    with pytest.raises(UsageError, match=r"the driver lists GPU-1a2b, GPU-3c4d"):
         chosen_devices("3", {})
 
 

@@ -347,7 +347,7 @@ def test_a_damaged_journal_is_an_error_of_the_journal(journal: Journal, director
     journal.close()
     os.truncate(directory.journal, 5_000)
 
-    with pytest.raises(JournalError, match="was cut off"):
+    with pytest.raises(JournalError, match="is truncated"):
         Result(directory.path)
 
 

@@ -210,7 +210,7 @@ def test_a_key_that_others_can_read_is_refused_with_the_remedy(directory: RunDir
 def test_an_empty_key_file_is_refused(directory: RunDirectory) -> None:
     directory.key_file.touch(0o600)
 
-    with pytest.raises(RunDirectoryError, match="holds no key; delete it"):
+    with pytest.raises(RunDirectoryError, match="has no key; delete it"):
         directory.ensure_key()
 
 
@@ -274,7 +274,7 @@ def test_a_failed_write_leaves_the_old_endpoint_and_nothing_else(
 def test_an_endpoint_file_with_something_else_is_refused(directory: RunDirectory, content: str | bytes) -> None:
     directory.endpoint_file.write_bytes(content if isinstance(content, bytes) else content.encode())
 
-    with pytest.raises(RunDirectoryError, match=r"endpoint\.json is no endpoint of a master; delete it"):
+    with pytest.raises(RunDirectoryError, match=r"endpoint\.json is not the endpoint of a master; delete it"):
         directory.read_endpoint()
 
 

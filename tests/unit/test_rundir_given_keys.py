@@ -57,7 +57,7 @@ def test_a_key_that_is_there_already_is_left_alone(directory: RunDirectory, tmp_
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("", "openssl rand -hex 32"), ("short", "holds no key"), ("ä" * 40, "is no text")]
+    ("text", "says"), [("", "openssl rand -hex 32"), ("short", "has no key"), ("ä" * 40, "is not text")]
 )
 def test_what_is_no_key_is_refused_with_the_remedy_and_changes_nothing(
     text: str, says: str, directory: RunDirectory, tmp_path: Path

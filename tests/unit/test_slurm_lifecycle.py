@@ -90,7 +90,7 @@ def test_a_script_of_the_user_s_is_not_replaced_and_nothing_is_submitted(directo
     mine.parent.mkdir()
     mine.write_text("#!/bin/bash\n# mine\n")
     cluster = Cluster()
-    with pytest.raises(UsageError, match=r"workers\.sbatch is there and was not made by this command"):
+    with pytest.raises(UsageError, match=r"workers\.sbatch exists and was not made by this command"):
         lifecycle.submit(cluster, directory, planned(directory), at=5.0)
     assert mine.read_text() == "#!/bin/bash\n# mine\n"
     assert cluster.commands == []

@@ -110,7 +110,7 @@ def test_a_file_that_cannot_be_written_costs_the_log_and_not_the_evaluation(
         log.close()
     assert log.tail() == ("one", "two")
     (record,) = caplog.records
-    assert record.getMessage().startswith("cannot write the log file of this evaluation, it continues without: ")
+    assert record.getMessage().startswith("cannot write the log file of this evaluation, which continues without it: ")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this machine")

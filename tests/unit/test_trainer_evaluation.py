@@ -163,7 +163,7 @@ def test_a_good_loss_is_kept_whatever_its_information(result: Any, info: Any) ->
     ("info", "note"),
     [
         ({"deep": [{"model": object()}]}, "not kept: info['deep'][0]['model'] is an object"),
-        ({"weights": "x" * 20_000_000}, "not kept: info['weights'] is 20,000,002 bytes long, the limit is"),
+        ({"weights": "x" * 20_000_000}, "not kept: info['weights'] is 20,000,002 bytes long; the limit is"),
     ],
 )
 def test_information_without_a_plain_form_leaves_a_note(info: Any, note: str) -> None:
