@@ -1,1 +1,1 @@
-"""The problems that ship with the product; each is found by its entry point in setup.cfg."""
+"""The shipped problems; their entry points are in setup.cfg."""

@@ -2,10 +2,10 @@
 
 Claim: f(x) = -(sum of the categorical x_i in {0, 1} + sum of the estimated E[Bernoulli(x_j)], x_j in [0, 1]), where
 each expectation is the mean of ``budget`` samples (arXiv:1807.01774, section 5.1; 8 + 8 dimensions, budgets 9 to 729).
-The minimum is -(number of dimensions), with all of them 1. Needs numpy, no torch.
+The minimum is -(number of dimensions), at x = (1, ..., 1). It requires numpy, but not torch.
 
 ``counting_ones`` has 8 + 8 dimensions, ``counting_ones:d64`` has 32 + 32; there are also ``d8``, ``d16`` and ``d32``.
-For any other number: ``CountingOnes(n_categorical=..., n_float=...)`` in a file of your own.
+For any other number, write ``CountingOnes(n_categorical=..., n_float=...)`` in your own file.
 """
 
 from __future__ import annotations
@@ -31,9 +31,14 @@ class CountingOnes:
     Parameters
     ----------
     n_categorical
-        Number of hyperparameters with the choices 0 and 1.
+        Number of hyperparameters with the choices 0 and 1. Default: 8.
     n_float
-        Number of hyperparameters in [0, 1], each the success probability of a Bernoulli variable.
+        Number of hyperparameters in [0, 1], each the success probability of a Bernoulli variable. Default: 8.
+
+    Raises
+    ------
+    ValueError
+        If there are no dimensions, or a number is negative.
     """
 
     min_budget, max_budget, eta = min_budget, max_budget, eta
@@ -55,21 +60,21 @@ class CountingOnes:
         return space
 
     def evaluate(self, config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, float]:
-        """Minus the ones counted, with ``budget`` samples for each continuous dimension.
+        """Minus the number of ones, estimated with ``budget`` samples for each continuous dimension.
 
         Parameters
         ----------
         config
-            The ones and the probabilities.
+            The values of the hyperparameters.
         budget
-            Samples of each Bernoulli variable.
+            Number of samples of each Bernoulli variable.
         trial
-            Its seed; each budget has different samples.
+            Its seed determines the samples, which differ between budgets.
 
         Returns
         -------
         dict
-            ``loss``, and ``expected_loss``, which is without noise.
+            ``loss``, and ``expected_loss``, which has no noise.
         """
         import numpy as np
 

@@ -1,11 +1,11 @@
 """Hartmann-6 with fidelities: six dimensions, six local minima, and cheap evaluations with a small bias.
 
 Claim: f(x, b) = -sum_i alpha_i(b) exp(-sum_j A_ij (x_j - P_ij)^2) on [0, 1]^6, with
-alpha(b) = alpha + log_3(27 / b) delta and delta = (0.01, -0.01, -0.1, 0.1): a budget three times smaller is one step of
-fidelity further from the true function, as in the experiments of Kandasamy et al., "Gaussian process bandit
-optimisation with multi-fidelity evaluations" (NeurIPS 2016), whose fidelities m = 1..M have alpha + (M - m) delta. At
-b = 27 it is the function of Dixon and Szegoe: minimum -3.32237 at (0.20169, 0.150011, 0.476874, 0.275332, 0.311652,
-0.6573). No noise. Needs numpy, no torch.
+alpha(b) = alpha + log_3(27 / b) delta and delta = (0.01, -0.01, -0.1, 0.1): each budget is one step of fidelity further
+from the true function than a budget three times larger. Kandasamy et al., "Gaussian process bandit optimisation with
+multi-fidelity evaluations" (NeurIPS 2016), use alpha + (M - m) delta for fidelities m = 1..M. At b = 27 this is the
+function of Dixon and Szegoe: its minimum is -3.32237 at (0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573). It
+has no noise and requires numpy, but not torch.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ def space() -> ConfigurationSpace:
 
 
 def evaluate(config: Mapping[str, Any], budget: float, _trial: Trial) -> dict[str, float]:
-    """The function at a fidelity.
+    """The value of the function at a fidelity.
 
     Parameters
     ----------
     config
         ``x1`` to ``x6``.
     budget
-        Fidelity; from 27 on the true function.
+        The fidelity; 27 or more is the true function.
     _trial
-        Not used: nothing here is random.
+        Not used, because the function is deterministic.
 
     Returns
     -------

@@ -4,9 +4,8 @@
 #   deploy/docker/check.sh [service|worker|all] [BUILD_OPTION...]
 #
 # BUILD_OPTIONs go to `buildah bud`, for example: --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
-# It needs root and: apt-get install -y --no-install-recommends buildah mmdebstrap. mmdebstrap builds
-# a Debian base once, which replaces python:3.11-slim (BASE in the Dockerfiles). This takes minutes and 2 GB in
-# /var/lib/containers.
+# It requires root and: apt-get install -y --no-install-recommends buildah mmdebstrap. mmdebstrap builds a Debian base
+# once, which replaces python:3.11-slim (BASE in the Dockerfiles). This takes minutes and 2 GB in /var/lib/containers.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 which=${1:-all}

@@ -1,7 +1,7 @@
 """Print the requirements of setup.cfg, one in each line: ``requirements.py [EXTRA ...]``.
 
-Law of this file: it reads only setup.cfg. So the image layer that installs the libraries, which takes minutes, is built
-again when a requirement changes, and not when the code changes.
+Law of this file: it reads only setup.cfg. So a change of the code does not rebuild the image layer with the libraries,
+which takes minutes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def requirements(setup: Path, extras: list[str]) -> list[str]:
-    """Requirements of the package and of these extras; an unknown extra raises a KeyError with its name."""
+    """Requirements of the package and of these extras; raises a KeyError for an unknown extra."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_string(setup.read_text("utf-8"))
     texts = [parser["options"]["install_requires"], *(parser["options.extras_require"][extra] for extra in extras)]

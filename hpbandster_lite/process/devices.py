@@ -65,8 +65,8 @@ def chosen_devices(gpus: str | None, environment: Mapping[str, str]) -> tuple[st
         count = len(visible) if wanted == "all" else int(wanted)
         if not 1 <= count <= len(visible):
             raise UsageError(
-                f"gpus={wanted}, but {len(visible)} GPUs are visible here ({here}); give at most this number, or leave "
-                "gpus out to use all of them, or the CPU"
+                f"gpus={wanted}, but {len(visible)} GPUs are visible here ({here}); give at most this number, or "
+                "leave gpus out to use all of them, or the CPU"
             )
         return visible[:count]
     tokens = tuple(token.strip() for token in wanted.split(","))

@@ -1,7 +1,7 @@
-"""A search as Slurm jobs: submit them, look at them, scale the workers, cancel.
+"""A search as Slurm jobs: submit them, show them, scale the workers, cancel.
 
 Law of this folder: the scripts in ``deploy/slurm`` are submitted with only their variables filled in; everything else
-goes to sbatch on its command line and to the scripts as arguments, as a user would write by hand. :mod:`.scripts`,
+goes to sbatch on its command line and to the scripts as arguments, as you would write by hand. :mod:`.scripts`,
 :mod:`.parsing` and :mod:`.scale_down` are pure functions; only :mod:`.commands` runs Slurm's commands;
 :mod:`.submitted_jobs` records which jobs were submitted.
 """

@@ -1,7 +1,7 @@
-"""Runs Slurm's commands: sbatch, squeue, scontrol, scancel. No other file does.
+"""Runs Slurm's commands: sbatch, squeue, scontrol, scancel. No other file runs them.
 
-Law of this file: run a command and turn its failure into an error that names the remedy. :mod:`.parsing` reads the
-output.
+Law of this file: it runs a command and converts its failure to an error that names the remedy. :mod:`.parsing` reads
+the output.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hpbandster_lite.slurm import parsing
 from hpbandster_lite.slurm.parsing import QUEUE_FORMAT, QueuedJob
 
 TIMEOUT_S = 60.0
-"""Time limit of one command; a busy controller answers within it."""
+"""Time limit of one command in seconds, within which a busy controller answers."""
 
 
 class Slurm:
@@ -25,7 +25,7 @@ class Slurm:
     Parameters
     ----------
     environment
-        Environment of the commands; default: that of this process.
+        Environment variables of the commands. Default: those of this process.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
@@ -54,7 +54,7 @@ class Slurm:
         Raises
         ------
         UsageError
-            If sbatch refuses the job: with sbatch's message and the remedy.
+            If sbatch refuses the job; the message has sbatch's message and the remedy.
         PeerError
             If the controller does not answer.
         """
@@ -76,7 +76,7 @@ class Slurm:
         if not numbers:
             return []
         done = self._run(["squeue", "--noheader", "--array", f"--format={QUEUE_FORMAT}", f"--jobs={numbers}"])
-        # squeue fails if it is given a single number that Slurm has forgotten; here that means: not in the queue.
+        # squeue fails for a single number that Slurm has forgotten, which means that the job is not in the queue.
         if done.returncode != 0 and "invalid job id" not in done.stderr.lower():
             raise PeerError(f"squeue could not list the jobs: {parsing.error_text(done.stderr)}")
         return parsing.parse_squeue(done.stdout)

@@ -1,7 +1,7 @@
 """Submits the jobs of a search, changes the number of its workers, and ends its jobs.
 
-Law of this file: each submission is recorded before the next step. A job that is to end is first asked to hand its
-evaluation back; a job that does not end is cancelled.
+Law of this file: each submission is recorded before the next step. To end a job, this file first asks its worker to
+hand the evaluation back; it cancels a job that does not end.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from hpbandster_lite.slurm.scripts import (
 from hpbandster_lite.slurm.submitted_jobs import JobsOfRun, SubmittedJob, load_jobs
 
 HAND_BACK_LIMIT_S = 60.0
-"""Time for handing evaluations back: an objective has 20 s to save, and its worker 5 s to report."""
+"""Time in seconds for handing evaluations back: an objective has 20 s to save, and its worker 5 s to report."""
 START_WAIT_S = 8.0
-"""A job that finds free resources starts within this time: Slurm collects submissions for some seconds before it
-schedules them."""
+"""Time in seconds within which a job starts if resources are free: Slurm collects submissions for some seconds before
+it schedules them."""
 POLL_S = 0.5
 JUST_STARTED_S = 5
-"""A job that has run for less may not have installed its signal handlers yet, and has nothing to hand back."""
+"""A job that has run for less than this time may have no signal handlers yet, and has nothing to hand back."""
 END_SIGNAL = "TERM"
 """On this signal a worker hands its evaluation back, and its script does not requeue the job."""
 
@@ -59,13 +59,13 @@ def submit(
     slurm
         Slurm's commands.
     directory
-        Run directory of the search; it exists.
+        Run directory of the search, which must exist.
     planned
         Result of :func:`~hpbandster_lite.slurm.scripts.plan_submissions`.
     at
-        Unix time.
+        The current Unix time.
     start_wait_s
-        How long to wait for the master's job to start.
+        Longest wait in seconds for the start of the master's job. Default: 8.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def submit(
     Raises
     ------
     UsageError
-        If jobs of this run are still in the queue, or sbatch refuses a job; then no job of this call is left in the
+        If jobs of this run are still in the queue, or sbatch refuses a job. No job of this call then stays in the
         queue.
     """
     slurm.require()
@@ -109,7 +109,7 @@ def submit(
 
 
 def _is_ours(submission: Submission, folder: Path) -> bool:
-    """Whether the script that is there begins as ours does."""
+    """Whether the existing script has the same first lines as this package's script."""
     text = submission.file(folder).read_text("utf-8", errors="replace")
     return text.splitlines()[:2] == submission.text.splitlines()[:2]
 
@@ -134,7 +134,7 @@ def _submit_and_record(
     at: float,
     after: str | None = None,
 ) -> JobsOfRun:
-    """Submit one more job and record it; returns all jobs."""
+    """Submit one more job and record it; return all jobs."""
     command = submission.command(folder, after=after)
     job = slurm.submit(command)
     submitted = SubmittedJob(job=job, kind=submission.kind, tasks=submission.tasks, at=at, command=tuple(command))
@@ -144,7 +144,7 @@ def _submit_and_record(
 
 
 def scale(slurm: Slurm, directory: RunDirectory, count: int, *, busy: Callable[[], Collection[str]], at: float) -> str:
-    """Change the number of workers to ``count``: submit a further array, or end some; returns a summary.
+    """Change the number of workers to ``count``: submit a further array, or end some workers; return a summary.
 
     Parameters
     ----------
@@ -153,12 +153,13 @@ def scale(slurm: Slurm, directory: RunDirectory, count: int, *, busy: Callable[[
     count
         Number of workers in arrays, running or queued; workers inside an all-in-one job are not counted.
     busy
-        Returns the numbers of the jobs that are evaluating a configuration; called only if workers are to end.
+        Returns the numbers of the jobs that are evaluating a configuration; called only to reduce the number of
+        workers.
 
     Raises
     ------
     UsageError
-        If no job was submitted for this run, or the number is negative.
+        If no job was submitted for this run, or ``count`` is negative.
     """
     if count < 0:
         raise UsageError(f"the number of workers must be at least 0, got {count}")
@@ -169,7 +170,7 @@ def scale(slurm: Slurm, directory: RunDirectory, count: int, *, busy: Callable[[
         job = _submit_more(slurm, directory, jobs, missing, at=at)
         return f"{len(workers)} workers, {missing} more submitted as job {job}"
     if missing == 0:
-        return f"{len(workers)} workers already, nothing to do"
+        return f"{len(workers)} workers already; nothing to do"
     ending = cheapest_to_end(workers, -missing, busy())
     end_jobs(slurm, ending)
     waiting = sum(job.is_waiting for job in ending)
@@ -181,7 +182,7 @@ def scale(slurm: Slurm, directory: RunDirectory, count: int, *, busy: Callable[[
 
 
 def _submit_more(slurm: Slurm, directory: RunDirectory, jobs: JobsOfRun, count: int, *, at: float) -> str:
-    """Submit a further array of workers; returns its number."""
+    """Submit a further array of workers; return its number."""
     script = directory.path / SCRIPTS_FOLDER / file_name(WORKERS)
     if not script.is_file():
         raise RunDirectoryError(f"the workers' script {script} is missing; submit the search again to create it")
@@ -196,7 +197,7 @@ def _submit_more(slurm: Slurm, directory: RunDirectory, jobs: JobsOfRun, count: 
 
 
 def end_jobs(slurm: Slurm, jobs: Iterable[QueuedJob]) -> None:
-    """Cancel jobs that wait or have just started; send the others the signal to hand back and end."""
+    """Cancel jobs that wait or have just started; send other jobs the signal to hand back and end."""
     jobs = list(jobs)
     new = [job.name for job in jobs if job.is_waiting or job.used_s < JUST_STARTED_S]
     slurm.cancel(new)
@@ -241,7 +242,7 @@ def cancel(
     show_progress
         Called with a line of text for each step.
     hand_back_limit_s
-        Time limit of each step; jobs that remain are then cancelled.
+        Time limit of each step in seconds; jobs that remain are then cancelled. Default: 60.
     """
     jobs = jobs_of_run(directory)
     steps = (

@@ -59,7 +59,7 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     (r"invalid feature|constraint", "sinfo -o '%P %f' lists the valid values of --constraint"),
     (
         r"unrecognized option|invalid option|requires an argument",
-        "sbatch does not know an option given after --; see man sbatch",
+        "sbatch does not know an option after --; see man sbatch",
     ),
     (
         r"permission denied|not permitted",
@@ -67,7 +67,7 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     ),
     (r"dependency", "the master's job has already ended; scontrol show job prints its exit code"),
 )
-"""Pattern in sbatch's error message, and the remedy; the first match counts."""
+"""Patterns for sbatch's error message, each with the remedy; the first match counts."""
 REASONS: tuple[tuple[str, str], ...] = (
     (
         r"Partition(Config|\w*Limit)|ReqNodeNotAvail|BadConstraints",
@@ -89,7 +89,7 @@ REASONS: tuple[tuple[str, str], ...] = (
         "the array's throttle is reached; raise it with: scontrol update JobId=JOB ArrayTaskThrottle=N",
     ),
 )
-"""Pattern of a reason for waiting that needs an explanation, and the explanation with the remedy."""
+"""Patterns for reasons for waiting that need an explanation, each with the explanation and the remedy."""
 UNREACHABLE = re.compile(
     r"unable to contact slurm controller|connection refused|socket timed out|slurm_persist", re.IGNORECASE
 )
@@ -104,13 +104,13 @@ class QueuedJob:
     name
         ``12``, or ``12_3`` for task 3 of array 12; an argument of scancel.
     number
-        Its job number, which the job sees as SLURM_JOB_ID.
+        The job number, which the job has as SLURM_JOB_ID.
     state
         Slurm's name of the state.
     used, left
         Time in Slurm's format; empty if Slurm does not report it.
     where
-        Its nodes, or the reason for waiting in parentheses, or the exit code of a job that ended.
+        The nodes, or the reason for waiting in parentheses, or the exit code of a job that ended.
     """
 
     name: str
@@ -122,7 +122,7 @@ class QueuedJob:
 
     @property
     def array(self) -> str:
-        """Job number of the array, or of a single job: the one that sbatch printed."""
+        """Job number of the array, or of a single job, which sbatch printed."""
         return self.name.partition("_")[0]
 
     @property
@@ -189,7 +189,7 @@ def parse_scontrol(text: str) -> list[QueuedJob]:
 
 
 def seconds_of(text: str) -> int:
-    """Seconds in a time in Slurm's format: ``MM:SS``, ``HH:MM:SS``, ``D-HH:MM:SS``; 0 for anything else."""
+    """Seconds in a time in Slurm's format: ``MM:SS``, ``HH:MM:SS``, ``D-HH:MM:SS``; 0 for other texts."""
     match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
     if match is None:
         return 0
@@ -210,6 +210,6 @@ def error_text(stderr: str) -> str:
 
 
 def remedy(message: str) -> str:
-    """What to change about a submission that sbatch refused with this message."""
+    """The remedy for a submission that sbatch refused with this message."""
     matching = (advice for pattern, advice in REMEDIES if re.search(pattern, message, re.IGNORECASE))
-    return next(matching, "change the option that the message names; options of sbatch stand after --")
+    return next(matching, "change the option that the message names; options of sbatch come after --")

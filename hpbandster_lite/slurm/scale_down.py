@@ -1,4 +1,4 @@
-"""Chooses which workers to end when a search scales down: those that lose the least work.
+"""Chooses the workers to end when a search scales down, so that the least work is lost.
 
 Law of this file: pure functions.
 """
@@ -26,7 +26,7 @@ def cheapest_to_end(workers: Sequence[QueuedJob], count: int, busy: Collection[s
     """
 
     def cost(index: int) -> tuple[bool, bool, int, int]:
-        # At equal cost the worker listed last ends first.
+        # At equal cost the last worker of the list ends first.
         worker = workers[index]
         return not worker.is_waiting, worker.number in busy, worker.used_s, -index
 

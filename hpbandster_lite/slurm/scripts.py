@@ -1,7 +1,7 @@
 """Builds the submissions of a search: the shipped scripts with their variables filled in, and the sbatch commands.
 
-Law of this file: pure functions; nothing is run or written. Only the variables of a script change, which a user would
-change by hand.
+Law of this file: pure functions, which run and write nothing. Only the variables of a script change, as if you changed
+them by hand.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ class SubmitRequest:
     run_dir, venv, cwd
         Absolute paths of the run directory, the virtual environment of the jobs, and their working directory.
     workers, gpus_per_worker
-        Number of workers, and GPUs of each; with 0 GPUs they use the CPU.
+        Number of workers, and of GPUs for each worker; 0 GPUs means the CPU. Default: one GPU.
     cpus_per_worker
-        Cores of each worker; None: the script's value.
+        Cores of each worker. Default: the script's value.
     nodes
-        Number of nodes of a single job for the master and all workers; None: a job for each of them.
+        Number of nodes of a single job for the master and all workers. Default: a job for each of them.
     throttle
-        Largest number of array tasks that Slurm runs at a time.
+        Largest number of array tasks that Slurm runs at a time. Default: no limit.
     time, partition, account
-        Values of sbatch's options of these names, for all jobs.
+        Values of sbatch's options with these names, for all jobs. Default: the script's or the cluster's values.
     for_all, for_master, for_workers
-        Further options of sbatch.
+        Further options of sbatch. Default: none.
     master_arguments, worker_arguments
-        Options of ``hpbandster-lite master`` and of ``hpbandster-lite worker``.
+        Options of ``hpbandster-lite master`` and of ``hpbandster-lite worker``. Default: none.
 
     Raises
     ------
@@ -80,8 +80,8 @@ class SubmitRequest:
                 raise UsageError(f"--{option} must be at least {lowest}, got {value}")
         if self.nodes is not None and self.workers % self.nodes:
             raise UsageError(
-                f"--workers {self.workers} is not a multiple of --nodes {self.nodes}, and each node of a job gets the "
-                f"same number; ask for {self.workers // self.nodes * self.nodes or self.nodes} or "
+                f"--workers {self.workers} must be a multiple of --nodes {self.nodes}, because each node of a job gets "
+                f"the same number; give {self.workers // self.nodes * self.nodes or self.nodes} or "
                 f"{(self.workers // self.nodes + 1) * self.nodes} workers"
             )
 
@@ -93,7 +93,7 @@ class Submission:
     Attributes
     ----------
     kind
-        Which script: one of :data:`KINDS`.
+        The script: one of :data:`KINDS`.
     text
         The script with its variables filled in.
     options
@@ -111,7 +111,7 @@ class Submission:
     tasks: int = 1
 
     def command(self, folder: Path, *, after: str | None = None) -> list[str]:
-        """The sbatch command for the script in a folder; ``after`` is a job that must have started."""
+        """The sbatch command for the script in a folder; ``after`` is a job that must start before."""
         dependency = [] if after is None else [f"--dependency=after:{after}"]
         return ["sbatch", "--parsable", *dependency, *self.options, str(self.file(folder)), *self.arguments]
 
@@ -131,7 +131,7 @@ def shipped_script(kind: str) -> str:
 
 
 def fill_variables(text: str, variables: Mapping[str, str]) -> str:
-    """A script with these values of its variables, quoted for the shell.
+    """A script with these values of its variables, which are quoted for the shell.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def fill_variables(text: str, variables: Mapping[str, str]) -> str:
 
 
 def plan_submissions(request: SubmitRequest) -> dict[str, Submission]:
-    """Submissions by kind: master and workers, or all in one; always the workers, for scaling up later."""
+    """Submissions by kind: master and workers, or all in one and the workers, for scaling up later."""
     variables = dict(zip(VARIABLES, (request.problem, str(request.run_dir), str(request.venv)), strict=True))
     found = {WORKERS: _workers(request, variables)}
     if request.nodes is None:

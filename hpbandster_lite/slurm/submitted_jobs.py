@@ -1,6 +1,6 @@
-"""The file ``slurm.json`` of a run directory: which jobs were submitted for the run.
+"""The file ``slurm.json`` of a run directory: the jobs that were submitted for the run.
 
-Law of this file: it records submissions, never the state of a job, which Slurm is asked for each time. The names of the
+Law of this file: it records submissions, not the state of a job, which Slurm reports on each request. The names of the
 fields are the keys of the file.
 """
 
@@ -36,7 +36,7 @@ class JobsOfRun:
     jobs
         The submitted jobs.
     worker_options, worker_arguments
-        Options of sbatch and arguments of the script with which further workers are submitted.
+        Options of sbatch and arguments of the script for the submission of further workers.
     """
 
     jobs: tuple[SubmittedJob, ...] = ()
@@ -44,7 +44,7 @@ class JobsOfRun:
     worker_arguments: tuple[str, ...] = ()
 
     def of(self, *kinds: str) -> list[str]:
-        """Numbers of the jobs of these scripts; of all jobs if no script is named."""
+        """Numbers of the jobs of these scripts; of all jobs if no script is given."""
         return [each.job for each in self.jobs if not kinds or each.kind in kinds]
 
     def with_job(self, job: SubmittedJob) -> JobsOfRun:
@@ -68,7 +68,7 @@ def jobs_file(directory: RunDirectory) -> Path:
 
 
 def load_jobs(directory: RunDirectory) -> JobsOfRun:
-    """Jobs of a run; empty if none was submitted.
+    """Jobs of a run; empty if no job was submitted.
 
     Raises
     ------

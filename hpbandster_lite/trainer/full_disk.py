@@ -1,6 +1,6 @@
-"""Whether an objective failed because a disk is full: neither its code nor its configuration is the cause.
+"""Whether an objective failed because a disk is full, so that neither its code nor its configuration is the cause.
 
-Law of this file: it reads an exception, and asks file systems for their free space; nothing else.
+Law of this file: it reads only an exception and the free space of file systems.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _UNCLEAR_WORDS = (
     "disk i/o error",
     "requested and ",
 )
-"""torch.save, numpy's tofile and sqlite report that they could not write, but not why."""
+"""torch.save, numpy's tofile and sqlite report with these words that they could not write, but not why."""
 FULL_BELOW_BYTES = 2**20
-"""Less than any real checkpoint needs; blocks that are reserved for the administrator are not counted."""
+"""A disk with less free space counts as full: real checkpoints are larger. Reserved blocks do not count as free."""
 MOUNTS = Path("/proc/self/mounts")
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (only its free space is read)
 _LOCAL_TYPES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "vfat", "exfat"})
@@ -39,30 +39,30 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 class NoRoom(NamedTuple):
-    """A folder whose disk has no room, and the whole reason as text."""
+    """A folder whose disk has no free space, and the whole reason as text."""
 
     folder: str
     reason: str
 
 
 def full_disk_at_import(error: BaseException) -> str | None:
-    """The folder whose disk has no room, if that is why a problem cannot be imported."""
+    """The folder whose disk is full, if a problem cannot be imported because of it."""
     no_room = full_disk(error, _temporary())
     return None if no_room is None else no_room.folder
 
 
 def full_disk(error: BaseException, directory: str | os.PathLike[str]) -> NoRoom | None:
-    """The disk that is full, if an exception shows it.
+    """The full disk, if an exception shows it.
 
-    A disk that can only be read counts, too, if it is that of the attempt's directory.
+    A read-only disk counts too if it has the attempt's directory.
 
     Parameters
     ----------
     error
         The exception of the objective; its cause and context are examined too.
     directory
-        The attempt's directory, where checkpoints go. It is named if the error names no file, unless another disk of
-        this host is full.
+        The attempt's directory, in which it saves checkpoints. The reason names it if the error names no file, unless
+        another disk of this host is full.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def full_disk(error: BaseException, directory: str | os.PathLike[str]) -> NoRoom
         None if no disk is full.
     """
     chain = tuple(_chain(error))
-    # The error of the system names a file, which the words of another one around it may not.
+    # The error of the system names a file; another error around it may not.
     found = (_by_number(each, directory) for each in chain if isinstance(each, OSError))
     return next(filter(None, found), None) or _by_words(chain, directory)
 

@@ -177,9 +177,9 @@ def test_gpus_are_all_the_first_so_many_or_those_that_are_named(gpus: str | None
 @pytest.mark.parametrize(
     ("gpus", "environment", "words"),
     [
-        ("all", {"CUDA_VISIBLE_DEVICES": ""}, "gpus=all, and 0 GPUs are visible here (CUDA_VISIBLE_DEVICES is '')"),
-        ("5", FOUR, "gpus=5, and 4 GPUs are visible here"),
-        ("0", FOUR, "gpus=0, and 4 GPUs are visible here"),
+        ("all", {"CUDA_VISIBLE_DEVICES": ""}, "gpus=all, but 0 GPUs are visible here (CUDA_VISIBLE_DEVICES is '')"),
+        ("5", FOUR, "gpus=5, but 4 GPUs are visible here"),
+        ("0", FOUR, "gpus=0, but 4 GPUs are visible here"),
         ("4,6", FOUR, "6 is not visible here"),
         ("GPU-3c4d", FOUR, "GPU-3c4d is not visible here"),
         ("4,4", FOUR, "each once"),

@@ -310,7 +310,7 @@ def test_an_endpoint_has_one_host_or_several_and_old_ones_stay_readable(
 @pytest.mark.parametrize("addresses", ["10.0.0.1", [1], {"a": 1}, None])
 def test_addresses_that_are_none_make_no_endpoint(addresses: object, directory: RunDirectory) -> None:
     directory.write_endpoint({**ENDPOINT, "addresses": addresses})
-    with pytest.raises(RunDirectoryError, match="no endpoint"):
+    with pytest.raises(RunDirectoryError, match="not the endpoint"):
         directory.read_endpoint()
 
 

@@ -59,9 +59,9 @@ def test_on_a_nested_ladder_both_schedules_are_the_same_within_a_rung(first: flo
         ({"amount": math.inf}, "inf"),
         ({"amount": math.nan}, "nan"),
         ({"amount": 1.0, "unit": "steps"}, "seconds, epochs"),
-        ({"amount": 1.0, "rung": 0}, "number 1"),
-        ({"amount": 1.0, "lowest": 2.0}, "2.0 is not in"),
-        ({"amount": 1.0, "lowest": 0.0}, "0.0 is not in"),
+        ({"amount": 1.0, "rung": 0}, "at least 1.*got 0"),
+        ({"amount": 1.0, "lowest": 2.0}, "at most 1.0, got 2.0"),
+        ({"amount": 1.0, "lowest": 0.0}, "above 0 .*got 0.0"),
     ],
 )
 def test_a_budget_that_makes_no_sense_is_refused_by_name(arguments: dict[str, float], named: str) -> None:

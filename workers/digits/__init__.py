@@ -2,10 +2,10 @@
 
 Real images (scikit-learn's 1,797 digits of 8x8 pixels), a real network, and evaluations of seconds on one CPU core: a
 good first search. The data is in :mod:`~hpbandster_lite.workers.digits.data`, the network in
-:mod:`~hpbandster_lite.workers.digits.network`, its training in :mod:`~hpbandster_lite.workers.digits.training`.
+:mod:`~hpbandster_lite.workers.digits.network`, and its training in :mod:`~hpbandster_lite.workers.digits.training`.
 
-Law of this file: the parts of the problem that a search uses, without torch, so that it can be described on machines
-that have none.
+Law of this file: it has the parts of the problem that a search uses, without torch, so that a machine without torch can
+describe the problem.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ brackets = 8
 """Two Hyperband cycles, about three minutes on two cores."""
 
 MAX_PARAMETERS = 50_000
-"""Larger networks are refused before they are trained: an epoch of them takes seconds on a CPU, which 898 images of 64
-pixels do not repay."""
+"""Larger networks are refused before training: an epoch would take seconds on a CPU, too long for 898 images of 64
+pixels."""
 MAX_STAGES = 3
 """Each stage halves the image: 8, 4, 2 pixels."""
 
 
 def space() -> ConfigurationSpace:
-    """Sixteen hyperparameters, nine of the architecture and seven of its training; some are active only where they act.
+    """Sixteen hyperparameters: nine of the architecture and seven of the training, some of them with a condition.
 
     The default is a plain network of two stages with textbook values for the training.
     """
@@ -80,7 +80,7 @@ def space() -> ConfigurationSpace:
 
 
 def feasible(config: Mapping[str, Any]) -> bool | str:
-    """True if the network is small enough, else the reason why it is refused."""
+    """True if the network is small enough, else the reason for the refusal."""
     from hpbandster_lite.workers.digits.architecture import Architecture
 
     count = Architecture.of(config).parameter_count
@@ -88,22 +88,22 @@ def feasible(config: Mapping[str, Any]) -> bool | str:
 
 
 def evaluate(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, float]:
-    """Train for ``budget`` epochs, continuing from the checkpoint of the rung below or of an earlier attempt.
+    """Train for ``budget`` epochs, from the checkpoint of the rung below or of an earlier attempt if there is one.
 
     Parameters
     ----------
     config
         A configuration of :func:`space`.
     budget
-        Number of epochs, those of the checkpoint included.
+        Number of epochs, including those of the checkpoint.
     trial
-        Seed, device and directories.
+        Its seed, device and directories are used.
 
     Returns
     -------
     dict
         ``loss`` (see :func:`~hpbandster_lite.workers.digits.training.validation_loss`), ``validation_error_percent``,
-        ``parameters``, and ``epochs_trained``: the epochs that this evaluation added to the checkpoint.
+        ``parameters``, and ``epochs_trained``, the number of epochs that this evaluation added to the checkpoint.
     """
     from hpbandster_lite.workers.digits.training import train
 
@@ -111,9 +111,9 @@ def evaluate(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str
 
 
 def test(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, float]:
-    """Error of the trained network on the 450 test images, which nothing else in this package reads.
+    """Error of the trained network on the 450 test images, which only this function reads.
 
-    Without a checkpoint in ``trial.previous_directory`` the network is trained again from its seed.
+    Without a checkpoint in ``trial.previous_directory``, it trains the network again from its seed.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """The architecture of a configuration, and its number of parameters.
 
-Law of this file: arithmetic only, without torch, so that a configuration is refused before anything is built.
+Law of this file: arithmetic only, without torch, so that a configuration can be refused before a network is built.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ CLASSES = 10
 
 
 class BlockPlan(NamedTuple):
-    """One block: channels of input and output, and the stride of its first convolution."""
+    """One block: input and output channels, and the stride of the first convolution."""
 
     before: int
     width: int
@@ -32,17 +32,17 @@ class Architecture:
     Parameters
     ----------
     widths
-        Channels of each stage; every stage but the first first halves the image.
+        Channels of each stage. Each stage after the first begins with a block that halves the image.
     blocks
         Number of blocks of each stage.
     kernel_size
-        Of all convolutions except those of shortcuts.
+        Kernel size in pixels of all convolutions except those of shortcuts.
     residual
         Whether a block's input is added to its output.
     activation
         ``relu``, ``silu`` or ``tanh``.
     dropout
-        Share of channels that a block drops between its convolutions.
+        Share of channels that a block drops between its convolutions, in [0, 1).
     """
 
     widths: tuple[int, ...]
@@ -67,7 +67,7 @@ class Architecture:
 
     @property
     def plan(self) -> list[BlockPlan]:
-        """All blocks in order; the first block of every stage but the first halves the image."""
+        """All blocks in order; the first block of each stage after the first halves the image."""
         plan: list[BlockPlan] = []
         before = self.widths[0]
         for stage, (width, blocks) in enumerate(zip(self.widths, self.blocks, strict=True)):

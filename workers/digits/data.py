@@ -1,7 +1,7 @@
-"""The images: 898 for training, 449 for validation, 450 for test, stratified by class; every search has this split.
+"""The images: 898 for training, 449 for validation and 450 for test, stratified by class; every search has this split.
 
-Law of this file: the split depends on its fixed seed alone, so every configuration of every search is compared on the
-same images; only :func:`images_for_test` returns the test images.
+Law of this file: the split depends only on a fixed seed, so all configurations of all searches are compared on the same
+images. Only :func:`images_for_test` returns the test images.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ BRIGHTEST = 16.0
 
 
 class Images(NamedTuple):
-    """Images, shape (n, 1, 8, 8), of mean 0 and deviation 1 over the training images, and their classes, shape (n,)."""
+    """Images ``x``, shape (n, 1, 8, 8), and their classes ``y``, shape (n,).
+
+    The images are scaled to mean 0 and standard deviation 1 over the training images.
+    """
 
     x: torch.Tensor
     y: torch.Tensor
 
 
 def training_and_validation(device: str) -> tuple[Images, Images]:
-    """The images that a search may use."""
+    """The training and the validation images, which a search may use."""
     train, validation, _ = _splits()
     return _on(device, train), _on(device, validation)
 
 
 def images_for_test(device: str) -> Images:
-    """The images that a search may not use."""
+    """The test images, which a search must not use."""
     return _on(device, _splits()[2])
 
 

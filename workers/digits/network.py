@@ -12,13 +12,13 @@ from torch import nn
 from hpbandster_lite.workers.digits.architecture import CLASSES, Architecture, BlockPlan
 
 STATISTICS_MOMENTUM = 0.4
-"""Of the running statistics. An epoch may have as few as seven steps (898 images in batches of 128), after which 3 % of
-their initial values remain. With torch's 0.1 it is 48 %, so that a trained network is judged by noise."""
+"""Momentum of the running statistics. An epoch may have as few as seven steps (898 images in batches of 128), after
+which 3 % of the initial values remain. With torch's 0.1, 48 % remain, which makes the validation loss noisy."""
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
 def build_network(architecture: Architecture) -> nn.Sequential:
-    """A fresh network, images (n, 1, 8, 8) to logits (n, 10); its weights are drawn from torch's default generator."""
+    """A new network, from images (n, 1, 8, 8) to logits (n, 10), with weights from torch's default generator."""
     width = architecture.widths[0]
     return nn.Sequential(
         _convolution(1, width, architecture.kernel_size),
@@ -59,7 +59,7 @@ class Block(nn.Module):
 
 
 def _convolution(before: int, width: int, size: int, stride: int = 1) -> nn.Conv2d:
-    # No bias: the normalisation that follows has one.
+    # No bias, because the next normalisation has one.
     return nn.Conv2d(before, width, size, stride=stride, padding=size // 2, bias=False)
 
 

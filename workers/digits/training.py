@@ -1,8 +1,8 @@
 """Training on digits: read it from top to bottom.
 
-Claim: a training in parts, each continued from the checkpoint of the part before, ends bit for bit with the network of
-an uninterrupted training (on a CPU; tests/unit/test_digits.py). The random numbers of an epoch depend on seed and epoch
-alone, so no random state is saved, and the learning rate depends on the epoch alone: cosine annealing to zero with
+Claim: a training in parts, each continued from the checkpoint of the part before, ends with bitwise the same network as
+an uninterrupted training (on a CPU; tests/unit/test_digits.py). The random numbers of an epoch depend only on the seed
+and the epoch, so no random state is saved. The learning rate depends only on the epoch: cosine annealing to zero with
 warm restarts (SGDR, arXiv:1608.03983) at 1, 3, 9, 27, ... epochs, so that each rung of the ladder 1, 3, 9, 27 ends with
 a finished cycle and the next rung begins with a restart.
 """
@@ -24,12 +24,12 @@ from hpbandster_lite.workers.digits.data import Images, images_for_test, trainin
 from hpbandster_lite.workers.digits.network import build_network
 
 ETA = 3
-"""Ratio of the epochs at which the learning rate is restarted."""
+"""Ratio of two successive epochs at which the learning rate restarts."""
 TIE_BREAKER = 2e-3
 """Upper bound of the cross-entropy's part of the loss: less than the 2.2e-3 that one image of 449 adds to the error
-rate. So fewer errors always win, and of two networks with as many errors the lower cross-entropy wins."""
+rate. So a network with fewer errors always wins; among networks with equal errors the lower cross-entropy wins."""
 ADAMW_FACTOR = 0.1
-"""Factor of the learning rate for AdamW, whose useful range is a decade below that of SGD with momentum."""
+"""Factor of the learning rate for AdamW, whose useful learning rates are a tenth of those of SGD with momentum."""
 
 
 # --------------------------------------------------------------------------------------------------- one evaluation
@@ -44,7 +44,7 @@ def train(config: Mapping[str, Any], epochs: int, trial: Trial) -> dict[str, flo
     while run.epoch < epochs:
         run.train_one_epoch(train_images)
         loss, error = validation_loss(run.network, validation)
-        # Saved first: if the report interrupts the evaluation, this epoch is kept.
+        # Save first: if the report interrupts the evaluation, this epoch is not lost.
         save_checkpoint(trial, run.state())
         trial.report(run.epoch, loss, validation_error_percent=error)
     return {
@@ -71,7 +71,7 @@ def validation_loss(network: nn.Module, images: Images) -> tuple[float, float]:
     logits = network(images.x)
     error_rate = float((logits.argmax(dim=1) != images.y).double().mean())
     cross_entropy = float(functional.cross_entropy(logits, images.y))
-    # A network that diverged has logits that are not finite; its loss must be finite, or its reason would be lost.
+    # A diverged network has logits that are not finite; a loss must be finite to count as a result.
     surplus = cross_entropy / (1 + cross_entropy) if math.isfinite(cross_entropy) else 1.0
     return error_rate + TIE_BREAKER * surplus, 100 * error_rate
 
@@ -113,7 +113,7 @@ class Run:
 
     def train_one_epoch(self, images: Images) -> None:
         """One pass over the images in a new order, without the last, smaller batch."""
-        # Seeds the order, the shifts and dropout: all random numbers of this epoch follow from these two numbers.
+        # This seeds the order, the shifts and dropout, so the seed and the epoch determine all random numbers.
         torch.manual_seed(self._seed * 1_000 + self.epoch)
         self.network.train()
         n, size = len(images.y), self._config["batch_size"]
@@ -143,7 +143,7 @@ def _optimizer(network: nn.Module, config: Mapping[str, Any]) -> torch.optim.Opt
             network.parameters(), rate, momentum=config["momentum"], nesterov=True, weight_decay=decay, fused=True
         )
     else:
-        # Decoupled decay is multiplied by the learning rate, so a number has about the same effect as for SGD.
+        # AdamW multiplies its decoupled decay by the learning rate, so a value has about the same effect as for SGD.
         optimizer = torch.optim.AdamW(network.parameters(), ADAMW_FACTOR * rate, weight_decay=decay, fused=True)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
@@ -151,7 +151,7 @@ def _optimizer(network: nn.Module, config: Mapping[str, Any]) -> torch.optim.Opt
 
 
 def cosine_with_restarts(epochs: float) -> float:
-    """Factor of the learning rate after ``epochs``, in (0, 1]: half a cosine from each restart to the next."""
+    """Factor of the learning rate after ``epochs``, in (0, 1]: half a cosine wave between two restarts."""
     begin, end = 0, 1
     while epochs >= end:
         begin, end = end, ETA * end
@@ -159,20 +159,25 @@ def cosine_with_restarts(epochs: float) -> float:
 
 
 def shifted(x: torch.Tensor, most: int) -> torch.Tensor:
-    """Each image moved by up to ``most`` pixels in each direction; its border is repeated.
+    """Images, each shifted at random by at most ``most`` pixels in each direction; the border is repeated.
 
     Parameters
     ----------
     x
-        Shape (n, 1, h, w).
+        Images, shape (n, 1, h, w).
     most
-        Pixels; 0 changes nothing.
+        Largest shift in pixels; 0 changes nothing.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (n, 1, h, w).
     """
     if most == 0:
         return x
     n, _, height, width = x.shape
     padded = functional.pad(x, (most, most, most, most), mode="replicate")[:, 0]
-    # Drawn on the CPU, whose generator has the epoch's seed, for any device.
+    # Draw on the CPU for every device, because the CPU's generator has the epoch's seed.
     down, right = torch.randint(0, 2 * most + 1, (2, n)).to(x.device)
     rows = (down[:, None] + torch.arange(height, device=x.device))[:, :, None]
     columns = (right[:, None] + torch.arange(width, device=x.device))[:, None, :]

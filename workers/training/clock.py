@@ -1,8 +1,8 @@
 """How much of its budget a training has used: seconds of training steps, or epochs by steps.
 
 Law of this file: only the time between :meth:`BudgetClock.begin` and :meth:`BudgetClock.end` counts (zero_grad to
-optimizer.step); augmentation, validation and saving do not. The clock never waits for the latest few steps of a device:
-a device works behind the process that feeds it, and a clock that read its time after each step would make it idle.
+optimizer.step); augmentation, validation and saving do not. The clock does not wait for the latest steps of a device:
+a device works some steps behind the process, and would become idle if the clock read its time after each step.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from hpbandster_lite.workers.training.schedule import Budget
 Clock = Literal["wall", "processor"]
 
 READ_EVERY = 8
-"""Steps between two readings of a device. The process runs at most twice as many steps ahead of the device, which is
-more than keeps it busy, and bounds how late the end of a budget is noticed."""
+"""Steps between two readings of a device. The process is at most twice this number of steps ahead of the device, which
+keeps the device busy and limits the excess over the budget."""
 
 
 class Stopwatch(Protocol):
     """Adds up the time of training steps, in seconds."""
 
     def begin(self) -> None:
-        """A step begins."""
+        """Call this before a step."""
 
     def end(self) -> None:
-        """The step has been sent to the device."""
+        """Call this when the step has been sent to the device."""
 
     def estimate_s(self) -> float:
-        """Seconds so far, without waiting for the device."""
+        """Estimate of the seconds so far, without a wait for the device."""
 
     def settled_s(self) -> float:
-        """Seconds so far; waits until all steps are done."""
+        """Seconds so far, after a wait until all steps are done."""
 
 
 class HostStopwatch:
-    """For the CPU, which works while the process waits.
+    """The stopwatch for a CPU, on which a step is done when the process continues.
 
     Parameters
     ----------
     now
-        Seconds on any monotonic clock.
+        A monotonic clock in seconds. Default: ``time.perf_counter``.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
@@ -73,18 +73,19 @@ class HostStopwatch:
 
 
 class DeviceStopwatch:
-    """For a GPU: each step has an event before and after it in the GPU's stream, which are read some steps later.
+    """The stopwatch for a GPU: it records an event before and after each step, and reads both some steps later.
 
     Parameters
     ----------
     new_event
-        Makes an event with ``record()``, ``synchronize()`` and ``elapsed_time(end)`` in milliseconds.
+        Makes an event with ``record()``, ``synchronize()`` and ``elapsed_time(end)`` in milliseconds. Default: a
+        ``torch.cuda.Event``.
     read_every
-        Steps between two readings.
+        Steps between two readings. Default: 8.
     """
 
     def __init__(self, new_event: Callable[[], Any] | None = None, read_every: int = READ_EVERY) -> None:
-        # blocking: a process that waits for the device leaves its core to other processes, such as another worker.
+        # blocking: while a process waits for the device, other processes such as another worker can use its core.
         self._new_event = new_event or partial(torch.cuda.Event, enable_timing=True, blocking=True)
         self._read_every = read_every
         self._pending: deque[tuple[Any, Any]] = deque()
@@ -106,7 +107,7 @@ class DeviceStopwatch:
             self._read(self._read_every)
 
     def estimate_s(self) -> float:
-        """The time of all read steps, and for each unread step the mean of those that were read last."""
+        """The time of all read steps, plus the mean time of the last read steps for each unread step."""
         return self._read_s + len(self._pending) * self._step_s
 
     def settled_s(self) -> float:
@@ -127,15 +128,15 @@ class DeviceStopwatch:
 
 
 def stopwatch_for(device: str, clock: Clock = "wall") -> Stopwatch:
-    """The stopwatch that suits a device, ``"cpu"`` or ``"cuda"``.
+    """The stopwatch for a device.
 
     Parameters
     ----------
     device
-        A GPU counts the time of its own stream, with either clock.
+        ``"cpu"`` or ``"cuda"``. A GPU always counts the time of its stream.
     clock
-        What a second is on a CPU: wall time, or processor time, summed over all threads. Processor time is (nearly) the
-        same however busy the machine is.
+        The time that counts on a CPU: ``wall`` time (the default), or ``processor`` time, which is the sum over all
+        threads and nearly independent of other load on the machine.
     """
     if device.startswith("cuda"):
         return DeviceStopwatch()
@@ -143,7 +144,7 @@ def stopwatch_for(device: str, clock: Clock = "wall") -> Stopwatch:
 
 
 class BudgetClock:
-    """Counts steps, and knows when a budget is spent.
+    """Counts steps and seconds, and tells when a budget is spent.
 
     Parameters
     ----------
@@ -154,54 +155,62 @@ class BudgetClock:
     stopwatch
         Measures the steps.
     steps, seconds
-        Those of the checkpoint from which the training continues.
+        Steps and seconds of the checkpoint from which the training continues. Default: 0.
+
+    Raises
+    ------
+    UsageError
+        If an epoch has no steps.
     """
 
     def __init__(
         self, budget: Budget, steps_per_epoch: int, stopwatch: Stopwatch, *, steps: int = 0, seconds: float = 0.0
     ) -> None:
         if steps_per_epoch < 1:
-            raise UsageError(f"an epoch of {steps_per_epoch} steps; give at least as many examples as a batch has")
+            raise UsageError(
+                f"an epoch must have at least one step, got {steps_per_epoch}; give at least as many examples as a "
+                "batch has"
+            )
         self.budget = budget
         self._steps_per_epoch = steps_per_epoch
         self._stopwatch = stopwatch
         self._seconds_before = seconds
         self._steps_before = self.steps = steps
-        # At least one: an evaluation without training is of no use.
+        # At least one, because an evaluation without training is useless.
         self._last_step = max(1, round(budget.amount * steps_per_epoch))
 
     def begin(self) -> None:
-        """A training step begins."""
+        """Call this before a training step."""
         self._stopwatch.begin()
 
     def end(self) -> None:
-        """The step has been sent to the device."""
+        """Call this when the step has been sent to the device."""
         self._stopwatch.end()
         self.steps += 1
 
     def used(self) -> float:
-        """Budget used so far, in its unit; for seconds on a device an estimate, without waiting for it."""
+        """Budget used so far, in its unit; seconds on a device are an estimate, without a wait for the device."""
         if self.budget.unit == "epochs":
             return self.steps / self._steps_per_epoch
         return self._seconds_before + self._stopwatch.estimate_s()
 
     def is_spent(self) -> bool:
-        """Whether the budget is used up; waits for the device only if that is likely."""
+        """Whether the budget is used up; this waits for the device only if the estimate says so."""
         if self.budget.unit == "epochs":
             return self.steps >= self._last_step
         return self.used() >= self.budget.amount and self.seconds() >= self.budget.amount
 
     def seconds(self) -> float:
-        """Seconds of all training steps, those of the checkpoint included; waits until the device has done them."""
+        """Seconds of all training steps, including those of the checkpoint, after a wait for the device."""
         return self._seconds_before + self._stopwatch.settled_s()
 
     def remaining_s(self) -> float:
-        """Remaining seconds; for epochs estimated from the steps of this process, and 0 before its first step."""
+        """Remaining seconds; a budget in epochs estimates them from the steps of this process (0 before the first)."""
         if self.budget.unit == "seconds":
             return max(self.budget.amount - self.used(), 0.0)
         done = self.steps - self._steps_before
         return self._stopwatch.estimate_s() / done * max(self._last_step - self.steps, 0) if done else 0.0
 
     def epochs(self) -> float:
-        """Number of epochs trained, those of the checkpoint included."""
+        """Number of trained epochs, including those of the checkpoint."""
         return self.steps / self._steps_per_epoch

@@ -1,7 +1,7 @@
 """Trainings that cannot continue: out of memory, and diverged.
 
-Law of this file: a fault is an outcome. Its error states the reason, and all memory that the training held is free
-before the error leaves.
+Law of this file: a fault is an outcome. Its error states the reason, and the memory of the training is freed before the
+error is raised.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ Result = TypeVar("Result")
 
 
 class Diverged(FloatingPointError):
-    """The training loss is not finite any more; the trainer classes it as an invalid result."""
+    """The training loss is no longer finite; the trainer reports an invalid result."""
 
 
 class OutOfMemory(MemoryError):
-    """Memory of the host or the GPU ran out; the trainer classes it as memory."""
+    """The host or the GPU is out of memory; the trainer reports a failure of memory."""
 
 
 def freed_if_it_fails(call: Callable[[], Result], *, build: Callable[[], nn.Module], device: str, batch: str) -> Result:
-    """The result of ``call``; if it fails, free all that it held before the error leaves.
+    """The result of ``call``; if it fails, its memory is freed before the error is raised.
 
     Parameters
     ----------
     call
-        Trains.
+        Trains the network.
     build
-        Makes the network that it trains, to report its size.
+        Makes the network that ``call`` trains, to report its size.
     device
         ``"cpu"`` or ``"cuda"``.
     batch
-        What a training step takes, such as ``"128 images"``.
+        The examples of a training step, for example ``"128 images"``.
 
     Raises
     ------
     OutOfMemory
-        With the peak and the number of parameters, raised from the original error.
+        If ``call`` runs out of memory; the message has the peak and the number of parameters.
     """
     if device.startswith("cuda"):
         # The cached blocks of the previous configuration have the wrong sizes for this one.
@@ -53,7 +53,7 @@ def freed_if_it_fails(call: Callable[[], Result], *, build: Callable[[], nn.Modu
         torch.cuda.reset_peak_memory_stats()
     try:
         return call()
-    except Exception as error:  # libraries have many classes for it; any other error is raised again
+    except Exception as error:  # libraries raise many classes for a lack of memory; other errors are raised again
         _clear_frames(error)
         if not is_out_of_memory(error):
             raise
@@ -76,16 +76,16 @@ def _out_of_memory_message(build: Callable[[], nn.Module], device: str, batch: s
 
 def _size(build: Callable[[], nn.Module]) -> str:
     try:
-        # Shapes without values: this takes no memory, however large the network is.
+        # On the meta device, tensors have shapes without values and take no memory.
         with torch.device("meta"):
             return f"{parameter_count(build()):,} parameters"
     except (RuntimeError, NotImplementedError):
-        # A network whose construction reads its values cannot be built so; the message then lacks its size only.
+        # A network that reads values during its construction cannot be built on it; then only the size is missing.
         return "a network of unknown size"
 
 
 def _clear_frames(error: BaseException | None) -> None:
-    """Clear the frames of an error's tracebacks, which hold the network, its gradients and the batch."""
+    """Clear the frames of an error's tracebacks, which refer to the network, its gradients and the batch."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -1,14 +1,13 @@
 """Training of a network under a budget, for any kind of data: read it from top to bottom.
 
-Claim: a training on a CPU that was interrupted after a checkpoint and continued in another process ends with bit for
-bit the same network as an uninterrupted one (budget in epochs, or in seconds of a given clock;
-tests/unit/test_images_training.py). Batches depend on seed, epoch and step alone, the learning rate depends on the
-budget used alone, and the checkpoint holds the rest: network, optimizer, scale of the gradients, steps, seconds, random
-state.
+Claim: a training on a CPU that was interrupted after a checkpoint and continued in another process ends with bitwise
+the same network as an uninterrupted one (budget in epochs, or in seconds of a given clock;
+tests/unit/test_images_training.py). Batches depend only on seed, epoch and step, and the learning rate only on the used
+budget. The checkpoint holds the rest: network, optimizer, scale of the gradients, steps, seconds, random state.
 
-Law of this file: it does not know what the examples are. A :class:`TrainingSet` gives batches and their losses, a judge
-gives the loss of the evaluation. Schedules are in :mod:`~hpbandster_lite.workers.training.schedule`, what counts as
-budget is in :mod:`~hpbandster_lite.workers.training.clock`.
+Law of this file: it does not depend on the kind of examples. A :class:`TrainingSet` gives batches and their losses; a
+judge gives the loss of the evaluation. :mod:`~hpbandster_lite.workers.training.schedule` has the schedules, and
+:mod:`~hpbandster_lite.workers.training.clock` measures the budget.
 """
 
 from __future__ import annotations
@@ -37,38 +36,38 @@ from hpbandster_lite.workers.training.schedule import Budget, factor
 from hpbandster_lite.workers.training.torch_switches import process_settings
 
 Builder: TypeAlias = Callable[[], nn.Module]
-"""Makes the network, untrained, from torch's global generator."""
+"""Makes an untrained network, with weights from torch's global generator."""
 Forward: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
-"""A network's inputs to its outputs."""
+"""Maps a network's inputs to its outputs."""
 BatchLoss: TypeAlias = Callable[[Forward], torch.Tensor]
-"""The loss of a network on one batch, a mean."""
+"""Returns the mean loss of a network on one batch."""
 Result = TypeVar("Result")
 
 COMPILATION_S = 50
-"""What torch.compile costs before the first step; it counts as training, because the user waits for it."""
+"""Seconds that torch.compile takes before the first step; they count as training, because the user waits for them."""
 COMPILATION_SHARE = 0.1
-"""Largest share of the remaining time for a compilation: it saves 10 to 30 % of a step, so below 500 s it may cost more
-than it saves."""
+"""Largest share of the remaining time for a compilation. It saves 10 to 30 % of each step, so with less than 500 s left
+it may take longer than it saves."""
 SEEDS_APART = 1_000_003
-"""Between the seeds of two repeats. A prime, so that they equal another configuration's seed only by chance."""
+"""Difference between the seeds of two repeats: a prime, so that they rarely equal another configuration's seed."""
 
 
 class TrainingSet(Protocol):
-    """The examples that a network is trained on."""
+    """The training examples of a network."""
 
     @property
     def noun(self) -> str:
-        """What the examples are called in messages, in the plural."""
+        """The name of the examples in messages, in the plural."""
 
     def __len__(self) -> int:
         """Number of examples."""
 
     def batches(self, seed: int, epoch: int, first_step: int) -> Iterator[BatchLoss]:
-        """The losses of an epoch's batches from a step on; a batch depends on seed, epoch and step alone."""
+        """The losses of an epoch's batches from a step on; a batch depends only on seed, epoch and step."""
 
 
 class Judgement(NamedTuple):
-    """The loss of a network on data that it is not trained on, and other metrics by name."""
+    """The loss of a network on data outside its training set, and other metrics by name."""
 
     loss: float
     metrics: Mapping[str, float]
@@ -90,19 +89,19 @@ def train(
 ) -> dict[str, Any]:
     """Train a network for a budget and judge it.
 
-    After each epoch a checkpoint is saved and a point of the learning curve reported; an interrupted attempt is
-    continued from ``trial.resume_directory``.
+    After each epoch it saves a checkpoint and reports a point of the learning curve. If an attempt was interrupted, it
+    continues from ``trial.resume_directory``.
 
     Parameters
     ----------
     build, recipe, budget, trial, training_set
         See their types.
     judge
-        Gives the loss and the metrics of the learning curve.
+        Returns the loss and the metrics of the learning curve.
     repeats
-        Trainings from different seeds, one after the other; the loss is their mean.
+        Number of trainings from different seeds, one after the other; the loss is their mean. Default: 1.
     new_stopwatch
-        Makes the stopwatch that measures training steps; ``None``: the one that suits the device.
+        Makes the stopwatch that measures training steps. Default: the stopwatch for the device.
 
     Returns
     -------
@@ -136,7 +135,7 @@ def test(
 ) -> Result:
     """The result of ``judge`` for the trained network.
 
-    The checkpoint of :func:`~hpbandster_lite.problems.checkpoints.load_checkpoint` is used if it has used the budget;
+    If the checkpoint of :func:`~hpbandster_lite.problems.checkpoints.load_checkpoint` has the whole budget, it is used;
     otherwise the network is trained again from its seed.
     """
     one = _Repeat(build, recipe, budget, trial, training_set, 0, None)
@@ -145,7 +144,7 @@ def test(
 
 @dataclass(frozen=True, slots=True)
 class Refitted(Generic[Result]):
-    """A trained network, the judge's result for it, and information on the training."""
+    """A trained network, the judge's result for it, and information about the training."""
 
     network: nn.Module
     judged: Result
@@ -164,14 +163,14 @@ def refit(
 ) -> Refitted[Result]:
     """Train a network and judge it once, at the end; the learning curve shows the training loss.
 
-    An interrupted refit is continued from ``trial.resume_directory``. The parameters are those of :func:`train`.
+    It continues an interrupted refit from ``trial.resume_directory``. The parameters are as for :func:`train`.
     """
     one = _Repeat(build, recipe, budget, trial, training_set, 0, new_stopwatch)
     return one.freed_if_it_fails(partial(one.refit, judge))
 
 
 class _Repeat(NamedTuple):
-    """One training of an evaluation, with all that it is made of."""
+    """One training of an evaluation, with all its parts."""
 
     build: Builder
     recipe: Recipe
@@ -202,7 +201,7 @@ class _Repeat(NamedTuple):
                     repeat=self.number,
                 )
             if judged is None:
-                # An earlier attempt had used the whole budget; the next rung looks into this attempt's directory.
+                # An earlier attempt used the whole budget. Save again, because the next rung looks in this directory.
                 judged = judge(run)
                 self._save(run)
             return {"loss": judged.loss, **judged.metrics, **_information(run, time.perf_counter() - began)}
@@ -227,7 +226,7 @@ class _Repeat(NamedTuple):
 
     @contextmanager
     def _begun(self) -> Iterator[tuple[Run, float]]:
-        """The training, from its checkpoint if there is one, and the time at which it began."""
+        """The training, from its checkpoint if there is one, and the time of its beginning."""
         began = time.perf_counter()
         with self._torch_configured():
             state = load_checkpoint(self.trial, self._checkpoint, rung_below=self.recipe.schedule == "nested")
@@ -240,7 +239,7 @@ class _Repeat(NamedTuple):
         )
 
     def _run(self, stopwatch: Stopwatch, state: dict[str, Any] | None) -> Run:
-        # Modulo: a seed that numpy and torch both take, at any repeat.
+        # Modulo, so that numpy and torch accept the seed of every repeat.
         seed = (self.trial.seed + self.number * SEEDS_APART) % 2**31
         return Run(
             self.build, self.recipe, self.budget, self.trial.device, self.training_set, seed, stopwatch, state
@@ -255,11 +254,12 @@ class _Repeat(NamedTuple):
 
 
 def _information(run: Run, wall_s: float) -> dict[str, Any]:
-    """What an evaluation records of its training beside its loss.
+    """Information about the training of an evaluation.
 
-    ``budget_used`` in the budget's unit, with the excess of the last step; ``continued_from``, the part of it that came
-    with the checkpoint; ``training_s``, seconds of training steps in all; of this attempt alone ``images_per_s`` (or
-    what the examples are) in training steps and ``share_outside_training`` of the wall time (data, judging, saving).
+    ``budget_used`` is in the budget's unit, with the excess of the last step; ``continued_from`` is the part of it from
+    the checkpoint; ``training_s`` is the total of seconds in training steps. ``images_per_s`` (or another name of the
+    examples) in training steps and ``share_outside_training`` of the wall time (data, judging, saving) describe only
+    this attempt.
     """
     clock = run.clock
     used, seconds = clock.used(), clock.seconds() - run.seconds_before
@@ -293,11 +293,11 @@ class Run:
     device
         ``"cpu"`` or ``"cuda"``.
     seed
-        In [0, 2^31).
+        The seed, in [0, 2^31).
     stopwatch
         Measures training steps.
     state
-        An earlier result of :meth:`state`.
+        An earlier result of :meth:`state`. Default: None, to train from the seed.
 
     Raises
     ------
@@ -333,14 +333,14 @@ class Run:
         self.is_compiled = False
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, apart from the recipe."""
+        """The state on which the next step depends, apart from the recipe."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
             "steps": self.clock.steps,
             "seconds": self.clock.seconds(),
-            # The noise of Shake-Shake, ShakeDrop and dropout.
+            # For Shake-Shake, ShakeDrop and dropout.
             "random": torch.get_rng_state(),
             "random_on_device": torch.cuda.get_rng_state() if self._type == "cuda" else None,
         }
@@ -349,7 +349,7 @@ class Run:
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:
-            # It is empty if the checkpoint was trained in another precision, on another kind of GPU.
+            # The state is empty if the checkpoint comes from another precision, on another kind of GPU.
             self._scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
         if self._type == "cuda" and state["random_on_device"] is not None:
@@ -357,7 +357,7 @@ class Run:
         return state["steps"], state["seconds"]
 
     def train_one_epoch(self) -> float:
-        """Train to the end of the epoch, or of the budget if that comes first; return the mean loss of these steps.
+        """Train to the end of the epoch or of the budget, whichever is first; return the mean loss of these steps.
 
         Raises
         ------
@@ -399,9 +399,9 @@ class Run:
 
     def _compile_if_it_pays(self) -> None:
         if self.recipe.compile and not self.is_compiled and pays_to_compile(self.clock.remaining_s()):
-            # torch compiles a class for eight networks at most: forget those of earlier evaluations.
+            # torch compiles a class for at most eight networks, so forget the networks of earlier evaluations.
             torch.compiler.reset()
-            # The module itself is judged and saved: other batch sizes would be compiled anew, and names would change.
+            # Judge and save the module itself: the compiled one compiles again for other batch sizes and changes names.
             self._forward = torch.compile(self.network)
             self.is_compiled = True
 
@@ -411,14 +411,14 @@ def _steps_per_epoch(training_set: TrainingSet, batch_size: int) -> int:
     if steps < 1:
         noun = training_set.noun
         raise UsageError(
-            f"{len(training_set)} training {noun} do not fill a batch of batch_size={batch_size}; give at least as "
-            f"many {noun} as a batch has"
+            f"{len(training_set)} training {noun} do not fill a batch of batch_size={batch_size}; use a smaller "
+            f"batch_size or more {noun}"
         )
     return steps
 
 
 class _Losses:
-    """Losses of an epoch, summed on the device and checked without waiting for the latest few steps."""
+    """Losses of an epoch, summed on the device and checked without a wait for the latest steps."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -427,7 +427,7 @@ class _Losses:
         self._copied: tuple[torch.Tensor, torch.cuda.Event] | None = None
 
     def add(self, loss: torch.Tensor) -> None:
-        """Add a step's loss; a value that is not finite stays in the sum."""
+        """Add a step's loss; once a loss is not finite, the sum is not finite either."""
         self._sum += loss.float()
         self._count += 1
         if not self._sum.is_cuda:
@@ -436,7 +436,7 @@ class _Losses:
             self._check_the_copy()
 
     def mean(self) -> float:
-        """Mean of the losses; waits for the device."""
+        """Mean of the losses, after a wait for the device."""
         total = float(self._sum)
         self._check(total)
         return total / self._count
@@ -456,11 +456,11 @@ class _Losses:
         if not math.isfinite(total):
             clock = self._run.clock
             raise Diverged(
-                f"the training loss is {total} after {clock.epochs():.4g} epochs (step {clock.steps}), at a learning "
-                f"rate of {self._run.learning_rate:.4g} that began at {self._run.recipe.learning_rate:.4g}"
+                f"the training loss is {total} after {clock.epochs():.4g} epochs (step {clock.steps}), at the learning "
+                f"rate {self._run.learning_rate:.4g} (initially {self._run.recipe.learning_rate:.4g})"
             )
 
 
 def pays_to_compile(remaining_s: float) -> bool:
-    """Whether the remaining seconds of training repay a compilation."""
+    """Whether a compilation is expected to save time in the remaining seconds of training."""
     return COMPILATION_SHARE * remaining_s >= COMPILATION_S

@@ -1,4 +1,4 @@
-"""How large a network is, and how much memory its training held."""
+"""The size of a network, and the memory of its training."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MIB = 2**20
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Number of trained values of a network; running statistics do not count."""
+    """Number of trained values of a network, without running statistics."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def peak_memory_mib(device: str) -> float:
-    """Peak of the memory held: on a GPU since this evaluation began, on the host since the process began."""
+    """Peak memory in MiB: on a GPU since the evaluation began, on the host since the process began."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() / MIB
     # KiB on Linux, bytes on macOS.

@@ -1,7 +1,7 @@
 """How a network is trained, apart from its architecture, its data and its budget.
 
-Law of this file: a recipe is checked when it is made, and what it configures in torch (optimizer, precision) is built
-here. It knows nothing of the kind of data; a kind that needs more adds fields in a subclass.
+Law of this file: a recipe is checked when it is made, and this file builds the parts of torch that it configures
+(optimizer, precision). It does not depend on the kind of data; a subclass adds fields for a kind of data.
 """
 
 from __future__ import annotations
@@ -27,29 +27,34 @@ class Recipe:
     Parameters
     ----------
     learning_rate
-        At the beginning of each cycle.
+        Learning rate at the beginning of each cycle, above 0. Default: 0.1.
     batch_size
-        Examples of a step; the last, smaller batch of an epoch is dropped.
+        Examples of a step; the last, smaller batch of an epoch is dropped. Default: 128.
     optimizer
-        ``sgd`` with Nesterov momentum, or ``adamw``, whose useful learning rates are about a hundred times lower.
+        ``sgd`` (the default) with Nesterov momentum, or ``adamw``, whose useful learning rates are about a hundred
+        times lower.
     momentum
-        Of SGD; 0 for none.
+        Momentum of SGD, in [0, 1). Default: 0.9.
     weight_decay
-        L2 for SGD, decoupled for AdamW.
+        L2 penalty for SGD, decoupled weight decay for AdamW. Default: 5e-4.
     decay_norm_and_bias
-        Whether weight decay also acts on one-dimensional parameters: weights of batch norm, and all biases.
+        Whether weight decay also acts on one-dimensional parameters: weights of batch norm, and all biases. Default:
+        True.
     schedule, warmup
-        See :func:`~hpbandster_lite.workers.training.schedule.factor`. Under ``nested`` a rung continues from the
-        checkpoint of the rung below; under all others each rung begins from its seed.
+        See :func:`~hpbandster_lite.workers.training.schedule.factor`. With ``nested`` a rung continues from the
+        checkpoint of the rung below; with the other schedules each rung begins from its seed. Default: ``restarts``
+        without a warm-up.
     precision
-        Of the network's arithmetic; its weights are float32. ``bf16``; ``fp16`` with a scale for its gradients;
-        ``auto``: on a GPU the first of these that it supports, on a CPU ``fp32``.
+        Precision of the network's arithmetic; its weights are float32. ``fp32``; ``bf16``; ``fp16`` with a scale for
+        its gradients; ``auto`` (the default): ``bf16`` on a GPU that supports it, ``fp16`` on other GPUs, ``fp32`` on a
+        CPU.
     tf32
-        Whether a GPU may round float32 factors to 10 bits of mantissa.
+        Whether a GPU may round float32 factors to 10 bits of mantissa. Default: True.
     compile
-        Use torch.compile where the budget repays it (:data:`~hpbandster_lite.workers.training.loop.COMPILATION_S`).
+        Whether to use torch.compile if the budget is large enough
+        (:data:`~hpbandster_lite.workers.training.loop.COMPILATION_S`). Default: False.
     deterministic
-        Use only kernels that give the same bits each time.
+        Whether to use only kernels that give the same bits each time. Default: False.
 
     Raises
     ------
@@ -92,7 +97,7 @@ def check(recipe: Recipe, name: str, is_right: bool, rule: str) -> None:
 
 def optimizer_for(network: nn.Module, recipe: Recipe, device_type: str) -> torch.optim.Optimizer:
     """The optimizer of a recipe, with the parameters of a network."""
-    # One kernel for all weights, where torch has one; it also applies float16's scale without reading the device.
+    # A fused optimizer has one kernel for all weights, and applies float16's scale without a read from the device.
     fused = device_type in ("cuda", "cpu")
     groups = _parameter_groups(network, recipe)
     if recipe.optimizer == "adamw":
@@ -113,10 +118,10 @@ def _parameter_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]
 
 
 def precision_on(device_type: str, wanted: Precision) -> Precision:
-    """The precision that ``auto`` means on a device; any other one as it is."""
+    """The precision that ``auto`` means on a device; other precisions are returned unchanged."""
     if wanted != "auto":
         return wanted
     if device_type != "cuda":
         return "fp32"
-    # GPUs older than Ampere emulate bfloat16, slowly.
+    # GPUs older than Ampere emulate bfloat16, which is slow.
     return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp16"

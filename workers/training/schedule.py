@@ -1,9 +1,9 @@
-"""How much a training may use, and how its learning rate falls while it does.
+"""The budget of a training, and the schedule of its learning rate.
 
-Law of this file: arithmetic only; no torch, no clock. The factor of the learning rate depends on the budget used so far
-alone, so a continued training has the same rates as an uninterrupted one. Sources: SGDR
-(arXiv:1608.03983), equation 5, restarted after a time instead of a number of epochs (arXiv:1807.06906); Wide ResNet
-(arXiv:1605.07146) for the steps.
+Law of this file: arithmetic only; no torch, no clock. The factor of the learning rate depends only on the budget used
+so far, so a continued training has the same rates as an uninterrupted one. Sources: SGDR (arXiv:1608.03983),
+equation 5, with restarts after a time instead of a number of epochs (arXiv:1807.06906); Wide ResNet (arXiv:1605.07146)
+for the steps.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Unit = Literal["seconds", "epochs"]
 Schedule = Literal["restarts", "nested", "cosine", "step"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
-"""``restarts``: as many cosine cycles as the rung's number, each twice as long as the one before; the last one ends
-with the budget; ``nested``: cycles of the same lengths at every rung; ``cosine``: one cycle; ``step``: the rate falls
-to a fifth three times, as in the training of Wide ResNets."""
+"""``restarts``: rung k has k cosine cycles, each twice as long as the one before, of which the last ends with the
+budget; ``nested``: cycles of the same lengths at every rung; ``cosine``: one cycle; ``step``: the rate falls to a fifth
+three times, as in the training of Wide ResNets."""
 
 T_MUL = 2
 """Ratio of the lengths of two successive cycles."""
@@ -29,9 +29,9 @@ STEP_FACTOR = 0.2
 STEPS_AT = (0.3, 0.6, 0.8)
 """Wide ResNet's epochs 60, 120 and 160 of 200."""
 WARMUP_START = 0.1
-"""Factor at which a warm-up begins; from 0 the first step would change nothing."""
+"""Factor at the beginning of a warm-up; with 0 the first step would change nothing."""
 TOLERANCE = 1e-6
-"""Budgets come from a ladder of divisions; those that differ by less are the same rung."""
+"""Relative difference below which two budgets are the same rung, because divisions make the budgets of a ladder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +41,14 @@ class Budget:
     Parameters
     ----------
     amount
-        In ``unit``; positive.
+        The budget in ``unit``, above 0.
     unit
-        ``epochs``, or ``seconds`` of training steps.
+        ``epochs`` (the default), or ``seconds`` of training steps.
     rung
         Number of the rung on the ladder, from 1, in any bracket: the number of cycles of the schedule ``restarts``.
+        Default: 1.
     lowest
-        The ladder's lowest budget: the first cycle of the schedule ``nested``. ``amount`` by default.
+        The ladder's lowest budget: the length of the first cycle of the schedule ``nested``. Default: ``amount``.
 
     Raises
     ------
@@ -62,17 +63,17 @@ class Budget:
 
     def __post_init__(self) -> None:
         if not 0 < self.amount < math.inf:
-            raise BudgetError(f"a training needs a positive, finite budget, got {self.amount!r} {self.unit}")
+            raise BudgetError(f"a budget must be positive and finite, got {self.amount!r} {self.unit}")
         if self.unit not in UNITS:
             raise BudgetError(f"unit is {self.unit!r}; count the budget in one of {', '.join(UNITS)}")
         if self.rung < 1:
-            raise BudgetError(f"rung is {self.rung}; the lowest rung of the ladder is number 1")
+            raise BudgetError(f"rung must be at least 1, the lowest rung of the ladder; got {self.rung}")
         if self.lowest is not None and not 0 < self.lowest <= self.amount * (1 + TOLERANCE):
-            raise BudgetError(f"the ladder's lowest budget {self.lowest!r} is not in (0, {self.amount!r}]")
+            raise BudgetError(f"lowest must be above 0 and at most {self.amount!r}, got {self.lowest!r}")
 
     @classmethod
     def on(cls, ladder: Sequence[float], amount: float, unit: Unit) -> Budget:
-        """The budget ``amount`` on a ladder; between two rungs it belongs to the lower rung, below all to the first.
+        """The budget ``amount`` on a ladder; between two rungs it belongs to the lower one, below all to the first.
 
         Parameters
         ----------
@@ -87,7 +88,7 @@ class Budget:
 
     @property
     def first_cycle(self) -> float:
-        """T_0 of the schedule ``restarts``, so that cycle number ``rung`` ends with the budget: B / (2^k - 1)."""
+        """T_0 = B / (2^k - 1) of the schedule ``restarts``, with which cycle k, at rung k, ends with the budget B."""
         return self.amount / (float(T_MUL) ** self.rung - 1)
 
 
@@ -97,29 +98,32 @@ def nested_budgets(first_cycle: float, rungs: int) -> tuple[float, ...]:
     Parameters
     ----------
     first_cycle
-        T_0, and the lowest budget.
+        T_0, which is also the lowest budget.
     rungs
         Number of budgets.
     """
     if not first_cycle > 0 or rungs < 1:
-        raise BudgetError(f"nested budgets need a positive first cycle and a rung, got {first_cycle!r} and {rungs}")
+        raise BudgetError(
+            f"nested budgets require a positive first cycle and at least one rung, got {first_cycle!r} and {rungs}"
+        )
     return tuple(first_cycle * (T_MUL**k - 1) for k in range(1, rungs + 1))
 
 
 def factor(schedule: Schedule, used: float, budget: Budget, *, warmup: float = 0.0) -> float:
-    """Factor of the initial learning rate, in [0, 1], once ``used`` of the budget has been used.
+    """Factor of the initial learning rate, in [0, 1], after ``used`` of the budget.
 
     Parameters
     ----------
     schedule
         One of :data:`SCHEDULES`.
     used
-        In the unit of the budget; beyond it all but ``nested`` keep their last factor, which is 0 for the cosines.
+        Used budget in its unit. Beyond the budget, all schedules except ``nested`` keep their last factor, which is 0
+        for the cosines.
     budget
         The whole budget.
     warmup
-        Share of the first cycle (of the budget, if there is one cycle) over which the rate rises to its value; in
-        [0, 1).
+        Share of the first cycle, in [0, 1), during which the rate rises to its value; with one cycle a share of the
+        budget. Default: 0.
 
     Raises
     ------
@@ -131,7 +135,7 @@ def factor(schedule: Schedule, used: float, budget: Budget, *, warmup: float = 0
     match schedule:
         case "restarts":
             length = budget.first_cycle
-            # From the share, not from T_0: the last cycle then ends with the budget in spite of rounding.
+            # Computed from the share, not from T_0, so that rounding does not move the end of the last cycle.
             value = annealed(share * (T_MUL**budget.rung - 1), last=budget.rung)
         case "nested":
             length = budget.amount if budget.lowest is None else budget.lowest
@@ -155,7 +159,7 @@ def annealed(cycles: float, *, last: int | None = None) -> float:
     last
         Number of the last cycle, from 1, which ends at 0 without a restart; ``None`` if there is no last cycle.
     """
-    # T_0 (2^j - 1) is where cycle j + 1 begins, so 2^j is the largest power of two up to cycles + 1; frexp is exact.
+    # Cycle j + 1 begins at T_0 (2^j - 1), so 2^j is the largest power of two up to cycles + 1; frexp is exact.
     length = 2.0 ** (math.frexp(cycles + 1)[1] - 1)
     if last is not None:
         length = min(length, 2.0 ** (last - 1))

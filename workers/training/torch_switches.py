@@ -1,6 +1,6 @@
 """Process-wide switches of torch, set for one training and then restored.
 
-Law of this file: after the context the switches and the state of the global generators are as before it.
+Law of this file: when the context ends, the switches and the state of the global generators are as before.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import torch
 
 @contextmanager
 def process_settings(device: str, *, deterministic: bool, tf32: bool) -> Iterator[None]:
-    """Fast or repeatable kernels while the context lasts.
+    """Use fast or repeatable kernels in this context.
 
     Parameters
     ----------
     device
         ``"cpu"`` or ``"cuda"``.
     deterministic
-        Use only kernels that give the same bits each time; an operation without one raises an error that names it.
-        Otherwise cudnn tries its kernels on the first batch of each shape and keeps the fastest.
+        Whether to use only kernels that give the same bits each time; an operation without such a kernel raises an
+        error that names it. If False, cudnn tries its kernels on the first batch of each shape and keeps the fastest.
     tf32
         Whether a GPU may multiply float32 numbers with 10 bits of mantissa.
     """
@@ -31,7 +31,7 @@ def process_settings(device: str, *, deterministic: bool, tf32: bool) -> Iterato
     was_warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     precision = torch.get_float32_matmul_precision()
     if deterministic and on_gpu:
-        # cuBLAS is deterministic only with a workspace of this shape, and torch insists on it.
+        # cuBLAS is deterministic only with a workspace of this shape, and torch requires it.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     cudnn = torch.backends.cudnn.flags(
         enabled=True, benchmark=not deterministic, deterministic=deterministic, allow_tf32=tf32

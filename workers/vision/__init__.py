@@ -1,1 +1,1 @@
-"""Former names of modules of images, for one release; a use warns and names the new one."""
+"""Former names of modules of :mod:`hpbandster_lite.workers.images`, for one release; a use warns with the new name."""
