@@ -11,6 +11,7 @@ from hpbandster_lite.rundir import RunDirectory
 RECORDED = Path(__file__).parent
 RUNS: Mapping[int, tuple[str, ...]] = {
     1: ("complete", "limit", "same_fault", "stopped", "paused", "killed", "minimize"),
+    2: ("edited", "one_fault"),
 }
 """Names of the recorded runs of each schema; schema-N/README.md says how they were made."""
 

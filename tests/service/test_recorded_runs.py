@@ -27,7 +27,7 @@ LOSS = 2.0188737500472764
 """The evaluation of the result in ``reports/``."""
 EDITED = "--accept-edited-source"
 """The problems' files got type hints after the runs were recorded: an edit by the hash that these journals have."""
-SCHEMAS = pytest.mark.parametrize("schema", RUNS)
+SCHEMAS = pytest.mark.parametrize("schema", [schema for schema in RUNS if schema < SCHEMA])
 
 
 def command(

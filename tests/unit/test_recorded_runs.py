@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpbandster_lite.journal import Journal, JournalReader
+from hpbandster_lite.records import Finished, FinishKind, Started
 from hpbandster_lite.results.incumbent import current_incumbent
 from hpbandster_lite.results.journal_status import status_from_journal
 from hpbandster_lite.results.result import Result
@@ -38,6 +39,20 @@ def test_its_decisions_are_verified(run: RunDirectory) -> None:
     verification = verify_run(run)
     assert verification.holds, verification.summary
     assert verification.outcomes > 0
+
+
+def test_its_edit_and_its_rule_for_one_fault_are_understood(tmp_path: Path) -> None:
+    edited = recorded_run(2, "edited", tmp_path)
+    sentence = "edited after 6 outcomes, another one from evaluation 0-0-6@0 on: net.py is another one"
+    (edit,) = status_from_journal(JournalReader(edited.journal)).source_edits
+    assert edit.sentence == sentence
+    assert verify_run(edited).source_edits == (sentence,)
+    one_fault = JournalReader(recorded_run(2, "one_fault", tmp_path).journal)
+    entries = [entry for _, _, entry in one_fault.entries()]
+    starts = [entry for entry in entries if isinstance(entry, Started)]
+    assert [(each.first_faults_rule, each.keep_going) for each in starts] == [(2, False), (2, True), (2, False)]
+    ends = [entry.kind for entry in entries if isinstance(entry, Finished)]
+    assert ends == [FinishKind.SAME_FAULT, FinishKind.LIMIT, FinishKind.LIMIT]
 
 
 def test_its_status_is_read(run: RunDirectory) -> None:
