@@ -54,7 +54,9 @@ def write_once(path: Path, text: str) -> None:
     sync(path.parent)
 
 
-def refuse_to_replace(path: Path, *, force: bool, is_ours: Callable[[], bool]) -> None:
+def refuse_to_replace(
+    path: Path, *, force: bool, is_ours: Callable[[], bool], remedy: str = "give another name"
+) -> None:
     """Refuse to overwrite a file that this command did not make, unless the user agrees.
 
     Parameters
@@ -65,6 +67,8 @@ def refuse_to_replace(path: Path, *, force: bool, is_ours: Callable[[], bool]) -
         Whether the user agreed to replace it.
     is_ours
         Returns whether this command made the existing file.
+    remedy
+        What the user can do without replacing it.
 
     Raises
     ------
@@ -76,9 +80,7 @@ def refuse_to_replace(path: Path, *, force: bool, is_ours: Callable[[], bool]) -
     if not path.is_symlink() and not path.is_file():
         raise UsageError(f"{path} exists and is not a plain file; give another name")
     if not force and not is_ours():
-        raise UsageError(
-            f"{path} exists and was not made by this command; give another name, or replace it with --force"
-        )
+        raise UsageError(f"{path} exists and was not made by this command; {remedy}, or replace it with --force")
 
 
 def replace_whole(path: Path, content: bytes | memoryview) -> None:

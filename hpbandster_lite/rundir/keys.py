@@ -7,6 +7,7 @@ refused. A new key is random and written once.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from hpbandster_lite.rundir.files import os_errors_as_ours, refuse_if_open_to_ot
 
 KEY_BYTES = 32
 """Random bytes of a new key: the size of SHA-256; a longer key does not improve an HMAC."""
+_WRITTEN_HERE = re.compile(rb"[0-9a-f]{%d}" % (2 * KEY_BYTES))
+"""A key file as a master writes it: without the newline that editors and commands of a shell add."""
 SHORTEST_KEY = 16
 """Characters of the shortest accepted key: 64 bits if they are hexadecimal."""
 
@@ -40,16 +43,20 @@ def adopt_key(given: Path, file: Path) -> bytes:
     ------
     RunDirectoryError
         As :func:`read_given_key`, or if the key is not ASCII text or cannot be written.
+    UsageError
+        If the run's own key file has another key, which a user may have put there.
     """
     key = read_given_key(given)
     if not key.isascii():
         raise RunDirectoryError(f"the key in {given} is not text; make one with: openssl rand -hex 32 > {given}")
-    try:
-        is_known = key == _key_from_file(file, KEY_VARIABLE)
-    except RunDirectoryError:
-        is_known = False
-    if not is_known:
-        write_atomically(file, key.decode("ascii") + "\n")
+    current = file.read_bytes() if file.exists() else b""
+    if current.strip() not in (b"", key) and not _WRITTEN_HERE.fullmatch(current):
+        raise UsageError(
+            f"{file} has another key than {given}, and a user may have put it there; move it away to use {given}, or "
+            "leave --key out"
+        )
+    if current.strip() != key or file.stat().st_mode & 0o077:
+        write_atomically(file, key.decode("ascii"))
     return key
 
 

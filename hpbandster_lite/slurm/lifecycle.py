@@ -6,8 +6,9 @@ hand the evaluation back; it cancels a job that does not end.
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,7 @@ def submit(
     *,
     at: float,
     start_wait_s: float = START_WAIT_S,
+    force: bool = False,
 ) -> JobsOfRun:
     """Submit the jobs of a search: one job for everything, or the master and then its workers.
 
@@ -66,6 +68,8 @@ def submit(
         The current Unix time.
     start_wait_s
         Longest wait in seconds for the start of the master's job. Default: 8.
+    force
+        Whether to replace scripts that the user wrote or edited.
 
     Returns
     -------
@@ -75,8 +79,8 @@ def submit(
     Raises
     ------
     UsageError
-        If jobs of this run are still in the queue, or sbatch refuses a job. No job of this call then stays in the
-        queue.
+        If jobs of this run are still in the queue, a script that the user wrote or edited would be replaced, or sbatch
+        refuses a job. No job of this call then stays in the queue.
     """
     slurm.require()
     jobs = load_jobs(directory)
@@ -89,11 +93,7 @@ def submit(
     workers = planned[WORKERS]
     jobs = replace(jobs, worker_options=workers.options, worker_arguments=workers.arguments)
     folder = directory.path / SCRIPTS_FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for submission in planned.values():
-        refuse_to_replace(submission.file(folder), force=False, is_ours=partial(_is_ours, submission, folder))
-    for submission in planned.values():
-        write_atomically(submission.file(folder), submission.text)
+    jobs = _write_scripts(directory, jobs, planned.values(), folder, force=force)
     if ALL_IN_ONE in planned:
         return _submit_and_record(slurm, directory, jobs, planned[ALL_IN_ONE], folder, at=at)
     jobs = _submit_and_record(slurm, directory, jobs, planned[MASTER], folder, at=at)
@@ -108,10 +108,35 @@ def submit(
         raise
 
 
-def _is_ours(submission: Submission, folder: Path) -> bool:
-    """Whether the existing script has the same first lines as this package's script."""
-    text = submission.file(folder).read_text("utf-8", errors="replace")
-    return text.splitlines()[:2] == submission.text.splitlines()[:2]
+def _write_scripts(
+    directory: RunDirectory, jobs: JobsOfRun, submissions: Collection[Submission], folder: Path, *, force: bool
+) -> JobsOfRun:
+    """Write all scripts or none, and record what was written."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    remedy = "it may be one that was edited since: move it away"
+    for each in submissions:
+        is_ours = partial(_is_ours, each, folder, jobs.scripts)
+        refuse_to_replace(each.file(folder), force=force, is_ours=is_ours, remedy=remedy)
+    for each in submissions:
+        write_atomically(each.file(folder), each.text)
+    written = {each.file(folder).name: _hash(each.text.encode("utf-8")) for each in submissions}
+    jobs = replace(jobs, scripts={**jobs.scripts, **written})
+    jobs.save(directory)
+    return jobs
+
+
+def _is_ours(submission: Submission, folder: Path, written: Mapping[str, str]) -> bool:
+    """Whether the script that is there is one that was written here, and has not been edited since."""
+    file = submission.file(folder)
+    content = file.read_bytes()
+    if file.name in written:
+        return _hash(content) == written[file.name]
+    # An earlier version recorded no hashes: it begins as ours does.
+    return content.splitlines()[:2] == submission.text.encode("utf-8").splitlines()[:2]
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _starts_within(slurm: Slurm, job: str, limit_s: float) -> bool:

@@ -7,7 +7,8 @@ fields are the keys of the file.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from hpbandster_lite.errors import RunDirectoryError
@@ -37,11 +38,14 @@ class JobsOfRun:
         The submitted jobs.
     worker_options, worker_arguments
         Options of sbatch and arguments of the script for the submission of further workers.
+    scripts
+        SHA-256 of each script that was written, by the name of its file: a script that differs was edited.
     """
 
     jobs: tuple[SubmittedJob, ...] = ()
     worker_options: tuple[str, ...] = ()
     worker_arguments: tuple[str, ...] = ()
+    scripts: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, *kinds: str) -> list[str]:
         """Numbers of the jobs of these scripts; of all jobs if no script is given."""
@@ -82,6 +86,7 @@ def load_jobs(directory: RunDirectory) -> JobsOfRun:
             jobs=tuple(SubmittedJob(**{**each, "command": tuple(each["command"])}) for each in content["jobs"]),
             worker_options=tuple(content["worker_options"]),
             worker_arguments=tuple(content["worker_arguments"]),
+            scripts=dict(content.get("scripts", {})),
         )
     except FileNotFoundError:
         return JobsOfRun()

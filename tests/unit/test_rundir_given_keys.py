@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpbandster_lite.errors import RunDirectoryError
+from hpbandster_lite.errors import RunDirectoryError, UsageError
 from hpbandster_lite.process.environment import KEY_VARIABLE
 from hpbandster_lite.rundir import RunDirectory, read_given_key
 
@@ -47,6 +47,21 @@ def test_another_key_takes_the_place_of_the_one_that_was_there(directory: RunDir
     made = directory.ensure_key()
     assert directory.adopt_key(key_file(tmp_path)) != made
     assert directory.read_key() == KEY.encode()
+
+
+def test_a_key_that_a_user_put_into_the_run_directory_is_not_replaced(directory: RunDirectory, tmp_path: Path) -> None:
+    mine = "f" * 64 + "\n"
+    directory.key_file.write_text(mine)
+    directory.key_file.chmod(0o600)
+    with pytest.raises(UsageError, match=r"key has another key than .*run\.key, .*; move it away"):
+        directory.adopt_key(key_file(tmp_path))
+    assert directory.key_file.read_text() == mine
+
+
+def test_a_key_that_a_master_wrote_may_be_replaced_by_another(directory: RunDirectory, tmp_path: Path) -> None:
+    directory.adopt_key(key_file(tmp_path))
+    assert directory.adopt_key(key_file(tmp_path, "e" * 64)) == b"e" * 64
+    assert directory.read_key() == b"e" * 64
 
 
 def test_a_key_that_is_there_already_is_left_alone(directory: RunDirectory, tmp_path: Path) -> None:

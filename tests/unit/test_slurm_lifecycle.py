@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,30 @@ def test_a_script_of_the_user_s_is_not_replaced_and_nothing_is_submitted(directo
         lifecycle.submit(cluster, directory, planned(directory), at=5.0)
     assert mine.read_text() == "#!/bin/bash\n# mine\n"
     assert cluster.commands == []
+
+
+def test_a_script_that_was_edited_since_is_replaced_with_force_alone(directory: RunDirectory) -> None:
+    cluster = Cluster()
+    cluster.refuses = "--array"
+    with pytest.raises(UsageError):
+        lifecycle.submit(cluster, directory, planned(directory), at=5.0)
+    # Nothing was submitted, but the scripts are there, and their text is known.
+    cluster.refuses = ""
+    edited = directory.path / "slurm" / "master.sbatch"
+    ours = edited.read_text()
+    edited.write_text(f"{ours}\n#SBATCH --qos=high\n")
+    commands = len(cluster.commands)
+    with pytest.raises(UsageError, match=r"master\.sbatch exists .* edited since: move it away, or .*--force"):
+        lifecycle.submit(cluster, directory, planned(directory), at=5.0)
+    assert edited.read_text().endswith("--qos=high\n")
+    assert len(cluster.commands) == commands
+    lifecycle.submit(cluster, directory, planned(directory), at=5.0, force=True)
+    assert edited.read_text() == ours
+    # What an earlier version submitted has no hashes.
+    replace(load_jobs(directory), scripts={}).save(directory)
+    edited.write_text(f"{ours}\n")
+    lifecycle.submit(cluster, directory, planned(directory), at=6.0)
+    assert edited.read_text() == ours
 
 
 def test_workers_depend_on_a_master_that_stays_in_the_queue(directory: RunDirectory) -> None:

@@ -11,7 +11,7 @@ import typer
 from hpbandster_lite import slurm
 from hpbandster_lite.cli.chosen_directory import chosen_directory
 from hpbandster_lite.cli.commands.slurm import submit_options as option
-from hpbandster_lite.cli.options import Problem, takes_options, typed_search_options
+from hpbandster_lite.cli.options import Force, Problem, takes_options, typed_search_options
 from hpbandster_lite.cli.view.plan import introduce_plan
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import UnknownOption, UsageError
@@ -46,6 +46,7 @@ def submit(
     worker_options: option.WorkerOptions = None,
     venv: option.Venv = option.DEFAULT_VENV,
     dry_run: option.DryRun = False,
+    force: Force = False,
 ) -> None:
     """Submit a search: a job for its master, and an array of jobs for its workers.
 
@@ -83,7 +84,7 @@ def submit(
     if dry_run:
         _print_scripts_and_commands(planned, directory)
     else:
-        _submit(planned, directory, jobs=1 if nodes is not None else 2)
+        _submit(planned, directory, jobs=1 if nodes is not None else 2, force=force)
 
 
 def _prepared(options: SearchOptions, directory: RunDirectory) -> Prepared:
@@ -132,12 +133,12 @@ def _split(name: str, text: str | None) -> tuple[str, ...]:
         raise UsageError(f"{name} {text!r}: {error}; quote it as for a shell") from error
 
 
-def _submit(planned: dict[str, slurm.Submission], directory: RunDirectory, *, jobs: int) -> None:
+def _submit(planned: dict[str, slurm.Submission], directory: RunDirectory, *, jobs: int, force: bool) -> None:
     """Submit, and print the job numbers and the commands to use next."""
     commands = slurm.Slurm()
     commands.require()
     directory.create()
-    submitted = slurm.submit(commands, directory, planned, at=wall_clock())
+    submitted = slurm.submit(commands, directory, planned, at=wall_clock(), force=force)
     for job in submitted.jobs[-jobs:]:
         tasks = f" ({job.tasks} workers)" if job.kind == WORKERS else ""
         typer.echo(f"{job.kind.replace('_', ' ')}: job {job.job}{tasks}")
