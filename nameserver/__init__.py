@@ -18,7 +18,7 @@ from hpbandster_lite.process.log_format import log_to_stderr
 from hpbandster_lite.process.shutdown import shutdown_requests
 from hpbandster_lite.process.startup import READ_BRIEFING, read_briefing
 from hpbandster_lite.rundir import read_given_key
-from hpbandster_lite.transport import serve_nameserver
+from hpbandster_lite.transport.name_server import serve_nameserver
 
 log = logging.getLogger(__name__)
 

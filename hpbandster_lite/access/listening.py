@@ -14,7 +14,8 @@ from datetime import datetime, timezone
 from hpbandster_lite.access.certificates import EXPIRES_SOON, Certificates
 from hpbandster_lite.errors import RunDirectoryError, UsageError
 from hpbandster_lite.process.host_port import format_host_port
-from hpbandster_lite.transport import Server, interface_addresses, offered_addresses
+from hpbandster_lite.transport.network_interfaces import interface_addresses, offered_addresses
+from hpbandster_lite.transport.server import Server
 
 log = logging.getLogger(__name__)
 

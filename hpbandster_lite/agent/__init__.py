@@ -15,6 +15,6 @@ directories that attempts write to.
 
 from hpbandster_lite.agent.interrupts import END, END_OF_ALLOCATION
 from hpbandster_lite.agent.loop import run_agent
-from hpbandster_lite.agent.options import AgentOptions
+from hpbandster_lite.agent.options import AgentOptions, one_per_worker
 
-__all__ = ["END", "END_OF_ALLOCATION", "AgentOptions", "run_agent"]
+__all__ = ["END", "END_OF_ALLOCATION", "AgentOptions", "one_per_worker", "run_agent"]

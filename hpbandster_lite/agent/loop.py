@@ -31,7 +31,6 @@ from hpbandster_lite.process.devices import worker_label
 from hpbandster_lite.process.environment import trainer_environment
 from hpbandster_lite.process.shutdown import INTERRUPTED
 from hpbandster_lite.trainer.handle import TrainerHandle
-from hpbandster_lite.trainer.in_thread import InlineTrainer
 from hpbandster_lite.trainer.messages import TrainerMessage, TrainerReady, TrainerRefused
 from hpbandster_lite.trainer.orphan_guard import OrphanGuard
 from hpbandster_lite.trainer.process_tree import become_subreaper
@@ -67,6 +66,9 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
 
     def start_trainer() -> Trainer:
         if options.isolation == "none":
+            # Imported here: an agent with a trainer process does not evaluate.
+            from hpbandster_lite.trainer.in_thread import InlineTrainer
+
             return InlineTrainer(options.problem, problem)
         environment = trainer_environment(os.environ, options.device, options.threads)
         return TrainerHandle(

@@ -7,11 +7,12 @@ would take a tenth of its start; a test compares both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.process.devices import worker_devices
 from hpbandster_lite.trainer.attempt_log import MAX_LOG_BYTES
 
 ISOLATIONS = ("trainer", "none")
@@ -131,3 +132,11 @@ class AgentOptions:
                 raise UsageError(f"{name} must be at least 1, got {count}")
         if self.max_log_bytes < 0:
             raise UsageError(f"max_log_bytes must be at least 0, got {self.max_log_bytes}")
+
+
+def one_per_worker(
+    shared: AgentOptions, workers: int | None, threads: int | None, gpus: str | None = None
+) -> list[AgentOptions]:
+    """Options of each worker of this machine: its devices and its share of the cores."""
+    devices = worker_devices(workers, threads, gpus=gpus, gpus_per_worker=shared.gpus_per_worker)
+    return [replace(shared, index=index, device=device, threads=each) for index, (device, each) in enumerate(devices)]

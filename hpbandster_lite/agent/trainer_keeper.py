@@ -8,21 +8,23 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.records import Failure, FailureKind
 from hpbandster_lite.trainer.handle import TrainerHandle
-from hpbandster_lite.trainer.in_thread import InlineTrainer
 from hpbandster_lite.trainer.messages import TrainerMessage, TrainerOrder
+
+if TYPE_CHECKING:
+    from hpbandster_lite.trainer.in_thread import InlineTrainer
 
 log = logging.getLogger(__name__)
 
 MOST_FRUITLESS = 5
 """Trainers that died in a row before they evaluated anything."""
 
-Trainer: TypeAlias = TrainerHandle | InlineTrainer
-StartTrainer: TypeAlias = Callable[[], Trainer]
+Trainer: TypeAlias = "TrainerHandle | InlineTrainer"
+StartTrainer: TypeAlias = "Callable[[], Trainer]"
 
 
 class TrainerKeeper:

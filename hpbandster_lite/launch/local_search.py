@@ -14,11 +14,10 @@ from typing import Any, Protocol
 
 from hpbandster_lite import wire
 from hpbandster_lite.access.certificates import certificates_for
-from hpbandster_lite.agent import AgentOptions
+from hpbandster_lite.agent import AgentOptions, one_per_worker
 from hpbandster_lite.errors import PeerError, ProblemError, RunDirectoryError, SearchError, SourceDiffers
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch.children import AgentThread, Child, exit_report, signal_name
-from hpbandster_lite.launch.local_workers import one_per_worker
 from hpbandster_lite.launch.supervisor import POLL_S, Supervisor
 from hpbandster_lite.master import MasterOptions, connect
 from hpbandster_lite.problems import Problem

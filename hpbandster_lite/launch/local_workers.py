@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from hpbandster_lite.agent import AgentOptions
 from hpbandster_lite.launch.supervisor import POLL_S, Supervisor
-from hpbandster_lite.process.devices import worker_devices
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 
 
@@ -44,11 +42,3 @@ class LocalWorkers(Supervisor):
         worse = [code for code in codes if code > 0 and code != REQUEUE]
         # An agent that had to be killed has not handed its evaluation back; the evaluation is run again.
         return max(worse, default=REQUEUE if any(codes) else 0)
-
-
-def one_per_worker(
-    shared: AgentOptions, workers: int | None, threads: int | None, gpus: str | None = None
-) -> list[AgentOptions]:
-    """Options of each worker of this machine: its devices and its share of the cores."""
-    devices = worker_devices(workers, threads, gpus=gpus, gpus_per_worker=shared.gpus_per_worker)
-    return [replace(shared, index=index, device=device, threads=each) for index, (device, each) in enumerate(devices)]

@@ -32,7 +32,8 @@ from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.settings.search_file import keep_search_file
 from hpbandster_lite.settings.source_check import check_source
 from hpbandster_lite.space import SearchSpace
-from hpbandster_lite.transport import PROTOCOL, Client, NameServerClient, Server, run_name
+from hpbandster_lite.transport import PROTOCOL, Client, NameServerClient, run_name
+from hpbandster_lite.transport.server import Server
 
 log = logging.getLogger(__package__)
 

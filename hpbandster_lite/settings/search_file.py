@@ -32,9 +32,9 @@ from hpbandster_lite.settings.options import (
     keys_by_table,
     options_of,
 )
-from hpbandster_lite.settings.prepare import Prepared
 
 if TYPE_CHECKING:
+    from hpbandster_lite.settings.prepare import Prepared
     from hpbandster_lite.settings.schema import Fault
 
 SUFFIX = ".toml"

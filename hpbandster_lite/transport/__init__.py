@@ -1,6 +1,7 @@
 """The only room that imports Pyro4: a server that no peer can block, its client, and the name server.
 
-Law of this room: Pyro4 stays inside. Input is checked; output is a plain value or an error of this package.
+Law of this room: Pyro4 stays inside. Input is checked; output is a plain value or an error of this package. The room
+itself names what clients need; a process that serves imports the server from its file.
 
 Server side: :mod:`~hpbandster_lite.transport.server` is the event loop,
 :mod:`~hpbandster_lite.transport.connection` one peer, :mod:`~hpbandster_lite.transport.tls` adds TLS to it,
@@ -16,12 +17,9 @@ The name server: :mod:`~hpbandster_lite.transport.name_registry` has its rules,
 from hpbandster_lite.transport.client import Client
 from hpbandster_lite.transport.connection import Bounds
 from hpbandster_lite.transport.name_registry import Endpoint, run_name
-from hpbandster_lite.transport.name_server import serve_nameserver
 from hpbandster_lite.transport.name_server_client import NameServerClient
-from hpbandster_lite.transport.network_interfaces import interface_addresses, offered_addresses
 from hpbandster_lite.transport.payloads import PROTOCOL, Busy, Call, NameTaken, OtherVersion
 from hpbandster_lite.transport.retry import Retry
-from hpbandster_lite.transport.server import Server
 
 __all__ = [
     "PROTOCOL",
@@ -34,9 +32,5 @@ __all__ = [
     "NameTaken",
     "OtherVersion",
     "Retry",
-    "Server",
-    "interface_addresses",
-    "offered_addresses",
     "run_name",
-    "serve_nameserver",
 ]

@@ -12,13 +12,14 @@ from typing import NamedTuple
 from hpbandster_lite.errors import MasterUnreachable, UsageError
 from hpbandster_lite.process.host_port import format_host_port
 from hpbandster_lite.records import Plain
-from hpbandster_lite.transport.network_interfaces import MOST_OFFERED
 from hpbandster_lite.transport.payloads import NameTaken
 
 RUN_PREFIX = "hpbandster_lite.run."
 STALE_AFTER_S = 30.0
 """Another master may replace an entry that was not renewed for this long; masters renew theirs every 5 s."""
 MAX_NAMES = 10_000
+MOST_OFFERED = 16
+"""Most addresses that clients receive; a machine with more usually has unreachable bridges of containers."""
 MOST_ADDRESSES = 2 * MOST_OFFERED
 MAX_NAME_CHARACTERS = 255
 

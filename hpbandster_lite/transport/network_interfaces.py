@@ -14,9 +14,8 @@ from collections.abc import Sequence
 import psutil
 
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.transport.name_registry import MOST_OFFERED
 
-MOST_OFFERED = 16
-"""Most addresses that clients receive; a machine with more usually has unreachable bridges of containers."""
 _FAR = {socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)}
 """Addresses reserved for documentation, used to find a route; nothing is sent to them."""
 

@@ -29,7 +29,8 @@ from pathlib import Path
 import psutil
 
 from hpbandster_lite import wire
-from hpbandster_lite.transport import Call, Client, Server
+from hpbandster_lite.transport import Call, Client
+from hpbandster_lite.transport.server import Server
 
 KEY = b"a key for the benchmark"
 REPORT = {"id": [1, 0, 7], "budget": 9, "loss": 0.123456, "info": {"test": 0.2, "params": 12345}, "worker": "h1.123"}

@@ -22,8 +22,9 @@ from Pyro4.message import Message
 
 from hpbandster_lite.access.certificates import Certificates
 from hpbandster_lite.errors import SearchError
-from hpbandster_lite.transport import PROTOCOL, Bounds, Call, Client, Server, payloads
+from hpbandster_lite.transport import PROTOCOL, Bounds, Call, Client, payloads
 from hpbandster_lite.transport.message_codec import write_call
+from hpbandster_lite.transport.server import Server
 from tests.fuzz.mutations import SIZES, changed_value, mutated, odd_value
 
 KEY = b"the key of a search that is attacked"

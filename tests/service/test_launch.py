@@ -22,7 +22,7 @@ from hpbandster_lite.process.startup import briefing_line, read_briefing
 from hpbandster_lite.records import Limits
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.prepare import Prepared
-from hpbandster_lite.transport import Server
+from hpbandster_lite.transport.server import Server
 from tests.engine_room import settings_for, space_of
 from tests.service.local_search import Notes
 

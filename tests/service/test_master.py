@@ -62,7 +62,9 @@ from hpbandster_lite.records import (
 from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory
 from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.space import SearchSpace, configspace_to_json
-from hpbandster_lite.transport import Call, NameServerClient, Server, run_name, serve_nameserver
+from hpbandster_lite.transport import Call, NameServerClient, run_name
+from hpbandster_lite.transport.name_server import serve_nameserver
+from hpbandster_lite.transport.server import Server
 from tests.engine_room import engine_for, settings_for
 from tests.service import transport_peer as peers
 from tests.service.master_room import stored

@@ -32,8 +32,10 @@ from hpbandster_lite.errors import (
     RunDirectoryError,
     UsageError,
 )
-from hpbandster_lite.transport import Endpoint, NameServerClient, NameTaken, Server, run_name, serve_nameserver
+from hpbandster_lite.transport import Endpoint, NameServerClient, NameTaken, run_name
+from hpbandster_lite.transport.name_server import serve_nameserver
 from hpbandster_lite.transport.name_server_client import OBJECT_ID
+from hpbandster_lite.transport.server import Server
 
 pytestmark = pytest.mark.timeout(60)
 

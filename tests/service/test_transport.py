@@ -27,7 +27,8 @@ from hpbandster_lite.errors import (
     ProtocolMismatch,
     UsageError,
 )
-from hpbandster_lite.transport import PROTOCOL, Bounds, Busy, Call, Client, Server, payloads
+from hpbandster_lite.transport import PROTOCOL, Bounds, Busy, Call, Client, payloads
+from hpbandster_lite.transport.server import Server
 from tests.service.transport_peer import (
     DEADLINE_S,
     KEY,

@@ -16,8 +16,9 @@ from Pyro4 import message as pyro
 from Pyro4.message import Message
 
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, ProtocolMismatch, UsageError
-from hpbandster_lite.transport import Call, Client, Server
+from hpbandster_lite.transport import Call, Client
 from hpbandster_lite.transport.deadline_socket import DeadlineSocket
+from hpbandster_lite.transport.server import Server
 from tests.service.transport_peer import DEADLINE_S, KEY, OBJECT, client, echo, header, n_connections, running, server
 
 pytestmark = pytest.mark.timeout(60)

@@ -18,8 +18,9 @@ from hpbandster_lite import wire
 from hpbandster_lite.access.certificate_authority import make_certificates
 from hpbandster_lite.access.certificates import Certificates
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, PeerError
-from hpbandster_lite.transport import Bounds, Client, Server
+from hpbandster_lite.transport import Bounds, Client
 from hpbandster_lite.transport.message_codec import write_call
+from hpbandster_lite.transport.server import Server
 from tests.service.transport_peer import (
     KEY,
     OBJECT,

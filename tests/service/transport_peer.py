@@ -15,7 +15,8 @@ from typing import Any
 from Pyro4 import message as pyro
 from Pyro4.message import Message
 
-from hpbandster_lite.transport import PROTOCOL, Bounds, Call, Client, Server, payloads
+from hpbandster_lite.transport import PROTOCOL, Bounds, Call, Client, payloads
+from hpbandster_lite.transport.server import Server
 
 KEY = b"the key of this run"
 OBJECT = "master"

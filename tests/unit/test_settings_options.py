@@ -215,8 +215,8 @@ def test_an_agent_and_its_trainer_start_without_the_table(module: str) -> None:
 
 
 def test_a_worker_starts_without_what_only_the_master_and_its_readers_need() -> None:
-    rooms = ("engine", "master", "results", "space", "standalone")
-    modules = {"numpy", "ConfigSpace", *(f"hpbandster_lite.{room}" for room in rooms)}
+    rooms = ("engine", "journal", "master", "results", "space", "standalone")
+    modules = {"numpy", "ConfigSpace", "sqlite3", "psutil", *(f"hpbandster_lite.{room}" for room in rooms)}
     script = f"import sys, hpbandster_lite.cli.commands.worker; print(sorted({modules!r} & {{*sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -9,8 +9,9 @@ import psutil
 import pytest
 
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.transport import interface_addresses, network_interfaces, offered_addresses
-from hpbandster_lite.transport.network_interfaces import MOST_OFFERED, reachable_addresses
+from hpbandster_lite.transport import network_interfaces
+from hpbandster_lite.transport.name_registry import MOST_OFFERED
+from hpbandster_lite.transport.network_interfaces import interface_addresses, offered_addresses, reachable_addresses
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 ALL = "0.0.0.0"  # noqa: S104 (nothing listens)

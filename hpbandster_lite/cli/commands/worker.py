@@ -9,11 +9,10 @@ from datetime import datetime, timezone
 
 import typer
 
-from hpbandster_lite.agent import AgentOptions, run_agent
+from hpbandster_lite.agent import AgentOptions, one_per_worker, run_agent
 from hpbandster_lite.cli.chosen_directory import chosen_directory
 from hpbandster_lite.cli.options import Problem, takes_options
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.launch.local_workers import LocalWorkers, one_per_worker
 from hpbandster_lite.process.environment import KEY_VARIABLE, job_left_s
 from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.settings.options import DirectoryOptions, LeaveOptions, RunOptions, WorkerOptions, in_common
@@ -56,6 +55,9 @@ def worker(
     agents = one_per_worker(shared, 1 if is_one else options.workers, options.threads, options.gpus)
     if len(agents) == 1:
         sys.exit(run_agent(agents[0]))
+    # Imported here: one worker runs in this process, and supervises nothing.
+    from hpbandster_lite.launch.local_workers import LocalWorkers
+
     with LocalWorkers(lambda text: typer.echo(escape_controls(text), err=True)) as here:
         sys.exit(here.run(agents))
 
