@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # In a Slurm job signals have other meanings and workers other names; the tests must not depend on this run's own job.
@@ -23,3 +24,19 @@ collect_ignore_glob = (
         *(f"unit/test_{name}*.py" for name in ("digits", "images", "networks", "vision")),
     ]
 )
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes ``-n auto`` means: one more than there are cores, because many tests wait for processes."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that may take longest, so that none of them runs alone at the end."""
+    items.sort(key=_limit_s, reverse=True)
+
+
+def _limit_s(item: pytest.Item) -> float:
+    limit = item.get_closest_marker("timeout")
+    return float(limit.args[0]) if limit is not None else 0.0

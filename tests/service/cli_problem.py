@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
-
-from ConfigSpace import ConfigurationSpace
+from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.problems.trial import Trial
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
 
 min_budget, max_budget, unit, integer_budgets = 1, 9, "steps", True
 HOLD = "CLI_PROBLEM_HOLD"
@@ -19,6 +20,9 @@ RETURNS = "CLI_PROBLEM_RETURNS"
 
 
 def space() -> ConfigurationSpace:
+    # Imported here, so that trainers start without it.
+    from ConfigSpace import ConfigurationSpace
+
     return ConfigurationSpace(space={"x": (0.0, 1.0), "depth": (1, 3)})
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from hpbandster_lite.problems import describe, load
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.trainer.process_tree import PR_SET_CHILD_SUBREAPER
@@ -39,6 +40,16 @@ def directory(tmp_path: Path) -> RunDirectory:
     made = RunDirectory(tmp_path / "run")
     made.create()
     return made
+
+
+@pytest.fixture
+def described_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Problems are described in this process, for what is refused after that: a process of their own takes a second."""
+    monkeypatch.setattr("hpbandster_lite.process.describer.start_early", lambda: None)
+    monkeypatch.setattr(
+        "hpbandster_lite.settings.prepare.describe_in_child",
+        lambda reference, meanwhile=None: describe(load(reference), reference),
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,12 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-from ConfigSpace import ConfigurationSpace
+from typing import TYPE_CHECKING, Any, Literal
 
 from hpbandster_lite.problems.trial import Trial
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
 
 HOLD = "OPTIONAL_PROBLEM_HOLD"
 """Environment variable that names a file: a refit stays at its second step while the file exists."""
@@ -43,6 +44,9 @@ class Optional:
         return Optional(options)
 
     def space(self) -> ConfigurationSpace:
+        # Imported here, so that trainers start without it.
+        from ConfigSpace import ConfigurationSpace
+
         return ConfigurationSpace(space={"x": (0.0, 1.0)})
 
     def evaluate(self, config: dict[str, Any], budget: float, trial: Trial) -> dict[str, Any]:

@@ -26,7 +26,6 @@ from hpbandster_lite.cli.app import main, make_app
 from hpbandster_lite.cli.run_directory import read_status
 from hpbandster_lite.errors import JournalError, SearchError, UsageError
 from hpbandster_lite.journal import EvaluationRow, JournalReader
-from hpbandster_lite.problems import describe, load
 from hpbandster_lite.results.result import Result
 from hpbandster_lite.rundir import RunDirectory
 from tests.service import cli_problem
@@ -492,16 +491,6 @@ def refused(
     return refuse
 
 
-@pytest.fixture
-def described_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Problems are described in this process, for what is refused after that: a process of their own takes a second."""
-    monkeypatch.setattr("hpbandster_lite.process.describer.start_early", lambda: None)
-    monkeypatch.setattr(
-        "hpbandster_lite.settings.prepare.describe_in_child",
-        lambda reference, meanwhile=None: describe(load(reference), reference),
-    )
-
-
 @pytest.mark.usefixtures("described_here")
 @pytest.mark.parametrize(
     ("options", "words"),
@@ -770,9 +759,10 @@ def test_a_master_elsewhere_is_compared_to_nine_digits_and_what_differs_is_said(
 
 
 FAULTY = """
-from ConfigSpace import ConfigurationSpace
 min_budget, max_budget = 1, 9
-def space(): return ConfigurationSpace(space={"x": (0.0, 1.0)})
+def space():
+    from ConfigSpace import ConfigurationSpace
+    return ConfigurationSpace(space={"x": (0.0, 1.0)})
 def evaluate(config, budget, trial): raise ValueError("the data are missing")
 """
 
@@ -786,7 +776,7 @@ def test_a_search_that_only_meets_one_fault_stops_shows_it_and_goes_on_once_it_i
     end = ran.stdout[ran.stdout.index("nothing was found") :]
     assert "stopped, because the first 3 evaluations all failed with the same fault" in end
     assert "continue with --retry-failed" in end
-    assert f'File "{file}", line 5, in evaluate' in end
+    assert f'File "{file}", line 6, in evaluate' in end
     assert "ValueError: the data are missing" in end
     assert f"hpbandster-lite list {tmp_path / 'search'} --failed" in end
     assert "ValueError: the data are missing" in here("status", tmp_path / "search")[1]

@@ -48,7 +48,7 @@ def logged(text: str) -> list[datetime]:
     return [datetime.fromisoformat(each) for each in re.findall(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),", text, re.M)]
 
 
-@pytest.mark.parametrize("days", [1, -1])
+@pytest.mark.parametrize("days", [1, pytest.param(-1, marks=pytest.mark.slow)])
 def test_no_lease_ends_because_the_master_s_clock_jumps(days: int, search: ServedSearch, clock: WallClock) -> None:
     master = search.start_master(environment=clock.environment)
     search.hold()
@@ -101,7 +101,7 @@ def test_a_day_by_which_the_clock_was_set_forward_uses_up_no_wall_time(search: S
     search.check()
 
 
-@pytest.mark.parametrize("days", [1, -1])
+@pytest.mark.parametrize("days", [1, pytest.param(-1, marks=pytest.mark.slow)])
 def test_no_lease_ends_because_a_worker_s_clock_jumps(days: int, search: ServedSearch, clock: WallClock) -> None:
     master = search.start_master()
     search.hold()

@@ -104,7 +104,7 @@ ALL = [pytest.param((INT,), marks=SLOW), (INT, INT), (TERM,), pytest.param((TERM
 NAMES = ["INT", "INT INT", "TERM", "TERM TERM"]
 
 
-@pytest.mark.parametrize("numbers", ALL, ids=NAMES)
+@pytest.mark.parametrize("numbers", [ALL[0], ALL[1], pytest.param((TERM,), marks=SLOW), ALL[3]], ids=NAMES)
 def test_a_search_that_is_told_to_end_leaves_no_orphan_and_goes_on_with_the_same_command(
     numbers: tuple[signal.Signals, ...], tmp_path: Path
 ) -> None:
@@ -230,6 +230,7 @@ def test_a_search_whose_workers_have_all_left_because_their_time_was_over_is_to_
     search.check()
 
 
+@SLOW
 def test_a_second_sigterm_to_the_launcher_ends_everything_at_once(tmp_path: Path) -> None:
     search = LocalSearchProcess(tmp_path, lease_s=2.0, heartbeat_s=0.2)
     with search.running() as process:

@@ -42,7 +42,7 @@ def patient(tmp_path: Path) -> Iterator[ServedSearch]:
 # ------------------------------------------------------------------------------------------------------------- killed
 
 
-@pytest.mark.parametrize("victims", ["agent", "whole tree"])
+@pytest.mark.parametrize("victims", [pytest.param("agent", marks=pytest.mark.slow), "whole tree"])
 def test_a_killed_worker_s_evaluation_is_run_elsewhere_long_before_its_lease_ends(
     victims: str, patient: ServedSearch
 ) -> None:

@@ -187,7 +187,10 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize(
     ("function", "words"),
-    [("lambda config, budget, trial: 0.5", "<lambda>: it is a lambda"), ("made()", "inner: it is a lambda")],
+    [
+        pytest.param("lambda config, budget, trial: 0.5", "<lambda>: it is a lambda", marks=pytest.mark.slow),
+        ("made()", "inner: it is a lambda"),
+    ],
 )
 def test_a_function_without_an_import_path_is_refused_with_both_remedies(
     function: str, words: str, tmp_path: Path
@@ -199,7 +202,9 @@ def test_a_function_without_an_import_path_is_refused_with_both_remedies(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("function", ["lambda config, budget, trial: config['x']", "made()"])
+@pytest.mark.parametrize(
+    "function", ["lambda config, budget, trial: config['x']", pytest.param("made()", marks=pytest.mark.slow)]
+)
 def test_a_function_without_an_import_path_runs_in_threads_of_the_caller(function: str, tmp_path: Path) -> None:
     out, _ = output_of(tmp_path, NESTED.format(name="_objective", function=function, options="isolation='none', "))
     assert out.strip() == "4"
@@ -342,6 +347,7 @@ def test_the_model_of_a_problem_object_is_tested_in_this_process_too(tmp_path: P
 # ------------------------------------------------------------------------------------- refused before a process starts
 
 
+@pytest.mark.usefixtures("described_here")
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [

@@ -163,7 +163,7 @@ def test_a_search_that_was_killed_evaluates_what_an_undisturbed_one_evaluates(tm
 # ----------------------------------------------------------------------------------------------------- asked to end
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_hands_the_running_evaluations_back_with_their_checkpoints(
     number: signal.Signals, search: LocalSearchProcess
 ) -> None:
@@ -245,10 +245,11 @@ def test_a_search_whose_workers_have_all_gone_says_so_instead_of_waiting(search:
 # ------------------------------------------------------------------------------------------------------- the end
 
 
-def test_a_finished_search_is_not_run_again_and_more_brackets_extend_it(tmp_path: Path) -> None:
+def test_a_finished_search_is_one_file_and_is_not_run_again_and_more_brackets_extend_it(tmp_path: Path) -> None:
     search = LocalSearchProcess(tmp_path, limits={"brackets": 1})
     search.run()
     search.check()
+    assert {path.name for path in search.directory.path.glob("journal*")} == {"journal.sqlite"}
     first = search.results()
     leased = len(search.of(Leased))
     search.run()
@@ -257,11 +258,3 @@ def test_a_finished_search_is_not_run_again_and_more_brackets_extend_it(tmp_path
     search.run()
     search.check(first)
     assert len(search.results()) > len(first)
-
-
-def test_the_journal_of_a_finished_search_is_one_file(search: LocalSearchProcess) -> None:
-    search.run()
-    beside = {path.name for path in search.directory.path.glob("journal*")}
-    assert beside == {"journal.sqlite"}
-    search.check()
-

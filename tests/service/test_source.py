@@ -19,9 +19,9 @@ pytestmark = pytest.mark.timeout(180)
 QUICK = ("--evaluations", "4", "--workers", "1", "--seed", "3")
 TEXT = """
 import os, time
-from ConfigSpace import ConfigurationSpace
 min_budget, max_budget = 1, 1
 def space():
+    from ConfigSpace import ConfigurationSpace
     return ConfigurationSpace({{"x": (0.0, 1.0)}})
 def evaluate(config, budget, trial):
     {deed}

@@ -28,12 +28,12 @@ DEADLINE_S = 60.0
 PROBLEM = """
 import json, os, time
 from pathlib import Path
-from ConfigSpace import ConfigurationSpace, Float
 
 HERE = Path(__file__).parent
 min_budget, max_budget, unit = 1, 9, "steps"
 
 def space():
+    from ConfigSpace import ConfigurationSpace, Float
     return ConfigurationSpace(space=[Float("x", (0.0, 1.0))])
 
 def evaluate(config, budget, trial):
