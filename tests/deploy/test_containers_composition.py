@@ -67,7 +67,7 @@ def evaluate(config, budget, trial):
 @pytest.fixture
 def hosts() -> Iterator[Hosts]:
     # Tests run in parallel: each process has separate hosts, which do not reach the others.
-    with Hosts(f"hpb{os.environ.get('PYTEST_XDIST_WORKER', '')}c", 4, "10.83.0") as made:
+    with Hosts(f"hpb{secrets.token_hex(2)}", 4, "10.83.0") as made:
         yield made
 
 

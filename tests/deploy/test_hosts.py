@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,7 +38,8 @@ except OSError as error:
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
-    with Hosts("hpbhost", 2, "10.79.0") as made:
+    # A name of its own: another process may run other tests of this file.
+    with Hosts(f"hph{secrets.token_hex(2)}", 2, "10.79.0") as made:
         server = subprocess.Popen([*made.on(0), sys.executable, "-c", ECHO])
         try:
             until(lambda: answer(made) == "here", "the echo server answers")
@@ -94,8 +96,8 @@ def test_an_unknown_fault_is_refused_with_those_there_are(hosts: Hosts) -> None:
 
 
 def test_hosts_are_removed_with_their_processes() -> None:
-    with Hosts("hpbgone", 1, "10.79.1") as made:
+    with Hosts(f"hpg{secrets.token_hex(2)}", 1, "10.79.1") as made:
         left = subprocess.Popen([*made.on(0), "sleep", "600"])
     assert left.wait(timeout=10) == -9
     listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
-    assert "hpbgone" not in listed
+    assert made.prefix not in listed

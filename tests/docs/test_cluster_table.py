@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def rows(text: str) -> list[str]:
     return table[2:]
 
 
+@functools.cache
 def known_tests() -> set[str]:
     return {
         node.name

@@ -47,7 +47,7 @@ class QuickSearch(ServedSearch):
 
 @pytest.fixture
 def search(tmp_path: Path) -> Iterator[ServedSearch]:
-    limits = {"brackets": 300}
+    limits = {"brackets": 150}
     with QuickSearch(tmp_path, algorithm="hyperband", limits=limits, lease_s=4.0) as made:
         yield made
 
