@@ -481,13 +481,12 @@ def test_a_trainer_that_dies_while_it_waits_is_replaced(tmp_path: Path) -> None:
 
 
 def test_a_trainer_that_is_killed_under_an_evaluation_is_no_fault_of_the_objective(tmp_path: Path) -> None:
-    def kill_the_trainer(method: str, message: Any, number: int) -> None:
-        if has_reported(method, message) and len(master.renewals) == 1:
-            # Another test may have left a child of this process, such as multiprocessing's tracker.
-            (trainer,) = filter(is_trainer, psutil.Process().children())
-            trainer.kill()
+    def kill_the_trainer() -> None:
+        # Another test may have left a child of this process, such as multiprocessing's tracker.
+        (trainer,) = filter(is_trainer, psutil.Process().children())
+        trainer.kill()
 
-    master = ScriptedMaster(deeds("saves until interrupted", "ok"), after=kill_the_trainer)
+    master = ScriptedMaster(deeds("saves until interrupted", "ok"), after=once(has_reported, kill_the_trainer))
     assert run_agent(options(tmp_path), connect=master.connect) == 0
     killed, following = master.outcomes
     assert killed.failure is not None
@@ -752,7 +751,14 @@ def test_an_idle_agent_ends_at_the_first_signal(tmp_path: Path) -> None:
 
 def test_a_lease_that_arrives_when_the_agent_is_leaving_is_handed_back_untouched(tmp_path: Path) -> None:
     # The call with the report requests the next evaluation; its answer is lost, so the agent sends it again.
-    master = ScriptedMaster(deeds("ok", "trial"), after=asked_to_end_at_the_call(2))
+    def lose_the_answer(method: str, message: Any, number: int) -> None:
+        if has_report(message) and not lost:
+            lost.append(number)
+            terminate_me()
+            unreachable()
+
+    lost: list[int] = []
+    master = ScriptedMaster(deeds("ok", "trial"), after=lose_the_answer)
     assert run_agent(options(tmp_path), connect=master.connect) == 130
     assert [outcome.loss for outcome in master.outcomes] == [3.0]
     assert [release.evaluation for release in master.releases] == [EvaluationId(ConfigId(2, 0, 1), 1)]

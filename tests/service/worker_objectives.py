@@ -77,7 +77,9 @@ def _saves_until_interrupted(config: dict[str, Any], budget: float, trial: Trial
     if trial.resume_directory is not None:
         start = int((trial.resume_directory / "step").read_text())
     for step in range(start, 10_000):
-        (trial.directory / "step").write_text(str(step))
+        # A kill within a plain write would leave an empty file.
+        (trial.directory / "next").write_text(str(step))
+        (trial.directory / "next").rename(trial.directory / "step")
         trial.report(step, 1.0)
         time.sleep(0.005)
     return 1.0
