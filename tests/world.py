@@ -74,19 +74,19 @@ from tests.world_trainer import CHECKPOINT, HALF, loss_of
 from tests.world_workers import Worker
 
 CALL_TIMEOUT_S = 5.0
-"""As the agent's link has it."""
+"""The same value as in the agent's link."""
 QUIET_TURN_S = 1.2
-"""The world turns it more rarely, so that histories are short; just less than what a master takes for a gap."""
+"""Time between turns of a master: long, so that histories are short, but below what the master counts as a gap."""
 ASK_EVERY_S = 3.0
-"""How often an idle agent asks for work; a master whose agents are few has them ask sooner."""
+"""Time between requests of an idle agent; a master with few agents makes them ask sooner."""
 STORY_LINES = 40
-"""How much of the history a failure tells."""
+"""Number of lines of the history in the message of a failure."""
 FAULTY_STEPS = 200
 LONGEST_S = 86_400.0
 MOST_STEPS = 400_000
-"""Six idle agents ask twice a second in all, for as long as the last evaluation takes."""
+"""Six idle agents together ask twice a second during the last evaluation."""
 MOST_AT_FIRST = 6
-"""More workers make a large world, which is checked less often."""
+"""A world with more workers counts as large, and is checked less often."""
 PREFIX = f"hpbandster_lite-world-{os.getpid()}-"
 MEMORY = Path("/dev/shm")  # noqa: S108  # a private directory is made in it; on a disk each commit would wait for it
 
@@ -102,14 +102,14 @@ def small_space() -> SearchSpace:
 
 @cache
 def tiny_space() -> SearchSpace:
-    """Six configurations: it is exhausted within one bracket."""
+    """Six configurations, which one bracket exhausts."""
     from ConfigSpace import Categorical
 
     return space_of(Categorical("a", ["p", "q", "r"]), Categorical("b", ["s", "t"]))
 
 
 def no_network(_path: Path) -> None:
-    """The file system of every world is local; asking the system takes longer than most of its steps."""
+    """The file system of every world is local; a call of the system takes longer than most steps."""
 
 
 class World:
@@ -118,13 +118,13 @@ class World:
     Parameters
     ----------
     seed
-        Everything follows from it.
+        Determines the whole history.
     kind
-        The only kind of faults, of :data:`tests.world_faults.KINDS`; default: all of them, mixed.
+        The only kind of faults, of :data:`tests.world_faults.KINDS`. Default: all of them, mixed.
     n_workers
-        How many there are at first; default: one to four, by the seed.
+        Number of workers at the start. Default: one to four, by the seed.
     clocks_obey
-        Wall clocks stay right, whatever happens to them: all decisions must be the same.
+        Faults do not change wall clocks: all decisions must be the same as in the world whose clocks they change.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class World:
         self.clocks_obey = clocks_obey
         self.wall_offset_s = 0.0
         self.returns: list[tuple[float, int]] = []
-        """When a worker comes back whose allocation ended, and its number."""
+        """Times at which workers return whose allocation ended, with their numbers."""
         self.now = 1_000.0
         self.story: deque[str] = deque(maxlen=STORY_LINES)
         self.workers: list[Worker] = []
@@ -159,7 +159,7 @@ class World:
         self._choose(n_workers)
 
     def _choose(self, n_workers: int | None) -> None:
-        """What is searched, and how bad the network is."""
+        """Draw the search and the quality of the network."""
         draw = self.random
         self.code_is_broken = self.has("users") and draw.random() < 0.15
         algorithm = draw.choice(["hyperband", "hyperband", "random", "bohb"])
@@ -172,7 +172,7 @@ class World:
             lease_s=lease_s,
             heartbeat_s=heartbeat_s,
         )
-        # Agents take several evaluations of milliseconds at a time, but one that lasts comes between them.
+        # Agents take several evaluations of milliseconds at a time, with a slow one among them.
         self.is_quick = draw.random() < 0.2
         brackets = draw.choice([1, 2]) * (4 if self.is_quick else 1)
         self.limits = Limits(brackets=brackets, max_concurrent=draw.choice([None, None, 2]))
@@ -183,21 +183,21 @@ class World:
         self.n_workers = n_workers or draw.randint(1, 4)
         self.is_large = self.n_workers > MOST_AT_FIRST
         if self.is_large:
-            # Enough for all of them, and for some to wait.
+            # Enough for all workers, so that some evaluations wait.
             self.space, self.limits = small_space(), Limits(brackets=self.n_workers // 4)
             self.settings = replace(self.settings, budgets=(1.0, 3.0, 9.0), problem=settings_for(self.space).problem)
             self.fault_every_s = 0.5
-            # A user who stops a search of so many again and again leaves nothing to be seen.
+            # Repeated stops of a search with so many workers would leave nothing to check.
             users = set(faults_of("users")) - {worker_joins}
             self.faults = tuple(each for each in self.faults if each not in users)
         self.most_workers = self.n_workers + 50 if self.is_large else 6
 
     def has(self, kind: str) -> bool:
-        """Whether faults of a kind are among those of this world."""
+        """Whether this world has faults of a kind."""
         return self.kind is None or self.kind == kind
 
     def run(self) -> World:
-        """Live through the faults, heal, end, and be verified; raises :class:`Broken` if a law does not hold."""
+        """Simulate the faults, heal, end and verify; raises :class:`Broken` if a law does not hold."""
         try:
             with tempfile.TemporaryDirectory(prefix=PREFIX, dir=self._parent) as path:
                 self.directory = RunDirectory(Path(path) / "run")
@@ -205,7 +205,7 @@ class World:
                 try:
                     self._live()
                 finally:
-                    self._let_go()
+                    self._close_journals()
         except Exception as error:
             history = "\n".join(self.story)
             raise Broken(
@@ -231,26 +231,26 @@ class World:
         self.run_until_over()
         self.check_the_end()
 
-    def _let_go(self) -> None:
+    def _close_journals(self) -> None:
         for process in (self.process, self.older):
             if process is not None:
                 process.journal.close()
 
     def note(self, line: str) -> None:
-        """One line of the history."""
+        """Add a line to the history."""
         self.story.append(f"{self.now:9.2f}  {line.replace(str(self.directory.path), 'RUN')}")
 
     def fingerprint(self) -> str:
-        """Digest of everything that was decided and that happened."""
+        """Digest of all decisions and events."""
         everything = (self.entries, sorted(self.counts.items()), list(self.story))
         return hashlib.sha256(repr(everything).encode()).hexdigest()
 
     # ----------------------------------------------------------------------------------------------------- scheduler
 
     def step(self) -> None:
-        """Go to the next moment at which anything happens, and let it happen."""
+        """Advance to the next event, and simulate it."""
         worker = min(self.workers, key=attrgetter("due_at"), default=None)
-        # Of those at one moment the first in this list goes first.
+        # Of several events at one moment the first in this list comes first.
         moments: list[tuple[float, Callable[[], None]]] = [(self.starts_at, self.start_master)]
         if self.process is not None:
             moments[0] = (max(self.process.next_at, self.process.stopped_until, self.now), self.turn_master)
@@ -288,7 +288,7 @@ class World:
             self.add_worker(index)
 
     def add_worker(self, index: int | None = None) -> None:
-        """A worker joins, with a clock of its own; ``index`` makes it another life of one that was there."""
+        """Add a worker with a separate clock; with ``index`` it is another instance of an earlier worker."""
         self._names += 1
         number = self._names if index is None else index
         rates = [1.0, 1.0, 0.97, 1.03] if self.has("wrong clocks") else [1.0]
@@ -301,23 +301,23 @@ class World:
     # -------------------------------------------------------------------------------------------------------- network
 
     def carry(self, worker: Worker, call: Call) -> Plain:
-        """One call of an agent: the answer, or an error after the time that it takes to find out."""
+        """Simulate one call of an agent: it returns the answer, or raises an error after the time to detect it."""
         draw = self.random
         self.counts["calls"] += 1
-        target = self._who_is_asked(worker)
+        target = self._master_reached_by(worker)
         if target is None:
             worker.busy_until = self.now + 0.01
             raise MasterUnreachable("connection refused")
         fate = draw.random() / self.loses if self.loses and self.is_faulty else math.inf
         if self.now < worker.requests_lost_until or fate < 0.3:
-            return self._silence(worker, f"{call.method} of {worker.name} is lost")
+            return self._give_no_answer(worker, f"{call.method} of {worker.name} is lost")
         if fate < 0.6:
             self._deliver_later(call)
-            return self._silence(worker, f"{call.method} of {worker.name} is delayed")
+            return self._give_no_answer(worker, f"{call.method} of {worker.name} is delayed")
         if self.now < target.stopped_until:
-            # It lies in the kernel's buffer until the master reads it.
+            # It stays in the kernel's buffer until the master reads it.
             target.server.inbox.append(Box(call))
-            return self._silence(worker, f"{call.method} of {worker.name} waits for a stopped master")
+            return self._give_no_answer(worker, f"{call.method} of {worker.name} waits for a stopped master")
         if fate < 0.8:
             self._deliver_later(call)
         box = Box(call)
@@ -326,43 +326,43 @@ class World:
             synced = self._log_bytes()
             self._take_turn(target)
             self.kill_master(synced)
-            return self._silence(worker, f"no master answers {call.method} of {worker.name}")
+            return self._give_no_answer(worker, f"no master answers {call.method} of {worker.name}")
         self._take_turn(target)
         is_lost = fate < 1.0 or self.now < worker.answers_lost_until
         if is_lost or not box.is_sent or target not in (self.process, self.older):
-            return self._silence(worker, f"the answer to {call.method} of {worker.name} is lost")
+            return self._give_no_answer(worker, f"the answer to {call.method} of {worker.name} is lost")
         worker.busy_until = self.now + draw.uniform(0.0, self.latency_s)
         if box.error is not None:
             raise box.error
         return self._arrived(worker, call, wire.decode(box.text or ""))
 
     def command(self, request: Command) -> None:
-        """Send a user's command to the newest master; one that cannot read or write is not asked again."""
+        """Send a user's command to the newest master; it is not repeated if the master cannot read or write."""
         process = self.process
         if process is None or self.now < process.stopped_until:
             return
         box = Box(Call(request.method, wire.encode(wire.to_message(request)), "user"), is_copy=True)
         process.server.inbox.append(box)
         self._take_turn(process)
-        # Refused: what was to be cancelled has ended in this very turn.
+        # Refused: the evaluation has ended in the same turn.
         if box.error is not None and not isinstance(box.error, Busy | UsageError):
             raise box.error
         self.counts["commands"] += box.error is None
 
-    def _who_is_asked(self, worker: Worker) -> Process | None:
-        """Mostly the newest master; the older of two lives while it does not know, or where only that is reached."""
+    def _master_reached_by(self, worker: Worker) -> Process | None:
+        """The master that a worker reaches: mostly the newest; of two, sometimes the older one, or only this one."""
         if self.older is None or worker.sees == "newer":
             return self.process
         return self.older if worker.sees == "older" or self.random.random() < 0.3 else self.process
 
-    def _silence(self, worker: Worker, line: str) -> Plain:
+    def _give_no_answer(self, worker: Worker, line: str) -> Plain:
         self.note(line)
         self.counts["silences"] += 1
         worker.busy_until = self.now + CALL_TIMEOUT_S
         raise MasterUnreachable(line)
 
     def _deliver_later(self, call: Call) -> None:
-        """A copy that overtakes and is overtaken: on the real transport a connection keeps its order, two do not."""
+        """Deliver a copy of a call out of order: a real connection keeps the order, two connections do not."""
         self.delayed.append((self.now + self.random.uniform(0.0, 90.0), len(self.delayed), call))
         self.delayed.sort(key=lambda each: each[:2])
 
@@ -375,7 +375,7 @@ class World:
             self.cut(call.peer)
 
     def cut(self, peer: str) -> None:
-        """A connection has ended; every master that lives hears of it, sooner or later."""
+        """End a connection; every running master is notified, with a delay."""
         for process in (self.process, self.older):
             if process is not None:
                 process.server.closed.append(peer)
@@ -398,7 +398,7 @@ class World:
     # --------------------------------------------------------------------------------------------------------- master
 
     def start_master(self) -> None:
-        """What the launcher does, again and again, until there is one."""
+        """Start a master like the launcher, repeatedly until one serves."""
         self.starts_at = math.inf
         journal = None
         if self.code_is_broken and self.counts["masters"] and self.random.random() < 0.7:
@@ -410,7 +410,7 @@ class World:
             )
             self._limit_disk(journal)
             self._check_replay_agrees(journal)
-            self._let_older_go_on(journal)
+            self._let_older_continue(journal)
             options = MasterOptions(
                 run_directory=str(self.directory.path),
                 prepared=Prepared(
@@ -422,9 +422,9 @@ class World:
                 self.directory,
                 journal,
                 clock=lambda: self.now,
-                # It dates the tables, and says how long earlier masters served.
+                # It dates the tables, and determines how long earlier masters served.
                 wall_clock=lambda: self.now + self.wall_offset_s,
-                # Otherwise idle agents that ask for work are nearly all that happens.
+                # Otherwise nearly all events are requests of idle agents.
                 soonest_question_s=ASK_EVERY_S,
             )
         except JournalError as error:
@@ -445,8 +445,8 @@ class World:
         self.epoch = epoch
         self.note(f"master {epoch} starts at position {master.engine.state.position}")
 
-    def _let_older_go_on(self, journal: Journal) -> None:
-        """A master that was doubled serves on while the next one reads, until that begins its epoch."""
+    def _let_older_continue(self, journal: Journal) -> None:
+        """Let an older master serve while the next one reads, until the next one begins its epoch."""
         begin = journal.begin_epoch
 
         def after_a_while() -> int:
@@ -463,7 +463,7 @@ class World:
         self._take_turn(process)
 
     def _take_turn(self, process: Process) -> None:
-        """A turn of a master, and what becomes of it when it is over."""
+        """Run a turn of a master, and end it if its search is over."""
         if self.disk_is_full_until is not None and self.now >= self.disk_is_full_until:
             self.disk_is_full_until = None
             self._free_disk()
@@ -475,16 +475,16 @@ class World:
         try:
             is_over = process.turns.take()
             process.note_callers()
-            assert before is None or before == self._last_position(process), "a master that was replaced has committed"
+            assert before is None or before == self._last_position(process), "a replaced master has committed"
         except Fenced:
             if process is self.process:
                 raise
             self.note(f"master {process.epoch} finds that it was replaced, and ends")
             self.counts["fenced"] += 1
-            self._bury_older()
+            self._end_older()
             return
         if process is self.older and self.now > process.next_at + 60.0:
-            self._bury_older()
+            self._end_older()
         if is_over and process is self.process:
             self._end(process)
 
@@ -505,18 +505,18 @@ class World:
 
     @staticmethod
     def is_complete(engine: Engine) -> bool:
-        """Whether it ended because nothing is left to do."""
+        """Whether the search ended because it is complete."""
         return engine.finished is not None and engine.finished.kind in (FinishKind.COMPLETE, FinishKind.EXHAUSTED)
 
     def _log_bytes(self) -> int:
-        """Length of the journal's write-ahead log: all that has been committed is in it."""
+        """Length of the journal's write-ahead log, which contains everything that was committed."""
         log = self.directory.journal.with_name("journal.sqlite-wal")
         return log.stat().st_size if log.exists() else 0
 
     def kill_master(self, synced: int | None = None) -> None:
-        """Between two turns, or inside the commit of one whose answers are never sent.
+        """Kill the master between two turns, or inside the commit of a turn whose answers are never sent.
 
-        Then ``synced`` is how long the log was before; of what was written since, any part may be on the disk.
+        In the second case ``synced`` is the length of the log before; any part of the later bytes may be on the disk.
         """
         process = self.process
         if process is None:
@@ -524,15 +524,15 @@ class World:
         self.tears_next = False
         self.note(f"master {process.epoch} is killed" + (" while it commits" if synced is not None else ""))
         files = [self.directory.journal.with_name(f"journal.sqlite{suffix}") for suffix in ("", "-wal")]
-        self._before = None if synced is not None or not process.owes_nothing else snapshot(process.engine)
+        self._before = None if synced is not None or not process.has_answered_all else snapshot(process.engine)
         self.process = None
         self.starts_at = self.now + self.random.choice([0.5, 20.0, 200.0])
         if self.older is not None:
-            # Another process has the file open: nothing can be torn under it.
+            # Another process has the file open, so no bytes can be lost.
             process.journal.close()
             return
         images = [file.read_bytes() if file.exists() else b"" for file in files]
-        # Closing folds the log in, which a killed process does not do: the files are put back as they were.
+        # Closing merges the log into the file, which a killed process does not do: the files are restored.
         process.journal.close()
         if synced is not None and synced < len(images[1]):
             self.counts["torn"] += 1
@@ -542,18 +542,18 @@ class World:
         self.directory.journal.with_name("journal.sqlite-shm").unlink(missing_ok=True)
 
     def double_master(self) -> None:
-        """The master's job is started twice: the older master goes on and does not know of the newer one."""
+        """Start the master's job a second time: the older master continues, without notice of the newer one."""
         if self.process is not None and self.older is None:
             self.note(f"master {self.process.epoch} gets a double")
             self.older, self.process = self.process, None
             for worker in self.workers:
                 worker.sees = self.random.choice(["older", "newer", "", ""])
             self.older.stopped_until = max(self.older.stopped_until, self.now + self.random.choice([0.0, 5.0, 60.0]))
-            # What the older one has in memory only is not lost to anybody: it was never acknowledged.
+            # Data that only the older one has in memory was never acknowledged.
             self._before = None
             self.starts_at = self.now
 
-    def _bury_older(self) -> None:
+    def _end_older(self) -> None:
         if self.older is not None:
             self.older.journal.close()
             self.older = None
@@ -568,76 +568,76 @@ class World:
             process.journal._connection.execute("PRAGMA max_page_count = 1000000")
 
     def _watch(self, process: Process) -> None:
-        """Look at each entry as the engine of a master applies it."""
+        """Check each entry when the engine of a master applies it."""
         engine, apply = process.engine, process.engine.apply
 
         def watched(entry: Entry) -> None:
-            self._judge(process, entry)
+            self._check_decision(process, entry)
             apply(entry)
 
         engine.apply = watched  # type: ignore[method-assign]
 
-    def _judge(self, process: Process, entry: Entry) -> None:
-        """What no master may ever decide, whatever the faults."""
+    def _check_decision(self, process: Process, entry: Entry) -> None:
+        """Check that the decision in an entry is permitted, whatever the faults."""
         state = process.engine.state
         match entry:
             case Leased(agent=agent) if state.is_given_back(entry):
                 self.counts["given back"] += 1
-                assert state.evaluations[entry.evaluation].agent_of[entry.attempt] == agent, "it was another's"
+                assert state.evaluations[entry.evaluation].agent_of[entry.attempt] == agent, "another agent's lease"
                 assert state.finished is None, "a finished search gave a lease back"
                 most = state.limits.max_concurrent
                 assert most is None or len(state.held_by) < most, "more run than max_concurrent"
             case Leased():
-                assert state.paused is None, "a paused search handed out work"
-                assert state.finished is None, "a finished search handed out work"
+                assert state.paused is None, "a paused search granted work"
+                assert state.finished is None, "a finished search granted work"
                 most = state.limits.max_concurrent
                 assert most is None or len(state.held_by) < most, "more run than max_concurrent"
             case Expired(agent=agent, reason=reason) if "no message" in reason and not process.is_replaced:
                 process.note_callers()
                 silent_s = process.listened_s - process.called_at.get(agent, 0.0)
-                # A lost connection leaves two heartbeats; a turn may notice a deadline one turn late.
+                # A lost connection leaves two heartbeats; the master may detect a deadline one turn late.
                 least_s = 2 * self.settings.heartbeat_s - QUIET_TURN_S
-                assert silent_s >= least_s, f"{agent} lost its lease after {silent_s:.1f} s in which it was listened to"
+                assert silent_s >= least_s, f"{agent} lost its lease after only {silent_s:.1f} s of silence"
             case _:
                 pass
 
     # --------------------------------------------------------------------------------------------------------- faults
 
     def inject_fault(self) -> None:
-        """One fault, or one command of the user."""
+        """Inject one fault, or one command of the user."""
         draw = self.random
         self.next_fault_at = self.now + draw.expovariate(1 / self.fault_every_s)
         fault = draw.choice(self.faults)
         self.counts[fault.__name__] += 1
         fault(self)
-        self._reckon()
+        self._update_next_times()
 
-    def _reckon(self) -> None:
+    def _update_next_times(self) -> None:
         for worker in self.workers:
-            worker.reckon()
+            worker.update_next_at()
 
     def a_worker(self) -> Worker | None:
         return self.random.choice(self.workers) if self.workers else None
 
     def heal(self) -> None:
-        """No faults from here on; lost processes are replaced, stopped ones continue."""
+        """End all faults: lost processes are replaced, stopped ones continue."""
         self.note("everything is healed")
         self.is_faulty = self.tears_next = False
         self.delayed.clear()
         self.disk_is_full_until = None
         self._free_disk()
-        self._bury_older()
+        self._end_older()
         for worker in self.workers:
             worker.stopped_until = worker.requests_lost_until = worker.answers_lost_until = self.now
             worker.disk_is_full_until = self.now
-        self._reckon()
+        self._update_next_times()
         if self.process is not None:
             self.process.stopped_until = self.now
         elif not self.has_ended:
             self.starts_at = min(self.starts_at, self.now)
 
     def run_until_over(self) -> None:
-        """Liveness: after the faults have stopped the search must end, however it stands."""
+        """Liveness: after the faults have stopped the search must end, whatever its state."""
         until = self.now + LONGEST_S
         for _ in range(MOST_STEPS * (self.n_workers // 5 if self.is_large else 1)):
             if self.has_ended:
@@ -655,13 +655,13 @@ class World:
     # --------------------------------------------------------------------------------------------------------- checks
 
     def check(self) -> None:
-        """What must hold after every step."""
+        """Check the laws that must hold after every step."""
         process = self.process
         if process is None:
             return
         engine = process.engine
         at = (process.epoch, engine.state.position)
-        # Of a large world rarely: it looks at everything that there is.
+        # Rarely in a large world, because the check reads everything.
         if at != self._checked_at and (not self.is_large or self.counts["steps"] % 500 == 0):
             self._checked_at = at
             engine.validate()
@@ -670,13 +670,13 @@ class World:
             self._check_attempts()
 
     def _check_attempts(self) -> None:
-        """No two agents work at the same attempt, so no two write into one directory."""
+        """Check that no two agents work on the same attempt, so that no two write into one directory."""
         held = [held for each in self.workers for held in (each.agent.held.current, *each.agent.held.waiting)]
         attempts = [(each.evaluation, each.attempt) for each in held if each is not None]
         assert len(set(attempts)) == len(attempts), f"an attempt is held twice: {attempts}"
 
     def check_checkpoints(self, order: TrainerOrder) -> None:
-        """What an attempt is to continue from is its evaluation's own; what was handed back with one is not lost."""
+        """Check that an attempt continues from its own evaluation's checkpoint, and loses none that was handed back."""
         saved = order.resume_directory
         if saved is not None:
             self.counts["continued"] += 1
@@ -690,14 +690,14 @@ class World:
             assert saved is not None or not handed_back, f"{order.evaluation} does not continue from {handed_back}"
 
     def _check_reasons(self, engine: Engine) -> None:
-        """No agent works, or a rung waits for a silent agent: the engine gives a reason."""
+        """Check that the engine gives a reason if no agent works, or a rung waits for a silent agent."""
         waits = engine.waits(self.now)
         if not engine.state.held_by and not engine._leases.living(self.now):
             assert waits, "no agent works, and there is no reason"
         assert all(waiting.reason and (waiting.ends_in_s or 0.0) >= 0.0 for waiting in waits)
 
     def _check_replay_agrees(self, journal: Journal) -> None:
-        """A new master knows what the old one knew, and everything that was acknowledged."""
+        """Check that a new master has the state of the old one, and everything that was acknowledged."""
         entries = [entry for _, _, entry in journal.entries()]
         if not entries:
             assert not self.acknowledged, "the journal is empty"
@@ -712,7 +712,7 @@ class World:
     _before: dict[str, Any] | None = None
 
     def check_acknowledged(self, entries: list[Entry]) -> None:
-        """Every report that was acknowledged is in the journal, as the outcome or as late."""
+        """Check that every acknowledged report is in the journal, as the outcome or as a late report."""
         kept = {
             (entry.evaluation, entry.attempt, entry.agent)
             for entry in entries
@@ -722,7 +722,7 @@ class World:
         assert not lost, f"acknowledged and lost: {lost}"
 
     def check_the_end(self) -> None:
-        """The journal of a whole search: complete, each evaluation once, verified."""
+        """Check the journal of a whole search: complete, each evaluation once, verified."""
         with Journal.open(self.directory.journal, network_of=no_network) as journal:
             entries = [entry for _, _, entry in journal.entries()]
         self.check_acknowledged(entries)
@@ -747,9 +747,9 @@ class World:
             assert loss is None or loss == expected, f"{identity} has the loss of another evaluation: {loss}"
         assert len(retried) <= 1, f"failures were put back by more than one master: {retried}"
         for file in self.directory.left_reports():
-            # No master came after it; then its report is known, or another attempt was first.
+            # No master served after it; then its report is recorded, or another attempt was first.
             left = wire.from_message(wire.decode(file.read_text()), LeftReport).report
-            assert outcomes[left.evaluation] == 1, f"the report of {left.evaluation} was left lying"
+            assert outcomes[left.evaluation] == 1, f"the report of {left.evaluation} was not recorded"
         self.entries = entries
         verification = self.verified(entries)
         assert verification.holds, verification.summary
@@ -763,7 +763,7 @@ class World:
             match entry:
                 case Leased(evaluation=identity, attempt=attempt):
                     before = last.get(identity)
-                    # The same attempt once more: it was given back.
+                    # The same attempt again: it was handed back.
                     lost[identity] -= isinstance(before, Expired) and before.attempt == attempt
                 case Released(evaluation=identity, kind=kind):
                     self.counts[f"handed back {kind and kind.value}"] += 1
@@ -796,7 +796,7 @@ INFRASTRUCTURE = FailureKind.INFRASTRUCTURE
 
 @contextlib.contextmanager
 def left_worlds() -> Iterator[list[Path]]:
-    """Directories of this process's worlds that were left behind within the context; they are removed."""
+    """Remove the directories that worlds of this process left behind within the context; yields their names."""
     parent = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())
     before = set(parent.glob(f"{PREFIX}*"))
     left: list[Path] = []

@@ -1,7 +1,7 @@
-"""What may happen to a simulated world: each kind of fault alone, and what users do meanwhile.
+"""The faults of a simulated world, each kind alone, and the commands of users.
 
-Law of this file: a fault draws from the world's generator alone, and notes what it does; where there is nothing that it
-could act on, it does nothing. How the world reacts is in :mod:`tests.world`.
+Law of this file: a fault draws from the world's generator alone, and records its action; without a victim it does
+nothing. :mod:`tests.world` contains the reaction of the world.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def agent_killed(world: World) -> None:
     if worker is not None:
         world.note(f"{worker.name} is killed")
         world.workers.remove(worker)
-        # Sometimes the machine is gone, and no peer sees the connection end.
+        # Sometimes the machine is lost, and no peer sees the end of the connection.
         if world.random.random() < 0.7:
             world.cut(f"{worker.name}#{worker.connections}")
 
@@ -46,7 +46,7 @@ def agent_asked_to_end(world: World) -> None:
 
 
 def agent_preempted(world: World) -> None:
-    """It learns that its allocation ends, and is killed with it if it still runs; it comes back later."""
+    """Warn an agent that its allocation ends; at the end it is killed if it still runs, and it returns later."""
     worker = world.a_worker()
     if worker is not None and worker.end_request.given is None:
         seconds = world.random.choice([120.0, 120.0, 6.0, 1.0])
@@ -56,14 +56,14 @@ def agent_preempted(world: World) -> None:
 
 
 def worker_doubled(world: World) -> None:
-    """Its job is started a second time on another machine, under the same name; both go on."""
+    """Start a worker's job a second time on another machine, under the same name; both continue."""
     worker = world.a_worker()
     if worker is not None and len(world.workers) < world.most_workers + 2:
         world.add_worker(worker.index)
 
 
 def agents_cut_off(world: World) -> None:
-    """Any of the workers, one way or both; each comes back in its own time."""
+    """Cut off any of the workers, in one direction or both; each reconnects after its own time."""
     workers = world.random.sample(world.workers, world.random.randint(0, len(world.workers)))
     way = world.random.choice(["both", "both", "requests", "answers"])
     seconds = world.random.choice([3.0, 30.0, 90.0, 300.0])
@@ -95,7 +95,7 @@ def master_killed(world: World) -> None:
 
 
 def master_killed_in_a_commit(world: World) -> None:
-    """Of the next request that reaches it."""
+    """Kill the master in the commit of the next request that reaches it."""
     world.tears_next = True
 
 
@@ -118,7 +118,7 @@ def disk_full(world: World) -> None:
         if world.random.random() < 0.5:
             connection.execute("PRAGMA query_only = 1")
         else:
-            # No page more than there are: a commit that needs none goes through, as on a real disk.
+            # No further pages: a commit that needs none succeeds, as on a real disk.
             connection.execute("PRAGMA max_page_count = 1")
 
 
@@ -131,14 +131,14 @@ def worker_disk_full(world: World) -> None:
 
 
 def clock_gap(world: World) -> None:
-    """The machine was suspended, with all its processes."""
+    """Suspend the machine with all its processes."""
     seconds = world.random.choice([5.0, 300.0])
     world.note(f"all processes sleep for {seconds:g} s")
     world.now += seconds
 
 
 def wall_clock_set(world: World) -> None:
-    """The wall clock of the master is set wrong, or right again."""
+    """Set the wall clock of the master to a wrong or to the right time."""
     seconds = world.random.choice([0.0, DAY_S, -DAY_S, 3_600.0, -30.0, 365 * DAY_S])
     world.note(f"the wall clock is off by {seconds:g} s")
     if not world.clocks_obey:
@@ -172,7 +172,7 @@ KINDS: dict[str, tuple[WorldFault, ...]] = {
     "pre-emptions": (agent_preempted,),
     "two lives of a job": (worker_doubled, agent_stopped),
     "two masters": (master_doubled, master_doubled, master_stopped),
-    # It is a master that begins which reads how long the ones before it served.
+    # A starting master reads how long the earlier ones served.
     "wrong clocks": (wall_clock_set, wall_clock_set, clock_gap, master_killed),
     "messages": (connection_reset,),
     "full disks": (disk_full,),
@@ -181,11 +181,11 @@ KINDS: dict[str, tuple[WorldFault, ...]] = {
     "kills": (agent_killed, agent_asked_to_end, master_killed, master_killed_in_a_commit),
     "users": (evaluation_cancelled, search_paused, search_stopped),
 }
-"""Faults that belong together; a kind may be all that a world has. The world itself draws the fate of messages."""
+"""Faults by kind; a world may have only one kind. The world itself draws the fate of messages."""
 
 
 def faults_of(kind: str | None) -> tuple[WorldFault, ...]:
-    """What may happen where there is one kind of faults, or all; workers join in each.
+    """The faults of one kind, or of all kinds; workers join in each.
 
     Raises
     ------

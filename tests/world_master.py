@@ -1,6 +1,6 @@
 """The master of a simulated world: the real one, with a server that takes its requests from an inbox.
 
-Law of this file: a turn is as the real server has it: all input, one commit, then the answers.
+Law of this file: a turn has the order of the real server: all input, one commit, then the answers.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ def request_of(call: Call) -> Request[Any]:
 
 @dataclass
 class Box:
-    """Where the answer to one request goes."""
+    """The place of the answer to one request."""
 
     call: Call
     text: str | None = None
     error: SearchError | None = None
     is_sent: bool = False
     is_copy: bool = False
-    """It comes long after its agent gave it up, and is no sign that the agent lives."""
+    """The request arrives long after its agent gave it up, and does not show that the agent is alive."""
 
 
 class FakeServer:
-    """The server's turn as the real one has it: all input, one commit, then the answers."""
+    """A server with the turn of the real one: all input, one commit, then the answers."""
 
     def __init__(self) -> None:
         self.master: Master | None = None
@@ -75,7 +75,7 @@ class FakeServer:
         return len(handled)
 
     def _note_caller(self, call: Call) -> None:
-        """A message about a lapsed attempt does not count for a lease that a late copy of a question has opened."""
+        """A message about a lapsed attempt does not count for a lease that a late copy of a request has opened."""
         assert self.master is not None
         match request_of(call):
             case ExchangeRequest(agent=agent, slots=slots):
@@ -94,7 +94,7 @@ class FakeServer:
 
 @dataclass(eq=False)
 class Process:
-    """A living master."""
+    """A running master."""
 
     journal: Journal
     master: Master
@@ -105,21 +105,21 @@ class Process:
     stopped_until: float = 0.0
     turned_at: float = 0.0
     listened_s: float = 0.0
-    """For how long it has read its input: the time by which silence is measured."""
+    """Time for which it has read its input, against which silence is measured."""
     is_replaced: bool = False
-    """Another one has begun its epoch."""
+    """Whether another master has begun its epoch."""
     called_at: dict[str, float] = field(default_factory=dict)
-    """When it last handled a call of an agent, in ``listened_s``."""
+    """Time of the last call of each agent, in ``listened_s``."""
 
     @property
     def engine(self) -> Engine:
         return self.master.engine
 
     def note_callers(self) -> None:
-        """Whose calls were handled in this turn."""
+        """Record the agents whose calls were handled in this turn."""
         self.called_at.update(dict.fromkeys(self.server.callers, self.listened_s))
         self.server.callers.clear()
 
     @property
-    def owes_nothing(self) -> bool:
+    def has_answered_all(self) -> bool:
         return not self.master._pending

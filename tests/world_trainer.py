@@ -1,6 +1,6 @@
 """The trainer of a simulated world: a deterministic objective that takes its virtual time, fails, hangs or dies.
 
-Law of this file: everything is drawn from the world's generator. How the world reacts is in :mod:`tests.world`.
+Law of this file: all draws come from the world's generator. :mod:`tests.world` contains the reaction of the world.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ HALF = "half a file"
 
 
 def loss_of(order_values: Any, budget: float) -> float:
-    """The objective: deterministic, so that a result that went to another evaluation is found out."""
+    """The objective: deterministic, so that the world detects a result that went to another evaluation."""
     parts = [ord(value) * 0.01 if isinstance(value, str) else float(value) for value in order_values.values()]
     return math.fsum([*parts, 1.0 / budget])
 
 
 class FakeTrainer(InProcessHandle):
-    """A trainer in virtual time: each of its messages has its time; some evaluations ignore a stop."""
+    """A trainer in virtual time: each of its messages has a time; some evaluations ignore a stop."""
 
     descriptors: tuple[int, ...] = ()
 
@@ -89,13 +89,13 @@ class FakeTrainer(InProcessHandle):
         self._world.check_checkpoints(order)
         self._checkpoint = Path(order.directory) / CHECKPOINT if draw.random() < 0.7 else None
         self._name = str(order.evaluation)
-        # Some outlast a lease that lapses, and find their agent at work when it comes back.
+        # Some last longer than a lease, so that a lapsed agent is still at work when it returns.
         taken_s = draw.lognormvariate(1.5, 1.0) * draw.choice([1.0] * 3 + [15.0])
         if self._world.is_quick and draw.random() < 0.9:
             taken_s = draw.uniform(0.0, 0.9 * Pace.QUICK_S)
         if draw.random() < 0.3:
             self._send(taken_s / 2, TrainerPoint(point=CurvePoint(1.0, 0.5)))
-        # Some never react to a stop, and have to be killed.
+        # Some never react to a stop, and must be killed.
         self.obeys_after_s = draw.choice([0.1, 2.0, None])
         self._send(taken_s, self._ending(order, taken_s))
 
@@ -107,7 +107,7 @@ class FakeTrainer(InProcessHandle):
             failure = Failure(kind=FailureKind.CODE, reason="boom", traceback=f"{world.random.random()}: boom")
             return TrainerEnded(failure=failure, duration_s=taken_s)
         if dice < 0.02:
-            # As if it had signalled itself: no order goes with it, unless one comes by chance.
+            # As if it signalled itself: no order of the agent causes this.
             return TrainerInterrupted()
         if dice < 0.04:
             self._leave_half_a_file()
@@ -116,7 +116,7 @@ class FakeTrainer(InProcessHandle):
             kind = world.random.choice(
                 [FailureKind.CODE, FailureKind.INVALID, FailureKind.MEMORY, FailureKind.INFEASIBLE]
             )
-            # Every traceback is another one: that all are the same is a history of its own.
+            # All tracebacks differ; another history has equal ones.
             failure = Failure(kind=kind, reason="it failed", traceback=f'  File "{order.evaluation}", line 1, in f')
             return TrainerEnded(failure=failure, duration_s=taken_s)
         return TrainerEnded(loss=loss_of(order.values, order.budget), duration_s=taken_s)
@@ -124,7 +124,7 @@ class FakeTrainer(InProcessHandle):
     def ask_to_stop(self) -> None:
         if self._is_busy and self.obeys_after_s is not None and self._messages:
             if self._checkpoint is not None:
-                # As an objective that saves before it lets itself be interrupted.
+                # Like an objective that saves before it is interrupted.
                 self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
                 self._checkpoint.write_text(self._name)
             self._messages = deque(each for each in self._messages if isinstance(each[1], TrainerReady))

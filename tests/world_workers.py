@@ -1,7 +1,7 @@
 """The workers of a simulated world: real agents on a virtual clock, with a trainer and a connection of the world.
 
 Law of this file: the agent is the real one; only its clock, its signals, its trainer and its connection are
-simulated. The network decides in :mod:`tests.world` what becomes of a call.
+simulated. The network in :mod:`tests.world` decides the fate of a call.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class EndRequest:
-    """The reason why an agent is to end, in place of its signals."""
+    """The reason for which an agent must end, in place of its signals."""
 
     given: str | None = None
     exit_code: int = INTERRUPTED
@@ -45,7 +45,7 @@ class EndRequest:
 
 @dataclass(eq=False)
 class Worker:
-    """One agent as the scheduler sees it: busy while it waits for an answer, stopped, cut off, or gone."""
+    """One agent in the view of the scheduler: busy while it waits for an answer, stopped, cut off, or ended."""
 
     world: World
     name: str
@@ -54,28 +54,28 @@ class Worker:
     busy_until: float = 0.0
     stopped_until: float = 0.0
     requests_lost_until: float = 0.0
-    """Its requests are lost."""
+    """Whether its requests are lost."""
     answers_lost_until: float = 0.0
-    """The answers to it are lost."""
+    """Whether the answers to it are lost."""
     sees: str = ""
-    """Which of two masters it reaches: the ``older``, the ``newer``, or either."""
+    """Which of two masters it reaches: the ``older``, the ``newer``, or both."""
     ends_by: float = math.inf
-    """When its allocation is over, and it is killed with it."""
+    """Time at which its allocation ends and it is killed."""
     zero_s: float = 0.0
     rate: float = 1.0
-    """Its clock: what it showed at time 0 of the world, and how fast it runs."""
+    """Its clock: its value at time 0 of the world, and its rate."""
     disk_is_full_until: float = 0.0
     trainers: list[FakeTrainer] = field(default_factory=list)
     connections: int = 0
     is_gone: bool = False
     wakes_at: float = 0.0
     due_at: float = 0.0
-    """When its turn is: kept, because of a thousand workers the next one is looked for at each step."""
+    """Time of its next turn; stored, because each step searches a thousand workers for the next one."""
     changed: dict[str, Any] = field(default_factory=dict)
-    """Options that are not those of its world."""
+    """Options that differ from those of its world."""
 
     def __post_init__(self) -> None:
-        # A master that stays away for so long makes an agent leave its report in the run directory, and end.
+        # After this time without a master an agent leaves its report in the run directory, and ends.
         timeout_s = self.world.random.choice([40.0, 1_800.0])
         options: dict[str, Any] = {
             "problem": OBJECTIVE,
@@ -101,7 +101,7 @@ class Worker:
         return self.zero_s + self.rate * max(self.world.now, self.busy_until)
 
     def world_time(self, at: float) -> float:
-        """When its clock shows this; a little later, because there and back again rounds to just before."""
+        """World time at which its clock shows ``at``; a little later, because the conversion may round down."""
         return (at - self.zero_s) / self.rate + 1e-6
 
     @property
@@ -119,8 +119,8 @@ class Worker:
         self.connections += 1
         return Connection(self, f"{self.name}#{self.connections}")
 
-    def reckon(self) -> None:
-        """Find out when its turn is; to be called when anything has changed by which that goes."""
+    def update_next_at(self) -> None:
+        """Compute the time of its next turn; to be called after every change that affects it."""
         self.due_at = min(max(self.wakes_at, self.busy_until, self.stopped_until), self.ends_by)
 
     @property
@@ -138,13 +138,13 @@ class Worker:
             message_at = self.trainers[0].next_at if self.trainers else math.inf
             self.world.counts["in slots"] += len(self.agent.held.waiting)
             self.wakes_at = self.world_time(min(self.agent.next_due(), message_at))
-            self.reckon()
+            self.update_next_at()
         except UsageError as error:
             raise AssertionError(f"agent {self.name} was refused: {error}") from error
         code = self.agent.exit_code
         if code is not None:
             if math.isfinite(self.ends_by):
-                assert code in (0, REQUEUE), f"{self.name} was to end with its allocation, and ended with {code}"
+                assert code in (0, REQUEUE), f"{self.name} had to end with its allocation, and ended with {code}"
                 self.world.counts["pre-empted in time"] += code == REQUEUE
             self.world.note(f"{self.name} ends with {code}")
             self.agent.close()
@@ -152,7 +152,7 @@ class Worker:
 
 
 class Connection:
-    """What an agent's link calls; the network decides what becomes of it."""
+    """The connection that an agent's link calls; the network decides the fate of each call."""
 
     def __init__(self, worker: Worker, peer: str) -> None:
         self._worker = worker

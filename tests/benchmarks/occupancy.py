@@ -60,7 +60,7 @@ class Sleeper:
 
 
 class FirstWait(logging.Handler):
-    """Notes when an agent of this process was first told that there are no more brackets."""
+    """Records when an agent of this process first received that no brackets are left."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)

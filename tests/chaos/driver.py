@@ -259,4 +259,4 @@ class Chaos:
         if now - since > ENDS_WITHIN_S:
             left = [part.name for part in self._scene.parts]
             logs = [part.served.output()[-1_500:] for part in self._scene.parts]
-            raise AssertionError("\n".join([f"waited in vain: {what}; there are still {left}", *logs]))
+            raise AssertionError("\n".join([f"timed out: {what}; there are still {left}", *logs]))

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Break and mend the network of one host made by netns_up.sh.
+# Break and restore the network of one host of netns_up.sh.
 #   netns_fault.sh PREFIX HOST loss 20        # lose 20 % of the packets in each direction
-#   netns_fault.sh PREFIX HOST mute           # one way: what it sends vanishes, what it is sent arrives
-#   netns_fault.sh PREFIX HOST deaf           # the other way
+#   netns_fault.sh PREFIX HOST mute           # one direction: its outgoing packets are lost, incoming ones arrive
+#   netns_fault.sh PREFIX HOST deaf           # the other direction
 #   netns_fault.sh PREFIX HOST rate 500       # 500 kbit/s outwards
-#   netns_fault.sh PREFIX HOST drop 9090      # packets to and from this TCP port vanish (a half-open connection)
+#   netns_fault.sh PREFIX HOST drop 9090      # packets to and from this TCP port are lost (a half-open connection)
 #   netns_fault.sh PREFIX HOST reset 9090     # connections to or from this TCP port are refused with a reset
-#   netns_fault.sh PREFIX HOST silent         # partition: the switch port goes dead, packets vanish, no error
-#   netns_fault.sh PREFIX HOST unplug         # the host's own interface goes down: ENETUNREACH at once
-#   netns_fault.sh PREFIX HOST heal           # all well again
-# Loss is done by nftables, because a small kernel may lack the netem queue (and then delay cannot be had).
+#   netns_fault.sh PREFIX HOST silent         # partition: the switch port is down, packets are lost without an error
+#   netns_fault.sh PREFIX HOST unplug         # the host's own interface is down: ENETUNREACH at once
+#   netns_fault.sh PREFIX HOST heal           # remove all faults
+# nftables drops the packets, because a small kernel may lack the netem queue (so there is no fault of delay).
 set -euo pipefail
 prefix=${1:?usage: netns_fault.sh PREFIX HOST FAULT [VALUE]} host=${2:?} what=${3:?} value=${4:-}
 ns=$prefix$host
 
-rules() { # one rule for packets in, one for packets out; not for those to itself
+rules() { # one rule for incoming packets, one for outgoing ones; none for packets to itself
     ip netns exec "$ns" nft -f - <<RULES
 table inet fault
 delete table inet fault

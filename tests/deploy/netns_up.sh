@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Make HOSTS virtual hosts on one virtual switch, all in network namespaces of their own.
+# Make HOSTS virtual hosts on one virtual switch, each in a separate network namespace.
 #
 #   netns_up.sh [PREFIX] [HOSTS]      # default: lite 3 -> lite-sw, lite0 lite1 lite2 at 10.77.0.10, .11, .12
-#   ip netns exec lite1 COMMAND       # run something on a host
+#   ip netns exec lite1 COMMAND       # run a command on a host
 #   netns_fault.sh ...                # loss, throttling, partition, heal
 #   netns_down.sh [PREFIX]
 #

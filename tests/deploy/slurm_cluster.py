@@ -185,5 +185,5 @@ def until_slow(condition: Callable[[], object], seconds: float, what: str) -> No
     """Like ``until``, for slow actions of Slurm: time limits in whole minutes, nodes that it marks as down."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        assert time.monotonic() < deadline, f"timed out: {what}"
         time.sleep(0.2)

@@ -288,7 +288,7 @@ def until(condition: Callable[[], object], what: str) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        assert time.monotonic() < deadline, f"timed out: {what}"
         time.sleep(0.01)
 
 

@@ -126,7 +126,7 @@ def report_of(grant: Grant, loss: float = 0.5) -> Report:
 def until(condition: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        assert time.monotonic() < deadline, f"timed out: {what}"
         time.sleep(0.01)
 
 

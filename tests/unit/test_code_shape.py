@@ -25,6 +25,10 @@ SHARE_OF_USUAL_FUNCTIONS = 0.9
 HANDLERS_PER_BROAD_ONE = 20
 OBSCURE_WORDS = re.compile(r"(?<![a-z])(told|heard|said|spoken|whoever|nobody|somebody)(?![a-z])", re.IGNORECASE)
 """Words that neither identifiers nor prose contain. Data is given, received, reported, configured or recorded."""
+_TEST_NAMES_AND_TEXTS = re.compile(
+    r"""\btest_\w+|(?<!")"(?!")(?:[^"\\\n]|\\.)*"(?!")|(?<!')'(?!')(?:[^'\\\n]|\\.)*'(?!')"""
+)
+"""Names of tests, and texts in one line that are not docstrings."""
 _NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
@@ -113,6 +117,19 @@ def test_broad_handlers_are_rare_and_say_why_they_are_broad() -> None:
 @pytest.mark.parametrize("room", sorted(FLOOR))
 def test_words_are_plain(room: str) -> None:
     assert [found for path, here, text in package() if here == room for found in obscure_words(path, text)] == []
+
+
+def test_words_of_the_tests_are_plain() -> None:
+    found = []
+    for path in sorted((REPOSITORY / "tests").rglob("*.py")):
+        lines = path.read_text("utf-8").splitlines()
+        suspects = ((number, line) for number, line in enumerate(lines, start=1) if OBSCURE_WORDS.search(line))
+        found += [
+            f"{path.relative_to(REPOSITORY)}:{number}: {word[0]}"
+            for number, line in suspects
+            for word in OBSCURE_WORDS.finditer(_TEST_NAMES_AND_TEXTS.sub("", line))
+        ]
+    assert found == []
 
 
 # ------------------------------------------------------------------------------------- the checks themselves

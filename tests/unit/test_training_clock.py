@@ -100,7 +100,7 @@ def test_a_device_is_never_waited_for_within_the_last_steps(every: int, count: i
         watch.end()
         watch.estimate_s()
         assert all(number < stream.recorded - 2 * every for number in stream.waited_for)
-        # Without a wait the process queues at most twice the usual number of steps.
+        # At most 2 * every steps, of two events each, are queued beyond the last wait.
         assert stream.recorded - 1 - max(stream.waited_for, default=-1) <= 4 * every
     assert watch.settled_s() == pytest.approx(0.01 * count)
 
