@@ -43,12 +43,12 @@ def test_a_worker_that_is_killed_within_a_save_costs_no_result(tmp_path: Path) -
         killed, other = search.start_worker(0), search.start_worker(1)
         until(lambda: search.of(SetAside), "the failure on half a file is set aside")
         other.ends(0) if killed.process.poll() is not None else killed.ends(0)
-        said = master.ends(0)
+        output = master.ends(0)
         (aside,) = search.of(SetAside)
         assert (aside.attempt, aside.resumed_from) == (2, 1)
         (recorded,) = search.of(Recorded)
         assert (recorded.attempt, recorded.outcome.loss is None, recorded.resumed_from) == (3, False, None)
         assert search.verified()
-        assert f"evaluation {aside.evaluation} is run once more from the rung below: attempt 2 failed after" in said
+        assert f"evaluation {aside.evaluation} is run once more from the rung below: attempt 2 failed after" in output
         log = search.directory.attempt_directory(recorded.evaluation, 3) / "log.txt"
         assert "attempt 2 failed after it had continued from an attempt that was cut off" in log.read_text()
