@@ -215,7 +215,7 @@ def minimize(
         target_loss=target_loss, max_concurrent=max_concurrent,
     )  # fmt: skip
     options = SearchOptions(
-        problem=described.reference, description=described.description,
+        problem=described.reference, description=described.description, arguments=_script_arguments(),
         retry_failed=retry_failed, accept_edited_source=accept_edited_source, keep_going=keep_going,
         min_budget=min_budget, max_budget=max_budget, eta=eta, budgets=_floats(budgets), unit=unit, seed=seed,
         algorithm=algorithm, bracket_rule=bracket_rule, sampler=dict(sampler or {}),
@@ -332,6 +332,12 @@ def _over_note(limits: Limits, finished: Finished) -> str:
         name, value = next(iter(had.items()), ("brackets", 1))
         extension = f"a higher limit, for example {name}={2 * value:g}"
     return f"{over}; to extend it, give {extension}; new=True begins another one"
+
+
+def _script_arguments() -> tuple[str, ...]:
+    """``sys.argv`` of the running script; empty without one, as in a notebook."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    return tuple(sys.argv) if file is not None and Path(file).is_file() else ()
 
 
 def _floats(budgets: Sequence[float] | None) -> tuple[float, ...] | None:

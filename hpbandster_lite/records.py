@@ -448,7 +448,8 @@ class ProblemSource:
     ``environment`` has the hashes of the environment variables that the problem names. ``file`` is the path on ``host``
     of the file that defines the problem. Both distinguish problems with the same name and are not compared as source.
     ``function`` has the hashes of what a function or an object reads that no other process can import, by the names of
-    the parts; ``not_comparable`` says why there are none.
+    the parts; ``not_comparable`` says why there are none. ``arguments`` is the hash of the script's arguments if
+    importing the problem reads them, else empty.
     """
 
     method: int = SOURCE_METHOD
@@ -459,6 +460,7 @@ class ProblemSource:
     host: str = ""
     function: Mapping[str, str] = field(default_factory=dict)
     not_comparable: str = ""
+    arguments: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

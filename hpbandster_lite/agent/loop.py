@@ -69,13 +69,14 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
             # Imported here: an agent with a trainer process does not evaluate.
             from hpbandster_lite.trainer.in_thread import InlineTrainer
 
-            return InlineTrainer(options.problem, problem)
+            return InlineTrainer(options.problem, problem, options.arguments)
         environment = trainer_environment(os.environ, options.device, options.threads)
         return TrainerHandle(
             options.problem,
             environment,
             max_log_bytes=options.max_log_bytes,
             processes=options.gpus_per_worker,
+            arguments=options.arguments,
         )
 
     try:

@@ -70,6 +70,9 @@ class AgentOptions:
         Time that importing the problem may take.
     max_log_bytes
         Most bytes in the log file of one evaluation.
+    arguments
+        ``sys.argv`` while the problem is imported: that of the script that calls ``minimize``; empty for the problem's
+        file alone.
     lifeline
         File descriptor; its end of file means that the parent process is gone.
     has_own_master
@@ -105,6 +108,7 @@ class AgentOptions:
     order_within_s: float = 5.0
     load_timeout_s: float = 300.0
     max_log_bytes: int = MAX_LOG_BYTES
+    arguments: tuple[str, ...] = ()
     lifeline: int | None = None
     has_own_master: bool = False
 

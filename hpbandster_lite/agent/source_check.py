@@ -6,7 +6,14 @@ on this host now. A trainer that is started anew is compared again before it eva
 
 from __future__ import annotations
 
-from hpbandster_lite.problems import SourceTree, digest_of, hashed_here, source_differences
+from hpbandster_lite.problems import (
+    ARGUMENTS_DIFFER,
+    ARGUMENTS_REMEDY,
+    SourceTree,
+    digest_of,
+    hashed_here,
+    source_differences,
+)
 from hpbandster_lite.protocol.messages import SourceAnswer
 from hpbandster_lite.trainer.messages import TrainerReady
 
@@ -47,9 +54,9 @@ class SourceCheck:
         self._accepted = accepted
         self._compare()
 
-    def refuse(self, reason: str) -> None:
-        """A later master accepts another source."""
-        self.refusal = f"{reason}; {REMEDY}"
+    def refuse(self, reason: str, *remedies: str) -> None:
+        """Note why this source is refused, and what to do."""
+        self.refusal = "; ".join((reason, *remedies, REMEDY))
 
     def _compare(self) -> None:
         ready, accepted = self._ready, self._accepted
@@ -69,5 +76,6 @@ class SourceCheck:
         if differences:
             self.refuse(
                 f"the source of the problem {ready.problem!r} on this host is not the one of the search: "
-                f"{'; '.join(differences)}"
+                f"{'; '.join(differences)}",
+                *([ARGUMENTS_REMEDY] if ARGUMENTS_DIFFER in differences else []),
             )

@@ -109,7 +109,8 @@ def search_here(
     RunDirectoryError
         If a process died again and again, or no worker is left.
     """
-    with LocalSearch(directory, launch, watcher, problem) as search:
+    arguments = options.arguments or ()
+    with LocalSearch(directory, launch, watcher, problem, arguments) as search:
         prepared = prepare(options, directory, meanwhile=search.warm_up)
         watcher.begin(prepared, directory)
         if not is_over(prepared, directory):
@@ -121,7 +122,7 @@ def search_here(
     if finished is not None and finished.kind.was_stopped:
         # It may be continued, and the test split is used once a search.
         return 0
-    save_tested_incumbent(directory, prepared.settings.problem, watcher.note, problem)
+    save_tested_incumbent(directory, prepared.settings.problem, watcher.note, problem, arguments)
     return 0
 
 
@@ -138,13 +139,19 @@ class LocalSearch(Supervisor):
     """The processes of one search on this machine: name server, master, agents."""
 
     def __init__(
-        self, directory: RunDirectory, options: LaunchOptions, watcher: Watcher, problem: Problem | None = None
+        self,
+        directory: RunDirectory,
+        options: LaunchOptions,
+        watcher: Watcher,
+        problem: Problem | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
         super().__init__(watcher.note)
         self._directory = directory
         self._options = options
         self._watcher = watcher
         self._problem = problem
+        self._arguments = tuple(arguments)
 
     def warm_up(self) -> None:
         """Start all processes, which wait for their briefing; their imports take a second."""
@@ -210,6 +217,7 @@ class LocalSearch(Supervisor):
         shared = AgentOptions(
             problem=prepared.settings.problem.reference,
             run_dir=str(directory.path),
+            arguments=self._arguments,
             **(in_common(AgentOptions, launch) | unnamed),
             has_own_master=True,
         )

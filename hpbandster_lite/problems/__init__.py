@@ -12,7 +12,7 @@ space, budgets and options, :mod:`~hpbandster_lite.problems.source` lists and co
 :mod:`~hpbandster_lite.problems.value_hash` hashes the values that it reads.
 """
 
-from hpbandster_lite.problems.description import describe, describe_in_child, source_hash
+from hpbandster_lite.problems.description import describe, describe_in_child, source_hash, source_in_child
 from hpbandster_lite.problems.interface import FunctionProblem, Problem
 from hpbandster_lite.problems.options import (
     configured,
@@ -26,6 +26,8 @@ from hpbandster_lite.problems.options import (
 )
 from hpbandster_lite.problems.references import load, loading, module_of, name_of, reference_of
 from hpbandster_lite.problems.source import (
+    ARGUMENTS_DIFFER,
+    ARGUMENTS_REMEDY,
     SourceTree,
     digest_of,
     hashed_here,
@@ -36,6 +38,8 @@ from hpbandster_lite.problems.source import (
 )
 
 __all__ = [
+    "ARGUMENTS_DIFFER",
+    "ARGUMENTS_REMEDY",
     "FunctionProblem",
     "Problem",
     "SourceTree",
@@ -55,6 +59,7 @@ __all__ = [
     "shared_values",
     "source_differences",
     "source_hash",
+    "source_in_child",
     "source_of",
     "source_tree",
     "target_of",

@@ -13,7 +13,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import IO, Any
+from dataclasses import replace
+from typing import IO, Any, TypeVar
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import ProblemError, ProtocolMismatch, SearchError, SpaceError, UnknownOption
@@ -21,9 +22,12 @@ from hpbandster_lite.problems.interface import Problem, defaults_of
 from hpbandster_lite.problems.opened_files import OpenedFiles
 from hpbandster_lite.problems.options import canonical, described_options, target_of
 from hpbandster_lite.problems.references import GUARD, absolute, load, module_of, name_of, space_refused
+from hpbandster_lite.problems.script_arguments import ScriptArguments, script_arguments
 from hpbandster_lite.problems.source import file_of, file_of_name, source_of
 from hpbandster_lite.process import describer
-from hpbandster_lite.records import Plain, ProblemDescription
+from hpbandster_lite.records import Plain, ProblemDescription, ProblemSource
+
+R = TypeVar("R", ProblemDescription, ProblemSource)
 
 DESCRIBE_LIMIT_S = 300.0
 """Time limit of an import. A cold import of torch from a network file system has taken a minute."""
@@ -118,18 +122,28 @@ def prepare_to_describe() -> None:
     import_configspace()
 
 
-def answer_for(reference: str) -> str:
-    """Load and describe a problem; return the child's answer to :func:`describe_in_child`, which is one line.
+def answer_for(question: Plain) -> str:
+    """Load and describe a problem, or its source alone; return the child's answer, which is one line.
 
     Raises
     ------
     SearchError
         If the problem cannot be loaded or described; see :func:`refusal_for`.
     """
-    path_before = list(sys.path)
+    reference, path_before = question["reference"], list(sys.path)
     opened = OpenedFiles()
-    problem = load(reference)
-    return wire.encode(wire.to_message(describe(problem, reference, opened=opened, path_before=path_before)))
+    with script_arguments(reference, question["arguments"]) as arguments:
+        problem = load(reference)
+    if question["is_source_alone"]:
+        source = source_of(problem, module_of(reference), opened=opened, path_before=path_before)
+        return wire.encode(wire.to_message(_with_arguments(source, arguments)))
+    about = describe(problem, reference, opened=opened, path_before=path_before)
+    source = _with_arguments(about.source or ProblemSource(), arguments)
+    return wire.encode(wire.to_message(replace(about, source=source)))
+
+
+def _with_arguments(source: ProblemSource, arguments: ScriptArguments) -> ProblemSource:
+    return source if source.version is not None else replace(source, arguments=arguments.source)
 
 
 def refusal_for(error: SearchError) -> str:
@@ -139,7 +153,11 @@ def refusal_for(error: SearchError) -> str:
 
 
 def describe_in_child(
-    reference: str, *, limit_s: float = DESCRIBE_LIMIT_S, meanwhile: Callable[[], object] | None = None
+    reference: str,
+    *,
+    arguments: Sequence[str] = (),
+    limit_s: float = DESCRIBE_LIMIT_S,
+    meanwhile: Callable[[], object] | None = None,
 ) -> ProblemDescription:
     """Describe a problem in a child process, which ends before this function returns.
 
@@ -147,6 +165,8 @@ def describe_in_child(
     ----------
     reference
         See :func:`~hpbandster_lite.problems.references.load`.
+    arguments
+        See :func:`~hpbandster_lite.problems.script_arguments.script_arguments`.
     limit_s
         Longest time in seconds for the import of the problem. Default: 300.
     meanwhile
@@ -157,9 +177,22 @@ def describe_in_child(
     ProblemError, SpaceError
         The errors of :func:`describe` and ``load`` in the child; also if the process dies or takes too long.
     """
+    question = {"reference": reference, "arguments": list(arguments), "is_source_alone": False}
+    return _record(_answer(question, limit_s, meanwhile), ProblemDescription)
+
+
+def source_in_child(
+    reference: str, *, arguments: Sequence[str] = (), meanwhile: Callable[[], object] | None = None
+) -> ProblemSource:
+    """Read the source of a problem whose space the caller has, in a child process: see :func:`describe_in_child`."""
+    question = {"reference": reference, "arguments": list(arguments), "is_source_alone": True}
+    return _record(_answer(question, DESCRIBE_LIMIT_S, meanwhile), ProblemSource)
+
+
+def _answer(question: dict[str, Any], limit_s: float, meanwhile: Callable[[], object] | None) -> bytes:
     child = describer.take()
     try:
-        child.ask(reference)
+        child.ask(question)
         try:
             if meanwhile is not None:
                 meanwhile()
@@ -168,10 +201,11 @@ def describe_in_child(
             # This also ends processes that the problem's import started.
             code = child.end()
         if not line.endswith(b"\n"):
-            raise ProblemError(_no_answer(reference, _describe_end(code, limit_s, is_late), child.output))
+            how = _describe_end(code, limit_s, is_late)
+            raise ProblemError(_no_answer(question["reference"], how, child.output))
     finally:
         child.close()
-    return _description(line)
+    return line
 
 
 def _first_line(answers: int, limit_s: float) -> tuple[bytes, bool]:
@@ -204,7 +238,7 @@ def _no_answer(reference: str, how: str, output: IO[bytes]) -> str:
     return f"importing {target_of(reference)!r} {how}; {GUARD}" + (f"\nIts last output:\n{printed}" if printed else "")
 
 
-def _description(line: bytes) -> ProblemDescription:
+def _record(line: bytes, record_type: type[R]) -> R:
     message: Plain = wire.decode(line.decode("ascii"))
     match message:
         case {"refused": str(name), "message": str(text), "option": str(option)}:
@@ -212,7 +246,7 @@ def _description(line: bytes) -> ProblemDescription:
                 raise UnknownOption(text, option)
             raise SpaceError(text) if name == SpaceError.__name__ else ProblemError(text)
         case dict():
-            return wire.from_message(message, ProblemDescription)
+            return wire.from_message(message, record_type)
         case _:
             raise ProtocolMismatch(
                 f"the child that describes the problem answered {message!r:.200}; do not write to its pipe"

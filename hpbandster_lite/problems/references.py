@@ -25,6 +25,7 @@ from typing import Any
 from hpbandster_lite.errors import ProblemError, SearchError, SpaceError, did_you_mean
 from hpbandster_lite.problems.interface import Problem, as_problem, instantiated
 from hpbandster_lite.problems.options import configured, target_of
+from hpbandster_lite.problems.source import ARGUMENTS_REMEDY
 
 GROUP = "hpbandster_lite.problems"
 """The entry points of this group are problems; other packages may add theirs."""
@@ -269,12 +270,39 @@ def _import_errors_as_ours(reference: str, doing: str = "importing") -> Iterator
     except SearchError as error:
         raise ProblemError(f"{doing} {reference!r}: {error}") from error
     except SystemExit as error:
-        raise ProblemError(f"{doing} {reference!r} called sys.exit({error.code!r}); {GUARD}") from error
+        raise ProblemError(f"{doing} {reference!r} called sys.exit({error.code!r}){_why_it_exits(error)}") from error
     except Exception as error:  # the user's code may raise any exception
         if _frames(error, "ConfigSpace"):
             raise SpaceError(space_refused(reference, error)) from error
         message = f"{doing} {reference!r} failed{_place(error)}: {one_line(error)}{_remedy(error)}"
         raise ProblemError(message) from error
+
+
+def _why_it_exits(error: SystemExit) -> str:
+    """What a parser of arguments says, which otherwise only the log has, and the remedy."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_globals.get("__name__") == "argparse" and frame.f_code.co_name == "error":
+            words = f"argparse: {frame.f_locals.get('message')}"
+            break
+    else:
+        # Other parsers exit while they handle an exception of theirs.
+        words = "" if error.__context__ is None else one_line(error.__context__)
+    if not words:
+        return f"; {GUARD}"
+    return (
+        f"{_users_place(error)}: {words}. Workers of minimize import the script with its own arguments, those of other "
+        f"commands with none; {ARGUMENTS_REMEDY}"
+    )
+
+
+def _users_place(error: BaseException) -> str:
+    """The last line of the user's own code that led to an error in a library."""
+    # Imported here: most problems are imported without an error.
+    from hpbandster_lite.problems.value_hash import is_library_file
+
+    lines = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = [(file, line) for file, line in lines if not is_library_file(file)]
+    return f" at {own[-1][0]}:{own[-1][1]}" if own else ""
 
 
 def space_refused(reference: str, error: BaseException) -> str:

@@ -28,6 +28,11 @@ from hpbandster_lite.records import ProblemSource, SourceFile
 MADE = "made"
 """Replaces the hash of a file that the problem itself wrote while it was described."""
 UNSET = "unset"
+ARGUMENTS_DIFFER = "the script's arguments (sys.argv), which it reads when it is imported, are others"
+ARGUMENTS_REMEDY = (
+    "declare them as options of the problem, which every worker of the search gets, or read them under "
+    'if __name__ == "__main__":'
+)
 OURS = __name__.partition(".")[0]
 _LIBRARIES = frozenset({"site-packages", "dist-packages", "node_modules", "__pycache__"})
 _OF_A_RUN = frozenset(
@@ -58,6 +63,7 @@ def digest_of(source: ProblemSource | None, source_hash: str) -> str:
         return f"1:{source_hash}"
     parts = [f"{each.path}={each.hash}" for each in source.files] + [f"${k}={v}" for k, v in source.environment.items()]
     parts += [f"{name}={found}" for name, found in source.function.items()]
+    parts += [f"sys.argv={source.arguments}"] if source.arguments else []
     return f"{source.method}:{source.version}:{hash_of_bytes(chr(10).join(sorted(parts)).encode('utf-8', 'replace'))}"
 
 
@@ -87,6 +93,7 @@ def hashed_here(listed: ProblemSource, tree: SourceTree, imported: ProblemSource
         version=imported.version,
         files=tuple(files),
         environment={name: hash_of_variable(name) for name in listed.environment},
+        arguments=imported.arguments,
     )
 
 
@@ -118,6 +125,7 @@ def source_differences(accepted: ProblemSource, found: ProblemSource) -> tuple[s
         for name in {**accepted.environment, **found.environment}
         if accepted.environment.get(name, UNSET) != found.environment.get(name, UNSET)
     ]
+    differences += [ARGUMENTS_DIFFER] if accepted.arguments != found.arguments else []
     return (*differences, *_function_differences(accepted, found))
 
 

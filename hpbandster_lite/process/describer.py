@@ -7,6 +7,7 @@ standard input, and ends silently if there is none.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import tempfile
 from contextlib import ExitStack, suppress
 
 from hpbandster_lite.process.environment import trainer_environment
+from hpbandster_lite.records import Plain
 
 DESCRIBE = "--describe"
 END_S = 0.5
@@ -43,13 +45,13 @@ class Describer:
                 os.close(writing)
             on_failure.pop_all()
 
-    def ask(self, reference: str) -> None:
-        """Send the reference of the problem to describe."""
+    def ask(self, question: Plain) -> None:
+        """Send what to describe."""
         stdin = self._process.stdin
         if stdin is not None:
             # If the process is dead already, its exit code says why.
             with suppress(BrokenPipeError), stdin:
-                stdin.write(reference.encode("utf-8", "surrogateescape") + b"\n")
+                stdin.write(json.dumps(question).encode("ascii") + b"\n")
 
     def end(self) -> int:
         """End the process and its child processes; return its exit code."""

@@ -169,7 +169,8 @@ class SearchOptions:
     """What defines a search; ``None`` takes the journal's value, the problem's default or ours, in this order.
 
     ``limits`` replaces the limits of an earlier start as a whole, where it sets any; ``description`` spares the child
-    process that would describe the problem; ``run_id`` names a new run.
+    process that would describe the problem; ``run_id`` names a new run; ``arguments`` is ``sys.argv`` of the script
+    that calls ``minimize``, empty where there is no script: a child process then reads the source.
     """
 
     problem: str
@@ -255,6 +256,7 @@ class SearchOptions:
         "configurations are invalid.",
     )  # fmt: skip
     description: ProblemDescription | None = None
+    arguments: tuple[str, ...] | None = None
     limits: Limits = field(default_factory=Limits)
     run_id: str | None = None
 

@@ -18,7 +18,7 @@ from hpbandster_lite.errors import BudgetError, ResumeError, UsageError
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.budgets import Ladder, explicit_ladder, ladder
 from hpbandster_lite.journal import JournalReader, holds_anything, settings_difference
-from hpbandster_lite.problems import describe_in_child, given_in, is_function, name_of, with_options
+from hpbandster_lite.problems import describe_in_child, given_in, is_function, name_of, source_in_child, with_options
 from hpbandster_lite.records import Limits, ProblemDescription, ProblemSource, SearchSettings, SourceChanged
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import bracket_plan
@@ -81,11 +81,23 @@ def prepare(
     """
     check_values(options)
     if run_directory is None or not holds_anything(run_directory.journal):
-        return _begin(options, options.description or describe_in_child(options.problem, meanwhile=meanwhile))
+        return _begin(options, _described(options, options.problem, meanwhile))
     reader = JournalReader(run_directory.journal)
     reference = with_kept_options(options.problem, reader.settings().problem.reference)
-    description = options.description or describe_in_child(reference, meanwhile=meanwhile)
+    description = _described(options, reference, meanwhile)
     return _resume(options, description, reader, run_directory.path)
+
+
+def _described(
+    options: SearchOptions, reference: str, meanwhile: Callable[[], object] | None
+) -> ProblemDescription:
+    """The problem as a child process describes it, or as the caller does; its source is then read by a child."""
+    arguments, about = options.arguments or (), options.description
+    if about is None:
+        return describe_in_child(reference, arguments=arguments, meanwhile=meanwhile)
+    if options.arguments is None or about.source is None or is_function(about.source):
+        return about
+    return replace(about, source=source_in_child(about.reference, arguments=arguments, meanwhile=meanwhile))
 
 
 def with_kept_options(reference: str, kept: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hpbandster_lite.errors import ResumeError
 from hpbandster_lite.journal import JournalReader
-from hpbandster_lite.problems import source_differences
+from hpbandster_lite.problems import ARGUMENTS_DIFFER, ARGUMENTS_REMEDY, source_differences
 from hpbandster_lite.problems.options import target_of
 from hpbandster_lite.records import ProblemDescription, ProblemSource, SourceChanged
 
@@ -72,7 +72,7 @@ def accepted_edit(
     if is_accepted:
         return SourceChanged(source=found.source, differences=differences)
     other = other_file(began, found.source.file)
-    what = "; ".join(differences)
+    what = "; ".join((*differences, *([ARGUMENTS_REMEDY] if ARGUMENTS_DIFFER in differences else [])))
     if other is not None:
         raise ResumeError(
             f"the run directory {path} belongs to the problem in {other}, not to {found.source.file}, whose source is "

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hpbandster_lite.errors import BudgetError, Held, ProblemError, ResumeError, RunDirectoryError, UsageError
 from hpbandster_lite.journal import JournalReader, option_difference
-from hpbandster_lite.problems import describe_in_child, given_in, text_of, with_options
+from hpbandster_lite.problems import ARGUMENTS_REMEDY, describe_in_child, given_in, text_of, with_options
 from hpbandster_lite.process.devices import worker_devices
 from hpbandster_lite.randomness import training_seed
 from hpbandster_lite.records import (
@@ -30,6 +30,7 @@ from hpbandster_lite.records import (
     FailureKind,
     Plain,
     ProblemDescription,
+    ProblemSource,
     SearchSettings,
     Values,
 )
@@ -145,7 +146,7 @@ def prepare_refit(run: RunDirectory, options: RefitOptions) -> Refit:
     reader = JournalReader(run.journal)
     settings = reader.settings()
     config_id, values = _configuration(reader, options.config_id, run.path)
-    about = _described(settings.problem, options)
+    about = _described(settings.problem, reader.source(), options)
     budget = _budget(options.budget, settings, about)
     seed = training_seed(settings.seed, config_id) if options.seed is None else options.seed
     if not 0 <= seed < SEEDS:
@@ -188,7 +189,9 @@ def _configuration(reader: JournalReader, wanted: ConfigId | None, path: Path) -
     return wanted, known[wanted]
 
 
-def _described(kept: ProblemDescription, options: RefitOptions) -> ProblemDescription:
+def _described(
+    kept: ProblemDescription, accepted: ProblemSource | None, options: RefitOptions
+) -> ProblemDescription:
     """The problem as it is now, with the options of the search."""
     given = {**given_in(kept.reference), **dict(options.problem_options)}
     about = describe_in_child(with_options(kept.reference, given))
@@ -198,6 +201,11 @@ def _described(kept: ProblemDescription, options: RefitOptions) -> ProblemDescri
         raise ResumeError(
             f"the search has {name}={text_of(ours)}, and a refit with {text_of(theirs)} would be of another problem; "
             "leave the option out"
+        )
+    if accepted is not None and about.source is not None and accepted.arguments not in ("", about.source.arguments):
+        raise ResumeError(
+            f"the script of the problem {about.name!r} reads its arguments (sys.argv) when it is imported, and a refit "
+            f"imports it without those of the search; {ARGUMENTS_REMEDY}"
         )
     if not about.has_refit:
         raise ProblemError(

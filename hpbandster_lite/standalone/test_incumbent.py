@@ -6,7 +6,7 @@ checkpoint of the incumbent's evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpbandster_lite.journal import JournalReader
@@ -21,7 +21,11 @@ from hpbandster_lite.trainer.messages import TrainerDied, TrainerEnded, TrainerI
 
 
 def save_tested_incumbent(
-    directory: RunDirectory, about: ProblemDescription, note: Callable[[str], None], problem: Problem | None = None
+    directory: RunDirectory,
+    about: ProblemDescription,
+    note: Callable[[str], None],
+    problem: Problem | None = None,
+    arguments: Sequence[str] = (),
 ) -> dict[str, Plain] | None:
     """Write the incumbent to its file, tested if the problem has a ``test`` and this model was not tested before.
 
@@ -35,6 +39,8 @@ def save_tested_incumbent(
         Called with one line if the model could not be tested.
     problem
         The problem itself, where no other process can import it.
+    arguments
+        ``sys.argv`` while the problem is imported; empty for its file alone.
 
     Returns
     -------
@@ -46,7 +52,8 @@ def save_tested_incumbent(
         return None
     if about.has_test and incumbent["test"] is None:
         settings = JournalReader(directory.journal).settings()
-        match _run(about.reference, problem, _order(directory, incumbent, settings), directory.log("test")):
+        order, log = _order(directory, incumbent, settings), directory.log("test")
+        match _run(about.reference, problem, arguments, order, log):
             case TrainerEnded(failure=None, info=info):
                 incumbent["test"] = dict(info)
             case TrainerEnded(failure=failure) | TrainerDied(failure=failure):
@@ -82,7 +89,9 @@ def _checkpoint(directory: RunDirectory, recorded: str | None) -> str | None:
     return None if readable is None or not Path(readable).is_dir() else str(Path(readable).resolve())
 
 
-def _run(reference: str, problem: Problem | None, order: TrainerOrder, log: Path) -> OrderEnd:
+def _run(
+    reference: str, problem: Problem | None, arguments: Sequence[str], order: TrainerOrder, log: Path
+) -> OrderEnd:
     device, threads = worker_devices(1)[0]
-    with StandaloneTrainer(reference, problem, device=device, threads=threads) as trainer:
+    with StandaloneTrainer(reference, problem, device=device, threads=threads, arguments=arguments) as trainer:
         return trainer.run(order, log)

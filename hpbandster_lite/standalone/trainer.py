@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import selectors
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -62,7 +62,7 @@ class StandaloneTrainer:
         The problem itself, where no other process can import it: it then runs in this process.
     device, threads
         See :func:`~hpbandster_lite.process.environment.trainer_environment`.
-    processes
+    processes, arguments
         See :class:`~hpbandster_lite.trainer.handle.TrainerHandle`.
     """
 
@@ -74,6 +74,7 @@ class StandaloneTrainer:
         device: str | None = None,
         threads: int | None = None,
         processes: int = 1,
+        arguments: Sequence[str] = (),
     ) -> None:
         self._started_at = time.monotonic()
         self._is_ready = False
@@ -81,7 +82,7 @@ class StandaloneTrainer:
         self._trainer: TrainerHandle | InlineTrainer
         if problem is None:
             environment = trainer_environment(os.environ, device, threads)
-            self._trainer = TrainerHandle(reference, environment, processes=processes)
+            self._trainer = TrainerHandle(reference, environment, processes=processes, arguments=arguments)
         else:
             self._trainer = InlineTrainer(reference, problem)
 

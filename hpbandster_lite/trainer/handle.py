@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpbandster_lite.process.shutdown import allocation_signal_blocked
@@ -24,6 +24,7 @@ from hpbandster_lite.trainer.attempt_log import MAX_LOG_BYTES, AttemptLog
 from hpbandster_lite.trainer.exit_status import failure_of_death
 from hpbandster_lite.trainer.frames import FrameReader, frames_of, write_frames
 from hpbandster_lite.trainer.messages import (
+    TrainerArguments,
     TrainerDied,
     TrainerEnded,
     TrainerInterrupted,
@@ -69,6 +70,8 @@ class TrainerHandle:
         Most bytes in the log file of one evaluation. Default: 1 MiB.
     processes
         Number of processes of a training, one per device; more than one get a rendezvous port. Default: 1.
+    arguments
+        ``sys.argv`` while the problem is imported; empty for its file alone. Default: empty.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class TrainerHandle:
         *,
         max_log_bytes: int = MAX_LOG_BYTES,
         processes: int = 1,
+        arguments: Sequence[str] = (),
     ) -> None:
         self._max_log_bytes = max_log_bytes
         self._rendezvous = RendezvousPort(processes) if processes > 1 else None
@@ -101,6 +105,7 @@ class TrainerHandle:
         self._sample_at = 0.0
         self._is_over = False
         self.is_ready = False
+        self._write(TrainerArguments(arguments=tuple(arguments)))
 
     @property
     def pid(self) -> int:
@@ -155,7 +160,7 @@ class TrainerHandle:
         """The last printed lines."""
         return self._log.tail()
 
-    def _write(self, record: TrainerOrder | TrainerStop) -> None:
+    def _write(self, record: TrainerArguments | TrainerOrder | TrainerStop) -> None:
         # A dead trainer is reported by receive, not here.
         with contextlib.suppress(BrokenPipeError):
             write_frames(self._pipes.orders, frames_of(record))

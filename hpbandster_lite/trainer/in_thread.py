@@ -12,10 +12,12 @@ import os
 import queue
 import threading
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.problems import Problem, load
+from hpbandster_lite.problems.script_arguments import script_arguments
 from hpbandster_lite.trainer.evaluation import run_objective
 from hpbandster_lite.trainer.frames import END, FrameReader, frames_of, write_frames
 from hpbandster_lite.trainer.full_disk import full_disk_at_import
@@ -59,9 +61,11 @@ class InlineTrainer(InProcessHandle):
         Reference of the problem, which is imported here unless ``problem`` is given.
     problem
         The problem itself, for functions without an import path. Default: None.
+    arguments
+        ``sys.argv`` while the problem is imported; empty for its file alone. Default: empty.
     """
 
-    def __init__(self, reference: str, problem: Problem | None = None) -> None:
+    def __init__(self, reference: str, problem: Problem | None = None, arguments: Sequence[str] = ()) -> None:
         self._messages: deque[TrainerMessage] = deque()
         self._wakes, self._wake = os.pipe()
         os.set_blocking(self._wakes, False)
@@ -73,12 +77,12 @@ class InlineTrainer(InProcessHandle):
         self._is_over = False
         self.is_ready = False
         try:
-            self._problem = load(reference) if problem is None else problem
+            self._problem, read = _imported(reference, arguments) if problem is None else (problem, "")
         except SearchError as error:
             self._send(TrainerRefused(message=str(error), no_room_in=full_disk_at_import(error)))
             return
         self.is_ready = True
-        self._send(readiness(self._problem, reference))
+        self._send(readiness(self._problem, reference, read))
         # A daemon thread: an objective that never returns must not prevent the agent's exit.
         self._thread = threading.Thread(target=self._work, name="inline-trainer", daemon=True)
         self._thread.start()
@@ -154,3 +158,10 @@ class InlineTrainer(InProcessHandle):
             # The pipe may be closed at the same moment, because an abandoned objective returns late.
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._wake, END)
+
+
+def _imported(reference: str, arguments: Sequence[str]) -> tuple[Problem, str]:
+    """The problem, and the hash of the arguments if importing it read them."""
+    with script_arguments(reference, arguments) as noted:
+        problem = load(reference)
+    return problem, noted.source

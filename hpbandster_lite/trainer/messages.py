@@ -15,6 +15,17 @@ from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, Plain, Pr
 # ------------------------------------------------------------------------------------------- from agent to trainer
 
 
+@wire.register("TrainerArguments")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerArguments:
+    """The first message: what ``sys.argv`` is while the problem is imported; empty for the problem's file alone.
+
+    It is no part of the trainer's command line, which every user of the machine can read.
+    """
+
+    arguments: tuple[str, ...] = ()
+
+
 @wire.register("TrainerOrder")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerOrder:

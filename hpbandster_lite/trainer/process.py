@@ -23,6 +23,7 @@ from dataclasses import replace
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.problems import Problem, load
 from hpbandster_lite.problems.description import answer_for, prepare_to_describe, refusal_for
+from hpbandster_lite.problems.script_arguments import script_arguments
 from hpbandster_lite.process.shutdown import ALLOCATION_ENDS, unblock_allocation_signal
 from hpbandster_lite.records import FailureKind, Plain
 from hpbandster_lite.trainer.evaluation import run_objective
@@ -31,6 +32,7 @@ from hpbandster_lite.trainer.full_disk import full_disk_at_import
 from hpbandster_lite.trainer.leftovers import Leftovers
 from hpbandster_lite.trainer.library_state import LibraryState, global_seed
 from hpbandster_lite.trainer.messages import (
+    TrainerArguments,
     TrainerEnded,
     TrainerInterrupted,
     TrainerOrder,
@@ -68,9 +70,8 @@ def _describe(descriptor: int) -> int:
     if not line_in.endswith(b"\n"):
         return 0
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    reference = line_in[:-1].decode("utf-8", "surrogateescape")
     try:
-        line = answer_for(reference)
+        line = answer_for(json.loads(line_in))
     except SearchError as error:
         line = refusal_for(error)
     write_line(descriptor, line.encode("ascii") + b"\n")
@@ -85,11 +86,12 @@ def _serve(briefing: dict[str, Plain]) -> int:
         # A crash loses at most one line.
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr] # the agent opened them as real files
     try:
-        problem = load(briefing["problem"])
+        with script_arguments(briefing["problem"], agent.arguments()) as arguments:
+            problem = load(briefing["problem"])
     except SearchError as error:
         agent.send(TrainerRefused(message=str(error), no_room_in=full_disk_at_import(error)))
         return error.exit_code
-    agent.send(readiness(problem, briefing["problem"]))
+    agent.send(readiness(problem, briefing["problem"], arguments.source))
     warm = _Warmth(problem)
     while (order := agent.next_order()) is not None:
         _evaluate(agent, problem, order, warm)
@@ -181,19 +183,30 @@ class _Agent:
         except BrokenPipeError:
             _end_group()
 
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments of the script, which come before all orders."""
+        record = self._next_record()
+        while record is not None and not isinstance(record, TrainerArguments):
+            record = self._next_record()
+        return () if record is None else record.arguments
+
     def next_order(self) -> TrainerOrder | None:
         """The next order; None when the agent has closed the pipe."""
-        while True:
-            while self._waiting:
-                record = self._waiting.pop(0)
-                if isinstance(record, TrainerOrder):
-                    self._is_stopping = False
-                    self._order += 1
-                    return record
+        record = self._next_record()
+        while record is not None and not isinstance(record, TrainerOrder):
+            record = self._next_record()
+        if record is not None:
+            self._is_stopping = False
+            self._order += 1
+        return record
+
+    def _next_record(self) -> object | None:
+        while not self._waiting:
             data = os.read(self._orders, READ_BYTES)
             if not data:
                 return None
             self._waiting.extend(self._reader.records(data))
+        return self._waiting.pop(0)
 
     def point_sender(self) -> PointSender:
         """The function that receives the reports of the current order's trial."""

@@ -168,3 +168,33 @@ def started_script(script: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def test_the_arguments_of_a_script_reach_its_trainers_and_count_where_its_import_reads_them(tmp_path: Path) -> None:
+    script = tmp_path / "search.py"
+    script.write_text(
+        "import argparse\n"
+        "from ConfigSpace import ConfigurationSpace\nfrom hpbandster_lite import minimize\n"
+        "parser = argparse.ArgumentParser()\n"
+        "parser.add_argument('--loss', type=float, default=1.0)\n"
+        "LOSS = parser.parse_args().loss\n"
+        "def evaluate(config, budget, trial):\n    return LOSS\n"
+        "if __name__ == '__main__':\n"
+        "    minimize(evaluate, ConfigurationSpace({'x': (0.0, 1.0)}), min_budget=1, max_budget=1, evaluations=2,\n"
+        "             workers=1, seed=1)\n"
+    )
+
+    def run(*arguments: str) -> tuple[int, str]:
+        with started_script(script, *arguments) as process:
+            return ended(process)
+
+    code, output = run("--loss=2.125")
+    assert code == 0, output
+    path = tmp_path / "runs" / "search-evaluate"
+    assert losses(path) == [2.125] * 2
+    assert "--loss" not in str([entry for _, _, entry in JournalReader(path / "journal.sqlite").entries()])
+    assert "--loss" not in str(JournalReader(path / "journal.sqlite").settings())
+    code, output = run("--loss=3")
+    assert code != 0
+    assert "the script's arguments (sys.argv), which it reads when it is imported, are others" in output
+    assert "declare them as options of the problem" in output

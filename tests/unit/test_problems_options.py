@@ -25,9 +25,9 @@ from hpbandster_lite.problems import (
     value_difference,
     with_options,
 )
-from hpbandster_lite.problems.description import _description, refusal_for
+from hpbandster_lite.problems.description import _record, refusal_for
 from hpbandster_lite.problems.options import canonical
-from hpbandster_lite.records import ProblemOption
+from hpbandster_lite.records import ProblemDescription, ProblemOption
 from hpbandster_lite.rundir import default_run_directory
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -297,7 +297,7 @@ def test_a_problem_is_described_as_it_was_configured(file: Path) -> None:
 def test_the_child_s_refusal_keeps_its_class_and_the_name_of_the_option() -> None:
     for error in (UnknownOption("no such option", "x"), SpaceError("no space"), ProblemError("no problem")):
         with pytest.raises(type(error)) as caught:
-            _description(refusal_for(error).encode())
+            _record(refusal_for(error).encode(), ProblemDescription)
         assert str(caught.value) == str(error)
         assert getattr(caught.value, "option", "") == getattr(error, "option", "")
 

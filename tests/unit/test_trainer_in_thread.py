@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import select
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from hpbandster_lite.trainer.messages import (
     TrainerMessage,
     TrainerOrder,
     TrainerPoint,
+    TrainerReady,
 )
 
 WITHIN_S = 20.0
@@ -121,3 +124,25 @@ def test_grace_reaches_an_evaluation_that_is_under_way(start: Start) -> None:
     trainer.ask_to_stop()
     is_asked.set()
     assert [type(each) for each in received_by_turns(trainer)] == [TrainerPoint, TrainerInterrupted]
+
+
+def test_a_problem_that_is_imported_for_threads_gets_the_arguments_of_the_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    file = tmp_path / "reads_its_arguments.py"
+    file.write_text("import sys\nLOSS = float(sys.argv[1])\ndef evaluate(config, budget, trial): return LOSS\n")
+    trainer = InlineTrainer(f"{file}:evaluate", arguments=("script.py", "2.5"))
+    try:
+        (ready,) = trainer.receive()
+        assert isinstance(ready, TrainerReady)
+        assert ready.source is not None
+        assert len(ready.source.arguments) == 32
+        trainer.evaluate(ORDER, None)
+        (end,) = received_by_turns(trainer)
+        assert isinstance(end, TrainerEnded)
+        assert end.loss == 2.5
+    finally:
+        trainer.close()
+        sys.modules.pop(file.stem, None)
