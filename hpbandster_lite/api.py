@@ -16,6 +16,7 @@ from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch.local_search import LaunchOptions, Watcher, is_over, search_here
 from hpbandster_lite.problems import FunctionProblem, Problem, configured, describe, loading, reference_of, with_options
 from hpbandster_lite.problems.function_source import note_own_changes, source_of_function
+from hpbandster_lite.problems.main_block import set_later
 from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.protocol.status import Status
@@ -239,8 +240,8 @@ def _search(
 ) -> Result:
     """Check the options and run the search; exit codes of the processes become exceptions."""
     directory = place.directory
-    if place.note:
-        watcher.note(place.note)
+    for note in filter(None, (place.note, described.note)):
+        watcher.note(note)
     # Imported here: a worker that imports the script needs no pydantic.
     from hpbandster_lite.settings.schema import typed
 
@@ -263,18 +264,27 @@ def _search(
     return result
 
 
+def _later_note(names: Sequence[str]) -> str:
+    return (
+        f'the objective reads {", ".join(names)}, which the script sets under if __name__ == "__main__": workers '
+        "import the script without that block, so they have another value, or none; set it at the top level, make it "
+        "an option of the problem, or, if the objective is cheap, use isolation='none'"
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Described:
     """A problem as workers find it: its reference, and its description where only this process can give it.
 
-    ``here`` is the problem itself, where no other process can import it, which ``isolation="none"`` allows, and
-    ``function`` what the user gave for it.
+    ``note`` is for the user. ``here`` is the problem itself, where no other process can import it, which
+    ``isolation="none"`` allows, and ``function`` what the user gave for it.
     """
 
     reference: str
     description: ProblemDescription | None = None
     here: Problem | None = None
     function: Any = None
+    note: str = ""
 
     @property
     def source(self) -> ProblemSource:
@@ -307,8 +317,11 @@ def _described(
     target = cast(Problem, FunctionProblem(problem, space) if _is_function(problem) else problem)
     if target is problem and space is not None:
         raise UsageError(f"the problem {problem!r:.100} has its own space; leave space out")
+    later = set_later(problem, sys.modules["__main__"])
     try:
         name = reference_of(problem)
+        if later and isolation == "none":
+            raise ProblemError(_later_note(later))
     except ProblemError:
         if isolation != "none":
             raise
@@ -317,7 +330,8 @@ def _described(
         description = replace(describe(target, reference), source=source_of_function(problem, target))
         return _Described(reference=reference, description=description, here=target, function=problem)
     reference = with_options(name, given)
-    return _Described(reference=reference, description=describe(configured(target, reference), reference))
+    description = describe(configured(target, reference), reference)
+    return _Described(reference=reference, description=description, note=_later_note(later) if later else "")
 
 
 def _over_note(limits: Limits, finished: Finished) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 
 from hpbandster_lite.errors import ProblemError, SearchError, SpaceError, did_you_mean
 from hpbandster_lite.problems.interface import Problem, as_problem, instantiated
+from hpbandster_lite.problems.main_block import names_bound
 from hpbandster_lite.problems.options import configured, target_of
 from hpbandster_lite.problems.source import ARGUMENTS_REMEDY
 
@@ -127,10 +128,12 @@ def _module_reference(module: ModuleType, name: str) -> str:
     if module.__name__ != "__main__":
         file = _file_beside_the_script(module)
         return module.__name__ if file is None else str(file)
+    file = getattr(module, "__file__", None)
+    if file is not None and name.partition(".")[0] in names_bound(Path(file)):
+        raise _unnamed(name)
     if module.__spec__ is not None and module.__spec__.name:
         # Run as python -m package.module
         return module.__spec__.name.removesuffix(".__main__")
-    file = getattr(module, "__file__", None)
     if file is None or not Path(file).is_file():
         raise _unnamed(name)
     return str(Path(file).resolve())
@@ -155,8 +158,9 @@ def _file_beside_the_script(module: ModuleType) -> Path | None:
 
 def _unnamed(name: str) -> ProblemError:
     return ProblemError(
-        f"other processes cannot import {name}: it is a lambda, is defined inside a function, or was typed into a "
-        "notebook or a shell; write it at the top level of a file, or, if it is cheap, use isolation='none'"
+        f"other processes cannot import {name}: it is a lambda, is defined inside a function or under "
+        'if __name__ == "__main__":, or was typed into a notebook or a shell; write it at the top level of a file, or, '
+        "if it is cheap, use isolation='none'"
     )
 
 

@@ -210,6 +210,20 @@ def test_a_function_without_an_import_path_runs_in_threads_of_the_caller(functio
     assert out.strip() == "4"
 
 
+def test_a_global_that_the_main_block_sets_is_read_where_it_is_set(tmp_path: Path) -> None:
+    text = """
+    K = 1.0
+    def scaled(config, budget, trial):
+        return K + 0 * config["x"]
+
+    if __name__ == "__main__":
+        K = 2.0
+        tell(hpb.minimize(scaled, space, isolation="none", min_budget=1, max_budget=1, workers=1, evaluations=1))
+    """
+    out, _ = output_of(tmp_path, text)
+    assert json.loads(out)["loss"] == 2.0
+
+
 def test_what_was_typed_into_a_shell_runs_in_threads_of_the_caller(tmp_path: Path) -> None:
     code = "tell(hpb.minimize(evaluate, space, isolation='none', seed=1, **about))"
     process = started(tmp_path, "-c", HEAD + code)
