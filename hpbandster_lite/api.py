@@ -184,8 +184,7 @@ def minimize(
         Continue a search although the source of its problem was edited. You assert that the losses before and after
         the edit are comparable; ``status`` shows the first evaluation with the edited source.
     keep_going
-        Do not stop when nothing has a loss and the evaluations fail with one fault: for a space in which many
-        configurations are invalid.
+        Do not stop if all evaluations fail with the same fault: for a space with many invalid configurations.
     watcher
         Receives the progress. Default: prints notes on standard error.
 

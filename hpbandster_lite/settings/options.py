@@ -252,8 +252,7 @@ class SearchOptions:
     )  # fmt: skip
     keep_going: bool = option(
         default=False, kind=kinds.FLAG, group=Group.LIMITS, example="true", in_api=True,
-        help="Do not stop when nothing has a loss and the evaluations fail with one fault: for a space in which many "
-        "configurations are invalid.",
+        help="Do not stop if all evaluations fail with the same fault: for a space with many invalid configurations.",
     )  # fmt: skip
     description: ProblemDescription | None = None
     arguments: tuple[str, ...] | None = None
