@@ -88,7 +88,7 @@ def test_an_import_that_ends_the_process_is_reported_with_the_guard_and_its_last
     reference = write(f"print('the last word', flush=True)\n{text}")
     refusal = refusal_of(reference)
     assert refusal.startswith(f"importing {reference!r} {how}")
-    assert "; put what starts the search under if __name__" in refusal
+    assert "; start the search under if __name__" in refusal
     assert "Its last output:\nthe last word" in refusal
 
 

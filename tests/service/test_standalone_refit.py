@@ -17,7 +17,7 @@ from hpbandster_lite.api import minimize
 from hpbandster_lite.errors import BudgetError, Held, ProblemError, ResumeError, UsageError
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.randomness import training_seed
-from hpbandster_lite.records import ConfigId, Failure, FailureKind, ProblemDescription
+from hpbandster_lite.records import ConfigId, Failure, FailureKind, ProblemDescription, ProblemSource
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.standalone.refit import Refit, RefitOptions, lock_directory, prepare_refit, run_refit
 from tests.engine_room import settings_for, space_of
@@ -217,6 +217,14 @@ def test_a_problem_without_the_function_is_refused_with_what_to_write(
         )
         with pytest.raises(ProblemError, match=words):
             prepared(run, export=tmp_path / "m.txt")
+
+
+def test_a_script_that_reads_its_arguments_at_import_is_not_refitted_without_them(
+    run: RunDirectory, described: ProblemDescription, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(JournalReader, "source", lambda _: ProblemSource(arguments="of the search"))
+    with pytest.raises(ResumeError, match=r"reads its arguments .*; declare them as options of the problem"):
+        prepared(run)
 
 
 def test_other_options_of_the_problem_are_refused(run: RunDirectory) -> None:
