@@ -254,7 +254,7 @@ def test_a_damaged_cifar_file_is_named_and_never_unpickled(
     write_cifar10(tmp_path, monkeypatch)
     file = tmp_path / "cifar-10-batches-py" / name
     file.write_bytes(b"cos\nabort\n(tR.")  # a pickle that would end the process
-    with pytest.raises(ImageDataError, match=f"{name} is damaged: its MD5 sum is .* delete it and get it again"):
+    with pytest.raises(ImageDataError, match=f"{name} is damaged: its MD5 sum is .* delete it and download it again"):
         read_images("cifar10", tmp_path)
 
 
@@ -401,11 +401,11 @@ def test_an_unknown_set_is_refused_with_the_known_ones() -> None:
 
 
 def test_a_known_set_has_its_size(tmp_path: Path) -> None:
-    with pytest.raises(ImageDataError, match="size=64 is for the data set images; cifar10 comes in one size"):
+    with pytest.raises(ImageDataError, match="size=64 is only for the data set images, not for cifar10"):
         read_images("cifar10", tmp_path, size=64)
 
 
 def test_a_file_as_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ImageDataError, match="file is a file; give the folder that holds DIR/cifar-10-batches-py/"):
+    with pytest.raises(ImageDataError, match="file is a file; give the folder with DIR/cifar-10-batches-py/"):
         read_images("cifar10", tmp_path / "file")

@@ -134,9 +134,9 @@ def test_a_batch_holds_the_rows_that_are_asked_for(data: Path) -> None:
 
 
 def test_more_images_than_there_are_and_no_images_are_refused(data: Path) -> None:
-    with pytest.raises(ImageDataError, match=r"train_images=37 is not possible: .* ask for 1 to 36"):
+    with pytest.raises(ImageDataError, match=r"train_images must be from 1 to 36, .* got 37"):
         training_and_validation("cpu", ImageSource("images", data), train_images=37)
-    with pytest.raises(ImageDataError, match=r"valid_images=0 is not possible: .* ask for 1 to 4"):
+    with pytest.raises(ImageDataError, match=r"valid_images must be from 1 to 4, .* got 0"):
         training_and_validation("cpu", ImageSource("images", data), valid_images=0)
 
 

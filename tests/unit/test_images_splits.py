@@ -52,13 +52,13 @@ def test_the_number_of_validation_images_is_known_beforehand(labels: np.ndarray,
 
 @pytest.mark.parametrize("asked", [0, -1, 10])
 def test_more_images_than_there_are_and_no_images_are_refused(asked: int) -> None:
-    with pytest.raises(ImageDataError, match=f"train_images={asked} is not possible.* ask for 1 to 9"):
+    with pytest.raises(ImageDataError, match=f"train_images must be from 1 to 9.* got {asked}"):
         checked_count("train_images", asked, 9)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
 def test_a_share_outside_of_0_and_1_is_refused(share: float) -> None:
-    with pytest.raises(ImageDataError, match=r"valid_share must lie between 0 and 1, got valid_share=.* 0\.1 is usual"):
+    with pytest.raises(ImageDataError, match=r"valid_share must be between 0 and 1, got .* 0\.1 is usual"):
         split_rows(np.zeros(10, dtype=np.int64), valid_share=share)
 
 

@@ -50,7 +50,7 @@ def normalised(x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("depth", "nearest"), [(21, "nearest: 20 or 26"), (18, "nearest: 14 or 20"), (2, "nearest: 8"), (-5, "nearest: 8")]
+    ("depth", "nearest"), [(21, "use 20 or 26"), (18, "use 14 or 20"), (2, "use 8"), (-5, "use 8")]
 )
 def test_an_invalid_depth_is_refused_with_the_nearest_ones(depth: int, nearest: str) -> None:
     with pytest.raises(UsageError, match=rf"depth={depth}; {nearest}$"):

@@ -101,8 +101,8 @@ def test_the_death_rate_grows_linearly_to_that_of_the_last_block() -> None:
         ({"rates": 1.1}, "probability from 0 to 1, got 1.1"),
         ({"rates": (0.5, -0.1)}, "probability from 0 to 1, got -0.1"),
         ({"rates": float("nan")}, "probability from 0 to 1, got nan"),
-        ({"gate": "pixel"}, "gate of ShakeDrop is one of batch, image, got 'pixel'"),
-        ({"level": "pixel"}, "level of ShakeDrop is one of batch, image, got 'pixel'"),
+        ({"gate": "pixel"}, "gate of ShakeDrop must be one of batch, image, got 'pixel'"),
+        ({"level": "pixel"}, "level of ShakeDrop must be one of batch, image, got 'pixel'"),
     ],
 )
 def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:

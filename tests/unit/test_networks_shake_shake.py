@@ -166,11 +166,11 @@ def test_by_itself_it_mixes_branches_evenly_in_evaluation_and_at_random_in_train
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"forward": "random"}, "forward of Shake-Shake is one of shake, even, keep, got 'random'"),
-        ({"backward": "odd"}, "backward of Shake-Shake is one of"),
-        ({"level": "pixel"}, "level of Shake-Shake is one of batch, image, got 'pixel'"),
-        ({"forward": "keep", "backward": "keep"}, "let one of them be shake or even"),
-        ({"branches": 1}, "got branches=1; ShakeDrop is for one"),
+        ({"forward": "random"}, "forward of Shake-Shake must be one of shake, even, keep, got 'random'"),
+        ({"backward": "odd"}, "backward of Shake-Shake must be one of"),
+        ({"level": "pixel"}, "level of Shake-Shake must be one of batch, image, got 'pixel'"),
+        ({"forward": "keep", "backward": "keep"}, "set one of them to shake or even"),
+        ({"branches": 1}, "got branches=1; use ShakeDrop for one branch"),
     ],
 )
 def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
@@ -250,7 +250,7 @@ def test_the_nets_of_the_paper_have_its_parameters(depth: int, width: int, param
 
 
 @pytest.mark.parametrize(
-    ("depth", "nearest"), [(25, "nearest: 20 or 26"), (29, "nearest: 26 or 32"), (2, "nearest: 8"), (0, "nearest: 8")]
+    ("depth", "nearest"), [(25, "use 20 or 26"), (29, "use 26 or 32"), (2, "use 8"), (0, "use 8")]
 )
 def test_an_invalid_depth_is_refused_with_the_nearest_ones(depth: int, nearest: str) -> None:
     with pytest.raises(UsageError, match=rf"depth={depth}; {nearest}$"):

@@ -102,10 +102,10 @@ def test_weights_keep_the_scale_of_activations() -> None:
 @pytest.mark.parametrize(
     ("depth", "deepening", "message"),
     [
-        (27, 2, "depth 4 + 6 N with N from 1, got depth=27; nearest: 22 or 28"),
-        (4, 2, "got depth=4; nearest: 10"),
-        (0, 2, "got depth=0; nearest: 10"),
-        (30, 3, "depth 4 + 9 N with N from 1, got depth=30; nearest: 22 or 31"),
+        (27, 2, "depth 4 + 6 N with N from 1, got depth=27; use 22 or 28"),
+        (4, 2, "got depth=4; use 10"),
+        (0, 2, "got depth=0; use 10"),
+        (30, 3, "depth 4 + 9 N with N from 1, got depth=30; use 22 or 31"),
     ],
 )
 def test_an_invalid_depth_is_refused_with_the_nearest_ones(depth: int, deepening: int, message: str) -> None:
@@ -128,5 +128,5 @@ def test_only_the_basic_block_is_deepened() -> None:
 
 
 def test_a_factor_that_leaves_no_channels_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"widen_factor=0.01 leaves no channels"):
+    with pytest.raises(UsageError, match=r"widen_factor=0.01 leaves a stage without channels"):
         WideResNet(10, 0.01)

@@ -1,9 +1,9 @@
 """Augmentation of whole batches on the device: crop, mirror, normalise, CutOut, MixUp.
 
-Law of this file: a batch depends on the images, the augmentation, the seed, the epoch and the step, and on no earlier
-draw. So a training that continues from a checkpoint at any step has bitwise the same batches as an uninterrupted one,
-and no state of a random generator is kept. All draws of an epoch are made at once on the CPU and go to the device in
-one transfer; after that nothing here waits for the device, and a batch takes about twenty kernels, half of them on
+Law of this file: a batch depends on the images, the augmentation, the seed, the epoch and the step, but not on earlier
+draws. So a training that continues from a checkpoint at any step has bitwise the same batches as an uninterrupted one,
+and no state of a random generator is kept. All draws of an epoch are made at once on the CPU and sent to the device in
+one transfer. After that, nothing here waits for the device, and a batch takes about twenty kernels, half of them on
 vectors of one number per image.
 
 A training step reads::
@@ -36,18 +36,24 @@ from hpbandster_lite.workers.networks.image_shape import ImageShape
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """How training images are varied; the defaults are those of every CIFAR-10 paper, without CutOut and MixUp.
+    """How training images are varied; the defaults are the usual ones for CIFAR-10, without CutOut and MixUp.
 
     Attributes
     ----------
     pad
-        Pixels of black around an image before a window of the image's size is cropped from it; 0: no crop.
+        Pixels of black around an image before a window of the image's size is cropped from it; 0 for no crop. Default:
+        4.
     mirror
-        Whether each image is mirrored left to right with probability 1/2.
+        Whether each image is mirrored left to right with probability 1/2. Default: True.
     cutout
-        Side in pixels of the one square that is set to the mean (CutOut, arXiv:1708.04552); 0: none.
+        Side in pixels of the square that is set to the mean (CutOut, arXiv:1708.04552); 0 (the default) for none.
     mixup
-        The alpha of MixUp's Beta(alpha, alpha) (arXiv:1710.09412); 0: none.
+        The alpha of MixUp's Beta(alpha, alpha) (arXiv:1710.09412); 0 (the default) for no MixUp.
+
+    Raises
+    ------
+    ImageDataError
+        If a number is negative or not finite.
     """
 
     pad: int = 4
@@ -77,13 +83,14 @@ class BatchDraws:
     down, right
         Corner of the crop in the padded image, uniform on 0 ... 2 pad.
     mirrored
-        1 where the image is mirrored, with probability 1/2; else 0.
+        1 if the image is mirrored, which has probability 1/2; else 0.
     cut_row, cut_column
         Centre of CutOut's square, uniform over all pixels of the image.
     partner
-        A permutation of 0 ... b - 1: the image with which MixUp mixes each image.
+        A permutation of 0 ... b - 1: the images with which MixUp mixes the images.
     share
-        MixUp's lambda for the whole batch: the share of each image itself; 1 without MixUp. A number on the host.
+        MixUp's lambda for the whole batch, a number on the host: the share of each image in its mixture; 1 without
+        MixUp.
     """
 
     rows: torch.Tensor
@@ -98,7 +105,7 @@ class BatchDraws:
 
 @dataclass(frozen=True, slots=True)
 class EpochDraws:
-    """The random numbers of one epoch: every image at most once in a new order, in full batches, without the rest.
+    """The random numbers of one epoch: a new order of the images, in full batches; the rest is left out.
 
     Attributes
     ----------
@@ -127,17 +134,18 @@ class EpochDraws:
         Parameters
         ----------
         seed, epoch
-            Not negative.
+            The seed and the number of the epoch; not negative.
         n_images
             Number of training images.
         batch_size
             Images in a batch; at most ``n_images``.
         shape
-            Of the images.
+            Shape of the images.
         augmentation
-            Which draws are used; the others are made as well, so that each kind depends on its own option only.
+            The augmentation that uses the draws. All kinds of draws are made, so that each kind depends only on its own
+            option.
         device
-            For the tensors.
+            Device of the tensors. Default: the CPU.
 
         Raises
         ------
@@ -147,8 +155,8 @@ class EpochDraws:
         steps = n_images // batch_size if batch_size > 0 else 0
         if steps == 0:
             raise ImageDataError(
-                f"{n_images} training images do not fill a batch of batch_size={batch_size}; take a batch_size between "
-                "1 and the number of training images"
+                f"{n_images} training images do not fill a batch of batch_size={batch_size}; use a batch_size from 1 "
+                "to the number of training images"
             )
         size = (steps, batch_size)
         order, crop, mirror, cut, partner, mixup = _generators(seed, epoch)
@@ -176,12 +184,12 @@ class EpochDraws:
         )  # fmt: skip
 
     def from_step(self, first: int = 0) -> Iterator[BatchDraws]:
-        """The draws of this and all later steps."""
+        """The draws of step ``first`` and all later steps."""
         return (self.at(step) for step in range(first, len(self)))
 
 
 def _generators(seed: int, epoch: int) -> list[np.random.Generator]:
-    """One generator for each kind of draw, so that no kind changes another."""
+    """One generator for each kind of draw, so that the kinds are independent."""
     children = np.random.SeedSequence(seed, spawn_key=(epoch,)).spawn(6)
     return [np.random.default_rng(child) for child in children]
 
@@ -190,7 +198,7 @@ def _to_device(table: np.ndarray, device: torch.device) -> torch.Tensor:
     draws = torch.from_numpy(table)
     if device.type == "cpu":
         return draws
-    # A transfer from pinned memory is asynchronous; any other would block the host until the device is idle.
+    # A transfer from pinned memory is asynchronous; other transfers block the host until the device is idle.
     return draws.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else draws.to(device)
 
 
@@ -211,15 +219,15 @@ def augmented(
     Parameters
     ----------
     pixels
-        uint8, shape (b, c, h, w).
+        Images, uint8, shape (b, c, h, w).
     draws
-        Of this batch.
+        The draws of this batch.
     mean, std
-        Of each channel, shape (c,), in units of a pixel's value.
+        Mean and standard deviation of each channel, shape (c,), in units of a pixel's value.
     augmentation
-        Which of these are applied.
+        The augmentation to apply.
     dtype
-        Of the result; the arithmetic is in float32.
+        Type of the result; the arithmetic is in float32. Default: float32.
 
     Returns
     -------
@@ -237,28 +245,27 @@ def augmented(
 def cropped(
     pixels: torch.Tensor, down: torch.Tensor, right: torch.Tensor, mirrored: torch.Tensor, pad: int
 ) -> torch.Tensor:
-    """Mirror some images, surround all with ``pad`` zeros, and crop the window of the old size at the given corner.
+    """Mirror some images, surround all with ``pad`` zeros, and crop a window of the original size at the given corner.
 
     Parameters
     ----------
     pixels
-        Any type, shape (b, c, h, w).
+        Images of any type, shape (b, c, h, w).
     down, right
-        int64, shape (b,), each from 0 to ``2 * pad``: the window's first row and column; ``pad`` does not move the
-        image.
+        First row and column of the window, int64, shape (b,), from 0 to ``2 * pad``; ``pad`` does not move the image.
     mirrored
         int64, shape (b,): 1 mirrors the image left to right, 0 does not.
     pad
-        Pixels, not negative.
+        Number of pixels, not negative.
 
     Returns
     -------
     torch.Tensor
-        As ``pixels``, ``channels_last``.
+        Type and shape of ``pixels``, ``channels_last``.
     """
     b, c, h, w = pixels.shape
     high, wide = h + 2 * pad, w + 2 * pad
-    both = pixels.new_zeros(2, b, high, wide, c)  # every image as it is, and mirrored
+    both = pixels.new_zeros(2, b, high, wide, c)  # each image without and with mirroring
     inner = both[:, :, pad : pad + h, pad : pad + w]
     inner[0] = pixels.permute(0, 2, 3, 1)
     inner[1] = pixels.flip(3).permute(0, 2, 3, 1)
@@ -279,11 +286,11 @@ def normalised(
     Parameters
     ----------
     pixels
-        uint8, shape (b, c, h, w).
+        Images, uint8, shape (b, c, h, w).
     mean, std
-        Shape (c,), in units of a pixel's value.
+        Mean and standard deviation of each channel, shape (c,), in units of a pixel's value.
     dtype
-        Of the result; the arithmetic is in float32.
+        Type of the result; the arithmetic is in float32. Default: float32.
 
     Returns
     -------
@@ -294,7 +301,7 @@ def normalised(
 
 
 def _normalised_lines(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """float32, shape (b, h, w * c), a new tensor that may be changed in place."""
+    """The normalised images as a new float32 tensor, shape (b, h, w * c), which may be changed in place."""
     w = pixels.shape[3]
     # One factor and one term for each number of a line: broadcasting along c = 3 is ten times slower on a CPU.
     factor = (1 / std.float()).repeat(w)
@@ -305,9 +312,9 @@ def _normalised_lines(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tenso
 def _kept(size: torch.Size, row: torch.Tensor, column: torch.Tensor, length: int) -> torch.Tensor:
     """CutOut (arXiv:1708.04552): 0 in one square of each image and 1 outside, float32, shape (b, h, w * c).
 
-    ``row`` and ``column``, int64, shape (b,), are the square's centre, any pixel. Its side is exactly ``length``, also
-    if that is odd; it begins ``(length + 1) // 2`` pixels above and to the left of the centre, as in the released code
-    of arXiv:1807.06906, and the part beyond the border has no effect.
+    ``row`` and ``column``, int64, shape (b,), are the centre of the square, at any pixel. The square's side is exactly
+    ``length``, even if that is odd. As in the released code of arXiv:1807.06906, the square begins ``(length + 1) //
+    2`` pixels above and to the left of the centre, and its part outside the image has no effect.
     """
     _, c, h, w = size
     inside = _inside(row, h, length)[:, :, None] * _inside(column, w, length).repeat_interleave(c, dim=1)[:, None]
@@ -321,10 +328,10 @@ def _inside(centre: torch.Tensor, pixels: int, length: int) -> torch.Tensor:
 
 
 def mixed(x: torch.Tensor, draws: BatchDraws) -> torch.Tensor:
-    """MixUp's images (arXiv:1710.09412): ``share * x + (1 - share) * x[partner]``; ``x`` itself without MixUp."""
+    """MixUp's images (arXiv:1710.09412): ``share * x + (1 - share) * x[partner]``; without MixUp it is ``x``."""
     if draws.share == 1.0:
         return x
-    # index_select would give its result another memory format.
+    # On lines, because index_select on images returns another memory format.
     partners = _lines(x).index_select(0, draws.partner)
     return _images(partners.lerp_(_lines(x), draws.share), x.shape)
 
@@ -332,18 +339,18 @@ def mixed(x: torch.Tensor, draws: BatchDraws) -> torch.Tensor:
 def mixup_loss(
     logits: torch.Tensor, targets: torch.Tensor, draws: BatchDraws, *, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """MixUp's loss, a mean: ``share * CE(logits, targets) + (1 - share) * CE(logits, targets[partner])``.
+    """Mean loss of MixUp: ``share * CE(logits, targets) + (1 - share) * CE(logits, targets[partner])``.
 
     Parameters
     ----------
     logits
-        Shape (b, classes), of the mixed images.
+        Logits of the mixed images, shape (b, classes).
     targets
-        int64, shape (b,), the classes of the unmixed images.
+        Classes of the unmixed images, int64, shape (b,).
     draws
-        Those of :func:`mixed`; without MixUp this is the plain cross-entropy.
+        The draws of :func:`mixed`; without MixUp the loss is the plain cross-entropy.
     label_smoothing
-        Share of each target that is spread over all classes.
+        Share of each target that is distributed over all classes, in [0, 1). Default: 0.
     """
     own = functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
     if draws.share == 1.0:
@@ -353,7 +360,7 @@ def mixup_loss(
 
 
 def _lines(x: torch.Tensor) -> torch.Tensor:
-    """Images (b, c, h, w) as (b, h, w * c), the channels of a pixel side by side; no copy if ``channels_last``."""
+    """Images (b, c, h, w) as (b, h, w * c), with the channels of a pixel side by side; no copy if ``channels_last``."""
     return x.permute(0, 2, 3, 1).flatten(2)
 
 

@@ -1,12 +1,12 @@
-"""The catalogue: every image data set that is known by name, one row each.
+"""The catalogue: every image data set with a name, one row each.
 
-Law of this file: all that the package knows of a data set stands in its row. A new row is at once a value of
-``--data-set``; a problem of that name (``hpbandster-lite run NAME``) takes one more line in ``problem.py`` and one in
-``setup.cfg``. No torch and no torchvision is imported here.
+Law of this file: the row of a data set has everything that the package knows about it. A new row is a new value of
+``--data-set``. For a problem with this name (``hpbandster-lite run NAME``), also add a line to ``problem.py`` and to
+``setup.cfg``. This file imports neither torch nor torchvision.
 
-torchvision knows where the files are on the net, their MD5 sums and the names of the classes. Of MNIST's formats it
-knows the sums of the packed files alone, which say nothing about files that are unpacked or were packed again (as
-Debian does), so the rows hold the sums of their content.
+torchvision has the addresses of the files, their MD5 sums and the names of the classes. For MNIST's format it has only
+the sums of the packed files, which cannot check files that are unpacked or packed again (as Debian does). So the rows
+have the sums of their content.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Literal
 from hpbandster_lite.workers.networks.image_shape import CIFAR10, CIFAR100, ImageShape
 
 OWN_IMAGES = "images"
-"""The data set of a user's own images, which is in no row: its source and its shape come with the option ``--data``."""
+"""The name for a user's own images, which have no row: the option ``--data`` gives their source and shape."""
 CIFAR10_MEAN = (125.3, 123.0, 113.9)
 CIFAR10_STD = (63.0, 62.1, 66.7)
-"""Those of the released code of arXiv:1807.06906."""
+"""The values of the released code of arXiv:1807.06906."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,23 +32,24 @@ class DataSet:
     Attributes
     ----------
     torchvision_class
-        Name of its class in ``torchvision.datasets``.
+        Name of the class in ``torchvision.datasets``.
     file_format
         ``cifar``: pickles in a folder or an archive; ``idx``: the four files of MNIST's format, plain or ``.gz``.
     shape
-        Of its images, so that a configuration can be judged before the images are read.
+        Shape of the images, so that a configuration can be refused before the images are read.
     training_file_images
-        Number of images that are not for test; the validation images are split off them.
+        Number of images outside the test set; the validation images are a part of them.
     is_mirrored
-        Whether training images are mirrored by default; a mirrored 2 is no digit.
+        Whether training images are mirrored by default (a mirrored 2 is not a digit). Default: True.
     mean, std
-        What normalises each channel, in units of a pixel's value; ``None``: computed from the training images.
+        Mean and standard deviation of each channel, in units of a pixel's value. Default: ``None``, to compute them
+        from the training images.
     content_md5
         For ``idx``: MD5 sums of the unpacked content of training images, training labels, test images, test labels.
     system_folder
-        Where a package of the system puts the files.
+        The folder in which a package of the system installs the files. Default: ``None``.
     system_package
-        How to install that package.
+        How to install that package. Default: empty.
     """
 
     torchvision_class: str

@@ -1,7 +1,7 @@
 """The files of the catalogue's data sets: found on disk, else downloaded; checked before they are read.
 
-Law of this file: no byte is read as an image (or, in CIFAR's files, as a pickle) before its MD5 sum has matched the
-published one, and a file is in its place whole or not at all, also if a process is killed while it downloads.
+Law of this file: a file is read as images (or, for CIFAR, as a pickle) only if its MD5 sum equals the published one.
+An incomplete file never appears in its place, even if a process is killed during a download.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from hpbandster_lite.workers.images.torchvision_import import data_sets
 logger = logging.getLogger(__name__)
 
 SILENCE_S = 20.0
-"""Time without a byte from a server after which a download fails; a firewall that drops packets costs no more."""
+"""Seconds without a byte from a server after which a download fails, for example behind a firewall."""
 LOCK_S = 3600.0
-"""How long a worker waits for another worker's download; CIFAR-10 has 170 MB."""
+"""Longest wait in seconds for another worker's download; CIFAR-10 has 170 MB."""
 
 
 def read_published(data_set: str, root: Path) -> ImageData:
@@ -41,17 +41,17 @@ def read_published(data_set: str, root: Path) -> ImageData:
     Parameters
     ----------
     data_set
-        Its name.
+        Name of the data set.
     root
-        Folder in torchvision's layout, or the folder of the files themselves.
+        A folder in torchvision's layout, or the folder with the files.
 
     Raises
     ------
     ImageDataError
-        If a file is damaged, and if the files are neither there nor can be downloaded.
+        If a file is damaged, or if the files do not exist and cannot be downloaded.
     """
     if root.exists() and not root.is_dir():
-        raise ImageDataError(f"--data {root} is a file; give the folder that holds {layout(data_set)}")
+        raise ImageDataError(f"--data {root} is a file; give the folder with {layout(data_set)}")
     kind, read = _torchvision_class(data_set), _reader(data_set)
     if root.name == getattr(kind, "base_folder", None):
         root = root.parent
@@ -73,7 +73,7 @@ def _reader(data_set: str) -> Callable[[str, Any, Path], ImageData | None]:
 
 
 def layout(data_set: str) -> str:
-    """Description of the files that are looked for in a folder DIR."""
+    """Description of the files of a data set in a folder DIR."""
     kind = _torchvision_class(data_set)
     if CATALOGUE[data_set].file_format == "cifar":
         return f"DIR/{kind.base_folder}/, or the archive DIR/{kind.filename} from {kind.url}"
@@ -83,7 +83,7 @@ def layout(data_set: str) -> str:
 def _ways(data_set: str) -> str:
     package = CATALOGUE[data_set].system_package
     return (
-        f"put {layout(data_set)}, into a folder and give that by --data DIR or in the environment variable "
+        f"put {layout(data_set)}, into a folder and give it with --data DIR or the environment variable "
         f"HPBANDSTER_LITE_DATA{f', or {package}' if package else ''}, or run once with a network and the same folder"
     )
 
@@ -93,14 +93,14 @@ def _md5(content: bytes) -> str:
 
 
 def _damaged(file: Path, what: str) -> ImageDataError:
-    return ImageDataError(f"{file} is damaged: {what}; delete it and get it again")
+    return ImageDataError(f"{file} is damaged: {what}; delete it and download it again")
 
 
 # ------------------------------------------------------------------------------------------------------------ CIFAR
 
 
 def _read_cifar(data_set: str, kind: Any, root: Path) -> ImageData | None:
-    """None if a file is missing; torchvision unpickles the files once they are checked."""
+    """The images, or None if a file is missing; torchvision unpickles the files after the check."""
     sums = dict(kind.train_list + kind.test_list) | {kind.meta["filename"]: kind.meta["md5"]}
     files = {root / kind.base_folder / name: md5 for name, md5 in sums.items()}
     if not all(file.is_file() for file in files):
@@ -124,7 +124,7 @@ def _read_cifar(data_set: str, kind: Any, root: Path) -> ImageData | None:
 
 
 def _read_idx(data_set: str, kind: Any, root: Path) -> ImageData | None:
-    """None if no folder has all four files, each plain or packed."""
+    """The images, or None if no folder has all four files, each plain or packed."""
     folders = [root / kind.__name__ / "raw", root]
     known = CATALOGUE[data_set]
     if known.system_folder is not None:
@@ -182,9 +182,9 @@ def _idx_labels(content: bytes) -> Labels:
 
 
 def _download(data_set: str, kind: Any, root: Path) -> None:
-    """Download, or unpack an archive that is there; one process of a host at a time.
+    """Download the files or unpack an existing archive; one process on each host at a time.
 
-    A process that waited for another one finds the files, and downloads nothing.
+    A process that waited for another one finds the files and downloads nothing.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -202,7 +202,7 @@ def _download(data_set: str, kind: Any, root: Path) -> None:
 
 def _download_into(data_set: str, kind: Any, root: Path) -> None:
     for left_behind in root.glob(f".{data_set}-*"):
-        # By a process that was killed while it downloaded.
+        # A process that was killed during a download left this folder.
         shutil.rmtree(left_behind)
     with tempfile.TemporaryDirectory(dir=root, prefix=f".{data_set}-") as name:
         unpacked = Path(name)
@@ -238,7 +238,7 @@ def _locked(lock_file: Path) -> Iterator[None]:
         except filelock.Timeout as error:
             raise ImageDataError(
                 f"another process has held {lock_file} for {LOCK_S:.0f} s and is still downloading; end it, or give "
-                "another folder by --data DIR"
+                "another folder with --data DIR"
             ) from error
     try:
         yield
@@ -248,7 +248,7 @@ def _locked(lock_file: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _socket_timeout() -> Iterator[None]:
-    """A timeout for all sockets that are made meanwhile: torchvision sets none."""
+    """Set a timeout for new sockets in this context, because torchvision sets none."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE_S)
     try:

@@ -3,9 +3,9 @@
 Law of this file: every picture in a class folder, at any depth, is one image; a picture that cannot be read is an
 error and is never skipped.
 
-Two layouts: class folders, of which a fixed share of each class becomes the test set; or the folders ``train`` and
-``test`` with the class folders in them. Without ``test``, ``val`` is the test set; with both, ``val`` belongs to the
-training images, from which every search takes its fixed validation images.
+There are two layouts: class folders, where a fixed share of each class becomes the test set; or folders ``train`` and
+``test`` that contain the class folders. Without ``test``, ``val`` is the test set; with both, ``val`` belongs to the
+training images, of which every search uses a fixed part as validation images.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TEST_NAMES = ("test", "testing")
 VALID_NAMES = ("val", "valid", "validation")
 GREY_MODES = frozenset({"1", "L", "LA"})
 DEEP_MODES = frozenset({"F", "I", "I;16", "I;16B", "I;16L", "I;16N"})
-"""PIL's modes of pictures with more than 8 bit."""
+"""PIL's modes of pictures with more than 8 bits per channel."""
 
 Sample = tuple[Path, str]
 """A picture and the name of its class."""
@@ -41,15 +41,16 @@ def read_folder(folder: Path, size: tuple[int, int] | None = None) -> ImageData:
     Parameters
     ----------
     folder
-        In one of the two layouts.
+        A folder in one of the two layouts.
     size
-        Height and width to resize all pictures to; ``None``: all pictures must have one size.
+        Height and width to which all pictures are resized. Default: ``None``; then all pictures must have the same
+        size.
 
     Raises
     ------
     ImageDataError
-        If there is no such folder, no picture in it or in one of its classes, a picture that is broken or has more than
-        8 bit per channel, or if the pictures have several sizes.
+        If the folder does not exist, it or a class has no pictures, a picture is broken or has more than 8 bits per
+        channel, or the pictures have several sizes.
     """
     if not folder.is_dir():
         raise ImageDataError(f"--data {folder} does not exist; give a folder of class folders, or an .npz file")
@@ -76,7 +77,7 @@ def _in_two_parts(folder: Path, train: list[Path], test: list[Path], size: tuple
             f"{folder}: class {sorted(unknown)} has test images but no training images; the folders of "
             f"{names_of[0]} and {names_of[1]} must have the same names"
         )
-    # Read together: colour and size are decided for all pictures at once.
+    # Read all pictures together, because they determine colour and size together.
     pixels = _pixels(folder, [file for file, _ in train_samples + test_samples], size)
     n = len(train_samples)
     return ImageData(
@@ -90,7 +91,7 @@ def _in_two_parts(folder: Path, train: list[Path], test: list[Path], size: tuple
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The folders, sorted, without those of systems (``.git``, ``__MACOSX``), which are not classes."""
+    """The class folders, sorted; folders of tools (``.git``, ``__MACOSX``) are left out."""
     return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith((".", "__")))
 
 
@@ -98,7 +99,7 @@ def _samples(folder: Path) -> list[Sample]:
     """All pictures of all classes, in a fixed order."""
     classes = _folders(folder)
     if not classes:
-        raise ImageDataError(f"{folder} has no folders in it; put the pictures of each class into a folder")
+        raise ImageDataError(f"{folder} has no folders; put the pictures of each class into a folder in it")
     samples: list[Sample] = []
     for of_class in classes:
         files = [
@@ -109,8 +110,8 @@ def _samples(folder: Path) -> list[Sample]:
         ]
         if not files:
             raise ImageDataError(
-                f"class {of_class.name!r} is empty: {of_class} has no picture ({' '.join(sorted(SUFFIXES))}); add some "
-                "or remove the folder"
+                f"class {of_class.name!r} is empty: {of_class} has no picture ({' '.join(sorted(SUFFIXES))}); add "
+                "pictures or remove the folder"
             )
         samples += [(file, of_class.name) for file in sorted(files)]
     return samples
@@ -122,7 +123,7 @@ def _labels(samples: Iterable[Sample], names: tuple[str, ...]) -> Labels:
 
 
 def _pixels(folder: Path, files: list[Path], size: tuple[int, int] | None) -> Pixels:
-    """All pictures as one array: grey if all are grey, else in colour."""
+    """All pictures as one array, with one channel if all are grey, else with three."""
     pictures = [_picture(file, size) for file in files]
     sizes = Counter(picture.shape[:2] for picture in pictures)
     if len(sizes) > 1:
@@ -130,7 +131,7 @@ def _pixels(folder: Path, files: list[Path], size: tuple[int, int] | None) -> Pi
         height, width = sizes.most_common(1)[0][0]
         raise ImageDataError(
             f"{folder}: the pictures have {len(sizes)} sizes: {counts}{', ...' if len(sizes) > 3 else ''}; resize "
-            f"them to one, for example with size=({height}, {width})"
+            f"them to the same size, for example with size=({height}, {width})"
         )
     channels = 3 if any(picture.ndim == 3 for picture in pictures) else 1
     (height, width), _ = sizes.popitem()
@@ -148,8 +149,8 @@ def _picture(file: Path, size: tuple[int, int] | None) -> Pixels:
         with Image.open(file) as opened:
             if opened.mode in DEEP_MODES:
                 raise ImageDataError(
-                    f"{file} has more than 8 bit a channel (mode {opened.mode}); choose the range of values that "
-                    "matters, scale it to 0 ... 255 and save it with 8 bit"
+                    f"{file} has more than 8 bits per channel (mode {opened.mode}); choose the range of values that "
+                    "matters, scale it to 0 ... 255 and save it with 8 bits"
                 )
             mode = "L" if opened.mode in GREY_MODES else "RGB"
             upright = ImageOps.exif_transpose(opened).convert(mode)

@@ -1,7 +1,7 @@
-"""Images on the device: once a process, as uint8, and the parts of them for training, validation and test.
+"""Images on the device: sent once per process, as uint8, with parts for training, validation and test.
 
-Law of this file: training and validation images are views of one tensor in the order of the fixed split, so a part
-costs no memory and another configuration no time; the test images go to the device only by :func:`images_for_test`.
+Law of this file: training and validation images are views of one tensor in the order of the fixed split, so parts take
+no memory and further configurations no time. Only :func:`images_for_test` sends the test images to the device.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class DeviceImages:
     y
         int64, shape (n,).
     mean, std
-        float32, shape (c,): of each channel of the training images, in units of a pixel's value, 0 ... 255; the same
-        for every part. ``std`` is 1 for a constant channel.
+        Mean and standard deviation of each channel of the training images, float32, shape (c,), in units of a pixel's
+        value, 0 ... 255; the same for every part. ``std`` is 1 for a constant channel.
     class_names
-        One for each class.
+        One name for each class.
     """
 
     x: torch.Tensor
@@ -58,23 +58,23 @@ class DeviceImages:
 
     def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and classes of these rows (int64, on the device); the images stay ``channels_last``."""
-        # index_select and not x[rows]: 0.2 us for an image of 32x32x3 on one core instead of 4.5, and contiguous.
+        # index_select instead of x[rows]: 0.2 us instead of 4.5 for an image of 32x32x3 on one core, and contiguous.
         pixels = self.x.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
         return pixels, self.y.index_select(0, rows)
 
     def part(self, first: int, last: int) -> DeviceImages:
-        """The images from ``first`` up to ``last``, without ``last``, in the same memory."""
+        """The images from ``first`` to ``last``, without ``last``, in the same memory."""
         return replace(self, x=self.x[first:last], y=self.y[first:last])
 
 
 def images_on(device: str | torch.device, source: ImageSource) -> tuple[DeviceImages, int]:
     """All training and validation images, in the order of the split, and the number of training images among them.
 
-    The training images come first. Made at the first call and kept as long as the process lives. Each class of your own
-    images gives its share of validation images; the catalogue's images are shuffled as in arXiv:1807.06906.
+    The training images come first. The first call makes the tensors, which are kept until the process ends. Each class
+    of your own images gives its share of validation images; the catalogue's images are shuffled as in arXiv:1807.06906.
     """
     place = torch.device(device)
-    if place == torch.device("cuda"):  # the current one, which has a number
+    if place == torch.device("cuda"):  # the current device, whose number is part of the key
         place = torch.device("cuda", torch.cuda.current_device())
     with _one_at_a_time:
         return _images_on(place, source)
@@ -92,14 +92,14 @@ def training_and_validation(
     Parameters
     ----------
     device, source
-        Those of :func:`images_on`.
+        As for :func:`images_on`.
     train_images, valid_images
-        How many to take, the first ones of the fixed order; ``None``: all.
+        Number of images, the first ones in the fixed order. Default: ``None``, for all.
 
     Raises
     ------
     ImageDataError
-        If the images cannot be read, or there are fewer than asked for.
+        If the images cannot be read, or there are fewer than requested.
     """
     images, n_training = images_on(device, source)
     n = checked_count("train_images", train_images, n_training)
@@ -108,13 +108,13 @@ def training_and_validation(
 
 
 def all_for_refit(device: str | torch.device, source: ImageSource) -> DeviceImages:
-    """Training and validation images together, for a refit; normalised as in the search."""
+    """Training and validation images together, for a refit, with the normalisation of the search."""
     images, _ = images_on(device, source)
     return images
 
 
 def images_for_test(device: str | torch.device, source: ImageSource) -> DeviceImages:
-    """The images that a search does not use; normalised as the training images are."""
+    """The test images, which a search does not use, with the normalisation of the training images."""
     images, _ = images_on(device, source)
     with _one_at_a_time:
         x, y = _test_tensors(images.x.device, source)
@@ -162,11 +162,11 @@ def _normalisation(data_set: str, images: ImageData, split: Split) -> tuple[npt.
 def channel_mean_and_std(
     x: Pixels, rows: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean and deviation of each channel over these images, exactly, shape (c,); the deviation is 1 where it is 0."""
+    """Exact mean and standard deviation of each channel over these images, shape (c,); a deviation of 0 becomes 1."""
     values = np.arange(256, dtype=np.float64)
     means, stds = [], []
     for channel in range(x.shape[1]):
-        # 256 counts are exact and need no copy of the images as floats, which would be 1.1 GB for CIFAR-10.
+        # The 256 counts are exact and need no copy of the images as floats, which would take 1.1 GB for CIFAR-10.
         counts = np.bincount(x[rows, channel].ravel(), minlength=256)
         mean = counts @ values / counts.sum()
         deviation = np.sqrt(counts @ (values - mean) ** 2 / counts.sum())

@@ -1,7 +1,7 @@
 """Confidence interval of an error rate: the range of the true error, given the error on a sample of images.
 
-Law of this file: arithmetic only. Wilson's interval (1927): unlike the normal approximation it is never empty and never
-outside 0 to 100 %, also if few images are wrong.
+Law of this file: arithmetic only. It uses Wilson's interval (1927). Unlike the normal approximation, this interval is
+never empty and never outside 0 to 100 %, even if few images are wrong.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def error_rate(wrong: int, images: int, *, confidence: float = CONFIDENCE) -> Er
     images
         Number of all images; at least 1.
     confidence
-        Share of such intervals that hold the true error; in (0, 1).
+        Share of such intervals that contain the true error, in (0, 1). Default: 0.95.
 
     Raises
     ------
@@ -40,11 +40,13 @@ def error_rate(wrong: int, images: int, *, confidence: float = CONFIDENCE) -> Er
         If the counts or the confidence are impossible.
     """
     if not 0 <= wrong <= images or images < 1 or not 0 < confidence < 1:
-        raise ValueError(f"{wrong} wrong of {images} images at confidence {confidence} is no error rate")
+        raise ValueError(
+            f"expected 0 <= wrong <= images, images >= 1 and 0 < confidence < 1, got {wrong=}, {images=}, {confidence=}"
+        )
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     rate = wrong / images
     centre = (rate + z * z / (2 * images)) / (1 + z * z / images)
     half = z / (1 + z * z / images) * math.sqrt(rate * (1 - rate) / images + z * z / (4 * images * images))
-    # If no image or every image is wrong, one end is exactly the rate, which rounding would miss slightly.
+    # If no image or every image is wrong, one end equals the rate exactly, despite rounding.
     low, high = min(max(centre - half, 0.0), rate), max(min(centre + half, 1.0), rate)
     return ErrorRate(100 * rate, 100 * low, 100 * high, images)

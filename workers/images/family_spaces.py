@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class FamilySpace(Space):
-    """A published family of networks: its architectures, and trainings around its authors' recipe."""
+    """A published family of networks: its architectures, and training hyperparameters around the authors' recipe."""
 
     max_parameters = 100_000_000
 
     def space(self, *, schedule: Schedule | None = None) -> ConfigurationSpace:
-        """See :meth:`Space.space`; the default schedule is the authors', and it is not searched."""
+        """See :meth:`Space.space`; the default schedule is the authors', and the space does not search it."""
         from ConfigSpace import ConfigurationSpace
 
         whole = ConfigurationSpace()
@@ -57,11 +57,11 @@ def _training(*, learning_rate: float, batch_size: int, weight_decay: float) -> 
 
 
 class ShakeShakeSpace(FamilySpace):
-    """Shake-Shake networks by depth, width, branches, modes and level: "26 2x32d, S-S-I" is the default.
+    """Shake-Shake networks by depth, width, branches, modes and level; the default is "26 2x32d, S-S-I".
 
-    The space is for Shake-Shake at other dimensions than the published ones. Forward the numbers are drawn or even;
-    backward they are drawn, even, or the drawn forward ones: the five pairs of the paper. The level acts if any numbers
-    are drawn.
+    The space is for Shake-Shake at other dimensions than the published ones. The forward factors are drawn or even; the
+    backward factors are drawn, even, or equal to drawn forward factors: the five pairs of the paper. The level is
+    active if factors are drawn.
     """
 
     schedule = "cosine"
@@ -114,10 +114,10 @@ class ShakeShakeSpace(FamilySpace):
 
 
 class WideResNetSpace(FamilySpace):
-    """Wide ResNets by depth, widening factor, block type, deepening factor and dropout: WRN-28-4 is the default.
+    """Wide ResNets by depth, widening factor, block type, deepening factor and dropout; the default is WRN-28-4.
 
-    The deepening factor belongs to the block B(3,3); pairs of depth and factor without a whole number of blocks are
-    forbidden.
+    The deepening factor is active only for the block B(3,3). Pairs of depth and factor without a whole number of blocks
+    are forbidden.
     """
 
     schedule = "step"
@@ -175,7 +175,7 @@ class WideResNetSpace(FamilySpace):
 
 
 class ResNetSpace(FamilySpace):
-    """ResNets by depth; ResNet-20 is the default."""
+    """ResNets by depth; the default is ResNet-20."""
 
     schedule = "step"
 

@@ -1,6 +1,7 @@
-"""Images in memory: two sets, training and test, with one shape and one list of classes.
+"""Images in memory: a training and a test set with the same shape and the same classes.
 
-Law of this file: images of every source are uint8, (n, channels, height, width), and are checked when this is made.
+Law of this file: images from every source are uint8, (n, channels, height, width), and are checked when the record is
+made.
 """
 
 from __future__ import annotations
@@ -28,13 +29,18 @@ class ImageData:
     Attributes
     ----------
     source
-        Where they came from, for messages.
+        Source of the images, for messages.
     train_x, test_x
-        uint8, shape (n, channels, height, width).
+        Images, uint8, shape (n, channels, height, width).
     train_y, test_y
-        int64, shape (n,), classes from 0.
+        Classes from 0, int64, shape (n,).
     class_names
         One name for each class.
+
+    Raises
+    ------
+    ImageDataError
+        If there are fewer than two classes, a set or a class has no images, or the arrays do not match.
     """
 
     source: str
@@ -47,28 +53,30 @@ class ImageData:
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
             raise ImageDataError(
-                f"{self.source} has {len(self.class_names)} class {list(self.class_names)}; there is nothing to learn "
-                "with fewer than two"
+                f"{self.source} must have at least two classes, got {list(self.class_names)}; add images of another "
+                "class"
             )
         for part, x, y in (("training", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
             if not len(x):
                 raise ImageDataError(f"{self.source} has no {part} images; give at least one of each class")
             if len(x) != len(y):
-                raise ImageDataError(f"{self.source}: {len(x):,} {part} images, {len(y):,} labels; give one each")
+                raise ImageDataError(
+                    f"{self.source}: {len(x):,} {part} images but {len(y):,} labels; give one label for each image"
+                )
             if y.min() < 0 or y.max() >= len(self.class_names):
                 raise ImageDataError(
-                    f"{self.source}: labels of {part} images run from {y.min()} to {y.max()}, but there are "
+                    f"{self.source}: labels of {part} images range from {y.min()} to {y.max()}, but there are "
                     f"{len(self.class_names)} classes; labels must be 0 ... {len(self.class_names) - 1}"
                 )
         if self.train_x.shape[1:] != self.test_x.shape[1:]:
             raise ImageDataError(
-                f"{self.source}: training images are {self.train_x.shape[1:]} (channels, height, width) and test "
-                f"images {self.test_x.shape[1:]}; give one size for all"
+                f"{self.source}: training images are {self.train_x.shape[1:]} (channels, height, width) but test "
+                f"images {self.test_x.shape[1:]}; give all images the same size"
             )
         counts = np.bincount(self.train_y, minlength=len(self.class_names))
         if not counts.all():
             empty = [self.class_names[i] for i in np.flatnonzero(counts == 0)]
-            raise ImageDataError(f"{self.source}: no training image of class {empty}; add some or remove the class")
+            raise ImageDataError(f"{self.source}: no training image of class {empty}; add images or remove the class")
 
     @property
     def shape(self) -> ImageShape:

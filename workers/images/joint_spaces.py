@@ -1,7 +1,7 @@
 """Search spaces of the joint network: ``paper``, ``extended`` and ``small``.
 
-Law of this file: ranges and scales of ``paper`` are those of the released code of arXiv:1807.06906; a hyperparameter of
-the other two is active only where it acts.
+Law of this file: ``paper`` has the ranges and scales of the released code of arXiv:1807.06906. In ``extended`` and
+``small`` a hyperparameter is active only if it has an effect.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 MAIN_BLOCKS = 3
-"""Of the paper: at 32 x 32 pixels the last one works on 8 x 8."""
+"""Number of main blocks in the paper: with images of 32 x 32 pixels, the last one processes 8 x 8."""
 MOST_MAIN_BLOCKS = 4
-"""Of ``extended``: each one but the first halves the image, so the fourth works on 4 x 4 pixels of CIFAR's 32 x 32."""
+"""Most main blocks in ``extended``: each one after the first halves the image, so with CIFAR's 32 x 32 pixels the
+fourth processes 4 x 4."""
 
 
 class JointSpace(Space):
@@ -38,27 +39,27 @@ class JointSpace(Space):
         return JointNetwork(self.architecture(config, shake_softmax=shake_softmax), shape)
 
     def parameter_count(self, config: Config, shape: ImageShape) -> int:
-        """See :meth:`Space.parameter_count`; here by arithmetic, without torch."""
+        """See :meth:`Space.parameter_count`; this space computes it without torch."""
         return self.architecture(config).parameter_count(shape)
 
     def refusal(self, config: Config, shape: ImageShape, max_parameters: int | None) -> str | None:
-        """See :meth:`Space.refusal`; a main block with fewer than two channels cannot be built."""
+        """See :meth:`Space.refusal`; a main block with fewer than two channels is refused too."""
         return self.architecture(config).problem() or super().refusal(config, shape, max_parameters)
 
 
 class PaperSpace(JointSpace):
     """The 17 hyperparameters of arXiv:1807.06906, with its ranges and scales.
 
-    As in the paper nothing is conditional and nothing has a chosen default, although ``death_rate`` acts only if a main
-    block has one branch. There is no bound on parameters: half of the space is below 1.5 million, 3.4 % above 100
-    million, and a network that does not fit a GPU fails as out of memory.
+    As in the paper, there are no conditions and no chosen defaults, although ``death_rate`` has an effect only if a
+    main block has one branch. There is no bound on parameters: half of the space has fewer than 1.5 million, 3.4 % has
+    more than 100 million, and a network that does not fit into a GPU fails with a lack of memory.
 
-    The paper's integers are rounded floats from (lower - 0.5, upper + 0.5), some on a log scale; ours are buckets with
-    the same borders, so their probabilities are the same.
+    The paper's integers are rounded floats from (lower - 0.5, upper + 0.5), some on a log scale. Here they are integers
+    whose buckets have the same borders, and so the same probabilities.
     """
 
     def space(self, *, schedule: Schedule | None = None) -> ConfigurationSpace:
-        """See :meth:`Space.space`; the schedule is not searched."""
+        """See :meth:`Space.space`; the space does not search the schedule."""
         from ConfigSpace import ConfigurationSpace, Float, Integer
 
         blocks = range(1, MAIN_BLOCKS + 1)
@@ -80,11 +81,11 @@ class PaperSpace(JointSpace):
 
 
 class ExtendedSpace(JointSpace):
-    """``paper`` and more, each hyperparameter active only where it acts.
+    """``paper`` and further hyperparameters, each active only if it has an effect.
 
-    The number of main blocks (hyperparameters of an absent block are inactive), the block type, the shortcut of the
-    paper's block, modes and level of Shake-Shake if a main block has several branches, rate and decay of ShakeDrop if
-    one has a single branch, the optimizer with its hyperparameters, label smoothing, warm-up, and the schedule.
+    It adds the number of main blocks (hyperparameters of an absent block are inactive), the block type, the shortcut of
+    the paper's block, modes and level of Shake-Shake if a main block has several branches, rate and decay of ShakeDrop
+    if a main block has one branch, the optimizer with its hyperparameters, label smoothing, warm-up, and the schedule.
     """
 
     max_parameters = 100_000_000
@@ -132,7 +133,7 @@ def _add_main_blocks(whole: ConfigurationSpace) -> None:
             whole.add(*(GreaterThanCondition(its, count, i) for its in theirs))
     whole.add(
         EqualsCondition(shortcut, block_type, "post"),
-        # An inactive number of branches, of an absent main block, satisfies neither condition.
+        # The number of branches of an absent main block is inactive and satisfies neither condition.
         *(OrConjunction(*(EqualsCondition(its, number, 1) for number in branches)) for its in drop),
         *(OrConjunction(*(GreaterThanCondition(its, number, 1) for number in branches)) for its in shake),
     )
@@ -162,7 +163,7 @@ def _add_recipe(whole: ConfigurationSpace, schedule: Schedule | None) -> None:
         Float("warmup", (0.0, 0.2), default=0.0),
     )
     if schedule is None:
-        # Not nested, which needs other budgets.
+        # Without nested, which requires other budgets.
         whole.add(Categorical("schedule", ["restarts", "cosine", "step"], default="cosine"))
     whole.add(
         *(EqualsCondition(its, optimizer, "sgd") for its in of_sgd),
@@ -173,16 +174,17 @@ def _add_recipe(whole: ConfigurationSpace, schedule: Schedule | None) -> None:
 class SmallSpace(JointSpace):
     """Small joint networks for one CPU core: an epoch of 5,000 images of 28 x 28 pixels takes seconds.
 
-    Twelve hyperparameters. Main blocks 2 and 3 share their widening, and all three their number of branches; the first
-    one has the initial filters. Blocks of one branch are plain residual blocks (without ShakeDrop, which is for deep
-    networks). The ranges are textbook ranges around usual values for residual networks, which are the defaults.
+    There are twelve hyperparameters. Main blocks 2 and 3 have the same widening factor, and all three have the same
+    number of branches; the first has the initial filters. Blocks with one branch are plain residual blocks, because
+    ShakeDrop is for deep networks. The defaults are usual values for residual networks, and the ranges are textbook
+    ranges around them.
     """
 
     schedule = "cosine"
     max_parameters = 100_000
 
     def space(self, *, schedule: Schedule | None = None) -> ConfigurationSpace:
-        """See :meth:`Space.space`; the schedule is not searched."""
+        """See :meth:`Space.space`; the space does not search the schedule."""
         from ConfigSpace import ConfigurationSpace, Float, Integer
 
         whole = ConfigurationSpace()

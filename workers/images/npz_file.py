@@ -1,12 +1,11 @@
 """Your own images from an ``.npz`` file.
 
-Law of this file: the meaning of an array follows from its name, its type and its shape; an ambiguous array is an error
-that states how to name it.
+Law of this file: the name, the type and the shape of an array determine its meaning; an ambiguous array is an error
+that says how to name it.
 
-Names: ``x`` or ``images`` with ``y`` or ``labels``; or ``x_train``, ``y_train``, ``x_test``, ``y_test``, where
-``train_`` may stand in front and ``images`` and ``labels`` stand for x and y. Without a test set, ``val`` is
-the test set; with both, ``val`` belongs to the training images. Optional: ``class_names``, and ``layout`` ("NHWC",
-"NCHW" or "NHW").
+Names: ``x`` or ``images`` with ``y`` or ``labels``; or ``x_train``, ``y_train``, ``x_test``, ``y_test``, also in the
+form ``train_x``, and with ``images`` and ``labels`` for x and y. Without a test set, ``val`` is the test set; with
+both, ``val`` belongs to the training images. Optional: ``class_names``, and ``layout`` ("NHWC", "NCHW" or "NHW").
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ logger = logging.getLogger(__name__)
 
 LAYOUTS = ("NHWC", "NCHW", "NHW")
 MOST_CHANNELS = 4
-"""An axis of 1 to 4 is taken for the channels; more are possible if the file has a ``layout``."""
+"""An axis of length 1 to 4 counts as the channels; with a ``layout`` in the file, more channels are possible."""
 IMAGE_NAMES = ("x", "images", "image", "data")
 LABEL_NAMES = ("y", "labels", "label", "targets")
 PARTS = {"train": "train", "training": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
-REMEDY = "np.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...), or x=... and y=... alone"
+REMEDY = "np.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...), or only x=... and y=..."
 
 Array = npt.NDArray[Any]
 
@@ -44,14 +43,14 @@ def read_npz(file: Path, size: tuple[int, int] | None = None) -> ImageData:
     Parameters
     ----------
     file
-        Written by :func:`numpy.savez` or :func:`numpy.savez_compressed`.
+        A file that :func:`numpy.savez` or :func:`numpy.savez_compressed` wrote.
     size
-        Height and width to resize to; ``None``: as they are.
+        Height and width to which the images are resized. Default: ``None``, to keep their size.
 
     Raises
     ------
     ImageDataError
-        For a file that cannot be read, arrays that are missing or ambiguous, and values that are not pixels.
+        If the file cannot be read, arrays are missing or ambiguous, or values are not pixels.
     """
     arrays = _arrays(file)
     images, labels = _by_part(file, arrays)
@@ -62,8 +61,8 @@ def read_npz(file: Path, size: tuple[int, int] | None = None) -> ImageData:
     for part, y in labels.items():
         if y.shape not in ((len(y),), (len(y), 1)):
             raise ImageDataError(
-                f"{file}: the {part or 'only'} labels have shape {y.shape}; give one number or name an image, for "
-                "one-hot rows np.argmax(y, axis=1)"
+                f"{file}: the {part or 'only'} labels have shape {y.shape}; give one number or name for each image, "
+                "for example np.argmax(y, axis=1) of one-hot rows"
             )
     classes, names = _classes(file, labels, arrays.get("class_names"))
     if "" in pixels:
@@ -71,7 +70,7 @@ def read_npz(file: Path, size: tuple[int, int] | None = None) -> ImageData:
     test = ["test"] if "test" in pixels else ["val"]
     train = [part for part in ("train", "val") if part in pixels and part not in test]
     if not {*train, *test} <= set(pixels) or "train" not in train:
-        raise ImageDataError(f"{file} has images for {sorted(pixels)}; training and test images are needed: {REMEDY}")
+        raise ImageDataError(f"{file} has images for {sorted(pixels)}, but requires training and test images: {REMEDY}")
     matching = {part: _matching(file, part, pixels, classes) for part in train + test}
     return ImageData(
         source=str(file),
@@ -88,7 +87,7 @@ def read_npz(file: Path, size: tuple[int, int] | None = None) -> ImageData:
 
 def _arrays(file: Path) -> dict[str, Array]:
     try:
-        # Opened here: numpy leaves a file open if it is not an archive.
+        # Opened here, because numpy leaves a file open if it is not an archive.
         with file.open("rb") as stream:
             opened = np.load(stream, allow_pickle=False)
             if not isinstance(opened, np.lib.npyio.NpzFile):
@@ -114,10 +113,10 @@ def _by_part(file: Path, arrays: Mapping[str, Array]) -> tuple[dict[str, Array],
         if found is None:
             continue
         if parts[0] in found:
-            raise ImageDataError(f"{file} has two arrays for the same thing, one of them {name!r}; keep one: {REMEDY}")
+            raise ImageDataError(f"{file} has two arrays with the meaning of {name!r}; keep one: {REMEDY}")
         found[parts[0]] = array
     if not images or set(images) != set(labels) or ("" in images and len(images) > 1):
-        raise ImageDataError(f"{file} holds {sorted(arrays)}; images and labels are looked for by name: write {REMEDY}")
+        raise ImageDataError(f"{file} has the arrays {sorted(arrays)}; name images and labels: {REMEDY}")
     return images, labels
 
 
@@ -144,14 +143,14 @@ def _layout(file: Path, part: str, x: Array) -> str:
     if first == last:
         why = "more than one axis" if first else "no axis"
         raise ImageDataError(
-            f"{subject} have {why} that looks like the channels; name it in the file: np.savez(..., layout='NHWC') or "
-            "layout='NCHW'"
+            f"{subject} have {why} that may be the channels; add the layout to the file: np.savez(..., layout='NHWC') "
+            "or layout='NCHW'"
         )
     return "NCHW" if first else "NHWC"
 
 
 def _bytes(file: Path, images: Mapping[str, Array]) -> dict[str, Pixels]:
-    """All parts as uint8, converted by one rule."""
+    """All parts as uint8, converted by the same rule."""
     kinds = {x.dtype for x in images.values()}
     if kinds == {np.dtype(np.uint8)}:
         return {part: np.ascontiguousarray(x) for part, x in images.items()}
@@ -166,14 +165,14 @@ def _bytes(file: Path, images: Mapping[str, Array]) -> dict[str, Pixels]:
     high = max(float(x.max(initial=0)) for x in images.values())
     if low < 0 or high > 255:
         raise ImageDataError(
-            f"{subject} run from {low:g} to {high:g}; pixels have 8 bit: choose the range of values that matters, "
-            "scale it to 0 ... 255 and save it as uint8"
+            f"{subject} range from {low:g} to {high:g}, but pixels have 8 bits; choose the range of values that "
+            "matters, scale it to 0 ... 255 and save it as uint8"
         )
     if high <= 1 and all(kind.kind == "f" for kind in kinds):
-        logger.warning("%s from 0 to 1 are scaled to 0 ... 255 and rounded to 8 bit", subject)
+        logger.warning("%s from 0 to 1 are scaled to 0 ... 255 and rounded to 8 bits", subject)
         factor = 255.0
     else:
-        logger.warning("%s from %g to %g are taken for 0 ... 255 and kept with 8 bit", subject, low, high)
+        logger.warning("%s from %g to %g are used as 0 ... 255 and rounded to 8 bits", subject, low, high)
         factor = 1.0
     return {part: np.ascontiguousarray(np.rint(x * factor).astype(np.uint8)) for part, x in images.items()}
 

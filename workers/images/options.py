@@ -1,6 +1,6 @@
 """The options of an image problem: declared once, typed on the command line, checked together.
 
-Law of this file: an option has its help here, and a combination that is impossible is refused here, before any work.
+Law of this file: it has the help of each option, and refuses impossible combinations before any work.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ else:
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """Each option with its default and its ``help``."""
+    """The options, each with its default and its ``help``."""
 
     data_set: DataSetName = field(
-        default="cifar10", metadata={"help": "the data set; for images of your own: images"}
+        default="cifar10", metadata={"help": "the data set; images: your own images"}
     )
     data: Path | None = field(
         default=None,
         metadata={
-            "help": "where the images are: a folder, for images also an .npz; none: the default places", "local": True
+            "help": "folder of the images; for your own images also an .npz; none: the default folders", "local": True
         },
     )
     space: SpaceName = field(
         default="paper", metadata={"help": "the search space; for one CPU core: small, with --budget-unit epochs"}
     )
     preset: Literal["paper"] | None = field(
-        default=None, metadata={"help": "paper: the published run, 32 brackets, drawing Shake-Shake as its code does"}
+        default=None, metadata={"help": "paper: the published run, with 32 brackets and --shake-softmax"}
     )
     budget_unit: Unit = field(
         default="seconds", metadata={"help": "what a budget counts: seconds of training steps, or epochs"}
@@ -49,11 +49,11 @@ class ImageOptions:
     scale: float = field(default=1.0, metadata={"help": "factor of budgets in seconds"})
     clock: Literal["wall", "processor"] = field(
         default="wall",
-        metadata={"help": "seconds of a CPU: wall, or processor time, which other processes do not lengthen"},
+        metadata={"help": "time that counts on a CPU: wall time, or processor time, which ignores other processes"},
     )
     schedule: Literal["auto", "restarts", "nested", "cosine", "step"] = field(
         default="auto",
-        metadata={"help": "of the learning rate; nested: a rung continues the one below; auto: the space's own"},
+        metadata={"help": "learning-rate schedule; nested: a rung continues the rung below; auto: the space's"},
     )
     train_images: int | None = field(
         default=None, metadata={"help": "number of training images to use; none: all of the split"}
@@ -62,33 +62,33 @@ class ImageOptions:
         default=None, metadata={"help": "number of validation images to use; none: all of the split"}
     )
     image_size: int | None = field(
-        default=None, metadata={"help": "for images: resize to this many pixels a side; none: as they are"}
+        default=None, metadata={"help": "for your own images: side in pixels to resize to; none: keep the size"}
     )
     max_parameters: int | Literal["auto"] | None = field(
-        default="auto", metadata={"help": "refuse larger networks; auto: the space's own bound; none: no bound"}
+        default="auto", metadata={"help": "refuse larger networks; auto: the space's bound; none: no bound"}
     )
     repeats: int = field(
         default=1, metadata={"help": "trainings with different seeds at the highest budget; the loss is their mean"}
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = field(
-        default="auto", metadata={"help": "of the arithmetic; auto: bf16, or fp16, on a GPU, fp32 on a CPU"}
+        default="auto", metadata={"help": "precision of the arithmetic; auto: bf16 or fp16 on a GPU, fp32 on a CPU"}
     )
     deterministic: bool = field(default=False, metadata={"help": "use only kernels that give the same bits each time"})
     decay_norm_and_bias: bool = field(
         default=True, metadata={"help": "whether weight decay also acts on normalisation and biases"}
     )
     pad: int = field(
-        default=4, metadata={"help": "pixels of black around training images before a window of their size is cropped"}
+        default=4, metadata={"help": "pixels of black around training images before they are cropped to their size"}
     )
     mirror: bool | None = field(
-        default=None, metadata={"help": "mirror half of the training images; none: yes, but not for mnist"}
+        default=None, metadata={"help": "mirror half of the training images; none: yes, except for mnist"}
     )
     shake_softmax: bool | None = field(
         default=None,
-        metadata={"help": "draw Shake-Shake by softmax, as the paper's code does; none: with --preset paper"},
+        metadata={"help": "draw Shake-Shake's factors by softmax, as the paper's code; none: only with --preset paper"},
     )
     compile: bool = field(
-        default=False, metadata={"help": "use torch.compile where the budget repays it", "local": True}
+        default=False, metadata={"help": "use torch.compile if the budget is large enough", "local": True}
     )
 
     def __post_init__(self) -> None:
@@ -107,10 +107,12 @@ class ImageOptions:
             raise UsageError(f"scale={self.scale}; it must be positive")
         if self.scale != 1 and self.budget_unit != "seconds":
             raise UsageError(
-                f"scale={self.scale:g} is a factor of seconds, and budgets are {self.budget_unit}; give --max-budget"
+                f"scale={self.scale:g} requires budgets in seconds, got {self.budget_unit}; give --max-budget instead"
             )
         if self.image_size is not None and self.data_set != OWN_IMAGES:
-            raise UsageError(f"image_size={self.image_size} is for the data set images; {self.data_set} has one size")
+            raise UsageError(
+                f"image_size={self.image_size} is only for the data set images, not for {self.data_set}; leave it out"
+            )
         self._check_preset()
 
     def _check_preset(self) -> None:
@@ -119,13 +121,12 @@ class ImageOptions:
         for name, fixed in (("space", ("paper",)), ("budget_unit", ("seconds",)), ("schedule", ("auto", "restarts"))):
             if getattr(self, name) not in fixed:
                 raise UsageError(
-                    f"{name}={getattr(self, name)} is not what --preset paper means, which is {fixed[-1]}; leave one "
-                    "of them out"
+                    f"--preset paper requires {name}={fixed[-1]}, got {getattr(self, name)}; leave one of them out"
                 )
 
 
 def options_for(data_set: DataSetName) -> ImageOptions:
-    """The default options of the problem of a data set, which is then the default of ``data_set``."""
+    """The default options of a data set's problem, with this data set as the default of ``data_set``."""
     declared = {each.name: each for each in dataclasses.fields(ImageOptions)}["data_set"]
     own = field(default=data_set, metadata=declared.metadata)
     name = f"{data_set.title().replace('_', '')}Options"

@@ -1,7 +1,7 @@
-"""Image classification as a problem: one for each data set of the catalogue, and ``images`` for images of your own.
+"""Image classification as a problem: one for each data set of the catalogue, and ``images`` for your own images.
 
-Law of this file: it connects a space, images and the training as the options say, and decides nothing that one of them
-decides. torch is imported only to train, so a problem can be described on machines that have none.
+Law of this file: it connects a space, images and the training as the options say, and leaves all other decisions to
+them. It imports torch only to train, so a machine without torch can describe a problem.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from hpbandster_lite.workers.training.loop import Builder
 
 BUDGETS: Mapping[Unit, tuple[float, float]] = {"seconds": (400.0, 10_800.0), "epochs": (1.0, 27.0)}
-"""Lowest and highest budget. The seconds are those of arXiv:1807.06906, for one GPU per worker."""
+"""Lowest and highest budget. The seconds are the budgets of arXiv:1807.06906, for one GPU per worker."""
 ETA = 3.0
 RUNGS = 4
-"""Of both units, at eta 3; and of the nested budgets."""
+"""Number of rungs with both units, at eta 3, and of the nested budgets."""
 PAPER_BRACKETS = 32
 MODEL_FILE = "model.pt"
 TOP_RUNG = 1 - 1e-9
-"""Share of the highest budget from which an evaluation belongs to the highest rung."""
+"""An evaluation with at least this share of the highest budget belongs to the highest rung."""
 
 
 class ImageProblem:
@@ -46,7 +46,7 @@ class ImageProblem:
     Parameters
     ----------
     options
-        The options; a configured problem has other ones.
+        The options of the problem.
     """
 
     eta = ETA
@@ -79,7 +79,7 @@ class ImageProblem:
         return self._space.space(schedule=self._schedule)
 
     def feasible(self, config: Mapping[str, Any]) -> bool | str:
-        """Whether the network can be built and is small enough, and the images fill a batch; the reason if not."""
+        """True if the network can be built and is small enough, and the images fill a batch; else the reason."""
         asked, space = self.options.max_parameters, self._space
         most = space.max_parameters if asked == "auto" else asked
         refusal = space.refusal(config, self._shape(), most)
@@ -88,7 +88,7 @@ class ImageProblem:
         return True if refusal is None else refusal
 
     def evaluate(self, config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
-        """Train for a budget; the loss is the validation error in percent after its last step."""
+        """Train for a budget; the loss is the validation error in percent after the last step."""
         from hpbandster_lite.workers.images.device_images import training_and_validation
         from hpbandster_lite.workers.images.training import train
 
@@ -123,13 +123,13 @@ class ImageProblem:
         return _figures(training.test(build, recipe, self._budget(budget, trial), trial, images, test_images))
 
     def refit(self, config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
-        """Train with all images but those for test, whatever part of them the search used; keep the model.
+        """Train with all images outside the test set, even if the search used only a part of them; keep the model.
 
         Returns
         -------
         dict
-            ``model``, the file's name, for :func:`hpbandster_lite.load_model`; ``test_error_percent`` with its 95 %
-            interval; ``training_images``; and information on the training.
+            ``model``, the name of the file for :func:`hpbandster_lite.load_model`; ``test_error_percent`` with its 95 %
+            interval; ``training_images``; and information about the training.
         """
         from hpbandster_lite.workers.images import training
         from hpbandster_lite.workers.images.device_images import all_for_refit, images_for_test
@@ -159,7 +159,7 @@ class ImageProblem:
         return {"model": MODEL_FILE, **figures}
 
     def export(self, directory: Path, file: Path) -> dict[str, Any]:
-        """Write the model of a refit as ``.pt2`` of torch.export, checked to give the same outputs."""
+        """Write the model of a refit as a ``.pt2`` file of torch.export, and check that its outputs are the same."""
         from hpbandster_lite.workers.images.trained_classifier import export_model, load_model
 
         return export_model(load_model(directory / MODEL_FILE), file)
@@ -219,7 +219,7 @@ class ImageProblem:
         return partial(stopwatch_for, trial.device, self.options.clock)
 
     def _budget(self, budget: float, trial: Trial) -> Budget:
-        """The budget with its place among those of the search, on which the schedule's cycles depend."""
+        """The budget with its rung on the search's ladder, on which the schedule's cycles depend."""
         own = [self.max_budget / ETA**k for k in reversed(range(RUNGS))] if self.budgets is None else self.budgets
         return Budget.on(trial.budgets or own, budget, self.unit)
 

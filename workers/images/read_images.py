@@ -1,10 +1,10 @@
-"""Reading images: the data sets of the catalogue by their names, and your own from a folder or an ``.npz``.
+"""Reads images: the data sets of the catalogue by their names, and your own images from a folder or an ``.npz`` file.
 
-Law of this file: whatever the source, the result is :class:`ImageData`, and a process reads it once.
+Law of this file: the result for every source is :class:`ImageData`, and a process reads it once.
 
-The data sets of the catalogue are looked for in ``--data DIR``, else in the folder of the environment variable
-HPBANDSTER_LITE_DATA, else in ``~/.cache/hpbandster_lite/data`` (XDG_CACHE_HOME is respected), and are downloaded to it
-if there is a network.
+A data set of the catalogue is read from ``--data DIR``, else from the folder of the environment variable
+HPBANDSTER_LITE_DATA, else from ``~/.cache/hpbandster_lite/data`` (or the folder of XDG_CACHE_HOME). If it is not there,
+it is downloaded to that folder.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _one_at_a_time = threading.Lock()
 
 
 class ImageSource(NamedTuple):
-    """Which images, and from where.
+    """The images to read, and their location.
 
     Parameters
     ----------
     data_set
-        A name of the catalogue, or ``images`` for your own: a folder of class folders, with or without ``train`` and
-        ``test`` above them, or an ``.npz`` file.
+        A name of the catalogue, or ``images`` for your own images: a folder of class folders, with or without ``train``
+        and ``test`` above them, or an ``.npz`` file.
     data
-        Folder (or ``.npz`` file); the default is in the text of this file, and ``images`` has only the environment
-        variable.
+        Folder (or ``.npz`` file). Default: the folder in the text of this file; ``images`` has only the environment
+        variable as its default.
     size
-        For ``images``: resize all of them; ``None``: keep them as they are, which requires one size for all.
+        Only for ``images``: the size to which all are resized. Default: ``None``; then all must have the same size.
     """
 
     data_set: str
@@ -47,31 +47,31 @@ class ImageSource(NamedTuple):
 
 
 def read_images(data_set: str, data: Path | str | None = None, size: Size | None = None) -> ImageData:
-    """Read the images of an :class:`ImageSource`; a second call with the same arguments costs nothing.
+    """Read the images of an :class:`ImageSource`; a second call with the same arguments takes no time.
 
     Raises
     ------
     ImageDataError
-        For an unknown name, and if the images cannot be found, are damaged, or cannot be used.
+        For an unknown name, or if the images cannot be found, are damaged, or cannot be used.
     """
     if data_set not in (known := (*CATALOGUE, OWN_IMAGES)):
         raise ImageDataError(f"there is no data set {data_set!r}; known are {', '.join(known)}")
     if size is not None and data_set != OWN_IMAGES:
-        raise ImageDataError(f"size={size} is for the data set images; {data_set} comes in one size")
-    # One thread at a time: two that ask for the same images would both read them.
+        raise ImageDataError(f"size={size} is only for the data set images, not for {data_set}; leave size out")
+    # One thread at a time, because two threads with the same request would both read the images.
     with _one_at_a_time:
         return _read(data_set, place_of(data_set, data), _height_and_width(size))
 
 
 def place_of(data_set: str, data: Path | str | None) -> Path:
-    """The folder or file that is read."""
+    """The folder or file of the images."""
     given = data or os.environ.get(ENVIRONMENT_VARIABLE)
     if given:
         return Path(given).expanduser().absolute()
     if data_set == OWN_IMAGES:
         raise ImageDataError(
-            "say where the images are: --data DIR for a folder with one folder for each class, or --data FILE.npz; "
-            f"or set the environment variable {ENVIRONMENT_VARIABLE}"
+            "the data set images requires --data DIR, a folder with one folder for each class, or --data FILE.npz; "
+            f"you can also set the environment variable {ENVIRONMENT_VARIABLE}"
         )
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache).expanduser().absolute() / "hpbandster_lite" / "data"

@@ -1,8 +1,9 @@
 """What a search space of image classifiers is: hyperparameters, and the network and the recipe of a configuration.
 
-Law of this file: a space is described, and a configuration judged, without torch; ``network`` and ``recipe`` import it
-when they are called. Hyperparameters that act only beside others are declared as conditional; what no condition can
-express (a stage that is too narrow, too many parameters) is refused by :meth:`Space.refusal` with the number.
+Law of this file: a space can be described, and a configuration refused, without torch; ``network`` and ``recipe``
+import it when they are called. A hyperparameter that has an effect only with certain others is conditional. For what no
+condition can express (a stage that is too narrow, too many parameters), :meth:`Space.refusal` gives a reason with the
+number.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 Config: TypeAlias = Mapping[str, Any]
 
 ADAMW_RATE, ADAMW_DECAY = "learning_rate_adamw", "weight_decay_adamw"
-"""AdamW's own: its useful rates are about a hundred times lower than SGD's, and its decay, which is multiplied by the
-rate, about a hundred times higher."""
+"""Names of AdamW's hyperparameters: its useful learning rates are about a hundred times lower than SGD's, and its
+weight decay, which is multiplied by the rate, is about a hundred times higher."""
 
 
 class Space(ABC):
@@ -33,9 +34,9 @@ class Space(ABC):
     Attributes
     ----------
     schedule
-        Default of the learning rate's schedule.
+        Default schedule of the learning rate.
     max_parameters
-        Default bound on the size of a network; ``None`` for no bound.
+        Default bound on the number of parameters of a network; ``None`` for no bound.
     """
 
     schedule: ClassVar[Schedule] = "restarts"
@@ -48,23 +49,23 @@ class Space(ABC):
         Parameters
         ----------
         schedule
-            The one that the user chose; with ``None`` the space decides, and may search it.
+            The schedule that the user chose. Default: ``None``; then the space decides, and may search it.
         """
 
     @abstractmethod
     def network(self, config: Config, shape: ImageShape, *, shake_softmax: bool = False) -> nn.Module:
-        """A fresh network of a configuration, from torch's global generator.
+        """A new network of a configuration, with weights from torch's global generator.
 
         Parameters
         ----------
         config, shape
-            The network to build, and the shape of its images.
+            The configuration, and the shape of the images.
         shake_softmax
-            Draw Shake-Shake's numbers as the released code of arXiv:1807.06906 does.
+            Whether to draw Shake-Shake's factors as the released code of arXiv:1807.06906 does. Default: False.
         """
 
     def parameter_count(self, config: Config, shape: ImageShape) -> int:
-        """Number of trained values of the network, which is built on torch's device ``meta``: shapes without values."""
+        """Number of trained values of the network, which is built on torch's device ``meta``, without values."""
         import torch
 
         from hpbandster_lite.workers.training.memory import parameter_count
@@ -78,9 +79,9 @@ class Space(ABC):
         Parameters
         ----------
         config, shape
-            The network to build, and the shape of its images.
+            The configuration, and the shape of the images.
         max_parameters
-            Bound on the number of parameters; ``None`` for none.
+            Bound on the number of parameters; ``None`` for no bound.
         """
         if max_parameters is None:
             return None
@@ -95,9 +96,9 @@ class Space(ABC):
         config
             A configuration of :meth:`space`.
         fixed
-            Fields of :class:`~hpbandster_lite.workers.images.training.ImageRecipe` that are not searched, and
-            ``pad`` and ``mirror`` of its augmentation; ``schedule=None`` leaves the schedule to the configuration or
-            the space.
+            Fields of :class:`~hpbandster_lite.workers.images.training.ImageRecipe` that the space does not search, and
+            ``pad`` and ``mirror`` of its augmentation. With ``schedule=None``, the configuration or the space
+            determines the schedule.
         """
         from hpbandster_lite.workers.images.augmentation import Augmentation
         from hpbandster_lite.workers.images.training import ImageRecipe
@@ -112,7 +113,7 @@ class Space(ABC):
 
 
 def too_large(count: int, most: int) -> str:
-    """The reason for refusing a network that is too large."""
+    """The reason to refuse a network that is too large."""
     return f"{count:,} parameters are more than --max-parameters {most:,}"
 
 

@@ -1,4 +1,4 @@
-"""The search spaces of image classifiers by their names: one row each, and a new row is a value of ``--space``."""
+"""The search spaces of image classifiers by name: one row each; a new row is a new value of ``--space``."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SPACES: Mapping[str, Space] = {
 
 
 def space_named(name: str) -> Space:
-    """The space of this name.
+    """The space with this name.
 
     Raises
     ------
     UsageError
-        If there is none.
+        If there is no such space.
     """
     if name not in SPACES:
         raise UsageError(f"there is no space {name!r}{did_you_mean(name, SPACES, otherwise='choose one of')}")

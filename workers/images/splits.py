@@ -1,7 +1,7 @@
-"""The splits: training images into training and validation, and your own images into these and test images.
+"""Splits training images into training and validation images, and your own images into these and test images.
 
-Law of this file: a split depends on the labels, its arguments and the seed alone, so that every configuration of every
-search is judged by the same images. The share of validation images is that of arXiv:1807.06906: 5,000 of CIFAR-10's
+Law of this file: a split depends only on the labels, its arguments and the seed, so that all configurations of all
+searches are compared on the same images. The share of validation images is as in arXiv:1807.06906: 5,000 of CIFAR-10's
 50,000.
 """
 
@@ -17,7 +17,7 @@ from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError,
 VALID_SHARE = 0.1
 SPLIT_SEED = 0
 TEST_SHARE = 0.15
-"""Of your own images, if they have no test set."""
+"""Share of your own images for the test set, if they have none."""
 TEST_SEED = 0
 
 Rows = npt.NDArray[np.int64]
@@ -25,7 +25,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Rows of the training file, in the fixed order in which a subset takes the first of them; no row is in both."""
+    """Disjoint rows of the training file in a fixed order; a subset uses the first rows."""
 
     training: Rows
     validation: Rows
@@ -41,12 +41,12 @@ def split_rows(
     labels
         Class of each training image, shape (n,).
     valid_share
-        Share of validation images, in (0, 1); see :func:`validation_count`.
+        Share of validation images, in (0, 1); see :func:`validation_count`. Default: 0.1.
     seed
-        Of the shuffle.
+        Seed of the shuffle. Default: 0.
     stratified
-        Each class gives its share of validation images, to within one image; any first part of the training images
-        is still a random sample across classes.
+        Whether each class gives its share of validation images, to within one image. The first training images are
+        still a random sample of all classes. Default: False.
 
     Raises
     ------
@@ -54,11 +54,11 @@ def split_rows(
         For a share outside (0, 1), or fewer than two images.
     """
     if not 0 < valid_share < 1:
-        raise ImageDataError(f"valid_share must lie between 0 and 1, got {valid_share=}; 0.1 is usual")
+        raise ImageDataError(f"valid_share must be between 0 and 1, got {valid_share}; 0.1 is usual")
     n = len(labels)
     if n < 2:
         raise ImageDataError(f"{n} training images cannot be split into training and validation; give more images")
-    # RandomState, because numpy promises its stream for ever; that of default_rng may change with a release.
+    # RandomState, because numpy guarantees its stream; the stream of default_rng may change with a release.
     order = np.random.RandomState(seed).permutation(n).astype(np.int64)
     n_valid = validation_count(n, valid_share)
     if not stratified:
@@ -68,16 +68,16 @@ def split_rows(
 
 
 def validation_count(n: int, valid_share: float = VALID_SHARE) -> int:
-    """How many of n images validate: the share, rounded to whole images, and at least one on each side."""
+    """Number of validation images among n: the share, rounded, with at least one image on each side."""
     return min(max(round(valid_share * n), 1), n - 1)
 
 
 def _first_of_each_class(labels: Rows, n_chosen: int) -> npt.NDArray[np.bool_]:
-    """Choose ``n_chosen`` images, from each class the first ones: its share rounded down, then by largest remainder."""
+    """Choose ``n_chosen`` images, the first ones of each class: its share rounded down, then by largest remainder."""
     classes, counts = np.unique(labels, return_counts=True)
     ideal = n_chosen * counts / len(labels)
     quota = np.floor(ideal + 1e-9).astype(np.int64)
-    # Stable, so that classes with the same remainder come in their own order.
+    # Stable, so that classes with the same remainder keep their order.
     largest = np.argsort(quota - ideal, kind="stable")
     quota[largest[: n_chosen - quota.sum()]] += 1
     chosen = np.zeros(len(labels), dtype=np.bool_)
@@ -87,24 +87,24 @@ def _first_of_each_class(labels: Rows, n_chosen: int) -> npt.NDArray[np.bool_]:
 
 
 def checked_count(name: str, asked: int | None, most: int) -> int:
-    """Number of images of a subset; all for ``None``.
+    """Number of images of a subset; ``None`` means all.
 
     Raises
     ------
     ImageDataError
-        For more than there are, or fewer than one.
+        If the number is below one or above the number of images.
     """
     if asked is None:
         return most
     if not 1 <= asked <= most:
-        raise ImageDataError(f"{name}={asked} is not possible: there are {most:,} such images; ask for 1 to {most}")
+        raise ImageDataError(f"{name} must be from 1 to {most}, the number of such images; got {asked}")
     return asked
 
 
 def with_test_set_apart(source: str, x: Pixels, y: Labels, class_names: tuple[str, ...]) -> ImageData:
-    """Split off ``TEST_SHARE`` of the images as the test set, each class in its share, always the same ones."""
+    """Make ``TEST_SHARE`` of the images the test set, always the same images, with each class in its share."""
     split = split_rows(y, valid_share=TEST_SHARE, seed=TEST_SEED, stratified=True)
-    # In the order of the file, so that only the split of training and validation shuffles.
+    # In the order of the file, so that only the split into training and validation shuffles.
     train, test = np.sort(split.training), np.sort(split.validation)
     return ImageData(
         source=source, train_x=x[train], train_y=y[train], test_x=x[test], test_y=y[test], class_names=class_names

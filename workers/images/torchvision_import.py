@@ -1,12 +1,12 @@
-"""Import of torchvision's data set classes, also beside a torch for which torchvision was not built.
+"""Imports torchvision's data set classes, even if torchvision was built for another torch.
 
-Law of this file: only ``torchvision.datasets`` is used, and the plain import is tried first.
+Law of this file: it uses only ``torchvision.datasets``, and tries the plain import first.
 
 torchvision has compiled operators for detection (``nms`` and others). If it was built for another torch, which pip
-allows (a CUDA build of torchvision beside the CPU build of torch), they cannot be loaded, and even its Python part
-fails to import, because it describes operators to the compiler that do not exist. The data sets need none of them. So
-they are declared, without a body, and the import is tried once more; a call of one raises torch's own error. If the
-compiled part was loaded, a second declaration would abort the process: hence the plain import first.
+allows (a CUDA build of torchvision with the CPU build of torch), they cannot be loaded. Then even its Python part
+cannot be imported, because it describes operators to the compiler that do not exist. The data sets need no operators.
+So this file declares the operators without a body and tries the import again; a call of an operator raises torch's
+error. The plain import comes first, because a second declaration of loaded operators would abort the process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _data_sets() -> ModuleType:
         import torchvision.datasets
     except ImportError as error:
         raise ImageDataError(
-            f"torchvision cannot be imported ({error}); it reads this data set; install it with: "
+            f"this data set requires torchvision, which cannot be imported ({error}); install it with: "
             'pip install -e ".[torch]" in a clone of hpbandster_lite'
         ) from error
     except RuntimeError as error:
@@ -55,7 +55,7 @@ def _data_sets() -> ModuleType:
 
 @functools.cache
 def _declare_missing_operators() -> object:
-    """Declare the two operators that torchvision's Python part describes; they exist as long as the returned object."""
+    """Declare the two operators that torchvision's Python part describes; keep the returned object to keep them."""
     import torch
 
     library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]

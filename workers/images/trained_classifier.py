@@ -1,8 +1,8 @@
-"""A trained classifier in one file: saved, loaded and applied without the search that found it, and exported.
+"""A trained classifier in one file: saved, loaded, applied and exported without its search.
 
-Law of this file: the file is sufficient. It holds the configuration, the shape and the normalisation of the images, the
-names of the classes and the weights, and no code (``weights_only=True`` reads it). A loaded model takes unprocessed
-pixels, uint8, and an export is reported only after it has given the same outputs.
+Law of this file: the model's file is sufficient. It has the configuration, the shape and the normalisation of the
+images, the names of the classes and the weights, but no code (``weights_only=True`` reads it). A loaded model accepts
+unprocessed pixels, uint8. An export is reported only after a check that its outputs are the same.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from hpbandster_lite.workers.images.search_spaces import space_named
 from hpbandster_lite.workers.networks.image_shape import ImageShape
 
 FORMAT = 1
-"""Version of the file's format; another one is refused."""
+"""Version of the file's format; other versions are refused."""
 LARGEST_DIFFERENCE = 1e-4
-"""Between the logits of a model and of its export, which may sum in another order: relative to the largest logit, or to
-1 if that is larger. About a hundred times the precision of float32 after a few dozen layers."""
+"""Largest difference between the logits of a model and of its export, which may sum in another order: relative to the
+largest logit, or to 1 if that is larger. It is about a hundred times the precision of float32 after a few dozen
+layers."""
 CHECKED_IMAGES = 32
 EXPORT_SUFFIX = ".pt2"
 
 
 class Classified(NamedTuple):
-    """Classes of images: the most likely name of each, and the probabilities of all classes, shape (n, classes)."""
+    """Classes of images: the name of the most likely class, and the probabilities of all classes, (n, classes)."""
 
     names: list[str]
     probabilities: torch.Tensor
@@ -46,13 +47,13 @@ class ImageClassifier(nn.Module):
     Parameters
     ----------
     network
-        Normalised images to logits.
+        A network that maps normalised images to logits.
     mean, std
-        Of each channel, shape (c,), in units of a pixel's value.
+        Mean and standard deviation of each channel, shape (c,), in units of a pixel's value.
     shape
-        Of the images.
+        Shape of the images.
     class_names
-        One for each class.
+        One name for each class.
     about
         The rest of the file: ``space``, ``configuration``, and ``figures`` of the training.
     """
@@ -76,7 +77,7 @@ class ImageClassifier(nn.Module):
         self.shape, self.class_names, self.about = shape, class_names, about
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (n, c, h, w), uint8, to logits (n, classes)."""
+        """Maps pixels (n, c, h, w), uint8, to logits (n, classes)."""
         logits: torch.Tensor = self.network(normalised(pixels, self.mean, self.std))
         return logits
 
@@ -86,19 +87,19 @@ class ImageClassifier(nn.Module):
         Parameters
         ----------
         pixels
-            uint8, of the shape (n, channels, height, width) that the model was trained on, or without the n for one
+            Images, uint8, with the shape (n, channels, height, width) of the training images, or without n for one
             image; a tensor on any device, or an array.
 
         Raises
         ------
         UsageError
-            For another type or shape.
+            If they have another type or shape.
         """
         given = torch.as_tensor(pixels)
         batch = given[None] if given.ndim == len(self.shape) - 1 else given
         if batch.dtype != torch.uint8 or tuple(batch.shape[1:]) != self.shape[:3]:
             raise UsageError(
-                f"the model takes uint8 images of the shape (n, {', '.join(map(str, self.shape[:3]))}), got "
+                f"the model requires uint8 images of the shape (n, {', '.join(map(str, self.shape[:3]))}), got "
                 f"{batch.dtype} of the shape {tuple(given.shape)}"
             )
         with torch.inference_mode():
@@ -115,22 +116,22 @@ def save_model(
     configuration: Mapping[str, Any],
     figures: Mapping[str, Any],
 ) -> None:
-    """Write a model, whole or not at all.
+    """Write a model atomically.
 
     Parameters
     ----------
     file
-        To write.
+        The file to write.
     network
-        Trained.
+        The trained network.
     images
-        Those of the training: shape, normalisation and class names are saved.
+        The training images: their shape, normalisation and class names are saved.
     space, configuration
-        The architecture: a name of :data:`~.search_spaces.SPACES` and a configuration of this space.
+        The architecture: a name in :data:`~.search_spaces.SPACES` and a configuration of this space.
     figures
-        Of the training, plain values.
+        Figures of the training, plain values.
     """
-    # torch's own dict: it has the versions of the layers, without which it is read as a much older one.
+    # torch's dict has the versions of the layers, without which torch reads it as a much older one.
     weights = network.state_dict()
     for name, value in weights.items():
         weights[name] = value.detach().cpu().contiguous()
@@ -149,14 +150,19 @@ def save_model(
 
 
 def load_model(file: Path | str, device: str | torch.device = "cpu") -> ImageClassifier:
-    """Load the model of a refit, ready to be applied.
+    """Load the model of a refit, in evaluation mode.
 
     Parameters
     ----------
     file
         ``model.pt`` of a refit.
     device
-        For the model.
+        Device of the model. Default: ``"cpu"``.
+
+    Returns
+    -------
+    ImageClassifier
+        The model; :meth:`ImageClassifier.classify` applies it.
 
     Raises
     ------
@@ -175,22 +181,22 @@ def load_model(file: Path | str, device: str | torch.device = "cpu") -> ImageCla
 
 
 def export_model(model: ImageClassifier, file: Path) -> dict[str, Any]:
-    """Write a model for programs that have torch and not this package, and check that its outputs are the same.
+    """Write a model for programs that have torch but not this package, and check that its outputs are the same.
 
-    :func:`torch.export.load` reads the file; its module takes any number of uint8 images and returns logits.
+    :func:`torch.export.load` reads the file; its module maps any number of uint8 images to logits.
 
     Returns
     -------
     dict
-        ``largest_difference`` of the logits of random images, measured as :data:`LARGEST_DIFFERENCE`, the
+        ``largest_difference`` of the logits of random images, relative as in :data:`LARGEST_DIFFERENCE`, the
         ``tolerance``, and the number of ``images``.
 
     Raises
     ------
     UsageError
-        If the file's name does not end as torch requires.
+        If the file's name does not end in ``.pt2``.
     ArithmeticError
-        If the outputs differ by more than the tolerance; the file is then removed.
+        If the outputs differ by more than the tolerance; then the file is removed.
     """
     if file.suffix != EXPORT_SUFFIX:
         right = file.with_suffix(EXPORT_SUFFIX)
@@ -200,14 +206,14 @@ def export_model(model: ImageClassifier, file: Path) -> dict[str, Any]:
         0, 256, (CHECKED_IMAGES, *model.shape[:3]), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     with warnings.catch_warnings():
-        # torch warns about its own file format and tracing.
+        # torch warns about its file format and tracing.
         warnings.simplefilter("ignore")
         program = torch.export.export(model, (pixels[:2],), dynamic_shapes=({0: torch.export.Dim("n")},))
         torch.export.save(program, file)
         exported = torch.export.load(file).module()
     difference = 0.0
     with torch.inference_mode():
-        # All at once and one alone: an export for a fixed number of images is not valid.
+        # Check all images at once and a single one, because the export must accept any number of images.
         for part in (pixels, pixels[:1]):
             ours = model(part)
             scale = max(1.0, float(ours.abs().max()))
@@ -215,6 +221,6 @@ def export_model(model: ImageClassifier, file: Path) -> dict[str, Any]:
     if not difference <= LARGEST_DIFFERENCE:
         file.unlink()
         raise ArithmeticError(
-            f"the exported model gives other outputs: they differ by {difference:.3g}, more than {LARGEST_DIFFERENCE:g}"
+            f"the outputs of the exported model differ by {difference:.3g}, more than {LARGEST_DIFFERENCE:g}"
         )
     return {"largest_difference": difference, "tolerance": LARGEST_DIFFERENCE, "images": CHECKED_IMAGES}

@@ -1,6 +1,6 @@
 """Training of an image classifier: its batches, its loss and its judgement, for the loop of ``workers/training``.
 
-Sources: the recipe and the loss of an evaluation (validation error at the last epoch, on clean images) are those of
+Sources: the recipe and the loss of an evaluation (validation error after the last epoch, on clean images) are as in
 arXiv:1807.06906; augmentation is in :mod:`~hpbandster_lite.workers.images.augmentation`.
 """
 
@@ -34,7 +34,8 @@ from hpbandster_lite.workers.training.recipe import Recipe, check
 from hpbandster_lite.workers.training.schedule import Budget
 
 EVALUATION_BATCH = {"cuda": 1_000, "cpu": 250}
-"""Images that are judged at once: a thousand of 32x32 fill a GPU; on a CPU more than fit its cache gain nothing."""
+"""Number of images that are judged at once: a thousand of 32x32 pixels keep a GPU busy; on a CPU more than fit into its
+cache save no time."""
 CROP_AND_MIRROR = Augmentation()
 
 
@@ -45,11 +46,12 @@ class ImageRecipe(Recipe):
     Parameters
     ----------
     label_smoothing
-        Share of each target that is spread over all classes.
+        Share of each target that is distributed over all classes, in [0, 1). Default: 0.
     augmentation
-        Crop, mirror, CutOut and MixUp of training images.
+        Crop, mirror, CutOut and MixUp of training images. Default: crop and mirror.
     channels_last
-        Channels of a pixel side by side in memory: faster on GPUs with tensor cores, and on CPUs.
+        Whether the channels of a pixel are side by side in memory, which is faster on GPUs with tensor cores and on
+        CPUs. Default: True.
     """
 
     label_smoothing: float = 0.0
@@ -57,7 +59,7 @@ class ImageRecipe(Recipe):
     channels_last: bool = True
 
     def __post_init__(self) -> None:
-        # Not super(): a dataclass with slots is another class than the one that super() refers to.
+        # Not super(), which refers to the class without slots that the decorator replaces.
         Recipe.__post_init__(self)
         check(self, "label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)")
 
@@ -69,12 +71,12 @@ class ImageRecipe(Recipe):
 
 @dataclass(frozen=True, slots=True)
 class ImageTrainingSet:
-    """Images to train on, augmented as a recipe says; see :class:`~hpbandster_lite.workers.training.loop.TrainingSet`.
+    """Training images with a recipe's augmentation; see :class:`~hpbandster_lite.workers.training.loop.TrainingSet`.
 
     Parameters
     ----------
     images
-        On the device of the training.
+        The images, on the device of the training.
     recipe
         Batch size, augmentation and label smoothing.
     """
@@ -107,7 +109,7 @@ def _batch_loss(
 
 
 class Judged(NamedTuple):
-    """Error and mean cross-entropy of a network on images that it is not trained on."""
+    """Error and mean cross-entropy of a network on images outside its training set."""
 
     error: ErrorRate
     cross_entropy: float
@@ -115,7 +117,7 @@ class Judged(NamedTuple):
 
 @torch.inference_mode()
 def judged(run: Run, images: DeviceImages, memory_format: torch.memory_format = torch.channels_last) -> Judged:
-    """Error and mean cross-entropy on clean images, in large batches; the device is read once, at the end."""
+    """Error and mean cross-entropy on clean images, in large batches, with one read from the device at the end."""
     run.network.eval()
     wrong = torch.zeros((), dtype=torch.int64, device=run.device)
     entropy = torch.zeros((), dtype=torch.float64, device=run.device)
@@ -144,12 +146,12 @@ def train(
     repeats: int = 1,
     new_stopwatch: Callable[[], Stopwatch] | None = None,
 ) -> dict[str, Any]:
-    """Train a classifier for a budget and judge it by the validation images.
+    """Train a classifier for a budget and judge it on the validation images.
 
     Parameters
     ----------
     images, validation
-        On the device of the trial.
+        Training and validation images, on the device of the trial.
     build, recipe, budget, trial, repeats, new_stopwatch
         See :func:`hpbandster_lite.workers.training.loop.train`.
 
@@ -174,7 +176,7 @@ def train(
 def test(
     build: Builder, recipe: ImageRecipe, budget: Budget, trial: Trial, images: DeviceImages, test_images: DeviceImages
 ) -> ErrorRate:
-    """Error of the trained network on images that no search has seen: :func:`~..training.loop.test`."""
+    """Error of the trained network on the test images; see :func:`~..training.loop.test`."""
     training_set = ImageTrainingSet(images, recipe)
     build = partial(_in_memory_format, build, recipe)
     return loop.test(build, recipe, budget, trial, training_set, partial(_error, test_images, recipe))
@@ -190,12 +192,12 @@ def refit(
     *,
     new_stopwatch: Callable[[], Stopwatch] | None = None,
 ) -> Refitted[ErrorRate]:
-    """Train on all images but those for test, and judge once, at the end, by the test images.
+    """Train on all images outside the test set, and judge once, at the end, on the test images.
 
     Parameters
     ----------
     images, test_images
-        All images that are not for test, and those that are.
+        All images outside the test set, and the test images.
     build, recipe, budget, trial, new_stopwatch
         See :func:`hpbandster_lite.workers.training.loop.train`.
     """

@@ -1,1 +1,1 @@
-"""Image networks, one file a family; layers that two families share are in :mod:`.layers`."""
+"""Image networks, one file for each family; :mod:`.layers` has the layers that families share."""

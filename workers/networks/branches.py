@@ -1,10 +1,10 @@
 """Several residual branches of one input, computed once and added to the shortcut with a weight for each.
 
-Law of this file: one sum, ``shortcut + sum_i w_i branch_i``, whose gradients are multiplied by other numbers than the
-forward weights. A :class:`Mixing` gives the numbers: Shake-Shake for several branches, ShakeDrop for one.
+Law of this file: one sum, ``shortcut + sum_i w_i branch_i``, whose gradients have other factors than the forward
+weights. A :class:`Mixing` gives the factors: Shake-Shake for several branches, ShakeDrop for one.
 
-The way of computing the branches does not change their result: the parameters have the same shapes in every
-:data:`Layout`, so a checkpoint of a GPU continues on a CPU. ``tests/benchmarks/networks.py`` measures them.
+The :data:`Layout` of a computation does not change its result: the parameters have the same shapes in every layout, so
+a checkpoint from a GPU continues on a CPU. ``tests/benchmarks/networks.py`` measures the layouts.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ BlockType: TypeAlias = Literal["post", "pre"]
 class Factors(NamedTuple):
     """Factors of branches: of their outputs (``forward``) and of their gradients (``backward``).
 
-    Both have shape (..., branches, n, 1, 1, 1), where n is the number of images, or 1 for one number for the batch.
+    Both have shape (..., branches, n, 1, 1, 1), where n is the number of images, or 1 for the same factor in the whole
+    batch.
     """
 
     forward: torch.Tensor
     backward: torch.Tensor
 
     def per_block(self) -> Iterable[Factors]:
-        """From the factors of a stage those of its blocks, which are the first dimension."""
+        """The factors of each block of a stage; blocks are the first dimension."""
         return map(Factors, self.forward.unbind(), self.backward.unbind())
 
 
@@ -44,15 +45,15 @@ class Mixing(nn.Module, ABC):
 
     @abstractmethod
     def draw(self, x: torch.Tensor) -> Factors:
-        """Factors of one training step for all blocks of a stage, (blocks, branches, n or 1, 1, 1, 1), as x's type.
+        """Factors of one training step for all blocks of a stage, (blocks, branches, n or 1, 1, 1, 1), in x's type.
 
-        They are drawn at once from the generator of x's device: a few kernels for a stage instead of for each of its
-        blocks, whose launches on a GPU take as long as the convolutions of a small network.
+        One draw from the generator of x's device serves all blocks of a stage. A draw for each block would launch more
+        kernels on a GPU, which takes as long as the convolutions of a small network.
         """
 
     @abstractmethod
     def at_test_time(self) -> Sequence[float]:
-        """Factor of every branch in evaluation, one for each block."""
+        """Factor of all branches of each block in evaluation."""
 
 
 def mix(shortcut: torch.Tensor | None, branches: Sequence[torch.Tensor], factors: Factors | float) -> torch.Tensor:
@@ -61,18 +62,18 @@ def mix(shortcut: torch.Tensor | None, branches: Sequence[torch.Tensor], factors
     Parameters
     ----------
     shortcut
-        (n, c, h, w), or ``None``.
+        Shape (n, c, h, w), or ``None``.
     branches
-        Each (n, c, h, w), or (n, k c, h, w) for k branches side by side (with a shortcut only).
+        Each of shape (n, c, h, w), or (n, k c, h, w) for k branches side by side (only with a shortcut).
     factors
-        Of all branches in order, shape (branches, n or 1, 1, 1, 1); a number is the weight of each branch, with the
-        usual gradient.
+        Factors of all branches in order, shape (branches, n or 1, 1, 1, 1); or one number as the weight of each branch,
+        with the usual gradient.
 
     Returns
     -------
     torch.Tensor
-        (n, c, h, w). The gradient of branch i is the output's times ``factors.backward[i]``; the shortcut's is the
-        output's.
+        Shape (n, c, h, w). The gradient of branch i is the output's gradient times ``factors.backward[i]``; the
+        gradient of the shortcut is the output's.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def mix(shortcut: torch.Tensor | None, branches: Sequence[torch.Tensor], factors
 
 
 class _Mix(torch.autograd.Function):
-    """A running sum: no branch is copied or kept for the backward pass, which needs the factors alone."""
+    """A running sum, which copies no branch and keeps none for the backward pass, which needs only the factors."""
 
     @staticmethod
     def forward(
@@ -122,7 +123,7 @@ class _Mix(torch.autograd.Function):
             if total == width:
                 gradients.append(gradient * next(remaining))
                 continue
-            # Written in place: joining them afterwards would copy each once more.
+            # Write in place, because a later concatenation would copy each part again.
             whole = gradient.new_empty((n, total, *sides)).contiguous(memory_format=_memory_format(gradient))
             for part in whole.chunk(total // width, dim=1):
                 torch.mul(gradient, next(remaining), out=part)
@@ -147,25 +148,26 @@ def _memory_format(x: torch.Tensor) -> torch.memory_format:
 class Branches(nn.Module):
     """Branches of one input: convolution, normalisation, ReLU, convolution, and (optionally) normalisation.
 
-    All branches have the same input, so their first convolutions are one convolution with all outputs; the second ones
-    are one grouped convolution. Normalising all channels at once normalises each branch.
+    All branches have the same input, so their first convolutions can be one convolution with all outputs, and their
+    second convolutions one grouped convolution. One normalisation of all channels normalises each branch.
 
     Parameters
     ----------
     before, width
-        Channels of input and output of each branch.
+        Input and output channels of each branch.
     stride
-        Of the first convolution.
+        Stride of the first convolution.
     branches
         Number of branches.
     ends_normalised
-        Whether the last layer is a normalisation.
+        Whether the last layer is a normalisation. Default: True.
     layout
         ``separate``: branch by branch. ``wide``: the first convolution, its normalisation and ReLU for all branches at
-        once. ``grouped``: the second one, too. ``auto``: ``separate`` on a CPU, where it was the fastest: on one
-        thread, 8 to 128 channels and 2 to 5 branches, ``wide`` took 0.92 to 1.32 times its time (median 1.02) and
-        ``grouped`` 0.85 to 1.60 times (median 1.08). ``wide`` elsewhere, where small kernels cost their launch and
-        grouped convolutions of channels_last images are slow with some libraries; this choice has not been measured.
+        once. ``grouped``: the second convolution for all branches at once too. ``auto`` (the default): ``separate`` on
+        a CPU, where it was the fastest: on one thread, with 8 to 128 channels and 2 to 5 branches, ``wide`` took 0.92
+        to 1.32 times its time (median 1.02) and ``grouped`` 0.85 to 1.60 times (median 1.08). On other devices
+        ``wide``, because the launch of small kernels takes time and grouped convolutions of channels_last images are
+        slow with some libraries; this choice has not been measured.
     """
 
     def __init__(
@@ -190,7 +192,7 @@ class Branches(nn.Module):
         self.second_norm = normalisation(total) if ends_normalised else None
 
     def forward(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
-        """(n, before, h, w) to the branches of :func:`mix`, one by one or side by side."""
+        """Maps (n, before, h, w) to the branches for :func:`mix`, one by one or side by side."""
         layout = self._layout
         if layout == "auto":
             layout = "separate" if x.device.type == "cpu" else "wide"
@@ -214,7 +216,7 @@ class Branches(nn.Module):
         return outputs
 
     def _normalised(self, norm: nn.BatchNorm2d, x: torch.Tensor, branch: int) -> torch.Tensor:
-        """Images normalised by the branch's part of a normalisation, whose running statistics are updated in place."""
+        """Normalise images with the branch's part of a normalisation, and update its running statistics in place."""
         rows = slice(branch * self._width, (branch + 1) * self._width)
         mean, variance = norm.running_mean, norm.running_var
         return functional.batch_norm(
@@ -235,11 +237,12 @@ def convolved(x: torch.Tensor, weight: torch.Tensor, stride: int) -> torch.Tenso
 
 
 class MixedBlock(nn.Module):
-    """Residual block of any number of branches.
+    """Residual block with any number of branches.
 
     ``post``: ReLU, then branches that end in a normalisation; no ReLU after the sum; a two-path shortcut if the shape
-    changes. ``pre``: normalisation and ReLU, shared by all branches, which end in a convolution; a 1x1 convolution of
-    these if the shape changes, as in a wide ResNet. If the shape does not change, the shortcut is the input itself.
+    changes. ``pre``: normalisation and ReLU, shared by all branches, which end in a convolution; if the shape changes,
+    the shortcut is a 1x1 convolution of the activated input, as in a wide ResNet. If the shape does not change, the
+    shortcut is the input.
     """
 
     def __init__(
@@ -264,7 +267,7 @@ class MixedBlock(nn.Module):
         self.projection = Convolution(before, width, 1, stride) if changes_shape and not is_post else None
 
     def forward(self, x: torch.Tensor, factors: Factors | float) -> torch.Tensor:
-        """(n, before, h, w) to (n, width, ⌈h / stride⌉, ⌈w / stride⌉); ``factors`` as :func:`mix` takes them."""
+        """Maps (n, before, h, w) to (n, width, ⌈h / stride⌉, ⌈w / stride⌉); ``factors`` as for :func:`mix`."""
         activated = functional.relu(x) if self.norm is None else functional.relu(self.norm(x), inplace=True)
         shortcut = x
         if self.two_paths is not None:
@@ -280,9 +283,9 @@ class MixedStage(nn.Module):
     Parameters
     ----------
     blocks
-        In their order.
+        The blocks in order.
     mixing
-        For as many blocks.
+        The mixing, for the same number of blocks.
     """
 
     def __init__(self, blocks: Iterable[MixedBlock], mixing: Mixing) -> None:

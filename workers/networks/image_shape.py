@@ -1,6 +1,6 @@
 """The shape of images, as a network needs it: channels, height, width, classes.
 
-Law of this file: no torch, so that a configuration is refused before anything is built.
+Law of this file: no torch, so that a configuration can be refused before a network is built.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 LARGEST_AS_IT_IS = 96
-"""Side in pixels of the largest square image that a network processes at full size (that of STL-10)."""
+"""Side in pixels of the largest square image that a network processes at full size (STL-10's)."""
 
 
 class ImageShape(NamedTuple):
@@ -21,10 +21,10 @@ class ImageShape(NamedTuple):
 
     @property
     def is_large(self) -> bool:
-        """Whether an image has more pixels than 96 x 96; networks then first shrink it to a quarter of each side.
+        """Whether an image has more than 96 x 96 pixels; networks first shrink such an image to a quarter of each side.
 
-        A CIFAR network at 224 x 224 (X-ray pictures) would cost 49 times as much as at 32 x 32; with such a stem it
-        costs three times as much.
+        At 224 x 224 pixels (X-ray pictures), a CIFAR network would need 49 times the computation as at 32 x 32; with
+        such a stem it needs three times.
         """
         return self.height * self.width > LARGEST_AS_IT_IS**2
 

@@ -1,6 +1,6 @@
 """The architecture of a joint network (arXiv:1807.06906), and its number of parameters.
 
-Law of this file: arithmetic only, without torch, so that a configuration is refused before anything is built.
+Law of this file: arithmetic only, without torch, so that a configuration can be refused before a network is built.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from hpbandster_lite.errors import SpaceError
 from hpbandster_lite.workers.networks.image_shape import CIFAR10, ImageShape
 
 FEWEST_CHANNELS = 2
-"""Of a stage: each of the two paths of a shortcut needs one. About 0.007 % of the paper's space has fewer."""
+"""Fewest channels of a stage, because each of the two paths of a shortcut needs one. About 0.007 % of the paper's space
+has a stage with fewer."""
 BLOCK_TYPES = ("post", "pre")
 SHORTCUTS = ("paper", "gastaldi")
 MODES = ("shake", "even", "keep")
@@ -23,7 +24,7 @@ DECAYS = ("constant", "linear")
 
 
 class BlockPlan(NamedTuple):
-    """One block: channels of input and output, stride, and number of branches."""
+    """One block: input and output channels, stride, and number of branches."""
 
     before: int
     width: int
@@ -43,32 +44,33 @@ class JointArchitecture:
     Parameters
     ----------
     blocks
-        Residual blocks of each main block; every main block but the first halves the image.
+        Number of residual blocks of each main block. Each main block after the first halves the image.
     initial_filters
         Channels of the first convolution.
     widen_factors
-        Channels of each main block relative to the one before (of the first: to the initial filters).
+        Channels of each main block relative to the main block before; for the first, to the initial filters.
     branches
-        Residual branches in the blocks of each main block: ShakeDrop for one, Shake-Shake for more.
+        Number of residual branches in the blocks of each main block: one uses ShakeDrop, several use Shake-Shake.
     death_rate
-        Of ShakeDrop: probability that a block is disturbed.
+        ShakeDrop's probability that a block is disturbed, in [0, 1]. Default: 0.
     death_decay
-        ``constant``, the paper's: all blocks have the death rate; ``linear``: it grows over the blocks of the network
-        to the death rate at the last block.
+        ``constant`` (the default, as in the paper): all blocks have the death rate; ``linear``: the rate grows over the
+        blocks of the network, up to the death rate at the last block.
     block_type
-        ``post``: ReLU-convolution-normalisation twice, the paper's; ``pre``: normalisation-ReLU-convolution twice, as
-        in a wide ResNet.
+        ``post`` (the default, as in the paper): twice ReLU-convolution-normalisation; ``pre``: twice
+        normalisation-ReLU-convolution, as in a wide ResNet.
     shortcut
-        Of ``post`` blocks that change the shape: ``paper`` as the released code has it (ReLU on path A only), or
-        ``gastaldi``.
+        Shortcut of ``post`` blocks that change the shape: ``paper`` (the default), as in the released code, with ReLU
+        only on path A, or ``gastaldi``.
     shake_forward, shake_backward, shake_level, shake_softmax
-        Of Shake-Shake. The released code draws by softmax; the default is the distribution of the Shake-Shake paper.
+        Options of Shake-Shake, see :class:`~.shake_shake.ShakeShake`. The released code draws by softmax; the default
+        is the distribution of the Shake-Shake paper.
 
     Raises
     ------
     SpaceError
-        If lengths differ, or a value is out of range. A stage that is too narrow is reported by :meth:`problem`
-        instead: the paper's space has such configurations.
+        If lengths differ, or a value is out of range. :meth:`problem` reports a stage that is too narrow, because the
+        paper's space has such configurations.
     """
 
     blocks: tuple[int, ...]
@@ -87,16 +89,16 @@ class JointArchitecture:
     def __post_init__(self) -> None:
         lengths = {"blocks": len(self.blocks), "widen_factors": len(self.widen_factors), "branches": len(self.branches)}
         if set(lengths.values()) != {max(1, len(self.blocks))}:
-            raise SpaceError(f"give one value for each main block, of which there is at least one; got {lengths}")
+            raise SpaceError(f"give one value for each main block, and at least one main block; got {lengths}")
         for name, values in (("blocks", self.blocks), ("branches", self.branches)):
             if min(values) < 1:
-                raise SpaceError(f"{name} are at least 1 in each main block, got {values}")
+                raise SpaceError(f"{name} must be at least 1 in each main block, got {values}")
         if self.initial_filters < 1:
-            raise SpaceError(f"initial_filters is at least 1, got {self.initial_filters}")
+            raise SpaceError(f"initial_filters must be at least 1, got {self.initial_filters}")
         if not all(0 < factor < math.inf for factor in self.widen_factors):
-            raise SpaceError(f"widen_factors are positive and finite, got {self.widen_factors}")
+            raise SpaceError(f"widen_factors must be positive and finite, got {self.widen_factors}")
         if not 0 <= self.death_rate <= 1:
-            raise SpaceError(f"death_rate is a probability from 0 to 1, got {self.death_rate}")
+            raise SpaceError(f"death_rate must be a probability from 0 to 1, got {self.death_rate}")
         for name, known in (
             ("death_decay", DECAYS),
             ("block_type", BLOCK_TYPES),
@@ -106,9 +108,9 @@ class JointArchitecture:
             ("shake_level", LEVELS),
         ):
             if getattr(self, name) not in known:
-                raise SpaceError(f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}")
+                raise SpaceError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if self.shake_forward == self.shake_backward == "keep":
-            raise SpaceError("shake_forward and shake_backward cannot both be keep; let one of them be shake or even")
+            raise SpaceError("shake_forward and shake_backward are both keep; set one of them to shake or even")
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> JointArchitecture:
@@ -118,13 +120,13 @@ class JointArchitecture:
         ----------
         config
             ``initial_filters``, and for each main block i from 1 ``nr_residual_blocks_i``, ``widen_factor_i`` and
-            ``res_branches_i``. ``nr_main_blocks`` is their number (without it: as many as are named), and the other
-            fields are read by their names if they are present. Other hyperparameters are ignored.
+            ``res_branches_i``. ``nr_main_blocks`` is the number of main blocks; without it, the names determine the
+            number. Other fields are read by their names if they are present. Other hyperparameters are ignored.
 
         Raises
         ------
         SpaceError
-            If a hyperparameter is missing or its value is not valid.
+            If a hyperparameter is missing or its value is invalid.
         """
         try:
             named = sum(1 for name in config if name.startswith("nr_residual_blocks_"))
@@ -145,7 +147,7 @@ class JointArchitecture:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of each main block; halves are rounded to the even number, as by Python."""
+        """Channels of each main block; like Python's ``round``, halves are rounded to the even number."""
         widths = []
         width = self.initial_filters
         for factor in self.widen_factors:
@@ -155,7 +157,7 @@ class JointArchitecture:
 
     @property
     def plan(self) -> list[list[BlockPlan]]:
-        """Blocks of each main block; the first one of every main block but the first halves the image."""
+        """Blocks of each main block; the first block of each main block after the first halves the image."""
         plan: list[list[BlockPlan]] = []
         before = self.initial_filters
         for main, (width, blocks, branches) in enumerate(zip(self.widths, self.blocks, self.branches, strict=True)):
@@ -170,13 +172,13 @@ class JointArchitecture:
         for number, width in enumerate(self.widths, start=1):
             if width < FEWEST_CHANNELS:
                 return (
-                    f"main block {number} would have {width} channels, at least {FEWEST_CHANNELS} are needed "
+                    f"main block {number} would have {width} channels; at least {FEWEST_CHANNELS} are needed "
                     f"(initial_filters={self.initial_filters}, widen_factors={self.widen_factors})"
                 )
         return None
 
     def parameter_count(self, shape: ImageShape = CIFAR10) -> int:
-        """Number of trained values for images of this shape: weights, and two for each normalised channel."""
+        """Number of trained values for images of this shape: weights, and two values for each normalised channel."""
         is_post = self.block_type == "post"
         stem_window = 7**2 if shape.is_large else 3**2
         count = stem_window * shape.channels * self.initial_filters + 2 * self.initial_filters * is_post

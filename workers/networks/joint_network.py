@@ -1,7 +1,7 @@
 """The network that arXiv:1807.06906 searches, from a :class:`.JointArchitecture`.
 
-Law of this file: modules only. A first convolution; main blocks of residual blocks, mixed by ShakeDrop where they have
-one branch and by Shake-Shake where they have more; global average pooling and a linear layer.
+Law of this file: modules only. A first convolution; main blocks of residual blocks, with ShakeDrop if they have one
+branch and Shake-Shake if they have more; global average pooling and a linear layer.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class JointNetwork(nn.Module):
     Parameters
     ----------
     architecture
-        What to build.
+        The architecture to build.
     shape
-        Of the images.
+        Shape of the images. Default: CIFAR-10's.
     layout
-        Way of computing the branches, see :class:`~hpbandster_lite.workers.networks.branches.Branches`.
+        Layout of the computation, see :class:`~hpbandster_lite.workers.networks.branches.Branches`. Default: ``auto``.
 
     Raises
     ------
     SpaceError
-        If the network cannot be built, with the reason.
+        If the network cannot be built; the message has the reason.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class JointNetwork(nn.Module):
             raise SpaceError(problem)
         is_post = architecture.block_type == "post"
         filters, last = architecture.initial_filters, architecture.widths[-1]
-        # No ReLU: every block begins with one, or with a normalisation.
+        # No ReLU, because every block begins with a ReLU or a normalisation.
         self.stem = nn.Sequential(stem(shape, filters), *([normalisation(filters)] if is_post else []))
         rates = iter(
             death_rates(sum(architecture.blocks), architecture.death_rate, cast("Decay", architecture.death_decay))
@@ -63,7 +63,7 @@ class JointNetwork(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images (n, channels, h, w) to logits (n, classes)."""
+        """Maps images (n, channels, h, w) to logits (n, classes)."""
         logits: torch.Tensor = self.classifier(self.main_blocks(self.stem(x)))
         return logits
 
@@ -79,7 +79,7 @@ def _blocks(plan: Sequence[BlockPlan], architecture: JointArchitecture, layout: 
 
 
 def _mixing(plan: Sequence[BlockPlan], architecture: JointArchitecture, rates: Iterator[float]) -> Mixing:
-    """The mixing of a main block; takes the rates of its blocks from ``rates``, also if it does not use them."""
+    """The mixing of a main block; it takes the rates of its blocks from ``rates``, even if it does not use them."""
     its = list(islice(rates, len(plan)))
     branches = plan[0].branches
     if branches == 1:

@@ -23,24 +23,25 @@ ShortcutStyle: TypeAlias = Literal["paper", "gastaldi"]
 class Convolution(nn.Conv2d):
     """Square convolution without a bias, padded so that only the stride shrinks the image.
 
-    Weights are normal with mean 0 and variance ``2 / fan`` (He et al. 2015): activations (fan in, equation 10) or
-    gradients (fan out, equation 14) then keep their scale through convolutions and ReLUs.
+    Weights are normal with mean 0 and variance ``2 / fan`` (He et al. 2015), so that activations (fan in, equation 10)
+    or gradients (fan out, equation 14) keep their scale through convolutions and ReLUs.
 
     Parameters
     ----------
     before, width
-        Channels of input and output.
+        Input and output channels.
     size
-        Side of the filter in pixels, odd.
+        Side of the filter in pixels, odd. Default: 3.
     stride
-        Of the convolution.
+        Stride of the convolution. Default: 1.
     fan
-        ``out``: size² times outputs, which the residual networks here use; ``in``: size² times inputs, Wide ResNet's.
+        ``out`` (the default): size² times outputs, as in most residual networks here; ``in``: size² times inputs, as in
+        Wide ResNet.
     side_by_side
-        Number of separate convolutions in this one: all of the same input if ``groups`` is 1, each of a part of the
-        input if ``groups`` equals it. Each has the weights that it would have alone.
+        Number of separate convolutions in this one, each with the weights that it would have alone. All have the same
+        input if ``groups`` is 1; each has a part of the input if ``groups`` equals this number. Default: 1.
     groups
-        As torch's.
+        As in torch. Default: 1.
     """
 
     def __init__(
@@ -54,20 +55,20 @@ class Convolution(nn.Conv2d):
         side_by_side: int = 1,
         groups: int = 1,
     ) -> None:
-        # Before the base class, which calls reset_parameters().
+        # Set before the base class, which calls reset_parameters().
         self._fan = size**2 * (width // side_by_side if fan == "out" else before // groups)
         super().__init__(before, width, size, stride, padding=size // 2, groups=groups, bias=False)
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew."""
+        """Draw new weights."""
         nn.init.normal_(self.weight, std=math.sqrt(2 / self._fan))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, before, h, w) to (n, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
+        """Maps (n, before, h, w) to (n, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
         if self.kernel_size == (1, 1) and self.stride != (1, 1):
-            # The same, of only the pixels that count. Not by the library: with fewer than 8 channels_last channels,
-            # oneDNN's backward pass of a 1x1 convolution at a stride writes beyond its memory (torch 2.13 on
-            # AVX2: crashes within 30 calls; stride 1 and 3x3 never did).
+            # The same result from only the pixels that count, without the library's stride: with fewer than 8
+            # channels_last channels, oneDNN's backward pass of a 1x1 convolution with a stride writes outside its
+            # memory (torch 2.13 on AVX2: crashes within 30 calls; stride 1 and 3x3 never crashed).
             return functional.conv2d(x[..., :: self.stride[0], :: self.stride[1]], self.weight, groups=self.groups)
         return super().forward(x)
 
@@ -75,16 +76,16 @@ class Convolution(nn.Conv2d):
 def normalisation(width: int) -> nn.BatchNorm2d:
     """Batch normalisation of ``width`` channels, weight 1 and bias 0."""
     norm = nn.BatchNorm2d(width)
-    # The number of batches is used only without a momentum; counting them costs a kernel launch per layer and step.
+    # The number of batches is used only without a momentum, and to count it takes a kernel launch per layer and step.
     norm.num_batches_tracked = None
     return norm
 
 
 def stem(shape: ImageShape, width: int, *, fan: Fan = "out") -> nn.Module:
-    """First convolution: 3x3; of large images (:attr:`ImageShape.is_large`) 7x7 at stride 2, then max-pooling.
+    """First convolution: 3x3; for large images (:attr:`ImageShape.is_large`) 7x7 with stride 2, then max-pooling.
 
-    Pooling precedes normalisation, which then has a quarter of the pixels. The order does not change the result of a
-    ReLU after both, as long as the normalisation's weights are positive.
+    Pooling precedes normalisation, which then processes a quarter of the pixels. The order does not change the result
+    of a ReLU after both, if the normalisation's weights are positive.
     """
     if not shape.is_large:
         return Convolution(shape.channels, width, fan=fan)
@@ -92,27 +93,29 @@ def stem(shape: ImageShape, width: int, *, fan: Fan = "out") -> nn.Module:
 
 
 def classifier(width: int, classes: int) -> nn.Sequential:
-    """Global average pooling (for any image size) and a linear layer, bias 0: (n, width, h, w) to (n, classes)."""
+    """Global average pooling and a linear layer with bias 0: maps (n, width, h, w), of any size, to (n, classes)."""
     linear = nn.Linear(width, classes)
     nn.init.zeros_(linear.bias)
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
 
 
 class TwoPathShortcut(nn.Module):
-    """Shortcut of a block that changes the shape: two 1x1 convolutions of two shifted samplings, joined, normalised.
+    """Shortcut of a block that changes the shape: 1x1 convolutions of two shifted samplings, joined and normalised.
 
-    With stride 2 path A reads the pixels of even rows and columns, path B those of odd ones, so that less of the image
-    is lost than the three quarters of a plain projection. Each path has half of the channels (B has the odd one).
+    With stride 2, path A reads the pixels in even rows and columns, and path B those in odd rows and columns. So it
+    loses less of the image than a plain projection, which loses three quarters. Each path has half of the channels; B
+    has one more if their number is odd.
 
     Parameters
     ----------
     before, width
-        Channels that come in and go out; ``width`` is at least 2.
+        Input and output channels; ``width`` is at least 2.
     stride
-        Of the block.
+        Stride of the block.
     style
-        ``gastaldi``: both paths read the image after ReLU, and path B reads it moved down and right by one pixel.
-        ``paper``, the released code of arXiv:1807.06906: path B reads it without ReLU, moved up and left.
+        ``gastaldi`` (the default): both paths read the image after ReLU, and path B reads it moved down and right by
+        one pixel. ``paper``, as in the released code of arXiv:1807.06906: path B reads it without ReLU, moved up and
+        left.
     """
 
     def __init__(self, before: int, width: int, stride: int, *, style: ShortcutStyle = "gastaldi") -> None:
@@ -124,8 +127,8 @@ class TwoPathShortcut(nn.Module):
         self.norm = normalisation(width)
 
     def forward(self, x: torch.Tensor, activated: torch.Tensor) -> torch.Tensor:
-        """(n, before, h, w), and the same after ReLU, to (n, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
-        # Average pooling of single pixels at a stride, then a 1x1 convolution: a 1x1 convolution at that stride.
+        """Maps (n, before, h, w), and the same after ReLU, to (n, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
+        # Average pooling of single pixels with a stride and a 1x1 convolution are one 1x1 convolution with this stride.
         if self._style == "paper":
             b = shifted_up_and_left(x, self._stride)
         else:
@@ -136,7 +139,7 @@ class TwoPathShortcut(nn.Module):
 
 
 def shifted_up_and_left(x: torch.Tensor, stride: int) -> torch.Tensor:
-    """Every ``stride``-th pixel, from the first, of the images moved by (-1, -1), with zeros below and right."""
+    """Every ``stride``-th pixel, from the first, of the images moved by (-1, -1), with zeros below and to the right."""
     height, width = x.shape[-2:]
     taken = x[..., 1::stride, 1::stride]
     missing = [-(-side // stride) - -(-(side - 1) // stride) for side in (width, height)]
@@ -144,6 +147,6 @@ def shifted_up_and_left(x: torch.Tensor, stride: int) -> torch.Tensor:
 
 
 def shifted_down_and_right(x: torch.Tensor, stride: int) -> torch.Tensor:
-    """Every ``stride``-th pixel, from the first, of the images moved by (1, 1), with zeros above and left."""
+    """Every ``stride``-th pixel, from the first, of the images moved by (1, 1), with zeros above and to the left."""
     height, width = x.shape[-2:]
     return functional.pad(x[..., stride - 1 : height - 1 : stride, stride - 1 : width - 1 : stride], (1, 0, 1, 0))

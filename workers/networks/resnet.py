@@ -1,7 +1,7 @@
 """ResNet for small images (He et al., arXiv:1512.03385, section 4.2): three stages of 16, 32 and 64 channels.
 
-Law of this file: depth 6 n + 2 is a 3x3 convolution, 3 n blocks of two, and a linear layer. Shortcuts have no
-parameters (option A): at the beginning of a stage they take every second pixel, and the new channels are zero.
+Law of this file: depth 6 n + 2 means a 3x3 convolution, 3 n blocks of two convolutions, and a linear layer. Shortcuts
+have no parameters (option A): at the beginning of a stage they use every second pixel, and the new channels are zero.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class ResNet(nn.Module):
     depth
         6 n + 2 with n from 1: 20, 32, 44, 56 and 110 in the paper.
     shape
-        Of the images.
+        Shape of the images. Default: CIFAR-10's.
 
     Raises
     ------
     UsageError
-        If no network has this depth.
+        If no network has this depth; the message names the nearest depths.
     """
 
     def __init__(self, depth: int, shape: ImageShape = CIFAR10) -> None:
@@ -39,7 +39,7 @@ class ResNet(nn.Module):
         if rest or blocks < 1:
             nearest = sorted({6 * n + 2 for n in (max(1, blocks), max(1, blocks + 1))})
             raise UsageError(
-                f"a ResNet has depth 6 n + 2 with n from 1, got {depth=}; nearest: {' or '.join(map(str, nearest))}"
+                f"a ResNet must have depth 6 n + 2 with n from 1, got {depth=}; use {' or '.join(map(str, nearest))}"
             )
         self.stem = nn.Sequential(stem(shape, STAGES[0]), normalisation(STAGES[0]), nn.ReLU(inplace=True))
         self.stages = nn.Sequential()
@@ -51,7 +51,7 @@ class ResNet(nn.Module):
         self.classifier = classifier(before, shape.classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images (n, channels, h, w) to logits (n, classes)."""
+        """Maps images (n, channels, h, w) to logits (n, classes)."""
         logits: torch.Tensor = self.classifier(self.stages(self.stem(x)))
         return logits
 
@@ -72,7 +72,7 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, before, h, w) to (n, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
+        """Maps (n, before, h, w) to (n, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
         out: torch.Tensor = self.body(x)
         if self._stride != 1 or self._new_channels:
             x = functional.pad(x[..., :: self._stride, :: self._stride], (0, 0, 0, 0, 0, self._new_channels))

@@ -1,7 +1,7 @@
-"""Shake-Shake (Gastaldi, arXiv:1705.07485): branches are mixed at random, their gradients by other numbers.
+"""Shake-Shake (Gastaldi, arXiv:1705.07485): random factors mix branches, and other random factors their gradients.
 
-Law of this file: ``x + sum_i alpha_i F_i(x)`` forward and ``beta_i`` times the gradient backward, where alpha and beta
-each are non-negative numbers that sum to 1; 1/n at test time.
+Law of this file: the forward pass computes ``x + sum_i alpha_i F_i(x)``, the backward pass multiplies the gradient of
+branch i by ``beta_i``. The alpha_i are non-negative and sum to 1, and so do the beta_i; at test time all are 1/n.
 """
 
 from __future__ import annotations
@@ -23,30 +23,31 @@ STAGES = 3
 
 
 class ShakeShake(Mixing):
-    """Random mixing of n branches, for the blocks of a stage or, if called with branches, alone.
+    """Random mixing of n branches, for the blocks of a stage or for given branches.
 
-    The numbers are drawn uniformly from all positive ones that sum to 1 (the flat Dirichlet distribution, by
-    exponentials divided by their sum). For n = 2 this is the paper's alpha ~ U(0, 1) and 1 - alpha. It is the one
-    distribution that prefers no mixture, has the mean 1/n that is used at test time, and needs no constant for n > 2.
+    The factors are drawn uniformly from all positive factors that sum to 1: the flat Dirichlet distribution, by
+    exponentials divided by their sum. For n = 2 this is the paper's alpha ~ U(0, 1) and 1 - alpha. Only this
+    distribution prefers no mixture; it has the mean 1/n that is used at test time, and no constant for n > 2.
 
     Parameters
     ----------
     branches
-        n, at least 2.
+        n, at least 2. Default: 2.
     forward, backward
-        ``shake``: drawn anew; ``even``: 1/n; ``keep``: the numbers of the other pass (the paper has it backward).
+        ``shake`` (the default): new random factors; ``even``: 1/n; ``keep``: the factors of the other pass (in the
+        paper only for backward).
     level
-        ``image``: numbers for each image; ``batch``: one set for all images.
+        ``image`` (the default): factors for each image; ``batch``: the same factors for all images.
     softmax
-        Draw as the code of arXiv:1807.06906 does: the softmax of n numbers from U(0, 1), which keeps each alpha of two
-        within [0.269, 0.731].
+        Whether to draw as the code of arXiv:1807.06906 does: the softmax of n numbers from U(0, 1), with which each
+        alpha of two is within [0.269, 0.731]. Default: False.
     blocks
-        Blocks for which :meth:`draw` draws.
+        Number of blocks for which :meth:`draw` draws. Default: 1.
 
     Raises
     ------
     UsageError
-        If an option has no such value, or each pass would keep the other's numbers.
+        If an option has an unknown value, or both passes keep the factors of the other.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class ShakeShake(Mixing):
         super().__init__()
         problem = shake_problem(forward, backward, level)
         if branches < 2:
-            problem = f"Shake-Shake mixes at least 2 branches, got {branches=}; ShakeDrop is for one"
+            problem = f"Shake-Shake requires at least 2 branches, got {branches=}; use ShakeDrop for one branch"
         if problem is not None:
             raise UsageError(problem)
         self._branches = branches
@@ -72,7 +73,7 @@ class ShakeShake(Mixing):
         self._blocks = blocks
 
     def draw(self, x: torch.Tensor) -> Factors:
-        """Numbers for one step: see :meth:`Mixing.draw`."""
+        """Factors for one step: see :meth:`Mixing.draw`."""
         forward, backward = self._forward, self._backward
         first = self._numbers(backward if forward == "keep" else forward, x)
         kept = "keep" in (forward, backward) or forward == backward == "even"
@@ -83,7 +84,7 @@ class ShakeShake(Mixing):
         size = (self._blocks, self._branches, images, 1, 1, 1)
         if mode == "even":
             return x.new_full(size, 1 / self._branches)
-        # Always in single precision: half precision has few numbers between 0 and 1.
+        # Draw in single precision, because half precision has few numbers between 0 and 1.
         if self._softmax:
             drawn = torch.rand(size, device=x.device).softmax(dim=1)
         else:
@@ -96,22 +97,22 @@ class ShakeShake(Mixing):
         return [1 / self._branches] * self._blocks
 
     def forward(self, *branches: torch.Tensor) -> torch.Tensor:
-        """Mixture of n tensors (images, ...) of equal shape, such as the branches of one block without its shortcut."""
+        """Mixture of n tensors (images, ...) of equal shape, for example of a block's branches without its shortcut."""
         factors = next(iter(self.draw(branches[0]).per_block())) if self.training else self.at_test_time()[0]
         return mix(None, branches, factors)
 
 
 def shake_problem(forward: str, backward: str, level: str) -> str | None:
-    """Why these modes and this level are not valid; ``None`` if they are."""
+    """Why these modes and this level are invalid; ``None`` if they are valid."""
     for name, value, known in (
         ("forward", forward, get_args(Mode)),
         ("backward", backward, get_args(Mode)),
         ("level", level, get_args(Level)),
     ):
         if value not in known:
-            return f"{name} of Shake-Shake is one of {', '.join(known)}, got {value!r}"
+            return f"{name} of Shake-Shake must be one of {', '.join(known)}, got {value!r}"
     if forward == backward == "keep":
-        return "forward and backward cannot both keep the other's numbers; let one of them be shake or even"
+        return "forward and backward are both keep; set one of them to shake or even"
     return None
 
 
@@ -123,18 +124,18 @@ class ShakeShakeNet(nn.Module):
     depth
         6 n + 2 with n from 1: 20 and 26 in the papers.
     width
-        Channels of each branch in the first of three stages; each stage has twice those of the one before.
+        Channels of each branch in the first of three stages; each stage has twice the channels of the stage before.
     branches, forward, backward, level, softmax
-        As of :class:`ShakeShake`.
+        As for :class:`ShakeShake`.
     shape
-        Of the images.
+        Shape of the images. Default: CIFAR-10's.
     layout
-        How branches are computed, see :class:`~hpbandster_lite.workers.networks.branches.Branches`.
+        Layout of the computation, see :class:`~hpbandster_lite.workers.networks.branches.Branches`. Default: ``auto``.
 
     Raises
     ------
     UsageError
-        If there is no such network; for depths the message names the nearest ones.
+        If there is no such network; for a depth, the message names the nearest depths.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class ShakeShakeNet(nn.Module):
         super().__init__()
         blocks = blocks_per_stage(depth)
         if width < 1:
-            raise UsageError(f"a branch has at least 1 channel, got {width=}")
+            raise UsageError(f"a branch must have at least 1 channel, got {width=}")
         self.stem = nn.Sequential(stem(shape, STEM), normalisation(STEM))
         self.stages = nn.Sequential()
         before = STEM
@@ -170,24 +171,24 @@ class ShakeShakeNet(nn.Module):
         self.classifier = nn.Sequential(nn.ReLU(), *classifier(before, shape.classes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images (n, channels, h, w) to logits (n, classes)."""
+        """Maps images (n, channels, h, w) to logits (n, classes)."""
         logits: torch.Tensor = self.classifier(self.stages(self.stem(x)))
         return logits
 
 
 def blocks_per_stage(depth: int) -> int:
-    """(depth - 2) / 6.
+    """Number of blocks of a stage: (depth - 2) / 6.
 
     Raises
     ------
     UsageError
-        If that is not a whole number from 1.
+        If this is not a whole number from 1.
     """
     blocks, rest = divmod(depth - 2, 6)
     if rest or blocks < 1:
         nearest = sorted({6 * n + 2 for n in (max(1, blocks), max(1, blocks + 1))})
         raise UsageError(
-            f"a Shake-Shake network has depth 6 n + 2 with n from 1, got {depth=}; nearest: "
+            f"a Shake-Shake network must have depth 6 n + 2 with n from 1, got {depth=}; use "
             f"{' or '.join(map(str, nearest))}"
         )
     return blocks

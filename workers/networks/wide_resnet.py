@@ -30,21 +30,22 @@ class WideResNet(nn.Module):
         ``4 + 3 l N``, where N is the number of blocks of a stage and l the deepening factor; with the usual l = 2:
         10, 16, 22, 28, 34, 40, ...
     widen_factor
-        k; widths are rounded to whole channels.
+        k, above 0; widths are rounded to whole channels.
     block
-        Filter sizes of a block's convolutions, as the paper writes them: ``"3,3"``, ``"3,1,3"``, ``"1,3,1"``,
-        ``"1,3"``, ``"3,1"``, ``"3,1,1"``, or a tuple such as ``(3, 1, 3)``. The first one has the block's stride.
+        Filter sizes of a block's convolutions, as the paper writes them: ``"3,3"`` (the default), ``"3,1,3"``,
+        ``"1,3,1"``, ``"1,3"``, ``"3,1"``, ``"3,1,1"``, or a tuple such as ``(3, 1, 3)``. The first convolution has the
+        block's stride.
     deepening
-        l: 3x3 convolutions of a block; of the block B(3,3) only.
+        l, the number of 3x3 convolutions of a block, only for the block B(3,3). Default: 2.
     dropout
-        Share of values dropped between the convolutions of a block (the paper: 0.3 for CIFAR).
+        Share of values dropped between the convolutions of a block (in the paper 0.3 for CIFAR). Default: 0.
     shape
-        Of the images.
+        Shape of the images. Default: CIFAR-10's.
 
     Raises
     ------
     UsageError
-        If there is no such network; the message names the nearest depths.
+        If there is no such network; for a depth, the message names the nearest depths.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class WideResNet(nn.Module):
         blocks = blocks_per_stage(depth, deepening)
         widths = [round(width * widen_factor) for width in STAGES]
         if min(widths) < 1:
-            raise UsageError(f"{widen_factor=} leaves no channels; give at least {1 / STAGES[0]}")
+            raise UsageError(f"{widen_factor=} leaves a stage without channels; give at least {1 / STAGES[0]}")
         self.stem = stem(shape, STEM, fan="in")
         self.stages = nn.Sequential()
         before = STEM
@@ -75,16 +76,17 @@ class WideResNet(nn.Module):
         self.classifier = classifier(before, shape.classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images (n, channels, h, w) to logits (n, classes)."""
+        """Maps images (n, channels, h, w) to logits (n, classes)."""
         out = self.norm(self.stages(self.stem(x)))
         logits: torch.Tensor = self.classifier(functional.relu(out, inplace=True))
         return logits
 
 
 class PreActivationBlock(nn.Module):
-    """Normalisation, ReLU, (dropout,) convolution, once for each size; plus the block's input.
+    """Normalisation, ReLU, (dropout,) convolution, once for each size; plus the shortcut.
 
-    If the shape changes, the input is taken after the first normalisation and ReLU, through a 1x1 convolution.
+    The shortcut is the input. If the shape changes, it is a 1x1 convolution of the input after the first normalisation
+    and ReLU.
     """
 
     def __init__(self, before: int, width: int, stride: int, *, sizes: Sequence[int], dropout: float) -> None:
@@ -100,28 +102,28 @@ class PreActivationBlock(nn.Module):
         self.shortcut = Convolution(before, width, 1, stride, fan="in") if changes_shape else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, before, h, w) to (n, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
+        """Maps (n, before, h, w) to (n, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
         activated = self.first(x)
         out: torch.Tensor = self.body(activated)
         return out + (x if self.shortcut is None else self.shortcut(activated))
 
 
 def filter_sizes(block: str | Sequence[int], deepening: int = len(BASIC)) -> tuple[int, ...]:
-    """Sizes of a block's filters: those of its type, or ``deepening`` times 3.
+    """Sizes of a block's filters: the sizes of its type, or ``deepening`` times 3.
 
     Raises
     ------
     UsageError
-        For filters other than 1x1 and 3x3, and for a deepening factor of another block than B(3,3).
+        For filters other than 1x1 and 3x3, and for a deepening factor with another block than B(3,3).
     """
     if deepening < 1:
-        raise UsageError(f"a block has at least one convolution, got {deepening=}")
+        raise UsageError(f"deepening must be at least 1, got {deepening}")
     try:
         sizes = tuple(int(size) for size in (block.split(",") if isinstance(block, str) else block))
     except ValueError:
         sizes = ()
     if not sizes or not set(sizes) <= {1, 3}:
-        raise UsageError(f'a block is made of filters of size 1 and 3, such as "3,1,3", got {block=}')
+        raise UsageError(f'a block must have filters of size 1 and 3, such as "3,1,3", got {block=}')
     if deepening == len(BASIC):
         return sizes
     if sizes != BASIC:
@@ -130,23 +132,23 @@ def filter_sizes(block: str | Sequence[int], deepening: int = len(BASIC)) -> tup
 
 
 def blocks_per_stage(depth: int, deepening: int = len(BASIC)) -> int:
-    """N = (depth - 4) / (3 l), where l is 2 for every block type that is not deepened.
+    """Number of blocks of a stage: N = (depth - 4) / (3 l), where l is 2 for every block type that is not deepened.
 
-    A block type other than B(3,3) has the number of blocks of B(3,3) at this depth, whatever its number of
-    convolutions: only this rule reproduces all parameter counts of the paper's Table 2. Deepening (its Table 3) reduces
+    For each block type, N is the number of blocks that B(3,3) has at this depth, even if the block has another number
+    of convolutions: only this rule reproduces all parameter counts of the paper's Table 2. Deepening (Table 3) reduces
     the number of blocks instead, so that all networks of that table have the same number of parameters.
 
     Raises
     ------
     UsageError
-        If that is not a whole number from 1.
+        If N is not a whole number from 1.
     """
     step = 3 * deepening
     blocks, rest = divmod(depth - 4, step)
     if rest or blocks < 1:
         nearest = sorted({4 + step * n for n in (max(1, blocks), max(1, blocks + 1))})
         raise UsageError(
-            f"a wide ResNet with {deepening=} has depth 4 + {step} N with N from 1, got {depth=}; nearest: "
+            f"a wide ResNet with {deepening=} must have depth 4 + {step} N with N from 1, got {depth=}; use "
             f"{' or '.join(map(str, nearest))}"
         )
     return blocks
