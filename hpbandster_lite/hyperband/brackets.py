@@ -74,8 +74,8 @@ def plan_bracket(
     plan
         ``hyperband``: rung i has floor(n0 / eta**i + 1e-9) places, at least one. ``successive_halving``: every bracket
         is Hyperband's bracket with the most rungs (s = s_max). ``full_budget``: one rung at the full budget (s = 0),
-        with so many places that it costs what Hyperband's bracket of this number costs (rounded half to even, at least
-        one); so ``--brackets N`` means the same total budget.
+        with the number of places for which it costs as much as Hyperband's bracket of this number (rounded half to
+        even, at least one); so ``--brackets N`` means the same total budget.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Checkpoints of an objective: saved whole or not at all, and found again by the next attempt or the next rung.
+"""Checkpoints of an objective: each save is atomic, and the next attempt or the next rung finds the checkpoint.
 
-Law of this file: a process that is killed while it saves leaves the earlier checkpoint as it was. A checkpoint holds
-tensors, arrays and plain values, never code. A file that cannot be read is passed over, and a note says so.
+Law of this file: if a process is killed while it saves, the earlier checkpoint stays as it was. A checkpoint holds
+tensors, arrays and plain values, never code. A file that cannot be read is skipped, and a note says so.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ from hpbandster_lite.rundir import PARTIAL_SUFFIX, replace_whole
 
 NAME = "checkpoint"
 TORCH, PLAIN = ".pt", ".json"
-"""Endings of a file that torch wrote, and of one with plain values only."""
+"""The suffix of a file that torch wrote, and of one with plain values only."""
 EARLIER = "by an earlier attempt"
 _MARKS = frozenset({"$array", "$tuple", "$set", "$frozenset", "$bytes", "$dict"})
-"""A dict with one of these keys alone stands for a value that the file's format does not have."""
+"""A dict whose only key is one of these stands for a value that the file's format does not have."""
 
 
 def save_checkpoint(trial: Trial, state: Any, name: str = NAME) -> None:
     """Save the state of a training in ``trial.directory``; call it before ``trial.report``.
 
-    The state is written under a temporary name, synced and renamed: a kill at any moment, or a full disk, leaves the
-    checkpoint that was saved before. A trial that has ended saves nothing, with one note.
+    The state is written under a temporary name, synced and renamed, so a kill at any moment, or a full disk, leaves
+    the earlier checkpoint intact. After the trial has ended, nothing is saved, and one note says so.
 
     Parameters
     ----------
     trial
-        Of the running evaluation.
+        The trial of the running evaluation.
     state
         ``None``, numbers, strings, bytes, numpy's arrays and scalars, torch's tensors (such as the ``state_dict()`` of
-        networks, optimizers and schedulers), and dicts, lists, tuples and sets of these. With tensors the file is
-        ``checkpoint.pt``, which torch can read with ``weights_only=True``; without, ``checkpoint.json``.
+        networks, optimizers and schedulers), and dicts, lists, tuples and sets of these. A state with tensors is saved
+        as ``checkpoint.pt``, which torch can read with ``weights_only=True``; any other as ``checkpoint.json``.
     name
-        Of the file, without its ending; another one for a second checkpoint of an evaluation.
+        The name of the file, without its suffix. Give another name to save a second checkpoint in an evaluation.
 
     Raises
     ------
     TypeError
-        If the state holds anything else, with its place in the state.
+        If the state holds anything else; the message says where in the state.
     UsageError
         If the name leads out of the directory.
     OSError
-        If the file cannot be written, with ``ENOSPC`` if the disk is full.
+        If the file cannot be written; the errno is ``ENOSPC`` if the disk is full.
     RuntimeError
         If the trial was made without a directory.
     """
@@ -64,7 +64,7 @@ def save_checkpoint(trial: Trial, state: Any, name: str = NAME) -> None:
     content, suffix = _encoded(state)
     place.parent.mkdir(parents=True, exist_ok=True)
     replace_whole(place.with_name(place.name + suffix), content)
-    # An earlier state in the other form; the newer file counts until it is gone.
+    # An earlier state may be in the other format. Until it is removed, the newer file counts.
     place.with_name(place.name + (PLAIN if suffix == TORCH else TORCH)).unlink(missing_ok=True)
     trial.saved_checkpoints.add(str(_checked(name)))
 
@@ -72,22 +72,23 @@ def save_checkpoint(trial: Trial, state: Any, name: str = NAME) -> None:
 def load_checkpoint(trial: Trial, name: str = NAME, rung_below: bool = True) -> Any:
     """The newest state that :func:`save_checkpoint` saved for this configuration; tensors are on the CPU.
 
-    It looks for one that this attempt has saved, then in the directory of an earlier attempt of this evaluation, then
-    in that of the rung below. A note in the attempt's log says which file it took, and which ones it could not read.
+    It looks first for a state that this attempt has saved, then in the directory of an earlier attempt of this
+    evaluation, then in the directory of the rung below. A note in the attempt's log says which file was loaded, and
+    which files could not be read.
 
     Parameters
     ----------
     trial
-        Of the running evaluation.
+        The trial of the running evaluation.
     name
         As for :func:`save_checkpoint`.
     rung_below
-        Whether to look at the rung below, too; False for a training that begins anew at each rung.
+        Whether to look at the rung below, too; False for a training that starts from the beginning at each rung.
 
     Returns
     -------
     object
-        The state; ``None`` where there is none.
+        The state; ``None`` if none was found.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def load_checkpoint(trial: Trial, name: str = NAME, rung_below: bool = True) -> 
             raise
         except Exception as error:  # noqa: BLE001 (a file that a kill or a bad disk left may raise anything)
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            note(f"{found.file} cannot be read and is passed over: {type(error).__name__}: {reason:.200}")
+            note(f"{found.file} cannot be read and is skipped: {type(error).__name__}: {reason:.200}")
             continue
         note(f"continues from {found.file}, saved {found.by}")
         if found.by == EARLIER and trial.own_directory is not None:
@@ -113,12 +114,12 @@ def load_checkpoint(trial: Trial, name: str = NAME, rung_below: bool = True) -> 
 
 
 def write_torch(file: Path, content: object) -> None:
-    """Write what :func:`torch.save` makes of an object, whole or not at all.
+    """Write an object in the format of :func:`torch.save`, atomically.
 
     Raises
     ------
     OSError
-        If it cannot be written, with ``ENOSPC`` if the disk is full.
+        If it cannot be written; the errno is ``ENOSPC`` if the disk is full.
     """
     replace_whole(file, _torch_bytes(content).getbuffer())
 
@@ -159,7 +160,7 @@ def _checked(name: str) -> PurePosixPath:
 
 
 def _take_over(file: Path, here: Path) -> None:
-    """Make an earlier attempt's checkpoint that of this attempt until it saves one.
+    """Make an earlier attempt's checkpoint also this attempt's checkpoint, until this attempt saves its own.
 
     If nothing is left to train, or this attempt is cut off before its first save, the next rung or attempt looks here.
     """
@@ -174,7 +175,7 @@ def _take_over(file: Path, here: Path) -> None:
 
 
 def _remove_cut_off(trial: Trial, place: PurePosixPath) -> None:
-    """Remove parts of files that a kill left in the trial's own directory: a refit continues in one directory."""
+    """Remove partial files that a kill left in the trial's own directory: all attempts of a refit share a directory."""
     if trial.own_directory is not None:
         folder = (trial.own_directory / place).parent
         with contextlib.suppress(OSError):
@@ -186,7 +187,7 @@ def _remove_cut_off(trial: Trial, place: PurePosixPath) -> None:
 
 
 def _encoded(state: Any) -> tuple[bytes | memoryview, str]:
-    """The content of a file, and its ending."""
+    """The content of a file, and its suffix."""
     if not _has_tensors(state):
         return json.dumps(_packed(state, "state", is_json=True)).encode("ascii"), PLAIN
     buffer = _torch_bytes(_packed(state, "state", is_json=False))
@@ -206,7 +207,7 @@ def _decoded(file: Path) -> Any:
 def _torch_bytes(content: object) -> io.BytesIO:
     import torch
 
-    # To memory first: on a full disk torch's own writer may fail with a message about file positions, not with ENOSPC.
+    # To memory first: on a full disk, torch's own writer may report an error about file positions instead of ENOSPC.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer
@@ -248,7 +249,7 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def _packed(value: Any, where: str, *, is_json: bool) -> Any:
-    """The value in what the file's format has; the value itself where nothing changes."""
+    """The value in types that the file's format has; the same object if nothing changes."""
     match value:
         case np.ndarray() if not value.dtype.hasobject:
             return {"$array": _array_bytes(value, is_json=is_json)}
@@ -283,14 +284,14 @@ def _packed_dict(value: dict[Any, Any], where: str, *, is_json: bool) -> Any:
         return {"$dict": [[_packed(key, f"a key of {where}", is_json=is_json), each] for key, each in packed.items()]}
     if is_json or all(packed[key] is each for key, each in value.items()):
         return packed if is_json else value
-    # A network's state_dict has attributes beside its items.
+    # A network's state_dict has attributes in addition to its items.
     copied = copy.copy(value)
     copied.update(packed)
     return copied
 
 
 def _unpacked(value: Any) -> Any:
-    """What :func:`_packed` was given."""
+    """The value that :func:`_packed` was given."""
     match value:
         case {"$array": content} if len(value) == 1:
             data = base64.b64decode(content) if isinstance(content, str) else content.numpy().tobytes()

@@ -1,8 +1,8 @@
-"""What a function or an object reads that no other process can import: a lambda, a nested function, a notebook's cell.
+"""The source of a function or an object that no other process can import: a lambda, a nested function, a notebook cell.
 
-Law of this file: each part of what it reads has a hash, so that a difference can be named: its code, its default
-values, its closure, the globals that it names, the attributes of an object. If one part cannot be read completely, none
-counts.
+Law of this file: each part of that source has its own hash, so that a difference can be named: the code, the default
+values, the closure, the globals that the code names, the attributes of an object. If one part cannot be read
+completely, no part counts.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from hpbandster_lite.problems.value_hash import (
 from hpbandster_lite.records import ProblemSource
 
 Part: TypeAlias = tuple[str, Callable[[ValueReader], None]]
-"""The name of a part, and what reads it."""
+"""The name of a part, and a function that reads it."""
 _BEFORE: dict[frozenset[tuple[str, str]], Mapping[str, str]] = {}
-"""Of functions that were searched in this process: the parts before the search, by those after it."""
+"""For functions that were searched in this process: the parts before the search, by the parts after it."""
 
 
 def source_of_function(function: Any, problem: Any) -> ProblemSource:
-    """The source of a function or an object, as it is read in this process.
+    """The source of a function or an object, as it is in this process.
 
     Parameters
     ----------
     function
-        As the user gave it.
+        The function or object that the user gave.
     problem
-        The problem that is made of it, which may name further files and variables.
+        The problem that was made from it, which may name further files and variables.
     """
     parts, reason = function_parts(function)
     parts = _BEFORE.get(_key(parts), parts)
@@ -48,12 +48,12 @@ def source_of_function(function: Any, problem: Any) -> ProblemSource:
 
 
 def note_own_changes(function: Any, source: ProblemSource) -> None:
-    """After a search: what its evaluations changed in the function's own state makes it no other function.
+    """Record, after a search, that changes by its evaluations to the function's own state are no change of source.
 
     Parameters
     ----------
     function
-        As the user gave it.
+        The function or object that the user gave.
     source
         What :func:`source_of_function` returned before the search.
     """
@@ -67,12 +67,12 @@ def _key(parts: Mapping[str, str]) -> frozenset[tuple[str, str]]:
 
 
 def function_parts(problem: Any) -> tuple[Mapping[str, str], str]:
-    """The hash of each part of what a function or an object reads; or none, and why.
+    """The hash of each part of a function's or an object's source; or no hashes, and the reason.
 
     Returns
     -------
     dict, str
-        The hashes by the names of the parts; empty if a part cannot be read, which the text then names.
+        The hashes by the names of the parts. If a part cannot be read, the dict is empty and the text names the part.
     """
     found = {}
     for name, read in _parts(problem):
@@ -82,7 +82,7 @@ def function_parts(problem: Any) -> tuple[Mapping[str, str], str]:
         except Unreadable as unreadable:
             return {}, f"{name} holds a {unreadable}"
         except (RecursionError, RuntimeError) as error:
-            # RuntimeError: another thread changes it meanwhile.
+            # RuntimeError: another thread changes it at the same time.
             return {}, f"{name} cannot be read ({error})"
         found[name] = reader.hash
     return found, ""
@@ -122,7 +122,7 @@ def _parts_of_object(value: Any) -> Iterator[Part]:
     yield "its class", lambda reader: reader.read(type(value))
     yield "its content", lambda reader: reader.read_base(value)
     attributes = attributes_of(value)
-    # The space is compared by itself.
+    # The space is compared separately.
     for name in sorted(attributes.keys() - {"space"}):
         yield f"its attribute {name!r}", functools.partial(_read, value=attributes[name])
 

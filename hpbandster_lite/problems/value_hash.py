@@ -1,8 +1,8 @@
-"""The hash of a value by its content: of plain values, containers, arrays, tables, functions, classes and objects.
+"""The hash of a value's content: of plain values, containers, arrays, tables, functions, classes and objects.
 
-Law of this file: values with one hash are the same to a function that reads them, in this process and in another one. A
-value that cannot be read completely has no hash. Code is read as it runs, without places in files; what an installed
-library provides counts by its name and version.
+Law of this file: values with equal hashes are the same to a function that reads them, in this process and in any other.
+A value that cannot be read completely has no hash. The hash of code covers what runs, not its position in a file; for
+an object that an installed library provides, it covers only the name and the version.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _CONTENT: Mapping[type, Callable[[Any], Any]] = {
     float: float.__pos__,
     complex: complex.__pos__,
 }
-"""What an object of a class that is derived from one of these types holds, without a call of its own methods."""
+"""How to read the content of an object whose class is derived from one of these types, without calling its methods."""
 _WITHOUT_STATE = frozenset({object, abc.ABC, Generic, Protocol, *_CONTENT})
-"""Base classes whose objects hold nothing but their attributes, or are read otherwise."""
+"""Base classes whose objects hold only their attributes, or are read in another way."""
 _MANY = 64
-"""Containers of more plain values are read as one text, not value by value."""
+"""A container of more plain values than this is read as one text, not value by value."""
 _LIBRARIES = frozenset({"site-packages", "dist-packages"})
 _NO_STATE_OF_A_CLASS = frozenset(
     {"__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__firstlineno__", "_abc_impl"}
@@ -66,18 +66,18 @@ _WRAPPED: Mapping[type, Callable[[Any], tuple[Any, ...]]] = {
     functools.cached_property: lambda value: (value.func,),
     functools.partial: lambda value: (value.func, value.args, value.keywords, vars(value)),
     bytearray: lambda value: (bytes(value),),
-    # Its pickled form is its name.
+    # It is pickled only as its name.
     type(functools.lru_cache(len)): lambda value: (value.__wrapped__, value.cache_parameters()),
 }
-"""What values of these types are made of."""
+"""The values of which a value of these types consists."""
 
 
 class Unreadable(Exception):
-    """A value cannot be read completely; the text says of what type it is."""
+    """A value cannot be read completely; the text is its type."""
 
 
 class ValueReader:
-    """Reads values one after the other; :attr:`hash` is that of all of them."""
+    """Reads values one after another; :attr:`hash` covers all of them."""
 
     def __init__(self, known: Mapping[int, int] | None = None) -> None:
         self._digest = hashlib.sha256()
@@ -105,7 +105,7 @@ class ValueReader:
             self._put("again", str(self._known[id(value)]))
         else:
             self._known[id(value)] = len(self._known)
-            # Else a later value may have the same id.
+            # Otherwise a later value may have the same id.
             self._kept.append(value)
             self._read_new(value, kind)
 
@@ -188,7 +188,7 @@ class ValueReader:
             self.read_import(function, name)
 
     def read_code(self, code: types.CodeType) -> None:
-        """Read code as it runs, without the names of files and functions and the numbers of lines."""
+        """Read what runs in code: without the names of files and functions, and without line numbers."""
         self._put("code", str(code.co_flags), str((code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount)))
         self._put_bytes(code.co_code)
         self._put_bytes(getattr(code, "co_exceptiontable", b""))
@@ -198,7 +198,7 @@ class ValueReader:
             self.read(value)
 
     def read_global(self, function: types.FunctionType, name: str) -> None:
-        """Read what a name of a function means: a global, a module that it imports, or a built-in name."""
+        """Read the value of a name in a function: a global, a module that it imports, or a built-in."""
         self._put("global", name)
         value = function.__globals__.get(name, function)
         if isinstance(value, types.ModuleType):
@@ -224,7 +224,7 @@ class ValueReader:
     # ---------------------------------------------------------------------------------------- modules and classes
 
     def _read_module(self, module: types.ModuleType, names: frozenset[str]) -> None:
-        """A library by its version; another module by its file, and what these names are in it."""
+        """Read a library's version, or another module's file and its values of these names."""
         file = getattr(module, "__file__", None)
         if is_library_module(module):
             self._put_name(module.__name__, "")
@@ -258,7 +258,7 @@ class ValueReader:
             self.read(vars(cls)[name])
 
     def _read_by_name(self, value: Any) -> None:
-        """A function or descriptor that is written in C; one that is bound to an object, with the object."""
+        """Read a function or descriptor that is written in C, and the object to which it is bound, if any."""
         owner = getattr(value, "__self__", None)
         self._put_name(getattr(value, "__module__", None) or "", value.__qualname__)
         if owner is not None and not isinstance(owner, types.ModuleType):
@@ -279,7 +279,7 @@ class ValueReader:
         elif library == "pandas" and hasattr(value, "to_numpy"):
             self._read_table(value)
         elif library == "ConfigSpace" and hasattr(value, "to_serialized_dict"):
-            # Its own form has the state of a random generator.
+            # Its pickled form contains the state of a random generator.
             self.read(value.to_serialized_dict())
         elif is_library_class(kind):
             self._read_reduced(value)
@@ -302,7 +302,7 @@ class ValueReader:
         self._put_bytes(memoryview(content))
 
     def _read_table(self, table: Any) -> None:
-        """A table of pandas column by column, a column or an index by its values."""
+        """Read a pandas table column by column, and a column or an index by its values."""
         self._put(type(table).__name__)
         if hasattr(table, "columns"):
             self._read_all((table.columns, table.index, *(table.iloc[:, j] for j in range(table.shape[1]))))
@@ -312,11 +312,11 @@ class ValueReader:
         self._read_all((getattr(table, "index", None), getattr(table.dtype, "categories", None)))
 
     def _read_reduced(self, value: Any) -> None:
-        """An object of a library by its pickled form: the state that makes another object of the same value."""
+        """Read a library's object in its pickled form, which is enough to build an equal object."""
         try:
             reduce = copyreg.dispatch_table.get(type(value))
             found = value.__reduce_ex__(4) if reduce is None else reduce(value)
-        except Exception as error:  # whatever the object's own code raises
+        except Exception as error:  # the object's own code may raise any exception
             raise Unreadable(_type_of(value)) from error
         if isinstance(found, str):
             self._put_name(type(value).__module__, found)
@@ -326,7 +326,7 @@ class ValueReader:
         self._read_all((made_by, arguments, state, list(items or ()), list(pairs or ())))
 
     def _read_own_object(self, value: Any, kind: type) -> None:
-        """An object of the user's own class: the class and all attributes, whatever its pickled form leaves out."""
+        """Read an object of the user's class: the class and all attributes, also those that its pickled form omits."""
         self._put("own object")
         self.read(kind)
         attributes = attributes_of(value)
@@ -334,7 +334,7 @@ class ValueReader:
         self.read_base(value)
 
     def read_base(self, value: Any) -> None:
-        """Read what an object of the user's class holds as an object of a class that it is derived from."""
+        """Read what an object of the user's class holds through its built-in or library base classes."""
         for base, content in _CONTENT.items():
             if isinstance(value, base):
                 self.read(content(value))
@@ -361,7 +361,7 @@ def closure_of(function: types.FunctionType) -> Iterator[tuple[str, types.CellTy
 
 
 def attributes_of(value: Any) -> dict[str, Any]:
-    """The attributes of an object, those in slots included."""
+    """The attributes of an object, including those in slots."""
     found = dict(getattr(value, "__dict__", {}))
     for cls in type(value).__mro__:
         for name, slot in vars(cls).items():
@@ -374,7 +374,7 @@ def attributes_of(value: Any) -> dict[str, Any]:
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Code, and that of the functions and classes inside it."""
+    """A code object, and those of the functions and classes inside it."""
     yield code
     for value in code.co_consts:
         if isinstance(value, types.CodeType):
@@ -424,7 +424,7 @@ def _bases() -> tuple[Path, ...]:
 
 
 def is_library_module(module: types.ModuleType) -> bool:
-    """Whether a module is part of a library; one without a file is, unless it was typed or made in this process."""
+    """Whether a module is part of a library; one without a file is, unless it was created in this process."""
     file = getattr(module, "__file__", None)
     if file is not None:
         return is_library_file(file)
@@ -437,7 +437,7 @@ def is_library_module(module: types.ModuleType) -> bool:
 def is_library_class(cls: type) -> bool:
     """Whether a class is part of a library."""
     module = sys.modules.get(cls.__module__)
-    # What is typed into a notebook has the name of the main module, which may be the notebook's program.
+    # The module of a class that is defined in a notebook is __main__, and sys.modules may have the notebook's program.
     return module is not None and cls.__module__ != "__main__" and is_library_module(module)
 
 
@@ -450,7 +450,7 @@ def _named(module: str, dotted: str) -> Any:
 
 @functools.cache
 def version_of(module: str) -> str:
-    """The version of the distribution that has a module; of Python, for its own; empty if there is none."""
+    """The version of the distribution that has a module; for a standard module Python's version; empty if unknown."""
     top = module.partition(".")[0]
     if top in ("", OURS):
         return ""

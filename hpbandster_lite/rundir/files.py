@@ -84,7 +84,7 @@ def refuse_to_replace(
 
 
 def replace_whole(path: Path, content: bytes | memoryview) -> None:
-    """Replace a file that any process may read: whole or not at all, after a power cut too.
+    """Replace a file that any process may read, atomically, even if the power fails.
 
     Raises
     ------

@@ -230,7 +230,7 @@ def _plain_information(value: Mapping[Any, Any], path: str) -> dict[str, Plain]:
 def failure_of(error: BaseException, no_room: NoRoom | None = None) -> Failure:
     """The failure for an exception of the user's code, with the traceback from the user's first line on.
 
-    ``no_room`` is the disk that is full, if that is the cause.
+    ``no_room`` names the full disk if that is the cause of the exception.
     """
     reason = f"the objective called sys.exit({error.code!r})" if isinstance(error, SystemExit) else one_line(error)
     kind = FailureKind.CODE

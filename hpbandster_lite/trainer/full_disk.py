@@ -29,7 +29,7 @@ _UNCLEAR_WORDS = (
     "disk i/o error",
     "requested and ",
 )
-"""torch.save, numpy's tofile and sqlite report with these words that they could not write, but not why."""
+"""torch.save, numpy's tofile and sqlite use these words for a write that failed, without the reason."""
 FULL_BELOW_BYTES = 2**20
 """A disk with less free space counts as full: real checkpoints are larger. Reserved blocks do not count as free."""
 MOUNTS = Path("/proc/self/mounts")
@@ -46,7 +46,7 @@ class NoRoom(NamedTuple):
 
 
 def full_disk_at_import(error: BaseException) -> str | None:
-    """The folder whose disk is full, if a problem cannot be imported because of it."""
+    """The folder whose full disk is the reason that a problem cannot be imported; None for another reason."""
     no_room = full_disk(error, _temporary())
     return None if no_room is None else no_room.folder
 
@@ -100,7 +100,7 @@ def _by_words(chain: tuple[BaseException, ...], directory: str | os.PathLike[str
 
 
 def _folder(place: str, named: str | None) -> str:
-    """Where the disk is to be looked at: the folder of a file that the error names."""
+    """The folder at which to check the disk: that of the file which the error names."""
     if named is None:
         return place
     try:
@@ -111,18 +111,21 @@ def _folder(place: str, named: str | None) -> str:
 
 
 def _full_place(directory: str | os.PathLike[str]) -> str:
-    """A disk that is full: one to which every objective may write, else any on this host; else the attempt's."""
+    """A disk that is full: first of those that any objective may write to, then of all on this host.
+
+    If none is full, the attempt's.
+    """
     places = (str(directory), _temporary(), _SHARED_MEMORY, *_local_disks())
     return next(filter(_is_full, places), str(directory))
 
 
 def _temporary() -> str:
-    # gettempdir writes a file, and fails where there is no room for it.
+    # gettempdir writes a file, and fails if the disk is full.
     return tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 (only its free space is read)
 
 
 def _local_disks() -> Iterator[str]:
-    """The mount points of disks of this host; to ask a server that does not answer would take for ever."""
+    """The mount points of this host's own disks; a query to a file server that does not answer would never return."""
     try:
         lines = MOUNTS.read_text("utf-8", errors="surrogateescape").splitlines()
     except OSError:
@@ -133,7 +136,7 @@ def _local_disks() -> Iterator[str]:
 
 
 def _belongs(named: str, directory: str | os.PathLike[str]) -> bool:
-    """Whether a path lies in the attempt's directory, or is made before it."""
+    """Whether a path lies in the attempt's directory, or is one of its parents."""
     path, own = Path(named), Path(directory)
     return path.is_relative_to(own) or (own.is_relative_to(path) and len(path.parts) > 1)
 
@@ -154,6 +157,6 @@ def _is_full(directory: str | os.PathLike[str]) -> bool:
         disk = os.statvfs(existing)
     except OSError:
         return False
-    # Some file systems count nothing, and those that can only be read have no room by nature.
+    # Some file systems report no sizes, and a read-only one never has free space.
     counts = disk.f_blocks > 0 and not disk.f_flag & os.ST_RDONLY
     return counts and disk.f_bavail * disk.f_frsize < FULL_BELOW_BYTES

@@ -67,7 +67,7 @@ def _module(error: BaseException) -> tuple[str, str] | None:
 
 
 def _failed_imports(frames: TracebackType | None) -> Iterator[str]:
-    """The modules whose code was running; a script that the objective runs is none."""
+    """The modules whose code was running; a script that the objective runs does not count as one."""
     while frames is not None:
         code, variables = frames.tb_frame.f_code, frames.tb_frame.f_globals
         is_module = code.co_name == "<module>" and not code.co_filename.startswith("<")

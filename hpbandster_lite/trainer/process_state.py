@@ -270,7 +270,7 @@ def _warnings() -> Restore:
         if list(warnings.filters) != before:
             # resetwarnings also makes the interpreter read the list again.
             warnings.resetwarnings()
-            warnings.filters[:] = before  # type: ignore[index] # a list, whatever typeshed calls it
+            warnings.filters[:] = before  # type: ignore[index] # a list, although typeshed has another type
 
     return restore
 

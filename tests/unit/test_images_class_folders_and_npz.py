@@ -178,7 +178,7 @@ def test_a_folder_without_folders_and_no_folder_at_all_are_explained(tmp_path: P
 
 def test_ones_own_images_have_no_default_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("HPBANDSTER_LITE_DATA", raising=False)
-    with pytest.raises(ImageDataError, match=r"--data DIR .* --data FILE\.npz; .* HPBANDSTER_LITE_DATA"):
+    with pytest.raises(ImageDataError, match=r"--data DIR, .* --data FILE\.npz; .* HPBANDSTER_LITE_DATA"):
         read_images("images")
     write_classes(tmp_path)
     monkeypatch.setenv("HPBANDSTER_LITE_DATA", str(tmp_path))
@@ -355,7 +355,7 @@ def test_test_images_alone_and_test_images_of_another_size_are_refused(tmp_path:
     with pytest.raises(ImageDataError, match=r"has images for \['train'\], but requires training and test images"):
         read_npz(npz(tmp_path, **parts(train=6)))
     unlike = parts(train=6, test=4) | {"test_images": picture(0, 4, 7, 6)}
-    with pytest.raises(ImageDataError, match=r"training images are \(1, 6, 6\) .* and test images \(1, 7, 6\)"):
+    with pytest.raises(ImageDataError, match=r"training images are \(1, 6, 6\) .* but test images are \(1, 7, 6\)"):
         read_npz(npz(tmp_path, **unlike))
     assert read_npz(npz(tmp_path, **unlike), (5, 5)).shape == (1, 5, 5, 2)
 

@@ -26,5 +26,5 @@ def test_an_error_of_318_in_10_000_images_is_known_to_a_third_of_a_percent() -> 
 
 @pytest.mark.parametrize(("wrong", "images", "confidence"), [(-1, 5, 0.9), (6, 5, 0.9), (0, 0, 0.9), (1, 5, 1.0)])
 def test_impossible_counts_are_refused(wrong: int, images: int, confidence: float) -> None:
-    with pytest.raises(ValueError, match=f"{wrong} wrong of {images} images"):
+    with pytest.raises(ValueError, match=f"got wrong={wrong}, images={images}, confidence={confidence}"):
         error_rate(wrong, images, confidence=confidence)

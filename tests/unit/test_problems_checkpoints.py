@@ -105,13 +105,13 @@ def test_half_a_file_is_passed_over_and_said(
     (first / f"checkpoint{ending}").write_bytes(content)
     state = load_checkpoint(Trial(directory=second, resume_directory=first, previous_directory=below))
     assert state["epoch"] == 1
-    assert f"{first / f'checkpoint{ending}'} cannot be read and is passed over: " in capsys.readouterr().err
+    assert f"{first / f'checkpoint{ending}'} cannot be read and is skipped: " in capsys.readouterr().err
 
 
 def test_a_file_with_code_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"epoch": Trial}, tmp_path / "checkpoint.pt")
     assert loaded(tmp_path) is None
-    assert "passed over" in capsys.readouterr().err
+    assert "is skipped" in capsys.readouterr().err
 
 
 def test_what_the_shipped_problems_of_version_0_1_0_saved_is_read(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_what_could_not_be_loaded_again_is_refused_when_it_is_saved(tmp_path: Pa
     assert loaded(tmp_path) == {"epoch": 1}
 
 
-# ------------------------------------------------------------------------------------------------ whole or not at all
+# ------------------------------------------------------------------------------------------------ atomic saves
 
 
 def test_a_save_that_fails_leaves_the_checkpoint_before_as_it_was(

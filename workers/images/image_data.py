@@ -71,7 +71,7 @@ class ImageData:
         if self.train_x.shape[1:] != self.test_x.shape[1:]:
             raise ImageDataError(
                 f"{self.source}: training images are {self.train_x.shape[1:]} (channels, height, width) but test "
-                f"images {self.test_x.shape[1:]}; give all images the same size"
+                f"images are {self.test_x.shape[1:]}; give all images the same size"
             )
         counts = np.bincount(self.train_y, minlength=len(self.class_names))
         if not counts.all():
