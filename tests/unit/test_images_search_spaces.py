@@ -118,7 +118,7 @@ def test_a_main_block_of_one_channel_is_refused_with_its_number(most: int | None
     config = default("paper", initial_filters=8, widen_factor_1=0.5, widen_factor_2=0.5, widen_factor_3=0.5)
     refusal = SPACES["paper"].refusal(config, CIFAR10, most)
     assert refusal is not None
-    assert refusal.startswith("main block 3 would have 1 channels, at least 2 are needed")
+    assert refusal.startswith("main block 3 would have 1 channels; at least 2 are needed")
 
 
 def test_small_networks_are_mostly_within_their_bound_and_half_of_them_below_a_half() -> None:

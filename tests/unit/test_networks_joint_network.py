@@ -86,7 +86,7 @@ def test_a_stage_of_one_channel_is_a_problem_with_its_reason() -> None:
     assert found.startswith("main block 3 would have 1 channels")
     assert TINY.problem() is None
     assert changed(widen_factors=(0.5, 1.0, 1.0)).problem() is None
-    with pytest.raises(SpaceError, match="main block 3 would have 1 channels, at least 2"):
+    with pytest.raises(SpaceError, match="main block 3 would have 1 channels; at least 2"):
         JointNetwork(narrow)
 
 

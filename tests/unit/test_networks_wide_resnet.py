@@ -123,7 +123,7 @@ def test_filters_of_other_sizes_are_refused(block: Any) -> None:
 def test_only_the_basic_block_is_deepened() -> None:
     with pytest.raises(UsageError, match="deepening=3; write the filters out"):
         filter_sizes("3,1", 3)
-    with pytest.raises(UsageError, match="got deepening=0"):
+    with pytest.raises(UsageError, match="deepening must be at least 1, got 0"):
         filter_sizes("3,3", 0)
 
 
