@@ -88,6 +88,7 @@ def minimize(
     isolation: str = "trainer",
     fresh_process: bool = False,
     keep_checkpoints: str = "needed",
+    checkpoint_quota: int | str | None = None,
     run_dir: str | Path | None = None,
     new: bool = False,
     retry_failed: bool = False,
@@ -171,8 +172,14 @@ def minimize(
         Start a new process for each evaluation, which imports the problem again: for objectives that leak memory or
         change state that a worker does not restore (TensorFlow).
     keep_checkpoints
-        ``needed`` deletes the checkpoints of configurations that the search has dropped; ``all`` deletes none.
-        Default: needed.
+        ``needed``: when the search has dropped a configuration, one lease length later or at the end of the search,
+        delete what its attempts saved in trial.directory, except their logs and what is in trial.keep_directory;
+        the incumbent keeps everything. ``best:N``: the best N configurations keep everything. ``all``: delete
+        nothing. Default: needed.
+    checkpoint_quota
+        When the checkpoints in the run directory take more, delete those of finished evaluations, the worst first,
+        whatever ``keep_checkpoints`` says; never those of the incumbent, and none that a lease or a promotion
+        needs. The master's log lists them. Default: no limit.
     run_dir
         Directory of the search, which holds everything about it. Default: runs/PROBLEM.
     new
@@ -204,11 +211,7 @@ def minimize(
     RunDirectoryError
         If the search ended by a fault of this machine.
     """
-    if loading():
-        raise UsageError(
-            "minimize was called while a worker imports this script; put the call under "
-            'if __name__ == "__main__": so that workers can import the objective alone'
-        )
+    _refuse_within_an_import()
     described = _described(problem, space, isolation, problem_options or {})
     limits = LimitOptions(
         brackets=brackets, evaluations=evaluations, total_budget=total_budget, wall_time_s=wall_time_s,
@@ -224,9 +227,18 @@ def minimize(
     launch = LaunchOptions(
         workers=workers, threads=threads, gpus=None if gpus is None else str(gpus), gpus_per_worker=gpus_per_worker,
         timeout_s=timeout_s, isolation=isolation, fresh_process=fresh_process, keep_checkpoints=keep_checkpoints,
+        checkpoint_quota=checkpoint_quota,
     )  # fmt: skip
     place = _place(described, run_dir, new=new, is_edit=retry_failed or accept_edited_source)
     return _search(options, limits, launch, place, watcher or _Lines(), described)
+
+
+def _refuse_within_an_import() -> None:
+    if loading():
+        raise UsageError(
+            "minimize was called while a worker imports this script; put the call under "
+            'if __name__ == "__main__": so that workers can import the objective alone'
+        )
 
 
 def _search(

@@ -17,7 +17,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.protocol.messages import LeftReport, ReleaseRequest
 from hpbandster_lite.records import EvaluationId, Report
-from hpbandster_lite.rundir import RunDirectory, holds_checkpoint, write_atomically
+from hpbandster_lite.rundir import RunDirectory, holds_anything_kept, holds_checkpoint, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +53,13 @@ class AttemptDirectories:
         """Remove this agent's attempts that have no checkpoint, and the folders that are then empty.
 
         Nothing is removed from a run directory, where users look for logs, and no checkpoint, which may be the best
-        configuration's.
+        configuration's, nor what lies in ``trial.keep_directory``.
         """
         if self._run is not None:
             return
         base = self.directory.path
         for attempt in map(Path, filter(os.path.isdir, self._made)):
-            if not holds_checkpoint(attempt):
+            if not holds_checkpoint(attempt) and not holds_anything_kept(attempt):
                 shutil.rmtree(attempt, ignore_errors=True)
             for folder in attempt.parents:
                 if not folder.is_relative_to(base) or not _removed(folder):

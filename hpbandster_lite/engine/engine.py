@@ -13,6 +13,7 @@ import gc
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from hpbandster_lite.engine.checkpoint_needs import best_configurations, unneeded
 from hpbandster_lite.engine.decision_types import (
     Done,
     Effect,
@@ -519,6 +520,14 @@ class Engine:
         """The incumbent: the lowest loss at the highest budget evaluated so far; ``None`` before any."""
         best = self._state.best
         return None if best is None else incumbent_of(self._state, best)
+
+    def best_configurations(self, count: int) -> frozenset[ConfigId]:
+        """The ``count`` best configurations, each by its best result."""
+        return best_configurations(self._state, count)
+
+    def unneeded(self, evaluations: Iterable[EvaluationId]) -> list[EvaluationId]:
+        """Those of the evaluations whose checkpoint neither a lease nor a promotion needs, the worst first."""
+        return unneeded(self._state, evaluations)
 
     def take_discontinued(self) -> list[ConfigId]:
         """Configurations, new since the last call, that will not be promoted: no checkpoint of theirs is needed."""

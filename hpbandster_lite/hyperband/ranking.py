@@ -43,6 +43,12 @@ def incumbent_key(budget: float, loss: float, config_id: ConfigId) -> IncumbentK
     return -budget, loss, config_id
 
 
+def result_key(budget: float, loss: float | None, config_id: ConfigId) -> tuple[bool, float, float, ConfigId]:
+    """Key that sorts results and failures of any budgets, the incumbent first; of failures, the largest budget."""
+    has_failed, loss_or_zero, _ = rank_key(config_id, loss)
+    return has_failed, -budget, loss_or_zero, config_id
+
+
 def survivors(results: Iterable[tuple[ConfigId, float | None]], places: int) -> list[ConfigId]:
     """The configurations that a finished rung promotes.
 

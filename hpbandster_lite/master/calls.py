@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import time
@@ -16,6 +17,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Leave, Stop, Wait
 from hpbandster_lite.errors import InvariantBroken, JournalError, ProblemError, ProtocolMismatch, SourceDiffers
 from hpbandster_lite.journal import Fenced, Journal, JournalLost
+from hpbandster_lite.master.checkpoint_quota import CheckpointQuota
 from hpbandster_lite.master.left_reports import left_behind
 from hpbandster_lite.problems import digest_of, shared_values, value_difference
 from hpbandster_lite.protocol import messages
@@ -51,6 +53,8 @@ class Master:
         Unix time, for the tables.
     paused_at
         Since when the search is paused, as a Unix time.
+    quota
+        Limits what the checkpoints take.
     soonest_question_s
         The shortest time after which an idle agent asks for work again.
     """
@@ -65,6 +69,7 @@ class Master:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = wall_clock,
         paused_at: float | None = None,
+        quota: CheckpointQuota | None = None,
         soonest_question_s: float = SOONEST_QUESTION_S,
     ) -> None:
         if journal.epoch is None:
@@ -77,6 +82,7 @@ class Master:
         self._directory = directory
         self._journal = journal
         self._keeper = keeper
+        self._quota = quota
         self._pending: list[Entry] = []
         self._agent_of: dict[str, str] = {}
         self._informed_of_end: set[str] = set()
@@ -145,6 +151,8 @@ class Master:
                 self._journal.look(self._wall_clock())
                 return True
             self._journal.commit(self._pending, at=self._wall_clock())
+            if self._quota is not None:
+                self._quota.note(self._pending)
         except (Fenced, JournalLost):
             raise
         except JournalError as error:
@@ -175,8 +183,24 @@ class Master:
         """
         self._keeper.out(self.engine.take_discontinued(), now)
         if self._keeper.is_due(now):
-            best = self.engine.best()
-            self._keeper.sweep(now, spare=None if best is None else best.config_id)
+            self._delete_due(now)
+        if self._quota is not None:
+            self._quota.look(self.engine, now)
+
+    def sweep_at_end(self) -> None:
+        """Delete what the search, which is over, no longer needs, without waiting: no worker reads it any more."""
+        self._keeper.out(self.engine.take_discontinued(), 0.0)
+        self._delete_due(math.inf)
+        if self._quota is not None:
+            self._quota.look(self.engine, self._clock(), at_once=True)
+
+    def _delete_due(self, now: float) -> None:
+        if self._keeper.keep_best is None:
+            return
+        swept = self._keeper.sweep(now, spare=self.engine.best_configurations(self._keeper.keep_best))
+        if self._quota is not None:
+            self._quota.note_swept(swept)
+        log.debug("deleted the checkpoints of %d configurations that are out of the search", len(swept))
 
     @property
     def is_stalled(self) -> bool:

@@ -20,6 +20,7 @@ from hpbandster_lite.engine import Engine
 from hpbandster_lite.errors import Held, ResumeError, RunDirectoryError
 from hpbandster_lite.journal import Journal, settings_difference
 from hpbandster_lite.master.calls import SOONEST_QUESTION_S, Master, wall_clock
+from hpbandster_lite.master.checkpoint_quota import CheckpointQuota
 from hpbandster_lite.master.registration import Registration
 from hpbandster_lite.master.turns import Turns
 from hpbandster_lite.process.fingerprint import fingerprint
@@ -28,6 +29,7 @@ from hpbandster_lite.records import Entry, Paused, Plain, Resumed
 from hpbandster_lite.results.incumbent import refresh_incumbent
 from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, hosts_of, read_given_key
 from hpbandster_lite.samplers import make_sampler
+from hpbandster_lite.settings.kinds import byte_count
 from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.settings.search_file import keep_search_file
 from hpbandster_lite.settings.source_check import check_source
@@ -64,6 +66,7 @@ class MasterOptions:
     nameserver: tuple[str, int] | None = None
     nameserver_key: str | None = None
     keep_checkpoints: str = "needed"
+    checkpoint_quota: int | str | None = None
     lifeline: int | None = None
     command_options: Mapping[str, Plain] = field(default_factory=dict)
 
@@ -237,7 +240,9 @@ def resume_master(
     if retry_failed:
         log.info("%s", turn.answer.sentence)
     journal.commit(turn.entries, at=wall_clock())
-    keeper = CheckpointKeeper(directory, keep_all=options.keep_checkpoints == "all", delay_s=settings.lease_s)
+    keep_best = _kept_configurations(options.keep_checkpoints)
+    keeper = CheckpointKeeper(directory, keep_best=keep_best, delay_s=settings.lease_s)
+    quota = options.checkpoint_quota
     master = Master(
         journal,
         engine,
@@ -246,9 +251,17 @@ def resume_master(
         clock=clock,
         wall_clock=wall_clock,
         paused_at=paused_at,
+        quota=None if quota is None else CheckpointQuota(directory, byte_count("checkpoint_quota", quota)),
         soonest_question_s=soonest_question_s,
     )
     return master, epoch
+
+
+def _kept_configurations(keep_checkpoints: str) -> int | None:
+    """How many of the best configurations keep their checkpoints; None: all of them."""
+    if keep_checkpoints == "all":
+        return None
+    return int(keep_checkpoints.partition(":")[2] or 1)
 
 
 def _loop(server: Server, master: Master, ending: ShutdownRequest, registration: Registration | None) -> None:
@@ -265,6 +278,7 @@ def _loop(server: Server, master: Master, ending: ShutdownRequest, registration:
         if turns.take():
             finished = master.engine.finished
             log.info("the search is over: %s", "" if finished is None else finished.reason)
+            master.sweep_at_end()
             return
         if registration is not None and registration.refusal is not None:
             raise Held(f"this run is served already: {registration.refusal}") from registration.refusal

@@ -17,6 +17,7 @@ from typing import Any, SupportsFloat, overload
 
 from hpbandster_lite.problems.plain_forms import plain_forms
 from hpbandster_lite.records import ConfigId, CurvePoint
+from hpbandster_lite.rundir import RunDirectory
 
 MAX_METRICS_BYTES = 65_536
 """Largest size of the metrics of one report, because the agent keeps whole curves in memory and sends them."""
@@ -114,6 +115,22 @@ class Trial:
             raise RuntimeError("this trial has no directory; make it with Trial(directory=...)")
         directory = Path(self._directory)
         directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+    @property
+    def keep_directory(self) -> Path:
+        """Directory for what is to stay, such as TensorBoard's files; this call creates it.
+
+        The master deletes everything else in :attr:`directory`, except the log, once the search needs it no more. What
+        is here is no checkpoint: no other attempt continues from it, and it does not count towards a quota.
+
+        Raises
+        ------
+        RuntimeError
+            If the trial has no directory.
+        """
+        directory = self.directory / RunDirectory.KEEP_NAME
+        directory.mkdir(exist_ok=True)
         return directory
 
     @property

@@ -1,6 +1,13 @@
 """The run directory: its paths, keys, endpoint, small files and checkpoints."""
 
-from hpbandster_lite.rundir.checkpoints import CheckpointKeeper, checkpoint_files, holds_checkpoint
+from hpbandster_lite.rundir.checkpoint_sizes import CheckpointSizes, size_text
+from hpbandster_lite.rundir.checkpoints import (
+    CheckpointKeeper,
+    checkpoint_files,
+    delete_attempts,
+    holds_anything_kept,
+    holds_checkpoint,
+)
 from hpbandster_lite.rundir.directory import (
     RunDirectory,
     default_run_directory,
@@ -23,11 +30,14 @@ from hpbandster_lite.rundir.keys import ensure_key_file, read_given_key
 __all__ = [
     "PARTIAL_SUFFIX",
     "CheckpointKeeper",
+    "CheckpointSizes",
     "RunDirectory",
     "checkpoint_files",
     "default_run_directory",
+    "delete_attempts",
     "ensure_key_file",
     "free_directory_like",
+    "holds_anything_kept",
     "holds_checkpoint",
     "hosts_of",
     "is_valid_directory",
@@ -37,6 +47,7 @@ __all__ = [
     "refuse_if_open_to_others",
     "refuse_to_replace",
     "replace_whole",
+    "size_text",
     "sync",
     "write_atomically",
 ]

@@ -35,6 +35,8 @@ class RunDirectory:
 
     LOG_NAME = "log.txt"
     """Log of one attempt, in the attempt's directory; it stays when the checkpoints beside it are deleted."""
+    KEEP_NAME = "keep"
+    """Folder in the directory of an attempt for what stays when its checkpoints are deleted."""
     CURVE_NAME = "learning_curve.jsonl"
     """Points that one attempt reported, for the attempt that continues from its checkpoint; no part of a checkpoint."""
 
@@ -95,6 +97,10 @@ class RunDirectory:
     def configuration_directory(self, config_id: ConfigId) -> Path:
         """The directory with the attempts of all evaluations of a configuration."""
         return self.path.joinpath("evaluations", str(config_id))
+
+    def evaluation_directory(self, evaluation: EvaluationId) -> Path:
+        """Holds the attempts of an evaluation."""
+        return self.configuration_directory(evaluation.config_id) / f"rung{evaluation.rung}"
 
     def attempt_directory(self, evaluation: EvaluationId, attempt: int) -> Path:
         """The directory of one attempt, which no other attempt shares; its first user makes it."""

@@ -17,6 +17,7 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.process.host_port import check_port, format_host_port, parse_host_port
 from hpbandster_lite.records import Plain, Value, Values
 
+SIZES = "50GB, 1.5TB, 512MiB or a number of bytes"
 TIME = "seconds, or text such as 90s, 30m, 12h or 2d"
 
 
@@ -71,6 +72,27 @@ def seconds(option: str, text: str) -> float:
     if match is None:
         raise UsageError(f"{option} {text!r} is not a duration; write 90 (seconds), 30m, 12h or 2d")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def byte_count(option: str, size: int | str) -> int:
+    """Read a size such as ``50GB``, ``1.5TB``, ``512MiB`` or a number of bytes as bytes.
+
+    Raises
+    ------
+    UsageError
+        If it is not a size of at least one byte; the message names the option.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i)?)?b?", str(size).strip(), re.IGNORECASE)
+    power = 0 if match is None or match[2] is None else "kmgt".index(match[2].lower()) + 1
+    count = 0 if match is None else int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+    if isinstance(size, bool) or count < 1:
+        raise UsageError(f"{option} {size!r} is not a size; write {SIZES}")
+    return count
+
+
+def _checked_size(option: str, size: str) -> str:
+    byte_count(option, size)
+    return size
 
 
 def read_initial(path: Path) -> tuple[Values, ...]:
@@ -161,6 +183,8 @@ DURATION = Kind(
     typed_hint="In seconds, or 30m, 12h, 2d.",
 )
 """A record holds seconds; its field's name ends with ``_s``, the flag and the key do not."""
+SIZE = Kind(wanted=f"a size such as {SIZES}", in_file=int | str, read=_checked_size)
+"""A record holds it as it was given; :func:`byte_count` reads it where it acts."""
 DIRECTORY = _path("the path of a directory")
 FILE = _path("the path of a file")
 ADDRESS = Kind(

@@ -13,6 +13,7 @@ add an option: declare it here, and read the field where it acts.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
@@ -26,7 +27,7 @@ from hpbandster_lite.settings.kinds import Kind
 
 BRACKET_RULES = ("floor", "ceil")
 ISOLATIONS = ("trainer", "none")
-CHECKPOINTS = ("needed", "all")
+CHECKPOINTS = ("needed", "all", "best:N")
 LOOPBACK = "127.0.0.1"
 SAMPLER = "sampler"
 """The table of a search file that has the sampler's parameters, whose names and types the sampler knows."""
@@ -315,7 +316,16 @@ class CheckpointOptions:
 
     keep_checkpoints: str = option(
         default="needed", kind=kinds.TEXT, group=Group.GENERAL, example='"needed"', choices=CHECKPOINTS, in_api=True,
-        help="`needed` deletes the checkpoints of configurations that the search has dropped; `all` deletes none.",
+        metavar="RULE", help="`needed`: when the search has dropped a configuration, one lease length later or at the "
+        "end of the search, delete what its attempts saved in trial.directory, except their logs and what is in "
+        "trial.keep_directory; the incumbent keeps everything. `best:N`: the best N configurations keep everything. "
+        "`all`: delete nothing.",
+    )  # fmt: skip
+    checkpoint_quota: int | str | None = option(
+        kind=kinds.SIZE, group=Group.GENERAL, metavar="SIZE", example='"50GB"', in_api=True,
+        help="When the checkpoints in the run directory take more, delete those of finished evaluations, the worst "
+        "first, whatever `--keep-checkpoints` says; never those of the incumbent, and none that a lease or a promotion "
+        "needs. The master's log lists them.", otherwise="no limit",
     )  # fmt: skip
 
 
@@ -497,6 +507,12 @@ def check_values(record: object) -> None:
             check_value(about, value)
 
 
+def is_choice(value: object, choice: str) -> bool:
+    """Whether a value is this choice; the N of a choice such as ``best:N`` stands for a whole number from 1 on."""
+    name, colon, _ = choice.partition(":N")
+    return value == choice if not colon else bool(re.fullmatch(rf"{re.escape(name)}:0*[1-9]\d*", str(value)))
+
+
 def check_value(about: Option, value: Any) -> None:
     """Check a value against the choices and the bound of its option.
 
@@ -505,7 +521,9 @@ def check_value(about: Option, value: Any) -> None:
     UsageError
         With the option, the value and what is accepted.
     """
-    if about.choices and value not in about.accepted:
+    if about.kind is kinds.SIZE:
+        kinds.byte_count(about.name, value)
+    if about.choices and not any(is_choice(value, each) for each in about.accepted):
         raise UsageError(f"{about.name} must be one of {', '.join(about.accepted)}, got {value!r}")
     if about.above is not None and not value > about.above:
         unit = " seconds" if about.kind is kinds.DURATION else ""

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import numbers
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -75,10 +75,16 @@ def _file_model() -> type[BaseModel]:
 
 
 def _file_field(option: Option) -> tuple[Any, Any]:
-    extra: dict[str, Any] = {"enum": list(option.accepted)} if option.choices else {}
+    extra: dict[str, Any] = _choices(option.accepted) if option.choices else {}
     example = tomllib.loads(f"value = {option.example}")["value"]
     about = Field(default=None, description=plain_help(option), examples=[example], json_schema_extra=extra)
     return _not_empty(option.kind.in_file), about
+
+
+def _choices(accepted: Sequence[str]) -> dict[str, Any]:
+    if not any(choice.endswith(":N") for choice in accepted):
+        return {"enum": list(accepted)}
+    return {"pattern": f"^({'|'.join(choice.replace(':N', ':[1-9][0-9]*') for choice in accepted)})$"}
 
 
 def _not_empty(kind: Any) -> Any:

@@ -86,7 +86,7 @@ def master_of(
         epoch = journal.begin_epoch()
         turn = engine.start(epoch, limits or Limits(brackets=1), now=time.monotonic())
         journal.commit(turn.entries, at=1.0)
-        yield Master(journal, engine, directory, CheckpointKeeper(directory, keep_all=False, delay_s=60.0))
+        yield Master(journal, engine, directory, CheckpointKeeper(directory, keep_best=1, delay_s=60.0))
 
 
 def call_of(request: Request[Any], peer: str = "peer") -> Call:

@@ -263,6 +263,30 @@ def test_threads_share_the_caller_s_memory_and_keep_checkpoints_like_any_worker(
     assert (result.incumbent.directory / "state").read_text() == str(min(seen))
 
 
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [({}, 1), ({"keep_checkpoints": "best:3"}, 3), ({"keep_checkpoints": "all", "checkpoint_quota": "1kB"}, 1)],
+    ids=["needed", "best", "quota"],
+)
+def test_when_a_search_is_over_only_the_best_keep_what_they_saved(
+    options: dict[str, Any], kept: int, tmp_path: Path
+) -> None:
+    def evaluate(config: dict[str, Any], budget: float, trial: hpb.Trial) -> float:
+        hpb.save_checkpoint(trial, {"x": [config["x"]] * 100})
+        (trial.keep_directory / "events").write_text("a curve")
+        return float(config["x"])
+
+    result = in_threads(tmp_path, evaluate, workers=1, evaluations=None, algorithm="hyperband", brackets=1, **options)
+    evaluations = tmp_path / "run" / "evaluations"
+    assert len(result.evaluations) == 4
+    assert len(list(evaluations.glob("*/rung*/attempt*/keep/events"))) == 4
+    saved = {place.parts[-4] for place in evaluations.glob("*/rung*/attempt*/checkpoint.json")}
+    assert len(saved) == kept
+    assert result.incumbent is not None
+    assert result.incumbent.directory is not None
+    assert (result.incumbent.directory / "checkpoint.json").exists()
+
+
 def test_a_loop_over_a_variable_is_one_search_for_each_value(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -367,7 +391,7 @@ def test_the_model_of_a_problem_object_is_tested_in_this_process_too(tmp_path: P
     [
         ({"workers": 0}, UsageError, "workers must be at least 1, got 0"),
         ({"timeout_s": 0}, UsageError, "timeout_s must be above 0 seconds, got 0"),
-        ({"keep_checkpoints": "some"}, UsageError, "keep_checkpoints must be one of needed, all, got 'some'"),
+        ({"keep_checkpoints": "some"}, UsageError, "keep_checkpoints must be one of needed, all, best:N, got 'some'"),
         ({"isolation": "process"}, UsageError, "isolation must be one of trainer, none, got 'process'"),
         ({"isolation": "none", "timeout_s": 5.0}, UsageError, "a time limit needs isolation='trainer'"),
         ({"threads": 0}, UsageError, "threads must be at least 1, got 0"),

@@ -36,6 +36,16 @@ def test_a_scratch_folder_is_gone_at_the_end_but_for_checkpoints(tmp_path: Path)
     assert tmp_path.exists()
 
 
+def test_what_an_attempt_keeps_stays_in_a_scratch_folder(tmp_path: Path) -> None:
+    options = AgentOptions(problem="p", nameserver=("h", 1), run_id="run", key="k", scratch=str(tmp_path))
+    places = AttemptDirectories(options)
+    attempt = Path(places.new(EvaluationId(ConfigId(0, 0, 0), 0), 1))
+    (attempt / "keep").mkdir(parents=True)
+    (attempt / "keep" / "events").write_text("a curve")
+    places.tidy()
+    assert (attempt / "keep" / "events").exists()
+
+
 def test_what_a_run_directory_holds_is_left_for_people_to_read(tmp_path: Path) -> None:
     places = AttemptDirectories(AgentOptions(problem="p", run_dir=str(tmp_path)))
     attempt = Path(places.new(EvaluationId(ConfigId(0, 0, 0), 0), 1))

@@ -15,6 +15,7 @@ import pytest
 
 from hpbandster_lite.problems.trial import MAX_METRICS_BYTES, Interrupted, Trial, number
 from hpbandster_lite.records import ConfigId, CurvePoint
+from hpbandster_lite.rundir import holds_checkpoint
 
 
 class Listener:
@@ -89,6 +90,15 @@ def test_the_directory_is_made_when_it_is_first_asked_for(tmp_path: Path) -> Non
     assert trial.directory.is_dir()
     (trial.directory / "weights").write_text("1")
     assert (trial.directory / "weights").read_text() == "1"
+
+
+def test_what_is_to_stay_has_a_directory_that_is_no_checkpoint(tmp_path: Path) -> None:
+    trial = Trial(directory=tmp_path / "attempt1")
+    (trial.keep_directory / "events").write_text("a curve")
+    assert trial.keep_directory == tmp_path / "attempt1" / "keep"
+    assert not holds_checkpoint(trial.directory)
+    with pytest.raises(RuntimeError, match=r"give Trial\(directory=...\) one"):
+        _ = Trial().keep_directory
 
 
 def test_the_error_for_a_trial_without_a_directory_says_how_to_give_it_one() -> None:

@@ -35,8 +35,8 @@ def held(directory: RunDirectory, config_id: ConfigId) -> set[str]:
 EVERYTHING = {RunDirectory.LOG_NAME, "model.pt", "optimiser.pt"}
 
 
-def keeper(directory: RunDirectory, *, keep_all: bool = False) -> CheckpointKeeper:
-    return CheckpointKeeper(directory, keep_all=keep_all, delay_s=60.0)
+def keeper(directory: RunDirectory, *, keep_best: int | None = 1) -> CheckpointKeeper:
+    return CheckpointKeeper(directory, keep_best=keep_best, delay_s=60.0)
 
 
 def test_checkpoints_of_all_attempts_go_one_lease_after_a_configuration_is_out_and_logs_stay(
@@ -44,52 +44,52 @@ def test_checkpoints_of_all_attempts_go_one_lease_after_a_configuration_is_out_a
 ) -> None:
     keeping = keeper(directory)
     keeping.out([FIRST], now=100.0)
-    assert keeping.sweep(159.9) == 0
+    assert len(keeping.sweep(159.9)) == 0
     assert held(directory, FIRST) == EVERYTHING
-    assert keeping.sweep(160.0) == 1
+    assert len(keeping.sweep(160.0)) == 1
     assert held(directory, FIRST) == {RunDirectory.LOG_NAME}
     assert held(directory, SECOND) == held(directory, THIRD) == EVERYTHING
-    assert keeping.sweep(1_000.0) == 0
+    assert len(keeping.sweep(1_000.0)) == 0
 
 
 def test_each_configuration_waits_for_its_own_time(directory: RunDirectory) -> None:
     keeping = keeper(directory)
     keeping.out([FIRST], now=0.0)
     keeping.out([SECOND, THIRD], now=30.0)
-    assert keeping.sweep(60.0) == 1
+    assert len(keeping.sweep(60.0)) == 1
     assert held(directory, SECOND) == EVERYTHING
-    assert keeping.sweep(90.0) == 2
+    assert len(keeping.sweep(90.0)) == 2
 
 
 def test_the_incumbent_keeps_its_checkpoint_until_another_takes_its_place(directory: RunDirectory) -> None:
     keeping = keeper(directory)
     keeping.out([FIRST], now=0.0)
-    assert keeping.sweep(60.0, spare=FIRST) == 0
-    assert keeping.sweep(119.9, spare=SECOND) == 0
+    assert len(keeping.sweep(60.0, spare={FIRST})) == 0
+    assert len(keeping.sweep(119.9, spare={SECOND})) == 0
     assert held(directory, FIRST) == EVERYTHING
-    assert keeping.sweep(120.0, spare=SECOND) == 1
+    assert len(keeping.sweep(120.0, spare={SECOND})) == 1
     assert held(directory, FIRST) == {RunDirectory.LOG_NAME}
 
 
 def test_the_incumbent_keeps_only_its_own_checkpoint(directory: RunDirectory) -> None:
     keeping = keeper(directory)
     keeping.out([FIRST, SECOND, THIRD], now=0.0)
-    assert keeping.sweep(60.0, spare=FIRST) == 2
+    assert len(keeping.sweep(60.0, spare={FIRST})) == 2
     assert held(directory, FIRST) == EVERYTHING
     assert held(directory, SECOND) == held(directory, THIRD) == {RunDirectory.LOG_NAME}
 
 
 def test_a_user_who_keeps_all_keeps_all(directory: RunDirectory) -> None:
-    keeping = keeper(directory, keep_all=True)
+    keeping = keeper(directory, keep_best=None)
     keeping.out([FIRST, SECOND], now=0.0)
-    assert keeping.sweep(10_000.0) == 0
+    assert len(keeping.sweep(10_000.0)) == 0
     assert held(directory, FIRST) == EVERYTHING
 
 
 def test_a_configuration_that_wrote_nothing_is_no_trouble(directory: RunDirectory) -> None:
     keeping = keeper(directory)
     keeping.out([ConfigId(9, 0, 0)], now=0.0)
-    assert keeping.sweep(60.0) == 1
+    assert len(keeping.sweep(60.0)) == 1
 
 
 def test_a_link_goes_and_what_it_points_to_stays(directory: RunDirectory, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_what_cannot_be_deleted_is_logged_and_the_rest_is_deleted(
     keeping = keeper(directory)
     keeping.out([FIRST, SECOND], now=0.0)
     with caplog.at_level(logging.WARNING):
-        assert keeping.sweep(60.0) == 2
+        assert len(keeping.sweep(60.0)) == 2
     assert held(directory, FIRST) == held(directory, SECOND) == {RunDirectory.LOG_NAME, "optimiser.pt"}
     assert "a checkpoint could not be deleted" in caplog.text
     assert "deep" in caplog.text
@@ -133,7 +133,7 @@ def test_a_directory_that_cannot_be_read_does_not_end_the_master(
     keeping = keeper(directory)
     keeping.out([FIRST], now=0.0)
     with caplog.at_level(logging.WARNING):
-        assert keeping.sweep(60.0) == 1
+        assert len(keeping.sweep(60.0)) == 1
     assert "Stale file handle" in caplog.text
 
 

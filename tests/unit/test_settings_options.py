@@ -17,6 +17,7 @@ from hpbandster_lite.agent import AgentOptions
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.master import MasterOptions
 from hpbandster_lite.settings import kinds
+from hpbandster_lite.settings.kinds import SIZES, byte_count
 from hpbandster_lite.settings.options import (
     OPTIONS,
     TABLE,
@@ -88,11 +89,31 @@ def test_what_records_have_in_common_is_handed_on() -> None:
     handed_on = in_common(MasterOptions, run, ListenOptions(host="h"), CheckpointOptions(keep_checkpoints="all"))
     assert handed_on == {
         "nameserver": ("there", 1), "nameserver_key": None, "tls": "certs", "key": "k", "host": "h", "interface": None,
-        "port": None, "keep_checkpoints": "all",
+        "port": None, "keep_checkpoints": "all", "checkpoint_quota": None,
     }  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------------------------- values
+
+
+KEEP_ERROR = "keep_checkpoints must be one of needed, all, best:N"
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [
+        *(("50GB", 50 * 10**9), ("1.5 TB", 1_500 * 10**9), ("512MiB", 512 * 2**20), ("3k", 3_000), ("7", 7), (8, 8)),
+        *(("2gb", 2 * 10**9), ("9B", 9)),
+    ],
+)
+def test_a_size_is_read_as_bytes(size: int | str, count: int) -> None:
+    assert byte_count("checkpoint_quota", size) == count
+    check_values(CheckpointOptions(checkpoint_quota=size))
+
+
+@pytest.mark.parametrize("kept", ["needed", "all", "best:1", "best:25"])
+def test_checkpoints_of_any_number_of_configurations_can_be_kept(kept: str) -> None:
+    check_values(CheckpointOptions(keep_checkpoints=kept))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +123,11 @@ def test_what_records_have_in_common_is_handed_on() -> None:
         (WorkerOptions(timeout_s=0.0), "timeout_s must be above 0 seconds, got 0.0"),
         (WorkerOptions(timeout_s=float("nan")), "timeout_s must be above 0 seconds, got nan"),
         (WorkerOptions(isolation="process"), "isolation must be one of trainer, none, got 'process'"),
-        (CheckpointOptions(keep_checkpoints="some"), "keep_checkpoints must be one of needed, all, got 'some'"),
+        (CheckpointOptions(keep_checkpoints="best:0"), f"{KEEP_ERROR}, got 'best:0'"),
+        (CheckpointOptions(keep_checkpoints="best:N"), f"{KEEP_ERROR}, got 'best:N'"),
+        (CheckpointOptions(checkpoint_quota="50XB"), f"checkpoint_quota '50XB' is not a size; write {SIZES}"),
+        (CheckpointOptions(checkpoint_quota=0), f"checkpoint_quota 0 is not a size; write {SIZES}"),
+        (CheckpointOptions(keep_checkpoints="some"), f"{KEEP_ERROR}, got 'some'"),
     ],
 )
 def test_a_value_out_of_bounds_is_refused_with_what_is_accepted(record: object, message: str) -> None:

@@ -34,6 +34,7 @@ WHOLE = """
 problem = "net.py:problem"
 run_dir = "runs/net"
 keep_checkpoints = "all"
+checkpoint_quota = "50GB"
 
 [budgets]
 min_budget = 1
@@ -126,6 +127,7 @@ def test_every_key_arrives_under_the_name_of_its_option(tmp_path: Path) -> None:
             "heartbeat_s": 2.5,
             "run_dir": f"{tmp_path}/runs/net",
             "keep_checkpoints": "all",
+            "checkpoint_quota": "50GB",
             "workers": 4,
             "threads": 2,
             "timeout_s": 1800.0,

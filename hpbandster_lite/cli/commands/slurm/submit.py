@@ -74,7 +74,7 @@ def submit(
         for_master=_split("--master-sbatch", master_sbatch),
         for_workers=_split("--worker-sbatch", worker_sbatch),
         master_arguments=(
-            *_master_arguments(ctx, prepared, keep.keep_checkpoints),
+            *_master_arguments(ctx, prepared, keep),
             *_split("--master-options", master_options),
         ),
         worker_arguments=(*ctx.args, *_split("--worker-options", worker_options)),
@@ -104,13 +104,14 @@ def _checked_venv(venv: Path) -> Path:
     return venv.absolute()
 
 
-def _master_arguments(ctx: typer.Context, prepared: Prepared, keep_checkpoints: str) -> list[str]:
+def _master_arguments(ctx: typer.Context, prepared: Prepared, keep: CheckpointOptions) -> list[str]:
     """Options of the search as typed, and those that the master cannot derive from them."""
     return [
         *typed_search_options(ctx),
         *_drawn_seed(prepared),
         *_listening_options(str(ctx.params["problem"])),
-        *([] if keep_checkpoints == "needed" else [f"--keep-checkpoints={keep_checkpoints}"]),
+        *([] if keep.keep_checkpoints == "needed" else [f"--keep-checkpoints={keep.keep_checkpoints}"]),
+        *([] if keep.checkpoint_quota is None else [f"--checkpoint-quota={keep.checkpoint_quota}"]),
     ]
 
 
