@@ -126,7 +126,7 @@ class CheckpointKeeper:
         swept = [config_id for config_id in due if config_id not in spare]
         for config_id in swept:
             self._delete(config_id)
-        # The best ones are out of their brackets but still needed: check again later, after others may have become better.
+        # The best ones are out of their brackets but still needed: check again later, when others may be better.
         self._due.extend((now + self._delay_s, config_id) for config_id in due if config_id in spare)
         return swept
 

@@ -59,6 +59,7 @@ evaluations = 50
 total_budget = 99.5
 wall_time = "1.5h"
 target_loss = -0.5
+keep_going = true
 
 [workers]
 workers = 4
@@ -121,6 +122,7 @@ def test_every_key_arrives_under_the_name_of_its_option(tmp_path: Path) -> None:
             "total_budget": 99.5,
             "wall_time_s": 5400.0,
             "target_loss": -0.5,
+            "keep_going": True,
             "max_concurrent": 3,
             "max_attempts": 5,
             "lease_s": 30,
@@ -202,7 +204,7 @@ def test_a_problem_that_ends_in_toml_is_a_search_file() -> None:
         ("max_budget = 3", ("max_budget is in the wrong place", "under [budgets]")),
         ("[limits]\nrun_dir = 'x'", ("[limits] run_dir is in the wrong place", "at the top of the file")),
         ("budgets = [1, 3]", ("budgets = [1, 3] must be a table", "write [budgets]")),
-        ("[limits]\nzzz = 1", ("[limits] has no key 'zzz'", "there is brackets, evaluations, total_budget, wall_time")),
+        ("[limits]\nzzz = 1", ("[limits] has no key 'zzz'", "there is keep_going, brackets, evaluations")),
         ("[sampler]\nx = [1]", ("[sampler] x = [1] is a list", "one number or string")),
         ("[budgets\n", ("cannot be read", "line")),
         ("[search]\nseed = 1\nseed = 2", ("cannot be read", "overwrite a value")),
