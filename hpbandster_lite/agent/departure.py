@@ -125,11 +125,14 @@ class Departure:
         if self.exit_code is None and self.reason is None:
             self.act_on_source()
             self._find_reason(now)
-        owes = self._held.current is not None or self._outbox.owes
         # A request without an answer may have leased something; that lease ends with our connection.
-        if self.exit_code is None and self.reason is not None and (not owes or now >= self._gives_up_at()):
+        if self.exit_code is None and self.reason is not None and (not self._owes or now >= self._gives_up_at()):
             self.leave_behind()
             self.exit_code = self._planned_code
+
+    @property
+    def _owes(self) -> bool:
+        return self._held.current is not None or self._outbox.owes
 
     def _gives_up_at(self) -> float:
         """When it ends though the master has not acknowledged everything."""

@@ -208,7 +208,8 @@ class HeldEvaluations:
         if self._options.timeout_s is not None:
             assignment.ends_at = assignment.began_at + self._options.timeout_s
         earlier = earlier_curve(assignment.order.resume_directory)
-        assignment.curve = Curve(earlier=earlier)
+        if earlier:
+            assignment.curve = Curve(earlier=earlier)
         assignment.curve_file = CurveFile(assignment.place, earlier)
         self._keeper.evaluate(assignment.order, f"{assignment.place}/{RunDirectory.LOG_NAME}")
 
