@@ -296,11 +296,23 @@ class Released:
     was_cut_off: bool = False
 
 
+class ExpiryKind(str, Enum):
+    """Why a lease ended without a report or a release. Code decides by this kind; the reason beside it is for users."""
+
+    SILENT = "silent"
+    """Its agent sent no message in time."""
+    NEW_REQUEST = "new_request"
+    """Its agent asked for new work, so it no longer has the evaluation."""
+    ATTEMPT_LOST = "attempt_lost"
+    """Its agent reported that its own machine ended the attempt."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expired:
-    """A lease ended without a report or a release: its agent was silent, lost the attempt or asked for new work.
+    """A lease ended without an outcome or a release: its agent was silent, lost the attempt or asked for new work.
 
-    ``curve`` has the points that the master had received.
+    ``curve`` has the points that the master had received. ``kind`` is ``None`` in entries that were written before
+    leases ended with a kind.
     """
 
     evaluation: EvaluationId
@@ -308,6 +320,7 @@ class Expired:
     agent: str
     reason: str
     curve: tuple[CurvePoint, ...] = ()
+    kind: ExpiryKind | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

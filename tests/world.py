@@ -47,6 +47,7 @@ from hpbandster_lite.records import (
     Entry,
     EvaluationId,
     Expired,
+    ExpiryKind,
     FailureKind,
     FinishKind,
     HandBackKind,
@@ -592,7 +593,7 @@ class World:
                 assert state.finished is None, "a finished search granted work"
                 most = state.limits.max_concurrent
                 assert most is None or len(state.held_by) < most, "more run than max_concurrent"
-            case Expired(agent=agent, reason=reason) if "no message" in reason and not process.is_replaced:
+            case Expired(agent=agent, kind=ExpiryKind.SILENT) if not process.is_replaced:
                 process.note_callers()
                 silent_s = process.listened_s - process.called_at.get(agent, 0.0)
                 # A lost connection leaves two heartbeats; the master may detect a deadline one turn late.

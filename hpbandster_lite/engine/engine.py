@@ -72,6 +72,7 @@ from hpbandster_lite.records import (
     Entry,
     EvaluationId,
     Expired,
+    ExpiryKind,
     Failure,
     FailureKind,
     Finished,
@@ -285,7 +286,8 @@ class Engine:
                     entries += self._applied(stopped_by_same_fault(fault, shown(failure)))
                 return Turn("recorded", entries)
             case Rule.LOSE:
-                return Turn("recorded", self._end(agent, "" if failure is None else failure.reason, outcome.curve))
+                reason = "" if failure is None else failure.reason
+                return Turn("recorded", self._end(agent, ExpiryKind.ATTEMPT_LOST, reason, outcome.curve))
             case Rule.SET_ASIDE if origin is not None:
                 aside = SetAside(evaluation=what, attempt=attempt, agent=agent, outcome=outcome, resumed_from=origin)
                 self._leases.close(agent)
@@ -331,7 +333,7 @@ class Engine:
                 # Its answer was lost, usually with its connection: the lease begins now for this agent.
                 self._leases.renew(agent, now, ())
                 return Turn(Granted(self._grant(held)))
-            entries += self._end(agent, "its agent asked for new work")
+            entries += self._end(agent, ExpiryKind.NEW_REQUEST, "its agent asked for new work")
         while True:
             decision = decide(self._state, self.settings, now - self._started_at, time_left_s)
             if hindrance is not None and not isinstance(decision, Leave | Done):
@@ -438,7 +440,7 @@ class Engine:
         entries: list[Entry] = []
         for agent, silent_s in self._leases.expired(now):
             identity = self._state.held_by[agent]
-            entries += self._end(agent, f"no message from its agent for {silent_s:.0f} s")
+            entries += self._end(agent, ExpiryKind.SILENT, f"no message from its agent for {silent_s:.0f} s")
             self._leases.lapse(agent, identity, self._state.evaluations[identity].attempts)
         finished = search_end(self._state, self.settings, now - self._started_at)
         if finished is not None:
@@ -628,7 +630,7 @@ class Engine:
             note=_why_from_below(evaluation),
         )
 
-    def _end(self, agent: str, reason: str, curve: Curve = ()) -> tuple[Entry, ...]:
+    def _end(self, agent: str, kind: ExpiryKind, reason: str, curve: Curve = ()) -> tuple[Entry, ...]:
         """End a lease without an outcome; after the last attempt, the evaluation fails as lost.
 
         ``curve`` has the points that came with its last message; by default those of its heartbeats are kept.
@@ -639,7 +641,7 @@ class Engine:
         lease = self._leases.get(agent)
         points = curve or (() if lease is None else lease.curve)
         entries = self._applied(
-            Expired(evaluation=identity, attempt=attempt, agent=agent, reason=reason, curve=points)
+            Expired(evaluation=identity, attempt=attempt, agent=agent, reason=reason, curve=points, kind=kind)
         )
         self._leases.close(agent)
         return entries + self._given_up(identity, agent, reason)

@@ -23,6 +23,7 @@ from hpbandster_lite.records import (
     Entry,
     EvaluationId,
     Expired,
+    ExpiryKind,
     LateReport,
     Leased,
     Recorded,
@@ -151,8 +152,8 @@ def count(entries: list[Entry], lines: list[dict[str, Any]], counts: Counter[str
             case Leased(attempt=attempt):
                 counts["leased"] += 1
                 counts["leased again"] += attempt > 1
-            case Expired(reason=reason):
-                counts["leases that ran out" if "no message" in reason else "attempts lost"] += 1
+            case Expired(kind=kind):
+                counts["leases that ran out" if kind is ExpiryKind.SILENT else "attempts lost"] += 1
             case Released():
                 counts["handed back"] += 1
             case LateReport():

@@ -11,6 +11,7 @@ from hpbandster_lite.records import (
     Entry,
     EvaluationId,
     Expired,
+    ExpiryKind,
     FailureKind,
     Finished,
     FinishKind,
@@ -201,6 +202,7 @@ def test_an_agent_that_asks_for_new_work_has_lost_what_it_held() -> None:
     first = granted(engine, "a", 0)
     turn = engine.lease("a", 1, now=1.0)
     assert isinstance(turn.entries[0], Expired)
+    assert turn.entries[0].kind is ExpiryKind.NEW_REQUEST
     assert isinstance(turn.answer, Granted)
     assert turn.answer.grant.evaluation == first.evaluation
     assert turn.answer.grant.attempt == 2
@@ -213,6 +215,7 @@ def test_a_lease_ends_at_its_deadline_and_a_heartbeat_moves_it() -> None:
     assert engine.expire(now=118.9).entries == ()
     (entry,) = engine.expire(now=119.0).entries
     assert isinstance(entry, Expired)
+    assert entry.kind is ExpiryKind.SILENT
     assert "60 s" in entry.reason
 
 
@@ -468,6 +471,7 @@ def test_an_attempt_that_was_lost_with_its_trainer_is_run_again_and_the_third_lo
         turn = engine.report(f"a{attempt}", failed(grant, FailureKind.INFRASTRUCTURE), now=0.0)
         assert turn.answer == "recorded"
         assert isinstance(turn.entries[0], Expired)
+        assert turn.entries[0].kind is ExpiryKind.ATTEMPT_LOST
         assert "made up: infrastructure" in turn.entries[0].reason
     outcome = engine.state.evaluations[EvaluationId(ConfigId(0, 0, 0), 0)].outcome
     assert outcome is not None

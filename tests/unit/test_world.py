@@ -29,7 +29,7 @@ from hpbandster_lite.engine.leases import Leases
 from hpbandster_lite.engine.state import State
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.master import Master
-from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Expired, Leased, Recorded, Sampled
+from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Expired, ExpiryKind, Leased, Recorded, Sampled
 from hpbandster_lite.rundir import RunDirectory
 from tests import world_trainer
 from tests.world import Broken, World, left_worlds
@@ -246,8 +246,8 @@ def test_a_world_notices_two_agents_at_one_attempt(monkeypatch: pytest.MonkeyPat
 def test_a_world_notices_an_attempt_that_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     end = Engine._end
 
-    def merciless(self: Engine, agent: str, reason: str, *points: Any) -> tuple[Entry, ...]:
-        entries = end(self, agent, reason, *points)
+    def merciless(self: Engine, agent: str, kind: ExpiryKind, reason: str, *points: Any) -> tuple[Entry, ...]:
+        entries = end(self, agent, kind, reason, *points)
         return tuple(entry for entry in entries if not isinstance(entry, Expired))
 
     monkeypatch.setattr(Engine, "_end", merciless)
