@@ -11,13 +11,20 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Container
 from pathlib import Path
 
 from hpbandster_lite import wire
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.protocol.messages import LeftReport, ReleaseRequest
 from hpbandster_lite.records import EvaluationId, Report
-from hpbandster_lite.rundir import RunDirectory, holds_anything_kept, holds_checkpoint, write_atomically
+from hpbandster_lite.rundir import (
+    RunDirectory,
+    delete_checkpoint,
+    holds_anything_kept,
+    holds_checkpoint,
+    write_atomically,
+)
 
 log = logging.getLogger(__name__)
 
@@ -49,17 +56,26 @@ class AttemptDirectories:
             self._made.append(place)
         return place
 
-    def tidy(self) -> None:
+    def tidy(self, kept: Container[str] | None = None) -> None:
         """Remove this agent's attempts that have no checkpoint, and the folders that are then empty.
 
-        Nothing is removed from a run directory, where users look for logs, and no checkpoint, which may be the best
-        configuration's, nor what lies in ``trial.keep_directory``.
+        Nothing is removed from a run directory, where users look for logs, and nothing from ``trial.keep_directory``.
+
+        Parameters
+        ----------
+        kept
+            The configurations that keep their checkpoints at the end of the search; ``None``: all of them.
         """
         if self._run is not None:
             return
         base = self.directory.path
         for attempt in map(Path, filter(os.path.isdir, self._made)):
-            if not holds_checkpoint(attempt) and not holds_anything_kept(attempt):
+            is_needed = kept is None or attempt.parents[1].name in kept
+            if is_needed and holds_checkpoint(attempt):
+                continue
+            if holds_anything_kept(attempt):
+                delete_checkpoint(attempt)
+            else:
                 shutil.rmtree(attempt, ignore_errors=True)
             for folder in attempt.parents:
                 if not folder.is_relative_to(base) or not _removed(folder):

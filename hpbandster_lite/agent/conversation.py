@@ -97,6 +97,7 @@ class Conversation:
         self._asks_again_at = 0.0
         self.link: Link | None = None
         self.exit_code: int | None = None
+        self.kept: tuple[str, ...] | None = None
         self.refusal: str | None = None
         self.source = SourceCheck()
 
@@ -225,8 +226,9 @@ class Conversation:
             case Leave(reason=reason):
                 log.info("its time is too short for what is left to do: %s", reason)
                 self.exit_code = REQUEUE
-            case Done(reason=reason):
+            case Done(reason=reason, kept=kept):
                 log.info("the search is over: %s", reason)
+                self.kept = kept
                 self.exit_code = 0
             case _:
                 pass

@@ -210,7 +210,7 @@ class Agent:
         self.conversation.close()
         if self.exit_code == 0:
             # Nothing continues from these attempts; other agents of this host have directories of their own.
-            self.directories.tidy()
+            self.directories.tidy(self.conversation.kept)
 
     def _receive(self, event: TrainerMessage) -> None:
         match event:

@@ -23,7 +23,7 @@ from hpbandster_lite.problems import digest_of, shared_values, value_difference
 from hpbandster_lite.protocol import messages
 from hpbandster_lite.protocol.slots import slot_name, slot_names
 from hpbandster_lite.protocol.status import Serving, Status, status_to_plain
-from hpbandster_lite.records import Entry, Plain, Report, SetAside
+from hpbandster_lite.records import Entry, Finished, FinishKind, Plain, Report, SetAside
 from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, is_valid_directory
 from hpbandster_lite.transport import Call
 
@@ -83,6 +83,7 @@ class Master:
         self._journal = journal
         self._keeper = keeper
         self._quota = quota
+        self._kept: tuple[Finished, tuple[str, ...]] | None = None
         self._pending: list[Entry] = []
         self._agent_of: dict[str, str] = {}
         self._informed_of_end: set[str] = set()
@@ -352,7 +353,16 @@ class Master:
                 return messages.Leave(reason=reason)
             case Done(finished):
                 self._informed_of_end.add(slot)
-                return messages.Done(reason=finished.reason)
+                return messages.Done(reason=finished.reason, kept=self._kept_after(finished))
+
+    def _kept_after(self, finished: Finished) -> tuple[str, ...] | None:
+        """The configurations whose checkpoints workers keep; None where the search may continue from any of them."""
+        if self._keeper.keep_best is None or finished.kind is not FinishKind.COMPLETE:
+            return None
+        if self._kept is None or self._kept[0] is not finished:
+            best = self.engine.best_configurations(self._keeper.keep_best)
+            self._kept = finished, tuple(map(str, sorted(best)))
+        return self._kept[1]
 
     def _grant_message(self, grant: Grant) -> messages.Grant:
         settings = self.engine.settings

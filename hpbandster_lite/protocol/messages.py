@@ -137,9 +137,10 @@ class Leave:
 @wire.register("done", is_short=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """The search is over."""
+    """The search is over; ``kept`` are the configurations that keep their checkpoints, or None: all of them."""
 
     reason: str
+    kept: tuple[str, ...] | None = None
 
 
 @wire.register("keep", is_short=True)

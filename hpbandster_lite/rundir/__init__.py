@@ -5,6 +5,7 @@ from hpbandster_lite.rundir.checkpoints import (
     CheckpointKeeper,
     checkpoint_files,
     delete_attempts,
+    delete_checkpoint,
     holds_anything_kept,
     holds_checkpoint,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "checkpoint_files",
     "default_run_directory",
     "delete_attempts",
+    "delete_checkpoint",
     "ensure_key_file",
     "free_directory_like",
     "holds_anything_kept",

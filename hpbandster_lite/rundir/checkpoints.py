@@ -140,9 +140,15 @@ def delete_attempts(rung: Path) -> None:
     """Delete the checkpoints of an evaluation: everything in its attempts but their logs and what they keep."""
     with _failures_logged():
         for attempt in sorted(rung.glob("attempt*")):
-            for entry in attempt.iterdir():
-                if entry.name not in (RunDirectory.LOG_NAME, RunDirectory.KEEP_NAME):
-                    _remove(entry)
+            delete_checkpoint(attempt)
+
+
+def delete_checkpoint(attempt: Path) -> None:
+    """Delete everything that an attempt saved, but its log and what it keeps."""
+    with _failures_logged():
+        for entry in attempt.iterdir():
+            if entry.name not in (RunDirectory.LOG_NAME, RunDirectory.KEEP_NAME):
+                _remove(entry)
 
 
 def _remove(entry: Path) -> None:

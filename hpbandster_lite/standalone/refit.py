@@ -352,7 +352,18 @@ def _trained(
     if end.failure is None:
         kept.update(figures=dict(end.info), duration_s=end.duration_s)
         _save(refit, kept)
-    return end.failure
+    return _with_remedy(refit, end.failure)
+
+
+def _with_remedy(refit: Refit, failure: Failure | None) -> Failure | None:
+    """The failure, with what to do if the refit before was cut off within a save."""
+    if failure is None or failure.kind is not FailureKind.CODE or not refit.is_resumed:
+        return failure
+    remedy = (
+        f"it continued from files that an earlier refit left in {refit.directory}; if one of them is incomplete, "
+        "delete it, or start over with another --out"
+    )
+    return replace(failure, reason=f"{failure.reason} ({remedy})")
 
 
 def _exported(refit: Refit, trainer: StandaloneTrainer, kept: dict[str, Plain], file: Path) -> Failure | None:

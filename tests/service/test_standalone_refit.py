@@ -111,6 +111,17 @@ def test_a_refit_that_was_killed_goes_on_from_its_checkpoint(run: RunDirectory, 
     assert (kept["figures"]["began"], kept["attempts"]) == (2, 2)
 
 
+def test_a_failure_of_a_refit_that_continued_says_what_to_do_about_half_a_file(
+    run: RunDirectory, described: ProblemDescription, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(optional_problem.FAILS, "refit")
+    refit = replace(prepared(run, directory=tmp_path / "out"), is_resumed=True)
+    failure = run_refit(refit, lambda point: None)
+    assert isinstance(failure, Failure)
+    assert f"(it continued from files that an earlier refit left in {tmp_path / 'out'}; " in failure.reason
+    assert "start over with another --out" in failure.reason
+
+
 def test_a_training_that_fails_shows_its_traceback_and_keeps_what_it_has(
     run: RunDirectory, described: ProblemDescription, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,20 @@ def test_what_an_attempt_keeps_stays_in_a_scratch_folder(tmp_path: Path) -> None
     assert (attempt / "keep" / "events").exists()
 
 
+def test_when_a_search_is_complete_a_scratch_folder_keeps_the_best_checkpoints_alone(tmp_path: Path) -> None:
+    options = AgentOptions(problem="p", nameserver=("h", 1), run_id="run", key="k", scratch=str(tmp_path))
+    places = AttemptDirectories(options)
+    attempts = [Path(places.new(EvaluationId(ConfigId(0, 0, n), 0), 1)) for n in range(3)]
+    for attempt in attempts:
+        (attempt / "keep").mkdir(parents=True)
+        (attempt / "state.json").write_text("{}")
+    (attempts[1] / "keep" / "events").write_text("a curve")
+    places.tidy({"0-0-2"})
+    assert not attempts[0].parents[1].exists()
+    assert [path.name for path in attempts[1].iterdir()] == ["keep"]
+    assert (attempts[2] / "state.json").exists()
+
+
 def test_what_a_run_directory_holds_is_left_for_people_to_read(tmp_path: Path) -> None:
     places = AttemptDirectories(AgentOptions(problem="p", run_dir=str(tmp_path)))
     attempt = Path(places.new(EvaluationId(ConfigId(0, 0, 0), 0), 1))
