@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -72,3 +73,17 @@ def leaves_nothing_behind() -> Iterator[None]:
     while (left := held() - before) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not left, f"left behind: {sorted(left)}"
+
+
+@pytest.fixture
+def lifeline() -> Iterator[tuple[int, Callable[[], None]]]:
+    """The end of the pipe that an agent watches, and a function that closes the other end."""
+    reading, writing = os.pipe()
+    open_ends = [writing]
+
+    def cut() -> None:
+        os.close(open_ends.pop())
+
+    yield reading, cut
+    for descriptor in (reading, *open_ends):
+        os.close(descriptor)

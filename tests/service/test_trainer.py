@@ -67,7 +67,7 @@ STOPPED = {
     *("children then wait", "a process of its own, then waits", "saves until interrupted", "deaf", "spins"),
     *("swallows", "signals its group"),
 }
-"""Deeds that do not end by themselves; tests/service/test_agent.py ends them."""
+"""Deeds that do not end by themselves; tests/service/test_agent_ends.py ends them."""
 
 
 def test_every_deed_is_covered() -> None:

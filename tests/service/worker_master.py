@@ -7,6 +7,8 @@ prints each request that it receives as one line of JSON.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -44,6 +46,8 @@ from tests.grants import grant
 from tests.service.worker_objectives import REFERENCE
 
 Answer: TypeAlias = Grant | Wait | Leave | Done | None
+ATTEMPT = "evaluations/2-0-0/rung1/attempt1"
+"""Directory of the first granted evaluation."""
 
 
 @dataclass
@@ -224,6 +228,37 @@ def outcomes_of(run_dir: Path, *deeds: str, **changed: Any) -> list[Outcome]:
     assert run_agent(options(run_dir, **changed), connect=master.connect) == 0
     assert [report.evaluation.config_id.index for report in master.reports] == list(range(len(deeds)))
     return master.outcomes
+
+
+def deeds(*names: str) -> list[Grant]:
+    return [grant({"do": name}, number) for number, name in enumerate(names)]
+
+
+def has_reported(method: str, message: Any) -> bool:
+    """Whether this call brings a point of the learning curve: the objective runs."""
+    return method == "renew" and bool(message.curve)
+
+
+def once(when: Callable[[str, Any], bool], then: Callable[[], object]) -> Callable[[str, Any, int], None]:
+    """A hook that acts at the first call for which ``when`` is true."""
+    waiting = [then]
+
+    def hook(method: str, message: Any, _: int) -> None:
+        if waiting and when(method, message):
+            waiting.pop()()
+
+    return hook
+
+
+def terminate_me() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def is_trainer(process: psutil.Process) -> bool:
+    try:
+        return "hpbandster_lite.trainer" in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 if __name__ == "__main__":
