@@ -361,9 +361,12 @@ def test_an_evaluation_over_its_time_limit_is_one_whatever_it_met_at_its_end(tmp
 def test_a_loss_of_a_worker_whose_disk_is_full_counts(worker: Worker) -> None:
     lease(worker)
     worker.disk_is_full_until = math.inf
+    worker.agent.held.disk._in_a_row = 3
     worker.agent.held.receive(TrainerEnded(loss=1.0))
     (report,) = worker.agent.outbox.reports.values()
     assert report.outcome.loss == 1.0
+    # It had room: the next time that there is none is the first one again.
+    assert worker.agent.held.disk._in_a_row == 0
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["refused", "refused and dead"])

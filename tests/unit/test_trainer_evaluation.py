@@ -335,7 +335,11 @@ def while_handling(error: BaseException) -> BaseException:
         (while_handling(OSError(errno.ENOSPC, "No space left on device", "/x/y")), "/x/y"),
     ],
 )
-def test_a_disk_without_room_is_the_machine_s_fault_and_is_named(error: BaseException, place: str) -> None:
+def test_a_disk_without_room_is_the_machine_s_fault_and_is_named(
+    error: BaseException, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A disk of this machine may be full.
+    monkeypatch.setattr("hpbandster_lite.trainer.full_disk.MOUNTS", Path("/nowhere"))
     failure = failure_of(error, full_disk(error, "/attempt"))
     assert failure.kind is FailureKind.INFRASTRUCTURE
     assert failure.reason.startswith(f"no room on the disk of {place}: ")
