@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,8 +34,11 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that may take longest, so that none of them runs alone at the end."""
+    """Begin with the tests that may take longest, so that none of them runs alone at the end; one thread of torch."""
     items.sort(key=_limit_s, reverse=True)
+    if "torch" in sys.modules:
+        # The tests' processes share the cores; threads of theirs that wait for each other would take them from others.
+        sys.modules["torch"].set_num_threads(1)
 
 
 def _limit_s(item: pytest.Item) -> float:
