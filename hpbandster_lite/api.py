@@ -15,7 +15,6 @@ from hpbandster_lite.errors import ProblemError, RunDirectoryError, UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch.local_search import LaunchOptions, Watcher, is_over, search_here
 from hpbandster_lite.problems import FunctionProblem, Problem, configured, describe, loading, reference_of, with_options
-from hpbandster_lite.problems.function_source import note_own_changes, source_of_function
 from hpbandster_lite.problems.main_block import set_later
 from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
@@ -305,6 +304,8 @@ class _Described:
     def note_own_changes(self) -> None:
         """The search is over: what its evaluations changed in such a function makes it no other function."""
         if self.here is not None:
+            from hpbandster_lite.problems.function_source import note_own_changes
+
             note_own_changes(self.function, self.source)
 
 
@@ -338,6 +339,9 @@ def _described(
             raise
         reference = with_options(getattr(problem, "__qualname__", type(problem).__qualname__), given)
         target = configured(target, reference)
+        # Imported here: most searches are of problems that other processes import.
+        from hpbandster_lite.problems.function_source import source_of_function
+
         description = replace(describe(target, reference), source=source_of_function(problem, target))
         return _Described(reference=reference, description=description, here=target, function=problem)
     reference = with_options(name, given)

@@ -81,9 +81,8 @@ def function_parts(problem: Any) -> tuple[Mapping[str, str], str]:
             read(reader)
         except Unreadable as unreadable:
             return {}, f"{name} holds a {unreadable}"
-        except (RecursionError, RuntimeError) as error:
-            # RuntimeError: another thread changes it at the same time.
-            return {}, f"{name} cannot be read ({error})"
+        except Exception as error:  # noqa: BLE001 (the values are the user's, and threads may change them meanwhile)
+            return {}, f"{name} cannot be read ({type(error).__name__}: {error})"
         found[name] = reader.hash
     return found, ""
 

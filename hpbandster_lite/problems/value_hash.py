@@ -140,6 +140,8 @@ class ValueReader:
             self._read_class(value)
         elif isinstance(value, _BY_NAME):
             self._read_by_name(value)
+        elif _is_named_in_library(value):
+            self._put_name(value.__module__, value.__qualname__)
         else:
             self._read_object(value, kind)
 
@@ -291,7 +293,7 @@ class ValueReader:
         if array.dtype.hasobject:
             self._read_all(array.ravel().tolist())
         elif array.size and array.dtype.itemsize:
-            self._put_bytes(memoryview(array.reshape(-1).view("u1")))
+            self._put_bytes(memoryview(array.ravel().view("u1")))
 
     def _read_tensor(self, tensor: Any, torch: Any) -> None:
         self._put("tensor", str(tensor.dtype), str(tuple(tensor.shape)), str(tensor.requires_grad))
@@ -316,7 +318,8 @@ class ValueReader:
         try:
             reduce = copyreg.dispatch_table.get(type(value))
             found = value.__reduce_ex__(4) if reduce is None else reduce(value)
-        except Exception as error:  # the object's own code may raise any exception
+        except (TypeError, ValueError, AttributeError, RuntimeError, OSError) as error:
+            # As the pickle protocol has it; other exceptions are those of the object's own code.
             raise Unreadable(_type_of(value)) from error
         if isinstance(found, str):
             self._put_name(type(value).__module__, found)
@@ -437,8 +440,19 @@ def is_library_module(module: types.ModuleType) -> bool:
 def is_library_class(cls: type) -> bool:
     """Whether a class is part of a library."""
     module = sys.modules.get(cls.__module__)
+    if cls.__module__.startswith("_cython_"):
+        # Not a module that was imported.
+        return True
     # The module of a class that is defined in a notebook is __main__, and sys.modules may have the notebook's program.
     return module is not None and cls.__module__ != "__main__" and is_library_module(module)
+
+
+def _is_named_in_library(value: Any) -> bool:
+    """Whether a value is what a library has under the name that the value has, as its functions in Cython."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or module not in sys.modules:
+        return False
+    return is_library_module(sys.modules[module]) and _named(module, name) is value
 
 
 def _named(module: str, dotted: str) -> Any:

@@ -7,8 +7,10 @@ import enum
 import functools
 import importlib
 import logging
+import os
 import random
 import re
+import subprocess
 import sys
 import textwrap
 import threading
@@ -305,9 +307,38 @@ def test_values_count_by_their_content(kind: str) -> None:
     assert value_hash(make(1)) != value_hash(make(2))
 
 
+MIXED = """
+import collections, dataclasses, enum, numpy, pandas, sklearn.datasets, sklearn.svm
+from hpbandster_lite.problems.function_source import function_parts
+class Kind(enum.Flag):
+    A, B = 1, 2
+@dataclasses.dataclass
+class Options:
+    names: set = dataclasses.field(default_factory=lambda: {"a", "b", "c"})
+    kind: Kind = Kind.A
+    counts: dict = dataclasses.field(default_factory=lambda: collections.Counter("abc"))
+options, generator = Options(), numpy.random.default_rng(3)
+x, y = sklearn.datasets.load_iris(return_X_y=True, as_frame=True)
+fitted = sklearn.svm.SVC().fit(x, y)
+print(sorted(function_parts(lambda c, b, t: (options, generator, x, y, fitted, {"p", "q", "r"}))[0].items()))
+"""
+
+
+def test_another_process_finds_the_same_hashes() -> None:
+    texts = [
+        subprocess.run(
+            [sys.executable, "-c", MIXED], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert texts[0] == texts[1]
+    assert texts[0].count(b"its global") == 5
+
+
 def test_the_layout_of_an_array_does_not_count_and_its_shape_and_type_do() -> None:
     array = np.arange(6.0).reshape(2, 3)
     assert value_hash(array) == value_hash(np.asfortranarray(array)) == value_hash(array[::1].copy())
+    assert value_hash(np.arange(6)[::2]) == value_hash(np.array([0, 2, 4]))
     others = [array.T.copy(), array.astype("f4"), array.astype("i8"), array.reshape(3, 2), array.tolist()]
     assert len({value_hash(each) for each in (array, *others)}) == 6
     assert value_hash(np.zeros((0, 3))) != value_hash(np.zeros((3, 0)))
