@@ -177,7 +177,7 @@ def test_fewer_workers_cancels_those_that_wait_and_signals_the_others(directory:
     words = lifecycle.scale(cluster, directory, 1, busy=lambda: {"91020", "91022"}, at=1.0)
     assert cluster.commands[-2:] == [("scancel", "None", "102_3"), ("scancel", "TERM", "102_1", "102_2")]
     assert "1 cancelled in the queue, 2 asked to hand back" in words
-    assert lifecycle.scale(cluster, directory, 1, busy=none_busy, at=1.0) == "1 workers already, nothing to do"
+    assert lifecycle.scale(cluster, directory, 1, busy=none_busy, at=1.0) == "1 workers already; nothing to do"
 
 
 def test_a_job_that_has_just_started_is_cancelled_because_it_may_not_handle_signals(

@@ -142,7 +142,7 @@ def test_all_in_one_job_spreads_the_workers_over_its_nodes() -> None:
 
 
 def test_an_uneven_number_of_workers_is_refused_with_the_even_ones_near_it() -> None:
-    with pytest.raises(UsageError, match=r"--workers 7 .* --nodes 2.* ask for 6 or 8 workers"):
+    with pytest.raises(UsageError, match=r"--workers 7 .* --nodes 2.* give 6 or 8 workers"):
         request(workers=7, nodes=2)
 
 
