@@ -45,11 +45,11 @@ def directory(tmp_path: Path) -> RunDirectory:
 
 @pytest.fixture
 def described_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Problems are described in this process, for what is refused after that: a process of their own takes a second."""
+    """Describe problems in this process, for tests of later refusals: a separate process takes a second."""
     monkeypatch.setattr("hpbandster_lite.process.describer.start_early", lambda: None)
     monkeypatch.setattr(
         "hpbandster_lite.settings.prepare.describe_in_child",
-        lambda reference, meanwhile=None: describe(load(reference), reference),
+        lambda reference, **_: describe(load(reference), reference),
     )
 
 
