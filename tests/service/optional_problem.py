@@ -76,7 +76,7 @@ class Optional:
 
     def export(self, directory: Path, file: Path) -> dict[str, Any]:
         if os.environ.get(FAILS) == "export":
-            raise RuntimeError("the exported model gives other outputs: 0.5 apart")
+            raise RuntimeError("the outputs of the exported model differ by 0.5")
         weights = json.loads((directory / "model.json").read_text())
         file.write_text(" ".join(map(str, weights)))
         return {"largest_difference": 0.0}
