@@ -397,7 +397,7 @@ def test_the_model_of_a_problem_object_is_tested_in_this_process_too(tmp_path: P
         ({"threads": 0}, UsageError, "threads must be at least 1, got 0"),
         ({"gpus_per_worker": 0}, UsageError, "gpus_per_worker must be at least 1, got 0"),
         ({"gpus": "GPU-none,"}, UsageError, "write all, a number, or tokens separated by commas"),
-        ({"gpus": 1_000}, UsageError, "gpus=1000, and"),
+        ({"gpus": 1_000}, UsageError, "gpus=1000, but"),
         ({"min_budget": 9, "max_budget": 1}, UsageError, "min_budget"),
         ({"evaluations": 0}, UsageError, "evaluations must be above zero, got 0"),
         ({"algorithm": "tpe"}, UsageError, "algorithm must be one of"),

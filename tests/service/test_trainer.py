@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
@@ -489,6 +490,7 @@ def test_a_describing_process_without_a_question_ends_silently() -> None:
 def test_a_description_can_be_read_from_standard_output() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "hpbandster_lite.trainer", "--describe", "1"],
-        input="no_such_problem\n", stdout=subprocess.PIPE, text=True, check=True,
+        input=json.dumps({"reference": "no_such_problem", "arguments": [], "is_source_alone": False}) + "\n",
+        stdout=subprocess.PIPE, text=True, check=True,
     )
     assert done.stdout.startswith('{"refused":"ProblemError","message":"there is no problem')

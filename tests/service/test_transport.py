@@ -347,7 +347,7 @@ def test_an_unmodified_pyro4_client_gets_the_reason_of_its_refusal() -> None:
 
 
 def test_listening_to_the_network_without_a_key_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"without a key.*key file"):
+    with pytest.raises(UsageError, match=r"requires a key or TLS.*key file"):
         Server("0.0.0.0", 0, None, object_id=OBJECT, handle=echo)  # noqa: S104 (that is the test)
 
 
