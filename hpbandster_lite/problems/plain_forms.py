@@ -11,11 +11,11 @@ import dataclasses
 import math
 import numbers
 import os
+import sys
 from collections.abc import Mapping, MappingView, Sequence, Set
 from datetime import date, datetime, time, timedelta
 from enum import Enum
 from typing import Any
-from uuid import UUID
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import NotPlain
@@ -169,10 +169,17 @@ class _Walk:
             return plain_key(key, "a key")
         except NotPlain:
             pass
-        form = self.form(key, "a key", 1) if isinstance(key, Enum | os.PathLike | date | time | UUID) else None
+        has_form = isinstance(key, Enum | os.PathLike | date | time) or _is_uuid(key)
+        form = self.form(key, "a key", 1) if has_form else None
         if isinstance(form, str | int) and not isinstance(form, bool):
             return form
         return _text(key)[:MAX_KEY_CHARACTERS]
+
+
+def _is_uuid(value: Any) -> bool:
+    # A problem that has such a value has imported the module; the other trainers start without it.
+    uuid = sys.modules.get("uuid")
+    return uuid is not None and isinstance(value, uuid.UUID)
 
 
 def _single(value: Any) -> Plain:
@@ -183,7 +190,7 @@ def _single(value: Any) -> Plain:
         return str(value.isoformat())
     if isinstance(value, timedelta):
         return float(value.total_seconds())
-    if isinstance(value, UUID):
+    if _is_uuid(value):
         return str(value)
     if getattr(value, "shape", None) is None and not isinstance(value, type):
         if isinstance(value, numbers.Integral):
