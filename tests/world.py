@@ -26,7 +26,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from operator import attrgetter, itemgetter
@@ -37,7 +37,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.engine import Engine
 from hpbandster_lite.engine.verify import Verification, verify
 from hpbandster_lite.errors import JournalError, MasterUnreachable, UsageError
-from hpbandster_lite.journal import Fenced, Journal
+from hpbandster_lite.journal import Fenced, Journal, JournalLost, JournalReader
 from hpbandster_lite.master import MasterOptions, Turns, resume_master
 from hpbandster_lite.master.turns import GAP_S, TURN_S
 from hpbandster_lite.process.fingerprint import fingerprint
@@ -61,6 +61,7 @@ from hpbandster_lite.records import (
     Report,
     SearchSettings,
     SetAside,
+    SourceChanged,
 )
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import make_sampler
@@ -69,9 +70,9 @@ from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.trainer.messages import TrainerOrder
 from hpbandster_lite.transport import Busy, Call
 from tests.engine_room import engine_for, settings_for, snapshot, space_of
-from tests.world_faults import WorldFault, faults_of, worker_joins
+from tests.world_faults import ALONE, WorldFault, faults_of, worker_joins
 from tests.world_master import Box, FakeServer, Process, request_of
-from tests.world_trainer import CHECKPOINT, HALF, loss_of
+from tests.world_trainer import CHECKPOINT, EDIT, HALF, loss_of, source_of
 from tests.world_workers import Worker
 
 CALL_TIMEOUT_S = 5.0
@@ -151,6 +152,8 @@ class World:
         self.is_faulty = True
         self.disk_is_full_until: float | None = None
         self.tears_next = False
+        self.journal_is_lost = False
+        self.source_version = self.accepted_version = 0
         self.epoch = 0
         self.retry_after: int | None = None
         self.has_ended = False
@@ -173,6 +176,8 @@ class World:
             lease_s=lease_s,
             heartbeat_s=heartbeat_s,
         )
+        self.has_source = self.has("edited sources")
+        self.settings = self._with_source(self.settings)
         # Agents take several evaluations of milliseconds at a time, with a slow one among them.
         self.is_quick = draw.random() < 0.2
         brackets = draw.choice([1, 2]) * (4 if self.is_quick else 1)
@@ -187,15 +192,21 @@ class World:
             # Enough for all workers, so that some evaluations wait.
             self.space, self.limits = small_space(), Limits(brackets=self.n_workers // 4)
             self.settings = replace(self.settings, budgets=(1.0, 3.0, 9.0), problem=settings_for(self.space).problem)
+            self.settings = self._with_source(self.settings)
             self.fault_every_s = 0.5
             # Repeated stops of a search with so many workers would leave nothing to check.
             users = set(faults_of("users")) - {worker_joins}
             self.faults = tuple(each for each in self.faults if each not in users)
         self.most_workers = self.n_workers + 50 if self.is_large else 6
 
+    def _with_source(self, settings: SearchSettings) -> SearchSettings:
+        """Settings with the source that the search accepts, where it may be edited."""
+        source = source_of(self.accepted_version) if self.has_source else None
+        return replace(settings, problem=replace(settings.problem, source=source))
+
     def has(self, kind: str) -> bool:
         """Whether this world has faults of a kind."""
-        return self.kind is None or self.kind == kind
+        return self.kind == kind or (self.kind is None and kind not in ALONE)
 
     def run(self) -> World:
         """Simulate the faults, heal, end and verify; raises :class:`Broken` if a law does not hold."""
@@ -244,7 +255,9 @@ class World:
     def fingerprint(self) -> str:
         """Digest of all decisions and events."""
         everything = (self.entries, sorted(self.counts.items()), list(self.story))
-        return hashlib.sha256(repr(everything).encode()).hexdigest()
+        # Some reasons name the run directory.
+        text = repr(everything).replace(str(self.directory.path), "RUN")
+        return hashlib.sha256(text.encode()).hexdigest()
 
     # ----------------------------------------------------------------------------------------------------- scheduler
 
@@ -401,7 +414,7 @@ class World:
     def start_master(self) -> None:
         """Start a master like the launcher, repeatedly until one serves."""
         self.starts_at = math.inf
-        journal = None
+        journal, version = None, self.source_version
         if self.code_is_broken and self.counts["masters"] and self.random.random() < 0.7:
             self.note("the code is corrected, and its failures are to be run again")
             self.code_is_broken, self.retry_after = False, self.epoch
@@ -414,9 +427,7 @@ class World:
             self._let_older_continue(journal)
             options = MasterOptions(
                 run_directory=str(self.directory.path),
-                prepared=Prepared(
-                    settings=self.settings, limits=self.limits, resumed=False, retry_failed_after=self.retry_after
-                ),
+                prepared=self._prepared(),
             )
             master, epoch = resume_master(
                 options,
@@ -443,8 +454,21 @@ class World:
         self._watch(self.process)
         self._before = None
         self.counts["masters"] += 1
+        self.counts["accepted edits"] += version != self.accepted_version
+        self.accepted_version = version
         self.epoch = epoch
         self.note(f"master {epoch} starts at position {master.engine.state.position}")
+
+    def _prepared(self) -> Prepared:
+        """What the user's command makes of the journal, with the source as it is now, which it accepts."""
+        accepted, now = source_of(self.accepted_version), source_of(self.source_version)
+        return Prepared(
+            settings=self._with_source(self.settings),
+            limits=self.limits,
+            resumed=False,
+            retry_failed_after=self.retry_after,
+            edited=None if now == accepted else SourceChanged(source=now, differences=("its version is another one",)),
+        )
 
     def _let_older_continue(self, journal: Journal) -> None:
         """Let an older master serve while the next one reads, until the next one begins its epoch."""
@@ -477,6 +501,12 @@ class World:
             is_over = process.turns.take()
             process.note_callers()
             assert before is None or before == self._last_position(process), "a replaced master has committed"
+            if is_over and process is self.process:
+                process.journal.look(self.now)
+        except JournalLost:
+            assert self.journal_is_lost, "its journal was where it is"
+            self._restore_journal(process)
+            return
         except Fenced:
             if process is self.process:
                 raise
@@ -492,6 +522,39 @@ class World:
     @staticmethod
     def _last_position(process: Process) -> int:
         return int(process.journal._connection.execute("SELECT max(position) FROM entries").fetchone()[0])
+
+    def lose_journal(self) -> None:
+        """Delete the journal under its master, or move an older copy over it; the first time, make that copy."""
+        journal, backup = self.directory.journal, self.directory.path / "backup.sqlite"
+        if self.process is None or self.older is not None or self.journal_is_lost:
+            return
+        if not backup.exists():
+            JournalReader(journal).copy_to(backup)
+            return
+        beside = [journal.with_name(f"{journal.name}{suffix}") for suffix in ("-wal", "-shm")]
+        is_deleted, alone = self.random.random() < 0.5, self.random.random() < 0.5
+        self.note(f"the journal is {'deleted' if is_deleted else 'replaced by an older copy'}")
+        for file in beside if is_deleted or not alone else ():
+            file.unlink(missing_ok=True)
+        if is_deleted:
+            journal.unlink()
+        else:
+            shutil.copyfile(backup, journal.with_name("moved"))
+            journal.with_name("moved").replace(journal)
+        self.journal_is_lost = True
+
+    def _restore_journal(self, process: Process) -> None:
+        """The user moves what the master kept to where the journal was, and starts it again."""
+        self.note(f"master {process.epoch} finds its journal lost, and ends")
+        self.counts["lost and restored"] += 1
+        journal = self.directory.journal
+        process.journal.close()
+        for suffix in ("", "-wal", "-shm"):
+            journal.with_name(f"{journal.name}{suffix}").unlink(missing_ok=True)
+        (kept,) = self.directory.path.glob("journal.lost-*.sqlite")
+        kept.replace(journal)
+        self.journal_is_lost, self.process, self._before = False, None, None
+        self.starts_at = self.now + self.random.choice([0.5, 20.0])
 
     def _end(self, process: Process) -> None:
         finished = process.engine.finished
@@ -520,7 +583,8 @@ class World:
         In the second case ``synced`` is the length of the log before; any part of the later bytes may be on the disk.
         """
         process = self.process
-        if process is None:
+        # What a master holds that is killed before it finds its journal lost is lost with it.
+        if process is None or self.journal_is_lost:
             return
         self.tears_next = False
         self.note(f"master {process.epoch} is killed" + (" while it commits" if synced is not None else ""))
@@ -544,7 +608,7 @@ class World:
 
     def double_master(self) -> None:
         """Start the master's job a second time: the older master continues, without notice of the newer one."""
-        if self.process is not None and self.older is None:
+        if self.process is not None and self.older is None and not self.journal_is_lost:
             self.note(f"master {self.process.epoch} gets a double")
             self.older, self.process = self.process, None
             for worker in self.workers:
@@ -632,6 +696,9 @@ class World:
             worker.stopped_until = worker.requests_lost_until = worker.answers_lost_until = self.now
             worker.disk_is_full_until = self.now
         self._update_next_times()
+        if self.source_version != self.accepted_version:
+            # Otherwise all workers that are started from now on are refused.
+            self.kill_master()
         if self.process is not None:
             self.process.stopped_until = self.now
         elif not self.has_ended:
@@ -731,9 +798,14 @@ class World:
         retried: set[int] = set()
         engine = engine_for(self.settings, self.space)
         self._check_losses(entries)
+        versions: dict[tuple[EvaluationId, int], int] = {}
         for entry in entries:
             engine.apply(entry)
+            if isinstance(entry, Leased):
+                source = engine.state.source or source_of(0)
+                versions[entry.evaluation, entry.attempt] = source.version or 0
             if isinstance(entry, Recorded):
+                self._check_source(entry, engine, versions)
                 outcomes[entry.evaluation] += 1
             elif isinstance(entry, PutBack):
                 outcomes[entry.evaluation] -= 1
@@ -743,9 +815,6 @@ class World:
         for identity, evaluation in engine.state.evaluations.items():
             assert outcomes[identity] == 1, f"{identity} has no outcome"
             assert evaluation.outcome is not None
-            loss = evaluation.outcome.loss
-            expected = loss_of(engine.state.proposals[identity.config_id].values, evaluation.budget)
-            assert loss is None or loss == expected, f"{identity} has the loss of another evaluation: {loss}"
         assert len(retried) <= 1, f"failures were put back by more than one master: {retried}"
         for file in self.directory.left_reports():
             # No master served after it; then its report is recorded, or another attempt was first.
@@ -755,6 +824,15 @@ class World:
         verification = self.verified(entries)
         assert verification.holds, verification.summary
         assert verification.is_bitwise, verification.summary
+
+    @staticmethod
+    def _check_source(entry: Recorded, engine: Engine, versions: Mapping[tuple[EvaluationId, int], int]) -> None:
+        """A loss is that of its evaluation, with the source that was accepted when its attempt was leased."""
+        identity, loss = entry.evaluation, entry.outcome.loss
+        values, budget = engine.state.proposals[identity.config_id].values, engine.state.evaluations[identity].budget
+        if loss is not None:
+            expected = loss_of(values, budget) + EDIT * versions[identity, entry.attempt]
+            assert loss == expected, f"{identity} has the loss of another evaluation, or source: {loss}"
 
     def _check_losses(self, entries: list[Entry]) -> None:
         """Lost attempts alone use an evaluation up: those that expired, and hand-backs without an order."""

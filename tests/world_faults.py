@@ -122,6 +122,19 @@ def disk_full(world: World) -> None:
             connection.execute("PRAGMA max_page_count = 1")
 
 
+def journal_lost(world: World) -> None:
+    """Its file is deleted, or a copy that a user made earlier takes its place; the user puts back what was kept."""
+    world.lose_journal()
+
+
+def source_edited(world: World) -> None:
+    """A user edits the problem's source, accepts the edit, and starts the search again, at once or after a while."""
+    world.source_version += 1
+    world.note(f"the source is edited: version {world.source_version}")
+    if world.random.random() < 0.7:
+        world.command(StopRequest())
+
+
 def worker_disk_full(world: World) -> None:
     """What its evaluations write finds no room, for a while."""
     worker = world.a_worker()
@@ -177,11 +190,17 @@ KINDS: dict[str, tuple[WorldFault, ...]] = {
     "messages": (connection_reset,),
     "full disks": (disk_full,),
     "full disks of workers": (worker_disk_full,),
+    "lost journals": (journal_lost, journal_lost),
+    "edited sources": (source_edited, master_killed, agents_cut_off, agent_stopped, connection_reset),
     "stops": (agent_stopped, master_stopped),
     "kills": (agent_killed, agent_asked_to_end, master_killed, master_killed_in_a_commit),
     "users": (evaluation_cancelled, search_paused, search_stopped),
 }
 """Faults by kind; a world may have only one kind. The world itself draws the fate of messages."""
+
+
+ALONE = frozenset({"edited sources"})
+"""Kinds that no mixed world has: an edit ends the search and its workers, and leaves little to other faults."""
 
 
 def faults_of(kind: str | None) -> tuple[WorldFault, ...]:
@@ -194,5 +213,5 @@ def faults_of(kind: str | None) -> tuple[WorldFault, ...]:
     """
     if kind is not None:
         return (*KINDS[kind], worker_joins)
-    different = dict.fromkeys(fault for each in KINDS.values() for fault in each)
+    different = dict.fromkeys(fault for name, each in KINDS.items() if name not in ALONE for fault in each)
     return (*different, worker_joins, worker_joins, worker_joins)

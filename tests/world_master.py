@@ -20,10 +20,15 @@ from hpbandster_lite.protocol.slots import slot_name
 from hpbandster_lite.transport import Busy, Call
 
 
-@lru_cache(maxsize=64)
 def request_of(call: Call) -> Request[Any]:
-    """The request in a call; read once, because several functions need it."""
-    return wire.from_message(wire.decode(call.text), REQUESTS[call.method])
+    """The request in a call."""
+    return _request(call.method, call.text)
+
+
+@lru_cache(maxsize=64)
+def _request(method: str, text: str) -> Request[Any]:
+    """Read once, because several functions need it."""
+    return wire.from_message(wire.decode(text), REQUESTS[method])
 
 
 @dataclass

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.agent.pace import Pace
-from hpbandster_lite.records import CurvePoint, Failure, FailureKind
+from hpbandster_lite.records import CurvePoint, Failure, FailureKind, ProblemSource
 from hpbandster_lite.trainer.in_thread import InProcessHandle
 from hpbandster_lite.trainer.messages import (
     TrainerDied,
@@ -28,12 +28,21 @@ if TYPE_CHECKING:
 
 OBJECTIVE = "world:problem"
 CHECKPOINT = "state"
+EDIT = 1_000.0
 HALF = "half a file"
 """Content of a checkpoint whose save was cut off; an attempt that reads it fails by its code."""
 
 
+def source_of(version: int) -> ProblemSource:
+    """The source of the objective after so many edits."""
+    return ProblemSource(version=version)
+
+
 def loss_of(order_values: Any, budget: float) -> float:
-    """The objective: deterministic, so that the world detects a result that went to another evaluation."""
+    """The objective: deterministic, so that the world detects a result that went to another evaluation.
+
+    Each edit of its source adds :data:`EDIT` to its losses.
+    """
     parts = [ord(value) * 0.01 if isinstance(value, str) else float(value) for value in order_values.values()]
     return math.fsum([*parts, 1.0 / budget])
 
@@ -52,7 +61,10 @@ class FakeTrainer(InProcessHandle):
         self._is_busy = False
         self._checkpoint: Path | None = None
         self.is_ready = False
-        self._send(world.random.uniform(0.0, 3.0), TrainerReady(problem=OBJECTIVE, source_hash="0"))
+        self._version = world.source_version
+        source = source_of(self._version) if world.has_source else None
+        ready = TrainerReady(problem=OBJECTIVE, source_hash="0", source=source)
+        self._send(world.random.uniform(0.0, 3.0), ready)
 
     def _send(self, after_s: float, message: TrainerMessage) -> None:
         self._messages.append((self._clock() + after_s, message))
@@ -119,7 +131,8 @@ class FakeTrainer(InProcessHandle):
             # All tracebacks differ; another history has equal ones.
             failure = Failure(kind=kind, reason="it failed", traceback=f'  File "{order.evaluation}", line 1, in f')
             return TrainerEnded(failure=failure, duration_s=taken_s)
-        return TrainerEnded(loss=loss_of(order.values, order.budget), duration_s=taken_s)
+        loss = loss_of(order.values, order.budget) + EDIT * self._version
+        return TrainerEnded(loss=loss, duration_s=taken_s)
 
     def ask_to_stop(self) -> None:
         if self._is_busy and self.obeys_after_s is not None and self._messages:

@@ -15,7 +15,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.agent.loop import Agent
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.own_disk import OwnDisk, Room
-from hpbandster_lite.errors import UsageError
+from hpbandster_lite.errors import SourceDiffers, UsageError
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.protocol.messages import (
     Hello,
@@ -144,7 +144,8 @@ class Worker:
         code = self.agent.exit_code
         if code is not None:
             if math.isfinite(self.ends_by):
-                assert code in (0, REQUEUE), f"{self.name} had to end with its allocation, and ended with {code}"
+                expected = (0, REQUEUE, SourceDiffers.exit_code)
+                assert code in expected, f"{self.name} had to end with its allocation, and ended with {code}"
                 self.world.counts["pre-empted in time"] += code == REQUEUE
             self.world.note(f"{self.name} ends with {code}")
             self.agent.close()
@@ -159,7 +160,10 @@ class Connection:
         self._peer = peer
 
     def call(self, method: str, message: Plain) -> Plain:
-        return self._worker.world.carry(self._worker, Call(method, wire.encode(message), self._peer))
+        link = self._worker.agent.conversation.link
+        # It outlives a master in this world; in ours, the next master is greeted with what the agent knows by then.
+        hello = None if link is None else wire.to_message(link._hello)
+        return self._worker.world.carry(self._worker, Call(method, wire.encode(message), self._peer, hello))
 
     def close(self) -> None:
         self._worker.world.cut(self._peer)

@@ -119,10 +119,11 @@ class Master:
         return wire.encode(wire.to_message(self._answer(request, call, now)))
 
     def _answer(self, request: messages.Request[Any], call: Call, now: float) -> object:
+        if isinstance(request, messages.ExchangeRequest | messages.RenewRequest) and call.peer not in self._agent_of:
+            # An agent of an earlier master may be in the middle of an evaluation, with a source that was accepted then.
+            self._check_problem(call.hello)
         match request:
             case messages.ExchangeRequest():
-                if call.peer not in self._agent_of:
-                    self._check_problem(call.hello)
                 return self._exchange(call.peer, request, now)
             case messages.RenewRequest():
                 return self._renew(request, now)

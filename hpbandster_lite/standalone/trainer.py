@@ -1,6 +1,7 @@
 """A trainer without an agent: it runs a few orders, one after the other, while the caller waits.
 
-Law of this file: the trainer ends with the ``with`` block, also after an exception.
+Law of this file: the trainer ends with the ``with`` block, also after an exception. An order that left the trainer
+unfit for another one, as for an agent, is followed by a new trainer.
 """
 
 from __future__ import annotations
@@ -76,15 +77,22 @@ class StandaloneTrainer:
         processes: int = 1,
         arguments: Sequence[str] = (),
     ) -> None:
-        self._started_at = time.monotonic()
-        self._is_ready = False
+        self._reference, self._problem = reference, problem
+        self._processes, self._arguments = processes, arguments
+        self._environment = trainer_environment(os.environ, device, threads)
         self.import_s: float | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self._started_at = time.monotonic()
+        self._is_ready = self._is_unfit = False
         self._trainer: TrainerHandle | InlineTrainer
-        if problem is None:
-            environment = trainer_environment(os.environ, device, threads)
-            self._trainer = TrainerHandle(reference, environment, processes=processes, arguments=arguments)
+        if self._problem is None:
+            self._trainer = TrainerHandle(
+                self._reference, self._environment, processes=self._processes, arguments=self._arguments
+            )
         else:
-            self._trainer = InlineTrainer(reference, problem)
+            self._trainer = InlineTrainer(self._reference, self._problem)
 
     def __enter__(self) -> StandaloneTrainer:
         return self
@@ -113,6 +121,9 @@ class StandaloneTrainer:
         on_point
             Called with each point of the learning curve when it arrives.
         """
+        if self._is_unfit:
+            self._trainer.kill()
+            self._start()
         is_sent = self._is_ready
         if is_sent:
             self._trainer.evaluate(order, log)
@@ -127,6 +138,7 @@ class StandaloneTrainer:
                         self._trainer.evaluate(order, log)
                         ends_at = None if limit_s is None else time.monotonic() + limit_s
                     case TrainerEnded() | TrainerInterrupted() | TrainerDied() | TrainerRefused():
+                        self._is_unfit = self._problem is None and self._must_be_renewed(message)
                         return message
                     case TrainerPoint(point=point):
                         if on_point is not None:
@@ -134,9 +146,17 @@ class StandaloneTrainer:
             if limit_s is not None and ends_at is not None and time.monotonic() >= ends_at:
                 return self._killed(limit_s)
 
+    def _must_be_renewed(self, end: OrderEnd) -> bool:
+        if not isinstance(end, TrainerEnded | TrainerInterrupted):
+            return True
+        failure = end.failure if isinstance(end, TrainerEnded) else None
+        is_spoilt = end.renewal is not None or (failure is not None and failure.kind is FailureKind.MEMORY)
+        return is_spoilt or bool(self._trainer.leftover_processes(end.has_children))
+
     def _killed(self, limit_s: float) -> TrainerDied:
         tail = self._trainer.log_tail()
         self._trainer.kill()
+        self._is_unfit = self._problem is None
         reason = f"took longer than {limit_s:g} s"
         return TrainerDied(failure=Failure(kind=FailureKind.TIME_LIMIT, reason=reason, log_tail=tail))
 

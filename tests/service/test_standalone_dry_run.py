@@ -110,6 +110,13 @@ def test_a_problem_without_a_checkpoint_is_evaluated_and_not_continued(tmp_path:
     assert done.values == {"x": 0.5}
 
 
+def test_a_trainer_that_an_evaluation_left_unfit_is_renewed(tmp_path: Path) -> None:
+    done = perform_dry_run(settings_of(tmp_path, "__import__('subprocess').Popen(['sleep', '60'])"), workers=1)
+    assert parts(done) == ["smallest", "again"]
+    first, again = calls(tmp_path)
+    assert first["pid"] != again["pid"]
+
+
 def test_what_only_the_first_call_of_a_process_takes_is_not_the_price_of_the_others(tmp_path: Path) -> None:
     wish = "time.sleep(0 if globals().get('warm') else 0.6); globals()['warm'] = True"
     done = perform_dry_run(settings_of(tmp_path, wish), workers=1)

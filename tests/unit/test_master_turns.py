@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hpbandster_lite import wire
+from hpbandster_lite.errors import SourceDiffers
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.master import Turns
-from hpbandster_lite.protocol.messages import CancelRequest
-from hpbandster_lite.records import ConfigId, EvaluationId
+from hpbandster_lite.problems import digest_of
+from hpbandster_lite.protocol.messages import CancelRequest, Hello, RenewRequest
+from hpbandster_lite.records import ConfigId, EvaluationId, ProblemSource
 from hpbandster_lite.rundir import RunDirectory
 from tests.engine_room import LADDER, settings_for, space_of
 from tests.unit.test_master_resuming import begun, call_of, question
@@ -114,3 +118,17 @@ def test_no_checkpoint_is_deleted_for_a_decision_that_is_not_durable(tmp_path: P
             scene.turn(scene.lease_s)
         assert not scene.has_stalled()
         assert not checkpoint.exists()
+
+
+@pytest.mark.parametrize(("version", "is_refused"), [(1, True), (2, False)])
+def test_an_agent_of_an_earlier_master_is_refused_in_mid_evaluation_if_its_source_is_no_longer_accepted(
+    version: int, is_refused: bool, scene: Scene
+) -> None:
+    scene.master._source = ProblemSource(version=2)
+    source = digest_of(ProblemSource(version=version), "")
+    hello = Hello(agent="a", worker="a", host="here", pid=1, problem="net", source_hash="", source=source)
+    heartbeat = call_of(RenewRequest(agent="a", evaluation=LEASED, attempt=1), "a#2")
+    box = Box(replace(heartbeat, hello=wire.to_message(hello)))
+    scene.server.inbox.append(box)
+    scene.turn(0.1)
+    assert isinstance(box.error, SourceDiffers) == is_refused

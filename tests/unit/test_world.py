@@ -47,6 +47,8 @@ MARKS = {
     "wrong clocks": ("wall_clock_set", "clock_gap"),
     "messages": ("silences", "late copies"),
     "full disks": ("disk_full",),
+    "lost journals": ("lost and restored",),
+    "edited sources": ("accepted edits", "masters"),
     "full disks of workers": ("no room", "handed back refused"),
     "stops": ("silences",),
     "kills": ("torn", "masters"),
@@ -203,7 +205,7 @@ def test_a_world_notices_an_answer_that_is_given_before_its_commit(monkeypatch: 
     monkeypatch.setattr(FakeServer, "turn", hasty)
     commit = Master.commit
     monkeypatch.setattr(Master, "commit", lambda self: len(self._pending) < 40 or commit(self))
-    assert "acknowledged and lost" in first_broken(range(20))
+    assert "acknowledged and lost" in first_broken(range(1, 20))
 
 
 def test_a_world_notices_a_lease_that_is_lost_while_nobody_listened(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +216,12 @@ def test_a_world_notices_a_lease_that_is_lost_while_nobody_listened(monkeypatch:
 def test_a_world_notices_a_lease_that_is_lost_because_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Master, "is_stalled", property(lambda self: False))
     assert "lost its lease after" in first_broken(range(30, 90))
+
+
+def test_a_world_notices_a_journal_that_is_lost_while_its_master_does_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Journal, "_look", lambda self: None)
+    message = first_broken(range(5), "lost journals")
+    assert "there is no journal" in message or "acknowledged and lost" in message
 
 
 def test_a_world_notices_a_pause_that_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
