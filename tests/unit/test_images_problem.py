@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -387,14 +389,20 @@ def test_an_export_under_another_name_is_refused_with_the_right_one(kept: Kept, 
         export_model(load_model(kept[0] / "model.pt"), tmp_path / "model.onnx")
 
 
-def test_a_model_that_cannot_be_written_leaves_the_earlier_one(kept: Kept, tmp_path: Path, pictures: Path) -> None:
+def test_a_model_that_cannot_be_written_leaves_the_earlier_one(
+    kept: Kept, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     model, images = load_model(kept[0] / "model.pt"), all_for_refit("cpu", ImageSource("images", pictures))
     about: dict[str, Any] = {"space": "small", "configuration": SMALL, "figures": {}}
     save_model(tmp_path / "model.pt", model.network, replace(images, class_names=("a", "b")), **about)
-    (tmp_path / "model.tmp").mkdir()
-    with pytest.raises(OSError, match="directory"):
+    monkeypatch.setattr("os.fsync", no_room)
+    with pytest.raises(OSError, match="No space left"):
         save_model(tmp_path / "model.pt", model.network, images, **about)
     assert load_model(tmp_path / "model.pt").class_names == ("a", "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
 
 
 def test_default_configurations_of_all_spaces_can_be_tried(pictures: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_refit_returns_the_network_and_the_judge_s_result(tmp_path: Path) -> N
 
 
 def test_too_few_examples_are_refused_with_their_number(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"7 training rows do not fill a batch of batch_size=8; give at least as many"):
+    with pytest.raises(UsageError, match=r"7 training rows do not fill a batch of batch_size=8; use a smaller"):
         train(network, RECIPE, Budget(amount=1), Trial(directory=tmp_path), table(7, 1), judge)
 
 
