@@ -38,7 +38,7 @@ except OSError as error:
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
-    # A name of its own: another process may run other tests of this file.
+    # A separate name, because another process may run other tests of this file.
     with Hosts(f"hph{secrets.token_hex(2)}", 2, "10.79.0") as made:
         server = subprocess.Popen([*made.on(0), sys.executable, "-c", ECHO])
         try:

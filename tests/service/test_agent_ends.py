@@ -353,7 +353,7 @@ def test_a_process_that_is_told_to_end_hands_back_and_exits_with_130(tmp_path: P
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 130), (signal.SIGUSR2, 75)])
-@pytest.mark.parametrize("deed", ["saves until interrupted", "a process of its own, then waits"])
+@pytest.mark.parametrize("deed", ["saves until interrupted", "a second process, then waits"])
 def test_a_signal_to_all_processes_of_a_job_hands_back_just_the_same(
     deed: str, number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
@@ -370,7 +370,7 @@ def test_a_signal_to_all_processes_of_a_job_hands_back_just_the_same(
 
 
 def test_processes_that_an_objective_starts_do_not_die_of_the_end_of_the_allocation(tmp_path: Path) -> None:
-    with AgentProcess(tmp_path, "a process of its own, then waits") as agent:
+    with AgentProcess(tmp_path, "a second process, then waits") as agent:
         agent.receives(has_reported)
         (trainer,) = psutil.Process(agent.pid).children()
         os.killpg(trainer.pid, signal.SIGUSR2)

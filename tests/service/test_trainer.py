@@ -65,7 +65,7 @@ GOOD = {
 }
 """Deeds that give a loss."""
 STOPPED = {
-    *("children then wait", "a process of its own, then waits", "saves until interrupted", "deaf", "spins"),
+    *("children then wait", "a second process, then waits", "saves until interrupted", "deaf", "spins"),
     *("swallows", "signals its group"),
 }
 """Deeds that do not end by themselves; tests/service/test_agent_ends.py ends them."""

@@ -280,7 +280,7 @@ DEEDS: dict[str, Callable[..., Any]] = {
     "children": _children,
     "children then crash": _children_then_crash,
     "children then wait": _children_then_wait,
-    "a process of its own, then waits": _process_then_wait,
+    "a second process, then waits": _process_then_wait,
     "forks": _forks,
     "garbage": _garbage,
     "reports from forks": _reports_from_forks,

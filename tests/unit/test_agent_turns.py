@@ -365,7 +365,7 @@ def test_a_loss_of_a_worker_whose_disk_is_full_counts(worker: Worker) -> None:
     worker.agent.held.receive(TrainerEnded(loss=1.0))
     (report,) = worker.agent.outbox.reports.values()
     assert report.outcome.loss == 1.0
-    # It had room: the next time that there is none is the first one again.
+    # The disk had space: the next full disk counts as the first one again.
     assert worker.agent.held.disk._in_a_row == 0
 
 

@@ -62,7 +62,7 @@ def differing(one: Any, other: Any) -> set[str]:
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Module]:
-    """Writes a module of the user's own, which counts as imported anew."""
+    """A function that writes a module of the user, which counts as newly imported."""
     monkeypatch.syspath_prepend(tmp_path)
     names = []
 
