@@ -199,7 +199,7 @@ def test_busy_reaches_the_client_with_its_delay() -> None:
     ):
         with pytest.raises(MasterUnreachable, match="timed out"):
             first.call("report", 1)
-        with pytest.raises(Busy, match="ask") as caught:
+        with pytest.raises(Busy, match="call again") as caught:
             second.call("report", 2)
         assert caught.value.after_s == 0.25
         is_broken.clear()
