@@ -18,6 +18,7 @@ from hpbandster_lite.agent import AgentOptions, one_per_worker
 from hpbandster_lite.errors import PeerError, ProblemError, RunDirectoryError, SearchError, SourceDiffers
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch.children import AgentThread, Child, exit_report, signal_name
+from hpbandster_lite.launch.left_checkpoints import delete_left_checkpoints
 from hpbandster_lite.launch.supervisor import POLL_S, Supervisor
 from hpbandster_lite.master import MasterOptions, connect
 from hpbandster_lite.problems import Problem
@@ -32,6 +33,7 @@ from hpbandster_lite.settings.options import (
     WorkerOptions,
     check_values,
     in_common,
+    kept_configurations,
 )
 from hpbandster_lite.settings.prepare import Prepared, prepare
 from hpbandster_lite.settings.search_file import file_values
@@ -118,6 +120,8 @@ def search_here(
             code = search.run(prepared)
             if code != 0:
                 return code
+        else:
+            delete_left_checkpoints(directory, kept_configurations(launch.keep_checkpoints))
     finished = JournalReader(directory.journal).finished()
     if finished is not None and finished.kind.was_stopped:
         # It may be continued, and the test split is used once a search.

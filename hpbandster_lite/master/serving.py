@@ -30,6 +30,7 @@ from hpbandster_lite.results.incumbent import refresh_incumbent
 from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, hosts_of, read_given_key
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.settings.kinds import byte_count
+from hpbandster_lite.settings.options import kept_configurations
 from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.settings.search_file import keep_search_file
 from hpbandster_lite.settings.source_check import check_source
@@ -240,7 +241,7 @@ def resume_master(
     if retry_failed:
         log.info("%s", turn.answer.sentence)
     journal.commit(turn.entries, at=wall_clock())
-    keep_best = _kept_configurations(options.keep_checkpoints)
+    keep_best = kept_configurations(options.keep_checkpoints)
     keeper = CheckpointKeeper(directory, keep_best=keep_best, delay_s=settings.lease_s)
     quota = options.checkpoint_quota
     master = Master(
@@ -255,13 +256,6 @@ def resume_master(
         soonest_question_s=soonest_question_s,
     )
     return master, epoch
-
-
-def _kept_configurations(keep_checkpoints: str) -> int | None:
-    """How many of the best configurations keep their checkpoints; None: all of them."""
-    if keep_checkpoints == "all":
-        return None
-    return int(keep_checkpoints.partition(":")[2] or 1)
 
 
 def _loop(server: Server, master: Master, ending: ShutdownRequest, registration: Registration | None) -> None:

@@ -507,6 +507,11 @@ def check_values(record: object) -> None:
             check_value(about, value)
 
 
+def kept_configurations(keep_checkpoints: str) -> int | None:
+    """How many of the best configurations keep their checkpoints; ``None``: all of them."""
+    return None if keep_checkpoints == "all" else int(keep_checkpoints.partition(":")[2] or 1)
+
+
 def is_choice(value: object, choice: str) -> bool:
     """Whether a value is this choice; the N of a choice such as ``best:N`` stands for a whole number from 1 on."""
     name, colon, _ = choice.partition(":N")

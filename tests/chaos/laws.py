@@ -29,6 +29,7 @@ from hpbandster_lite.records import (
     Recorded,
     Released,
     Sampled,
+    SetAside,
     Started,
 )
 from hpbandster_lite.results.verify_run import verify_run
@@ -213,7 +214,7 @@ def _outcomes(entries: list[Entry]) -> Iterator[str]:
                 if identity in holder:
                     yield f"{identity} is held by {holder[identity]} and by {agent}"
                 holder[identity] = agent
-            case Expired(evaluation=identity) | Released(evaluation=identity):
+            case Expired(evaluation=identity) | Released(evaluation=identity) | SetAside(evaluation=identity):
                 holder.pop(identity, None)
             case _:
                 pass

@@ -285,6 +285,13 @@ def test_when_a_search_is_over_only_the_best_keep_what_they_saved(
     assert result.incumbent is not None
     assert result.incumbent.directory is not None
     assert (result.incumbent.directory / "checkpoint.json").exists()
+    # As if the master had been killed before it deleted anything.
+    for place in evaluations.glob("*/rung*/attempt*"):
+        (place / "checkpoint.json").write_text("0")
+    in_threads(tmp_path, evaluate, workers=1, evaluations=None, algorithm="hyperband", brackets=1, **options)
+    saved = {place.parts[-4] for place in evaluations.glob("*/rung*/attempt*/checkpoint.json")}
+    assert len(saved) == (3 if options.get("keep_checkpoints") == "all" else kept)
+    assert (result.incumbent.directory / "checkpoint.json").exists()
 
 
 def test_a_loop_over_a_variable_is_one_search_for_each_value(
