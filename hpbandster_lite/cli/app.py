@@ -10,14 +10,17 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import typer
 
+from hpbandster_lite._version import __version__
 from hpbandster_lite.cli.problem_options import PASSES_ON
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.process.log_format import escape_controls, log_to_stderr
 from hpbandster_lite.process.shutdown import exit_now
 
+NAME = "hpbandster-lite"
 SEARCH, LOOK, STEER, MACHINES = "Search", "Look", "Steer", "On more than one machine"
 COMMANDS: Mapping[str, str] = {
     **dict.fromkeys(("run", "plan", "options", "refit"), SEARCH),
@@ -42,17 +45,16 @@ def make_app(only: str | None = None) -> typer.Typer:
         second. If there is no such command, all are imported, for help and for the list of names.
     """
     app = typer.Typer(
-        name="hpbandster-lite",
+        name=NAME,
         help="Find the best network and its hyperparameters together, at a bounded cost, with BOHB.\n\n"
         "Begin with: [b]hpbandster-lite run digits[/]",
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
-        add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     # Without a callback, typer would call an app with one command without the name of the command.
-    app.callback()(lambda: None)
+    app.callback()(without_a_command)
     is_one = only is not None and only in {*COMMANDS, *GROUPS}
     for name, group in COMMANDS.items():
         if is_one and name != only:
@@ -69,6 +71,21 @@ def make_app(only: str | None = None) -> typer.Typer:
     return app
 
 
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"{NAME} {__version__}")
+        raise typer.Exit
+
+
+def without_a_command(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end."),
+    ] = False,
+) -> None:
+    """The options that need no command."""
+
+
 def paragraphs(command: Callable[..., None]) -> str:
     """A command's docstring with one line for each paragraph: help wraps lines to the width of the terminal."""
     text = inspect.getdoc(command) or ""
@@ -79,7 +96,8 @@ def main() -> None:
     """Run the command that ``sys.argv`` names; never returns."""
     log_to_stderr()
     try:
-        make_app(sys.argv[1] if len(sys.argv) > 1 else None)()
+        # Under its own name also for ``python -m``: completion is installed for the command of this name.
+        make_app(sys.argv[1] if len(sys.argv) > 1 else None)(prog_name=NAME)
     except SearchError as error:
         # Here: most commands end without an error.
         from rich.console import Console

@@ -22,7 +22,7 @@ from typer.models import OptionInfo
 from hpbandster_lite.cli.problem_options import explain_unknown_options, with_typed_options
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems.options import text_of
-from hpbandster_lite.rundir import free_directory_like
+from hpbandster_lite.rundir import free_directory_like, named_run_directory
 from hpbandster_lite.settings import kinds
 from hpbandster_lite.settings.options import (
     OPTIONS,
@@ -54,8 +54,19 @@ Problem = Annotated[
         show_default=False,
     ),
 ]
+def find_run(given: Path | None) -> Path | None:
+    """The run directory that an argument names: ``digits`` also finds ``runs/digits``."""
+    return None if given is None else named_run_directory(given)
+
+
 Run = Annotated[
-    Path, typer.Argument(metavar="RUN", help="The run directory, for example [b]runs/digits[/].", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        callback=find_run,
+        help="The run directory: [b]runs/digits[/], or its name, [b]digits[/].",
+        show_default=False,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Force = Annotated[bool, typer.Option("--force", help="Also replace files that this command did not create.")]

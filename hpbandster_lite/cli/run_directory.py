@@ -15,6 +15,8 @@ from hpbandster_lite.results.journal_status import status_from_journal
 from hpbandster_lite.rundir import RunDirectory
 
 MASTER_TIMEOUT_S = 3.0
+DEFAULT_BASE = Path("runs")
+"""Directory of all runs whose users gave no directory."""
 
 
 def directory_of_a_search(run: Path) -> RunDirectory:
@@ -31,7 +33,8 @@ def directory_of_a_search(run: Path) -> RunDirectory:
             refresh_incumbent(directory)
         return directory
     what = "does not exist" if not run.exists() else "holds no search" if run.is_dir() else "is not a directory"
-    others = sorted(str(journal.parent) for place in (run, run.parent) for journal in place.glob("*/journal.sqlite"))
+    places = dict.fromkeys((run, run.parent, DEFAULT_BASE))
+    others = sorted({str(journal.parent) for place in places for journal in place.glob("*/journal.sqlite")})
     hint = f"there is {', '.join(others)}" if others else "give the one that the search printed when it began"
     raise RunDirectoryError(f"the run directory {run} {what}; {hint}")
 

@@ -14,6 +14,7 @@ from hpbandster_lite.rundir.directory import (
     default_run_directory,
     free_directory_like,
     is_valid_directory,
+    named_run_directory,
 )
 from hpbandster_lite.rundir.endpoint import hosts_of
 from hpbandster_lite.rundir.files import (
@@ -43,6 +44,7 @@ __all__ = [
     "holds_checkpoint",
     "hosts_of",
     "is_valid_directory",
+    "named_run_directory",
     "os_errors_as_ours",
     "read_given_key",
     "refuse_given_if_open",

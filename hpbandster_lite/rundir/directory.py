@@ -271,3 +271,28 @@ def free_directory_like(path: Path) -> Path:
         free = path.with_name(f"{path.name}-{number}")
         number += 1
     return free
+
+
+def named_run_directory(given: Path, base: str | os.PathLike[str] = "runs") -> Path:
+    """The run directory that a user names: ``digits`` also stands for ``runs/digits``.
+
+    Parameters
+    ----------
+    given
+        A path, or the name of a run.
+    base
+        Directory of all runs. Default: ``runs``.
+
+    Returns
+    -------
+    Path
+        The given path if it has a search or is more than a name; else that of ``base``, if it has a search, or if it
+        exists and the given one does not.
+    """
+    if given.is_absolute() or len(given.parts) != 1 or given.name in ("", ".."):
+        return given
+    ours, other = RunDirectory(given), RunDirectory(Path(base) / given)
+    if ours.journal.exists():
+        return given
+    is_meant = other.journal.exists() or (other.path.is_dir() and not given.exists())
+    return other.path if is_meant else given

@@ -15,7 +15,7 @@ import typer
 from hpbandster_lite.access.certificates import certificates_for
 from hpbandster_lite.agent import AgentOptions
 from hpbandster_lite.agent.master_link import Rendezvous
-from hpbandster_lite.cli.options import takes_options
+from hpbandster_lite.cli.options import find_run, takes_options
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.master import connect
 from hpbandster_lite.process.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
@@ -31,7 +31,12 @@ from hpbandster_lite.transport import Busy, Client, NameServerClient
 def ping(
     run: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN]", help="The run directory, if this machine can see it.", show_default=False),
+        typer.Argument(
+            metavar="[RUN]",
+            callback=find_run,
+            help="The run directory or its name, if this machine can see it.",
+            show_default=False,
+        ),
     ] = None,
     *,
     way: RunOptions,

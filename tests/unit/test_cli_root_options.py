@@ -1,0 +1,119 @@
+"""What the command line offers before any command: its version, the completion of shells, and names of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import shellingham  # type: ignore[import-untyped]
+from typer.main import get_command
+from typer.testing import CliRunner, Result
+
+from hpbandster_lite import __version__
+from hpbandster_lite.cli.app import NAME, make_app
+from hpbandster_lite.cli.options import find_run
+from hpbandster_lite.cli.run_directory import directory_of_a_search
+from hpbandster_lite.errors import RunDirectoryError
+from hpbandster_lite.rundir import RunDirectory, named_run_directory
+
+SHELLS = {
+    "bash": Path(".bash_completions", f"{NAME}.sh"),
+    "zsh": Path(".zfunc", f"_{NAME}"),
+    "fish": Path(".config", "fish", "completions", f"{NAME}.fish"),
+}
+"""The file from which each shell loads the completion of this command."""
+COMPLETE = "_HPBANDSTER_LITE_COMPLETE"
+
+
+def invoked(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(make_app(), arguments, prog_name=NAME, env=environment)
+
+
+def test_the_version_is_printed_without_a_command() -> None:
+    result = invoked("--version")
+    assert (result.exit_code, result.output) == (0, f"{NAME} {__version__}\n")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_is_installed_for_the_shell_that_is_used(
+    shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(shellingham, "detect_shell", lambda *_: (shell, f"/bin/{shell}"))
+    result = invoked("--install-completion")
+    assert result.exit_code == 0, result.output
+    script = (tmp_path / SHELLS[shell]).read_text()
+    assert f"complete_{shell}" in script
+    assert COMPLETE in script
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("typed", "number", "completed"),
+    [("sta", 1, "status"), ("run --retry-f", 2, "--retry-failed"), ("slurm sub", 2, "submit")],
+    ids=["a command", "an option", "a command of a group"],
+)
+def test_a_shell_completes_commands_and_options(shell: str, typed: str, number: int, completed: str) -> None:
+    of_bash = {"COMP_WORDS": f"{NAME} {typed}", "COMP_CWORD": str(number)}
+    of_others = {"_TYPER_COMPLETE_ARGS": f"{NAME} {typed}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    result = invoked(**{COMPLETE: f"complete_{shell}"}, **(of_bash if shell == "bash" else of_others))
+    assert completed in result.output
+
+
+# ----------------------------------------------------------------------------------------------------- names of runs
+
+
+def searched(*paths: str) -> None:
+    for path in paths:
+        Path(path).mkdir(parents=True)
+        RunDirectory(path).journal.touch()
+
+
+def test_the_name_of_a_run_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    searched("runs/digits", "runs/nets/small")
+    Path("runs/begun").mkdir()
+    assert find_run(Path("digits")) == Path("runs/digits")
+    assert named_run_directory(Path("begun")) == Path("runs/begun")
+    for given in ("runs/digits", "other", "nets/small", str(tmp_path / "digits"), ".", "..", "../digits"):
+        assert named_run_directory(Path(given)) == Path(given)
+    assert find_run(None) is None
+
+
+def test_a_directory_that_has_a_search_comes_before_a_run_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    searched("digits", "runs/digits", "runs/net")
+    for folder in ("net", "data", "runs/data"):
+        Path(folder).mkdir()
+    assert named_run_directory(Path("digits")) == Path("digits")
+    assert named_run_directory(Path("net")) == Path("runs/net"), "a folder of the project without a search"
+    assert named_run_directory(Path("data")) == Path("data")
+
+
+COMMANDS_OF_A_RUN = [
+    ["status"], ["best"], ["list"], ["backup"], ["verify"], ["ping"], ["refit"], ["pause"], ["resume"], ["stop"],
+    ["cancel"], ["slurm", "status"], ["slurm", "scale"], ["slurm", "cancel"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS_OF_A_RUN, ids="-".join)
+def test_every_command_that_takes_a_run_directory_takes_its_name(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    searched("runs/digits")
+    found = get_command(make_app(command[0]))
+    for name in command:
+        found = found.commands[name]  # type: ignore[attr-defined]
+    rest = {"backup": ["copy.sqlite"], "cancel": ["0-0-0@0"], "slurm scale": ["2"]}.get(" ".join(command), [])
+    context = found.make_context(command[-1], ["digits", *rest])
+    assert context.params["run"] == Path("runs/digits")
+
+
+def test_the_error_about_a_missing_run_names_those_under_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    searched("runs/digits")
+    with pytest.raises(RunDirectoryError, match=r"the run directory digit does not exist; there is runs/digits$"):
+        directory_of_a_search(Path("digit"))
