@@ -12,6 +12,7 @@ from rich.console import Console
 
 from hpbandster_lite.cli.view.status import facts, headline, incumbent_line, status_view
 from hpbandster_lite.protocol.status import Forecast, Status, Waiting
+from hpbandster_lite.records import ConfigId
 from tests.statuses import INCUMBENT, a_bracket, a_rung, a_status, a_worker, counts
 
 
@@ -206,9 +207,45 @@ def test_what_does_not_fit_is_counted() -> None:
 
 
 def test_without_a_screen_everything_is_shown() -> None:
-    lines = picture(crowd(60, 50, 30), height=None)
+    lines = picture(crowd(60, 20, 30), height=None)
     assert sum(line.startswith("node-") for line in lines) == 60
-    assert sum(line.endswith("0.5") for line in lines) == 50
+    assert sum(line.endswith("0.5") for line in lines) == 20
+
+
+def long_search(*, opened: int, complete: int = 11_000) -> Status:
+    """Many complete brackets, of which number 7 has the incumbent, and open ones after them."""
+    done = [
+        a_bracket(each, a_rung(1.0, 3, 3, failed=1, best=0.75), a_rung(3.0, 1, 1, best=0.5)) for each in range(complete)
+    ]
+    done[7] = a_bracket(7, a_rung(1.0, 3, 3, best=0.25), a_rung(3.0, 1, 1, best=0.125))
+    rest = [a_bracket(complete + each, a_rung(1.0, 3, 1, 2, best=0.5), a_rung(3.0, 1, 0)) for each in range(opened)]
+    incumbent = replace(INCUMBENT, config_id=ConfigId(7, 0, 0), values={})
+    return a_status(brackets=(*done, *rest), incumbent=incumbent, agents=())
+
+
+def test_of_thousands_of_brackets_the_open_ones_the_best_and_a_sum_are_listed() -> None:
+    lines = picture(long_search(opened=2))
+    at = next(number for number, line in enumerate(lines) if line.startswith("bracket"))
+    assert lines[at:] == [
+        "bracket                        1 epoch     3 epochs  best loss",
+        "      7                            3/3          1/1      0.125",
+        "  11000                         1/3 +2          0/1        0.5",
+        "  11001                         1/3 +2          0/1        0.5",
+        "    all  33002/33006 +4 (10999 failed)  11000/11002      0.125",
+        "and 10999 complete brackets, which status --json lists",
+    ]
+
+
+def test_of_thousands_of_open_brackets_the_newest_are_listed() -> None:
+    lines = picture(long_search(opened=2_000))
+    assert len(lines) < 40
+    assert lines[-1] == "and 12979 other brackets, which status --json lists"
+    assert lines[-3].split()[0] == "12999"
+
+
+def test_a_long_search_without_an_incumbent_is_summed_up() -> None:
+    lines = picture(replace(long_search(opened=1), incumbent=None))
+    assert [line.split()[0] for line in lines[-4:]] == ["bracket", "11000", "all", "and"]
 
 
 def test_a_worker_with_a_remark_is_among_those_shown() -> None:

@@ -19,12 +19,15 @@ from rich.text import Text
 
 from hpbandster_lite.cli.view.formats import amount, duration, first_line, number, rate, value_text
 from hpbandster_lite.cli.view.tables import plain_table
+from hpbandster_lite.hyperband.ranking import best_loss
 from hpbandster_lite.protocol.status import Agent, Bracket, Rung, Status
 
 MOST_FIGURES = 4
 """Figures of the incumbent beside its loss that fit on a line."""
 MOST_WAITS = 3
 STYLES = {"incumbent": "bold", "failed": "red", "waits": "yellow", "hints": "yellow", "fault": "red"}
+MOST_BRACKETS = 20
+"""With more, a view that has no screen to fit on lists the open ones and the best; the row ``all`` sums up."""
 FEWEST = 3
 """Brackets and workers that are shown even on the smallest screen."""
 
@@ -37,7 +40,7 @@ def status_view(status: Status, *, height: int | None = None) -> RenderableType:
     status
         Of the search.
     height
-        Lines of the screen that it should fit on; default: show all.
+        Lines of the screen that it should fit on; default: show all, but of many brackets the open ones and the best.
     """
     parts: list[RenderableType] = [_facts_table(facts(status))]
     best = status.incumbent
@@ -46,7 +49,9 @@ def status_view(status: Status, *, height: int | None = None) -> RenderableType:
         parts.append(Columns(values, padding=(0, 3), equal=True))
     brackets, agents = status.brackets, status.agents
     most_brackets, most_workers = _room(height, len(brackets), 0 if best is None else len(best.values))
-    if brackets:
+    if height is None and len(brackets) > MOST_BRACKETS:
+        parts += ["", *_summed_rungs(status)]
+    elif brackets:
         parts += ["", _rungs(brackets[-most_brackets:], status.unit)]
         if len(brackets) > most_brackets:
             parts.append(Text(f"and {len(brackets) - most_brackets} brackets before these", style="dim"))
@@ -168,10 +173,43 @@ def _room(height: int | None, brackets: int, values: int) -> tuple[int, int]:
     return shown, max(FEWEST, free - shown)
 
 
-def _rungs(brackets: Sequence[Bracket], unit: str) -> Table:
+def _summed_rungs(status: Status) -> Iterator[RenderableType]:
+    """The open brackets and that of the incumbent, and the sum of all."""
+    brackets = status.brackets
+    best = None if status.incumbent is None else status.incumbent.config_id.bracket
+    is_open = [bracket for bracket in brackets if not bracket.complete and bracket.bracket != best]
+    listed = [bracket for bracket in brackets if bracket.bracket == best] + is_open[-MOST_BRACKETS:]
+    yield _rungs(sorted(listed, key=lambda bracket: bracket.bracket), status.unit, summed=brackets)
+    rest = len(brackets) - len(listed)
+    what = "complete brackets" if len(is_open) <= MOST_BRACKETS else "other brackets"
+    yield Text(f"and {rest} {what}, which status --json lists", style="dim")
+
+
+def _sums(brackets: Sequence[Bracket]) -> dict[float, Rung]:
+    """All rungs of a budget as one."""
+    of_budget: dict[float, list[Rung]] = {}
+    for bracket in brackets:
+        for rung in bracket.rungs:
+            of_budget.setdefault(rung.budget, []).append(rung)
+    return {
+        budget: Rung(
+            budget=budget,
+            places=sum(rung.places for rung in rungs),
+            is_open=True,
+            done=sum(rung.done for rung in rungs),
+            running=sum(rung.running for rung in rungs),
+            failed=sum(rung.failed for rung in rungs),
+            best=best_loss([rung.best for rung in rungs if rung.best is not None]),
+        )
+        for budget, rungs in of_budget.items()
+    }
+
+
+def _rungs(brackets: Sequence[Bracket], unit: str, summed: Sequence[Bracket] = ()) -> Table:
+    """One row for each bracket, and one for the sum of those in ``summed``, if there are any."""
     table = plain_table()
     table.add_column("bracket", justify="right")
-    budgets = sorted({rung.budget for bracket in brackets for rung in bracket.rungs})
+    budgets = sorted({rung.budget for bracket in (*brackets, *summed) for rung in bracket.rungs})
     for budget in budgets:
         table.add_column(amount(budget, unit), justify="right", no_wrap=True)
     table.add_column("best loss", justify="right", no_wrap=True)
@@ -183,6 +221,11 @@ def _rungs(brackets: Sequence[Bracket], unit: str) -> Table:
             *(cells.get(budget, "") for budget in budgets),
             number(losses[-1] if losses else None),
         )
+    if summed:
+        sums = _sums(summed)
+        best = [sums[budget].best for budget in budgets if sums[budget].best is not None]
+        cells = [_rung_cell(sums[budget]) for budget in budgets]
+        table.add_row("all", *cells, number(best[-1] if best else None), style="bold")
     return table
 
 
