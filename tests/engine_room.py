@@ -95,8 +95,15 @@ def loss(grant: Grant, value: float) -> Report:
     return Report(evaluation=grant.evaluation, attempt=grant.attempt, outcome=Outcome(loss=value))
 
 
-def failed(grant: Grant, kind: FailureKind, traceback: str | None = None, misses: str | None = None) -> Report:
-    failure = Failure(kind=kind, reason=f"made up: {kind.value}", traceback=traceback, misses=misses)
+def failed(
+    grant: Grant,
+    kind: FailureKind,
+    traceback: str | None = None,
+    misses: str | None = None,
+    printed: tuple[str, ...] = (),
+) -> Report:
+    reason = f"made up: {kind.value}"
+    failure = Failure(kind=kind, reason=reason, traceback=traceback, misses=misses, log_tail=printed)
     return Report(evaluation=grant.evaluation, attempt=grant.attempt, outcome=Outcome(failure=failure))
 
 
@@ -110,10 +117,11 @@ def fail(
     kind: FailureKind = FailureKind.CODE,
     first: int = 0,
     misses: str | None = None,
+    printed: tuple[str, ...] = (),
 ) -> None:
     """One agent fails an evaluation for each traceback; its requests have numbers from ``first`` on."""
     for index, text in enumerate(tracebacks, first):
-        engine.report("a", failed(granted(engine, "a", index), kind, text, misses), now=0.0)
+        engine.report("a", failed(granted(engine, "a", index), kind, text, misses, printed), now=0.0)
 
 
 def finish(engine: Engine, losses: Mapping[str, float] | None = None, *, now: float = 0.0) -> list[Grant]:

@@ -98,8 +98,15 @@ def for_the_journal(state: State, finished: Finished) -> Finished:
         return finished
     reason = f"{finished.reason}; none of its {state.recorded} evaluations has a loss: {failure_counts(state.failures)}"
     only = _only_fault(state)
-    more = ". The logs of the attempts say more" if only is None else f", with one fault:\n{shown(only)}"
+    more = f", with one fault:\n{shown(only)}" if only is not None else _where_logs_are(state)
     return Finished(kind=finished.kind, reason=f"{reason}{more}")
+
+
+def _where_logs_are(state: State) -> str:
+    """That logs say more, where there are any: an objective may print nothing, or run in its worker's main process."""
+    outcomes = [each.outcome for each in state.evaluations.values() if each.outcome is not None]
+    has_logs = any(each.failure is not None and each.failure.log_tail for each in outcomes)
+    return ". The logs of the attempts say more" if has_logs else ""
 
 
 def _only_fault(state: State) -> Failure | None:

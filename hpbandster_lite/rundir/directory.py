@@ -115,6 +115,10 @@ class RunDirectory:
         """:meth:`attempt_directory` relative to the run directory, for reports to other processes."""
         return str(self.attempt_directory(evaluation, attempt).relative_to(self.path))
 
+    def has_attempt_logs(self) -> bool:
+        """Whether any attempt has a log here: one that prints nothing has none."""
+        return any(self.path.glob(f"evaluations/*/*/*/{self.LOG_NAME}"))
+
     def readable_directory(self, reported: str) -> str | None:
         """The local path of a directory that another process reported; None if it must not be read.
 

@@ -187,16 +187,20 @@ def test_a_search_that_keeps_going_does_not_stop_until_a_start_says_otherwise() 
     assert is_over(engine)
 
 
-def test_a_search_without_a_single_loss_says_so_when_it_ends() -> None:
+@pytest.mark.parametrize(
+    ("printed", "more"),
+    [((), ""), (("warming up",), ". The logs of the attempts say more")],
+    ids=["nothing was printed", "there are logs"],
+)
+def test_a_search_without_a_single_loss_says_so_when_it_ends(printed: tuple[str, ...], more: str) -> None:
     engine = started(Limits(evaluations=3))
-    fail(engine, traceback(1), traceback(2), kind=CODE)
+    fail(engine, traceback(1), traceback(2), kind=CODE, printed=printed)
     fail(engine, None, kind=INVALID, first=2)
     answer = engine.lease("a", 3, now=0.0).answer
     assert isinstance(answer, Done)
     assert answer.finished.kind is FinishKind.LIMIT
     assert answer.finished.reason == (
-        "3 evaluations were started, which is the limit; none of its 3 evaluations has a loss: 2 code, 1 invalid. "
-        "The logs of the attempts say more"
+        f"3 evaluations were started, which is the limit; none of its 3 evaluations has a loss: 2 code, 1 invalid{more}"
     )
     assert engine.finished == answer.finished
 

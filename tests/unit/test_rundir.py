@@ -335,3 +335,13 @@ def test_a_reported_absolute_directory_is_read_if_it_belongs_to_this_user(
     assert RunDirectory("/some/run").readable_directory(str(tmp_path)) == str(tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: 12_345)
     assert RunDirectory("/some/run").readable_directory(str(tmp_path)) is None
+
+
+def test_a_run_has_logs_of_attempts_only_where_one_printed_something(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    assert not directory.has_attempt_logs()
+    attempt = directory.attempt_directory(EvaluationId(ConfigId(0, 0, 3), 1), 1)
+    attempt.mkdir(parents=True)
+    assert not directory.has_attempt_logs()
+    (attempt / RunDirectory.LOG_NAME).touch()
+    assert directory.has_attempt_logs()

@@ -142,9 +142,10 @@ def _concluded(out: Console, directory: RunDirectory, *, is_shown: bool) -> int:
 
 def _print_where_failures_are(out: Console, directory: RunDirectory) -> None:
     where = directory.path
+    logs = f"logs: {where / 'evaluations'}; " if directory.has_attempt_logs() else ""
     out.print(
-        f"\nall failures: hpbandster-lite list {where} --failed; logs: {where / 'evaluations'}; once the code is "
-        "corrected, the same command with --retry-failed runs them again",
+        f"\nall failures: hpbandster-lite list {where} --failed; {logs}once the code is corrected, "
+        "the same command with --retry-failed runs them again",
         markup=False,
         soft_wrap=True,
     )

@@ -224,8 +224,8 @@ def _rungs(brackets: Sequence[Bracket], unit: str, summed: Sequence[Bracket] = (
     if summed:
         sums = _sums(summed)
         best = [sums[budget].best for budget in budgets if sums[budget].best is not None]
-        cells = [_rung_cell(sums[budget]) for budget in budgets]
-        table.add_row("all", *cells, number(best[-1] if best else None), style="bold")
+        texts = [_rung_cell(sums[budget]) for budget in budgets]
+        table.add_row("all", *texts, number(best[-1] if best else None), style="bold")
     return table
 
 
