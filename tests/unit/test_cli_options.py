@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -288,6 +289,17 @@ def test_every_command_and_every_option_has_its_help(name: str) -> None:
         about = [each for each in get_args(parameter.annotation) if hasattr(each, "help")]
         assert about, parameter
         assert about[0].help, parameter
+
+
+@pytest.mark.parametrize("command", [("run",), ("master",), ("slurm", "submit")], ids="-".join)
+@pytest.mark.parametrize("wrong", ["--keep-checkpoints=best:0", "--checkpoint-quota=5XB"])
+def test_a_wrong_rule_for_checkpoints_is_refused_before_anything_begins(
+    command: tuple[str, ...], wrong: str, tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(make_app(), [*command, "counting_ones", "--run-dir", str(tmp_path / "run"), wrong])
+    assert isinstance(result.exception, UsageError)
+    assert re.search("keep_checkpoints must be one of needed, all, best:N|'5XB' is not a size", str(result.exception))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -14,6 +14,7 @@ from hpbandster_lite.settings.options import (
     ListenOptions,
     RunOptions,
     SearchOptions,
+    check_values,
     in_common,
 )
 from hpbandster_lite.settings.prepare import prepare
@@ -39,6 +40,7 @@ def master(
     Workers on the same file system find it through the run directory, others through --nameserver. With --run-id and
     --key you can start workers before the master.
     """
+    check_values(keep)
     directory = chosen_directory(problem, place.run_dir)
     prepared = prepare(replace(search, run_id=run.run_id), directory)
     listen = replace(listen, port=listen.port or 0)

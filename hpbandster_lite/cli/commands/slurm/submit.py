@@ -17,7 +17,7 @@ from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import UnknownOption, UsageError
 from hpbandster_lite.master import wall_clock
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings.options import CheckpointOptions, DirectoryOptions, SearchOptions
+from hpbandster_lite.settings.options import CheckpointOptions, DirectoryOptions, SearchOptions, check_values
 from hpbandster_lite.settings.prepare import Prepared, prepare
 from hpbandster_lite.settings.search_file import is_search_file, read_search_file
 from hpbandster_lite.slurm.scripts import ALL_IN_ONE, MASTER, WORKERS
@@ -55,6 +55,7 @@ def submit(
     The command first reads the problem, so that an error in it costs no job. The same command continues a search whose
     jobs have ended.
     """
+    check_values(keep)
     directory = RunDirectory(chosen_directory(problem, place.run_dir).path.absolute())
     prepared = _prepared(options, directory)
     request = slurm.SubmitRequest(
