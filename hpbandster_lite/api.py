@@ -22,7 +22,7 @@ from hpbandster_lite.protocol.status import Status
 from hpbandster_lite.records import Finished, FinishKind, Limits, ProblemDescription, ProblemSource, Value, Values
 from hpbandster_lite.results.result import Result
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings.options import LimitOptions, SearchOptions, in_common
+from hpbandster_lite.settings.options import LimitOptions, PlaceOptions, SearchOptions, check_values, options_of
 from hpbandster_lite.settings.place import Place, place_of, place_of_function
 from hpbandster_lite.settings.prepare import Prepared
 
@@ -34,6 +34,7 @@ Objective = Callable[[dict[str, Any], float, Any], Any]
 
 _EXTENDABLE = ("brackets", "evaluations", "total_budget", "wall_time_s")
 """Limits of which a higher value extends a search."""
+_RECORDS = (LimitOptions, SearchOptions, LaunchOptions, PlaceOptions)
 
 
 class _Lines:
@@ -71,7 +72,7 @@ def minimize(
     bracket_rule: str | None = None,
     seed: int | None = None,
     sampler: Mapping[str, Value] | None = None,
-    initial: Sequence[Values] | None = None,
+    initial: Values | Sequence[Values] | None = None,
     skip_default: bool | None = None,
     brackets: int | None = None,
     evaluations: int | None = None,
@@ -211,25 +212,61 @@ def minimize(
         If the search ended by a fault of this machine.
     """
     _refuse_within_an_import()
-    described = _described(problem, space, isolation, problem_options or {})
-    limits = LimitOptions(
-        brackets=brackets, evaluations=evaluations, total_budget=total_budget, wall_time_s=wall_time_s,
-        target_loss=target_loss, max_concurrent=max_concurrent,
-    )  # fmt: skip
+    given = {
+        "retry_failed": retry_failed, "accept_edited_source": accept_edited_source, "keep_going": keep_going,
+        "min_budget": min_budget, "max_budget": max_budget, "eta": eta, "budgets": budgets, "unit": unit, "seed": seed,
+        "algorithm": algorithm, "bracket_rule": bracket_rule, "sampler": {} if sampler is None else sampler,
+        "initial": initial, "skip_default": skip_default, "brackets": brackets, "evaluations": evaluations,
+        "total_budget": total_budget, "wall_time_s": wall_time_s, "target_loss": target_loss,
+        "max_concurrent": max_concurrent, "workers": workers, "threads": threads, "gpus": gpus,
+        "gpus_per_worker": gpus_per_worker, "timeout_s": timeout_s, "isolation": isolation,
+        "fresh_process": fresh_process, "keep_checkpoints": keep_checkpoints, "checkpoint_quota": checkpoint_quota,
+        "run_dir": run_dir, "new": new,
+    }  # fmt: skip
+    _check_others(problem_options, watcher)
+    return _with_options(problem, space, problem_options or {}, given, watcher or _Lines())
+
+
+def _with_options(
+    problem: str | Problem | Objective,
+    space: ConfigurationSpace | None,
+    problem_options: Mapping[str, Any],
+    given: Mapping[str, Any],
+    watcher: Watcher,
+) -> Result:
+    """Check the options, describe the problem and run the search."""
+    limits, wanted, launch, place = (_typed(each, given) for each in _RECORDS)
+    check_values(LimitOptions(**limits))
+    launch_options, place_options = LaunchOptions(**launch), PlaceOptions(**place)
+    described = _described(problem, space, launch_options.isolation, problem_options)
     options = SearchOptions(
         problem=described.reference, description=described.description, arguments=_script_arguments(),
-        retry_failed=retry_failed, accept_edited_source=accept_edited_source, keep_going=keep_going,
-        min_budget=min_budget, max_budget=max_budget, eta=eta, budgets=_floats(budgets), unit=unit, seed=seed,
-        algorithm=algorithm, bracket_rule=bracket_rule, sampler=dict(sampler or {}),
-        initial=None if initial is None else tuple(initial), skip_default=skip_default,
+        limits=Limits(**limits), **wanted,
     )  # fmt: skip
-    launch = LaunchOptions(
-        workers=workers, threads=threads, gpus=None if gpus is None else str(gpus), gpus_per_worker=gpus_per_worker,
-        timeout_s=timeout_s, isolation=isolation, fresh_process=fresh_process, keep_checkpoints=keep_checkpoints,
-        checkpoint_quota=checkpoint_quota,
-    )  # fmt: skip
-    place = _place(described, run_dir, new=new, is_edit=retry_failed or accept_edited_source)
-    return _search(options, limits, launch, place, watcher or _Lines(), described)
+    check_values(options)
+    found = _place(described, place_options, is_edit=options.retry_failed or options.accept_edited_source)
+    return _search(options, launch_options, found, watcher, described)
+
+
+def _typed(record_type: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that are options of a record, checked."""
+    # Imported here: a worker that imports the script needs no pydantic.
+    from hpbandster_lite.settings.schema import typed_values
+
+    return typed_values(record_type, {name: given[name] for name in options_of(record_type) if name in given})
+
+
+def _check_others(problem_options: object, watcher: object) -> None:
+    """Check the arguments that are not in the table of options, as far as no problem is needed."""
+    is_right = isinstance(problem_options, Mapping) and all(isinstance(name, str) for name in problem_options)
+    if problem_options is not None and not is_right:
+        raise UsageError(
+            f"problem_options must be a mapping from names to values, got {problem_options!r:.100}; give for example "
+            "problem_options={'depth': 3}"
+        )
+    missing = [name for name in ("begin", "status", "note") if not callable(getattr(watcher, name, None))]
+    if watcher is not None and missing:
+        raise UsageError(f"watcher must have the methods begin, status and note, got {watcher!r:.100}; leave it out")
 
 
 def _refuse_within_an_import() -> None:
@@ -242,22 +279,17 @@ def _refuse_within_an_import() -> None:
 
 def _search(
     options: SearchOptions,
-    limits: LimitOptions,
     launch: LaunchOptions,
     place: Place,
     watcher: Watcher,
     described: _Described,
 ) -> Result:
-    """Check the options and run the search; exit codes of the processes become exceptions."""
+    """Run the search; exit codes of the processes become exceptions."""
     directory = place.directory
     for note in filter(None, (place.note, described.note)):
         watcher.note(note)
-    # Imported here: a worker that imports the script needs no pydantic.
-    from hpbandster_lite.settings.schema import typed
-
-    options = replace(typed(options), limits=Limits(**in_common(Limits, typed(limits))))
     try:
-        code = search_here(options, directory, typed(launch), watcher, problem=described.here)
+        code = search_here(options, directory, launch, watcher, problem=described.here)
     finally:
         described.note_own_changes()
     if code == INTERRUPTED:
@@ -309,9 +341,9 @@ class _Described:
             note_own_changes(self.function, self.source)
 
 
-def _place(described: _Described, run_dir: str | Path | None, *, new: bool, is_edit: bool) -> Place:
-    if described.here is None or run_dir is not None or new:
-        return place_of(described.reference, run_dir, new=new)
+def _place(described: _Described, given: PlaceOptions, *, is_edit: bool) -> Place:
+    if described.here is None or given.run_dir is not None or given.new:
+        return place_of(described.reference, given.run_dir, new=given.new)
     return place_of_function(described.reference, described.source, is_edit=is_edit)
 
 
@@ -367,10 +399,6 @@ def _script_arguments() -> tuple[str, ...]:
     """``sys.argv`` of the running script; empty without one, as in a notebook."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     return tuple(sys.argv) if file is not None and Path(file).is_file() else ()
-
-
-def _floats(budgets: Sequence[float] | None) -> tuple[float, ...] | None:
-    return None if budgets is None else tuple(float(budget) for budget in budgets)
 
 
 def _is_function(problem: Problem | Objective) -> TypeGuard[Objective]:

@@ -49,6 +49,10 @@ class Kind:
         Makes the value in a search file.
     typed_hint
         How a value is typed on the command line, where its help should say so.
+    takes_whole
+        Whether a float without a fraction counts as a whole number.
+    from_python
+        Makes the value from that of an argument of Python with the right type.
     """
 
     wanted: str
@@ -58,6 +62,8 @@ class Kind:
     from_file: Callable[[Any, Path], Any] = _same_in_file
     to_file: Callable[[Any], Plain] = lambda value: value
     typed_hint: str = ""
+    takes_whole: bool = False
+    from_python: Callable[[Any], Any] = lambda value: value
 
 
 def seconds(option: str, text: str) -> float:
@@ -88,6 +94,15 @@ def byte_count(option: str, size: int | str) -> int:
     if isinstance(size, bool) or count < 1:
         raise UsageError(f"{option} {size!r} is not a size; write {SIZES}")
     return count
+
+
+def whole(value: Any) -> Any:
+    """A float without a fraction, such as ``1e3``, as the whole number that it is; any other value unchanged."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _whole_from_file(value: Any, _base: Path) -> Any:
+    return whole(value)
 
 
 def _checked_size(option: str, size: str) -> str:
@@ -165,7 +180,7 @@ def _path(wanted: str) -> Kind:
 
 
 NUMBER = Kind(wanted="a number", in_file=float, typed=float)
-WHOLE = Kind(wanted="a whole number", in_file=int, typed=int)
+WHOLE = Kind(wanted="a whole number", in_file=int, typed=int, from_file=_whole_from_file, takes_whole=True)
 TEXT = Kind(wanted="text in quotes", in_file=str)
 FLAG = Kind(wanted="true or false", in_file=bool, typed=bool)
 NUMBERS = Kind(
@@ -173,6 +188,7 @@ NUMBERS = Kind(
     in_file=list[float],
     read=_numbers,
     from_file=lambda value, _base: tuple(map(float, value)),
+    from_python=lambda value: None if value is None else tuple(map(float, value)),
     to_file=list,
 )
 DURATION = Kind(
@@ -183,7 +199,8 @@ DURATION = Kind(
     typed_hint="In seconds, or 30m, 12h, 2d.",
 )
 """A record holds seconds; its field's name ends with ``_s``, the flag and the key do not."""
-SIZE = Kind(wanted=f"a size such as {SIZES}", in_file=int | str, read=_checked_size)
+SIZE = Kind(wanted=f"a size such as {SIZES}", in_file=int | str, read=_checked_size, from_file=_whole_from_file,
+            takes_whole=True)  # fmt: skip
 """A record holds it as it was given; :func:`byte_count` reads it where it acts."""
 DIRECTORY = _path("the path of a directory")
 FILE = _path("the path of a file")
@@ -195,11 +212,13 @@ ADDRESS = Kind(
     to_file=lambda value: format_host_port(*value),
 )
 PORT = Kind(wanted="a whole number", in_file=int, typed=int, read=check_port,
-            from_file=lambda value, _base: check_port("port", value))  # fmt: skip
+            from_file=lambda value, _base: check_port("port", whole(value)), takes_whole=True)  # fmt: skip
 DEVICES = Kind(
     wanted='a whole number, "all", or tokens in quotes',
     in_file=int | str,
-    from_file=lambda value, _base: str(value),
+    from_file=lambda value, _base: str(whole(value)),
+    from_python=lambda value: None if value is None else str(value),
+    takes_whole=True,
 )
 CONFIGURATIONS = Kind(
     wanted="a list of configurations, or the path of a JSON file with one",

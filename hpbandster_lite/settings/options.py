@@ -13,6 +13,7 @@ add an option: declare it here, and read the field where it acts.
 from __future__ import annotations
 
 import enum
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -528,6 +529,9 @@ def check_value(about: Option, value: Any) -> None:
     """
     if about.kind is kinds.SIZE:
         kinds.byte_count(about.name, value)
+    if isinstance(value, float) and not math.isfinite(value):
+        remedy = "give a number" + (", or leave it out" if about.default is None else "")
+        raise UsageError(f"{about.name} must be finite, got {value!r}; {remedy}")
     if about.choices and not any(is_choice(value, each) for each in about.accepted):
         raise UsageError(f"{about.name} must be one of {', '.join(about.accepted)}, got {value!r}")
     if about.above is not None and not value > about.above:

@@ -80,12 +80,25 @@ def prepare(
         For an invalid option; ResumeError names what differs from the stored search.
     """
     check_values(options)
+    check_values(options.limits)
+    _check_alone(options)
     if run_directory is None or not holds_anything(run_directory.journal):
+        if options.description is not None:
+            # The processes start while a child reads the source: what is wrong is found before.
+            _begin(options, options.description)
         return _begin(options, _described(options, options.problem, meanwhile))
     reader = JournalReader(run_directory.journal)
     reference = with_kept_options(options.problem, reader.settings().problem.reference)
     description = _described(options, reference, meanwhile)
     return _resume(options, description, reader, run_directory.path)
+
+
+def _check_alone(options: SearchOptions) -> None:
+    """Refuse values that are wrong for every problem, before a process reads this one."""
+    _run_id(options.run_id)
+    _seed(options.seed)
+    if options.budgets is not None:
+        explicit_ladder(options.budgets)
 
 
 def _described(

@@ -7,14 +7,14 @@ where it acts, with the same error for the command line, a search file and Pytho
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import numbers
+import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.settings import kinds
@@ -25,10 +25,11 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_RecordT = TypeVar("_RecordT")
 _STRICT = ConfigDict(strict=True, extra="forbid")
 _FREE_TYPE = dict[str, bool | int | float | str]
 _FILE_HELP = "A search in one file: hpbandster-lite run search.toml"
+_MOST_SHOWN = 100
+"""Characters of a wrong value in an error."""
 _PROBLEM_HELP = "A shipped problem, a file (path/to/file.py), a module, or an object in either (file.py:problem)."
 
 
@@ -76,9 +77,9 @@ def _file_model() -> type[BaseModel]:
 
 def _file_field(option: Option) -> tuple[Any, Any]:
     extra: dict[str, Any] = _choices(option.accepted) if option.choices else {}
-    example = tomllib.loads(f"value = {option.example}")["value"]
-    about = Field(default=None, description=plain_help(option), examples=[example], json_schema_extra=extra)
-    return _not_empty(option.kind.in_file), about
+    examples = [_python_example(option)]
+    about = Field(default=None, description=plain_help(option), examples=examples, json_schema_extra=extra)
+    return _whole_too(option.kind, _not_empty(option.kind.in_file)), about
 
 
 def _choices(accepted: Sequence[str]) -> dict[str, Any]:
@@ -91,29 +92,48 @@ def _not_empty(kind: Any) -> Any:
     return Annotated[str, Field(min_length=1)] if kind is str else kind
 
 
+def _whole_too(kind: kinds.Kind, accepted: Any) -> Any:
+    """A type that also accepts a float without a fraction, where a whole number is wanted."""
+    return Annotated[accepted, BeforeValidator(kinds.whole)] if kind.takes_whole else accepted
+
+
 def plain_help(option: Option) -> str:
     """Help of an option in one paragraph, with its default."""
     return option.help + (f" Default: {option.otherwise}." if option.otherwise else "")
 
 
-def typed(record: _RecordT) -> _RecordT:
-    """A record of options whose values have the types of the table; numpy numbers become Python numbers.
+def typed_values(record_type: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for a record of options, with the types of the table.
+
+    numpy's values become Python's, and floats without a fraction whole numbers where these are wanted.
 
     Raises
     ------
     UsageError
         With the option, the value and what is accepted.
     """
-    record_type: type = type(record)
     options = options_of(record_type)
-    given = {name: _python_number(getattr(record, name)) for name in options}
+    values = {name: _python_value(options[name], value) for name, value in given.items()}
     try:
-        _record_model(record_type).model_validate(given)
+        _record_model(record_type).model_validate(values)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
-        wanted = "a number of seconds" if options[name].kind is kinds.DURATION else options[name].kind.wanted
-        raise UsageError(f"{name} must be {wanted.removesuffix(' in quotes')}, got {given[name]!r:.100}") from error
-    return dataclasses.replace(record, **given)  # type: ignore[type-var]
+        raise UsageError(_wrong_type(options[name], given[name])) from error
+    return {name: options[name].kind.from_python(value) for name, value in values.items()}
+
+
+def _wrong_type(option: Option, value: Any) -> str:
+    """What is wrong in an argument of Python, and an example of a right one."""
+    is_duration = option.kind is kinds.DURATION
+    wanted = "a number of seconds" if is_duration else option.kind.wanted.removesuffix(" in quotes")
+    example = 3600 if is_duration else _python_example(option)
+    text = repr(value)
+    shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+    return f"{option.name} must be {wanted}, got {shown}; give for example {option.name}={example!r}"
+
+
+def _python_example(option: Option) -> Any:
+    return tomllib.loads(f"value = {option.example or 'true'}")["value"]
 
 
 @functools.cache
@@ -124,15 +144,36 @@ def _record_model(record_type: type) -> type[BaseModel]:
 
 
 def _python_type(option: Option) -> Any:
-    if option.kind in (kinds.CONFIGURATIONS, kinds.PARAMETERS, kinds.ADDRESS):
-        # Space and sampler check what is in them, and name the nearest known name.
-        return Any
-    kind: Any = float if option.kind is kinds.DURATION else option.kind.in_file
-    if option.kind is kinds.DEVICES:
-        kind = str
-    if option.kind is kinds.NUMBERS:
-        kind = tuple[float, ...]
+    # Space and sampler check what is in configurations and parameters, and name the nearest known name.
+    others: dict[kinds.Kind, Any] = {
+        kinds.CONFIGURATIONS: tuple[dict[Any, Any], ...], kinds.PARAMETERS: dict[Any, Any], kinds.ADDRESS: Any,
+        kinds.DURATION: float, kinds.NUMBERS: tuple[float, ...],
+    }  # fmt: skip
+    kind = others.get(option.kind, _not_empty(option.kind.in_file))
     return kind | None if option.default is None else kind
+
+
+def _python_value(option: Option, value: Any) -> Any:
+    match value:
+        case None | str() | bytes():
+            return value
+        case os.PathLike() if option.kind in (kinds.DIRECTORY, kinds.FILE):
+            return os.fspath(value)
+        case Mapping() if option.kind is kinds.CONFIGURATIONS:
+            # One configuration is a list of one.
+            return (_python_table(value),)
+        case Mapping():
+            return _python_table(value)
+        case Iterable() if option.kind is kinds.NUMBERS:
+            return tuple(map(_python_number, value))
+        case Iterable() if option.kind is kinds.CONFIGURATIONS:
+            return tuple(_python_table(each) if isinstance(each, Mapping) else each for each in value)
+    number = _python_number(value)
+    return kinds.whole(number) if option.kind.takes_whole else number
+
+
+def _python_table(values: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {name: _python_number(value) for name, value in values.items()}
 
 
 def _python_number(value: Any) -> Any:
@@ -141,6 +182,8 @@ def _python_number(value: Any) -> Any:
             return value
         case numbers.Integral():
             return int(value)
+        case _ if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
+            return bool(value)
         case numbers.Real():
             return float(value)
         case _:

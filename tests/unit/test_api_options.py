@@ -21,9 +21,10 @@ from hpbandster_lite import api
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.launch.local_search import LaunchOptions
 from hpbandster_lite.records import Limits
+from hpbandster_lite.samplers.kde.parameters import BohbParameters
 from hpbandster_lite.settings import kinds
 from hpbandster_lite.settings.options import OPTIONS, TABLE, LimitOptions, Option, SearchOptions, WorkerOptions
-from hpbandster_lite.settings.schema import typed
+from hpbandster_lite.settings.schema import typed_values
 
 OWN = {"problem", "space", "problem_options", "watcher"}
 """Parameters of ``minimize`` that are not options."""
@@ -140,27 +141,134 @@ def test_a_parameter_reaches_its_record(name: str, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("record", "message"),
+    ("record_type", "name", "value", "message"),
     [
-        (SearchOptions(problem="x", min_budget="1"), "min_budget must be a number, got '1'"),  # type: ignore[arg-type]
-        (SearchOptions(problem="x", seed=1.5), "seed must be a whole number, got 1.5"),  # type: ignore[arg-type]
-        (SearchOptions(problem="x", unit=3), "unit must be text, got 3"),  # type: ignore[arg-type]
-        (SearchOptions(problem="x", skip_default=1), "skip_default must be true or false, got 1"),  # type: ignore[arg-type]
-        (LimitOptions(wall_time_s="2h"), "wall_time_s must be a number of seconds, got '2h'"),  # type: ignore[arg-type]
-        (LimitOptions(brackets=True), "brackets must be a whole number, got True"),
-        (WorkerOptions(gpus_per_worker=None), "gpus_per_worker must be a whole number, got None"),  # type: ignore[arg-type]
+        (SearchOptions, "min_budget", "1", "a number, got '1'; give for example min_budget=1"),
+        (SearchOptions, "seed", 1.5, "a whole number, got 1.5; give for example seed=7"),
+        (SearchOptions, "unit", 3, "text, got 3; give for example unit='epochs'"),
+        (SearchOptions, "skip_default", 1, "true or false, got 1; give for example skip_default=True"),
+        (LimitOptions, "wall_time_s", "2h", "a number of seconds, got '2h'; give for example wall_time_s=3600"),
+        (LimitOptions, "brackets", True, "a whole number, got True; give for example brackets=5"),
+        (WorkerOptions, "gpus_per_worker", None, "a whole number, got None; give for example gpus_per_worker=2"),
     ],
 )
-def test_a_value_of_a_wrong_type_is_refused_with_what_is_accepted(record: object, message: str) -> None:
+def test_a_value_of_a_wrong_type_is_refused_with_what_is_accepted(
+    record_type: type, name: str, value: Any, message: str
+) -> None:
     with pytest.raises(UsageError) as caught:
-        typed(record)
-    assert str(caught.value) == message
+        typed_values(record_type, {name: value})
+    assert str(caught.value) == f"{name} must be {message}"
+
+
+def handed_on(**arguments: Any) -> tuple[SearchOptions, LaunchOptions]:
+    """What ``minimize`` hands to the launcher; nothing is started."""
+    received: list[Any] = []
+
+    def search_here(search: SearchOptions, _directory: Any, launch: LaunchOptions, *_: object, **__: object) -> int:
+        received.extend([search, launch])
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LaunchOptions, "devices", lambda _: [(None, None)])
+        patch.setattr(api, "search_here", search_here)
+        with pytest.raises(KeyboardInterrupt):
+            api.minimize("digits", **arguments)
+    search, launch = received
+    return search, launch
+
+
+WHOLE = [name for name, option in in_api().items() if option.kind is kinds.WHOLE]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("value", [3e0, np.float32(3), np.int8(3)], ids=["float", "float32", "int8"])
+def test_a_float_without_a_fraction_is_a_whole_number(name: str, value: Any) -> None:
+    search, launch = handed_on(**{name: value})
+    (found,) = [getattr(each, name) for each in (search, search.limits, launch) if hasattr(each, name)]
+    assert (found, type(found)) == (3, int)
+
+
+def test_a_sampler_s_whole_number_may_be_a_float_without_a_fraction() -> None:
+    parameters = BohbParameters(num_samples=8.0, max_points_in_model=2e2)  # type: ignore[arg-type]
+    assert repr((parameters.num_samples, parameters.max_points_in_model)) == "(8, 200)"
+
+
+def test_devices_and_sizes_may_be_floats_without_a_fraction() -> None:
+    _, launch = handed_on(gpus=2.0, checkpoint_quota=5e10)
+    assert (launch.gpus, repr(launch.checkpoint_quota)) == ("2", "50000000000")
+
+
+WRONG: list[tuple[str, Any, str]] = [
+    *((name, 1.5, "must be a whole number, got 1.5") for name in WHOLE),
+    *((name, float("inf"), "must be a whole number, got inf") for name in WHOLE),
+    *((name, float("nan"), "must be finite, got nan") for name, each in in_api().items()
+      if each.kind in (kinds.NUMBER, kinds.DURATION)),
+    *((name, "60", "must be a number") for name, each in in_api().items()
+      if each.kind in (kinds.NUMBER, kinds.DURATION)),
+    *((name, "yes", "must be true or false, got 'yes'") for name, each in in_api().items() if each.kind is kinds.FLAG),
+    *((name, object, "got <class 'object'>") for name in in_api()),
+    ("total_budget", -np.inf, "must be finite, got -inf"), ("workers", "4", "must be a whole number, got '4'"),
+    ("evaluations", 0.0, "must be above zero, got 0"), ("isolation", None, "must be text, got None"),
+    ("budgets", 5, "must be a list of numbers, got 5; give for example budgets=[1, 3, 9]"),
+    ("budgets", "1,3", "must be a list of numbers, got '1,3'"), ("budgets", [1, None], "must be a list of numbers"),
+    ("budgets", [3, 1], "budgets must increase"), ("seed", -1, "seed must be in [0, 2**63), got -1"),
+    ("sampler", [("a", 1)], "must be a table of numbers and strings"), ("run_dir", 5, "the path of a directory, got 5"),
+    ("run_dir", "", "must be the path of a directory, got ''"), ("initial", 3, "must be a list of configurations"),
+    ("initial", [3], "must be a list of configurations"), ("algorithm", "tpe", "must be one of bohb"),
+    ("problem_options", ["depth"], "must be a mapping from names to values"),
+    ("problem_options", {1: 2}, "must be a mapping from names to values"), ("watcher", 3, "begin, status and note"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value", "words"), WRONG, ids=[f"{name}-{i}" for i, (name, *_) in enumerate(WRONG)])
+def test_a_wrong_argument_is_refused_before_any_process_starts(
+    name: str, value: Any, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def no_process(*_: object, **__: object) -> None:
+        pytest.fail("a process was started")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("subprocess.Popen.__init__", no_process)
+    with pytest.raises(UsageError) as caught:
+        api.minimize("digits", **{name: value})
+    assert words in str(caught.value)
+    assert name in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def objective(config: Mapping[str, Any], budget: float, trial: Any) -> float:
+    return float(config["x"] * budget)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"initial": [{"x": 5.0}]}, "x=5.0 is out of range"),
+        ({"sampler": {"num_sample": 3}}, "did you mean 'num_samples'?"),
+        ({"min_budget": 30}, "min_budget=30 is above max_budget=9"),
+    ],
+    ids=["initial", "sampler", "min_budget"],
+)
+def test_what_does_not_fit_a_function_is_refused_before_any_process_starts(
+    arguments: Mapping[str, Any], words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from ConfigSpace import ConfigurationSpace
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("subprocess.Popen.__init__", lambda *_, **__: pytest.fail("a process was started"))
+    space = ConfigurationSpace({"x": (0.0, 1.0)})
+    with pytest.raises(UsageError) as caught:
+        api.minimize(objective, space, **{"min_budget": 1, "max_budget": 9, **arguments})
+    assert words in str(caught.value)
 
 
 def test_numbers_of_numpy_become_python_s() -> None:
-    record = typed(LimitOptions(brackets=np.int64(3), total_budget=np.float32(0.5), target_loss=1))  # type: ignore[arg-type]
+    values = {"brackets": np.int64(3), "total_budget": np.float32(0.5), "target_loss": 1}
+    record = LimitOptions(**typed_values(LimitOptions, values))
     assert [type(each) for each in (record.brackets, record.total_budget, record.target_loss)] == [int, float, int]
     assert record == LimitOptions(brackets=3, total_budget=0.5, target_loss=1)
+    assert typed_values(SearchOptions, {"skip_default": np.True_})["skip_default"] is True
+    assert typed_values(SearchOptions, {"budgets": np.array([1, 3])}) == {"budgets": (1.0, 3.0)}
 
 
 def test_the_limits_of_the_table_are_those_of_a_search() -> None:

@@ -121,7 +121,7 @@ def test_checkpoints_of_any_number_of_configurations_can_be_kept(kept: str) -> N
     [
         (WorkerOptions(workers=0), "workers must be at least 1, got 0"),
         (WorkerOptions(timeout_s=0.0), "timeout_s must be above 0 seconds, got 0.0"),
-        (WorkerOptions(timeout_s=float("nan")), "timeout_s must be above 0 seconds, got nan"),
+        (WorkerOptions(timeout_s=float("nan")), "timeout_s must be finite, got nan; give a number, or leave it out"),
         (WorkerOptions(isolation="process"), "isolation must be one of trainer, none, got 'process'"),
         (CheckpointOptions(keep_checkpoints="best:0"), f"{KEEP_ERROR}, got 'best:0'"),
         (CheckpointOptions(keep_checkpoints="best:N"), f"{KEEP_ERROR}, got 'best:N'"),

@@ -103,6 +103,16 @@ def refusal(place: Path, text: str) -> str:
 # ----------------------------------------------------------------------------------------------------------- reading
 
 
+def test_a_float_without_a_fraction_is_a_whole_number(tmp_path: Path) -> None:
+    text = (
+        'problem = "net"\n[limits]\nbrackets = 2.0\nevaluations = 1e1\n[search]\nseed = 1.0\n'
+        "[workers]\nworkers = 2.0\ngpus = 2.0\n[service]\nport = 9091.0\n"
+    )
+    values = dict(read(tmp_path, text).values)
+    wanted = {"sampler": {}, "brackets": 2, "evaluations": 10, "seed": 1, "workers": 2, "gpus": "2", "port": 9091}
+    assert repr(sorted(values.items())) == repr(sorted(wanted.items()))
+
+
 def test_every_key_arrives_under_the_name_of_its_option(tmp_path: Path) -> None:
     assert read(tmp_path, WHOLE) == SearchFile(
         problem=f"{tmp_path}/net.py:problem",
@@ -233,7 +243,7 @@ def test_a_value_of_a_wrong_type_is_refused_with_key_value_and_what_is_right(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[limits]\nbrackets = 2.0", ("brackets = 2.0 is a number", "a whole number")),
+        ("[limits]\nbrackets = 2.5", ("brackets = 2.5 is a number", "a whole number")),
         ("[limits]\nbrackets = true", ("brackets = true is a truth value", "a whole number")),
         ("[budgets]\nmax_budget = '27'", ('max_budget = "27" is text', "a number", "max_budget = 27")),
         ("[budgets]\nmax_budget = true", ("max_budget = true is a truth value", "a number")),

@@ -12,6 +12,7 @@ from typing import Any
 from hpbandster_lite.errors import UsageError
 
 DENSITIES = ("truncated", "statsmodels")
+_WHOLE = ("min_points_in_model", "max_points_in_model", "num_samples")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,11 @@ class BohbParameters:
     density: str = "truncated"
 
     def __post_init__(self) -> None:
+        for name in _WHOLE:
+            # 64.0 is 64 to a user, and an index of numpy accepts only the second.
+            value = getattr(self, name)
+            if isinstance(value, float) and value.is_integer():
+                object.__setattr__(self, name, int(value))
         if self.min_points_in_model is not None:
             self._check("min_points_in_model", _is_whole(self.min_points_in_model, 2), "a whole number of at least 2; "
                         "leave it out for the number of hyperparameters plus one")
