@@ -107,7 +107,7 @@ def _parts_of_function(function: types.FunctionType) -> Iterator[Part]:
     bound = (function.__defaults__, function.__kwdefaults__, vars(function))
     yield "its default values", lambda reader: reader.read(bound)
     for name, cell in closure_of(function):
-        yield f"its variable {name!r}", functools.partial(_read, value=cell)
+        yield f"its variable {name!r}", functools.partial(_read_cell, function=function, cell=cell)
     for name in filter(function.__globals__.__contains__, global_names(code)):
         yield f"its global {name!r}", functools.partial(_read_global, function=function, name=name)
     for name in imported_names(code):
@@ -128,6 +128,10 @@ def _parts_of_object(value: Any) -> Iterator[Part]:
 
 def _read(reader: ValueReader, value: Any) -> None:
     reader.read(value)
+
+
+def _read_cell(reader: ValueReader, function: types.FunctionType, cell: types.CellType) -> None:
+    reader.read_cell(function, cell)
 
 
 def _read_global(reader: ValueReader, function: types.FunctionType, name: str) -> None:

@@ -199,6 +199,15 @@ def hashes_with_imports(file: Path) -> dict[str, str]:
     return {folder.name_of(path): hash_of_file(path) for path in sorted(found)}
 
 
+def hashes_of_import(dotted: str, names: Iterable[str], base: Path) -> dict[str, str]:
+    """The hashes of the files below ``base`` that importing these names of a module reads, by their paths there."""
+    base = base.resolve()
+    folder = _Folder(base, None)
+    files = [file for name in ("", *names) for file in _files_of(f"{dotted}.{name}".rstrip("."), [base])]
+    found = _with_imports(files, folder, [base])
+    return {folder.name_of(path): hash_of_file(path) for path in sorted(found)}
+
+
 def source_of(
     problem: Any,
     module: ModuleType | None,

@@ -12,6 +12,7 @@ import copyreg
 import dis
 import functools
 import hashlib
+import importlib.machinery
 import importlib.util
 import sys
 import sysconfig
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, Protocol
 
-from hpbandster_lite.problems.source import hashes_with_imports
+from hpbandster_lite.problems.source import hashes_of_import, hashes_with_imports
 from hpbandster_lite.problems.source_text import HASH_CHARACTERS
 
 OURS = __name__.partition(".")[0]
@@ -46,7 +47,9 @@ _MANY = 64
 _LIBRARIES = frozenset({"site-packages", "dist-packages"})
 _NO_STATE_OF_A_CLASS = frozenset(
     {"__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__firstlineno__", "_abc_impl"}
+    | {"__slotnames__", "__static_attributes__"}
 )
+"""Python adds some of these to a class later, or in another order in another process."""
 _BY_NAME = (
     types.BuiltinFunctionType,
     types.MethodWrapperType,
@@ -135,7 +138,8 @@ class ValueReader:
         elif isinstance(value, types.CodeType):
             self.read_code(value)
         elif isinstance(value, types.ModuleType):
-            self._read_module(value, frozenset())
+            # Which of its values are read is not known.
+            self._read_module(value, frozenset(name for name, held in vars(value).items() if _is_state(name, held)))
         elif isinstance(value, type):
             self._read_class(value)
         elif isinstance(value, _BY_NAME):
@@ -180,7 +184,7 @@ class ValueReader:
         self.read(vars(function))
         for name, cell in closure_of(function):
             self._put(name)
-            self.read(cell)
+            self.read_cell(function, cell)
         if is_library:
             self._put(version_of(module))
             return
@@ -199,12 +203,20 @@ class ValueReader:
         for value in code.co_consts:
             self.read(value)
 
+    def read_cell(self, function: types.FunctionType, cell: types.CellType) -> None:
+        """Read a variable of a function's closure."""
+        held = tuple(_contents(cell))
+        if held and isinstance(held[0], types.ModuleType):
+            self._read_module(held[0], frozenset(all_names(function.__code__)))
+        else:
+            self.read(cell)
+
     def read_global(self, function: types.FunctionType, name: str) -> None:
         """Read the value of a name in a function: a global, a module that it imports, or a built-in."""
         self._put("global", name)
         value = function.__globals__.get(name, function)
         if isinstance(value, types.ModuleType):
-            self._read_module(value, frozenset(_all_names(function.__code__)))
+            self._read_module(value, frozenset(all_names(function.__code__)))
         elif value is not function or function.__globals__.get(name) is function:
             self.read(value)
 
@@ -214,13 +226,14 @@ class ValueReader:
         package = function.__globals__.get("__package__")
         module = sys.modules.get(name) or sys.modules.get(f"{package}.{name}")
         if module is not None:
-            self._read_module(module, frozenset(_all_names(function.__code__)))
+            self._read_module(module, frozenset(all_names(function.__code__)))
             return
-        spec = None if "." in name or not name else importlib.util.find_spec(name)
-        file = None if spec is None else spec.origin
-        if file is not None and file.endswith(".py") and not is_library_file(file):
-            self._put_file(file)
-        else:
+        found: dict[str, str] = {}
+        for dotted in (f"{package}.{name}".rstrip("."), name) if package else (name,):
+            found |= _hashes_of_import(dotted, all_names(function.__code__))
+        for path in sorted(found):
+            self._put(path, found[path])
+        if not found:
             self._put_name(name, "")
 
     # ---------------------------------------------------------------------------------------- modules and classes
@@ -278,7 +291,7 @@ class ValueReader:
             self._read_tensor(value, torch)
         elif library == "numpy" and kind.__name__ in ("ndarray", "memmap"):
             self._read_array(value)
-        elif library == "pandas" and hasattr(value, "to_numpy"):
+        elif library == "pandas" and (hasattr(value, "columns") or hasattr(value, "dtype")):
             self._read_table(value)
         elif library == "ConfigSpace" and hasattr(value, "to_serialized_dict"):
             # Its pickled form contains the state of a random generator.
@@ -306,10 +319,11 @@ class ValueReader:
     def _read_table(self, table: Any) -> None:
         """Read a pandas table column by column, and a column or an index by its values."""
         self._put(type(table).__name__)
+        self._read_all([table.attrs] if getattr(table, "attrs", None) else [])
         if hasattr(table, "columns"):
             self._read_all((table.columns, table.index, *(table.iloc[:, j] for j in range(table.shape[1]))))
             return
-        self._put(str(table.dtype))
+        self._put(str(table.dtype), str(getattr(table.dtype, "ordered", "")))
         self._read_all((list(table.names) if hasattr(table, "names") else table.name, table.to_numpy()))
         self._read_all((getattr(table, "index", None), getattr(table.dtype, "categories", None)))
 
@@ -343,6 +357,29 @@ class ValueReader:
                 self.read(content(value))
         if any(is_library_class(base) and base not in _WITHOUT_STATE for base in type(value).__mro__):
             self._read_reduced(value)
+
+
+def _is_state(name: str, held: Any) -> bool:
+    """Whether a module's value is state, not code that its file has."""
+    is_code = isinstance(held, types.ModuleType | types.FunctionType | types.BuiltinFunctionType | type)
+    return not is_code and not (name.startswith("__") and name.endswith("__"))
+
+
+def _hashes_of_import(dotted: str, names: Iterable[str]) -> dict[str, str]:
+    """The hashes of the files of a module that is not loaded, and of modules in it; empty for a library."""
+    top = dotted.partition(".")[0]
+    spec = importlib.util.find_spec(top) if top and top not in sys.modules else _spec_of_loaded(top)
+    if spec is None:
+        return {}
+    places = list(spec.submodule_search_locations or ([spec.origin] if spec.origin else []))
+    found: dict[str, str] = {}
+    for place in (Path(each) for each in places if not is_library_file(each) and Path(each).exists()):
+        found |= hashes_of_import(dotted, names, place.parent)
+    return found
+
+
+def _spec_of_loaded(name: str) -> importlib.machinery.ModuleSpec | None:
+    return getattr(sys.modules.get(name), "__spec__", None)
 
 
 def _type_of(value: Any) -> str:
@@ -401,7 +438,8 @@ def imported_names(code: types.CodeType) -> list[str]:
     return _operands(code, frozenset({"IMPORT_NAME"}))
 
 
-def _all_names(code: types.CodeType) -> set[str]:
+def all_names(code: types.CodeType) -> set[str]:
+    """All names in code, of globals, attributes and modules."""
     return {name for part in _codes(code) for name in part.co_names}
 
 

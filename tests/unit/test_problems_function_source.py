@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -204,6 +204,60 @@ def test_a_module_that_the_function_imports_when_it_is_called_counts(is_loaded: 
     assert read("def scale(x): return 3 * x") != before
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "from late_package.sub import K",
+        "from late_package import sub",
+        "import late_package.sub as s",
+        "import late_package.other",
+    ],
+)
+def test_the_modules_of_a_package_that_is_not_loaded_count(body: str, tmp_path: Path, module: Module) -> None:
+    folder = tmp_path / "late_package"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "other.py").write_text("from . import sub\n")
+
+    def read(text: str) -> Mapping[str, str]:
+        (folder / "sub.py").write_text(text)
+        importlib.invalidate_caches()
+        return parts(typed(f"def f(c, b, t):\n    {body}"))
+
+    module("unused", "")
+    before = read("K = 1")
+    assert read("# a comment\nK = 1") == before
+    assert read("K = 100") != before
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        lambda module: lambda c, b, t: module.settings.k,
+        lambda module: lambda c, b, t, m=module: m.settings.k,
+        lambda module: SimpleNamespace(module=module, evaluate=lambda c, b, t: 1),
+    ],
+    ids=["closure", "default", "attribute"],
+)
+def test_a_module_that_is_held_as_a_value_counts_by_its_state(held: Callable[[Any], Any]) -> None:
+    module = ModuleType("made_here")
+    vars(module)["settings"] = SimpleNamespace(k=1)
+    before = parts(held(module))
+    assert parts(held(module)) == before
+    vars(module)["settings"].k = 100
+    assert parts(held(module)) != before
+
+
+def test_what_python_caches_in_a_class_does_not_count() -> None:
+    class Mine(Items):
+        pass
+
+    before = value_hash(Mine([1]))
+    Mine([1]).__reduce_ex__(4)
+    assert "__slotnames__" in vars(Mine)
+    assert value_hash(Mine([1])) == before
+
+
 # ---------------------------------------------------------------------------------------------------------- objects
 
 
@@ -244,6 +298,12 @@ class Items(list):  # type: ignore[type-arg]
 
 
 Old = namedtuple("Old", "a b")
+
+
+def _with_attributes(table: pd.DataFrame, a: Any) -> pd.DataFrame:
+    table.attrs["a"] = a
+    return table
+
 
 PAIRS: dict[str, Callable[[Any], Any]] = {
     "list": lambda a: [1, [a]],
@@ -294,6 +354,9 @@ PAIRS: dict[str, Callable[[Any], Any]] = {
     "index": lambda a: pd.DataFrame({"p": [1]}, index=[a]),
     "series": lambda a: pd.Series([1.0, a]),
     "categories": lambda a: pd.Series(["x"], dtype=pd.CategoricalDtype(["x", f"y{a}"])),
+    "order of categories": lambda a: pd.Series(pd.Categorical(["x", "y"], ordered=a == 1)),
+    "attributes of a table": lambda a: _with_attributes(pd.DataFrame({"p": [1]}), a),
+    "time stamp": lambda a: pd.Timestamp(2020, 1, a),
     "times": lambda a: pd.date_range("2020-01-01", periods=a),
     "missing values": lambda a: pd.Series([None, a], dtype="Int64"),
     "logger": lambda a: logging.getLogger(f"of{a}"),

@@ -73,6 +73,71 @@ def test_what_a_problem_reads_and_the_block_sets(problem: str, names: list[str],
     assert set_later(script.made, script) == names
 
 
+CALLED = """
+import math, settings_of_mine
+K, CONFIG, FREE, CACHE, LIST = 1, {}, 1, None, []
+class Args: a = 1
+def evaluate(c, b, t): return K
+def config(c, b, t): return CONFIG["k"]
+def cached(c, b, t): return data()
+def free(c, b, t): return FREE
+def args(c, b, t): return Args.a
+def of_module(c, b, t): return settings_of_mine.K + math.pi
+def other_of_module(c, b, t): return settings_of_mine.M
+def items(c, b, t): return LIST
+def data():
+    global CACHE
+    CACHE = CACHE or 1
+    return CACHE
+def inner():
+    CONFIG.update(k=3)
+    settings_of_mine.K = 3
+    setattr(Args, "a", 2)
+    return data()
+def main():
+    global K
+    FREE = 2
+    FREE += 1
+    for K in (1, 2):
+        inner()
+    Runner().run()
+class Runner:
+    def run(self):
+        LIST.append(1)
+def not_called():
+    global FREE
+    FREE = 3
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("problem", "names"),
+    [
+        ("evaluate", ["K"]),
+        ("config", ["CONFIG"]),
+        ("cached", []),
+        ("free", []),
+        ("args", ["Args"]),
+        ("items", ["LIST"]),
+        ("of_module", ["settings_of_mine.K"]),
+        ("other_of_module", []),
+        ("settings_of_mine.evaluate", ["settings_of_mine.K"]),
+    ],
+)
+def test_what_the_functions_set_that_the_block_calls(
+    problem: str, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, script = types.ModuleType("settings_of_mine"), types.ModuleType("script_of_mine")
+    exec("K = M = 1\ndef evaluate(c, b, t): return K", vars(settings))  # noqa: S102 (as above)
+    monkeypatch.setitem(sys.modules, settings.__name__, settings)
+    script.__file__ = str(tmp_path / "script.py")
+    (tmp_path / "script.py").write_text(CALLED)
+    exec(f"{CALLED}\nmade = {problem}", vars(script))  # noqa: S102 (as above)
+    assert set_later(script.made, script) == names
+
+
 def test_what_the_block_binds_has_no_import_path(script: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "__main__", script)
     exec("half = object()\nTABLE = object()", vars(script))  # noqa: S102 (as above)
