@@ -67,6 +67,7 @@ def minimize(
     max_budget: float | None = None,
     eta: float | None = None,
     budgets: Sequence[float] | None = None,
+    integer_budgets: bool | None = None,
     unit: str | None = None,
     algorithm: str | None = None,
     bracket_rule: str | None = None,
@@ -121,6 +122,9 @@ def minimize(
         else 3.
     budgets
         Increasing list of the budgets, instead of ``min_budget`` and ``max_budget``.
+    integer_budgets
+        Budgets are whole numbers: those between the smallest and the largest are rounded, and the objective gets an
+        int. Default: as the problem says.
     unit
         Unit of budgets, for display: epochs, seconds, ... Default: the problem's.
     algorithm
@@ -221,7 +225,7 @@ def minimize(
         "max_concurrent": max_concurrent, "workers": workers, "threads": threads, "gpus": gpus,
         "gpus_per_worker": gpus_per_worker, "timeout_s": timeout_s, "isolation": isolation,
         "fresh_process": fresh_process, "keep_checkpoints": keep_checkpoints, "checkpoint_quota": checkpoint_quota,
-        "run_dir": run_dir, "new": new,
+        "integer_budgets": integer_budgets, "run_dir": run_dir, "new": new,
     }  # fmt: skip
     _check_others(problem_options, watcher)
     return _with_options(problem, space, problem_options or {}, given, watcher or _Lines())

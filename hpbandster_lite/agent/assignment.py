@@ -160,6 +160,7 @@ def assignment_of(grant: Grant, directories: AttemptDirectories, now: float, age
         max_budget=float(grant.max_budget),
         budgets=tuple(map(float, grant.budgets)),
         unit=grant.unit,
+        integer_budgets=grant.integer_budgets,
         seed=grant.seed,
         directory=directories.new(grant.evaluation, grant.attempt),
         previous_directory=directories.received_previous(grant.previous_directory),

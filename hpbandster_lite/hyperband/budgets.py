@@ -92,7 +92,9 @@ def ladder(
     return Ladder(budgets=budgets, eta=eta, unit=unit, note=note)
 
 
-def explicit_ladder(budgets: Iterable[float], *, unit: str = "budget", eta: float | None = None) -> Ladder:
+def explicit_ladder(
+    budgets: Iterable[float], *, unit: str = "budget", eta: float | None = None, integer: bool = False
+) -> Ladder:
     """A ladder of given budgets.
 
     Parameters
@@ -103,6 +105,8 @@ def explicit_ladder(budgets: Iterable[float], *, unit: str = "budget", eta: floa
         What a budget counts.
     eta
         Rate of successive halving, above 1. Default: 3.
+    integer
+        Whether budgets are whole numbers; if so, others are refused.
 
     Raises
     ------
@@ -110,6 +114,8 @@ def explicit_ladder(budgets: Iterable[float], *, unit: str = "budget", eta: floa
         The message names the field, the value and the remedy.
     """
     steps = [_number(f"budgets[{i}]", budget, above=0) for i, budget in enumerate(_listed(budgets))]
+    if integer:
+        _check_whole(**{f"budgets[{i}]": step for i, step in enumerate(steps)})
     if not steps:
         raise BudgetError("budgets is empty; give at least one, or min_budget and max_budget")
     for i, (below, above) in enumerate(pairwise(steps)):

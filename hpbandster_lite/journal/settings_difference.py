@@ -18,6 +18,7 @@ _COMPARED: Mapping[str, Callable[[SearchSettings], Plain]] = {
     "seed": lambda settings: settings.seed,
     "eta": lambda settings: settings.eta,
     "budgets": lambda settings: settings.budgets,
+    "integer_budgets": lambda settings: settings.problem.integer_budgets,
     "unit": lambda settings: settings.unit,
     "bracket rule": lambda settings: settings.bracket_rule,
     "skip_default": lambda settings: settings.skip_default,

@@ -375,6 +375,7 @@ class Master:
             max_budget=settings.budgets[-1],
             budgets=settings.budgets,
             unit=settings.unit,
+            integer_budgets=settings.problem.integer_budgets,
             seed=grant.seed,
             heartbeat_s=grant.heartbeat_s,
             note=grant.note,

@@ -193,6 +193,11 @@ class SearchOptions:
         kind=kinds.NUMBERS, group=Group.BUDGETS, metavar="B1,B2,...", example="[1, 3, 9]", in_api=True,
         help="Increasing list of the budgets, instead of `--min-budget` and `--max-budget`.",
     )  # fmt: skip
+    integer_budgets: bool | None = option(
+        kind=kinds.FLAG, group=Group.BUDGETS, example="true", in_api=True,
+        help="Budgets are whole numbers: those between the smallest and the largest are rounded, and the objective "
+        "gets an int.", otherwise="as the problem says",
+    )  # fmt: skip
     unit: str | None = option(
         kind=kinds.TEXT, group=Group.BUDGETS, metavar="WORD", example='"epochs"', in_api=True,
         help="Unit of budgets, for display: epochs, seconds, ...", otherwise="the problem's",

@@ -121,6 +121,8 @@ def with_kept_options(reference: str, kept: str) -> str:
 
 
 def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
+    if options.integer_budgets is not None:
+        description = replace(description, integer_budgets=options.integer_budgets)
     steps = _ladder(options, description)
     settings = SearchSettings(
         run_id=_run_id(options.run_id) or f"{description.name}-{secrets.token_hex(4)}",
@@ -237,6 +239,8 @@ def _refuse_another_run(
 def _wanted_settings(options: SearchOptions, description: ProblemDescription, stored: SearchSettings) -> SearchSettings:
     """The stored settings with the options that are given, and the problem as it is found now."""
     # The file of the problem may have moved since the search began.
+    asked, is_whole = options.integer_budgets, stored.problem.integer_budgets
+    description = replace(description, integer_budgets=is_whole if asked is None else asked)
     wanted = replace(stored, problem=description)
     if any(value is not None for value in (options.min_budget, options.max_budget, options.eta, options.budgets)):
         steps = _ladder(_with_stored_budgets(options, stored), description)
@@ -299,10 +303,10 @@ def _ladder(options: SearchOptions, description: ProblemDescription) -> Ladder:
     if options.budgets is not None:
         if options.min_budget is not None or options.max_budget is not None:
             raise BudgetError("give either budgets or min_budget and max_budget, not both")
-        return explicit_ladder(options.budgets, unit=unit, eta=eta)
+        return explicit_ladder(options.budgets, unit=unit, eta=eta, integer=description.integer_budgets)
     explicit = description.budgets is not None and options.min_budget is None and options.max_budget is None
     if explicit and description.budgets is not None:
-        return explicit_ladder(description.budgets, unit=unit, eta=eta)
+        return explicit_ladder(description.budgets, unit=unit, eta=eta, integer=description.integer_budgets)
     lowest = options.min_budget if options.min_budget is not None else description.min_budget
     highest = options.max_budget if options.max_budget is not None else description.max_budget
     if lowest is None or highest is None:

@@ -295,6 +295,7 @@ def search_text(prepared: Prepared, command: Mapping[str, Plain]) -> str:
         **dataclasses.asdict(dataclasses.replace(settings, sampler={}, initial=())),
         **dataclasses.asdict(prepared.limits),
         "run_dir": ".",
+        "integer_budgets": settings.problem.integer_budgets or None,
         "initial": INITIAL_NAME if settings.initial else None,
     }
     lines = [

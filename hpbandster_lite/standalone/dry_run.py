@@ -217,6 +217,7 @@ class _DryRunner:
             max_budget=self._settings.budgets[-1],
             budgets=self._settings.budgets,
             unit=self._settings.unit,
+            integer_budgets=self._settings.problem.integer_budgets,
             seed=training_seed(self._settings.seed, evaluation.config_id),
             directory=str(self._directory.attempt_directory(evaluation, 1)),
         )

@@ -147,6 +147,8 @@ def prepare_refit(run: RunDirectory, options: RefitOptions) -> Refit:
     settings = reader.settings()
     config_id, values = _configuration(reader, options.config_id, run.path)
     about = _described(settings.problem, reader.source(), options)
+    # A search may have whole budgets although its problem does not say so.
+    about = replace(about, integer_budgets=settings.problem.integer_budgets)
     budget = _budget(options.budget, settings, about)
     seed = training_seed(settings.seed, config_id) if options.seed is None else options.seed
     if not 0 <= seed < SEEDS:
@@ -411,6 +413,7 @@ def _order(refit: Refit, attempt: int) -> TrainerOrder:
         max_budget=refit.max_budget,
         budgets=refit.budgets,
         unit=refit.unit,
+        integer_budgets=refit.problem.integer_budgets,
         seed=refit.seed,
         directory=str(refit.directory),
         resume_directory=str(refit.directory) if refit.is_resumed else None,

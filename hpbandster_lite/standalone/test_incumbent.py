@@ -76,6 +76,7 @@ def _order(directory: RunDirectory, incumbent: dict[str, Plain], settings: Searc
         max_budget=incumbent["budget"],
         budgets=settings.budgets,
         unit=incumbent["unit"],
+        integer_budgets=settings.problem.integer_budgets,
         seed=training_seed(settings.seed, evaluation.config_id),
         directory=str((directory.path / "test").resolve()),
         previous_directory=_checkpoint(directory, incumbent["directory"]),

@@ -83,7 +83,7 @@ def run_objective(
         else:
             refusal = _refusal(problem, dict(order.values))
             if refusal is None:
-                loss, info = checked_result(problem.evaluate(dict(order.values), order.budget, trial))
+                loss, info = checked_result(problem.evaluate(dict(order.values), trial.budget, trial))
             else:
                 failure = Failure(kind=FailureKind.INFEASIBLE, reason=refusal)
     except Interrupted:
@@ -109,10 +109,11 @@ def run_objective(
 
 
 def _trial(order: TrainerOrder, on_report: Callable[[CurvePoint], bool]) -> Trial:
+    budget, max_budget, *budgets = _as_declared(order, order.budget, order.max_budget, *order.budgets)
     return Trial(
-        budget=order.budget,
-        max_budget=order.max_budget,
-        budgets=order.budgets,
+        budget=budget,
+        max_budget=max_budget,
+        budgets=budgets,
         unit=order.unit,
         seed=order.seed,
         config_id=order.evaluation.config_id,
@@ -123,6 +124,12 @@ def _trial(order: TrainerOrder, on_report: Callable[[CurvePoint], bool]) -> Tria
         resume_directory=order.resume_directory,
         on_report=on_report,
     )
+
+
+def _as_declared(order: TrainerOrder, *budgets: float) -> list[float]:
+    """Budgets as int where the search has whole ones; a journal from before this rule may have others, too."""
+    is_whole = order.integer_budgets
+    return [int(budget) if is_whole and float(budget).is_integer() else budget for budget in budgets]
 
 
 def _refusal(problem: Problem, config: dict[str, Any]) -> str | None:
@@ -193,7 +200,7 @@ def _figures(problem: Problem, order: TrainerOrder, trial: Trial) -> dict[str, P
     if order.call == "export":
         result = function(Path(order.directory), Path(order.file or ""))
     else:
-        result = function(dict(order.values), order.budget, trial)
+        result = function(dict(order.values), trial.budget, trial)
     if not isinstance(result, Mapping):
         kind = type(result).__qualname__
         raise _Invalid(f"{order.call} returned a {kind}; return a mapping such as {_EXAMPLES[order.call]}")

@@ -33,7 +33,7 @@ class TrainerOrder:
 
     Directories are absolute; ``previous_directory`` and ``resume_directory`` have a checkpoint, or are None.
     ``budgets`` are the budgets of the search; the trainer first prints the ``note``. ``export`` writes ``file`` and
-    reads the model in ``directory``.
+    reads the model in ``directory``. With ``integer_budgets`` the objective gets budgets as int.
     """
 
     evaluation: EvaluationId
@@ -50,6 +50,7 @@ class TrainerOrder:
     call: Literal["evaluate", "test", "refit", "export"] = "evaluate"
     file: str | None = None
     note: str = ""
+    integer_budgets: bool = False
 
 
 @wire.register("TrainerStop")

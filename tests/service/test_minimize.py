@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ConfigSpace import ConfigurationSpace
 
 import hpbandster_lite as hpb
 from hpbandster_lite.errors import ProblemError, RunDirectoryError, UsageError
@@ -242,6 +243,20 @@ def in_threads(tmp_path: Path, evaluate: Any, **options: Any) -> hpb.Result:
     space = ConfigurationSpace(space=[Float("x", (0.0, 1.0))])
     about["run_dir"] = tmp_path / "run"
     return hpb.minimize(evaluate, space, isolation="none", **{**about, **options})
+
+
+def test_whole_budgets_arrive_as_int(tmp_path: Path) -> None:
+    seen: list[tuple[float, float]] = []
+
+    def objective(config: dict[str, Any], budget: float, trial: Any) -> float:
+        seen.append((budget, trial.budget))
+        return float(config["x"])
+
+    hpb.minimize(
+        objective, ConfigurationSpace({"x": (0.0, 1.0)}), min_budget=1, max_budget=10, integer_budgets=True,
+        brackets=1, isolation="none", workers=1, run_dir=tmp_path / "run",
+    )  # fmt: skip
+    assert set(map(repr, seen)) == {"(1, 1)", "(3, 3)", "(10, 10)"}
 
 
 def test_threads_share_the_caller_s_memory_and_keep_checkpoints_like_any_worker(tmp_path: Path) -> None:

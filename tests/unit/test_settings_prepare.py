@@ -182,6 +182,8 @@ def test_a_run_id_that_is_no_name_of_a_folder_is_refused(run_id: str) -> None:
         ({"budgets": (1.0, 4.0, 5.0)}, {"budgets": (7.0, 8.0)}, (7, 8)),
         ({"budgets": (1.0, 4.0, 5.0)}, {"max_budget": 3}, (1, 3)),
         ({"max_budget": 10.0, "integer_budgets": True}, {}, (1, 3, 10)),
+        ({"max_budget": 10.0}, {"integer_budgets": True}, (1, 3, 10)),
+        ({"max_budget": 10.0, "integer_budgets": True}, {"integer_budgets": False}, (10 / 9, 10 / 3, 10)),
     ],
 )
 def test_the_ladder_is_the_user_s_before_the_problem_s(
@@ -261,6 +263,9 @@ def test_a_prepared_search_travels() -> None:
         ({"eta": 1}, BudgetError, "eta"),
         ({"budgets": (1.0, 3.0), "max_budget": 9}, BudgetError, "either budgets or min_budget and max_budget"),
         ({"budgets": (3.0, 1.0)}, BudgetError, "budgets"),
+        ({"budgets": (1.0, 2.5), "integer_budgets": True}, BudgetError,
+         "budgets[1] must be a whole number of this unit, got 2.5; give 3"),
+        ({"min_budget": 1.5, "integer_budgets": True}, BudgetError, "min_budget must be a whole number"),
         ({"algorithm": "tpe"}, UsageError, "algorithm must be one of bohb, hyperband, sh, bo, random, got 'tpe'"),
         ({"bracket_rule": "round"}, UsageError, "bracket_rule must be one of floor, ceil, got 'round'"),
         ({"seed": -1}, UsageError, "seed must be in [0, 2**63), got -1"),
@@ -317,6 +322,13 @@ def test_a_search_goes_on_as_it_was_begun_where_nothing_is_asked_for(stored: Cal
     assert prepare(asked(**begun), directory).settings == prepared.settings
 
 
+def test_whole_budgets_stay_whole(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(integer_budgets=True)
+    for again in (None, True):
+        assert prepare(asked(integer_budgets=again), directory).settings.problem.integer_budgets
+    assert prepare(asked(max_budget=9), directory).settings.budgets == (1.0, 3.0, 9.0)
+
+
 def test_limits_and_leases_may_change(stored: Callable[..., RunDirectory]) -> None:
     directory = stored(seed=5)
     options = asked(limits=Limits(evaluations=99, max_concurrent=4), lease_s=30.0, heartbeat_s=2.0)
@@ -349,6 +361,7 @@ def test_a_ladder_that_the_user_listed_may_be_listed_again(stored: Callable[...,
         ({"bracket_rule": "ceil"}, "bracket rule: floor in the journal, ceil requested"),
         ({"max_attempts": 4}, "max_attempts: 3 in the journal, 4 requested"),
         ({"skip_default": True}, "skip_default: False in the journal, True requested"),
+        ({"integer_budgets": True}, "integer_budgets: False in the journal, True requested"),
         ({"sampler": {"num_samples": 8}}, "sampler parameter 'num_samples': the default in the journal, 8 requested"),
         ({"initial": ({"x": 0.1, "n": 2},)}, "initial configurations: 0 in the journal, 1 others requested"),
     ],
@@ -600,7 +613,7 @@ def test_every_option_of_a_search_is_looked_at() -> None:
     looked_at = {
         *("problem", "description", "limits", "min_budget", "max_budget", "eta", "budgets", "unit", "algorithm"),
         *("bracket_rule", "seed", "sampler", "initial", "skip_default", "max_attempts", "lease_s", "heartbeat_s"),
-        *("retry_failed", "accept_edited_source", "keep_going", "run_id", "arguments"),
+        *("retry_failed", "accept_edited_source", "keep_going", "run_id", "arguments", "integer_budgets"),
     }
     # A new option needs a rule for searches that continue: add it in prepare, a test above, and its name here.
     assert {field.name for field in dataclasses.fields(SearchOptions)} == looked_at

@@ -40,6 +40,7 @@ checkpoint_quota = "50GB"
 min_budget = 1
 max_budget = 27.5
 eta = 2.5
+integer_budgets = true
 unit = "epochs"
 bracket_rule = "ceil"
 
@@ -120,6 +121,7 @@ def test_every_key_arrives_under_the_name_of_its_option(tmp_path: Path) -> None:
             "min_budget": 1,
             "max_budget": 27.5,
             "eta": 2.5,
+            "integer_budgets": True,
             "unit": "epochs",
             "bracket_rule": "ceil",
             "algorithm": "bo",

@@ -8,9 +8,10 @@ import os
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -45,6 +46,20 @@ def ended(evaluate: Callable[..., Any], order: TrainerOrder = ORDER, **hooks: An
     assert isinstance(end, TrainerEnded)
     assert (end.loss is None) or (end.failure is None)
     return end
+
+
+@pytest.mark.parametrize("call", ["evaluate", "test"])
+def test_whole_budgets_arrive_as_int(call: Literal["evaluate", "test"]) -> None:
+    def seen(_config: object, budget: float, trial: Trial) -> dict[str, Any]:
+        return {"loss": 0.0, "seen": repr((budget, trial.budget, trial.max_budget, trial.budgets))}
+
+    hooks = {} if call == "evaluate" else {call: seen}
+    order = replace(ORDER, call=call, integer_budgets=True)
+    assert ended(seen, order, **hooks).info["seen"] == "(3, 3, 9, (1, 3, 9))"
+    fractions = replace(order, budget=0.5, budgets=(0.5, 3.0, 9.0))
+    assert ended(seen, fractions, **hooks).info["seen"] == "(0.5, 0.5, 9, (0.5, 3, 9))"
+    others = replace(order, integer_budgets=False)
+    assert ended(seen, others, **hooks).info["seen"] == "(3.0, 3.0, 9.0, (1.0, 3.0, 9.0))"
 
 
 def of(result: Any) -> TrainerEnded:
