@@ -134,7 +134,7 @@ def test_a_training_that_fails_shows_its_traceback_and_keeps_what_it_has(
     refit = prepared(run, directory=tmp_path / "out", export=tmp_path / "m.txt")
     failure = run_refit(refit, lambda point: None)
     assert isinstance(failure, Failure)
-    assert "the exported model gives other outputs" in failure.reason
+    assert "the outputs of the exported model differ" in failure.reason
     assert prepared(run, directory=tmp_path / "out").figures is not None
 
 
