@@ -140,7 +140,7 @@ def minimize(
         Parameters of the algorithm's sampler by name, for example random_fraction=0.2.
     initial
         Configurations to evaluate first, after the default one: a list of objects such as [{"lr": 0.1, "depth":
-        3}]; on the command line, a JSON file with this list.
+        3}], or one such object; on the command line, a JSON file with them. Constants may be left out.
     skip_default
         Do not evaluate the default configuration first: for comparisons of algorithms, which all evaluate it.
     brackets

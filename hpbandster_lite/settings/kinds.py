@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ def _checked_size(option: str, size: str) -> str:
 
 
 def read_initial(path: Path) -> tuple[Values, ...]:
-    """Configurations to evaluate first: a JSON file with a list of objects, hyperparameter to value.
+    """Configurations to evaluate first: a JSON file with a list of objects, hyperparameter to value, or with one.
 
     Raises
     ------
@@ -122,6 +122,8 @@ def read_initial(path: Path) -> tuple[Values, ...]:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"--initial {path}: {error}; give a JSON file with a list of configurations") from error
+    if isinstance(content, dict):
+        return (content,)
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise UsageError(f'--initial {path}: expected a list of objects such as [{{"lr": 0.1, "depth": 3}}]')
     return tuple(content)
@@ -161,8 +163,10 @@ def _path_from_file(value: str, base: Path) -> str:
     return str(base / Path(value).expanduser())
 
 
-def _initial_from_file(value: list[Values] | str, base: Path) -> tuple[Values, ...]:
-    return tuple(value) if isinstance(value, list) else read_initial(Path(_path_from_file(value, base)))
+def _initial_from_file(value: list[Values] | Values | str, base: Path) -> tuple[Values, ...]:
+    if isinstance(value, Mapping):
+        return (value,)
+    return read_initial(Path(_path_from_file(value, base))) if isinstance(value, str) else tuple(value)
 
 
 def _absolute(value: str) -> Plain:
@@ -221,8 +225,8 @@ DEVICES = Kind(
     takes_whole=True,
 )
 CONFIGURATIONS = Kind(
-    wanted="a list of configurations, or the path of a JSON file with one",
-    in_file=list[dict[str, Any]] | str,
+    wanted="a configuration, a list of configurations, or the path of a JSON file with one",
+    in_file=list[dict[str, Any]] | dict[str, Any] | str,
     read=lambda _flag, text: read_initial(Path(text)),
     from_file=_initial_from_file,
 )

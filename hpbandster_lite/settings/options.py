@@ -219,7 +219,8 @@ class SearchOptions:
     initial: tuple[Values, ...] | None = option(
         kind=kinds.CONFIGURATIONS, group=Group.SEARCH, metavar="FILE", example="[{lr = 0.1}]", in_api=True,
         help="Configurations to evaluate first, after the default one: a list of objects such as "
-        '[{"lr": 0.1, "depth": 3}]; on the command line, a JSON file with this list.',
+        '[{"lr": 0.1, "depth": 3}], or one such object; on the command line, a JSON file with them. Constants may be '
+        "left out.",
     )  # fmt: skip
     skip_default: bool | None = option(
         kind=kinds.FLAG, group=Group.SEARCH, example="true", in_api=True,

@@ -19,7 +19,7 @@ from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.budgets import Ladder, explicit_ladder, ladder
 from hpbandster_lite.journal import JournalReader, holds_anything, settings_difference
 from hpbandster_lite.problems import describe_in_child, given_in, is_function, name_of, source_in_child, with_options
-from hpbandster_lite.records import Limits, ProblemDescription, ProblemSource, SearchSettings, SourceChanged
+from hpbandster_lite.records import Limits, ProblemDescription, ProblemSource, SearchSettings, SourceChanged, Values
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import bracket_plan
 from hpbandster_lite.settings.options import OPTIONS, SearchOptions, check_values
@@ -133,7 +133,7 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
         seed=_seed(options.seed),
         seed_was_given=options.seed is not None,
         sampler=dict(options.sampler),
-        initial=options.initial or (),
+        initial=_with_constants(options, description),
         replaces_forbidden_default=True,
         **_given(options, "skip_default"),
         **_of_a_new_search(options, "algorithm", "bracket_rule", "max_attempts", "lease_s", "heartbeat_s"),
@@ -246,9 +246,20 @@ def _wanted_settings(options: SearchOptions, description: ProblemDescription, st
         steps = _ladder(_with_stored_budgets(options, stored), description)
         wanted = replace(wanted, budgets=steps.budgets, eta=steps.eta)
     given = _given(options, "unit", "algorithm", "bracket_rule", "seed", "initial", "skip_default", "max_attempts")
+    if options.initial:
+        given["initial"] = _with_constants(options, description)
     if options.sampler:
         given["sampler"] = dict(options.sampler)
     return replace(wanted, **given)
+
+
+def _with_constants(options: SearchOptions, description: ProblemDescription) -> tuple[Values, ...]:
+    """The configurations to evaluate first, with the constants that the user left out."""
+    if not options.initial:
+        return ()
+    from hpbandster_lite.space import SearchSpace
+
+    return tuple(SearchSpace.from_json(description.space_tables).with_constants(options.initial))
 
 
 def _retriable(stored: SearchSettings, reader: JournalReader) -> Retried:

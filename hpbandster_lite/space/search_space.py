@@ -128,6 +128,25 @@ class SearchSpace:
             number, complaint = next((number, text) for number, text in enumerate(complaints) if text)
             raise SpaceError(f"configuration {number}: {complaint}") from None
 
+    def with_constants(self, configurations: Sequence[Values]) -> list[Values]:
+        """Configurations with the constants that were left out, where they are active; wrong ones unchanged."""
+        return [self._with_constants(configuration) for configuration in configurations]
+
+    def _with_constants(self, configuration: Values) -> Values:
+        conditions, values = dict(self._conditions), dict(configuration)
+        for j in self._order:
+            dim = self.dimensions[j]
+            if dim.kind != "constant" or dim.name in values:
+                continue
+            try:
+                is_active = j not in conditions or bool(conditions[j].holds(self._given([values]))[0])
+            except SpaceError:
+                # to_vectors refuses it, with the number of the configuration.
+                return configuration
+            if is_active:
+                values[dim.name] = dim.value(0.0)
+        return values
+
     def _complaint(self, configuration: Values) -> str | None:
         try:
             self._checked([configuration])
@@ -136,6 +155,15 @@ class SearchSpace:
         return None
 
     def _checked(self, configurations: Sequence[Values]) -> Array:
+        features = self._given(configurations)
+        self._check_activity(features)
+        for clause in self._forbidden:
+            if clause.holds(features).any():
+                raise SpaceError(f"the space forbids {clause.text}; change one of these hyperparameters")
+        return features
+
+    def _given(self, configurations: Sequence[Values]) -> Array:
+        """Features of the given values, NaN for all others."""
         features = np.full((len(configurations), self.d), math.nan)
         for configuration in configurations:
             if not configuration.keys() <= self._column.keys():
@@ -144,12 +172,7 @@ class SearchSpace:
             named = [number for number, values in enumerate(configurations) if dim.name in values]
             if named:
                 features[named, j] = dim.features([configurations[number][dim.name] for number in named])
-        features = self._codec.canonical(features)
-        self._check_activity(features)
-        for clause in self._forbidden:
-            if clause.holds(features).any():
-                raise SpaceError(f"the space forbids {clause.text}; change one of these hyperparameters")
-        return features
+        return self._codec.canonical(features)
 
     def _unknown(self, configuration: Values) -> SpaceError:
         name = min(configuration.keys() - self._column.keys(), key=str)

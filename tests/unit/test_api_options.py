@@ -193,6 +193,12 @@ def test_a_sampler_s_whole_number_may_be_a_float_without_a_fraction() -> None:
     assert repr((parameters.num_samples, parameters.max_points_in_model)) == "(8, 200)"
 
 
+def test_one_configuration_stands_for_a_list_of_one() -> None:
+    for initial in ({"x": 0.5}, [{"x": np.float64(0.5)}], ({"x": 0.5},)):
+        search, _ = handed_on(initial=initial)
+        assert repr(search.initial) == "({'x': 0.5},)"
+
+
 def test_devices_and_sizes_may_be_floats_without_a_fraction() -> None:
     _, launch = handed_on(gpus=2.0, checkpoint_quota=5e10)
     assert (launch.gpus, repr(launch.checkpoint_quota)) == ("2", "50000000000")
@@ -213,8 +219,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("budgets", "1,3", "must be a list of numbers, got '1,3'"), ("budgets", [1, None], "must be a list of numbers"),
     ("budgets", [3, 1], "budgets must increase"), ("seed", -1, "seed must be in [0, 2**63), got -1"),
     ("sampler", [("a", 1)], "must be a table of numbers and strings"), ("run_dir", 5, "the path of a directory, got 5"),
-    ("run_dir", "", "must be the path of a directory, got ''"), ("initial", 3, "must be a list of configurations"),
-    ("initial", [3], "must be a list of configurations"), ("algorithm", "tpe", "must be one of bohb"),
+    ("run_dir", "", "must be the path of a directory, got ''"), ("initial", 3, "must be a configuration, a list of"),
+    ("initial", [3], "must be a configuration, a list of"), ("algorithm", "tpe", "must be one of bohb"),
     ("problem_options", ["depth"], "must be a mapping from names to values"),
     ("problem_options", {1: 2}, "must be a mapping from names to values"), ("watcher", 3, "begin, status and note"),
 ]  # fmt: skip

@@ -14,6 +14,7 @@ import pytest
 from ConfigSpace import ConfigurationSpace, Float, Integer
 
 from hpbandster_lite.engine import Granted
+from hpbandster_lite.engine.initial_proposals import first_proposals
 from hpbandster_lite.errors import BudgetError, ResumeError, SpaceError, UsageError
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.records import (
@@ -587,13 +588,24 @@ def test_lease_times_that_cannot_be_are_refused_when_a_search_goes_on(
 # ---------------------------------------------------------------------------------------------------- initial points
 
 
+def test_constants_may_be_left_out_of_an_initial_configuration() -> None:
+    from ConfigSpace import Constant, EqualsCondition
+
+    space = ConfigurationSpace(space=[Float("x", (0.0, 1.0)), Integer("n", (1, 9)), Constant("c", "a")])
+    space.add(EqualsCondition(space["n"], space["c"], "a"))
+    options = asked(described(space), initial=({"x": 0.5, "n": 3}, {"x": 0.25, "n": 2, "c": "a"}))
+    settings = prepare(options).settings
+    _, *given = first_proposals(SearchSpace.from_json(settings.problem.space_tables), settings)
+    assert [dict(each.values) for each in given] == [{"x": 0.5, "n": 3, "c": "a"}, {"x": 0.25, "n": 2, "c": "a"}]
+
+
 def test_initial_configurations_are_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "initial.json"
     file.write_text(json.dumps([{"x": 0.5, "n": 3}, {"x": 1.0, "n": 1}]))
     assert read_initial(file) == ({"x": 0.5, "n": 3}, {"x": 1.0, "n": 1})
 
 
-@pytest.mark.parametrize("content", ['{"x": 0.5}', "[1]", "3", "null"])
+@pytest.mark.parametrize("content", ["[1]", "3", "null"])
 def test_a_file_without_a_list_of_configurations_is_refused(content: str, tmp_path: Path) -> None:
     file = tmp_path / "initial.json"
     file.write_text(content)

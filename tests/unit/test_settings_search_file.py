@@ -186,6 +186,10 @@ def test_a_problem_in_a_file_is_looked_for_beside_the_search_file(tmp_path: Path
 def test_initial_configurations_may_lie_in_a_file_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "first.json").write_text('[{"lr": null}]')
     assert read(tmp_path, 'problem = "digits"\n[search]\ninitial = "first.json"').values["initial"] == ({"lr": None},)
+    (tmp_path / "one.json").write_text('{"lr": 1}')
+    for one in ('"one.json"', "{lr = 1}"):
+        found = read(tmp_path, f'problem = "digits"\n[search]\ninitial = {one}').values["initial"]
+        assert found == ({"lr": 1},)
     assert "missing.json" in refusal(tmp_path, 'problem = "digits"\n[search]\ninitial = "missing.json"')
 
 
@@ -234,7 +238,11 @@ def test_a_value_of_a_wrong_type_is_refused_with_key_value_and_what_is_right(
     tmp_path: Path, table: str, key: str
 ) -> None:
     entry = KEYS[table][key]
-    for value, kind in (("2026-11-25", "a date or time"), ("{a = 1}", "a table")):
+    wrong = {"2026-11-25": "a date or time", "{a = 1}": "a table"}
+    if key == "initial":
+        # A table is one configuration.
+        del wrong["{a = 1}"]
+    for value, kind in wrong.items():
         message = refusal(tmp_path, f"[{table}]\n{key} = {value}" if table else f"{key} = {value}")
         assert f"{key} = " in message
         assert f" is {kind}; it must be {entry.kind.wanted}, for example {key} = {entry.example}" in message
@@ -255,7 +263,7 @@ def test_a_value_of_a_wrong_type_is_refused_with_key_value_and_what_is_right(
         ("[limits]\nwall_time = 'soon'", ('[limits] wall_time = "soon" is not a duration', "30m")),
         ("[workers]\ntimeout = 'soon'", ('[workers] timeout = "soon" is not a duration', "30m")),
         ("problem = ''", ('problem = "" is text', "the name of a problem")),
-        ("[search]\ninitial = [1]", ("initial = [1] is a list", "a list of configurations")),
+        ("[search]\ninitial = [1]", ("initial = [1] is a list", "a configuration, a list of configurations")),
     ],
 )
 def test_a_value_that_only_looks_right_is_refused(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
