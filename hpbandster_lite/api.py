@@ -245,11 +245,12 @@ def _with_options(
     described = _described(problem, space, launch_options.isolation, problem_options)
     options = SearchOptions(
         problem=described.reference, description=described.description, arguments=_script_arguments(),
+        only_minimize=not isinstance(problem, str) and _is_function(problem),
         limits=Limits(**limits), **wanted,
     )  # fmt: skip
     check_values(options)
     found = _place(described, place_options, is_edit=options.retry_failed or options.accept_edited_source)
-    return _search(options, launch_options, found, watcher, described)
+    return _search(options, launch_options, found, watcher, described, _way_on(found, is_new=place_options.new))
 
 
 def _typed(record_type: type, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -287,13 +288,14 @@ def _search(
     place: Place,
     watcher: Watcher,
     described: _Described,
+    way_on: str,
 ) -> Result:
     """Run the search; exit codes of the processes become exceptions."""
     directory = place.directory
     for note in filter(None, (place.note, described.note)):
         watcher.note(note)
     try:
-        code = search_here(options, directory, launch, watcher, problem=described.here)
+        code = search_here(options, directory, launch, watcher, problem=described.here, way_on=way_on)
     finally:
         described.note_own_changes()
     if code == INTERRUPTED:
@@ -308,6 +310,13 @@ def _search(
         # The reason may contain a traceback.
         watcher.note(f"the search is over: {result.finished}")
     return result
+
+
+def _way_on(place: Place, *, is_new: bool) -> str:
+    """What continues this search."""
+    # With new=True the same call would begin another search.
+    where = f" with run_dir={str(place.directory.path)!r} instead of new=True" if is_new else ""
+    return f"call minimize again{where}"
 
 
 def _later_note(names: Sequence[str]) -> str:

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 from hpbandster_lite import wire
 from hpbandster_lite.access.certificates import certificates_for
 from hpbandster_lite.agent import AgentOptions, one_per_worker
-from hpbandster_lite.errors import PeerError, ProblemError, RunDirectoryError, SearchError, SourceDiffers
+from hpbandster_lite.errors import PeerError, ProblemError, RunDirectoryError, SearchError, SourceDiffers, UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch.children import AgentThread, Child, exit_report, signal_name
 from hpbandster_lite.launch.left_checkpoints import delete_left_checkpoints
-from hpbandster_lite.launch.supervisor import POLL_S, Supervisor
+from hpbandster_lite.launch.supervisor import POLL_S, SAME_COMMAND, Supervisor
 from hpbandster_lite.master import MasterOptions, connect
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.devices import worker_devices
@@ -84,6 +84,7 @@ def search_here(
     watcher: Watcher,
     *,
     problem: Problem | None = None,
+    way_on: str = SAME_COMMAND,
 ) -> int:
     """Begin or continue a search, and run it to its end; save the incumbent, tested where the problem has a test.
 
@@ -95,6 +96,8 @@ def search_here(
         Shows the progress.
     problem
         The problem itself, where no other process can import it: the workers are then threads of this process.
+    way_on
+        What the user does to continue the search, for messages.
 
     Returns
     -------
@@ -112,7 +115,7 @@ def search_here(
         If a process died again and again, or no worker is left.
     """
     arguments = options.arguments or ()
-    with LocalSearch(directory, launch, watcher, problem, arguments) as search:
+    with LocalSearch(directory, launch, watcher, problem, arguments, way_on) as search:
         prepared = prepare(options, directory, meanwhile=search.warm_up)
         watcher.begin(prepared, directory)
         if not is_over(prepared, directory):
@@ -149,8 +152,9 @@ class LocalSearch(Supervisor):
         watcher: Watcher,
         problem: Problem | None = None,
         arguments: Sequence[str] = (),
+        way_on: str = SAME_COMMAND,
     ) -> None:
-        super().__init__(watcher.note)
+        super().__init__(watcher.note, way_on)
         self._directory = directory
         self._options = options
         self._watcher = watcher
@@ -199,7 +203,7 @@ class LocalSearch(Supervisor):
         if self._interrupts:
             self._note("stopping: running evaluations are handed back; Ctrl-C again ends at once")
         else:
-            self._note("the allocation ends: running evaluations are handed back; the same command continues them")
+            self._note(f"the allocation ends: running evaluations are handed back; to continue them, {self._way_on}")
         self._end_all()
         return INTERRUPTED if self._interrupts else REQUEUE
 
@@ -270,12 +274,21 @@ class LocalSearch(Supervisor):
         agent, code = self._agents[0], codes[0] or 0
         kinds: dict[int, type[SearchError]] = {kind.exit_code: kind for kind in (ProblemError, SourceDiffers)}
         error = kinds.get(code, RunDirectoryError)
-        raise error(f"no worker is left: {exit_report(agent, code)}\nNothing is lost: run the same command again")
+        raise error(f"no worker is left: {exit_report(agent, code)}\n{remedy(code, self._way_on)}")
 
     def _show_status(self) -> None:
         # While the master starts or restarts, there is nothing to show.
         with contextlib.suppress(PeerError, RunDirectoryError), connect(self._directory, timeout_s=1.0) as client:
             self._watcher.status(status_from_plain(client.call("status", {})))
+
+
+def remedy(code: int, way_on: str) -> str:
+    """What the user does after the last worker has ended with this exit code."""
+    if code == UsageError.exit_code:
+        return f"It would refuse the same input again: correct what it names, then {way_on}"
+    if code == SourceDiffers.exit_code:
+        return f"The recorded results are kept: restore the source or accept the edit, then {way_on}"
+    return f"Nothing is lost: {way_on}"
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ _SupervisorT = TypeVar("_SupervisorT", bound="Supervisor")
 POLL_S = 0.02
 STOP_GRACE_S = 30.0
 """Time for the agents to save a checkpoint and hand their evaluations back before they are killed."""
+SAME_COMMAND = "run the same command again"
 RESTARTS_A_MINUTE = 5
 """A child that dies more often than this is not started again: its fault is permanent."""
 
@@ -44,10 +45,13 @@ class Supervisor:
     ----------
     note
         Receives lines about children that died, were restarted or are being ended.
+    way_on
+        What the user does to continue, for messages.
     """
 
-    def __init__(self, note: Callable[[str], None]) -> None:
+    def __init__(self, note: Callable[[str], None], way_on: str = SAME_COMMAND) -> None:
         self._note = note
+        self._way_on = way_on
         self._interrupts = 0
         self._duplicates = DuplicateTerminations(os.environ)
         self._allocation_ends = False
@@ -102,7 +106,7 @@ class Supervisor:
         if len(recent) >= RESTARTS_A_MINUTE:
             raise RunDirectoryError(
                 f"{what}, {len(recent)} times within a minute; the end of {child.log}:\n{child.log_tail()}\n"
-                "Nothing is lost: remove the cause and run the same command again"
+                f"Nothing is lost: remove the cause, then {self._way_on}"
             )
         self._note(f"{what}; started again")
         child.start()

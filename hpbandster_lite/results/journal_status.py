@@ -16,11 +16,12 @@ from hpbandster_lite.journal import JournalReader, Promotion, RungRow
 from hpbandster_lite.journal import SourceEdit as JournalEdit
 from hpbandster_lite.protocol.status import Bracket, Evaluations, Incumbent, Rung, SourceEdit, Status
 from hpbandster_lite.records import FailureKind, SearchSettings
+from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import bracket_plan
+from hpbandster_lite.settings.search_file import how_to_continue
 
 FIRST_PROMOTIONS = 1_000
 """Promotions that are read first: in a long search they settle the hints, and all of them take a second to read."""
-NO_MASTER = "no master answers; run the same command again to continue"
 
 
 def status_from_journal(reader: JournalReader) -> Status:
@@ -35,7 +36,7 @@ def status_from_journal(reader: JournalReader) -> Status:
         answered_by="journal",
         state="stopped" if finished is None else "finished",
         finish_kind=None if finished is None else finished.kind,
-        reason=NO_MASTER if finished is None else finished.reason,
+        reason=_no_master(reader, settings) if finished is None else finished.reason,
         paused=why_paused,
         paused_at=paused_at,
         run_id=settings.run_id,
@@ -60,6 +61,10 @@ def status_from_journal(reader: JournalReader) -> Status:
         incumbent=incumbent,
         source_edits=tuple(source_edit_of(each) for each in reader.source_edits()),
     )
+
+
+def _no_master(reader: JournalReader, settings: SearchSettings) -> str:
+    return f"no master answers; {how_to_continue(RunDirectory(reader.path.parent), settings.problem.reference)}"
 
 
 def source_edit_of(edit: JournalEdit) -> SourceEdit:

@@ -172,7 +172,8 @@ class SearchOptions:
 
     ``limits`` replaces the limits of an earlier start as a whole, where it sets any; ``description`` spares the child
     process that would describe the problem; ``run_id`` names a new run; ``arguments`` is ``sys.argv`` of the script
-    that calls ``minimize``, empty where there is no script: a child process then reads the source.
+    that calls ``minimize``, empty where there is no script: a child process then reads the source. ``only_minimize``:
+    the problem is a function, whose space only a call of ``minimize`` has.
     """
 
     problem: str
@@ -263,6 +264,7 @@ class SearchOptions:
         help="Do not stop if all evaluations fail with the same fault: for a space with many invalid configurations.",
     )  # fmt: skip
     description: ProblemDescription | None = None
+    only_minimize: bool = False
     arguments: tuple[str, ...] | None = None
     limits: Limits = field(default_factory=Limits)
     run_id: str | None = None

@@ -40,6 +40,7 @@ class Prepared:
 
     ``retry_failed_after`` is the epoch of the last master that served; the first one after it puts the failures of the
     code back, and masters that replace that one do not. ``None`` leaves failures alone.
+    ``only_minimize``: no command continues the search, because only a call of ``minimize`` has its space.
     """
 
     settings: SearchSettings
@@ -49,6 +50,7 @@ class Prepared:
     retry_failed_after: int | None = None
     keep_going: bool = False
     edited: SourceChanged | None = None
+    only_minimize: bool = False
 
     @property
     def plans(self) -> list[BracketPlan]:
@@ -151,7 +153,14 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
     if limits == Limits(max_concurrent=limits.max_concurrent):
         brackets = description.brackets or len(settings.budgets)
         limits = replace(limits, brackets=brackets)
-    return Prepared(settings=settings, limits=limits, resumed=False, notes=tuple(notes), keep_going=options.keep_going)
+    return Prepared(
+        settings=settings,
+        limits=limits,
+        resumed=False,
+        notes=tuple(notes),
+        keep_going=options.keep_going,
+        only_minimize=options.only_minimize,
+    )
 
 
 def _resume(options: SearchOptions, description: ProblemDescription, reader: JournalReader, path: Path) -> Prepared:
@@ -185,6 +194,7 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
         retry_failed_after=max(served, default=0) if options.retry_failed else None,
         keep_going=options.keep_going,
         edited=edited,
+        only_minimize=options.only_minimize,
     )
 
 

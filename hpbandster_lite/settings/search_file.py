@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from hpbandster_lite.errors import RunDirectoryError, UsageError, did_you_mean
 from hpbandster_lite.problems import with_options
 from hpbandster_lite.problems.options import FROM, target_of, text_of
 from hpbandster_lite.records import Plain, Value
-from hpbandster_lite.rundir import RunDirectory, write_atomically
+from hpbandster_lite.rundir import RunDirectory, default_run_directory, write_atomically
 from hpbandster_lite.settings import kinds
 from hpbandster_lite.settings.options import (
     FREE_TABLES,
@@ -43,6 +45,8 @@ FILE_NAME = "search.toml"
 INITIAL_NAME = "initial.json"
 _HEADING = "# The settings of the search in this directory, as they are in effect"
 """Marks a file that a search wrote, version 0.1.0 included."""
+_ONLY_MINIMIZE = "# Only minimize continues it"
+"""Begins the second line of the file of a search that no command can continue."""
 _PROBLEM_WANTED = 'the name of a problem, for example problem = "net.py:problem"'
 
 
@@ -249,6 +253,8 @@ def file_values(*records: object) -> dict[str, Plain]:
 def keep_search_file(directory: RunDirectory, prepared: Prepared, command: Mapping[str, Plain]) -> None:
     """Write the settings in effect into the run directory, so that ``run DIR/search.toml`` continues its search.
 
+    It cannot continue one whose space is in a call of ``minimize``; the file then says so.
+
     Parameters
     ----------
     directory
@@ -276,11 +282,36 @@ def keep_search_file(directory: RunDirectory, prepared: Prepared, command: Mappi
 
 
 def _first_line(file: Path) -> str:
+    return _first_lines(file)[0]
+
+
+def _first_lines(file: Path) -> tuple[str, str]:
     try:
         with file.open(encoding="utf-8", errors="replace") as lines:
-            return lines.readline()
+            return lines.readline(), lines.readline()
     except OSError:
-        return ""
+        return "", ""
+
+
+def how_to_continue(directory: RunDirectory, reference: str) -> str:
+    """What a user does to continue a search that no master serves, as the end of a sentence.
+
+    Parameters
+    ----------
+    directory
+        Of the search.
+    reference
+        Of its problem.
+    """
+    heading, second = _first_lines(directory.path / FILE_NAME)
+    # So are the directories named that --new makes.
+    is_numbered = re.fullmatch(re.escape(default_run_directory(reference).name) + r"-\d+", directory.path.name)
+    if second.startswith(_ONLY_MINIMIZE):
+        where = f" with run_dir={str(directory.path)!r}, without new," if is_numbered else ""
+        return f"call minimize again{where} to continue"
+    if is_numbered and heading.startswith(_HEADING):
+        return f"to continue: hpbandster-lite run {shlex.quote(str(directory.path / FILE_NAME))}"
+    return "run the same command again to continue"
 
 
 def _foreign(file: Path) -> RunDirectoryError:
@@ -298,10 +329,18 @@ def search_text(prepared: Prepared, command: Mapping[str, Plain]) -> str:
         "integer_budgets": settings.problem.integer_budgets or None,
         "initial": INITIAL_NAME if settings.initial else None,
     }
+    how_to_run = (
+        f"{_ONLY_MINIMIZE}, called again with this run directory: the problem is a function, whose space is in the",
+        "# call. hpbandster-lite run needs a module or an object that has space() and evaluate(config, budget, trial).",
+    )
+    if not prepared.only_minimize:
+        how_to_run = (
+            "# hpbandster-lite run with the path of this file continues the search. To begin another one with a copy,",
+            "# give the copy another run_dir, or none.",
+        )
     lines = [
         f"{_HEADING}; each start writes them anew.",
-        "# hpbandster-lite run with the path of this file continues the search. To begin another one with a copy,",
-        "# give the copy another run_dir, or none.",
+        *how_to_run,
         f"problem = {_written(target_of(settings.problem.reference))}",
     ]
     for table, keys in keys_by_table().items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -409,6 +410,15 @@ def test_a_file_of_an_earlier_version_is_written_anew(tmp_path: Path) -> None:
     run = recorded_run(1, "complete", tmp_path)
     keep_search_file(run, prepared(), {})
     assert (run.path / "search.toml").read_text() == search_text(prepared(), {})
+
+
+def test_the_file_of_a_function_says_that_only_minimize_continues_it() -> None:
+    of_command, of_minimize = prepared(), replace(prepared(), only_minimize=True)
+    assert "# hpbandster-lite run with the path of this file continues the search" in search_text(of_command, {})
+    heading, second, *_ = search_text(of_minimize, {}).splitlines()
+    assert heading == search_text(of_command, {}).splitlines()[0]
+    assert second.startswith("# Only minimize continues it, called again with this run directory")
+    assert "continues the search" not in search_text(of_minimize, {})
 
 
 def test_the_file_shows_the_defaults_of_the_parameters_that_were_left_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import Annotated
 
@@ -20,10 +21,12 @@ from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch.local_search import LaunchOptions, search_here
+from hpbandster_lite.launch.supervisor import SAME_COMMAND
 from hpbandster_lite.results.forecast import price
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import PlaceOptions, SearchOptions
 from hpbandster_lite.settings.prepare import prepare
+from hpbandster_lite.settings.search_file import FILE_NAME
 from hpbandster_lite.standalone.dry_run import perform_dry_run
 
 DRY_RUN_FAILED = 1
@@ -77,13 +80,28 @@ def run(
     out = console()
     if dry_run:
         sys.exit(_dry_run(out, search, directory, launch))
+    way_on = _way_on(directory, is_new=place.new)
     live = out.is_terminal if progress is None else progress
     with watcher_for(out, completed, live=live) as watcher:
-        code = search_here(search, directory, launch, watcher)
+        code = search_here(search, directory, launch, watcher, way_on=way_on)
         if directory.journal.exists():
             # What has happened since the last status of the master.
             watcher.status(read_status(directory))
-    sys.exit(_concluded(out, directory, is_shown=live) if code == 0 else code)
+    if code == 0:
+        sys.exit(_concluded(out, directory, way_on, is_shown=live))
+    if way_on != SAME_COMMAND:
+        out.print(f"\nto go on, {way_on}", markup=False, soft_wrap=True)
+    sys.exit(code)
+
+
+def _way_on(directory: RunDirectory, *, is_new: bool) -> str:
+    """What continues this search: with ``--new``, the same command would begin another one."""
+    typed = sys.argv[1:]
+    if "--new" in typed:
+        at = typed.index("--new")
+        words = [*typed[:at], "--run-dir", str(directory.path), *typed[at + 1 :]]
+        return f"run: hpbandster-lite {shlex.join(words)}"
+    return f"run: hpbandster-lite run {directory.path / FILE_NAME}" if is_new else SAME_COMMAND
 
 
 def _dry_run(out: Console, options: SearchOptions, directory: RunDirectory, launch: LaunchOptions) -> int:
@@ -116,10 +134,10 @@ def _dry_run(out: Console, options: SearchOptions, directory: RunDirectory, laun
     return 0
 
 
-def _concluded(out: Console, directory: RunDirectory, *, is_shown: bool) -> int:
+def _concluded(out: Console, directory: RunDirectory, way_on: str, *, is_shown: bool) -> int:
     """Print what a search that is over has found, or that it has found nothing; return the exit code.
 
-    ``is_shown`` is whether the view above has the whole reason already.
+    ``way_on`` continues it; ``is_shown`` is whether the view above has the whole reason already.
     """
     reader = JournalReader(directory.journal)
     finished = reader.finished()
@@ -130,22 +148,25 @@ def _concluded(out: Console, directory: RunDirectory, *, is_shown: bool) -> int:
         # With the traceback, where the reason has one and the view has not shown it.
         reason = first_line(why) if is_shown else why
         out.print(f"nothing was found, the search is over: {reason}", markup=False, style="red", soft_wrap=True)
-        _print_where_failures_are(out, directory)
+        _print_where_failures_are(out, directory, way_on)
         return NOTHING_FOUND
     print_incumbent(out, directory)
     if finished is not None and finished.kind.was_stopped:
-        out.print(f"\nthe search was {why}; the same command continues it", markup=False, soft_wrap=True)
+        again = "the same command continues it" if way_on == SAME_COMMAND else f"to continue it, {way_on}"
+        out.print(f"\nthe search was {why}; {again}", markup=False, soft_wrap=True)
         return 0
     print_where_saved(out, directory)
     return 0
 
 
-def _print_where_failures_are(out: Console, directory: RunDirectory) -> None:
+def _print_where_failures_are(out: Console, directory: RunDirectory, way_on: str) -> None:
     where = directory.path
+    again = "the same command with --retry-failed runs them again"
+    if way_on != SAME_COMMAND:
+        again = f"to run them again, {way_on} --retry-failed"
     logs = f"logs: {where / 'evaluations'}; " if directory.has_attempt_logs() else ""
     out.print(
-        f"\nall failures: hpbandster-lite list {where} --failed; {logs}once the code is corrected, "
-        "the same command with --retry-failed runs them again",
+        f"\nall failures: hpbandster-lite list {where} --failed; {logs}once the code is corrected, {again}",
         markup=False,
         soft_wrap=True,
     )

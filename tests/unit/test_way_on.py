@@ -1,0 +1,170 @@
+"""What a user is asked to do to continue a search, in the words of the interface that began it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ConfigSpace import ConfigurationSpace
+from typer.testing import CliRunner
+
+from hpbandster_lite import api
+from hpbandster_lite.cli.app import make_app
+from hpbandster_lite.cli.commands import run as run_command
+from hpbandster_lite.errors import ProblemError, RunDirectoryError, SearchError, SourceDiffers
+from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.launch.local_search import LaunchOptions, LocalSearch
+from hpbandster_lite.results.journal_status import status_from_journal
+from hpbandster_lite.rundir import RunDirectory, default_run_directory
+from hpbandster_lite.settings.search_file import how_to_continue
+from tests.recorded.runs import recorded_run
+
+SAME = "run the same command again"
+
+
+def objective(config: dict[str, Any], budget: float, trial: object) -> float:
+    return float(config["x"])
+
+
+# ------------------------------------------------------------------------------------------------ when a worker is gone
+
+
+class Ended:
+    """A worker that has ended."""
+
+    name = "worker-0"
+    log = Path("runs/net/logs/worker-0.log")
+
+    def __init__(self, returncode: int) -> None:
+        self.returncode = returncode
+
+    def log_tail(self) -> str:
+        return "error: net.py has no space"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "remedy"),
+    [
+        (2, ProblemError, f"It would refuse the same input again: correct what it names, then {SAME}"),
+        (4, RunDirectoryError, f"Nothing is lost: {SAME}"),
+        (5, SourceDiffers, f"The recorded results are kept: restore the source or accept the edit, then {SAME}"),
+        (130, RunDirectoryError, f"Nothing is lost: {SAME}"),
+    ],
+)
+def test_the_remedy_after_the_last_worker_fits_its_exit_code(
+    code: int, kind: type[SearchError], remedy: str, tmp_path: Path
+) -> None:
+    options = LaunchOptions(workers=1)
+    search = LocalSearch(RunDirectory(tmp_path), options, api._Lines(), way_on=SAME)
+    search._agents = [Ended(code)]  # type: ignore[list-item]
+    with pytest.raises(SearchError) as refused:
+        search._check_that_agents_are_left()
+    assert type(refused.value) is kind
+    assert str(refused.value).splitlines() == [
+        f"no worker is left: worker-0 ended with exit code {code}; the end of runs/net/logs/worker-0.log:",
+        "error: net.py has no space",
+        remedy,
+    ]
+
+
+# --------------------------------------------------------------------------------------------------------- after --new
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """The output of a ``run`` that is interrupted."""
+    monkeypatch.setattr(run_command, "search_here", lambda *_, **__: 130)
+    monkeypatch.setattr(sys, "argv", ["hpbandster-lite", "run", *arguments])
+    result = CliRunner().invoke(make_app("run"), ["run", *arguments])
+    assert result.exit_code == 130
+    return result.output
+
+
+def test_after_new_the_command_that_continues_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs/digits").mkdir(parents=True)
+    output = interrupted(monkeypatch, "digits", "--new", "--sampler", "bandwidth_factor=2", "-w", "1")
+    words = "run digits --run-dir runs/digits-2 --sampler bandwidth_factor=2 -w 1"
+    assert output == f"\nto go on, run: hpbandster-lite {words}\n"
+    assert interrupted(monkeypatch, "digits") == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"new": True}, "call minimize again with run_dir='runs/{}-2' instead of new=True"),
+        ({}, "call minimize again"),
+    ],
+    ids=["new", "the first"],
+)
+def test_minimize_asks_for_another_call(
+    given: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "test_way_on-objective"
+    Path("runs", name).mkdir(parents=True)
+    seen: dict[str, Any] = {}
+
+    def search(options: Any, *_: object, **others: Any) -> int:
+        seen.update(others, options=options)
+        return 130
+
+    monkeypatch.setattr(api, "search_here", search)
+    with pytest.raises(KeyboardInterrupt):
+        api.minimize(objective, ConfigurationSpace({"x": (0.0, 1.0)}), min_budget=1, max_budget=3, workers=1, **given)
+    assert seen["way_on"] == words.format(name)
+    assert seen["options"].only_minimize
+
+
+def test_a_search_of_a_problem_by_its_name_is_continued_by_commands_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def search(options: Any, *_: object, **__: object) -> int:
+        seen.append(options.only_minimize)
+        return 130
+
+    monkeypatch.setattr(api, "search_here", search)
+    with pytest.raises(KeyboardInterrupt):
+        api.minimize("counting_ones", workers=1, run_dir=tmp_path)
+    assert seen == [False]
+
+
+# ------------------------------------------------------------------------------------------------------------- status
+
+
+def killed_run(place: Path, name: str, second_line: str | None = None) -> RunDirectory:
+    """A search that was killed, kept under this name, with this second line in its search file."""
+    copied = recorded_run(1, "killed", place)
+    path = copied.path.with_name(name)
+    if path != copied.path:
+        shutil.move(copied.path, path)
+    heading = "# The settings of the search in this directory, as they are in effect; each start writes them anew."
+    (path / "search.toml").unlink(missing_ok=True)
+    if second_line is not None:
+        (path / "search.toml").write_text(f"{heading}\n{second_line}\n")
+    return RunDirectory(path)
+
+
+@pytest.mark.parametrize(
+    ("number", "second_line", "words"),
+    [
+        ("", "# hpbandster-lite run", f"{SAME} to continue"),
+        ("-2", None, f"{SAME} to continue"),
+        ("-2", "# hpbandster-lite run", "to continue: hpbandster-lite run {}/search.toml"),
+        ("", "# Only minimize continues it, called", "call minimize again to continue"),
+        ("-12", "# Only minimize continues it", "call minimize again with run_dir='{}', without new, to continue"),
+    ],
+    ids=["the first", "no search file", "new", "of minimize", "new of minimize"],
+)
+def test_the_status_without_a_master_names_what_continues_the_search(
+    number: str, second_line: str | None, words: str, tmp_path: Path
+) -> None:
+    reference = JournalReader(recorded_run(1, "killed", tmp_path / "first").journal).settings().problem.reference
+    directory = killed_run(tmp_path, f"{default_run_directory(reference).name}{number}", second_line)
+    status = status_from_journal(JournalReader(directory.journal))
+    assert status.reason == f"no master answers; {words.format(directory.path)}"
+    assert status.reason.endswith(how_to_continue(directory, reference))
