@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 _WRITES = os.O_WRONLY | os.O_RDWR
+_CHANGES = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class OpenedFiles:
@@ -24,6 +26,7 @@ class OpenedFiles:
     def __init__(self) -> None:
         self._noted: list[tuple[Any, Any, str]] = []
         self._is_stopped = False
+        self._began_ns = time.time_ns()
         sys.addaudithook(self._hook)
 
     def stop(self) -> None:
@@ -31,16 +34,24 @@ class OpenedFiles:
         self._is_stopped = True
 
     def paths(self) -> Iterator[tuple[Path, bool]]:
-        """Each path once, and whether it was ever opened for writing."""
+        """Each path once, with the links in it, and whether it was written.
+
+        A file that was opened for reading and writing, as ``numpy.memmap`` does, and has not changed, was only read.
+        """
         found: dict[Path, bool] = {}
         for path, flags, folder in self._noted:
             try:
-                whole = Path(folder, os.fsdecode(path))
-                resolved = whole.parent.resolve() / whole.name
+                whole = Path(os.path.normpath(os.path.join(folder, os.fsdecode(path))))  # noqa: PTH118
+                is_written = isinstance(flags, int) and self._has_written(whole, flags)
             except (OSError, ValueError, RuntimeError):
                 continue
-            found[resolved] = found.get(resolved, False) or bool(isinstance(flags, int) and flags & _WRITES)
+            found[whole] = found.get(whole, False) or is_written
         yield from found.items()
+
+    def _has_written(self, path: Path, flags: int) -> bool:
+        if not flags & _WRITES or flags & _CHANGES:
+            return bool(flags & _WRITES)
+        return not path.exists() or path.stat().st_mtime_ns >= self._began_ns
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self._is_stopped or event != "open":

@@ -26,7 +26,7 @@ from hpbandster_lite.problems.source_text import ABSENT, hash_of_bytes, hash_of_
 from hpbandster_lite.records import ProblemSource, SourceFile
 
 MADE = "made"
-"""Replaces the hash of a file that the problem itself wrote while it was described."""
+"""Begins the hash of a file that the problem itself wrote while it was described; stands alone in older sources."""
 UNSET = "unset"
 ARGUMENTS_DIFFER = "the script's arguments (sys.argv), which it reads when it is imported, are others"
 ARGUMENTS_REMEDY = (
@@ -84,8 +84,8 @@ def hashed_here(listed: ProblemSource, tree: SourceTree, imported: ProblemSource
     files = []
     for each in listed.files:
         path = tree.path_of(each.path)
-        if each.hash == MADE or each.path in known:
-            files.append(each if each.hash == MADE else known[each.path])
+        if _is_made(each.hash) or each.path in known:
+            files.append(each if _is_made(each.hash) else known[each.path])
         else:
             files.append(replace(each, hash=ABSENT if path is None else hash_of_file(path)))
     return replace(
@@ -115,10 +115,10 @@ def source_differences(accepted: ProblemSource, found: ProblemSource) -> tuple[s
     differences = []
     for path, was in before.items():
         is_now = now.get(path, was)
-        if MADE not in (was, is_now) and was != is_now:
+        if was.removeprefix(f"{MADE}:") != is_now and was != MADE and not _is_made(is_now):
             differences.append(f"{path} {_change(was, is_now)}")
     for path, is_now in now.items():
-        if path not in before and is_now not in (MADE, ABSENT) and not path.endswith(".py"):
+        if path not in before and is_now != ABSENT and not _is_made(is_now) and not path.endswith(".py"):
             differences.append(f"{path} is read now, but was not read before")
     differences += [
         f"the environment variable {name} has another value"
@@ -143,6 +143,10 @@ def _function_differences(accepted: ProblemSource, found: ProblemSource) -> list
     new = [f"{name} is new" for name in found.function if name not in accepted.function]
     gone = [f"{name} is gone" for name in accepted.function if name not in found.function]
     return [f"{name} is another one" for name in names] + new + gone
+
+
+def _is_made(hash_of_a_file: str) -> bool:
+    return hash_of_a_file.partition(":")[0] == MADE
 
 
 def _change(was: str, is_now: str) -> str:
@@ -321,6 +325,21 @@ class _Folder:
             return False
         return not any(_is_apart(self.path.joinpath(*folders[:count])) for count in range(1, len(folders) + 1))
 
+    def path_of_opened(self, path: Path) -> Path | None:
+        """The path below this folder of an opened file that counts; None if it does not count.
+
+        A file in a folder to which a link below this folder leads counts, unless it is a module.
+        """
+        resolved = _resolved_folder(path.parent) / path.name
+        if self.counts(resolved):
+            return resolved
+        if path.suffix not in (".py", ".pyc"):
+            for above in path.parents:
+                if _resolved_folder(above) == self.path:
+                    below = self.path / path.relative_to(above)
+                    return below if self.counts(below) else None
+        return None
+
     def has_run(self, path: Path) -> bool:
         """Whether a file belongs to a search whose run directory is the problem's folder."""
         first = path.relative_to(self.path).parts[0]
@@ -333,6 +352,14 @@ def _is_apart(folder: Path) -> bool:
 
 def _is_environment(folder: Path) -> bool:
     return (folder / "pyvenv.cfg").exists() or (folder / "conda-meta").is_dir()
+
+
+@functools.lru_cache(maxsize=1024)
+def _resolved_folder(folder: Path) -> Path:
+    try:
+        return folder.resolve()
+    except (OSError, RuntimeError):
+        return folder
 
 
 def _resolved(entry: str) -> Path:
@@ -447,13 +474,14 @@ def _data_files(opened: OpenedFiles, folder: _Folder, known: Mapping[str, str]) 
     """The opened files below the folder, with their hashes, without Python's cache."""
     found: dict[str, str] = {}
     for path, is_written in opened.paths():
-        if not folder.counts(path) or folder.has_run(path) or folder.name_of(path) in known or path.suffix == ".pyc":
+        below = folder.path_of_opened(path)
+        if below is None or folder.has_run(below) or folder.name_of(below) in known or below.suffix == ".pyc":
             continue
-        if path.exists() and not path.is_file():
+        if below.exists() and not below.is_file():
             continue
-        if is_written:
+        if not is_written:
+            found[folder.name_of(below)] = hash_of_file(below)
+        elif below.exists():
             # Temporary files do not exist any more.
-            found |= {folder.name_of(path): MADE} if path.exists() else {}
-        else:
-            found[folder.name_of(path)] = hash_of_file(path)
+            found[folder.name_of(below)] = f"{MADE}:{hash_of_file(below)}"
     return found

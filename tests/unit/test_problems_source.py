@@ -166,6 +166,39 @@ def test_files_that_are_opened_while_it_is_described_count(write: Write, tmp_pat
     assert source_differences(first, source(reference)) == ("local.json is new", "settings.json is another one")
 
 
+READ = "import os, pathlib\nHERE = pathlib.Path(__file__).parent\n"
+
+
+def test_a_file_that_is_opened_for_writing_and_stays_as_it_is_counts(write: Write) -> None:
+    write("settings.json", "1")
+    reference = write("net.py", f"{READ}open(HERE / 'settings.json', 'r+').read()\n{GOOD}")
+    first = source(reference)
+    assert source_differences(first, source(reference)) == ()
+    write("settings.json", "100")
+    assert source_differences(first, source(reference)) == ("settings.json is another one",)
+
+
+def test_a_file_in_a_folder_behind_a_link_counts(write: Write, tmp_path: Path) -> None:
+    outside = tmp_path.parent / f"{tmp_path.name}-shared"
+    outside.mkdir()
+    (outside / "settings.json").write_text("1")
+    (tmp_path / "data").symlink_to(outside)
+    reference = write("net.py", f"{READ}open(HERE / 'data' / 'settings.json').read()\n{GOOD}")
+    first = source(reference)
+    assert listed(reference) == ["data/settings.json", "net.py"]
+    (outside / "settings.json").write_text("100")
+    assert source_differences(first, source(reference)) == ("data/settings.json is another one",)
+
+
+def test_an_edit_of_a_file_that_the_problem_made_where_it_was_missing_counts(write: Write) -> None:
+    made = "SETTINGS = HERE / 'settings.json'\nSETTINGS.exists() or SETTINGS.write_text('1')\nSETTINGS.read_text()\n"
+    reference = write("net.py", f"{READ}{made}{GOOD}")
+    first = source(reference)
+    assert source_differences(first, source(reference)) == ()
+    write("settings.json", "100")
+    assert source_differences(first, source(reference)) == ("settings.json is another one",)
+
+
 def test_a_file_that_is_read_once_it_is_there_is_a_difference(write: Write) -> None:
     text = (
         "import pathlib\nEXTRA = pathlib.Path(__file__).with_name('extra.txt')\nEXTRA.exists() and EXTRA.read_text()\n"
