@@ -17,7 +17,7 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
-from hpbandster_lite.trainer.process_state import Restore, all_of, failure_of_part, setting
+from hpbandster_lite.trainer.process_state import Restore, all_of, attributes, failure_of_part, setting
 
 TINY = sys.float_info.min
 """The smallest normal number: its half is 0 if the processor flushes denormal numbers."""
@@ -115,6 +115,18 @@ def _numpy(numpy: Any) -> Restore:
     )
 
 
+def _numpy_random(module: Any) -> Restore:
+    """The generator behind ``numpy.random.rand``, which a program may replace, and the function that seeds it."""
+    seed = attributes(module, "seed")
+    if not hasattr(module, "set_bit_generator"):
+        return seed
+    return all_of(seed, setting(module.get_bit_generator, module.set_bit_generator))
+
+
+def _random(module: Any) -> Restore:
+    return attributes(module, "seed")
+
+
 def _put_print_options(numpy: Any, options: Mapping[str, Any]) -> None:
     # numpy 2.2 returns "override_repr" but does not accept it.
     numpy.set_printoptions(**{name: value for name, value in options.items() if name != "override_repr"})
@@ -144,11 +156,30 @@ _TORCH_ATTRIBUTES = {
     "backends.cuda.matmul": ("allow_tf32", "allow_fp16_reduced_precision_reduction"),
     "backends.mkldnn": ("enabled",),
 }
+_TORCH_HOOKS = ("torch.nn.modules.module", "torch.optim.optimizer")
 
 
 def _torch(torch: Any) -> Restore:
     settings = [setting(get, put) for get, put in _torch_settings(torch) if _can_be_read(get)]
-    return all_of(lambda: _check_torch(torch), *settings)
+    hooks = [_hooks(sys.modules[name]) for name in _TORCH_HOOKS if name in sys.modules]
+    return all_of(lambda: _check_torch(torch), attributes(torch, "manual_seed"), *settings, *hooks)
+
+
+def _hooks(module: Any) -> Restore:
+    """The hooks that torch calls for all modules, or for all optimizers."""
+    variables = {name: value for name, value in vars(module).items() if name.startswith("_global_")}
+    before = {name: dict(value) for name, value in variables.items() if isinstance(value, dict)}
+    flags = attributes(module, *(name for name in variables if name not in before))
+
+    def restore() -> None:
+        flags()
+        for name, items in before.items():
+            hooks = getattr(module, name)
+            if len(hooks) != len(items) or dict(hooks) != items:
+                hooks.clear()
+                hooks.update(items)
+
+    return restore
 
 
 def _torch_settings(torch: Any) -> list[tuple[Callable[[], Any], Callable[[Any], object]]]:
@@ -159,6 +190,8 @@ def _torch_settings(torch: Any) -> list[tuple[Callable[[], Any], Callable[[Any],
         (lambda: torch.empty(0).type(), torch.set_default_tensor_type),
         (lambda: TINY * 0.5 == 0.0, torch.set_flush_denormal),
         (torch.is_inference_mode_enabled, _not_to_be_set),
+        # A block of torch.autograd.graph.saved_tensors_hooks that was entered and not left.
+        (lambda: _saved_tensors_hooks(torch), lambda _: torch._C._autograd._pop_saved_tensors_default_hooks()),  # noqa: SLF001
     ]
     for device in ("cuda", "cpu"):
         pairs.append((lambda device=device: torch.is_autocast_enabled(device),
@@ -191,6 +224,11 @@ def _determinism(torch: Any) -> tuple[bool, bool]:
     return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
 
+def _saved_tensors_hooks(torch: Any) -> object:
+    # torch has no public function that reads them.
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)  # noqa: SLF001
+
+
 def _put_default_device(torch: Any, name: str) -> None:
     # None removes the hook that another device adds to every function of torch.
     torch.set_default_device(None if name == "cpu" else name)
@@ -211,7 +249,13 @@ def _check_torch(torch: Any) -> None:
         torch.cuda.set_device(0)
 
 
-RECORDERS: Mapping[str, Callable[[Any], Restore]] = {"numpy": _numpy, "torch": _torch, "sklearn": _sklearn}
+RECORDERS: Mapping[str, Callable[[Any], Restore]] = {
+    "random": _random,
+    "numpy": _numpy,
+    "numpy.random": _numpy_random,
+    "torch": _torch,
+    "sklearn": _sklearn,
+}
 """For each module with a state, the function that records it."""
 SEEDERS: Mapping[str, Callable[[Any, int], object]] = {
     "numpy.random": lambda module, seed: module.seed(seed),

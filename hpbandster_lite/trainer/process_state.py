@@ -32,6 +32,9 @@ Part: TypeAlias = Callable[[], Restore]
 COPIES_FROM = 512
 """Lowest number for copies of the standard descriptors, above the ranges that programs close."""
 
+TEXT_MODES = ("encoding", "errors", "line_buffering", "write_through")
+"""What ``reconfigure`` of a text stream changes."""
+
 
 def recorded() -> ProcessState:
     """The state of this process now."""
@@ -116,6 +119,8 @@ class _Stream:
         lowest = min(COPIES_FROM, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self._copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, lowest)
         self._file = _file_of(self._copy)
+        self._attributes = dict(getattr(self._object, "__dict__", {}))
+        self._modes = {name: getattr(self._object, name) for name in TEXT_MODES if hasattr(self._object, name)}
 
     def restore(self) -> None:
         # Replace the objective's stream first: dropping it may close the descriptor, which is compared next.
@@ -130,6 +135,17 @@ class _Stream:
             self._object = os.fdopen(number, mode, 1, "utf-8", "backslashreplace", closefd=False)
             setattr(sys, self._name, self._object)
             setattr(sys, f"__{self._name}__", self._object)
+            return
+        self._restore_object()
+
+    def _restore_object(self) -> None:
+        """Restore what ``reconfigure``, or a function in the place of ``write``, has changed."""
+        own = getattr(self._object, "__dict__", {})
+        if own != self._attributes:
+            own.clear()
+            own.update(self._attributes)
+        if any(getattr(self._object, name) != value for name, value in self._modes.items()):
+            self._object.reconfigure(**self._modes)
 
 
 def _file_of(descriptor: int) -> tuple[int, int] | None:
@@ -289,7 +305,8 @@ def _list(owner: Any, name: str) -> Restore:
 
 
 def _interpreter() -> Restore:
-    hooks = ("excepthook", "displayhook", "unraisablehook", "breakpointhook", "dont_write_bytecode", "ps1")
+    hooks = ("excepthook", "displayhook", "unraisablehook", "breakpointhook")
+    values = ("dont_write_bytecode", "executable", "ps1", "tracebacklimit")
     limit = getattr(sys, "tracebacklimit", None)
 
     def forget_limit() -> None:
@@ -301,6 +318,11 @@ def _interpreter() -> Restore:
         setting(sys.getswitchinterval, sys.setswitchinterval),
         setting(sys.gettrace, sys.settrace),
         setting(sys.getprofile, sys.setprofile),
+        setting(sys.get_asyncgen_hooks, lambda value: sys.set_asyncgen_hooks(*value)),
+        # A thread that a left tracer or profiler fails in never starts, and its creator waits for it without end.
+        setting(threading.gettrace, threading.settrace),  # type: ignore[arg-type] # None removes it
+        setting(threading.getprofile, threading.setprofile),  # type: ignore[arg-type] # None removes it
+        setting(threading.stack_size, threading.stack_size),
         setting(gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
         setting(gc.get_threshold, lambda value: gc.set_threshold(*value)),
         setting(gc.get_debug, gc.set_debug),
@@ -309,7 +331,9 @@ def _interpreter() -> Restore:
     if hasattr(sys, "get_int_max_str_digits"):
         settings.append(setting(sys.get_int_max_str_digits, sys.set_int_max_str_digits))
     thread_hook = attributes(threading, "excepthook")
-    return all_of(attributes(sys, *hooks), attributes(sys, "tracebacklimit"), forget_limit, thread_hook, *settings)
+    collector = _list(gc, "callbacks")
+    of_sys = attributes(sys, *hooks, *values)
+    return all_of(of_sys, forget_limit, thread_hook, collector, *settings)
 
 
 def _builtins() -> Restore:
@@ -368,10 +392,14 @@ def _loggers() -> list[logging.Logger]:
 def _logging() -> Restore:
     before = {logger: _Logger(logger) for logger in _loggers()}
     disabled = setting(lambda: logging.root.manager.disable, logging.disable)
-    of_module = attributes(logging, "lastResort", "raiseExceptions")
+    of_module = attributes(logging, "lastResort", "raiseExceptions", "_warnings_showwarning")
+    logger_class = setting(logging.getLoggerClass, logging.setLoggerClass)
+    factory = setting(logging.getLogRecordFactory, logging.setLogRecordFactory)
 
     def restore() -> None:
         disabled()
+        logger_class()
+        factory()
         of_module()
         for logger in _loggers():
             if logger in before:

@@ -1,0 +1,121 @@
+"""State that one evaluation leaves in the trainer's process, and how it is restored before the next one."""
+
+from __future__ import annotations
+
+import io
+import logging
+import random
+import sys
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from hpbandster_lite.trainer.library_state import LibraryState
+from hpbandster_lite.trainer.process_state import PARTS
+
+
+def fails(*_: object, **__: object) -> object:
+    """What an evaluation left, and the next one runs into."""
+    raise RuntimeError("left by an evaluation")
+
+
+class OtherLogger(logging.Logger):
+    """A class that an evaluation set."""
+
+
+def _enter_saved_tensors_hooks() -> None:
+    torch.autograd.graph.saved_tensors_hooks(fails, fails).__enter__()
+
+
+def _train() -> None:
+    net = torch.nn.Linear(2, 1)
+    net.register_parameter("extra", torch.nn.Parameter(torch.ones(1)))
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    net(torch.ones(4, 2, requires_grad=True)).square().sum().backward()
+    optimizer.step()
+
+
+CHANGES_OF_TORCH: dict[str, Callable[[], object]] = {
+    "saved tensors": _enter_saved_tensors_hooks,
+    "forward": lambda: torch.nn.modules.module.register_module_forward_hook(fails),
+    "forward, first": lambda: torch.nn.modules.module.register_module_forward_pre_hook(fails),
+    "backward": lambda: torch.nn.modules.module.register_module_full_backward_hook(fails),
+    "parameters": lambda: torch.nn.modules.module.register_module_parameter_registration_hook(fails),
+    "optimizer": lambda: register_optimizer_step_pre_hook(fails),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES_OF_TORCH.values(), ids=CHANGES_OF_TORCH)
+def test_hooks_for_everything_in_torch_are_removed(change: Callable[[], object]) -> None:
+    libraries = LibraryState()
+    change()
+    with pytest.raises(RuntimeError, match="left by an evaluation"):
+        _train()
+    assert libraries.restore() == []
+    _train()
+
+
+def test_the_global_generator_of_numpy_is_the_same_one_after_each_evaluation() -> None:
+    libraries = LibraryState()
+    libraries.seed(3)
+    drawn = np.random.rand()  # noqa: NPY002 (the global generator is what is restored)
+    np.random.set_bit_generator(np.random.PCG64(1))
+    assert libraries.restore() == []
+    libraries.seed(3)
+    assert np.random.rand() == drawn  # noqa: NPY002
+
+
+def test_a_replaced_function_that_seeds_does_not_end_the_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    libraries = LibraryState()
+    for module, name in ((random, "seed"), (np.random, "seed"), (torch, "manual_seed")):
+        monkeypatch.setattr(module, name, fails)
+    assert libraries.restore() == []
+    libraries.seed(1)
+    first = random.random(), torch.rand(1).item()
+    libraries.seed(1)
+    assert (random.random(), torch.rand(1).item()) == first
+
+
+def test_a_tracer_for_new_threads_does_not_stop_the_threads_of_the_next_evaluation() -> None:
+    restore = PARTS["the interpreter's settings"]()
+    threading.settrace(fails)  # type: ignore[arg-type] # what it returns does not matter
+    threading.setprofile(fails)
+    threading.stack_size(2**20)
+    restore()
+    assert (threading.gettrace(), threading.getprofile(), threading.stack_size()) == (None, None, 0)
+
+
+def test_the_executable_and_the_hooks_of_generators_are_restored() -> None:
+    executable, hooks = sys.executable, sys.get_asyncgen_hooks()
+    restore = PARTS["the interpreter's settings"]()
+    sys.executable = "/nowhere"
+    sys.set_asyncgen_hooks(fails)
+    restore()
+    assert (sys.executable, sys.get_asyncgen_hooks()) == (executable, hooks)
+
+
+def test_the_class_of_loggers_and_their_records_are_restored() -> None:
+    factory = logging.getLogRecordFactory()
+    restore = PARTS["logging"]()
+    logging.setLoggerClass(OtherLogger)
+    logging.setLogRecordFactory(fails)  # type: ignore[arg-type] # an evaluation's mistake
+    logging.captureWarnings(True)
+    restore()
+    assert (logging.getLoggerClass(), logging.getLogRecordFactory()) == (logging.Logger, factory)
+    assert logging._warnings_showwarning is None  # type: ignore[attr-defined]
+
+
+def test_a_stream_keeps_its_encoding_and_its_own_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "utf-8", "backslashreplace", line_buffering=True))
+    restore = PARTS["the standard streams"]()
+    sys.stdout.reconfigure(encoding="ascii", errors="strict", line_buffering=False)  # type: ignore[union-attr]
+    sys.stdout.write = fails  # type: ignore[method-assign, assignment] # as an evaluation may do
+    restore()
+    print("über", flush=True)
+    assert written.getvalue() == "über\n".encode()
+    assert (sys.stdout.encoding, sys.stdout.line_buffering) == ("utf-8", True)  # type: ignore[union-attr]
