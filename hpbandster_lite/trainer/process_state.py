@@ -320,8 +320,8 @@ def _interpreter() -> Restore:
         setting(sys.getprofile, sys.setprofile),
         setting(sys.get_asyncgen_hooks, lambda value: sys.set_asyncgen_hooks(*value)),
         # A thread that a left tracer or profiler fails in never starts, and its creator waits for it without end.
-        setting(threading.gettrace, threading.settrace),  # type: ignore[arg-type] # None removes it
-        setting(threading.getprofile, threading.setprofile),  # type: ignore[arg-type] # None removes it
+        setting(threading.gettrace, threading.settrace),
+        setting(threading.getprofile, threading.setprofile),
         setting(threading.stack_size, threading.stack_size),
         setting(gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
         setting(gc.get_threshold, lambda value: gc.set_threshold(*value)),

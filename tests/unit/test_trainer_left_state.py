@@ -8,6 +8,7 @@ import random
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from hpbandster_lite.trainer.library_state import LibraryState
 from hpbandster_lite.trainer.process_state import PARTS
 
 
-def fails(*_: object, **__: object) -> object:
+def fails(*_: object, **__: object) -> Any:
     """What an evaluation left, and the next one runs into."""
     raise RuntimeError("left by an evaluation")
 
@@ -63,7 +64,7 @@ def test_the_global_generator_of_numpy_is_the_same_one_after_each_evaluation() -
     libraries = LibraryState()
     libraries.seed(3)
     drawn = np.random.rand()  # noqa: NPY002 (the global generator is what is restored)
-    np.random.set_bit_generator(np.random.PCG64(1))
+    np.random.set_bit_generator(np.random.PCG64(1))  # type: ignore[attr-defined] # numpy's stubs lack it
     assert libraries.restore() == []
     libraries.seed(3)
     assert np.random.rand() == drawn  # noqa: NPY002
@@ -82,7 +83,7 @@ def test_a_replaced_function_that_seeds_does_not_end_the_trainer(monkeypatch: py
 
 def test_a_tracer_for_new_threads_does_not_stop_the_threads_of_the_next_evaluation() -> None:
     restore = PARTS["the interpreter's settings"]()
-    threading.settrace(fails)  # type: ignore[arg-type] # what it returns does not matter
+    threading.settrace(fails)
     threading.setprofile(fails)
     threading.stack_size(2**20)
     restore()
@@ -102,7 +103,7 @@ def test_the_class_of_loggers_and_their_records_are_restored() -> None:
     factory = logging.getLogRecordFactory()
     restore = PARTS["logging"]()
     logging.setLoggerClass(OtherLogger)
-    logging.setLogRecordFactory(fails)  # type: ignore[arg-type] # an evaluation's mistake
+    logging.setLogRecordFactory(fails)  # an evaluation's mistake
     logging.captureWarnings(True)
     restore()
     assert (logging.getLoggerClass(), logging.getLogRecordFactory()) == (logging.Logger, factory)
@@ -114,8 +115,8 @@ def test_a_stream_keeps_its_encoding_and_its_own_functions(monkeypatch: pytest.M
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "utf-8", "backslashreplace", line_buffering=True))
     restore = PARTS["the standard streams"]()
     sys.stdout.reconfigure(encoding="ascii", errors="strict", line_buffering=False)  # type: ignore[union-attr]
-    sys.stdout.write = fails  # type: ignore[method-assign, assignment] # as an evaluation may do
+    sys.stdout.write = fails  # type: ignore[method-assign] # as an evaluation may do
     restore()
     print("über", flush=True)
     assert written.getvalue() == "über\n".encode()
-    assert (sys.stdout.encoding, sys.stdout.line_buffering) == ("utf-8", True)  # type: ignore[union-attr]
+    assert (sys.stdout.encoding, sys.stdout.line_buffering) == ("utf-8", True)
