@@ -1,17 +1,19 @@
 """Keyed randomness: one independent generator per purpose and configuration.
 
 Law of this file: a draw depends on the seed, the purpose and the config id, and not on earlier draws. So a restarted
-search draws the same numbers as an uninterrupted one.
+search draws the same numbers as an uninterrupted one. Only a draw imports numpy: a launcher never draws.
 """
 
 from __future__ import annotations
 
 import functools
 from enum import IntEnum
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from hpbandster_lite.records import ConfigId
+
+if TYPE_CHECKING:
+    import numpy as np
 
 POOL_SIZE = 4
 """Number of 32-bit words in numpy's pool of entropy."""
@@ -31,6 +33,8 @@ def _sequence(seed: int, purpose: Purpose, config_id: ConfigId) -> np.random.See
     size of the pool, then the words of the key. The padding keeps a seed with a key apart from a longer seed:
     ``SeedSequence([1])`` equals ``SeedSequence([1, 0])``.
     """
+    import numpy as np
+
     return np.random.SeedSequence(np.array([*_uint32s(seed), purpose, *config_id], dtype=np.uint32))
 
 
@@ -43,10 +47,12 @@ def _uint32s(seed: int) -> tuple[int, ...]:
 
 def generator_for(seed: int, purpose: Purpose, config_id: ConfigId) -> np.random.Generator:
     """Random generator for one purpose and one configuration; the same after any restart."""
+    import numpy as np
+
     return np.random.default_rng(_sequence(seed, purpose, config_id))
 
 
 @functools.lru_cache(maxsize=65_536)
 def training_seed(seed: int, config_id: ConfigId) -> int:
     """``trial.seed`` of a configuration, in [0, 2**31); the same at every rung."""
-    return int(_sequence(seed, Purpose.TRAINING, config_id).generate_state(1, np.uint32)[0] >> 1)
+    return int(_sequence(seed, Purpose.TRAINING, config_id).generate_state(1)[0] >> 1)

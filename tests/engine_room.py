@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hpbandster_lite.engine import Engine, Grant, Granted
+from hpbandster_lite.engine.decision_types import Grant, Granted
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.records import (
     Failure,
     FailureKind,

@@ -34,12 +34,13 @@ from pathlib import Path
 from typing import Any
 
 from hpbandster_lite import wire
-from hpbandster_lite.engine import Engine
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.engine.verify import Verification, verify
 from hpbandster_lite.errors import JournalError, MasterUnreachable, UsageError
 from hpbandster_lite.journal import Fenced, Journal, JournalLost, JournalReader
-from hpbandster_lite.master import MasterOptions, Turns, resume_master
-from hpbandster_lite.master.turns import GAP_S, TURN_S
+from hpbandster_lite.master.options import MasterOptions
+from hpbandster_lite.master.serving import resume_master
+from hpbandster_lite.master.turns import GAP_S, TURN_S, Turns
 from hpbandster_lite.process.fingerprint import fingerprint
 from hpbandster_lite.protocol.messages import Command, ExchangeRequest, LeftReport, ResumeRequest
 from hpbandster_lite.protocol.slots import slot_name

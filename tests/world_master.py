@@ -11,10 +11,11 @@ from functools import lru_cache
 from typing import Any
 
 from hpbandster_lite import wire
-from hpbandster_lite.engine import Engine
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.journal import Journal
-from hpbandster_lite.master import Master, Turns
+from hpbandster_lite.master.calls import Master
+from hpbandster_lite.master.turns import Turns
 from hpbandster_lite.protocol.messages import REQUESTS, ExchangeRequest, ReleaseRequest, RenewRequest, Request
 from hpbandster_lite.protocol.slots import slot_name
 from hpbandster_lite.transport import Busy, Call

@@ -12,9 +12,3 @@ lease ends in a report or a release, or expires with this process.
 :mod:`~hpbandster_lite.agent.interrupts` reports a signal. :mod:`~hpbandster_lite.agent.attempt_directories` names the
 directories that attempts write to.
 """
-
-from hpbandster_lite.agent.interrupts import END, END_OF_ALLOCATION
-from hpbandster_lite.agent.loop import run_agent
-from hpbandster_lite.agent.options import AgentOptions, one_per_worker
-
-__all__ = ["END", "END_OF_ALLOCATION", "AgentOptions", "one_per_worker", "run_agent"]

@@ -7,7 +7,8 @@ import json
 import sys
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent import AgentOptions, run_agent
+from hpbandster_lite.agent.loop import run_agent
+from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.process.log_format import log_to_stderr
 from hpbandster_lite.process.shutdown import exit_now
 from hpbandster_lite.process.startup import READ_BRIEFING, read_briefing

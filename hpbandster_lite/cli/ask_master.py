@@ -13,7 +13,7 @@ import typer
 from hpbandster_lite.cli.view.formats import first_line
 from hpbandster_lite.errors import MasterUnreachable
 from hpbandster_lite.journal import JournalReader
-from hpbandster_lite.master import connect
+from hpbandster_lite.master.connection import connect
 from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.protocol.messages import Command, send
 from hpbandster_lite.rundir import RunDirectory

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hpbandster_lite.errors import JournalError, PeerError, RunDirectoryError
 from hpbandster_lite.journal import JournalReader
-from hpbandster_lite.master import connect
+from hpbandster_lite.master.connection import connect
 from hpbandster_lite.protocol.status import Status, status_from_plain
 from hpbandster_lite.results.forecast import with_forecast
 from hpbandster_lite.results.incumbent import refresh_incumbent

@@ -11,37 +11,3 @@ the sampler. :mod:`~hpbandster_lite.engine.waits`, :mod:`~hpbandster_lite.engine
 :mod:`~hpbandster_lite.engine.status` explain the search to people; :mod:`~hpbandster_lite.engine.invariants` and
 :mod:`~hpbandster_lite.engine.verify` check it.
 """
-
-from hpbandster_lite.engine.decision_types import (
-    Done,
-    Effect,
-    Exchanged,
-    Grant,
-    Granted,
-    Keep,
-    Leave,
-    Retried,
-    Stop,
-    Turn,
-    Wait,
-)
-from hpbandster_lite.engine.engine import Engine
-from hpbandster_lite.engine.retry_failed import retriable
-from hpbandster_lite.engine.state import state_for
-
-__all__ = [
-    "Done",
-    "Effect",
-    "Engine",
-    "Exchanged",
-    "Grant",
-    "Granted",
-    "Keep",
-    "Leave",
-    "Retried",
-    "Stop",
-    "Turn",
-    "Wait",
-    "retriable",
-    "state_for",
-]

@@ -16,7 +16,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from hpbandster_lite.agent import AgentOptions, run_agent
+from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import InvariantBroken
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.shutdown import allocation_signal_blocked
@@ -204,6 +204,9 @@ class AgentThread:
     def _run(self) -> None:
         code = InvariantBroken.exit_code
         try:
+            # Here: a launcher with workers in processes of their own needs no agent in its own.
+            from hpbandster_lite.agent.loop import run_agent
+
             code = run_agent(self._options, problem=self._problem)
         finally:
             self.returncode = code

@@ -14,13 +14,14 @@ from typing import Any, Protocol
 
 from hpbandster_lite import wire
 from hpbandster_lite.access.certificates import certificates_for
-from hpbandster_lite.agent import AgentOptions, one_per_worker
+from hpbandster_lite.agent.options import AgentOptions, one_per_worker
 from hpbandster_lite.errors import PeerError, ProblemError, RunDirectoryError, SearchError, SourceDiffers, UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch.children import AgentThread, Child, exit_report, signal_name
 from hpbandster_lite.launch.left_checkpoints import delete_left_checkpoints
 from hpbandster_lite.launch.supervisor import POLL_S, SAME_COMMAND, Supervisor
-from hpbandster_lite.master import MasterOptions, connect
+from hpbandster_lite.master.connection import connect
+from hpbandster_lite.master.options import MasterOptions
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.devices import worker_devices
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE

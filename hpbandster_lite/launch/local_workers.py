@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from hpbandster_lite.agent import AgentOptions
+from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.launch.supervisor import POLL_S, Supervisor
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 

@@ -16,7 +16,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent import END, END_OF_ALLOCATION, AgentOptions
+from hpbandster_lite.agent.interrupts import END, END_OF_ALLOCATION
+from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import RunDirectoryError
 from hpbandster_lite.launch.children import AgentChild, AgentThread, Child, exit_report, signal_name
 from hpbandster_lite.process.shutdown import (

@@ -6,11 +6,6 @@ peer; the only other thread keeps the entry at the name server and touches neith
 :mod:`~hpbandster_lite.master.calls` answers the calls, :mod:`~hpbandster_lite.master.left_reports` reads what agents
 left in the run directory, :mod:`~hpbandster_lite.master.turns` orders the steps of a turn,
 :mod:`~hpbandster_lite.master.registration` keeps the entry at a name server, and
-:mod:`~hpbandster_lite.master.serving` is the process.
+:mod:`~hpbandster_lite.master.serving` is the process, :mod:`~hpbandster_lite.master.options` is what it is given, and
+:mod:`~hpbandster_lite.master.connection` connects a client to it.
 """
-
-from hpbandster_lite.master.calls import Master, wall_clock
-from hpbandster_lite.master.serving import MasterOptions, connect, resume_master, run_master
-from hpbandster_lite.master.turns import Turns
-
-__all__ = ["Master", "MasterOptions", "Turns", "connect", "resume_master", "run_master", "wall_clock"]

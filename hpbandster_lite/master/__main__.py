@@ -12,7 +12,8 @@ import sys
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import SearchError
-from hpbandster_lite.master import MasterOptions, run_master
+from hpbandster_lite.master.options import MasterOptions
+from hpbandster_lite.master.serving import run_master
 from hpbandster_lite.process.log_format import log_to_stderr
 from hpbandster_lite.process.shutdown import exit_now
 from hpbandster_lite.process.startup import READ_BRIEFING, read_briefing

@@ -14,7 +14,8 @@ from functools import partial
 from typing import Any
 
 from hpbandster_lite import wire
-from hpbandster_lite.engine import Done, Engine, Grant, Granted, Keep, Leave, Stop, Wait
+from hpbandster_lite.engine.decision_types import Done, Grant, Granted, Keep, Leave, Stop, Wait
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.errors import InvariantBroken, JournalError, ProblemError, ProtocolMismatch, SourceDiffers
 from hpbandster_lite.journal import Fenced, Journal, JournalLost
 from hpbandster_lite.master.checkpoint_quota import CheckpointQuota

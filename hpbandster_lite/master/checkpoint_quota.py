@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from hpbandster_lite.engine import Engine
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.records import ConfigId, Entry, EvaluationId
 from hpbandster_lite.rundir import CheckpointSizes, RunDirectory, delete_attempts, size_text
 

@@ -7,35 +7,34 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
 
-from hpbandster_lite import wire
 from hpbandster_lite.access.certificates import certificates_for
-from hpbandster_lite.access.listening import LOOPBACK, listen_settings
-from hpbandster_lite.engine import Engine
+from hpbandster_lite.access.listening import listen_settings
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.errors import Held, ResumeError, RunDirectoryError
 from hpbandster_lite.journal import Journal, settings_difference
 from hpbandster_lite.master.calls import SOONEST_QUESTION_S, Master, wall_clock
 from hpbandster_lite.master.checkpoint_quota import CheckpointQuota
+from hpbandster_lite.master.options import MasterOptions
 from hpbandster_lite.master.registration import Registration
 from hpbandster_lite.master.turns import Turns
 from hpbandster_lite.process.fingerprint import fingerprint
 from hpbandster_lite.process.shutdown import REQUEUE, ShutdownRequest, shutdown_requests
 from hpbandster_lite.records import Entry, Paused, Plain, Resumed
 from hpbandster_lite.results.incumbent import refresh_incumbent
-from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, hosts_of, read_given_key
+from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, read_given_key
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.settings.kinds import byte_count
 from hpbandster_lite.settings.options import kept_configurations
-from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.settings.search_file import keep_search_file
 from hpbandster_lite.settings.source_check import check_source
 from hpbandster_lite.space import SearchSpace
-from hpbandster_lite.transport import PROTOCOL, Client, NameServerClient, run_name
+from hpbandster_lite.transport import PROTOCOL, NameServerClient, run_name
 from hpbandster_lite.transport.server import Server
 
 log = logging.getLogger(__package__)
@@ -45,55 +44,6 @@ LOCK_WAIT_S = 10.0
 """A new master waits this long for the lock of the old one, then refuses to start."""
 ALONE_S = 30.0
 """A master whose launcher was killed waits this long for the workers to hand back what they hold."""
-
-
-@wire.register("MasterOptions")
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MasterOptions:
-    """Where a master serves; ``lifeline`` is a file descriptor whose end of file ends the master.
-
-    ``interface`` takes the place of ``host``; ``tls`` is a folder with certificates, default: the run directory's.
-    ``key`` is a file with the run's key, which the run directory then holds as well; ``None`` takes or makes that one.
-    ``command_options`` are options of the command that started the search, for the search file in the run directory.
-    """
-
-    run_directory: str
-    prepared: Prepared
-    host: str = LOOPBACK
-    interface: str | None = None
-    port: int = 0
-    tls: str | None = None
-    key: str | None = None
-    nameserver: tuple[str, int] | None = None
-    nameserver_key: str | None = None
-    keep_checkpoints: str = "needed"
-    checkpoint_quota: int | str | None = None
-    lifeline: int | None = None
-    command_options: Mapping[str, Plain] = field(default_factory=dict)
-
-
-def connect(directory: RunDirectory, *, timeout_s: float = 5.0) -> Client:
-    """A client of the master that serves a run directory.
-
-    Raises
-    ------
-    RunDirectoryError
-        If no master has left its endpoint there.
-    PeerError
-        On the first call, if no master answers.
-    """
-    endpoint = directory.read_endpoint()
-    if endpoint is None:
-        raise RunDirectoryError(f"no master serves {directory.path}; start one with: hpbandster-lite run PROBLEM")
-    certificates = certificates_for(directory)
-    return Client(
-        hosts_of(endpoint),
-        endpoint["port"],
-        endpoint["object"],
-        directory.read_key(),
-        timeout_s=timeout_s,
-        tls=None if certificates is None else certificates.client_context(),
-    )
 
 
 def run_master(options: MasterOptions) -> int:

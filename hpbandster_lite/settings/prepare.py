@@ -26,7 +26,7 @@ from hpbandster_lite.settings.options import OPTIONS, SearchOptions, check_value
 from hpbandster_lite.settings.source_check import accepted_edit
 
 if TYPE_CHECKING:
-    from hpbandster_lite.engine import Retried
+    from hpbandster_lite.engine.decision_types import Retried
     from hpbandster_lite.space import SearchSpace
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -273,7 +273,8 @@ def _with_constants(options: SearchOptions, description: ProblemDescription) -> 
 
 
 def _retriable(stored: SearchSettings, reader: JournalReader) -> Retried:
-    from hpbandster_lite.engine import retriable, state_for
+    from hpbandster_lite.engine.retry_failed import retriable
+    from hpbandster_lite.engine.state import state_for
 
     state = state_for(stored)
     for _, _, entry in reader.entries():

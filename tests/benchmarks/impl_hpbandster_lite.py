@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from hpbandster_lite.space import SearchSpace
 
 NAME = "hpbandster_lite"
-IMPORT_MASTER = "import hpbandster_lite.master, hpbandster_lite.nameserver"
-IMPORT_WORKER = "import hpbandster_lite.agent"
+IMPORT_MASTER = "import hpbandster_lite.master.serving, hpbandster_lite.nameserver"
+IMPORT_WORKER = "import hpbandster_lite.agent.loop"
 
 BUDGETS = (1.0,)
 NAMESERVER_START_S = 30.0
@@ -114,7 +114,8 @@ def simulate(
     """
     import numpy as np
 
-    from hpbandster_lite.engine import Engine, Granted
+    from hpbandster_lite.engine.decision_types import Granted
+    from hpbandster_lite.engine.engine import Engine
     from hpbandster_lite.records import Limits, Origin, Outcome, Report
     from hpbandster_lite.samplers import make_sampler
 
@@ -210,14 +211,15 @@ def run_master(
     The search is paused until ``min_n_workers`` workers have joined, so that the benchmark does not measure their
     start. ``ping_interval`` has no effect.
     """
-    from hpbandster_lite import master as room
     from hpbandster_lite import wire
     from hpbandster_lite.journal import JournalReader
+    from hpbandster_lite.master.options import MasterOptions
+    from hpbandster_lite.master.serving import run_master as serve_search
     from hpbandster_lite.rundir import RunDirectory
 
     logging.basicConfig(level=log_level, format="%(asctime)s %(name)s %(message)s")
     directory = RunDirectory(_directory(port))
-    options = room.MasterOptions(
+    options = MasterOptions(
         run_directory=str(directory.path),
         prepared=_prepared(params, optimizer, eta, min_budget, max_budget, n_iterations, run_id),
         host=host,
@@ -225,13 +227,13 @@ def run_master(
         nameserver_key=str(directory.nameserver_key_file),
     )
     # The launcher sends options in this way: options that the codec refuses fail here, too.
-    options = wire.from_message(wire.decode(wire.encode(wire.to_message(options))), room.MasterOptions)
+    options = wire.from_message(wire.decode(wire.encode(wire.to_message(options))), MasterOptions)
     resumer = threading.Thread(target=_resume_with, args=(directory, min_n_workers), daemon=True)
     _pause(options, directory)
     with _progress_noted(progress):
         began = time.monotonic()
         resumer.start()
-        code = room.run_master(options)
+        code = serve_search(options)
         ended = time.monotonic()
     rows = JournalReader(directory.journal).evaluations(("done", "failed"))
     if code != 0 or not rows:
@@ -242,15 +244,15 @@ def run_master(
 
 def _pause(options: Any, directory: Any) -> None:
     """Create the journal of a search that is paused."""
-    from hpbandster_lite import master as room
     from hpbandster_lite import wire
     from hpbandster_lite.journal import Journal
+    from hpbandster_lite.master.serving import resume_master
     from hpbandster_lite.protocol.messages import PauseRequest
     from hpbandster_lite.transport import Call
 
     directory.create()
     with Journal.open(directory.journal, create=options.prepared.settings) as journal:
-        master, _ = room.resume_master(options, directory, journal)
+        master, _ = resume_master(options, directory, journal)
         request = PauseRequest(reason="not all workers have joined")
         master.handle(Call(request.method, wire.encode(wire.to_message(request)), "benchmark"))
         master.commit()
@@ -258,12 +260,12 @@ def _pause(options: Any, directory: Any) -> None:
 
 def _resume_with(directory: Any, workers: int) -> None:
     """Resume the search when this number of workers has joined."""
-    from hpbandster_lite import master as room
     from hpbandster_lite.errors import SearchError
+    from hpbandster_lite.master.connection import connect
     from hpbandster_lite.protocol.messages import ResumeRequest, send
 
     while True:
-        with contextlib.suppress(SearchError), room.connect(directory) as client:
+        with contextlib.suppress(SearchError), connect(directory) as client:
             while len(client.call("status", {})["agents"]) < workers:
                 time.sleep(0.02)
             send(ResumeRequest(), client)
@@ -299,7 +301,8 @@ def run_worker(
     *, run_id: str, host: str, port: int, compute: Callable[[Mapping[str, Any], float], Any], index: int | None = None
 ) -> None:
     """Work until the search is over."""
-    from hpbandster_lite.agent import AgentOptions, run_agent
+    from hpbandster_lite.agent.loop import run_agent
+    from hpbandster_lite.agent.options import AgentOptions
     from hpbandster_lite.problems import FunctionProblem
     from hpbandster_lite.rundir import RunDirectory
 

@@ -23,9 +23,11 @@ import psutil
 
 from hpbandster_lite import wire
 from hpbandster_lite.cli.run_directory import read_status
-from hpbandster_lite.engine import Engine, Granted
+from hpbandster_lite.engine.decision_types import Granted
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.journal import Journal, JournalReader
-from hpbandster_lite.master import MasterOptions, connect
+from hpbandster_lite.master.connection import connect
+from hpbandster_lite.master.options import MasterOptions
 from hpbandster_lite.protocol.messages import ExchangeRequest, Grant, SlotRequest, send
 from hpbandster_lite.records import Entry, Limits, Outcome, Report
 from hpbandster_lite.results.incumbent import current_incumbent

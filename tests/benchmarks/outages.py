@@ -65,7 +65,8 @@ class Workers(logging.Handler):
             self.answered_at[str(record.threadName)] = time.monotonic()
 
     def _work(self, index: int) -> None:
-        from hpbandster_lite.agent import AgentOptions, run_agent
+        from hpbandster_lite.agent.loop import run_agent
+        from hpbandster_lite.agent.options import AgentOptions
         from hpbandster_lite.problems import FunctionProblem
 
         options = {**self._options, "nameserver": tuple(self._options["nameserver"])}

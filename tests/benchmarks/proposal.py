@@ -35,7 +35,8 @@ from typing import Any
 
 import numpy as np
 
-from hpbandster_lite.engine import Engine, Granted
+from hpbandster_lite.engine.decision_types import Granted
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.records import Limits, Outcome, ProblemDescription, Report, SearchSettings
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.space import Array, SearchSpace

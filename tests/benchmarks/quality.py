@@ -47,7 +47,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpbandster_lite.engine import Engine, Granted
+from hpbandster_lite.engine.decision_types import Granted
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.records import (
     EvaluationId,
     Failure,

@@ -17,9 +17,10 @@ from typing import Any
 import psutil
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent import AgentOptions
+from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.journal import Journal, JournalReader
-from hpbandster_lite.master import MasterOptions, connect
+from hpbandster_lite.master.connection import connect
+from hpbandster_lite.master.options import MasterOptions
 from hpbandster_lite.records import EvaluationId, Expired, Leased, Limits
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import SearchOptions

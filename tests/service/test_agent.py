@@ -16,8 +16,7 @@ import psutil
 import pytest
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent import run_agent
-from hpbandster_lite.agent.loop import Agent
+from hpbandster_lite.agent.loop import Agent, run_agent
 from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, ProtocolMismatch, UsageError
 from hpbandster_lite.protocol.messages import Done, ExchangeRequest, Grant, Hello, Leave, LeftReport
 from hpbandster_lite.records import FailureKind

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent import END, END_OF_ALLOCATION, run_agent
-from hpbandster_lite.agent.loop import Agent
+from hpbandster_lite.agent.interrupts import END, END_OF_ALLOCATION
+from hpbandster_lite.agent.loop import Agent, run_agent
 from hpbandster_lite.protocol.messages import ReleaseRequest
 from hpbandster_lite.records import ConfigId, EvaluationId, FailureKind, HandBackKind
 from hpbandster_lite.rundir import RunDirectory

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hpbandster_lite.agent import run_agent
+from hpbandster_lite.agent.loop import run_agent
 from hpbandster_lite.problems import FunctionProblem
 from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.records import FailureKind

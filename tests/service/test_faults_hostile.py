@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hpbandster_lite.errors import SearchError
-from hpbandster_lite.master import connect
+from hpbandster_lite.master.connection import connect
 from hpbandster_lite.transport import NameServerClient, run_name
 from tests.service.local_search import until
 from tests.service.served_search import served_search

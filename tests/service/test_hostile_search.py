@@ -25,7 +25,7 @@ from hpbandster_lite.agent.assignment import assignment_of
 from hpbandster_lite.agent.attempt_directories import AttemptDirectories
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import ProtocolMismatch, SearchError, UsageError
-from hpbandster_lite.master import connect
+from hpbandster_lite.master.connection import connect
 from hpbandster_lite.protocol.messages import Grant
 from hpbandster_lite.records import Released
 from hpbandster_lite.transport import Client

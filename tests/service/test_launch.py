@@ -152,7 +152,7 @@ def test_nobody_else_may_read_what_the_processes_log(tmp_path: Path) -> None:
 
 WORKERS = """
 import sys
-from hpbandster_lite.agent import AgentOptions
+from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.launch.local_workers import LocalWorkers
 with LocalWorkers(print) as here:
     print("code", here.run([AgentOptions(problem=sys.argv[1], run_dir=sys.argv[2], index=n) for n in range(2)]))

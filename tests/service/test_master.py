@@ -23,8 +23,12 @@ from ConfigSpace import ConfigurationSpace, Float, Integer
 from hpbandster_lite import wire
 from hpbandster_lite.errors import Held, JournalError, ProtocolMismatch, ResumeError, RunDirectoryError, UsageError
 from hpbandster_lite.journal import Fenced, Journal
-from hpbandster_lite.master import Master, MasterOptions, connect, registration, resume_master, run_master
+from hpbandster_lite.master import registration
+from hpbandster_lite.master.calls import Master
+from hpbandster_lite.master.connection import connect
+from hpbandster_lite.master.options import MasterOptions
 from hpbandster_lite.master.registration import Registration
+from hpbandster_lite.master.serving import resume_master, run_master
 from hpbandster_lite.protocol.messages import (
     A,
     Done,

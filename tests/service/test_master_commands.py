@@ -11,7 +11,9 @@ import pytest
 from hpbandster_lite import wire
 from hpbandster_lite.errors import ProtocolMismatch, UsageError
 from hpbandster_lite.journal import Journal, JournalReader
-from hpbandster_lite.master import Master, MasterOptions, resume_master
+from hpbandster_lite.master.calls import Master
+from hpbandster_lite.master.options import MasterOptions
+from hpbandster_lite.master.serving import resume_master
 from hpbandster_lite.process.fingerprint import fingerprint
 from hpbandster_lite.records import (
     Failure,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hpbandster_lite.agent import run_agent
+from hpbandster_lite.agent.loop import run_agent
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Failure, FailureKind, Outcome
 from hpbandster_lite.trainer.rendezvous import RendezvousPort

@@ -18,7 +18,7 @@ import pytest
 from hpbandster_lite.access.certificate_authority import make_certificates
 from hpbandster_lite.access.certificates import Certificates
 from hpbandster_lite.errors import NotAuthorised
-from hpbandster_lite.master import connect
+from hpbandster_lite.master.connection import connect
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.transport import NameServerClient, run_name
 from tests.service.local_search import LocalSearchProcess, until

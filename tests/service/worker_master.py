@@ -20,7 +20,8 @@ from typing import Any, TypeAlias
 import psutil
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent import AgentOptions, run_agent
+from hpbandster_lite.agent.loop import run_agent
+from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import MasterUnreachable
 from hpbandster_lite.protocol.messages import (
     REQUESTS,

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent import AgentOptions
 from hpbandster_lite.agent.assignment import Assignment, Curve, HandBack, assignment_of
 from hpbandster_lite.agent.attempt_directories import AttemptDirectories
+from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.protocol.messages import Grant, ReleaseRequest, RenewRequest
 from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, HandBackKind, Outcome, Plain

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent import AgentOptions
 from hpbandster_lite.agent.assignment import assignment_of
 from hpbandster_lite.agent.attempt_directories import AttemptDirectories
+from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import RunDirectoryError
 from hpbandster_lite.protocol.messages import LeftReport
 from hpbandster_lite.records import ConfigId, EvaluationId, Outcome, Report

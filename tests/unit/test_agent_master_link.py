@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent import AgentOptions
 from hpbandster_lite.agent.master_link import Link, Rendezvous
+from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import (
     InvariantBroken,
     MasterUnreachable,

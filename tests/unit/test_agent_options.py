@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hpbandster_lite import wire
-from hpbandster_lite.agent import AgentOptions
+from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import ProtocolMismatch, UsageError
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hpbandster_lite.engine import Done, Engine, Granted, Keep, Stop, Turn, Wait
+from hpbandster_lite.engine.decision_types import Done, Granted, Keep, Stop, Turn, Wait
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.protocol.status import Evaluations
 from hpbandster_lite.records import (
     ConfigId,

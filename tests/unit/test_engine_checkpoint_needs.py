@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hpbandster_lite.engine import Engine, Grant
+from hpbandster_lite.engine.decision_types import Grant
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.records import ConfigId, EvaluationId, FailureKind, Limits
 from tests.engine_room import failed, finish, granted, loss, started
 

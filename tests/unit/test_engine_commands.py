@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hpbandster_lite.engine import Done, Engine, Granted, Keep, Retried, Stop, Wait
+from hpbandster_lite.engine.decision_types import Done, Granted, Keep, Retried, Stop, Wait
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.engine.limits import stopped_by_user
 from hpbandster_lite.errors import InvariantBroken, UsageError
 from hpbandster_lite.records import (

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hpbandster_lite.engine import Engine
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.records import CurvePoint, Failure, FailureKind, Outcome, Recorded, Report
 from tests.engine_room import granted, loss, started
 

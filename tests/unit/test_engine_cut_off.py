@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpbandster_lite.engine import Grant
+from hpbandster_lite.engine.decision_types import Grant
 from hpbandster_lite.engine.verify import verify
 from hpbandster_lite.records import (
     CurvePoint,

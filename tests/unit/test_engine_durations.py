@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpbandster_lite.engine import Engine, Granted, Leave, Wait
+from hpbandster_lite.engine.decision_types import Granted, Leave, Wait
 from hpbandster_lite.engine.durations import KEPT, SAFETY, Durations
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.engine.verify import Verification, verify
 from hpbandster_lite.records import Entry, EvaluationId, Leased, Limits, Outcome, Report, Sampled
 from hpbandster_lite.samplers import make_sampler

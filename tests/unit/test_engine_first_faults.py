@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from hpbandster_lite.engine import Done, Engine, Granted
+from hpbandster_lite.engine.decision_types import Done, Granted
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.engine.verify import Verification, verify
 from hpbandster_lite.records import Entry, FailureKind, Finished, FinishKind, Limits, Recorded, Started
 from hpbandster_lite.samplers import make_sampler

@@ -8,7 +8,8 @@ from itertools import product
 
 import pytest
 
-from hpbandster_lite.engine import Engine, Keep, Stop
+from hpbandster_lite.engine.decision_types import Keep, Stop
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.engine.lease_rules import RULES, STOP_REASONS, LeaseState, Request, Rule, lease_state
 from hpbandster_lite.records import (
     ConfigId,

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from hpbandster_lite.engine import Engine, Grant, Granted, Wait
+from hpbandster_lite.engine.decision_types import Grant, Granted, Wait
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.records import Entry, Limits, Recorded
 from tests.engine_room import loss, started
 

@@ -10,7 +10,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hpbandster_lite.engine import Engine, Grant, Granted
+from hpbandster_lite.engine.decision_types import Grant, Granted
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Entry, EvaluationId, FailureKind, HandBackKind, Limits, Outcome, Report, SetAside
 from tests.engine_room import engine_for, failed, loss, settings_for, snapshot, space_of

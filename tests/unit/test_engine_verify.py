@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from hpbandster_lite.engine import Engine, Granted
+from hpbandster_lite.engine.decision_types import Granted
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.engine.verify import MOST_DIFFERENCES, Verification, verify
 from hpbandster_lite.records import (
     BracketOpened,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hpbandster_lite.engine import Engine, Granted
+from hpbandster_lite.engine.decision_types import Granted
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.protocol.status import Waiting
 from hpbandster_lite.records import FailureKind, Limits, Outcome, Report
 from tests.engine_room import LADDER, engine_for, failed, finish, granted, loss, settings_for, space_of, started

@@ -11,7 +11,9 @@ import pytest
 
 from hpbandster_lite import wire
 from hpbandster_lite.journal import Fenced, Journal
-from hpbandster_lite.master import Master, MasterOptions, resume_master
+from hpbandster_lite.master.calls import Master
+from hpbandster_lite.master.options import MasterOptions
+from hpbandster_lite.master.serving import resume_master
 from hpbandster_lite.protocol.messages import ExchangeAnswer, ExchangeRequest, Request, SlotRequest, read_answer
 from hpbandster_lite.records import Leased, Limits
 from hpbandster_lite.rundir import RunDirectory

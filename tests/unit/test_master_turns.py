@@ -12,7 +12,7 @@ import pytest
 from hpbandster_lite import wire
 from hpbandster_lite.errors import SourceDiffers
 from hpbandster_lite.journal import Journal
-from hpbandster_lite.master import Turns
+from hpbandster_lite.master.turns import Turns
 from hpbandster_lite.problems import digest_of
 from hpbandster_lite.protocol.messages import CancelRequest, Hello, RenewRequest
 from hpbandster_lite.records import ConfigId, EvaluationId, ProblemSource

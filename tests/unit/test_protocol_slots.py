@@ -16,7 +16,7 @@ from hpbandster_lite.agent.outbox import Outbox
 from hpbandster_lite.agent.pace import Pace
 from hpbandster_lite.errors import MasterUnreachable, ProtocolMismatch
 from hpbandster_lite.journal import Journal
-from hpbandster_lite.master import Master
+from hpbandster_lite.master.calls import Master
 from hpbandster_lite.protocol import messages
 from hpbandster_lite.protocol.messages import (
     ExchangeAnswer,

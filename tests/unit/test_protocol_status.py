@@ -17,7 +17,8 @@ from rich.console import Console
 
 from hpbandster_lite import wire
 from hpbandster_lite.cli.view.status import status_view
-from hpbandster_lite.engine import Engine, Granted, Turn
+from hpbandster_lite.engine.decision_types import Granted, Turn
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.protocol import status as status_room

@@ -13,9 +13,9 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from hpbandster_lite.agent import AgentOptions
+from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.master import MasterOptions
+from hpbandster_lite.master.options import MasterOptions
 from hpbandster_lite.settings import kinds
 from hpbandster_lite.settings.kinds import SIZES, byte_count
 from hpbandster_lite.settings.options import (
@@ -221,11 +221,13 @@ def test_a_new_option_is_missed_in_the_python_interface(with_new_option: Path) -
 
 # --------------------------------------------------------------------------------------------------------- quick starts
 
+QUICK = ("status", "best", "list", "pause", "stop", "ping")
 
 @pytest.mark.parametrize(
     "module",
     [
-        *("hpbandster_lite.agent", "hpbandster_lite.trainer", "hpbandster_lite.master", "hpbandster_lite.nameserver"),
+        *("hpbandster_lite.agent.loop", "hpbandster_lite.trainer.process", "hpbandster_lite.nameserver"),
+        *("hpbandster_lite.master.serving", "hpbandster_lite.launch.local_search"),
         *(f"hpbandster_lite.cli.commands.{name}" for name in ("worker", "run", "status", "master")),
         *("hpbandster_lite.api", "hpbandster_lite.cli.app", "hpbandster_lite.cli.start"),
     ],
@@ -234,7 +236,7 @@ def test_no_process_imports_pydantic_to_start(module: str) -> None:
     assert not is_imported("pydantic", by=module)
 
 
-@pytest.mark.parametrize("module", ["hpbandster_lite.agent", "hpbandster_lite.trainer"])
+@pytest.mark.parametrize("module", ["hpbandster_lite.agent.loop", "hpbandster_lite.trainer.process"])
 def test_an_agent_and_its_trainer_start_without_the_table(module: str) -> None:
     assert not is_imported("hpbandster_lite.settings.options", by=module)
 
@@ -243,6 +245,14 @@ def test_a_worker_starts_without_what_only_the_master_and_its_readers_need() -> 
     rooms = ("engine", "journal", "master", "results", "space", "standalone")
     modules = {"numpy", "ConfigSpace", "sqlite3", "psutil", *(f"hpbandster_lite.{room}" for room in rooms)}
     script = f"import sys, hpbandster_lite.cli.commands.worker; print(sorted({modules!r} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["api", "launch.local_search", *(f"cli.commands.{name}" for name in QUICK)])
+def test_what_only_starts_or_asks_other_processes_starts_without_them(module: str) -> None:
+    modules = {"numpy", "ConfigSpace", "hpbandster_lite.engine.engine", "hpbandster_lite.agent.loop"}
+    script = f"import sys, hpbandster_lite.{module}; print(sorted({modules!r} & {{*sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ConfigSpace import ConfigurationSpace, Float, Integer
 
-from hpbandster_lite.engine import Granted
+from hpbandster_lite.engine.decision_types import Granted
 from hpbandster_lite.engine.initial_proposals import first_proposals
 from hpbandster_lite.errors import BudgetError, ResumeError, SpaceError, UsageError
 from hpbandster_lite.journal import Journal, JournalReader

@@ -24,11 +24,11 @@ from typing import Any
 
 import pytest
 
-from hpbandster_lite.engine import Engine
+from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.engine.leases import Leases
 from hpbandster_lite.engine.state import State
 from hpbandster_lite.journal import Journal
-from hpbandster_lite.master import Master
+from hpbandster_lite.master.calls import Master
 from hpbandster_lite.records import ConfigId, Entry, EvaluationId, Expired, ExpiryKind, Leased, Recorded, Sampled
 from hpbandster_lite.rundir import RunDirectory
 from tests import world_trainer

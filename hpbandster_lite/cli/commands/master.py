@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from hpbandster_lite.cli.chosen_directory import chosen_directory
 from hpbandster_lite.cli.options import Problem, note, takes_options
-from hpbandster_lite.master import MasterOptions, run_master
+from hpbandster_lite.master.options import MasterOptions
+from hpbandster_lite.master.serving import run_master
 from hpbandster_lite.settings.options import (
     CheckpointOptions,
     DirectoryOptions,

@@ -13,11 +13,11 @@ from typing import Annotated
 import typer
 
 from hpbandster_lite.access.certificates import certificates_for
-from hpbandster_lite.agent import AgentOptions
 from hpbandster_lite.agent.master_link import Rendezvous
+from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.cli.options import find_run, takes_options
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.master import connect
+from hpbandster_lite.master.connection import connect
 from hpbandster_lite.process.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
 from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.protocol.status import status_from_plain

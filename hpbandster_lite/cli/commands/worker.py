@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 
 import typer
 
-from hpbandster_lite.agent import AgentOptions, one_per_worker, run_agent
+from hpbandster_lite.agent.loop import run_agent
+from hpbandster_lite.agent.options import AgentOptions, one_per_worker
 from hpbandster_lite.cli.chosen_directory import chosen_directory
 from hpbandster_lite.cli.options import Problem, takes_options
 from hpbandster_lite.errors import UsageError

@@ -10,7 +10,7 @@ from hpbandster_lite import slurm
 from hpbandster_lite.cli.options import Run
 from hpbandster_lite.cli.run_directory import read_status
 from hpbandster_lite.journal import holds_anything
-from hpbandster_lite.master import wall_clock
+from hpbandster_lite.master.calls import wall_clock
 from hpbandster_lite.rundir import RunDirectory
 
 

@@ -15,7 +15,7 @@ from hpbandster_lite.cli.options import Force, Problem, takes_options, typed_sea
 from hpbandster_lite.cli.view.plan import introduce_plan
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import UnknownOption, UsageError
-from hpbandster_lite.master import wall_clock
+from hpbandster_lite.master.calls import wall_clock
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import CheckpointOptions, DirectoryOptions, SearchOptions, check_values
 from hpbandster_lite.settings.prepare import Prepared, prepare

@@ -1,0 +1,35 @@
+"""A connection to the master that serves a run directory.
+
+Law of this file: the commands that ask a master import it without the engine, the journal and numpy.
+"""
+
+from __future__ import annotations
+
+from hpbandster_lite.access.certificates import certificates_for
+from hpbandster_lite.errors import RunDirectoryError
+from hpbandster_lite.rundir import RunDirectory, hosts_of
+from hpbandster_lite.transport import Client
+
+
+def connect(directory: RunDirectory, *, timeout_s: float = 5.0) -> Client:
+    """A client of the master that serves a run directory.
+
+    Raises
+    ------
+    RunDirectoryError
+        If no master has left its endpoint there.
+    PeerError
+        On the first call, if no master answers.
+    """
+    endpoint = directory.read_endpoint()
+    if endpoint is None:
+        raise RunDirectoryError(f"no master serves {directory.path}; start one with: hpbandster-lite run PROBLEM")
+    certificates = certificates_for(directory)
+    return Client(
+        hosts_of(endpoint),
+        endpoint["port"],
+        endpoint["object"],
+        directory.read_key(),
+        timeout_s=timeout_s,
+        tls=None if certificates is None else certificates.client_context(),
+    )
