@@ -40,8 +40,8 @@ def mentions() -> Iterator[tuple[str, str]]:
 
 @functools.cache
 def options_of(*names: str) -> frozenset[str]:
-    """Options of a command, or of a command of a group, without former names."""
-    command: Any = typer.main.get_command(make_app(names[0]))
+    """Options of a command, of a command of a group, or, with no name, of the program; without former names."""
+    command: Any = typer.main.get_command(make_app(*names[:1]))
     for name in names:
         command = command.commands[name]
     shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
@@ -56,6 +56,9 @@ def options_of(*names: str) -> frozenset[str]:
 def test_every_command_in_the_text_exists_with_its_options(document: str, code: str) -> None:
     _, name, *words = shlex.split(code)
     if name == "COMMAND":
+        return
+    if name.startswith("--"):
+        assert name in options_of(), f"{document}: {code}"
         return
     assert name in {*COMMANDS, *GROUPS}, f"{document}: {code}"
     names = (name, words[0]) if name in GROUPS and words else (name,)

@@ -177,7 +177,7 @@ def test_an_option_that_cannot_be_read_is_refused_with_its_value_and_the_remedy(
     assert all(word in str(caught.value) for word in words)
 
 
-@pytest.mark.parametrize("content", ["no json", '{"lr": 0.1}', "[1, 2]"])
+@pytest.mark.parametrize("content", ["no json", "1", "[1, 2]"])
 def test_a_file_of_initial_configurations_that_holds_anything_else_is_refused(content: str, tmp_path: Path) -> None:
     file = tmp_path / "initial.json"
     file.write_text(content)
