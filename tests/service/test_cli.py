@@ -595,6 +595,9 @@ def test_a_search_that_is_not_there_is_refused_naming_those_that_are(
     assert output == "error: the run directory runs holds no search; there is runs/cli_problem"
     (tmp_path / "empty" / "inner").mkdir(parents=True)
     code, output = refused(name, "empty/inner")
+    assert output.endswith("holds no search; there is runs/cli_problem")
+    (tmp_path / "runs").rename(tmp_path / "others")
+    code, output = refused(name, "empty/inner")
     assert output.endswith("holds no search; give the one that the search printed when it began")
 
 
