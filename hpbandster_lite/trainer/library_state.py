@@ -226,6 +226,7 @@ def _determinism(torch: Any) -> tuple[bool, bool]:
 
 def _saved_tensors_hooks(torch: Any) -> object:
     # torch has no public function that reads them.
+    # torch has no public function that reads these hooks.
     return torch._C._autograd._top_saved_tensors_default_hooks(True)  # noqa: SLF001
 
 
