@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from statistics import median
 
 KEPT = 100
 """Newest durations kept at each budget: a search finds larger networks with time, and a longer list is slow."""
 QUANTILE = 0.9
 SAFETY = 1.5
 """One in ten evaluations exceeds the quantile, and so do all on a slower machine than those observed."""
+ENOUGH = 3
+"""The median of fewer durations says nothing."""
 
 
 class Durations:
@@ -38,3 +41,8 @@ class Durations:
         nearest = min(self._took, key=lambda seen: (abs(math.log(seen / budget)), -seen))
         took = sorted(self._took[nearest])
         return SAFETY * took[math.ceil(QUANTILE * len(took)) - 1] * budget / nearest
+
+    def median_s(self, budget: float) -> float | None:
+        """The median of the evaluations of this budget; None before :data:`ENOUGH` of them are completed."""
+        took = self._took.get(budget, ())
+        return median(took) if len(took) >= ENOUGH else None

@@ -6,7 +6,7 @@ Law of this file: it reads the state and the leases and changes nothing; the rec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeGuard
 
@@ -47,7 +47,7 @@ def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: fl
     serving
         Facts about the process that serves the search.
     """
-    agents = _agents(state, leases, now, settings.heartbeat_s)
+    agents = _agents(state, leases, now, settings)
     busy = sum(agent.is_busy for agent in agents)
     return Status(
         answered_by="master",
@@ -64,8 +64,11 @@ def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: fl
         epoch=state.epoch,
         limits=state.limits,
         waits=waits_of(state, leases, now=now, heartbeat_s=settings.heartbeat_s),
-        hints=hints_of(
-            state.growth, state.failures, settings.unit, recorded=state.recorded, has_loss=state.best is not None
+        hints=(
+            *_about_long(agents, state),
+            *hints_of(
+                state.growth, state.failures, settings.unit, recorded=state.recorded, has_loss=state.best is not None
+            ),
         ),
         brackets=tuple(_bracket(bracket) for bracket in state.brackets),
         agents=agents,
@@ -124,6 +127,24 @@ def hints_of(
     return tuple(hints)
 
 
+def _about_long(agents: Sequence[Agent], state: State) -> tuple[str, ...]:
+    """That evaluations may hang, and what ends them; a silent worker has words of its own."""
+    long = sorted(
+        (agent for agent in agents if agent.runs_long and not agent.is_silent),
+        key=lambda agent: -(agent.times_median or 0.0),
+    )
+    if not long or state.finished is not None:
+        return ()
+    worst = long[0]
+    others = f", and {len(long) - 1} more run too long" if len(long) > 1 else ""
+    how_long = f"is running for {worst.times_median:.0f} times the median of its budget"
+    return (
+        f"evaluation {worst.evaluation} {how_long}{others}; if it hangs, `hpbandster-lite cancel RUN "
+        f"{worst.evaluation}` drops it, and with a time limit (--timeout, timeout_s; not with isolation none) workers "
+        "end such evaluations",
+    )
+
+
 def incumbent_of(state: State, best: Best) -> Incumbent:
     """The incumbent with its values and what its objective returned."""
     evaluation = state.evaluations[EvaluationId(best.config_id, best.rung)]
@@ -157,9 +178,10 @@ def _rung(rung: RungState) -> Rung:
     )
 
 
-def _agents(state: State, leases: Leases, now: float, heartbeat_s: float) -> tuple[Agent, ...]:
+def _agents(state: State, leases: Leases, now: float, settings: SearchSettings) -> tuple[Agent, ...]:
     living = leases.living(now)
     rows = []
+    medians_s = {budget: state.durations.median_s(budget) for budget in settings.budgets}
     for name in sorted({agent_of(each) for each in (*living, *state.held_by)}):
         # One evaluation of an agent runs at a time, whatever its slots hold.
         lease = next(filter(None, map(leases.get, slot_names(name))), None)
@@ -171,10 +193,10 @@ def _agents(state: State, leases: Leases, now: float, heartbeat_s: float) -> tup
             worker=known.worker if known is not None else state.worker_of.get(name, ""),
             is_connected=known is not None,
             silent_s=None if last_at is None else now - last_at,
-            is_silent=known is None or is_silent(now - known.last_message_at, heartbeat_s),
+            is_silent=known is None or is_silent(now - known.last_message_at, settings.heartbeat_s),
             hindrance=None if known is None else known.hindrance,
         )
-        rows.append(agent if lease is None else replace(agent, **_work(state, lease, now)))
+        rows.append(agent if lease is None else replace(agent, **_work(state, lease, medians_s, now)))
     return tuple(rows)
 
 
@@ -182,16 +204,19 @@ def _is_lost(lease: Lease | None) -> TypeGuard[Lease]:
     return lease is not None and not lease.is_connected
 
 
-def _work(state: State, lease: Lease, now: float) -> dict[str, Any]:
+def _work(state: State, lease: Lease, medians_s: Mapping[float, float | None], now: float) -> dict[str, Any]:
     """The fields of an :class:`Agent` that holds a lease."""
     point = lease.curve[-1] if lease.curve else None
+    budget = state.evaluations[lease.evaluation].budget
+    median_s = medians_s[budget]
     return {
         "evaluation": str(lease.evaluation),
         "bracket": lease.evaluation.config_id.bracket,
         "rung": lease.evaluation.rung,
-        "budget": state.evaluations[lease.evaluation].budget,
+        "budget": budget,
         "attempt": lease.attempt,
         "since_s": now - lease.since,
+        "times_median": (now - lease.since) / median_s if median_s else None,
         "lease_ends_in_s": lease.deadline - now,
         "step": None if point is None else point.step,
         "loss": None if point is None else point.loss,

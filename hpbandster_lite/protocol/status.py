@@ -24,6 +24,10 @@ VERSION = 1
 TAG = "Status"
 SILENT_HEARTBEATS = 2
 """A worker counts as silent after this many heartbeats without a message, because one message may get lost."""
+LONG_TIMES = 10.0
+"""An evaluation that runs for this many times the median of its budget may hang."""
+LONG_S = 5.0
+"""Shorter evaluations do not: of milliseconds, one may take many times the median and mean nothing."""
 
 WaitKind: TypeAlias = Literal["worker", "rung", "limit", "paused"]
 
@@ -139,6 +143,8 @@ class Agent:
         The newest point of its learning curve.
     hindrance
         Why it takes no work, for example because its disk is full; None where it does.
+    times_median
+        ``since_s`` as a multiple of the median duration of evaluations of that budget; None before three are completed.
     """
 
     agent: str
@@ -156,6 +162,7 @@ class Agent:
     step: float | None = None
     loss: float | None = None
     hindrance: str | None = None
+    times_median: float | None = None
 
     @property
     def name(self) -> str:
@@ -166,6 +173,11 @@ class Agent:
     def is_busy(self) -> bool:
         """Whether it runs an evaluation."""
         return self.evaluation is not None
+
+    @property
+    def runs_long(self) -> bool:
+        """Whether its evaluation has run for so many times the median of its budget that it may hang."""
+        return (self.times_median or 0.0) >= LONG_TIMES and (self.since_s or 0.0) >= LONG_S
 
 
 @wire.register("StatusEvaluations")
@@ -267,7 +279,8 @@ class Forecast:
     share
         Share of their budget that is recorded, from 0 to 1.
     time_left_s
-        Seconds until the search is over; None before the first result, and without workers.
+        Seconds until the search is over; None before the first result, without workers, and while an evaluation may
+        hang.
     """
 
     evaluations: int | None

@@ -44,10 +44,12 @@ def forecast(
     The evaluations that are left are those missing in the open brackets and all of the brackets to come, in the order
     in which brackets open, as far as the limits on brackets, evaluations and total budget reach. Each costs the mean
     time that an evaluation of its budget occupied a worker; before the first one of that budget, that of the nearest
-    budget, in proportion to the budget. The time that a running one has used is subtracted. The time left is the sum
-    shared evenly by the connected workers (as many as ``max_concurrent`` admits), and no less than what the longest
-    bracket needs if each of its rungs takes one evaluation. A limit on the wall time ends the search sooner. The
-    forecast does not foresee how soon a target loss is met, failures, or workers that join or leave.
+    budget, in proportion to the budget. The time that a running one has used is subtracted; one that has used more is
+    expected to run for as long again as it has run beyond the mean. The time left is the sum shared evenly by the
+    connected workers (as many as ``max_concurrent`` admits), and no less than what the longest bracket needs if each of
+    its rungs takes one evaluation. While an evaluation may hang, the time left is unknown. A limit on the wall time
+    ends the search sooner. The forecast does not foresee how soon a target loss is met, failures, or workers that join
+    or leave.
 
     Parameters
     ----------
@@ -74,7 +76,7 @@ def forecast(
     return Forecast(
         evaluations=recorded + sum(rung.left for rung in left),
         share=budget / total if total > 0 else None,
-        time_left_s=work if work is None or to_the_wall is None else min(work, to_the_wall),
+        time_left_s=_sooner(work, to_the_wall, may_hang=any(agent.runs_long for agent in status.agents)),
     )
 
 
@@ -196,6 +198,12 @@ def _recorded_budget(brackets: Sequence[Bracket]) -> float:
     return math.fsum(rung.done * rung.budget for bracket in brackets for rung in bracket.rungs)
 
 
+def _sooner(work_s: float | None, to_the_wall_s: float | None, *, may_hang: bool) -> float | None:
+    if may_hang:
+        return to_the_wall_s
+    return work_s if work_s is None or to_the_wall_s is None else min(work_s, to_the_wall_s)
+
+
 def _time(agents: Sequence[Agent], left: list[_Missing], mean_s: Mapping[float, float], limits: Limits) -> float | None:
     workers = sum(agent.is_connected for agent in agents)
     if not mean_s or not workers:
@@ -208,7 +216,7 @@ def _time(agents: Sequence[Agent], left: list[_Missing], mean_s: Mapping[float, 
     chains: dict[int, float] = defaultdict(float)
     for rung in left:
         cost = _cost(rung.budget, mean_s)
-        running = [max(0.0, cost - since_s) for since_s in elapsed[rung.bracket, rung.rung]][: rung.left]
+        running = [abs(cost - since_s) for since_s in elapsed[rung.bracket, rung.rung]][: rung.left]
         waiting = rung.left - len(running)
         work += math.fsum(running) + waiting * cost
         chains[rung.bracket] += cost if waiting else max(running)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from hpbandster_lite.cli.view.status import facts, headline, incumbent_line, status_view
 from hpbandster_lite.protocol.status import Forecast, Status, Waiting
-from hpbandster_lite.records import ConfigId
+from hpbandster_lite.records import ConfigId, Limits
 from tests.statuses import INCUMBENT, a_bracket, a_rung, a_status, a_worker, counts
 
 
@@ -125,6 +125,17 @@ def test_hints_and_waits_that_matter_are_shown() -> None:
     idle = (a_worker("node-0"), a_worker("node-1", "0-0-7@1"))
     assert facts(a_status(waits=(usual, silent), agents=idle))["waits"] == f"{usual.reason}\n{silent.reason}"
     assert facts(a_status(hints=("all losses are equal",)))["hints"] == "all losses are equal"
+
+
+def test_an_evaluation_that_may_hang_has_a_remark_and_no_seconds_are_claimed() -> None:
+    hangs = a_worker("node-0", "0-0-5@1", since_s=36.0, times_median=12.0)
+    forecast = Forecast(evaluations=20, share=12 / 72, time_left_s=None)
+    now = a_status(agents=(hangs, a_worker("node-1", "0-0-7@1", times_median=1.0)), forecast=forecast)
+    why = "0-0-5@1 is running for 12 times the median of its budget"
+    assert facts(now)["state"] == f"running for 3 min 20 s, the end is unknown, because {why}"
+    assert any(line.startswith("node-0") and "running for 12 times" in line for line in picture(now))
+    limited = replace(now, limits=Limits(wall_time_s=900.0), forecast=replace(forecast, time_left_s=700.0))
+    assert facts(limited)["state"] == f"running for 3 min 20 s, at most 11 min 40 s left, because {why}"
 
 
 @pytest.mark.parametrize("wanted", [True, False])

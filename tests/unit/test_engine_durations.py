@@ -65,6 +65,12 @@ def test_what_was_seen_long_ago_is_forgotten() -> None:
     assert known.expected_s(1.0) == SAFETY
 
 
+def test_the_median_is_that_of_one_budget_and_known_from_three_evaluations_on() -> None:
+    assert durations((1.0, 2.0), (1.0, 4.0), (3.0, 6.0), (3.0, 6.0), (3.0, 6.0)).median_s(1.0) is None
+    assert durations((1.0, 2.0), (1.0, 90.0), (1.0, 4.0)).median_s(1.0) == 4.0
+    assert durations((1.0, 2.0), (1.0, 90.0), (1.0, 4.0)).median_s(3.0) is None
+
+
 # ---------------------------------------------------------------------------- which agent gets which evaluation
 
 

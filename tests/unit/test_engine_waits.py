@@ -219,6 +219,41 @@ def test_a_sound_problem_gets_no_hint() -> None:
     assert engine.status(now=0.0).hints == ()
 
 
+def holding(took_s: float, running: int) -> Engine:
+    """Three evaluations of ``took_s``, then ``running`` workers that hold one each since 0."""
+    engine = started(ONE)
+    for index in range(3):
+        outcome = Outcome(loss=float(index), duration_s=took_s)
+        evaluation = granted(engine, "a", index).evaluation
+        engine.report("a", Report(evaluation=evaluation, attempt=1, outcome=outcome), now=0.0)
+    for index in range(running):
+        engine.lease(f"b{index}", 0, now=0.0, worker=f"w{index}")
+    return engine
+
+
+def hints_while_running(engine: Engine, now: float) -> tuple[str, ...]:
+    for name, evaluation in list(engine.state.held_by.items()):
+        engine.renew(name, evaluation, 1, now=now)
+    return engine.status(now=now).hints
+
+
+def test_an_evaluation_that_may_hang_is_pointed_out_with_what_ends_it() -> None:
+    engine = holding(2.0, 2)
+    assert hints_while_running(engine, 19.0) == ()
+    (hint,) = hints_while_running(engine, 24.0)
+    assert hint == (
+        "evaluation 0-0-3@0 is running for 12 times the median of its budget, and 1 more run too long; if it hangs, "
+        "`hpbandster-lite cancel RUN 0-0-3@0` drops it, and with a time limit (--timeout, timeout_s; not with "
+        "isolation none) workers end such evaluations"
+    )
+    assert [agent.times_median for agent in engine.status(now=24.0).agents if agent.is_busy] == [12.0, 12.0]
+
+
+def test_milliseconds_do_not_hang_and_a_silent_worker_has_words_of_its_own() -> None:
+    assert hints_while_running(holding(0.001, 1), 1.0) == ()
+    assert holding(2.0, 1).status(now=24.0).hints == ()
+
+
 def test_two_pairs_say_nothing() -> None:
     engine = started(Limits(evaluations=11))
     run(engine, FLAT, SAME)

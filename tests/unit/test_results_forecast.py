@@ -90,9 +90,18 @@ def test_a_running_evaluation_costs_what_is_left_of_it() -> None:
     assert time_left_s(last) == 3.0
 
 
-def test_an_evaluation_that_takes_longer_than_the_others_did_may_end_at_any_moment() -> None:
+def test_an_evaluation_that_takes_longer_than_the_others_did_is_expected_to_go_on() -> None:
     last = status(bracket(0, (9, 3, 0)), brackets=1, workers=[agent("0-0-2@2", 90.0)])
-    assert time_left_s(last) == 0.0
+    assert time_left_s(last) == 90.0 - 18.0
+
+
+def test_while_an_evaluation_may_hang_no_time_left_is_claimed() -> None:
+    hangs = a_worker("w", "0-0-2@2", since_s=216.0, times_median=12.0)
+    assert forecast(status(bracket(0, (9, 3, 0)), brackets=1, workers=[hangs]), SETTINGS, MEAN_S) == Forecast(
+        evaluations=13, share=18 / 27, time_left_s=None
+    )
+    with_wall = status(bracket(0, (9, 3, 0)), brackets=1, wall_time_s=500.0, workers=[hangs])
+    assert time_left_s(with_wall, served_s=300.0) == 200.0
 
 
 def test_a_budget_without_results_costs_what_the_nearest_one_did_in_proportion() -> None:

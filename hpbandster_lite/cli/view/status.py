@@ -106,7 +106,11 @@ def state_line(status: Status) -> str:
         return _paused(status)
     text = "running" if status.uptime_s is None else f"running for {duration(status.uptime_s)}"
     left = None if status.forecast is None else status.forecast.time_left_s
-    return text if left is None else f"{text}, about {duration(left)} left"
+    long = next((agent for agent in status.agents if agent.runs_long), None)
+    if long is None:
+        return text if left is None else f"{text}, about {duration(left)} left"
+    end = "the end is unknown" if left is None else f"at most {duration(left)} left"
+    return f"{text}, {end}, because {long.evaluation} is {_how_long(long)}"
 
 
 def _paused(status: Status) -> str:
@@ -266,6 +270,8 @@ def _by_number(name: str) -> list[tuple[int, str]]:
 
 def _remark(agent: Agent) -> str:
     remarks = []
+    if agent.runs_long:
+        remarks.append(_how_long(agent))
     if (agent.attempt or 1) > 1:
         remarks.append(f"attempt {agent.attempt}")
     if agent.is_silent:
@@ -275,6 +281,10 @@ def _remark(agent: Agent) -> str:
     if agent.hindrance is not None:
         remarks.append(f"takes no work: {agent.hindrance}")
     return ", ".join(remarks)
+
+
+def _how_long(agent: Agent) -> str:
+    return f"running for {agent.times_median:.0f} times the median of its budget"
 
 
 def _silence(agent: Agent) -> str:
