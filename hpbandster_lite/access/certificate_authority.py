@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.access.certificates import Certificates
 from hpbandster_lite.errors import RunDirectoryError, UsageError
-from hpbandster_lite.rundir import os_errors_as_ours, refuse_if_open_to_others, refuse_to_replace, write_atomically
+from hpbandster_lite.rundir import (
+    os_errors_as_ours,
+    refuse_given_if_writable,
+    refuse_if_open_to_others,
+    refuse_to_replace,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -55,7 +61,7 @@ def make_certificates(
         If a host or the number of days is invalid; if the folder has files with these names that this authority has not
         signed.
     RunDirectoryError
-        If the folder cannot be made or is open to other users.
+        If the folder cannot be made, or other users can write in it.
     """
     if not 1 <= days <= LONGEST_DAYS:
         raise UsageError(f"--days must be from 1 to {LONGEST_DAYS}, got {days}")
@@ -65,7 +71,7 @@ def make_certificates(
             # It may become a run directory, which is private. With parents=True only the last folder gets the mode.
             path.parent.mkdir(mode=0o700, parents=True)
         path.mkdir(mode=0o700, exist_ok=True)
-        refuse_if_open_to_others(path, "700")
+        refuse_given_if_writable(path)
         for foreign in [] if force else _not_made_here(path):
             refuse_to_replace(foreign, force=False, is_ours=lambda: False)
         certificate, key = _authority(path, days, now)

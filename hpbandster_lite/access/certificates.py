@@ -21,6 +21,7 @@ from hpbandster_lite.rundir import (
     RunDirectory,
     os_errors_as_ours,
     refuse_given_if_open,
+    refuse_given_if_writable,
     write_atomically,
 )
 
@@ -123,7 +124,7 @@ class Certificates:
             if not file.is_file():
                 raise RunDirectoryError(f"TLS requires {file}, which does not exist; {_REMEDY}")
         with os_errors_as_ours(self.path, "read the certificates"):
-            refuse_given_if_open(self.path, "700")
+            refuse_given_if_writable(self.path)
             refuse_given_if_open(key, "600")
             try:
                 context.load_verify_locations(authority)

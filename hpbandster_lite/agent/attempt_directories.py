@@ -46,7 +46,7 @@ class AttemptDirectories:
         self._has_warned = False
         self._made: list[str] = []
         if self._run is None:
-            # The temporary folder belongs to all users: refuse a directory that others made or may enter.
+            # The temporary folder belongs to all users: refuse a directory in which others may write.
             self.directory.create()
 
     def new(self, evaluation: EvaluationId, attempt: int) -> str:
@@ -80,7 +80,7 @@ class AttemptDirectories:
             for folder in attempt.parents:
                 if not folder.is_relative_to(base) or not _removed(folder):
                     break
-        for folder in (self.directory.log("any").parent, base):
+        for folder in (self.directory.log("any").parent, self.directory.evaluations, base):
             _removed(folder)
 
     def to_send(self, place: str) -> str | None:

@@ -39,7 +39,7 @@ def _best(reader: JournalReader, count: int) -> frozenset[ConfigId]:
 
 def _names(directory: RunDirectory) -> list[str]:
     try:
-        return [path.name for path in (directory.path / "evaluations").iterdir()]
+        return [path.name for path in directory.evaluations.iterdir()]
     except OSError:
         return []
 

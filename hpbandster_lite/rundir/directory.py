@@ -1,6 +1,6 @@
 """The paths of one run: the journal, the keys, the endpoint, logs and the directories of attempts.
 
-Law of this file: names of files and directories, and the check that only the owner can access a directory. The files
+Law of this file: names of files and directories, and the check that only the owner can write in a directory. The files
 :mod:`~hpbandster_lite.rundir.keys` and :mod:`~hpbandster_lite.rundir.endpoint` read and write the small files. A
 directory that another process reports is used only if it is in the run directory or belongs to this user.
 """
@@ -18,7 +18,7 @@ from hpbandster_lite.process.environment import KEY_VARIABLE, NAMESERVER_KEY_VAR
 from hpbandster_lite.records import ConfigId, EvaluationId, Plain
 from hpbandster_lite.rundir import endpoint as endpoints
 from hpbandster_lite.rundir import keys
-from hpbandster_lite.rundir.files import os_errors_as_ours, refuse_if_open_to_others
+from hpbandster_lite.rundir.files import os_errors_as_ours, refuse_if_writable_by_others
 
 LONGEST_PATH = 4_096
 """Largest length of a reported directory, which is the kernel's limit."""
@@ -94,9 +94,14 @@ class RunDirectory:
         """Log of a process; ``name`` must have no slashes."""
         return self.path / "logs" / f"{name}.log"
 
+    @property
+    def evaluations(self) -> Path:
+        """The directories of all attempts."""
+        return self.path / "evaluations"
+
     def configuration_directory(self, config_id: ConfigId) -> Path:
         """The directory with the attempts of all evaluations of a configuration."""
-        return self.path.joinpath("evaluations", str(config_id))
+        return self.evaluations / str(config_id)
 
     def evaluation_directory(self, evaluation: EvaluationId) -> Path:
         """Holds the attempts of an evaluation."""
@@ -152,35 +157,43 @@ class RunDirectory:
     # -------------------------------------------------------------------------------------------------- creation
 
     def create(self) -> None:
-        """Make the directory for its owner alone, or check an existing one; make the directory of its logs too.
+        """Make the directory for its owner alone, or check an existing one; make those of logs and evaluations too.
 
-        An existing empty directory is closed to other users.
+        The mode of an existing directory stays. What is made in it is for its owner alone, because an objective writes
+        there with the user's umask.
 
         Raises
         ------
         RunDirectoryError
-            If it cannot be made, is not a directory, or is open to other users.
+            If it cannot be made, is not a directory, or other users can write in it.
         """
         with os_errors_as_ours(self.path, "make the run directory"):
             if not self.path.exists():
                 # Workers on the same host may make it at the same time.
                 self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            elif self.path.is_dir() and not any(self.path.iterdir()):
-                self.path.chmod(0o700)
             self.check()
-            self.log("any").parent.mkdir(mode=0o700, exist_ok=True)
+            for folder in (self.log("any").parent, self.evaluations):
+                folder.mkdir(mode=0o700, exist_ok=True)
 
     def check(self) -> None:
-        """Refuse a directory that is open to other users, because they could take over the search.
+        """Refuse a directory in which other users can write, because they could take over the search.
+
+        In a directory that they can enter, this includes the folders with checkpoints and reports.
 
         Raises
         ------
         RunDirectoryError
-            If it is not a directory or is open to other users; the message has the command that closes it.
+            If it is not a directory, or other users can write in it; the message has the command that closes it.
         """
         if not self.path.is_dir():
             raise RunDirectoryError(f"{self.path} is not a directory; give another --run-dir")
-        refuse_if_open_to_others(self.path, "700")
+        with os_errors_as_ours(self.path, "use the run directory"):
+            refuse_if_writable_by_others(self.path)
+            if self.path.stat().st_mode & 0o011:
+                for folder in (self.evaluations, self.reports, self.log("any").parent):
+                    if folder.exists():
+                        # Those below were made with the same umask.
+                        refuse_if_writable_by_others(folder, "700")
 
     # ------------------------------------------------------------------------------------------------------ keys
 
@@ -190,7 +203,7 @@ class RunDirectory:
         Raises
         ------
         RunDirectoryError
-            If the directory or the file is open to other users, or cannot be used.
+            If other users can write in the directory or open the file, or it cannot be used.
         UsageError
             If the key in the environment is too short.
         """
@@ -202,7 +215,7 @@ class RunDirectory:
         Raises
         ------
         RunDirectoryError
-            As :func:`~hpbandster_lite.rundir.keys.adopt_key`, or if the directory is open to other users.
+            As :func:`~hpbandster_lite.rundir.keys.adopt_key`, or if other users can write in the directory.
         """
         self.check()
         return keys.adopt_key(file, self.key_file)

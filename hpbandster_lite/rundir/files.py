@@ -149,13 +149,42 @@ def refuse_if_open_to_others(path: Path, mode: str) -> None:
 def refuse_given_if_open(path: Path, mode: str) -> None:
     """Like :func:`refuse_if_open_to_others`, but accept a file of another owner if only that owner can write it.
 
-    ssh does the same. The secrets of a container belong to root, and this user cannot close them. Their folder has the
-    sticky bit, so no other user can replace them.
+    ssh does the same. The secrets of a container belong to root, and this user cannot close them.
     """
     status = path.stat()
-    is_writable = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
-    if status.st_uid == os.geteuid() or is_writable:
+    if status.st_uid == os.geteuid() or status.st_mode & 0o022:
         refuse_if_open_to_others(path, mode)
+
+
+def refuse_if_writable_by_others(path: Path, mode: str = "go-w") -> None:
+    """Refuse a directory in which other users can replace files; they may list it, because each secret is closed.
+
+    The mode is left as it is: other users may have replaced a file already, and the directory may have another purpose.
+
+    Raises
+    ------
+    RunDirectoryError
+        If the group or all users can write it; the message has the command that closes it.
+    OSError
+        If it does not exist.
+    """
+    current = stat.S_IMODE(path.stat().st_mode)
+    if current & 0o022:
+        raise RunDirectoryError(
+            f"{path} is open to other users for writing (mode {current:o}), who could take over the search; "
+            f"run: chmod {mode} {path}"
+        )
+
+
+def refuse_given_if_writable(path: Path) -> None:
+    """Like :func:`refuse_if_writable_by_others`, but accept another owner's directory that has the sticky bit.
+
+    The folder with the secrets of a container belongs to root and is writable for all, but no other user can replace a
+    file in it.
+    """
+    status = path.stat()
+    if status.st_uid == os.geteuid() or not status.st_mode & stat.S_ISVTX:
+        refuse_if_writable_by_others(path)
 
 
 @contextmanager

@@ -716,11 +716,11 @@ def test_a_run_directory_that_holds_another_search_is_refused(directory: RunDire
         refused(directory, whole_settings(space, seed=8))
 
 
-def test_a_run_directory_that_others_may_enter_is_refused(directory: RunDirectory, space: SearchSpace) -> None:
+def test_a_run_directory_in_which_others_may_write_is_refused(directory: RunDirectory, space: SearchSpace) -> None:
     with master_of(directory, space):
         pass
-    directory.path.chmod(0o755)
-    with pytest.raises(RunDirectoryError, match="run: chmod 700"):
+    directory.path.chmod(0o775)
+    with pytest.raises(RunDirectoryError, match="run: chmod go-w"):
         refused(directory, whole_settings(space))
 
 

@@ -194,9 +194,11 @@ def test_a_private_key_that_others_may_read_is_refused_as_ssh_does(role: str, mo
     assert stat.S_IMODE(key.stat().st_mode) == mode, "the owner must correct the mode: another user may have a copy"
 
 
-def test_a_folder_that_others_may_enter_is_refused(made: Certificates) -> None:
-    made.path.chmod(0o750)
-    with pytest.raises(RunDirectoryError, match=f"chmod 700 {made.path}"):
+def test_a_folder_in_which_others_may_write_is_refused(made: Certificates) -> None:
+    made.path.chmod(0o755)
+    made.client_context()
+    made.path.chmod(0o775)
+    with pytest.raises(RunDirectoryError, match=f"chmod go-w {made.path}"):
         made.client_context()
 
 

@@ -140,7 +140,7 @@ def test_the_temporary_folder_of_a_user_is_the_default_and_is_the_user_s_alone(
     assert alone.directory.path.stat().st_mode & 0o077 == 0
     monkeypatch.setattr("secrets.token_hex", lambda _: "guessed")
     (places().directory.path / "theirs").touch()
-    places().directory.path.chmod(0o755)
+    places().directory.path.chmod(0o775)
     with pytest.raises(RunDirectoryError, match="open to other users"):
         places()
 

@@ -117,20 +117,58 @@ def test_creating_a_run_directory_again_changes_nothing(directory: RunDirectory)
     assert directory.ensure_key() == key
 
 
-def test_an_empty_directory_is_taken_over(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    RunDirectory(tmp_path).create()
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o705, 0o701])
+@pytest.mark.parametrize("is_empty", [True, False], ids=["empty", "with_a_file"])
+def test_a_directory_that_others_may_enter_keeps_its_mode(tmp_path: Path, is_empty: bool, mode: int) -> None:
+    if not is_empty:
+        (tmp_path / "notes.txt").touch()
+    tmp_path.chmod(mode)
+    directory = RunDirectory(tmp_path)
 
-    assert mode_of(tmp_path) == 0o700
+    directory.create()
+    directory.ensure_key()
+
+    assert mode_of(tmp_path) == mode
+    assert mode_of(directory.key_file) == 0o600
+    assert {mode_of(folder) for folder in tmp_path.iterdir() if folder.is_dir()} == {0o700}
 
 
-@pytest.mark.parametrize("mode", [0o750, 0o705, 0o720, 0o701])
-def test_a_directory_that_others_may_enter_is_refused_with_the_remedy(directory: RunDirectory, mode: int) -> None:
-    directory.path.chmod(mode)
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o720, 0o702, 0o1777])
+def test_a_directory_in_which_others_may_write_is_refused_with_the_remedy(tmp_path: Path, mode: int) -> None:
+    directory = RunDirectory(tmp_path)
+    tmp_path.chmod(mode)
 
     for use in (directory.create, directory.check, directory.ensure_key):
-        with pytest.raises(RunDirectoryError, match=rf"mode {mode:o}.*chmod 700 {directory.path}$"):
+        with pytest.raises(RunDirectoryError, match=rf"for writing \(mode {mode:o}\).*chmod go-w {directory.path}$"):
             use()
+    assert mode_of(tmp_path) == mode
+    assert list(tmp_path.iterdir()) == []
+    tmp_path.chmod(mode & ~0o022)
+    directory.create()
+
+
+@pytest.mark.parametrize("name", ["evaluations", "reports", "logs"])
+def test_a_folder_in_which_others_may_write_is_refused_if_they_may_enter_the_directory(
+    directory: RunDirectory, name: str
+) -> None:
+    folder = directory.path / name
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o775)
+    directory.check()
+    directory.path.chmod(0o755)
+
+    with pytest.raises(RunDirectoryError, match=rf"mode 775.*chmod 700 {folder}$"):
+        directory.check()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
+def test_the_directory_of_another_user_keeps_its_owner_and_its_mode(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12_345, -1)
+    tmp_path.chmod(0o755)
+
+    RunDirectory(tmp_path).create()
+
+    assert (mode_of(tmp_path), tmp_path.stat().st_uid) == (0o755, 12_345)
 
 
 def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path: Path) -> None:

@@ -74,8 +74,8 @@ def run(
     if place.new and place.run_dir is not None:
         raise UsageError("give either --new, which takes a free run directory, or --run-dir, not both")
     directory = chosen_directory(problem, place.run_dir, new=place.new)
-    if directory.path.exists() and not directory.path.is_dir():
-        # Before the plan is shown; an empty directory is taken over whatever its mode.
+    if directory.path.exists():
+        # Before the plan is shown.
         directory.check()
     out = console()
     if dry_run:
