@@ -68,6 +68,16 @@ Run = Annotated[
         show_default=False,
     ),
 ]
+
+
+def whole_number(text: str | int) -> int:
+    """Parse a whole number of the command line, where ``1e1`` is 10 as in a search file and in Python."""
+    try:
+        return kinds.whole_number(text)
+    except UsageError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Force = Annotated[bool, typer.Option("--force", help="Also replace files that this command did not create.")]
 
@@ -142,6 +152,7 @@ def _annotation(option: Option) -> Any:
         help=_help(option),
         rich_help_panel=None if option.group is Group.GENERAL else option.group.title,
         show_default=False,
+        parser=whole_number if option.kind.typed is int else None,
     )
     return Annotated[_typed(option.kind.typed), about]
 

@@ -300,6 +300,12 @@ def _read(text: str, hint: Any, base: str) -> Any:
     for member in members:
         with contextlib.suppress(ValueError, _NotAValue):
             return _read_as(text, member, base)
+    if int in members:
+        # 1e3 is the whole number 1000.
+        with contextlib.suppress(ValueError):
+            number = float(text)
+            if number.is_integer():
+                return int(number)
     raise _NotAValue
 
 

@@ -88,7 +88,7 @@ def byte_count(option: str, size: int | str) -> int:
     UsageError
         If it is not a size of at least one byte; the message names the option.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i)?)?b?", str(size).strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\+?\d{1,3})?)\s*(?:([kmgt])(i)?)?b?", str(size).strip(), re.IGNORECASE)
     power = 0 if match is None or match[2] is None else "kmgt".index(match[2].lower()) + 1
     count = 0 if match is None else int(float(match[1]) * (1024 if match[3] else 1000) ** power)
     if isinstance(size, bool) or count < 1:
@@ -101,8 +101,36 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def whole_number(text: str | int) -> int:
+    """Read a whole number, which may also be written as ``1e3`` or ``3.0``.
+
+    Raises
+    ------
+    UsageError
+        If the text is not a whole number.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = whole(float(text))
+    except ValueError:
+        number = None
+    if not isinstance(number, int):
+        raise UsageError(f"{text!r} is not a whole number; write one such as 10 or 1e1")
+    return number
+
+
 def _whole_from_file(value: Any, _base: Path) -> Any:
     return whole(value)
+
+
+def _count_or_tokens(_flag: str, text: str) -> str:
+    try:
+        return str(whole_number(text))
+    except UsageError:
+        return text
 
 
 def _checked_size(option: str, size: str) -> str:
@@ -220,6 +248,7 @@ PORT = Kind(wanted="a whole number", in_file=int, typed=int, read=check_port,
 DEVICES = Kind(
     wanted='a whole number, "all", or tokens in quotes',
     in_file=int | str,
+    read=_count_or_tokens,
     from_file=lambda value, _base: str(whole(value)),
     from_python=lambda value: None if value is None else str(value),
     takes_whole=True,

@@ -156,6 +156,48 @@ def test_an_assignment_is_read_as_json_or_as_a_word(text: str, value: Any) -> No
 
 
 @pytest.mark.parametrize(
+    ("flag", "name"),
+    [("--evaluations", "evaluations"), ("--brackets", "brackets"), ("--max-concurrent", "max_concurrent")],
+)
+@pytest.mark.parametrize("text", ["10", "1e1", "10.0", " 10"])
+def test_a_whole_number_may_be_typed_as_a_float(flag: str, name: str, text: str) -> None:
+    assert repr(getattr(options_of(flag, text).limits, name)) == "10"
+
+
+@pytest.mark.parametrize("text", ["1.5", "ten", "inf", "nan", "", "1e-1"])
+def test_what_is_no_whole_number_is_refused_with_flag_and_value(text: str) -> None:
+    one = typer.Typer()
+    one.command()(command)
+    result = CliRunner().invoke(one, ["digits", "--seed", text])
+    assert result.exit_code == 2
+    shown = " ".join(result.output.replace("│", " ").split())
+    assert f"Invalid value for '--seed': {text!r} is not a whole number; write one such as 10 or 1e1" in shown
+
+
+def test_every_whole_number_of_every_command_may_be_typed_as_a_float() -> None:
+    waiting, strict = [make_app()], []
+    while waiting:
+        app = waiting.pop()
+        waiting += [group.typer_instance for group in app.registered_groups if group.typer_instance is not None]
+        for command in app.registered_commands:
+            assert command.callback is not None
+            for each in inspect.signature(command.callback, eval_str=True).parameters.values():
+                kind, *about = get_args(each.annotation) or (None,)
+                parses = any(getattr(info, "parser", None) is not None for info in about)
+                if kind in (int, int | None) and not parses:
+                    strict.append((command.callback.__name__, each.name))
+    assert strict == []
+
+
+@pytest.mark.parametrize(("text", "value"), [("2", "2"), ("2.0", "2"), ("all", "all"), ("0,1", "0,1"), ("1e", "1e")])
+def test_a_number_of_devices_may_be_typed_as_a_float(text: str, value: str) -> None:
+    one = typer.Typer()
+    one.command()(command_of_workers)
+    CliRunner().invoke(one, ["digits", "--gpus", text])
+    assert workers.pop()[0].gpus == value
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--max-time", "3x"), ("--max-time '3x'", "30m")),

@@ -144,6 +144,12 @@ def test_values_are_converted_by_the_types_of_the_fields() -> None:
     assert found == Options(Path("/b"), "steep", 1e-3, 5, 2, False, "none", 7)
 
 
+@pytest.mark.parametrize("text", ["1e1", "10.0", "1E1"])
+def test_a_whole_number_may_be_written_as_a_float(text: str) -> None:
+    found = values(f"epochs={text}&most={text}")
+    assert repr((found.epochs, found.most)) == "(10, 10)"
+
+
 def test_none_is_a_value_where_the_type_has_it() -> None:
     assert values("most=none&data=none") == replace(Options(), most=None)
 

@@ -103,7 +103,7 @@ KEEP_ERROR = "keep_checkpoints must be one of needed, all, best:N"
     ("size", "count"),
     [
         *(("50GB", 50 * 10**9), ("1.5 TB", 1_500 * 10**9), ("512MiB", 512 * 2**20), ("3k", 3_000), ("7", 7), (8, 8)),
-        *(("2gb", 2 * 10**9), ("9B", 9)),
+        *(("2gb", 2 * 10**9), ("9B", 9), ("5e10", 5 * 10**10)),
     ],
 )
 def test_a_size_is_read_as_bytes(size: int | str, count: int) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hpbandster_lite.access.certificate_authority import DEFAULT_DAYS, make_certificates
-from hpbandster_lite.cli.options import Force
+from hpbandster_lite.cli.options import Force, whole_number
 
 
 def certs(
@@ -33,7 +33,8 @@ def certs(
         ),
     ] = None,
     days: Annotated[
-        int, typer.Option("--days", metavar="N", help="How long the certificates are valid.")
+        int,
+        typer.Option("--days", metavar="N", help="How long the certificates are valid.", parser=whole_number),
     ] = DEFAULT_DAYS,
     force: Force = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hpbandster_lite.cli.options import AsJson, Force, Run
+from hpbandster_lite.cli.options import AsJson, Force, Run, whole_number
 from hpbandster_lite.cli.problem_options import explain_unknown_options, typed_options
 from hpbandster_lite.cli.run_directory import directory_of_a_search
 from hpbandster_lite.cli.typed_ids import read_configuration_id
@@ -21,6 +21,14 @@ from hpbandster_lite.standalone.refit import RefitOptions, prepare_refit, run_re
 
 REFIT_FAILED = 1
 """Exit code of a refit whose training or export failed."""
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="A seed other than the one that the search trained this configuration with.",
+        parser=whole_number,
+    ),
+]
 
 
 def refit(
@@ -34,10 +42,7 @@ def refit(
         str | None,
         typer.Option(metavar="ID", help="A configuration, as list prints it: 0-0-3. [dim]\\[default: the best one][/]"),
     ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="A seed other than the one that the search trained this configuration with."),
-    ] = None,
+    seed: Seed = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where to train and save. [dim]\\[default: RUN/refit/ID-BUDGET][/]"),

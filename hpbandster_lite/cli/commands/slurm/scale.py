@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hpbandster_lite import slurm
-from hpbandster_lite.cli.options import Run
+from hpbandster_lite.cli.options import Run, whole_number
 from hpbandster_lite.cli.run_directory import read_status
 from hpbandster_lite.journal import holds_anything
 from hpbandster_lite.master.calls import wall_clock
@@ -16,7 +16,9 @@ from hpbandster_lite.rundir import RunDirectory
 
 def scale(
     run: Run,
-    workers: Annotated[int, typer.Argument(metavar="N", help="New number of workers.", show_default=False)],
+    workers: Annotated[
+        int, typer.Argument(metavar="N", help="New number of workers.", show_default=False, parser=whole_number)
+    ],
 ) -> None:
     """Change the number of workers of a running search: submit more, or end some.
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from hpbandster_lite.cli.options import JOBS
+from hpbandster_lite.cli.options import JOBS, whole_number
 
 SBATCH_OPTIONS = "sbatch"
 """Key in the context's ``meta`` of the arguments after ``--``."""
@@ -31,13 +31,19 @@ def _option(*names: str, text: str, metavar: str = "OPTIONS") -> Any:
 
 
 def _number(*names: str, text: str) -> Any:
-    return typer.Option(*names, metavar="N", help=text, rich_help_panel=JOBS)
+    return typer.Option(*names, metavar="N", help=text, rich_help_panel=JOBS, parser=whole_number)
+
+
+def _number_if_given(*names: str, text: str) -> Any:
+    return typer.Option(
+        *names, metavar="N", help=text, rich_help_panel=JOBS, show_default=False, parser=whole_number
+    )
 
 
 Workers = Annotated[int, _number("--workers", "-w", text="Number of workers.")]
 GpusPerWorker = Annotated[int, _number("--gpus-per-worker", text="GPUs of each worker; 0: use the CPU.")]
 CpusPerWorker = Annotated[
-    int | None, _option("--cpus-per-worker", text="Cores of each worker. [dim]\\[default: 4][/]", metavar="N")
+    int | None, _number_if_given("--cpus-per-worker", text="Cores of each worker. [dim]\\[default: 4][/]")
 ]
 TimeLimit = Annotated[
     str | None,
@@ -51,11 +57,11 @@ Partition = Annotated[str | None, _option("--partition", text="Partition of all 
 Account = Annotated[str | None, _option("--account", text="Account of all jobs.", metavar="NAME")]
 ArrayThrottle = Annotated[
     int | None,
-    _option("--array-throttle", text="Largest number of workers that Slurm runs at a time.", metavar="N"),
+    _number_if_given("--array-throttle", text="Largest number of workers that Slurm runs at a time."),
 ]
 Nodes = Annotated[
     int | None,
-    _option("--nodes", text="Submit a single job of N nodes for the master and all workers.", metavar="N"),
+    _number_if_given("--nodes", text="Submit a single job of N nodes for the master and all workers."),
 ]
 MasterSbatch = Annotated[
     str | None,
