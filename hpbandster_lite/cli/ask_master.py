@@ -15,8 +15,9 @@ from hpbandster_lite.errors import MasterUnreachable
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.master.connection import connect
 from hpbandster_lite.process.log_format import escape_controls
-from hpbandster_lite.protocol.messages import Command, send
+from hpbandster_lite.protocol.messages import Command, ResumeRequest, StopRequest, send
 from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.settings.search_file import how_to_continue
 from hpbandster_lite.transport import Busy
 
 TIMEOUT_S = 10.0
@@ -38,12 +39,7 @@ def ask_master(directory: RunDirectory, request: Command) -> None:
     """
     command = request.method
     if directory.read_endpoint() is None:
-        finished = JournalReader(directory.journal).finished()
-        state = "does not run" if finished is None else f"is over ({first_line(finished.reason)})"
-        raise MasterUnreachable(
-            f"the search in {directory.path} {state}: no master serves it, and nothing was changed; to {command} it, "
-            "run the command that began it again, then repeat this one"
-        )
+        raise MasterUnreachable(_not_served(directory, command))
     try:
         with connect(directory, timeout_s=TIMEOUT_S) as client:
             answer = send(request, client)
@@ -51,7 +47,31 @@ def ask_master(directory: RunDirectory, request: Command) -> None:
         raise Busy(f"{command} was not done: {error}; free space on the disk, then repeat the command") from error
     except MasterUnreachable as error:
         raise MasterUnreachable(
-            f"{command} was not done: {error} If the master was killed, run the command that began the search again; "
-            "then repeat this one, which changes nothing if the master received it after all"
+            f"{command} was not done: {error} If the master lives, repeat the command, which changes nothing if the "
+            f"master received it after all; if it was killed, {_start_one(directory, command)}"
         ) from error
     typer.echo(escape_controls(answer.sentence))
+
+
+def _not_served(directory: RunDirectory, command: str) -> str:
+    """That no master serves the search, and what to do, if anything can be done."""
+    finished = JournalReader(directory.journal).finished()
+    if finished is None:
+        return (
+            f"the search in {directory.path} does not run: no master serves it, and nothing was changed; "
+            f"{_start_one(directory, command)}"
+        )
+    reason = first_line(finished.reason).rstrip(":")
+    if not finished.kind.was_stopped:
+        over = f"the search in {directory.path} is over ({reason}): nothing was changed"
+        return f"{over}, and there is nothing to {command}"
+    if command == StopRequest.method:
+        return f"the search in {directory.path} is stopped already ({reason}): nothing was changed"
+    return f"the search in {directory.path} was {reason}: nothing was changed; {_start_one(directory, command)}"
+
+
+def _start_one(directory: RunDirectory, command: str) -> str:
+    settings = JournalReader(directory.journal).settings()
+    how = how_to_continue(directory, settings.problem.reference)
+    then = "" if command == ResumeRequest.method else f"; to {command} it, repeat this command while it runs"
+    return f"to continue the search, {how}{then}"

@@ -83,11 +83,12 @@ def stopped_by_user(why: str) -> Finished:
 
 def stopped_by_same_fault(fault: OneFault, text: str) -> Finished:
     """The end of a search that has met nothing but one fault; ``text`` shows the fault to users."""
-    remedy = "correct the code, then continue with --retry-failed"
+    # It may be read after a call of minimize, and after another command than that of this start.
+    remedy = "correct the code, then continue the search with --retry-failed (retry_failed=True)"
     if fault.depends:
         remedy = (
-            f"if the code is wrong, {remedy}; if the space has such configurations, run the same command again: it "
-            "continues with others, and with --keep-going it does not stop for them"
+            f"if the code is wrong, {remedy}; if the space has such configurations, continue the search as it is: "
+            "it tries others, and with --keep-going (keep_going=True) it does not stop for them"
         )
     return Finished(kind=FinishKind.SAME_FAULT, reason=f"stopped, because {fault.sentence}; {remedy}:\n{text}")
 

@@ -381,7 +381,7 @@ class Journal:
                 with suppress(JournalError):
                     self._add_to(copy, entries, at)
                 where = f"all of its {count} entries are saved to {copy}"
-            where += f"; to continue from there, move that file to {self.path} and run the same command again"
+            where += f"; to continue from there, move that file to {self.path} and start the search there again"
         return JournalLost(
             f"the journal {self.path} {error} while this master (epoch {self.epoch}) served it; the master ends and "
             f"answers no request of this turn; {where}"

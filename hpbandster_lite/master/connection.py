@@ -5,6 +5,8 @@ Law of this file: the commands that ask a master import it without the engine, t
 
 from __future__ import annotations
 
+import shlex
+
 from hpbandster_lite.access.certificates import certificates_for
 from hpbandster_lite.errors import RunDirectoryError
 from hpbandster_lite.rundir import RunDirectory, hosts_of
@@ -23,7 +25,10 @@ def connect(directory: RunDirectory, *, timeout_s: float = 5.0) -> Client:
     """
     endpoint = directory.read_endpoint()
     if endpoint is None:
-        raise RunDirectoryError(f"no master serves {directory.path}; start one with: hpbandster-lite run PROBLEM")
+        how = "run the command that began the search there again"
+        if not directory.journal.exists():
+            how = f"run: hpbandster-lite run PROBLEM --run-dir {shlex.quote(str(directory.path))}"
+        raise RunDirectoryError(f"no master serves {directory.path}; to start one, {how}")
     certificates = certificates_for(directory)
     return Client(
         hosts_of(endpoint),

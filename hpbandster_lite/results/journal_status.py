@@ -64,7 +64,8 @@ def status_from_journal(reader: JournalReader) -> Status:
 
 
 def _no_master(reader: JournalReader, settings: SearchSettings) -> str:
-    return f"no master answers; {how_to_continue(RunDirectory(reader.path.parent), settings.problem.reference)}"
+    how = how_to_continue(RunDirectory(reader.path.parent), settings.problem.reference)
+    return f"no master answers; to continue, {how}"
 
 
 def source_edit_of(edit: JournalEdit) -> SourceEdit:

@@ -294,7 +294,7 @@ def _first_lines(file: Path) -> tuple[str, str]:
 
 
 def how_to_continue(directory: RunDirectory, reference: str) -> str:
-    """What a user does to continue a search that no master serves, as the end of a sentence.
+    """What a user does to continue a search that no master serves, as the end of a sentence after "to ..., ".
 
     Parameters
     ----------
@@ -308,10 +308,11 @@ def how_to_continue(directory: RunDirectory, reference: str) -> str:
     is_numbered = re.fullmatch(re.escape(default_run_directory(reference).name) + r"-\d+", directory.path.name)
     if second.startswith(_ONLY_MINIMIZE):
         where = f" with run_dir={str(directory.path)!r}, without new," if is_numbered else ""
-        return f"call minimize again{where} to continue"
+        return f"call minimize again{where}"
     if is_numbered and heading.startswith(_HEADING):
-        return f"to continue: hpbandster-lite run {shlex.quote(str(directory.path / FILE_NAME))}"
-    return "run the same command again to continue"
+        return f"run: hpbandster-lite run {shlex.quote(str(directory.path / FILE_NAME))}"
+    where = f", with --run-dir {shlex.quote(str(directory.path))} and without --new" if is_numbered else ""
+    return f"run the command that began it again{where}"
 
 
 def _foreign(file: Path) -> RunDirectoryError:

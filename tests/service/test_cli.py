@@ -222,9 +222,9 @@ def test_a_search_is_stopped_by_ctrl_c_and_goes_on_with_the_same_command(held: t
     code, output = ended(process)
     assert code == 130
     assert "stopping: running evaluations are handed back; Ctrl-C again ends at once" in output
-    assert "stopped: no master answers; run the same command again to continue" in output.splitlines()[-1]
+    assert "stopped: no master answers; to continue, run the command that began it again" in output.splitlines()[-1]
     output = typed("status", directory).stdout
-    assert "state      stopped: no master answers; run the same command again to continue" in output
+    assert "state      stopped: no master answers; to continue, run the command that began it again" in output
     assert json.loads(here("status", directory, "--json")[1])["answered_by"] == "journal"
     hold.unlink()
     ran = typed("run", PROBLEM, "--run-dir", directory)
@@ -700,8 +700,8 @@ def test_a_search_that_does_not_run_cannot_be_told_anything(
     more = ("0-0-3@1",) if name == "cancel" else ()
     code, output = refused(name, copied, *more)
     assert code == 3
-    assert f"the search in {copied} is over (the one bracket is complete): no master serves it" in output
-    assert f"to {name} it, run the command that began it again" in output
+    over = f"the search in {copied} is over (the one bracket is complete): nothing was changed"
+    assert f"{over}, and there is nothing to {name}" in output
 
 
 def test_a_master_that_was_killed_is_told_apart_from_one_that_was_never_there(
@@ -714,7 +714,7 @@ def test_a_master_that_was_killed_is_told_apart_from_one_that_was_never_there(
     RunDirectory(copied).write_endpoint(endpoint)
     code, output = refused("pause", copied)
     assert code == 3
-    words = ("pause was not done", f"127.0.0.1:{port}", "If the master was killed", "repeat")
+    words = ("pause was not done", f"127.0.0.1:{port}", "if it was killed, to continue the search", "repeat")
     assert all(word in output for word in words)
 
 

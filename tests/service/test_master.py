@@ -731,7 +731,7 @@ def test_a_lock_that_cannot_be_made_is_refused(directory: RunDirectory, space: S
 
 
 def test_there_is_no_client_where_no_master_was(directory: RunDirectory) -> None:
-    with pytest.raises(RunDirectoryError, match=r"no master serves .*; start one with: hpbandster-lite run PROBLEM"):
+    with pytest.raises(RunDirectoryError, match=r"no master serves .*; to start one, run"):
         connect(directory)
 
 

@@ -372,7 +372,7 @@ def test_a_space_of_many_invalid_configurations_goes_on_when_it_is_called_again(
 
     result = in_threads(tmp_path, evaluate, workers=1, evaluations=24, algorithm="random")
     assert list(result.evaluations["state"]) == ["failed"] * 10
-    assert "run the same command again: it continues with others" in capsys.readouterr().err
+    assert "continue the search as it is: it tries others" in capsys.readouterr().err
     # As many again would stop it a second time.
     result = in_threads(tmp_path, evaluate, workers=1, evaluations=24, algorithm="random", keep_going=True)
     assert list(result.evaluations["state"]) == ["failed"] * 22 + ["done"] * 2

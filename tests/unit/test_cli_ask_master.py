@@ -17,7 +17,7 @@ from hpbandster_lite.cli.typed_ids import read_evaluation_id
 from hpbandster_lite.errors import MasterUnreachable, UsageError
 from hpbandster_lite.journal import Journal
 from hpbandster_lite.protocol.messages import CancelRequest, CommandAnswer, PauseRequest, ResumeRequest, StopRequest
-from hpbandster_lite.records import ConfigId, EvaluationId
+from hpbandster_lite.records import ConfigId, EvaluationId, Finished, FinishKind, Limits, Started
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.transport import Busy
 from tests.engine_room import settings_for, space_of
@@ -85,8 +85,38 @@ def test_a_master_that_cannot_write_is_to_be_asked_again(run: Path, monkeypatch:
 
 def test_a_master_without_an_answer_may_have_received_the_request(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, MasterUnreachable("no answer from h:1 (timed out); is it running?"))
-    with pytest.raises(MasterUnreachable, match=r"pause was not done: no answer .*nothing if the master received it"):
+    unknown = r"pause was not done: no answer .*nothing if the master received it .*if it was killed, to continue the"
+    with pytest.raises(MasterUnreachable, match=unknown):
         pause(run)
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "words"),
+    [
+        ("stop", FinishKind.STOPPED, "is stopped already (stopped by its user): nothing was changed"),
+        (
+            "resume",
+            FinishKind.STOPPED,
+            "was stopped by its user: nothing was changed; to continue the search, run the command that began it again",
+        ),
+        (
+            "pause",
+            FinishKind.SAME_FAULT,
+            "was stopped by its user: nothing was changed; to continue the search, run the command that began it "
+            "again; to pause it, repeat this command while it runs",
+        ),
+        ("stop", FinishKind.LIMIT, "is over (stopped by its user): nothing was changed, and there is nothing to stop"),
+    ],
+)
+def test_what_a_search_that_does_not_run_is_asked_gets_what_is_true_of_its_end(
+    command: str, kind: FinishKind, words: str, run: Path
+) -> None:
+    directory = RunDirectory(run)
+    with Journal.open(directory.journal) as journal:
+        epoch = journal.begin_epoch()
+        finished = Finished(kind=kind, reason="stopped by its user:\nTraceback")
+        journal.commit((Started(epoch=epoch, limits=Limits()), finished), at=0.0)
+    assert ask_master._not_served(directory, command) == f"the search in {run} {words}"
 
 
 def test_what_the_master_refuses_is_passed_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def test_the_picture_of_a_running_search() -> None:
 
 
 def test_the_picture_of_a_search_that_no_master_serves_says_so_and_what_to_do() -> None:
-    reason = "no master answers; run the same command again to continue"
+    reason = "no master answers; to continue, run the command that began it again"
     shown = facts(a_status(state="stopped", reason=reason, agents=(), uptime_s=None))
     assert shown["state"] == f"stopped: {reason}"
     assert shown["done"] == "10 of 20 evaluations (16 % of the budget), 3 were running"

@@ -49,7 +49,7 @@ def test_three_evaluations_that_miss_the_same_thing_stop_the_search_which_shows_
     assert [type(entry) for entry in turn.entries] == [Recorded, Finished]
     assert reason_of(engine) == (
         "stopped, because the first 3 evaluations all failed with the same fault: they miss the module 'pandass'; "
-        f"correct the code, then continue with --retry-failed:\n{traceback().rstrip()}"
+        f"correct the code, then continue the search with --retry-failed (retry_failed=True):\n{traceback().rstrip()}"
     )
     assert isinstance(engine.lease("a", 3, now=0.0).answer, Done)
 
@@ -81,7 +81,7 @@ def test_nine_invalid_architectures_do_not_stop_a_search_and_a_tenth_does() -> N
     words = reason_of(engine)
     assert words.startswith("stopped, because 10 configurations failed with the same fault and no evaluation succeeded")
     assert "--retry-failed" in words
-    assert "run the same command again: it continues with others" in words
+    assert "continue the search as it is: it tries others" in words
     assert "--keep-going" in words
     assert words.endswith(traceback().rstrip())
 
@@ -147,7 +147,8 @@ def test_twenty_invalid_results_alike_stop_the_search() -> None:
     fail(engine, None, kind=INVALID, first=19)
     words = reason_of(engine)
     assert words.startswith("stopped, because 20 evaluations had the same invalid result and none succeeded; ")
-    assert "run the same command again" in words
+    assert "continue the search as it is" in words
+    assert "command" not in words
     assert words.endswith("made up: invalid")
 
 

@@ -12,6 +12,7 @@ from ConfigSpace import ConfigurationSpace
 from typer.testing import CliRunner
 
 from hpbandster_lite import api
+from hpbandster_lite.cli import ask_master
 from hpbandster_lite.cli.app import make_app
 from hpbandster_lite.cli.commands import run as run_command
 from hpbandster_lite.errors import ProblemError, RunDirectoryError, SearchError, SourceDiffers
@@ -23,6 +24,7 @@ from hpbandster_lite.settings.search_file import how_to_continue
 from tests.recorded.runs import recorded_run
 
 SAME = "run the same command again"
+BEGAN = "run the command that began it again"
 
 
 def objective(config: dict[str, Any], budget: float, trial: object) -> float:
@@ -152,11 +154,11 @@ def killed_run(place: Path, name: str, second_line: str | None = None) -> RunDir
 @pytest.mark.parametrize(
     ("number", "second_line", "words"),
     [
-        ("", "# hpbandster-lite run", f"{SAME} to continue"),
-        ("-2", None, f"{SAME} to continue"),
-        ("-2", "# hpbandster-lite run", "to continue: hpbandster-lite run {}/search.toml"),
-        ("", "# Only minimize continues it, called", "call minimize again to continue"),
-        ("-12", "# Only minimize continues it", "call minimize again with run_dir='{}', without new, to continue"),
+        ("", "# hpbandster-lite run", BEGAN),
+        ("-2", None, f"{BEGAN}, with --run-dir {{}} and without --new"),
+        ("-2", "# hpbandster-lite run", "run: hpbandster-lite run {}/search.toml"),
+        ("", "# Only minimize continues it, called", "call minimize again"),
+        ("-12", "# Only minimize continues it", "call minimize again with run_dir='{}', without new,"),
     ],
     ids=["the first", "no search file", "new", "of minimize", "new of minimize"],
 )
@@ -166,5 +168,9 @@ def test_the_status_without_a_master_names_what_continues_the_search(
     reference = JournalReader(recorded_run(1, "killed", tmp_path / "first").journal).settings().problem.reference
     directory = killed_run(tmp_path, f"{default_run_directory(reference).name}{number}", second_line)
     status = status_from_journal(JournalReader(directory.journal))
-    assert status.reason == f"no master answers; {words.format(directory.path)}"
+    assert status.reason == f"no master answers; to continue, {words.format(directory.path)}"
     assert status.reason.endswith(how_to_continue(directory, reference))
+    assert ask_master._not_served(directory, "cancel") == (
+        f"the search in {directory.path} does not run: no master serves it, and nothing was changed; to continue the "
+        f"search, {words.format(directory.path)}; to cancel it, repeat this command while it runs"
+    )
