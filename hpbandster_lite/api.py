@@ -14,8 +14,16 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 from hpbandster_lite.errors import ProblemError, RunDirectoryError, UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch.local_search import LaunchOptions, Watcher, is_over, search_here
-from hpbandster_lite.problems import FunctionProblem, Problem, configured, describe, loading, reference_of, with_options
-from hpbandster_lite.problems.main_block import set_later
+from hpbandster_lite.problems import (
+    FunctionProblem,
+    Problem,
+    configured,
+    describe,
+    loaded,
+    loading,
+    reference_of,
+    with_options,
+)
 from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.protocol.status import Status
@@ -319,11 +327,25 @@ def _way_on(place: Place, *, is_new: bool) -> str:
     return f"call minimize again{where}"
 
 
-def _later_note(names: Sequence[str]) -> str:
-    return (
-        f'the objective reads {", ".join(names)}, which the script sets under if __name__ == "__main__": workers '
-        "import the script without that block, so they have another value, or none; set it at the top level, make it "
-        "an option of the problem, or, if the objective is cheap, use isolation='none'"
+def _set_later(problem: Any, reference: str) -> list[str]:
+    """What the problem reads and only this process has; nothing if the script has no file."""
+    # Imported here: a worker that imports the script needs none of it.
+    from hpbandster_lite.problems.set_later import set_later
+
+    script = sys.modules["__main__"]
+    where = reference.partition("?")[0].partition(":")[0]
+    file, spec = getattr(script, "__file__", None), getattr(script, "__spec__", None)
+    names = {file and str(Path(file).resolve()), spec and spec.name.removesuffix(".__main__")}
+    return set_later(problem, script, is_of_script=where in names or str(Path(where).resolve()) in names)
+
+
+def _refusal_of_later(names: Sequence[str], *, is_reference: bool = False) -> ProblemError:
+    remedy = "" if is_reference else ", or, if it is cheap, use isolation='none', which evaluates it in this process"
+    return ProblemError(
+        f"the objective reads {', '.join(names)}, which this script has set since the import, mostly under "
+        'if __name__ == "__main__": the workers import the problem\'s file without that and would have another value, '
+        "or none; set it at the top level of that file, which workers import with this script's arguments, make it an "
+        f"option of the problem{remedy}"
     )
 
 
@@ -370,28 +392,39 @@ def _described(
     if isinstance(problem, str):
         if space is not None:
             raise UsageError(f"the problem {problem!r} has its own space; leave space out")
+        target = loaded(problem)
+        later = [] if target is None else _set_later(target, problem)
+        if later:
+            raise _refusal_of_later(later, is_reference=True)
         return _Described(reference=with_options(problem, given))
     target = cast(Problem, FunctionProblem(problem, space) if _is_function(problem) else problem)
     if target is problem and space is not None:
         raise UsageError(f"the problem {problem!r:.100} has its own space; leave space out")
-    later = set_later(problem, sys.modules["__main__"])
+    name = ""
     try:
         name = reference_of(problem)
+        later = _set_later(problem, name)
         if later and isolation == "none":
-            raise ProblemError(_later_note(later))
+            raise _refusal_of_later(later)
     except ProblemError:
         if isolation != "none":
             raise
-        reference = with_options(getattr(problem, "__qualname__", type(problem).__qualname__), given)
-        target = configured(target, reference)
-        # Imported here: most searches are of problems that other processes import.
-        from hpbandster_lite.problems.function_source import source_of_function
-
-        description = replace(describe(target, reference), source=source_of_function(problem, target))
-        return _Described(reference=reference, description=description, here=target, function=problem)
+        return _described_here(problem, target, given)
+    if later:
+        raise _refusal_of_later(later)
     reference = with_options(name, given)
-    description = describe(configured(target, reference), reference)
-    return _Described(reference=reference, description=description, note=_later_note(later) if later else "")
+    return _Described(reference=reference, description=describe(configured(target, reference), reference))
+
+
+def _described_here(problem: Problem | Objective, target: Problem, given: Mapping[str, Any]) -> _Described:
+    """A problem that no other process can import."""
+    reference = with_options(getattr(problem, "__qualname__", type(problem).__qualname__), given)
+    target = configured(target, reference)
+    # Imported here: most searches are of problems that other processes import.
+    from hpbandster_lite.problems.function_source import source_of_function
+
+    description = replace(describe(target, reference), source=source_of_function(problem, target))
+    return _Described(reference=reference, description=description, here=target, function=problem)
 
 
 def _over_note(limits: Limits, finished: Finished) -> str:

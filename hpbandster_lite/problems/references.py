@@ -75,13 +75,25 @@ def load(reference: str) -> Problem:
 def module_of(reference: str) -> ModuleType | None:
     """The loaded module that a reference names; None if there is none, as for a function without a path."""
     where = target_of(reference).partition(":")[0]
-    if _is_file(where):
-        file, loaded = str(Path(where).resolve()), list(sys.modules.values())
-        return next((module for module in loaded if getattr(module, "__file__", None) == file), None)
-    if where in sys.modules:
-        return sys.modules[where]
+    found = _loaded_module(where)
+    if found is not None or _is_file(where):
+        return found
     entry = _shipped().get(where)
     return None if entry is None else sys.modules.get(entry.module)
+
+
+def loaded(reference: str) -> Any:
+    """The problem that a reference to a file or a module names, as this process has it; None if it is not loaded."""
+    where, _, attribute = target_of(reference).partition(":")
+    module = _loaded_module(where)
+    return module if module is None or not attribute else _attribute(module, attribute)
+
+
+def _loaded_module(where: str) -> ModuleType | None:
+    if not _is_file(where):
+        return sys.modules.get(where)
+    file, modules = str(Path(where).resolve()), list(sys.modules.values())
+    return next((module for module in modules if getattr(module, "__file__", None) == file), None)
 
 
 def name_of(reference: str) -> str:

@@ -211,6 +211,36 @@ def test_a_function_without_an_import_path_runs_in_threads_of_the_caller(functio
     assert out.strip() == "4"
 
 
+def test_a_global_that_the_main_function_sets_is_refused_where_workers_would_not_have_it(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("K = 1.0\nmin_budget = max_budget = 1\ndef evaluate(c, b, t): return K\n")
+    text = """
+    import net
+    K = 1.0
+    def scaled(config, budget, trial):
+        return K + 0 * config["x"]
+
+    def main():
+        global K
+        K = net.K = 2.0
+        for problem, its_space in ((scaled, space), (net.evaluate, space), (net, None), ("net.py", None)):
+            try:
+                hpb.minimize(problem, its_space, min_budget=1, max_budget=1, run_dir="run")
+            except hpb.errors.ProblemError as error:
+                print(error)
+
+    if __name__ == "__main__":
+        main()
+    """
+    out, _ = output_of(tmp_path, text)
+    first, *others = out.splitlines()
+    assert first.startswith("the objective reads K, which this script has set since the import")
+    assert "would have another value" in first
+    assert "isolation='none'" in first
+    assert [each[:29] for each in others] == ["the objective reads net.K, wh"] * 3
+    assert "isolation='none'" not in others[-1]
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_global_that_the_main_block_sets_is_read_where_it_is_set(tmp_path: Path) -> None:
     text = """
     K = 1.0

@@ -11,7 +11,8 @@ import pytest
 
 from hpbandster_lite.errors import ProblemError
 from hpbandster_lite.problems import reference_of
-from hpbandster_lite.problems.main_block import names_bound, set_later
+from hpbandster_lite.problems.main_block import names_bound
+from hpbandster_lite.problems.set_later import set_later
 
 SCRIPT = """
 import math
@@ -129,13 +130,128 @@ if __name__ == "__main__":
 def test_what_the_functions_set_that_the_block_calls(
     problem: str, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, script = types.ModuleType("settings_of_mine"), types.ModuleType("script_of_mine")
+    settings, script = types.ModuleType("settings_of_mine"), types.ModuleType("__main__")
     exec("K = M = 1\ndef evaluate(c, b, t): return K", vars(settings))  # noqa: S102 (as above)
     monkeypatch.setitem(sys.modules, settings.__name__, settings)
     script.__file__ = str(tmp_path / "script.py")
     (tmp_path / "script.py").write_text(CALLED)
     exec(f"{CALLED}\nmade = {problem}", vars(script))  # noqa: S102 (as above)
     assert set_later(script.made, script) == names
+
+
+SETTINGS = """
+K, TABLE, UNSET = 1, {"k": 1}, 1
+class Config:
+    k = 1
+    def load(self, k): self.k = k
+config = Config()
+def set_k(k):
+    global K
+    K = k
+def evaluate(c, b, t): return K
+def of_table(c, b, t): return TABLE["k"]
+def of_config(c, b, t): return config.k
+def of_unset(c, b, t): return UNSET
+"""
+OUTSIDE = """
+import settings_of_mine
+from settings_of_mine import config
+K, L, SAME, TABLE, LAZY, args, NESTED = 1, 1, 1, {}, None, None, {"a": {}}
+def evaluate(c, b, t): return K
+def of_l(c, b, t): return L
+def of_same(c, b, t): return SAME
+def of_args(c, b, t): return args.k
+def of_table(c, b, t): return TABLE
+def of_nested(c, b, t): return NESTED
+def of_config(c, b, t): return config.k
+def of_module(c, b, t):
+    import settings_of_mine as mine
+    return mine.K
+def lazy(c, b, t):
+    global LAZY
+    LAZY = LAZY or 3
+    return LAZY
+def register(function):
+    TABLE[function.__name__] = function
+    return function
+@register
+def registered(c, b, t): return TABLE
+def early():
+    global L
+    L = 2
+early()
+def main():
+    import settings_of_mine as mine
+    %s
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem", "names"),
+    [
+        ("globals()['K'] = 3", "evaluate", ["K"]),
+        ("globals().update(K=3)", "evaluate", ["K"]),
+        ("globals().update({'K': 3})", "evaluate", ["K"]),
+        ("exec('K = 3', globals())", "evaluate", ["K"]),
+        ("exec('K = 1', globals())", "evaluate", []),
+        ("global SAME; SAME = 1", "of_same", []),
+        ("global args; args = mine.Config()", "of_args", ["args"]),
+        ("NESTED['a']['b'] = 1", "of_nested", ["NESTED"]),
+        ("pass", "of_l", []),
+        ("pass", "of_table", []),
+        ("pass", "registered", []),
+        ("lazy(0, 0, 0)", "lazy", []),
+        ("mine.K = 3", "of_module", ["settings_of_mine.K"]),
+        ("mine.K = 3", "mine.evaluate", ["settings_of_mine.K"]),
+        ("mine.K = 3", "mine", ["settings_of_mine.K"]),
+        ("mine.K = 3", "mine.of_unset", []),
+        ("vars(mine)['K'] = 3", "mine.evaluate", ["settings_of_mine.K"]),
+        ("setattr(mine, 'K', 3)", "mine.evaluate", ["settings_of_mine.K"]),
+        ("mine.set_k(3)", "mine.evaluate", ["settings_of_mine.K"]),
+        ("mine.set_k(1)", "mine.evaluate", []),
+        ("from settings_of_mine import set_k; set_k(3)", "of_module", ["settings_of_mine.K"]),
+        ("mine.TABLE['k'] = 3", "mine.of_table", ["settings_of_mine.TABLE"]),
+        ("mine.TABLE.update(k=3)", "mine.of_table", ["settings_of_mine.TABLE"]),
+        ("table = mine.TABLE; table['k'] = 3", "mine.of_table", ["settings_of_mine.TABLE"]),
+        ("mine.config.k = 3", "mine.of_config", ["settings_of_mine.config"]),
+        ("config.k = 3", "mine.of_config", ["config"]),
+        ("config.load(3)", "of_config", ["config"]),
+        ("mine.config.load(3)", "mine.of_config", ["settings_of_mine.config"]),
+        ("mine.Config.k = 3", "mine.of_config", ["settings_of_mine.Config"]),
+        ("evaluate.k = 3", "evaluate", ["evaluate"]),
+        ("lambda torch: torch.set_default_dtype(torch.float64)", "evaluate", ["torch's default dtype"]),
+        ("import logging; logging.getLogger().level = 10", "evaluate", []),
+    ],
+)
+def test_what_a_script_sets_in_any_module(
+    statement: str, problem: str, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, script = types.ModuleType("settings_of_mine"), types.ModuleType("__main__")
+    for module, text in ((settings, SETTINGS), (script, OUTSIDE % statement)):
+        file = tmp_path / f"{module.__name__}.py"
+        file.write_text(text)
+        module.__file__ = str(file)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(compile(text, str(file), "exec"), vars(module))  # noqa: S102 (as Python runs a script)
+    made = eval(problem, {**vars(script), "mine": settings})  # noqa: S307 (as above)
+    assert set_later(made, script, is_of_script=not problem.startswith("mine")) == names
+
+
+def test_what_the_top_level_of_a_script_sets_in_a_module_that_workers_import_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import settings_of_mine\nsettings_of_mine.K = 3\ndef evaluate(c, b, t): return settings_of_mine.K\n"
+    settings, script = types.ModuleType("settings_of_mine"), types.ModuleType("__main__")
+    for module, its_text in ((settings, SETTINGS), (script, text)):
+        file = tmp_path / f"{module.__name__}.py"
+        file.write_text(its_text)
+        module.__file__ = str(file)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(compile(its_text, str(file), "exec"), vars(module))  # noqa: S102 (as above)
+    assert set_later(script.evaluate, script) == []
+    assert set_later(settings.evaluate, script, is_of_script=False) == ["settings_of_mine.K"]
 
 
 def test_what_the_block_binds_has_no_import_path(script: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
