@@ -27,13 +27,12 @@ A failed training raises no error: it is an :class:`~hpbandster_lite.records.Out
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 
 class SearchError(Exception):
     """Base of all errors raised on purpose; ``exit_code`` is the exit code of a command that ends with it."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
 
 class UsageError(SearchError, ValueError):

@@ -114,7 +114,13 @@ class Conversation:
                 source_hash=ready.source_hash,
                 options=ready.options,
             )
-            self.link = Link(self._connect, hello, self._clock(), jitter=self._jitter)
+            self.link = Link(
+                self._connect,
+                hello,
+                self._clock(),
+                jitter=self._jitter,
+                has_own_master=self._options.has_own_master,
+            )
 
     def close(self) -> None:
         """Close the connection."""

@@ -96,6 +96,8 @@ class Rendezvous:
 
     def _from_directory(self, epoch: int) -> tuple[Sequence[str], int, str]:
         endpoint = None if self._directory is None else self._directory.read_endpoint()
+        if endpoint is None and self._options.has_own_master:
+            raise MasterUnreachable(f"the master of this command does not serve {self._options.run_dir} yet")
         if endpoint is None:
             raise MasterUnreachable(f"no master serves {self._options.run_dir}; start one: hpbandster-lite master")
         if endpoint["epoch"] < epoch:
@@ -158,9 +160,19 @@ class Link:
         Seconds on the agent's clock.
     jitter
         Spreads the tries to find a lost master; default: at random, because no result depends on which agent is first.
+    has_own_master
+        Whether the launcher of this agent starts the master, too: at first, a missing one is nothing to log.
     """
 
-    def __init__(self, connect: Connect, hello: Hello, now: float, *, jitter: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        hello: Hello,
+        now: float,
+        *,
+        jitter: random.Random | None = None,
+        has_own_master: bool = False,
+    ) -> None:
         self._connect = connect
         self._hello = hello
         self._client: Caller | None = None
@@ -168,6 +180,7 @@ class Link:
         self._logged_at = -LOG_AGAIN_S
         self._random = jitter or random.Random()
         self._has_worked = False
+        self._has_own_master = has_own_master
         self.epoch = 0
         self.next_try_at = now
         self.answered_at = now
@@ -235,6 +248,8 @@ class Link:
         is_new = self.epoch == 0 and now < self.answered_at + FIRST_CONTACT_S
         retry = FIRST_CONTACT if is_new else RETRY
         self.next_try_at = now + retry.delay_s(self._failures, self._random, at_least_s=at_least_s)
-        if now - self._logged_at >= LOG_AGAIN_S or self._failures == 1:
+        if is_new and self._has_own_master:
+            log.debug("the master is starting: %s", error)
+        elif now - self._logged_at >= LOG_AGAIN_S or self._failures == 1:
             self._logged_at = now
             log.warning("trying again: %s", error)

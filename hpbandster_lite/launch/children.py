@@ -18,6 +18,7 @@ from pathlib import Path
 
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import InvariantBroken
+from hpbandster_lite.master.news import HAS_DIRECTORY, WAITS
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.shutdown import allocation_signal_blocked
 from hpbandster_lite.process.startup import READ_BRIEFING, briefing_line
@@ -43,6 +44,7 @@ class Child:
     def __init__(self, name: str, module: str, lifeline: int) -> None:
         self.name = name
         self.lifeline = lifeline
+        self.inherited: tuple[int, ...] = (lifeline,)
         self.log: Path | None = None
         self.started_at: list[float] = []
         self._command = (sys.executable, "-m", module, READ_BRIEFING)
@@ -59,7 +61,7 @@ class Child:
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=STANDARD_ERROR,
-                pass_fds=(self.lifeline,),
+                pass_fds=self.inherited,
                 start_new_session=True,
             )
         self.started_at.append(time.monotonic())
@@ -81,6 +83,11 @@ class Child:
     def returncode(self) -> int | None:
         """Its exit code, negative for a signal; None while it runs."""
         return self._running.poll()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._running.pid
 
     @property
     def alive(self) -> bool:
@@ -131,6 +138,43 @@ class Child:
                 pipe.write(line)
 
 
+class MasterChild(Child):
+    """The process of the master, which reports whether it has the run directory (:mod:`hpbandster_lite.master.news`).
+
+    Attributes
+    ----------
+    waits : str or None
+        For which process this master waits, and how long, while another one has the directory.
+    has_directory : bool
+        Whether this master, or the one before it that died, has or had the directory.
+    """
+
+    def __init__(self, lifeline: int) -> None:
+        super().__init__("master", "hpbandster_lite.master", lifeline)
+        self._read_end, self.news_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        self.inherited = (lifeline, self.news_end)
+        self.waits: str | None = None
+        self.has_directory = False
+        self._is_closed = False
+
+    def read_news(self) -> None:
+        """Take in what it has reported since the last call."""
+        with contextlib.suppress(BlockingIOError):
+            # One read takes all: a master reports two short lines.
+            for line in os.read(self._read_end, 65_536).decode("utf-8", "replace").splitlines():
+                self.has_directory |= line == HAS_DIRECTORY
+                self.waits = line if line.startswith(WAITS) else None
+
+    def kill(self) -> None:
+        """End it and release its resources."""
+        super().kill()
+        if not self._is_closed:
+            self._is_closed = True
+            os.close(self._read_end)
+            os.close(self.news_end)
+
+
 class AgentChild(Child):
     """The process of an agent, which receives a request to end on a separate lifeline.
 
@@ -168,17 +212,22 @@ class AgentThread:
         self.name = f"worker-{options.index}"
         self.started_at: list[float] = []
         self.returncode: int | None = None
-        self._lifeline, self._write_end = os.pipe()
-        self._is_closed = False
         self._problem = problem
-        self._options = replace(options, lifeline=self._lifeline)
-        # A daemon: an objective that never returns must not keep the interpreter from ending.
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-        self._thread.start()
+        self._options = options
+        self._is_closed = True
+        self.start()
 
     def start(self) -> None:
-        """Refuse: a thread does not die of a signal."""
-        raise InvariantBroken(f"{self.name} is a thread: it does not die of a signal, and is not started again")
+        """Start it, or start it again after it has ended."""
+        self.kill()
+        lifeline, self._write_end = os.pipe()
+        self._is_closed = False
+        self.returncode = None
+        options = replace(self._options, lifeline=lifeline)
+        # A daemon: an objective that never returns must not keep the interpreter from ending.
+        self._thread = threading.Thread(target=self._run, args=(options,), name=self.name, daemon=True)
+        self._thread.start()
+        self.started_at.append(time.monotonic())
 
     @property
     def alive(self) -> bool:
@@ -201,16 +250,17 @@ class AgentThread:
         """Nothing: its output is that of this process."""
         return ""
 
-    def _run(self) -> None:
+    def _run(self, options: AgentOptions) -> None:
         code = InvariantBroken.exit_code
         try:
             # Here: a launcher with workers in processes of their own needs no agent in its own.
             from hpbandster_lite.agent.loop import run_agent
 
-            code = run_agent(self._options, problem=self._problem)
+            code = run_agent(options, problem=self._problem)
         finally:
+            if options.lifeline is not None:
+                os.close(options.lifeline)
             self.returncode = code
-            os.close(self._lifeline)
 
 
 def signal_name(code: int) -> str:

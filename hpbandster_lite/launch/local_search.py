@@ -7,6 +7,7 @@ problem is being read, because their imports take a second, and get their option
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,22 @@ from typing import Any, Protocol
 from hpbandster_lite import wire
 from hpbandster_lite.access.certificates import certificates_for
 from hpbandster_lite.agent.options import AgentOptions, one_per_worker
-from hpbandster_lite.errors import PeerError, ProblemError, RunDirectoryError, SearchError, SourceDiffers, UsageError
+from hpbandster_lite.errors import (
+    Held,
+    InvariantBroken,
+    PeerError,
+    ProblemError,
+    RunDirectoryError,
+    SearchError,
+    SourceDiffers,
+    UsageError,
+)
 from hpbandster_lite.journal import JournalReader
-from hpbandster_lite.launch.children import AgentThread, Child, exit_report, signal_name
+from hpbandster_lite.launch.children import AgentChild, AgentThread, Child, MasterChild, exit_report, signal_name
 from hpbandster_lite.launch.left_checkpoints import delete_left_checkpoints
 from hpbandster_lite.launch.supervisor import POLL_S, SAME_COMMAND, Supervisor
 from hpbandster_lite.master.connection import connect
+from hpbandster_lite.master.news import served_by_another
 from hpbandster_lite.master.options import MasterOptions
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.devices import worker_devices
@@ -161,35 +172,72 @@ class LocalSearch(Supervisor):
         self._watcher = watcher
         self._problem = problem
         self._arguments = tuple(arguments)
+        self._master: MasterChild | None = None
+        self._has_workers = False
+        """Until its master has the run directory, a launcher starts no worker: it would find another master there."""
+        self._ended_at: dict[str, float] = {}
+        """When agents were first seen to have ended with exit code 0."""
+        self._had_work_at = -math.inf
+        """When the newest status of this launcher's master was requested that was not over."""
 
     def warm_up(self) -> None:
         """Start all processes, which wait for their briefing; their imports take a second."""
-        self._others = [self._start("master", "hpbandster_lite.master")]
-        if self._problem is None:
-            count = len(self._options.devices())
-            self._agents = [self._start_agent(index) for index in range(count)]
+        self._start_master()
+        if not self._directory.is_served():
+            self._start_agents()
         if self._options.nameserver is None:
             self._others.append(self._start("name server", "hpbandster_lite.nameserver"))
 
+    def _start_master(self) -> MasterChild:
+        self._master = MasterChild(self._lifeline)
+        self._others = [self._master]
+        self._master.start()
+        return self._master
+
+    def _start_agents(self) -> None:
+        if self._problem is None and not self._agents:
+            self._agents = [self._start_agent(index) for index in range(len(self._options.devices()))]
+
     def run(self, prepared: Prepared) -> int:
-        """Run the search to its end; the exit code is the master's, or that of the signal that ended it."""
+        """Run the search to its end; the exit code is the master's, or that of the signal that ended it.
+
+        Raises
+        ------
+        Held
+            If another master has the run directory.
+        """
         self._handle_signals()
-        if not self._others:
+        if self._master is None:
             self.warm_up()
-        master, *names = self._others
-        self._brief_all(prepared, master, names)
+        master, names = self._own_master, self._others[1:]
+        self._brief_services(prepared, master, names)
         next_status = 0.0
         while not self._is_end_requested:
             code = master.returncode
+            self._read_news(master)
             if code is not None and code >= 0:
                 # The search is over, or the master refused it for a reason in its log: a restart changes nothing.
                 return self._wind_down(master, code)
+            if not self._has_workers and master.has_directory:
+                self._brief_workers(prepared)
             self._restart_what_died(master, code, names)
             if time.monotonic() >= next_status:
-                self._show_status()
+                self._look_at_status(master)
                 next_status = time.monotonic() + STATUS_EVERY_S
             time.sleep(POLL_S)
         return self._stop()
+
+    @property
+    def _own_master(self) -> MasterChild:
+        if self._master is None:
+            raise InvariantBroken("the master was not started")
+        return self._master
+
+    def _read_news(self, master: MasterChild) -> None:
+        before = master.waits
+        master.read_news()
+        if master.waits not in (None, before):
+            self._note(f"{self._directory.path} is served already: {master.waits}")
 
     def _restart_what_died(self, master: Child, code: int | None, names: Sequence[Child]) -> None:
         if code is not None:
@@ -197,8 +245,17 @@ class LocalSearch(Supervisor):
         for child in names:
             if not child.alive:
                 self._restart(child, f"the {child.name} died")
-        self._restart_agents_that_died()
-        self._check_that_agents_are_left()
+        if self._has_workers:
+            self._restart_agents_that_died()
+            self._check_that_agents_are_left()
+
+    def _has_work_for(self, agent: AgentChild | AgentThread) -> bool:
+        # A worker of a search that is over ends before its master does.
+        ended_at = self._ended_at.setdefault(agent.name, time.monotonic())
+        if self._had_work_at <= ended_at:
+            return False
+        del self._ended_at[agent.name]
+        return True
 
     def _stop(self) -> int:
         if self._interrupts:
@@ -208,7 +265,7 @@ class LocalSearch(Supervisor):
         self._end_all()
         return INTERRUPTED if self._interrupts else REQUEUE
 
-    def _brief_all(self, prepared: Prepared, master: Child, names: Sequence[Child]) -> None:
+    def _brief_services(self, prepared: Prepared, master: MasterChild, names: Sequence[Child]) -> None:
         directory, launch = self._directory, self._options
         named = {"nameserver": launch.nameserver, "nameserver_key": launch.nameserver_key}
         for child in names:
@@ -218,11 +275,15 @@ class LocalSearch(Supervisor):
             prepared=prepared,
             **(in_common(MasterOptions, launch) | named),
             lifeline=self._lifeline,
+            news=master.news_end,
             command_options=file_values(launch),
         )
         master.brief(wire.to_message(options), directory.log("master"))
+
+    def _brief_workers(self, prepared: Prepared) -> None:
+        directory, launch = self._directory, self._options
         # Workers of this machine find the master through the run directory, and ask no name server.
-        unnamed = dict.fromkeys(named)
+        unnamed = dict.fromkeys(("nameserver", "nameserver_key"))
         shared = AgentOptions(
             problem=prepared.settings.problem.reference,
             run_dir=str(directory.path),
@@ -231,6 +292,8 @@ class LocalSearch(Supervisor):
             has_own_master=True,
         )
         of_agents = one_per_worker(shared, launch.workers, launch.threads, launch.gpus)
+        self._has_workers = True
+        self._start_agents()
         if self._problem is not None:
             self._agents = [AgentThread(options, self._problem) for options in of_agents]
         self._brief_agents(of_agents, directory)
@@ -249,7 +312,9 @@ class LocalSearch(Supervisor):
         child.brief(options, directory.log("nameserver"))
         return {"nameserver": (host, port), "nameserver_key": key_file}
 
-    def _wind_down(self, master: Child, code: int) -> int:
+    def _wind_down(self, master: MasterChild, code: int) -> int:
+        if code == Held.exit_code and master.waits is not None:
+            raise Held(served_by_another(self._directory))
         if code != 0:
             self._note(f"the master ended:\n{master.log_tail()}")
         # No master is left to receive anything, so all end at once.
@@ -262,8 +327,8 @@ class LocalSearch(Supervisor):
 
         Raises
         ------
-        ProblemError, SourceDiffers, RunDirectoryError
-            With the end of the worker's log.
+        ProblemError, SourceDiffers, PeerError, RunDirectoryError
+            With the end of the worker's log, and with its exit code.
         """
         codes = [agent.returncode for agent in self._agents]
         if all(code == REQUEUE for code in codes):
@@ -272,15 +337,34 @@ class LocalSearch(Supervisor):
             return
         if not all(code is not None and code > 0 for code in codes):
             return
-        agent, code = self._agents[0], codes[0] or 0
-        kinds: dict[int, type[SearchError]] = {kind.exit_code: kind for kind in (ProblemError, SourceDiffers)}
-        error = kinds.get(code, RunDirectoryError)
-        raise error(f"no worker is left: {exit_report(agent, code)}\n{remedy(code, self._way_on)}")
+        # Of several codes, one that names a fault.
+        agent = min(self._agents, key=lambda each: (each.returncode == REQUEUE, each.returncode == INTERRUPTED))
+        code = agent.returncode or 0
+        raise _workers_ended(f"no worker is left: {exit_report(agent, code)}\n{remedy(code, self._way_on)}", code)
 
-    def _show_status(self) -> None:
+    def _look_at_status(self, master: MasterChild) -> None:
+        asked_at = time.monotonic()
         # While the master starts or restarts, there is nothing to show.
-        with contextlib.suppress(PeerError, RunDirectoryError), connect(self._directory, timeout_s=1.0) as client:
-            self._watcher.status(status_from_plain(client.call("status", {})))
+        with contextlib.suppress(PeerError, RunDirectoryError):
+            endpoint = self._directory.read_endpoint()
+            if endpoint is None or endpoint["pid"] != master.pid:
+                # It waits for the run directory, whose other master is none of this command's.
+                return
+            with connect(self._directory, timeout_s=1.0) as client:
+                status = status_from_plain(client.call("status", {}))
+            if status.state == "running":
+                self._had_work_at = asked_at
+            self._watcher.status(status)
+
+
+def _workers_ended(text: str, code: int) -> SearchError:
+    """The error that ends a search after its last worker ended with this exit code."""
+    kinds: dict[int, type[SearchError]] = {
+        kind.exit_code: kind for kind in (ProblemError, SourceDiffers, PeerError, RunDirectoryError)
+    }
+    error = kinds.get(code, RunDirectoryError)(text)
+    error.exit_code = code
+    return error
 
 
 def remedy(code: int, way_on: str) -> str:

@@ -34,7 +34,7 @@ STOP_GRACE_S = 30.0
 """Time for the agents to save a checkpoint and hand their evaluations back before they are killed."""
 SAME_COMMAND = "run the same command again"
 RESTARTS_A_MINUTE = 5
-"""A child that dies more often than this is not started again: its fault is permanent."""
+"""A child that ends more often than this is not started again: its fault is permanent."""
 
 
 class Supervisor:
@@ -90,12 +90,19 @@ class Supervisor:
 
     # ----------------------------------------------------------------------------------------------------- restarting
 
+    def _has_work_for(self, _agent: AgentChild | AgentThread) -> bool:
+        """Whether an agent that ended with exit code 0 is needed: the search of this launcher's master is not over."""
+        return False
+
     def _restart_agents_that_died(self) -> None:
         for agent in self._agents:
             code = agent.returncode
-            if code is None or code == 0 or agent.name in self._reported:
+            if code is None or agent.name in self._reported:
                 continue
-            if code < 0:
+            if code == 0:
+                if self._has_work_for(agent):
+                    self._restart(agent, f"{agent.name} has ended, and the search is not over")
+            elif code < 0:
                 self._restart(agent, f"{agent.name} died of {signal_name(code)}")
             else:
                 # It gave up for a reason that is in its log: a restart would change nothing.

@@ -20,6 +20,7 @@ from hpbandster_lite.errors import Held, ResumeError, RunDirectoryError
 from hpbandster_lite.journal import Journal, settings_difference
 from hpbandster_lite.master.calls import SOONEST_QUESTION_S, Master, wall_clock
 from hpbandster_lite.master.checkpoint_quota import CheckpointQuota
+from hpbandster_lite.master.news import HAS_DIRECTORY, WAITS, send_news, served_by_another
 from hpbandster_lite.master.options import MasterOptions
 from hpbandster_lite.master.registration import Registration
 from hpbandster_lite.master.turns import Turns
@@ -27,7 +28,7 @@ from hpbandster_lite.process.fingerprint import fingerprint
 from hpbandster_lite.process.shutdown import REQUEUE, ShutdownRequest, shutdown_requests
 from hpbandster_lite.records import Entry, Paused, Plain, Resumed
 from hpbandster_lite.results.incumbent import refresh_incumbent
-from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, read_given_key
+from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, holder_noted, read_given_key, read_holder
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.settings.kinds import byte_count
 from hpbandster_lite.settings.options import kept_configurations
@@ -65,7 +66,7 @@ def run_master(options: MasterOptions) -> int:
     """
     directory = RunDirectory(options.run_directory)
     directory.create()
-    with hold_run_directory(directory), shutdown_requests(options.lifeline) as ending:
+    with hold_run_directory(directory, options.news), shutdown_requests(options.lifeline) as ending:
         # After a master that was killed, the file may be older than the journal.
         refresh_incumbent(directory)
         code = _served(options, directory, ending)
@@ -234,25 +235,44 @@ def _loop(server: Server, master: Master, ending: ShutdownRequest, registration:
 
 
 @contextlib.contextmanager
-def hold_run_directory(directory: RunDirectory) -> Iterator[None]:
-    """Lock the run directory against a second master."""
+def hold_run_directory(directory: RunDirectory, news: int | None = None) -> Iterator[None]:
+    """Lock the run directory against a second master; ``news`` is for the launcher.
+
+    Raises
+    ------
+    Held
+        If another process has it for :data:`LOCK_WAIT_S`; the log and the launcher know at once who has it.
+    RunDirectoryError
+        If it cannot be locked.
+    """
     lock = filelock.FileLock(directory.lock_file, mode=0o600)
     try:
-        lock.acquire(timeout=LOCK_WAIT_S, poll_interval=0.1)
-    except filelock.Timeout as error:
-        holder = directory.read_endpoint()
-        server = "another process"
-        if holder is not None:
-            server = f"pid {holder['pid']} at {holder['host']}:{holder['port']}"
-        raise Held(
-            f"{directory.path} is served by another master ({server}); stop it, or give another --run-dir"
-        ) from error
+        _acquire(lock, directory, news)
+    except Held:
+        raise
     except OSError as error:
         raise RunDirectoryError(f"cannot lock {directory.lock_file}: {error}") from error
     try:
-        yield
+        with holder_noted(directory.holder_file):
+            send_news(news, HAS_DIRECTORY)
+            yield
     finally:
         lock.release()
+
+
+def _acquire(lock: filelock.BaseFileLock, directory: RunDirectory, news: int | None) -> None:
+    with contextlib.suppress(filelock.Timeout):
+        lock.acquire(timeout=0)
+        return
+    holder = read_holder(directory.holder_file)
+    server = "another process" if holder is None else str(holder)
+    waits = f"{WAITS}up to {LOCK_WAIT_S:g} s for the end of its master ({server})"
+    log.warning("%s is served already: %s", directory.path, waits)
+    send_news(news, waits)
+    try:
+        lock.acquire(timeout=LOCK_WAIT_S, poll_interval=0.1)
+    except filelock.Timeout as error:
+        raise Held(served_by_another(directory)) from error
 
 
 def _registration(options: MasterOptions, run_id: str, endpoint: dict[str, Plain]) -> Registration | None:

@@ -28,12 +28,14 @@ from hpbandster_lite.rundir.files import (
     sync,
     write_atomically,
 )
+from hpbandster_lite.rundir.holder import Holder, holder_noted, read_holder
 from hpbandster_lite.rundir.keys import ensure_key_file, read_given_key
 
 __all__ = [
     "PARTIAL_SUFFIX",
     "CheckpointKeeper",
     "CheckpointSizes",
+    "Holder",
     "RunDirectory",
     "checkpoint_files",
     "default_run_directory",
@@ -41,6 +43,7 @@ __all__ = [
     "delete_checkpoint",
     "ensure_key_file",
     "free_directory_like",
+    "holder_noted",
     "holds_anything_kept",
     "holds_checkpoint",
     "hosts_of",
@@ -48,6 +51,7 @@ __all__ = [
     "named_run_directory",
     "os_errors_as_ours",
     "read_given_key",
+    "read_holder",
     "refuse_given_if_open",
     "refuse_given_if_writable",
     "refuse_if_open_to_others",

@@ -78,6 +78,11 @@ class RunDirectory:
         """Locked by the running master, which refuses a second master early; the journal's epoch is decisive."""
         return self.path / "lock"
 
+    @property
+    def holder_file(self) -> Path:
+        """Which process holds the lock; see :mod:`hpbandster_lite.rundir.holder`."""
+        return self.path / "holder.json"
+
     def is_served(self) -> bool:
         """Whether a master holds the directory or is starting; False if the lock cannot be checked."""
         try:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -18,13 +19,14 @@ import pytest
 
 from hpbandster_lite import wire
 from hpbandster_lite.launch.local_search import LaunchOptions, LocalSearch, _reserved_port
+from hpbandster_lite.master.serving import hold_run_directory
 from hpbandster_lite.process.startup import briefing_line, read_briefing
 from hpbandster_lite.records import Limits
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.transport.server import Server
 from tests.engine_room import settings_for, space_of
-from tests.service.local_search import Notes
+from tests.service.local_search import LocalSearchProcess, Notes, until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -145,6 +147,25 @@ def test_nobody_else_may_read_what_the_processes_log(tmp_path: Path) -> None:
     code = "from hpbandster_lite.process.startup import read_briefing; read_briefing()"
     subprocess.run([sys.executable, "-c", code], input=line, check=True)
     assert directory.log("master").stat().st_mode & 0o077 == 0
+
+
+def test_a_run_beside_another_master_says_so_at_once_and_starts_its_workers_when_that_one_has_ended(
+    tmp_path: Path,
+) -> None:
+    searching = LocalSearchProcess(tmp_path)
+    searching.directory.create()
+    with contextlib.ExitStack() as other:
+        other.enter_context(hold_run_directory(searching.directory))
+        with searching.running() as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "new\n"
+            here = f"pid {os.getpid()} on host {socket.gethostname()}"
+            words = f"served already: waiting up to 10 s for the end of its master ({here})"
+            assert words in process.stdout.readline()
+            assert searching.processes("master")
+            assert not searching.processes("agent")
+            other.close()
+            until(lambda: len(searching.processes("agent")) == 2, "its workers are started")
 
 
 # ------------------------------------------------------------------------------------- workers of a master elsewhere

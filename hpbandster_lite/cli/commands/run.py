@@ -67,9 +67,10 @@ def run(
 
     Exit codes: 0 the search is over, or was stopped; 1 it is over without any loss, or it was stopped because its first
     evaluations all failed with the same fault, or a dry run failed; 2 wrong input; 3 a master or name server did not
-    answer; 4 the run directory cannot be used, or its journal was deleted or replaced; 5 the source of the problem was
-    edited during the search, and no worker with the former source is left; 75 the allocation ends (SIGUSR2): the same
-    command continues in the next one; 130 interrupted.
+    answer; 4 the run directory cannot be used, another master serves it, or its journal was deleted or replaced; 5 the
+    source of the problem was edited during the search, and no worker with the former source is left; 75 the allocation
+    ends (SIGUSR2): the same command continues in the next one; 130 interrupted. After the end of its last worker, its
+    code.
     """
     if place.new and place.run_dir is not None:
         raise UsageError("give either --new, which takes a free run directory, or --run-dir, not both")
