@@ -5,6 +5,7 @@ Law of this file: it starts the same search as ``hpbandster-lite run`` from a sc
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from hpbandster_lite.problems import (
 )
 from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
+from hpbandster_lite.process.streams import open_closed_descriptors
 from hpbandster_lite.protocol.status import Status
 from hpbandster_lite.records import Finished, FinishKind, Limits, ProblemDescription, ProblemSource, Value, Values
 from hpbandster_lite.results.result import Result
@@ -62,8 +64,9 @@ class _Lines:
                 self.note(_over_note(prepared.limits, finished))
 
     def note(self, text: str) -> None:
-        """Print one line."""
-        sys.stderr.write(f"hpbandster_lite: {escape_controls(text)}\n")
+        """Print one line; the search goes on where nothing can be printed."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(f"hpbandster_lite: {escape_controls(text)}\n")
 
 
 def minimize(
@@ -224,6 +227,7 @@ def minimize(
         If the search ended by a fault of this machine.
     """
     _refuse_within_an_import()
+    open_closed_descriptors()
     given = {
         "retry_failed": retry_failed, "accept_edited_source": accept_edited_source, "keep_going": keep_going,
         "min_budget": min_budget, "max_budget": max_budget, "eta": eta, "budgets": budgets, "unit": unit, "seed": seed,

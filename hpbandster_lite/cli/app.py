@@ -6,6 +6,7 @@ purpose is printed as one message, without a traceback, and ends with the exit c
 
 from __future__ import annotations
 
+import errno
 import importlib
 import inspect
 import sys
@@ -16,7 +17,7 @@ import typer
 
 from hpbandster_lite._version import __version__
 from hpbandster_lite.cli.problem_options import PASSES_ON
-from hpbandster_lite.errors import SearchError
+from hpbandster_lite.errors import RunDirectoryError, SearchError
 from hpbandster_lite.process.log_format import escape_controls, log_to_stderr
 from hpbandster_lite.process.shutdown import exit_now
 
@@ -33,6 +34,8 @@ GROUPS: Mapping[str, str] = {"slurm": MACHINES}
 """The same for commands that have commands of their own, in the module ``app`` of a folder."""
 TAKES_PROBLEM_OPTIONS = ("run", "plan", "options", "refit", "master", "worker")
 """Commands that pass options which they do not know on to the problem."""
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of standard output that a user can do something about."""
 
 
 def make_app(only: str | None = None) -> typer.Typer:
@@ -107,6 +110,12 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in UNWRITABLE or error.filename is not None:
+            raise
+        # Errors of files have been converted, and have a name.
+        sys.stderr.write(f"error: cannot write the output: {error.strerror}\n")
+        exit_now(RunDirectoryError.exit_code)
     except SystemExit as ended:
         if ended.code is None or isinstance(ended.code, int):
             exit_now(ended.code or 0)

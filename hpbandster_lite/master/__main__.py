@@ -17,6 +17,7 @@ from hpbandster_lite.master.serving import run_master
 from hpbandster_lite.process.log_format import log_to_stderr
 from hpbandster_lite.process.shutdown import exit_now
 from hpbandster_lite.process.startup import READ_BRIEFING, read_briefing
+from hpbandster_lite.process.streams import make_usable
 from hpbandster_lite.records import Plain
 
 
@@ -29,6 +30,7 @@ def _read_briefing() -> Plain:
 
 def main(arguments: list[str]) -> int:
     """Serve the search that ``OPTIONS`` describes; the exit code of the process."""
+    make_usable()
     log_to_stderr()
     try:
         briefing = _read_briefing() if arguments == [READ_BRIEFING] else json.loads(arguments[0])

@@ -107,7 +107,9 @@ def source_hash(problem: Problem) -> str:
     for whole in (file, *map(file_of_name, getattr(problem, "source_modules", ()))):
         for part in sorted(whole.parent.rglob("*.py")) if whole.name == "__init__.py" else [whole]:
             content = part.read_bytes()
-            digest.update(f"{part.relative_to(whole.parent)} {len(content)}\n".encode())
+            name = part.relative_to(whole.parent)
+            # A name that the locale's encoding does not have counts by its bytes.
+            digest.update(f"{name} {len(content)}\n".encode("utf-8", "surrogateescape"))
             digest.update(content)
     return digest.hexdigest()
 

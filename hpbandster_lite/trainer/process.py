@@ -51,6 +51,9 @@ READ_BYTES = 65_536
 
 def main(arguments: Sequence[str]) -> int:
     """Describe the problem that standard input names (``--describe FD``), or serve an agent (``--serve JSON``)."""
+    for stream in (sys.stdout, sys.stderr):
+        # Logs are UTF-8, and no evaluation fails because of a character that it prints.
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr] # real files
     match arguments:
         case ["--describe", descriptor]:
             return _describe(int(descriptor))

@@ -78,7 +78,7 @@ def run(
     if directory.path.exists():
         # Before the plan is shown.
         directory.check()
-    out = console()
+    out = console(drops=True)
     if dry_run:
         sys.exit(_dry_run(out, search, directory, launch))
     way_on = _way_on(directory, is_new=place.new)
