@@ -15,6 +15,7 @@ import time
 from types import FrameType
 from typing import Any
 
+from hpbandster_lite.process.forks import handle_here
 from hpbandster_lite.process.shutdown import (
     ALLOCATION_ENDS,
     INTERRUPTED,
@@ -65,7 +66,7 @@ class Interrupts:
         # Python delivers signals to the main thread alone; in another thread there is the lifeline.
         if threading.current_thread() is threading.main_thread():
             self._wakeup_before = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
-            self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            self._before = handle_here(dict.fromkeys(SIGNALS, self._receive))
             unblock_allocation_signal()
         return self
 

@@ -20,6 +20,7 @@ from hpbandster_lite.agent.interrupts import END, END_OF_ALLOCATION
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import RunDirectoryError
 from hpbandster_lite.launch.children import AgentChild, AgentThread, Child, exit_report, signal_name
+from hpbandster_lite.process.forks import handle_here
 from hpbandster_lite.process.shutdown import (
     ALLOCATION_ENDS,
     REQUEUE,
@@ -162,10 +163,9 @@ def _signals_handled(take: Callable[[int], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, ALLOCATION_ENDS)}
+    numbers = (signal.SIGINT, signal.SIGTERM, ALLOCATION_ENDS)
+    before = handle_here(dict.fromkeys(numbers, lambda number, _: take(number)))
     try:
-        for number in before:
-            signal.signal(number, lambda number, _: take(number))
         unblock_allocation_signal()
         yield
     finally:

@@ -25,6 +25,7 @@ from hpbandster_lite.problems.references import GUARD, absolute, load, module_of
 from hpbandster_lite.problems.script_arguments import ScriptArguments, script_arguments
 from hpbandster_lite.problems.source import file_of, file_of_name, source_of
 from hpbandster_lite.process import describer
+from hpbandster_lite.process.forks import ForksEndHere
 from hpbandster_lite.records import Plain, ProblemDescription, ProblemSource
 
 R = TypeVar("R", ProblemDescription, ProblemSource)
@@ -84,7 +85,8 @@ def _space_of(problem: Problem, reference: str) -> Any:
     if not callable(space):
         return space
     try:
-        return space()
+        with ForksEndHere():
+            return space()
     except SearchError:
         raise
     except Exception as error:  # the user's code may raise any exception

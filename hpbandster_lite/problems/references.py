@@ -27,6 +27,7 @@ from hpbandster_lite.problems.interface import Problem, as_problem, instantiated
 from hpbandster_lite.problems.main_block import names_bound
 from hpbandster_lite.problems.options import configured, target_of
 from hpbandster_lite.problems.source import ARGUMENTS_REMEDY
+from hpbandster_lite.process.forks import ForksEndHere
 
 GROUP = "hpbandster_lite.problems"
 """The entry points of this group are problems; other packages may add theirs."""
@@ -64,9 +65,9 @@ def load(reference: str) -> Problem:
         _loads_under_way += 1
         try:
             name = target_of(reference)
-            with _import_errors_as_ours(name):
+            with _import_errors_as_ours(name), ForksEndHere():
                 target = instantiated(_target(name), name)
-            with _import_errors_as_ours(name, "configuring"):
+            with _import_errors_as_ours(name, "configuring"), ForksEndHere():
                 return as_problem(configured(target, reference), name)
         finally:
             _loads_under_way -= 1

@@ -20,6 +20,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.problems.plain_forms import plain_forms
 from hpbandster_lite.problems.trial import Interrupted, Trial, note, number
+from hpbandster_lite.process.forks import ForksEndHere
 from hpbandster_lite.records import CurvePoint, Failure, FailureKind, Plain
 from hpbandster_lite.trainer.exceptions import one_line
 from hpbandster_lite.trainer.full_disk import NoRoom, full_disk
@@ -78,14 +79,15 @@ def run_objective(
     renewal: str | None = None
     no_room: NoRoom | None = None
     try:
-        if order.call != "evaluate":
-            info = _figures(problem, order, trial)
-        else:
-            refusal = _refusal(problem, dict(order.values))
-            if refusal is None:
-                loss, info = checked_result(problem.evaluate(dict(order.values), trial.budget, trial))
+        with ForksEndHere(Interrupted):
+            if order.call != "evaluate":
+                info = _figures(problem, order, trial)
             else:
-                failure = Failure(kind=FailureKind.INFEASIBLE, reason=refusal)
+                refusal = _refusal(problem, dict(order.values))
+                if refusal is None:
+                    loss, info = checked_result(problem.evaluate(dict(order.values), trial.budget, trial))
+                else:
+                    failure = Failure(kind=FailureKind.INFEASIBLE, reason=refusal)
     except Interrupted:
         return TrainerInterrupted()
     except _Invalid as error:

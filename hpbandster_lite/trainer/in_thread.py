@@ -138,11 +138,7 @@ class InlineTrainer(InProcessHandle):
         while (order := self._orders.get()) is not None:
             number += 1
             report = PointSender(number, self._take_point, self._wake)
-            ended = run_objective(self._problem, order, on_report=report)
-            if os.getpid() != self._pid:
-                # The objective called os.fork, and its child also returned here.
-                os._exit(0)
-            self._send(ended)
+            self._send(run_objective(self._problem, order, on_report=report))
 
     def _take_point(self, point: TrainerPoint) -> bool:
         if os.getpid() != self._pid:

@@ -24,6 +24,7 @@ from hpbandster_lite.errors import SearchError
 from hpbandster_lite.problems import Problem, load
 from hpbandster_lite.problems.description import answer_for, prepare_to_describe, refusal_for
 from hpbandster_lite.problems.script_arguments import script_arguments
+from hpbandster_lite.process.forks import handle_here
 from hpbandster_lite.process.shutdown import ALLOCATION_ENDS, unblock_allocation_signal
 from hpbandster_lite.records import FailureKind, Plain
 from hpbandster_lite.trainer.evaluation import run_objective
@@ -135,13 +136,9 @@ class _Warmth:
 
 
 def _evaluate(agent: _Agent, problem: Problem, order: TrainerOrder, warm: _Warmth) -> None:
-    me = os.getpid()
     warm.begin(order)
     # Context variables that the objective sets are lost with the copy.
     ended = contextvars.copy_context().run(run_objective, problem, order, on_report=agent.point_sender())
-    if os.getpid() != me:
-        # The objective called os.fork, and its child also returned here: only the parent is the trainer.
-        os._exit(0)
     for stream in (sys.stdout, sys.stderr):
         # The output belongs to this evaluation's log. The objective may have closed or replaced the streams.
         with contextlib.suppress(ValueError, OSError, AttributeError):
@@ -171,9 +168,8 @@ class _Agent:
         for descriptor in (orders, answers):
             # Programs that the objective starts must not keep the pipes open; forks do, which the agent handles.
             os.set_inheritable(descriptor, False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # A batch system signals every process of a job, so this request to stop may arrive before the agent's.
-            signal.signal(number, self._request_stop)
+        # A batch system signals every process of a job, so this request to stop may arrive before the agent's.
+        handle_here({signal.SIGTERM: self._request_stop, signal.SIGINT: self._request_stop})
         # The agent reacts to the end of the allocation. Child processes inherit an ignored signal, but not a handler:
         # the default action would end the processes of the objective.
         signal.signal(ALLOCATION_ENDS, signal.SIG_IGN)

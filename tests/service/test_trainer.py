@@ -61,7 +61,7 @@ BAD = {
 GOOD = {
     *("ok", "environment", "trial", "curve", "floods", "children", "forks", "finishes and dies", "garbage"),
     *("own object inside", "20 MB", "reports from forks", "reports from a spawned child", "reports on kept trials"),
-    "leaves a child that reports",
+    *("leaves a child that reports", "forks and waits"),
 }
 """Deeds that give a loss."""
 STOPPED = {
@@ -195,6 +195,11 @@ def test_an_objective_that_forks_by_hand_gives_one_result_and_leaves_no_second_t
     assert outcome.loss == 0.0
     wait_for_the_end_of(outcome.info["child"])
     assert following.loss == 3.0
+
+
+def test_forked_children_end_with_their_own_exit_codes_and_by_sigterm(tmp_path: Path) -> None:
+    (outcome,) = outcomes_of(tmp_path, "forks and waits")
+    assert outcome.info["codes"] == {"returns": 0, "sys.exit": 3, "raises": 1, "SIGTERM": -15}
 
 
 def test_a_trainer_that_dies_between_two_evaluations_loses_neither(tmp_path: Path) -> None:

@@ -155,6 +155,24 @@ def _forks(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     return {"loss": 0, "child": os.fork()}
 
 
+def _forks_and_waits(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    codes = {}
+    for deed in ("returns", "sys.exit", "raises", "SIGTERM"):
+        child = os.fork()
+        if child == 0:
+            if deed == "sys.exit":
+                sys.exit(3)
+            if deed == "raises":
+                raise RuntimeError("in a child")
+            if deed == "SIGTERM":
+                time.sleep(600)
+            return 0.5
+        if deed == "SIGTERM":
+            os.kill(child, signal.SIGTERM)
+        codes[deed] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return {"loss": 0, "codes": codes}
+
+
 def _garbage(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     # Writes to every descriptor that may be the trainer's pipe.
     for descriptor in range(3, 1024):
@@ -282,6 +300,7 @@ DEEDS: dict[str, Callable[..., Any]] = {
     "children then wait": _children_then_wait,
     "a second process, then waits": _process_then_wait,
     "forks": _forks,
+    "forks and waits": _forks_and_waits,
     "garbage": _garbage,
     "reports from forks": _reports_from_forks,
     "reports from a spawned child": _reports_from_a_spawned_child,
