@@ -168,6 +168,9 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
     _refuse_another_run(options, description, stored, path)
     description, grown = _with_stored_space(description, stored)
     wanted = _wanted_settings(options, description, stored)
+    if options.sampler or options.initial:
+        # A misspelt name is not another setting.
+        _checked_space(replace(wanted, sampler=options.sampler, initial=wanted.initial if options.initial else ()))
     difference = settings_difference(stored, wanted)
     if difference is not None:
         raise ResumeError(

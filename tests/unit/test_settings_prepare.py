@@ -257,32 +257,32 @@ def test_a_prepared_search_travels() -> None:
     assert wire.from_message(wire.decode(text), Prepared) == prepared
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "words"),
-    [
-        ({"min_budget": 9, "max_budget": 1}, BudgetError, "min_budget"),
-        ({"eta": 1}, BudgetError, "eta"),
-        ({"budgets": (1.0, 3.0), "max_budget": 9}, BudgetError, "either budgets or min_budget and max_budget"),
-        ({"budgets": (3.0, 1.0)}, BudgetError, "budgets"),
-        ({"budgets": (1.0, 2.5), "integer_budgets": True}, BudgetError,
-         "budgets[1] must be a whole number of this unit, got 2.5; give 3"),
-        ({"min_budget": 1.5, "integer_budgets": True}, BudgetError, "min_budget must be a whole number"),
-        ({"algorithm": "tpe"}, UsageError, "algorithm must be one of bohb, hyperband, sh, bo, random, got 'tpe'"),
-        ({"bracket_rule": "round"}, UsageError, "bracket_rule must be one of floor, ceil, got 'round'"),
-        ({"seed": -1}, UsageError, "seed must be in [0, 2**63), got -1"),
-        ({"seed": 2**63}, UsageError, "seed must be in"),
-        ({"sampler": {"num_sample": 3}}, UsageError, "did you mean 'num_samples'?"),
-        ({"sampler": {"num_samples": 0}}, UsageError, "num_samples must be"),
-        ({"algorithm": "hyperband", "sampler": {"num_samples": 3}}, UsageError, "no parameter num_samples"),
-        ({"initial": ({"x": 0.5, "n": 10},)}, SpaceError, "10"),
-        ({"initial": ({"x": 0.5},)}, SpaceError, "n"),
-        ({"initial": ({"x": 0.5, "n": 3, "depth": 2},)}, SpaceError, "depth"),
-        ({"max_attempts": 0}, UsageError, "max_attempts must be at least 1, got 0"),
-        ({"heartbeat_s": 40.0}, UsageError, "at most half of lease_s, got 40.0 and lease_s=60.0"),
-        ({"heartbeat_s": 0.0}, UsageError, "heartbeat_s must be above 0"),
-        ({"lease_s": 1.0}, UsageError, "got 5.0 and lease_s=1.0"),
-    ],
-)
+WRONG: list[tuple[dict[str, Any], type[UsageError], str]] = [
+    ({"min_budget": 9, "max_budget": 1}, BudgetError, "min_budget"),
+    ({"eta": 1}, BudgetError, "eta"),
+    ({"budgets": (1.0, 3.0), "max_budget": 9}, BudgetError, "either budgets or min_budget and max_budget"),
+    ({"budgets": (3.0, 1.0)}, BudgetError, "budgets"),
+    ({"budgets": (1.0, 2.5), "integer_budgets": True}, BudgetError,
+     "budgets[1] must be a whole number of this unit, got 2.5; give 3"),
+    ({"min_budget": 1.5, "integer_budgets": True}, BudgetError, "min_budget must be a whole number"),
+    ({"algorithm": "tpe"}, UsageError, "algorithm must be one of bohb, hyperband, sh, bo, random, got 'tpe'"),
+    ({"bracket_rule": "round"}, UsageError, "bracket_rule must be one of floor, ceil, got 'round'"),
+    ({"seed": -1}, UsageError, "seed must be in [0, 2**63), got -1"),
+    ({"seed": 2**63}, UsageError, "seed must be in"),
+    ({"sampler": {"num_sample": 3}}, UsageError, "did you mean 'num_samples'?"),
+    ({"sampler": {"num_samples": 0}}, UsageError, "num_samples must be"),
+    ({"algorithm": "hyperband", "sampler": {"num_samples": 3}}, UsageError, "no parameter num_samples"),
+    ({"initial": ({"x": 0.5, "n": 10},)}, SpaceError, "10"),
+    ({"initial": ({"x": 0.5},)}, SpaceError, "n"),
+    ({"initial": ({"x": 0.5, "n": 3, "depth": 2},)}, SpaceError, "depth"),
+    ({"max_attempts": 0}, UsageError, "max_attempts must be at least 1, got 0"),
+    ({"heartbeat_s": 40.0}, UsageError, "at most half of lease_s, got 40.0 and lease_s=60.0"),
+    ({"heartbeat_s": 0.0}, UsageError, "heartbeat_s must be above 0"),
+    ({"lease_s": 1.0}, UsageError, "got 5.0 and lease_s=1.0"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "words"), WRONG)
 def test_what_cannot_be_is_refused_before_anything_is_written(
     options: dict[str, Any], error: type[UsageError], words: str, tmp_path: Path
 ) -> None:
@@ -290,6 +290,17 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
         prepare(asked(**options), RunDirectory(tmp_path / "run"))
     assert words in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("options", "error", "words"), WRONG)
+def test_what_cannot_be_is_refused_in_the_same_words_where_a_search_exists(
+    options: dict[str, Any], error: type[UsageError], words: str, stored: Callable[..., RunDirectory]
+) -> None:
+    directory = stored(seed=5)
+    with pytest.raises(error) as caught:
+        prepare(asked(**options), directory)
+    assert words in str(caught.value)
+    assert not isinstance(caught.value, ResumeError)
 
 
 @pytest.mark.parametrize("name", ["min_budget", "max_budget"])
