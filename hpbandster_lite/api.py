@@ -32,7 +32,14 @@ from hpbandster_lite.protocol.status import Status
 from hpbandster_lite.records import Finished, FinishKind, Limits, ProblemDescription, ProblemSource, Value, Values
 from hpbandster_lite.results.result import Result
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings.options import LimitOptions, PlaceOptions, SearchOptions, check_values, options_of
+from hpbandster_lite.settings.options import (
+    LimitOptions,
+    PlaceOptions,
+    SearchOptions,
+    check_values,
+    options_of,
+    split_limits,
+)
 from hpbandster_lite.settings.place import Place, place_of, place_of_function
 from hpbandster_lite.settings.prepare import Prepared
 
@@ -86,10 +93,10 @@ def minimize(
     sampler: Mapping[str, Value] | None = None,
     initial: Values | Sequence[Values] | None = None,
     skip_default: bool | None = None,
-    brackets: int | None = None,
-    evaluations: int | None = None,
-    total_budget: float | None = None,
-    wall_time_s: float | None = None,
+    brackets: int | str | None = None,
+    evaluations: int | str | None = None,
+    total_budget: float | str | None = None,
+    wall_time_s: float | str | None = None,
     target_loss: float | None = None,
     max_concurrent: int | None = None,
     workers: int | None = None,
@@ -155,13 +162,15 @@ def minimize(
     skip_default
         Do not evaluate the default configuration first: for comparisons of algorithms, which all evaluate it.
     brackets
-        Number of brackets.
+        Number of brackets. ``+N`` (in quotes in Python and in a search file): N more, once the search has reached
+        its limit; before, it changes nothing. The journal stores the new limit, so the same command keeps it until
+        it is reached. Without such a limit: N more than were started.
     evaluations
-        Number of evaluations.
+        Number of evaluations, or ``+N`` more.
     total_budget
-        Sum of the budgets of all evaluations.
+        Sum of the budgets of all evaluations, or ``+BUDGET`` more.
     wall_time_s
-        Time for which a master serves the search. In seconds.
+        Time for which a master serves the search, or ``+TIME`` more. In seconds.
     target_loss
         Stop when a loss at the largest budget is this low.
     max_concurrent
@@ -253,12 +262,13 @@ def _with_options(
     """Check the options, describe the problem and run the search."""
     limits, wanted, launch, place = (_typed(each, given) for each in _RECORDS)
     check_values(LimitOptions(**limits))
+    fixed, more = split_limits(limits)
     launch_options, place_options = LaunchOptions(**launch), PlaceOptions(**place)
     described = _described(problem, space, launch_options.isolation, problem_options)
     options = SearchOptions(
         problem=described.reference, description=described.description, arguments=_script_arguments(),
         only_minimize=not isinstance(problem, str) and _is_function(problem),
-        limits=Limits(**limits), **wanted,
+        limits=fixed, more=more, **wanted,
     )  # fmt: skip
     check_values(options)
     found = _place(described, place_options, is_edit=options.retry_failed or options.accept_edited_source)

@@ -53,6 +53,8 @@ class Kind:
         Whether a float without a fraction counts as a whole number.
     from_python
         Makes the value from that of an argument of Python with the right type.
+    amount
+        Reads what follows the plus sign of a limit such as ``+50``; None for a kind without such values.
     """
 
     wanted: str
@@ -64,6 +66,7 @@ class Kind:
     typed_hint: str = ""
     takes_whole: bool = False
     from_python: Callable[[Any], Any] = lambda value: value
+    amount: Callable[[str, str], float] | None = None
 
 
 def seconds(option: str, text: str) -> float:
@@ -120,6 +123,43 @@ def whole_number(text: str | int) -> int:
     if not isinstance(number, int):
         raise UsageError(f"{text!r} is not a whole number; write one such as 10 or 1e1")
     return number
+
+
+def is_more(value: object) -> bool:
+    """Whether a limit is given as so many more than the search has."""
+    return isinstance(value, str) and value.startswith("+")
+
+
+def _whole_number(option: str, text: str) -> int:
+    try:
+        number = whole(float(text))
+    except ValueError:
+        number = None
+    if not isinstance(number, int):
+        raise UsageError(f"{option} {text!r} is not a whole number; write 50, or +50 for 50 more than before")
+    return number
+
+
+def _number(option: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r} is not a number; write 50, or +50 for 50 more than before") from error
+
+
+def _or_more(amount: Callable[[str, str], float]) -> Callable[[str, str], float | str]:
+    """Read a number, or check and keep a text such as ``+50``."""
+
+    def read(flag: str, text: str) -> float | str:
+        number = amount(flag, text.strip().removeprefix("+"))
+        return f"+{text.strip()[1:].strip()}" if is_more(text.strip()) else number
+
+    return read
+
+
+def _or_more_from_file(amount: Callable[[str, str], float]) -> Callable[[float | str, Path], float | str]:
+    read = _or_more(amount)
+    return lambda value, _base: read("", value) if isinstance(value, str) else whole(value)
 
 
 def _whole_from_file(value: Any, _base: Path) -> Any:
@@ -231,6 +271,31 @@ DURATION = Kind(
     typed_hint="In seconds, or 30m, 12h, 2d.",
 )
 """A record holds seconds; its field's name ends with ``_s``, the flag and the key do not."""
+WHOLE_OR_MORE = Kind(
+    wanted='a whole number, or text such as "+50" for so many more than before',
+    in_file=int | str,
+    read=_or_more(_whole_number),
+    from_file=_or_more_from_file(_whole_number),
+    takes_whole=True,
+    amount=_whole_number,
+)
+"""A limit: a number, or a text such as ``+50``."""
+NUMBER_OR_MORE = Kind(
+    wanted='a number, or text such as "+50" for so much more than before',
+    in_file=float | str,
+    read=_or_more(_number),
+    from_file=_or_more_from_file(_number),
+    amount=_number,
+)
+DURATION_OR_MORE = Kind(
+    wanted=f'{TIME}, or such text after "+" for so much more than before',
+    in_file=float | str,
+    read=_or_more(seconds),
+    from_file=lambda value, _base: _or_more(seconds)("", value) if isinstance(value, str) else float(value),
+    typed_hint="In seconds, or 30m, 12h, 2d.",
+    amount=seconds,
+)
+DURATIONS = (DURATION, DURATION_OR_MORE)
 SIZE = Kind(wanted=f"a size such as {SIZES}", in_file=int | str, read=_checked_size, from_file=_whole_from_file,
             takes_whole=True)  # fmt: skip
 """A record holds it as it was given; :func:`byte_count` reads it where it acts."""

@@ -123,7 +123,7 @@ class Option:
     @property
     def key(self) -> str:
         """Its name in a search file."""
-        return self.name.removesuffix("_s") if self.kind is kinds.DURATION else self.name
+        return self.name.removesuffix("_s") if self.kind in kinds.DURATIONS else self.name
 
     @property
     def accepted(self) -> Sequence[str]:
@@ -154,7 +154,7 @@ def _otherwise(about: Mapping[str, Any]) -> dict[str, str]:
     if value is None:
         return {}
     text = value if isinstance(value, str) else f"{value:g}"
-    return {"otherwise": f"{text}s" if about["kind"] is kinds.DURATION else text}
+    return {"otherwise": f"{text}s" if about["kind"] in kinds.DURATIONS else text}
 
 
 def options_of(*record_types: type) -> dict[str, Option]:
@@ -170,7 +170,8 @@ def options_of(*record_types: type) -> dict[str, Option]:
 class SearchOptions:
     """What defines a search; ``None`` takes the journal's value, the problem's default or ours, in this order.
 
-    ``limits`` replaces the limits of an earlier start as a whole, where it sets any; ``description`` spares the child
+    ``limits`` replaces the limits of an earlier start as a whole, where it sets any; ``more`` has limits that are given
+    as so many more than the search has (:mod:`hpbandster_lite.engine.extension`). ``description`` spares the child
     process that would describe the problem; ``run_id`` names a new run; ``arguments`` is ``sys.argv`` of the script
     that calls ``minimize``, empty where there is no script: a child process then reads the source. ``only_minimize``:
     the problem is a function, whose space only a call of ``minimize`` has.
@@ -267,26 +268,34 @@ class SearchOptions:
     only_minimize: bool = False
     arguments: tuple[str, ...] | None = None
     limits: Limits = field(default_factory=Limits)
+    more: Mapping[str, float] = field(default_factory=dict)
     run_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class LimitOptions:
-    """When a search stops, as you give it; :class:`~hpbandster_lite.records.Limits` has the same fields."""
+    """When a search stops, as you give it; :class:`~hpbandster_lite.records.Limits` has the same fields.
 
-    brackets: int | None = option(
-        kind=kinds.WHOLE, group=Group.LIMITS, metavar="N", example="5", in_api=True, help="Number of brackets.",
+    A text such as ``+50`` gives a limit as so many more than the search has; :func:`split_limits` separates these.
+    """
+
+    brackets: int | str | None = option(
+        kind=kinds.WHOLE_OR_MORE, group=Group.LIMITS, metavar="N|+N", example="5", in_api=True,
+        help="Number of brackets. `+N` (in quotes in Python and in a search file): N more, once the search has reached "
+        "its limit; before, it changes nothing. The journal stores the new limit, so the same command keeps it until "
+        "it is reached. Without such a limit: N more than were started.",
     )  # fmt: skip
-    evaluations: int | None = option(
-        kind=kinds.WHOLE, group=Group.LIMITS, metavar="N", example="100", in_api=True, help="Number of evaluations.",
+    evaluations: int | str | None = option(
+        kind=kinds.WHOLE_OR_MORE, group=Group.LIMITS, metavar="N|+N", example="100", in_api=True,
+        help="Number of evaluations, or `+N` more.",
     )  # fmt: skip
-    total_budget: float | None = option(
-        kind=kinds.NUMBER, group=Group.LIMITS, metavar="BUDGET", example="1000", in_api=True,
-        help="Sum of the budgets of all evaluations.",
+    total_budget: float | str | None = option(
+        kind=kinds.NUMBER_OR_MORE, group=Group.LIMITS, metavar="BUDGET|+BUDGET", example="1000", in_api=True,
+        help="Sum of the budgets of all evaluations, or `+BUDGET` more.",
     )  # fmt: skip
-    wall_time_s: float | None = option(
-        kind=kinds.DURATION, group=Group.LIMITS, metavar="TIME", example='"12h"', in_api=True,
-        help="Time for which a master serves the search.",
+    wall_time_s: float | str | None = option(
+        kind=kinds.DURATION_OR_MORE, group=Group.LIMITS, metavar="TIME|+TIME", example='"12h"', in_api=True,
+        help="Time for which a master serves the search, or `+TIME` more.",
         old=(OldName(flag="--max-time", key="max_time"),),
     )  # fmt: skip
     target_loss: float | None = option(
@@ -543,17 +552,39 @@ def check_value(about: Option, value: Any) -> None:
     if about.choices and not any(is_choice(value, each) for each in about.accepted):
         raise UsageError(f"{about.name} must be one of {', '.join(about.accepted)}, got {value!r}")
     if about.above is not None and not value > about.above:
-        unit = " seconds" if about.kind is kinds.DURATION else ""
+        unit = " seconds" if about.kind in kinds.DURATIONS else ""
         raise UsageError(f"{about.name} must be above {about.above}{unit}, got {value!r}")
     if about.at_least is not None and not value >= about.at_least:
         raise UsageError(f"{about.name} must be at least {about.at_least}, got {value!r}")
 
 
+def split_limits(given: Mapping[str, Any]) -> tuple[Limits, dict[str, float]]:
+    """Limits from values by the names of their options, and what is given as so many more than the search has.
+
+    Raises
+    ------
+    UsageError
+        If a limit is not above zero, or what follows a plus sign is not a number.
+    """
+    more = {}
+    for name, option in options_of(LimitOptions).items():
+        value: Any = given.get(name)
+        if option.kind.amount is not None and kinds.is_more(value):
+            more[name] = option.kind.amount(name, value[1:])
+            check_value(option, more[name])
+            if not more[name] > 0:
+                raise UsageError(f"{name} {value!r} must be above zero; leave it out for no change")
+    wanted = options_of(LimitOptions)
+    return Limits(**{name: value for name, value in given.items() if name in wanted and name not in more}), more
+
+
 def search_options(problem: str, given: Mapping[str, Any]) -> SearchOptions:
     """The record of a search from values by the names of the options of a search and of its limits."""
-    limits, rest = options_of(LimitOptions), options_of(SearchOptions)
+    limits, more = split_limits(given)
+    rest = options_of(SearchOptions)
     return SearchOptions(
         problem=problem,
-        limits=Limits(**{name: value for name, value in given.items() if name in limits}),
+        limits=limits,
+        more=more,
         **{name: value for name, value in given.items() if name in rest},
     )

@@ -6,10 +6,11 @@ A search that continues takes options that are left out from its journal; a give
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from hpbandster_lite.settings.source_check import accepted_edit
 
 if TYPE_CHECKING:
     from hpbandster_lite.engine.decision_types import Retried
+    from hpbandster_lite.engine.state import State
     from hpbandster_lite.space import SearchSpace
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -149,7 +151,9 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
         )
     if options.retry_failed:
         notes.append("nothing has failed yet, so there is nothing to retry: the search begins")
-    limits = options.limits
+    # Nothing was started yet: so many more is so many.
+    more: Mapping[str, Any] = options.more
+    limits = replace(options.limits, **more)
     if limits == Limits(max_concurrent=limits.max_concurrent):
         brackets = description.brackets or len(settings.budgets)
         limits = replace(limits, brackets=brackets)
@@ -164,7 +168,7 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
 
 
 def _resume(options: SearchOptions, description: ProblemDescription, reader: JournalReader, path: Path) -> Prepared:
-    stored, limits = reader.settings(), reader.limits()
+    stored = reader.settings()
     _refuse_another_run(options, description, stored, path)
     description, grown = _with_stored_space(description, stored)
     wanted = _wanted_settings(options, description, stored)
@@ -184,14 +188,15 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
     if options.retry_failed:
         notes += _retry_notes(_retriable(stored, reader), is_changed=edited is not None)
     notes += _halt_notes(options, reader, path)
-    limits_given = any(getattr(options.limits, entry.name) is not None for entry in fields(Limits))
+    limits, more_notes = _limits(options, stored, reader)
+    notes += more_notes
     problem = replace(wanted.problem, source=reader.source(), source_hash=stored.problem.source_hash)
     settings = replace(wanted, problem=problem, **_given(options, "lease_s", "heartbeat_s"))
     _checked_space(settings)
     served = [master["epoch"] for master in reader.masters() if master["started_at"] is not None]
     return Prepared(
         settings=settings,
-        limits=options.limits if limits_given else limits,
+        limits=limits,
         resumed=True,
         notes=tuple(notes),
         retry_failed_after=max(served, default=0) if options.retry_failed else None,
@@ -199,6 +204,23 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
         edited=edited,
         only_minimize=options.only_minimize,
     )
+
+
+def _limits(
+    options: SearchOptions, stored: SearchSettings, reader: JournalReader
+) -> tuple[Limits, list[str]]:
+    """The limits of this start: the given ones, or those of the last start; and the notes about ``+N``."""
+    given, before = options.limits, reader.limits()
+    if not options.more:
+        return before if given == Limits() else given, []
+    from hpbandster_lite.engine.extension import extend
+
+    spent_s = math.fsum(master["served_s"] for master in reader.masters())
+    extended = extend(_state(stored, reader), stored, options.more, spent_s=spent_s)
+    if given == Limits() and not extended.is_change:
+        return before, list(extended.notes)
+    most = given.max_concurrent or before.max_concurrent
+    return replace(given, **extended.limits, max_concurrent=most), list(extended.notes)
 
 
 def _with_stored_space(description: ProblemDescription, stored: SearchSettings) -> tuple[ProblemDescription, list[str]]:
@@ -277,12 +299,18 @@ def _with_constants(options: SearchOptions, description: ProblemDescription) -> 
 
 def _retriable(stored: SearchSettings, reader: JournalReader) -> Retried:
     from hpbandster_lite.engine.retry_failed import retriable
+
+    return retriable(_state(stored, reader))
+
+
+def _state(stored: SearchSettings, reader: JournalReader) -> State:
+    """The state in which the last master left the search."""
     from hpbandster_lite.engine.state import state_for
 
     state = state_for(stored)
     for _, _, entry in reader.entries():
         state.apply(entry)
-    return retriable(state)
+    return state
 
 
 def _retry_notes(retried: Retried, *, is_changed: bool) -> list[str]:

@@ -28,6 +28,8 @@ else:
 _STRICT = ConfigDict(strict=True, extra="forbid")
 _FREE_TYPE = dict[str, bool | int | float | str]
 _FILE_HELP = "A search in one file: hpbandster-lite run search.toml"
+_MORE = Annotated[str, Field(pattern=r"^\+ *[0-9.]")]
+"""A limit given as so many more than the search has."""
 _MOST_SHOWN = 100
 """Characters of a wrong value in an error."""
 _PROBLEM_HELP = "A shipped problem, a file (path/to/file.py), a module, or an object in either (file.py:problem)."
@@ -79,13 +81,19 @@ def _file_field(option: Option) -> tuple[Any, Any]:
     extra: dict[str, Any] = _choices(option.accepted) if option.choices else {}
     examples = [_python_example(option)]
     about = Field(default=None, description=plain_help(option), examples=examples, json_schema_extra=extra)
-    return _whole_too(option.kind, _not_empty(option.kind.in_file)), about
+    return _whole_too(option.kind, _file_type(option.kind)), about
 
 
 def _choices(accepted: Sequence[str]) -> dict[str, Any]:
     if not any(choice.endswith(":N") for choice in accepted):
         return {"enum": list(accepted)}
     return {"pattern": f"^({'|'.join(choice.replace(':N', ':[1-9][0-9]*') for choice in accepted)})$"}
+
+
+def _file_type(kind: kinds.Kind) -> Any:
+    if kind is kinds.WHOLE_OR_MORE:
+        return int | _MORE
+    return float | _MORE if kind is kinds.NUMBER_OR_MORE else _not_empty(kind.in_file)
 
 
 def _not_empty(kind: Any) -> Any:
@@ -124,8 +132,10 @@ def typed_values(record_type: type, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _wrong_type(option: Option, value: Any) -> str:
     """What is wrong in an argument of Python, and an example of a right one."""
-    is_duration = option.kind is kinds.DURATION
+    is_duration = option.kind in kinds.DURATIONS
     wanted = "a number of seconds" if is_duration else option.kind.wanted.removesuffix(" in quotes")
+    if option.kind is kinds.DURATION_OR_MORE:
+        wanted += ', or text such as "+3600" for so many more'
     example = 3600 if is_duration else _python_example(option)
     text = repr(value)
     shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
@@ -149,7 +159,9 @@ def _python_type(option: Option) -> Any:
         kinds.CONFIGURATIONS: tuple[dict[Any, Any], ...], kinds.PARAMETERS: dict[Any, Any], kinds.ADDRESS: Any,
         kinds.DURATION: float, kinds.NUMBERS: tuple[float, ...],
     }  # fmt: skip
-    kind = others.get(option.kind, _not_empty(option.kind.in_file))
+    kind = others.get(option.kind, _file_type(option.kind))
+    if option.kind is kinds.DURATION_OR_MORE:
+        kind = float | _MORE
     return kind | None if option.default is None else kind
 
 

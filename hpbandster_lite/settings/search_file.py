@@ -137,10 +137,11 @@ def _value(option: Option, value: Any, base: Path) -> Any:
         return option.kind.from_file(value, base)
     except UsageError as error:
         # Errors about initial configurations and addresses already say what is wrong.
-        if option.kind is not kinds.DURATION:
+        if option.kind not in (kinds.WHOLE_OR_MORE, kinds.NUMBER_OR_MORE, *kinds.DURATIONS):
             raise
         where = f"{_in_table(option.group.table)}{option.key} = {_as_toml(value)}"
-        raise UsageError(f"{where} is not a duration; it must be {_wanted(option)}") from error
+        what = "a duration" if option.kind in kinds.DURATIONS else "such a limit"
+        raise UsageError(f"{where} is not {what}; it must be {_wanted(option)}") from error
 
 
 def _reference(text: str, base: Path) -> str:

@@ -49,7 +49,7 @@ def documentation(option: Option) -> str:
     text = " ".join(
         [
             option.help,
-            *(["In seconds."] if option.kind is kinds.DURATION else []),
+            *(["In seconds."] if option.kind in kinds.DURATIONS else []),
             *([f"Default: {otherwise}."] if otherwise else []),
         ]
     )
@@ -147,8 +147,16 @@ def test_a_parameter_reaches_its_record(name: str, monkeypatch: pytest.MonkeyPat
         (SearchOptions, "seed", 1.5, "a whole number, got 1.5; give for example seed=7"),
         (SearchOptions, "unit", 3, "text, got 3; give for example unit='epochs'"),
         (SearchOptions, "skip_default", 1, "true or false, got 1; give for example skip_default=True"),
-        (LimitOptions, "wall_time_s", "2h", "a number of seconds, got '2h'; give for example wall_time_s=3600"),
-        (LimitOptions, "brackets", True, "a whole number, got True; give for example brackets=5"),
+        (WorkerOptions, "timeout_s", "2h", "a number of seconds, got '2h'; give for example timeout_s=3600"),
+        (
+            LimitOptions, "wall_time_s", "60",
+            'a number of seconds, or text such as "+3600" for so many more, got \'60\'; give for example '
+            "wall_time_s=3600",
+        ),
+        (
+            LimitOptions, "brackets", True,
+            'a whole number, or text such as "+50" for so many more than before, got True; give for example brackets=5',
+        ),
         (WorkerOptions, "gpus_per_worker", None, "a whole number, got None; give for example gpus_per_worker=2"),
     ],
 )
@@ -177,7 +185,7 @@ def handed_on(**arguments: Any) -> tuple[SearchOptions, LaunchOptions]:
     return search, launch
 
 
-WHOLE = [name for name, option in in_api().items() if option.kind is kinds.WHOLE]
+WHOLE = [name for name, option in in_api().items() if option.kind in (kinds.WHOLE, kinds.WHOLE_OR_MORE)]
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -199,18 +207,26 @@ def test_one_configuration_stands_for_a_list_of_one() -> None:
         assert repr(search.initial) == "({'x': 0.5},)"
 
 
+def test_limits_may_be_so_many_more_than_the_search_has() -> None:
+    search, _ = handed_on(brackets="+10", evaluations="+1e2", total_budget="+2.5", wall_time_s="+90", target_loss=0.5)
+    assert search.limits == Limits(target_loss=0.5)
+    assert repr(search.more) == "{'brackets': 10, 'evaluations': 100, 'total_budget': 2.5, 'wall_time_s': 90.0}"
+
+
 def test_devices_and_sizes_may_be_floats_without_a_fraction() -> None:
     _, launch = handed_on(gpus=2.0, checkpoint_quota=5e10)
     assert (launch.gpus, repr(launch.checkpoint_quota)) == ("2", "50000000000")
 
 
 WRONG: list[tuple[str, Any, str]] = [
-    *((name, 1.5, "must be a whole number, got 1.5") for name in WHOLE),
-    *((name, float("inf"), "must be a whole number, got inf") for name in WHOLE),
+    *((name, 1.5, "must be a whole number") for name in WHOLE),
+    *((name, float("inf"), "must be a whole number") for name in WHOLE),
+    *((name, value, name) for name, each in in_api().items() if each.kind.amount is not None
+      for value in ("5", "+", "+x", "+nan", "+inf", "+0", "+5x", "+-5", "-5", "five")),
     *((name, float("nan"), "must be finite, got nan") for name, each in in_api().items()
-      if each.kind in (kinds.NUMBER, kinds.DURATION)),
+      if each.kind in (kinds.NUMBER, kinds.NUMBER_OR_MORE, *kinds.DURATIONS)),
     *((name, "60", "must be a number") for name, each in in_api().items()
-      if each.kind in (kinds.NUMBER, kinds.DURATION)),
+      if each.kind in (kinds.NUMBER, kinds.NUMBER_OR_MORE, *kinds.DURATIONS)),
     *((name, "yes", "must be true or false, got 'yes'") for name, each in in_api().items() if each.kind is kinds.FLAG),
     *((name, object, "got <class 'object'>") for name in in_api()),
     ("total_budget", -np.inf, "must be finite, got -inf"), ("workers", "4", "must be a whole number, got '4'"),
@@ -278,7 +294,9 @@ def test_numbers_of_numpy_become_python_s() -> None:
 
 
 def test_the_limits_of_the_table_are_those_of_a_search() -> None:
-    assert get_type_hints(LimitOptions) == get_type_hints(Limits)
+    # An option also takes a text such as "+50".
+    types = {name: alternatives(kind) - {str} for name, kind in get_type_hints(LimitOptions).items()}
+    assert types == {name: alternatives(kind) for name, kind in get_type_hints(Limits).items()}
 
 
 if __name__ == "__main__":

@@ -209,6 +209,12 @@ def test_a_number_of_devices_may_be_typed_as_a_float(text: str, value: str) -> N
         (("--wall-time", "3x"), ("--wall-time '3x'", "30m")),
         (("--initial", "/nowhere/initial.json"), ("--initial /nowhere/initial.json", "list of configurations")),
         (("--brackets", "0"), ("brackets", "0", "above zero")),
+        (("--evaluations", "+0"), ("evaluations", "+0", "above zero")),
+        (("--evaluations", "-5"), ("evaluations", "-5", "above zero")),
+        (("--evaluations", "+2.5"), ("--evaluations", "2.5", "whole number", "+50")),
+        (("--evaluations", "many"), ("--evaluations", "many", "whole number", "+50")),
+        (("--total-budget", "+x"), ("--total-budget", "not a number")),
+        (("--wall-time", "+2y"), ("--wall-time", "2y", "not a duration")),
     ],
 )
 def test_an_option_that_cannot_be_read_is_refused_with_its_value_and_the_remedy(
@@ -280,6 +286,13 @@ def test_help_shows_no_old_flag() -> None:
     for name in ("run", "worker"):
         output = CliRunner().invoke(make_app(), [name, "--help"]).output
         assert not any(flag in output for flag in ("--set ", "--max-time", "--in-agent"))
+
+
+def test_limits_may_be_so_many_more_than_the_search_has() -> None:
+    options = options_of("--brackets", "+2", "--evaluations=+1e1", "--total-budget", "+ 2.5", "--wall-time", "+2h")
+    assert options.limits == Limits()
+    assert repr(options.more) == "{'brackets': 2, 'evaluations': 10, 'total_budget': 2.5, 'wall_time_s': 7200.0}"
+    assert options_of("--evaluations", "1e1").limits == Limits(evaluations=10)
 
 
 # ------------------------------------------------------------------------------------------------ durations, addresses

@@ -65,7 +65,7 @@ def test_an_option_says_what_it_is_for_and_how_its_value_is_written(option: Opti
     assert option.help.endswith(".")
     assert option.example or not option.has_key
     assert option.metavar or option.choices or option.kind is kinds.FLAG or not option.has_flag
-    assert option.name.endswith("_s") == (option.kind is kinds.DURATION)
+    assert option.name.endswith("_s") == (option.kind in kinds.DURATIONS)
 
 
 # -------------------------------------------------------------------------------------------------------- briefings

@@ -22,9 +22,11 @@ from hpbandster_lite.records import (
     Finished,
     FinishKind,
     Limits,
+    Outcome,
     Paused,
     ProblemDescription,
     ProblemSource,
+    Report,
     SourceChanged,
     SourceFile,
     Started,
@@ -341,6 +343,61 @@ def test_whole_budgets_stay_whole(stored: Callable[..., RunDirectory]) -> None:
     assert prepare(asked(max_budget=9), directory).settings.budgets == (1.0, 3.0, 9.0)
 
 
+def searched(directory: RunDirectory, prepared: Prepared, evaluations: int) -> None:
+    """Serve the search as a new master does, until so many evaluations have ended or the search is over."""
+    space = SearchSpace.from_json(prepared.settings.problem.space_tables)
+    engine = engine_for(prepared.settings, space)
+    with Journal.open(directory.journal, create=prepared.settings) as journal:
+        engine.replay([entry for _, _, entry in journal.entries()])
+        epoch = journal.begin_epoch()
+        journal.commit(engine.start(epoch, prepared.limits, now=0.0).entries, at=0.0)
+        first = engine.state.request_of.get("a", 0) + 1
+        for request in range(first, first + evaluations + 1):
+            turn = engine.lease("a", request, now=0.0)
+            journal.commit(turn.entries, at=0.0)
+            if not isinstance(turn.answer, Granted) or request == first + evaluations:
+                return
+            grant = turn.answer.grant
+            outcome = Outcome(loss=float(grant.values["x"]))  # type: ignore[arg-type]
+            report = Report(evaluation=grant.evaluation, attempt=grant.attempt, outcome=outcome)
+            journal.commit(engine.report("a", report, now=0.0).entries, at=0.0)
+
+
+def test_so_many_more_is_journalled_so_that_the_same_command_keeps_it_after_a_kill(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    for more, killed_after, expected in [
+        ({"evaluations": 5}, 2, 5),
+        ({"evaluations": 5}, 1, 5),
+        ({"evaluations": 5}, 99, 5),
+        ({"evaluations": 5}, 2, 10),
+        ({"evaluations": 5}, 99, 10),
+        ({"evaluations": 50}, 3, 60),
+        ({}, 99, 60),
+    ]:
+        prepared = prepare(asked(seed=1, more=more), directory)
+        assert prepared.limits == Limits(evaluations=expected)
+        searched(directory, prepared, killed_after)
+    assert JournalReader(directory.journal).limits() == Limits(evaluations=60)
+    assert JournalReader(directory.journal).finished() is not None
+
+
+def test_so_many_more_replaces_what_ended_the_search_and_keeps_other_given_limits(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    begun = prepare(asked(seed=1, limits=Limits(brackets=1, max_concurrent=2)), directory)
+    searched(directory, begun, 99)
+    further = prepare(asked(more={"evaluations": 5}), directory)
+    assert further.limits == Limits(evaluations=18, max_concurrent=2)
+    assert further.notes[-1] == "the search goes on to 18 evaluations, 5 more than the 13 so far"
+    searched(directory, further, 1)
+    kept = prepare(asked(more={"evaluations": 5}), directory)
+    assert kept.limits == further.limits
+    assert kept.notes[-1].startswith("+5 changes nothing: the search has not reached its limit of 18 evaluations")
+    both = prepare(asked(limits=Limits(target_loss=0.1), more={"evaluations": 5, "brackets": 1}), directory)
+    assert both.limits == Limits(evaluations=18, brackets=3, target_loss=0.1, max_concurrent=2)
+
+
 def test_limits_and_leases_may_change(stored: Callable[..., RunDirectory]) -> None:
     directory = stored(seed=5)
     options = asked(limits=Limits(evaluations=99, max_concurrent=4), lease_s=30.0, heartbeat_s=2.0)
@@ -637,7 +694,7 @@ def test_every_option_of_a_search_is_looked_at() -> None:
         *("problem", "description", "limits", "min_budget", "max_budget", "eta", "budgets", "unit", "algorithm"),
         *("bracket_rule", "seed", "sampler", "initial", "skip_default", "max_attempts", "lease_s", "heartbeat_s"),
         *("retry_failed", "accept_edited_source", "keep_going", "run_id", "arguments"),
-        *("integer_budgets", "only_minimize"),
+        *("integer_budgets", "only_minimize", "more"),
     }
     # A new option needs a rule for searches that continue: add it in prepare, a test above, and its name here.
     assert {field.name for field in dataclasses.fields(SearchOptions)} == looked_at

@@ -255,6 +255,9 @@ def test_a_value_of_a_wrong_type_is_refused_with_key_value_and_what_is_right(
     ("text", "words"),
     [
         ("[limits]\nbrackets = 2.5", ("brackets = 2.5 is a number", "a whole number")),
+        ("[limits]\nbrackets = '5'", ("brackets = \"5\" is text", "a whole number", 'such as "+50"')),
+        ("[limits]\nbrackets = '+5x'", ("brackets = \"+5x\" is not such a limit", "a whole number", 'such as "+50"')),
+        ("[limits]\nwall_time = '+5y'", ("wall_time = \"+5y\" is not a duration", "30m")),
         ("[limits]\nbrackets = true", ("brackets = true is a truth value", "a whole number")),
         ("[budgets]\nmax_budget = '27'", ('max_budget = "27" is text', "a number", "max_budget = 27")),
         ("[budgets]\nmax_budget = true", ("max_budget = true is a truth value", "a number")),
