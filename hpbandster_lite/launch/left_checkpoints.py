@@ -46,4 +46,5 @@ def _names(directory: RunDirectory) -> list[str]:
 
 def _config_id(name: str) -> ConfigId | None:
     parts = name.split("-")
-    return ConfigId(*map(int, parts)) if len(parts) == 3 and all(part.isdigit() for part in parts) else None
+    is_name = len(parts) == 3 and name.isascii() and all(part.isdigit() for part in parts)
+    return ConfigId(*map(int, parts)) if is_name else None

@@ -19,7 +19,7 @@ from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.errors import InvariantBroken, JournalError, ProblemError, ProtocolMismatch, SourceDiffers
 from hpbandster_lite.journal import Fenced, Journal, JournalLost
 from hpbandster_lite.master.checkpoint_quota import CheckpointQuota
-from hpbandster_lite.master.left_reports import left_behind
+from hpbandster_lite.master.left_reports import left_behind, set_aside
 from hpbandster_lite.problems import digest_of, shared_values, value_difference
 from hpbandster_lite.protocol import messages
 from hpbandster_lite.protocol.slots import slot_name, slot_names
@@ -231,7 +231,12 @@ class Master:
                 continue
             if left is None:
                 continue
-            what = self._take_left(left)
+            try:
+                what = self._take_left(left)
+            except ProtocolMismatch as error:
+                with contextlib.suppress(OSError):
+                    set_aside(file, error)
+                continue
             if not self.commit():
                 return
             log.info("recorded %s that %s had left", what, left.agent)
@@ -245,6 +250,7 @@ class Master:
         if isinstance(left, messages.ReleaseRequest):
             self._release(left, now)
             return "the release"
+        _check_directory(left.report.outcome.directory)
         turn = self.engine.report(left.agent, left.report, now=now)
         self._add(turn.entries)
         return f"the report ({turn.answer})"

@@ -30,10 +30,21 @@ def left_behind(file: Path) -> LeftReport | ReleaseRequest | None:
         if file.suffix == ".json":
             return wire.from_message(_with_type(content, "left-report"), LeftReport)
         return wire.from_message(_with_type(content, "release-request"), ReleaseRequest)
-    except (ValueError, ProtocolMismatch) as error:
-        log.error("%s is not a report, and is set aside: %r", file, error)
-        file.replace(file.with_suffix(".refused"))
+    except (ValueError, RecursionError, ProtocolMismatch) as error:
+        set_aside(file, error)
         return None
+
+
+def set_aside(file: Path, error: Exception) -> None:
+    """Rename a file that holds no report of this search.
+
+    Raises
+    ------
+    OSError
+        If it cannot be renamed.
+    """
+    log.error("%s is not a report, and is set aside: %r", file, error)
+    file.replace(file.with_suffix(".refused"))
 
 
 def _with_type(content: Plain, tag: str) -> Plain:

@@ -91,7 +91,7 @@ def _served(options: MasterOptions, directory: RunDirectory, ending: ShutdownReq
         try:
             # Here, because this process has the lock of the directory now.
             keep_search_file(directory, options.prepared, options.command_options)
-        except RunDirectoryError as error:
+        except OSError as error:
             log.warning("the search file in the run directory is not written: %s", error)
         return _serve(options, directory, journal, ending)
 
@@ -135,7 +135,7 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
             gc.unfreeze()
             if registration is not None:
                 registration.withdraw()
-            directory.remove_endpoint(epoch, os.getpid())
+            _withdraw(directory, epoch)
     # Once more after the last commit: nothing later would notice that the journal is gone.
     journal.look(wall_clock())
     if master.engine.finished is None:
@@ -144,6 +144,14 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
         return ending.exit_code
     journal.seal()
     return 0
+
+
+def _withdraw(directory: RunDirectory, epoch: int) -> None:
+    """Remove this master's endpoint; what else has its name does not change how the search ended."""
+    try:
+        directory.remove_endpoint(epoch, os.getpid())
+    except RunDirectoryError as error:
+        log.warning("the file with this master's address is not removed: %s", error)
 
 
 def resume_master(

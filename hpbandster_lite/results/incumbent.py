@@ -25,10 +25,11 @@ log = logging.getLogger(__name__)
 
 
 def read_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
-    """The content of the file; ``None`` before the first search there has ended, and of a file that no search wrote."""
+    """The content of the file; ``None`` before the first search there has ended, and of what no search wrote."""
     try:
         content: Plain = json.loads((directory.path / FILE_NAME).read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        # Also a directory of this name, or a file of another user.
         return None
     is_ours = isinstance(content, dict) and set(_IDENTITY) <= content.keys()
     return content if is_ours else None
@@ -101,8 +102,9 @@ def current_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
     }
     saved = read_incumbent(directory)
     is_saved = saved is not None and all(saved[name] == incumbent[name] for name in _IDENTITY)
-    return {**incumbent, "test": saved.get("test") if saved is not None and is_saved else None}
+    test = saved.get("test") if saved is not None and is_saved else None
+    return {**incumbent, "test": test if isinstance(test, dict) else None}
 
 
 def _is_foreign(directory: RunDirectory) -> bool:
-    return (directory.path / FILE_NAME).exists() and read_incumbent(directory) is None
+    return os.path.lexists(directory.path / FILE_NAME) and read_incumbent(directory) is None

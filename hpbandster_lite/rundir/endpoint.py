@@ -14,6 +14,7 @@ from hpbandster_lite.errors import RunDirectoryError
 from hpbandster_lite.records import Plain
 from hpbandster_lite.rundir.files import os_errors_as_ours, write_atomically
 
+LONGEST_HOST = 255
 _ENDPOINT_FIELDS: Mapping[str, type] = {
     "protocol": int,
     "run_id": str,
@@ -58,7 +59,7 @@ def read_endpoint(file: Path) -> dict[str, Plain] | None:
             endpoint = json.loads(file.read_bytes())
         except FileNotFoundError:
             return None
-        except ValueError:
+        except (ValueError, RecursionError):
             endpoint = None
     if not isinstance(endpoint, dict) or not _is_endpoint(endpoint):
         raise RunDirectoryError(f"{file} is not the endpoint of a master; delete it and start the master again")
@@ -87,8 +88,15 @@ def hosts_of(endpoint: Mapping[str, Plain]) -> list[str]:
 
 
 def _is_endpoint(content: dict[str, Plain]) -> bool:
-    if not all(isinstance(content.get(name), kind) for name, kind in _ENDPOINT_FIELDS.items()):
+    # Exact types: True is an int, too.
+    if not all(type(content.get(name)) is kind for name, kind in _ENDPOINT_FIELDS.items()):
+        return False
+    if not (0 < content["port"] < 2**16 and 0 < content["epoch"] < 2**63):
         return False
     # Masters of earlier versions wrote one host and no addresses.
     addresses = content.get("addresses", [])
-    return isinstance(addresses, list) and all(isinstance(each, str) for each in addresses)
+    return isinstance(addresses, list) and all(_is_host(each) for each in (content["host"], *addresses))
+
+
+def _is_host(text: Plain) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= LONGEST_HOST and text.isprintable()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hpbandster_lite.errors import RunDirectoryError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.devices import worker_devices
@@ -62,7 +63,11 @@ def save_tested_incumbent(
                 note(f"the incumbent could not be tested: {message}")
             case TrainerInterrupted():
                 note("the incumbent could not be tested: its test was interrupted")
-    write_incumbent(directory, incumbent)
+    try:
+        write_incumbent(directory, incumbent)
+    except RunDirectoryError as error:
+        # The search is complete, and its journal has the incumbent.
+        note(f"the incumbent is not saved: {error}; hpbandster-lite best {directory.path} shows it")
     return incumbent
 
 

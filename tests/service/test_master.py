@@ -516,6 +516,28 @@ def test_what_is_no_report_is_set_aside_and_ends_no_master(
     assert len(stored(directory, Recorded)) == 1
 
 
+def test_a_left_report_or_release_with_a_directory_outside_is_set_aside(
+    directory: RunDirectory, space: SearchSpace
+) -> None:
+    with master_of(directory, space) as master:
+        grant = grant_of(master)
+        report = report_of(grant)
+        assert master.commit()
+        outside = replace(report, outcome=replace(report.outcome, directory="../../elsewhere"))
+        file = left(directory, outside, name="outside.json")
+        release = ReleaseRequest(
+            agent="a", evaluation=grant.evaluation, attempt=grant.attempt, reason="", directory="../x"
+        )
+        released = directory.reports / "other.release"
+        released.write_text(wire.encode(wire.to_message(release)))
+        master.take_left_reports()
+        assert file.with_suffix(".refused").exists()
+        assert not file.exists()
+        assert not released.exists()
+        assert master.commit()
+    assert stored(directory, Recorded) == []
+
+
 def test_a_left_report_that_cannot_be_read_or_deleted_at_present_is_looked_at_again(
     directory: RunDirectory, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -608,6 +630,19 @@ def test_a_master_ends_by_itself_when_the_search_is_over(directory: RunDirectory
     assert code == 0, words
     assert "the search is over" in words
     assert len(stored(directory, Finished)) == 1
+
+
+def test_a_garbage_endpoint_does_not_change_the_exit_code_of_a_search_that_is_over(
+    directory: RunDirectory, space: SearchSpace
+) -> None:
+    with serving_process(directory, space, limits=Limits(evaluations=1)) as process, connect(directory) as client:
+        grant = grant_in(send(question("a", 1), client).slots[0])
+        directory.endpoint_file.write_bytes(b"\0 garbage")
+        send(question("a", 2, report_of(grant)), client)
+        code, words = ended(process)
+    assert code == 0, words
+    assert "the file with this master's address is not removed" in words
+    assert directory.endpoint_file.read_bytes() == b"\0 garbage"
 
 
 def test_a_master_whose_launcher_is_gone_waits_for_what_its_agents_hand_back(

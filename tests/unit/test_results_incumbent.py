@@ -87,6 +87,23 @@ def test_a_file_that_no_search_wrote_stays(text: str, run: RunDirectory, caplog:
     assert "was not written by a search" in caplog.text
 
 
+def test_a_directory_of_that_name_stays_and_is_no_error(run: RunDirectory, caplog: pytest.LogCaptureFixture) -> None:
+    incumbent = incumbent_of(run)
+    file_of(run).unlink(missing_ok=True)
+    file_of(run).mkdir()
+    assert incumbent_of(run) == incumbent
+    refresh_incumbent(run, create=True)
+    write_incumbent(run, incumbent)
+    assert file_of(run).is_dir()
+    assert "was not written by a search" in caplog.text
+
+
+@pytest.mark.parametrize("test", ["0.1", [0.1], 3], ids=["text", "list", "number"])
+def test_test_figures_that_are_none_are_not_shown(test: object, run: RunDirectory) -> None:
+    saved(run, test=test)
+    assert incumbent_of(run)["test"] is None
+
+
 def test_while_a_master_serves_the_file_is_the_business_of_its_end(run: RunDirectory) -> None:
     saved(run, loss=9.0)
     with hold_run_directory(run):

@@ -307,7 +307,19 @@ def test_a_failed_write_leaves_the_old_endpoint_and_nothing_else(
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", b"\xff", json.dumps({"port": 1}), json.dumps({**ENDPOINT, "port": "1"})]
+    "content",
+    [
+        *("", "{", "[]", b"\xff", json.dumps({"port": 1}), "[" * 100_000),
+        *(json.dumps({**ENDPOINT, "port": port}) for port in ("1", 0, -1, 65_536, True, 1.0)),
+        *(json.dumps({**ENDPOINT, "host": host}) for host in ("", "a\0b", "a\nb", "a" * 300)),
+        *(json.dumps({**ENDPOINT, "epoch": epoch}) for epoch in (0, -1, 2**63, True)),
+    ],
+    ids=[
+        *("empty", "half", "list", "no text", "incomplete", "nested"),
+        *("port as text", "port 0", "port below 0", "port above all", "port true", "port 1.0"),
+        *("no host", "host with NUL", "host with line end", "long host"),
+        *("epoch 0", "epoch below 0", "epoch above all", "epoch true"),
+    ],
 )
 def test_an_endpoint_file_with_something_else_is_refused(directory: RunDirectory, content: str | bytes) -> None:
     directory.endpoint_file.write_bytes(content if isinstance(content, bytes) else content.encode())
