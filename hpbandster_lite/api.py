@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
@@ -30,6 +30,7 @@ from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.process.streams import open_closed_descriptors
 from hpbandster_lite.protocol.status import Status
 from hpbandster_lite.records import Finished, FinishKind, Limits, ProblemDescription, ProblemSource, Value, Values
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.results.result import Result
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import (
@@ -363,7 +364,7 @@ def _refusal_of_later(names: Sequence[str], *, is_reference: bool = False) -> Pr
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class _Described:
     """A problem as workers find it: its reference, and its description where only this process can give it.
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import ssl
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpbandster_lite.errors import RunDirectoryError
 from hpbandster_lite.process.environment import TLS_VARIABLE
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import (
     RunDirectory,
     os_errors_as_ours,
@@ -33,7 +33,7 @@ _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """The accepted ciphers of TLS 1.2: its others lack forward secrecy or authenticated encryption."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Certificates:
     """The folder with certificates, or a copy of a client's files.
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from hpbandster_lite.access.certificates import EXPIRES_SOON, Certificates
 from hpbandster_lite.errors import RunDirectoryError, UsageError
 from hpbandster_lite.process.host_port import format_host_port
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.transport.network_interfaces import interface_addresses, offered_addresses
 from hpbandster_lite.transport.server import Server
 
@@ -23,7 +23,7 @@ LOOPBACK = "127.0.0.1"
 """Where a server listens by default."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ListenSettings:
     """The result of :func:`listen_settings`; ``hosts`` and ``tls`` are parameters of :class:`transport.Server`."""
 

@@ -7,19 +7,20 @@ would take a tenth of its start; a test compares both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.process.devices import worker_devices
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.trainer.attempt_log import MAX_LOG_BYTES
 
 ISOLATIONS = ("trainer", "none")
 
 
 @wire.register("AgentOptions")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class AgentOptions:
     """One worker.
 

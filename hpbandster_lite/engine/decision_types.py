@@ -6,18 +6,19 @@ Law of this file: values only; the code that decides does not act on the decisio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Generic, TypeAlias, TypeVar
 
 from hpbandster_lite.protocol.messages import ReportIs
 from hpbandster_lite.records import ConfigId, Entry, EvaluationId, FailureKind, Finished, Values
+from hpbandster_lite.records.decorator import record
 
 A = TypeVar("A")
 MOST_NAMED = 5
 """Evaluations that a sentence names; it counts all of them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Grant:
     """The right of one agent to one attempt of one evaluation.
 
@@ -38,14 +39,14 @@ class Grant:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Granted:
     """Evaluate this."""
 
     grant: Grant
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Wait:
     """There is nothing to do now; ask again after ``seconds``."""
 
@@ -53,14 +54,14 @@ class Wait:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Leave:
     """There is work, but none that ends in the time that the agent has left: the agent ends to make room."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Effect:
     """What a user's command did, as a sentence; ``is_change`` is False where the command changed nothing."""
 
@@ -68,7 +69,7 @@ class Effect:
     sentence: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Retried:
     """Which failures a start put back.
 
@@ -97,47 +98,47 @@ def _counted(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Done:
     """The search is over."""
 
     finished: Finished
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Keep:
     """Continue the evaluation."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Stop:
     """Hand the evaluation back, or drop it: the agent no longer holds it, or the search is over."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Sample:
     """A fresh configuration of this id takes a place."""
 
     config_id: ConfigId
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Promote:
     """A configuration is promoted to this rung."""
 
     evaluation: EvaluationId
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Rerun:
     """An evaluation that was lost or handed back is run again."""
 
     evaluation: EvaluationId
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class OpenBracket:
     """The next bracket of the plan is opened."""
 
@@ -147,7 +148,7 @@ class OpenBracket:
 Decision: TypeAlias = Sample | Promote | Rerun | OpenBracket | Wait | Leave | Done
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Exchanged:
     """Answer to a report and a request for work in one."""
 
@@ -155,7 +156,7 @@ class Exchanged:
     answer: Granted | Wait | Leave | Done | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Turn(Generic[A]):
     """An answer and the entries that must be durable before it is sent; they are applied already."""
 

@@ -8,12 +8,12 @@ extends a search once, however often it is started again before it has reached t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from hpbandster_lite.engine.limits import is_affordable
 from hpbandster_lite.engine.state import State
 from hpbandster_lite.records import FinishKind, SearchSettings
+from hpbandster_lite.records.decorator import record
 
 SLACK_S = 1.0
 """The time between a master's first and last commit is that much shorter than the one for which it has served."""
@@ -25,7 +25,7 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Extension:
     """Values of limits by name, whether one of them is another one than before, and a note about each."""
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from hpbandster_lite.engine.same_fault import fault_of
 from hpbandster_lite.records import FIRST_FAULTS_RULE, ConfigId, Failure, FailureKind, Outcome
+from hpbandster_lite.records.decorator import record
 
 MISSES = 3
 """The first evaluations that must all miss the same thing."""
@@ -31,7 +32,7 @@ _NOT_RUN_TO_THE_END = frozenset({FailureKind.INFEASIBLE, FailureKind.INFRASTRUCT
 """Failures of evaluations that did not run to their end: they prove nothing about the code."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class OneFault:
     """Why a search stops, as a sentence; ``depends`` is whether other configurations may avoid the fault."""
 

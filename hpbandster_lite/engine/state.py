@@ -45,6 +45,7 @@ from hpbandster_lite.records import (
     SourceChanged,
     Started,
 )
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.samplers import bracket_plan
 
 MENDABLE = frozenset({FailureKind.CODE, FailureKind.INVALID})
@@ -130,7 +131,7 @@ class Bracket:
         return bool(above.taken or above.sampled or above.is_complete)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Best:
     """The incumbent: lowest loss at the highest budget evaluated so far."""
 

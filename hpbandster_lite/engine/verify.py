@@ -50,6 +50,7 @@ from hpbandster_lite.records import (
     SetAside,
     Started,
 )
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.samplers import Sampler
 from hpbandster_lite.space import Array, SearchSpace
 
@@ -59,7 +60,7 @@ MOST_DIFFERENCES = 20
 """Differences that are listed: one wrong outcome makes all later proposals differ, and the first one matters."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Difference:
     """A difference between the journal and what was recomputed, at the entry with number ``position``."""
 
@@ -67,7 +68,7 @@ class Difference:
     description: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Verification:
     """What was recomputed and how it compares.
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.records.decorator import record
 
 Rule: TypeAlias = Literal["floor", "ceil"]
 """Rule for the number of configurations with which a bracket begins."""
@@ -23,7 +23,7 @@ TOLERANCE = 1e-9
 error."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class RungPlan:
     """One rung: ``places`` evaluations at ``budget``."""
 
@@ -31,7 +31,7 @@ class RungPlan:
     places: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class BracketPlan:
     """One bracket: its number, Hyperband's ``s`` (the number of promotions up to the full budget), its rungs."""
 
@@ -45,7 +45,7 @@ class BracketPlan:
         return math.fsum(rung.places * rung.budget for rung in self.rungs)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class PlanTotals:
     """The cost of several brackets: configurations, evaluations, total budget, and evaluations by budget."""
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import pairwise
 
 from hpbandster_lite.errors import BudgetError
+from hpbandster_lite.records.decorator import record
 
 TOLERANCE = 1e-9
 """Relative distance below which a budget of the ladder equals the given minimum."""
@@ -26,7 +26,7 @@ DEFAULT_ETA = 3.0
 """Hyperband's and the paper's reduction factor."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Ladder:
     """Budgets of a search.
 

@@ -10,7 +10,6 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hpbandster_lite import wire
@@ -37,6 +36,7 @@ from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.devices import worker_devices
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.protocol.status import Status, status_from_plain
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import (
     CheckpointOptions,
@@ -55,7 +55,7 @@ from hpbandster_lite.trainer.rendezvous import reserve_port
 STATUS_EVERY_S = 0.5
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class LaunchOptions(WorkerOptions, NameServerOptions, CheckpointOptions):
     """How to run a search on this machine; without ``nameserver`` one is started.
 

@@ -6,16 +6,17 @@ Law of this file: values only; a launcher imports it without the engine, the jou
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from hpbandster_lite import wire
 from hpbandster_lite.access.listening import LOOPBACK
 from hpbandster_lite.records import Plain
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.settings.prepare import Prepared
 
 
 @wire.register("MasterOptions")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class MasterOptions:
     """Where a master serves; ``lifeline`` is a file descriptor whose end of file ends the master.
 

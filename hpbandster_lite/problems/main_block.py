@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from hpbandster_lite.problems.source_text import is_main_block, parsed
+from hpbandster_lite.records.decorator import record
 
 Scope: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -22,7 +22,7 @@ _CHANGES = frozenset(
 """Methods that change a container, an array or an object."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Set:
     """A global name that a statement binds; or whose attribute it sets, by its ``path``, or other content."""
 

@@ -13,7 +13,6 @@ import numbers
 import os
 import sys
 from collections.abc import Mapping, MappingView, Sequence, Set
-from datetime import date, datetime, time, timedelta
 from enum import Enum
 from typing import Any
 
@@ -169,28 +168,34 @@ class _Walk:
             return plain_key(key, "a key")
         except NotPlain:
             pass
-        has_form = isinstance(key, Enum | os.PathLike | date | time) or _is_uuid(key)
+        has_form = isinstance(key, Enum | os.PathLike) or _is_date(key) or _is_of(key, "uuid", "UUID")
         form = self.form(key, "a key", 1) if has_form else None
         if isinstance(form, str | int) and not isinstance(form, bool):
             return form
         return _text(key)[:MAX_KEY_CHARACTERS]
 
 
-def _is_uuid(value: Any) -> bool:
+def _is_date(value: Any) -> bool:
+    # A date with a time is a date, too.
+    return _is_of(value, "datetime", "date", "time")
+
+
+def _is_of(value: Any, module: str, *names: str) -> bool:
+    """Whether a value has one of the module's types."""
     # A problem that has such a value has imported the module; the other trainers start without it.
-    uuid = sys.modules.get("uuid")
-    return uuid is not None and isinstance(value, uuid.UUID)
+    imported = sys.modules.get(module)
+    return imported is not None and isinstance(value, tuple(getattr(imported, name) for name in names))
 
 
 def _single(value: Any) -> Plain:
     """The plain form of a path, a date, a duration or a number; None for other values."""
     if isinstance(value, os.PathLike):
         return wire.plain(os.fsdecode(value))
-    if isinstance(value, datetime | date | time):
+    if _is_date(value):
         return str(value.isoformat())
-    if isinstance(value, timedelta):
+    if _is_of(value, "datetime", "timedelta"):
         return float(value.total_seconds())
-    if _is_uuid(value):
+    if _is_of(value, "uuid", "UUID"):
         return str(value)
     if getattr(value, "shape", None) is None and not isinstance(value, type):
         if isinstance(value, numbers.Integral):

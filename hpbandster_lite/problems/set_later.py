@@ -14,7 +14,6 @@ import logging
 import sys
 import types
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from hpbandster_lite.problems.value_hash import (
     is_library_file,
     is_library_module,
 )
+from hpbandster_lite.records.decorator import record
 
 TORCH_DEFAULTS = {
     "set_default_dtype": "torch's default dtype",
@@ -75,7 +75,7 @@ def set_later(problem: Any, script: types.ModuleType, *, is_of_script: bool = Tr
     return sorted(later | set(_changed_literals(reads, files, script if is_of_script else None)))
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Found:
     """What a statement sets: a variable of a module, or content of the value of this variable."""
 
@@ -267,7 +267,7 @@ def is_same(value: Any, literal: Any) -> bool:
     return type(value) is type(literal) and repr(value) == repr(literal)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Called:
     """A function or class that statements call; of a method, the variable that has its object."""
 

@@ -12,10 +12,9 @@ import functools
 import importlib.util
 import inspect
 import os
-import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +23,7 @@ from hpbandster_lite.errors import ProblemError
 from hpbandster_lite.problems.opened_files import OpenedFiles
 from hpbandster_lite.problems.source_text import ABSENT, hash_of_bytes, hash_of_file, parsed
 from hpbandster_lite.records import ProblemSource, SourceFile
+from hpbandster_lite.records.decorator import record
 
 MADE = "made"
 """Begins the hash of a file that the problem itself wrote while it was described; stands alone in older sources."""
@@ -42,7 +42,7 @@ _OF_A_RUN = frozenset(
 """Names of files of a run, for a problem's folder that is also a run directory."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class SourceTree:
     """The folders of a source's files on this host: the problem's folder, and the folders of modules, by name."""
 
@@ -261,7 +261,7 @@ def source_of(
         files=tuple(SourceFile(path=path, hash=found[path]) for path in sorted(found)),
         environment={name: hash_of_variable(name) for name in _named(problem, "source_environment")},
         file="" if main is None else str(main),
-        host=socket.gethostname(),
+        host=os.uname().nodename,
     )
 
 

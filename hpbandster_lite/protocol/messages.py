@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar, cast
 
 from hpbandster_lite import wire
@@ -25,6 +25,7 @@ from hpbandster_lite.records import (
     Value,
     Values,
 )
+from hpbandster_lite.records.decorator import record
 
 LONGEST_NAME = 255
 ReportIs: TypeAlias = Literal["recorded", "late", "known"]
@@ -85,7 +86,7 @@ def read_answer(request: Request[A], message: Plain) -> A:
 
 
 @wire.register("grant", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Grant:
     """The lease of one attempt of an evaluation.
 
@@ -115,7 +116,7 @@ class Grant:
 
 
 @wire.register("wait", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Wait:
     """There is no work now; ask again after ``seconds``."""
 
@@ -128,7 +129,7 @@ class Wait:
 
 
 @wire.register("leave", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Leave:
     """There is work, but it takes longer than the time that this agent has left."""
 
@@ -136,7 +137,7 @@ class Leave:
 
 
 @wire.register("done", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Done:
     """The search is over; ``kept`` are the configurations that keep their checkpoints, or None: all of them."""
 
@@ -145,13 +146,13 @@ class Done:
 
 
 @wire.register("keep", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Keep:
     """The lease is renewed."""
 
 
 @wire.register("stop", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Stop:
     """Stop the evaluation and hand it back."""
 
@@ -159,7 +160,7 @@ class Stop:
 
 
 @wire.register("slot-answer", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class SlotAnswer:
     """The answer to one slot: the effect of its report, and its lease; None if the slot asked for no lease."""
 
@@ -169,7 +170,7 @@ class SlotAnswer:
 
 
 @wire.register("exchange-answer", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ExchangeAnswer:
     """One answer for each slot of the request, in the same order."""
 
@@ -178,7 +179,7 @@ class ExchangeAnswer:
 
 
 @wire.register("renew-answer", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class RenewAnswer:
     """Whether the lease still holds."""
 
@@ -187,7 +188,7 @@ class RenewAnswer:
 
 
 @wire.register("source-answer")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class SourceAnswer:
     """The accepted source of the search; without ``source``, ``source_hash`` is its hash by method 1."""
 
@@ -197,7 +198,7 @@ class SourceAnswer:
 
 
 @wire.register("release-answer", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ReleaseAnswer:
     """The release is recorded, or the lease had ended before."""
 
@@ -205,7 +206,7 @@ class ReleaseAnswer:
 
 
 @wire.register("command-answer", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class CommandAnswer:
     """The effect of a user's command; ``is_change`` is False if nothing had to change."""
 
@@ -218,7 +219,7 @@ class CommandAnswer:
 
 
 @wire.register("hello", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Hello:
     """The greeting of an agent: its identity, and the problem that its trainer has imported.
 
@@ -237,7 +238,7 @@ class Hello:
 
 
 @wire.register("slot-request", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class SlotRequest:
     """One slot of an exchange: the report of its last lease, and whether it asks for the next lease."""
 
@@ -247,7 +248,7 @@ class SlotRequest:
 
 
 @wire.register("exchange-request", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ExchangeRequest(Request[ExchangeAnswer]):
     """Reports of one or more slots and their requests for work, in one message.
 
@@ -291,7 +292,7 @@ class ExchangeRequest(Request[ExchangeAnswer]):
 
 
 @wire.register("renew-request", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class RenewRequest(Request[RenewAnswer]):
     """A heartbeat of the agent that holds a lease, with the learning curve's points since the last heartbeat."""
 
@@ -305,7 +306,7 @@ class RenewRequest(Request[RenewAnswer]):
 
 
 @wire.register("source-request")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class SourceRequest(Request[SourceAnswer]):
     """Asks which source of the problem the search accepts; an agent sends it before its first request for work."""
 
@@ -314,7 +315,7 @@ class SourceRequest(Request[SourceAnswer]):
 
 
 @wire.register("release-request", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ReleaseRequest(Request[ReleaseAnswer]):
     """The agent that holds a lease hands its evaluation back; ``directory`` has its checkpoint, if it saved one.
 
@@ -336,7 +337,7 @@ class ReleaseRequest(Request[ReleaseAnswer]):
 
 
 @wire.register("left-report", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class LeftReport:
     """The content of a ``.json`` file in ``reports/``: a report that no master has acknowledged, and its sender."""
 
@@ -348,7 +349,7 @@ class LeftReport:
 
 
 @wire.register("pause-request", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class PauseRequest(Request[CommandAnswer]):
     """Grant no new leases."""
 
@@ -359,7 +360,7 @@ class PauseRequest(Request[CommandAnswer]):
 
 
 @wire.register("resume-request", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ResumeRequest(Request[CommandAnswer]):
     """Grant leases again."""
 
@@ -368,7 +369,7 @@ class ResumeRequest(Request[CommandAnswer]):
 
 
 @wire.register("stop-request", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class StopRequest(Request[CommandAnswer]):
     """End the search."""
 
@@ -379,7 +380,7 @@ class StopRequest(Request[CommandAnswer]):
 
 
 @wire.register("cancel-request", is_short=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class CancelRequest(Request[CommandAnswer]):
     """Drop one evaluation."""
 

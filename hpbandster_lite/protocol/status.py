@@ -12,12 +12,12 @@ exist or that the source does not know it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import ProtocolMismatch
 from hpbandster_lite.records import ConfigId, FinishKind, Limits, Plain
+from hpbandster_lite.records.decorator import record
 
 VERSION = 1
 """Version of the JSON that this code writes; it also reads older versions."""
@@ -38,7 +38,7 @@ def is_silent(silent_s: float, heartbeat_s: float) -> bool:
 
 
 @wire.register("StatusWaiting")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Waiting:
     """A reason why the search, or a part of it, does not continue now.
 
@@ -59,7 +59,7 @@ class Waiting:
 
 
 @wire.register("StatusRung")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Rung:
     """One rung of a bracket.
 
@@ -91,7 +91,7 @@ class Rung:
 
 
 @wire.register("StatusBracket")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Bracket:
     """One bracket.
 
@@ -111,7 +111,7 @@ class Bracket:
 
 
 @wire.register("StatusAgent")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Agent:
     """One worker process and its evaluation; the fields from ``evaluation`` on are None while it is idle.
 
@@ -181,7 +181,7 @@ class Agent:
 
 
 @wire.register("StatusEvaluations")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Evaluations:
     """Numbers of evaluations.
 
@@ -210,7 +210,7 @@ class Evaluations:
 
 
 @wire.register("StatusSourceEdit")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class SourceEdit:
     """An edit of the problem's source that the user accepted.
 
@@ -236,7 +236,7 @@ class SourceEdit:
 
 
 @wire.register("StatusIncumbent")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Incumbent:
     """The best configuration: the lowest loss at the highest budget evaluated so far.
 
@@ -268,7 +268,7 @@ class Incumbent:
 
 
 @wire.register("StatusForecast")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Forecast:
     """The expected rest of the search, by :func:`hpbandster_lite.results.forecast.forecast`.
 
@@ -288,7 +288,7 @@ class Forecast:
     time_left_s: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Serving:
     """Facts that only the serving process knows; :class:`Status` has the same fields.
 
@@ -315,7 +315,7 @@ class Serving:
 
 
 @wire.register(TAG)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Status:
     """The state of a search.
 

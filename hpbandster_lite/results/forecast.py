@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.protocol.status import Agent, Bracket, Forecast, Status
 from hpbandster_lite.records import Limits, SearchSettings
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.samplers import bracket_plan
 
 MOST_BRACKETS_AHEAD = 10_000
 """A forecast looks no further, so that it stays quick; under a limit beyond this there is none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class _Missing:
     """What one rung lacks: ``left`` evaluations of ``budget`` without an outcome, running ones included."""
 
@@ -80,7 +81,7 @@ def forecast(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Price:
     """What the rest of a search costs.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,13 +27,14 @@ from hpbandster_lite.records import (
     SearchSettings,
     Values,
 )
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Incumbent:
     """The best configuration at a moment of a search.
 

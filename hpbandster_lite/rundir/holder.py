@@ -11,11 +11,12 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from hpbandster_lite.records.decorator import record
 
-@dataclass(frozen=True, slots=True)
+
+@record(frozen=True, slots=True)
 class Holder:
     """A process that holds the lock."""
 

@@ -8,12 +8,13 @@ a built-in one. This file imports numpy and scipy only to make a sampler: most c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from hpbandster_lite.errors import UsageError, did_you_mean
 from hpbandster_lite.hyperband.brackets import BracketPlan, PlanKind, Rule, plan_bracket
 from hpbandster_lite.records import Plain, SearchSettings
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.samplers.kde.parameters import BohbParameters
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ MakeSampler: TypeAlias = "Callable[[SearchSpace, Sequence[float], Mapping[str, P
 """Makes a sampler from the space, the budgets of the search, and parameters by name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Algorithm:
     """An algorithm that a search can use.
 

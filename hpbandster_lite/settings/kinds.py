@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.process.host_port import check_port, format_host_port, parse_host_port
 from hpbandster_lite.records import Plain, Value, Values
+from hpbandster_lite.records.decorator import record
 
 SIZES = "50GB, 1.5TB, 512MiB or a number of bytes"
 TIME = "seconds, or text such as 90s, 30m, 12h or 2d"
@@ -29,7 +29,7 @@ def _same_in_file(value: Any, _base: Path) -> Any:
     return value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Kind:
     """How a value is written.
 

@@ -16,12 +16,13 @@ import enum
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, field, fields
 from typing import Any
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.process.environment import TLS_VARIABLE
 from hpbandster_lite.records import Limits, ProblemDescription, Value, Values
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.samplers.registry import BUILT_IN, algorithm_names
 from hpbandster_lite.settings import kinds
 from hpbandster_lite.settings.kinds import Kind
@@ -59,7 +60,7 @@ class Group(enum.Enum):
         return self.value[1]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class OldName:
     """A name that still works, with a warning, for one release.
 
@@ -72,7 +73,7 @@ class OldName:
     means: Mapping[bool, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Option:
     """Everything about an option that its type does not say.
 
@@ -166,7 +167,7 @@ def options_of(*record_types: type) -> dict[str, Option]:
 # ------------------------------------------------------------------------------------------------ what defines a search
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class SearchOptions:
     """What defines a search; ``None`` takes the journal's value, the problem's default or ours, in this order.
 
@@ -272,7 +273,7 @@ class SearchOptions:
     run_id: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class LimitOptions:
     """When a search stops, as you give it; :class:`~hpbandster_lite.records.Limits` has the same fields.
 
@@ -308,7 +309,7 @@ class LimitOptions:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class DirectoryOptions:
     """Where a search is kept."""
 
@@ -318,7 +319,7 @@ class DirectoryOptions:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class PlaceOptions(DirectoryOptions):
     """Where a search is kept, or that it is a new one."""
 
@@ -328,7 +329,7 @@ class PlaceOptions(DirectoryOptions):
     )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class CheckpointOptions:
     """What a master keeps."""
 
@@ -350,7 +351,7 @@ class CheckpointOptions:
 # ----------------------------------------------------------------------------------------------------------- workers
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class WorkerOptions:
     """The workers of one machine."""
 
@@ -391,7 +392,7 @@ class WorkerOptions:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class LeaveOptions:
     """When a worker leaves a search that is not over."""
 
@@ -420,7 +421,7 @@ class LeaveOptions:
 # ------------------------------------------------------------------------------------ how processes find each other
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class NameServerOptions:
     """A name server that runs already."""
 
@@ -436,7 +437,7 @@ class NameServerOptions:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class TlsOptions:
     """Certificates."""
 
@@ -447,7 +448,7 @@ class TlsOptions:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class RunOptions(NameServerOptions, TlsOptions):
     """How a run is found and reached by its workers."""
 
@@ -464,7 +465,7 @@ class RunOptions(NameServerOptions, TlsOptions):
     )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class ListenOptions:
     """Where a master or a name server listens."""
 

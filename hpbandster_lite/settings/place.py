@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -17,11 +16,12 @@ from hpbandster_lite.journal import JournalReader, holds_anything
 from hpbandster_lite.problems import is_function, source_differences
 from hpbandster_lite.problems.options import target_of
 from hpbandster_lite.records import ProblemDescription, ProblemSource
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
 from hpbandster_lite.settings.source_check import other_file
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Place:
     """The run directory, and why it is not the first of its name; empty where it is."""
 

@@ -10,7 +10,7 @@ import math
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from hpbandster_lite.hyperband.budgets import Ladder, explicit_ladder, ladder
 from hpbandster_lite.journal import JournalReader, holds_anything, settings_difference
 from hpbandster_lite.problems import describe_in_child, given_in, is_function, name_of, source_in_child, with_options
 from hpbandster_lite.records import Limits, ProblemDescription, ProblemSource, SearchSettings, SourceChanged, Values
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import bracket_plan
 from hpbandster_lite.settings.options import OPTIONS, SearchOptions, check_values
@@ -36,7 +37,7 @@ RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @wire.register("Prepared")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """A search that may start: what defines it, when it stops, and the messages for the user.
 

@@ -14,7 +14,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from hpbandster_lite.errors import RunDirectoryError, UsageError, did_you_mean
 from hpbandster_lite.problems import with_options
 from hpbandster_lite.problems.options import FROM, target_of, text_of
 from hpbandster_lite.records import Plain, Value
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory, default_run_directory, write_atomically
 from hpbandster_lite.settings import kinds
 from hpbandster_lite.settings.options import (
@@ -50,7 +51,7 @@ _ONLY_MINIMIZE = "# Only minimize continues it"
 _PROBLEM_WANTED = 'the name of a problem, for example problem = "net.py:problem"'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class SearchFile:
     """The content of a search file.
 

@@ -6,9 +6,9 @@ Law of this file: pure functions from text to values. The formats are those of S
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.records.decorator import record
 
 QUEUE_FORMAT = "%i|%A|%T|%M|%L|%R"
 """For squeue: job and task, job number of the task, state, time used, time left, nodes or reason for waiting."""
@@ -95,7 +95,7 @@ UNREACHABLE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class QueuedJob:
     """A job, or a task of an array, as Slurm reports it.
 

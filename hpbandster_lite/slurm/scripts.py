@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from hpbandster_lite.errors import InvariantBroken, UsageError
+from hpbandster_lite.records.decorator import record
 
 MASTER, WORKERS, ALL_IN_ONE = "master", "workers", "all_in_one"
 KINDS = (MASTER, WORKERS, ALL_IN_ONE)
@@ -22,7 +22,7 @@ SCRIPTS_FOLDER = "slurm"
 """Folder of the submitted scripts in the run directory."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class SubmitRequest:
     """Arguments of ``slurm submit``.
 
@@ -86,7 +86,7 @@ class SubmitRequest:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Submission:
     """One call of sbatch.
 

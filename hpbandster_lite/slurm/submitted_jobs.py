@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 
 from hpbandster_lite.errors import RunDirectoryError
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory, write_atomically
 
 FILE_NAME = "slurm.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class SubmittedJob:
     """A successful call of sbatch: job number, script, number of array tasks, Unix time, command."""
 
@@ -28,7 +29,7 @@ class SubmittedJob:
     command: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class JobsOfRun:
     """All jobs of a run, in the order of submission.
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from hpbandster_lite.errors import SpaceError
 from hpbandster_lite.records import Plain, Value
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.space.codec import Codec
 from hpbandster_lite.space.dimension import Array, Dimension, Mask
 
@@ -36,7 +36,7 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], Mask]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Clause:
     """A compiled tree.
 

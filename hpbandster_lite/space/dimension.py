@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from hpbandster_lite.errors import InvariantBroken, SpaceError
 from hpbandster_lite.records import Plain, Value
+from hpbandster_lite.records.decorator import record
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -32,7 +32,7 @@ MOST_EDGES = 2**20
 """Most buckets in the array of ``Dimension.edges``; ``Dimension.bucket`` has no such bound."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Prior:
     """A distribution on the unit coordinate that random sampling follows instead of the uniform one.
 
@@ -64,7 +64,7 @@ class Prior:
         return np.asarray(1 - x if flip else x, dtype=np.float64)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class Dimension:
     """One hyperparameter of a space.
 

@@ -12,7 +12,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -21,6 +21,7 @@ from hpbandster_lite.errors import ProblemError
 from hpbandster_lite.process.devices import worker_devices
 from hpbandster_lite.randomness import Purpose, generator_for, training_seed
 from hpbandster_lite.records import ConfigId, EvaluationId, Failure, FailureKind, SearchSettings, Values
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory, checkpoint_files
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.standalone.trainer import StandaloneTrainer, as_ended
@@ -35,7 +36,7 @@ Part: TypeAlias = Literal["smallest", "again", "promotion", "taken over"]
 INTERRUPTED = Failure(kind=FailureKind.CODE, reason="the objective ended as interrupted, but no signal was sent")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class DryEvaluation:
     """One evaluation of the dry run: a ``loss`` or a ``failure``; the files that it left are its checkpoint.
 
@@ -54,7 +55,7 @@ class DryEvaluation:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class DryRun:
     """The result of a dry run.
 

@@ -14,7 +14,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from hpbandster_lite.errors import BudgetError, Held, ProblemError, ResumeError, RunDirectoryError, UsageError
@@ -34,6 +34,7 @@ from hpbandster_lite.records import (
     SearchSettings,
     Values,
 )
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory, refuse_to_replace, sync, write_atomically
 from hpbandster_lite.samplers import bracket_plan
 from hpbandster_lite.standalone.trainer import StandaloneTrainer, as_ended
@@ -49,7 +50,7 @@ INTERRUPTED = Failure(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class RefitOptions:
     """What a user can request.
 
@@ -80,7 +81,7 @@ class RefitOptions:
     force: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Refit:
     """A refit that can start: everything was found and checked.
 

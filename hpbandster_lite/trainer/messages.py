@@ -6,17 +6,18 @@ Law of this file: frozen records; :mod:`~hpbandster_lite.trainer.frames` writes 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from hpbandster_lite import wire
 from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, Plain, ProblemSource, Value, Values
+from hpbandster_lite.records.decorator import record
 
 # ------------------------------------------------------------------------------------------- from agent to trainer
 
 
 @wire.register("TrainerArguments")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class TrainerArguments:
     """The first message: what ``sys.argv`` is while the problem is imported; empty for the problem's file alone.
 
@@ -27,7 +28,7 @@ class TrainerArguments:
 
 
 @wire.register("TrainerOrder")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class TrainerOrder:
     """Run the objective once.
 
@@ -54,7 +55,7 @@ class TrainerOrder:
 
 
 @wire.register("TrainerStop")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class TrainerStop:
     """Interrupt the running evaluation at its next ``trial.report``."""
 
@@ -63,7 +64,7 @@ class TrainerStop:
 
 
 @wire.register("TrainerReady")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class TrainerReady:
     """The problem is imported; ``options`` has the values of the options that all workers of a search share.
 
@@ -79,7 +80,7 @@ class TrainerReady:
 
 
 @wire.register("TrainerRefused")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class TrainerRefused:
     """The problem cannot be imported; the trainer has ended. ``no_room_in`` is as in :class:`TrainerEnded`."""
 
@@ -88,7 +89,7 @@ class TrainerRefused:
 
 
 @wire.register("TrainerPoint")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class TrainerPoint:
     """A call of ``trial.report`` in the trainer or in a child process, for the order with number ``order``, from 1."""
 
@@ -97,7 +98,7 @@ class TrainerPoint:
 
 
 @wire.register("TrainerEnded")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class TrainerEnded:
     """The objective ended: with a ``loss`` (None for other calls), or with a ``failure``.
 
@@ -116,7 +117,7 @@ class TrainerEnded:
 
 
 @wire.register("TrainerInterrupted")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class TrainerInterrupted:
     """The objective was interrupted in ``trial.report``, or elsewhere: then it ``was_cut_off``, perhaps in a save.
 
@@ -128,7 +129,7 @@ class TrainerInterrupted:
     was_cut_off: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class TrainerDied:
     """The trainer died; ``failure`` is the failure of its evaluation. The handle makes this record; it is not sent."""
 

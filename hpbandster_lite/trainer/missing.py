@@ -20,13 +20,12 @@ MAX_NAME_CHARACTERS = 300
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM})
 _DATA = r"(?:data(?:[ -]?sets?)?|files?|director(?:y|ies)|folders?|archives?)"
 _GONE = r"(?:not found|(?:do(?:es)?)(?: not|n't) exist|(?:is|are) missing|(?:could|can) ?not be (?:found|opened|read))"
-_NO_DATA = re.compile(
-    rf"\bno such {_DATA}\b|\b{_DATA}\b.*\b{_GONE}"
-    rf"|\b(?:could|can)(?: ?not|n't) (?:find|locate|open) .*\b{_DATA}\b|\bno {_DATA} (?:named|at|in)\b",
-    re.IGNORECASE | re.DOTALL,
+_NO_DATA = (
+    rf"(?is)\bno such {_DATA}\b|\b{_DATA}\b.*\b{_GONE}"
+    rf"|\b(?:could|can)(?: ?not|n't) (?:find|locate|open) .*\b{_DATA}\b|\bno {_DATA} (?:named|at|in)\b"
 )
-"""Messages of libraries whose errors are no OSError."""
-_WRONG_CALL = re.compile(
+"""Messages of libraries whose errors are no OSError. A text, because few trainers need it compiled."""
+_WRONG_CALL = (
     r"([\w.<>]+)\(\) (?:takes .*positional argument|missing \d+ required|got an unexpected keyword argument"
     r"|got multiple values for argument|takes no )"
 )
@@ -83,12 +82,12 @@ def _file(error: BaseException) -> tuple[str, str] | None:
             return "the file", repr(os.fsdecode(name))
     message = one_line(error)
     is_named = isinstance(error, FileNotFoundError | NotADirectoryError)
-    return ("data", f"({message})") if is_named or _NO_DATA.search(message) else None
+    return ("data", f"({message})") if is_named or re.search(_NO_DATA, message) else None
 
 
 def _argument(error: BaseException, problem: Problem) -> tuple[str, str] | None:
     """An argument of the objective itself; that of another function may depend on what the configuration has."""
-    wrong = _WRONG_CALL.match(str(error)) if type(error) is TypeError else None
+    wrong = re.match(_WRONG_CALL, str(error)) if type(error) is TypeError else None
     if wrong is None:
         return None
     # A wrapper that takes any arguments hides those of the function in it.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
-from dataclasses import dataclass
 from typing import Any
 
 from Pyro4.message import Message
@@ -18,6 +17,7 @@ from Pyro4.message import Message
 from hpbandster_lite import wire
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.records import Plain
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.transport.message_codec import HEADER_BYTES
 from hpbandster_lite.transport.payloads import MAX_GREETING_BYTES
 from hpbandster_lite.transport.pyro_daemon import CALL_FLAGS, GREETING_FLAGS, MALFORMED
@@ -32,7 +32,7 @@ READS_A_TURN = 16
 """Most reads from one peer in a turn of the loop (1 MiB); the rest waits, so that other peers are served."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """Time limits and sizes of a server.
 

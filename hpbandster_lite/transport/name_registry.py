@@ -6,12 +6,12 @@ Law of this file: a table in memory, on the caller's clock; no sockets.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from hpbandster_lite.errors import MasterUnreachable, UsageError
 from hpbandster_lite.process.host_port import format_host_port
 from hpbandster_lite.records import Plain
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.transport.payloads import NameTaken
 
 RUN_PREFIX = "hpbandster_lite.run."
@@ -79,7 +79,7 @@ def _addresses(message: Mapping[str, Plain]) -> tuple[str, ...]:
     return tuple(given)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Entry:
     """One registered master; ``seen_at`` is on the name server's clock."""
 

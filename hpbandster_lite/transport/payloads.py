@@ -19,12 +19,12 @@ answer to this connection, and the counter binds it to its position. :mod:`hpban
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hpbandster_lite import errors, wire
 from hpbandster_lite.errors import MasterUnreachable, PeerError, ProtocolMismatch, SearchError
 from hpbandster_lite.records import Plain
+from hpbandster_lite.records.decorator import record
 
 PROTOCOL = 2
 """Version of everything that is sent over a connection. Different versions refuse each other; the error names both."""
@@ -63,7 +63,7 @@ _TRAVELLING_ERRORS: dict[str, type[SearchError]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Call:
     """One request for the server's ``handle``.
 

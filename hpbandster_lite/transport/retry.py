@@ -6,10 +6,10 @@ Law of this file: a pure function of the attempt number and a generator; the cal
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Protocol
 
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.records.decorator import record
 
 
 class Random(Protocol):
@@ -19,7 +19,7 @@ class Random(Protocol):
         """The next number, uniform in [0, 1)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Retry:
     """Delays that grow by ``factor`` from ``first_s`` to ``longest_s``, each shortened at random by up to one half.
 

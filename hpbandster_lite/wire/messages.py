@@ -43,7 +43,7 @@ class _Names(NamedTuple):
 def register(
     tag: str, *, fields_of: Mapping[str, str] | None = None, is_short: bool = False
 ) -> Callable[[type[_Record]], type[_Record]]:
-    """Register a dataclass under a fixed tag; a decorator above ``@dataclass``.
+    """Register a dataclass under a fixed tag; a decorator above ``@record``.
 
     Its fields may be annotated as None, bool, int, float, str, ``Plain``, an enum, a ``Literal``, a NamedTuple, a
     registered dataclass, a union of registered dataclasses, each of these or None, and tuples and string-keyed mappings

@@ -159,7 +159,7 @@ def with_new_option(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(REPOSITORY / "hpbandster_lite", root / "hpbandster_lite", ignore=ignored)
     table = root / "hpbandster_lite" / "settings" / "options.py"
-    marker = "\n\n@dataclass(frozen=True, kw_only=True)\nclass LeaveOptions"
+    marker = "\n\n@record(frozen=True, kw_only=True)\nclass LeaveOptions"
     before, _, after = table.read_text("utf-8").partition(marker)
     table.write_text(f"{before.rstrip()}{NEW_OPTION}\n{marker}{after}", "utf-8")
     return root

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import TypeAlias
@@ -16,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.space import Array, Dimension, Mask, SearchSpace
 
 Indices: TypeAlias = npt.NDArray[np.intp]
@@ -33,7 +33,7 @@ MOST_JOINT_ROWS = 128
 """Small discrete dimensions share a table of at most this many rows, one for each combination of levels."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Points:
     """Configurations as the densities read them.
 
@@ -56,7 +56,7 @@ class Points:
         return Points(self.vectors[rows], self.levels[rows])
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Rows:
     """The rows of the table: for each discrete dimension a block with ``INACTIVE`` first, then levels in their order.
 
@@ -93,7 +93,7 @@ class Rows:
         return cls.of(kept)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class Axes:
     """Which kernel each coordinate of a vector has. The coordinates of constants are in no list and have no kernel.
 

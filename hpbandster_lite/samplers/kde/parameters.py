@@ -6,16 +6,16 @@ Law of this file: it refuses a wrong value with its name, the value and the vali
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.records.decorator import record
 
 DENSITIES = ("truncated", "statsmodels")
 _WHOLE = ("min_points_in_model", "max_points_in_model", "num_samples")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class BohbParameters:
     """Parameters of BOHB's model; names as in HpBandSter, defaults as in the paper (arXiv:1807.01774) and its code.
 

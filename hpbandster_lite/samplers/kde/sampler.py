@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +21,7 @@ import numpy as np
 from hpbandster_lite.errors import InvariantBroken, UsageError
 from hpbandster_lite.hyperband.ranking import rows_best_first
 from hpbandster_lite.records import Proposal
+from hpbandster_lite.records.decorator import record
 from hpbandster_lite.samplers.kde import density as kde
 from hpbandster_lite.samplers.kde.axes import Axes, Indices, Points, axes_of
 from hpbandster_lite.samplers.kde.parameters import BohbParameters
@@ -105,7 +105,7 @@ class _Scores(Protocol):
         """Logarithm of the density at the candidates, shape (m,)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class _Model:
     """Densities fitted to the first ``n`` results of ``budget``; candidates come from ``source``, widened."""
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
 from hpbandster_lite.errors import InvariantBroken, UsageError
+from hpbandster_lite.records.decorator import record
 
 Value: TypeAlias = bool | int | float | str | None
 """A value of one hyperparameter."""
@@ -72,7 +73,7 @@ class FailureKind(str, Enum):
     """Dropped by a user: it ranks last and fills its place; the model never sees it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Failure:
     """Why an evaluation has no loss.
 
@@ -94,7 +95,7 @@ class CurvePoint(NamedTuple):
     metrics: Mapping[str, Plain] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How an attempt ended: either a finite ``loss`` or a ``failure``.
 
@@ -115,7 +116,7 @@ class Outcome:
             raise InvariantBroken(f"a loss must be finite, got {self.loss!r}; report a failure of kind 'invalid'")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Report:
     """What an agent reports when an attempt has ended.
 
@@ -128,7 +129,7 @@ class Report:
     resumed_from: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """A configuration that a sampler proposes.
 
@@ -142,7 +143,7 @@ class Proposal:
     model_budget: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Limits:
     """When to stop; ``None`` means no limit. You can change these settings, and no others, when you resume a search.
 
@@ -171,7 +172,7 @@ FIRST_FAULTS_RULE = 2
 """The newest rule by which a search stops for one fault: :mod:`hpbandster_lite.engine.first_faults`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Started:
     """A master began to serve; ``spent_s`` is the serving time of all earlier masters of this search.
 
@@ -187,7 +188,7 @@ class Started:
     keep_going: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class BracketOpened:
     """The next bracket of the plan was opened, for an agent with ``time_left_s`` seconds; None for no limit."""
 
@@ -195,7 +196,7 @@ class BracketOpened:
     time_left_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Sampled:
     """A new configuration took a place in a rung.
 
@@ -209,7 +210,7 @@ class Sampled:
     time_left_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Leased:
     """An agent got an evaluation; ``request`` is the number that the agent gave to its request.
 
@@ -226,7 +227,7 @@ class Leased:
     time_left_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Recorded:
     """The final outcome of an evaluation; if no agent ever leased it, ``agent`` is empty and ``attempt`` is 0.
 
@@ -241,7 +242,7 @@ class Recorded:
     resumed_from: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class SetAside:
     """A failure that does not count, because the attempt received the directory of one that was cut off.
 
@@ -256,7 +257,7 @@ class SetAside:
     resumed_from: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class LateReport:
     """A report without effect: it arrived after the final outcome, or reports a loss that was counted before."""
 
@@ -277,7 +278,7 @@ class HandBackKind(str, Enum):
     """The objective was interrupted, and the worker received no order: the attempt counts as lost."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Released:
     """An agent handed its evaluation back; ``directory`` holds its checkpoint, if it wrote one.
 
@@ -307,7 +308,7 @@ class ExpiryKind(str, Enum):
     """Its agent reported that its own machine ended the attempt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Expired:
     """A lease ended without an outcome or a release: its agent was silent, lost the attempt or asked for new work.
 
@@ -323,7 +324,7 @@ class Expired:
     kind: ExpiryKind | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class RungShrunk:
     """A rung has fewer places than planned, because the space is exhausted."""
 
@@ -333,7 +334,7 @@ class RungShrunk:
     time_left_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class PutBack:
     """A failed evaluation waits to be run again, because its code was corrected; its outcome no longer counts.
 
@@ -343,19 +344,19 @@ class PutBack:
     evaluation: EvaluationId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Paused:
     """No master hands out work from here until :class:`Resumed`."""
 
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Resumed:
     """Work is handed out again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class SourceChanged:
     """The user accepted an edited source: evaluations leased from here on run with ``source``.
 
@@ -390,7 +391,7 @@ class FinishKind(str, Enum):
         return self in (FinishKind.STOPPED, FinishKind.SAME_FAULT)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Finished:
     """The search ended and hands nothing out; the next :class:`Started` continues it."""
 
@@ -421,7 +422,7 @@ Entry: TypeAlias = (
 # -------------------------------------------------------------------------------------------- what defines a search
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ProblemOption:
     """An option that a problem declares, with its ``value`` in this search; ``kind`` describes valid values.
 
@@ -440,7 +441,7 @@ SOURCE_METHOD = 2
 """Number of the method that lists and hashes sources. Method 1 is ``ProblemDescription.source_hash`` alone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class SourceFile:
     """A file that counts as a problem's source, with the hash of the parts that count.
 
@@ -453,7 +454,7 @@ class SourceFile:
     hash: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ProblemSource:
     """The code of a problem, which identifies it together with its name, its options and its space.
 
@@ -476,7 +477,7 @@ class ProblemSource:
     arguments: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ProblemDescription:
     """The declarations of a problem; a child process reads them.
 
@@ -506,7 +507,7 @@ class ProblemDescription:
     options: tuple[ProblemOption, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
     """Everything that defines a search and cannot change later (limits can, see :class:`Limits`).
 

@@ -1,0 +1,136 @@
+"""The decorator of records: a frozen dataclass that takes little time to import.
+
+Law of this file: a decorated class is a dataclass in every respect (``fields``, ``replace``, ``match``), except that
+most of its code is shared. ``dataclass`` compiles six functions for each class, which took a third of the time in which
+an agent is imported. Here all classes share the functions for comparing, showing and copying, and ``__init__`` is
+generated when the first record of a class is made: no process makes records of all classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+__all__ = ["record"]
+
+_Class = TypeVar("_Class", bound=type)
+
+if TYPE_CHECKING:
+    # Type checkers know this decorator by its name.
+    from dataclasses import dataclass as record
+else:
+
+    def record(*, frozen: bool, slots: bool = False, kw_only: bool = False) -> Callable[[_Class], _Class]:
+        """Like ``dataclass(frozen=True, ...)``; ``frozen`` is always true, and is there for type checkers."""
+
+        def decorated(cls: _Class) -> _Class:
+            own = set(vars(cls))
+            # The class's own methods go first, as in a dataclass.
+            made = dataclass(init=False, repr=False, eq=False, slots=slots, kw_only=kw_only)(cls)
+            for name, function in _SHARED.items():
+                if name not in own:
+                    setattr(made, name, function)
+            return made
+
+        return decorated
+
+
+def _first_init(self: Any, /, *args: Any, **values: Any) -> None:
+    """Generate the ``__init__`` of a class, and call it."""
+    cls = type(self)
+    cls.__init__ = _init(cls)
+    cls.__init__(self, *args, **values)
+
+
+def _init(cls: type) -> Callable[..., None]:
+    """The function that sets each field once; it does not pass through ``__setattr__``, which refuses every value."""
+    positional: list[str] = []
+    by_keyword: list[str] = []
+    lines: list[str] = []
+    names: dict[str, Any] = {"set": object.__setattr__, "made_anew": _MADE_ANEW}
+    for each in fields(cls):
+        name, value, default = each.name, each.name, ""
+        if each.default is not MISSING:
+            names[f"default_{name}"], default = each.default, f"=default_{name}"
+        elif each.default_factory is not MISSING:
+            names[f"factory_{name}"], default = each.default_factory, "=made_anew"
+            value = f"factory_{name}() if {name} is made_anew else {name}"
+        (by_keyword if each.kw_only else positional).append(f"{name}{default}")
+        slot: Any = vars(cls).get(name)
+        if hasattr(slot, "__set__"):
+            names[f"set_{name}"] = slot.__set__
+            lines.append(f" set_{name}(self, {value})")
+        else:
+            lines.append(f" set(self, {name!r}, {value})")
+    if hasattr(cls, "__post_init__"):
+        lines.append(" self.__post_init__()")
+    keywords = ["*", *by_keyword] if by_keyword else []
+    head = f"def __init__({', '.join(['self', *positional, *keywords])}):"
+    exec("\n".join([head, *(lines or [" pass"])]), names)  # noqa: S102  # made of names of fields, which are identifiers
+    init: Callable[..., None] = names["__init__"]
+    init.__qualname__ = f"{cls.__qualname__}.__init__"
+    return init
+
+
+_MADE_ANEW = object()
+"""Stands for the default of a field that has a factory."""
+
+
+class _Values(dict[type, Callable[[Any], tuple[Any, ...]]]):
+    """For each class the function that reads all fields of a record, made when it is first used."""
+
+    def __missing__(self, cls: type) -> Callable[[Any], tuple[Any, ...]]:
+        # Of one name, attrgetter would return the value itself and no tuple.
+        return self.setdefault(cls, attrgetter("__class__", *(each.name for each in fields(cls)), "__class__"))
+
+
+_values_of = _Values()
+
+
+def _eq(self: Any, other: Any) -> Any:
+    cls = type(self)
+    if type(other) is not cls:
+        return NotImplemented
+    values = _values_of[cls]
+    return values(self) == values(other)
+
+
+def _hash(self: Any) -> int:
+    return hash(_values_of[type(self)](self))
+
+
+def _repr(self: Any) -> str:
+    shown = ", ".join(f"{each.name}={getattr(self, each.name)!r}" for each in fields(self))
+    return f"{type(self).__qualname__}({shown})"
+
+
+def _refuse_to_set(self: Any, name: str, value: Any) -> NoReturn:
+    raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+
+def _refuse_to_delete(self: Any, name: str) -> NoReturn:
+    raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+
+def _get_state(self: Any) -> list[Any]:
+    return [getattr(self, each.name) for each in fields(self)]
+
+
+def _set_state(self: Any, state: list[Any]) -> None:
+    # A copy is made without __init__.
+    for each, value in zip(fields(self), state, strict=True):
+        object.__setattr__(self, each.name, value)
+
+
+_SHARED: dict[str, Callable[..., Any]] = {
+    "__init__": _first_init,
+    "__eq__": _eq,
+    "__hash__": _hash,
+    "__repr__": _repr,
+    "__setattr__": _refuse_to_set,
+    "__delattr__": _refuse_to_delete,
+    "__getstate__": _get_state,
+    "__setstate__": _set_state,
+}
