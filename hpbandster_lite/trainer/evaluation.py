@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 import re
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter as clock  # not time.perf_counter, which an objective may replace
 from types import TracebackType
 from typing import Any
 
@@ -72,7 +72,7 @@ def run_objective(
     trial = _trial(order, on_report)
     if order.note:
         note(order.note)
-    began = time.perf_counter()
+    began = clock()
     loss: float | None = None
     info: dict[str, Plain] = {}
     failure: Failure | None = None
@@ -104,7 +104,7 @@ def run_objective(
         loss=loss,
         failure=failure,
         info=info,
-        duration_s=time.perf_counter() - began,
+        duration_s=clock() - began,
         renewal=renewal,
         no_room_in=None if no_room is None else no_room.folder,
     )

@@ -17,6 +17,7 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
+from hpbandster_lite.trainer.module_functions import MODULES, functions_of
 from hpbandster_lite.trainer.process_state import Restore, all_of, attributes, failure_of_part, setting
 
 TINY = sys.float_info.min
@@ -43,21 +44,25 @@ class LibraryState:
 
     def __init__(self) -> None:
         self._restores: dict[str, Restore] = {}
+        self._functions: dict[str, Restore] = {}
         self._seed: int | None = None
-        for name in RECORDERS:
+        for name in {**RECORDERS, **dict.fromkeys(MODULES)}:
             if name in sys.modules:
-                self._restores[name] = RECORDERS[name](sys.modules[name])
+                self._record(name, sys.modules[name])
 
     def watch(self) -> None:
         """From now on, record each library when it is imported."""
-        sys.meta_path.insert(0, _LateImports({*RECORDERS, *SEEDERS}, self._is_imported))
+        sys.meta_path.insert(0, _LateImports({*RECORDERS, *SEEDERS, *MODULES}, self._is_imported))
 
     def restore(self) -> list[str]:
         """Restore every library; return the names of those that cannot be restored, each with its error."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            failures = [failure_of_part(name, restore) for name, restore in list(self._restores.items())]
-        return [failed for failed in failures if failed is not None]
+            return _failures(self._restores)
+
+    def restore_functions(self) -> list[str]:
+        """Restore the functions of modules, which everything else calls; return as :meth:`restore` does."""
+        return _failures(self._functions)
 
     def seed(self, seed: int) -> None:
         """Seed the global generators."""
@@ -68,12 +73,25 @@ class LibraryState:
             if module is not None:
                 put(module, seed)
 
+    def _record(self, name: str, module: ModuleType) -> None:
+        if name in RECORDERS:
+            with warnings.catch_warnings():
+                # Of libraries about the old names of their settings.
+                warnings.simplefilter("ignore")
+                self._restores[name] = RECORDERS[name](module)
+        if name in MODULES:
+            self._functions[name] = functions_of(module)
+
     def _is_imported(self, module: ModuleType) -> None:
         name = module.__name__
-        if name in RECORDERS:
-            self._restores[name] = RECORDERS[name](module)
+        self._record(name, module)
         if name in SEEDERS and self._seed is not None:
             SEEDERS[name](module, self._seed)
+
+
+def _failures(restores: Mapping[str, Restore]) -> list[str]:
+    failures = [failure_of_part(name, restore) for name, restore in list(restores.items())]
+    return [failed for failed in failures if failed is not None]
 
 
 class _LateImports:
@@ -91,7 +109,8 @@ class _LateImports:
         found = (find(name, path, target) for find in others if find is not None)
         spec: importlib.machinery.ModuleSpec | None = next((each for each in found if each is not None), None)
         execute = getattr(spec and spec.loader, EXECUTE, None)
-        if spec is None or execute is None:
+        if spec is None or execute is None or isinstance(spec.loader, type):
+            # A class loads all modules that are built in.
             return spec
 
         def execute_and_record(module: ModuleType) -> None:
@@ -111,6 +130,7 @@ def _numpy(numpy: Any) -> Restore:
     return all_of(
         setting(numpy.geterr, lambda value: numpy.seterr(**value)),
         setting(numpy.geterrcall, numpy.seterrcall),
+        setting(numpy.getbufsize, numpy.setbufsize),
         setting(numpy.get_printoptions, lambda value: _put_print_options(numpy, value)),
     )
 
@@ -125,6 +145,39 @@ def _numpy_random(module: Any) -> Restore:
 
 def _random(module: Any) -> Restore:
     return attributes(module, "seed")
+
+
+def _pandas(pandas: Any) -> Restore:
+    """The options of pandas, each by its full name."""
+    return all_of(*(_option(pandas, name) for name in _leaves(pandas.options)))
+
+
+def _option(pandas: Any, name: str) -> Restore:
+    return setting(lambda: pandas.get_option(name), lambda value: pandas.set_option(name, value))
+
+
+def _leaves(options: Any, prefix: str = "") -> list[str]:
+    found = []
+    for name in dir(options):
+        value = getattr(options, name)
+        is_group = type(value) is type(options)
+        found += _leaves(value, f"{prefix}{name}.") if is_group else [f"{prefix}{name}"]
+    return found
+
+
+def _matplotlib(matplotlib: Any) -> Restore:
+    parameters = matplotlib.rcParams
+    # Reading the backend by its name chooses one.
+    return setting(lambda: dict(dict.items(parameters)), lambda before: dict.update(parameters, before))
+
+
+def _jax(jax: Any) -> Restore:
+    def put(before: Mapping[str, Any]) -> None:
+        for name, value in before.items():
+            if jax.config.values.get(name) != value:
+                jax.config.update(name, value)
+
+    return setting(lambda: dict(jax.config.values), put)
 
 
 def _put_print_options(numpy: Any, options: Mapping[str, Any]) -> None:
@@ -146,6 +199,8 @@ _TORCH_SETTINGS = (
     ("get_num_interop_threads", "set_num_interop_threads"),
     ("is_anomaly_enabled", "autograd.set_detect_anomaly"),
     ("is_warn_always_enabled", "set_warn_always"),
+    ("_C._is_multithreading_enabled", "_C._set_multithreading_enabled"),
+    ("multiprocessing.get_sharing_strategy", "multiprocessing.set_sharing_strategy"),
     ("backends.cuda.flash_sdp_enabled", "backends.cuda.enable_flash_sdp"),
     ("backends.cuda.mem_efficient_sdp_enabled", "backends.cuda.enable_mem_efficient_sdp"),
     ("backends.cuda.math_sdp_enabled", "backends.cuda.enable_math_sdp"),
@@ -190,6 +245,9 @@ def _torch_settings(torch: Any) -> list[tuple[Callable[[], Any], Callable[[Any],
         (lambda: torch.empty(0).type(), torch.set_default_tensor_type),
         (lambda: TINY * 0.5 == 0.0, torch.set_flush_denormal),
         (torch.is_inference_mode_enabled, _not_to_be_set),
+        # Modes that were entered and not left.
+        (_within(torch, "_C._len_torch_function_stack"), _not_to_be_set),
+        (_within(torch, "_C._len_torch_dispatch_stack"), _not_to_be_set),
         # A block of torch.autograd.graph.saved_tensors_hooks that was entered and not left.
         (lambda: _saved_tensors_hooks(torch), lambda _: torch._C._autograd._pop_saved_tensors_default_hooks()),  # noqa: SLF001
     ]
@@ -256,6 +314,9 @@ RECORDERS: Mapping[str, Callable[[Any], Restore]] = {
     "numpy.random": _numpy_random,
     "torch": _torch,
     "sklearn": _sklearn,
+    "pandas": _pandas,
+    "matplotlib": _matplotlib,
+    "jax": _jax,
 }
 """For each module with a state, the function that records it."""
 SEEDERS: Mapping[str, Callable[[Any, int], object]] = {

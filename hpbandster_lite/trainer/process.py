@@ -118,8 +118,7 @@ class _Warmth:
     def begin(self, order: TrainerOrder) -> None:
         """Restore what threads have changed since the last evaluation, and seed the global random generators."""
         if threading.active_count() > 1:
-            self._process.restore()
-            self._libraries.restore()
+            self._restore()
         self._libraries.seed(global_seed(order.seed, order.evaluation.rung))
 
     def end(self, ended: TrainerEnded | TrainerInterrupted) -> str | None:
@@ -128,11 +127,15 @@ class _Warmth:
             # Free the objects, and mainly the memory, that only the exception's frames held. This takes 0.1 s with
             # torch loaded, so configurations that the problem refuses skip it.
             gc.collect()
-        failed = [*self._process.restore(), *self._libraries.restore()]
+        failed = self._restore()
         reasons = [f"the objective changed what cannot be restored: {'; '.join(failed)}"] if failed else []
         is_completed = isinstance(ended, TrainerEnded) and ended.failure is None
         reasons += self._leftovers.found(is_completed=is_completed)
         return "; ".join(filter(None, (ended.renewal, *reasons))) or None
+
+    def _restore(self) -> list[str]:
+        # Functions first, which the others call.
+        return [*self._libraries.restore_functions(), *self._process.restore(), *self._libraries.restore()]
 
 
 def _evaluate(agent: _Agent, problem: Problem, order: TrainerOrder, warm: _Warmth) -> None:

@@ -9,11 +9,14 @@ trainer is renewed before the next evaluation.
 from __future__ import annotations
 
 import builtins
+import ctypes
 import faulthandler
 import fcntl
 import gc
+import itertools
 import locale
 import logging
+import operator
 import os
 import resource
 import signal
@@ -238,6 +241,7 @@ def _environment() -> Restore:
     data: Mapping[Any, Any] = os.environ._data  # type: ignore[attr-defined] # noqa: SLF001
     encoded = dict(data)
     of_module = attributes(os, "environ", "environb")
+    of_c = _environment_of_c()
 
     def restore() -> None:
         of_module()
@@ -247,6 +251,43 @@ def _environment() -> Restore:
             os.environ.update(before)
             if has_other_zone:
                 time.tzset()
+        of_c()
+
+    return restore
+
+
+def _environment_of_c() -> Restore:
+    """The variables that C libraries and new programs read, which ``os.putenv`` changes without ``os.environ``."""
+    try:
+        # The C library moves the array when a variable is added.
+        pointers: Any = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), "environ")
+    except (ValueError, OSError):
+        # Another C library.
+        return lambda: None
+
+    def read() -> list[bytes]:
+        return list(itertools.takewhile(bool, pointers)) if pointers else []
+
+    def variables(entries: list[bytes]) -> dict[bytes, bytes]:
+        return {name: value for name, mark, value in (each.partition(b"=") for each in entries) if mark}
+
+    before = variables(read())
+    seen = read()
+
+    def restore() -> None:
+        nonlocal seen
+        entries = read()
+        if entries == seen:
+            return
+        now = variables(entries)
+        for name in now.keys() - before.keys():
+            os.unsetenv(name)
+        for name, value in before.items():
+            if now.get(name) != value:
+                os.putenv(name, value)
+        if now.get(b"TZ") != before.get(b"TZ"):
+            time.tzset()
+        seen = read()
 
     return restore
 
@@ -271,7 +312,9 @@ def _scheduling() -> Restore:
 
 
 def _user() -> Restore:
-    return setting(lambda: (os.getresuid(), os.getresgid()), lambda _: None)
+    return setting(
+        lambda: (os.getresuid(), os.getresgid(), os.getgroups(), os.getpgrp(), os.getsid(0)), lambda _: None
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- the interpreter
@@ -327,6 +370,8 @@ def _interpreter() -> Restore:
         setting(gc.get_threshold, lambda value: gc.set_threshold(*value)),
         setting(gc.get_debug, gc.set_debug),
         setting(socket.getdefaulttimeout, socket.setdefaulttimeout),
+        setting(sys.getdlopenflags, sys.setdlopenflags),
+        setting(sys.get_coroutine_origin_tracking_depth, sys.set_coroutine_origin_tracking_depth),
     ]
     if hasattr(sys, "get_int_max_str_digits"):
         settings.append(setting(sys.get_int_max_str_digits, sys.set_int_max_str_digits))
@@ -343,6 +388,24 @@ def _builtins() -> Restore:
         # Compare the whole dict: 160 single comparisons take ten times as long. New names stay.
         if not before.items() <= vars(builtins).items():
             vars(builtins).update(before)
+
+    return restore
+
+
+def _modules() -> Restore:
+    """The modules that were imported; those that are imported later stay."""
+    before = dict(sys.modules)
+    # One read of all: single reads take five times as long.
+    read = operator.itemgetter(*before)
+    modules = tuple(before.values())
+    of_sys = attributes(sys, "modules")
+
+    def restore() -> None:
+        of_sys()
+        with suppress(KeyError):
+            if all(map(operator.is_, read(sys.modules), modules)):
+                return
+        sys.modules.update(before)
 
     return restore
 
@@ -457,6 +520,19 @@ def _decimal() -> Restore:
     return restore
 
 
+def _memory_tracing() -> Restore:
+    """Tracing of memory makes everything that follows slow and large."""
+    loaded = _loaded("tracemalloc")
+    is_on = loaded is not None and loaded.is_tracing()
+
+    def restore() -> None:
+        module = _loaded("tracemalloc")
+        if module is not None and module.is_tracing() and not is_on:
+            module.stop()
+
+    return restore
+
+
 def _temporary_directory() -> Restore:
     loaded = _loaded("tempfile")
     before = None if loaded is None else loaded.tempdir
@@ -479,14 +555,16 @@ PARTS: Mapping[str, Part] = {
     "environment variables": _environment,
     "resource limits": _limits,
     "niceness and cores": _scheduling,
-    "the user": _user,
+    "the user or the session": _user,
     "the interpreter's settings": _interpreter,
+    "imported modules": _modules,
     "sys.path": _import_path,
     "the locale": _locale,
     "logging": _logging,
     "multiprocessing's start method": _start_method,
     "asyncio's event loop": _event_loop,
     "the decimal context": _decimal,
+    "the tracing of memory": _memory_tracing,
     "the temporary directory": _temporary_directory,
 }
 """The timers come first, so that an alarm does not interrupt the restoration of the rest."""

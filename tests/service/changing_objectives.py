@@ -10,6 +10,7 @@ import builtins
 import contextvars
 import decimal
 import faulthandler
+import json
 import locale
 import logging
 import multiprocessing
@@ -19,6 +20,7 @@ import resource
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -27,6 +29,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from hpbandster_lite.problems.trial import Trial
 
@@ -160,6 +164,33 @@ def _open_many(trial: Trial) -> None:
         os.close(each)
 
 
+def _replace_functions(trial: Trial) -> None:
+    for module, name in ((time, "sleep"), (random, "random"), (os, "dup"), (json, "dumps"), (np.random, "rand")):
+        setattr(module, name, _fails)
+    Path.mkdir = _fails  # type: ignore[method-assign]
+    del sys.modules["json"]
+
+
+def _fails(*_: object, **__: object) -> Any:
+    raise ValueError("left by another evaluation")
+
+
+def _use_functions(trial: Trial) -> None:
+    time.sleep(0.001)
+    os.close(os.dup(1))
+    equal(0 <= random.random() + float(np.random.rand()) <= 2, True)  # noqa: NPY002 (the global generator)
+    (trial.directory / "new").mkdir()
+    equal((json.dumps(1), sys.modules["json"] is json), ("1", True))
+
+
+def _environment_of_programs() -> tuple[str, ...]:
+    shown = subprocess.run(["/usr/bin/env"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return tuple(each for each in shown if each.startswith(("PUT=", "LANG=")))
+
+
+_at_import["programs"] = _environment_of_programs()
+
+
 def _patch_print(trial: Trial) -> None:
     builtins.print = lambda *_, **__: None
 
@@ -201,6 +232,11 @@ CHANGES: dict[str, tuple[Step, Step]] = {
         lambda _: setattr(os, "environ", {}),
         lambda _: equal("PATH" in os.environ, True),
     ),
+    "environment of C": (
+        many(lambda: os.putenv("PUT", "1"), lambda: os.putenv("LANG", "none"), lambda: os.unsetenv("PATH")),
+        lambda _: equal((_environment_of_programs(), bool(shutil.which("env"))), (_at_import["programs"], True)),
+    ),
+    "functions": (_replace_functions, _use_functions),
     "time zone": (
         many(lambda: os.environ.update(TZ="Asia/Tokyo"), time.tzset),
         lambda _: equal(time.timezone == -9 * 3600, False),
@@ -249,14 +285,8 @@ def _leak_files(trial: Trial) -> None:
     _kept.extend(os.dup(1) for _ in range(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 2 // 3))
 
 
-def _lower_a_limit(trial: Trial) -> None:
-    # Only root can raise it again.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit = _fails
-
-
-def _fails(*_: object) -> None:
-    raise PermissionError("not permitted")
+def _lose_the_loggers(trial: Trial) -> None:
+    setattr(logging.root, "manager", None)  # noqa: B010 (as an evaluation may do; nothing restores it)
 
 
 RENEWED: dict[str, tuple[Step, str]] = {
@@ -265,7 +295,7 @@ RENEWED: dict[str, tuple[Step, str]] = {
     "own timer": (lambda _: _daemon_timer().start(), "the objective left threads running: "),
     "CUDA": (lambda _: _cuda_error(), "the objective ended with an error of the GPU's libraries"),
     "open file leak": (_leak_files, "open files; its limit is"),
-    "limit": (_lower_a_limit, "the objective changed what cannot be restored: resource limits (PermissionError"),
+    "loggers": (_lose_the_loggers, "the objective changed what cannot be restored: logging (AttributeError"),
     "child": (lambda _: os.posix_spawn("/bin/sleep", ["sleep", "600"], os.environ), "left processes running"),
 }
 """Changes that end the trainer before another evaluation, and words of the reason."""

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import io
+import itertools
+import json
 import logging
+import os
 import random
 import sys
 import threading
+import time
+import types
+import unittest.mock
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -120,3 +129,108 @@ def test_a_stream_keeps_its_encoding_and_its_own_functions(monkeypatch: pytest.M
     print("über", flush=True)
     assert written.getvalue() == "über\n".encode()
     assert (sys.stdout.encoding, sys.stdout.line_buffering) == ("utf-8", True)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (time, "sleep"),
+        (random, "random"),
+        (os, "getcwd"),
+        (np, "sum"),
+        (np.random, "rand"),
+        (np.linalg, "norm"),
+        (torch, "rand"),
+        (torch.Tensor, "backward"),
+        (torch.nn.functional, "relu"),
+        (torch.nn.Linear, "forward"),
+        (torch.nn.Module, "__call__"),
+        (torch.optim.SGD, "step"),
+        (logging.Logger, "warning"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_functions_and_methods_that_were_replaced_are_put_back(
+    owner: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = vars(owner)[name]
+    libraries = LibraryState()
+    for other in (fails, unittest.mock.Mock(), functools.partial(fails, 1), len):
+        monkeypatch.setattr(owner, name, other)
+        assert libraries.restore_functions() == []
+        assert vars(owner)[name] is before
+    monkeypatch.delattr(owner, name)
+    assert libraries.restore_functions() == []
+    assert vars(owner)[name] is before
+    monkeypatch.undo()
+
+
+def test_a_function_that_an_installed_library_replaces_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    libraries = LibraryState()
+    monkeypatch.setattr(time, "sleep", torch.manual_seed)
+    monkeypatch.setattr(time, "monotonic", fails)
+    for _ in range(2):
+        assert libraries.restore_functions() == []
+        assert vars(time)["sleep"] is torch.manual_seed
+    assert time.monotonic is not fails
+
+
+def test_modules_that_are_gone_or_replaced_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    restore = PARTS["imported modules"]()
+    monkeypatch.delitem(sys.modules, "json")
+    monkeypatch.setitem(sys.modules, "random", np.random)
+    restore()
+    assert (sys.modules["json"], sys.modules["random"]) == (json, random)
+
+
+def test_what_putenv_changes_past_the_environment_of_python_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHANGED", "before")
+    monkeypatch.setenv("REMOVED", "before")
+    restore = PARTS["environment variables"]()
+    os.putenv("ADDED", "1")
+    os.putenv("CHANGED", "1")
+    os.unsetenv("REMOVED")
+    assert of_c() == {b"ADDED": b"1", b"CHANGED": b"1"}
+    restore()
+    assert of_c() == {b"CHANGED": b"before", b"REMOVED": b"before"}
+
+
+def of_c() -> dict[bytes, bytes]:
+    pointers: Any = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), "environ")
+    entries = (each.partition(b"=") for each in itertools.takewhile(bool, pointers) if each)
+    return {name: value for name, _, value in entries if name in (b"ADDED", b"CHANGED", b"REMOVED")}
+
+
+def test_settings_of_other_libraries_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Parameters(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            raise AssertionError("reading chooses a backend")
+
+    plots, jax = types.ModuleType("matplotlib"), types.ModuleType("jax")
+    plots.rcParams = Parameters(backend="auto")  # type: ignore[attr-defined]
+    values = {"jax_enable_x64": False}
+    jax.config = types.SimpleNamespace(values=values, update=values.__setitem__)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "matplotlib", plots)
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    libraries = LibraryState()
+    dict.update(plots.rcParams, backend="agg")
+    values["jax_enable_x64"] = True
+    pd.set_option("display.max_rows", 3)
+    np.setbufsize(1600)
+    sharing: Any = torch.multiprocessing
+    sharing.set_sharing_strategy("file_system")
+    assert libraries.restore() == []
+    assert (dict.get(plots.rcParams, "backend"), values["jax_enable_x64"]) == ("auto", False)
+    assert (pd.get_option("display.max_rows"), np.getbufsize()) != (3, 1600)
+    assert sharing.get_sharing_strategy() == "file_descriptor"
+
+
+def test_a_mode_of_torch_that_is_not_left_needs_a_new_process() -> None:
+    libraries = LibraryState()
+    mode: Any = torch.overrides.BaseTorchFunctionMode()
+    mode.__enter__()
+    try:
+        assert [each.partition(" (")[0] for each in libraries.restore()] == ["torch"]
+    finally:
+        mode.__exit__(None, None, None)
+    assert libraries.restore() == []
