@@ -69,7 +69,7 @@ class _Lines:
         if is_over(prepared, directory):
             finished = JournalReader(directory.journal).finished()
             if finished is not None:
-                self.note(_over_note(prepared.limits, finished))
+                self.note(_over_note(prepared.users_limits, finished, maximize=prepared.settings.maximize))
 
     def note(self, text: str) -> None:
         """Print one line; the search goes on where nothing can be printed."""
@@ -88,6 +88,7 @@ def minimize(
     budgets: Sequence[float] | None = None,
     integer_budgets: bool | None = None,
     unit: str | None = None,
+    maximize: bool | None = None,
     algorithm: str | None = None,
     bracket_rule: str | None = None,
     seed: int | None = None,
@@ -126,7 +127,8 @@ def minimize(
     Parameters
     ----------
     problem
-        A function ``evaluate(config, budget, trial)`` that returns the loss (then ``space`` is needed), a problem
+        A function ``evaluate(config, budget, trial)`` that returns the loss, or with ``maximize`` what is to be
+        large (then ``space`` is needed), a problem
         object, or a reference such as ``"digits"``, ``"my_module:problem"`` or ``"my_module?option=value"``.
     space
         The ConfigSpace of a function.
@@ -146,6 +148,9 @@ def minimize(
         int. Default: as the problem says.
     unit
         Unit of budgets, for display: epochs, seconds, ... Default: the problem's.
+    maximize
+        The objective returns and reports what is to be large, such as an accuracy; everything that you read has its
+        sign. Default: as the problem says, else the lowest loss is searched for.
     algorithm
         ``bohb``: the model inside Hyperband; ``hyperband``: random samples inside Hyperband; ``sh``: random samples
         inside successive halving: Hyperband's most aggressive bracket alone; ``bo``: the model alone, at the full
@@ -173,7 +178,7 @@ def minimize(
     wall_time_s
         Time for which a master serves the search, or ``+TIME`` more. In seconds.
     target_loss
-        Stop when a loss at the largest budget is this low.
+        Stop when a loss at the largest budget is this low; with ``maximize``, when a value is this high.
     max_concurrent
         Largest number of concurrent evaluations, whatever the number of workers.
     workers
@@ -247,7 +252,7 @@ def minimize(
         "max_concurrent": max_concurrent, "workers": workers, "threads": threads, "gpus": gpus,
         "gpus_per_worker": gpus_per_worker, "timeout_s": timeout_s, "isolation": isolation,
         "fresh_process": fresh_process, "keep_checkpoints": keep_checkpoints, "checkpoint_quota": checkpoint_quota,
-        "integer_budgets": integer_budgets, "run_dir": run_dir, "new": new,
+        "integer_budgets": integer_budgets, "maximize": maximize, "run_dir": run_dir, "new": new,
     }  # fmt: skip
     _check_others(problem_options, watcher)
     return _with_options(problem, space, problem_options or {}, given, watcher or _Lines())
@@ -442,13 +447,13 @@ def _described_here(problem: Problem | Objective, target: Problem, given: Mappin
     return _Described(reference=reference, description=description, here=target, function=problem)
 
 
-def _over_note(limits: Limits, finished: Finished) -> str:
+def _over_note(limits: Limits, finished: Finished, *, maximize: bool) -> str:
     """That a search is over and nothing is evaluated, and what to give to extend it."""
     over = f"nothing was evaluated: the search is over ({finished.reason})"
     if finished.kind is FinishKind.EXHAUSTED:
         return f"{over}, and no limit extends it; new=True begins another one"
     if finished.kind is FinishKind.TARGET:
-        extension = f"a lower target_loss than {limits.target_loss:g}"
+        extension = f"a {'higher' if maximize else 'lower'} target_loss than {limits.target_loss:g}"
     else:
         had = {name: getattr(limits, name) for name in _EXTENDABLE if getattr(limits, name) is not None}
         name, value = next(iter(had.items()), ("brackets", 1))

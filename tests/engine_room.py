@@ -55,6 +55,7 @@ def settings_for(
     replaces_forbidden_default: bool = True,
     max_attempts: int = 3,
     sampler: Mapping[str, Any] | None = None,
+    maximize: bool = False,
 ) -> SearchSettings:
     return SearchSettings(
         run_id="test",
@@ -71,6 +72,7 @@ def settings_for(
         skip_default=skip_default,
         replaces_forbidden_default=replaces_forbidden_default,
         max_attempts=max_attempts,
+        maximize=maximize,
     )
 
 

@@ -161,6 +161,7 @@ def assignment_of(grant: Grant, directories: AttemptDirectories, now: float, age
         budgets=tuple(map(float, grant.budgets)),
         unit=grant.unit,
         integer_budgets=grant.integer_budgets,
+        maximize=grant.maximize,
         seed=grant.seed,
         directory=directories.new(grant.evaluation, grant.attempt),
         previous_directory=directories.received_previous(grant.previous_directory),

@@ -60,6 +60,7 @@ from hpbandster_lite.engine.state import MADE_HERE, Evaluation, State, is_shown_
 from hpbandster_lite.engine.status import incumbent_of, status_of
 from hpbandster_lite.engine.waits import waits_of
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.hyperband.direction import result_text
 from hpbandster_lite.protocol.learning_curves import Curve, joined
 from hpbandster_lite.protocol.messages import ReportIs
 from hpbandster_lite.protocol.status import Incumbent, Serving, Status, Waiting
@@ -467,7 +468,7 @@ class Engine:
         if known is not None and known.outcome is not None:
             failure = known.outcome.failure
             if failure is None or failure.kind is not FailureKind.CANCELLED:
-                how = f"with the loss {known.outcome.loss:g}" if failure is None else f"as {failure.kind.value}"
+                how = f"as {failure.kind.value}" if failure is not None else self._result_of(known.outcome)
                 raise UsageError(f"evaluation {evaluation} has ended already, {how}; an outcome is final")
             return Turn(Effect(is_change=False, sentence=f"evaluation {evaluation} was cancelled before"))
         outcome = Outcome(failure=Failure(kind=FailureKind.CANCELLED, reason=reason or "cancelled by its user"))
@@ -479,6 +480,10 @@ class Engine:
         last = agent or ("" if known is None else known.agent_of.get(attempt, ""))
         entry = Recorded(evaluation=evaluation, attempt=attempt, agent=last, outcome=outcome)
         return Turn(Effect(is_change=True, sentence=sentence), self._recorded(entry))
+
+    def _result_of(self, outcome: Outcome) -> str:
+        maximize = self.settings.maximize
+        return "without one" if outcome.loss is None else f"with the {result_text(outcome.loss, maximize=maximize)}"
 
     def pause(self, *, reason: str = "") -> Turn[Effect]:
         """Hand out no work and let running evaluations end, until :meth:`resume`, also after the master restarts."""
@@ -574,7 +579,7 @@ class Engine:
     def _finished(self, finished: Finished) -> tuple[Entry, ...]:
         if self._state.finished is not None:
             return ()
-        return self._applied(for_the_journal(self._state, finished))
+        return self._applied(for_the_journal(self._state, finished, maximize=self.settings.maximize))
 
     def _vector_and_budget(self, identity: EvaluationId) -> tuple[Array, float]:
         """The names that the sampler has for an evaluation."""

@@ -68,11 +68,12 @@ class Growth:
             pairs.equal < pairs.count and len(pairs.ratios) >= MOST_RATIOS for pairs in self._pairs.values()
         )
 
-    def hints(self, unit: str) -> list[str]:
-        """One sentence for losses and one for costs, each where it applies."""
+    def hints(self, unit: str, word: str = "loss") -> list[str]:
+        """One sentence for losses, which users know as ``word``, and one for costs, each where it applies."""
         found = []
         for about in (self._about_losses, self._about_costs):
-            sentence = next(filter(None, (about(*budgets, pairs, unit) for budgets, pairs in self._in_order())), None)
+            possible = (about(*budgets, pairs, unit, word) for budgets, pairs in self._in_order())
+            sentence = next(filter(None, possible), None)
             if sentence is not None:
                 found.append(sentence)
         return found
@@ -81,16 +82,16 @@ class Growth:
         return sorted(self._pairs.items(), key=lambda item: item[0])
 
     @staticmethod
-    def _about_losses(low: float, high: float, pairs: _Pairs, unit: str) -> str | None:
+    def _about_losses(low: float, high: float, pairs: _Pairs, unit: str, word: str) -> str | None:
         if pairs.count < ENOUGH_PAIRS or pairs.equal < pairs.count:
             return None
         return (
-            f"the loss does not depend on the budget: all {pairs.count} configurations that were evaluated at {low:g} "
-            f"and at {high:g} {unit} have the same loss at both; does the objective use its budget?"
+            f"the {word} does not depend on the budget: all {pairs.count} configurations that were evaluated at "
+            f"{low:g} and at {high:g} {unit} have the same {word} at both; does the objective use its budget?"
         )
 
     @staticmethod
-    def _about_costs(low: float, high: float, pairs: _Pairs, unit: str) -> str | None:
+    def _about_costs(low: float, high: float, pairs: _Pairs, unit: str, _word: str) -> str | None:
         if len(pairs.ratios) < ENOUGH_PAIRS or pairs.longest_s < SHORTEST_S:
             return None
         ratio = median(pairs.ratios)

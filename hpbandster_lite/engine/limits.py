@@ -10,6 +10,7 @@ from hpbandster_lite.engine.first_faults import OneFault
 from hpbandster_lite.engine.hints import failure_counts
 from hpbandster_lite.engine.same_fault import fault_of, shown
 from hpbandster_lite.engine.state import MENDABLE, State
+from hpbandster_lite.hyperband.direction import turned, word_for
 from hpbandster_lite.hyperband.ranking import reaches
 from hpbandster_lite.records import Failure, Finished, FinishKind, SearchSettings
 
@@ -48,7 +49,10 @@ def immediate_end(state: State, settings: SearchSettings, served_s: float) -> Fi
     target = limits.target_loss
     at_the_top = best is not None and best.budget == settings.budgets[-1]
     if target is not None and best is not None and at_the_top and reaches(best.loss, target):
-        return Finished(kind=FinishKind.TARGET, reason=f"the target loss of {target:g} is reached: {best.loss:g}")
+        maximize = settings.maximize
+        wanted, found = (turned(loss, maximize=maximize) for loss in (target, best.loss))
+        reason = f"the target {word_for(maximize=maximize)} of {wanted:g} is reached: {found:g}"
+        return Finished(kind=FinishKind.TARGET, reason=reason)
     return None
 
 
@@ -93,11 +97,12 @@ def stopped_by_same_fault(fault: OneFault, text: str) -> Finished:
     return Finished(kind=FinishKind.SAME_FAULT, reason=f"stopped, because {fault.sentence}; {remedy}:\n{text}")
 
 
-def for_the_journal(state: State, finished: Finished) -> Finished:
+def for_the_journal(state: State, finished: Finished, *, maximize: bool = False) -> Finished:
     """The entry that ends the search; where no evaluation has a loss, its reason says so."""
     if state.best is not None or not state.recorded:
         return finished
-    reason = f"{finished.reason}; none of its {state.recorded} evaluations has a loss: {failure_counts(state.failures)}"
+    none = f"none of its {state.recorded} evaluations has a {word_for(maximize=maximize)}"
+    reason = f"{finished.reason}; {none}: {failure_counts(state.failures)}"
     only = _only_fault(state)
     more = f", with one fault:\n{shown(only)}" if only is not None else _where_logs_are(state)
     return Finished(kind=finished.kind, reason=f"{reason}{more}")

@@ -16,6 +16,7 @@ from hpbandster_lite.engine.state import Best, State
 from hpbandster_lite.engine.state import Bracket as BracketState
 from hpbandster_lite.engine.state import Rung as RungState
 from hpbandster_lite.engine.waits import waits_of
+from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.hyperband.ranking import best_loss
 from hpbandster_lite.protocol.slots import agent_of, slot_names
 from hpbandster_lite.protocol.status import (
@@ -27,6 +28,7 @@ from hpbandster_lite.protocol.status import (
     Serving,
     SourceEdit,
     Status,
+    in_users_sign,
     is_silent,
 )
 from hpbandster_lite.records import EvaluationId, FailureKind, SearchSettings
@@ -49,7 +51,7 @@ def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: fl
     """
     agents = _agents(state, leases, now, settings)
     busy = sum(agent.is_busy for agent in agents)
-    return Status(
+    status = Status(
         answered_by="master",
         state="running" if state.finished is None else "finished",
         finish_kind=None if state.finished is None else state.finished.kind,
@@ -61,13 +63,14 @@ def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: fl
         algorithm=settings.algorithm,
         unit=settings.unit,
         seed=settings.seed,
+        maximize=settings.maximize,
         epoch=state.epoch,
         limits=state.limits,
         waits=waits_of(state, leases, now=now, heartbeat_s=settings.heartbeat_s),
         hints=(
             *_about_long(agents, state),
             *hints_of(
-                state.growth, state.failures, settings.unit, recorded=state.recorded, has_loss=state.best is not None
+                state.growth, state.failures, settings, recorded=state.recorded, has_loss=state.best is not None
             ),
         ),
         brackets=tuple(_bracket(bracket) for bracket in state.brackets),
@@ -91,6 +94,7 @@ def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: fl
         uptime_s=serving.uptime_s,
         journal_stalled_s=serving.journal_stalled_s,
     )
+    return in_users_sign(status)
 
 
 def edits_of(state: State) -> tuple[SourceEdit, ...]:
@@ -106,7 +110,7 @@ def edits_of(state: State) -> tuple[SourceEdit, ...]:
 
 
 def hints_of(
-    growth: Growth, failures: Mapping[FailureKind, int], unit: str, *, recorded: int, has_loss: bool
+    growth: Growth, failures: Mapping[FailureKind, int], settings: SearchSettings, *, recorded: int, has_loss: bool
 ) -> tuple[str, ...]:
     """What looks wrong with the problem, one sentence each.
 
@@ -116,14 +120,15 @@ def hints_of(
         Losses and costs of the promoted configurations.
     failures
         How many evaluations failed, by kind.
-    unit
-        Unit of the budgets.
+    settings
+        Of the search.
     recorded, has_loss
         How many evaluations have an outcome, and whether any has a loss.
     """
-    hints = growth.hints(unit)
+    word = word_for(maximize=settings.maximize)
+    hints = growth.hints(settings.unit, word)
     if not has_loss and recorded >= ENOUGH_FAILURES:
-        hints.insert(0, f"none of the {recorded} evaluations so far has a loss: {failure_counts(failures)}")
+        hints.insert(0, f"none of the {recorded} evaluations so far has a {word}: {failure_counts(failures)}")
     return tuple(hints)
 
 

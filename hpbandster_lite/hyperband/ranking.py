@@ -68,9 +68,9 @@ def survivors(results: Iterable[tuple[ConfigId, float | None]], places: int) -> 
     return [config_id for has_failed, _, config_id in ranked[:places] if not has_failed]
 
 
-def best_loss(losses: Iterable[float]) -> float | None:
-    """The best of finite losses at one budget; ``None`` if there are no losses."""
-    return min(losses, default=None)
+def best_loss(losses: Iterable[float], *, maximize: bool = False) -> float | None:
+    """The best of finite losses at one budget, or of values of the user; ``None`` if there are none."""
+    return max(losses, default=None) if maximize else min(losses, default=None)
 
 
 def reaches(loss: float, target: float) -> bool:

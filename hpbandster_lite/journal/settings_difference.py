@@ -19,6 +19,7 @@ _COMPARED: Mapping[str, Callable[[SearchSettings], Plain]] = {
     "eta": lambda settings: settings.eta,
     "budgets": lambda settings: settings.budgets,
     "integer_budgets": lambda settings: settings.problem.integer_budgets,
+    "direction": lambda settings: "maximize" if settings.maximize else "minimize",
     "unit": lambda settings: settings.unit,
     "bracket rule": lambda settings: settings.bracket_rule,
     "skip_default": lambda settings: settings.skip_default,
@@ -29,9 +30,9 @@ _COMPARED: Mapping[str, Callable[[SearchSettings], Plain]] = {
 def settings_difference(stored: SearchSettings, new: SearchSettings) -> str | None:
     """The first setting in which a journal differs from the requested settings.
 
-    It compares the problem (its name, and its options except local ones), algorithm, seed, eta, budgets, unit, bracket
-    rule, ``skip_default``, attempts, parameters of the sampler, initial configurations and the space. It does not
-    compare the run id, the times of leases and the problem's source.
+    It compares the problem (its name, and its options except local ones), algorithm, seed, eta, budgets, direction,
+    unit, bracket rule, ``skip_default``, attempts, parameters of the sampler, initial configurations and the space. It
+    does not compare the run id, the times of leases and the problem's source.
 
     Returns
     -------

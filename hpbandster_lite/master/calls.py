@@ -383,6 +383,7 @@ class Master:
             budgets=settings.budgets,
             unit=settings.unit,
             integer_budgets=settings.problem.integer_budgets,
+            maximize=settings.maximize,
             seed=grant.seed,
             heartbeat_s=grant.heartbeat_s,
             note=grant.note,

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable
 
 from hpbandster_lite.engine.engine import Engine
+from hpbandster_lite.hyperband.direction import result_text
 from hpbandster_lite.records import ConfigId, Entry, EvaluationId
 from hpbandster_lite.rundir import CheckpointSizes, RunDirectory, delete_attempts, size_text
 
@@ -93,4 +94,4 @@ def _result(engine: Engine, identity: EvaluationId) -> str:
     outcome = engine.state.evaluations[identity].outcome
     if outcome is None or outcome.loss is None:
         return "failed"
-    return f"loss {outcome.loss:g}"
+    return result_text(outcome.loss, maximize=engine.settings.maximize)

@@ -34,14 +34,17 @@ class Problem(Protocol):
     budget, trial)`` trains once more, with all the data, and saves a model; ``export(directory, file)`` writes that
     model in a form that other programs read; ``options`` and ``configured(options)`` are described in
     :mod:`~hpbandster_lite.problems.options`; the defaults are ``min_budget``, ``max_budget``, ``eta``, ``unit``,
-    ``budgets``, ``brackets`` and ``integer_budgets``.
+    ``budgets``, ``brackets``, ``integer_budgets`` and ``maximize``.
     """
 
     def space(self) -> ConfigurationSpace:
         """The search space; ``space`` may also be an attribute that holds it."""
 
     def evaluate(self, config: dict[str, Any], budget: float, trial: Trial) -> Any:
-        """The loss of a configuration at a budget: a number, or a mapping with ``loss`` and plain information."""
+        """The loss of a configuration at a budget: a number, or a mapping with ``loss`` and plain information.
+
+        If the problem has ``maximize``: what is to be large, or a mapping with ``value`` and plain information.
+        """
 
 
 class FunctionProblem:
@@ -56,7 +59,8 @@ class FunctionProblem:
     feasible, test, refit, export
         See :class:`Problem`.
     defaults
-        ``min_budget``, ``max_budget``, ``eta``, ``unit``, ``budgets``, ``brackets``, ``integer_budgets``.
+        ``min_budget``, ``max_budget``, ``eta``, ``unit``, ``budgets``, ``brackets``, ``integer_budgets``,
+        ``maximize``.
 
     Raises
     ------
@@ -163,6 +167,10 @@ def check_callable(function: Any, arguments: Sequence[str], what: str) -> None:
         raise ProblemError(f"{what} has the signature {signature}, but must accept {wanted}: {error}") from error
 
 
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 def _number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
@@ -178,7 +186,8 @@ DEFAULTS: Mapping[str, tuple[Callable[[Any], bool], Callable[[Any], Any], str]] 
     "unit": (lambda value: isinstance(value, str), str, "a string"),
     "budgets": (_numbers, lambda value: tuple(map(float, value)), "a list of numbers"),
     "brackets": (lambda value: isinstance(value, int) and not isinstance(value, bool), int, "an integer"),
-    "integer_budgets": (lambda value: isinstance(value, bool), bool, "True or False"),
+    "integer_budgets": (_flag, bool, "True or False"),
+    "maximize": (_flag, bool, "True or False"),
 }
 """Defaults that a problem may declare: a test of the value, its conversion to a plain value, and the type's name."""
 

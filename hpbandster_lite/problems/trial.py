@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat, overload
 
+from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.problems.plain_forms import plain_forms
 from hpbandster_lite.records import ConfigId, CurvePoint
 from hpbandster_lite.rundir import RunDirectory
@@ -60,6 +61,8 @@ class Trial:
         Rung of the bracket; 0, the default, is the lowest.
     attempt
         Number of this attempt, from 1. Default: 1.
+    maximize
+        Whether the objective returns and reports what is to be large. Default: False.
     directory
         Where this attempt may write. Default: None, for objectives that write nothing.
     previous_directory, resume_directory
@@ -79,6 +82,7 @@ class Trial:
         config_id: ConfigId = FIRST,
         rung: int = 0,
         attempt: int = 1,
+        maximize: bool = False,
         directory: str | os.PathLike[str] | None = None,
         previous_directory: str | os.PathLike[str] | None = None,
         resume_directory: str | os.PathLike[str] | None = None,
@@ -92,6 +96,7 @@ class Trial:
         self.config_id = config_id
         self.rung = rung
         self.attempt = attempt
+        self.maximize = maximize
         # Path objects are made when they are read: an objective of microseconds reads none of them.
         self._directory = directory
         self._previous_directory = previous_directory
@@ -175,7 +180,11 @@ class Trial:
     @overload
     def report(self, step: SupportsFloat, /, *, loss: SupportsFloat, **metrics: Any) -> None: ...
     @overload
+    def report(self, step: SupportsFloat, /, *, value: SupportsFloat, **metrics: Any) -> None: ...
+    @overload
     def report(self, /, *, step: SupportsFloat, loss: SupportsFloat, **metrics: Any) -> None: ...
+    @overload
+    def report(self, /, *, step: SupportsFloat, value: SupportsFloat, **metrics: Any) -> None: ...
     def report(self, /, *step_and_loss: SupportsFloat, **metrics: Any) -> None:
         """Add a point to the learning curve; save first, because this call may interrupt the evaluation.
 
@@ -184,7 +193,7 @@ class Trial:
         step
             Budget used so far.
         loss
-            The loss so far; NaN is allowed.
+            The loss so far; NaN is allowed. If the search maximizes: the value so far, which may be named ``value``.
         metrics
             Other values of this step, under any names: ``trial.report(epoch, logs["val_loss"], **logs)`` works even if
             ``logs`` has a key ``loss``. A note replaces a value that has no plain form or is too large.
@@ -198,10 +207,11 @@ class Trial:
         """
         if self.is_too_late("trial.report", "such points are dropped"):
             return
-        step, loss = _step_and_loss(step_and_loss, metrics)
+        word = word_for(maximize=self.maximize)
+        step, loss = _step_and_result(step_and_loss, metrics, word)
         point = CurvePoint(
             number(step, "the step of trial.report"),
-            number(loss, "the loss of trial.report"),
+            number(loss, f"the {word} of trial.report"),
             plain_forms(metrics, "metrics", MAX_METRICS_BYTES) if metrics else {},
         )
         if self._on_report is not None and self._on_report(point):
@@ -233,7 +243,7 @@ def note(text: str) -> None:
         sys.stderr.write(f"hpbandster_lite: {text}\n")
 
 
-def _step_and_loss(given: tuple[SupportsFloat, ...], metrics: dict[str, Any]) -> tuple[Any, Any]:
+def _step_and_result(given: tuple[SupportsFloat, ...], metrics: dict[str, Any], word: str) -> tuple[Any, Any]:
     """Step and loss of a report; if they are not positional arguments, they are removed from ``metrics``.
 
     Raises
@@ -241,14 +251,14 @@ def _step_and_loss(given: tuple[SupportsFloat, ...], metrics: dict[str, Any]) ->
     TypeError
         If one is missing, or if there are more than two positional arguments.
     """
-    names = ("step", "loss")
+    names = ("step", word if word in metrics or "loss" not in metrics else "loss")
     if len(given) > len(names):
         raise TypeError(
-            f"trial.report takes two positional arguments, the step and the loss, got {len(given)}; name the metrics"
+            f"trial.report takes two positional arguments, the step and the {word}, got {len(given)}; name the metrics"
         )
     missing = [name for name in names[len(given) :] if name not in metrics]
     if missing:
-        raise TypeError(f"trial.report requires the {missing[0]}: trial.report(epoch, loss)")
+        raise TypeError(f"trial.report requires the {missing[0]}: trial.report(epoch, {word})")
     values = [*given, *(metrics.pop(name) for name in names[len(given) :])]
     return values[0], values[1]
 

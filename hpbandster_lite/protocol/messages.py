@@ -93,7 +93,8 @@ class Grant:
     Directories are relative to the run directory, or absolute on the host of a worker without one.
     ``previous_directory`` has the checkpoint of the rung below; ``resume_directories`` are the directories of earlier
     attempts of this evaluation, the newest first: of attempt - 1, attempt - 2, and so on. The
-    ``note`` is for the log of the attempt. With ``integer_budgets`` the objective gets budgets as int.
+    ``note`` is for the log of the attempt. With ``integer_budgets`` the objective gets budgets as int; with
+    ``maximize`` it returns what is to be large, and the report has the other sign.
     """
 
     evaluation: EvaluationId
@@ -109,6 +110,7 @@ class Grant:
     resume_directories: tuple[str, ...] = ()
     note: str = ""
     integer_budgets: bool = False
+    maximize: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.heartbeat_s < math.inf:

@@ -12,10 +12,12 @@ exist or that the source does not know it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import ProtocolMismatch
+from hpbandster_lite.hyperband.direction import turned, turned_limits
 from hpbandster_lite.records import ConfigId, FinishKind, Limits, Plain
 from hpbandster_lite.records.decorator import record
 
@@ -78,7 +80,7 @@ class Rung:
     failed
         The evaluations of ``done`` without a loss.
     best
-        The lowest loss.
+        The best loss.
     """
 
     budget: float
@@ -337,6 +339,8 @@ class Status:
         When it was paused.
     run_id, problem, algorithm, unit, seed
         Its id, the name of its problem, its algorithm, the unit of its budgets and its seed.
+    maximize
+        Whether it maximizes what its objective returns; then every loss in this record is such a value.
     epoch
         How many masters it has had.
     limits
@@ -385,6 +389,7 @@ class Status:
     algorithm: str
     unit: str
     seed: int
+    maximize: bool = False
     epoch: int
     limits: Limits
     waits: tuple[Waiting, ...] = ()
@@ -408,6 +413,24 @@ class Status:
     def busy(self) -> int:
         """How many workers run an evaluation."""
         return sum(agent.is_busy for agent in self.agents)
+
+
+def in_users_sign(status: Status) -> Status:
+    """A status with losses as one that the user reads: if the search maximizes, with the sign of its objective."""
+    if not status.maximize:
+        return status
+    brackets = tuple(
+        replace(each, rungs=tuple(replace(rung, best=turned(rung.best, maximize=True)) for rung in each.rungs))
+        for each in status.brackets
+    )
+    best = status.incumbent
+    return replace(
+        status,
+        limits=turned_limits(status.limits, maximize=True),
+        brackets=brackets,
+        agents=tuple(replace(each, loss=turned(each.loss, maximize=True)) for each in status.agents),
+        incumbent=None if best is None else replace(best, loss=turned(best.loss, maximize=True)),
+    )
 
 
 def status_to_plain(status: Status) -> dict[str, Plain]:

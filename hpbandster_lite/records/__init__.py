@@ -498,6 +498,7 @@ class ProblemDescription:
     budgets: tuple[float, ...] | None = None
     brackets: int | None = None
     integer_budgets: bool = False
+    maximize: bool = False
     has_feasible: bool = False
     has_test: bool = False
     has_refit: bool = False
@@ -515,6 +516,8 @@ class SearchSettings:
     in :mod:`hpbandster_lite.samplers.registry`; ``sampler`` holds the sampler's parameters by name; with
     ``skip_default`` the search does not evaluate the default configuration first. With ``replaces_forbidden_default``
     it samples another one in place of a default that the space forbids; it is false for searches from before this rule.
+    ``maximize``: the objective returns what is to be large, and everything in the journal has the other sign, so that
+    lower is better.
     """
 
     run_id: str
@@ -533,3 +536,4 @@ class SearchSettings:
     max_attempts: int = 3
     lease_s: float = 60.0
     heartbeat_s: float = 5.0
+    maximize: bool = False

@@ -12,6 +12,7 @@ import os
 from contextlib import suppress
 
 from hpbandster_lite.errors import JournalError
+from hpbandster_lite.hyperband.direction import turned
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.records import Plain
 from hpbandster_lite.results.journal_status import incumbent_from_journal
@@ -81,8 +82,9 @@ def current_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
     Returns
     -------
     dict or None
-        ``run_id``, ``problem``, ``config_id``, ``rung``, ``values``, ``budget``, ``unit``, ``loss``, ``info``,
-        ``directory`` and ``test`` (test figures, if this very model was tested, else None); None before any loss.
+        ``run_id``, ``problem``, ``config_id``, ``rung``, ``values``, ``budget``, ``unit``, ``loss`` (as the objective
+        returned it, also with ``maximize``), ``maximize``, ``info``, ``directory`` and ``test`` (test figures, if this
+        very model was tested, else None); None before any loss.
     """
     reader = JournalReader(directory.journal)
     settings, best = reader.settings(), incumbent_from_journal(reader)
@@ -96,7 +98,8 @@ def current_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
         "values": dict(best.values),
         "budget": best.budget,
         "unit": settings.unit,
-        "loss": best.loss,
+        "loss": turned(best.loss, maximize=settings.maximize),
+        "maximize": settings.maximize,
         "info": dict(best.info),
         "directory": best.directory,
     }

@@ -14,7 +14,7 @@ from hpbandster_lite.engine.status import hints_of
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.journal import JournalReader, Promotion, RungRow
 from hpbandster_lite.journal import SourceEdit as JournalEdit
-from hpbandster_lite.protocol.status import Bracket, Evaluations, Incumbent, Rung, SourceEdit, Status
+from hpbandster_lite.protocol.status import Bracket, Evaluations, Incumbent, Rung, SourceEdit, Status, in_users_sign
 from hpbandster_lite.records import FailureKind, SearchSettings
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import bracket_plan
@@ -32,7 +32,7 @@ def status_from_journal(reader: JournalReader) -> Status:
     incumbent = incumbent_from_journal(reader)
     recorded = sum(row["done"] + row["failed"] for row in rungs)
     growth = _growth(reader, len(settings.budgets))
-    return Status(
+    status = Status(
         answered_by="journal",
         state="stopped" if finished is None else "finished",
         finish_kind=None if finished is None else finished.kind,
@@ -44,9 +44,10 @@ def status_from_journal(reader: JournalReader) -> Status:
         algorithm=settings.algorithm,
         unit=settings.unit,
         seed=settings.seed,
+        maximize=settings.maximize,
         epoch=max((master["epoch"] for master in reader.masters()), default=0),
         limits=reader.limits(),
-        hints=hints_of(growth, failures, settings.unit, recorded=recorded, has_loss=incumbent is not None),
+        hints=hints_of(growth, failures, settings, recorded=recorded, has_loss=incumbent is not None),
         brackets=_brackets(reader, settings, rungs),
         evaluations=Evaluations(
             started=recorded + sum(row["queued"] + row["running"] for row in rungs),
@@ -61,6 +62,7 @@ def status_from_journal(reader: JournalReader) -> Status:
         incumbent=incumbent,
         source_edits=tuple(source_edit_of(each) for each in reader.source_edits()),
     )
+    return in_users_sign(status)
 
 
 def _no_master(reader: JournalReader, settings: SearchSettings) -> str:
@@ -78,7 +80,7 @@ def source_edit_of(edit: JournalEdit) -> SourceEdit:
 
 
 def incumbent_from_journal(reader: JournalReader) -> Incumbent | None:
-    """The incumbent with its values and what its objective returned; None before any loss."""
+    """The incumbent with its values, its loss and what its objective returned beside it; None before any loss."""
     best = reader.best()
     if best is None or best["outcome"] is None or best["loss"] is None:
         return None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.errors import RunDirectoryError
+from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.hyperband.ranking import IncumbentKey, incumbent_key
 from hpbandster_lite.journal import ConfigurationRow, Ending, EvaluationRow, JournalReader, source_of_row
 from hpbandster_lite.records import (
@@ -28,6 +29,7 @@ from hpbandster_lite.records import (
     Values,
 )
 from hpbandster_lite.records.decorator import record
+from hpbandster_lite.results.users_sign import best_row, evaluation_rows, limits_of, outcomes, users_outcome
 from hpbandster_lite.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -111,7 +113,7 @@ class Result:
     @property
     def limits(self) -> Limits:
         """The limits of its newest start."""
-        return self._reader.limits()
+        return limits_of(self._reader)
 
     @property
     def finished(self) -> str | None:
@@ -127,7 +129,11 @@ class Result:
 
     @property
     def incumbent(self) -> Incumbent | None:
-        """The configuration with the lowest loss at the highest budget evaluated so far; ``None`` before any loss."""
+        """The best configuration at the highest budget evaluated so far; ``None`` before any loss.
+
+        It has the lowest loss, or the highest if the search maximizes: every ``loss`` of a result has the sign of what
+        the objective returns.
+        """
         steps = list(_improvements(self._reader.endings()))
         return self._incumbent(*steps[-1]) if steps else None
 
@@ -135,7 +141,7 @@ class Result:
     def trajectory(self) -> list[Incumbent]:
         """All incumbents, oldest first; the last one is :attr:`incumbent`.
 
-        The first result at a higher budget is a new incumbent, even with a higher loss: losses at different budgets are
+        The first result at a higher budget is a new incumbent, even with a worse loss: losses at different budgets are
         not comparable.
         """
         return [self._incumbent(*step) for step in _improvements(self._reader.endings())]
@@ -150,12 +156,12 @@ class Result:
         ``model_budget``, ``directory``, ``source`` (1, or more after accepted edits of the source), ``info`` (a dict),
         and ``config.<name>`` for each hyperparameter, missing where it is inactive.
         """
-        rows = self._reader.evaluations()
-        outcomes = self._reader.outcomes()
+        rows = evaluation_rows(self._reader)
+        ends = outcomes(self._reader)
         # Read last, so that it has the configuration of each evaluation.
         configurations = {row["config_id"]: row for row in self._reader.configurations()}
         of_each = [configurations[row["config_id"]] for row in rows]
-        ended = [outcomes.get(EvaluationId(row["config_id"], row["rung"])) for row in rows]
+        ended = [ends.get(EvaluationId(row["config_id"], row["rung"])) for row in rows]
         columns: dict[str, Any] = {
             "config_id": [str(row["config_id"]) for row in rows],
             "bracket": [row["config_id"].bracket for row in rows],
@@ -201,7 +207,7 @@ class Result:
         budgets = {ending.evaluation: ending.budget for ending in self._reader.endings()}
         points = [
             (evaluation, point)
-            for evaluation, outcome in self._reader.outcomes().items()
+            for evaluation, outcome in outcomes(self._reader).items()
             if evaluation in budgets
             for point in outcome.curve
         ]
@@ -224,14 +230,14 @@ class Result:
         Each table has the columns ``config_id``, ``rung``, ``budget``, ``attempt``, ``worker``, ``finished_at`` (UTC),
         ``reason``, ``traceback``, ``log_tail`` (a list of lines) and ``directory``; kinds without a failure are absent.
         """
-        rows = self._reader.evaluations(["failed"])
-        outcomes = self._reader.outcomes()
+        rows = evaluation_rows(self._reader, ["failed"])
+        ends = outcomes(self._reader)
         kinds = [kind.value for kind in FailureKind if any(row["failure"] == kind.value for row in rows)]
-        return {kind: _failures([row for row in rows if row["failure"] == kind], outcomes) for kind in kinds}
+        return {kind: _failures([row for row in rows if row["failure"] == kind], ends) for kind in kinds}
 
     def __repr__(self) -> str:
         settings, reader = self.settings, self._reader
-        rungs, failures, best = reader.rungs(), reader.failures(), reader.best()
+        rungs, failures, best = reader.rungs(), reader.failures(), best_row(reader)
         states = ("done", "failed", "running", "queued")
         counts = {state: sum(_column(rungs, state)) for state in states}
         kinds = ", ".join(f"{count} {kind}" for kind, count in failures.items())
@@ -252,11 +258,12 @@ class Result:
         shown = ", ".join(
             f"{name}={value:g}" if type(value) is float else f"{name}={value}" for name, value in values.items()
         )
-        return f"{best['config_id']}: loss {best['loss']:g} at budget {best['budget']:g} with {shown}"
+        word = word_for(maximize=self.settings.maximize)
+        return f"{best['config_id']}: {word} {best['loss']:g} at budget {best['budget']:g} with {shown}"
 
     def _incumbent(self, ending: Ending, total_budget: float) -> Incumbent:
         configuration = self._reader.configuration(ending.evaluation.config_id)
-        outcome = self._reader.outcome(ending.position)
+        outcome = users_outcome(self._reader.outcome(ending.position), maximize=self.settings.maximize)
         began_at = self._reader.masters()[0]["started_at"]
         if outcome.loss is None or began_at is None:
             raise RunDirectoryError(f"the journal of {self.run_directory} contradicts itself at {ending.position}")

@@ -210,6 +210,11 @@ class SearchOptions:
         help="Number of configurations with which a bracket begins: `floor` as in the BOHB paper's runs and "
         "HpBandSter, `ceil` as in Hyperband's Algorithm 1.",
     )  # fmt: skip
+    maximize: bool | None = option(
+        kind=kinds.FLAG, group=Group.SEARCH, example="true", in_api=True,
+        help="The objective returns and reports what is to be large, such as an accuracy; everything that you read has "
+        "its sign.", otherwise="as the problem says, else the lowest loss is searched for",
+    )  # fmt: skip
     algorithm: str | None = option(
         kind=kinds.TEXT, group=Group.SEARCH, example='"bohb"', new_search="bohb", in_api=True,
         metavar="|".join(BUILT_IN), choices=algorithm_names,
@@ -301,7 +306,7 @@ class LimitOptions:
     )  # fmt: skip
     target_loss: float | None = option(
         kind=kinds.NUMBER, group=Group.LIMITS, metavar="LOSS", example="0.05", in_api=True,
-        help="Stop when a loss at the largest budget is this low.",
+        help="Stop when a loss at the largest budget is this low; with `--maximize`, when a value is this high.",
     )  # fmt: skip
     max_concurrent: int | None = option(
         kind=kinds.WHOLE, group=Group.WORKERS, metavar="N", example="8", in_api=True,

@@ -18,6 +18,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.errors import BudgetError, ResumeError, UsageError
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.budgets import Ladder, explicit_ladder, ladder
+from hpbandster_lite.hyperband.direction import turned_limits
 from hpbandster_lite.journal import JournalReader, holds_anything, settings_difference
 from hpbandster_lite.problems import describe_in_child, given_in, is_function, name_of, source_in_child, with_options
 from hpbandster_lite.records import Limits, ProblemDescription, ProblemSource, SearchSettings, SourceChanged, Values
@@ -43,7 +44,8 @@ class Prepared:
 
     ``retry_failed_after`` is the epoch of the last master that served; the first one after it puts the failures of the
     code back, and masters that replace that one do not. ``None`` leaves failures alone.
-    ``only_minimize``: no command continues the search, because only a call of ``minimize`` has its space.
+    ``only_minimize``: no command continues the search, because only a call of ``minimize`` has its space. ``limits``
+    are those of the journal, with a loss as target; :attr:`users_limits` have what the user gave.
     """
 
     settings: SearchSettings
@@ -54,6 +56,11 @@ class Prepared:
     keep_going: bool = False
     edited: SourceChanged | None = None
     only_minimize: bool = False
+
+    @property
+    def users_limits(self) -> Limits:
+        """The limits with the target in the user's sign."""
+        return turned_limits(self.limits, maximize=self.settings.maximize)
 
     @property
     def plans(self) -> list[BracketPlan]:
@@ -140,6 +147,7 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
         sampler=dict(options.sampler),
         initial=_with_constants(options, description),
         replaces_forbidden_default=True,
+        maximize=description.maximize if options.maximize is None else options.maximize,
         **_given(options, "skip_default"),
         **_of_a_new_search(options, "algorithm", "bracket_rule", "max_attempts", "lease_s", "heartbeat_s"),
     )
@@ -154,7 +162,7 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
         notes.append("nothing has failed yet, so there is nothing to retry: the search begins")
     # Nothing was started yet: so many more is so many.
     more: Mapping[str, Any] = options.more
-    limits = replace(options.limits, **more)
+    limits = turned_limits(replace(options.limits, **more), maximize=settings.maximize)
     if limits == Limits(max_concurrent=limits.max_concurrent):
         brackets = description.brackets or len(settings.budgets)
         limits = replace(limits, brackets=brackets)
@@ -211,7 +219,7 @@ def _limits(
     options: SearchOptions, stored: SearchSettings, reader: JournalReader
 ) -> tuple[Limits, list[str]]:
     """The limits of this start: the given ones, or those of the last start; and the notes about ``+N``."""
-    given, before = options.limits, reader.limits()
+    given, before = turned_limits(options.limits, maximize=stored.maximize), reader.limits()
     if not options.more:
         return before if given == Limits() else given, []
     from hpbandster_lite.engine.extension import extend
@@ -284,9 +292,17 @@ def _wanted_settings(options: SearchOptions, description: ProblemDescription, st
     given = _given(options, "unit", "algorithm", "bracket_rule", "seed", "initial", "skip_default", "max_attempts")
     if options.initial:
         given["initial"] = _with_constants(options, description)
+    given["maximize"] = _wanted_direction(options, description, stored)
     if options.sampler:
         given["sampler"] = dict(options.sampler)
     return replace(wanted, **given)
+
+
+def _wanted_direction(options: SearchOptions, description: ProblemDescription, stored: SearchSettings) -> bool:
+    """Whether to maximize; a problem that now declares another direction asks for that one."""
+    if options.maximize is not None:
+        return options.maximize
+    return stored.maximize if description.maximize == stored.problem.maximize else description.maximize
 
 
 def _with_constants(options: SearchOptions, description: ProblemDescription) -> tuple[Values, ...]:

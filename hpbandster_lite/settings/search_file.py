@@ -327,9 +327,10 @@ def search_text(prepared: Prepared, command: Mapping[str, Plain]) -> str:
     values = {
         **command,
         **dataclasses.asdict(dataclasses.replace(settings, sampler={}, initial=())),
-        **dataclasses.asdict(prepared.limits),
+        **dataclasses.asdict(prepared.users_limits),
         "run_dir": ".",
         "integer_budgets": settings.problem.integer_budgets or None,
+        "maximize": settings.maximize or None,
         "initial": INITIAL_NAME if settings.initial else None,
     }
     how_to_run = (

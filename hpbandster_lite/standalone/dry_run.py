@@ -18,6 +18,7 @@ from typing import Literal, TypeAlias
 
 from hpbandster_lite.engine.initial_proposals import first_proposals
 from hpbandster_lite.errors import ProblemError
+from hpbandster_lite.hyperband.direction import turned
 from hpbandster_lite.process.devices import worker_devices
 from hpbandster_lite.randomness import Purpose, generator_for, training_seed
 from hpbandster_lite.records import ConfigId, EvaluationId, Failure, FailureKind, SearchSettings, Values
@@ -219,6 +220,7 @@ class _DryRunner:
             budgets=self._settings.budgets,
             unit=self._settings.unit,
             integer_budgets=self._settings.problem.integer_budgets,
+            maximize=self._settings.maximize,
             seed=training_seed(self._settings.seed, evaluation.config_id),
             directory=str(self._directory.attempt_directory(evaluation, 1)),
         )
@@ -252,7 +254,7 @@ class _DryRunner:
             budget=order.budget,
             trained=order.budget if trained is None else trained,
             duration_s=end.duration_s,
-            loss=end.loss,
+            loss=turned(end.loss, maximize=self._settings.maximize),
             failure=end.failure,
             files=len(files),
             size_bytes=sum(file.stat(follow_symlinks=False).st_size for file in files),

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpbandster_lite.errors import BudgetError, Held, ProblemError, ResumeError, RunDirectoryError, UsageError
+from hpbandster_lite.hyperband.direction import turned, word_for
 from hpbandster_lite.journal import JournalReader, option_difference
 from hpbandster_lite.problems import ARGUMENTS_REMEDY, describe_in_child, given_in, text_of, with_options
 from hpbandster_lite.process.devices import worker_devices
@@ -148,8 +149,8 @@ def prepare_refit(run: RunDirectory, options: RefitOptions) -> Refit:
     settings = reader.settings()
     config_id, values = _configuration(reader, options.config_id, run.path)
     about = _described(settings.problem, reader.source(), options)
-    # A search may have whole budgets although its problem does not say so.
-    about = replace(about, integer_budgets=settings.problem.integer_budgets)
+    # A search may have whole budgets, or maximize, although its problem does not say so.
+    about = replace(about, integer_budgets=settings.problem.integer_budgets, maximize=settings.maximize)
     budget = _budget(options.budget, settings, about)
     seed = training_seed(settings.seed, config_id) if options.seed is None else options.seed
     if not 0 <= seed < SEEDS:
@@ -181,8 +182,9 @@ def _configuration(reader: JournalReader, wanted: ConfigId | None, path: Path) -
     if wanted is None:
         best = reader.best()
         if best is None:
+            word = word_for(maximize=reader.settings().maximize)
             raise UsageError(
-                f"no evaluation in {path} has a loss yet, so there is no incumbent to refit; wait for one, or give a "
+                f"no evaluation in {path} has a {word} yet, so there is no incumbent to refit; wait for one, or give a "
                 "configuration with --config"
             )
         wanted = best["config_id"]
@@ -351,7 +353,11 @@ def _trained(
     # Save the identity first: a later refit continues only in a directory whose content it knows.
     _save(refit, kept)
     order = _order(refit, kept["attempts"])
-    end = as_ended(trainer.run(order, _log(refit), on_point=on_point), interrupted=INTERRUPTED)
+
+    def show(point: CurvePoint) -> None:
+        on_point(point._replace(loss=turned(point.loss, maximize=order.maximize)))
+
+    end = as_ended(trainer.run(order, _log(refit), on_point=show), interrupted=INTERRUPTED)
     if end.failure is None:
         kept.update(figures=dict(end.info), duration_s=end.duration_s)
         _save(refit, kept)
@@ -415,6 +421,7 @@ def _order(refit: Refit, attempt: int) -> TrainerOrder:
         budgets=refit.budgets,
         unit=refit.unit,
         integer_budgets=refit.problem.integer_budgets,
+        maximize=refit.problem.maximize,
         seed=refit.seed,
         directory=str(refit.directory),
         resume_directory=str(refit.directory) if refit.is_resumed else None,

@@ -82,6 +82,7 @@ def _order(directory: RunDirectory, incumbent: dict[str, Plain], settings: Searc
         budgets=settings.budgets,
         unit=incumbent["unit"],
         integer_budgets=settings.problem.integer_budgets,
+        maximize=settings.maximize,
         seed=training_seed(settings.seed, evaluation.config_id),
         directory=str((directory.path / "test").resolve()),
         previous_directory=_checkpoint(directory, incumbent["directory"]),

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from hpbandster_lite import wire
+from hpbandster_lite.hyperband.direction import turned, word_for
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.problems.plain_forms import plain_forms
 from hpbandster_lite.problems.trial import Interrupted, Trial, note, number
@@ -69,7 +70,7 @@ def run_objective(
     TrainerEnded or TrainerInterrupted
         The loss or the failure; or the interruption, if the worker must give the evaluation back.
     """
-    trial = _trial(order, on_report)
+    trial = _trial(order, _Turned(on_report) if order.maximize else on_report)
     if order.note:
         note(order.note)
     began = clock()
@@ -85,7 +86,8 @@ def run_objective(
             else:
                 refusal = _refusal(problem, dict(order.values))
                 if refusal is None:
-                    loss, info = checked_result(problem.evaluate(dict(order.values), trial.budget, trial))
+                    result = problem.evaluate(dict(order.values), trial.budget, trial)
+                    loss, info = checked_result(result, maximize=order.maximize)
                 else:
                     failure = Failure(kind=FailureKind.INFEASIBLE, reason=refusal)
     except Interrupted:
@@ -121,11 +123,22 @@ def _trial(order: TrainerOrder, on_report: Callable[[CurvePoint], bool]) -> Tria
         config_id=order.evaluation.config_id,
         rung=order.evaluation.rung,
         attempt=order.attempt,
+        maximize=order.maximize,
         directory=order.directory,
         previous_directory=order.previous_directory,
         resume_directory=order.resume_directory,
         on_report=on_report,
     )
+
+
+class _Turned:
+    """Passes points on with the other sign; a spawned child process of the objective receives it by pickle."""
+
+    def __init__(self, on_report: Callable[[CurvePoint], bool]) -> None:
+        self._on_report = on_report
+
+    def __call__(self, point: CurvePoint) -> bool:
+        return self._on_report(point._replace(loss=turned(point.loss, maximize=True)))
 
 
 def _as_declared(order: TrainerOrder, *budgets: float) -> list[float]:
@@ -147,39 +160,45 @@ def _refusal(problem: Problem, config: dict[str, Any]) -> str | None:
 # ---------------------------------------------------------------------------------------------------------- results
 
 
-def checked_result(result: Any) -> tuple[float, dict[str, Plain]]:
+def checked_result(result: Any, *, maximize: bool = False) -> tuple[float, dict[str, Plain]]:
     """The loss and the information in the result of ``evaluate``.
 
     The keys of a mapping other than ``loss`` are the information; a mapping under ``info`` is merged into it
-    (HpBandSter's form). A note replaces a value that has no plain form or is too large.
+    (HpBandSter's form). A note replaces a value that has no plain form or is too large. What is to be large may be
+    under ``value`` instead of ``loss``, which then is information; its loss has the other sign.
 
     Raises
     ------
     _Invalid
         If the result is neither a number nor a mapping with ``loss``, or if the loss is not finite.
     """
+    word = word_for(maximize=maximize)
     if isinstance(result, Mapping):
-        if "loss" not in result:
+        key = word if word in result else "loss"
+        if key not in result:
             keys = ", ".join(repr(key) for key in list(result)[:10]) or "nothing"
-            raise _Invalid(f"evaluate returned a mapping without 'loss' (it has {keys}); return {{'loss': ..., ...}}")
-        return _loss(result["loss"], "the loss that evaluate returned"), _information(result)
+            remedy = f"return {{{word!r}: ..., ...}}"
+            raise _Invalid(f"evaluate returned a mapping without {word!r} (it has {keys}); {remedy}")
+        loss = _number(result[key], f"the {word} that evaluate returned", word)
+        return turned(loss, maximize=maximize), _information(result, key)
     if result is None:
-        raise _Invalid("evaluate returned None; return the loss, a number (does a branch lack its return statement?)")
-    return _loss(result, "what evaluate returned"), {}
+        why = "does a branch lack its return statement?"
+        raise _Invalid(f"evaluate returned None; return the {word}, a number ({why})")
+    return turned(_number(result, "what evaluate returned", word), maximize=maximize), {}
 
 
-def _loss(value: Any, what: str) -> float:
+def _number(value: Any, what: str, word: str) -> float:
     try:
-        loss = number(value, what)
+        found = number(value, what)
     except TypeError as error:
-        raise _Invalid(f"{error}, or a mapping with 'loss'") from error
-    if loss - loss != 0.0:
-        raise _Invalid(f"{what} is {loss}; return a finite number, or raise an error with the reason")
-    return loss
+        raise _Invalid(f"{error}, or a mapping with {word!r}") from error
+    if found - found != 0.0:
+        raise _Invalid(f"{what} is {found}; return a finite number, or raise an error with the reason")
+    return found
 
 
-def _information(result: Mapping[Any, Any]) -> dict[str, Plain]:
-    merged = {key: value for key, value in result.items() if key not in ("loss", "info")}
+def _information(result: Mapping[Any, Any], key: str) -> dict[str, Plain]:
+    merged = {name: value for name, value in result.items() if name not in (key, "info")}
     nested = result.get("info")
     if isinstance(nested, Mapping):
         merged.update(nested)

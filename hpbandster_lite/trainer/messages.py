@@ -34,7 +34,8 @@ class TrainerOrder:
 
     Directories are absolute; ``previous_directory`` and ``resume_directory`` have a checkpoint, or are None.
     ``budgets`` are the budgets of the search; the trainer first prints the ``note``. ``export`` writes ``file`` and
-    reads the model in ``directory``. With ``integer_budgets`` the objective gets budgets as int.
+    reads the model in ``directory``. With ``integer_budgets`` the objective gets budgets as int; with
+    ``maximize`` it returns and reports what is to be large, and the trainer's messages have the other sign.
     """
 
     evaluation: EvaluationId
@@ -52,6 +53,7 @@ class TrainerOrder:
     file: str | None = None
     note: str = ""
     integer_budgets: bool = False
+    maximize: bool = False
 
 
 @wire.register("TrainerStop")

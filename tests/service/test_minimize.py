@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 from ConfigSpace import ConfigurationSpace
+from typer.testing import CliRunner
 
 import hpbandster_lite as hpb
-from hpbandster_lite.errors import ProblemError, RunDirectoryError, UsageError
+from hpbandster_lite.cli.app import make_app
+from hpbandster_lite.errors import ProblemError, ResumeError, RunDirectoryError, UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.records import Leased, Recorded
 from hpbandster_lite.results.verify_run import verify_run
@@ -494,3 +496,33 @@ def test_a_run_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 def objective_of_a_test(config: dict[str, Any], budget: float, trial: hpb.Trial) -> float:
     return 0.0
+
+
+def test_what_is_to_be_large_is_shown_in_its_own_sign_from_the_objective_to_every_command(tmp_path: Path) -> None:
+    def accuracy(config: dict[str, Any], budget: float, trial: hpb.Trial) -> dict[str, float]:
+        value = 1 - (config["x"] - 0.25) ** 2 / budget
+        trial.report(budget, value)
+        return {"value": value, "epochs": budget}
+
+    about = {"maximize": True, "evaluations": 4, "algorithm": "hyperband", "target_loss": 2.0}
+    result = in_threads(tmp_path, accuracy, **about)
+    best, rows = result.incumbent, result.evaluations
+    assert best is not None
+    assert isinstance(best.values["x"], float)
+    assert best.loss == 1 - (best.values["x"] - 0.25) ** 2 / best.budget == rows[rows["budget"] == 3]["loss"].max()
+    assert [each.loss for each in result.trajectory][-1] == best.loss
+    assert set(result.learning_curves["loss"]) == set(rows["loss"])
+    assert f"value {best.loss:g} at budget 3" in repr(result)
+    reader = JournalReader(tmp_path / "run" / "journal.sqlite")
+    assert {row["loss"] for row in reader.evaluations()} == {-loss for loss in rows["loss"]}
+    assert json.loads((tmp_path / "run" / "incumbent.json").read_text())["loss"] == best.loss
+    assert "maximize = true" in (tmp_path / "run" / "search.toml").read_text()
+    for name in ("status", "best", "list"):
+        output = CliRunner().invoke(make_app(), [name, str(tmp_path / "run")]).output
+        assert f"{best.loss:.6g}" in output, name
+        assert "value" in output, name
+        assert "loss" not in output, name
+    with pytest.raises(ResumeError, match="direction: maximize in the journal, minimize requested"):
+        in_threads(tmp_path, accuracy, algorithm="hyperband", maximize=False)
+    assert result.limits.target_loss == 2.0
+    assert verify_run(RunDirectory(tmp_path / "run")).holds

@@ -85,6 +85,7 @@ def test_the_plan_as_plain_values_has_what_the_table_has() -> None:
         "problem": "digits",
         "options": {},
         "algorithm": "bohb",
+        "maximize": False,
         "eta": 3.0,
         "unit": "epochs",
         "budgets": [1.0, 3.0, 9.0],

@@ -920,6 +920,7 @@ def test_every_setting_is_either_compared_or_free() -> None:
         "budgets",
         "eta",
         "unit",
+        "maximize",
         "algorithm",
         "bracket_rule",
         "seed",

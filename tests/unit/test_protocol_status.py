@@ -19,11 +19,11 @@ from hpbandster_lite import wire
 from hpbandster_lite.cli.view.status import status_view
 from hpbandster_lite.engine.decision_types import Granted, Turn
 from hpbandster_lite.engine.engine import Engine
-from hpbandster_lite.errors import ProtocolMismatch
+from hpbandster_lite.errors import ProtocolMismatch, UsageError
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.protocol import status as status_room
 from hpbandster_lite.protocol.status import VERSION, Status, status_from_plain, status_to_plain
-from hpbandster_lite.records import EvaluationId, FailureKind, FinishKind, Limits, Outcome, Report
+from hpbandster_lite.records import CurvePoint, EvaluationId, FailureKind, FinishKind, Limits, Outcome, Report
 from hpbandster_lite.results.journal_status import status_from_journal
 from hpbandster_lite.space import SearchSpace
 from tests.engine_room import engine_for, failed, settings_for, space_of
@@ -36,9 +36,9 @@ OURS = [cls for cls in RECORDS if cls.__module__ == status_room.__name__]
 class Search:
     """An engine and its journal, in step."""
 
-    def __init__(self, directory: Path, limits: Limits, *, space: SearchSpace | None = None) -> None:
+    def __init__(self, directory: Path, limits: Limits, *, space: SearchSpace | None = None, **about: Any) -> None:
         space = space or space_of()
-        settings = settings_for(space)
+        settings = settings_for(space, **about)
         self.path = directory / "journal.sqlite"
         self.engine: Engine = engine_for(settings, space)
         self.requests = 0
@@ -187,6 +187,42 @@ def test_what_runs_when_the_master_ends_is_in_the_journals_status(begun: Callabl
     read = status_from_journal(JournalReader(search.path))
     assert (read.evaluations.running, read.brackets[0].rungs[0].running) == (2, 2)
     assert read.evaluations == replace(search.engine.status(now=0.0).evaluations, late=None)
+
+
+def test_a_search_that_maximizes_shows_values_in_the_sign_of_its_objective(begun: Callable[..., Search]) -> None:
+    search = begun(Limits(brackets=2, target_loss=-0.75), maximize=True)
+    for value in (0.25, 0.5, 0.125):
+        search.report(search.lease(), loss=-value)
+    held = search.lease()
+    search.engine.renew("a", held.evaluation, held.attempt, now=0.0, curve=(CurvePoint(1.0, -0.375),))
+    living, read = search.engine.status(now=0.0), status_from_journal(JournalReader(search.path))
+    for status in (living, read):
+        assert status.maximize
+        assert (status.incumbent and status.incumbent.loss) == 0.5
+        assert status.brackets[0].rungs[0].best == 0.5
+        assert status.limits.target_loss == 0.75
+        console = Console(file=io.StringIO(), width=200, record=True)
+        console.print(status_view(status))
+        text = console.export_text()
+        assert "value 0.5 at" in text
+        assert "best value" in text
+        assert "loss" not in text
+    (agent,) = living.agents
+    assert (agent.step, agent.loss) == (1.0, 0.375)
+    # The model and the journal minimize.
+    assert search.engine.state.best is not None
+    assert search.engine.state.best.loss == -0.5
+
+
+def test_the_end_of_a_search_that_maximizes_names_values(begun: Callable[..., Search]) -> None:
+    search = begun(Limits(target_loss=-0.75), maximize=True, budgets=(1.0,))
+    grant = search.lease()
+    search.report(grant, loss=-0.8)
+    assert search.lease() is None
+    assert search.engine.finished is not None
+    assert search.engine.finished.reason == "the target value of 0.75 is reached: 0.8"
+    with pytest.raises(UsageError, match=r"has ended already, with the value 0\.8;"):
+        search.engine.cancel(grant.evaluation)
 
 
 # --------------------------------------------------------------------------------------------------------------- JSON

@@ -398,6 +398,34 @@ def test_so_many_more_replaces_what_ended_the_search_and_keeps_other_given_limit
     assert both.limits == Limits(evaluations=18, brackets=3, target_loss=0.1, max_concurrent=2)
 
 
+def test_a_search_keeps_its_direction_and_the_journal_has_a_loss_as_target(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(maximize=True, limits=Limits(target_loss=0.9))
+    for again in (None, True):
+        prepared = prepare(asked(maximize=again), directory)
+        assert prepared.settings.maximize
+        assert (prepared.limits, prepared.users_limits) == (Limits(target_loss=-0.9), Limits(target_loss=0.9))
+    assert prepare(asked(limits=Limits(target_loss=0.95)), directory).limits == Limits(target_loss=-0.95)
+    for other in (asked(maximize=False), asked(description(maximize=True), maximize=False)):
+        with pytest.raises(ResumeError, match="direction: maximize in the journal, minimize requested"):
+            prepare(other, directory)
+
+
+@pytest.mark.parametrize(
+    ("declared", "given", "maximize"),
+    [(False, None, False), (True, None, True), (False, True, True), (True, False, False)],
+)
+def test_a_problem_may_declare_the_direction(declared: bool, given: bool | None, maximize: bool) -> None:
+    assert prepare(asked(description(maximize=declared), maximize=given)).settings.maximize is maximize
+
+
+def test_a_problem_that_declares_another_direction_than_before_is_refused(
+    stored: Callable[..., RunDirectory],
+) -> None:
+    directory = stored()
+    with pytest.raises(ResumeError, match="direction: minimize in the journal, maximize requested"):
+        prepare(asked(description(maximize=True)), directory)
+
+
 def test_limits_and_leases_may_change(stored: Callable[..., RunDirectory]) -> None:
     directory = stored(seed=5)
     options = asked(limits=Limits(evaluations=99, max_concurrent=4), lease_s=30.0, heartbeat_s=2.0)
@@ -430,6 +458,7 @@ def test_a_ladder_that_the_user_listed_may_be_listed_again(stored: Callable[...,
         ({"bracket_rule": "ceil"}, "bracket rule: floor in the journal, ceil requested"),
         ({"max_attempts": 4}, "max_attempts: 3 in the journal, 4 requested"),
         ({"skip_default": True}, "skip_default: False in the journal, True requested"),
+        ({"maximize": True}, "direction: minimize in the journal, maximize requested"),
         ({"integer_budgets": True}, "integer_budgets: False in the journal, True requested"),
         ({"sampler": {"num_samples": 8}}, "sampler parameter 'num_samples': the default in the journal, 8 requested"),
         ({"initial": ({"x": 0.1, "n": 2},)}, "initial configurations: 0 in the journal, 1 others requested"),
@@ -695,6 +724,9 @@ def test_every_option_of_a_search_is_looked_at() -> None:
         *("bracket_rule", "seed", "sampler", "initial", "skip_default", "max_attempts", "lease_s", "heartbeat_s"),
         *("retry_failed", "accept_edited_source", "keep_going", "run_id", "arguments"),
         *("integer_budgets", "only_minimize", "more"),
+
+
+        *("integer_budgets", "only_minimize", "maximize"),
     }
     # A new option needs a rule for searches that continue: add it in prepare, a test above, and its name here.
     assert {field.name for field in dataclasses.fields(SearchOptions)} == looked_at

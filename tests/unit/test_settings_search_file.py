@@ -46,6 +46,7 @@ unit = "epochs"
 bracket_rule = "ceil"
 
 [search]
+maximize = true
 algorithm = "bo"
 seed = 7
 initial = [{lr = 0.1, depth = 3}, {lr = 0.2, depth = 1}]
@@ -125,6 +126,7 @@ def test_every_key_arrives_under_the_name_of_its_option(tmp_path: Path) -> None:
             "integer_budgets": True,
             "unit": "epochs",
             "bracket_rule": "ceil",
+            "maximize": True,
             "algorithm": "bo",
             "seed": 7,
             "initial": ({"lr": 0.1, "depth": 3}, {"lr": 0.2, "depth": 1}),

@@ -537,3 +537,70 @@ def test_test_figures_that_are_none_are_refused(figures: Any, reason: str) -> No
     assert failure is not None
     assert failure.kind is FailureKind.INVALID
     assert reason in failure.reason
+
+
+# ----------------------------------------------------------------------------------------------------------- maximize
+
+
+def maximized(evaluate: Callable[..., Any]) -> tuple[TrainerEnded, list[CurvePoint]]:
+    """The end and the points of an evaluation in a search that maximizes."""
+    points: list[CurvePoint] = []
+
+    def take(point: CurvePoint) -> bool:
+        points.append(point)
+        return False
+
+    end = run_objective(FunctionProblem(evaluate), replace(ORDER, maximize=True), on_report=take)
+    assert isinstance(end, TrainerEnded)
+    return end, points
+
+
+@pytest.mark.parametrize(
+    ("result", "loss", "info"),
+    [
+        (0.75, -0.75, {}),
+        (-2, 2.0, {}),
+        ({"value": 0.75, "epochs": 3}, -0.75, {"epochs": 3}),
+        ({"loss": 0.75, "epochs": 3}, -0.75, {"epochs": 3}),
+        ({"value": 0.75, "loss": 0.1}, -0.75, {"loss": 0.1}),
+        ({"value": 0.75, "info": {"loss": 0.1}}, -0.75, {"loss": 0.1}),
+    ],
+)
+def test_what_is_to_be_large_is_a_loss_with_the_other_sign(result: Any, loss: float, info: dict[str, Any]) -> None:
+    end, _ = maximized(lambda config, budget, trial: result)
+    assert (end.loss, end.info) == (loss, info)
+
+
+def test_points_of_what_is_to_be_large_have_the_other_sign() -> None:
+    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
+        trial.report(1, 0.25, loss=3.0)
+        trial.report(2, value=0.5)
+        trial.report(step=3, loss=0.75)
+        trial.report(4, math.nan)
+        return 1.0
+
+    _, points = maximized(evaluate)
+    assert points[:3] == [(1.0, -0.25, {"loss": 3.0}), (2.0, -0.5, {}), (3.0, -0.75, {})]
+    assert math.isnan(points[3].loss)
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (None, "evaluate returned None; return the value, a number"),
+        (math.inf, "what evaluate returned is inf; return a finite number"),
+        ({"accuracy": 1.0}, "evaluate returned a mapping without 'value' (it has 'accuracy'); return {'value': ...,"),
+        ({"value": "high"}, "the value that evaluate returned is 'high', a str; it must be one number"),
+    ],
+    ids=["none", "infinite", "no value", "text"],
+)
+def test_an_invalid_value_is_refused_as_a_value(result: Any, reason: str) -> None:
+    end, _ = maximized(lambda config, budget, trial: result)
+    assert end.failure is not None
+    assert end.failure.reason.startswith(reason)
+
+
+def test_a_report_without_a_value_is_refused_as_a_value() -> None:
+    end, _ = maximized(lambda config, budget, trial: trial.report(1))
+    assert end.failure is not None
+    assert "trial.report requires the value: trial.report(epoch, value)" in end.failure.reason

@@ -14,7 +14,7 @@ from hpbandster_lite.results.incumbent import current_incumbent
 
 
 def best(run: Run, as_json: AsJson = False) -> None:
-    """Print the incumbent: the configuration with the lowest loss at the highest budget evaluated so far.
+    """Print the incumbent: the best configuration at the highest budget evaluated so far.
 
     If the problem has a test, the output includes the test figures once the search is over.
     """

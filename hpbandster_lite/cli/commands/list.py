@@ -11,7 +11,9 @@ from hpbandster_lite.cli.options import AsJson, Run
 from hpbandster_lite.cli.run_directory import directory_of_a_search
 from hpbandster_lite.cli.view.evaluations import evaluations_table
 from hpbandster_lite.cli.view.terminal import console
+from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.journal import JournalReader, source_of_row
+from hpbandster_lite.results.users_sign import evaluation_rows
 
 
 def list_(
@@ -25,7 +27,7 @@ def list_(
     shows the source with which an evaluation began; 1 is the first.
     """
     reader = JournalReader(directory_of_a_search(run).journal)
-    rows, edits = reader.evaluations(["failed"] if failed else ()), reader.source_edits()
+    rows, edits = evaluation_rows(reader, ["failed"] if failed else ()), reader.source_edits()
     sources = [source_of_row(row, edits) for row in rows] if edits else []
     if as_json:
         plain = [
@@ -41,4 +43,6 @@ def list_(
     elif not rows:
         console().print("no evaluation has failed" if failed else "no evaluation has begun")
     else:
-        console().print(evaluations_table(rows, reader.settings().unit, sources))
+        settings = reader.settings()
+        word = word_for(maximize=settings.maximize)
+        console().print(evaluations_table(rows, settings.unit, sources, word=word))

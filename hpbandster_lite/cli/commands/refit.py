@@ -80,7 +80,7 @@ def refit(
     with explain_unknown_options(ctx):
         prepared = prepare_refit(directory_of_a_search(run), options)
     introduce_refit(output, prepared)
-    lines = CurveLines(lambda text: output.print(text, markup=False, soft_wrap=True), prepared.budget, prepared.unit)
+    lines = CurveLines.of(prepared, lambda text: output.print(text, markup=False, soft_wrap=True))
     try:
         done = run_refit(prepared, lines.take)
     except KeyboardInterrupt:

@@ -19,6 +19,7 @@ from hpbandster_lite.cli.view.plan import introduce_plan
 from hpbandster_lite.cli.view.progress import watcher_for
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.launch.local_search import LaunchOptions, search_here
 from hpbandster_lite.launch.supervisor import SAME_COMMAND
@@ -118,7 +119,7 @@ def _dry_run(out: Console, options: SearchOptions, directory: RunDirectory, laun
         gpus_per_worker=launch.gpus_per_worker,
         limit_s=launch.timeout_s,
     )
-    print_dry_run(out, tried, settings.unit)
+    print_dry_run(out, tried, settings.unit, word=word_for(maximize=settings.maximize))
     if tried.failure is not None:
         return DRY_RUN_FAILED
     workers = len(launch.devices())

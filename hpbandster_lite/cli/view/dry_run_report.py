@@ -16,13 +16,16 @@ from hpbandster_lite.results.forecast import Price
 from hpbandster_lite.standalone.dry_run import DryEvaluation, DryRun
 
 
-def print_dry_run(out: Console, dry_run: DryRun, unit: str) -> None:
-    """Print the evaluations of a dry run, one per line, and whether the checkpoint was continued."""
+def print_dry_run(out: Console, dry_run: DryRun, unit: str, *, word: str = "loss") -> None:
+    """Print the evaluations of a dry run, one per line, and whether the checkpoint was continued.
+
+    ``word`` is the heading of what the objective returned.
+    """
     refused = f" ({dry_run.refused} others were refused as infeasible before it)" if dry_run.refused else ""
     values = ", ".join(f"{name}={value_text(value)}" for name, value in dry_run.values.items())
     out.print(f"dry run with {values}{refused}", markup=False, soft_wrap=True)
     table = plain_table()
-    for heading in ("evaluation", "budget", "loss", "time", "left behind"):
+    for heading in ("evaluation", "budget", word, "time", "left behind"):
         table.add_column(heading, justify="left" if heading in ("evaluation", "left behind") else "right")
     for evaluation in dry_run.evaluations:
         loss = number(evaluation.loss) if evaluation.failure is None else f"failed: {evaluation.failure.kind.value}"

@@ -15,13 +15,18 @@ from hpbandster_lite.cli.view.formats import amount, duration, number
 from hpbandster_lite.cli.view.tables import plain_table
 
 
-def evaluations_table(rows: Sequence[Mapping[str, Any]], unit: str, sources: Sequence[int] = ()) -> Table:
-    """One row per evaluation: budget, state, loss, time, worker, and why it failed; and its source, if given."""
+def evaluations_table(
+    rows: Sequence[Mapping[str, Any]], unit: str, sources: Sequence[int] = (), *, word: str = "loss"
+) -> Table:
+    """One row per evaluation: budget, state, loss, time, worker, and why it failed; and its source, if given.
+
+    ``word`` is the heading of what the objective returned.
+    """
     table = plain_table()
     again = any(row["attempt"] > 1 for row in rows)
     failed = any(row["failure"] is not None for row in rows)
-    for heading in ("evaluation", "budget", "state", "loss", "time", "worker"):
-        table.add_column(heading, no_wrap=True, justify="right" if heading in ("budget", "loss", "time") else "left")
+    for heading in ("evaluation", "budget", "state", word, "time", "worker"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading in ("budget", word, "time") else "left")
     if again:
         table.add_column("attempt", justify="right")
     if sources:

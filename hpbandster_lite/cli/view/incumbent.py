@@ -6,6 +6,7 @@ from rich.console import Console
 
 from hpbandster_lite.cli.view.formats import amount
 from hpbandster_lite.cli.view.tables import figures_table, values_table
+from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.results.incumbent import FILE_NAME, current_incumbent, read_incumbent
 from hpbandster_lite.rundir import RunDirectory
@@ -15,13 +16,14 @@ def print_incumbent(out: Console, directory: RunDirectory) -> None:
     """The best configuration, its validation figures and, beside them, the test figures of its model."""
     incumbent = current_incumbent(directory)
     if incumbent is None:
-        out.print("no evaluation has a loss yet")
+        maximize = JournalReader(directory.journal).settings().maximize
+        out.print(f"no evaluation has a {word_for(maximize=maximize)} yet")
         return
     config_id = "-".join(str(part) for part in incumbent["config_id"])
     budget = amount(incumbent["budget"], incumbent["unit"])
     out.print(f"[b]best configuration {config_id}[/], evaluated for {budget}\n")
     out.print(values_table("hyperparameter", incumbent["values"]))
-    figures = {"validation": {"loss": incumbent["loss"], **incumbent["info"]}}
+    figures = {"validation": {word_for(maximize=incumbent["maximize"]): incumbent["loss"], **incumbent["info"]}}
     if incumbent["test"] is not None:
         figures["test"] = incumbent["test"]
     out.print()

@@ -14,6 +14,7 @@ from rich.table import Table
 from hpbandster_lite.cli.view.formats import DEFAULT_UNIT, amount, duration, first_line, number
 from hpbandster_lite.cli.view.tables import plain_table
 from hpbandster_lite.hyperband.brackets import BracketPlan, plan_totals
+from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.problems import text_of
 from hpbandster_lite.records import Plain, ProblemOption
@@ -64,7 +65,8 @@ def introduce_plan(console: Console, prepared: Prepared) -> None:
 def plan_table(prepared: Prepared) -> Table:
     """One row per bracket: how many evaluations at each budget, and the sum of their budgets."""
     settings = prepared.settings
-    table = plain_table(f"{settings.problem.name}: {settings.algorithm}, eta {number(settings.eta)}")
+    direction = ", maximize" if settings.maximize else ""
+    table = plain_table(f"{settings.problem.name}: {settings.algorithm}{direction}, eta {number(settings.eta)}")
     table.add_column("bracket", justify="right")
     for budget in settings.budgets:
         table.add_column(amount(budget, settings.unit), justify="right")
@@ -84,8 +86,8 @@ def plan_table(prepared: Prepared) -> Table:
 
 def plan_summary(prepared: Prepared) -> str:
     """The plan in one sentence, with the limits that may end the search sooner or later."""
-    settings, totals, limits = prepared.settings, plan_totals(prepared.plans), prepared.limits
-    total = number(totals.total_budget, 10)
+    settings, totals, limits = prepared.settings, plan_totals(prepared.plans), prepared.users_limits
+    total, word = number(totals.total_budget, 10), word_for(maximize=settings.maximize)
     full = f"{number(totals.total_budget / settings.budgets[-1])} times the full budget"
     if settings.unit == SECONDS and totals.total_budget >= 3600:
         full = f"{number(totals.total_budget / 3600)} hours; {full}"
@@ -100,7 +102,7 @@ def plan_summary(prepared: Prepared) -> str:
         f"{limits.evaluations} evaluations" if limits.evaluations is not None else "",
         f"a total budget of {number(limits.total_budget, 10)}" if limits.total_budget is not None else "",
         duration(limits.wall_time_s) if limits.wall_time_s is not None else "",
-        f"a loss of {number(limits.target_loss)}" if limits.target_loss is not None else "",
+        f"a {word} of {number(limits.target_loss)}" if limits.target_loss is not None else "",
     ]
     named = ", ".join(filter(None, ends))
     return f"{text}; it ends at {named}" if named else text
@@ -119,6 +121,7 @@ def plan_plain(prepared: Prepared) -> dict[str, Plain]:
         "problem": settings.problem.name,
         "options": {each.name: each.value for each in settings.problem.options},
         "algorithm": settings.algorithm,
+        "maximize": settings.maximize,
         "eta": settings.eta,
         "unit": settings.unit,
         "budgets": list(settings.budgets),

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from hpbandster_lite.cli.view.formats import amount, duration, number, value_text
 from hpbandster_lite.cli.view.tables import figures_table, values_table
+from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.records import CurvePoint, Plain
 from hpbandster_lite.standalone.refit import Refit
 
@@ -24,6 +25,8 @@ class CurveLines:
         Prints one line.
     budget, unit
         Of the training.
+    word
+        What a point is called: ``loss``, or ``value``.
     clock
         Monotonic clock, in seconds.
     """
@@ -33,14 +36,21 @@ class CurveLines:
         print_line: Callable[[str], None],
         budget: float,
         unit: str,
+        word: str = "loss",
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._print_line = print_line
         self._of = amount(budget, unit)
+        self._word = word
         self._clock = clock
         self._next_at = clock()
         self._kept: CurvePoint | None = None
+
+    @classmethod
+    def of(cls, refit: Refit, print_line: Callable[[str], None]) -> CurveLines:
+        """The lines of a refit."""
+        return cls(print_line, refit.budget, refit.unit, word_for(maximize=refit.problem.maximize))
 
     def take(self, point: CurvePoint) -> None:
         """Print a point, or keep it until the next one."""
@@ -55,7 +65,7 @@ class CurveLines:
             return
         step, loss, metrics = self._kept
         self._kept = None
-        figures = [f"loss {number(loss)}", *(f"{name}={value_text(value)}" for name, value in metrics.items())]
+        figures = [f"{self._word} {number(loss)}", *(f"{name}={value_text(value)}" for name, value in metrics.items())]
         self._print_line(f"{number(step)} of {self._of}: {', '.join(figures)}")
 
 

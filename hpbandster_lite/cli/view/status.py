@@ -19,6 +19,7 @@ from rich.text import Text
 
 from hpbandster_lite.cli.view.formats import amount, duration, first_line, number, rate, value_text
 from hpbandster_lite.cli.view.tables import plain_table
+from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.hyperband.ranking import best_loss
 from hpbandster_lite.protocol.status import Agent, Bracket, Rung, Status
 
@@ -52,7 +53,7 @@ def status_view(status: Status, *, height: int | None = None) -> RenderableType:
     if height is None and len(brackets) > MOST_BRACKETS:
         parts += ["", *_summed_rungs(status)]
     elif brackets:
-        parts += ["", _rungs(brackets[-most_brackets:], status.unit)]
+        parts += ["", _rungs(brackets[-most_brackets:], status)]
         if len(brackets) > most_brackets:
             parts.append(Text(f"and {len(brackets) - most_brackets} brackets before these", style="dim"))
     if agents:
@@ -140,10 +141,14 @@ def incumbent_line(status: Status) -> str:
     best = status.incumbent
     if best is None:
         return "none yet"
-    text = f"{best.config_id}, loss {number(best.loss)} at {amount(best.budget, status.unit)}"
+    text = f"{best.config_id}, {_word(status)} {number(best.loss)} at {amount(best.budget, status.unit)}"
     plain = {name: value for name, value in best.info.items() if isinstance(value, bool | int | float | str)}
     figures = [f"{name}={value_text(value)}" for name, value in list(plain.items())[:MOST_FIGURES]]
     return f"{text} ({', '.join(figures)})" if figures else text
+
+
+def _word(status: Status) -> str:
+    return word_for(maximize=status.maximize)
 
 
 def headline(status: Status) -> str:
@@ -183,13 +188,13 @@ def _summed_rungs(status: Status) -> Iterator[RenderableType]:
     best = None if status.incumbent is None else status.incumbent.config_id.bracket
     is_open = [bracket for bracket in brackets if not bracket.complete and bracket.bracket != best]
     listed = [bracket for bracket in brackets if bracket.bracket == best] + is_open[-MOST_BRACKETS:]
-    yield _rungs(sorted(listed, key=lambda bracket: bracket.bracket), status.unit, summed=brackets)
+    yield _rungs(sorted(listed, key=lambda bracket: bracket.bracket), status, summed=brackets)
     rest = len(brackets) - len(listed)
     what = "complete brackets" if len(is_open) <= MOST_BRACKETS else "other brackets"
     yield Text(f"and {rest} {what}, which status --json lists", style="dim")
 
 
-def _sums(brackets: Sequence[Bracket]) -> dict[float, Rung]:
+def _sums(brackets: Sequence[Bracket], *, maximize: bool) -> dict[float, Rung]:
     """All rungs of a budget as one."""
     of_budget: dict[float, list[Rung]] = {}
     for bracket in brackets:
@@ -203,20 +208,20 @@ def _sums(brackets: Sequence[Bracket]) -> dict[float, Rung]:
             done=sum(rung.done for rung in rungs),
             running=sum(rung.running for rung in rungs),
             failed=sum(rung.failed for rung in rungs),
-            best=best_loss([rung.best for rung in rungs if rung.best is not None]),
+            best=best_loss([rung.best for rung in rungs if rung.best is not None], maximize=maximize),
         )
         for budget, rungs in of_budget.items()
     }
 
 
-def _rungs(brackets: Sequence[Bracket], unit: str, summed: Sequence[Bracket] = ()) -> Table:
+def _rungs(brackets: Sequence[Bracket], status: Status, summed: Sequence[Bracket] = ()) -> Table:
     """One row for each bracket, and one for the sum of those in ``summed``, if there are any."""
     table = plain_table()
     table.add_column("bracket", justify="right")
     budgets = sorted({rung.budget for bracket in (*brackets, *summed) for rung in bracket.rungs})
     for budget in budgets:
-        table.add_column(amount(budget, unit), justify="right", no_wrap=True)
-    table.add_column("best loss", justify="right", no_wrap=True)
+        table.add_column(amount(budget, status.unit), justify="right", no_wrap=True)
+    table.add_column(f"best {_word(status)}", justify="right", no_wrap=True)
     for bracket in brackets:
         cells = {rung.budget: _rung_cell(rung) for rung in bracket.rungs}
         losses = [rung.best for rung in bracket.rungs if rung.best is not None]
@@ -226,7 +231,7 @@ def _rungs(brackets: Sequence[Bracket], unit: str, summed: Sequence[Bracket] = (
             number(losses[-1] if losses else None),
         )
     if summed:
-        sums = _sums(summed)
+        sums = _sums(summed, maximize=status.maximize)
         best = [sums[budget].best for budget in budgets if sums[budget].best is not None]
         texts = [_rung_cell(sums[budget]) for budget in budgets]
         table.add_row("all", *texts, number(best[-1] if best else None), style="bold")
