@@ -108,6 +108,7 @@ def minimize(
     timeout_s: float | None = None,
     isolation: str = "trainer",
     fresh_process: bool = False,
+    grace_s: float = 20.0,
     keep_checkpoints: str = "needed",
     checkpoint_quota: int | str | None = None,
     run_dir: str | Path | None = None,
@@ -201,6 +202,10 @@ def minimize(
     fresh_process
         Start a new process for each evaluation, which imports the problem again: for objectives that leak memory or
         change state that a worker does not restore (TensorFlow).
+    grace_s
+        Time in which an interrupted evaluation saves its state before its worker ends it: for large checkpoints.
+        What ends the worker, such as Slurm or a container engine, must wait 10 seconds longer. In seconds. Default:
+        20s.
     keep_checkpoints
         ``needed``: when the search has dropped a configuration, one lease length later or at the end of the search,
         delete what its attempts saved in trial.directory, except their logs and what is in trial.keep_directory;
@@ -251,7 +256,8 @@ def minimize(
         "total_budget": total_budget, "wall_time_s": wall_time_s, "target_loss": target_loss,
         "max_concurrent": max_concurrent, "workers": workers, "threads": threads, "gpus": gpus,
         "gpus_per_worker": gpus_per_worker, "timeout_s": timeout_s, "isolation": isolation,
-        "fresh_process": fresh_process, "keep_checkpoints": keep_checkpoints, "checkpoint_quota": checkpoint_quota,
+        "fresh_process": fresh_process, "grace_s": grace_s, "keep_checkpoints": keep_checkpoints,
+        "checkpoint_quota": checkpoint_quota,
         "integer_budgets": integer_budgets, "maximize": maximize, "run_dir": run_dir, "new": new,
     }  # fmt: skip
     _check_others(problem_options, watcher)

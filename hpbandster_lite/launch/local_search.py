@@ -40,6 +40,7 @@ from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import (
     CheckpointOptions,
+    GraceOptions,
     NameServerOptions,
     SearchOptions,
     WorkerOptions,
@@ -56,7 +57,7 @@ STATUS_EVERY_S = 0.5
 
 
 @record(frozen=True, kw_only=True)
-class LaunchOptions(WorkerOptions, NameServerOptions, CheckpointOptions):
+class LaunchOptions(WorkerOptions, GraceOptions, NameServerOptions, CheckpointOptions):
     """How to run a search on this machine; without ``nameserver`` one is started.
 
     Raises
@@ -167,6 +168,7 @@ class LocalSearch(Supervisor):
         way_on: str = SAME_COMMAND,
     ) -> None:
         super().__init__(watcher.note, way_on)
+        self._grace_s = options.grace_s
         self._directory = directory
         self._options = options
         self._watcher = watcher

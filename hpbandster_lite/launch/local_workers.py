@@ -23,6 +23,7 @@ class LocalWorkers(Supervisor):
             allocation) only if no agent ended with a worse one.
         """
         self._handle_signals()
+        self._grace_s = max(each.grace_s for each in options_of_agents)
         self._agents = [self._start_agent(each.index) for each in options_of_agents]
         self._brief_agents(options_of_agents, None)
         all_ended = False

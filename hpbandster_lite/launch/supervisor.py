@@ -28,11 +28,12 @@ from hpbandster_lite.process.shutdown import (
     unblock_allocation_signal,
 )
 from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.settings.options import OPTIONS
 
 _SupervisorT = TypeVar("_SupervisorT", bound="Supervisor")
 POLL_S = 0.02
-STOP_GRACE_S = 30.0
-"""Time for the agents to save a checkpoint and hand their evaluations back before they are killed."""
+BEYOND_GRACE_S = 10.0
+"""Time beyond the grace of an evaluation for its agent to hand it back; then the agent is killed."""
 SAME_COMMAND = "run the same command again"
 RESTARTS_A_MINUTE = 5
 """A child that ends more often than this is not started again: its fault is permanent."""
@@ -53,6 +54,7 @@ class Supervisor:
 
     def __init__(self, note: Callable[[str], None], way_on: str = SAME_COMMAND) -> None:
         self._note = note
+        self._grace_s: float = OPTIONS["grace_s"].default
         self._way_on = way_on
         self._interrupts = 0
         self._duplicates = DuplicateTerminations(os.environ)
@@ -144,7 +146,7 @@ class Supervisor:
         self._kill_all()
 
     def _end(self, group: Sequence[Child | AgentThread]) -> None:
-        deadline = time.monotonic() + STOP_GRACE_S
+        deadline = time.monotonic() + self._grace_s + BEYOND_GRACE_S
         request = END_OF_ALLOCATION if self._allocation_ends and not self._interrupts else END
         for child in group:
             if child.alive:

@@ -23,6 +23,7 @@ class MasterOptions:
     ``interface`` takes the place of ``host``; ``tls`` is a folder with certificates, default: the run directory's.
     ``key`` is a file with the run's key, which the run directory then holds as well; ``None`` takes or makes that one.
     ``news`` is a file descriptor for what the launcher must know (:mod:`hpbandster_lite.master.news`).
+    ``grace_s`` is that of the workers whose launcher started this master.
     ``command_options`` are options of the command that started the search, for the search file in the run directory.
     """
 
@@ -37,6 +38,7 @@ class MasterOptions:
     nameserver_key: str | None = None
     keep_checkpoints: str = "needed"
     checkpoint_quota: int | str | None = None
+    grace_s: float = 20.0
     lifeline: int | None = None
     news: int | None = None
     command_options: Mapping[str, Plain] = field(default_factory=dict)

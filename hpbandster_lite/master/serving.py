@@ -43,8 +43,8 @@ log = logging.getLogger(__package__)
 OBJECT_ID = "hpbandster_lite.master"
 LOCK_WAIT_S = 10.0
 """A new master waits this long for the lock of the old one, then refuses to start."""
-ALONE_S = 30.0
-"""A master whose launcher was killed waits this long for the workers to hand back what they hold."""
+BEYOND_GRACE_S = 10.0
+"""A master whose launcher was killed waits this much longer than the grace of evaluations for their workers."""
 
 
 def run_master(options: MasterOptions) -> int:
@@ -130,7 +130,7 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
         # Imports and replayed state are never garbage: the garbage collector need not search them again.
         gc.freeze()
         try:
-            _loop(server, master, ending, registration)
+            _loop(server, master, ending, registration, grace_s=options.grace_s)
         finally:
             gc.unfreeze()
             if registration is not None:
@@ -217,7 +217,9 @@ def resume_master(
     return master, epoch
 
 
-def _loop(server: Server, master: Master, ending: ShutdownRequest, registration: Registration | None) -> None:
+def _loop(
+    server: Server, master: Master, ending: ShutdownRequest, registration: Registration | None, *, grace_s: float
+) -> None:
     """Serve until the search is over and every connected agent knows it, or until the process is to end.
 
     Raises
@@ -237,7 +239,7 @@ def _loop(server: Server, master: Master, ending: ShutdownRequest, registration:
             raise Held(f"this run is served already: {registration.refusal}") from registration.refusal
         if ending.is_requested:
             # The launcher is gone, and its workers end with it: they hand back what they hold first.
-            alone_until = time.monotonic() + ALONE_S if alone_until is None else alone_until
+            alone_until = time.monotonic() + grace_s + BEYOND_GRACE_S if alone_until is None else alone_until
             if not master.has_agents or time.monotonic() >= alone_until:
                 return
 

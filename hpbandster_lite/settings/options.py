@@ -398,6 +398,18 @@ class WorkerOptions:
 
 
 @record(frozen=True, kw_only=True)
+class GraceOptions:
+    """How workers end what they run."""
+
+    grace_s: float = option(
+        default=20.0, kind=kinds.DURATION, group=Group.WORKERS, metavar="TIME", example='"5m"', above=0, in_api=True,
+        help="Time in which an interrupted evaluation saves its state before its worker ends it: for large "
+        "checkpoints. What ends the worker, such as Slurm or a container engine, must wait 10 seconds longer.",
+        otherwise="20s",
+    )  # fmt: skip
+
+
+@record(frozen=True, kw_only=True)
 class LeaveOptions:
     """When a worker leaves a search that is not over."""
 
@@ -489,7 +501,8 @@ class ListenOptions:
 
 
 TABLE: tuple[type, ...] = (
-    *(PlaceOptions, CheckpointOptions, SearchOptions, LimitOptions, WorkerOptions, LeaveOptions, ListenOptions),
+    *(PlaceOptions, CheckpointOptions, SearchOptions, LimitOptions, WorkerOptions, GraceOptions),
+    *(LeaveOptions, ListenOptions),
     *(RunOptions,),
 )
 """Every record of options, in the order in which a search file has their keys."""

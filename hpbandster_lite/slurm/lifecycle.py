@@ -25,12 +25,13 @@ from hpbandster_lite.slurm.scripts import (
     WORKERS,
     Submission,
     file_name,
+    grace_in,
     with_array_size,
 )
 from hpbandster_lite.slurm.submitted_jobs import JobsOfRun, SubmittedJob, load_jobs
 
-HAND_BACK_LIMIT_S = 60.0
-"""Time in seconds for handing evaluations back: an objective has 20 s to save, and its worker 5 s to report."""
+BEYOND_GRACE_S = 40.0
+"""Time in seconds beyond the grace of evaluations for handing them back: a worker has 5 s of it to report."""
 START_WAIT_S = 8.0
 """Time in seconds within which a job starts if resources are free: Slurm collects submissions for some seconds before
 it schedules them."""
@@ -256,7 +257,7 @@ def cancel(
     directory: RunDirectory,
     show_progress: Callable[[str], object],
     *,
-    hand_back_limit_s: float = HAND_BACK_LIMIT_S,
+    hand_back_limit_s: float | None = None,
 ) -> None:
     """End all jobs of a run: workers hand back first, then the master closes the journal.
 
@@ -267,9 +268,11 @@ def cancel(
     show_progress
         Called with a line of text for each step.
     hand_back_limit_s
-        Time limit of each step in seconds; jobs that remain are then cancelled. Default: 60.
+        Time limit of each step in seconds; jobs that remain are then cancelled. Default: 40 more than the grace of
+        the workers that were submitted.
     """
     jobs = jobs_of_run(directory)
+    limit_s = grace_in(jobs.worker_arguments) + BEYOND_GRACE_S if hand_back_limit_s is None else hand_back_limit_s
     steps = (
         ((WORKERS,), "workers hand back their evaluations"),
         ((MASTER, ALL_IN_ONE), "the master closes the journal"),
@@ -282,9 +285,9 @@ def cancel(
         ended += len(active)
         show_progress(f"{', '.join(job.name for job in active)}: {description}")
         end_jobs(slurm, active)
-        left = _left_after(slurm, jobs.of(*kinds), hand_back_limit_s)
+        left = _left_after(slurm, jobs.of(*kinds), limit_s)
         if left:
-            show_progress(f"{', '.join(left)}: still running after {hand_back_limit_s:g} s, cancelled")
+            show_progress(f"{', '.join(left)}: still running after {limit_s:g} s, cancelled")
             slurm.cancel(left)
     show_progress("all jobs have ended" if ended else "no job of this run is in the queue")
 

@@ -197,6 +197,18 @@ def seconds_of(text: str) -> int:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
+def limit_seconds(text: str) -> int:
+    """Seconds in a time limit as sbatch takes it: ``MM``, ``MM:SS``, ``HH:MM:SS``, ``D-HH``, ...; 0 for other texts."""
+    days, dash, rest = text.partition("-")
+    parts = (rest if dash else text).split(":")
+    if not all(part.isdecimal() for part in [*([days] if dash else []), *parts]) or len(parts) > 3:
+        return 0
+    # After days the first part is hours; without days two parts or fewer begin with minutes.
+    units = (3600, 60, 1) if dash or len(parts) == 3 else (60, 1)
+    in_parts = sum(int(part) * unit for part, unit in zip(parts, units, strict=False))
+    return in_parts + (int(days) * 86_400 if dash else 0)
+
+
 def explain_reason(reason: str) -> str | None:
     """Explanation of a reason for waiting, with the remedy; None if the reason needs none."""
     name = reason.strip("()")

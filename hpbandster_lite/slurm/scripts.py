@@ -6,6 +6,7 @@ them by hand.
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,19 @@ from pathlib import Path
 
 from hpbandster_lite.errors import InvariantBroken, UsageError
 from hpbandster_lite.records.decorator import record
+from hpbandster_lite.settings.options import OPTIONS
+from hpbandster_lite.slurm.parsing import limit_seconds
 
 MASTER, WORKERS, ALL_IN_ONE = "master", "workers", "all_in_one"
 KINDS = (MASTER, WORKERS, ALL_IN_ONE)
 VARIABLES = ("PROBLEM", "RUN_DIR", "VENV")
+WARNING = "WARNING"
+"""A further variable of the scripts of workers: seconds from the warning to the time limit."""
+SHORTEST_WARNING_S = 120
+BEYOND_GRACE_S = 100
+"""The warning comes this much earlier than the grace of evaluations needs; Slurm may send it up to a minute earlier."""
+LONGEST_WARNING_S = 65_535
+"""Slurm accepts no more."""
 SCRIPTS_FOLDER = "slurm"
 """Folder of the submitted scripts in the run directory."""
 
@@ -42,6 +52,8 @@ class SubmitRequest:
         Largest number of array tasks that Slurm runs at a time. Default: no limit.
     time, partition, account
         Values of sbatch's options with these names, for all jobs. Default: the script's or the cluster's values.
+    grace_s
+        Time in which an interrupted evaluation saves its state: the warning before the time limit comes earlier.
     for_all, for_master, for_workers
         Further options of sbatch. Default: none.
     master_arguments, worker_arguments
@@ -65,6 +77,7 @@ class SubmitRequest:
     time: str | None = None
     partition: str | None = None
     account: str | None = None
+    grace_s: float = OPTIONS["grace_s"].default
     for_all: tuple[str, ...] = ()
     for_master: tuple[str, ...] = ()
     for_workers: tuple[str, ...] = ()
@@ -78,12 +91,26 @@ class SubmitRequest:
             if value is not None and value < lowest:
                 option = "array-throttle" if name == "throttle" else name.replace("_", "-")
                 raise UsageError(f"--{option} must be at least {lowest}, got {value}")
+        if self.warning_s > LONGEST_WARNING_S:
+            longest = LONGEST_WARNING_S - BEYOND_GRACE_S
+            raise UsageError(f"--grace must be at most {longest} seconds in a Slurm job, got {self.grace_s:g}")
+        limit_s = 0 if self.time is None else limit_seconds(self.time)
+        if 0 < limit_s <= self.warning_s:
+            raise UsageError(
+                f"--time {self.time} is not longer than the {self.warning_s} seconds before its end at which a job is "
+                "warned (with --grace, 100 seconds more than that); give a longer --time, or a shorter --grace"
+            )
         if self.nodes is not None and self.workers % self.nodes:
             raise UsageError(
                 f"--workers {self.workers} must be a multiple of --nodes {self.nodes}, because each node of a job gets "
                 f"the same number; give {self.workers // self.nodes * self.nodes or self.nodes} or "
                 f"{(self.workers // self.nodes + 1) * self.nodes} workers"
             )
+
+    @property
+    def warning_s(self) -> int:
+        """Seconds before the time limit at which Slurm warns the jobs of workers."""
+        return max(SHORTEST_WARNING_S, math.ceil(self.grace_s) + BEYOND_GRACE_S)
 
 
 @record(frozen=True, slots=True, kw_only=True)
@@ -177,12 +204,13 @@ def _workers(request: SubmitRequest, variables: Mapping[str, str]) -> Submission
         f"--array=0-{request.workers - 1}{throttle}",
         f"--gres={_gres(request.gpus_per_worker)}",
         *([] if request.cpus_per_worker is None else [f"--cpus-per-task={request.cpus_per_worker}"]),
+        *_signal(request),
     ]
     return Submission(
         kind=WORKERS,
-        text=fill_variables(shipped_script(WORKERS), variables),
+        text=fill_variables(shipped_script(WORKERS), {**variables, WARNING: str(request.warning_s)}),
         options=(*options, *request.for_all, *request.for_workers),
-        arguments=(*_gpu_arguments(request), *request.worker_arguments),
+        arguments=(*_gpu_arguments(request), *_grace_arguments(request), *request.worker_arguments),
         tasks=request.workers,
     )
 
@@ -190,14 +218,16 @@ def _workers(request: SubmitRequest, variables: Mapping[str, str]) -> Submission
 def _all_in_one(request: SubmitRequest, nodes: int, variables: Mapping[str, str]) -> Submission:
     on_each_node = request.workers // nodes
     count = ("--gpus", "all") if request.gpus_per_worker else ("--workers", str(on_each_node))
-    worker_options = shlex.join((*count, *_gpu_arguments(request), *request.worker_arguments))
-    text = fill_variables(shipped_script(ALL_IN_ONE), variables)
+    more = (*_gpu_arguments(request), *_grace_arguments(request), *request.worker_arguments)
+    worker_options = shlex.join((*count, *more))
+    text = fill_variables(shipped_script(ALL_IN_ONE), {**variables, WARNING: str(request.warning_s)})
     text = text.replace("WORKER_OPTIONS=(--gpus all)", f"WORKER_OPTIONS=({worker_options})")
     options = [
         *_common(request, "%x-%j"),
         f"--nodes={nodes}",
         f"--gres={_gres(on_each_node * request.gpus_per_worker)}",
         *([] if request.cpus_per_worker is None else [f"--cpus-per-task={on_each_node * request.cpus_per_worker}"]),
+        *_signal(request),
     ]
     return Submission(
         kind=ALL_IN_ONE,
@@ -216,9 +246,25 @@ def _common(request: SubmitRequest, log: str) -> list[str]:
     ]
 
 
+def _signal(request: SubmitRequest) -> list[str]:
+    """The time of the warning, where it is not the one in the script."""
+    return [] if request.warning_s == SHORTEST_WARNING_S else [f"--signal=B:USR2@{request.warning_s}"]
+
+
 def _gres(gpus: int) -> str:
     return f"gpu:{gpus}" if gpus else "none"
 
 
 def _gpu_arguments(request: SubmitRequest) -> tuple[str, ...]:
     return ("--gpus-per-worker", str(request.gpus_per_worker)) if request.gpus_per_worker > 1 else ()
+
+
+def _grace_arguments(request: SubmitRequest) -> tuple[str, ...]:
+    return () if request.grace_s == OPTIONS["grace_s"].default else (f"{OPTIONS['grace_s'].flag}={request.grace_s:g}",)
+
+
+def grace_in(arguments: Sequence[str]) -> float:
+    """The grace among the arguments of workers that were submitted."""
+    flag = f"{OPTIONS['grace_s'].flag}="
+    given = [float(each.removeprefix(flag)) for each in arguments if each.startswith(flag)]
+    return given[-1] if given else float(OPTIONS["grace_s"].default)

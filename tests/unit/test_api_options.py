@@ -109,7 +109,7 @@ VALUES: Mapping[str, Any] = {
     "sampler": {"random_fraction": 0.5}, "retry_failed": True, "accept_edited_source": True, "keep_going": True,
     "brackets": 4, "evaluations": 5, "total_budget": 6.0, "wall_time_s": 7.0, "target_loss": 0.5, "max_concurrent": 9,
     "maximize": True, "workers": 2, "threads": 3, "gpus": "0,1", "gpus_per_worker": 2, "timeout_s": 8.0,
-    "isolation": "none", "fresh_process": True,
+    "isolation": "none", "fresh_process": True, "grace_s": 60.0,
     "keep_checkpoints": "best:5", "checkpoint_quota": "50GB", "run_dir": "here", "new": True,
 }  # fmt: skip
 

@@ -75,6 +75,20 @@ def test_options_after_two_dashes_go_to_sbatch_for_all_jobs() -> None:
         assert command[at : at + 4] == ["--qos=high", "-C", "a b", own]
 
 
+def test_grace_goes_to_the_workers_and_the_warning_and_from_a_search_file_too(here: Path) -> None:
+    (here / "search.toml").write_text('problem = "counting_ones"\n[workers]\ngrace = "10m"\n')
+    from_file = typed("search.toml", "--dry-run", "--time", "1-0")
+    for output in (from_file, typed("counting_ones", "--dry-run", "--grace", "10m")):
+        lines = output.partition("##### commands")[2].splitlines()[1:]
+        master, workers = map(shlex.split, lines)
+        assert not any(word.startswith(("--grace", "--signal")) for word in master)
+        assert workers[-1] == "--grace=600"
+        assert "--signal=B:USR2@700" in workers
+        assert "\nWARNING=700\n" in output
+    with pytest.raises(UsageError, match="give --grace to slurm submit itself"):
+        typed("counting_ones", "--dry-run", "--worker-options", "--grace 5m")
+
+
 def test_worker_options_and_master_options_go_to_their_own_script() -> None:
     master, workers = commands("--master-options", "--interface ib0", "--worker-options", "--timeout 2h", "--seed", "3")
     assert master[-3:] == ["--seed=3", "--interface", "ib0"]

@@ -7,7 +7,9 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from hpbandster_lite import api
 from hpbandster_lite.agent.master_link import FIRST_CONTACT_S, Link, Rendezvous
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import Held, PeerError, ProblemError, RunDirectoryError, SearchError, SourceDiffers
-from hpbandster_lite.launch import local_search
+from hpbandster_lite.launch import local_search, supervisor
 from hpbandster_lite.launch.children import AgentThread
 from hpbandster_lite.launch.local_search import LaunchOptions, LocalSearch
 from hpbandster_lite.master.news import HAS_DIRECTORY, WAITS
@@ -102,6 +104,39 @@ def look(
     search._directory.write_endpoint(endpoint)
     monkeypatch.setattr(local_search, "connect", lambda *_, **__: Answers(a_status(state=state)))
     search._look_at_status(Master())  # type: ignore[arg-type]
+
+
+class Saves(Worker):
+    """A worker that is saving and never ends."""
+
+    alive = True
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def end(self, _request: bytes) -> None:
+        """It has begun to save."""
+
+
+@pytest.mark.parametrize("grace_s", [None, 300.0])
+def test_workers_have_the_grace_of_their_evaluations_and_ten_seconds_more(
+    grace_s: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = LaunchOptions(workers=1)
+    if grace_s is not None:
+        options = replace(options, grace_s=grace_s)
+    search = LocalSearch(RunDirectory(tmp_path), options, api._Lines())
+    now = 0.0
+
+    def sleep(_seconds: float) -> None:
+        nonlocal now
+        now += 1.0
+
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    search._end([Saves()])  # type: ignore[list-item]
+    assert now == (grace_s or 20.0) + 10.0
+    os.close(search._lifeline)
+    os.close(search._write_end)
 
 
 # ------------------------------------------------------------------------------------------ a worker that ended with 0

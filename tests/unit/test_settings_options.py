@@ -203,7 +203,7 @@ def test_a_new_option_is_in_the_schema(with_new_option: Path) -> None:
     schema: dict[str, Any] = json.loads(run_with(with_new_option, "-m", "hpbandster_lite", "options", "--schema"))
     assert schema["$defs"]["workers"]["properties"]["colour"]["enum"] == ["red", "blue"]
     ours = {table: list(keys) for table, keys in keys_by_table().items() if table}
-    ours["workers"].insert(ours["workers"].index("fresh_process") + 1, "colour")
+    ours["workers"].insert(ours["workers"].index("grace") + 1, "colour")
     assert {name: list(schema["$defs"][name]["properties"]) for name in ours} == ours
 
 

@@ -70,6 +70,7 @@ threads = 2
 timeout = "30m"
 isolation = "trainer"
 fresh_process = true
+grace = "5m"
 gpus = 2
 gpus_per_worker = 2
 idle_timeout = 90
@@ -150,6 +151,7 @@ def test_every_key_arrives_under_the_name_of_its_option(tmp_path: Path) -> None:
             "timeout_s": 1800.0,
             "isolation": "trainer",
             "fresh_process": True,
+            "grace_s": 300.0,
             "gpus": "2",
             "gpus_per_worker": 2,
             "idle_timeout_s": 90.0,

@@ -217,6 +217,25 @@ def test_a_job_that_does_not_end_on_the_signal_is_cancelled(directory: RunDirect
     assert any("still running after 0 s" in words for words in shown)
 
 
+@pytest.mark.parametrize(("arguments", "limit_s"), [((), 60.0), (("--grace=300", "--timeout", "2h"), 340.0)])
+def test_cancel_gives_the_workers_their_grace(
+    arguments: tuple[str, ...], limit_s: float, directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster()
+    jobs = lifecycle.submit(cluster, directory, planned(directory), at=0.0)
+    replace(jobs, worker_arguments=arguments).save(directory)
+    cluster.add("102_0")
+    limits: list[float] = []
+
+    def left_after(_slurm: Slurm, _jobs: list[str], limit_s: float) -> list[str]:
+        limits.append(limit_s)
+        return []
+
+    monkeypatch.setattr(lifecycle, "_left_after", left_after)
+    lifecycle.cancel(cluster, directory, print)
+    assert limits == [limit_s]
+
+
 def test_without_jobs_there_is_nothing_to_scale_or_cancel(directory: RunDirectory, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no job was submitted for .*slurm submit PROBLEM --run-dir"):
         lifecycle.scale(Cluster(), directory, 3, busy=none_busy, at=0.0)

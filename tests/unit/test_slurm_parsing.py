@@ -11,6 +11,7 @@ from hpbandster_lite.slurm.parsing import (
     QueuedJob,
     error_text,
     explain_reason,
+    limit_seconds,
     parse_job_number,
     parse_scontrol,
     parse_squeue,
@@ -130,3 +131,14 @@ def test_a_reason_that_you_must_act_on_is_explained(reason: str) -> None:
 @pytest.mark.parametrize("reason", ["Resources", "Priority", "Dependency", "None"])
 def test_an_ordinary_reason_is_not_explained(reason: str) -> None:
     assert explain_reason(f"({reason})") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("3", 180), ("3:30", 210), ("1:00:00", 3_600), ("1-12", 129_600), ("1-12:30", 131_400)),
+        *(("1-0:0:5", 86_405), ("infinite", 0), ("", 0), ("1-", 0), ("a:b", 0), ("1:2:3:4", 0)),
+    ],
+)
+def test_a_time_limit_is_read_in_every_form_of_sbatch(text: str, seconds: int) -> None:
+    assert limit_seconds(text) == seconds

@@ -19,9 +19,11 @@ from hpbandster_lite.slurm.scripts import (
     KINDS,
     MASTER,
     VARIABLES,
+    WARNING,
     WORKERS,
     SubmitRequest,
     fill_variables,
+    grace_in,
     plan_submissions,
     shipped_script,
     with_array_size,
@@ -48,14 +50,14 @@ def test_the_package_contains_the_scripts_of_deploy(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_script_that_is_submitted_differs_from_the_shipped_one_in_its_three_variables_alone(kind: str) -> None:
+def test_a_script_that_is_submitted_differs_from_the_shipped_one_in_its_variables_alone(kind: str) -> None:
     planned = {**plan_submissions(request()), **plan_submissions(request(nodes=2))}[kind]
     changed = [
         line
         for line in difflib.ndiff(shipped_script(kind).splitlines(), planned.text.splitlines())
         if line.startswith(("- ", "+ "))
     ]
-    assert {line[2:].partition("=")[0] for line in changed} <= set(VARIABLES)
+    assert {line[2:].partition("=")[0] for line in changed} <= {*VARIABLES, WARNING}
     assert "RUN_DIR=/runs/d" in planned.text.splitlines()
 
 
@@ -129,6 +131,35 @@ def test_a_command_holds_the_dependency_and_all_options_and_arguments() -> None:
     assert command[:3] == ["sbatch", "--parsable", "--dependency=after:7"]
     assert {"--time=1-0", "--gres=gpu:2", "--chdir=/here", "--output=/runs/d/logs/%x-%A_%a.log"} <= set(command)
     assert command[-5:] == ["/runs/d/slurm/workers.sbatch", "--gpus-per-worker", "2", "--timeout", "2h"]
+
+
+@pytest.mark.parametrize(("grace_s", "warning_s"), [(20.0, 120), (5.0, 120), (20.5, 121), (300.0, 400), (7200, 7300)])
+@pytest.mark.parametrize("kind", [WORKERS, ALL_IN_ONE])
+def test_slurm_warns_a_job_as_early_as_its_evaluations_need(kind: str, grace_s: float, warning_s: int) -> None:
+    planned = plan_submissions(request(grace_s=grace_s, nodes=2 if kind == ALL_IN_ONE else None))[kind]
+    assert f"\nWARNING={warning_s}\n" in planned.text
+    signals = [option for option in planned.options if option.startswith("--signal")]
+    assert signals == ([] if warning_s == 120 else [f"--signal=B:USR2@{warning_s}"])
+    in_script = planned.text.partition("WORKER_OPTIONS=(")[2].partition(")")[0].split()
+    words = planned.arguments if kind == WORKERS else in_script
+    assert [word for word in words if "grace" in word] == ([] if grace_s == 20.0 else [f"--grace={grace_s:g}"])
+    assert grace_in(words) == grace_s
+
+
+def test_the_time_for_evaluations_that_fit_ends_at_the_warning() -> None:
+    (line,) = [line for line in shipped_script(WORKERS).splitlines() if line.startswith("left=")]
+    script = f"end=$(($(date +%s) + 1000)); WARNING=400; {line}; echo $left"
+    left = int(subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout)
+    assert 595 <= left <= 600
+
+
+def test_a_time_limit_that_the_warning_uses_up_is_refused_with_both_remedies() -> None:
+    with pytest.raises(UsageError, match=r"--time 5 is not longer than the 400 seconds .* a longer --time"):
+        request(time="5", grace_s=300.0)
+    request(time="7", grace_s=300.0)
+    request(time="UNLIMITED", grace_s=300.0)
+    with pytest.raises(UsageError, match="--grace must be at most 65435 seconds in a Slurm job, got 65436"):
+        request(grace_s=65_436.0)
 
 
 def test_workers_without_a_gpu_request_none() -> None:

@@ -16,7 +16,14 @@ from hpbandster_lite.cli.options import Problem, takes_options
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.process.environment import KEY_VARIABLE, job_left_s
 from hpbandster_lite.process.log_format import escape_controls
-from hpbandster_lite.settings.options import DirectoryOptions, LeaveOptions, RunOptions, WorkerOptions, in_common
+from hpbandster_lite.settings.options import (
+    DirectoryOptions,
+    GraceOptions,
+    LeaveOptions,
+    RunOptions,
+    WorkerOptions,
+    in_common,
+)
 
 
 @takes_options
@@ -25,6 +32,7 @@ def worker(
     place: DirectoryOptions,
     run: RunOptions,
     options: WorkerOptions,
+    grace: GraceOptions,
     leave: LeaveOptions,
 ) -> None:
     """Work for a search: request an evaluation from its master, train, report, until the search is over.
@@ -50,7 +58,7 @@ def worker(
         problem=problem,
         run_dir=run_dir,
         time_ends_at=None if left_s is None else time.monotonic() + left_s,
-        **in_common(AgentOptions, run, options, leave),
+        **in_common(AgentOptions, run, options, grace, leave),
     )
     is_one = options.workers is None and options.gpus is None
     agents = one_per_worker(shared, 1 if is_one else options.workers, options.threads, options.gpus)

@@ -17,7 +17,13 @@ from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import UnknownOption, UsageError
 from hpbandster_lite.master.calls import wall_clock
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings.options import CheckpointOptions, DirectoryOptions, SearchOptions, check_values
+from hpbandster_lite.settings.options import (
+    CheckpointOptions,
+    DirectoryOptions,
+    GraceOptions,
+    SearchOptions,
+    check_values,
+)
 from hpbandster_lite.settings.prepare import Prepared, prepare
 from hpbandster_lite.settings.search_file import is_search_file, read_search_file
 from hpbandster_lite.slurm.scripts import ALL_IN_ONE, MASTER, WORKERS
@@ -31,6 +37,7 @@ def submit(
     options: SearchOptions,
     place: DirectoryOptions,
     keep: CheckpointOptions,
+    grace: GraceOptions,
     ctx: typer.Context,
     workers: option.Workers = 1,
     gpus_per_worker: option.GpusPerWorker = 1,
@@ -56,6 +63,7 @@ def submit(
     jobs have ended.
     """
     check_values(keep)
+    check_values(grace)
     directory = RunDirectory(chosen_directory(problem, place.run_dir).path.absolute())
     prepared = _prepared(options, directory)
     request = slurm.SubmitRequest(
@@ -71,6 +79,7 @@ def submit(
         time=time_limit,
         partition=partition,
         account=account,
+        grace_s=grace.grace_s,
         for_all=ctx.meta.get(option.SBATCH_OPTIONS, ()),
         for_master=_split("--master-sbatch", master_sbatch),
         for_workers=_split("--worker-sbatch", worker_sbatch),
@@ -78,7 +87,7 @@ def submit(
             *_master_arguments(ctx, prepared, keep),
             *_split("--master-options", master_options),
         ),
-        worker_arguments=(*ctx.args, *_split("--worker-options", worker_options)),
+        worker_arguments=(*ctx.args, *_worker_options(worker_options)),
     )
     introduce_plan(console(stderr=dry_run), prepared)
     planned = slurm.plan_submissions(request)
@@ -133,6 +142,16 @@ def _split(name: str, text: str | None) -> tuple[str, ...]:
         return tuple(shlex.split(text or ""))
     except ValueError as error:
         raise UsageError(f"{name} {text!r}: {error}; quote it as for a shell") from error
+
+
+def _worker_options(text: str | None) -> tuple[str, ...]:
+    words = _split("--worker-options", text)
+    if any(word == "--grace" or word.startswith("--grace=") for word in words):
+        raise UsageError(
+            f"--worker-options {text!r} has --grace; give --grace to slurm submit itself, which then has Slurm warn "
+            "the jobs early enough"
+        )
+    return words
 
 
 def _submit(planned: dict[str, slurm.Submission], directory: RunDirectory, *, jobs: int, force: bool) -> None:
