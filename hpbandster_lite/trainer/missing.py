@@ -32,6 +32,9 @@ _WRONG_CALL = (
 """Python's message for a call with other arguments than the function has."""
 
 
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:[eE]-?\d{1,2}(?!\d))?")
+
+
 def missing(error: BaseException, problem: Problem, values: Values) -> str | None:
     """What the objective misses, as a noun with its name; None if the exception does not say so.
 
@@ -48,7 +51,7 @@ def missing(error: BaseException, problem: Problem, values: Values) -> str | Non
         found = _module(each) or _file(each) or _argument(each, problem)
         if found is not None:
             what, name = found[0], " ".join(found[1].split())[:MAX_NAME_CHARACTERS]
-            return None if any(_occurs(value, name) for value in values.values()) else f"{what} {name}"
+            return None if any(_occurs(value, what, name) for value in values.values()) else f"{what} {name}"
     return None
 
 
@@ -95,8 +98,32 @@ def _argument(error: BaseException, problem: Problem) -> tuple[str, str] | None:
     return ("arguments", f"({one_line(error)})") if wrong[1].rpartition(".")[2] in names else None
 
 
-def _occurs(value: object, name: str) -> bool:
-    """Whether a choice of the configuration is a word of a name; its numbers stand in many names by accident."""
-    if not isinstance(value, str) or len(value) < 2:
+def _occurs(value: object, what: str, name: str) -> bool:
+    """Whether a value of the configuration is a word or a number of a name.
+
+    In a message of which the name is only a part, numbers and short words stand by accident.
+    """
+    path = name.partition("' (")[0] if what in ("the file", "the module") else ""
+    if isinstance(value, list | tuple):
+        return any(_occurs(item, what, name) for item in value)
+    if isinstance(value, bool):
+        return _is_word(str(value), path)
+    if isinstance(value, str):
+        return _is_word(value, name if len(value) > 1 else path)
+    if isinstance(value, int | float):
+        return any(_is_written(value, number) for number in _NUMBER.findall(path or (name if what == "data" else "")))
+    return False
+
+
+def _is_word(word: str, text: str) -> bool:
+    return word != "" and re.search(rf"(?<![a-zA-Z0-9]){re.escape(word)}(?![a-zA-Z0-9])", text) is not None
+
+
+def _is_written(value: float, number: str) -> bool:
+    """Whether a number in a text may be this value, rounded to its digits."""
+    digits, _, exponent = number.lower().partition("e")
+    decimals = len(digits.partition(".")[2]) - int(exponent or 0)
+    if value != int(value) and decimals <= 0:
+        # Any name may have a whole number.
         return False
-    return re.search(rf"(?<![a-zA-Z0-9]){re.escape(value)}(?![a-zA-Z0-9])", name) is not None
+    return abs(float(number) - abs(value)) <= 0.5 * 10.0**-decimals if decimals > 0 else float(number) == abs(value)

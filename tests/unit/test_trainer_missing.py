@@ -119,10 +119,41 @@ def test_a_file_that_the_configuration_chooses_may_be_there_for_another() -> Non
     assert missed(opens("/nowhere/{net}-weights/1.pt")) is None
 
 
-def test_values_that_stand_in_a_name_by_accident_change_nothing() -> None:
-    # One letter, a number, a part of a word; a word of ours.
-    assert missed(opens("/nowhere/a/2/resnets.csv")) is not None
-    assert missed(opens("/nowhere/train.csv"), {"c": "file"}) is not None
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("/nowhere/net-{n}.pt", {"n": 3}),
+        ("/nowhere/net{n}/weights.pt", {"n": 3}),
+        ("/nowhere/net-{n:03d}.pt", {"n": 3}),
+        ("/nowhere/{n}/train.csv", {"n": "a"}),
+        ("/nowhere/net-{n}.pt", {"n": 0.1}),
+        ("/nowhere/net-{n}.pt", {"n": 1e-05}),
+        ("/nowhere/net-{n:.2f}.pt", {"n": 0.123456}),
+        ("/nowhere/net-{n:.1e}.pt", {"n": 0.00123456}),
+        ("/nowhere/net-{n:g}.pt", {"n": 8.0}),
+        ("/nowhere/net-{n}.pt", {"n": True}),
+        ("/nowhere/net-{n[0]}x{n[1]}.pt", {"n": (3, 64)}),
+    ],
+    ids=str,
+)
+def test_a_file_that_a_number_of_the_configuration_chooses_may_be_there_for_another(
+    name: str, values: dict[str, Any]
+) -> None:
+    assert missed(opens(name), values) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("/nowhere/resnets-12.csv", {"net": "resnet", "n": 2}),
+        ("/nowhere/train-0.csv", {"rate": 0.3}),
+        ("/nowhere/train-0.1.csv", {"rate": 0.3, "n": 0}),
+        ("/nowhere/train.csv", {"empty": "", "none": None, "large": 1e300}),
+    ],
+    ids=str,
+)
+def test_other_values_of_the_configuration_change_nothing(name: str, values: dict[str, Any]) -> None:
+    assert missed(opens(name), values) is not None
 
 
 @pytest.mark.parametrize(
