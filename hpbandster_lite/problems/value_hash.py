@@ -289,6 +289,9 @@ class ValueReader:
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(value, torch.Tensor):
             self._read_tensor(value, torch)
+        elif _is_torch(value, "utils.hooks.RemovableHandle"):
+            hooks = value.hooks_dict_ref() or {}
+            self._put("handle of a hook", str(list(hooks).index(value.id) if value.id in hooks else None))
         elif library == "numpy" and kind.__name__ in ("ndarray", "memmap"):
             self._read_array(value)
         elif library == "pandas" and (hasattr(value, "columns") or hasattr(value, "dtype")):
@@ -315,6 +318,9 @@ class ValueReader:
         except (RuntimeError, TypeError, NotImplementedError) as error:
             raise Unreadable(_type_of(tensor)) from error
         self._put_bytes(memoryview(content))
+        hooks = getattr(tensor, "_backward_hooks", None)
+        if hooks:
+            self._read_all(hooks.values())
 
     def _read_table(self, table: Any) -> None:
         """Read a pandas table column by column, and a column or an index by its values."""
@@ -332,7 +338,14 @@ class ValueReader:
         try:
             reduce = copyreg.dispatch_table.get(type(value))
             found = value.__reduce_ex__(4) if reduce is None else reduce(value)
-        except (TypeError, ValueError, AttributeError, RuntimeError, OSError) as error:
+        except RuntimeError as error:
+            if not _is_torch(value, "nn.Module") or not hasattr(value, "parametrizations"):
+                raise Unreadable(_type_of(value)) from error
+            # It refuses to be pickled, because its class was created in this process.
+            self._put_name(type(value).__module__, type(value).__name__)
+            self._read_all(without_numbers_of_hooks(attributes_of(value)).items())
+            return
+        except (TypeError, ValueError, AttributeError, OSError) as error:
             # As the pickle protocol has it; other exceptions are those of the object's own code.
             raise Unreadable(_type_of(value)) from error
         if isinstance(found, str):
@@ -340,13 +353,15 @@ class ValueReader:
             return
         self._put("object")
         made_by, arguments, state, items, pairs = (*found, None, None, None)[:5]
+        if _is_torch(value, "nn.Module") and isinstance(state, dict):
+            state = without_numbers_of_hooks(state)
         self._read_all((made_by, arguments, state, list(items or ()), list(pairs or ())))
 
     def _read_own_object(self, value: Any, kind: type) -> None:
         """Read an object of the user's class: the class and all attributes, also those that its pickled form omits."""
         self._put("own object")
         self.read(kind)
-        attributes = attributes_of(value)
+        attributes = without_numbers_of_hooks(attributes_of(value))
         self._read_all((name, attributes[name]) for name in sorted(attributes))
         self.read_base(value)
 
@@ -398,6 +413,26 @@ def _contents(cell: types.CellType) -> Iterator[Any]:
 def closure_of(function: types.FunctionType) -> Iterator[tuple[str, types.CellType]]:
     """The variables of a function's closure, by name."""
     return zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+
+
+def without_numbers_of_hooks(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of an object of torch, whose hooks have numbers from one counter for the whole process."""
+    hooks = {name: held for name, held in attributes.items() if "_hooks" in name and _is_numbered(held)}
+    numbers = sorted({key for held in hooks.values() for key in held})
+    order = {number: position for position, number in enumerate(numbers)}
+    return {**attributes, **{name: [(order[k], v) for k, v in held.items()] for name, held in hooks.items()}}
+
+
+def _is_numbered(held: Any) -> bool:
+    return isinstance(held, dict) and held != {} and all(type(key) is int for key in held)
+
+
+def _is_torch(value: Any, name: str) -> bool:
+    """Whether a value is an object of a class of torch, if torch is loaded."""
+    found: Any = sys.modules.get("torch")
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return isinstance(found, type) and isinstance(value, found)
 
 
 def attributes_of(value: Any) -> dict[str, Any]:

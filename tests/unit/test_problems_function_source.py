@@ -407,6 +407,40 @@ def test_the_layout_of_an_array_does_not_count_and_its_shape_and_type_do() -> No
     assert value_hash(np.zeros((0, 3))) != value_hash(np.zeros((3, 0)))
 
 
+def _hooked(kind: str, k: int) -> Any:
+    """A network with a hook that has the value k."""
+    import torch
+    from torch.nn.utils.prune import l1_unstructured
+
+    torch.manual_seed(0)
+    net: Any = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
+    net.handle = net.register_forward_hook(lambda *_: None)
+    if kind == "forward":
+        net[0].register_forward_hook(lambda *_: k)
+    elif kind == "keywords":
+        net[0].register_forward_hook(lambda *_, **__: k, with_kwargs=True)
+    elif kind == "first":
+        net[0].register_forward_pre_hook(lambda *_: k)
+    elif kind == "backward":
+        net[0].register_full_backward_hook(lambda *_: k)
+    elif kind == "tensor":
+        net[0].weight.register_hook(lambda gradient: gradient * k)
+    elif kind == "spectral norm":
+        torch.nn.utils.parametrizations.spectral_norm(net[0], n_power_iterations=k)
+    elif kind == "pruned":
+        l1_unstructured(net[0], "weight", k / 10)  # type: ignore[no-untyped-call]
+    return net
+
+
+@pytest.mark.parametrize(
+    "kind", ["forward", "keywords", "first", "backward", "tensor", "spectral norm", "pruned"]
+)
+def test_a_network_with_hooks_is_the_same_in_each_process(kind: str) -> None:
+    pytest.importorskip("torch")
+    assert value_hash(_hooked(kind, 2)) == value_hash(_hooked(kind, 2))
+    assert value_hash(_hooked(kind, 2)) != value_hash(_hooked(kind, 6))
+
+
 def test_the_tensors_and_networks_of_torch_count_by_their_content() -> None:
     torch = pytest.importorskip("torch")
 
