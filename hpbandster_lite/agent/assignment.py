@@ -12,7 +12,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.agent.attempt_directories import AttemptDirectories
 from hpbandster_lite.protocol.learning_curves import joined
 from hpbandster_lite.protocol.messages import Grant, ReleaseRequest, RenewRequest
-from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, HandBackKind, Outcome, Report
+from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, HandBackKind, Outcome, Plain, Report
 from hpbandster_lite.trainer.messages import TrainerOrder
 
 MAX_CURVE_BYTES = 2**22
@@ -120,6 +120,11 @@ class Assignment:
     def place(self) -> str:
         """The attempt's directory, which need not exist."""
         return self.order.directory
+
+    @property
+    def log_fields(self) -> dict[str, Plain]:
+        """Fields of log entries about this evaluation, for programs."""
+        return {"evaluation": str(self.evaluation), "attempt": self.attempt, "agent": self.agent}
 
     def renewal(self) -> RenewRequest:
         """The next heartbeat."""

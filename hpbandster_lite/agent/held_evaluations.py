@@ -280,7 +280,7 @@ class HeldEvaluations:
         elif failure.kind is FailureKind.INFRASTRUCTURE:
             self._was_cut_off(assignment, failure)
         else:
-            log.warning("evaluation %s: %s", assignment.evaluation, failure.reason)
+            log.warning("evaluation %s: %s", assignment.evaluation, failure.reason, extra=assignment.log_fields)
             if not self._refused_for_disk(assignment, failure):
                 self._finish(assignment, failure=failure)
 
@@ -306,7 +306,8 @@ class HeldEvaluations:
         if assignment.stop is not None:
             self._hand_back(assignment, assignment.stop)
             return
-        log.warning("evaluation %s: %s", assignment.evaluation, _INTERRUPTED if failure is None else failure.reason)
+        reason = _INTERRUPTED if failure is None else failure.reason
+        log.warning("evaluation %s: %s", assignment.evaluation, reason, extra=assignment.log_fields)
         assignment.cut_off, assignment.ends_at = failure, None
         assignment.order_by = self._clock() + self._options.order_within_s
 
@@ -350,7 +351,7 @@ class HeldEvaluations:
         self._become_idle()
 
     def _hand_back(self, assignment: Assignment, why: HandBack) -> None:
-        log.info("evaluation %s is handed back: %s", assignment.evaluation, why.reason)
+        log.info("evaluation %s is handed back: %s", assignment.evaluation, why.reason, extra=assignment.log_fields)
         self._outbox.releases.append(assignment.release(why, self._directories.to_send(assignment.place)))
         self._become_idle()
 

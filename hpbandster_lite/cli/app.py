@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import importlib
 import inspect
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from typing import Annotated
@@ -18,7 +19,7 @@ import typer
 from hpbandster_lite._version import __version__
 from hpbandster_lite.cli.problem_options import PASSES_ON
 from hpbandster_lite.errors import RunDirectoryError, SearchError
-from hpbandster_lite.process.log_format import escape_controls, log_to_stderr
+from hpbandster_lite.process.log_format import escape_controls, log_to_stderr, logs_json
 from hpbandster_lite.process.shutdown import exit_now
 
 NAME = "hpbandster-lite"
@@ -102,6 +103,9 @@ def main() -> None:
         # Under its own name also for ``python -m``: completion is installed for the command of this name.
         make_app(sys.argv[1] if len(sys.argv) > 1 else None)(prog_name=NAME)
     except SearchError as error:
+        if logs_json():
+            logging.getLogger("hpbandster_lite").error("%s", error, extra={"exit_code": error.exit_code})
+            sys.exit(error.exit_code)
         # Here: most commands end without an error.
         from rich.console import Console
 

@@ -22,6 +22,7 @@ from typer.models import OptionInfo
 from hpbandster_lite.cli.problem_options import explain_unknown_options, with_typed_options
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems.options import text_of
+from hpbandster_lite.process.log_format import use_log_format, write_line
 from hpbandster_lite.rundir import free_directory_like, named_run_directory
 from hpbandster_lite.settings import kinds
 from hpbandster_lite.settings.options import (
@@ -31,6 +32,7 @@ from hpbandster_lite.settings.options import (
     OldName,
     Option,
     SearchOptions,
+    check_value,
     options_of,
     search_options,
 )
@@ -99,6 +101,7 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapper(ctx: typer.Context, **arguments: Any) -> None:
+        _use_log_format(options, arguments)
         values = _given(options, arguments)
         problem = arguments.get("problem")
         if problem is not None:
@@ -210,7 +213,15 @@ def _given(options: Mapping[str, Option], arguments: dict[str, Any]) -> dict[str
 
 def note(text: str) -> None:
     """Print a line that programs do not read."""
-    typer.echo(f"note: {text}", err=True)
+    write_line(f"note: {text}")
+
+
+def _use_log_format(options: Mapping[str, Option], arguments: Mapping[str, Any]) -> None:
+    """Use the given format before anything else is read, because that may write notes."""
+    given = arguments.get("log_format")
+    if "log_format" in options and given is not None:
+        check_value(options["log_format"], given)
+        use_log_format(given)
 
 
 def _from_search_file(

@@ -13,6 +13,8 @@ NAMESERVER_KEY_VARIABLE = "HPBANDSTER_LITE_NAMESERVER_KEY"
 """The key, instead of the name server's key file."""
 TLS_VARIABLE = "HPBANDSTER_LITE_TLS"
 """The folder with the certificates, if no option gives one."""
+LOG_FORMAT_VARIABLE = "HPBANDSTER_LITE_LOG_FORMAT"
+"""The format of logs, if no option gives one."""
 _OURS = (KEY_VARIABLE, NAMESERVER_KEY_VARIABLE, TLS_VARIABLE)
 JOB_ENDS_VARIABLE = "SLURM_JOB_END_TIME"
 """When Slurm ends this job, as a Unix time."""

@@ -20,7 +20,8 @@ from dataclasses import MISSING, Field, field, fields
 from typing import Any
 
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.process.environment import TLS_VARIABLE
+from hpbandster_lite.process.environment import LOG_FORMAT_VARIABLE, TLS_VARIABLE
+from hpbandster_lite.process.log_format import FORMATS, TEXT
 from hpbandster_lite.records import Limits, ProblemDescription, Value, Values
 from hpbandster_lite.records.decorator import record
 from hpbandster_lite.samplers.registry import BUILT_IN, algorithm_names
@@ -500,10 +501,22 @@ class ListenOptions:
     )  # fmt: skip
 
 
+@record(frozen=True, kw_only=True)
+class LogOptions:
+    """How a process writes its log."""
+
+    log_format: str = option(
+        default=TEXT, kind=kinds.TEXT, group=Group.SERVICE, choices=FORMATS, has_key=False,
+        variable=LOG_FORMAT_VARIABLE,
+        help="`json`: each line of the log is one JSON object with time, level, logger, message and further fields, "
+        "tracebacks included.",
+    )  # fmt: skip
+
+
 TABLE: tuple[type, ...] = (
     *(PlaceOptions, CheckpointOptions, SearchOptions, LimitOptions, WorkerOptions, GraceOptions),
     *(LeaveOptions, ListenOptions),
-    *(RunOptions,),
+    *(RunOptions, LogOptions),
 )
 """Every record of options, in the order in which a search file has their keys."""
 OPTIONS: Mapping[str, Option] = options_of(*TABLE)

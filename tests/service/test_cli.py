@@ -601,6 +601,30 @@ def test_a_search_that_is_not_there_is_refused_naming_those_that_are(
     assert output.endswith("holds no search; give the one that the search printed when it began")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("worker", PROBLEM, "--run-id", "digits-1", "--log-format", "json"),
+        ("nameserver", "--key", "key", "--port", "0", "--log-format", "json"),
+    ],
+    ids=["a worker's error", "a name server"],
+)
+def test_every_line_of_a_json_log_is_one_object(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    with started(*arguments, cwd=tmp_path) as process:
+        lines = []
+        for line in process.stdout or ():
+            lines.append(json.loads(line))
+            if "name server listens" in lines[-1]["message"]:
+                process.send_signal(signal.SIGTERM)
+    assert lines
+    assert all({"time", "level", "logger", "message", "pid"} <= line.keys() for line in lines)
+    if arguments[0] == "worker":
+        assert (process.returncode, lines[-1]["level"], lines[-1]["exit_code"]) == (2, "ERROR", 2)
+        assert "--nameserver HOST:PORT" in lines[-1]["message"]
+    else:
+        assert lines[-1]["message"] == "name server ended"
+
+
 @pytest.mark.parametrize("arguments", [("master", PROBLEM, "--run-dir", "search"), ("nameserver", "--key", "key")])
 def test_a_port_in_use_is_refused(refused: Callable[..., tuple[int, str]], arguments: Sequence[str]) -> None:
     with socket.socket() as other:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import re
+import sys
+import threading
 import unicodedata
+from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 from hypothesis import given
@@ -14,7 +19,17 @@ from rich.table import Table
 from rich.text import Text
 
 from hpbandster_lite.cli.view import terminal
-from hpbandster_lite.process.log_format import FORMAT, EscapingFormatter, escape_controls
+from hpbandster_lite.process.environment import LOG_FORMAT_VARIABLE
+from hpbandster_lite.process.log_format import (
+    FORMAT,
+    JSON,
+    TEXT,
+    EscapingFormatter,
+    JsonFormatter,
+    escape_controls,
+    use_log_format,
+    write_line,
+)
 
 HOSTILE = "\x1b[2J\x1b]0;title\x07\rgone\x9b31m\u202egnp.exe\u2028\ud800"
 
@@ -79,3 +94,76 @@ def test_a_terminal_is_sent_no_control_that_stands_in_a_cell(as_text: bool, monk
     # Only our own colours pass.
     assert not controls(re.sub(r"\x1b\[[0-9;]*m", "", output))
     assert "\x1b[31mok" in output or "ok" in output
+
+
+# --------------------------------------------------------------------------------------------------------------- JSON
+
+
+def entry_of(
+    message: str, *arguments: object, error: BaseException | None = None, **extra: object
+) -> dict[str, object]:
+    """The one object in a line of the log."""
+    exc_info = None if error is None else (type(error), error, error.__traceback__)
+    logger = logging.getLogger("hpbandster_lite.agent")
+    record = logger.makeRecord(logger.name, logging.WARNING, "", 0, message, arguments, exc_info, extra=extra)
+    line = JsonFormatter().format(record)
+    assert line.isascii()
+    assert line.isprintable()
+    found = json.loads(line)
+    assert isinstance(found, dict)
+    return found
+
+
+@given(text=st.text() | st.text(alphabet=st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"])))
+def test_an_entry_in_json_is_one_line_with_the_message_unchanged(text: str) -> None:
+    encodable = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    assert entry_of("worker %s", text)["message"] == f"worker {encodable}"
+
+
+def test_an_entry_in_json_has_its_time_level_logger_and_fields() -> None:
+    entry = entry_of("evaluation %s", "0-0-3@1", evaluation="0-0-3@1", attempt=2, place=re.compile("x"))
+    assert datetime.fromisoformat(str(entry["time"])).tzinfo is not None
+    assert (entry["level"], entry["logger"], entry["message"]) == (
+        "WARNING", "hpbandster_lite.agent", "evaluation 0-0-3@1",
+    )  # fmt: skip
+    assert (entry["evaluation"], entry["attempt"], entry["place"]) == ("0-0-3@1", 2, "re.compile('x')")
+    assert "exception" not in entry
+
+
+def test_a_traceback_is_inside_the_entry_in_json() -> None:
+    try:
+        raise ValueError("too\nlong")
+    except ValueError as error:
+        entry = entry_of("it failed", error=error)
+    assert entry["message"] == "it failed"
+    assert str(entry["exception"]).startswith("Traceback (most recent call last):\n")
+    assert str(entry["exception"]).endswith("ValueError: too\nlong")
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What a process that logs to standard error writes there, in JSON."""
+    written, root = io.StringIO(), logging.getLogger()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(EscapingFormatter(FORMAT))
+    monkeypatch.setenv(LOG_FORMAT_VARIABLE, TEXT)
+    monkeypatch.setattr(root, "handlers", [handler])
+    monkeypatch.setattr(root, "level", logging.INFO)
+    hooks = sys.excepthook, threading.excepthook
+    use_log_format(JSON)
+    yield written
+    use_log_format(TEXT)
+    sys.excepthook, threading.excepthook = hooks
+
+
+def test_notes_and_exceptions_that_nothing_caught_are_entries_too(log: io.StringIO) -> None:
+    write_line("note: mind the gap")
+    try:
+        raise KeyError("x")
+    except KeyError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))
+    entries = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [entry["message"] for entry in entries] == ["note: mind the gap", "'x'", "'x'"]
+    assert [entry["level"] for entry in entries] == ["INFO", "CRITICAL", "CRITICAL"]
+    assert all(entry["exception"].endswith("KeyError: 'x'") for entry in entries[1:])

@@ -13,6 +13,7 @@ from hpbandster_lite.settings.options import (
     CheckpointOptions,
     DirectoryOptions,
     ListenOptions,
+    LogOptions,
     RunOptions,
     SearchOptions,
     check_values,
@@ -30,6 +31,7 @@ def master(
     keep: CheckpointOptions,
     run: RunOptions,
     listen: ListenOptions,
+    logs: LogOptions,
 ) -> None:
     """Serve a search: decide what to evaluate, give it to workers that request work, keep the journal.
 

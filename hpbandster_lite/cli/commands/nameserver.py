@@ -9,14 +9,16 @@ import typer
 
 from hpbandster_lite.cli.options import takes_options
 from hpbandster_lite.nameserver import DEFAULT_PORT, serve
+from hpbandster_lite.process.log_format import write_line
 from hpbandster_lite.rundir import ensure_key_file
-from hpbandster_lite.settings.options import Group, ListenOptions, TlsOptions
+from hpbandster_lite.settings.options import Group, ListenOptions, LogOptions, TlsOptions
 
 
 @takes_options
 def nameserver(
     listen: ListenOptions,
     certificates: TlsOptions,
+    logs: LogOptions,
     key: Annotated[
         Path | None,
         typer.Option(
@@ -36,6 +38,6 @@ def nameserver(
     """
     file = key or Path(typer.get_app_dir("hpbandster-lite")) / "nameserver.key"
     secret = ensure_key_file(file)
-    typer.echo(f"the key of this name server: {file}", err=True)
+    write_line(f"the key of this name server: {file}")
     port = DEFAULT_PORT if listen.port is None else listen.port
     serve(listen.host, port, secret, interface=listen.interface, tls=certificates.tls)

@@ -7,19 +7,18 @@ import sys
 import time
 from datetime import datetime, timezone
 
-import typer
-
 from hpbandster_lite.agent.loop import run_agent
 from hpbandster_lite.agent.options import AgentOptions, one_per_worker
 from hpbandster_lite.cli.chosen_directory import chosen_directory
 from hpbandster_lite.cli.options import Problem, takes_options
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.process.environment import KEY_VARIABLE, job_left_s
-from hpbandster_lite.process.log_format import escape_controls
+from hpbandster_lite.process.log_format import write_line
 from hpbandster_lite.settings.options import (
     DirectoryOptions,
     GraceOptions,
     LeaveOptions,
+    LogOptions,
     RunOptions,
     WorkerOptions,
     in_common,
@@ -34,6 +33,7 @@ def worker(
     options: WorkerOptions,
     grace: GraceOptions,
     leave: LeaveOptions,
+    logs: LogOptions,
 ) -> None:
     """Work for a search: request an evaluation from its master, train, report, until the search is over.
 
@@ -67,7 +67,7 @@ def worker(
     # Imported here: one worker runs in this process, and supervises nothing.
     from hpbandster_lite.launch.local_workers import LocalWorkers
 
-    with LocalWorkers(lambda text: typer.echo(escape_controls(text), err=True)) as here:
+    with LocalWorkers(write_line) as here:
         sys.exit(here.run(agents))
 
 
