@@ -31,7 +31,7 @@ from hpbandster_lite.process.devices import worker_label
 from hpbandster_lite.process.environment import trainer_environment
 from hpbandster_lite.process.shutdown import INTERRUPTED
 from hpbandster_lite.trainer.handle import TrainerHandle
-from hpbandster_lite.trainer.messages import TrainerMessage, TrainerReady, TrainerRefused
+from hpbandster_lite.trainer.messages import TrainerFetches, TrainerMessage, TrainerReady, TrainerRefused
 from hpbandster_lite.trainer.orphan_guard import OrphanGuard
 from hpbandster_lite.trainer.process_tree import become_subreaper
 
@@ -218,6 +218,8 @@ class Agent:
                 self.conversation.introduce(event)
                 self.departure.act_on_source()
                 self.held.trainer_is_ready()
+            case TrainerFetches():
+                self.keeper.wait_for_data()
             case TrainerRefused(message=message, no_room_in=folder) if folder is not None:
                 self.held.trainer_found_no_room(folder, message)
             case TrainerRefused(message=message):

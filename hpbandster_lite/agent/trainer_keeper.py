@@ -82,6 +82,10 @@ class TrainerKeeper:
             limit_s = self._options.load_timeout_s
             self.refuse(f"the problem {self._options.problem!r} was not imported within {limit_s:g} s")
 
+    def wait_for_data(self) -> None:
+        """The trainer has imported the problem and downloads its data: the time limit of the import is over."""
+        self._load_by = math.inf
+
     def receive(self) -> list[TrainerMessage]:
         """What the trainer has sent since the last call, without waiting."""
         return [] if self._trainer is None else self._trainer.receive()

@@ -10,6 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from hpbandster_lite import wire
@@ -33,6 +34,7 @@ from hpbandster_lite.master.connection import connect
 from hpbandster_lite.master.news import served_by_another
 from hpbandster_lite.master.options import MasterOptions
 from hpbandster_lite.problems import Problem
+from hpbandster_lite.problems.shipped_data import MissingData, refuse_missing
 from hpbandster_lite.process.devices import worker_devices
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.protocol.status import Status, status_from_plain
@@ -129,9 +131,14 @@ def search_here(
     """
     arguments = options.arguments or ()
     with LocalSearch(directory, launch, watcher, problem, arguments, way_on) as search:
-        prepared = prepare(options, directory, meanwhile=search.warm_up)
+        lacks: list[MissingData] = []
+        prepared = prepare(options, directory, meanwhile=search.warm_up, on_missing=lacks.append)
+        has_ended = is_over(prepared, directory)
+        if not has_ended:
+            refuse_missing(lacks)
+            prepared = replace(prepared, notes=(*prepared.notes, *(each.text for each in lacks)))
         watcher.begin(prepared, directory)
-        if not is_over(prepared, directory):
+        if not has_ended:
             directory.create()
             code = search.run(prepared)
             if code != 0:

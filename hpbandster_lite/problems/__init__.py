@@ -10,9 +10,16 @@ space, budgets and options, :mod:`~hpbandster_lite.problems.source` lists and co
 :mod:`~hpbandster_lite.problems.checkpoints` saves and loads the state of its training.
 :mod:`~hpbandster_lite.problems.function_source` finds the source of a function that no other process can import, and
 :mod:`~hpbandster_lite.problems.value_hash` hashes the values that it reads.
+:mod:`~hpbandster_lite.problems.shipped_data` looks for the data of shipped problems.
 """
 
-from hpbandster_lite.problems.description import describe, describe_in_child, source_hash, source_in_child
+from hpbandster_lite.problems.description import (
+    describe,
+    describe_in_child,
+    describe_with_data,
+    source_hash,
+    source_in_child,
+)
 from hpbandster_lite.problems.interface import FunctionProblem, Problem
 from hpbandster_lite.problems.options import (
     configured,
@@ -46,6 +53,7 @@ __all__ = [
     "configured",
     "describe",
     "describe_in_child",
+    "describe_with_data",
     "described_options",
     "digest_of",
     "given_in",

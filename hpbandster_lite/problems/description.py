@@ -23,6 +23,7 @@ from hpbandster_lite.problems.opened_files import OpenedFiles
 from hpbandster_lite.problems.options import canonical, described_options, target_of
 from hpbandster_lite.problems.references import GUARD, absolute, load, module_of, name_of, space_refused
 from hpbandster_lite.problems.script_arguments import ScriptArguments, script_arguments
+from hpbandster_lite.problems.shipped_data import MissingData, missing_data
 from hpbandster_lite.problems.source import file_of, file_of_name, source_of
 from hpbandster_lite.process import describer
 from hpbandster_lite.process.forks import ForksEndHere
@@ -30,6 +31,8 @@ from hpbandster_lite.records import Plain, ProblemDescription, ProblemSource
 
 R = TypeVar("R", ProblemDescription, ProblemSource)
 
+MISSING = "missing data"
+"""Key of the child's answer for what this host lacks; no part of the description."""
 DESCRIBE_LIMIT_S = 300.0
 """Time limit of an import. A cold import of torch from a network file system has taken a minute."""
 
@@ -143,7 +146,9 @@ def answer_for(question: Plain) -> str:
         return wire.encode(wire.to_message(_with_arguments(source, arguments)))
     about = describe(problem, reference, opened=opened, path_before=path_before)
     source = _with_arguments(about.source or ProblemSource(), arguments)
-    return wire.encode(wire.to_message(replace(about, source=source)))
+    missing = missing_data(problem) if question["looks_for_data"] else None
+    lacks = {} if missing is None else {MISSING: list(missing)}
+    return wire.encode({**wire.to_message(replace(about, source=source)), **lacks})
 
 
 def _with_arguments(source: ProblemSource, arguments: ScriptArguments) -> ProblemSource:
@@ -181,15 +186,29 @@ def describe_in_child(
     ProblemError, SpaceError
         The errors of :func:`describe` and ``load`` in the child; also if the process dies or takes too long.
     """
-    question = {"reference": reference, "arguments": list(arguments), "is_source_alone": False}
+    question = _question(reference, arguments)
     return _record(_answer(question, limit_s, meanwhile), ProblemDescription)
+
+
+def describe_with_data(
+    reference: str, *, arguments: Sequence[str] = (), meanwhile: Callable[[], object] | None = None
+) -> tuple[ProblemDescription, MissingData | None]:
+    """Like :func:`describe_in_child`, and what a shipped problem lacks on this host."""
+    question = _question(reference, arguments) | {"looks_for_data": True}
+    line = _answer(question, DESCRIBE_LIMIT_S, meanwhile)
+    lacks = wire.decode(line.decode("ascii")).get(MISSING)
+    return _record(line, ProblemDescription), None if lacks is None else MissingData(*lacks)
+
+
+def _question(reference: str, arguments: Sequence[str]) -> dict[str, Plain]:
+    return {"reference": reference, "arguments": list(arguments), "is_source_alone": False, "looks_for_data": False}
 
 
 def source_in_child(
     reference: str, *, arguments: Sequence[str] = (), meanwhile: Callable[[], object] | None = None
 ) -> ProblemSource:
     """Read the source of a problem whose space the caller has, in a child process: see :func:`describe_in_child`."""
-    question = {"reference": reference, "arguments": list(arguments), "is_source_alone": True}
+    question = _question(reference, arguments) | {"is_source_alone": True}
     return _record(_answer(question, DESCRIBE_LIMIT_S, meanwhile), ProblemSource)
 
 
@@ -250,7 +269,7 @@ def _record(line: bytes, record_type: type[R]) -> R:
                 raise UnknownOption(text, option)
             raise SpaceError(text) if name == SpaceError.__name__ else ProblemError(text)
         case dict():
-            return wire.from_message(message, record_type)
+            return wire.from_message({name: value for name, value in message.items() if name != MISSING}, record_type)
         case _:
             raise ProtocolMismatch(
                 f"the child that describes the problem answered {message!r:.200}; do not write to its pipe"

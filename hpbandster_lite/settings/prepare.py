@@ -20,7 +20,16 @@ from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.budgets import Ladder, explicit_ladder, ladder
 from hpbandster_lite.hyperband.direction import turned_limits
 from hpbandster_lite.journal import JournalReader, holds_anything, settings_difference
-from hpbandster_lite.problems import describe_in_child, given_in, is_function, name_of, source_in_child, with_options
+from hpbandster_lite.problems import (
+    describe_in_child,
+    describe_with_data,
+    given_in,
+    is_function,
+    name_of,
+    source_in_child,
+    with_options,
+)
+from hpbandster_lite.problems.shipped_data import MissingData
 from hpbandster_lite.records import Limits, ProblemDescription, ProblemSource, SearchSettings, SourceChanged, Values
 from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory
@@ -74,6 +83,7 @@ def prepare(
     run_directory: RunDirectory | None = None,
     *,
     meanwhile: Callable[[], object] | None = None,
+    on_missing: Callable[[MissingData], object] | None = None,
 ) -> Prepared:
     """Settings and limits of a new search, or of the one that the run directory holds.
 
@@ -85,6 +95,8 @@ def prepare(
         Where the search is or will be kept.
     meanwhile
         Called while another process reads the problem, which imports ConfigSpace for a second.
+    on_missing
+        Called with what a shipped problem lacks on this host. Default: None; then the data is not looked for.
 
     Raises
     ------
@@ -98,10 +110,10 @@ def prepare(
         if options.description is not None:
             # The processes start while a child reads the source: what is wrong is found before.
             _begin(options, options.description)
-        return _begin(options, _described(options, options.problem, meanwhile))
+        return _begin(options, _described(options, options.problem, meanwhile, on_missing))
     reader = JournalReader(run_directory.journal)
     reference = with_kept_options(options.problem, reader.settings().problem.reference)
-    description = _described(options, reference, meanwhile)
+    description = _described(options, reference, meanwhile, on_missing)
     return _resume(options, description, reader, run_directory.path)
 
 
@@ -114,10 +126,18 @@ def _check_alone(options: SearchOptions) -> None:
 
 
 def _described(
-    options: SearchOptions, reference: str, meanwhile: Callable[[], object] | None
+    options: SearchOptions,
+    reference: str,
+    meanwhile: Callable[[], object] | None,
+    on_missing: Callable[[MissingData], object] | None,
 ) -> ProblemDescription:
     """The problem as a child process describes it, or as the caller does; its source is then read by a child."""
     arguments, about = options.arguments or (), options.description
+    if about is None and on_missing is not None:
+        about, missing = describe_with_data(reference, arguments=arguments, meanwhile=meanwhile)
+        if missing is not None:
+            on_missing(missing)
+        return about
     if about is None:
         return describe_in_child(reference, arguments=arguments, meanwhile=meanwhile)
     if options.arguments is None or about.source is None or is_function(about.source):

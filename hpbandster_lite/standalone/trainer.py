@@ -22,6 +22,7 @@ from hpbandster_lite.trainer.in_thread import InlineTrainer
 from hpbandster_lite.trainer.messages import (
     TrainerDied,
     TrainerEnded,
+    TrainerFetches,
     TrainerInterrupted,
     TrainerOrder,
     TrainerPoint,
@@ -140,6 +141,8 @@ class StandaloneTrainer:
                     case TrainerEnded() | TrainerInterrupted() | TrainerDied() | TrainerRefused():
                         self._is_unfit = self._problem is None and self._must_be_renewed(message)
                         return message
+                    case TrainerFetches():
+                        pass
                     case TrainerPoint(point=point):
                         if on_point is not None:
                             on_point(point)

@@ -27,6 +27,7 @@ from hpbandster_lite.trainer.messages import (
     TrainerArguments,
     TrainerDied,
     TrainerEnded,
+    TrainerFetches,
     TrainerInterrupted,
     TrainerMessage,
     TrainerOrder,
@@ -54,7 +55,7 @@ SAMPLE_S = 1.0
 """Seconds between two samples of the memory during an evaluation."""
 POLL_S = 0.1
 """Seconds between two checks for a death that makes no descriptor readable."""
-_MESSAGES = (TrainerReady, TrainerRefused, TrainerPoint, TrainerEnded, TrainerInterrupted)
+_MESSAGES = (TrainerReady, TrainerFetches, TrainerRefused, TrainerPoint, TrainerEnded, TrainerInterrupted)
 
 
 class TrainerHandle:

@@ -18,6 +18,7 @@ from pathlib import Path
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.problems import Problem, load
 from hpbandster_lite.problems.script_arguments import script_arguments
+from hpbandster_lite.problems.shipped_data import require_data
 from hpbandster_lite.trainer.evaluation import run_objective
 from hpbandster_lite.trainer.frames import END, FrameReader, frames_of, write_frames
 from hpbandster_lite.trainer.full_disk import full_disk_at_import
@@ -78,6 +79,8 @@ class InlineTrainer(InProcessHandle):
         self.is_ready = False
         try:
             self._problem, read = _imported(reference, arguments) if problem is None else (problem, "")
+            # A download holds the agent up, which has not introduced itself yet.
+            require_data(self._problem, lambda: None)
         except SearchError as error:
             self._send(TrainerRefused(message=str(error), no_room_in=full_disk_at_import(error)))
             return

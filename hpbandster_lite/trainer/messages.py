@@ -81,10 +81,19 @@ class TrainerReady:
     modules: Mapping[str, str] = field(default_factory=dict)
 
 
+@wire.register("TrainerFetches")
+@record(frozen=True, slots=True, kw_only=True)
+class TrainerFetches:
+    """The problem is imported, and its data is being downloaded, for which there is no time limit."""
+
+
 @wire.register("TrainerRefused")
 @record(frozen=True, slots=True, kw_only=True)
 class TrainerRefused:
-    """The problem cannot be imported; the trainer has ended. ``no_room_in`` is as in :class:`TrainerEnded`."""
+    """The problem cannot be imported, or has no data here; the trainer has ended.
+
+    ``no_room_in`` is as in :class:`TrainerEnded`.
+    """
 
     message: str
     no_room_in: str | None = None
@@ -139,6 +148,6 @@ class TrainerDied:
 
 
 TrainerMessage: TypeAlias = (
-    TrainerReady | TrainerRefused | TrainerPoint | TrainerEnded | TrainerInterrupted | TrainerDied
+    TrainerReady | TrainerFetches | TrainerRefused | TrainerPoint | TrainerEnded | TrainerInterrupted | TrainerDied
 )
 """The messages that an agent receives from its trainer."""

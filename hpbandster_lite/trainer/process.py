@@ -24,6 +24,7 @@ from hpbandster_lite.errors import SearchError
 from hpbandster_lite.problems import Problem, load
 from hpbandster_lite.problems.description import answer_for, prepare_to_describe, refusal_for
 from hpbandster_lite.problems.script_arguments import script_arguments
+from hpbandster_lite.problems.shipped_data import require_data
 from hpbandster_lite.process.forks import handle_here
 from hpbandster_lite.process.shutdown import ALLOCATION_ENDS, unblock_allocation_signal
 from hpbandster_lite.records import FailureKind, Plain
@@ -35,6 +36,7 @@ from hpbandster_lite.trainer.library_state import LibraryState, global_seed
 from hpbandster_lite.trainer.messages import (
     TrainerArguments,
     TrainerEnded,
+    TrainerFetches,
     TrainerInterrupted,
     TrainerOrder,
     TrainerPoint,
@@ -92,6 +94,7 @@ def _serve(briefing: dict[str, Plain]) -> int:
     try:
         with script_arguments(briefing["problem"], agent.arguments()) as arguments:
             problem = load(briefing["problem"])
+        require_data(problem, lambda: agent.send(TrainerFetches()))
     except SearchError as error:
         agent.send(TrainerRefused(message=str(error), no_room_in=full_disk_at_import(error)))
         return error.exit_code

@@ -126,6 +126,18 @@ def check_snippet(model: Path, directory: Path) -> None:
     assert 10 <= float(share.rstrip(" %\n")) <= 100
 
 
+def test_missing_images_are_a_note_of_a_plan_and_refused_by_a_search(tmp_path: Path) -> None:
+    absent, run = tmp_path / "absent", tmp_path / "run"
+    planned = typed("plan", "images", "--data", absent)
+    searched = typed("run", "images", "--data", absent, "--run-dir", run)
+
+    assert planned.returncode == 0
+    assert f"note: the images are missing: {absent} does not exist" in planned.stdout
+    assert searched.returncode == 2
+    assert f"error: the images are missing: {absent} does not exist" in searched.stderr
+    assert not run.exists()
+
+
 def test_own_pictures_are_searched_in_epochs_with_rungs_that_continue(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     y = np.arange(150) % 3

@@ -11,6 +11,7 @@ describe the problem.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ MAX_PARAMETERS = 50_000
 pixels."""
 MAX_STAGES = 3
 """Each stage halves the image: 8, 4, 2 pixels."""
+
+
+def missing_data() -> str | None:
+    """The libraries that this host lacks; scikit-learn has the images."""
+    absent = [name for name in ("sklearn", "torch") if find_spec(name) is None]
+    if not absent:
+        return None
+    names = " and ".join(absent).replace("sklearn", "scikit-learn, which has the images,")
+    return f"{names} cannot be imported here, and training needs it; install what is missing"
 
 
 def space() -> ConfigurationSpace:

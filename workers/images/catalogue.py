@@ -46,6 +46,8 @@ class DataSet:
         from the training images.
     content_md5
         For ``idx``: MD5 sums of the unpacked content of training images, training labels, test images, test labels.
+    folder, archive, files
+        For ``cifar``: the folder and the archive below the given one, and the files in the folder.
     system_folder
         The folder in which a package of the system installs the files. Default: ``None``.
     system_package
@@ -60,6 +62,9 @@ class DataSet:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     content_md5: Mapping[str, str] = field(default_factory=dict)
+    folder: str = ""
+    archive: str = ""
+    files: tuple[str, ...] = ()
     system_folder: Path | None = None
     system_package: str = ""
 
@@ -72,12 +77,18 @@ CATALOGUE: dict[str, DataSet] = {
         training_file_images=50_000,
         mean=CIFAR10_MEAN,
         std=CIFAR10_STD,
+        folder="cifar-10-batches-py",
+        archive="cifar-10-python.tar.gz",
+        files=(*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"),
     ),
     "cifar100": DataSet(
         torchvision_class="CIFAR100",
         file_format="cifar",
         shape=CIFAR100,
         training_file_images=50_000,
+        folder="cifar-100-python",
+        archive="cifar-100-python.tar.gz",
+        files=("train", "test", "meta"),
     ),
     "mnist": DataSet(
         torchvision_class="MNIST",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.workers.images.catalogue import CATALOGUE
+from hpbandster_lite.workers.images.missing_images import is_published, missing_images, missing_libraries
 from hpbandster_lite.workers.images.options import ImageOptions, options_for
 from hpbandster_lite.workers.images.read_images import ImageSource, read_images
 from hpbandster_lite.workers.images.search_space import Space
@@ -77,6 +78,15 @@ class ImageProblem:
     def space(self) -> ConfigurationSpace:
         """The hyperparameters; see :mod:`~hpbandster_lite.workers.images.search_spaces`."""
         return self._space.space(schedule=self._schedule)
+
+    def missing_data(self) -> str | None:
+        """What this host lacks to train: libraries, or the files of the images."""
+        return missing_libraries() or missing_images(self.options.data_set, self.options.data)
+
+    @property
+    def fetch_data(self) -> Callable[[], object] | None:
+        """Downloads the images, or refuses; None for those that cannot be downloaded."""
+        return partial(read_images, *self._source) if is_published(self.options.data_set) else None
 
     def feasible(self, config: Mapping[str, Any]) -> bool | str:
         """True if the network can be built and is small enough, and the images fill a batch; else the reason."""
