@@ -46,6 +46,7 @@ from hpbandster_lite.settings.prepare import Prepared
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
+    from pandas import DataFrame
 
 Objective = Callable[[dict[str, Any], float, Any], Any]
 
@@ -93,7 +94,7 @@ def minimize(
     bracket_rule: str | None = None,
     seed: int | None = None,
     sampler: Mapping[str, Value] | None = None,
-    initial: Values | Sequence[Values] | None = None,
+    initial: Values | Sequence[Values] | DataFrame | str | Path | None = None,
     skip_default: bool | None = None,
     brackets: int | str | None = None,
     evaluations: int | str | None = None,
@@ -165,7 +166,8 @@ def minimize(
         Parameters of the algorithm's sampler by name, for example random_fraction=0.2.
     initial
         Configurations to evaluate first, after the default one: a list of objects such as [{"lr": 0.1, "depth":
-        3}], or one such object; on the command line, a JSON file with them. Constants may be left out.
+        3}], one such object, rows of a table of ``Result``, or a file of them: JSON, JSON lines or CSV. What is
+        left out is as in the default configuration, or sampled.
     skip_default
         Do not evaluate the default configuration first: for comparisons of algorithms, which all evaluate it.
     brackets

@@ -24,6 +24,7 @@ class Purpose(IntEnum):
 
     PROPOSAL = 1
     TRAINING = 2
+    INITIAL = 3
 
 
 def _sequence(seed: int, purpose: Purpose, config_id: ConfigId) -> np.random.SeedSequence:

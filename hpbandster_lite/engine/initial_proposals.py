@@ -1,6 +1,7 @@
 """The first configurations of a search, before those that its sampler proposes.
 
 Law of this file: the default comes first unless it is skipped or forbidden, then the user's in their order, each once.
+Their values are as they were given, to the last bit, except in searches from before this rule.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ def first_proposals(space: SearchSpace, settings: SearchSettings) -> list[Propos
         default = default[space.allowed(default)]
     given = space.to_vectors(list(settings.initial)) if settings.initial else default[:0]
     stacked = np.concatenate([default, given])
-    seen: set[bytes] = set()
+    keeps_bits = settings.keeps_given_values
+    configurations = space.to_values(stacked)
+    if keeps_bits:
+        configurations = [space.default_values()][: len(default)] + space.as_given(list(settings.initial))
+    seen: set[object] = set()
     proposals = []
-    for order, (vector, values) in enumerate(zip(stacked, space.to_values(stacked), strict=True)):
-        key = space.key(vector)
+    for order, (vector, values) in enumerate(zip(stacked, configurations, strict=True)):
+        key = repr(values) if keeps_bits else space.key(vector)
         if key not in seen:
             seen.add(key)
             proposals.append(

@@ -16,12 +16,22 @@ from typing import Any, NamedTuple, TypeAlias
 from hpbandster_lite.errors import InvariantBroken, UsageError
 from hpbandster_lite.records.decorator import record
 
-Value: TypeAlias = bool | int | float | str | None
-"""A value of one hyperparameter."""
+Value: TypeAlias = bool | int | float | str | list[Any] | None
+"""A value of one hyperparameter; a list stands for a tuple of the user's space, which JSON does not have."""
 Values: TypeAlias = Mapping[str, Value]
-"""A configuration as the objective sees it: the active hyperparameters only."""
+"""A configuration: the active hyperparameters only."""
 Plain: TypeAlias = Any
 """None, bool, int, float, str, a list of Plain, or a dict from str to Plain."""
+
+
+def with_tuples(value: Any) -> Any:
+    """A value as the user's space has it: with tuples in place of lists."""
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value
+
+
+def users_values(values: Values) -> dict[str, Any]:
+    """A configuration as the objective gets it: with tuples in place of lists."""
+    return {name: with_tuples(value) for name, value in values.items()}
 
 
 class ConfigId(NamedTuple):
@@ -518,6 +528,8 @@ class SearchSettings:
     it samples another one in place of a default that the space forbids; it is false for searches from before this rule.
     ``maximize``: the objective returns what is to be large, and everything in the journal has the other sign, so that
     lower is better.
+    With ``keeps_given_values`` the default configuration and those in ``initial`` keep every bit of their floats, which
+    searches from before this rule round to the decimals of the space.
     """
 
     run_id: str
@@ -533,6 +545,7 @@ class SearchSettings:
     initial: tuple[Values, ...] = ()
     skip_default: bool = False
     replaces_forbidden_default: bool = False
+    keeps_given_values: bool = False
     max_attempts: int = 3
     lease_s: float = 60.0
     heartbeat_s: float = 5.0

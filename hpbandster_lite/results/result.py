@@ -26,7 +26,8 @@ from hpbandster_lite.records import (
     Outcome,
     Plain,
     SearchSettings,
-    Values,
+    users_values,
+    with_tuples,
 )
 from hpbandster_lite.records.decorator import record
 from hpbandster_lite.results.users_sign import best_row, evaluation_rows, limits_of, outcomes, users_outcome
@@ -34,6 +35,11 @@ from hpbandster_lite.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
+
+
+_INACTIVE = object()
+_DTYPES = {bool: "boolean", int: "Int64", str: "string"}
+"""Types of pandas that have a missing value, for columns of values of one type."""
 
 
 @record(frozen=True, slots=True, kw_only=True)
@@ -63,7 +69,7 @@ class Incumbent:
     """
 
     config_id: ConfigId
-    values: Values
+    values: Mapping[str, Any]
     loss: float
     budget: float
     info: Mapping[str, Plain]
@@ -154,7 +160,8 @@ class Result:
         done, failed), ``attempt``, ``worker``, ``agent``, ``queued_at``, ``leased_at``, ``started_at``,
         ``finished_at`` (UTC), ``duration_s``, ``loss``, ``failure`` (its kind), ``reason``, ``origin``,
         ``model_budget``, ``directory``, ``source`` (1, or more after accepted edits of the source), ``info`` (a dict),
-        and ``config.<name>`` for each hyperparameter, missing where it is inactive.
+        and ``config.<name>`` for each hyperparameter: whole numbers as Int64, and missing (NA, or NaN for a float)
+        where it is inactive, which differs from a choice None.
         """
         rows = evaluation_rows(self._reader)
         ends = outcomes(self._reader)
@@ -197,6 +204,13 @@ class Result:
         }
         return _table(columns | self._hyperparameters(rows))
 
+    def configurations_as_dicts(self) -> list[dict[str, Any]]:
+        """The values of each configuration, in the order of :attr:`configurations`, exactly as the objective gets them.
+
+        ``minimize(initial=...)`` accepts them, too.
+        """
+        return [users_values(row["values"]) for row in self._reader.configurations()]
+
     @property
     def learning_curves(self) -> DataFrame:
         """One row per point of ``trial.report``, of all completed evaluations in the order of completion.
@@ -219,7 +233,7 @@ class Result:
                 "budget": _numbers([budgets[evaluation] for evaluation, _ in points]),
                 "step": _numbers([point.step for _, point in points]),
                 "loss": _numbers([point.loss for _, point in points]),
-                **{f"metric.{name}": [point.metrics.get(name) for _, point in points] for name in metrics},
+                **{f"metric.{name}": _nullable([point.metrics.get(name) for _, point in points]) for name in metrics},
             }
         )
 
@@ -254,7 +268,7 @@ class Result:
         return "\n".join(lines)
 
     def _line(self, best: EvaluationRow) -> str:
-        values = self._reader.configuration(best["config_id"])["values"]
+        values = users_values(self._reader.configuration(best["config_id"])["values"])
         shown = ", ".join(
             f"{name}={value:g}" if type(value) is float else f"{name}={value}" for name, value in values.items()
         )
@@ -269,7 +283,7 @@ class Result:
             raise RunDirectoryError(f"the journal of {self.run_directory} contradicts itself at {ending.position}")
         return Incumbent(
             config_id=ending.evaluation.config_id,
-            values=configuration["values"],
+            values=users_values(configuration["values"]),
             loss=outcome.loss,
             budget=ending.budget,
             info=outcome.info,
@@ -282,9 +296,13 @@ class Result:
         )
 
     def _hyperparameters(self, rows: Sequence[ConfigurationRow]) -> dict[str, Any]:
-        names = [item["name"] for item in self.settings.problem.space_json.get("hyperparameters", [])]
+        problem = self.settings.problem
+        dimensions = problem.space_tables.get("dimensions", ())
+        possible = {each["name"]: each["choices"] or [each["lower"]] for each in dimensions}
+        names = [item["name"] for item in problem.space_json.get("hyperparameters", [])]
         names = list(dict.fromkeys(chain(names, chain.from_iterable(row["values"] for row in rows))))
-        return {f"config.{name}": [row["values"].get(name) for row in rows] for name in names}
+        found = {name: [with_tuples(row["values"].get(name, _INACTIVE)) for row in rows] for name in names}
+        return {f"config.{name}": _nullable(values, possible.get(name)) for name, values in found.items()}
 
     def _sampled_columns(self, rows: Sequence[ConfigurationRow]) -> dict[str, Any]:
         return {
@@ -336,6 +354,29 @@ def _table(columns: Mapping[str, Any]) -> DataFrame:
     import pandas as pd
 
     return pd.DataFrame(dict(columns))
+
+
+def _nullable(values: Sequence[Any], possible: Sequence[Any] | None = None) -> Series[Any]:
+    """A column of a type that has a missing value: NaN for floats, else NA.
+
+    Parameters
+    ----------
+    values
+        ``_INACTIVE`` where there is none; without ``possible`` also None.
+    possible
+        The choices of a hyperparameter, or a value of a number; by default those that are there.
+    """
+    import pandas as pd
+
+    is_missing = [value is _INACTIVE or (value is None and possible is None) for value in values]
+    there = [value for value, missing in zip(values, is_missing, strict=True) if not missing]
+    kinds = {with_tuples(value).__class__ for value in (there if possible is None else possible)}
+    if float in kinds and kinds <= {int, float}:
+        return _numbers([None if missing else value for value, missing in zip(values, is_missing, strict=True)])
+    kept = [pd.NA if missing else value for value, missing in zip(values, is_missing, strict=True)]
+    is_large = any(type(value) is int and not -(2**63) <= value < 2**63 for value in there)
+    dtype = "object" if is_large or len(kinds) != 1 else _DTYPES.get(kinds.pop(), "object")
+    return pd.Series(kept, dtype=dtype)
 
 
 def _times(seconds: Sequence[float | None]) -> Series[Any]:

@@ -16,6 +16,7 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.process.host_port import check_port, format_host_port, parse_host_port
 from hpbandster_lite.records import Plain, Value, Values
 from hpbandster_lite.records.decorator import record
+from hpbandster_lite.settings.initial_file import read_initial
 
 SIZES = "50GB, 1.5TB, 512MiB or a number of bytes"
 TIME = "seconds, or text such as 90s, 30m, 12h or 2d"
@@ -178,23 +179,10 @@ def _checked_size(option: str, size: str) -> str:
     return size
 
 
-def read_initial(path: Path) -> tuple[Values, ...]:
-    """Configurations to evaluate first: a JSON file with a list of objects, hyperparameter to value, or with one.
-
-    Raises
-    ------
-    UsageError
-        If the file cannot be read or holds anything else.
-    """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--initial {path}: {error}; give a JSON file with a list of configurations") from error
-    if isinstance(content, dict):
-        return (content,)
-    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
-        raise UsageError(f'--initial {path}: expected a list of objects such as [{{"lr": 0.1, "depth": 3}}]')
-    return tuple(content)
+def _initial_from_file(value: list[Values] | Values | str, base: Path) -> tuple[Values, ...]:
+    if isinstance(value, Mapping):
+        return (value,)
+    return read_initial(Path(_path_from_file(value, base))) if isinstance(value, str) else tuple(value)
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:
@@ -229,12 +217,6 @@ def _duration_from_file(value: float | str, _base: Path) -> float:
 
 def _path_from_file(value: str, base: Path) -> str:
     return str(base / Path(value).expanduser())
-
-
-def _initial_from_file(value: list[Values] | Values | str, base: Path) -> tuple[Values, ...]:
-    if isinstance(value, Mapping):
-        return (value,)
-    return read_initial(Path(_path_from_file(value, base))) if isinstance(value, str) else tuple(value)
 
 
 def _absolute(value: str) -> Plain:
@@ -319,7 +301,7 @@ DEVICES = Kind(
     takes_whole=True,
 )
 CONFIGURATIONS = Kind(
-    wanted="a configuration, a list of configurations, or the path of a JSON file with one",
+    wanted="a configuration, a list of configurations, or the path of a JSON or CSV file with them",
     in_file=list[dict[str, Any]] | dict[str, Any] | str,
     read=lambda _flag, text: read_initial(Path(text)),
     from_file=_initial_from_file,

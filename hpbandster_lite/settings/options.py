@@ -228,8 +228,8 @@ class SearchOptions:
     initial: tuple[Values, ...] | None = option(
         kind=kinds.CONFIGURATIONS, group=Group.SEARCH, metavar="FILE", example="[{lr = 0.1}]", in_api=True,
         help="Configurations to evaluate first, after the default one: a list of objects such as "
-        '[{"lr": 0.1, "depth": 3}], or one such object; on the command line, a JSON file with them. Constants may be '
-        "left out.",
+        '[{"lr": 0.1, "depth": 3}], one such object, rows of a table of `Result`, or a file of them: JSON, JSON lines '
+        "or CSV. What is left out is as in the default configuration, or sampled.",
     )  # fmt: skip
     skip_default: bool | None = option(
         kind=kinds.FLAG, group=Group.SEARCH, example="true", in_api=True,

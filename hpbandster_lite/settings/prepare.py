@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,8 @@ from hpbandster_lite.problems import (
     with_options,
 )
 from hpbandster_lite.problems.shipped_data import MissingData
-from hpbandster_lite.records import Limits, ProblemDescription, ProblemSource, SearchSettings, SourceChanged, Values
+from hpbandster_lite.randomness import Purpose, generator_for
+from hpbandster_lite.records import ConfigId, Limits, ProblemDescription, ProblemSource, SearchSettings, SourceChanged
 from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import bracket_plan
@@ -38,10 +39,14 @@ from hpbandster_lite.settings.options import OPTIONS, SearchOptions, check_value
 from hpbandster_lite.settings.source_check import accepted_edit
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from hpbandster_lite.engine.decision_types import Retried
     from hpbandster_lite.engine.state import State
-    from hpbandster_lite.space import SearchSpace
+    from hpbandster_lite.space import Completed, SearchSpace
 
+MOST_COMPLETED = 10
+"""Completed configurations that a note lists."""
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """A run id names an entry at the name server and, on workers without a shared disk, a folder."""
 
@@ -156,23 +161,26 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
     if options.integer_budgets is not None:
         description = replace(description, integer_budgets=options.integer_budgets)
     steps = _ladder(options, description)
+    seed = _seed(options.seed)
+    initial = _completed(options, description, seed)
     settings = SearchSettings(
         run_id=_run_id(options.run_id) or f"{description.name}-{secrets.token_hex(4)}",
         problem=description,
         budgets=steps.budgets,
         eta=steps.eta,
         unit=steps.unit,
-        seed=_seed(options.seed),
+        seed=seed,
         seed_was_given=options.seed is not None,
         sampler=dict(options.sampler),
-        initial=_with_constants(options, description),
+        initial=tuple(each.values for each in initial),
         replaces_forbidden_default=True,
         maximize=description.maximize if options.maximize is None else options.maximize,
+        keeps_given_values=True,
         **_given(options, "skip_default"),
         **_of_a_new_search(options, "algorithm", "bracket_rule", "max_attempts", "lease_s", "heartbeat_s"),
     )
     space = _checked_space(settings)
-    notes = [note for note in (steps.note, _forbidden_default_note(settings, space)) if note]
+    notes = [note for note in (steps.note, _forbidden_default_note(settings, space), _completion_note(initial)) if note]
     if options.seed is None:
         notes.append(
             f"seed {settings.seed} was drawn; with one worker, --seed {settings.seed} repeats this search (with more, "
@@ -253,11 +261,19 @@ def _limits(
 
 
 def _with_stored_space(description: ProblemDescription, stored: SearchSettings) -> tuple[ProblemDescription, list[str]]:
-    """A shipped problem with the space of its journal, where a later version has only added to it; and the note."""
-    # Imported here: see _checked_space.
-    from hpbandster_lite.space import first_difference, has_only_grown
+    """The problem with the space of its journal, and the note.
 
-    then, now = stored.problem.space_json, description.space_json
+    The journal's space stays in force where only the order of choices is another one, as in a set, and for a shipped
+    problem also where a later version has only added to it.
+    """
+    # Imported here: see _checked_space.
+    from hpbandster_lite.space import first_difference, has_only_grown, in_order_of
+
+    then, now = stored.problem.space_json, in_order_of(stored.problem.space_json, description.space_json)
+    other_order = first_difference(then, description.space_json)
+    if other_order is not None and first_difference(then, now) is None:
+        note = f"the space has its choices in another order ({other_order}); the search goes on in the journal's order"
+        return replace(description, space_json=then, space_tables=stored.problem.space_tables), [note]
     if description.source is None or description.source.version is None:
         return description, []
     difference = first_difference(then, now)
@@ -311,7 +327,7 @@ def _wanted_settings(options: SearchOptions, description: ProblemDescription, st
         wanted = replace(wanted, budgets=steps.budgets, eta=steps.eta)
     given = _given(options, "unit", "algorithm", "bracket_rule", "seed", "initial", "skip_default", "max_attempts")
     if options.initial:
-        given["initial"] = _with_constants(options, description)
+        given["initial"] = tuple(each.values for each in _completed(options, description, stored.seed))
     given["maximize"] = _wanted_direction(options, description, stored)
     if options.sampler:
         given["sampler"] = dict(options.sampler)
@@ -325,13 +341,23 @@ def _wanted_direction(options: SearchOptions, description: ProblemDescription, s
     return stored.maximize if description.maximize == stored.problem.maximize else description.maximize
 
 
-def _with_constants(options: SearchOptions, description: ProblemDescription) -> tuple[Values, ...]:
-    """The configurations to evaluate first, with the constants that the user left out."""
+def _completed(options: SearchOptions, description: ProblemDescription, seed: int) -> list[Completed]:
+    """The configurations to evaluate first, with what the user left out; the same for the same seed."""
     if not options.initial:
-        return ()
-    from hpbandster_lite.space import SearchSpace
+        return []
+    from hpbandster_lite.space import SearchSpace, completed
 
-    return tuple(SearchSpace.from_json(description.space_tables).with_constants(options.initial))
+    def rng_of(number: int) -> np.random.Generator:
+        return generator_for(seed, Purpose.INITIAL, ConfigId(0, 0, number))
+
+    return completed(SearchSpace.from_json(description.space_tables), options.initial, rng_of)
+
+
+def _completion_note(initial: Sequence[Completed]) -> str:
+    """Which values were added to the configurations that the user gave."""
+    added = [f"configuration {number}: {each.note}" for number, each in enumerate(initial) if each.note]
+    more = f"; and {len(added) - MOST_COMPLETED} more" if len(added) > MOST_COMPLETED else ""
+    return f"left out in initial, and added: {'. '.join(added[:MOST_COMPLETED])}{more}" if added else ""
 
 
 def _retriable(stored: SearchSettings, reader: JournalReader) -> Retried:

@@ -8,16 +8,19 @@ where it acts, with the same error for the command line, a search file and Pytho
 from __future__ import annotations
 
 import functools
+import math
 import numbers
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.settings import kinds
+from hpbandster_lite.settings.initial_file import read_initial
 from hpbandster_lite.settings.options import FREE_TABLES, Option, keys_by_table, options_of
 
 if sys.version_info >= (3, 11):
@@ -166,22 +169,53 @@ def _python_type(option: Option) -> Any:
 
 
 def _python_value(option: Option, value: Any) -> Any:
+    if option.kind is kinds.CONFIGURATIONS:
+        return _configurations(option, value)
     match value:
         case None | str() | bytes():
             return value
         case os.PathLike() if option.kind in (kinds.DIRECTORY, kinds.FILE):
             return os.fspath(value)
-        case Mapping() if option.kind is kinds.CONFIGURATIONS:
-            # One configuration is a list of one.
-            return (_python_table(value),)
         case Mapping():
             return _python_table(value)
         case Iterable() if option.kind is kinds.NUMBERS:
             return tuple(map(_python_number, value))
-        case Iterable() if option.kind is kinds.CONFIGURATIONS:
-            return tuple(_python_table(each) if isinstance(each, Mapping) else each for each in value)
     number = _python_number(value)
     return kinds.whole(number) if option.kind.takes_whole else number
+
+
+def _configurations(option: Option, value: Any) -> Any:
+    """Configurations, of which one is a list of one: mappings, rows of a table of pandas, a table, or a file."""
+    if isinstance(value, str | os.PathLike) and value:
+        return read_initial(Path(os.fspath(value)), option.name)
+    if _is_of_pandas(value, "DataFrame"):
+        value = value.to_dict("records")
+        return tuple(_python_table(_without_missing(each)) for each in value)
+    if isinstance(value, Mapping) or _is_of_pandas(value, "Series"):
+        value = (value,)
+    if value is None or isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        return value
+    return tuple(map(_configuration, value))
+
+
+def _configuration(value: Any) -> Any:
+    if _is_of_pandas(value, "Series"):
+        return _python_table(_without_missing(value.to_dict()))
+    return _python_table(value) if isinstance(value, Mapping) else value
+
+
+def _is_of_pandas(value: Any, name: str) -> bool:
+    # By name: who has such a value has imported pandas.
+    return any(each.__name__ == name and each.__module__.partition(".")[0] == "pandas" for each in type(value).__mro__)
+
+
+def _without_missing(row: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The values of a row of pandas, in which NaN stands for none; those of our tables stay, by which it is one."""
+    return {
+        name: value
+        for name, value in row.items()
+        if str(name).startswith("config.") or not (isinstance(value, float) and math.isnan(value))
+    }
 
 
 def _python_table(values: Mapping[Any, Any]) -> dict[Any, Any]:

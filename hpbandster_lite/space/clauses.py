@@ -21,7 +21,7 @@ from hpbandster_lite.errors import SpaceError
 from hpbandster_lite.records import Plain, Value
 from hpbandster_lite.records.decorator import record
 from hpbandster_lite.space.codec import Codec
-from hpbandster_lite.space.dimension import Array, Dimension, Mask
+from hpbandster_lite.space.dimension import Array, Dimension, Mask, hashable
 
 Predicate: TypeAlias = Callable[[Array], Mask]
 """From features, shape (n, d), to truth, shape (n,)."""
@@ -63,7 +63,7 @@ def describe(tree: Plain) -> str:
         return f" {op} ".join(parts)
     if "other" in tree:
         return f"{tree['name']} {op} {tree['other']}"
-    values = ", ".join(map(repr, tree["values"]))
+    values = ", ".join(repr(hashable(value)) for value in tree["values"])
     return f"{tree['name']} in ({values})" if op == "in" else f"{tree['name']} {op} {values}"
 
 
@@ -132,10 +132,10 @@ def _comparable(
     left: Dimension, right: Dimension, tree: Plain
 ) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
     """One function for each side, from features to numbers that compare like the values."""
-    values = (*left.choices, *right.choices)
+    values = tuple(map(hashable, (*left.choices, *right.choices)))
     # A side without choices is a range of numbers.
     both_choose = bool(left.choices) and bool(right.choices)
-    numbers: dict[Value, float]
+    numbers: dict[Any, float]
     if both_choose and all(isinstance(value, str) for value in values):
         numbers = {value: float(rank) for rank, value in enumerate(sorted(set(map(str, values))))}
     elif all(isinstance(value, (bool, int, float)) for value in values):
@@ -153,11 +153,11 @@ def _comparable(
     return _key(left, numbers), _key(right, numbers)
 
 
-def _key(dimension: Dimension, numbers: Mapping[Value, float]) -> Callable[[Array], Array]:
+def _key(dimension: Dimension, numbers: Mapping[Any, float]) -> Callable[[Array], Array]:
     if not dimension.choices:
         offset = 0.0 if dimension.kind == "float" else float(dimension.bounds[0])
         return lambda features: features + offset
     # A missing value points to the last entry, NaN.
-    table = np.array([*(numbers[value] for value in dimension.choices), math.nan])
+    table = np.array([*(numbers[hashable(value)] for value in dimension.choices), math.nan])
     last = len(dimension.choices)
     return lambda features: table[np.where(np.isnan(features), last, features).astype(np.intp)]

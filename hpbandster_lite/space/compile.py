@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from hpbandster_lite.errors import SpaceError
 from hpbandster_lite.records import Plain
-from hpbandster_lite.space.dimension import LARGEST_LOG_INTEGER, MOST_LEVELS, Dimension, Kind, Prior
+from hpbandster_lite.space.dimension import LARGEST_LOG_INTEGER, MOST_LEVELS, Dimension, Kind, Prior, hashable
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -71,13 +71,25 @@ def configspace_to_json(space: ConfigurationSpace) -> Plain:
     return _plain(serialised)
 
 
+_REMEDIES: Mapping[type, str] = {
+    list: "use a tuple",
+    set: "give the choices as a list, for example with sorted()",
+    frozenset: "give the choices as a list, for example with sorted()",
+}
+"""What to use in place of a value of such a type."""
+
+
 def _check_choice(name: str, value: Any) -> None:
-    """Refuse a choice that JSON changes, or that no look-up finds."""
+    """Refuse a choice that JSON changes, or that no look-up finds; a tuple is stored as a list."""
+    if isinstance(value, tuple):
+        for part in value:
+            _check_choice(name, part)
+        return
     kept = value.item() if isinstance(value, np.generic) else value
     if kept is not None and type(kept) not in (bool, int, float, str):
         raise SpaceError(
             f"hyperparameter {name!r}: the value {value!r} is a {type(value).__name__}; "
-            "use a string or a number and look up what it stands for in evaluate()"
+            f"{_REMEDIES.get(type(value), 'use a string or a number and look up what it stands for in evaluate()')}"
         )
     if kept != kept:
         raise SpaceError(f"hyperparameter {name!r}: NaN does not equal itself; use the string 'nan' or None")
@@ -96,7 +108,21 @@ def configspace_from_json(plain: Plain) -> ConfigurationSpace:
     from ConfigSpace import ConfigurationSpace
 
     # ConfigSpace changes the dictionaries while it reads them.
-    return ConfigurationSpace.from_serialized_dict(copy.deepcopy(plain))
+    copied = copy.deepcopy(plain)
+    for item in (*copied["hyperparameters"], *_clauses(copied["conditions"]), *_clauses(copied["forbiddens"])):
+        for key in ("choices", "sequence", "values"):
+            if key in item:
+                item[key] = [hashable(value) for value in item[key]]
+        for key in ("value", "default_value"):
+            if key in item:
+                item[key] = hashable(item[key])
+    return ConfigurationSpace.from_serialized_dict(copied)
+
+
+def _clauses(items: Sequence[Plain]) -> Iterator[Plain]:
+    for item in items:
+        yield item
+        yield from _clauses([*item.get("conditions", ()), *item.get("clauses", ())])
 
 
 def tables(space_json: Plain) -> Plain:

@@ -64,6 +64,16 @@ class Prior:
         return np.asarray(1 - x if flip else x, dtype=np.float64)
 
 
+def hashable(value: Any) -> Any:
+    """A value as a key: a tuple of the user's space is a list in JSON, and equals it."""
+    return tuple(map(hashable, value)) if isinstance(value, (list, tuple)) else value
+
+
+def as_stored(value: Any) -> Any:
+    """A value as the journal has it: a list for a tuple."""
+    return list(map(as_stored, value)) if isinstance(value, (list, tuple)) else value
+
+
 @record(frozen=True, kw_only=True)
 class Dimension:
     """One hyperparameter of a space.
@@ -216,14 +226,14 @@ class Dimension:
 
     def _choice(self, value: Any) -> float:
         try:
-            return self._position[value]
+            return self._position[hashable(value)]
         except (KeyError, TypeError):
-            listed = ", ".join(map(repr, self.choices))
+            listed = ", ".join(repr(hashable(choice)) for choice in self.choices)
             raise SpaceError(f"{self.name}={value!r} is not one of its values; choose from {listed}") from None
 
     @cached_property
-    def _position(self) -> dict[Value, float]:
-        return {choice: float(i) for i, choice in enumerate(self.choices)}
+    def _position(self) -> dict[Any, float]:
+        return {hashable(choice): float(i) for i, choice in enumerate(self.choices)}
 
     def _number(self, value: Any) -> float:
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
@@ -273,11 +283,11 @@ class Dimension:
         return cls(
             name=table["name"],
             kind=table["kind"],
-            default=table["default"],
+            default=as_stored(table["default"]),
             lower=table["lower"],
             upper=table["upper"],
             log=table["log"],
-            choices=tuple(table["choices"]),
+            choices=tuple(map(as_stored, table["choices"])),
             weights=None if weights is None else tuple(weights),
             prior=None if prior is None else Prior(**prior),
         )

@@ -124,30 +124,32 @@ class SearchSpace:
         except SpaceError:
             if len(configurations) == 1:
                 raise
-            complaints = map(self._complaint, configurations)
+            complaints = map(self.complaint, configurations)
             number, complaint = next((number, text) for number, text in enumerate(complaints) if text)
             raise SpaceError(f"configuration {number}: {complaint}") from None
 
-    def with_constants(self, configurations: Sequence[Values]) -> list[Values]:
-        """Configurations with the constants that were left out, where they are active; wrong ones unchanged."""
-        return [self._with_constants(configuration) for configuration in configurations]
+    def as_given(self, configurations: Sequence[Values]) -> list[dict[str, Value]]:
+        """The values of configurations as plain Python values in the order of ``names``; floats to the last bit.
 
-    def _with_constants(self, configuration: Values) -> Values:
-        conditions, values = dict(self._conditions), dict(configuration)
-        for j in self._order:
-            dim = self.dimensions[j]
-            if dim.kind != "constant" or dim.name in values:
-                continue
-            try:
-                is_active = j not in conditions or bool(conditions[j].holds(self._given([values]))[0])
-            except SpaceError:
-                # to_vectors refuses it, with the number of the configuration.
-                return configuration
-            if is_active:
-                values[dim.name] = dim.value(0.0)
-        return values
+        Raises
+        ------
+        SpaceError
+            For a hyperparameter that is unknown, and a value of another type or out of range.
+        """
+        return self._named(self._exact(configurations))
 
-    def _complaint(self, configuration: Values) -> str | None:
+    @property
+    def parents_first(self) -> list[Dimension]:
+        """The hyperparameters, each after those on which its condition depends."""
+        return [self.dimensions[j] for j in self._order]
+
+    def is_active(self, name: str, values: Values) -> bool:
+        """Whether a hyperparameter is active beside these values, which have all those that its condition reads."""
+        condition = dict(self._conditions).get(self._column[name])
+        return condition is None or bool(condition.holds(self._given([values]))[0])
+
+    def complaint(self, configuration: Values) -> str | None:
+        """Why the space refuses a configuration; None if it accepts it."""
         try:
             self._checked([configuration])
         except SpaceError as error:
@@ -164,6 +166,10 @@ class SearchSpace:
 
     def _given(self, configurations: Sequence[Values]) -> Array:
         """Features of the given values, NaN for all others."""
+        return self._codec.canonical(self._exact(configurations))
+
+    def _exact(self, configurations: Sequence[Values]) -> Array:
+        """Features of the given values, whose floats are not rounded."""
         features = np.full((len(configurations), self.d), math.nan)
         for configuration in configurations:
             if not configuration.keys() <= self._column.keys():
@@ -172,7 +178,7 @@ class SearchSpace:
             named = [number for number, values in enumerate(configurations) if dim.name in values]
             if named:
                 features[named, j] = dim.features([configurations[number][dim.name] for number in named])
-        return self._codec.canonical(features)
+        return features
 
     def _unknown(self, configuration: Values) -> SpaceError:
         name = min(configuration.keys() - self._column.keys(), key=str)
@@ -293,8 +299,15 @@ class SearchSpace:
     def _drawn(self, rng: np.random.Generator, n: int) -> Array:
         return self._features(rng.random((n, self.d)))
 
+    def drawn(self, rng: np.random.Generator) -> dict[str, Value]:
+        """A random value of each hyperparameter, whether it is active or not."""
+        return self._named(self._unconditional(rng.random((1, self.d))))[0]
+
     def _features(self, u: Array) -> Array:
         """Features of random configurations from uniform numbers ``u``, shape (n, d); changes ``u``."""
+        return self._activated(self._unconditional(u))
+
+    def _unconditional(self, u: Array) -> Array:
         for j, dim in self._priors:
             if dim.prior is not None:
                 u[:, j] = dim.prior.quantile(u[:, j])
@@ -302,11 +315,19 @@ class SearchSpace:
                 cumulated = np.cumsum(dim.weights)
                 index = np.searchsorted(cumulated / cumulated[-1], u[:, j], side="right")
                 u[:, j] = (index + 0.5) / len(dim.weights)
-        return self._activated(self._codec.decode(u))
+        return self._codec.decode(u)
+
+    def default_values(self) -> dict[str, Value]:
+        """The default configuration, with floats to the last bit."""
+        active = self._activated(self._codec.canonical(self._defaults()))
+        return self._named(np.where(np.isnan(active), math.nan, self._defaults()))[0]
+
+    def _defaults(self) -> Array:
+        return np.array([[dim.features([dim.default])[0] for dim in self.dimensions]])
 
     def default(self) -> Array:
         """Vector of the default configuration, shape (d,)."""
-        features = np.array([[dim.features([dim.default])[0] for dim in self.dimensions]])
+        features = self._defaults()
         vectors = self._codec.encode(self._activated(self._codec.canonical(features)))
         return vectors.reshape(self.d)
 

@@ -74,6 +74,60 @@ def _order(then: Plain, now: Plain) -> str | None:
     return None if before == after else f"the order of the hyperparameters was {before} and is {after}"
 
 
+def in_order_of(then: Plain, now: Plain) -> Plain:
+    """The later space with the order that choices, and the values of conditions and clauses, have in the earlier one.
+
+    Their order may differ between two processes if they come from a set. A default that is only the first choice
+    follows the order; weights stay with their choices.
+    """
+    before = {item["name"]: item for item in then["hyperparameters"]}
+    return {
+        **now,
+        "hyperparameters": [_sorted_choices(before.get(item["name"], {}), item) for item in now["hyperparameters"]],
+        **{
+            kind: [_sorted_values(old, new) for old, new in zip(then[kind], now[kind], strict=True)]
+            for kind in ("conditions", "forbiddens")
+            if len(then[kind]) == len(now[kind])
+        },
+    }
+
+
+def _sorted_choices(then: Plain, now: Plain) -> Plain:
+    choices, weights = now.get("choices"), now.get("weights")
+    if choices is None or not _are_same(then.get("choices"), choices):
+        return now
+    place = {repr(choice): i for i, choice in enumerate(choices)}
+    order = [place[repr(choice)] for choice in then["choices"]]
+    default = now["default_value"]
+    # ConfigSpace takes the first choice, or the first of the largest weight.
+    best = [i for i in range(len(choices)) if weights is None or weights[i] == max(weights)]
+    if not _differ(default, choices[best[0]]) and any(not _differ(then["default_value"], choices[i]) for i in best):
+        default = then["default_value"]
+    return {
+        **now,
+        "choices": [choices[i] for i in order],
+        "weights": None if weights is None else [weights[i] for i in order],
+        "default_value": default,
+    }
+
+
+def _sorted_values(then: Plain, now: Plain) -> Plain:
+    """A condition or a clause with its values in the order of the earlier one; those within it, too."""
+    found = dict(now)
+    if _are_same(then.get("values"), now.get("values")):
+        found["values"] = then["values"]
+    for kind in ("conditions", "clauses"):
+        old, new = then.get(kind) or [], now.get(kind) or []
+        if new and len(old) == len(new):
+            found[kind] = [_sorted_values(*pair) for pair in zip(old, new, strict=True)]
+    return found
+
+
+def _are_same(then: Plain, now: Plain) -> bool:
+    """Whether two lists have the same values in any order."""
+    return bool(then) and bool(now) and sorted(map(repr, then)) == sorted(map(repr, now))
+
+
 def has_only_grown(then: Plain, now: Plain) -> bool:
     """Whether the later space only adds to the earlier one.
 

@@ -22,7 +22,7 @@ from hpbandster_lite.problems import Problem
 from hpbandster_lite.problems.plain_forms import plain_forms
 from hpbandster_lite.problems.trial import Interrupted, Trial, note, number
 from hpbandster_lite.process.forks import ForksEndHere
-from hpbandster_lite.records import CurvePoint, Failure, FailureKind, Plain
+from hpbandster_lite.records import CurvePoint, Failure, FailureKind, Plain, users_values
 from hpbandster_lite.trainer.exceptions import one_line
 from hpbandster_lite.trainer.full_disk import NoRoom, full_disk
 from hpbandster_lite.trainer.messages import TrainerEnded, TrainerInterrupted, TrainerOrder
@@ -84,9 +84,9 @@ def run_objective(
             if order.call != "evaluate":
                 info = _figures(problem, order, trial)
             else:
-                refusal = _refusal(problem, dict(order.values))
+                refusal = _refusal(problem, users_values(order.values))
                 if refusal is None:
-                    result = problem.evaluate(dict(order.values), trial.budget, trial)
+                    result = problem.evaluate(users_values(order.values), trial.budget, trial)
                     loss, info = checked_result(result, maximize=order.maximize)
                 else:
                     failure = Failure(kind=FailureKind.INFEASIBLE, reason=refusal)
@@ -221,7 +221,7 @@ def _figures(problem: Problem, order: TrainerOrder, trial: Trial) -> dict[str, P
     if order.call == "export":
         result = function(Path(order.directory), Path(order.file or ""))
     else:
-        result = function(dict(order.values), trial.budget, trial)
+        result = function(users_values(order.values), trial.budget, trial)
     if not isinstance(result, Mapping):
         kind = type(result).__qualname__
         raise _Invalid(f"{order.call} returned a {kind}; return a mapping such as {_EXAMPLES[order.call]}")

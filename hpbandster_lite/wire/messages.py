@@ -310,6 +310,7 @@ _SCALARS: Mapping[Any, frozenset[type]] = {
     int: frozenset({int}),
     float: frozenset({float, int}),
     str: frozenset({str}),
+    list[Any]: frozenset({list}),
 }
 
 

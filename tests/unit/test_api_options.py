@@ -15,7 +15,9 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
+import pandas as pd
 import pytest
+from ConfigSpace import ConfigurationSpace
 
 from hpbandster_lite import api
 from hpbandster_lite.errors import UsageError
@@ -25,6 +27,7 @@ from hpbandster_lite.samplers.kde.parameters import BohbParameters
 from hpbandster_lite.settings import kinds
 from hpbandster_lite.settings.options import OPTIONS, TABLE, LimitOptions, Option, SearchOptions, WorkerOptions
 from hpbandster_lite.settings.schema import typed_values
+from hpbandster_lite.space import SearchSpace, completed
 
 OWN = {"problem", "space", "problem_options", "watcher"}
 """Parameters of ``minimize`` that are not options."""
@@ -87,9 +90,7 @@ def test_a_parameter_accepts_the_type_of_the_table(name: str) -> None:
 
 
 def hints() -> dict[str, Any]:
-    from ConfigSpace import ConfigurationSpace
-
-    return get_type_hints(api.minimize, localns={"ConfigurationSpace": ConfigurationSpace})
+    return get_type_hints(api.minimize, localns={"ConfigurationSpace": ConfigurationSpace, "DataFrame": pd.DataFrame})
 
 
 def declared_type(name: str) -> set[Any]:
@@ -214,6 +215,33 @@ def test_limits_may_be_so_many_more_than_the_search_has() -> None:
     assert repr(search.more) == "{'brackets': 10, 'evaluations': 100, 'total_budget': 2.5, 'wall_time_s': 90.0}"
 
 
+def tables() -> dict[str, Any]:
+    """The same two configurations in the forms that pandas has for them."""
+    typed = pd.DataFrame({"config.n": pd.array([3, pd.NA], "Int64"), "config.x": [0.5, np.nan], "origin": ["a", "b"]})
+    plain = pd.DataFrame({"n": [3, np.nan], "x": [0.5, np.nan]})
+    return {
+        "a table of ours": typed, "rows of it": [row for _, row in typed.iterrows()],
+        "dicts of it": typed.to_dict("records"), "a table": plain, "rows": [row for _, row in plain.iterrows()],
+        "an iterator": (row for _, row in plain.iterrows()),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("form", tables())
+def test_rows_of_tables_are_configurations(form: str) -> None:
+    search, _ = handed_on(initial=tables()[form])
+    space = SearchSpace.from_configspace(ConfigurationSpace({"n": (1, 9), "x": (0.0, 1.0)}))
+    found = completed(space, search.initial or (), np.random.default_rng)
+    assert [repr(each.values) for each in found] == ["{'n': 3, 'x': 0.5}", "{'n': 5, 'x': 0.5}"]
+
+
+def test_one_row_of_a_table_is_a_configuration_and_a_file_may_be_named(tmp_path: Path) -> None:
+    row = pd.DataFrame({"config.n": [3], "config.x": [0.5]}).iloc[0]
+    assert handed_on(initial=row)[0].initial == ({"config.n": 3, "config.x": 0.5},)
+    (tmp_path / "first.csv").write_text("n\n3\n")
+    for path in (tmp_path / "first.csv", str(tmp_path / "first.csv")):
+        assert handed_on(initial=path)[0].initial == ({"n": "3"},)
+
+
 def test_devices_and_sizes_may_be_floats_without_a_fraction() -> None:
     _, launch = handed_on(gpus=2.0, checkpoint_quota=5e10)
     assert (launch.gpus, repr(launch.checkpoint_quota)) == ("2", "50000000000")
@@ -275,8 +303,6 @@ def objective(config: Mapping[str, Any], budget: float, trial: Any) -> float:
 def test_what_does_not_fit_a_function_is_refused_before_any_process_starts(
     arguments: Mapping[str, Any], words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from ConfigSpace import ConfigurationSpace
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("subprocess.Popen.__init__", lambda *_, **__: pytest.fail("a process was started"))
     space = ConfigurationSpace({"x": (0.0, 1.0)})

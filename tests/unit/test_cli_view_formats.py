@@ -85,6 +85,7 @@ def test_a_budget_has_its_unit(budget: float, unit: str, words: str) -> None:
         (1_000_000, "1000000"),
         ("adam", "adam"),
         ([1, 0.5], "1, 0.5"),
+        ((3, (3, 0.5)), "(3, (3, 0.5))"),
         ({"a": 0.25, "b": [1]}, "a=0.25, b=1"),
     ],
 )

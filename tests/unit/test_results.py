@@ -7,10 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, Integer, OrdinalHyperparameter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -35,9 +39,13 @@ from hpbandster_lite.records import (
     Sampled,
     SearchSettings,
     Started,
+    users_values,
 )
 from hpbandster_lite.results.result import Incumbent, Result
 from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.settings.options import SearchOptions
+from hpbandster_lite.settings.schema import typed_values
+from hpbandster_lite.space import SearchSpace, completed, configspace_to_json
 
 SETTINGS = SearchSettings(
     run_id="digits-1",
@@ -227,6 +235,83 @@ def test_hyperparameters_are_columns_and_missing_where_they_are_inactive(result:
         of_second = table[table["config_id"] == "0-0-1"].iloc[0]
         assert of_second["config.dropout"] == 0.5
         assert pd.isna(of_second["config.depth"])
+
+
+def space_with_every_kind() -> ConfigurationSpace:
+    """The child of each kind is active where ``root`` is ``on``."""
+    root: Any = Categorical("root", ["on", "off"])
+    children: dict[str, Any] = {
+        "int": Integer("int", (1, 9)), "float": Float("float", (0.0, 1.0)), "flag": Categorical("flag", [True, False]),
+        "text": Categorical("text", ["a", "b"]), "none": Categorical("none", ["a", None]),
+        "mixed": Categorical("mixed", [1, "a"]), "count": OrdinalHyperparameter("count", [1, 2]),
+        "rate": Categorical("rate", [0.5, 1.0]), "shape": Categorical("shape", [(3, 3), (5, 5)]),
+    }  # fmt: skip
+    space = ConfigurationSpace(space=[root, *children.values()])
+    space.add([EqualsCondition(child, root, "on") for child in children.values()])
+    return space
+
+
+@pytest.fixture
+def of_every_kind(tmp_path: Path) -> tuple[Result, list[dict[str, Any]], SearchSpace]:
+    """A result of three configurations, as the objective gets them, and their space."""
+    space = space_with_every_kind()
+    compiled = SearchSpace.from_configspace(space)
+    problem = replace(SETTINGS.problem, space_json=configspace_to_json(space), space_tables=compiled.to_json())
+    on: dict[str, Any] = {
+        "root": "on", "int": 3, "float": 0.5, "flag": True, "text": "a", "mixed": 1, "count": 2, "rate": 1.0,
+        "shape": (3, 3),
+    }  # fmt: skip
+    values: list[dict[str, Any]] = [{"root": "off"}, {**on, "none": None}, {**on, "none": "a"}]
+    made = RunDirectory(tmp_path / "kinds")
+    made.create()
+    with Journal.open(made.journal, create=replace(SETTINGS, problem=problem)) as opened:
+        opened.begin_epoch()
+        entries = [sampled(number, **each) for number, each in enumerate(values)]
+        opened.commit([Started(epoch=1, limits=Limits(brackets=3)), *entries], at=100.0)
+    return Result(made.path), values, compiled
+
+
+DTYPES = {
+    "root": "string", "int": "Int64", "float": "float64", "flag": "boolean", "text": "string", "none": "object",
+    "mixed": "object", "count": "Int64", "rate": "float64", "shape": "object",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_a_column_has_a_type_with_a_missing_value_and_the_values_keep_theirs(
+    name: str, of_every_kind: tuple[Result, list[dict[str, Any]], SearchSpace]
+) -> None:
+    result, values, _ = of_every_kind
+    for table in (result.configurations, result.evaluations):
+        column = table[f"config.{name}"]
+        assert str(column.dtype) == DTYPES[name]
+        inactive = [name not in each for each in values]
+        assert [value is pd.NA or value != value for value in column] == inactive
+        assert column.tolist()[1:] == [each[name] for each in values[1:]]
+
+
+def test_the_exact_values_come_back_and_begin_another_search(
+    of_every_kind: tuple[Result, list[dict[str, Any]], SearchSpace],
+) -> None:
+    result, values, space = of_every_kind
+    assert result.configurations_as_dicts() == values
+    assert [type(each) for each in result.configurations_as_dicts()[1].values()] == list(map(type, values[1].values()))
+    table = result.configurations
+    rows = [table, table.to_dict("records"), [row for _, row in table.iterrows()], result.configurations_as_dicts()]
+    for given_rows in rows:
+        initial = typed_values(SearchOptions, {"initial": given_rows})["initial"]
+        found = completed(space, initial, np.random.default_rng)
+        assert [users_values(each.values) for each in found] == values
+        assert not any(each.note for each in found)
+
+
+def test_a_metric_of_whole_numbers_stays_one_where_a_point_lacks_it(journal: Journal, directory: RunDirectory) -> None:
+    journal.commit([sampled(0, lr=0.1)], at=101.0)
+    curve = (CurvePoint(1, 0.5, {"n": 2**60 + 1}), CurvePoint(2, 0.4, {"acc": 0.5}))
+    journal.commit([recorded(0, 0.4, curve=curve)], at=102.0)
+    table = Result(directory.path).learning_curves
+    assert (str(table["metric.n"].dtype), table["metric.n"].dropna().tolist()) == ("Int64", [2**60 + 1])
+    assert str(table["metric.acc"].dtype) == "float64"
 
 
 def test_every_configuration_is_a_row(result: Result) -> None:

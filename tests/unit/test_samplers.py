@@ -6,7 +6,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -307,8 +307,8 @@ def test_the_model_finds_the_good_region_and_random_search_does_not() -> None:
     space = space_of(Float("x", (0.0, 1.0)), Integer("n", (1, 20)), Categorical("c", list("abcd")))
 
     def loss(proposal: Proposal) -> float:
-        x, n, c = (proposal.values[name] for name in ("x", "n", "c"))
-        return (float(x or 0) - 0.3) ** 2 + (int(n or 0) / 20 - 0.8) ** 2 + 0.3 * (c != "b")
+        values: Mapping[str, Any] = proposal.values
+        return float((values["x"] - 0.3) ** 2 + (values["n"] / 20 - 0.8) ** 2 + 0.3 * (values["c"] != "b"))
 
     late: dict[str, list[float]] = {"bo": [], "random": []}
     for algorithm, losses in late.items():

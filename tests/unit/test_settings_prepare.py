@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from ConfigSpace import ConfigurationSpace, Float, Integer
+from ConfigSpace import Categorical, ConfigurationSpace, Float, InCondition, Integer
 
 from hpbandster_lite.engine.decision_types import Granted
 from hpbandster_lite.engine.initial_proposals import first_proposals
@@ -32,7 +32,7 @@ from hpbandster_lite.records import (
     Started,
 )
 from hpbandster_lite.rundir import RunDirectory
-from hpbandster_lite.settings.kinds import read_initial
+from hpbandster_lite.settings.initial_file import read_initial
 from hpbandster_lite.settings.options import SearchOptions
 from hpbandster_lite.settings.prepare import Prepared, prepare
 from hpbandster_lite.space import SearchSpace, configspace_to_json
@@ -275,7 +275,7 @@ WRONG: list[tuple[dict[str, Any], type[UsageError], str]] = [
     ({"sampler": {"num_samples": 0}}, UsageError, "num_samples must be"),
     ({"algorithm": "hyperband", "sampler": {"num_samples": 3}}, UsageError, "no parameter num_samples"),
     ({"initial": ({"x": 0.5, "n": 10},)}, SpaceError, "10"),
-    ({"initial": ({"x": 0.5},)}, SpaceError, "n"),
+    ({"initial": ({"x": 0.5, "n": None},)}, SpaceError, "n=None"),
     ({"initial": ({"x": 0.5, "n": 3, "depth": 2},)}, SpaceError, "depth"),
     ({"max_attempts": 0}, UsageError, "max_attempts must be at least 1, got 0"),
     ({"heartbeat_s": 40.0}, UsageError, "at most half of lease_s, got 40.0 and lease_s=60.0"),
@@ -539,6 +539,27 @@ def test_a_shipped_problem_is_compared_by_its_version_and_an_old_journal_has_the
         prepare(asked(description(source=ProblemSource(version=2))), directory)
 
 
+@pytest.mark.parametrize("source", [None, ProblemSource(version=1)], ids=["own", "shipped"])
+def test_the_same_choices_in_another_order_go_on_in_the_journal_s_order(
+    source: ProblemSource | None, stored: Callable[..., RunDirectory]
+) -> None:
+    def about(*choices: str) -> ProblemDescription:
+        space = ConfigurationSpace(space=[Categorical("kind", choices), Float("x", (0.0, 1.0))])
+        space.add(InCondition(space["x"], space["kind"], list(choices[:2])))
+        return replace(described(space), source=source)
+
+    directory = stored(about("a", "b", "c"), initial=({"x": 0.25},), seed=5)
+    prepared = prepare(asked(about("b", "a", "c"), initial=({"x": 0.25},)), directory)
+    assert prepared.notes == (
+        "the space has its choices in another order (hyperparameter 'kind': choices was ['a', 'b', 'c'] and is "
+        "['b', 'a', 'c']); the search goes on in the journal's order",
+    )
+    assert prepared.settings.problem.space_tables == about("a", "b", "c").space_tables
+    for other in (about("b", "a", "d"), *([about("b", "c", "a")] if source is None else [])):
+        with pytest.raises(ResumeError, match="search space: hyperparameter"):
+            prepare(asked(other), directory)
+
+
 def test_a_shipped_problem_whose_space_has_grown_continues_in_the_space_of_its_journal(
     stored: Callable[..., RunDirectory],
 ) -> None:
@@ -696,10 +717,96 @@ def test_constants_may_be_left_out_of_an_initial_configuration() -> None:
     assert [dict(each.values) for each in given] == [{"x": 0.5, "n": 3, "c": "a"}, {"x": 0.25, "n": 2, "c": "a"}]
 
 
-def test_initial_configurations_are_read_from_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "initial.json"
-    file.write_text(json.dumps([{"x": 0.5, "n": 3}, {"x": 1.0, "n": 1}]))
-    assert read_initial(file) == ({"x": 0.5, "n": 3}, {"x": 1.0, "n": 1})
+def test_a_partial_configuration_is_completed_with_a_note_and_in_the_same_way_when_it_goes_on(
+    stored: Callable[..., RunDirectory],
+) -> None:
+    directory = stored(initial=({"x": 0.3}, {}))
+    note = "left out in initial, and added: configuration 0: n=5 as in the default configuration. configuration 1: n=5"
+    assert any(each.startswith(note) for each in prepare(asked(initial=({"x": 0.3}, {}))).notes)
+    for initial in (({"x": 0.3}, {}), ({"x": 0.3, "n": 5.0}, {"n": 5})):
+        prepared = prepare(asked(initial=initial), directory)
+        assert [dict(each) for each in prepared.settings.initial] == [{"n": 5, "x": 0.3}, {"n": 5, "x": 0.5}]
+    with pytest.raises(ResumeError, match="initial configurations: 2 in the journal, 1 others requested"):
+        prepare(asked(initial=({"x": 0.3},)), directory)
+
+
+def test_what_is_sampled_for_a_partial_configuration_is_the_same_with_the_same_seed(
+    stored: Callable[..., RunDirectory],
+) -> None:
+    from ConfigSpace import Categorical, EqualsCondition
+
+    space = ConfigurationSpace(space=[Float("x", (0.0, 1.0)), Categorical("kind", ["a", "b"])])
+    space.add(EqualsCondition(space["x"], space["kind"], "b"))
+    about = described(space)
+    directory = stored(about, initial=({"kind": "b"},))
+    first = JournalReader(directory.journal).settings().initial
+    assert prepare(asked(about, initial=({"kind": "b"},)), directory).settings.initial == first
+    assert "sampled" in " ".join(prepare(asked(about, initial=({"kind": "b"},), seed=3)).notes)
+
+
+LONG = 0.12345678901234566
+"""A float with more digits than a value of the space keeps."""
+
+
+def test_given_values_and_defaults_keep_every_bit_in_a_search_of_this_rule() -> None:
+    about = description()
+    for table in (about.space_tables["dimensions"][1], about.space_json["hyperparameters"][1]):
+        # ConfigSpace rounds the defaults of its own hyperparameters.
+        table["default" if "default" in table else "default_value"] = LONG
+    given = ({"x": 1 - LONG, "n": 3}, {"x": np.nextafter(1 - LONG, 0), "n": 3.0})
+    settings = prepare(asked(about, initial=given)).settings
+    space = SearchSpace.from_json(settings.problem.space_tables)
+    assert settings.keeps_given_values
+    found = [repr(each.values) for each in first_proposals(space, settings)]
+    after = float(np.nextafter(1 - LONG, 0))
+    assert found == [f"{{'n': 5, 'x': {LONG!r}}}", f"{{'n': 3, 'x': {1 - LONG!r}}}", f"{{'n': 3, 'x': {after!r}}}"]
+    before = first_proposals(space, replace(settings, keeps_given_values=False))
+    assert [each.values["x"] for each in before] == [0.12345678901235, 0.87654321098765]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("initial.json", '[{"x": 0.5, "n": 3}, {"x": 1.0, "n": 1}]'),
+        ("initial.jsonl", '{"x": 0.5, "n": 3}\n\n{"x": 1.0, "n": 1}\n'),
+        ("initial.txt", '{"x": 0.5, "n": 3}\r\n{"x": 1.0, "n": 1}'),
+        ("initial.csv", "x,n\n0.5,3\n1.0,1\n"),
+        ("initial.CSV", "\ufeffx,n\r\n0.5,3\r\n1.0,1"),
+        ("initial.tsv", 'n\t"x"\n3\t0.5\n1\t1\n'),
+        ("table.csv", ",config_id,origin,config.x,config.n\n0,0-0-1,random,0.5,3\n1,0-0-2,model,1.0,1.0\n"),
+        ("european.csv", "x;n\n0.5;3\n1.0;1\n"),
+    ],
+)
+def test_initial_configurations_are_read_from_json_lines_of_json_and_tables(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(text.encode("utf-8"))
+    settings = prepare(asked(initial=read_initial(file))).settings
+    assert [dict(each) for each in settings.initial] == [{"n": 3, "x": 0.5}, {"n": 1, "x": 1.0}]
+    assert {type(each["n"]) for each in settings.initial} == {int}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.csv", "", "the first line is '', without different names"),
+        ("a.csv", "x,x\n1,2\n", "the first line is 'x,x', without different names"),
+        ("a.csv", "x,n\n1,2,3\n", "line 2: 3 cells for 2 names"),
+        ("a.csv", 'x,n\n1,"2\n', "unexpected end of data"),
+        ("a.jsonl", '{"x": 1}\n{"x": \n', "line 2: Expecting value"),
+        ("a.jsonl", '{"x": 1}\n[1]\n', "expected a list of objects such as"),
+        ("a.csv", "x,n\n0.5,many\n", "n='many' is a str; give a whole number from 1 to 9"),
+    ],
+)
+def test_a_faulty_file_of_configurations_is_refused_with_the_place(
+    name: str, text: str, words: str, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        prepare(asked(initial=read_initial(file)))
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["[1]", "3", "null"])

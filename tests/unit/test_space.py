@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from hpbandster_lite.errors import InvariantBroken, SpaceError
 from hpbandster_lite.space import SearchSpace, configspace_from_json, configspace_to_json, first_difference
+from hpbandster_lite.space.compile import tables
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Sort = tuple[Callable[[str], Any], list[Any]]
@@ -366,6 +367,35 @@ def test_choices_come_back_as_what_they_were() -> None:
     space = SearchSpace.from_json(json.loads(json.dumps(space.to_json())))
     back = [row["x"] for row in space.to_values(space.to_vectors([{"x": choice} for choice in choices]))]
     assert [(value, type(value)) for value in back] == [(value, type(value)) for value in choices]
+
+
+def test_tuples_are_choices_with_conditions_and_clauses_and_come_back_as_lists() -> None:
+    kernel = CS.Categorical("kernel", [(3, 3), (5, (1, 1)), "none"])
+    size = CS.OrdinalHyperparameter("size", [(1,), (2,)])
+    depth, fixed = CS.Integer("depth", (1, 3)), CS.Constant("fixed", ("a", None))
+    original = CS.ConfigurationSpace(space=[kernel, size, depth, fixed])
+    original.add(CS.EqualsCondition(depth, kernel, (5, (1, 1))))
+    original.add(
+        CS.ForbiddenAndConjunction(
+            CS.ForbiddenInClause(kernel, [(3, 3), "none"]), CS.ForbiddenEqualsClause(size, (2,))
+        )
+    )
+    plain = json.loads(json.dumps(configspace_to_json(original)))
+    for space in (SearchSpace.from_configspace(original), SearchSpace(tables(plain))):
+        found = space.to_values(space.enumerate())  # type: ignore[arg-type]
+        assert len(found) == 3 * 2 + 2
+        assert {"kernel": [5, [1, 1]], "size": [2], "depth": 1, "fixed": ["a", None]} in found
+        users: list[dict[str, Any]] = [{"kernel": (5, (1, 1)), "size": (1,), "depth": 2, "fixed": ("a", None)}]
+        assert space.to_values(space.to_vectors(users)) == [
+            {"depth": 2, "fixed": ["a", None], "kernel": [5, [1, 1]], "size": [1]}
+        ]
+        wrong: dict[str, Any] = {"kernel": (3, 3), "size": (2,), "fixed": ("a", None)}
+        with pytest.raises(SpaceError, match=r"kernel in \(\(3, 3\), 'none'\) and size == \(2,\)"):
+            space.to_vectors([wrong])
+        with pytest.raises(SpaceError, match=r"choose from \(3, 3\), \(5, \(1, 1\)\), 'none'"):
+            space.to_vectors([wrong | {"kernel": (3, 4)}])
+    assert configspace_from_json(plain) == original
+    assert first_difference(plain, configspace_to_json(original)) is None
 
 
 def test_values_of_numpy_are_understood_and_handed_back_as_plain_ones() -> None:

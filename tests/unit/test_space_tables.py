@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import ConfigSpace as CS  # noqa: N817  (its own documentation calls it so)
@@ -13,7 +14,14 @@ import numpy as np
 import pytest
 
 from hpbandster_lite.errors import SpaceError
-from hpbandster_lite.space import Dimension, SearchSpace, configspace_to_json, first_difference, has_only_grown
+from hpbandster_lite.space import (
+    Dimension,
+    SearchSpace,
+    configspace_to_json,
+    first_difference,
+    has_only_grown,
+    in_order_of,
+)
 from hpbandster_lite.space.compile import tables
 
 # ----------------------------------------------------------------------------------------------------- JSON
@@ -175,8 +183,10 @@ def test_a_bound_missed_by_a_rounding_error_is_the_bound() -> None:
 @pytest.mark.parametrize(
     ("hyperparameters", "words"),
     [
-        ([CS.Categorical("x", [(1, 2), (3, 4)])], ("'x'", "(1, 2)", "tuple", "use a string")),
-        ([CS.Constant("x", [1])], ("'x'", "[1]", "list", "use a string")),
+        ([CS.Categorical("x", [[1, 2], [3, 4]])], ("'x'", "[1, 2]", "list", "use a tuple")),
+        ([CS.Categorical("x", [(1, [2]), (3, 4)])], ("'x'", "[2]", "list", "use a tuple")),
+        ([CS.Constant("x", {1})], ("'x'", "{1}", "set", "as a list, for example with sorted()")),
+        ([CS.Constant("x", b"a")], ("'x'", "b'a'", "bytes", "use a string")),
         ([CS.Categorical("x", [1.0, math.nan])], ("'x'", "NaN", "'nan'")),
         ([CS.OrdinalHyperparameter("x", [b"a", b"b"])], ("'x'", "bytes")),
         ([CS.Integer("x", (0, 2**50))], ("'x'", str(2**50), "use a float")),
@@ -255,6 +265,46 @@ def test_equality_holds_between_unlike_choices_and_order_is_refused() -> None:
 def test_a_dimension_survives_a_round_trip_through_its_plain_table() -> None:
     for dim in sample_space().dimensions:
         assert Dimension.from_plain(json.loads(json.dumps(dim.to_plain()))) == dim
+
+
+# --------------------------------------------------------------------------------------------- order of choices
+
+
+def chosen(choices: Sequence[Any], clause: Sequence[Any] = ("a", "b"), **about: Any) -> dict[str, Any]:
+    """A space with these choices, of which a condition and a clause name two."""
+    kind, x, y = CS.Categorical("kind", choices, **about), CS.Float("x", (0.0, 1.0)), CS.Integer("y", (1, 9))
+    space = CS.ConfigurationSpace(space=[kind, x, y])
+    space.add(CS.InCondition(x, kind, list(clause)))
+    parts = CS.ForbiddenInClause(kind, list(clause)), CS.ForbiddenEqualsClause(y, 1)
+    space.add(CS.ForbiddenAndConjunction(*parts))
+    plain: dict[str, Any] = configspace_to_json(space)
+    return plain
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "is_same"),
+    [
+        (chosen("abc"), chosen("cba"), True),
+        (chosen("abc"), chosen("bca", "ba"), True),
+        (chosen("abc", default="b"), chosen("cab", default="b"), True),
+        (chosen("abc", default="b"), chosen("cab", default="a"), False),
+        (chosen("abc"), chosen("cab", default="b"), False),
+        (chosen("abc", weights=[1, 2, 3]), chosen("cab", weights=[3, 1, 2]), True),
+        (chosen("abc", weights=[2, 2, 1]), chosen("bac", weights=[2, 2, 1]), True),
+        (chosen("abc", weights=[1, 2, 3]), chosen("cab", weights=[1, 2, 3]), False),
+        (chosen("abc"), chosen("abcd"), False),
+        (chosen("abc"), chosen("abd"), False),
+        (chosen("abc"), chosen("abc", "bc"), False),
+        (chosen(["a", "b", (1, 2), 1]), chosen([1, (1, 2), "b", "a"]), True),
+        (chosen(["a", "b", True]), chosen(["a", "b", 1]), False),
+    ],
+)
+def test_choices_in_another_order_are_the_same_space(
+    then: dict[str, Any], now: dict[str, Any], is_same: bool
+) -> None:
+    kept = json.dumps(now)
+    assert (first_difference(then, in_order_of(then, now)) is None) is is_same
+    assert json.dumps(now) == kept
 
 
 # ------------------------------------------------------------------------------------------------ grown spaces

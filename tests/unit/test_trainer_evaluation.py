@@ -62,6 +62,20 @@ def test_whole_budgets_arrive_as_int(call: Literal["evaluate", "test"]) -> None:
     assert ended(seen, others, **hooks).info["seen"] == "(3.0, 3.0, 9.0, (1.0, 3.0, 9.0))"
 
 
+@pytest.mark.parametrize("call", ["evaluate", "test", "feasible"])
+def test_a_list_in_the_journal_is_a_tuple_for_the_objective(call: Literal["evaluate", "test", "feasible"]) -> None:
+    seen: list[Any] = []
+
+    def look(config: Mapping[str, Any], *_: object) -> dict[str, Any]:
+        seen.append(config)
+        return {"loss": 0.0}
+
+    hooks = {} if call == "evaluate" else {call: look}
+    order = replace(ORDER, call="test" if call == "test" else "evaluate", values={"k": [3, [1, "a"]], "n": 3})
+    ended(look, order, **hooks)
+    assert seen[0] == {"k": (3, (1, "a")), "n": 3}
+
+
 def of(result: Any) -> TrainerEnded:
     """The outcome of an evaluation that returns this."""
     return ended(lambda config, budget, trial: result)

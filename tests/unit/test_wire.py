@@ -330,6 +330,8 @@ def instances_of(hint: Any) -> st.SearchStrategy[Any]:
         return simple[hint]
     if origin in (Union, UnionType):
         return st.one_of([instances_of(arg) for arg in args])
+    if origin is list:
+        return st.lists(instances_of(args[0]), max_size=3)
     if origin is tuple:
         return st.lists(instances_of(args[0]), max_size=3).map(tuple)
     if origin is Mapping:

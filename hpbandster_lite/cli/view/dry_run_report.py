@@ -11,7 +11,7 @@ from rich.markup import escape
 from hpbandster_lite.cli.view.formats import amount, duration, number, value_text
 from hpbandster_lite.cli.view.tables import plain_table
 from hpbandster_lite.engine.same_fault import shown
-from hpbandster_lite.records import Limits
+from hpbandster_lite.records import Limits, users_values
 from hpbandster_lite.results.forecast import Price
 from hpbandster_lite.standalone.dry_run import DryEvaluation, DryRun
 
@@ -22,7 +22,7 @@ def print_dry_run(out: Console, dry_run: DryRun, unit: str, *, word: str = "loss
     ``word`` is the heading of what the objective returned.
     """
     refused = f" ({dry_run.refused} others were refused as infeasible before it)" if dry_run.refused else ""
-    values = ", ".join(f"{name}={value_text(value)}" for name, value in dry_run.values.items())
+    values = ", ".join(f"{name}={value_text(value)}" for name, value in users_values(dry_run.values).items())
     out.print(f"dry run with {values}{refused}", markup=False, soft_wrap=True)
     table = plain_table()
     for heading in ("evaluation", "budget", word, "time", "left behind"):

@@ -68,6 +68,9 @@ def value_text(value: Plain) -> str:
         return number(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={value_text(entry)}" for name, entry in value.items())
-    if isinstance(value, list | tuple):
+    if isinstance(value, tuple):
+        # A choice of the user's space.
+        return repr(value)
+    if isinstance(value, list):
         return ", ".join(value_text(entry) for entry in value)
     return "-" if value is None else str(value)

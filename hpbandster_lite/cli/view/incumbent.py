@@ -8,6 +8,7 @@ from hpbandster_lite.cli.view.formats import amount
 from hpbandster_lite.cli.view.tables import figures_table, values_table
 from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.records import users_values
 from hpbandster_lite.results.incumbent import FILE_NAME, current_incumbent, read_incumbent
 from hpbandster_lite.rundir import RunDirectory
 
@@ -22,7 +23,7 @@ def print_incumbent(out: Console, directory: RunDirectory) -> None:
     config_id = "-".join(str(part) for part in incumbent["config_id"])
     budget = amount(incumbent["budget"], incumbent["unit"])
     out.print(f"[b]best configuration {config_id}[/], evaluated for {budget}\n")
-    out.print(values_table("hyperparameter", incumbent["values"]))
+    out.print(values_table("hyperparameter", users_values(incumbent["values"])))
     figures = {"validation": {word_for(maximize=incumbent["maximize"]): incumbent["loss"], **incumbent["info"]}}
     if incumbent["test"] is not None:
         figures["test"] = incumbent["test"]

@@ -10,7 +10,7 @@ from rich.console import Console
 from hpbandster_lite.cli.view.formats import amount, duration, number, value_text
 from hpbandster_lite.cli.view.tables import figures_table, values_table
 from hpbandster_lite.hyperband.direction import word_for
-from hpbandster_lite.records import CurvePoint, Plain
+from hpbandster_lite.records import CurvePoint, Plain, users_values
 from hpbandster_lite.standalone.refit import Refit
 
 LINE_EVERY_S = 1.0
@@ -77,7 +77,7 @@ def introduce_refit(out: Console, refit: Refit) -> None:
     if refit.figures is not None:
         how = "done before: refit of"
     out.print(f"{how} {what}, in {refit.directory}\n", markup=False, soft_wrap=True)
-    out.print(values_table("hyperparameter", refit.values))
+    out.print(values_table("hyperparameter", users_values(refit.values)))
     out.print()
 
 

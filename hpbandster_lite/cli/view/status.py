@@ -22,6 +22,7 @@ from hpbandster_lite.cli.view.tables import plain_table
 from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.hyperband.ranking import best_loss
 from hpbandster_lite.protocol.status import Agent, Bracket, Rung, Status
+from hpbandster_lite.records import users_values
 
 MOST_FIGURES = 4
 """Figures of the incumbent beside its loss that fit on a line."""
@@ -46,7 +47,8 @@ def status_view(status: Status, *, height: int | None = None) -> RenderableType:
     parts: list[RenderableType] = [_facts_table(facts(status))]
     best = status.incumbent
     if best is not None:
-        values = [Text(f"{name}={value_text(value)}", overflow="ellipsis") for name, value in best.values.items()]
+        shown = users_values(best.values).items()
+        values = [Text(f"{name}={value_text(value)}", overflow="ellipsis") for name, value in shown]
         parts.append(Columns(values, padding=(0, 3), equal=True))
     brackets, agents = status.brackets, status.agents
     most_brackets, most_workers = _room(height, len(brackets), 0 if best is None else len(best.values))
