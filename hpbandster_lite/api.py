@@ -31,6 +31,7 @@ from hpbandster_lite.process.streams import open_closed_descriptors
 from hpbandster_lite.protocol.status import Status
 from hpbandster_lite.records import Finished, FinishKind, Limits, ProblemDescription, ProblemSource, Value, Values
 from hpbandster_lite.records.decorator import record
+from hpbandster_lite.results.journal_status import notes_of
 from hpbandster_lite.results.result import Result
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import (
@@ -340,6 +341,8 @@ def _search(
         raise SystemExit(REQUEUE)
     if code != 0:
         raise RunDirectoryError(f"the master ended with exit code {code}; see {directory.log('master')}")
+    for note in notes_of(JournalReader(directory.journal)):
+        watcher.note(note)
     result = Result(directory.path)
     kind = result.finish_kind
     if kind is not None and (kind.was_stopped or result.incumbent is None):

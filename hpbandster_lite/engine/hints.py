@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
-from hpbandster_lite.records import FailureKind
+from hpbandster_lite.records import FailureKind, Plain
 
+NOTES = "notes"
+"""Under this name, what an evaluation returned beside its loss has the notes of its trainer."""
 ENOUGH_PAIRS = 3
 """Fewer configurations at two budgets give no hint."""
 MOST_RATIOS = 25
@@ -103,6 +105,26 @@ class Growth:
             f"as at {low:g} (median of {len(pairs.ratios)}); low budgets save nothing, so raise the lowest one or let "
             "the objective do less with less"
         )
+
+
+class Noted:
+    """The notes of trainers about evaluations: the first one, and how many evaluations have one."""
+
+    def __init__(self) -> None:
+        self.first = ""
+        self.count = 0
+
+    def add(self, info: Mapping[str, Plain]) -> None:
+        """Add what an evaluation returned beside its loss."""
+        notes = info.get(NOTES)
+        if isinstance(notes, list | tuple) and notes and all(isinstance(each, str) for each in notes):
+            self.first = self.first or str(notes[0])
+            self.count += 1
+
+    def hints(self) -> list[str]:
+        """One sentence, if there are notes."""
+        others = f" ({self.count} evaluations have such a note)" if self.count > 1 else ""
+        return [f"{self.first}{others}"] if self.count else []
 
 
 def failure_counts(failures: Mapping[FailureKind, int]) -> str:

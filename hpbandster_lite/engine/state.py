@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from hpbandster_lite.engine.durations import Durations
 from hpbandster_lite.engine.first_faults import FirstFaults, OneFault
-from hpbandster_lite.engine.hints import Growth
+from hpbandster_lite.engine.hints import Growth, Noted
 from hpbandster_lite.errors import InvariantBroken
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.ranking import IncumbentKey, incumbent_key, survivors
@@ -180,6 +180,7 @@ class State:
         self.observed_at = 0
         self.first_faults = FirstFaults()
         self.growth = Growth()
+        self.noted = Noted()
         self.durations = Durations()
         self._best_key: IncumbentKey | None = None
         self._open_rungs: list[tuple[float, int, int]] = []
@@ -384,6 +385,7 @@ class State:
             self._push(entry.evaluation.config_id.bracket, entry.evaluation.rung)
             return
         self.infeasible_in_a_row = 0
+        self.noted.add(entry.outcome.info)
         rung.done.append((entry.evaluation.config_id, entry.outcome.loss))
         if entry.outcome.loss is not None:
             self._compare_with_best(evaluation, entry.outcome.loss)

@@ -69,6 +69,7 @@ def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: fl
         waits=waits_of(state, leases, now=now, heartbeat_s=settings.heartbeat_s),
         hints=(
             *_about_long(agents, state),
+            *state.noted.hints(),
             *hints_of(
                 state.growth, state.failures, settings, recorded=state.recorded, has_loss=state.best is not None
             ),

@@ -211,6 +211,10 @@ _FIRST_LEASE_AFTER = (
 )
 _RECORDED_BEFORE = "SELECT count(*) FROM evaluations WHERE outcome < ?"
 _OUTCOMES = "SELECT outcome, entry FROM evaluations JOIN entries ON position = outcome ORDER BY outcome"
+_OUTCOMES_WITH = """
+SELECT outcome, entry FROM (SELECT outcome FROM evaluations WHERE outcome IS NOT NULL ORDER BY outcome LIMIT ?)
+JOIN entries ON position = outcome WHERE instr(entry, ?) ORDER BY outcome
+"""
 
 
 class JournalReader:
@@ -422,6 +426,10 @@ class JournalReader:
         """Outcomes of all evaluations that ended, in the order of the journal."""
         entries = (self._ended(text, position) for position, text in self._all(_OUTCOMES))
         return {entry.evaluation: entry.outcome for entry in entries}
+
+    def outcomes_with(self, text: str, most: int) -> list[Outcome]:
+        """The outcomes whose entries contain a text, among the first ``most``."""
+        return [self._ended(entry, position).outcome for position, entry in self._all(_OUTCOMES_WITH, (most, text))]
 
     def _ended(self, text: str, position: int) -> Recorded | LateReport:
         entry = read_entry(text, position, self.path)

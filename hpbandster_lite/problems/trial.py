@@ -7,6 +7,7 @@ the objective first reads the directory or the device.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import importlib.util
 import numbers
 import os
@@ -24,6 +25,9 @@ MAX_METRICS_BYTES = 65_536
 """Largest size of the metrics of one report, because the agent keeps whole curves in memory and sends them."""
 
 FIRST = ConfigId(0, 0, 0)
+
+noted: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("noted", default=None)
+"""Receives the notes about the evaluation that runs."""
 
 OnReport = Callable[[CurvePoint], bool]
 """Receives one point of the learning curve; returns True if the objective must stop."""
@@ -230,10 +234,14 @@ class Trial:
         """Whether the evaluation has ended; if so, the first call with this name writes a note with its effect."""
         if self._has_ended and call not in self._noted:
             self._noted.add(call)
-            note(
+            text = (
                 f"{call} was called for {self.config_id} at rung {self.rung}, which has ended; {effect} (does a "
                 "callback of a cached model keep an old trial?)"
             )
+            note(text)
+            current = noted.get()
+            if current is not None:
+                current.append(text)
         return self._has_ended
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hpbandster_lite.engine.hints import Growth
+from hpbandster_lite.engine.hints import NOTES, Growth, Noted
 from hpbandster_lite.engine.status import hints_of
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.journal import JournalReader, Promotion, RungRow
@@ -22,6 +22,10 @@ from hpbandster_lite.settings.search_file import how_to_continue
 
 FIRST_PROMOTIONS = 1_000
 """Promotions that are read first: in a long search they settle the hints, and all of them take a second to read."""
+
+
+FIRST_OUTCOMES = 1_000
+"""Outcomes that are searched for notes: an objective that leads to notes does so from the beginning."""
 
 
 def status_from_journal(reader: JournalReader) -> Status:
@@ -47,7 +51,10 @@ def status_from_journal(reader: JournalReader) -> Status:
         maximize=settings.maximize,
         epoch=max((master["epoch"] for master in reader.masters()), default=0),
         limits=reader.limits(),
-        hints=hints_of(growth, failures, settings, recorded=recorded, has_loss=incumbent is not None),
+        hints=(
+            *notes_of(reader),
+            *hints_of(growth, failures, settings, recorded=recorded, has_loss=incumbent is not None),
+        ),
         brackets=_brackets(reader, settings, rungs),
         evaluations=Evaluations(
             started=recorded + sum(row["queued"] + row["running"] for row in rungs),
@@ -93,6 +100,14 @@ def incumbent_from_journal(reader: JournalReader) -> Incumbent | None:
         info=dict(reader.outcome(best["outcome"]).info),
         directory=best["directory"],
     )
+
+
+def notes_of(reader: JournalReader) -> list[str]:
+    """The notes of trainers about evaluations, as one sentence, if there are any."""
+    noted = Noted()
+    for outcome in reader.outcomes_with(f'"{NOTES}":', FIRST_OUTCOMES):
+        noted.add(outcome.info)
+    return noted.hints()
 
 
 def _growth(reader: JournalReader, budgets: int) -> Growth:

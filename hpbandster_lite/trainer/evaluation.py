@@ -17,10 +17,11 @@ from types import TracebackType
 from typing import Any
 
 from hpbandster_lite import wire
+from hpbandster_lite.engine.hints import NOTES
 from hpbandster_lite.hyperband.direction import turned, word_for
 from hpbandster_lite.problems import Problem
 from hpbandster_lite.problems.plain_forms import plain_forms
-from hpbandster_lite.problems.trial import Interrupted, Trial, note, number
+from hpbandster_lite.problems.trial import Interrupted, Trial, note, noted, number
 from hpbandster_lite.process.forks import ForksEndHere
 from hpbandster_lite.records import CurvePoint, Failure, FailureKind, Plain, users_values
 from hpbandster_lite.trainer.exceptions import one_line
@@ -71,6 +72,8 @@ def run_objective(
         The loss or the failure; or the interruption, if the worker must give the evaluation back.
     """
     trial = _trial(order, _Turned(on_report) if order.maximize else on_report)
+    notes: list[str] = []
+    before = noted.set(notes)
     if order.note:
         note(order.note)
     began = clock()
@@ -102,10 +105,11 @@ def run_objective(
         renewal = "the objective ended with an error of the GPU's libraries" if is_of_accelerator(error) else None
     finally:
         trial.end()
+        noted.reset(before)
     return TrainerEnded(
         loss=loss,
         failure=failure,
-        info=info,
+        info={NOTES: list(notes), **info} if notes and order.call == "evaluate" else info,
         duration_s=clock() - began,
         renewal=renewal,
         no_room_in=None if no_room is None else no_room.folder,

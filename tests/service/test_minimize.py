@@ -21,6 +21,7 @@ from hpbandster_lite.cli.app import make_app
 from hpbandster_lite.errors import ProblemError, ResumeError, RunDirectoryError, UsageError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.records import Leased, Recorded
+from hpbandster_lite.results.journal_status import status_from_journal
 from hpbandster_lite.results.verify_run import verify_run
 from hpbandster_lite.rundir import RunDirectory
 
@@ -275,6 +276,24 @@ def in_threads(tmp_path: Path, evaluate: Any, **options: Any) -> hpb.Result:
     space = ConfigurationSpace(space=[Float("x", (0.0, 1.0))])
     about["run_dir"] = tmp_path / "run"
     return hpb.minimize(evaluate, space, isolation="none", **{**about, **options})
+
+
+def test_reports_of_a_trial_that_has_ended_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    callbacks: list[Any] = []
+
+    def objective(config: dict[str, Any], budget: float, trial: Any) -> float:
+        callbacks.append(trial.report)
+        for report in callbacks:
+            report(1, 0.5)
+        return float(config["x"])
+
+    in_threads(tmp_path, objective, workers=1)
+    words = "which has ended; such points are dropped"
+    infos = [each.outcome.info for each in entries(tmp_path, Recorded)]
+    assert [words in str(info.get("notes")) for info in infos] == [False, True, True]
+    assert capsys.readouterr().err.count(f"{words} (does a callback of a cached model keep an old trial?) (2 ev") == 1
+    hints = status_from_journal(JournalReader(tmp_path / "run" / "journal.sqlite")).hints
+    assert words in hints[0]
 
 
 def test_whole_budgets_arrive_as_int(tmp_path: Path) -> None:

@@ -618,3 +618,18 @@ def test_a_report_without_a_value_is_refused_as_a_value() -> None:
     end, _ = maximized(lambda config, budget, trial: trial.report(1))
     assert end.failure is not None
     assert "trial.report requires the value: trial.report(epoch, value)" in end.failure.reason
+
+
+def test_a_late_report_of_another_trial_is_noted_beside_the_loss() -> None:
+    trials: list[Trial] = []
+
+    def evaluate(_config: object, _budget: float, trial: Trial) -> float:
+        trials.append(trial)
+        for each in trials:
+            each.report(1, 0.5)
+            each.report(2, 0.5)
+        return 0.5
+
+    assert ended(evaluate).info == {}
+    (note,) = ended(evaluate).info["notes"]
+    assert "which has ended; such points are dropped" in str(note)
