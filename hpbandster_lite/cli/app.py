@@ -26,7 +26,7 @@ NAME = "hpbandster-lite"
 SEARCH, LOOK, STEER, MACHINES = "Search", "Look", "Steer", "On more than one machine"
 COMMANDS: Mapping[str, str] = {
     **dict.fromkeys(("run", "plan", "options", "refit"), SEARCH),
-    **dict.fromkeys(("status", "best", "list", "backup", "verify", "ping"), LOOK),
+    **dict.fromkeys(("status", "best", "list", "backup", "verify", "ping", "doctor"), LOOK),
     **dict.fromkeys(("pause", "resume", "stop", "cancel"), STEER),
     **dict.fromkeys(("master", "worker", "nameserver", "certs"), MACHINES),
 }

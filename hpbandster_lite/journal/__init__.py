@@ -4,6 +4,7 @@ Law of this room: one writer, one commit per turn, and no acknowledgement before
 are the source of truth. The tables change in the same transaction, for readers that do not replay the entries.
 """
 
+from hpbandster_lite.journal.filesystems import is_network, mounted_type
 from hpbandster_lite.journal.lost import JournalLost
 from hpbandster_lite.journal.reader import (
     ConfigurationRow,
@@ -16,7 +17,7 @@ from hpbandster_lite.journal.reader import (
     SourceEdit,
     source_of_row,
 )
-from hpbandster_lite.journal.schema import SCHEMA
+from hpbandster_lite.journal.schema import SCHEMA, sqlite_version
 from hpbandster_lite.journal.settings_difference import option_difference, settings_difference
 from hpbandster_lite.journal.writer import Fenced, Journal, holds_anything
 
@@ -34,7 +35,10 @@ __all__ = [
     "RungRow",
     "SourceEdit",
     "holds_anything",
+    "is_network",
+    "mounted_type",
     "option_difference",
     "settings_difference",
     "source_of_row",
+    "sqlite_version",
 ]

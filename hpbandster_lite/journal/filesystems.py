@@ -40,12 +40,17 @@ def network_type(path: Path) -> str | None:
     path
         A path, which need not exist; links are followed.
     """
+    kind = mounted_type(path)
+    return kind if kind is not None and is_network(kind) else None
+
+
+def mounted_type(path: Path) -> str | None:
+    """The type of the file system of a path, as :func:`type_of`; None if the list cannot be read."""
     try:
         mounts = MOUNTS.read_text("utf-8", errors="surrogateescape")
-        kind = type_of(mounts, str(path.resolve()))
+        return type_of(mounts, str(path.resolve()))
     except OSError:
         return None
-    return kind if kind is not None and is_network(kind) else None
 
 
 def is_network(kind: str) -> bool:

@@ -156,6 +156,11 @@ def check_schema(version: int, path: Path) -> None:
         raise JournalError(f"the journal {path} has the unknown schema {version}; its header is damaged")
 
 
+def sqlite_version() -> str:
+    """The version of the database's library."""
+    return sqlite3.sqlite_version
+
+
 @contextmanager
 def sqlite_errors_as_ours(path: Path, purpose: str) -> Iterator[None]:
     """Convert each error of SQLite to a JournalError with the remedy; a broken constraint is a bug of this package."""

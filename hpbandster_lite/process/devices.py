@@ -15,6 +15,7 @@ from typing import Any
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.process.environment import VISIBLE
+from hpbandster_lite.records import Plain
 
 MOST_CPU_WORKERS = 4
 """Default limit of workers without a GPU, because each one has a copy of the data."""
@@ -82,6 +83,12 @@ def usable_cores() -> int:
     """Number of cores that this process may use, by its affinity and the limit of its container."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(affinity, _container_cores(Path("/sys/fs/cgroup")))))
+
+
+def cores_of_container() -> float | None:
+    """The CPU limit of this process's container, in cores; None without one."""
+    cores = _container_cores(Path("/sys/fs/cgroup"))
+    return None if math.isinf(cores) else cores
 
 
 def worker_devices(
@@ -192,6 +199,33 @@ def _driver() -> Iterator[Any]:
         yield pynvml
     finally:
         pynvml.nvmlShutdown()
+
+
+def gpus_of_driver() -> dict[str, Plain]:
+    """The version of the driver, None without a working one, and what it says of each GPU, with memory in bytes."""
+    with _driver() as nvml:
+        if nvml is None:
+            return {"driver": None, "CUDA of the driver": None, "GPUs": []}
+        cuda = nvml.nvmlSystemGetCudaDriverVersion()
+        return {
+            "driver": nvml.nvmlSystemGetDriverVersion(),
+            "CUDA of the driver": f"{cuda // 1000}.{cuda % 1000 // 10}",
+            "GPUs": [_about_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount())],
+        }
+
+
+def _about_gpu(nvml: Any, index: int) -> dict[str, Plain]:
+    try:
+        gpu = nvml.nvmlDeviceGetHandleByIndex(index)
+        space = nvml.nvmlDeviceGetMemoryInfo(gpu)
+        return {
+            "name": nvml.nvmlDeviceGetName(gpu),
+            "uuid": nvml.nvmlDeviceGetUUID(gpu),
+            "memory": int(space.total),
+            "memory used": int(space.used),
+        }
+    except nvml.NVMLError as error:
+        return {"error": str(error)}
 
 
 def _uuids() -> tuple[str, ...]:

@@ -48,6 +48,25 @@ class Slurm:
                 "its module (module load slurm). --dry-run shows the scripts and commands without Slurm"
             )
 
+    def version(self, *, timeout_s: float | None = None) -> str:
+        """The version of Slurm's commands.
+
+        Raises
+        ------
+        UsageError
+            If there is no scontrol.
+        PeerError
+            If it does not answer.
+        """
+        return self._run(["scontrol", "--version"], timeout_s).stdout.strip()
+
+    def controllers(self, *, timeout_s: float | None = None) -> str:
+        """Which controllers answer, in scontrol's words; empty if none does."""
+        try:
+            return self._run(["scontrol", "ping"], timeout_s).stdout.strip()
+        except PeerError:
+            return ""
+
     def submit(self, command: Sequence[str]) -> str:
         """Submit a job and return its number.
 
@@ -104,7 +123,8 @@ class Slurm:
         if done.returncode != 0 and not has_ended:
             raise PeerError(f"scancel did not cancel {', '.join(jobs)}: {message}")
 
-    def _run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    def _run(self, command: Sequence[str], timeout_s: float | None = None) -> subprocess.CompletedProcess[str]:
+        limit_s = TIMEOUT_S if timeout_s is None else timeout_s
         try:
             done = subprocess.run(
                 command,
@@ -113,7 +133,7 @@ class Slurm:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=TIMEOUT_S,
+                timeout=limit_s,
                 check=False,
             )
         except FileNotFoundError as error:
@@ -122,7 +142,7 @@ class Slurm:
             ) from error
         except subprocess.TimeoutExpired as error:
             raise PeerError(
-                f"{command[0]} did not answer within {TIMEOUT_S:g} s; try again when the cluster is less busy"
+                f"{command[0]} did not answer within {limit_s:g} s; try again when the cluster is less busy"
             ) from error
         if done.returncode != 0 and parsing.UNREACHABLE.search(done.stderr):
             raise PeerError(f"Slurm's controller does not answer: {parsing.error_text(done.stderr)}; try again later")

@@ -29,7 +29,7 @@ FLOORS = (
     {"journal", "transport", "rundir", "access", "process"},
     # nameserver: a process like the master, in a separate folder because it also serves other programs.
     {"problems", "settings", "master", "agent", "trainer", "nameserver", "standalone", "launch", "results", "slurm"}
-    | {"api"},
+    | {"api", "doctor"},
     {"cli"},
     {"__init__", "__main__", "workers"},
 )
@@ -43,7 +43,7 @@ DOORS: dict[str, set[str]] = {
     "cryptography": {"access"},
     "filelock": {"master", "launch", "workers"},
     "pandas": {"results"},
-    "psutil": {"agent", "process", "launch", "master", "trainer", "transport"},
+    "psutil": {"agent", "doctor", "process", "launch", "master", "trainer", "transport"},
     "pydantic": {"settings"},
     "pynvml": {"process"},
     # The conformance tests of samplers, which other packages run on their samplers.
