@@ -463,6 +463,8 @@ def _over_note(limits: Limits, finished: Finished, *, maximize: bool) -> str:
     over = f"nothing was evaluated: the search is over ({finished.reason})"
     if finished.kind is FinishKind.EXHAUSTED:
         return f"{over}, and no limit extends it; new=True begins another one"
+    if finished.kind is FinishKind.INFEASIBLE:
+        return f"{over}, and no limit extends it: correct feasible() or the space, then begin another one with new=True"
     if finished.kind is FinishKind.TARGET:
         extension = f"a {'higher' if maximize else 'lower'} target_loss than {limits.target_loss:g}"
     else:

@@ -61,7 +61,7 @@ def _started_enough(state: State) -> Finished | None:
     if state.infeasible_in_a_row >= MAX_INFEASIBLE_IN_A_ROW:
         reason = (
             f"the problem refused the last {state.infeasible_in_a_row} configurations as infeasible; "
-            "correct feasible() or the space"
+            "correct feasible() or the space, and begin another search"
         )
         return Finished(kind=FinishKind.INFEASIBLE, reason=reason)
     most = state.limits.evaluations

@@ -48,7 +48,7 @@ from hpbandster_lite.records import (
 from hpbandster_lite.records.decorator import record
 from hpbandster_lite.samplers import bracket_plan
 
-MENDABLE = frozenset({FailureKind.CODE, FailureKind.INVALID})
+MENDABLE = frozenset(kind for kind in FailureKind if kind.is_mendable)
 """Failures that a change of the user's code can undo."""
 MADE_HERE = frozenset({FailureKind.INFRASTRUCTURE, FailureKind.CANCELLED})
 """Failures that the engine records itself: they are no outcome of the objective, and the model never sees them."""

@@ -27,6 +27,10 @@ _COMPARED: Mapping[str, Callable[[SearchSettings], Plain]] = {
 }
 
 
+SPACE_DIFFERS = "search space"
+"""Begins the difference of two spaces: no option has caused it."""
+
+
 def settings_difference(stored: SearchSettings, new: SearchSettings) -> str | None:
     """The first setting in which a journal differs from the requested settings.
 
@@ -54,7 +58,7 @@ def settings_difference(stored: SearchSettings, new: SearchSettings) -> str | No
     from hpbandster_lite.space import first_difference
 
     difference = first_difference(stored.problem.space_json, new.problem.space_json)
-    return None if difference is None else f"search space: {difference}"
+    return None if difference is None else f"{SPACE_DIFFERS}: {difference}"
 
 
 class OptionDifference(NamedTuple):

@@ -268,7 +268,7 @@ class LocalSearch(Supervisor):
 
     def _stop(self) -> int:
         if self._interrupts:
-            self._note("stopping: running evaluations are handed back; Ctrl-C again ends at once")
+            self._note("stopping: running evaluations are handed back; a second Ctrl-C or SIGTERM ends at once")
         else:
             self._note(f"the allocation ends: running evaluations are handed back; to continue them, {self._way_on}")
         self._end_all()
@@ -381,8 +381,11 @@ def remedy(code: int, way_on: str) -> str:
     if code == UsageError.exit_code:
         return f"It would refuse the same input again: correct what it names, then {way_on}"
     if code == SourceDiffers.exit_code:
-        return f"The recorded results are kept: restore the source or accept the edit, then {way_on}"
-    return f"Nothing is lost: {way_on}"
+        accept = "accept the edit (--accept-edited-source, accept_edited_source=True)"
+        return f"The recorded results are kept: restore the source or {accept}, then {way_on}"
+    if code in (PeerError.exit_code, INTERRUPTED):
+        return f"Nothing is lost: {way_on}"
+    return f"Nothing is lost: remove the cause, then {way_on}"
 
 
 @contextlib.contextmanager

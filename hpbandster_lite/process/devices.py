@@ -129,7 +129,7 @@ def worker_devices(
     if len(tokens) % gpus_per_worker:
         raise UsageError(
             f"gpus_per_worker={gpus_per_worker} does not divide the {len(tokens)} GPUs here ({', '.join(tokens)}); "
-            "use fewer of them with --gpus, or another number"
+            "use fewer of them with gpus, or another number"
         )
     groups = [",".join(tokens[at : at + gpus_per_worker]) for at in range(0, len(tokens), gpus_per_worker)]
     cores = usable_cores()

@@ -82,6 +82,11 @@ class FailureKind(str, Enum):
     CANCELLED = "cancelled"
     """Dropped by a user: it ranks last and fills its place; the model never sees it."""
 
+    @property
+    def is_mendable(self) -> bool:
+        """Whether a change of the user's code can undo it, so that ``--retry-failed`` runs the evaluation again."""
+        return self in (FailureKind.CODE, FailureKind.INVALID)
+
 
 @record(frozen=True, slots=True, kw_only=True)
 class Failure:

@@ -40,8 +40,8 @@ def write_incumbent(directory: RunDirectory, incumbent: dict[str, Plain]) -> Non
     """Replace the file, unless no search wrote it."""
     if _is_foreign(directory):
         log.warning(
-            "%s was not written by a search, so the incumbent is not saved there; move it away, and run the same "
-            "command again",
+            "%s was not written by a search, so the incumbent is not saved there; move it away, and "
+            "hpbandster-lite best, or the end of the search, writes one",
             directory.path / FILE_NAME,
         )
         return

@@ -191,7 +191,7 @@ class RunDirectory:
             If it is not a directory, or other users can write in it; the message has the command that closes it.
         """
         if not self.path.is_dir():
-            raise RunDirectoryError(f"{self.path} is not a directory; give another --run-dir")
+            raise RunDirectoryError(f"{self.path} is not a directory; give another run directory")
         with os_errors_as_ours(self.path, "use the run directory"):
             refuse_if_writable_by_others(self.path)
             if self.path.stat().st_mode & 0o011:

@@ -590,6 +590,16 @@ def check_value(about: Option, value: Any) -> None:
         raise UsageError(f"{about.name} must be at least {about.at_least}, got {value!r}")
 
 
+def as_written(name: str, value: object = None, *, is_call: bool) -> str:
+    """An option as its user writes it: ``--seed 7`` on the command line, ``seed=7`` in a call of ``minimize``."""
+    about = OPTIONS[name]
+    if not is_call:
+        return about.flag if value is None else f"{about.flag} {value}"
+    if value is None and about.kind is kinds.FLAG:
+        value = True
+    return name if value is None else f"{name}={value!r}"
+
+
 def split_limits(given: Mapping[str, Any]) -> tuple[Limits, dict[str, float]]:
     """Limits from values by the names of their options, and what is given as so many more than the search has.
 

@@ -19,7 +19,7 @@ from hpbandster_lite.errors import BudgetError, ResumeError, UsageError
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.budgets import Ladder, explicit_ladder, ladder
 from hpbandster_lite.hyperband.direction import turned_limits
-from hpbandster_lite.journal import JournalReader, holds_anything, settings_difference
+from hpbandster_lite.journal import SPACE_DIFFERS, JournalReader, holds_anything, settings_difference
 from hpbandster_lite.problems import (
     describe_in_child,
     describe_with_data,
@@ -31,11 +31,19 @@ from hpbandster_lite.problems import (
 )
 from hpbandster_lite.problems.shipped_data import MissingData
 from hpbandster_lite.randomness import Purpose, generator_for
-from hpbandster_lite.records import ConfigId, Limits, ProblemDescription, ProblemSource, SearchSettings, SourceChanged
+from hpbandster_lite.records import (
+    ConfigId,
+    FailureKind,
+    Limits,
+    ProblemDescription,
+    ProblemSource,
+    SearchSettings,
+    SourceChanged,
+)
 from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import bracket_plan
-from hpbandster_lite.settings.options import OPTIONS, SearchOptions, check_values
+from hpbandster_lite.settings.options import OPTIONS, SearchOptions, as_written, check_values
 from hpbandster_lite.settings.source_check import accepted_edit
 
 if TYPE_CHECKING:
@@ -183,8 +191,8 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
     notes = [note for note in (steps.note, _forbidden_default_note(settings, space), _completion_note(initial)) if note]
     if options.seed is None:
         notes.append(
-            f"seed {settings.seed} was drawn; with one worker, --seed {settings.seed} repeats this search (with more, "
-            "proposals depend on the order in which evaluations end)"
+            f"seed {settings.seed} was drawn; with one worker, {_written(options, 'seed', settings.seed)} repeats this "
+            "search (with more, proposals depend on the order in which evaluations end)"
         )
     if options.retry_failed:
         notes.append("nothing has failed yet, so there is nothing to retry: the search begins")
@@ -214,12 +222,16 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
         _checked_space(replace(wanted, sampler=options.sampler, initial=wanted.initial if options.initial else ()))
     difference = settings_difference(stored, wanted)
     if difference is not None:
+        remedy = "Give the journal's value (or leave the option out)"
+        if difference.startswith(SPACE_DIFFERS):
+            remedy = "Restore the space"
         raise ResumeError(
             f"the search in {path} cannot continue with other settings: {difference}. "
-            "Repeat the command that began it, or start another search with --new"
+            f"{remedy}, or start another search with {_written(options, 'new')}"
         )
     is_accepted = options.accept_edited_source or options.retry_failed
-    edited = accepted_edit(reader, description, path, is_accepted=is_accepted)
+    is_call = options.arguments is not None
+    edited = accepted_edit(reader, description, path, is_accepted=is_accepted, is_call=is_call)
     notes = grown + ([] if edited is None else [_edit_note(edited)])
     notes += _not_compared_notes(reader.source(), description.source)
     if options.retry_failed:
@@ -307,7 +319,7 @@ def _refuse_another_run(
     if description.name != stored.problem.name:
         raise ResumeError(
             f"the run directory {path} belongs to the problem {stored.problem.name!r}, not to {description.name!r}; "
-            "give another --run-dir, or --new"
+            f"give another {_written(options, 'run_dir')}, or {_written(options, 'new')}"
         )
     if options.run_id not in (None, stored.run_id):
         raise ResumeError(
@@ -392,9 +404,10 @@ def _halt_notes(options: SearchOptions, reader: JournalReader, path: Path) -> li
     notes = []
     finished, paused = reader.finished(), reader.paused()
     if finished is not None and finished.kind.was_stopped:
-        notes.append(f"the search was {finished.reason.splitlines()[0].rstrip(':')}; it continues now")
-        if reader.failures() and not options.retry_failed:
-            notes.append("what failed stays as it is; --retry-failed runs it again, once the code is corrected")
+        notes.append(f"the search was {finished.reason.splitlines()[0].rstrip(':')}; a new start continues it")
+        if not options.retry_failed and any(FailureKind(kind).is_mendable for kind in reader.failures()):
+            retry = _written(options, "retry_failed")
+            notes.append(f"what failed stays as it is; {retry} runs it again, once the code is corrected")
     if paused is not None:
         why = f" ({paused[0]})" if paused[0] else ""
         notes.append(f"the search is paused{why}; to evaluate again: hpbandster-lite resume {path}")
@@ -430,6 +443,11 @@ def _ladder(options: SearchOptions, description: ProblemDescription) -> Ladder:
         raise BudgetError(f"the problem {description.name!r} has no {name}; give one")
     eta = OPTIONS["eta"].new_search if eta is None else eta
     return ladder(lowest, highest, eta, unit=unit, integer=description.integer_budgets)
+
+
+def _written(options: SearchOptions, name: str, value: object = None) -> str:
+    """An option in the words of the interface through which these options were given."""
+    return as_written(name, value, is_call=options.arguments is not None)
 
 
 def _run_id(run_id: str | None) -> str | None:

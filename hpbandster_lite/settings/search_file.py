@@ -295,6 +295,12 @@ def _first_lines(file: Path) -> tuple[str, str]:
         return "", ""
 
 
+def can_run(file: Path) -> bool:
+    """Whether this file of a search is there, and the command ``run`` continues its search."""
+    heading, second = _first_lines(file)
+    return heading.startswith(_HEADING) and not second.startswith(_ONLY_MINIMIZE)
+
+
 def how_to_continue(directory: RunDirectory, reference: str) -> str:
     """What a user does to continue a search that no master serves, as the end of a sentence after "to ..., ".
 

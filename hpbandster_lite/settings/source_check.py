@@ -6,6 +6,7 @@ accepts the edit; the acceptance is recorded in the journal. Paths are compared 
 
 from __future__ import annotations
 
+import functools
 import socket
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from hpbandster_lite.errors import ResumeError
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.problems import ARGUMENTS_DIFFER, ARGUMENTS_REMEDY, source_differences
 from hpbandster_lite.problems.options import target_of
-from hpbandster_lite.records import ProblemDescription, ProblemSource, SourceChanged
+from hpbandster_lite.records import FailureKind, ProblemDescription, ProblemSource, SourceChanged
+from hpbandster_lite.settings.options import as_written
 
 FIRST_VERSION = ProblemSource(version=1)
 """The source of a shipped problem in a journal that is older than versions of problems."""
@@ -45,7 +47,7 @@ def edited_source(
 
 
 def accepted_edit(
-    reader: JournalReader, found: ProblemDescription, path: Path, *, is_accepted: bool
+    reader: JournalReader, found: ProblemDescription, path: Path, *, is_accepted: bool, is_call: bool
 ) -> SourceChanged | None:
     """The edit of the source to record; None if there is none.
 
@@ -59,12 +61,15 @@ def accepted_edit(
         The run directory.
     is_accepted
         Whether the user accepts an edit.
+    is_call
+        Whether the user calls ``minimize``, and reads of its arguments.
 
     Raises
     ------
     ResumeError
         If the source is another one and the user does not accept it, with the remedies.
     """
+    written = functools.partial(as_written, is_call=is_call)
     accepted, began = reader.source(), reader.settings().problem
     differences = edited_source(accepted, began, found)
     if not differences or found.source is None:
@@ -76,14 +81,16 @@ def accepted_edit(
     if other is not None:
         raise ResumeError(
             f"the run directory {path} belongs to the problem in {other}, not to {found.source.file}, whose source is "
-            f"another one ({what}); give another --run-dir, or --new. If it is a copy of that problem that is to "
-            "continue its search: --accept-edited-source"
+            f"another one ({what}); give another {written('run_dir')}, or {written('new')}. If it is a copy of that "
+            f"problem that is to continue its search: {written('accept_edited_source')}"
         )
     # An objective that failed is edited to be run again.
-    retry = "--retry-failed, which also runs again what failed, or with " if reader.failures() else ""
+    is_mendable = any(FailureKind(kind).is_mendable for kind in reader.failures())
+    retry = f"{written('retry_failed')}, which also runs again what failed, or with " if is_mendable else ""
     raise ResumeError(
-        f"the problem's source is not the one of the search in {path}: {what}. Begin another search with --new; or, if "
-        f"the losses before and after the edit can be compared, continue this one with {retry}--accept-edited-source"
+        f"the problem's source is not the one of the search in {path}: {what}. Begin another search with "
+        f"{written('new')}; or, if the losses before and after the edit can be compared, continue this one with {retry}"
+        f"{written('accept_edited_source')}"
     )
 
 

@@ -211,7 +211,9 @@ def _submit_more(slurm: Slurm, directory: RunDirectory, jobs: JobsOfRun, count: 
     """Submit a further array of workers; return its number."""
     script = directory.path / SCRIPTS_FOLDER / file_name(WORKERS)
     if not script.is_file():
-        raise RunDirectoryError(f"the workers' script {script} is missing; submit the search again to create it")
+        raise RunDirectoryError(
+            f"the workers' script {script} is missing; submit the search again when its jobs have ended"
+        )
     more = Submission(
         kind=WORKERS,
         text="",

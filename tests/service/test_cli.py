@@ -221,7 +221,7 @@ def test_a_search_is_stopped_by_ctrl_c_and_goes_on_with_the_same_command(held: t
     process.send_signal(signal.SIGINT)
     code, output = ended(process)
     assert code == 130
-    assert "stopping: running evaluations are handed back; Ctrl-C again ends at once" in output
+    assert "stopping: running evaluations are handed back; a second Ctrl-C or SIGTERM ends at once" in output
     assert "stopped: no master answers; to continue, run the command that began it again" in output.splitlines()[-1]
     output = typed("status", directory).stdout
     assert "state      stopped: no master answers; to continue, run the command that began it again" in output
@@ -251,7 +251,7 @@ def test_a_living_master_is_asked_and_the_results_are_there_while_it_serves(held
     assert result.incumbent is not None
     assert [step.config_id for step in result.trajectory][-1] == result.incumbent.config_id
     assert list(result.evaluations["state"]) == ["done"] * 3 + ["running"] * 2
-    assert "not tested: the test is made when the search is over" in here("best", directory)[1]
+    assert "not tested: run and minimize make the test when the search is over" in here("best", directory)[1]
 
 
 def test_a_search_whose_every_process_was_killed_can_be_read(held: tuple[Path, Path, Process]) -> None:
@@ -320,7 +320,7 @@ def test_a_loss_that_is_a_text_is_an_invalid_result_with_its_reason(tmp_path: Pa
     lines = here("list", tmp_path / "search", "--failed")[1].splitlines()
     assert len(lines) == 1 + 2
     assert all("failed: invalid" in line and "'good'" in line for line in lines[1:])
-    assert here("best", tmp_path / "search")[1] == "no evaluation has a loss yet\n"
+    assert here("best", tmp_path / "search")[1] == "no evaluation has a loss\n"
     assert here("best", tmp_path / "search", "--json")[1] == "null\n"
 
 
@@ -705,12 +705,12 @@ def test_a_running_search_is_paused_resumed_robbed_of_an_evaluation_and_stopped(
     code, output = ended(process)
     assert code == 0
     assert "the search was stopped by its user: enough; the same command continues it" in output
-    assert "not tested: the test is made when the search is over" in output
+    assert "not tested: run and minimize make the test when the search is over" in output
     assert "state      finished: stopped by its user: enough" in here("status", directory)[1]
     hold.unlink()
     again = typed("run", PROBLEM, "--run-dir", directory, "--brackets", "1")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "note: the search was stopped by its user: enough; it continues now" in again.stdout
+    assert "note: the search was stopped by its user: enough; a new start continues it" in again.stdout
     assert "the one bracket is complete" in again.stdout
     assert json.loads((directory / "incumbent.json").read_text())["test"] == {"error_percent": 4.25}
     output = json.loads(here("verify", directory, "--json")[1])

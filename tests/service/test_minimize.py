@@ -509,7 +509,7 @@ def test_an_unknown_problem_is_refused_with_the_nearest_name(tmp_path: Path) -> 
 
 def test_a_run_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
-    with pytest.raises(RunDirectoryError, match="is not a directory; give another --run-dir"):
+    with pytest.raises(RunDirectoryError, match="is not a directory; give another run directory"):
         hpb.minimize("counting_ones", run_dir=tmp_path / "run")
 
 

@@ -95,7 +95,6 @@ def test_the_price_is_in_hours_of_one_worker_and_in_time_for_all() -> None:
         "  2.00 hours of one worker in all (2 h 00 min)",
         "  1 h 00 min with 2 workers, and 11 s until each is warm",
         "Measured with one configuration; others may take more or less.",
-        "Nothing was kept: the same command without --dry-run starts the search.",
     ]
 
 

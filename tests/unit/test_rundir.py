@@ -174,7 +174,7 @@ def test_the_directory_of_another_user_keeps_its_owner_and_its_mode(tmp_path: Pa
 def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
 
-    with pytest.raises(RunDirectoryError, match="is not a directory; give another --run-dir"):
+    with pytest.raises(RunDirectoryError, match="is not a directory; give another run directory"):
         RunDirectory(tmp_path / "file").create()
     with pytest.raises(RunDirectoryError, match=r"cannot make the run directory.*Not a directory"):
         RunDirectory(tmp_path / "file" / "below").create()

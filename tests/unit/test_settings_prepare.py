@@ -655,13 +655,57 @@ def test_a_search_that_was_stopped_says_that_it_goes_on_and_what_becomes_of_its_
 ) -> None:
     directory = stored(seed=5)
     with_failures(directory, finished=Finished(kind=FinishKind.STOPPED, reason="stopped by its user: enough"))
-    assert prepare(asked(), directory).notes == ("the search was stopped by its user: enough; it continues now",)
+    stopped = "the search was stopped by its user: enough; a new start continues it"
+    assert prepare(asked(), directory).notes == (stopped,)
     same_fault = Finished(kind=FinishKind.SAME_FAULT, reason="stopped, mend the code:\nTraceback\n")
     with_failures(directory, FailureKind.CODE, finished=same_fault)
     first, second = prepare(asked(), directory).notes
     assert first.startswith("the search was stopped, mend the code; ")
     assert "--retry-failed" in second
     assert not any("--retry-failed" in note for note in prepare(asked(retry_failed=True), directory).notes)
+
+
+def a_function(code: str) -> ProblemDescription:
+    """A function, whose source no child process reads."""
+    return description(source_hash="", source=ProblemSource(function={"its code": code}))
+
+
+def test_failures_that_no_edit_undoes_are_not_offered_to_run_again(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(a_function("a"), seed=5)
+    same_fault = Finished(kind=FinishKind.STOPPED, reason="stopped by its user")
+    with_failures(directory, FailureKind.MEMORY, finished=same_fault)
+    assert len(prepare(asked(a_function("a")), directory).notes) == 1
+    edited = asked(a_function("b"))
+    with pytest.raises(ResumeError) as caught:
+        prepare(edited, directory)
+    assert "--retry-failed" not in str(caught.value)
+
+
+def test_a_call_gets_the_words_of_python_and_a_command_those_of_the_command_line(
+    stored: Callable[..., RunDirectory],
+) -> None:
+    (note,) = prepare(asked(arguments=())).notes
+    assert "with one worker, seed=" in note
+    directory = stored(a_function("a"), seed=5)
+    with_failures(directory, FailureKind.CODE, finished=Finished(kind=FinishKind.STOPPED, reason="stopped by its user"))
+    assert "; retry_failed=True runs it again" in prepare(asked(a_function("a"), arguments=()), directory).notes[1]
+    for options, words in [
+        ({"about": a_function("a"), "seed": 6}, "Give the journal's value (or leave the option out), or start"),
+        ({"about": description(Float("y", (0.0, 1.0)))}, "Restore the space, or start another search with {new}"),
+        ({"about": description(name="other")}, "give another {run_dir}, or {new}"),
+        ({"about": a_function("b")}, "Begin another search with {new}; or, if the losses before"),
+        ({"about": a_function("b")}, "with {retry}, which also runs again what failed, or with {accept}"),
+    ]:
+        for more, names in (({}, FLAGS), ({"arguments": ()}, PARAMETERS)):
+            with pytest.raises(ResumeError) as caught:
+                prepare(asked(**options, **more), directory)  # type: ignore[arg-type]
+            assert words.format(**names) in str(caught.value)
+
+
+FLAGS = {"new": "--new", "run_dir": "--run-dir", "retry": "--retry-failed", "accept": "--accept-edited-source"}
+PARAMETERS = {
+    "new": "new=True", "run_dir": "run_dir", "retry": "retry_failed=True", "accept": "accept_edited_source=True",
+}  # fmt: skip
 
 
 def test_a_paused_search_says_so_and_how_it_goes_on(stored: Callable[..., RunDirectory]) -> None:

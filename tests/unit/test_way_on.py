@@ -9,21 +9,28 @@ from typing import Any
 
 import pytest
 from ConfigSpace import ConfigurationSpace
+from rich.console import Console
 from typer.testing import CliRunner
 
 from hpbandster_lite import api
 from hpbandster_lite.cli import ask_master
 from hpbandster_lite.cli.app import make_app
 from hpbandster_lite.cli.commands import run as run_command
+from hpbandster_lite.cli.view import incumbent, plan
 from hpbandster_lite.errors import ProblemError, RunDirectoryError, SearchError, SourceDiffers
-from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.launch.local_search import LaunchOptions, LocalSearch
+from hpbandster_lite.records import Finished, FinishKind, Limits
 from hpbandster_lite.results.journal_status import status_from_journal
 from hpbandster_lite.rundir import RunDirectory, default_run_directory
+from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.settings.search_file import how_to_continue
+from tests.engine_room import settings_for, space_of
 from tests.recorded.runs import recorded_run
 
 SAME = "run the same command again"
+CORRECTED = "once the code is corrected"
+RESTORE = "restore the source or accept the edit (--accept-edited-source, accept_edited_source=True)"
 BEGAN = "run the command that began it again"
 
 
@@ -51,8 +58,8 @@ class Ended:
     ("code", "kind", "remedy"),
     [
         (2, ProblemError, f"It would refuse the same input again: correct what it names, then {SAME}"),
-        (4, RunDirectoryError, f"Nothing is lost: {SAME}"),
-        (5, SourceDiffers, f"The recorded results are kept: restore the source or accept the edit, then {SAME}"),
+        (4, RunDirectoryError, f"Nothing is lost: remove the cause, then {SAME}"),
+        (5, SourceDiffers, f"The recorded results are kept: {RESTORE}, then {SAME}"),
         (130, RunDirectoryError, f"Nothing is lost: {SAME}"),
     ],
 )
@@ -75,12 +82,12 @@ def test_the_remedy_after_the_last_worker_fits_its_exit_code(
 # --------------------------------------------------------------------------------------------------------- after --new
 
 
-def interrupted(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
-    """The output of a ``run`` that is interrupted."""
-    monkeypatch.setattr(run_command, "search_here", lambda *_, **__: 130)
+def interrupted(monkeypatch: pytest.MonkeyPatch, *arguments: str, code: int = 130) -> str:
+    """The output of a ``run`` that is interrupted, or ends with another code."""
+    monkeypatch.setattr(run_command, "search_here", lambda *_, **__: code)
     monkeypatch.setattr(sys, "argv", ["hpbandster-lite", "run", *arguments])
     result = CliRunner().invoke(make_app("run"), ["run", *arguments])
-    assert result.exit_code == 130
+    assert result.exit_code == code
     return result.output
 
 
@@ -91,6 +98,74 @@ def test_after_new_the_command_that_continues_is_printed(tmp_path: Path, monkeyp
     words = "run digits --run-dir runs/digits-2 --sampler bandwidth_factor=2 -w 1"
     assert output == f"\nto go on, run: hpbandster-lite {words}\n"
     assert interrupted(monkeypatch, "digits") == ""
+    # A master that refuses its input would refuse it again.
+    assert interrupted(monkeypatch, "digits", "--new", code=2) == (
+        "\nonce the cause is removed, run: hpbandster-lite run digits --run-dir runs/digits-2\n"
+    )
+
+
+class Failures:
+    """A reader of a journal with failures of these kinds."""
+
+    def __init__(self, *kinds: str) -> None:
+        self._kinds = kinds
+
+    def failures(self) -> dict[str, int]:
+        return dict.fromkeys(self._kinds, 2)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "way_on", "words"),
+    [
+        (("code", "memory"), SAME, f"; {CORRECTED}, the same command with --retry-failed runs them again"),
+        (("invalid",), "run: it", f"; {CORRECTED}, to run them again, run: it --retry-failed"),
+        (
+            ("time_limit", "memory"),
+            SAME,
+            "; no command repeats evaluations that failed with memory, time limit; a higher limit evaluates others",
+        ),
+    ],
+    ids=["code", "new", "others"],
+)
+def test_only_failures_of_the_code_are_run_again(
+    kinds: tuple[str, ...], way_on: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_command._print_where_failures_are(Console(), Failures(*kinds), RunDirectory(tmp_path), way_on)  # type: ignore[arg-type]
+    assert capsys.readouterr().out == f"\nall failures: hpbandster-lite list {tmp_path} --failed{words}\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (FinishKind.LIMIT, "Give a higher limit (such as --brackets) to go on, or --new for another one"),
+        (FinishKind.TARGET, "Give a lower --target-loss, or none and another limit, to go on, or --new for another"),
+        (FinishKind.EXHAUSTED, "No limit extends it; --new begins another one"),
+        (FinishKind.INFEASIBLE, "No limit extends it: correct feasible() or the space, then begin another one with"),
+    ],
+)
+def test_what_goes_on_after_the_end_of_a_search_depends_on_its_kind(kind: FinishKind, words: str) -> None:
+    prepared = Prepared(settings=settings_for(space_of()), limits=Limits(brackets=1), resumed=True)
+    assert plan._how_to_go_on(prepared, Finished(kind=kind, reason="it is")).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("second_line", "words"),
+    [
+        ("# hpbandster-lite run", "hpbandster-lite run {}/search.toml makes the test"),
+        ("# Only minimize continues it", "the same command or call makes the test"),
+        (None, "the same command or call makes the test"),
+    ],
+    ids=["run", "minimize", "no search file"],
+)
+def test_what_makes_the_test_is_named_for_a_search_that_is_over(
+    second_line: str | None, words: str, tmp_path: Path
+) -> None:
+    directory = killed_run(tmp_path, "net", second_line)
+    assert incumbent._when_tested(directory) == "run and minimize make the test when the search is over"
+    with Journal.open(directory.journal) as journal:
+        journal.begin_epoch()
+        journal.commit([Finished(kind=FinishKind.COMPLETE, reason="all is done")], at=1.0)
+    assert incumbent._when_tested(directory) == words.format(directory.path)
 
 
 @pytest.mark.parametrize(

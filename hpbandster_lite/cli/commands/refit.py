@@ -85,12 +85,12 @@ def refit(
         done = run_refit(prepared, lines.take)
     except KeyboardInterrupt:
         lines.end()
-        output.print("interrupted; the same command continues from its last checkpoint", soft_wrap=True)
+        output.print("interrupted; the same command continues it, from a checkpoint if there is one", soft_wrap=True)
         raise
     lines.end()
     if isinstance(done, Failure):
         output.print(f"\n{shown(done)}", markup=False, style="red", soft_wrap=True)
-        remedy = "once the cause is corrected, the same command continues"
+        remedy = "once the cause is corrected, the same command continues it"
         output.print(f"\nits output is in {prepared.directory}; {remedy}", markup=False, soft_wrap=True)
         sys.exit(REFIT_FAILED)
     if as_json:

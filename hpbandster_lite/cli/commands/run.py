@@ -21,8 +21,10 @@ from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.journal import JournalReader
-from hpbandster_lite.launch.local_search import LaunchOptions, search_here
+from hpbandster_lite.launch.local_search import LaunchOptions, is_over, search_here
 from hpbandster_lite.launch.supervisor import SAME_COMMAND
+from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
+from hpbandster_lite.records import FailureKind
 from hpbandster_lite.results.forecast import price
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.options import PlaceOptions, SearchOptions
@@ -92,7 +94,9 @@ def run(
     if code == 0:
         sys.exit(_concluded(out, directory, way_on, is_shown=live))
     if way_on != SAME_COMMAND:
-        out.print(f"\nto go on, {way_on}", markup=False, soft_wrap=True)
+        # With another code a process has refused the input, or a fault must be removed first.
+        first = "to go on" if code in (INTERRUPTED, REQUEUE) else "once the cause is removed"
+        out.print(f"\n{first}, {way_on}", markup=False, soft_wrap=True)
     sys.exit(code)
 
 
@@ -103,7 +107,7 @@ def _way_on(directory: RunDirectory, *, is_new: bool) -> str:
         at = typed.index("--new")
         words = [*typed[:at], "--run-dir", str(directory.path), *typed[at + 1 :]]
         return f"run: hpbandster-lite {shlex.join(words)}"
-    return f"run: hpbandster-lite run {directory.path / FILE_NAME}" if is_new else SAME_COMMAND
+    return f"run: hpbandster-lite run {shlex.quote(str(directory.path / FILE_NAME))}" if is_new else SAME_COMMAND
 
 
 def _dry_run(out: Console, options: SearchOptions, directory: RunDirectory, launch: LaunchOptions) -> int:
@@ -133,6 +137,9 @@ def _dry_run(out: Console, options: SearchOptions, directory: RunDirectory, laun
     )
     out.print()
     print_price(out, tried, price_of_rest, unit=settings.unit, workers=workers, limits=prepared.limits)
+    begins = "continues" if prepared.resumed else "starts"
+    if not prepared.resumed or not is_over(prepared, directory):
+        out.print(f"Nothing was kept: the same command without --dry-run {begins} the search.")
     return 0
 
 
@@ -150,7 +157,7 @@ def _concluded(out: Console, directory: RunDirectory, way_on: str, *, is_shown: 
         # With the traceback, where the reason has one and the view has not shown it.
         reason = first_line(why) if is_shown else why
         out.print(f"nothing was found, the search is over: {reason}", markup=False, style="red", soft_wrap=True)
-        _print_where_failures_are(out, directory, way_on)
+        _print_where_failures_are(out, reader, directory, way_on)
         return NOTHING_FOUND
     print_incumbent(out, directory)
     if finished is not None and finished.kind.was_stopped:
@@ -161,14 +168,19 @@ def _concluded(out: Console, directory: RunDirectory, way_on: str, *, is_shown: 
     return 0
 
 
-def _print_where_failures_are(out: Console, directory: RunDirectory, way_on: str) -> None:
+def _print_where_failures_are(out: Console, reader: JournalReader, directory: RunDirectory, way_on: str) -> None:
     where = directory.path
-    again = "the same command with --retry-failed runs them again"
-    if way_on != SAME_COMMAND:
-        again = f"to run them again, {way_on} --retry-failed"
-    logs = f"logs: {where / 'evaluations'}; " if directory.has_attempt_logs() else ""
-    out.print(
-        f"\nall failures: hpbandster-lite list {where} --failed; {logs}once the code is corrected, {again}",
-        markup=False,
-        soft_wrap=True,
-    )
+    parts = [f"all failures: hpbandster-lite list {where} --failed"]
+    if directory.has_attempt_logs():
+        parts.append(f"logs: {where / 'evaluations'}")
+    kinds = [FailureKind(kind) for kind in reader.failures()]
+    if any(kind.is_mendable for kind in kinds):
+        again = "the same command with --retry-failed runs them again"
+        if way_on != SAME_COMMAND:
+            again = f"to run them again, {way_on} --retry-failed"
+        parts.append(f"once the code is corrected, {again}")
+    elif kinds:
+        # A result of these kinds stands, because it is no fault of the code.
+        names = ", ".join(sorted(kind.value.replace("_", " ") for kind in kinds))
+        parts.append(f"no command repeats evaluations that failed with {names}; a higher limit evaluates others")
+    out.print("\n" + "; ".join(parts), markup=False, soft_wrap=True)

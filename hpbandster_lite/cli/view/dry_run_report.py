@@ -54,7 +54,6 @@ def print_price(out: Console, dry_run: DryRun, price: Price, *, unit: str, worke
     if limits.wall_time_s is not None:
         lines.append(f"  the time limit ends it after {duration(limits.wall_time_s)}")
     lines.append("Measured with one configuration; others may take more or less.")
-    lines.append("Nothing was kept: the same command without --dry-run starts the search.")
     for line in lines:
         out.print(line, markup=False, soft_wrap=True)
 

@@ -17,7 +17,7 @@ from hpbandster_lite.hyperband.brackets import BracketPlan, plan_totals
 from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.problems import text_of
-from hpbandster_lite.records import Plain, ProblemOption
+from hpbandster_lite.records import Finished, FinishKind, Plain, ProblemOption
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.prepare import Prepared
 
@@ -38,14 +38,23 @@ def introduce(console: Console, prepared: Prepared, directory: RunDirectory) -> 
         console.print(f"continuing the search in [b]{path}[/], {seed}: {recorded} evaluations are recorded")
         is_asked_for_more = prepared.retry_failed_after is not None or reader.limits() != prepared.limits
         if finished is not None and not is_asked_for_more and not finished.kind.was_stopped:
-            console.print(
-                f"it is over: {first_line(finished.reason)}. Give a higher limit (such as --brackets) to go on, or "
-                "--new for another one",
-                markup=False,
-            )
+            how = _how_to_go_on(prepared, finished)
+            console.print(f"it is over: {first_line(finished.reason)}. {how}", markup=False)
     else:
         console.print(f"new search in [b]{path}[/], {seed}")
     introduce_plan(console, prepared)
+
+
+def _how_to_go_on(prepared: Prepared, finished: Finished) -> str:
+    """What evaluates more after the end of a search, by its kind."""
+    if finished.kind is FinishKind.EXHAUSTED:
+        return "No limit extends it; --new begins another one"
+    if finished.kind is FinishKind.INFEASIBLE:
+        return "No limit extends it: correct feasible() or the space, then begin another one with --new"
+    if finished.kind is FinishKind.TARGET:
+        better = "higher" if prepared.settings.maximize else "lower"
+        return f"Give a {better} --target-loss, or none and another limit, to go on, or --new for another one"
+    return "Give a higher limit (such as --brackets) to go on, or --new for another one"
 
 
 def introduce_plan(console: Console, prepared: Prepared) -> None:
