@@ -802,7 +802,7 @@ def test_a_search_that_only_meets_one_fault_stops_shows_it_and_goes_on_once_it_i
     assert ran.returncode == 1, ran.stdout + ran.stderr
     end = ran.stdout[ran.stdout.index("nothing was found") :]
     assert "stopped, because the first 3 evaluations all failed with the same fault" in end
-    assert "continue with --retry-failed" in end
+    assert "continue the search with --retry-failed" in end
     assert f'File "{file}", line 6, in evaluate' in end
     assert "ValueError: the data are missing" in end
     assert f"hpbandster-lite list {tmp_path / 'search'} --failed" in end
