@@ -14,6 +14,7 @@ A caller handles an error by its branch, and the exit code of a command follows 
     │   ├── MasterUnreachable    no answer; the call may be repeated
     │   ├── NameServerUnreachable
     │   ├── NotAuthorised        the key was refused or is missing
+    │   ├── AgentIdTaken         another process is the agent with this id
     │   └── ProtocolMismatch     the other side has another protocol version, or refused the message
     ├── SourceDiffers            a worker's source of the problem is not the search's      exit 5
     ├── RunDirectoryError        the machine: disk, permissions, locks                     exit 4
@@ -85,6 +86,10 @@ class NameServerUnreachable(PeerError):
 
 class NotAuthorised(PeerError):
     """The other side refused our key, or sent none."""
+
+
+class AgentIdTaken(PeerError):
+    """Another process is the agent with this id; what both would do counts once, so one of them is refused."""
 
 
 class ProtocolMismatch(PeerError):

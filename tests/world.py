@@ -43,7 +43,7 @@ from hpbandster_lite.master.serving import resume_master
 from hpbandster_lite.master.turns import GAP_S, TURN_S, Turns
 from hpbandster_lite.process.fingerprint import fingerprint
 from hpbandster_lite.protocol.messages import Command, ExchangeRequest, LeftReport, ResumeRequest
-from hpbandster_lite.protocol.slots import slot_name
+from hpbandster_lite.protocol.slots import agent_of, slot_name
 from hpbandster_lite.records import (
     Entry,
     EvaluationId,
@@ -144,6 +144,8 @@ class World:
         self.now = 1_000.0
         self.story: deque[str] = deque(maxlen=STORY_LINES)
         self.workers: list[Worker] = []
+        self.all_workers: dict[str, Worker] = {}
+        """The ended ones, too."""
         self.process: Process | None = None
         self.starts_at = self.now
         self.older: Process | None = None
@@ -311,6 +313,7 @@ class World:
         self.workers.append(
             Worker(self, f"w{self._names}", number, zero_s=draw.choice([0.0, 1e5, 3e6]), rate=draw.choice(rates))
         )
+        self.all_workers[self.workers[-1].name] = self.workers[-1]
         self.note(f"w{self._names} joins as worker {number}")
 
     # -------------------------------------------------------------------------------------------------------- network
@@ -439,6 +442,7 @@ class World:
                 wall_clock=lambda: self.now + self.wall_offset_s,
                 # Otherwise nearly all events are requests of idle agents.
                 soonest_question_s=ASK_EVERY_S,
+                condition_of=lambda process: self.all_workers[f"w{process.pid}"].condition,
             )
         except JournalError as error:
             self.note(f"no master can start: {error}")
@@ -664,6 +668,12 @@ class World:
                 # A lost connection leaves two heartbeats; the master may detect a deadline one turn late.
                 least_s = 2 * self.settings.heartbeat_s - QUIET_TURN_S
                 assert silent_s >= least_s, f"{agent} lost its lease after only {silent_s:.1f} s of silence"
+            case Expired(agent=agent, kind=ExpiryKind.DEAD):
+                self.counts["proven dead"] += 1
+                assert self.all_workers[agent_of(agent)].is_gone, f"{agent} lost its lease as dead and lives"
+            case Expired(agent=agent, kind=ExpiryKind.STOPPED):
+                self.counts["proven stopped"] += 1
+                assert self.now < self.all_workers[agent_of(agent)].stopped_until, f"{agent} is not stopped"
             case _:
                 pass
 
@@ -844,12 +854,14 @@ class World:
                 case Leased(evaluation=identity, attempt=attempt):
                     before = last.get(identity)
                     # The same attempt again: it was handed back.
-                    lost[identity] -= isinstance(before, Expired) and before.attempt == attempt
+                    if isinstance(before, Expired) and before.kind is not ExpiryKind.STOPPED:
+                        lost[identity] -= before.attempt == attempt
                 case Released(evaluation=identity, kind=kind):
                     self.counts[f"handed back {kind and kind.value}"] += 1
                     lost[identity] += kind is HandBackKind.UNORDERED
-                case Expired(evaluation=identity):
-                    lost[identity] += 1
+                case Expired(evaluation=identity, kind=kind):
+                    # A stopped worker has not used the attempt.
+                    lost[identity] += kind is not ExpiryKind.STOPPED
                 case Recorded(evaluation=identity, outcome=outcome):
                     is_lost = outcome.failure is not None and outcome.failure.kind is INFRASTRUCTURE
                     assert is_lost == (lost[identity] >= self.settings.max_attempts), (entry, lost[identity])

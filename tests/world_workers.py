@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite import wire
@@ -16,12 +16,14 @@ from hpbandster_lite.agent.loop import Agent
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.own_disk import OwnDisk, Room
 from hpbandster_lite.errors import SourceDiffers, UsageError
+from hpbandster_lite.process.identity import Condition
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.protocol.messages import (
     Hello,
 )
 from hpbandster_lite.records import (
     Plain,
+    ProcessIdentity,
 )
 from hpbandster_lite.transport import Call
 from tests.world_trainer import OBJECTIVE, FakeTrainer
@@ -100,6 +102,23 @@ class Worker:
     def clock(self) -> float:
         return self.zero_s + self.rate * max(self.world.now, self.busy_until)
 
+    @property
+    def process(self) -> ProcessIdentity:
+        """Three of four workers are on the master's machine."""
+        pid = int(self.name[1:] or 1)
+        return ProcessIdentity(
+            host="near" if pid % 4 else "far", pid=pid, boot_id="1", pid_namespace="pid:[1]", started_ticks=pid
+        )
+
+    @property
+    def condition(self) -> Condition:
+        """What the master can find out about its process."""
+        if self.process.host == "far":
+            return Condition.UNKNOWN
+        if self.is_gone:
+            return Condition.DEAD
+        return Condition.STOPPED if self.world.now < self.stopped_until else Condition.RUNS
+
     def world_time(self, at: float) -> float:
         """World time at which its clock shows ``at``; a little later, because the conversion may round down."""
         return (at - self.zero_s) / self.rate + 1e-6
@@ -162,7 +181,7 @@ class Connection:
     def call(self, method: str, message: Plain) -> Plain:
         link = self._worker.agent.conversation.link
         # It outlives a master in this world; in ours, the next master is greeted with what the agent knows by then.
-        hello = None if link is None else wire.to_message(link._hello)
+        hello = None if link is None else wire.to_message(replace(link._hello, **asdict(self._worker.process)))
         return self._worker.world.carry(self._worker, Call(method, wire.encode(message), self._peer, hello))
 
     def close(self) -> None:

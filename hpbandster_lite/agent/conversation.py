@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import random
-import socket
 from collections.abc import Callable
 
 from hpbandster_lite.agent.assignment import Assignment, HandBack
@@ -20,6 +18,7 @@ from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.outbox import Outbox
 from hpbandster_lite.agent.source_check import SourceCheck
 from hpbandster_lite.errors import ProtocolMismatch, SourceDiffers
+from hpbandster_lite.process.identity import own_process
 from hpbandster_lite.process.shutdown import REQUEUE
 from hpbandster_lite.protocol.messages import (
     A,
@@ -105,11 +104,15 @@ class Conversation:
         """A trainer has imported the problem: from the first one on the master can be called."""
         self.source.trainer_is_ready(ready)
         if self.link is None:
+            process = own_process()
             hello = Hello(
                 agent=self._agent,
                 worker=self._label,
-                host=socket.gethostname(),
-                pid=os.getpid(),
+                host=process.host,
+                pid=process.pid,
+                boot_id=process.boot_id,
+                pid_namespace=process.pid_namespace,
+                started_ticks=process.started_ticks,
                 problem=ready.problem,
                 source_hash=ready.source_hash,
                 options=ready.options,

@@ -19,7 +19,14 @@ from typing import Protocol
 from hpbandster_lite import wire
 from hpbandster_lite.access.certificates import certificates_for
 from hpbandster_lite.agent.options import AgentOptions
-from hpbandster_lite.errors import MasterUnreachable, NotAuthorised, PeerError, ProtocolMismatch, RunDirectoryError
+from hpbandster_lite.errors import (
+    AgentIdTaken,
+    MasterUnreachable,
+    NotAuthorised,
+    PeerError,
+    ProtocolMismatch,
+    RunDirectoryError,
+)
 from hpbandster_lite.process.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
 from hpbandster_lite.protocol import messages
 from hpbandster_lite.protocol.messages import A, Hello, Request
@@ -191,6 +198,8 @@ class Link:
 
         Raises
         ------
+        AgentIdTaken
+            If another process has the agent's id.
         NotAuthorised, ProtocolMismatch
             If the first request, other than the one for the source, is refused: trying again would change nothing.
         OtherVersion
@@ -206,6 +215,9 @@ class Link:
             # It is alive and cannot write its journal: stay connected.
             self._failed(error, clock(), at_least_s=error.after_s)
             return None
+        except AgentIdTaken:
+            self.close()
+            raise
         except (NotAuthorised, ProtocolMismatch) as error:
             self.close()
             if not self._has_worked or isinstance(error, OtherVersion):

@@ -10,7 +10,7 @@ must be durable before its answer is sent.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from hpbandster_lite.engine.checkpoint_needs import best_configurations, unneeded
@@ -63,10 +63,12 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.hyperband.direction import result_text
 from hpbandster_lite.protocol.learning_curves import Curve, joined
 from hpbandster_lite.protocol.messages import ReportIs
-from hpbandster_lite.protocol.status import Incumbent, Serving, Status, Waiting
+from hpbandster_lite.protocol.slots import agent_of
+from hpbandster_lite.protocol.status import Incumbent, Serving, Status, Waiting, is_silent
 from hpbandster_lite.randomness import training_seed
 from hpbandster_lite.records import (
     FIRST_FAULTS_RULE,
+    AgentJoined,
     BracketOpened,
     ConfigId,
     CurvePoint,
@@ -84,6 +86,7 @@ from hpbandster_lite.records import (
     Outcome,
     Paused,
     Plain,
+    ProcessIdentity,
     PutBack,
     Recorded,
     Released,
@@ -122,6 +125,7 @@ class Engine:
         self._learns = self._proposer.depends_on_outcomes
         self._started_at = 0.0
         self._discontinued_taken = 0
+        self._processes: dict[str, ProcessIdentity] = {}
 
     @property
     def state(self) -> State:
@@ -448,6 +452,62 @@ class Engine:
             entries += self._finished(finished)
         return Turn(None, tuple(entries))
 
+    # ------------------------------------------------------------------------------------------- dead or stopped agents
+
+    def introduce(self, agent: str, process: ProcessIdentity) -> None:
+        """An agent has greeted the master; the journal learns which process it is before its first lease."""
+        self._processes[agent] = process
+
+    def process_of(self, agent: str) -> ProcessIdentity | None:
+        """Which process an agent is, from its greeting or from the journal; None where neither says it."""
+        return self._processes.get(agent) or self._state.process_of.get(agent)
+
+    def holders_in_doubt(self, connected: Collection[str], *, now: float) -> list[str]:
+        """Holders of leases that may be dead or stopped: silent ones, and those of agents that are not connected.
+
+        All of them where nothing else is left to do, because then the search waits for them.
+        """
+        has_nothing_else = self._has_nothing_else_to_do(now)
+        return [
+            holder
+            for holder, lease in self._leases
+            if has_nothing_else
+            or agent_of(holder) not in connected
+            or is_silent(now - lease.last_message_at, self.settings.heartbeat_s)
+        ]
+
+    def end_proven(self, dead: Collection[str], stopped: Collection[str], *, now: float) -> Turn[None]:
+        """End leases whose holders are proven dead or stopped; those of stopped ones only if nothing else is to do.
+
+        A stopped agent may continue, as one whose lease ran out while it was silent; it has not used an attempt.
+        """
+        entries: list[Entry] = []
+        for agent in dead:
+            if agent in self._state.held_by:
+                entries += self._end(agent, ExpiryKind.DEAD, f"the process of its agent is gone{self._which(agent)}")
+        has_nothing_else = self._has_nothing_else_to_do(now)
+        for agent in stopped:
+            identity = self._state.held_by.get(agent)
+            if identity is not None and has_nothing_else:
+                reason = f"the process of its agent is stopped{self._which(agent)}, and nothing else was left to do"
+                entries += self._end(agent, ExpiryKind.STOPPED, reason)
+                self._leases.lapse(agent, identity, self._state.evaluations[identity].attempts)
+        return Turn(None, tuple(entries))
+
+    def silent_s(self, agent: str, *, now: float) -> float | None:
+        """Seconds since the last message of an agent that is connected; None if there was none."""
+        return self._leases.silent_s(agent, now)
+
+    def _has_nothing_else_to_do(self, now: float) -> bool:
+        """Whether an agent that asks for work would get none until a lease ends."""
+        if self._state.paused is not None:
+            return False
+        return isinstance(decide(self._state, self.settings, now - self._started_at), Wait)
+
+    def _which(self, agent: str) -> str:
+        process = self.process_of(agent_of(agent))
+        return "" if process is None else f" (pid {process.pid} on host {process.host})"
+
     # ------------------------------------------------------------------------------------------ commands from outside
 
     def cancel(self, evaluation: EvaluationId, *, reason: str = "") -> Turn[Effect]:
@@ -604,7 +664,11 @@ class Engine:
         worker: str | None = None,
         time_left_s: float | None = None,
     ) -> tuple[Entry, ...]:
-        entries = self._applied(
+        process = self._processes.get(agent_of(agent))
+        joined: tuple[Entry, ...] = ()
+        if process is not None and self._state.process_of.get(agent_of(agent)) != process:
+            joined = self._applied(AgentJoined(agent=agent_of(agent), process=process))
+        entries = joined + self._applied(
             Leased(
                 evaluation=identity,
                 attempt=attempt,

@@ -3,7 +3,7 @@
 Law of this file: nothing here is journalled. A deadline moves for four reasons: a heartbeat (or the repeated request
 for the lease itself), a lost connection, a gap in which the master did not listen, and the start of a master, which
 gives every open lease its full length again. A lease that lapsed is remembered until its agent sends anything but a
-heartbeat.
+heartbeat. That an agent is dead or stopped is proven by the master, from outside.
 """
 
 from __future__ import annotations
@@ -69,6 +69,11 @@ class Leases:
     def living(self, now: float) -> dict[str, Agent]:
         """Agents with a message within one lease length."""
         return {name: agent for name, agent in self._agents.items() if now - agent.last_message_at <= self._lease_s}
+
+    def silent_s(self, agent: str, now: float) -> float | None:
+        """Seconds since the last message of a connected agent; None if there was none."""
+        known = self._agents.get(agent)
+        return None if known is None else now - known.last_message_at
 
     def note_message(self, agent: str, worker: str, now: float) -> None:
         """A message of an agent arrived; ``worker`` may be empty."""

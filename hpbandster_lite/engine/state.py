@@ -19,11 +19,13 @@ from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.ranking import IncumbentKey, incumbent_key, survivors
 from hpbandster_lite.protocol.learning_curves import Curve, joined
 from hpbandster_lite.records import (
+    AgentJoined,
     BracketOpened,
     ConfigId,
     Entry,
     EvaluationId,
     Expired,
+    ExpiryKind,
     FailureKind,
     Finished,
     HandBackKind,
@@ -33,6 +35,7 @@ from hpbandster_lite.records import (
     Outcome,
     Paused,
     ProblemSource,
+    ProcessIdentity,
     Proposal,
     PutBack,
     Recorded,
@@ -82,6 +85,8 @@ class Evaluation:
     reported: set[tuple[int, str]] = field(default_factory=set)
     expired_agent: str | None = None
     """The agent of the last lease, if this lease expired."""
+    expiry_counts: bool = False
+    """Whether the attempt of that lease counts as lost."""
     curve: Curve = ()
     """The points of attempts that were handed back or cut off, until there is an outcome, which has them all."""
 
@@ -167,6 +172,7 @@ class State:
         self.held_by: dict[str, EvaluationId] = {}
         self.request_of: dict[str, int] = {}
         self.worker_of: dict[str, str] = {}
+        self.process_of: dict[str, ProcessIdentity] = {}
         self.discontinued: list[ConfigId] = []
         self.best: Best | None = None
         self.failures: Counter[FailureKind] = Counter()
@@ -256,7 +262,7 @@ class State:
                 self._sample(entry)
             case BracketOpened(bracket=bracket):
                 self._open(bracket)
-            case Started() | Paused() | Resumed() | SourceChanged() | Finished():
+            case Started() | AgentJoined() | Paused() | Resumed() | SourceChanged() | Finished():
                 self._govern(entry)
             case LateReport():
                 self.late += 1
@@ -266,17 +272,13 @@ class State:
             case SetAside():
                 self._set_aside(entry)
             case Expired():
-                self._end_lease(entry.evaluation, entry.agent, entry)
-                self.evaluations[entry.evaluation].lost += 1
-                self.evaluations[entry.evaluation].expired_agent = entry.agent
-                self._keep_points(entry)
-                self._put_back(entry.evaluation)
+                self._expire(entry)
             case RungShrunk():
                 self._shrink(entry)
             case PutBack(evaluation=identity):
                 self._retry(identity, entry)
 
-    def _govern(self, entry: Started | Paused | Resumed | SourceChanged | Finished) -> None:
+    def _govern(self, entry: Started | AgentJoined | Paused | Resumed | SourceChanged | Finished) -> None:
         """Entries about the search as a whole."""
         match entry:
             case Started():
@@ -285,6 +287,8 @@ class State:
                 self.spent_s = entry.spent_s
                 self.finished = None
                 self.first_faults.begin(entry.first_faults_rule, keep_going=entry.keep_going)
+            case AgentJoined(agent=agent, process=process):
+                self.process_of[agent] = process
             case Paused(reason=reason):
                 self.paused = reason
             case Resumed():
@@ -335,8 +339,8 @@ class State:
         self._require(evaluation.agent is None and evaluation.outcome is None, "{} cannot be leased", identity)
         self._require(entry.agent not in self.held_by, "{} holds a lease already", entry.agent)
         if self.is_given_back(entry):
-            # The attempt does not count as lost.
-            evaluation.lost -= 1
+            # The attempt does not count as lost any more.
+            evaluation.lost -= evaluation.expiry_counts
         else:
             is_next = entry.attempt == evaluation.attempts + 1
             self._require(is_next, "attempt {} of {} is not the next", entry.attempt, identity)
@@ -442,6 +446,15 @@ class State:
         self.evaluations[entry.evaluation].lost += entry.kind is HandBackKind.UNORDERED
         if not entry.was_cut_off:
             self.evaluations[entry.evaluation].whole += (entry.attempt,)
+        self._keep_points(entry)
+        self._put_back(entry.evaluation)
+
+    def _expire(self, entry: Expired) -> None:
+        self._end_lease(entry.evaluation, entry.agent, entry)
+        evaluation = self.evaluations[entry.evaluation]
+        evaluation.expired_agent = entry.agent
+        evaluation.expiry_counts = entry.kind is not ExpiryKind.STOPPED
+        evaluation.lost += evaluation.expiry_counts
         self._keep_points(entry)
         self._put_back(entry.evaluation)
 

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from hpbandster_lite import wire
 from hpbandster_lite.records import (
+    AgentJoined,
     BracketOpened,
     Entry,
     EvaluationId,
@@ -134,7 +135,7 @@ class Tables:
             case SourceChanged():
                 self._execute(_SOURCE_CHANGES)
                 self._execute("INSERT INTO source_changes VALUES (?, ?)", (position, at))
-            case BracketOpened() | RungShrunk() | LateReport():
+            case AgentJoined() | BracketOpened() | RungShrunk() | LateReport():
                 pass
 
     def write(self) -> None:

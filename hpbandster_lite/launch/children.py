@@ -20,6 +20,7 @@ from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import InvariantBroken
 from hpbandster_lite.master.news import HAS_DIRECTORY, WAITS
 from hpbandster_lite.problems import Problem
+from hpbandster_lite.process.identity import is_stopped
 from hpbandster_lite.process.shutdown import allocation_signal_blocked
 from hpbandster_lite.process.startup import READ_BRIEFING, briefing_line
 from hpbandster_lite.records import Plain
@@ -93,6 +94,11 @@ class Child:
     def alive(self) -> bool:
         """Whether it runs."""
         return self.returncode is None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it is stopped (SIGSTOP): it does nothing until SIGCONT, and reacts to SIGKILL alone."""
+        return self.alive and is_stopped(self.pid)
 
     @property
     def is_briefed(self) -> bool:
@@ -207,11 +213,14 @@ class AgentThread:
     """An agent as a thread of this process, for a problem that no other process can import."""
 
     log: Path | None = None
+    is_stopped = False
+    """A thread is stopped with this process."""
 
     def __init__(self, options: AgentOptions, problem: Problem) -> None:
         self.name = f"worker-{options.index}"
         self.started_at: list[float] = []
         self.returncode: int | None = None
+        self.pid = os.getpid()
         self._problem = problem
         self._options = options
         self._is_closed = True

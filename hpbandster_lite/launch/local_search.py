@@ -230,6 +230,7 @@ class LocalSearch(Supervisor):
             if not self._has_workers and master.has_directory:
                 self._brief_workers(prepared)
             self._restart_what_died(master, code, names)
+            self._note_stopped()
             if time.monotonic() >= next_status:
                 self._look_at_status(master)
                 next_status = time.monotonic() + STATUS_EVERY_S

@@ -34,6 +34,7 @@ class LocalWorkers(Supervisor):
             # Before and after: an agent that ends meanwhile is handled in the next round, a restarted one is awaited.
             had_ended = not any(agent.alive for agent in self._agents)
             self._restart_agents_that_died()
+            self._note_stopped()
             all_ended = had_ended and not any(agent.alive for agent in self._agents)
             time.sleep(0.0 if all_ended else POLL_S)
         return self._code()

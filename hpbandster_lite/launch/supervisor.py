@@ -35,6 +35,7 @@ POLL_S = 0.02
 BEYOND_GRACE_S = 10.0
 """Time beyond the grace of an evaluation for its agent to hand it back; then the agent is killed."""
 SAME_COMMAND = "run the same command again"
+STOPPED_EVERY_S = 0.5
 RESTARTS_A_MINUTE = 5
 """A child that ends more often than this is not started again: its fault is permanent."""
 
@@ -64,6 +65,9 @@ class Supervisor:
         self._others: list[Child] = []
         self._reported: set[str] = set()
         """Names of agents whose end was noted."""
+        self._stopped: set[str] = set()
+        """Names of children that are stopped, which was noted."""
+        self._looks_for_stopped_at = 0.0
         self._resources = contextlib.ExitStack()
 
     def __enter__(self: _SupervisorT) -> _SupervisorT:
@@ -122,6 +126,19 @@ class Supervisor:
         self._note(f"{what}; started again")
         child.start()
 
+    def _note_stopped(self) -> None:
+        """Say once of each child that it is stopped, and how it continues: it is the reason why nothing happens."""
+        if time.monotonic() < self._looks_for_stopped_at:
+            return
+        self._looks_for_stopped_at = time.monotonic() + STOPPED_EVERY_S
+        for child in (*self._others, *self._agents):
+            if not child.is_stopped:
+                self._stopped.discard(child.name)
+            elif child.name not in self._stopped:
+                self._stopped.add(child.name)
+                name = child.name if child in self._agents else f"the {child.name}"
+                self._note(f"{name} is stopped; to continue it: kill -CONT {child.pid}")
+
     # --------------------------------------------------------------------------------------------------------- ending
 
     def _handle_signals(self) -> None:
@@ -151,7 +168,12 @@ class Supervisor:
         for child in group:
             if child.alive:
                 child.end(request)
-        while any(child.alive for child in group) and time.monotonic() < deadline and self._interrupts < 2:
+        # A stopped one cannot end in order, and is killed.
+        while (
+            any(child.alive and not child.is_stopped for child in group)
+            and time.monotonic() < deadline
+            and self._interrupts < 2
+        ):
             time.sleep(POLL_S)
 
     def _kill_all(self) -> None:

@@ -16,15 +16,24 @@ from typing import Any
 from hpbandster_lite import wire
 from hpbandster_lite.engine.decision_types import Done, Grant, Granted, Keep, Leave, Stop, Wait
 from hpbandster_lite.engine.engine import Engine
-from hpbandster_lite.errors import InvariantBroken, JournalError, ProblemError, ProtocolMismatch, SourceDiffers
+from hpbandster_lite.errors import (
+    AgentIdTaken,
+    InvariantBroken,
+    JournalError,
+    ProblemError,
+    ProtocolMismatch,
+    SourceDiffers,
+)
 from hpbandster_lite.journal import Fenced, Journal, JournalLost
 from hpbandster_lite.master.checkpoint_quota import CheckpointQuota
 from hpbandster_lite.master.left_reports import left_behind, set_aside
 from hpbandster_lite.problems import digest_of, shared_values, value_difference
+from hpbandster_lite.process import identity
+from hpbandster_lite.process.identity import Condition
 from hpbandster_lite.protocol import messages
-from hpbandster_lite.protocol.slots import slot_name, slot_names
+from hpbandster_lite.protocol.slots import agent_of, slot_name, slot_names
 from hpbandster_lite.protocol.status import Serving, Status, status_to_plain
-from hpbandster_lite.records import Entry, Finished, FinishKind, Plain, Report, SetAside
+from hpbandster_lite.records import Entry, Expired, Finished, FinishKind, Plain, ProcessIdentity, Report, SetAside
 from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, is_valid_directory
 from hpbandster_lite.transport import Call
 
@@ -58,6 +67,8 @@ class Master:
         Limits what the checkpoints take.
     soonest_question_s
         The shortest time after which an idle agent asks for work again.
+    condition_of
+        What is proven about a process; default: what this machine says about it.
     """
 
     def __init__(
@@ -72,6 +83,7 @@ class Master:
         paused_at: float | None = None,
         quota: CheckpointQuota | None = None,
         soonest_question_s: float = SOONEST_QUESTION_S,
+        condition_of: Callable[[ProcessIdentity], Condition] | None = None,
     ) -> None:
         if journal.epoch is None:
             raise InvariantBroken("a master serves a journal whose epoch it has begun; call begin_epoch first")
@@ -86,7 +98,10 @@ class Master:
         self._quota = quota
         self._kept: tuple[Finished, tuple[str, ...]] | None = None
         self._pending: list[Entry] = []
+        self._condition_of = condition_of or partial(identity.condition_of, own=identity.own_process())
         self._agent_of: dict[str, str] = {}
+        self._absent: frozenset[str] = frozenset()
+        """Agents that get no notice of the end: dead, stopped, or silent for a lease."""
         self._informed_of_end: set[str] = set()
         self._options = shared_values(engine.settings.problem.options)
         self._source = engine.state.source or engine.settings.problem.source
@@ -120,15 +135,16 @@ class Master:
         return wire.encode(wire.to_message(self._answer(request, call, now)))
 
     def _answer(self, request: messages.Request[Any], call: Call, now: float) -> object:
-        if isinstance(request, messages.ExchangeRequest | messages.RenewRequest) and call.peer not in self._agent_of:
-            # An agent of an earlier master may be in the middle of an evaluation, with a source that was accepted then.
-            self._check_problem(call.hello)
+        if isinstance(request, messages.ExchangeRequest | messages.RenewRequest | messages.ReleaseRequest):
+            self._admit(call, agent_of(request.agent), is_release=isinstance(request, messages.ReleaseRequest))
         match request:
             case messages.ExchangeRequest():
-                return self._exchange(call.peer, request, now)
+                return self._exchange(request, now)
             case messages.RenewRequest():
                 return self._renew(request, now)
             case messages.SourceRequest():
+                if call.hello:
+                    self._check_process(wire.from_message(call.hello, messages.Hello))
                 return messages.SourceAnswer(epoch=self._epoch, source=self._source, source_hash=self._source_hash)
             case messages.ReleaseRequest():
                 self._release(request, now)
@@ -217,8 +233,8 @@ class Master:
 
     @property
     def waits_for_agents(self) -> bool:
-        """Whether a connected agent has not been informed yet that the search is over."""
-        return any(agent not in self._informed_of_end for agent in self._agent_of.values())
+        """Whether a connected agent that will ask has not been informed yet that the search is over."""
+        return any(agent not in self._informed_of_end | self._absent for agent in self._agent_of.values())
 
     def take_left_reports(self) -> None:
         """Record what agents left in the run directory because no master answered; a file is deleted once it counts."""
@@ -255,7 +271,74 @@ class Master:
         self._add(turn.entries)
         return f"the report ({turn.answer})"
 
+    # ------------------------------------------------------------------------------------------- dead or stopped agents
+
+    def look_at_processes(self, now: float) -> None:
+        """End the leases of agents that are proven dead, or stopped while nothing else is left to do.
+
+        When the search is over, find the agents that will not ask any more.
+        """
+        if self.engine.finished is not None:
+            uninformed = set(self._agent_of.values()) - self._informed_of_end
+            self._absent = frozenset(agent for agent in uninformed if self._is_absent(agent, now))
+            return
+        found: dict[Condition, list[str]] = {condition: [] for condition in Condition}
+        for slot in self.engine.holders_in_doubt(set(self._agent_of.values()), now=now):
+            found[self._condition(slot)].append(slot)
+        if found[Condition.DEAD]:
+            # One that ended in order may have left its report, which is no lost attempt.
+            self.take_left_reports()
+        turn = self.engine.end_proven(found[Condition.DEAD], found[Condition.STOPPED], now=now)
+        for entry in turn.entries:
+            if isinstance(entry, Expired):
+                log.warning("the lease of evaluation %s ends: %s", entry.evaluation, entry.reason)
+        self._pending.extend(turn.entries)
+
+    def _is_absent(self, agent: str, now: float) -> bool:
+        silent_s = self.engine.silent_s(agent, now=now)
+        if silent_s is not None and silent_s > self.engine.settings.lease_s:
+            return True
+        return self._condition(agent) in (Condition.DEAD, Condition.STOPPED)
+
+    def _condition(self, slot: str) -> Condition:
+        process = self.engine.process_of(agent_of(slot))
+        return Condition.UNKNOWN if process is None else self._condition_of(process)
+
     # ---------------------------------------------------------------------------------------------- the methods
+
+    def _admit(self, call: Call, agent: str, *, is_release: bool) -> None:
+        """Check who an agent is, at its first message of a connection; a new connection replaces the old one."""
+        if self._agent_of.get(call.peer) == agent:
+            return
+        if call.hello:
+            if not is_release:
+                # An agent of an earlier master may be in an evaluation, with a source that was accepted then.
+                self._check_problem(call.hello)
+            self._check_process(wire.from_message(call.hello, messages.Hello))
+        if not is_release:
+            for peer in [peer for peer, other in self._agent_of.items() if other == agent]:
+                del self._agent_of[peer]
+            self._agent_of[call.peer] = agent
+
+    def _check_process(self, greeting: messages.Hello) -> None:
+        """Refuse a second process with the id of an agent: each would answer for what the other one does.
+
+        Raises
+        ------
+        AgentIdTaken
+            With both processes.
+        """
+        agent, process = greeting.agent, greeting.process
+        known = self.engine.process_of(agent)
+        if known is not None and process.is_another_than(known):
+            text = (
+                f"two processes have the agent id {agent}: pid {known.pid} on host {known.host} is this agent, and pid "
+                f"{process.pid} on host {process.host} is refused; start the refused worker again, then it has an id "
+                "of its own"
+            )
+            log.error("%s", text)
+            raise AgentIdTaken(text)
+        self.engine.introduce(agent, process)
 
     def _check_problem(self, hello: Plain) -> None:
         """Refuse a worker whose problem has another source or other options: its losses would not be comparable.
@@ -283,10 +366,9 @@ class Master:
             f"search has {ours}{remedy}"
         )
 
-    def _exchange(self, peer: str, request: messages.ExchangeRequest, now: float) -> messages.ExchangeAnswer:
+    def _exchange(self, request: messages.ExchangeRequest, now: float) -> messages.ExchangeAnswer:
         for each in request.slots:
             _check_directory(None if each.report is None else each.report.outcome.directory)
-        self._agent_of[peer] = request.agent
         ask = partial(self._ask, request, now=now)
         first, *others = request.slots
         # Reports first: the next evaluation of one slot may wait for the result of another.

@@ -25,8 +25,9 @@ from hpbandster_lite.master.options import MasterOptions
 from hpbandster_lite.master.registration import Registration
 from hpbandster_lite.master.turns import Turns
 from hpbandster_lite.process.fingerprint import fingerprint
+from hpbandster_lite.process.identity import Condition
 from hpbandster_lite.process.shutdown import REQUEUE, ShutdownRequest, shutdown_requests
-from hpbandster_lite.records import Entry, Paused, Plain, Resumed
+from hpbandster_lite.records import Entry, Paused, Plain, ProcessIdentity, Resumed
 from hpbandster_lite.results.incumbent import refresh_incumbent
 from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, holder_noted, read_given_key, read_holder
 from hpbandster_lite.samplers import make_sampler
@@ -162,6 +163,7 @@ def resume_master(
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = wall_clock,
     soonest_question_s: float = SOONEST_QUESTION_S,
+    condition_of: Callable[[ProcessIdentity], Condition] | None = None,
 ) -> tuple[Master, int]:
     """The master of this search as the journal left it, with a new epoch; the last arguments are :class:`Master`'s."""
     # The lease times are those of this start; everything else is the journal's.
@@ -213,6 +215,7 @@ def resume_master(
         paused_at=paused_at,
         quota=None if quota is None else CheckpointQuota(directory, byte_count("checkpoint_quota", quota)),
         soonest_question_s=soonest_question_s,
+        condition_of=condition_of,
     )
     return master, epoch
 

@@ -21,6 +21,7 @@ from hpbandster_lite.records import (
     HandBackKind,
     Plain,
     ProblemSource,
+    ProcessIdentity,
     Report,
     Value,
     Values,
@@ -225,6 +226,7 @@ class CommandAnswer:
 class Hello:
     """The greeting of an agent: its identity, and the problem that its trainer has imported.
 
+    ``boot_id``, ``pid_namespace`` and ``started_ticks`` are as in :class:`~hpbandster_lite.records.ProcessIdentity`.
     ``options`` are the values of the problem's options that all workers of a search share. ``source`` is the hash of
     this worker's copies of the files that the search lists; it is empty before the worker knows the list.
     """
@@ -237,6 +239,20 @@ class Hello:
     source_hash: str
     options: Mapping[str, Value] = field(default_factory=dict)
     source: str = ""
+    boot_id: str = ""
+    pid_namespace: str = ""
+    started_ticks: int = 0
+
+    @property
+    def process(self) -> ProcessIdentity:
+        """Which process the agent is."""
+        return ProcessIdentity(
+            host=self.host,
+            pid=self.pid,
+            boot_id=self.boot_id,
+            pid_namespace=self.pid_namespace,
+            started_ticks=self.started_ticks,
+        )
 
 
 @wire.register("slot-request", is_short=True)

@@ -188,6 +188,37 @@ FIRST_FAULTS_RULE = 2
 
 
 @record(frozen=True, slots=True, kw_only=True)
+class ProcessIdentity:
+    """Which process an agent is; two processes differ in one of these fields.
+
+    ``boot_id`` and ``pid_namespace`` say where ``pid`` and ``started_ticks`` (the start time in clock ticks since the
+    boot) mean a process; they are empty, and the start time is 0, where the agent could not read them.
+    """
+
+    host: str
+    pid: int
+    boot_id: str = ""
+    pid_namespace: str = ""
+    started_ticks: int = 0
+
+    def is_another_than(self, other: ProcessIdentity) -> bool:
+        """Whether these are two processes."""
+        mine = (self.host, self.boot_id, self.pid, self.started_ticks)
+        return mine != (other.host, other.boot_id, other.pid, other.started_ticks)
+
+
+@record(frozen=True, slots=True, kw_only=True)
+class AgentJoined:
+    """Which process an agent is; written before its first lease, in journals of masters that know it.
+
+    A later master learns from it whose lease a dead process holds, and that another process has the same id.
+    """
+
+    agent: str
+    process: ProcessIdentity
+
+
+@record(frozen=True, slots=True, kw_only=True)
 class Started:
     """A master began to serve; ``spent_s`` is the serving time of all earlier masters of this search.
 
@@ -321,14 +352,18 @@ class ExpiryKind(str, Enum):
     """Its agent asked for new work, so it no longer has the evaluation."""
     ATTEMPT_LOST = "attempt_lost"
     """Its agent reported that its own machine ended the attempt."""
+    DEAD = "dead"
+    """Its agent's process is gone, which the master has proven on its own machine."""
+    STOPPED = "stopped"
+    """Its agent's process is stopped, and nothing else was left to do. The attempt does not count as lost."""
 
 
 @record(frozen=True, slots=True, kw_only=True)
 class Expired:
     """A lease ended without an outcome or a release: its agent was silent, lost the attempt or asked for new work.
 
-    ``curve`` has the points that the master had received. ``kind`` is ``None`` in entries that were written before
-    leases ended with a kind.
+    Or its agent is dead or stopped. ``curve`` has the points that the master had received. ``kind`` is ``None`` in
+    entries that were written before leases ended with a kind.
     """
 
     evaluation: EvaluationId
@@ -418,6 +453,7 @@ Entry: TypeAlias = (
     Started
     | BracketOpened
     | Sampled
+    | AgentJoined
     | Leased
     | Recorded
     | SetAside

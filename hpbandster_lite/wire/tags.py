@@ -16,6 +16,7 @@ TAGS: Mapping[str, type] = {
     "Started": records.Started,
     "BracketOpened": records.BracketOpened,
     "Sampled": records.Sampled,
+    "AgentJoined": records.AgentJoined,
     "Leased": records.Leased,
     "Recorded": records.Recorded,
     "SetAside": records.SetAside,
@@ -33,6 +34,7 @@ TAGS: Mapping[str, type] = {
     "Outcome": records.Outcome,
     "Report": records.Report,
     "Proposal": records.Proposal,
+    "ProcessIdentity": records.ProcessIdentity,
     "Limits": records.Limits,
     # What defines a search.
     "ProblemOption": records.ProblemOption,

@@ -154,7 +154,8 @@ def count(entries: list[Entry], lines: list[dict[str, Any]], counts: Counter[str
                 counts["leased"] += 1
                 counts["leased again"] += attempt > 1
             case Expired(kind=kind):
-                counts["leases that ran out" if kind is ExpiryKind.SILENT else "attempts lost"] += 1
+                is_without_report = kind in (ExpiryKind.SILENT, ExpiryKind.DEAD, ExpiryKind.STOPPED)
+                counts["leases that ran out" if is_without_report else "attempts lost"] += 1
             case Released():
                 counts["handed back"] += 1
             case LateReport():

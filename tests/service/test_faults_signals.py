@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from hpbandster_lite import wire
-from hpbandster_lite.records import Expired, HandBackKind, Released
+from hpbandster_lite.records import Expired, ExpiryKind, HandBackKind, Released
 from tests.service.local_search import LocalSearchProcess, until
 from tests.service.served_search import served_search
 
@@ -81,6 +82,24 @@ def test_a_search_one_of_whose_workers_is_told_to_end_goes_on_with_the_other(
     if len(numbers) == 1:
         assert [entry.directory is not None for entry in search.of(Released)] == [True]
         assert not search.of(Expired)
+    search.check()
+
+
+def test_a_search_whose_worker_and_name_server_are_stopped_goes_on_and_ends_without_them(tmp_path: Path) -> None:
+    # As long as a lease, or as the 30 s in which a launcher waits for its children, no test may take.
+    search = LocalSearchProcess(tmp_path, **PATIENT)
+    with search.held() as process:
+        (names,) = search.processes("nameserver")
+        worker = search.processes("agent")[0]
+        for each in (names, worker):
+            each.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        search.hold(False)
+        output = search.end_of(process, 0)
+        assert time.monotonic() - began < 20.0
+    assert f"the name server is stopped; to continue it: kill -CONT {names.pid}" in output
+    assert f"is stopped; to continue it: kill -CONT {worker.pid}" in output
+    assert [entry.kind for entry in search.of(Expired)] == [ExpiryKind.STOPPED]
     search.check()
 
 

@@ -234,7 +234,8 @@ def test_a_search_whose_workers_have_all_gone_says_so_instead_of_waiting(search:
         search.hold()
         search.wait_inside(1)
         search.processes("agent")[0].terminate()
-        output = search.end_of(process, 4)
+        # With the worker's code.
+        output = search.end_of(process, 130)
     assert "no worker is left: worker-0 ended with exit code 130" in output
     assert search.handed_back()
     search.hold(False)

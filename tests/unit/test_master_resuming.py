@@ -22,10 +22,12 @@ from hpbandster_lite.transport import Call
 from tests.engine_room import settings_for, snapshot, space_of
 
 
-def begun(directory: RunDirectory, journal: Journal, clock: Callable[[], float] = time.monotonic) -> Master:
+def begun(
+    directory: RunDirectory, journal: Journal, clock: Callable[[], float] = time.monotonic, **others: Any
+) -> Master:
     prepared = Prepared(settings=journal.settings, limits=Limits(brackets=1), resumed=False)
     options = MasterOptions(run_directory=str(directory.path), prepared=prepared)
-    master, _ = resume_master(options, directory, journal, clock=clock)
+    master, _ = resume_master(options, directory, journal, clock=clock, **others)
     return master
 
 

@@ -77,7 +77,7 @@ def test_every_history_ends_with_each_result_counted_once_and_every_decision_ver
         assert counts[fault.__name__] > 10, fault
     for what in (
         "silences", "late copies", "torn", "fenced", "stopped", "put back", "handed back ordered",
-        "handed back unordered",
+        "handed back unordered", "proven dead", "proven stopped",
     ):
         assert counts[what] > 2, (what, counts)
     assert counts["given back"] > 0, counts

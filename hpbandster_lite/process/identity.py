@@ -1,0 +1,83 @@
+"""Which process this is, and whether another process of the same machine is dead or stopped.
+
+Law of this file: only what is proven counts. A process is dead where its boot and its pid namespace are those of this
+process, and its pid is gone, is a zombie, or belongs to a process with another start time. What cannot be read (another
+machine, another namespace, ``hidepid``) proves nothing. The start time is in clock ticks since the boot, so that it
+does not move with the wall clock.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from enum import Enum
+from pathlib import Path
+
+from hpbandster_lite.records import ProcessIdentity
+
+_STATE, _START = 0, 19
+"""Fields of ``/proc/PID/stat`` after the name: the third and the twenty-second of all."""
+
+
+class Condition(Enum):
+    """What is proven about a process."""
+
+    RUNS = "runs"
+    STOPPED = "stopped"
+    """By SIGSTOP or SIGTSTP; it may continue."""
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+
+
+def own_process() -> ProcessIdentity:
+    """The identity of this process; without a readable ``/proc`` of its own namespace, only host and pid."""
+    host, pid = socket.gethostname(), os.getpid()
+    try:
+        if Path("/proc/self").readlink().name != str(pid):
+            # The /proc of another pid namespace, where our pid is that of another process.
+            return ProcessIdentity(host=host, pid=pid)
+        fields = _fields_of(pid)
+        return ProcessIdentity(
+            host=host,
+            pid=pid,
+            boot_id=Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip(),
+            pid_namespace=str(Path("/proc/self/ns/pid").readlink()),
+            started_ticks=int(fields[_START]),
+        )
+    except (OSError, ValueError, IndexError):
+        return ProcessIdentity(host=host, pid=pid)
+
+
+def condition_of(process: ProcessIdentity, own: ProcessIdentity) -> Condition:
+    """What is proven about a process in the eyes of the process ``own``."""
+    is_near = own.boot_id and own.pid_namespace and process.boot_id == own.boot_id
+    if not is_near or process.pid_namespace != own.pid_namespace or process.pid <= 0:
+        return Condition.UNKNOWN
+    try:
+        os.kill(process.pid, 0)
+    except ProcessLookupError:
+        return Condition.DEAD
+    except OSError:
+        # It belongs to another user.
+        pass
+    try:
+        fields = _fields_of(process.pid)
+        state, started_ticks = fields[_STATE], int(fields[_START])
+    except (OSError, ValueError, IndexError):
+        return Condition.UNKNOWN
+    if state in "ZX" or (process.started_ticks and started_ticks != process.started_ticks):
+        return Condition.DEAD
+    return Condition.STOPPED if state == "T" else Condition.RUNS
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a child of this process is stopped; False where that cannot be read."""
+    try:
+        return _fields_of(pid)[_STATE] == "T"
+    except (OSError, IndexError):
+        return False
+
+
+def _fields_of(pid: int) -> list[str]:
+    """The fields of ``/proc/PID/stat`` after the name, which may contain blanks and parentheses."""
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode("ascii").split()
