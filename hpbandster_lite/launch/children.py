@@ -153,6 +153,8 @@ class MasterChild(Child):
         For which process this master waits, and how long, while another one has the directory.
     has_directory : bool
         Whether this master, or the one before it that died, has or had the directory.
+    notes : list of str
+        What else it has reported for the user, and was not shown yet.
     """
 
     def __init__(self, lifeline: int) -> None:
@@ -162,15 +164,20 @@ class MasterChild(Child):
         self.inherited = (lifeline, self.news_end)
         self.waits: str | None = None
         self.has_directory = False
+        self.notes: list[str] = []
         self._is_closed = False
 
     def read_news(self) -> None:
         """Take in what it has reported since the last call."""
         with contextlib.suppress(BlockingIOError):
-            # One read takes all: a master reports two short lines.
+            # One read takes all: a master reports few and short lines.
             for line in os.read(self._read_end, 65_536).decode("utf-8", "replace").splitlines():
-                self.has_directory |= line == HAS_DIRECTORY
-                self.waits = line if line.startswith(WAITS) else None
+                if line == HAS_DIRECTORY:
+                    self.has_directory, self.waits = True, None
+                elif line.startswith(WAITS):
+                    self.waits = line
+                else:
+                    self.notes.append(line)
 
     def kill(self) -> None:
         """End it and release its resources."""

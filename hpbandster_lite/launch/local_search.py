@@ -248,6 +248,8 @@ class LocalSearch(Supervisor):
         master.read_news()
         if master.waits not in (None, before):
             self._note(f"{self._directory.path} is served already: {master.waits}")
+        while master.notes:
+            self._note(master.notes.pop(0))
 
     def _restart_what_died(self, master: Child, code: int | None, names: Sequence[Child]) -> None:
         if code is not None:

@@ -1,4 +1,4 @@
-"""What a master reports to the launcher that started it: that it waits for the run directory, or that it has it.
+"""What a master reports to the launcher that started it: that it waits for the run directory or has it, and notes.
 
 Law of this file: one line for each report, short enough for the pipe to take it whole; a launcher that is gone is no
 error. The launcher starts no worker before its master has the directory: the worker would find another master there.
@@ -20,7 +20,7 @@ def send_news(descriptor: int | None, news: str) -> None:
     """Report one line, if there is a launcher."""
     if descriptor is not None:
         with contextlib.suppress(OSError):
-            os.write(descriptor, f"{news}\n".encode())
+            os.write(descriptor, f"{' '.join(news.split())}\n".encode())
 
 
 def served_by_another(directory: RunDirectory) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from hpbandster_lite.errors import NameServerUnreachable, PeerError
 from hpbandster_lite.records import Plain
@@ -20,6 +21,10 @@ log = logging.getLogger(__name__)
 CHECK_EVERY_S = 5.0
 RETRY_EVERY_S = 0.5
 """While there is no entry yet: a name server that was started with the master is up within a second."""
+MISSED_AFTER_S = 5.0
+"""A name server that has not answered for so long at the start is missed; one that was started with the master has."""
+WITHDRAWN_WITHIN_S = 1.0
+"""The end of a search waits so long for a name server, twice at most: for a call in progress, and to withdraw."""
 
 
 class Registration:
@@ -33,14 +38,25 @@ class Registration:
         The run's name at the name server.
     endpoint
         What :meth:`NameServerClient.register` takes: host, port, object, epoch and addresses of the master.
+    note
+        Receives a line for the user when the name server does not answer. Default: only the log has it.
     """
 
-    def __init__(self, client: NameServerClient, name: str, endpoint: Mapping[str, Plain]) -> None:
+    def __init__(
+        self,
+        client: NameServerClient,
+        name: str,
+        endpoint: Mapping[str, Plain],
+        note: Callable[[str], object] | None = None,
+    ) -> None:
         self._client = client
         self._name = name
         self._endpoint = endpoint
         self._stop = threading.Event()
         self._registered = self._was_registered = False
+        self._note = note or (lambda _: None)
+        self._missed_from = time.monotonic() + MISSED_AFTER_S
+        self._is_missed = False
         self._logged = ""
         self.refusal: NameTaken | None = None
         """Why this master may not serve under its name: another master does."""
@@ -55,10 +71,14 @@ class Registration:
     def withdraw(self) -> None:
         """Stop the thread and delete the entry, unless the name server is gone."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(WITHDRAWN_WITHIN_S)
+        if self._thread.is_alive():
+            # It is a daemon in a call that ends by its time limit; only it uses the connection.
+            log.warning("the entry at the name server was not withdrawn: it does not answer")
+            return
         if self._registered:
             try:
-                self._client.unregister(self._name)
+                self._client.unregister(self._name, timeout_s=WITHDRAWN_WITHIN_S)
             except PeerError as error:
                 log.info("the entry at the name server was not withdrawn: %s", error)
         self._client.close()
@@ -76,6 +96,11 @@ class Registration:
         except NameServerUnreachable as error:
             if self._registered:
                 log.warning("the name server is gone, retrying: %s", error)
+            if not self._is_missed and (self._registered or time.monotonic() >= self._missed_from):
+                self._is_missed = True
+                text = f"{error}; until it answers, workers that look for this run there do not find it"
+                log.warning("%s", text)
+                self._note(text)
             return False
         except PeerError as error:
             if isinstance(error, NameTaken) and not self._was_registered:
@@ -85,5 +110,9 @@ class Registration:
                 log.error("the name server refused the run's entry: %s", error)
                 self._logged = str(error)
             return False
+        if self._is_missed:
+            self._is_missed = False
+            log.info("the name server answers again")
+            self._note("the name server answers again")
         self._was_registered, self._logged = True, ""
         return True

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import filelock
@@ -295,4 +296,4 @@ def _registration(options: MasterOptions, run_id: str, endpoint: dict[str, Plain
     certificates = certificates_for(RunDirectory(options.run_directory), options.tls)
     tls = None if certificates is None else certificates.client_context()
     client = NameServerClient(*options.nameserver, key, timeout_s=3.0, tls=tls)
-    return Registration(client, run_name(run_id), endpoint)
+    return Registration(client, run_name(run_id), endpoint, partial(send_news, options.news))

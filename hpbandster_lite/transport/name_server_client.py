@@ -68,13 +68,13 @@ class NameServerClient:
         self._client.call("register", entry)
         self._registered[name] = entry
 
-    def unregister(self, name: str) -> bool:
+    def unregister(self, name: str, *, timeout_s: float | None = None) -> bool:
         """Remove the entry that this client registered; return whether it still existed.
 
-        If another master has replaced the entry since, it stays.
+        If another master has replaced the entry since, it stays. ``timeout_s`` is for this call.
         """
         entry = self._registered.pop(name, None)
-        return entry is not None and bool(self._client.call("unregister", entry))
+        return entry is not None and bool(self._client.call("unregister", entry, timeout_s=timeout_s))
 
     def lookup(self, name: str) -> Endpoint:
         """Where the master of this name listens: host, port and object id.

@@ -841,6 +841,32 @@ def test_a_name_server_that_is_gone_does_not_hold_up_the_end() -> None:
     entry.withdraw()
 
 
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("is_registered", [True, False])
+def test_a_name_server_that_does_not_answer_is_noted_and_holds_no_end_up_for_long(
+    is_registered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration, "MISSED_AFTER_S", 0.0)
+    monkeypatch.setattr(registration, "WITHDRAWN_WITHIN_S", 0.1)
+    notes: list[str] = []
+    with contextlib.ExitStack() as serving, socket.create_server(("127.0.0.1", 0)) as silent:
+        # A stopped process: the kernel accepts the connection, and no answer comes.
+        port = serving.enter_context(name_server()) if is_registered else silent.getsockname()[1]
+        client = NameServerClient("127.0.0.1", port, None, timeout_s=0.3)
+        entry = Registration(client, run_name("test"), ENDPOINT, notes.append)
+        if is_registered:
+            until(lambda: entry.state == "registered", "the run is registered")
+            serving.close()
+        until(lambda: notes, "the silent name server is noted")
+        began = time.monotonic()
+        entry.withdraw()
+        assert time.monotonic() - began < 5.0
+    until(lambda: not entry._thread.is_alive(), "the last call has ended")
+    client.close()
+    assert len(notes) == 1
+    assert "until it answers, workers that look for this run there do not find it" in notes[0]
+
+
 def test_a_master_is_found_at_its_name_server_and_gone_from_it_at_the_end(
     directory: RunDirectory, space: SearchSpace
 ) -> None:

@@ -59,6 +59,7 @@ class Master:
         self.returncode = returncode
         self.waits: str | None = None
         self.has_directory = False
+        self.notes: list[str] = []
         self.news: list[str] = []
 
     def read_news(self) -> None:
