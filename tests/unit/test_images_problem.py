@@ -25,12 +25,13 @@ from hpbandster_lite.settings.prepare import prepare
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.workers.images import problem as room
 from hpbandster_lite.workers.images.catalogue import CATALOGUE
-from hpbandster_lite.workers.images.device_images import all_for_refit
+from hpbandster_lite.workers.images.device_images import all_for_refit, training_and_validation
 from hpbandster_lite.workers.images.options import ImageOptions
 from hpbandster_lite.workers.images.problem import ImageProblem
 from hpbandster_lite.workers.images.read_images import ImageSource
 from hpbandster_lite.workers.images.search_spaces import SPACES
 from hpbandster_lite.workers.images.trained_classifier import export_model, load_model, save_model
+from hpbandster_lite.workers.training.faults import Diverged
 from hpbandster_lite.workers.training.schedule import factor
 
 RECORDED = Path(__file__).parents[1] / "recorded"
@@ -122,7 +123,7 @@ def test_rung_k_of_the_paper_has_k_cycles_that_end_at_zero(rung: int, first_cycl
 def test_cycles_follow_the_budgets_of_the_search_where_these_are_others() -> None:
     problem = ImageProblem(ImageOptions())
     assert problem._budget(900.0, Trial(budgets=(100, 300, 900))).rung == 3
-    assert problem._budget(900.0, Trial(budgets=(100, 300, 900))).lowest == 100
+    assert problem._budget(900.0, Trial(budgets=(100, 300, 900))).restarts_at == (100, 300)
     # With a search and without one.
     assert problem._budget(900.0, Trial()).rung == 1
 
@@ -231,10 +232,26 @@ def test_large_networks_of_the_small_space_are_refused_by_its_own_bound_and_trai
     assert ImageProblem(ImageOptions(space="small", max_parameters=None)).feasible(large) is True
 
 
-def test_a_batch_of_more_images_than_there_are_is_refused(pictures: Path) -> None:
-    assert own(pictures).feasible({**SMALL, "batch_size": 126}) is True
-    assert own(pictures).feasible({**SMALL, "batch_size": 127}) == "batch_size=127 is more than the 126 training images"
-    assert "more than the 40 training" in str(own(pictures, train_images=40).feasible({**SMALL, "batch_size": 41}))
+def test_a_batch_has_at_most_a_quarter_of_the_images_and_a_square_three_quarters_of_a_side(
+    pictures: Path, tmp_path: Path
+) -> None:
+    # 126 training images of 12 x 10 pixels.
+    large = {**SMALL, "batch_size": 64, "length": 8}
+    problem = own(pictures)
+    assert problem.feasible(large) is True
+    result = problem.evaluate(large, 1, Trial(budget=1, max_budget=3, directory=tmp_path))
+    assert result["lowered"] == {"batch_size": 31, "length": 7}
+    images, _ = training_and_validation("cpu", ImageSource("images", pictures))
+    recipe = problem._recipe_for(large, images)
+    assert (recipe.batch_size, recipe.augmentation.cutout) == (31, 7)
+    fitting = problem.evaluate({**SMALL, "batch_size": 31}, 1, Trial(budget=1, max_budget=3, directory=tmp_path))
+    assert "lowered" not in fitting
+
+
+def test_a_set_of_28_images_is_trained(pictures: Path, tmp_path: Path) -> None:
+    few = own(pictures, train_images=28)
+    result = few.evaluate({**SMALL, "batch_size": 128}, 1, Trial(budget=1, max_budget=3, directory=tmp_path))
+    assert result["lowered"] == {"batch_size": 7}
 
 
 def test_shapes_that_are_known_beforehand_are_those_of_the_data() -> None:
@@ -380,6 +397,15 @@ def test_an_export_with_other_outputs_is_refused_and_removed(
 
     monkeypatch.setattr(torch.export, "load", altered)
     with pytest.raises(ArithmeticError, match="outputs of the exported model differ"):
+        export_model(model, file)
+    assert not file.exists()
+
+
+def test_an_export_of_a_model_of_nans_is_refused_and_removed(kept: Kept, tmp_path: Path) -> None:
+    model, file = load_model(kept[0] / "model.pt"), tmp_path / "model.pt2"
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    with pytest.raises(Diverged, match="outputs of the model are not finite"):
         export_model(model, file)
     assert not file.exists()
 

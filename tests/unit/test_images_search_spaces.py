@@ -196,11 +196,19 @@ def test_shake_shake_has_the_five_pairs_of_modes_and_a_level_where_anything_is_d
     assert pairs == {("shake", "shake"), ("shake", "even"), ("shake", "keep"), ("even", "shake"), ("even", "even")}
 
 
+def test_shake_shake_has_networks_for_small_machines() -> None:
+    shape = ImageShape(1, 28, 28, 10)
+    small = [SPACES["shake_shake"].parameter_count(config, shape) < 600_000 for config in sampled("shake_shake", 60)]
+    assert sum(small) > 10
+
+
 def test_wide_resnets_have_whole_numbers_of_blocks_and_deepen_only_the_basic_block() -> None:
     factors = set()
     for config in sampled("wide_resnet", 400):
         assert ("deepening" in config) == (config["block"] == "3,3")
         factor = config.get("deepening", 2)
+        # Dropout acts between the convolutions of a block.
+        assert ("dropout" in config) == (factor > 1)
         assert (config["depth"] - 4) % (3 * factor) == 0
         factors.add(factor)
     assert factors == {1, 2, 3, 4}

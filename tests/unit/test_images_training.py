@@ -181,7 +181,7 @@ def test_with_a_given_clock_rungs_of_seconds_continue_bit_for_bit_within_an_epoc
 def test_an_evaluation_interrupted_at_any_epoch_ends_bit_for_bit_as_without(
     stop_at: int, schedule: Any, tmp_path: Path
 ) -> None:
-    recipe, budget = replace(RECIPE, schedule=schedule, warmup=0.1), Budget(amount=4, rung=2, lowest=1)
+    recipe, budget = replace(RECIPE, schedule=schedule, warmup=0.1), Budget(amount=4, rung=2, restarts_at=(1,))
     whole = evaluated(tmp_path / "whole", budget, recipe)
     with pytest.raises(Interrupted):
         evaluated(tmp_path / "first", budget, recipe, on_report=lambda point: point.step == stop_at)
@@ -221,7 +221,8 @@ def test_deterministic_algorithms_are_on_while_it_trains(tmp_path: Path) -> None
 def test_a_training_has_the_loss_that_version_0_1_0_recorded(
     optimizer: Any, cross_entropy: float, tmp_path: Path
 ) -> None:
-    result = evaluated(tmp_path / "one", Budget(amount=2), replace(RECIPE, optimizer=optimizer, learning_rate=0.01))
+    recipe = replace(RECIPE, optimizer=optimizer, learning_rate=0.01, norm_statistics="running")
+    result = evaluated(tmp_path / "one", Budget(amount=2), recipe)
     # Bit for bit on one machine; another processor sums in another order.
     assert result["validation_cross_entropy"] == pytest.approx(cross_entropy, rel=1e-3)
 
@@ -305,8 +306,11 @@ def test_validation_images_are_clean_and_change_nothing(tmp_path: Path) -> None:
 def test_large_sets_are_judged_in_pieces_that_leave_no_image_out(monkeypatch: pytest.MonkeyPatch) -> None:
     run = untrained()
     whole = judged(run, VALIDATION)
-    monkeypatch.setitem(training.EVALUATION_BATCH, "cpu", 17)
+    sizes: list[int] = []
+    run.network.register_forward_hook(lambda _, given, __: sizes.append(len(given[0])))
+    monkeypatch.setitem(training.EVALUATION_PIXELS, "cpu", 17 * 8 * 8)
     pieces = judged(run, VALIDATION)
+    assert sizes == [17, 17, 6]
     assert pieces.error == whole.error
     assert pieces.cross_entropy == pytest.approx(whole.cross_entropy)
 
@@ -335,6 +339,7 @@ def test_weight_decay_spares_batch_norm_and_biases_only_if_configured() -> None:
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
         ({"optimizer": "lamb"}, "'lamb'; it must be one of sgd, adamw"),
         ({"schedule": "linear"}, "one of restarts, nested, cosine, step"),
+        ({"norm_statistics": "exact"}, "one of estimated, running"),
         ({"precision": "fp8"}, "one of auto, fp32, bf16, fp16"),
     ],
 )
@@ -410,6 +415,29 @@ def test_a_training_that_diverges_stops_at_that_step_and_is_an_invalid_result(tm
     assert "nan after 1.5 epochs (step 6), at the learning rate" in str(caught.value)
     assert failure_by(caught.value).kind is FailureKind.INVALID
     assert len(points) == 1
+
+
+class NotANumber(nn.Module):
+    """Answers NaN, whose largest index is class 0, in evaluation only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network()
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.inner(x) * (1 if self.training else math.nan)
+
+
+def test_a_network_of_nans_is_diverged_wherever_it_is_judged(tmp_path: Path) -> None:
+    budget, trial = Budget(amount=1), Trial(directory=tmp_path, seed=5)
+    words = "cross-entropy of the network on 40 images is nan after 1 epochs"
+    with pytest.raises(Diverged, match=words) as caught:
+        evaluated(tmp_path, budget, build=NotANumber)
+    assert failure_by(caught.value).kind is FailureKind.INVALID
+    with pytest.raises(Diverged, match=words):
+        training.test(NotANumber, RECIPE, budget, trial, TRAIN, VALIDATION)
+    with pytest.raises(Diverged, match=words):
+        refit(NotANumber, RECIPE, budget, trial, TRAIN, VALIDATION)
 
 
 class TooLarge(nn.Module):
@@ -500,7 +528,8 @@ def test_the_checkpoint_of_a_spent_budget_is_tested_as_it_is(tmp_path: Path) -> 
     evaluated(tmp_path / "one", budget)
     below = Trial(seed=5, previous_directory=tmp_path / "one")
     found = training.test(network, RECIPE, budget, below, TRAIN, VALIDATION)
-    assert found == judged(untrained(state=saved(tmp_path / "one")), VALIDATION).error
+    run = untrained(state=saved(tmp_path / "one"))
+    assert found == run.judged_by(lambda run: judged(run, VALIDATION)).error
 
 
 def test_without_a_checkpoint_of_this_budget_the_network_is_trained_again(tmp_path: Path) -> None:
@@ -519,7 +548,11 @@ def test_a_refit_is_a_training_whose_error_has_an_interval(tmp_path: Path) -> No
     trial = Trial(directory=tmp_path / "refit", seed=5, on_report=noting(points))
     done = refit(network, RECIPE, budget, trial, TRAIN, test_images, new_stopwatch=ticking)
     evaluated(tmp_path / "search", budget)
-    assert_equal_bit_for_bit(dict(done.network.state_dict()), dict(saved(tmp_path / "search")["network"]))
+    run = Run(
+        network, RECIPE, budget, "cpu", ImageTrainingSet(TRAIN, RECIPE), 5, ticking(), saved(tmp_path / "search")
+    )
+    run.estimate_norm_statistics()
+    assert_equal_bit_for_bit(dict(done.network.state_dict()), dict(run.network.state_dict()))
     assert done.judged.images == 50
     assert done.judged.low_percent < done.judged.percent < done.judged.high_percent or done.judged.percent == 0
     assert points[-1].loss < points[0].loss

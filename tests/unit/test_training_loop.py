@@ -47,6 +47,10 @@ class Rows:
             rows = self.x[order[step * RECIPE.batch_size : (step + 1) * RECIPE.batch_size]]
             yield partial(squared_error, rows)
 
+    def inputs(self, seed: int, most: int) -> Iterator[torch.Tensor]:
+        for step in range(min(most, len(self.x) // RECIPE.batch_size)):
+            yield self.x[step * RECIPE.batch_size : (step + 1) * RECIPE.batch_size]
+
 
 def squared_error(rows: torch.Tensor, forward: Forward) -> torch.Tensor:
     return functional.mse_loss(forward(rows), rows.sum(dim=1, keepdim=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -60,13 +61,14 @@ def test_on_a_nested_ladder_both_schedules_are_the_same_within_a_rung(first: flo
         ({"amount": math.nan}, "nan"),
         ({"amount": 1.0, "unit": "steps"}, "seconds, epochs"),
         ({"amount": 1.0, "rung": 0}, "at least 1.*got 0"),
-        ({"amount": 1.0, "lowest": 2.0}, "at most 1.0, got 2.0"),
-        ({"amount": 1.0, "lowest": 0.0}, "above 0 .*got 0.0"),
+        ({"amount": 1.0, "restarts_at": (2.0,)}, r"below 1.0, got \(2.0,\)"),
+        ({"amount": 1.0, "restarts_at": (0.0,)}, r"above 0 .*got \(0.0,\)"),
+        ({"amount": 9.0, "restarts_at": (3.0, 1.0)}, r"increase .*got \(3.0, 1.0\)"),
     ],
 )
-def test_a_budget_that_makes_no_sense_is_refused_by_name(arguments: dict[str, float], named: str) -> None:
+def test_a_budget_that_makes_no_sense_is_refused_by_name(arguments: dict[str, Any], named: str) -> None:
     with pytest.raises(BudgetError, match=named):
-        Budget(**arguments)  # type: ignore[arg-type] # that is the point
+        Budget(**arguments)
 
 
 @pytest.mark.parametrize(("first", "rungs"), [(0.0, 3), (-1.0, 3), (math.nan, 3), (1.0, 0)])
@@ -103,11 +105,38 @@ def test_a_rung_has_as_many_cycles_as_its_number_and_ends_at_zero(amount: float,
     assert factor("restarts", math.nextafter(amount, 0), budget) == pytest.approx(0.0, abs=1e-12)
 
 
-@given(used=st.floats(0, 6000), rung=st.integers(1, 4))
-def test_a_nested_rate_does_not_depend_on_the_rung_that_is_trained(used: float, rung: int) -> None:
-    ladder = nested_budgets(400, 4)
-    one, top = (Budget.on(ladder, ladder[k], "seconds") for k in (rung - 1, 3))
+LADDERS = st.lists(AMOUNTS, min_size=1, max_size=6, unique=True).map(sorted).filter(
+    lambda ladder: all(low * 1.01 < high for low, high in itertools.pairwise(ladder))
+)
+
+
+@given(ladder=LADDERS, share=st.floats(0, 1, exclude_max=True), rung=st.integers(0, 5))
+def test_a_nested_rate_does_not_depend_on_the_rung_that_is_trained(
+    ladder: list[float], share: float, rung: int
+) -> None:
+    one, top = (Budget.on(ladder, amount, "seconds") for amount in (ladder[min(rung, len(ladder) - 1)], ladder[-1]))
+    used = share * one.amount
     assert factor("nested", used, one, warmup=0.1) == factor("nested", used, top, warmup=0.1)
+
+
+@given(ladder=LADDERS)
+def test_a_nested_cycle_ends_with_each_rung_of_any_ladder(ladder: list[float]) -> None:
+    for number, amount in enumerate(ladder, start=1):
+        budget = Budget.on(ladder, amount, "epochs")
+        assert [factor("nested", used, budget) for used in (0.0, *ladder[: number - 1])] == [1.0] * number
+        assert factor("nested", amount, budget) == 0.0
+        assert factor("nested", 2 * amount, budget) == 0.0
+        assert factor("nested", math.nextafter(amount, 0), budget) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("amount", "restarts"),
+    [(0.5, ()), (1, ()), (2.5, (1,)), (9, (1, 3)), (10, (1, 3)), (16, (1, 3, 9)), (27, (1, 3, 9)), (30, (1, 3, 9))],
+)
+def test_a_refit_between_two_rungs_ends_with_a_cycle_too(amount: float, restarts: tuple[float, ...]) -> None:
+    budget = Budget.on((1, 3, 9, 27), amount, "epochs")
+    assert budget.restarts_at == restarts
+    assert factor("nested", amount, budget) == 0.0
 
 
 def test_steps_come_where_wide_resnets_had_them() -> None:
@@ -127,11 +156,11 @@ def test_one_cosine_falls_all_the_way_whatever_the_rung() -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @given(used=st.floats(0, 20), warmup=st.floats(0, 0.9), rung=st.integers(1, 4))
 def test_a_factor_is_never_outside_zero_and_one(schedule: Schedule, used: float, warmup: float, rung: int) -> None:
-    assert 0.0 <= factor(schedule, used, Budget(amount=9, rung=rung, lowest=1), warmup=warmup) <= 1.0
+    assert 0.0 <= factor(schedule, used, Budget(amount=9, rung=rung, restarts_at=(1, 3)), warmup=warmup) <= 1.0
 
 
 def test_a_warm_up_rises_over_its_share_of_the_first_cycle() -> None:
-    budget = Budget(amount=7, rung=3, lowest=1)
+    budget = Budget(amount=7, rung=3, restarts_at=(1, 3))
     for schedule in ("restarts", "nested"):
         warm, plain = (factor(schedule, 0.1, budget, warmup=share) for share in (0.2, 0.0))
         assert warm == pytest.approx(plain * 0.55)

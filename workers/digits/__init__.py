@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from hpbandster_lite.problems.trial import Trial
 
+version = 2
 min_budget = 1
 max_budget = 27
 eta = 3

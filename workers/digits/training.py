@@ -22,6 +22,7 @@ from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.workers.digits.architecture import Architecture
 from hpbandster_lite.workers.digits.data import Images, images_for_test, training_and_validation
 from hpbandster_lite.workers.digits.network import build_network
+from hpbandster_lite.workers.training.faults import Diverged
 
 ETA = 3
 """Ratio of two successive epochs at which the learning rate restarts."""
@@ -66,14 +67,20 @@ def test_error_percent(config: Mapping[str, Any], epochs: int, trial: Trial) -> 
 
 @torch.no_grad()
 def validation_loss(network: nn.Module, images: Images) -> tuple[float, float]:
-    """Error rate plus ``TIE_BREAKER * c / (1 + c)`` of the cross-entropy c, and the error in percent."""
+    """Error rate plus ``TIE_BREAKER * c / (1 + c)`` of the cross-entropy c, and the error in percent.
+
+    Raises
+    ------
+    Diverged
+        If the cross-entropy is not finite; the classes of such outputs mean nothing.
+    """
     network.eval()
     logits = network(images.x)
     error_rate = float((logits.argmax(dim=1) != images.y).double().mean())
     cross_entropy = float(functional.cross_entropy(logits, images.y))
-    # A diverged network has logits that are not finite; a loss must be finite to count as a result.
-    surplus = cross_entropy / (1 + cross_entropy) if math.isfinite(cross_entropy) else 1.0
-    return error_rate + TIE_BREAKER * surplus, 100 * error_rate
+    if not math.isfinite(cross_entropy):
+        raise Diverged(f"the cross-entropy of the network on {len(images.y)} images is {cross_entropy}")
+    return error_rate + TIE_BREAKER * cross_entropy / (1 + cross_entropy), 100 * error_rate
 
 
 # ----------------------------------------------------------------------------------------------------- the training

@@ -37,8 +37,6 @@ class DataSet:
         ``cifar``: pickles in a folder or an archive; ``idx``: the four files of MNIST's format, plain or ``.gz``.
     shape
         Shape of the images, so that a configuration can be refused before the images are read.
-    training_file_images
-        Number of images outside the test set; the validation images are a part of them.
     is_mirrored
         Whether training images are mirrored by default (a mirrored 2 is not a digit). Default: True.
     mean, std
@@ -57,7 +55,6 @@ class DataSet:
     torchvision_class: str
     file_format: Literal["cifar", "idx"]
     shape: ImageShape
-    training_file_images: int
     is_mirrored: bool = True
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -74,7 +71,6 @@ CATALOGUE: dict[str, DataSet] = {
         torchvision_class="CIFAR10",
         file_format="cifar",
         shape=CIFAR10,
-        training_file_images=50_000,
         mean=CIFAR10_MEAN,
         std=CIFAR10_STD,
         folder="cifar-10-batches-py",
@@ -85,7 +81,6 @@ CATALOGUE: dict[str, DataSet] = {
         torchvision_class="CIFAR100",
         file_format="cifar",
         shape=CIFAR100,
-        training_file_images=50_000,
         folder="cifar-100-python",
         archive="cifar-100-python.tar.gz",
         files=("train", "test", "meta"),
@@ -94,7 +89,6 @@ CATALOGUE: dict[str, DataSet] = {
         torchvision_class="MNIST",
         file_format="idx",
         shape=ImageShape(1, 28, 28, 10),
-        training_file_images=60_000,
         is_mirrored=False,
         content_md5={
             "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -107,7 +101,6 @@ CATALOGUE: dict[str, DataSet] = {
         torchvision_class="FashionMNIST",
         file_format="idx",
         shape=ImageShape(1, 28, 28, 10),
-        training_file_images=60_000,
         content_md5={
             "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
             "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",

@@ -81,8 +81,8 @@ class ShakeShakeSpace(FamilySpace):
         backward = Categorical("backward", ["shake", "even", "keep"], default="shake")
         level = Categorical("level", ["image", "batch"], default="image")
         whole.add(
-            OrdinalHyperparameter("depth", [14, 20, 26, 32, 38], default_value=26),
-            Integer("width", (16, 128), log=True, default=32),
+            OrdinalHyperparameter("depth", [8, 14, 20, 26, 32, 38], default_value=26),
+            Integer("width", (4, 128), log=True, default=32),
             Integer("branches", (2, 4), default=2),
             forward,
             backward,
@@ -116,8 +116,8 @@ class ShakeShakeSpace(FamilySpace):
 class WideResNetSpace(FamilySpace):
     """Wide ResNets by depth, widening factor, block type, deepening factor and dropout; the default is WRN-28-4.
 
-    The deepening factor is active only for the block B(3,3). Pairs of depth and factor without a whole number of blocks
-    are forbidden.
+    The deepening factor is active only for the block B(3,3), and dropout only if a block has several convolutions, as
+    it acts between them. Pairs of depth and factor without a whole number of blocks are forbidden.
     """
 
     schedule = "step"
@@ -132,21 +132,28 @@ class WideResNetSpace(FamilySpace):
             ForbiddenAndConjunction,
             ForbiddenEqualsClause,
             ForbiddenInClause,
+            GreaterThanCondition,
             Integer,
+            NotEqualsCondition,
+            OrConjunction,
             OrdinalHyperparameter,
         )
 
         depth = OrdinalHyperparameter("depth", list(self.DEPTHS), default_value=28)
         block = Categorical("block", list(self.BLOCKS), default="3,3")
         deepening = Integer("deepening", (1, 4), default=2)
+        dropout = Float("dropout", (0.0, 0.5), default=0.0)
         whole.add(
             depth,
             Integer("widen_factor", (1, 12), log=True, default=4),
             block,
             deepening,
-            Float("dropout", (0.0, 0.5), default=0.0),
+            dropout,
         )
-        whole.add(EqualsCondition(deepening, block, "3,3"))
+        whole.add(
+            EqualsCondition(deepening, block, "3,3"),
+            OrConjunction(NotEqualsCondition(dropout, block, "3,3"), GreaterThanCondition(dropout, deepening, 1)),
+        )
         for factor in range(1, 5):
             uneven = [its for its in self.DEPTHS if (its - 4) % (3 * factor)]
             if uneven:
@@ -168,7 +175,7 @@ class WideResNetSpace(FamilySpace):
             config["depth"],
             config["widen_factor"],
             block=config["block"],
-            dropout=config["dropout"],
+            dropout=config.get("dropout", 0.0),
             shape=shape,
             **deepening,
         )

@@ -17,7 +17,6 @@ from hpbandster_lite.workers.images.options import ImageOptions, options_for
 from hpbandster_lite.workers.images.read_images import ImageSource, read_images
 from hpbandster_lite.workers.images.search_space import Space
 from hpbandster_lite.workers.images.search_spaces import SPACES
-from hpbandster_lite.workers.images.splits import validation_count
 from hpbandster_lite.workers.networks.image_shape import ImageShape
 from hpbandster_lite.workers.training.schedule import Budget, Schedule, Unit, nested_budgets
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
     from hpbandster_lite.problems.trial import Trial
+    from hpbandster_lite.workers.images.device_images import DeviceImages
     from hpbandster_lite.workers.images.error_interval import ErrorRate
     from hpbandster_lite.workers.images.training import ImageRecipe
     from hpbandster_lite.workers.training.clock import Stopwatch
@@ -50,6 +50,7 @@ class ImageProblem:
         The options of the problem.
     """
 
+    version = 2
     eta = ETA
     integer_budgets: bool
     source_modules = (
@@ -89,16 +90,21 @@ class ImageProblem:
         return partial(read_images, *self._source) if is_published(self.options.data_set) else None
 
     def feasible(self, config: Mapping[str, Any]) -> bool | str:
-        """True if the network can be built and is small enough, and the images fill a batch; else the reason."""
+        """True if the network can be built and is small enough, else the reason."""
         asked, space = self.options.max_parameters, self._space
         most = space.max_parameters if asked == "auto" else asked
         refusal = space.refusal(config, self._shape(), most)
-        if refusal is None and config["batch_size"] > self._training_images():
-            refusal = f"batch_size={config['batch_size']} is more than the {self._training_images():,} training images"
         return True if refusal is None else refusal
 
     def evaluate(self, config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
-        """Train for a budget; the loss is the validation error in percent after the last step."""
+        """Train for a budget; the loss is the validation error in percent after the last step.
+
+        Returns
+        -------
+        dict
+            As of :func:`~hpbandster_lite.workers.images.training.train`, and ``lowered``: the values of the
+            hyperparameters that are too large for these images, as the training uses them.
+        """
         from hpbandster_lite.workers.images.device_images import training_and_validation
         from hpbandster_lite.workers.images.training import train
 
@@ -109,9 +115,9 @@ class ImageProblem:
             valid_images=self.options.valid_images,
         )
         is_top = budget >= TOP_RUNG * trial.max_budget
-        return train(
+        result = train(
             self._builder(config, images.shape),
-            self._recipe(config),
+            self._recipe_for(config, images),
             self._budget(budget, trial),
             trial,
             images,
@@ -119,6 +125,8 @@ class ImageProblem:
             repeats=self.options.repeats if is_top else 1,
             new_stopwatch=self._new_stopwatch(trial),
         )
+        lowered = lowered_to(config, images.shape, len(images))
+        return {**result, "lowered": lowered} if lowered else result
 
     # ----------------------------------------------------------------------------------------- testing and keeping
 
@@ -129,7 +137,7 @@ class ImageProblem:
 
         images, _ = training_and_validation(trial.device, self._source, train_images=self.options.train_images)
         test_images = images_for_test(trial.device, self._source)
-        build, recipe = self._builder(config, images.shape), self._recipe(config)
+        build, recipe = self._builder(config, images.shape), self._recipe_for(config, images)
         return _figures(training.test(build, recipe, self._budget(budget, trial), trial, images, test_images))
 
     def refit(self, config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
@@ -142,12 +150,17 @@ class ImageProblem:
             interval; ``training_images``; and information about the training.
         """
         from hpbandster_lite.workers.images import training
-        from hpbandster_lite.workers.images.device_images import all_for_refit, images_for_test
+        from hpbandster_lite.workers.images.device_images import (
+            all_for_refit,
+            images_for_test,
+            training_and_validation,
+        )
         from hpbandster_lite.workers.images.trained_classifier import save_model
 
         images = all_for_refit(trial.device, self._source)
         test_images = images_for_test(trial.device, self._source)
-        build, recipe = self._builder(config, images.shape), self._recipe(config)
+        searched, _ = training_and_validation(trial.device, self._source, train_images=self.options.train_images)
+        build, recipe = self._builder(config, images.shape), self._recipe_for(config, searched)
         done = training.refit(
             build,
             recipe,
@@ -197,13 +210,6 @@ class ImageProblem:
         known = CATALOGUE.get(self.options.data_set)
         return read_images(*self._source).shape if known is None else known.shape
 
-    def _training_images(self) -> int:
-        if self.options.train_images is not None:
-            return self.options.train_images
-        known = CATALOGUE.get(self.options.data_set)
-        n = len(read_images(*self._source).train_y) if known is None else known.training_file_images
-        return n - validation_count(n)
-
     def _builder(self, config: Mapping[str, Any], shape: ImageShape) -> Builder:
         return partial(self._space.network, config, shape, shake_softmax=self._shake_softmax)
 
@@ -217,11 +223,16 @@ class ImageProblem:
             schedule=self._schedule,
             pad=options.pad,
             mirror=mirror,
+            norm_statistics="running" if options.preset == "paper" else "estimated",
             precision=options.precision,
             deterministic=options.deterministic,
             decay_norm_and_bias=options.decay_norm_and_bias,
             compile=options.compile,
         )
+
+    def _recipe_for(self, config: Mapping[str, Any], images: DeviceImages) -> ImageRecipe:
+        """The recipe with which a search trains on these images."""
+        return self._recipe({**config, **lowered_to(config, images.shape, len(images))})
 
     def _new_stopwatch(self, trial: Trial) -> Callable[[], Stopwatch]:
         from hpbandster_lite.workers.training.clock import stopwatch_for
@@ -232,6 +243,19 @@ class ImageProblem:
         """The budget with its rung on the search's ladder, on which the schedule's cycles depend."""
         own = [self.max_budget / ETA**k for k in reversed(range(RUNGS))] if self.budgets is None else self.budgets
         return Budget.on(trial.budgets or own, budget, self.unit)
+
+
+def lowered_to(config: Mapping[str, Any], shape: ImageShape, training_images: int) -> dict[str, int]:
+    """The hyperparameters of a configuration that are too large for these images, with the values to use instead.
+
+    A batch has at most a quarter of the training images, so that an epoch has some steps; CutOut's square has at most
+    three quarters of an image's shorter side, so that some of the image remains.
+    """
+    most = {
+        "batch_size": max(training_images // 4, 2),
+        "length": 3 * min(shape.height, shape.width) // 4,
+    }
+    return {name: value for name, value in most.items() if config[name] > value}
 
 
 def _figures(error: ErrorRate) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from hpbandster_lite.workers.images.augmentation import normalised
 from hpbandster_lite.workers.images.device_images import DeviceImages
 from hpbandster_lite.workers.images.search_spaces import space_named
 from hpbandster_lite.workers.networks.image_shape import ImageShape
+from hpbandster_lite.workers.training.faults import Diverged
 
 FORMAT = 1
 """Version of the file's format; other versions are refused."""
@@ -196,7 +197,8 @@ def export_model(model: ImageClassifier, file: Path) -> dict[str, Any]:
     UsageError
         If the file's name does not end in ``.pt2``.
     ArithmeticError
-        If the outputs differ by more than the tolerance; then the file is removed.
+        If the outputs differ by more than the tolerance, or (:class:`~..training.faults.Diverged`) are not finite; then
+        the file is removed.
     """
     if file.suffix != EXPORT_SUFFIX:
         right = file.with_suffix(EXPORT_SUFFIX)
@@ -216,6 +218,9 @@ def export_model(model: ImageClassifier, file: Path) -> dict[str, Any]:
         # Check all images at once and a single one, because the export must accept any number of images.
         for part in (pixels, pixels[:1]):
             ours = model(part)
+            if not ours.isfinite().all():
+                file.unlink()
+                raise Diverged("the outputs of the model are not finite; refit another configuration")
             scale = max(1.0, float(ours.abs().max()))
             difference = max(difference, float((exported(part) - ours).abs().max()) / scale)
     if not difference <= LARGEST_DIFFERENCE:

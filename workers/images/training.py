@@ -6,6 +6,7 @@ arXiv:1807.06906; augmentation is in :mod:`~hpbandster_lite.workers.images.augme
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -29,13 +30,15 @@ from hpbandster_lite.workers.images.device_images import DeviceImages
 from hpbandster_lite.workers.images.error_interval import ErrorRate, error_rate
 from hpbandster_lite.workers.training import loop
 from hpbandster_lite.workers.training.clock import Stopwatch
+from hpbandster_lite.workers.training.faults import Diverged
 from hpbandster_lite.workers.training.loop import BatchLoss, Builder, Forward, Judgement, Refitted, Run
 from hpbandster_lite.workers.training.recipe import Recipe, check
 from hpbandster_lite.workers.training.schedule import Budget
 
-EVALUATION_BATCH = {"cuda": 1_000, "cpu": 250}
-"""Number of images that are judged at once: a thousand of 32x32 pixels keep a GPU busy; on a CPU more than fit into its
-cache save no time."""
+EVALUATION_PIXELS = {"cuda": 1_000 * 32 * 32, "cpu": 250 * 32 * 32}
+"""Pixels that are judged at once: a thousand images of 32x32 pixels keep a GPU busy; on a CPU more than fit into its
+cache save no time. Larger images come in smaller batches, so that a judgement needs no more memory than a training
+step."""
 CROP_AND_MIRROR = Augmentation()
 
 
@@ -101,6 +104,15 @@ class ImageTrainingSet:
             x = mixed(x, batch).contiguous(memory_format=recipe.memory_format)
             yield partial(_batch_loss, x, targets, batch, recipe.label_smoothing)
 
+    def inputs(self, seed: int, most: int) -> Iterator[torch.Tensor]:
+        """Normalised images of at most ``most`` batches, in a random order of their own."""
+        images, recipe = self.images, self.recipe
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).to(images.x.device)
+        for step in range(min(most, len(images) // recipe.batch_size)):
+            pixels, _ = images.batch(order[step * recipe.batch_size : (step + 1) * recipe.batch_size])
+            x = normalised(pixels, images.mean, images.std)
+            yield x.contiguous(memory_format=recipe.memory_format)
+
 
 def _batch_loss(
     x: torch.Tensor, targets: torch.Tensor, draws: BatchDraws, label_smoothing: float, forward: Forward
@@ -117,11 +129,18 @@ class Judged(NamedTuple):
 
 @torch.inference_mode()
 def judged(run: Run, images: DeviceImages, memory_format: torch.memory_format = torch.channels_last) -> Judged:
-    """Error and mean cross-entropy on clean images, in large batches, with one read from the device at the end."""
+    """Error and mean cross-entropy on clean images, in large batches, with one read from the device at the end.
+
+    Raises
+    ------
+    Diverged
+        If the cross-entropy is not finite; the classes of such outputs mean nothing.
+    """
     run.network.eval()
     wrong = torch.zeros((), dtype=torch.int64, device=run.device)
     entropy = torch.zeros((), dtype=torch.float64, device=run.device)
-    size = EVALUATION_BATCH.get(torch.device(run.device).type, EVALUATION_BATCH["cpu"])
+    pixels = EVALUATION_PIXELS.get(torch.device(run.device).type, EVALUATION_PIXELS["cpu"])
+    size = max(pixels // (images.shape.height * images.shape.width), 1)
     for first in range(0, len(images), size):
         targets = images.y[first : first + size]
         x = normalised(images.x[first : first + size], images.mean, images.std)
@@ -129,7 +148,13 @@ def judged(run: Run, images: DeviceImages, memory_format: torch.memory_format = 
             logits = run.network(x.contiguous(memory_format=memory_format)).float()
         wrong += (logits.argmax(dim=1) != targets).sum()
         entropy += functional.cross_entropy(logits, targets, reduction="sum")
-    return Judged(error_rate(int(wrong), len(images)), float(entropy) / len(images))
+    cross_entropy = float(entropy) / len(images)
+    if not math.isfinite(cross_entropy):
+        raise Diverged(
+            f"the cross-entropy of the network on {len(images):,} images is {cross_entropy} after "
+            f"{run.clock.epochs():.4g} epochs"
+        )
+    return Judged(error_rate(int(wrong), len(images)), cross_entropy)
 
 
 # ------------------------------------------------------------------------------------------------------- one evaluation

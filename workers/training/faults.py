@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 class Diverged(FloatingPointError):
-    """The training loss is no longer finite; the trainer reports an invalid result."""
+    """The loss of a training or of its judgement is not finite; the trainer reports an invalid result."""
 
 
 class OutOfMemory(MemoryError):

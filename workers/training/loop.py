@@ -28,9 +28,11 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems import checkpoints
 from hpbandster_lite.problems.checkpoints import load_checkpoint, save_checkpoint
 from hpbandster_lite.problems.trial import Trial
+from hpbandster_lite.workers.training import norm_statistics
 from hpbandster_lite.workers.training.clock import READ_EVERY, BudgetClock, Stopwatch, stopwatch_for
 from hpbandster_lite.workers.training.faults import Diverged, freed_if_it_fails
 from hpbandster_lite.workers.training.memory import parameter_count, peak_memory_mib
+from hpbandster_lite.workers.training.norm_statistics import BATCHES_AT_THE_END, BATCHES_BEFORE_THE_END
 from hpbandster_lite.workers.training.recipe import Recipe, optimizer_for, precision_on
 from hpbandster_lite.workers.training.schedule import Budget, factor
 from hpbandster_lite.workers.training.torch_switches import process_settings
@@ -64,6 +66,9 @@ class TrainingSet(Protocol):
 
     def batches(self, seed: int, epoch: int, first_step: int) -> Iterator[BatchLoss]:
         """The losses of an epoch's batches from a step on; a batch depends only on seed, epoch and step."""
+
+    def inputs(self, seed: int, most: int) -> Iterator[torch.Tensor]:
+        """Network inputs of at most ``most`` batches, without augmentation; they depend only on the seed."""
 
 
 class Judgement(NamedTuple):
@@ -189,7 +194,7 @@ class _Repeat(NamedTuple):
             judged = None
             while not run.clock.is_spent():
                 training_loss = run.train_one_epoch()
-                judged = judge(run)
+                judged = run.judged_by(judge)
                 self._save(run)
                 self.trial.report(
                     run.clock.used(),
@@ -202,7 +207,7 @@ class _Repeat(NamedTuple):
                 )
             if judged is None:
                 # An earlier attempt used the whole budget. Save again, because the next rung looks in this directory.
-                judged = judge(run)
+                judged = run.judged_by(judge)
                 self._save(run)
             return {"loss": judged.loss, **judged.metrics, **_information(run, time.perf_counter() - began)}
 
@@ -213,7 +218,7 @@ class _Repeat(NamedTuple):
                 run = self._run(stopwatch_for(self.trial.device), None)
             while not run.clock.is_spent():
                 run.train_one_epoch()
-            return judge(run)
+            return run.judged_by(judge)
 
     def refit(self, judge: Callable[[Run], Result]) -> Refitted[Result]:
         with self._begun() as (run, began):
@@ -222,6 +227,7 @@ class _Repeat(NamedTuple):
                 self._save(run)
                 self.trial.report(run.clock.used(), training_loss, epoch=run.clock.epochs())
             info = _information(run, time.perf_counter() - began)
+            run.estimate_norm_statistics()
             return Refitted(run.network, judge(run), info)
 
     @contextmanager
@@ -383,6 +389,19 @@ class Run:
             if clock.is_spent():
                 break
         return losses.mean()
+
+    def judged_by(self, judge: Callable[[Run], Result]) -> Result:
+        """The result of a judge, with the recipe's statistics of batch normalisation; the training stays as it is."""
+        with norm_statistics.kept(self.network):
+            self.estimate_norm_statistics()
+            return judge(self)
+
+    def estimate_norm_statistics(self) -> None:
+        """Estimate the statistics of batch normalisation anew, unless the recipe keeps those of the training."""
+        if self.recipe.norm_statistics == "estimated":
+            most = BATCHES_AT_THE_END if self.clock.is_spent() else BATCHES_BEFORE_THE_END
+            with self.autocast():
+                norm_statistics.estimate(self.network, self.training_set.inputs(self.seed, most))
 
     def autocast(self) -> torch.autocast:
         """The context in which the network computes in this training's precision."""

@@ -18,6 +18,7 @@ from hpbandster_lite.workers.training.schedule import SCHEDULES, Schedule
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Optimizer = Literal["sgd", "adamw"]
+NormStatistics = Literal["estimated", "running"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,9 @@ class Recipe:
         See :func:`~hpbandster_lite.workers.training.schedule.factor`. With ``nested`` a rung continues from the
         checkpoint of the rung below; with the other schedules each rung begins from its seed. Default: ``restarts``
         without a warm-up.
+    norm_statistics
+        Statistics of batch normalisation with which the network is judged: ``estimated`` anew (the default; see
+        :mod:`~hpbandster_lite.workers.training.norm_statistics`), or the ``running`` ones of the training.
     precision
         Precision of the network's arithmetic; its weights are float32. ``fp32``; ``bf16``; ``fp16`` with a scale for
         its gradients; ``auto`` (the default): ``bf16`` on a GPU that supports it, ``fp16`` on other GPUs, ``fp32`` on a
@@ -70,6 +74,7 @@ class Recipe:
     decay_norm_and_bias: bool = True
     schedule: Schedule = "restarts"
     warmup: float = 0.0
+    norm_statistics: NormStatistics = "estimated"
     precision: Precision = "auto"
     tf32: bool = True
     compile: bool = False
@@ -84,6 +89,11 @@ class Recipe:
             ("warmup", 0 <= self.warmup < 1, "in [0, 1)"),
             ("optimizer", self.optimizer in get_args(Optimizer), f"one of {', '.join(get_args(Optimizer))}"),
             ("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+            (
+                "norm_statistics",
+                self.norm_statistics in get_args(NormStatistics),
+                f"one of {', '.join(get_args(NormStatistics))}",
+            ),
             ("precision", self.precision in get_args(Precision), f"one of {', '.join(get_args(Precision))}"),
         ):
             check(self, name, is_right, rule)

@@ -8,6 +8,8 @@ for the steps.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +22,8 @@ Schedule = Literal["restarts", "nested", "cosine", "step"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 """``restarts``: rung k has k cosine cycles, each twice as long as the one before, of which the last ends with the
-budget; ``nested``: cycles of the same lengths at every rung; ``cosine``: one cycle; ``step``: the rate falls to a fifth
-three times, as in the training of Wide ResNets."""
+budget; ``nested``: one cosine cycle from each rung of the ladder to the next; ``cosine``: one cycle; ``step``: the rate
+falls to a fifth three times, as in the training of Wide ResNets."""
 
 T_MUL = 2
 """Ratio of the lengths of two successive cycles."""
@@ -47,19 +49,20 @@ class Budget:
     rung
         Number of the rung on the ladder, from 1, in any bracket: the number of cycles of the schedule ``restarts``.
         Default: 1.
-    lowest
-        The ladder's lowest budget: the length of the first cycle of the schedule ``nested``. Default: ``amount``.
+    restarts_at
+        Budgets below ``amount``, increasing, at which the schedule ``nested`` restarts: the lower rungs of the ladder.
+        Default: none, for one cycle.
 
     Raises
     ------
     BudgetError
-        If a number is not positive and finite, or the lowest budget exceeds this one.
+        If a number is not positive and finite, or the restarts do not increase from above 0 to below ``amount``.
     """
 
     amount: float
     unit: Unit = "epochs"
     rung: int = 1
-    lowest: float | None = None
+    restarts_at: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.amount < math.inf:
@@ -68,12 +71,18 @@ class Budget:
             raise BudgetError(f"unit is {self.unit!r}; count the budget in one of {', '.join(UNITS)}")
         if self.rung < 1:
             raise BudgetError(f"rung must be at least 1, the lowest rung of the ladder; got {self.rung}")
-        if self.lowest is not None and not 0 < self.lowest <= self.amount * (1 + TOLERANCE):
-            raise BudgetError(f"lowest must be above 0 and at most {self.amount!r}, got {self.lowest!r}")
+        ends = (0.0, *self.restarts_at, self.amount)
+        if not all(one < next_one for one, next_one in itertools.pairwise(ends)):
+            raise BudgetError(
+                f"restarts_at must increase from above 0 to below {self.amount!r}, got {self.restarts_at!r}"
+            )
 
     @classmethod
     def on(cls, ladder: Sequence[float], amount: float, unit: Unit) -> Budget:
         """The budget ``amount`` on a ladder; between two rungs it belongs to the lower one, below all to the first.
+
+        The schedule ``nested`` restarts at every lower rung. If the budget is between two rungs, and the rest after the
+        last restart would be shorter than the cycle before it, that cycle ends with the budget instead.
 
         Parameters
         ----------
@@ -82,9 +91,11 @@ class Budget:
         amount, unit
             See the class.
         """
-        below = [rung for rung in ladder if rung <= amount * (1 + TOLERANCE)]
-        lowest = below[0] if below else amount
-        return cls(amount=amount, unit=unit, rung=max(len(below), 1), lowest=lowest)
+        reached = [rung for rung in ladder if rung <= amount * (1 + TOLERANCE)]
+        lower = [rung for rung in reached if rung < amount * (1 - TOLERANCE)]
+        if lower and lower == reached and amount - lower[-1] < lower[-1] - (0.0, *lower)[-2]:
+            del lower[-1]
+        return cls(amount=amount, unit=unit, rung=max(len(reached), 1), restarts_at=tuple(lower))
 
     @property
     def first_cycle(self) -> float:
@@ -117,8 +128,7 @@ def factor(schedule: Schedule, used: float, budget: Budget, *, warmup: float = 0
     schedule
         One of :data:`SCHEDULES`.
     used
-        Used budget in its unit. Beyond the budget, all schedules except ``nested`` keep their last factor, which is 0
-        for the cosines.
+        Used budget in its unit. Beyond the budget, the schedules keep their last factor, which is 0 for the cosines.
     budget
         The whole budget.
     warmup
@@ -138,10 +148,10 @@ def factor(schedule: Schedule, used: float, budget: Budget, *, warmup: float = 0
             # Computed from the share, not from T_0, so that rounding does not move the end of the last cycle.
             value = annealed(share * (T_MUL**budget.rung - 1), last=budget.rung)
         case "nested":
-            length = budget.amount if budget.lowest is None else budget.lowest
-            value = annealed(used / length)
+            length = (*budget.restarts_at, budget.amount)[0]
+            value = _nested(used, budget)
         case "cosine":
-            value = 0.5 * (1 + math.cos(math.pi * share))
+            value = _cosine(share)
         case "step":
             value = STEP_FACTOR ** sum(share >= at for at in STEPS_AT)
         case _:
@@ -163,7 +173,19 @@ def annealed(cycles: float, *, last: int | None = None) -> float:
     length = 2.0 ** (math.frexp(cycles + 1)[1] - 1)
     if last is not None:
         length = min(length, 2.0 ** (last - 1))
-    return 0.5 * (1 + math.cos(math.pi * (cycles - (length - 1)) / length))
+    return _cosine((cycles - (length - 1)) / length)
+
+
+def _nested(used: float, budget: Budget) -> float:
+    """Cosine annealing with a restart at each lower rung of the ladder."""
+    cycle = bisect.bisect_right(budget.restarts_at, used)
+    begin, end = (0.0, *budget.restarts_at, budget.amount)[cycle : cycle + 2]
+    return _cosine(min((used - begin) / (end - begin), 1.0))
+
+
+def _cosine(share: float) -> float:
+    """Half a cosine wave, from 1 to 0."""
+    return 0.5 * (1 + math.cos(math.pi * share))
 
 
 def _warmed(used: float, length: float) -> float:
