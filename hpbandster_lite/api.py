@@ -117,6 +117,7 @@ def minimize(
     new: bool = False,
     retry_failed: bool = False,
     accept_edited_source: bool = False,
+    restored: bool = False,
     keep_going: bool = False,
     watcher: Watcher | None = None,
 ) -> Result:
@@ -228,6 +229,10 @@ def minimize(
     accept_edited_source
         Continue a search although the source of its problem was edited. You assert that the losses before and after
         the edit are comparable; ``status`` shows the first evaluation with the edited source.
+    restored
+        You put a copy of the journal in its place: workers that have seen later masters take work again, results of
+        evaluations that the copy has not leased are not recorded, and new attempts get new directories. Refused
+        while a master serves the run directory.
     keep_going
         Do not stop if all evaluations fail with the same fault: for a space with many invalid configurations.
     watcher
@@ -252,7 +257,8 @@ def minimize(
     _refuse_within_an_import()
     open_closed_descriptors()
     given = {
-        "retry_failed": retry_failed, "accept_edited_source": accept_edited_source, "keep_going": keep_going,
+        "retry_failed": retry_failed, "accept_edited_source": accept_edited_source, "restored": restored,
+        "keep_going": keep_going,
         "min_budget": min_budget, "max_budget": max_budget, "eta": eta, "budgets": budgets, "unit": unit, "seed": seed,
         "algorithm": algorithm, "bracket_rule": bracket_rule, "sampler": {} if sampler is None else sampler,
         "initial": initial, "skip_default": skip_default, "brackets": brackets, "evaluations": evaluations,

@@ -479,11 +479,11 @@ class World:
         """Let an older master serve while the next one reads, until the next one begins its epoch."""
         begin = journal.begin_epoch
 
-        def after_a_while() -> int:
+        def after_a_while(*, restored_above: int | None = None) -> int:
             if self.older is not None and self.is_faulty:
                 for _ in range(self.random.randint(0, 20)):
                     self.step()
-            return begin()
+            return begin(restored_above=restored_above)
 
         journal.begin_epoch = after_a_while  # type: ignore[method-assign]
 

@@ -168,7 +168,7 @@ def assignment_of(grant: Grant, directories: AttemptDirectories, now: float, age
         integer_budgets=grant.integer_budgets,
         maximize=grant.maximize,
         seed=grant.seed,
-        directory=directories.new(grant.evaluation, grant.attempt),
+        directory=directories.new(grant.evaluation, grant.attempt, grant.timeline),
         previous_directory=directories.received_previous(grant.previous_directory),
         resume_directory=resume_directory,
         note=grant.note,

@@ -49,9 +49,9 @@ class AttemptDirectories:
             # The temporary folder belongs to all users: refuse a directory in which others may write.
             self.directory.create()
 
-    def new(self, evaluation: EvaluationId, attempt: int) -> str:
+    def new(self, evaluation: EvaluationId, attempt: int, timeline: int = 0) -> str:
         """The directory of a new attempt; the objective makes it when it needs it."""
-        place = self.directory.attempt_path(evaluation, attempt)
+        place = self.directory.attempt_path(evaluation, attempt, timeline)
         if self._run is None:
             self._made.append(place)
         return place

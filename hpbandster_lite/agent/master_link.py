@@ -43,7 +43,15 @@ FIRST_CONTACT = Retry(first_s=0.05, longest_s=0.3)
 FIRST_CONTACT_S = 10.0
 """A worker that starts together with its master finds it at once; after this time it tries less often."""
 LOG_AGAIN_S = 60.0
-"""A missing master is logged once a minute."""
+"""Why there is no master is logged once a minute, another kind of reason at once."""
+RESTORED_REMEDY = (
+    "if its journal was restored from a copy, end that master, and start it again with --restored: workers then take "
+    "work from it by themselves"
+)
+
+
+class OlderMaster(MasterUnreachable):
+    """A master of an older epoch than one that this agent has seen."""
 
 
 class Caller(messages.Caller, Protocol):
@@ -108,7 +116,10 @@ class Rendezvous:
         if endpoint is None:
             raise MasterUnreachable(f"no master serves {self._options.run_dir}; start one: hpbandster-lite master")
         if endpoint["epoch"] < epoch:
-            raise MasterUnreachable(f"the endpoint in {self._options.run_dir} belongs to an older master")
+            raise OlderMaster(
+                f"the endpoint in {self._options.run_dir} belongs to an older master (epoch {endpoint['epoch']}) than "
+                f"the last one (epoch {epoch}); {RESTORED_REMEDY}"
+            )
         return hosts_of(endpoint), endpoint["port"], endpoint["object"]
 
     def _from_nameserver(self, _: int) -> tuple[Sequence[str], int, str]:
@@ -184,7 +195,7 @@ class Link:
         self._hello = hello
         self._client: Caller | None = None
         self._failures = 0
-        self._logged_at = -LOG_AGAIN_S
+        self._logged_at: dict[type, float] = {}
         self._random = jitter or random.Random()
         self._has_worked = False
         self._has_own_master = has_own_master
@@ -249,7 +260,9 @@ class Link:
 
     def _checked(self, answer: A) -> A:
         if answer.epoch < self.epoch:
-            raise MasterUnreachable(f"this master (epoch {answer.epoch}) was replaced by one of epoch {self.epoch}")
+            raise OlderMaster(
+                f"this master (epoch {answer.epoch}) was replaced by one of epoch {self.epoch}; {RESTORED_REMEDY}"
+            )
         if self.epoch and answer.epoch > self.epoch:
             log.info("another master has taken over (epoch %d)", answer.epoch)
         self.epoch = answer.epoch
@@ -262,6 +275,6 @@ class Link:
         self.next_try_at = now + retry.delay_s(self._failures, self._random, at_least_s=at_least_s)
         if is_new and self._has_own_master:
             log.debug("the master is starting: %s", error)
-        elif now - self._logged_at >= LOG_AGAIN_S or self._failures == 1:
-            self._logged_at = now
+        elif now - self._logged_at.get(type(error), -LOG_AGAIN_S) >= LOG_AGAIN_S or self._failures == 1:
+            self._logged_at[type(error)] = now
             log.warning("trying again: %s", error)

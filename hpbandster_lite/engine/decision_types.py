@@ -24,7 +24,8 @@ class Grant:
 
     ``previous_directory`` is where the rung below left its checkpoint; ``earlier`` lists the earlier attempts of this
     evaluation, the newest first, each with the directory that it handed back. That is ``None`` for a lost attempt,
-    whose own directory may still hold a checkpoint. ``note`` is for the log of the attempt.
+    whose own directory may still hold a checkpoint. ``note`` is for the log of the attempt. ``timelines`` lists the
+    attempts with an epoch in the name of their directory, which were leased after a journal had been restored.
     """
 
     evaluation: EvaluationId
@@ -37,6 +38,7 @@ class Grant:
     previous_directory: str | None = None
     earlier: tuple[tuple[int, str | None], ...] = ()
     note: str = ""
+    timelines: tuple[tuple[int, int], ...] = ()
 
 
 @record(frozen=True, slots=True)

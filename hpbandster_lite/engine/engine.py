@@ -157,6 +157,7 @@ class Engine:
         retry_failed: bool = False,
         keep_going: bool = False,
         edited: SourceChanged | None = None,
+        restored: bool = False,
     ) -> Turn[Retried]:
         """Begin to serve: every open lease gets its full length again, and the limits are those of this start.
 
@@ -187,6 +188,8 @@ class Engine:
         edited
             The edited source that the user accepted; nothing is done if it is the search's already, because a master
             of the same start has recorded it.
+        restored
+            The journal was restored from a copy: it may lack leases of earlier masters.
 
         Returns
         -------
@@ -201,6 +204,7 @@ class Engine:
                 fingerprint=fingerprint or {},
                 first_faults_rule=FIRST_FAULTS_RULE,
                 keep_going=keep_going,
+                restored=restored,
             ),
         )
         self._started_at = now
@@ -697,6 +701,7 @@ class Engine:
                 (n, evaluation.directories.get(n)) for n in range(evaluation.attempts - 1, evaluation.dropped, -1)
             ),
             note=_why_from_below(evaluation),
+            timelines=evaluation.timelines,
         )
 
     def _end(self, agent: str, kind: ExpiryKind, reason: str, curve: Curve = ()) -> tuple[Entry, ...]:

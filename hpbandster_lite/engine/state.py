@@ -89,6 +89,8 @@ class Evaluation:
     """Whether the attempt of that lease counts as lost."""
     curve: Curve = ()
     """The points of attempts that were handed back or cut off, until there is an outcome, which has them all."""
+    timelines: tuple[tuple[int, int], ...] = ()
+    """Each attempt that was leased after a journal had been restored, and the epoch with which its masters began."""
 
 
 @dataclass(slots=True)
@@ -159,6 +161,8 @@ class State:
         self._plan = plan
         self.position = 0
         self.epoch = 0
+        self.timeline = 0
+        """The epoch of the last master that began with a restored journal; 0 for none."""
         self.limits = Limits()
         self.spent_s = 0.0
         self.finished: Finished | None = None
@@ -283,6 +287,7 @@ class State:
         match entry:
             case Started():
                 self.epoch = entry.epoch
+                self.timeline = entry.epoch if entry.restored else self.timeline
                 self.limits = entry.limits
                 self.spent_s = entry.spent_s
                 self.finished = None
@@ -344,6 +349,8 @@ class State:
         else:
             is_next = entry.attempt == evaluation.attempts + 1
             self._require(is_next, "attempt {} of {} is not the next", entry.attempt, identity)
+            if self.timeline:
+                evaluation.timelines += ((entry.attempt, self.timeline),)
         # The evaluation to be leased is nearly always in front; only a report in between can have moved it.
         self.to_rerun.remove(identity)
         evaluation.attempts = entry.attempt

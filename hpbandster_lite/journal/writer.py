@@ -42,6 +42,10 @@ BUSY_S = 2.0
 """How long a commit waits for another process's lock. In WAL mode only a second master can hold one; with a rollback
 journal a reader also holds one during its query."""
 
+RESTORED_STEP = 1_000_000
+"""A master of a restored journal begins so far above all known epochs: no run has had so many masters, so every worker
+and every name server takes it for the newest."""
+
 _SERVED = """
 UPDATE masters SET
     started_at = coalesce(started_at, :at), last_at = :at, served_s = served_s + :passed_s
@@ -133,8 +137,15 @@ class Journal:
         connection = _connected(path, network, create if is_new else None)
         return cls(path, connection, clock, network)
 
-    def begin_epoch(self) -> int:
+    def begin_epoch(self, *, restored_above: int | None = None) -> int:
         """Become the newest master; from now on older masters cannot commit.
+
+        Parameters
+        ----------
+        restored_above
+            The highest epoch that is known from elsewhere, if this journal was restored from a copy and lacks the
+            masters since then: the epoch is :data:`RESTORED_STEP` above it and above those of the journal. Default:
+            the journal was not restored.
 
         Returns
         -------
@@ -148,7 +159,7 @@ class Journal:
         """
         with sqlite_errors_as_ours(self.path, "begin to serve"), self._transaction():
             self._id, newest, self._position = Marks(*self._connection.execute(MARKS).fetchone())
-            epoch = newest + 1
+            epoch = newest + 1 if restored_above is None else max(newest, restored_above) + RESTORED_STEP
             self._connection.execute("UPDATE search SET epoch = ?", (epoch,))
             self._connection.execute("INSERT INTO masters (epoch) VALUES (?)", (epoch,))
         self.epoch, self._committed_at = epoch, None

@@ -155,7 +155,8 @@ def search_here(
 
 def is_over(prepared: Prepared, directory: RunDirectory) -> bool:
     """Whether a run directory contains this search, complete under the same limits, with nothing else to do."""
-    if not prepared.resumed or prepared.retry_failed_after is not None:
+    is_begun_anew = prepared.retry_failed_after is not None or prepared.restored_after is not None
+    if not prepared.resumed or is_begun_anew:
         return False
     reader = JournalReader(directory.journal)
     finished = reader.finished()

@@ -8,7 +8,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
@@ -33,7 +33,17 @@ from hpbandster_lite.process.identity import Condition
 from hpbandster_lite.protocol import messages
 from hpbandster_lite.protocol.slots import agent_of, slot_name, slot_names
 from hpbandster_lite.protocol.status import Serving, Status, status_to_plain
-from hpbandster_lite.records import Entry, Expired, Finished, FinishKind, Plain, ProcessIdentity, Report, SetAside
+from hpbandster_lite.records import (
+    Entry,
+    Expired,
+    Finished,
+    FinishKind,
+    LateReport,
+    Plain,
+    ProcessIdentity,
+    Report,
+    SetAside,
+)
 from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, is_valid_directory
 from hpbandster_lite.transport import Call
 
@@ -268,6 +278,7 @@ class Master:
             return "the release"
         _check_directory(left.report.outcome.directory)
         turn = self.engine.report(left.agent, left.report, now=now)
+        self._note_unknown(left.agent, left.report, turn.answer, turn.entries)
         self._add(turn.entries)
         return f"the report ({turn.answer})"
 
@@ -381,8 +392,19 @@ class Master:
         if report is None:
             return None
         turn = self.engine.report(slot, report, now=now)
+        self._note_unknown(slot, report, turn.answer, turn.entries)
         self._add(turn.entries)
         return turn.answer
+
+    def _note_unknown(
+        self, slot: str, report: Report, answer: messages.ReportIs | None, entries: Sequence[Entry]
+    ) -> None:
+        if answer == "late" and not entries:
+            log.warning(
+                "the result of evaluation %s, attempt %d, of %s is not recorded: the journal has no such lease, for "
+                "example because a copy was restored",
+                *(report.evaluation, report.attempt, slot),
+            )
 
     def _add(self, entries: Iterable[Entry]) -> None:
         """Add to the turn what reports made; users read in the log which failures do not count."""
@@ -417,6 +439,9 @@ class Master:
             time_left_s=request.time_left_s,
             hindrance=None if request.hindrance is None else _one_line(request.hindrance),
         )
+        if report is not None:
+            # The entries of the lease come after it: a report that is recorded is "late" no more.
+            self._note_unknown(name, report, turn.answer.report_is, _of_reports(turn.entries))
         self._add(turn.entries)
         answer = turn.answer.answer
         return messages.SlotAnswer(
@@ -455,7 +480,7 @@ class Master:
         return self._kept[1]
 
     def _grant_message(self, grant: Grant) -> messages.Grant:
-        settings = self.engine.settings
+        settings, timeline_of = self.engine.settings, dict(grant.timelines)
         return messages.Grant(
             evaluation=grant.evaluation,
             attempt=grant.attempt,
@@ -471,9 +496,12 @@ class Master:
             note=grant.note,
             previous_directory=grant.previous_directory,
             resume_directories=tuple(
-                self._directory.relative_attempt_path(grant.evaluation, attempt) if handed_back is None else handed_back
+                self._directory.relative_attempt_path(grant.evaluation, attempt, timeline_of.get(attempt, 0))
+                if handed_back is None
+                else handed_back
                 for attempt, handed_back in grant.earlier
             ),
+            timeline=timeline_of.get(grant.attempt, 0),
         )
 
     def _renew(self, request: messages.RenewRequest, now: float) -> messages.RenewAnswer:
@@ -530,6 +558,10 @@ class Master:
             journal_stalled_s=None if self._stalled_since is None else now - self._stalled_since,
         )
         return self.engine.status(now=now, serving=serving)
+
+
+def _of_reports(entries: Iterable[Entry]) -> list[Entry]:
+    return [entry for entry in entries if isinstance(entry, LateReport)]
 
 
 def _one_line(reason: str) -> str:

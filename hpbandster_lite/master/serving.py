@@ -34,6 +34,7 @@ from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, holder_noted,
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.settings.kinds import byte_count
 from hpbandster_lite.settings.options import kept_configurations
+from hpbandster_lite.settings.prepare import RESTORED_ALONE
 from hpbandster_lite.settings.search_file import keep_search_file
 from hpbandster_lite.settings.source_check import check_source
 from hpbandster_lite.space import SearchSpace
@@ -68,7 +69,8 @@ def run_master(options: MasterOptions) -> int:
     """
     directory = RunDirectory(options.run_directory)
     directory.create()
-    with hold_run_directory(directory, options.news), shutdown_requests(options.lifeline) as ending:
+    waits = options.prepared.restored_after is None
+    with hold_run_directory(directory, options.news, waits=waits), shutdown_requests(options.lifeline) as ending:
         # After a master that was killed, the file may be older than the journal.
         refresh_incumbent(directory)
         code = _served(options, directory, ending)
@@ -184,7 +186,9 @@ def resume_master(
     engine.replay(entries())
     accepted = engine.state.source or journal.settings.problem.source
     check_source(accepted, settings.problem.source, options.prepared.edited, directory.path)
-    epoch = journal.begin_epoch()
+    after = options.prepared.restored_after
+    is_restored = after is not None and engine.state.epoch <= after
+    epoch = _begun_epoch(journal, directory, is_restored=is_restored)
     # Entries that an older master has committed meanwhile; from now on it cannot commit.
     engine.replay(entries())
     after = options.prepared.retry_failed_after
@@ -199,6 +203,7 @@ def resume_master(
         retry_failed=retry_failed,
         keep_going=options.prepared.keep_going,
         edited=options.prepared.edited,
+        restored=is_restored,
     )
     if retry_failed:
         log.info("%s", turn.answer.sentence)
@@ -219,6 +224,25 @@ def resume_master(
         condition_of=condition_of,
     )
     return master, epoch
+
+
+def _begun_epoch(journal: Journal, directory: RunDirectory, *, is_restored: bool) -> int:
+    """Become the newest master, of a journal that may have been restored from a copy."""
+    endpoint = None
+    with contextlib.suppress(RunDirectoryError):
+        endpoint = directory.read_endpoint()
+    last = 0 if endpoint is None else int(endpoint["epoch"])
+    epoch = journal.begin_epoch(restored_above=last if is_restored else None)
+    if is_restored:
+        log.warning("the journal was restored from a copy: this master begins with epoch %d", epoch)
+    elif last >= epoch:
+        log.warning(
+            "the last master here had epoch %d, and the journal knows none after %d: if it was restored from a copy, "
+            "end this master and start it again with --restored; until then, workers that have seen later masters "
+            "refuse it",
+            *(last, epoch - 1),
+        )
+    return epoch
 
 
 def _loop(
@@ -249,8 +273,12 @@ def _loop(
 
 
 @contextlib.contextmanager
-def hold_run_directory(directory: RunDirectory, news: int | None = None) -> Iterator[None]:
+def hold_run_directory(
+    directory: RunDirectory, news: int | None = None, *, waits: bool = True
+) -> Iterator[None]:
     """Lock the run directory against a second master; ``news`` is for the launcher.
+
+    ``waits``: whether the master that has it may be about to end.
 
     Raises
     ------
@@ -261,7 +289,7 @@ def hold_run_directory(directory: RunDirectory, news: int | None = None) -> Iter
     """
     lock = filelock.FileLock(directory.lock_file, mode=0o600)
     try:
-        _acquire(lock, directory, news)
+        _acquire(lock, directory, news, waits=waits)
     except Held:
         raise
     except OSError as error:
@@ -274,15 +302,17 @@ def hold_run_directory(directory: RunDirectory, news: int | None = None) -> Iter
         lock.release()
 
 
-def _acquire(lock: filelock.BaseFileLock, directory: RunDirectory, news: int | None) -> None:
+def _acquire(lock: filelock.BaseFileLock, directory: RunDirectory, news: int | None, *, waits: bool) -> None:
     with contextlib.suppress(filelock.Timeout):
         lock.acquire(timeout=0)
         return
+    if not waits:
+        raise Held(f"{served_by_another(directory)}; {RESTORED_ALONE}")
     holder = read_holder(directory.holder_file)
     server = "another process" if holder is None else str(holder)
-    waits = f"{WAITS}up to {LOCK_WAIT_S:g} s for the end of its master ({server})"
-    log.warning("%s is served already: %s", directory.path, waits)
-    send_news(news, waits)
+    pending = f"{WAITS}up to {LOCK_WAIT_S:g} s for the end of its master ({server})"
+    log.warning("%s is served already: %s", directory.path, pending)
+    send_news(news, pending)
     try:
         lock.acquire(timeout=LOCK_WAIT_S, poll_interval=0.1)
     except filelock.Timeout as error:

@@ -223,7 +223,8 @@ class Started:
     """A master began to serve; ``spent_s`` is the serving time of all earlier masters of this search.
 
     ``first_faults_rule`` is the rule of this master, by default that of journals without this field; a master that
-    is to ``keep_going`` does not stop for one fault.
+    is to ``keep_going`` does not stop for one fault. ``restored``: the journal was restored from a copy, so attempts
+    that are leased from here on may have been leased before, by masters whose entries it lacks.
     """
 
     epoch: int
@@ -232,6 +233,7 @@ class Started:
     fingerprint: Mapping[str, Plain] = field(default_factory=dict)
     first_faults_rule: int = 1
     keep_going: bool = False
+    restored: bool = False
 
 
 @record(frozen=True, slots=True, kw_only=True)

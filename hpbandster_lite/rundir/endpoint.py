@@ -15,6 +15,7 @@ from hpbandster_lite.records import Plain
 from hpbandster_lite.rundir.files import os_errors_as_ours, write_atomically
 
 LONGEST_HOST = 255
+HIGHEST_EPOCH = 2**53
 _ENDPOINT_FIELDS: Mapping[str, type] = {
     "protocol": int,
     "run_id": str,
@@ -91,7 +92,7 @@ def _is_endpoint(content: dict[str, Plain]) -> bool:
     # Exact types: True is an int, too.
     if not all(type(content.get(name)) is kind for name, kind in _ENDPOINT_FIELDS.items()):
         return False
-    if not (0 < content["port"] < 2**16 and 0 < content["epoch"] < 2**63):
+    if not (0 < content["port"] < 2**16 and 0 < content["epoch"] < HIGHEST_EPOCH):
         return False
     # Masters of earlier versions wrote one host and no addresses.
     addresses = content.get("addresses", [])

@@ -267,6 +267,12 @@ class SearchOptions:
         help="Continue a search although the source of its problem was edited. You assert that the losses before and "
         "after the edit are comparable; `status` shows the first evaluation with the edited source.",
     )  # fmt: skip
+    restored: bool = option(
+        default=False, kind=kinds.FLAG, group=Group.SEARCH, has_key=False, in_api=True,
+        help="You put a copy of the journal in its place: workers that have seen later masters take work again, "
+        "results of evaluations that the copy has not leased are not recorded, and new attempts get new directories. "
+        "Refused while a master serves the run directory.",
+    )  # fmt: skip
     keep_going: bool = option(
         default=False, kind=kinds.FLAG, group=Group.LIMITS, example="true", in_api=True,
         help="Do not stop if all evaluations fail with the same fault: for a space with many invalid configurations.",

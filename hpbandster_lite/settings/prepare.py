@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite import wire
-from hpbandster_lite.errors import BudgetError, ResumeError, UsageError
+from hpbandster_lite.errors import BudgetError, Held, ResumeError, UsageError
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.budgets import Ladder, explicit_ladder, ladder
 from hpbandster_lite.hyperband.direction import turned_limits
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 MOST_COMPLETED = 10
 """Completed configurations that a note lists."""
+RESTORED_ALONE = "a journal may be replaced only while no master serves it: end that master, and restore the copy again"
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """A run id names an entry at the name server and, on workers without a shared disk, a folder."""
 
@@ -66,6 +67,7 @@ class Prepared:
 
     ``retry_failed_after`` is the epoch of the last master that served; the first one after it puts the failures of the
     code back, and masters that replace that one do not. ``None`` leaves failures alone.
+    ``restored_after`` is the same for a journal that was restored from a copy: only the first master begins so.
     ``only_minimize``: no command continues the search, because only a call of ``minimize`` has its space. ``limits``
     are those of the journal, with a loss as target; :attr:`users_limits` have what the user gave.
     """
@@ -75,6 +77,7 @@ class Prepared:
     resumed: bool
     notes: tuple[str, ...] = ()
     retry_failed_after: int | None = None
+    restored_after: int | None = None
     keep_going: bool = False
     edited: SourceChanged | None = None
     only_minimize: bool = False
@@ -120,10 +123,13 @@ def prepare(
     check_values(options.limits)
     _check_alone(options)
     if run_directory is None or not holds_anything(run_directory.journal):
+        _refuse_restored(options, run_directory)
         if options.description is not None:
             # The processes start while a child reads the source: what is wrong is found before.
             _begin(options, options.description)
         return _begin(options, _described(options, options.problem, meanwhile, on_missing))
+    if options.restored and run_directory.is_served():
+        raise Held(f"{run_directory.path} is served by a master; {RESTORED_ALONE}")
     reader = JournalReader(run_directory.journal)
     reference = with_kept_options(options.problem, reader.settings().problem.reference)
     description = _described(options, reference, meanwhile, on_missing)
@@ -136,6 +142,12 @@ def _check_alone(options: SearchOptions) -> None:
     _seed(options.seed)
     if options.budgets is not None:
         explicit_ladder(options.budgets)
+
+
+def _refuse_restored(options: SearchOptions, run_directory: RunDirectory | None) -> None:
+    if options.restored:
+        where = "" if run_directory is None else f" {run_directory.journal}"
+        raise UsageError(f"there is no journal{where} that was restored; put the copy there, or leave --restored out")
 
 
 def _described(
@@ -249,6 +261,7 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
         resumed=True,
         notes=tuple(notes),
         retry_failed_after=max(served, default=0) if options.retry_failed else None,
+        restored_after=max(served, default=0) if options.restored else None,
         keep_going=options.keep_going,
         edited=edited,
         only_minimize=options.only_minimize,

@@ -157,6 +157,20 @@ def test_a_new_master_is_believed_and_an_older_one_is_not(clock: Clock, call: Ca
     assert [epoch for _, epoch in line.hellos] == [0, 3]
 
 
+def test_a_refused_older_master_is_logged_at_once_with_the_remedy(
+    clock: Clock, call: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    link = Link(Line([sent(3), MasterUnreachable("no answer"), *[sent(2)] * 5]), HELLO, clock())
+    assert call(link) == answer_of(3)
+    for _ in range(6):
+        assert call(link) is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "trying again: no answer",
+        "trying again: this master (epoch 2) was replaced by one of epoch 3; if its journal was restored from a copy, "
+        "end that master, and start it again with --restored: workers then take work from it by themselves",
+    ]
+
+
 @pytest.mark.parametrize("error", [NotAuthorised("wrong key"), ProtocolMismatch("version 2")])
 def test_a_refusal_at_the_first_call_is_final(error: SearchError, clock: Clock, call: Call) -> None:
     line = Line([error])
@@ -243,7 +257,8 @@ def test_the_endpoint_in_the_run_directory_leads_to_the_master(run: RunDirectory
 
 def test_the_endpoint_of_an_older_master_is_not_followed(run: RunDirectory) -> None:
     run.write_endpoint(ENDPOINT)
-    with pytest.raises(MasterUnreachable, match="belongs to an older master"):
+    words = r"belongs to an older master \(epoch 4\) than the last one \(epoch 5\); .* start it again with --restored"
+    with pytest.raises(MasterUnreachable, match=words):
         rendezvous(run)(None, 5)
 
 

@@ -107,7 +107,8 @@ def alternatives(kind: Any) -> set[Any]:
 VALUES: Mapping[str, Any] = {
     "min_budget": 2.0, "max_budget": 8.0, "eta": 2.0, "budgets": [1.0, 2.0], "unit": "steps", "bracket_rule": "ceil",
     "integer_budgets": True, "algorithm": "random", "seed": 3, "initial": [{"x": 0.5}], "skip_default": True,
-    "sampler": {"random_fraction": 0.5}, "retry_failed": True, "accept_edited_source": True, "keep_going": True,
+    "sampler": {"random_fraction": 0.5}, "retry_failed": True, "accept_edited_source": True,
+    "restored": True, "keep_going": True,
     "brackets": 4, "evaluations": 5, "total_budget": 6.0, "wall_time_s": 7.0, "target_loss": 0.5, "max_concurrent": 9,
     "maximize": True, "workers": 2, "threads": 3, "gpus": "0,1", "gpus_per_worker": 2, "timeout_s": 8.0,
     "isolation": "none", "fresh_process": True, "grace_s": 60.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,7 @@ from ConfigSpace import Categorical, ConfigurationSpace, Float, InCondition, Int
 
 from hpbandster_lite.engine.decision_types import Granted
 from hpbandster_lite.engine.initial_proposals import first_proposals
-from hpbandster_lite.errors import BudgetError, ResumeError, SpaceError, UsageError
+from hpbandster_lite.errors import BudgetError, Held, ResumeError, SpaceError, UsageError
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.records import (
     FailureKind,
@@ -643,6 +644,20 @@ def test_what_is_run_again_is_said_before_anything_is_and_a_mended_source_beside
     assert prepare(asked(), directory).retry_failed_after is None
 
 
+def test_a_restored_journal_is_one_that_exists_and_no_master_serves(stored: Callable[..., RunDirectory]) -> None:
+    directory = stored(seed=5)
+    assert prepare(asked(), directory).restored_after is None
+    assert prepare(asked(restored=True), directory).restored_after == 1
+    with directory.lock_file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Held, match=r"is served by a master; .*end that master, and restore the copy again"):
+            prepare(asked(restored=True), directory)
+    directory.journal.unlink()
+    for where in (directory, None):
+        with pytest.raises(UsageError, match=r"there is no journal.* that was restored; put the copy there, or leave"):
+            prepare(asked(restored=True), where)
+
+
 def test_a_search_without_failures_has_nothing_to_retry(stored: Callable[..., RunDirectory]) -> None:
     (note,) = prepare(asked(retry_failed=True, seed=1)).notes
     assert note.startswith("nothing has failed yet")
@@ -873,7 +888,7 @@ def test_every_option_of_a_search_is_looked_at() -> None:
     looked_at = {
         *("problem", "description", "limits", "min_budget", "max_budget", "eta", "budgets", "unit", "algorithm"),
         *("bracket_rule", "seed", "sampler", "initial", "skip_default", "max_attempts", "lease_s", "heartbeat_s"),
-        *("retry_failed", "accept_edited_source", "keep_going", "run_id", "arguments"),
+        *("retry_failed", "accept_edited_source", "restored", "keep_going", "run_id", "arguments"),
         *("integer_budgets", "only_minimize", "more"),
 
 

@@ -307,7 +307,7 @@ def test_a_world_notices_a_checkpoint_that_was_handed_back_and_is_not_continued(
 def test_a_world_notices_a_checkpoint_of_another_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     place = RunDirectory.attempt_path
     shared = EvaluationId(ConfigId(0, 0, 0), 0)
-    monkeypatch.setattr(RunDirectory, "attempt_path", lambda self, evaluation, attempt: place(self, shared, attempt))
+    monkeypatch.setattr(RunDirectory, "attempt_path", lambda self, evaluation, attempt, _: place(self, shared, attempt))
     assert "is to continue from a checkpoint of" in first_broken(range(20), "pre-emptions")
 
 
