@@ -177,7 +177,7 @@ def test_what_cannot_be_read_any_more_leaves_its_log_and_nothing_that_would_mix(
             journal.commit([FIRST], at=99.0)
     assert path.read_bytes() == b""
     left = sorted(each.name for each in path.parent.iterdir())
-    assert left == ["journal.lost-1.sqlite-wal", "journal.sqlite", "logs"]
+    assert left == ["evaluations", "journal.lost-1.sqlite-wal", "journal.sqlite", "logs"]
 
 
 def test_a_copy_with_all_that_was_committed_is_gone_on_with(served: Journal, path: Path) -> None:

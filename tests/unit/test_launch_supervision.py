@@ -111,6 +111,7 @@ class Saves(Worker):
     """A worker that is saving and never ends."""
 
     alive = True
+    is_stopped = False
 
     def __init__(self) -> None:
         super().__init__(None)
@@ -138,6 +139,17 @@ def test_workers_have_the_grace_of_their_evaluations_and_ten_seconds_more(
     assert now == (grace_s or 20.0) + 10.0
     os.close(search._lifeline)
     os.close(search._write_end)
+
+
+def test_no_launcher_waits_for_the_end_of_a_process_that_is_stopped(
+    search: LocalSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=waits.append))
+    stopped = Saves()
+    stopped.is_stopped = True
+    search._end([stopped])  # type: ignore[list-item]
+    assert not waits
 
 
 # ------------------------------------------------------------------------------------------ a worker that ended with 0
