@@ -200,7 +200,8 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
         **_of_a_new_search(options, "algorithm", "bracket_rule", "max_attempts", "lease_s", "heartbeat_s"),
     )
     space = _checked_space(settings)
-    notes = [note for note in (steps.note, _forbidden_default_note(settings, space), _completion_note(initial)) if note]
+    found = (steps.note, _forbidden_default_note(settings, space), _completion_note(initial), _distribution_note(space))
+    notes = [note for note in found if note]
     if options.seed is None:
         notes.append(
             f"seed {settings.seed} was drawn; with one worker, {_written(options, 'seed', settings.seed)} repeats this "
@@ -514,3 +515,13 @@ def _forbidden_default_note(settings: SearchSettings, space: SearchSpace) -> str
     if clause is None:
         return None
     return f"the space forbids its own default configuration ({clause}); a sampled one is evaluated in its place"
+
+
+def _distribution_note(space: SearchSpace) -> str:
+    """What the distributions and weights of the space act on."""
+    named = [f"the {dim.prior.kind} distribution of {dim.name}" for dim in space.dimensions if dim.prior is not None]
+    weighted = [dim.name for dim in space.dimensions if dim.weights is not None and len(set(dim.weights)) > 1]
+    named += [f"the weights of {', '.join(weighted)}"] if weighted else []
+    if not named:
+        return ""
+    return f"{'; '.join(named)}: they steer random draws, and the model of bohb and bo does not use them"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ConfigSpace import Categorical, ConfigurationSpace, Float, InCondition, Integer
+from ConfigSpace import Beta, Categorical, ConfigurationSpace, Float, InCondition, Integer, Normal
 
 from hpbandster_lite.engine.decision_types import Granted
 from hpbandster_lite.engine.initial_proposals import first_proposals
@@ -760,6 +760,19 @@ def test_lease_times_that_cannot_be_are_refused_when_a_search_goes_on(
     directory = stored(seed=5)
     with pytest.raises(UsageError, match="heartbeat_s must be above 0 and at most half of lease_s"):
         prepare(asked(**options), directory)
+
+
+def test_the_distributions_of_a_space_are_reported_with_what_they_steer() -> None:
+    about = description(
+        *(Float("x", (0.0, 1.0), distribution=Normal(0.5, 0.2)), Integer("n", (1, 9), distribution=Beta(2, 3))),
+        *(Categorical("kind", ["a", "b"], weights=[1, 2]), Categorical("act", ["c", "d"], weights=[0, 1])),
+        *(Categorical("even", ["a", "b"], weights=[1, 1]), Float("y", (0.0, 1.0))),
+    )
+    assert (
+        "the beta distribution of n; the normal distribution of x; the weights of act, kind: they steer random draws, "
+        "and the model of bohb and bo does not use them" in prepare(asked(about)).notes
+    )
+    assert not any("steer" in note for note in prepare(asked()).notes)
 
 
 # ---------------------------------------------------------------------------------------------------- initial points
