@@ -25,6 +25,8 @@ from hpbandster_lite.problems import (
     reference_of,
     with_options,
 )
+from hpbandster_lite.problems.interface import HOOKS, defaults_of, instantiated
+from hpbandster_lite.problems.options import takes_options
 from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 from hpbandster_lite.process.streams import open_closed_descriptors
@@ -288,7 +290,7 @@ def _with_options(
     described = _described(problem, space, launch_options.isolation, problem_options)
     options = SearchOptions(
         problem=described.reference, description=described.description, arguments=_script_arguments(),
-        only_minimize=not isinstance(problem, str) and _is_function(problem),
+        only_minimize=not isinstance(problem, str) and space is not None,
         limits=fixed, more=more, **wanted,
     )  # fmt: skip
     check_values(options)
@@ -434,9 +436,12 @@ def _described(
         if later:
             raise _refusal_of_later(later, is_reference=True)
         return _Described(reference=with_options(problem, given))
-    target = cast(Problem, FunctionProblem(problem, space) if _is_function(problem) else problem)
-    if target is problem and space is not None:
-        raise UsageError(f"the problem {problem!r:.100} has its own space; leave space out")
+    if not callable(problem) and not hasattr(problem, "evaluate"):
+        raise UsageError(
+            f"problem must be a function, an object with evaluate(config, budget, trial), or a reference such as "
+            f"'digits', got {problem!r:.100}"
+        )
+    target = _with_space(instantiated(problem, getattr(problem, "__qualname__", "")), space)
     name = ""
     try:
         name = reference_of(problem)
@@ -462,6 +467,21 @@ def _described_here(problem: Problem | Objective, target: Problem, given: Mappin
 
     description = replace(describe(target, reference), source=source_of_function(problem, target))
     return _Described(reference=reference, description=description, here=target, function=problem)
+
+
+def _with_space(problem: Any, space: ConfigurationSpace | None) -> Problem:
+    """The problem that a function or an object and a space make."""
+    if _is_function(problem):
+        return cast(Problem, FunctionProblem(problem, space))
+    if space is None:
+        return cast(Problem, problem)
+    if getattr(problem, "space", None) is not None:
+        raise UsageError(f"the problem {problem!r:.100} has its own space; leave space out")
+    if takes_options(problem):
+        raise UsageError(f"the problem {problem!r:.100} has options; give it a function space(), and leave space out")
+    hooks = {name: getattr(problem, name, None) for name in HOOKS}
+    defaults = defaults_of(problem, type(problem).__name__)
+    return cast(Problem, FunctionProblem(problem.evaluate, space, **hooks, **defaults))
 
 
 def _over_note(limits: Limits, finished: Finished, *, maximize: bool) -> str:

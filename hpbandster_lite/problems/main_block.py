@@ -44,10 +44,15 @@ def main_block(tree: ast.Module) -> list[ast.stmt]:
     return [part for node in tree.body if isinstance(node, ast.If) and is_main_block(node) for part in node.body]
 
 
-def names_bound(file: Path) -> set[str]:
-    """The global names that the block of a file binds."""
+def names_set_later(file: Path) -> set[str]:
+    """The global names that the block of a file binds, or only a function of the file, by ``global``."""
     tree = tree_of(file)
-    return set() if tree is None else {each.name for node in main_block(tree) for each in set_by(node) if each.is_bound}
+    if tree is None:
+        return set()
+    block = main_block(tree)
+    rest = [node for node in tree.body if not set(block) & set(ast.iter_child_nodes(node))]
+    early, late = ({each.name for node in part for each in set_by(node) if each.is_bound} for part in (rest, block))
+    return late | ({name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names} - early)
 
 
 def literals(tree: ast.Module) -> dict[str, Any]:

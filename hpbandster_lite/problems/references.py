@@ -9,6 +9,7 @@ with the line in the user's file.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import os
@@ -19,12 +20,12 @@ import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import MethodType, ModuleType
 from typing import Any
 
 from hpbandster_lite.errors import ProblemError, SearchError, SpaceError, did_you_mean
 from hpbandster_lite.problems.interface import Problem, as_problem, instantiated
-from hpbandster_lite.problems.main_block import names_bound
+from hpbandster_lite.problems.main_block import names_set_later
 from hpbandster_lite.problems.options import configured, target_of
 from hpbandster_lite.problems.source import ARGUMENTS_REMEDY
 from hpbandster_lite.process.forks import ForksEndHere
@@ -111,45 +112,93 @@ def absolute(reference: str) -> str:
 
 
 def reference_of(problem: Any) -> str:
-    """The reference with which another process loads this function, object or module.
+    """The reference with which another process loads this function, object, class or module.
+
+    It is found by its own name, a bound method by the name of its object, and anything else, such as a lambda, a
+    partial or what a decorator returns, by the name that a module has for it.
 
     Raises
     ------
     ProblemError
-        If no other process can load it: a lambda, a nested function, or one typed into a notebook or a shell.
+        If no other process can load it: it has no name in a module, or only under the main block of the script; or it
+        was typed into a notebook or a shell.
     """
     if isinstance(problem, ModuleType):
-        return _module_reference(problem, problem.__name__)
-    name = getattr(problem, "__qualname__", None)
-    for module in _modules_of(problem):
-        if name is not None:
-            if _attribute(module, name) is problem:
-                return f"{_module_reference(module, name)}:{name}"
-        else:
-            for bound, value in list(vars(module).items()):
-                if value is problem:
-                    return f"{_module_reference(module, bound)}:{bound}"
-    raise _unnamed(name or f"this {type(problem).__qualname__}")
+        refusal = _refusal(problem, problem.__name__)
+        if refusal is not None:
+            raise refusal
+        return _module_reference(problem)
+    refusals = []
+    for module, name in _names_of(problem):
+        refusal = _refusal(module, name)
+        if refusal is None:
+            return f"{_module_reference(module)}:{name}"
+        # Another module may have it under another name.
+        refusals.append(refusal)
+    own_name = getattr(problem, "__qualname__", None) or f"this {type(problem).__qualname__}"
+    raise refusals[0] if refusals else _unnamed(own_name)
 
 
-def _modules_of(problem: Any) -> list[ModuleType]:
-    names = (getattr(problem, "__module__", None), type(problem).__module__, "__main__")
-    return [sys.modules[name] for name in dict.fromkeys(names) if name in sys.modules]
+def _names_of(value: Any) -> Iterator[tuple[ModuleType, str]]:
+    """The modules that have a value, and its name in each: its own name first."""
+    own = getattr(value, "__qualname__", None)
+    first = _modules_of(value)
+    for module in first:
+        if isinstance(own, str) and _is_same(_attribute(module, own), value):
+            yield module, own
+    for module in [*first, *_modules_with_files()]:
+        # A copy: another thread may import something meanwhile.
+        for name, other in list(vars(module).items()):
+            if other is value and not name.startswith("__"):
+                yield module, name
+    if isinstance(value, MethodType):
+        for module, name in _names_of(value.__self__):
+            method = f"{name}.{value.__func__.__name__}"
+            if _is_same(_attribute(module, method), value):
+                yield module, method
 
 
-def _module_reference(module: ModuleType, name: str) -> str:
+def _modules_with_files() -> list[ModuleType]:
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        # __mp_main__ is the script in a process that multiprocessing spawned; libraries put other objects there, too.
+        if not name.startswith("__") and hasattr(module, "__dict__") and getattr(module, "__file__", None)
+    ]
+
+
+def _is_same(found: Any, value: Any) -> bool:
+    if isinstance(value, MethodType):
+        # Each access makes another object.
+        return isinstance(found, MethodType) and found.__self__ is value.__self__ and found.__func__ is value.__func__
+    return found is value
+
+
+def _modules_of(value: Any) -> list[ModuleType]:
+    inner = value.func if isinstance(value, functools.partial) else value
+    names = (getattr(value, "__module__", None), getattr(inner, "__module__", None), type(value).__module__, "__main__")
+    return [sys.modules[name] for name in dict.fromkeys(names) if isinstance(name, str) and name in sys.modules]
+
+
+def _refusal(module: ModuleType, name: str) -> ProblemError | None:
+    """Why other processes do not find this name in a module; None if they do."""
+    if module.__name__ != "__main__":
+        return None
+    file = getattr(module, "__file__", None)
+    if file is not None and name.partition(".")[0] in names_set_later(Path(file)):
+        return _set_later(name)
+    has_name = module.__spec__ is not None and module.__spec__.name
+    return None if has_name or (file is not None and Path(file).is_file()) else _unnamed(name)
+
+
+def _module_reference(module: ModuleType) -> str:
     if module.__name__ != "__main__":
         file = _file_beside_the_script(module)
         return module.__name__ if file is None else str(file)
-    file = getattr(module, "__file__", None)
-    if file is not None and name.partition(".")[0] in names_bound(Path(file)):
-        raise _unnamed(name)
     if module.__spec__ is not None and module.__spec__.name:
         # Run as python -m package.module
         return module.__spec__.name.removesuffix(".__main__")
-    if file is None or not Path(file).is_file():
-        raise _unnamed(name)
-    return str(Path(file).resolve())
+    return str(Path(str(module.__file__)).resolve())
 
 
 def _file_beside_the_script(module: ModuleType) -> Path | None:
@@ -174,6 +223,14 @@ def _unnamed(name: str) -> ProblemError:
         f"other processes cannot import {name}: it is a lambda, is defined inside a function or under "
         'if __name__ == "__main__":, or was typed into a notebook or a shell; write it at the top level of a file, or, '
         "if it is cheap, use isolation='none'"
+    )
+
+
+def _set_later(name: str) -> ProblemError:
+    return ProblemError(
+        f'other processes cannot import {name}: the script sets {name.partition(".")[0]} under '
+        'if __name__ == "__main__":, and workers import the script without that block; move it above the block, to the '
+        "top level of the file, or, if it is cheap, use isolation='none'"
     )
 
 

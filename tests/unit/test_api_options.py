@@ -292,6 +292,54 @@ def objective(config: Mapping[str, Any], budget: float, trial: Any) -> float:
     return float(config["x"] * budget)
 
 
+class Called:
+    """A class of which an instance is the objective."""
+
+    def __call__(self, config: Mapping[str, Any], budget: float, trial: Any) -> float:
+        return objective(config, budget, trial)
+
+
+class WithoutSpace:
+    """A problem with defaults and without a space."""
+
+    max_budget = 9
+
+    def evaluate(self, config: Mapping[str, Any], budget: float, trial: Any) -> float:
+        return objective(config, budget, trial)
+
+
+without_space = WithoutSpace()
+
+
+@pytest.mark.parametrize("name", ["objective", "Called", "WithoutSpace", "without_space", "without_space.evaluate"])
+def test_a_function_a_class_and_an_object_go_with_a_space(name: str) -> None:
+    received: list[SearchOptions] = []
+
+    def search_here(search: SearchOptions, *_: object, **__: object) -> int:
+        received.append(search)
+        raise KeyboardInterrupt
+
+    space = ConfigurationSpace({"x": (0.0, 1.0)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "search_here", search_here)
+        with pytest.raises(KeyboardInterrupt):
+            api.minimize(eval(name), space, min_budget=1)  # noqa: S307 (a name of this file)
+    (search,) = received
+    about = search.description
+    assert about is not None
+    assert (search.problem, search.only_minimize) == (f"{__name__}:{name}", True)
+    assert about.max_budget == (9.0 if name in ("WithoutSpace", "without_space") else None)
+    assert [each["name"] for each in about.space_json["hyperparameters"]] == ["x"]
+
+
+@pytest.mark.parametrize("problem", [3, None, 0.5, {"a": 1}, ["f"]], ids=repr)
+def test_what_is_no_problem_is_refused(problem: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        api.minimize(problem, ConfigurationSpace({"x": (0.0, 1.0)}))
+    assert str(caught.value).startswith("problem must be a function, an object with evaluate(config, budget, trial)")
+    assert f"got {problem!r:.100}" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -214,9 +214,98 @@ def nested() -> Callable[..., float]:
     return inner
 
 
+def decorated(function: Callable[..., float]) -> Callable[..., float]:
+    def wrapper(*arguments: Any) -> float:
+        return function(*arguments)
+
+    return wrapper
+
+
+class Methods:
+    """An objective in each form that a class has, and one that is called itself."""
+
+    def __call__(self, config: dict[str, Any], budget: float, trial: Any) -> float:
+        return 0.5
+
+    def run(self, config: dict[str, Any], budget: float, trial: Any) -> float:
+        return 0.5
+
+    @classmethod
+    def of_class(cls, config: dict[str, Any], budget: float, trial: Any) -> float:
+        return 0.5
+
+    @staticmethod
+    def static(config: dict[str, Any], budget: float, trial: Any) -> float:
+        return 0.5
+
+
+class MoreMethods(Methods):
+    """Inherits all."""
+
+
+with_wraps = functools.wraps(evaluate)(decorated(evaluate))
+without_wraps = decorated(evaluate)
+top_level_lambda = lambda config, budget, trial: 0.5  # noqa: E731 (as users write it)
+top_level_partial = functools.partial(evaluate)
+methods = Methods()
+cached = functools.cache(evaluate)
+of_other_module = functools.partial(counting_ones.evaluate)
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        *((name, name) for name in ("with_wraps", "without_wraps", "top_level_lambda", "top_level_partial", "cached")),
+        *((name, name) for name in ("methods", "methods.run", "bundle.evaluate", "Methods", "Methods.of_class")),
+        *((name, name) for name in ("MoreMethods.of_class", "Methods.static", "of_other_module")),
+        *(("MoreMethods.static", "Methods.static"), ("methods.of_class", "Methods.of_class")),
+    ],
+)
+def test_every_callable_with_a_name_in_a_module_is_found_by_it(target: str, name: str) -> None:
+    value = eval(target)  # noqa: S307 (a name of this file)
+    assert reference_of(value) == f"{__name__}:{name}"
+    found = load(reference_of(value))
+    if target not in ("of_other_module", "cached"):
+        assert found.evaluate({}, 1.0, None) == (2.0 if target == "bundle.evaluate" else 0.5)  # type: ignore[arg-type]
+
+
+UNDER_MAIN = """
+import functools
+def evaluate(config, budget, trial): return 0.5
+class Runner:
+    def evaluate(self, config, budget, trial): return 0.5
+early = functools.partial(evaluate)
+def main():
+    global late
+    late = functools.partial(evaluate)
+if __name__ == "__main__":
+    def inside(config, budget, trial): return 0.5
+    runner, short = Runner(), lambda config, budget, trial: 0.5
+    main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [("inside", "inside"), ("runner", "runner"), ("runner.evaluate", "runner"), ("short", "short"), ("late", "late")],
+)
+def test_what_exists_only_under_the_main_block_is_refused_in_words_that_fit(
+    target: str, name: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = ModuleType("__main__")
+    main.__file__ = write(UNDER_MAIN)
+    exec(compile(UNDER_MAIN, main.__file__, "exec"), vars(main))  # noqa: S102 (as Python runs it)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert reference_of(main.early) == f"{main.__file__}:early"
+    with pytest.raises(ProblemError) as caught:
+        reference_of(eval(target, vars(main)))  # noqa: S307 (a name of this test)
+    assert f"cannot import {target}: the script sets {name} under if __name__" in str(caught.value)
+    assert "move it above the block" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "target",
-    [lambda config, budget, trial: 0.5, nested(), Bundle(), bundle.evaluate, functools.partial(evaluate)],
+    [lambda config, budget, trial: 0.5, nested(), Bundle(), Bundle().evaluate, functools.partial(evaluate)],
     ids=["lambda", "nested function", "unbound object", "bound method", "partial"],
 )
 def test_what_no_other_process_can_import_is_refused_with_the_remedy(target: Any) -> None:

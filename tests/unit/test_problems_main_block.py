@@ -11,7 +11,7 @@ import pytest
 
 from hpbandster_lite.errors import ProblemError
 from hpbandster_lite.problems import reference_of
-from hpbandster_lite.problems.main_block import names_bound
+from hpbandster_lite.problems.main_block import names_set_later
 from hpbandster_lite.problems.set_later import set_later
 
 SCRIPT = """
@@ -52,8 +52,8 @@ def script(tmp_path: Path) -> types.ModuleType:
 
 
 def test_the_names_that_the_block_binds(script: types.ModuleType) -> None:
-    assert names_bound(Path(str(script.__file__))) == {"math", "path", "K", "inner", "TABLE", "late", "file"}
-    assert names_bound(Path("/nowhere.py")) == set()
+    assert names_set_later(Path(str(script.__file__))) == {"math", "path", "K", "inner", "TABLE", "late", "file"}
+    assert names_set_later(Path("/nowhere.py")) == set()
 
 
 @pytest.mark.parametrize(
