@@ -18,11 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpbandster_lite.errors import BudgetError, Held, ProblemError, ResumeError, RunDirectoryError, UsageError
-from hpbandster_lite.hyperband.direction import turned, word_for
-from hpbandster_lite.journal import JournalReader, option_difference
+from hpbandster_lite.hyperband.direction import turned
+from hpbandster_lite.journal import option_difference
 from hpbandster_lite.problems import ARGUMENTS_REMEDY, describe_in_child, given_in, text_of, with_options
 from hpbandster_lite.process.devices import worker_devices
-from hpbandster_lite.randomness import training_seed
 from hpbandster_lite.records import (
     ConfigId,
     CurvePoint,
@@ -31,13 +30,11 @@ from hpbandster_lite.records import (
     FailureKind,
     Plain,
     ProblemDescription,
-    ProblemSource,
-    SearchSettings,
     Values,
 )
 from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory, refuse_to_replace, sync, write_atomically
-from hpbandster_lite.samplers import bracket_plan
+from hpbandster_lite.standalone.trained import Trained, read_trained, trained_in
 from hpbandster_lite.standalone.trainer import StandaloneTrainer, as_ended
 from hpbandster_lite.trainer.messages import TrainerOrder
 
@@ -125,13 +122,13 @@ class Refit:
         }
 
 
-def prepare_refit(run: RunDirectory, options: RefitOptions) -> Refit:
+def prepare_refit(run: RunDirectory | Path, options: RefitOptions) -> Refit:
     """Find the configuration, and check everything before the training.
 
     Parameters
     ----------
     run
-        Directory of a search, which may be running.
+        Directory of a search, which may be running; or a file with the output of ``best --json``.
     options
         What the user requests.
 
@@ -145,28 +142,30 @@ def prepare_refit(run: RunDirectory, options: RefitOptions) -> Refit:
     ProblemError
         If the problem has no ``refit``, or no ``export`` although one is requested; with what to write.
     """
-    reader = JournalReader(run.journal)
-    settings = reader.settings()
-    config_id, values = _configuration(reader, options.config_id, run.path)
-    about = _described(settings.problem, reader.source(), options)
+    wanted = options.config_id
+    trained = read_trained(run, wanted) if isinstance(run, Path) else trained_in(run, wanted)
     # A search may have whole budgets, or maximize, although its problem does not say so.
-    about = replace(about, integer_budgets=settings.problem.integer_budgets, maximize=settings.maximize)
-    budget = _budget(options.budget, settings, about)
-    seed = training_seed(settings.seed, config_id) if options.seed is None else options.seed
+    about = replace(
+        _described(trained, options), integer_budgets=trained.integer_budgets, maximize=trained.maximize
+    )
+    budget = _budget(options.budget, trained, about)
+    seed = trained.seed if options.seed is None else options.seed
     if not 0 <= seed < SEEDS:
         raise UsageError(f"the seed must be in [0, 2**31), got {seed}")
-    name = f"{config_id}-{budget:g}" + ("" if options.seed is None else f"-seed{seed}")
+    name = f"{trained.config_id}-{budget:g}" + ("" if options.seed is None else f"-seed{seed}")
+    # The highest rung of the configuration's bracket that the budget reaches.
+    rung = max(0, sum(each <= budget for each in trained.rungs) - 1)
     refit = Refit(
-        run_id=settings.run_id,
+        run_id=trained.run_id,
         problem=about,
-        evaluation=EvaluationId(config_id, _rung(settings, config_id, budget)),
-        values=values,
+        evaluation=EvaluationId(trained.config_id, rung),
+        values=trained.values,
         budget=budget,
-        max_budget=max(budget, settings.budgets[-1]),
-        budgets=settings.budgets,
-        unit=settings.unit,
+        max_budget=max(budget, trained.budgets[-1]),
+        budgets=trained.budgets,
+        unit=trained.unit,
         seed=seed,
-        directory=Path(os.path.abspath(options.directory or run.path / "refit" / name)),  # noqa: PTH100 (as it was typed)
+        directory=Path(os.path.abspath(options.directory or trained.directory / name)),  # noqa: PTH100 (as it was typed)
         export=None if options.export is None else options.export.resolve(),
         figures=None,
         is_resumed=False,
@@ -178,36 +177,18 @@ def prepare_refit(run: RunDirectory, options: RefitOptions) -> Refit:
     return refit
 
 
-def _configuration(reader: JournalReader, wanted: ConfigId | None, path: Path) -> tuple[ConfigId, Values]:
-    if wanted is None:
-        best = reader.best()
-        if best is None:
-            word = word_for(maximize=reader.settings().maximize)
-            raise UsageError(
-                f"no evaluation in {path} has a {word} yet, so there is no incumbent to refit; wait for one, or give a "
-                "configuration with --config"
-            )
-        wanted = best["config_id"]
-    known = {row["config_id"]: row["values"] for row in reader.configurations()}
-    if wanted not in known:
-        raise UsageError(f"there is no configuration {wanted} in {path}; see: hpbandster-lite list {path}")
-    return wanted, known[wanted]
-
-
-def _described(
-    kept: ProblemDescription, accepted: ProblemSource | None, options: RefitOptions
-) -> ProblemDescription:
+def _described(trained: Trained, options: RefitOptions) -> ProblemDescription:
     """The problem as it is now, with the options of the search."""
-    given = {**given_in(kept.reference), **dict(options.problem_options)}
-    about = describe_in_child(with_options(kept.reference, given))
-    different = option_difference(kept.options, about.options)
+    given = {**given_in(trained.reference), **dict(options.problem_options)}
+    about = describe_in_child(with_options(trained.reference, given))
+    different = option_difference(trained.options, about.options)
     if different is not None:
         name, ours, theirs = different
         raise ResumeError(
             f"the search has {name}={text_of(ours)}, and a refit with {text_of(theirs)} would be of another problem; "
             "leave the option out"
         )
-    if accepted is not None and about.source is not None and accepted.arguments not in ("", about.source.arguments):
+    if about.source is not None and trained.arguments not in ("", about.source.arguments):
         raise ResumeError(
             f"the script of the problem {about.name!r} reads its arguments (sys.argv) when it is imported, and a refit "
             f"imports it without those of the search; {ARGUMENTS_REMEDY}"
@@ -227,19 +208,13 @@ def _described(
     return about
 
 
-def _budget(wanted: float | None, settings: SearchSettings, about: ProblemDescription) -> float:
-    budget = settings.budgets[-1] if wanted is None else wanted
+def _budget(wanted: float | None, trained: Trained, about: ProblemDescription) -> float:
+    budget = trained.budgets[-1] if wanted is None else wanted
     if not (math.isfinite(budget) and budget > 0):
         raise BudgetError(f"the budget of a refit must be above 0, got {budget}")
     if about.integer_budgets and budget != int(budget):
         raise BudgetError(f"the problem {about.name!r} takes whole budgets, got {budget}; give {math.ceil(budget)}")
     return budget
-
-
-def _rung(settings: SearchSettings, config_id: ConfigId, budget: float) -> int:
-    """The highest rung of the configuration's bracket that the budget reaches."""
-    rungs = bracket_plan(settings, config_id.bracket).rungs
-    return max(0, sum(rung.budget <= budget for rung in rungs) - 1)
 
 
 def _with_earlier_results(refit: Refit) -> Refit:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from hpbandster_lite.api import minimize
+from hpbandster_lite.cli.app import make_app
 from hpbandster_lite.errors import BudgetError, Held, ProblemError, ResumeError, UsageError
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.randomness import training_seed
@@ -83,7 +85,9 @@ def test_the_incumbent_is_trained_at_the_largest_budget_and_exported_and_not_tra
     assert len(json.loads((out / "model.json").read_text())) == 9
     assert (out / "log.txt").read_text().startswith("step 0\n")
 
-    again = typed(run.path, "--out", out, "--export", exported, "--json")
+    printed = tmp_path / "best.json"
+    printed.write_text(CliRunner().invoke(make_app("best"), ["best", str(run.path), "--json"]).stdout)
+    again = typed(printed, "--out", out, "--export", exported, "--json")
     assert again.returncode == 0, again.stderr
     assert "done before" in again.stderr
     written = json.loads(again.stdout)
@@ -272,3 +276,65 @@ def test_a_model_that_was_moved_away_is_trained_again(
     assert (again.figures, again.is_resumed) == (None, True)
     run_refit(again, lambda point: None)
     assert (tmp_path / "out" / "model.json").exists()
+
+
+# ------------------------------------------------------------------------------------------------- from best --json
+
+
+@pytest.fixture
+def printed(run: RunDirectory, tmp_path: Path) -> Path:
+    """A file with the output of ``best --json``."""
+    file = tmp_path / "best.json"
+    file.write_text(CliRunner().invoke(make_app("best"), ["best", str(run.path), "--json"]).stdout)
+    return file
+
+
+@pytest.mark.parametrize("budget", [None, 3.0, 1.0, 20.0])
+def test_a_refit_of_what_best_prints_is_that_of_the_run_directory(
+    run: RunDirectory, described: ProblemDescription, printed: Path, budget: float | None
+) -> None:
+    assert prepare_refit(printed, RefitOptions(budget=budget)) == prepared(run, budget=budget)
+    best = JournalReader(run.journal).best()
+    assert best is not None
+    assert prepare_refit(printed, RefitOptions(config_id=best["config_id"])) == prepared(run)
+
+
+def test_what_best_prints_is_refitted_where_there_is_no_run_directory(
+    run: RunDirectory, described: ProblemDescription, printed: Path, tmp_path: Path
+) -> None:
+    content = json.loads(printed.read_text())
+    printed.write_text(json.dumps({**content, "run_directory": "/of/another/machine"}))
+    refit, here = prepare_refit(printed, RefitOptions()), prepared(run)
+    assert refit.directory == tmp_path / "refit" / f"{here.evaluation.config_id}-9"
+    assert refit.identity == here.identity
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"reference": None}, r"reference must be text, got None; print it again: best --json"),
+        ({"config_id": ["a", 0, 0]}, r"config_id must be a list of three numbers, got \['a', 0, 0\]"),
+        ({"config_id": [0, 0]}, r"config_id must be a list of three numbers"),
+        ({"rungs": []}, r"rungs is empty"),
+        ({"budgets": ["x"]}, r"budgets must be a list of numbers"),
+        ({"options": {"kind": "flat"}}, r"the search has kind=flat, and a refit with steep would be of another"),
+    ],
+)
+def test_a_file_that_was_changed_is_refused_with_its_field(
+    described: ProblemDescription, printed: Path, changes: dict[str, Any], words: str
+) -> None:
+    printed.write_text(json.dumps({**json.loads(printed.read_text()), **changes}))
+    with pytest.raises(UsageError, match=words):
+        prepare_refit(printed, RefitOptions())
+
+
+@pytest.mark.parametrize("content", ["", "null", "[]", "{}", "problem = 1"])
+def test_a_file_that_best_did_not_print_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text(content)
+    with pytest.raises(UsageError, match=r"is no output of best --json: .*; give that, or a run directory"):
+        prepare_refit(tmp_path / "file", RefitOptions())
+
+
+def test_a_file_has_one_configuration(described: ProblemDescription, printed: Path) -> None:
+    with pytest.raises(UsageError, match=r"has the configuration .* alone; give the run directory to refit 7-0-0"):
+        prepare_refit(printed, RefitOptions(config_id=ConfigId(7, 0, 0)))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hpbandster_lite.cli.options import AsJson, Force, Run, whole_number
+from hpbandster_lite.cli.options import AsJson, Force, find_run, whole_number
 from hpbandster_lite.cli.problem_options import explain_unknown_options, typed_options
 from hpbandster_lite.cli.run_directory import directory_of_a_search
 from hpbandster_lite.cli.typed_ids import read_configuration_id
@@ -21,6 +21,16 @@ from hpbandster_lite.standalone.refit import RefitOptions, prepare_refit, run_re
 
 REFIT_FAILED = 1
 """Exit code of a refit whose training or export failed."""
+Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        callback=find_run,
+        help="The run directory: [b]runs/digits[/], or its name, [b]digits[/]; or a file with the output of "
+        "[b]best --json[/].",
+        show_default=False,
+    ),
+]
 Seed = Annotated[
     int | None,
     typer.Option(
@@ -33,7 +43,7 @@ Seed = Annotated[
 
 def refit(
     ctx: typer.Context,
-    run: Run,
+    run: Source,
     budget: Annotated[
         float | None,
         typer.Option(metavar="BUDGET", help="How long to train. [dim]\\[default: the largest budget of the search][/]"),
@@ -78,7 +88,7 @@ def refit(
     # Standard output is for the program that reads the JSON.
     output = console(stderr=as_json)
     with explain_unknown_options(ctx):
-        prepared = prepare_refit(directory_of_a_search(run), options)
+        prepared = prepare_refit(run if run.is_file() else directory_of_a_search(run), options)
     introduce_refit(output, prepared)
     lines = CurveLines.of(prepared, lambda text: output.print(text, markup=False, soft_wrap=True))
     try:
