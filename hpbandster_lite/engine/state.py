@@ -183,6 +183,7 @@ class State:
         self.recorded = 0
         self.late = 0
         self.started = 0
+        self.from_model = 0
         self.refused = 0
         self.budget_started = 0.0
         self.infeasible_in_a_row = 0
@@ -317,6 +318,7 @@ class State:
         self._require(where.is_open and where.taken < where.places, "{} has no place", entry.config_id)
         self._require(index == where.sampled, "{} is not the next of its rung", entry.config_id)
         self.proposals[entry.config_id] = entry.proposal
+        self.from_model += entry.proposal.model_budget is not None
         where.taken += 1
         where.sampled += 1
         self._start_evaluation(EvaluationId(entry.config_id, rung))

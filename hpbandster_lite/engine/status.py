@@ -6,6 +6,7 @@ Law of this file: it reads the state and the leases and changes nothing; the rec
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeGuard
@@ -32,6 +33,7 @@ from hpbandster_lite.protocol.status import (
     is_silent,
 )
 from hpbandster_lite.records import EvaluationId, FailureKind, SearchSettings
+from hpbandster_lite.samplers.model_start import results_for_model
 
 ENOUGH_FAILURES = 3
 """With fewer outcomes, the counts alone show that every evaluation failed."""
@@ -51,6 +53,7 @@ def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: fl
     """
     agents = _agents(state, leases, now, settings)
     busy = sum(agent.is_busy for agent in agents)
+    brackets = tuple(_bracket(bracket) for bracket in state.brackets)
     status = Status(
         answered_by="master",
         state="running" if state.finished is None else "finished",
@@ -74,7 +77,8 @@ def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: fl
                 state.growth, state.failures, settings, recorded=state.recorded, has_loss=state.best is not None
             ),
         ),
-        brackets=tuple(_bracket(bracket) for bracket in state.brackets),
+        model=about_model(settings, brackets, from_model=state.from_model, configurations=len(state.proposals)),
+        brackets=brackets,
         agents=agents,
         occupancy=busy / len(agents) if agents else None,
         evaluations=Evaluations(
@@ -96,6 +100,24 @@ def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: fl
         journal_stalled_s=serving.journal_stalled_s,
     )
     return in_users_sign(status)
+
+
+def about_model(
+    settings: SearchSettings, brackets: Sequence[Bracket], *, from_model: int, configurations: int
+) -> str | None:
+    """How many configurations came from the model, or what it needs to begin; None for a search without a model."""
+    results = results_for_model(settings)
+    if results is None:
+        return None
+    if from_model:
+        return f"{from_model} of {configurations} configurations came from it"
+    counts: Counter[float] = Counter()
+    for bracket in brackets:
+        for rung in bracket.rungs:
+            counts[rung.budget] += rung.done
+    budget, most = max(counts.items(), key=lambda each: each[1], default=(settings.budgets[0], 0))
+    needs = f"no configuration came from it: it needs {results} results at one budget"
+    return needs if most >= results else f"{needs}, and there are {most} at {budget:g} {settings.unit}"
 
 
 def edits_of(state: State) -> tuple[SourceEdit, ...]:

@@ -375,6 +375,11 @@ class JournalReader:
         count: int = self._one("SELECT count(*) FROM configurations")[0]
         return count
 
+    def configurations_of_model(self) -> int:
+        """Number of configurations that the model proposed."""
+        count: int = self._one("SELECT count(model_budget) FROM configurations")[0]
+        return count
+
     def budget_started(self) -> float:
         """Sum of the budgets of all evaluations, without those that cost nothing."""
         return float(self._one(_BUDGET_STARTED)[0])

@@ -349,6 +349,8 @@ class Status:
         Why it does not continue now, the most general reason first; empty without a master.
     hints
         Possible mistakes in the problem, one sentence each.
+    model
+        How many configurations came from the model, or what it needs to begin; None if the search has no model.
     brackets
         The brackets that it has opened.
     agents
@@ -394,6 +396,7 @@ class Status:
     limits: Limits
     waits: tuple[Waiting, ...] = ()
     hints: tuple[str, ...] = ()
+    model: str | None = None
     brackets: tuple[Bracket, ...] = ()
     agents: tuple[Agent, ...] = ()
     occupancy: float | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hpbandster_lite.engine.hints import NOTES, Growth, Noted
-from hpbandster_lite.engine.status import hints_of
+from hpbandster_lite.engine.status import about_model, hints_of
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.journal import JournalReader, Promotion, RungRow
 from hpbandster_lite.journal import SourceEdit as JournalEdit
@@ -36,6 +36,8 @@ def status_from_journal(reader: JournalReader) -> Status:
     incumbent = incumbent_from_journal(reader)
     recorded = sum(row["done"] + row["failed"] for row in rungs)
     growth = _growth(reader, len(settings.budgets))
+    brackets, configurations = _brackets(reader, settings, rungs), reader.configuration_count()
+    from_model = reader.configurations_of_model()
     status = Status(
         answered_by="journal",
         state="stopped" if finished is None else "finished",
@@ -55,7 +57,8 @@ def status_from_journal(reader: JournalReader) -> Status:
             *notes_of(reader),
             *hints_of(growth, failures, settings, recorded=recorded, has_loss=incumbent is not None),
         ),
-        brackets=_brackets(reader, settings, rungs),
+        model=about_model(settings, brackets, from_model=from_model, configurations=configurations),
+        brackets=brackets,
         evaluations=Evaluations(
             started=recorded + sum(row["queued"] + row["running"] for row in rungs),
             recorded=recorded,
@@ -63,7 +66,7 @@ def status_from_journal(reader: JournalReader) -> Status:
             to_run_again=sum(row["queued"] for row in rungs),
             late=None,
         ),
-        configurations=reader.configuration_count(),
+        configurations=configurations,
         budget_started=reader.budget_started(),
         failures={kind.value: count for kind, count in failures.items()},
         incumbent=incumbent,

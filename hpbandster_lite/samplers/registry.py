@@ -27,6 +27,7 @@ GROUP = "hpbandster_lite.samplers"
 """The entry-point group in which packages publish algorithms."""
 MakeSampler: TypeAlias = "Callable[[SearchSpace, Sequence[float], Mapping[str, Plain]], Sampler]"
 """Makes a sampler from the space, the budgets of the search, and parameters by name."""
+ResultsForModel: TypeAlias = "Callable[[Mapping[str, Plain], Mapping[str, Plain]], int | None]"
 
 
 @record(frozen=True, slots=True, kw_only=True)
@@ -44,12 +45,16 @@ class Algorithm:
         Names and defaults of the sampler's parameters. Default: none.
     help
         One line of help about the algorithm.
+    results_for_model
+        How many results at one budget its model needs, from the tables of the space and all parameters; None if no
+        configuration will come from a model. Default: None, for an algorithm without a model.
     """
 
     plan: PlanKind
     sampler: MakeSampler
     parameters: Mapping[str, Plain] = field(default_factory=dict)
     help: str = ""
+    results_for_model: ResultsForModel | None = None
 
 
 def _random(space: SearchSpace, _budgets: Sequence[float], _parameters: Mapping[str, Plain]) -> Sampler:
@@ -65,11 +70,31 @@ def _bohb(space: SearchSpace, budgets: Sequence[float], parameters: Mapping[str,
     return Bohb(space, budgets, BohbParameters(**parameters))
 
 
+def _results_for_bohb(tables: Mapping[str, Plain], parameters: Mapping[str, Plain]) -> int | None:
+    """As :mod:`hpbandster_lite.samplers.kde.sampler` counts: hyperparameters with more than one value, and three."""
+    count = sum(_has_values(dimension) for dimension in tables.get("dimensions", ()))
+    if not count or parameters["random_fraction"] >= 1:
+        return None
+    return int(parameters["min_points_in_model"] or count + 1) + 2
+
+
+def _has_values(dimension: Mapping[str, Plain]) -> bool:
+    if dimension["kind"] == "float":
+        return True
+    if dimension["kind"] == "integer":
+        return int(dimension["lower"]) < int(dimension["upper"])
+    return len(dimension["choices"]) > 1
+
+
 _MODEL_PARAMETERS: Mapping[str, Plain] = {each.name: each.default for each in fields(BohbParameters)}
 
 BUILT_IN: Mapping[str, Algorithm] = {
     "bohb": Algorithm(
-        plan="hyperband", sampler=_bohb, parameters=_MODEL_PARAMETERS, help="the model inside Hyperband"
+        plan="hyperband",
+        sampler=_bohb,
+        parameters=_MODEL_PARAMETERS,
+        help="the model inside Hyperband",
+        results_for_model=_results_for_bohb,
     ),
     "hyperband": Algorithm(plan="hyperband", sampler=_random, help="random samples inside Hyperband"),
     "sh": Algorithm(
@@ -78,7 +103,11 @@ BUILT_IN: Mapping[str, Algorithm] = {
         help="random samples inside successive halving: Hyperband's most aggressive bracket alone",
     ),
     "bo": Algorithm(
-        plan="full_budget", sampler=_bohb, parameters=_MODEL_PARAMETERS, help="the model alone, at the full budget"
+        plan="full_budget",
+        sampler=_bohb,
+        parameters=_MODEL_PARAMETERS,
+        help="the model alone, at the full budget",
+        results_for_model=_results_for_bohb,
     ),
     "random": Algorithm(plan="full_budget", sampler=_random, help="random samples at the full budget"),
 }

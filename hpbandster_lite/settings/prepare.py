@@ -43,6 +43,7 @@ from hpbandster_lite.records import (
 from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import bracket_plan
+from hpbandster_lite.samplers.model_start import ModelStart, model_start
 from hpbandster_lite.settings.options import OPTIONS, SearchOptions, as_written, check_values
 from hpbandster_lite.settings.source_check import accepted_edit
 
@@ -92,6 +93,11 @@ class Prepared:
         """The brackets within the limit; one Hyperband cycle where brackets are not limited."""
         count = self.limits.brackets or len(self.settings.budgets)
         return [bracket_plan(self.settings, bracket) for bracket in range(count)]
+
+    @property
+    def model_start(self) -> ModelStart | None:
+        """When the model begins; None if the search has no model."""
+        return model_start(self.settings, self.limits)
 
 
 def prepare(
@@ -215,6 +221,7 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
     if limits == Limits(max_concurrent=limits.max_concurrent):
         brackets = description.brackets or len(settings.budgets)
         limits = replace(limits, brackets=brackets)
+    notes += _no_model_notes(model_start(settings, limits), settings.unit)
     return Prepared(
         settings=settings,
         limits=limits,
@@ -223,6 +230,21 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
         keep_going=options.keep_going,
         only_minimize=options.only_minimize,
     )
+
+
+def _no_model_notes(start: ModelStart | None, unit: str) -> list[str]:
+    """That no configuration will come from the model, which needs more results than the search has."""
+    if start is None or start.is_used:
+        return []
+    at = f"{start.budget:g} {unit}"
+    has = f"this search has at most {start.most}, at {at}"
+    if start.evaluations is not None:
+        has = f"this search has them after evaluation {start.evaluations}, at {at}, and samples nothing after that"
+    return [
+        f"no configuration will come from the model: it begins with {start.results} results at one budget (by default "
+        f"the number of hyperparameters and three), and {has}; search fewer hyperparameters, raise the limits, or set "
+        "the sampler's parameter min_points_in_model"
+    ]
 
 
 def _resume(options: SearchOptions, description: ProblemDescription, reader: JournalReader, path: Path) -> Prepared:

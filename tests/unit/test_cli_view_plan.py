@@ -104,5 +104,6 @@ def test_the_plan_as_plain_values_has_what_the_table_has() -> None:
         "evaluations": 17,
         "evaluations_per_budget": [9, 6, 2],
         "total_budget": 45.0,
+        "model": None,
         "notes": ["a note"],
     }

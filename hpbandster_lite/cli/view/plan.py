@@ -6,6 +6,7 @@ Law of this file: it shows a :class:`~hpbandster_lite.settings.prepare.Prepared`
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +20,7 @@ from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.problems import text_of
 from hpbandster_lite.records import Finished, FinishKind, Plain, ProblemOption
 from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.samplers.model_start import ModelStart
 from hpbandster_lite.settings.prepare import Prepared
 
 SECONDS = "seconds"
@@ -63,6 +65,9 @@ def introduce_plan(console: Console, prepared: Prepared) -> None:
     console.print(plan_table(prepared))
     console.print()
     console.print(plan_summary(prepared), markup=False)
+    start = prepared.model_start
+    if start is not None and start.is_used:
+        console.print(_model_line(start, prepared.settings.unit), markup=False)
     options = options_line(prepared.settings.problem.options)
     if options:
         console.print(options, markup=False, soft_wrap=True)
@@ -117,6 +122,14 @@ def plan_summary(prepared: Prepared) -> str:
     return f"{text}; it ends at {named}" if named else text
 
 
+def _model_line(start: ModelStart, unit: str) -> str:
+    """When the model begins; that it never does is a note."""
+    return (
+        f"the model begins with {start.results} results at {amount(start.budget, unit)}, with one worker after "
+        f"evaluation {start.evaluations}; until then configurations are random"
+    )
+
+
 def options_line(options: Iterable[ProblemOption]) -> str:
     """The options that differ from the problem's defaults, in one line; empty if none does."""
     changed = [f"{each.name}={text_of(each.value)}" for each in options if each.value != each.default]
@@ -125,7 +138,7 @@ def options_line(options: Iterable[ProblemOption]) -> str:
 
 def plan_plain(prepared: Prepared) -> dict[str, Plain]:
     """The plan as plain values."""
-    settings, totals = prepared.settings, plan_totals(prepared.plans)
+    settings, totals, start = prepared.settings, plan_totals(prepared.plans), prepared.model_start
     return {
         "problem": settings.problem.name,
         "options": {each.name: each.value for each in settings.problem.options},
@@ -139,6 +152,7 @@ def plan_plain(prepared: Prepared) -> dict[str, Plain]:
         "evaluations": totals.evaluations,
         "evaluations_per_budget": [totals.per_budget.get(budget, 0) for budget in settings.budgets],
         "total_budget": totals.total_budget,
+        "model": None if start is None else asdict(start),
         "notes": list(prepared.notes),
     }
 

@@ -81,6 +81,8 @@ def facts(status: Status) -> dict[str, str]:
     waits = _waits_to_show(status)
     if waits:
         named["waits"] = "\n".join(waits)
+    if status.model is not None:
+        named["model"] = status.model
     if status.hints:
         named["hints"] = "\n".join(status.hints)
     fault = (status.reason or "").partition("\n")[2]
