@@ -64,7 +64,7 @@ class Conversation:
     Attributes
     ----------
     link : Link or None
-        The connection; None until the trainer has imported the problem.
+        The connection; None until the trainer has imported the problem, or found no room for it.
     exit_code : int or None
         Exit code that follows from the master's answer.
     source : SourceCheck
@@ -94,6 +94,7 @@ class Conversation:
         self._clock = clock
         self._jitter = jitter
         self._asks_again_at = 0.0
+        self._is_anonymous = False
         self.link: Link | None = None
         self.exit_code: int | None = None
         self.kept: tuple[str, ...] | None = None
@@ -103,27 +104,33 @@ class Conversation:
     def introduce(self, ready: TrainerReady) -> None:
         """A trainer has imported the problem: from the first one on the master can be called."""
         self.source.trainer_is_ready(ready)
+        if self.link is None or self._is_anonymous:
+            self._connect_as(ready)
+
+    def introduce_hindered(self) -> None:
+        """No trainer can import the problem before the disk has room; the master is called only to report this."""
         if self.link is None:
-            process = own_process()
-            hello = Hello(
-                agent=self._agent,
-                worker=self._label,
-                host=process.host,
-                pid=process.pid,
-                boot_id=process.boot_id,
-                pid_namespace=process.pid_namespace,
-                started_ticks=process.started_ticks,
-                problem=ready.problem,
-                source_hash=ready.source_hash,
-                options=ready.options,
-            )
-            self.link = Link(
-                self._connect,
-                hello,
-                self._clock(),
-                jitter=self._jitter,
-                has_own_master=self._options.has_own_master,
-            )
+            self._connect_as(None)
+
+    def _connect_as(self, ready: TrainerReady | None) -> None:
+        self.close()
+        self._is_anonymous = ready is None
+        process = own_process()
+        hello = Hello(
+            agent=self._agent,
+            worker=self._label,
+            host=process.host,
+            pid=process.pid,
+            boot_id=process.boot_id,
+            pid_namespace=process.pid_namespace,
+            started_ticks=process.started_ticks,
+            problem="" if ready is None else ready.problem,
+            source_hash="" if ready is None else ready.source_hash,
+            options={} if ready is None else ready.options,
+        )
+        self.link = Link(
+            self._connect, hello, self._clock(), jitter=self._jitter, has_own_master=self._options.has_own_master
+        )
 
     def close(self) -> None:
         """Close the connection."""

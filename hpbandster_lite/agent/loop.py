@@ -222,6 +222,7 @@ class Agent:
                 self.keeper.wait_for_data()
             case TrainerRefused(message=message, no_room_in=folder) if folder is not None:
                 self.held.trainer_found_no_room(folder, message)
+                self.conversation.introduce_hindered()
             case TrainerRefused(message=message):
                 self.keeper.refuse(message)
             case _:

@@ -74,6 +74,10 @@ class Evaluation:
     budget: float
     attempts: int = 0
     lost: int = 0
+    returned: int = 0
+    """Hand-backs that cost no attempt."""
+    why_returned: str = ""
+    """The reason of the last one."""
     agent: str | None = None
     outcome: Outcome | None = None
     agent_of: dict[int, str] = field(default_factory=dict)
@@ -452,7 +456,11 @@ class State:
         self._end_lease(entry.evaluation, entry.agent, entry)
         if entry.directory is not None:
             self.evaluations[entry.evaluation].directories[entry.attempt] = entry.directory
-        self.evaluations[entry.evaluation].lost += entry.kind is HandBackKind.UNORDERED
+        if entry.kind is HandBackKind.UNORDERED:
+            self.evaluations[entry.evaluation].lost += 1
+        else:
+            self.evaluations[entry.evaluation].returned += 1
+            self.evaluations[entry.evaluation].why_returned = entry.reason
         if not entry.was_cut_off:
             self.evaluations[entry.evaluation].whole += (entry.attempt,)
         self._keep_points(entry)

@@ -35,6 +35,8 @@ from hpbandster_lite.protocol.status import (
 from hpbandster_lite.records import EvaluationId, FailureKind, SearchSettings
 from hpbandster_lite.samplers.model_start import results_for_model
 
+MANY_RETURNS = 3
+"""Hand-backs of an evaluation from which on the status names it."""
 ENOUGH_FAILURES = 3
 """With fewer outcomes, the counts alone show that every evaluation failed."""
 
@@ -72,6 +74,7 @@ def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: fl
         waits=waits_of(state, leases, now=now, heartbeat_s=settings.heartbeat_s),
         hints=(
             *_about_long(agents, state),
+            *_about_handed_back(state),
             *state.noted.hints(),
             *hints_of(
                 state.growth, state.failures, settings, recorded=state.recorded, has_loss=state.best is not None
@@ -170,6 +173,21 @@ def _about_long(agents: Sequence[Agent], state: State) -> tuple[str, ...]:
         f"evaluation {worst.evaluation} {how_long}{others}; if it hangs, `hpbandster-lite cancel RUN "
         f"{worst.evaluation}` drops it, and with a time limit (--timeout, timeout_s; not with isolation none) workers "
         "end such evaluations",
+    )
+
+
+def _about_handed_back(state: State) -> tuple[str, ...]:
+    """That an evaluation comes back again and again, at no cost: it fits on no disk, or ends its own workers."""
+    if state.finished is not None:
+        return ()
+    open_ones = [state.evaluations[each] for each in (*state.held_by.values(), *state.to_rerun)]
+    worst = max(open_ones, key=lambda each: each.returned, default=None)
+    if worst is None or worst.returned < MANY_RETURNS:
+        return ()
+    return (
+        f"evaluation {worst.id} was handed back {worst.returned} times (the last time: {worst.why_returned}), which "
+        "costs no attempt; if no worker has what it needs, or if it ends its own workers, "
+        f"`hpbandster-lite cancel RUN {worst.id}` drops it",
     )
 
 

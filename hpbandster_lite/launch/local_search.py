@@ -387,7 +387,12 @@ def remedy(code: int, way_on: str) -> str:
     if code == SourceDiffers.exit_code:
         accept = "accept the edit (--accept-edited-source, accept_edited_source=True)"
         return f"The recorded results are kept: restore the source or {accept}, then {way_on}"
-    if code in (PeerError.exit_code, INTERRUPTED):
+    if code == INTERRUPTED:
+        return (
+            f"Nothing is lost: {way_on}. Each worker received a signal, and this command none: if the objective of the "
+            "evaluation above signals its worker, correct it first"
+        )
+    if code == PeerError.exit_code:
         return f"Nothing is lost: {way_on}"
     return f"Nothing is lost: remove the cause, then {way_on}"
 

@@ -362,6 +362,9 @@ class Master:
         if not hello:
             return
         greeting = wire.from_message(hello, messages.Hello)
+        if not greeting.problem:
+            # Its disk has no room for the import, and it asks for no work.
+            return
         if greeting.source not in ("", digest_of(self._source, self._source_hash)):
             raise SourceDiffers(f"the search accepts another source of the problem than that of {greeting.worker}")
         if greeting.options == self._options:

@@ -230,7 +230,8 @@ class Hello:
 
     ``boot_id``, ``pid_namespace`` and ``started_ticks`` are as in :class:`~hpbandster_lite.records.ProcessIdentity`.
     ``options`` are the values of the problem's options that all workers of a search share. ``source`` is the hash of
-    this worker's copies of the files that the search lists; it is empty before the worker knows the list.
+    this worker's copies of the files that the search lists; it is empty before the worker knows the list. ``problem``
+    is empty if the worker cannot import it before its disk has room: it then asks for no work.
     """
 
     agent: str

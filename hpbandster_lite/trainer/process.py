@@ -43,6 +43,7 @@ from hpbandster_lite.trainer.messages import (
     TrainerRefused,
     TrainerStop,
 )
+from hpbandster_lite.trainer.own_worker import refuse_signals_to
 from hpbandster_lite.trainer.process_state import recorded
 from hpbandster_lite.trainer.readiness import readiness
 from hpbandster_lite.trainer.reporting import PointSender, is_abandoned, is_readable
@@ -86,6 +87,7 @@ def _describe(descriptor: int) -> int:
 
 def _serve(briefing: dict[str, Plain]) -> int:
     _end_with_parent(briefing["parent"], briefing["lifeline"])
+    refuse_signals_to(briefing["parent"])
     agent = _Agent(briefing["orders"], briefing["answers"])
     faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):

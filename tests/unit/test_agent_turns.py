@@ -387,6 +387,28 @@ def test_a_trainer_that_finds_no_room_at_its_import_is_started_again_when_there_
     assert patient.trainers != [trainer]
 
 
+def test_a_worker_whose_first_import_finds_no_room_reports_it_and_greets_the_master_later(patient: Worker) -> None:
+    agent = patient.agent
+    conversation: Any = agent.conversation
+    ready, connect = conversation.link._hello, conversation._connect
+    hellos: list[Any] = []
+    agent.held.current, conversation.link = None, None
+
+    def connected(hello: Any, epoch: int) -> Any:
+        hellos.append(hello)
+        return connect(hello, epoch)
+
+    conversation._connect = connected
+    patient.disk_is_full_until = math.inf
+    patient.trainers[0].is_ready = False
+    agent._receive(TrainerRefused(message="no room", no_room_in="/run"))
+    assert asked(patient) == (1, "no room")
+    assert {each.problem for each in hellos} == {""}
+    patient.disk_is_full_until = patient.world.now
+    assert asked(patient) == (1, None)
+    assert conversation.link._hello == ready
+
+
 def test_a_lease_whose_trainer_finds_no_room_at_its_import_is_refused(worker: Worker) -> None:
     worker.trainers[0].is_ready = False
     worker.agent.held.take([(worker.agent.id, grant({"x": 0.5}))])

@@ -7,7 +7,7 @@ import pytest
 from hpbandster_lite.engine.decision_types import Granted
 from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.protocol.status import Waiting
-from hpbandster_lite.records import FailureKind, Limits, Outcome, Report
+from hpbandster_lite.records import FailureKind, HandBackKind, Limits, Outcome, Report
 from tests.engine_room import LADDER, engine_for, failed, finish, granted, loss, settings_for, space_of, started
 
 ONE = Limits(brackets=1)
@@ -252,6 +252,20 @@ def test_an_evaluation_that_may_hang_is_pointed_out_with_what_ends_it() -> None:
 def test_milliseconds_do_not_hang_and_a_silent_worker_has_words_of_its_own() -> None:
     assert hints_while_running(holding(0.001, 1), 1.0) == ()
     assert holding(2.0, 1).status(now=24.0).hints == ()
+
+
+@pytest.mark.parametrize("kind", [HandBackKind.ORDERED, HandBackKind.REFUSED, HandBackKind.UNORDERED])
+def test_an_evaluation_that_comes_back_at_no_cost_is_named_with_its_reason(kind: HandBackKind) -> None:
+    engine = started()
+    for number in range(3):
+        assert engine.status(now=0.0).hints == ()
+        grant = granted(engine, f"a{number}", now=0.0)
+        engine.release(f"a{number}", grant.evaluation, grant.attempt, "no room on /x", None, now=0.0, kind=kind)
+    words = (
+        "evaluation 0-0-0@0 was handed back 3 times (the last time: no room on /x), which costs no attempt; if no "
+        "worker has what it needs, or if it ends its own workers, `hpbandster-lite cancel RUN 0-0-0@0` drops it",
+    )
+    assert engine.status(now=0.0).hints == (() if kind is HandBackKind.UNORDERED else words)
 
 
 def test_two_pairs_say_nothing() -> None:
