@@ -934,6 +934,7 @@ def test_every_setting_is_either_compared_or_free() -> None:
         "run_id",
         "seed_was_given",
         "replaces_forbidden_default",
+        "keeps_given_values",
         "lease_s",
         "heartbeat_s",
     }
