@@ -290,12 +290,14 @@ def _with_options(
     described = _described(problem, space, launch_options.isolation, problem_options)
     options = SearchOptions(
         problem=described.reference, description=described.description, arguments=_script_arguments(),
-        only_minimize=not isinstance(problem, str) and space is not None,
+        only_minimize=described.here is not None or (not isinstance(problem, str) and space is not None),
         limits=fixed, more=more, **wanted,
     )  # fmt: skip
     check_values(options)
     found = _place(described, place_options, is_edit=options.retry_failed or options.accept_edited_source)
-    return _search(options, launch_options, found, watcher, described, _way_on(found, is_new=place_options.new))
+    is_new_each_time = place_options.run_dir is None and bool(described.here and described.source.not_comparable)
+    way_on = _way_on(found, is_new=place_options.new, is_new_each_time=is_new_each_time)
+    return _search(options, launch_options, found, watcher, described, way_on)
 
 
 def _typed(record_type: type, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -359,11 +361,11 @@ def _search(
     return result
 
 
-def _way_on(place: Place, *, is_new: bool) -> str:
-    """What continues this search."""
-    # With new=True the same call would begin another search.
-    where = f" with run_dir={str(place.directory.path)!r} instead of new=True" if is_new else ""
-    return f"call minimize again{where}"
+def _way_on(place: Place, *, is_new: bool, is_new_each_time: bool) -> str:
+    """What continues this search; a call with new=True, or with a function that cannot be compared, begins another."""
+    if not is_new and not is_new_each_time:
+        return "call minimize again"
+    return f"call minimize again with run_dir={str(place.directory.path)!r}{' instead of new=True' if is_new else ''}"
 
 
 def _set_later(problem: Any, reference: str) -> list[str]:

@@ -176,7 +176,7 @@ class SearchOptions:
     as so many more than the search has (:mod:`hpbandster_lite.engine.extension`). ``description`` spares the child
     process that would describe the problem; ``run_id`` names a new run; ``arguments`` is ``sys.argv`` of the script
     that calls ``minimize``, empty where there is no script: a child process then reads the source. ``only_minimize``:
-    the problem is a function, whose space only a call of ``minimize`` has.
+    the problem is a function, whose space only a call of ``minimize`` has, or an object that only that process has.
     """
 
     problem: str

@@ -315,8 +315,8 @@ def how_to_continue(directory: RunDirectory, reference: str) -> str:
     # So are the directories named that --new makes.
     is_numbered = re.fullmatch(re.escape(default_run_directory(reference).name) + r"-\d+", directory.path.name)
     if second.startswith(_ONLY_MINIMIZE):
-        where = f" with run_dir={str(directory.path)!r}, without new," if is_numbered else ""
-        return f"call minimize again{where}"
+        # With its directory: which one a call takes without may depend on what the function reads.
+        return f"call minimize again with run_dir={str(directory.path)!r}{', without new,' if is_numbered else ''}"
     if is_numbered and heading.startswith(_HEADING):
         return f"run: hpbandster-lite run {shlex.quote(str(directory.path / FILE_NAME))}"
     where = f", with --run-dir {shlex.quote(str(directory.path))} and without --new" if is_numbered else ""
@@ -339,9 +339,10 @@ def search_text(prepared: Prepared, command: Mapping[str, Plain]) -> str:
         "maximize": settings.maximize or None,
         "initial": INITIAL_NAME if settings.initial else None,
     }
-    how_to_run = (
+    how_to_run: tuple[str, ...] = (
         f"{_ONLY_MINIMIZE}, called again with this run directory: the problem is a function, whose space is in the",
-        "# call. hpbandster-lite run needs a module or an object that has space() and evaluate(config, budget, trial).",
+        "# call, or an object that no other process can import. hpbandster-lite run needs a module, or an object in",
+        "# one, that has space() and evaluate(config, budget, trial).",
     )
     if not prepared.only_minimize:
         how_to_run = (

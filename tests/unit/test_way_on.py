@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +197,39 @@ def test_minimize_asks_for_another_call(
     assert seen["options"].only_minimize
 
 
+class Local:
+    """A problem that has everything, and that no other process can import where it is made in a function."""
+
+    def space(self) -> ConfigurationSpace:
+        return ConfigurationSpace({"x": (0.0, 1.0)})
+
+    def evaluate(self, config: dict[str, Any], budget: float, trial: object) -> float:
+        return float(config["x"])
+
+
+def test_a_problem_that_only_this_process_has_is_continued_by_a_call_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[tuple[str, bool]] = []
+
+    def search(options: Any, *_: object, way_on: str, **__: object) -> int:
+        seen.append((way_on, options.only_minimize))
+        return 130
+
+    monkeypatch.setattr(api, "search_here", search)
+    lock = threading.Lock()
+    here: dict[str, Any] = {"min_budget": 1, "max_budget": 3, "workers": 1, "isolation": "none"}
+    with pytest.raises(KeyboardInterrupt):
+        api.minimize(Local(), **here)
+    with pytest.raises(KeyboardInterrupt):
+        # What it reads cannot be compared with what it read before, so each call begins another search.
+        api.minimize(lambda config, *_: config["x"] * lock.locked(), ConfigurationSpace({"x": (0.0, 1.0)}), **here)
+    assert seen[0][1:] == (True,)
+    assert re.fullmatch(r"call minimize again with run_dir='runs/.*lambda'", seen[1][0])
+    assert seen[1][1:] == (True,)
+
+
 def test_a_search_of_a_problem_by_its_name_is_continued_by_commands_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,7 +267,7 @@ def killed_run(place: Path, name: str, second_line: str | None = None) -> RunDir
         ("", "# hpbandster-lite run", BEGAN),
         ("-2", None, f"{BEGAN}, with --run-dir {{}} and without --new"),
         ("-2", "# hpbandster-lite run", "run: hpbandster-lite run {}/search.toml"),
-        ("", "# Only minimize continues it, called", "call minimize again"),
+        ("", "# Only minimize continues it, called", "call minimize again with run_dir='{}'"),
         ("-12", "# Only minimize continues it", "call minimize again with run_dir='{}', without new,"),
     ],
     ids=["the first", "no search file", "new", "of minimize", "new of minimize"],
