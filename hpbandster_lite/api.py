@@ -62,8 +62,16 @@ _RECORDS = (LimitOptions, SearchOptions, LaunchOptions, PlaceOptions)
 class _Lines:
     """Progress as lines on standard error; standard output belongs to the script."""
 
-    def status(self, _status: Status) -> None:
-        """Show nothing while the search runs: the notes and the result are enough."""
+    def __init__(self) -> None:
+        self._is_stalled = False
+
+    def status(self, status: Status) -> None:
+        """Print that the search waits for its disk; else the notes and the result are enough."""
+        is_stalled = status.journal_stalled_s is not None
+        if is_stalled != self._is_stalled:
+            self._is_stalled = is_stalled
+            why = f"the search waits: {status.journal_stalled_by}" if is_stalled else "the search goes on"
+            self.note(why)
 
     def begin(self, prepared: Prepared, directory: RunDirectory) -> None:
         """Print the run directory and the notes."""

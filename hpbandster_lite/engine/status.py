@@ -71,7 +71,10 @@ def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: fl
         maximize=settings.maximize,
         epoch=state.epoch,
         limits=state.limits,
-        waits=waits_of(state, leases, now=now, heartbeat_s=settings.heartbeat_s),
+        # A master that cannot write handles no message, so it does not know which workers are there.
+        waits=waits_of(state, leases, now=now, heartbeat_s=settings.heartbeat_s)
+        if serving.journal_stalled_s is None
+        else (),
         hints=(
             *_about_long(agents, state),
             *_about_handed_back(state),
@@ -101,6 +104,7 @@ def status_of(state: State, leases: Leases, settings: SearchSettings, *, now: fl
         host=serving.host,
         uptime_s=serving.uptime_s,
         journal_stalled_s=serving.journal_stalled_s,
+        journal_stalled_by=serving.journal_stalled_by,
     )
     return in_users_sign(status)
 

@@ -4,7 +4,7 @@ Law of this room: one writer, one commit per turn, and no acknowledgement before
 are the source of truth. The tables change in the same transaction, for readers that do not replay the entries.
 """
 
-from hpbandster_lite.journal.filesystems import is_network, mounted_type
+from hpbandster_lite.journal.filesystems import is_full, is_network, mounted_type
 from hpbandster_lite.journal.lost import JournalLost
 from hpbandster_lite.journal.reader import (
     ConfigurationRow,
@@ -36,6 +36,7 @@ __all__ = [
     "RungRow",
     "SourceEdit",
     "holds_anything",
+    "is_full",
     "is_network",
     "mounted_type",
     "option_difference",

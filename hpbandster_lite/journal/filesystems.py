@@ -1,13 +1,14 @@
 """Which file system a path lies on, and whether several machines may see it.
 
-Law of this file: a pure function of the kernel's list of mounts, and the one place that reads this list. SQLite's
-write-ahead log requires memory that all its users share, which no network file system has; its rollback journal
-requires only locks. So an unknown FUSE file system counts as a network: a wrong guess then costs some milliseconds for
-each commit; the opposite mistake could cost the journal.
+Law of this file: a pure function of the kernel's list of mounts, and the one place that reads this list; and whether a
+disk is full. SQLite's write-ahead log requires memory that all its users share, which no network file system has; its
+rollback journal requires only locks. So an unknown FUSE file system counts as a network: a wrong guess then costs some
+milliseconds for each commit; the opposite mistake could cost the journal.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -29,7 +30,17 @@ LOCAL_FUSE = frozenset(
 )
 """FUSE programs that serve files of this machine; others (sshfs, s3fs, rclone, ...) may serve files of another one."""
 
+_ROOM_BYTES = 65_536
 _ESCAPED = re.compile(r"\\([0-7]{3})")
+
+
+def is_full(path: Path) -> bool:
+    """Whether the disk of an existing path has no room for another file; False if it cannot be read."""
+    try:
+        state = os.statvfs(path)
+    except OSError:
+        return False
+    return state.f_bavail * state.f_frsize < _ROOM_BYTES or (state.f_files > 0 and state.f_favail == 0)
 
 
 def network_type(path: Path) -> str | None:

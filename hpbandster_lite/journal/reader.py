@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, cast
 
@@ -55,6 +55,9 @@ from hpbandster_lite.records import (
 
 BUSY_S = 5.0
 """How long a query waits for a lock; readers wait only with a rollback journal (network file systems)."""
+MEMORY = "/dev/shm"  # noqa: S108 (a folder of our own is made there)
+"""A folder in memory, for copies where the disk for temporary files is full."""
+_NEEDS_COPY = ("readonly", "unable to open", "disk I/O error", "is full")
 COPY_TRIES = 20
 """Most attempts at a copy; an attempt fails if the writer changes the files meanwhile."""
 
@@ -506,7 +509,7 @@ class JournalReader:
             except sqlite3.OperationalError as error:
                 # SQLite must write beside the file to share it, and to recover a log after a kill. On a full disk it
                 # reports an error of the disk.
-                if not any(words in str(error) for words in ("readonly", "unable to open", "disk I/O error")):
+                if not any(words in str(error) for words in _NEEDS_COPY):
                     raise
         copy = stack.enter_context(_copied(self.path))
         return stack.enter_context(_opened(copy.as_uri(), self.path))
@@ -538,6 +541,8 @@ def marks_of(path: Path, *, alone: bool) -> Marks:
 @contextmanager
 def _opened(uri: str, path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)) as connection:
+        # Sorted rows need no disk, which may be full.
+        connection.execute("PRAGMA temp_store = MEMORY")
         # The first query opens the file. The schema number may be newer in the log than in the file's header.
         schema = schema_of(connection)
         check_schema(schema, path)
@@ -549,12 +554,37 @@ def _opened(uri: str, path: Path) -> Iterator[sqlite3.Connection]:
 @contextmanager
 def _copied(path: Path) -> Iterator[Path]:
     """A consistent copy of the database and of its logs, which exists while the context is open."""
+    folder = _folder_with_room(path)
     for _ in range(COPY_TRIES):
-        with tempfile.TemporaryDirectory(prefix="hpbandster_lite-") as directory:
+        with tempfile.TemporaryDirectory(prefix="hpbandster_lite-", dir=folder) as directory:
             if _copy_if_still(path, Path(directory)):
                 yield Path(directory) / path.name
                 return
     raise JournalError(f"the journal {path} changed faster than it could be copied; try again")
+
+
+def _folder_with_room(path: Path) -> str:
+    """A folder for a copy of the journal: the one for temporary files, or one in memory if its disk is full too.
+
+    Raises
+    ------
+    JournalError
+        If neither has room.
+    """
+    folders = [MEMORY] if Path(MEMORY).is_dir() else []
+    with suppress(OSError):
+        # Raises an error if it can write no file anywhere.
+        folders.insert(0, tempfile.gettempdir())
+    # The copy of a log is written into the copy of the database; the rest is for SQLite's shared memory.
+    needed = 2 * sum(file.stat().st_size for file in (path, *_beside(path))) + 2**20
+    for folder in folders:
+        with suppress(OSError):
+            if shutil.disk_usage(folder).free >= needed:
+                return folder
+    raise JournalError(
+        f"cannot read the journal {path}: it can be read only from a copy, and {' and '.join(folders) or 'no disk'} "
+        f"has no room for {needed:,} bytes; free space, or set TMPDIR to a folder with room"
+    )
 
 
 def _copy_if_still(path: Path, directory: Path) -> bool:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hpbandster_lite.errors import InvariantBroken, JournalError
+from hpbandster_lite.journal.filesystems import is_full
 
 SCHEMA = 2
 """Version of the tables and of the meaning of the entries; SQLite's ``user_version``. For older ones: migrations.py."""
@@ -108,6 +109,12 @@ def check_file(path: Path) -> None:
         raise JournalError(f"cannot read the journal {path}: {error.strerror or error}") from error
     if not _MAGIC.startswith(header[: len(_MAGIC)]) or header[68:72] not in (b"", APPLICATION_ID.to_bytes(4, "big")):
         raise JournalError(f"{path} is not a journal of hpbandster_lite; move it away or give another --run-dir")
+    if not size and not _has_log(path):
+        raise JournalError(
+            f"there is no search in {path.parent} yet: its journal is empty, because its first start was killed or "
+            f"found no room on the disk{', which is full: free space, then' if is_full(path) else ';'} run the command "
+            "again"
+        )
     if len(header) < _HEADER_BYTES:
         raise _truncated(path, f"it has only {size} bytes, less than a header")
     check_schema(int.from_bytes(header[60:64], "big"), path)
@@ -115,8 +122,7 @@ def check_file(path: Path) -> None:
 
 
 def _check_length(path: Path, header: bytes, size: int) -> None:
-    wal = path.with_name(f"{path.name}-wal")
-    if wal.exists() and wal.stat().st_size > 0:
+    if _has_log(path):
         # If SQLite is killed while it moves the log into the file, the file is short, and the log completes it.
         return
     # 1 means 65,536, which does not fit into two bytes.
@@ -124,6 +130,11 @@ def _check_length(path: Path, header: bytes, size: int) -> None:
     expected = page_bytes * int.from_bytes(header[28:32], "big")
     if size < expected:
         raise _truncated(path, f"it has {size:,} of {expected:,} bytes")
+
+
+def _has_log(path: Path) -> bool:
+    wal = path.with_name(f"{path.name}-wal")
+    return wal.exists() and wal.stat().st_size > 0
 
 
 def logs_ahead(path: Path) -> bool:

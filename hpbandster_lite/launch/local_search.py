@@ -26,7 +26,7 @@ from hpbandster_lite.errors import (
     SourceDiffers,
     UsageError,
 )
-from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.journal import JournalReader, is_full
 from hpbandster_lite.launch.children import AgentChild, AgentThread, Child, MasterChild, exit_report, signal_name
 from hpbandster_lite.launch.left_checkpoints import delete_left_checkpoints
 from hpbandster_lite.launch.supervisor import POLL_S, SAME_COMMAND, Supervisor
@@ -330,6 +330,9 @@ class LocalSearch(Supervisor):
             raise Held(served_by_another(self._directory))
         if code != 0:
             self._note(f"the master ended:\n{master.log_tail()}")
+            if is_full(self._directory.path):
+                # Its log may lack the last lines.
+                self._note(f"the disk of {self._directory.path} is full: free space on it, then {self._way_on}")
         # No master is left to receive anything, so all end at once.
         self._end((*self._agents, *self._others))
         self._kill_all()

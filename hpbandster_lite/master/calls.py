@@ -118,6 +118,7 @@ class Master:
         self._source_hash = engine.settings.problem.source_hash
         self._refused: set[str] = set()
         self._stalled_since: float | None = None
+        self._stalled_by: str | None = None
         self._committed_at = clock()
         self._started_at = self._committed_at
         self._recorded_before = engine.state.recorded
@@ -188,10 +189,11 @@ class Master:
             if self._stalled_since is None:
                 log.error("the journal cannot be written, and nothing is handed out until it can: %s", error)
                 self._stalled_since = now
+            self._stalled_by = str(error)
             return False
         if self._stalled_since is not None:
             log.warning("the journal can be written again")
-            self._stalled_since = None
+            self._stalled_since = self._stalled_by = None
         self._pending.clear()
         self._committed_at = now
         return True
@@ -559,6 +561,7 @@ class Master:
             recorded_here=self.engine.state.recorded - self._recorded_before,
             paused_at=self._paused_at,
             journal_stalled_s=None if self._stalled_since is None else now - self._stalled_since,
+            journal_stalled_by=self._stalled_by,
         )
         return self.engine.status(now=now, serving=serving)
 

@@ -113,6 +113,7 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
         welcome={"epoch": epoch, "run_id": run_id},
         wakeup_fd=ending.wakeup_fd,
         tls=where.tls,
+        reads=("status",),
     ) as server:
         port = server.endpoint[1]
         host, *others = where.offered(server.addresses)

@@ -306,6 +306,8 @@ class Serving:
         When the search was paused.
     journal_stalled_s
         Seconds since its first failed write to the journal; None while writes succeed.
+    journal_stalled_by
+        The error of the last one.
     """
 
     pid: int | None = None
@@ -314,6 +316,7 @@ class Serving:
     recorded_here: int | None = None
     paused_at: float | None = None
     journal_stalled_s: float | None = None
+    journal_stalled_by: str | None = None
 
 
 @wire.register(TAG)
@@ -377,6 +380,8 @@ class Status:
         Seconds since this master started; None without a master.
     journal_stalled_s
         Seconds since the master's first failed write to the journal; None while writes succeed.
+    journal_stalled_by
+        The error of the last one, with what to do about it.
     """
 
     version: int = VERSION
@@ -411,6 +416,7 @@ class Status:
     host: str | None = None
     uptime_s: float | None = None
     journal_stalled_s: float | None = None
+    journal_stalled_by: str | None = None
 
     @property
     def busy(self) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from hpbandster_lite.errors import RunDirectoryError, UsageError
 
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 PARTIAL_SUFFIX = ".partial"
 """Ending, after a dot in front, of the name of a checkpoint that is being written, or that a kill cut off."""
 
@@ -195,4 +196,5 @@ def os_errors_as_ours(path: Path, purpose: str) -> Iterator[None]:
     except RunDirectoryError:
         raise
     except OSError as error:
-        raise RunDirectoryError(f"cannot {purpose}: {path}: {error.strerror or error}") from error
+        remedy = "; free space on its disk" if error.errno in _NO_ROOM else ""
+        raise RunDirectoryError(f"cannot {purpose}: {path}: {error.strerror or error}{remedy}") from error

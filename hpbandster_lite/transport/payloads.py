@@ -194,7 +194,8 @@ def read_answer(answer: Any, nonce: str, counter: int, address: str) -> str:
         case {"answer": str(text)}:
             return text
         case {"busy": float() | int() as after_s}:
-            raise Busy(f"{address} cannot write its journal at present; call again in {after_s:g} s", float(after_s))
+            why = "cannot write its journal at present (a full disk?)"
+            raise Busy(f"{address} {why}; call again in {after_s:g} s", float(after_s))
         case {"error": {"type": str(name), "message": str(message)}}:
             cls = _TRAVELLING_ERRORS.get(name)
             if cls is None:

@@ -15,7 +15,7 @@ import selectors
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from hpbandster_lite import wire
@@ -67,6 +67,8 @@ class Server:
         The accepted serialisers, by Pyro4's names. Default: JSON.
     tls
         The TLS context, which also verifies clients. Default: None, for plain connections.
+    reads
+        Methods that change nothing: they are answered also while commits fail. Default: none.
 
     Raises
     ------
@@ -88,8 +90,10 @@ class Server:
         stock: Mapping[str, object] | None = None,
         serializers: tuple[str, ...] = ("json",),
         tls: ssl.SSLContext | None = None,
+        reads: Collection[str] = (),
     ) -> None:
         self._handle = handle
+        self._reads = frozenset(reads)
         self._key = key
         # Direct decoding requires JSON; Pyro4 handles other serialisers.
         self._object_id = object_id if "json" in serializers else None
@@ -161,8 +165,8 @@ class Server:
             Longest wait for input; a turn may end earlier without input.
         commit
             Called once if a request was handled, or if the last commit failed. If it returns False, the answers of this
-            turn are kept until a later commit succeeds. Meanwhile, requests are not handled; their answer is
-            :class:`Busy`.
+            turn are kept until a later commit succeeds. Meanwhile, requests are not handled, other than those that
+            change nothing; their answer is :class:`Busy`.
 
         Returns
         -------
@@ -346,10 +350,12 @@ class Server:
         if type(method) is not str or type(text) is not str:
             raise PeerRejected("malformed", "the method and the text of a call must be strings")
         connection.counter += 1
-        if self._is_behind:
+        changes_nothing = method in self._reads
+        if self._is_behind and not changes_nothing:
             return payloads.busy_payload(connection.nonce, connection.counter, self._bounds.busy_s)
         self._handled += 1
-        connection.owes_commit = True
+        if not changes_nothing:
+            connection.owes_commit = True
         try:
             answer = self._handle(Call(method, text, connection.peer, connection.hello))
         except InvariantBroken:

@@ -386,14 +386,27 @@ def test_a_journal_that_cannot_be_written_holds_answers_back_and_goes_on_when_it
         return write(journal, entries, at=at)
 
     monkeypatch.setattr(Journal, "commit", write)
-    with master_of(directory, space) as master, peers.server(master.handle) as serving, peers.Peer(serving) as peer:
+    with (
+        master_of(directory, space) as master,
+        peers.server(master.handle, reads=("status",)) as serving,
+        peers.Peer(serving) as peer,
+        peers.Peer(serving) as asking,
+    ):
         peer.introduce()
+        asking.introduce()
         monkeypatch.setattr(Journal, "commit", commit)
         peer.send(peer.request(wire.encode(wire.to_message(question("a", 1))), method="exchange"))
         for _ in range(3):
             serving.turn(0.05, commit=master.commit)
         assert peer.answers() == []
         assert stored(directory, Leased) == []
+        asking.send(asking.request(method="status"))
+        asking.send(asking.request(wire.encode(wire.to_message(question("b", 1))), method="exchange"))
+        status, busy = asking.answers_when_there(master.commit, 2)
+        shown = wire.decode(status["answer"])
+        assert shown["journal_stalled_by"] == "cannot write the journal: database or disk is full"
+        assert shown["waits"] == []
+        assert "busy" in busy
         stalled_s = master.status(time.monotonic()).journal_stalled_s
         assert stalled_s is not None
         assert stalled_s >= 0

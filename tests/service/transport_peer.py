@@ -143,13 +143,13 @@ class Peer:
         (found,) = self.answers_when_there(yes)
         return found
 
-    def answers_when_there(self, commit: Callable[[], bool]) -> list[Any]:
-        """The next answers; runs the loop until at least one arrives."""
+    def answers_when_there(self, commit: Callable[[], bool], count: int = 1) -> list[Any]:
+        """The next answers; runs the loop until at least ``count`` arrive."""
         found: list[Any] = []
 
         def some_came() -> bool:
             found.extend(self.answers())
-            return bool(found)
+            return len(found) >= count
 
         until(some_came, self.serving, commit)
         return found

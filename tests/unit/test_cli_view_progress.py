@@ -76,6 +76,17 @@ def test_a_new_incumbent_a_pause_and_the_end_have_their_line_at_once(console: Co
     assert "finished" in lines[3]
 
 
+def test_a_full_disk_has_its_line_at_once_and_so_has_its_end(console: Console) -> None:
+    watcher = LineWatcher(console, unchanged, Clock())
+    full = a_status(journal_stalled_s=0.2, journal_stalled_by="database or disk is full; free space")
+    for shown in (a_status(), full, replace(full, journal_stalled_s=1.0), a_status()):
+        watcher.status(shown)
+    lines = printed(console)
+    assert len(lines) == 3
+    assert "waiting for 0.2 s to write the journal, no work is given out: database or disk is full" in lines[1]
+    assert "running" in lines[2]
+
+
 def test_a_log_line_is_one_line_with_its_time_and_nothing_else(console: Console) -> None:
     watcher = LineWatcher(console, unchanged, Clock())
     watcher.status(a_status(waits=(Waiting(kind="worker", reason="one"),) * 2))

@@ -99,7 +99,10 @@ def test_a_status_without_a_forecast_has_a_picture() -> None:
 
 def test_a_journal_that_cannot_be_written_and_a_pause_are_the_state() -> None:
     assert facts(a_status(journal_stalled_s=12.0))["state"] == (
-        "the master has failed to write the journal for 12 s, and gives out no work: is the disk full?"
+        "waiting for 12 s to write the journal, no work is given out: is the disk full?"
+    )
+    assert facts(a_status(journal_stalled_s=12.0, journal_stalled_by="the disk is full"))["state"] == (
+        "waiting for 12 s to write the journal, no work is given out: the disk is full"
     )
     at = datetime(2026, 11, 25, 14, 0, 5).astimezone().timestamp()
     assert facts(a_status(paused="", paused_at=at))["state"] == "paused since 2026-11-25 14:00:05"

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -453,6 +454,49 @@ def test_what_is_no_whole_journal_is_named_and_left_alone(
         with pytest.raises(JournalError, match=message):
             use()
     assert {file.name: digest(file) for file in path.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("is_full", [False, True], ids=["room", "full"])
+def test_an_empty_journal_is_no_search_yet_and_nothing_to_restore(
+    is_full: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.touch()
+    monkeypatch.setattr("hpbandster_lite.journal.schema.is_full", lambda _: is_full)
+    for use in (lambda: JournalReader(path), lambda: Journal.open(path)):
+        with pytest.raises(JournalError, match=r"there is no search in .* yet: its journal is empty") as refused:
+            use()
+        assert ("which is full: free space, then run the command again" in str(refused.value)) is is_full
+        assert "restore" not in str(refused.value).lower()
+    with Journal.open(path, create=SETTINGS) as journal:
+        assert journal.begin_epoch() == 1
+
+
+def test_a_copy_to_read_goes_where_there_is_room(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Journal.open(path, create=SETTINGS) as journal:
+        journal.begin_epoch()
+    first, second = tmp_path / "first", tmp_path / "second"
+    free = {str(first): 0, str(second): 10**9}
+    for folder in (first, second):
+        folder.mkdir()
+    monkeypatch.setattr(reader_module, "MEMORY", str(second))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free[str(folder)]))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(first))
+    with reader_module._copied(path) as copy:
+        assert copy.is_relative_to(second)
+    free[str(second)] = 0
+    words = r"first and .*second has no room for [\d,]+ bytes; free space, or set TMPDIR"
+    with pytest.raises(JournalError, match=words), reader_module._copied(path):
+        pass
+
+    def nowhere() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", nowhere)
+    free[str(second)] = 10**9
+    with reader_module._copied(path) as copy:
+        assert copy.is_relative_to(second)
 
 
 def test_a_missing_journal_is_named(path: Path) -> None:

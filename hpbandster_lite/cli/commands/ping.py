@@ -76,6 +76,9 @@ def _ask_master(client: Client, limit_s: float) -> None:
         f"the master of run {status.run_id} at {client.address} answers ({_ms(began)}): {status.state}, "
         f"{status.evaluations.recorded} evaluations recorded, {len(status.agents)} workers"
     )
+    if status.journal_stalled_s is not None:
+        stalled_s = status.journal_stalled_s
+        answer += f"; it has waited for {stalled_s:.0f} s to write its journal: {status.journal_stalled_by}"
     typer.echo(escape_controls(answer))
 
 

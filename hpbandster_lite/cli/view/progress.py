@@ -78,7 +78,8 @@ class LineWatcher:
     def status(self, status: Status) -> None:
         """The totals and the incumbent, if a line is due, or if the incumbent or the state has changed."""
         now = self._clock()
-        shown = f"{status.state} {status.paused} {incumbent_line(status)}"
+        is_stalled = status.journal_stalled_s is not None
+        shown = f"{status.state} {status.paused} {is_stalled} {incumbent_line(status)}"
         if now < self._next_line_at and shown == self._last:
             return
         if self._directory is not None:

@@ -102,8 +102,8 @@ def _waits_to_show(status: Status) -> list[str]:
 def state_line(status: Status) -> str:
     """Whether the search runs, for how long it has run, and how long it will."""
     if status.journal_stalled_s is not None:
-        stalled = duration(status.journal_stalled_s)
-        return f"the master has failed to write the journal for {stalled}, and gives out no work: is the disk full?"
+        why = status.journal_stalled_by or "is the disk full?"
+        return f"waiting for {duration(status.journal_stalled_s)} to write the journal, no work is given out: {why}"
     if status.state != "running":
         text = f"{status.state}: {first_line(status.reason or '')}"
         return text if status.paused is None or status.state == "finished" else f"{text}; {_paused(status)}"
