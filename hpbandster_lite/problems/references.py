@@ -29,6 +29,7 @@ from hpbandster_lite.problems.main_block import names_set_later
 from hpbandster_lite.problems.options import configured, target_of
 from hpbandster_lite.problems.source import ARGUMENTS_REMEDY
 from hpbandster_lite.process.forks import ForksEndHere
+from hpbandster_lite.process.spawned import make_importable
 
 GROUP = "hpbandster_lite.problems"
 """The entry points of this group are problems; other packages may add theirs."""
@@ -207,6 +208,9 @@ def _file_beside_the_script(module: ModuleType) -> Path | None:
     if file is None:
         return None
     path = Path(file).resolve()
+    if path.suffix == ".py" and "." in path.stem:
+        # No process finds a file with dots in its name by the name of its module.
+        return path
     levels = module.__name__.count(".") + (path.name == "__init__.py")
     root = path.parents[levels] if levels < len(path.parents) else None
     of_all_processes = {Path.cwd(), *map(Path, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))}
@@ -303,20 +307,29 @@ def _module_from_file(path: Path, reference: str) -> ModuleType:
         raise ProblemError(f"{reference!r}: there is no file {path.resolve()}{hint}")
     path = path.resolve()
     root, parts = path.parent, [] if path.name == "__init__.py" else [path.stem]
-    while (root / "__init__.py").is_file():
+    while (root / "__init__.py").is_file() and "." not in root.name:
         # The file is part of a package; its relative imports work only under the full name.
         parts.insert(0, root.name)
         root = root.parent
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    name = ".".join(parts)
-    known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) == str(path):
-        return known
-    if len(parts) > 1:
+    # Python would take what stands before a dot for a package.
+    name = ".".join(part.replace(".", "_") for part in parts)
+    is_plain = "." not in path.stem
+    for each in (name, f"{name}_problem"):
+        known = sys.modules.get(each)
+        if known is not None and getattr(known, "__file__", None) == str(path):
+            return known
+    if len(parts) > 1 and is_plain:
         return importlib.import_module(name)
     # Under its file name, so that processes that the problem starts can import it, unless that name is in use.
-    return _executed(name if known is None else f"{name}_problem", path)
+    is_free = name not in sys.modules
+    name = name if is_free else f"{name}_problem"
+    if len(parts) > 1:
+        importlib.import_module(name.rpartition(".")[0])
+    if not (is_plain and is_free):
+        make_importable(name, path)
+    return _executed(name, path)
 
 
 def _executed(name: str, path: Path) -> ModuleType:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import multiprocessing
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -163,6 +165,47 @@ def test_a_file_with_the_name_of_a_module_in_use_is_another_module(write: Write)
     reference = write(GOOD, "json.py")
     assert load(reference).max_budget == 27  # type: ignore[attr-defined]
     assert sys.modules["json"] is json
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("net.v2.py", "net_v2"), ("a.b.c.py", "a_b_c"), (".hidden.py", "_hidden"), ("my-net.1.py", "my-net_1")],
+)
+def test_a_file_name_may_have_dots(name: str, module: str, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    reference = write(GOOD, name)
+    problem = load(reference)
+    assert problem.max_budget == 27  # type: ignore[attr-defined]
+    assert load(reference) is problem
+    assert problem.__name__ == module  # type: ignore[attr-defined]
+    for folder in (Path.cwd(), Path(reference).parent):
+        monkeypatch.chdir(folder)
+        assert reference_of(problem.evaluate) == f"{reference}:evaluate"
+    assert name_of(reference) == name.removesuffix(".py").lstrip(".")
+
+
+def test_a_file_with_dots_in_a_package_has_relative_imports(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    write("", "package_of_dots/__init__.py")
+    write("WIDTH = 8", "package_of_dots/sizes.py")
+    reference = write(f"from .sizes import WIDTH\n{GOOD}", "package_of_dots/net.v2.py")
+    assert load(reference).WIDTH == 8  # type: ignore[attr-defined]
+    assert load(write(GOOD, "other.dots/net.v3.py")).max_budget == 27  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["package_of_spawners/net.v2.py", "module_in_use.py"])
+def test_a_spawned_child_imports_the_problem_whatever_its_file_name(
+    name: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    main = ModuleType("__main__")
+    main.__spec__ = ModuleSpec("hpbandster_lite.trainer.__main__", None)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setitem(sys.modules, "module_in_use", ModuleType("module_in_use"))
+    write("", "package_of_spawners/__init__.py")
+    problem: Any = load(write(f"def twice(x): return 2 * x\n{GOOD}", name))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply_async(problem.twice, (3,)).get(30) == 6
 
 
 def test_a_module_beside_the_current_directory_is_found(
