@@ -10,7 +10,7 @@ import contextlib
 import os
 
 from hpbandster_lite.errors import RunDirectoryError
-from hpbandster_lite.rundir import RunDirectory, read_holder
+from hpbandster_lite.rundir import RunDirectory, in_words, read_holder
 
 HAS_DIRECTORY = "has the run directory"
 WAITS = "waiting "
@@ -33,6 +33,8 @@ def served_by_another(directory: RunDirectory) -> str:
     else:
         # The endpoint of a master that was killed stays until the next one serves.
         is_its = endpoint is not None and endpoint["pid"] == holder.pid
-        which = f"pid {holder.pid} at {endpoint['host']}:{endpoint['port']}" if is_its and endpoint else str(holder)
+        which = in_words(holder)
+        if endpoint is not None and is_its:
+            which = f"pid {holder.pid} at {endpoint['host']}:{endpoint['port']}"
         where = f" on host {holder.host}"
     return f"{directory.path} is served by another master ({which}); stop it{where}, or give another run directory"

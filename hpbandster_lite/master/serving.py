@@ -30,7 +30,7 @@ from hpbandster_lite.process.identity import Condition
 from hpbandster_lite.process.shutdown import REQUEUE, ShutdownRequest, shutdown_requests
 from hpbandster_lite.records import Entry, Paused, Plain, ProcessIdentity, Resumed
 from hpbandster_lite.results.incumbent import refresh_incumbent
-from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, holder_noted, read_given_key, read_holder
+from hpbandster_lite.rundir import CheckpointKeeper, RunDirectory, holder_noted, in_words, read_given_key, read_holder
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.settings.kinds import byte_count
 from hpbandster_lite.settings.options import kept_configurations
@@ -310,7 +310,7 @@ def _acquire(lock: filelock.BaseFileLock, directory: RunDirectory, news: int | N
     if not waits:
         raise Held(f"{served_by_another(directory)}; {RESTORED_ALONE}")
     holder = read_holder(directory.holder_file)
-    server = "another process" if holder is None else str(holder)
+    server = "another process" if holder is None else in_words(holder)
     pending = f"{WAITS}up to {LOCK_WAIT_S:g} s for the end of its master ({server})"
     log.warning("%s is served already: %s", directory.path, pending)
     send_news(news, pending)

@@ -16,7 +16,7 @@ from hpbandster_lite.journal import JournalReader, Promotion, RungRow
 from hpbandster_lite.journal import SourceEdit as JournalEdit
 from hpbandster_lite.protocol.status import Bracket, Evaluations, Incumbent, Rung, SourceEdit, Status, in_users_sign
 from hpbandster_lite.records import FailureKind, SearchSettings
-from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.rundir import RunDirectory, why_no_answer
 from hpbandster_lite.samplers import bracket_plan
 from hpbandster_lite.settings.search_file import how_to_continue
 
@@ -76,7 +76,11 @@ def status_from_journal(reader: JournalReader) -> Status:
 
 
 def _no_master(reader: JournalReader, settings: SearchSettings) -> str:
-    how = how_to_continue(RunDirectory(reader.path.parent), settings.problem.reference)
+    directory = RunDirectory(reader.path.parent)
+    if directory.is_served():
+        # The same command again would wait for this master.
+        return f"no answer: {why_no_answer(directory.holder_file)}"
+    how = how_to_continue(directory, settings.problem.reference)
     return f"no master answers; to continue, {how}"
 
 

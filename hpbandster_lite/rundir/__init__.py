@@ -28,14 +28,13 @@ from hpbandster_lite.rundir.files import (
     sync,
     write_atomically,
 )
-from hpbandster_lite.rundir.holder import Holder, holder_noted, read_holder
+from hpbandster_lite.rundir.holder import holder_noted, in_words, read_holder, why_no_answer
 from hpbandster_lite.rundir.keys import ensure_key_file, read_given_key
 
 __all__ = [
     "PARTIAL_SUFFIX",
     "CheckpointKeeper",
     "CheckpointSizes",
-    "Holder",
     "RunDirectory",
     "checkpoint_files",
     "default_run_directory",
@@ -47,6 +46,7 @@ __all__ = [
     "holds_anything_kept",
     "holds_checkpoint",
     "hosts_of",
+    "in_words",
     "is_valid_directory",
     "named_run_directory",
     "os_errors_as_ours",
@@ -59,5 +59,6 @@ __all__ = [
     "replace_whole",
     "size_text",
     "sync",
+    "why_no_answer",
     "write_atomically",
 ]

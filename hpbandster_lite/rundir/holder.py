@@ -1,4 +1,4 @@
-"""Which process holds the lock of a run directory, for the words of one that waits for it.
+"""Which process holds the lock of a run directory, for the words of one that waits for it or gets no answer.
 
 Law of this file: no decision depends on it. The holder writes it after it has taken the lock and removes it before it
 releases it; after a kill, the next holder replaces it at once.
@@ -8,30 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import socket
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
-from hpbandster_lite.records.decorator import record
-
-
-@record(frozen=True, slots=True)
-class Holder:
-    """A process that holds the lock."""
-
-    pid: int
-    host: str
-
-    def __str__(self) -> str:
-        return f"pid {self.pid} on host {self.host}"
+from hpbandster_lite.process.identity import Condition, condition_of, own_process
+from hpbandster_lite.records import ProcessIdentity
 
 
 @contextlib.contextmanager
 def holder_noted(file: Path) -> Iterator[None]:
     """Name this process as the holder in this context; a full disk only costs the note."""
     with contextlib.suppress(OSError):
-        file.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n", "utf-8")
+        file.write_text(json.dumps(asdict(own_process())) + "\n", "utf-8")
     try:
         yield
     finally:
@@ -39,7 +28,7 @@ def holder_noted(file: Path) -> Iterator[None]:
             file.unlink()
 
 
-def read_holder(file: Path) -> Holder | None:
+def read_holder(file: Path) -> ProcessIdentity | None:
     """The process that holds the lock, if the lock is held; None where the file does not say."""
     try:
         noted = json.loads(file.read_bytes())
@@ -47,6 +36,23 @@ def read_holder(file: Path) -> Holder | None:
         return None
     match noted:
         case {"pid": int(pid), "host": str(host)}:
-            return Holder(pid, host)
+            boot_id, namespace = str(noted.get("boot_id", "")), str(noted.get("pid_namespace", ""))
+            return ProcessIdentity(host=host, pid=pid, boot_id=boot_id, pid_namespace=namespace)
         case _:
             return None
+
+
+def why_no_answer(file: Path) -> str:
+    """Why the holder of the lock does not answer, as far as it is known, and the remedy."""
+    holder = read_holder(file)
+    if holder is None:
+        return "its master is starting, or is stopped, or cannot be reached from here"
+    which = f"its master ({in_words(holder)})"
+    if condition_of(holder, own_process()) is Condition.STOPPED:
+        return f"{which} is stopped; to continue it: kill -CONT {holder.pid}"
+    return f"{which} is starting, or is stopped, or cannot be reached from here"
+
+
+def in_words(process: ProcessIdentity) -> str:
+    """A process for users."""
+    return f"pid {process.pid} on host {process.host}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -22,9 +24,11 @@ from hpbandster_lite.cli.view import incumbent, plan
 from hpbandster_lite.errors import ProblemError, RunDirectoryError, SearchError, SourceDiffers
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.launch.local_search import LaunchOptions, LocalSearch
+from hpbandster_lite.master.serving import hold_run_directory
+from hpbandster_lite.process.identity import Condition
 from hpbandster_lite.records import Finished, FinishKind, Limits
 from hpbandster_lite.results.journal_status import status_from_journal
-from hpbandster_lite.rundir import RunDirectory, default_run_directory
+from hpbandster_lite.rundir import RunDirectory, default_run_directory, holder
 from hpbandster_lite.settings.prepare import Prepared
 from hpbandster_lite.settings.search_file import how_to_continue
 from tests.engine_room import settings_for, space_of
@@ -284,3 +288,22 @@ def test_the_status_without_a_master_names_what_continues_the_search(
         f"the search in {directory.path} does not run: no master serves it, and nothing was changed; to continue the "
         f"search, {words.format(directory.path)}; to cancel it, repeat this command while it runs"
     )
+
+
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_a_master_that_does_not_answer_is_named_and_no_other_start_is_proposed(
+    is_stopped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = killed_run(tmp_path, "run")
+    condition = Condition.STOPPED if is_stopped else Condition.RUNS
+    monkeypatch.setattr(holder, "condition_of", lambda *_: condition)
+    which = f"no answer: its master (pid {os.getpid()} on host {socket.gethostname()}) is "
+    how = "starting, or is stopped, or cannot be reached from here"
+    if is_stopped:
+        how = f"stopped; to continue it: kill -CONT {os.getpid()}"
+    with hold_run_directory(directory):
+        status = status_from_journal(JournalReader(directory.journal))
+        assert status.reason == which + how
+        directory.holder_file.unlink()
+        status = status_from_journal(JournalReader(directory.journal))
+        assert (status.reason or "").startswith("no answer: its master is starting")
