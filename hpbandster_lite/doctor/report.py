@@ -14,11 +14,14 @@ from pathlib import Path
 from hpbandster_lite.doctor import machine, places
 from hpbandster_lite.doctor.bounded import ERROR, LIMIT_S, Probe, answers_of
 from hpbandster_lite.records import Plain
+from hpbandster_lite.rundir import named_run_directory
 
 VERSION = 1
 """Version of the JSON, which rises when a key is removed or changes its meaning."""
 MOST_CLOCK_OFFSET_S = 2.0
 """A larger one is no delay of a network: the clocks differ."""
+BASE = Path("runs")
+"""Directory of all runs whose users gave no directory."""
 LEAST_FREE = 2**30
 LEAST_FREE_FILES = 1_000
 LEAST_OPEN_FILES = 1_024
@@ -32,7 +35,7 @@ def examine(run: Path | None, keys: Sequence[Path] = (), *, limit_s: float = LIM
     Parameters
     ----------
     run
-        A run directory, which need not exist; None examines the directory ``runs``, or the current one.
+        A run directory, or its name, which need not exist; None examines the directory ``runs``, or the current one.
     keys
         Further files that hold secrets.
     limit_s
@@ -43,7 +46,9 @@ def examine(run: Path | None, keys: Sequence[Path] = (), *, limit_s: float = LIM
     dict
         ``version``, ``findings`` (sentences), and the answer of each probe by its name.
     """
-    where = run if run is not None else next((each for each in (Path("runs"),) if each.is_dir()), Path())
+    found = answers_of({"place": lambda: {"path": str(_named(run))}}, limit_s)["place"]
+    where = Path(found.get("path", run or BASE))
+    run = None if run is None else where
     probes: dict[str, Probe] = {
         "software": machine.software,
         "processors": machine.processors,
@@ -54,7 +59,7 @@ def examine(run: Path | None, keys: Sequence[Path] = (), *, limit_s: float = LIM
         "limits": machine.limits,
         "environment": machine.environment,
         "directory": partial(places.place, where),
-        "temporary files": partial(places.place, Path(tempfile.gettempdir())),
+        "temporary files": lambda: places.place(Path(tempfile.gettempdir())),
         "shared memory": partial(places.place, Path("/dev/shm")),  # noqa: S108 (its free space is of interest)
         "keys": lambda: places.keys([*(places.secrets_of(run) if run is not None else ()), *keys]),
     }
@@ -62,6 +67,12 @@ def examine(run: Path | None, keys: Sequence[Path] = (), *, limit_s: float = LIM
         probes["run"] = partial(places.run, run)
     answers = answers_of(probes, limit_s)
     return {"version": VERSION, "findings": list(findings(answers)), **answers}
+
+
+def _named(run: Path | None) -> Path:
+    if run is not None:
+        return named_run_directory(run)
+    return BASE if BASE.is_dir() else Path()
 
 
 def findings(answers: Answers) -> Iterator[str]:

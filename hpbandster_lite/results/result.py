@@ -258,8 +258,9 @@ class Result:
         counted = [
             f"{counts[state]} {state}" + (f" ({kinds})" if state == "failed" and kinds else "") for state in states
         ]
+        how = f"{settings.algorithm}, maximize" if settings.maximize else settings.algorithm
         lines = [
-            f"Result of {settings.run_id} in {self.run_directory} ({settings.algorithm}, "
+            f"Result of {settings.run_id} in {self.run_directory} ({how}, "
             f"{', '.join(f'{budget:g}' for budget in settings.budgets)} {settings.unit}, seed {settings.seed})",
             f"  evaluations  {', '.join(counted)}",
             "  incumbent    " + ("none yet" if best is None else self._line(best)),

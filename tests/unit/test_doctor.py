@@ -103,6 +103,23 @@ def test_a_run_is_examined_with_its_journal_and_the_modes_of_its_keys(tmp_path: 
     assert SECRET not in json.dumps(report)
 
 
+def test_a_file_system_that_hangs_is_named_and_the_rest_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on = threading.Event()
+
+    def hang(path: Path) -> Any:
+        goes_on.wait()
+
+    for name in ("report.named_run_directory", "places.place", "places.run", "places.secrets_of"):
+        monkeypatch.setattr(f"hpbandster_lite.doctor.{name}", hang)
+    try:
+        report = examine(Path("/hangs"), limit_s=1.0)
+    finally:
+        goes_on.set()
+    for name in ("directory", "run", "keys"):
+        assert f"{name}: no answer within 1 s" in report["findings"]
+    assert report["limits"]["open files now"] > 0
+
+
 def test_a_run_directory_that_is_none_is_examined_too(tmp_path: Path) -> None:
     report = examine(tmp_path / "none")
     assert report["run"]["journal"] is None

@@ -204,6 +204,7 @@ def test_a_search_that_maximizes_shows_values_in_the_sign_of_its_objective(begun
         console = Console(file=io.StringIO(), width=200, record=True)
         console.print(status_view(status))
         text = console.export_text()
+        assert "t (hyperband, maximize), run test" in text
         assert "value 0.5 at" in text
         assert "best value" in text
         assert "loss" not in text

@@ -65,8 +65,9 @@ def status_view(status: Status, *, height: int | None = None) -> RenderableType:
 
 def facts(status: Status) -> dict[str, str]:
     """The status in a few named sentences."""
+    how = f"{status.algorithm}, maximize" if status.maximize else status.algorithm
     named = {
-        "search": f"{status.problem} ({status.algorithm}), run {status.run_id}, seed {status.seed}",
+        "search": f"{status.problem} ({how}), run {status.run_id}, seed {status.seed}",
         "state": state_line(status),
         "done": progress_line(status),
     }
