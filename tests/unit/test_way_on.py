@@ -60,13 +60,19 @@ class Ended:
         return "error: net.py has no space"
 
 
+SIGNALLED = (
+    "Each worker received a signal, and this command none: if the objective of the evaluation above signals its worker, "
+    "correct it first"
+)
+
+
 @pytest.mark.parametrize(
     ("code", "kind", "remedy"),
     [
         (2, ProblemError, f"It would refuse the same input again: correct what it names, then {SAME}"),
         (4, RunDirectoryError, f"Nothing is lost: remove the cause, then {SAME}"),
         (5, SourceDiffers, f"The recorded results are kept: {RESTORE}, then {SAME}"),
-        (130, RunDirectoryError, f"Nothing is lost: {SAME}"),
+        (130, RunDirectoryError, f"Nothing is lost: {SAME}. {SIGNALLED}"),
     ],
 )
 def test_the_remedy_after_the_last_worker_fits_its_exit_code(
