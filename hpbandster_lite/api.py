@@ -228,7 +228,8 @@ def minimize(
     checkpoint_quota
         When the checkpoints in the run directory take more, delete those of finished evaluations, the worst first,
         whatever ``keep_checkpoints`` says; never those of the incumbent, and none that a lease or a promotion
-        needs. The master's log lists them. Default: no limit.
+        needs. The master's log lists them. Checkpoints on workers' own disks (``--scratch``) do not count. Default:
+        no limit.
     run_dir
         Directory of the search, which holds everything about it. Default: runs/PROBLEM.
     new

@@ -356,7 +356,8 @@ class CheckpointOptions:
         kind=kinds.SIZE, group=Group.GENERAL, metavar="SIZE", example='"50GB"', in_api=True,
         help="When the checkpoints in the run directory take more, delete those of finished evaluations, the worst "
         "first, whatever `--keep-checkpoints` says; never those of the incumbent, and none that a lease or a promotion "
-        "needs. The master's log lists them.", otherwise="no limit",
+        "needs. The master's log lists them. Checkpoints on workers' own disks (`--scratch`) do not count.",
+        otherwise="no limit",
     )  # fmt: skip
 
 

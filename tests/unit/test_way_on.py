@@ -61,8 +61,8 @@ class Ended:
 
 
 SIGNALLED = (
-    "Each worker received a signal, and this command none: if the objective of the evaluation above signals its worker, "
-    "correct it first"
+    "Each worker received a signal, and this command none: if the objective of the evaluation above signals its "
+    "worker, correct it first"
 )
 
 
