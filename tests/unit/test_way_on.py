@@ -44,6 +44,12 @@ def objective(config: dict[str, Any], budget: float, trial: object) -> float:
     return float(config["x"])
 
 
+SIGNALLED = (
+    "Each worker received a signal, and this command none: if the objective of the evaluation above signals its "
+    "worker, correct it first"
+)
+
+
 # ------------------------------------------------------------------------------------------------ when a worker is gone
 
 
