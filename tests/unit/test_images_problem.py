@@ -351,7 +351,8 @@ def test_the_model_in_the_file_classifies_pixels_by_itself_as_it_was_tested(kept
     [
         (np.zeros((1, 3, 12, 12), np.uint8), r"\(n, 3, 12, 10\), got torch.uint8 of the shape \(1, 3, 12, 12\)"),
         (np.zeros((1, 3, 12, 10), np.float32), r"requires uint8 images .* got torch.float32"),
-        (np.zeros((10, 3), np.uint8), r"of the shape \(10, 3\)"),
+        (np.zeros((10, 3), np.int64), r"requires uint8 images .* got torch.int64 of the shape \(10, 3\)"),
+        ([], "images is empty; give at least one image"),
     ],
 )
 def test_images_of_another_shape_or_type_are_refused(pixels: Any, words: str, kept: Kept) -> None:

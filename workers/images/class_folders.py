@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError, Labels, Pixels
+from hpbandster_lite.workers.images.picture import read_picture, with_channels
 from hpbandster_lite.workers.images.splits import with_test_set_apart
 
 logger = logging.getLogger(__name__)
@@ -27,9 +28,6 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", "
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "testing")
 VALID_NAMES = ("val", "valid", "validation")
-GREY_MODES = frozenset({"1", "L", "LA"})
-DEEP_MODES = frozenset({"F", "I", "I;16", "I;16B", "I;16L", "I;16N"})
-"""PIL's modes of pictures with more than 8 bits per channel."""
 
 Sample = tuple[Path, str]
 """A picture and the name of its class."""
@@ -124,7 +122,7 @@ def _labels(samples: Iterable[Sample], names: tuple[str, ...]) -> Labels:
 
 def _pixels(folder: Path, files: list[Path], size: tuple[int, int] | None) -> Pixels:
     """All pictures as one array, with one channel if all are grey, else with three."""
-    pictures = [_picture(file, size) for file in files]
+    pictures = [read_picture(file, size) for file in files]
     sizes = Counter(picture.shape[:2] for picture in pictures)
     if len(sizes) > 1:
         counts = ", ".join(f"{height}x{width} ({count:,})" for (height, width), count in sizes.most_common(3))
@@ -137,29 +135,6 @@ def _pixels(folder: Path, files: list[Path], size: tuple[int, int] | None) -> Pi
     (height, width), _ = sizes.popitem()
     pixels = np.empty((len(pictures), channels, height, width), dtype=np.uint8)
     for i, picture in enumerate(pictures):
-        pixels[i] = picture.transpose(2, 0, 1) if picture.ndim == 3 else picture  # grey: the same in all channels
+        pixels[i] = with_channels(picture, channels)
     return pixels
 
-
-def _picture(file: Path, size: tuple[int, int] | None) -> Pixels:
-    """uint8, shape (height, width) if grey, else (height, width, 3), turned upright by its EXIF orientation."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file) as opened:
-            if opened.mode in DEEP_MODES:
-                raise ImageDataError(
-                    f"{file} has more than 8 bits per channel (mode {opened.mode}); choose the range of values that "
-                    "matters, scale it to 0 ... 255 and save it with 8 bits"
-                )
-            mode = "L" if opened.mode in GREY_MODES else "RGB"
-            upright = ImageOps.exif_transpose(opened).convert(mode)
-    # PIL raises SyntaxError and ValueError for some kinds of broken files.
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, ImageDataError):
-            raise
-        raise ImageDataError(f"{file} is not a picture that can be read ({error}); repair or remove it") from error
-    if size is not None:
-        height, width = size
-        upright = upright.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(upright)

@@ -1,16 +1,17 @@
 """A trained classifier in one file: saved, loaded, applied and exported without its search.
 
 Law of this file: the model's file is sufficient. It has the configuration, the shape and the normalisation of the
-images, the names of the classes and the weights, but no code (``weights_only=True`` reads it). A loaded model accepts
-unprocessed pixels, uint8. An export is reported only after a check that its outputs are the same.
+images, the names of the classes and the weights, but no code (``weights_only=True`` reads it). A loaded model
+classifies pictures exactly as they were in training (:mod:`~.picture`), or unprocessed pixels, uint8. An export is
+reported only after a check that its outputs are the same.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems.checkpoints import write_torch
 from hpbandster_lite.workers.images.augmentation import normalised
 from hpbandster_lite.workers.images.device_images import DeviceImages
+from hpbandster_lite.workers.images.picture import picture_pixels, read_picture, with_channels
 from hpbandster_lite.workers.images.search_spaces import space_named
 from hpbandster_lite.workers.networks.image_shape import ImageShape
 from hpbandster_lite.workers.training.faults import Diverged
@@ -32,7 +34,16 @@ LARGEST_DIFFERENCE = 1e-4
 largest logit, or to 1 if that is larger. It is about a hundred times the precision of float32 after a few dozen
 layers."""
 CHECKED_IMAGES = 32
+BATCH = 100
+"""Images that :meth:`ImageClassifier.classify` computes at once."""
 EXPORT_SUFFIX = ".pt2"
+
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+AnyImage: TypeAlias = "str | Path | Picture | torch.Tensor | npt.NDArray[np.uint8]"
+"""A file, an image of PIL, the array of a picture, or pixels of the training images' shape."""
 
 
 class Classified(NamedTuple):
@@ -82,20 +93,62 @@ class ImageClassifier(nn.Module):
         logits: torch.Tensor = self.network(normalised(pixels, self.mean, self.std))
         return logits
 
-    def classify(self, pixels: torch.Tensor | npt.NDArray[np.uint8]) -> Classified:
+    def classify(self, images: AnyImage | Sequence[AnyImage]) -> Classified:
         """Classes of images.
 
         Parameters
         ----------
-        pixels
-            Images, uint8, with the shape (n, channels, height, width) of the training images, or without n for one
-            image; a tensor on any device, or an array.
+        images
+            One image or a sequence of them, each a file, an image of PIL, or an array of a picture of any size, uint8,
+            (height, width) or (height, width, 3): they are turned upright, converted and resized exactly as the
+            training images were. Or the pixels of images of the training images' shape: a tensor on any device or an
+            array, uint8, (n, channels, height, width), or without n for one image.
+
+        Returns
+        -------
+        Classified
+            The most likely class of each image, and the probabilities of all classes.
 
         Raises
         ------
+        ImageDataError
+            If a picture cannot be read.
         UsageError
-            If they have another type or shape.
+            If pixels have another type or shape, or there is no image.
         """
+        with torch.inference_mode():
+            parts = [self(batch.to(self.mean.device)).softmax(dim=1) for batch in self._batches(images)]
+        if not parts:
+            raise UsageError("images is empty; give at least one image")
+        probabilities = torch.cat(parts)
+        return Classified([self.class_names[i] for i in probabilities.argmax(dim=1).tolist()], probabilities)
+
+    def _batches(self, images: AnyImage | Sequence[AnyImage]) -> Iterator[torch.Tensor]:
+        if isinstance(images, (torch.Tensor, np.ndarray)) and not self._is_picture(images):
+            yield from torch.split(self._pixels(images), BATCH)
+            return
+        several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+        for first in range(0, len(several), BATCH):
+            yield torch.cat([self._one(image) for image in several[first : first + BATCH]])
+
+    def _is_picture(self, image: torch.Tensor | npt.NDArray[np.uint8]) -> bool:
+        """Whether this is the array of one picture, not pixels of the training images' shape."""
+        if isinstance(image, torch.Tensor) or image.dtype != np.uint8 or image.shape == self.shape[:3]:
+            return False
+        return image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+
+    def _one(self, image: AnyImage) -> torch.Tensor:
+        """The pixels of one image, (1, channels, height, width)."""
+        if isinstance(image, (torch.Tensor, np.ndarray)) and not self._is_picture(image):
+            return self._pixels(image)
+        size = self.shape.height, self.shape.width
+        if isinstance(image, (str, Path)):
+            pixels = read_picture(Path(image), size)
+        else:
+            pixels = picture_pixels(_picture_of(image), size)
+        return torch.from_numpy(with_channels(pixels, self.shape.channels).copy())[None]
+
+    def _pixels(self, pixels: torch.Tensor | npt.NDArray[np.uint8]) -> torch.Tensor:
         given = torch.as_tensor(pixels)
         batch = given[None] if given.ndim == len(self.shape) - 1 else given
         if batch.dtype != torch.uint8 or tuple(batch.shape[1:]) != self.shape[:3]:
@@ -103,9 +156,13 @@ class ImageClassifier(nn.Module):
                 f"the model requires uint8 images of the shape (n, {', '.join(map(str, self.shape[:3]))}), got "
                 f"{batch.dtype} of the shape {tuple(given.shape)}"
             )
-        with torch.inference_mode():
-            probabilities = self(batch.to(self.mean.device)).softmax(dim=1)
-        return Classified([self.class_names[i] for i in probabilities.argmax(dim=1).tolist()], probabilities)
+        return batch
+
+
+def _picture_of(image: Any) -> Picture:
+    from PIL import Image
+
+    return Image.fromarray(image) if isinstance(image, np.ndarray) else image
 
 
 def save_model(
