@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hpbandster_lite.cli.app import make_app
+from hpbandster_lite.cli.commands.slurm.status import _summed
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems import describe_in_child
 from hpbandster_lite.records import ProblemDescription
@@ -193,3 +194,19 @@ def space():
 def evaluate(config, budget, trial):
     return config["x"]
 '''
+
+
+def test_of_thousands_of_jobs_those_of_one_array_in_one_state_share_a_row() -> None:
+    def job(name: str, state: str, where: str) -> dict[str, str]:
+        return {"name": name, "kind": "workers", "state": state, "used": "1:00", "left": "9:00", "where": where}
+
+    few = [job(f"7_{each}", "RUNNING", f"node{each}") for each in range(50)]
+    assert _summed(few) == few
+    waiting = [job(f"7_{each}", "PENDING", "(Priority)") for each in range(50, 3_000)]
+    master = {**job("6", "RUNNING", "node9"), "kind": "master"}
+    rows = [(row["name"], row["state"], row["where"]) for row in _summed([master, *few, *waiting])]
+    assert rows == [
+        ("6", "RUNNING", "node9"),
+        ("7 (50 jobs)", "RUNNING", ""),
+        ("7 (2950 jobs)", "PENDING", "(Priority)"),
+    ]

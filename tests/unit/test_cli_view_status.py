@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from hpbandster_lite.cli.view.status import facts, headline, incumbent_line, status_view
-from hpbandster_lite.protocol.status import Forecast, Status, Waiting
+from hpbandster_lite.protocol.status import Forecast, SourceEdit, Status, Waiting
 from hpbandster_lite.records import ConfigId, Limits
 from tests.statuses import INCUMBENT, a_bracket, a_rung, a_status, a_worker, counts
 
@@ -210,6 +210,23 @@ def test_a_large_search_fits_on_the_screen(workers: int, brackets: int, hyperpar
     assert len(shown) >= min(workers, 3)
     if len(shown) < workers:
         assert lines[-1].startswith(f"and {workers - len(shown)} more, ")
+
+
+def test_of_thousands_of_workers_those_with_a_remark_and_some_others_are_listed_without_a_screen() -> None:
+    many = crowd(2_000, 1, 3)
+    silent = a_worker("node-1999", "0-0-7@1", silent_s=45.0, is_silent=True)
+    lines = picture(replace(many, agents=(*many.agents[:-1], silent)))
+    shown = [line for line in lines if line.startswith("node-")]
+    assert len(shown) == 100
+    assert shown[0].startswith("node-1999")
+    assert lines[-1] == "and 1900 more, 1425 of them busy"
+
+
+def test_of_many_edits_of_the_source_the_newest_are_listed() -> None:
+    edits = tuple(SourceEdit(recorded=each, differences=("net.py",)) for each in range(30))
+    lines = facts(a_status(source_edits=edits))["source"].splitlines()
+    assert lines[0] == "27 earlier edits, which status --json lists"
+    assert [line.partition(" outcomes")[0] for line in lines[1:]] == [f"edited after {each}" for each in (27, 28, 29)]
 
 
 def test_what_does_not_fit_is_counted() -> None:

@@ -21,7 +21,7 @@ from hpbandster_lite.cli.view.formats import amount, duration, first_line, numbe
 from hpbandster_lite.cli.view.tables import plain_table
 from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.hyperband.ranking import best_loss
-from hpbandster_lite.protocol.status import Agent, Bracket, Rung, Status
+from hpbandster_lite.protocol.status import Agent, Bracket, Rung, SourceEdit, Status
 from hpbandster_lite.records import users_values
 
 MOST_FIGURES = 4
@@ -30,6 +30,10 @@ MOST_WAITS = 3
 STYLES = {"incumbent": "bold", "failed": "red", "waits": "yellow", "hints": "yellow", "fault": "red"}
 MOST_BRACKETS = 20
 """With more, a view that has no screen to fit on lists the open ones and the best; the row ``all`` sums up."""
+MOST_WORKERS = 100
+"""The same for workers: those with a remark come first."""
+MOST_EDITS = 3
+"""Edits of the source that are listed, the newest ones."""
 FEWEST = 3
 """Brackets and workers that are shown even on the smallest screen."""
 
@@ -42,7 +46,8 @@ def status_view(status: Status, *, height: int | None = None) -> RenderableType:
     status
         Of the search.
     height
-        Lines of the screen that it should fit on; default: show all, but of many brackets the open ones and the best.
+        Lines of the screen that it should fit on; default: show all, but of many brackets the open ones and the best,
+        and of many workers those with a remark first.
     """
     parts: list[RenderableType] = [_facts_table(facts(status))]
     best = status.incumbent
@@ -72,7 +77,7 @@ def facts(status: Status) -> dict[str, str]:
         "done": progress_line(status),
     }
     if status.source_edits:
-        named["source"] = "\n".join(edit.sentence for edit in status.source_edits)
+        named["source"] = "\n".join(_edits(status.source_edits))
     if status.failures:
         named["failed"] = ", ".join(f"{count} {kind}" for kind, count in status.failures.items())
     if status.agents:
@@ -91,6 +96,14 @@ def facts(status: Status) -> dict[str, str]:
         named["fault"] = fault
     named["incumbent"] = incumbent_line(status)
     return named
+
+
+def _edits(edits: Sequence[SourceEdit]) -> Iterator[str]:
+    earlier = len(edits) - MOST_EDITS
+    if earlier > 0:
+        yield f"{earlier} earlier edits, which status --json lists"
+    for edit in edits[-MOST_EDITS:]:
+        yield edit.sentence
 
 
 def _waits_to_show(status: Status) -> list[str]:
@@ -179,7 +192,7 @@ def _facts_table(named: Mapping[str, str]) -> Table:
 def _room(height: int | None, brackets: int, values: int) -> tuple[int, int]:
     """How many brackets and how many workers fit on a screen."""
     if height is None:
-        return max(1, brackets), 10**9
+        return max(1, brackets), MOST_WORKERS
     # The sentences take about 8 lines; headings, blank lines and the lines that count the rest 7 more; the columns of
     # the incumbent's hyperparameters hold at least 3 in a line.
     free = height - 15 - math.ceil(values / 3)

@@ -25,6 +25,9 @@ from hpbandster_lite.records import Plain
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.slurm.parsing import WAITING, explain_reason
 
+MOST_JOBS = 50
+"""Of more jobs, those of one array in one state share a row; ``--json`` lists all."""
+
 
 def status(
     run: Run,
@@ -67,11 +70,28 @@ def _by_task(item: tuple[str, Any]) -> tuple[int, str]:
     return len(item[0]), item[0]
 
 
+def _summed(jobs: Sequence[Mapping[str, Plain]]) -> Sequence[Mapping[str, Plain]]:
+    """The jobs, or, of many, one row for those of an array in one state and for one reason."""
+    if len(jobs) <= MOST_JOBS:
+        return jobs
+    groups: dict[tuple[Plain, ...], list[Mapping[str, Plain]]] = {}
+    for row in jobs:
+        # A node differs for each job; a reason, in parentheses, is that of many.
+        why = row["where"] if row["state"] in WAITING else ""
+        groups.setdefault((str(row["name"]).partition("_")[0], row["kind"], row["state"], why), []).append(row)
+    return [
+        rows[0]
+        if len(rows) == 1
+        else {"name": f"{array} ({len(rows)} jobs)", "kind": kind, "state": state, "used": "", "left": "", "where": why}
+        for (array, kind, state, why), rows in groups.items()
+    ]
+
+
 def _print_status(out: Console, jobs: Sequence[Mapping[str, Plain]], search: Status | None) -> None:
     table: Table = plain_table()
     for heading in ("job", "kind", "state", "used", "left", "nodes or reason"):
         table.add_column(heading)
-    for row in jobs:
+    for row in _summed(jobs):
         state = row["state"].lower().replace("_", " ")
         table.add_row(row["name"], row["kind"].replace("_", " "), state, row["used"], row["left"], row["where"])
     out.print(table)
