@@ -496,6 +496,8 @@ class Engine:
                 reason = f"the process of its agent is stopped{self._which(agent)}, and nothing else was left to do"
                 entries += self._end(agent, ExpiryKind.STOPPED, reason)
                 self._leases.lapse(agent, identity, self._state.evaluations[identity].attempts)
+            elif identity is not None:
+                self._leases.note_stopped(agent)
         return Turn(None, tuple(entries))
 
     def silent_s(self, agent: str, *, now: float) -> float | None:

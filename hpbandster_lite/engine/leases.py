@@ -26,6 +26,8 @@ class Lease:
     since: float
     last_message_at: float
     is_connected: bool = True
+    is_stopped: bool = False
+    """Whether its agent was found to be stopped since its last message."""
     curve: tuple[CurvePoint, ...] = ()
 
 
@@ -80,13 +82,19 @@ class Leases:
         self.last_message_at = now
         lease = self._open.get(agent)
         if lease is not None:
-            lease.last_message_at, lease.is_connected = now, True
+            lease.last_message_at, lease.is_connected, lease.is_stopped = now, True, False
         known = self._agents.get(agent)
         if known is None:
             self._agents[agent] = Agent(worker, now)
             return
         known.last_message_at = now
         known.worker = worker or known.worker
+
+    def note_stopped(self, agent: str) -> None:
+        """The process of an agent was found to be stopped."""
+        lease = self._open.get(agent)
+        if lease is not None:
+            lease.is_stopped = True
 
     def note_hindrance(self, agent: str, hindrance: str | None) -> None:
         """An agent that asks for work says why it takes none, or that it takes some."""

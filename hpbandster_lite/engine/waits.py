@@ -97,6 +97,8 @@ def _for_silent(state: State, where: tuple[int, int], silent: Sequence[_Held], n
     agent, lease = max(silent, key=lambda each: (each[1].deadline, each[0]))
     others = {1: "", 2: ", another one is silent"}.get(len(silent), f", {len(silent) - 1} more are silent")
     how = f"silent for {now - lease.last_message_at:.0f} s" if lease.is_connected else "has lost its connection"
+    if lease.is_stopped:
+        how = f"is stopped (SIGCONT continues it), {how}"
     ends_in_s = max(0.0, lease.deadline - now)
     reason = f"worker {_name(state, agent)} {how}, its lease ends in {ends_in_s:.0f} s{others}"
     return Waiting(kind="rung", reason=f"{missing_results(state, where)}, {reason}", ends_in_s=ends_in_s)

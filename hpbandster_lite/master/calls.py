@@ -155,7 +155,8 @@ class Master:
                 return self._renew(request, now)
             case messages.SourceRequest():
                 if call.hello:
-                    self._check_process(wire.from_message(call.hello, messages.Hello))
+                    greeting = wire.from_message(call.hello, messages.Hello)
+                    self._check_process(greeting.agent, greeting.process)
                 return messages.SourceAnswer(epoch=self._epoch, source=self._source, source_hash=self._source_hash)
             case messages.ReleaseRequest():
                 self._release(request, now)
@@ -327,13 +328,13 @@ class Master:
             if not is_release:
                 # An agent of an earlier master may be in an evaluation, with a source that was accepted then.
                 self._check_problem(call.hello)
-            self._check_process(wire.from_message(call.hello, messages.Hello))
+            self._check_process(agent, wire.from_message(call.hello, messages.Hello).process)
         if not is_release:
             for peer in [peer for peer, other in self._agent_of.items() if other == agent]:
                 del self._agent_of[peer]
             self._agent_of[call.peer] = agent
 
-    def _check_process(self, greeting: messages.Hello) -> None:
+    def _check_process(self, agent: str, process: ProcessIdentity) -> None:
         """Refuse a second process with the id of an agent: each would answer for what the other one does.
 
         Raises
@@ -341,7 +342,6 @@ class Master:
         AgentIdTaken
             With both processes.
         """
-        agent, process = greeting.agent, greeting.process
         known = self.engine.process_of(agent)
         if known is not None and process.is_another_than(known):
             text = (

@@ -176,6 +176,16 @@ def test_a_stopped_agent_that_takes_the_last_permitted_place_makes_room() -> Non
     assert granted(engine, "b", 1, now=1.0).evaluation == grant.evaluation
 
 
+def test_the_status_names_a_stopped_worker_until_it_sends_a_message() -> None:
+    engine = begun(evaluations=9)
+    grant = granted(engine, "a")
+    ended(engine, stopped="a", now=40.0)
+    (wait,) = (each for each in engine.waits(40.0) if each.kind == "rung")
+    assert "worker a is stopped (SIGCONT continues it), silent for 40 s, its lease ends in 20 s" in wait.reason
+    engine.renew("a", grant.evaluation, 1, now=41.0)
+    assert not any("stopped" in each.reason for each in engine.waits(56.0))
+
+
 # ------------------------------------------------------------------------------------------------------------- doubt
 
 

@@ -139,6 +139,13 @@ def test_a_second_process_under_the_id_of_an_agent_is_refused(changed: dict[str,
     assert isinstance(scene.send(RenewRequest(agent="a", evaluation=grant.evaluation, attempt=1), HELLO, "a#1"), object)
 
 
+def test_the_id_in_the_request_counts_whatever_the_greeting_says(scene: Scene) -> None:
+    grant = scene.grant()
+    request = RenewRequest(agent="a", evaluation=grant.evaluation, attempt=1)
+    with pytest.raises(AgentIdTaken):
+        scene.send(request, other_hello(agent="b", pid=8), "b#1")
+
+
 def test_a_second_process_is_refused_by_the_next_master_too(scene: Scene) -> None:
     grant = scene.grant()
     scene.start()

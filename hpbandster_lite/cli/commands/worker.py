@@ -43,9 +43,9 @@ def worker(
     Ctrl-C or SIGTERM hands the running evaluation back; a second signal ends at once. SIGUSR2 (the allocation ends)
     also hands it back.
 
-    Exit codes: 0 the search is over, --idle-timeout or --max-evaluations; 2 wrong input; 3 no master; 5 the source of
-    the problem here differs from that of the search; 75 the allocation ends, or has no time for another evaluation:
-    start it again in the next one; 130 interrupted.
+    Exit codes: 0 the search is over, --idle-timeout or --max-evaluations; 2 wrong input; 3 no master, or another
+    process has its id; 5 the source of the problem here differs from that of the search; 75 the allocation ends, or has
+    no time for another evaluation: start it again in the next one; 130 interrupted.
     """
     _check_way_to_master(place, run)
     by_name = run.nameserver is not None and run.run_id is not None
