@@ -316,11 +316,11 @@ def how_to_continue(directory: RunDirectory, reference: str) -> str:
     is_numbered = re.fullmatch(re.escape(default_run_directory(reference).name) + r"-\d+", directory.path.name)
     if second.startswith(_ONLY_MINIMIZE):
         # With its directory: which one a call takes without may depend on what the function reads.
-        return f"call minimize again with run_dir={str(directory.path)!r}{', without new,' if is_numbered else ''}"
+        return f"call minimize again with run_dir={str(directory.path)!r} and without new"
     if is_numbered and heading.startswith(_HEADING):
         return f"run: hpbandster-lite run {shlex.quote(str(directory.path / FILE_NAME))}"
-    where = f", with --run-dir {shlex.quote(str(directory.path))} and without --new" if is_numbered else ""
-    return f"run the command that began it again{where}"
+    where = f"with --run-dir {shlex.quote(str(directory.path))} and" if is_numbered else "but"
+    return f"run the command that began it again, {where} without --new"
 
 
 def _foreign(file: Path) -> RunDirectoryError:

@@ -97,13 +97,14 @@ def test_a_master_without_an_answer_may_have_received_the_request(run: Path, mon
         (
             "resume",
             FinishKind.STOPPED,
-            "was stopped by its user: nothing was changed; to continue the search, run the command that began it again",
+            "was stopped by its user: nothing was changed; to continue the search, run the command that began it "
+            "again, but without --new",
         ),
         (
             "pause",
             FinishKind.SAME_FAULT,
             "was stopped by its user: nothing was changed; to continue the search, run the command that began it "
-            "again; to pause it, repeat this command while it runs",
+            "again, but without --new; to pause it, repeat this command while it runs",
         ),
         ("stop", FinishKind.LIMIT, "is over (stopped by its user): nothing was changed, and there is nothing to stop"),
     ],

@@ -37,7 +37,7 @@ from tests.recorded.runs import recorded_run
 SAME = "run the same command again"
 CORRECTED = "once the code is corrected"
 RESTORE = "restore the source or accept the edit (--accept-edited-source, accept_edited_source=True)"
-BEGAN = "run the command that began it again"
+BEGAN = "run the command that began it again, but without --new"
 
 
 def objective(config: dict[str, Any], budget: float, trial: object) -> float:
@@ -281,10 +281,10 @@ def killed_run(place: Path, name: str, second_line: str | None = None) -> RunDir
     ("number", "second_line", "words"),
     [
         ("", "# hpbandster-lite run", BEGAN),
-        ("-2", None, f"{BEGAN}, with --run-dir {{}} and without --new"),
+        ("-2", None, "run the command that began it again, with --run-dir {} and without --new"),
         ("-2", "# hpbandster-lite run", "run: hpbandster-lite run {}/search.toml"),
-        ("", "# Only minimize continues it, called", "call minimize again with run_dir='{}'"),
-        ("-12", "# Only minimize continues it", "call minimize again with run_dir='{}', without new,"),
+        ("", "# Only minimize continues it, called", "call minimize again with run_dir='{}' and without new"),
+        ("-12", "# Only minimize continues it", "call minimize again with run_dir='{}' and without new"),
     ],
     ids=["the first", "no search file", "new", "of minimize", "new of minimize"],
 )
