@@ -58,6 +58,7 @@ def save_checkpoint(trial: Trial, state: Any, name: str = NAME) -> None:
     RuntimeError
         If the trial was made without a directory.
     """
+    _check_trial(trial)
     if trial.is_too_late("save_checkpoint", "nothing is saved"):
         return
     place = trial.directory / _checked(name)
@@ -95,6 +96,9 @@ def load_checkpoint(trial: Trial, name: str = NAME, rung_below: bool = True) -> 
     UsageError
         If the name leads out of the directory.
     """
+    _check_trial(trial)
+    if not isinstance(rung_below, bool):
+        raise UsageError(f"rung_below must be true or false, got {rung_below!r:.100}; give rung_below=False, or none")
     place = _checked(name)
     _remove_cut_off(trial, place)
     for found in _found(trial, place, rung_below=rung_below):
@@ -152,7 +156,15 @@ def _changed_at(file: Path) -> int:
         return 0
 
 
+def _check_trial(trial: object) -> None:
+    if not isinstance(trial, Trial):
+        raise UsageError(f"trial must be the trial that the objective got, got {trial!r:.100}")
+
+
 def _checked(name: str) -> PurePosixPath:
+    given: object = name
+    if not isinstance(given, str):
+        raise UsageError(f"the name of a checkpoint must be text, got {given!r:.100}; give for example name='best'")
     path = PurePosixPath(name)
     if not path.name or path.is_absolute() or ".." in path.parts or "\0" in name:
         raise UsageError(f"the name of a checkpoint is a file's name in trial.directory, got {name!r}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import importlib.util
+import math
 import numbers
 import os
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat, overload
 
+from hpbandster_lite.errors import UsageError
 from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.problems.plain_forms import plain_forms
 from hpbandster_lite.records import ConfigId, CurvePoint
@@ -38,6 +40,37 @@ class Interrupted(BaseException):
 
     It is a BaseException, so that an ``except Exception`` of the objective does not catch it.
     """
+
+
+_USUAL = {(kind, int, int, int, str, bool) for kind in (int, float)}
+"""Types of the arguments of a trial, which need no further check: an objective may take microseconds."""
+_PATHS = {str, type(None)}
+
+
+def _check(name: str, value: object, kind: Any, wanted: str, example: str) -> None:
+    if not isinstance(value, kind) or (isinstance(value, str) and kind is Sequence):
+        raise UsageError(f"{name} must be {wanted}, got {value!r:.100}; give for example {name}={example}")
+
+
+def _number_of(name: str, value: Any) -> Any:
+    """A finite number; an int stays one."""
+    if type(value) is int:
+        return value
+    try:
+        found = number(value, name)
+    except TypeError as error:
+        raise UsageError(f"{error}; give for example {name}=3") from error
+    if not math.isfinite(found):
+        raise UsageError(f"{name} must be finite, got {value!r:.100}; give for example {name}=3")
+    return found
+
+
+def _whole_of(name: str, value: Any) -> int:
+    """A whole number, which may be a float without a fraction."""
+    found = _number_of(name, value)
+    if not float(found).is_integer():
+        raise UsageError(f"{name} must be a whole number, got {value!r:.100}; give for example {name}=1")
+    return int(found)
 
 
 class Trial:
@@ -92,6 +125,23 @@ class Trial:
         resume_directory: str | os.PathLike[str] | None = None,
         on_report: OnReport | None = None,
     ) -> None:
+        usual = (type(budget), type(seed), type(rung), type(attempt), type(unit), type(maximize))
+        if usual not in _USUAL or budget != budget:
+            budget, seed = _number_of("budget", budget), _whole_of("seed", seed)
+            rung, attempt = _whole_of("rung", rung), _whole_of("attempt", attempt)
+            _check("unit", unit, str, "text", "'epochs'")
+            _check("maximize", maximize, bool, "true or false", "True")
+        if max_budget is not None and type(max_budget) is not float:
+            max_budget = _number_of("max_budget", max_budget)
+        if type(budgets) is not tuple:
+            _check("budgets", budgets, Sequence, "a list of numbers", "[1, 3, 9]")
+            budgets = [_number_of("budgets", each) for each in budgets]
+        places = (directory, previous_directory, resume_directory)
+        if not {type(place) for place in places} <= _PATHS:
+            for name, place in zip(("directory", "previous_directory", "resume_directory"), places, strict=True):
+                _check(name, place, str | os.PathLike | None, "the path of a directory", "'attempt'")
+        if on_report is not None and not callable(on_report):
+            raise UsageError(f"on_report must be a function of a point, got {on_report!r:.100}; leave it out")
         self.budget = budget
         self.max_budget = budget if max_budget is None else max_budget
         self.budgets = tuple(budgets)

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpbandster_lite.errors import RunDirectoryError
+from hpbandster_lite.errors import RunDirectoryError, UsageError
 from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.hyperband.ranking import IncumbentKey, incumbent_key
 from hpbandster_lite.journal import ConfigurationRow, Ending, EvaluationRow, JournalReader, source_of_row
@@ -90,6 +90,8 @@ class Result:
 
     Raises
     ------
+    UsageError
+        If it is not a path.
     RunDirectoryError
         If there is no such directory, or no journal in it.
     JournalError
@@ -97,6 +99,11 @@ class Result:
     """
 
     def __init__(self, run_directory: str | os.PathLike[str]) -> None:
+        given: object = run_directory
+        if not isinstance(given, str | os.PathLike):
+            raise UsageError(
+                f"run_directory must be the path of a run directory, got {given!r:.100}; give for example 'runs/digits'"
+            )
         self._directory = RunDirectory(run_directory)
         if not self._directory.journal.exists():
             what = "holds no search" if self._directory.path.is_dir() else "does not exist"

@@ -7,6 +7,7 @@ where it acts, with the same error for the command line, a search file and Pytho
 
 from __future__ import annotations
 
+import decimal
 import functools
 import math
 import numbers
@@ -172,16 +173,24 @@ def _python_value(option: Option, value: Any) -> Any:
     if option.kind is kinds.CONFIGURATIONS:
         return _configurations(option, value)
     match value:
+        case str() if option.kind in (kinds.DIRECTORY, kinds.FILE):
+            return _path(option, value)
         case None | str() | bytes():
             return value
         case os.PathLike() if option.kind in (kinds.DIRECTORY, kinds.FILE):
-            return os.fspath(value)
+            return _path(option, os.fspath(value))
         case Mapping():
             return _python_table(value)
         case Iterable() if option.kind is kinds.NUMBERS:
             return tuple(map(_python_number, value))
     number = _python_number(value)
     return kinds.whole(number) if option.kind.takes_whole else number
+
+
+def _path(option: Option, value: str | bytes) -> str | bytes:
+    if isinstance(value, str) and "\0" in value:
+        raise UsageError(f"{option.name} must be {option.kind.wanted}, got {value!r:.100}, which has a null character")
+    return value
 
 
 def _configurations(option: Option, value: Any) -> Any:
@@ -223,14 +232,15 @@ def _python_table(values: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _python_number(value: Any) -> Any:
+    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
+        # A scalar of numpy, or an array or tensor without an axis.
+        value = value.item()
     match value:
         case bool():
             return value
         case numbers.Integral():
             return int(value)
-        case _ if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
-            return bool(value)
-        case numbers.Real():
+        case numbers.Real() | decimal.Decimal():
             return float(value)
         case _:
             return value

@@ -57,8 +57,10 @@ def configspace_to_json(space: ConfigurationSpace) -> Plain:
         None, a bool, a number or a string.
     """
     if not callable(getattr(space, "to_serialized_dict", None)):
+        name = type(space).__name__
         raise SpaceError(
-            f"the search space is a {type(space).__name__}; give a ConfigSpace.ConfigurationSpace (1.2 or newer)"
+            f"the search space is {'an' if name[0] in 'aeiou' else 'a'} {name}; give a ConfigSpace.ConfigurationSpace "
+            "(1.2 or newer)"
         )
     try:
         serialised = space.to_serialized_dict()

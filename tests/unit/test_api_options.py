@@ -10,6 +10,8 @@ import inspect
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -264,6 +266,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("budgets", 5, "must be a list of numbers, got 5; give for example budgets=[1, 3, 9]"),
     ("budgets", "1,3", "must be a list of numbers, got '1,3'"), ("budgets", [1, None], "must be a list of numbers"),
     ("budgets", [3, 1], "budgets must increase"), ("seed", -1, "seed must be in [0, 2**63), got -1"),
+    ("wall_time_s", np.timedelta64(3, "s"), "must be a number of seconds"), ("run_dir", "a\0b", "a null character"),
     ("sampler", [("a", 1)], "must be a table of numbers and strings"), ("run_dir", 5, "the path of a directory, got 5"),
     ("run_dir", "", "must be the path of a directory, got ''"), ("initial", 3, "must be a configuration, a list of"),
     ("initial", [3], "must be a configuration, a list of"), ("algorithm", "tpe", "must be one of bohb"),
@@ -367,6 +370,8 @@ def test_numbers_of_numpy_become_python_s() -> None:
     assert record == LimitOptions(brackets=3, total_budget=0.5, target_loss=1)
     assert typed_values(SearchOptions, {"skip_default": np.True_})["skip_default"] is True
     assert typed_values(SearchOptions, {"budgets": np.array([1, 3])}) == {"budgets": (1.0, 3.0)}
+    others = {"brackets": np.array(3), "total_budget": Decimal("0.5"), "target_loss": Fraction(1, 2)}
+    assert repr(typed_values(LimitOptions, others)) == "{'brackets': 3, 'total_budget': 0.5, 'target_loss': 0.5}"
 
 
 def test_the_limits_of_the_table_are_those_of_a_search() -> None:

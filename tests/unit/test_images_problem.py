@@ -463,3 +463,23 @@ def test_the_former_entry_points_lead_to_the_same_problems() -> None:
         former = load("hpbandster_lite.workers.vision.problem:cifar10")
     assert isinstance(former, ImageProblem)
     assert former.options == room.cifar10.options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((3,), "file must be the path of a model, got 3; give the model.pt of a refit"),
+        (("model.pt", "gpu"), "device must be a device of torch, got 'gpu'; give for example 'cpu'"),
+        (("model.pt", None), "device must be a device of torch, got None; give for example 'cpu'"),
+        (("model.pt",), "model.pt is not a model of a refit: "),
+    ],
+    ids=["file", "device", "no device", "content"],
+)
+def test_what_is_no_model_is_refused_with_the_argument(
+    arguments: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.pt").write_text("no model")
+    with pytest.raises(UsageError) as caught:
+        load_model(*arguments)
+    assert str(caught.value).startswith(message)

@@ -154,6 +154,23 @@ PLAIN_STATE: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda trial: save_checkpoint("x", 1), "trial must be the trial that the objective got, got 'x'"),  # type: ignore[arg-type]
+        (lambda trial: load_checkpoint(None), "trial must be the trial that the objective got, got None"),  # type: ignore[arg-type]
+        (lambda trial: save_checkpoint(trial, 1, name=3), "the name of a checkpoint must be text, got 3; give for"),  # type: ignore[arg-type]
+        (lambda trial: load_checkpoint(trial, name=None), "the name of a checkpoint must be text, got None"),  # type: ignore[arg-type]
+        (lambda trial: load_checkpoint(trial, rung_below="no"), "rung_below must be true or false, got 'no'"),  # type: ignore[arg-type]
+    ],
+    ids=["save trial", "load trial", "save name", "load name", "rung below"],
+)
+def test_a_wrong_argument_is_refused_with_its_name_and_value(call: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        call(Trial(directory=tmp_path))
+    assert str(caught.value).startswith(message)
+
+
 def test_plain_values_come_back_as_they_were_without_torch(tmp_path: Path) -> None:
     assert loaded(saved(tmp_path, PLAIN_STATE)) == PLAIN_STATE
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.json"]

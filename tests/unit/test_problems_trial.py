@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems.trial import MAX_METRICS_BYTES, Interrupted, Trial, number
 from hpbandster_lite.records import ConfigId, CurvePoint
 from hpbandster_lite.rundir import holds_checkpoint
@@ -51,6 +52,37 @@ def test_a_report_interrupts_once_grace_has_begun_and_the_point_is_kept() -> Non
 
 def test_an_except_exception_of_the_objective_does_not_swallow_the_interruption() -> None:
     assert not issubclass(Interrupted, Exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"budget": "3"}, "budget is '3', a str; it must be one number; give for example budget=3"),
+        ({"budget": True}, "budget is True, a bool; it must be one number; give for example budget=3"),
+        ({"budget": math.nan}, "budget must be finite, got nan; give for example budget=3"),
+        ({"max_budget": "9"}, "max_budget is '9', a str; it must be one number; give for example max_budget=3"),
+        ({"budgets": 3}, "budgets must be a list of numbers, got 3; give for example budgets=[1, 3, 9]"),
+        ({"budgets": "1,3"}, "budgets must be a list of numbers, got '1,3'; give for example budgets=[1, 3, 9]"),
+        ({"budgets": [1, "3"]}, "budgets is '3', a str; it must be one number; give for example budgets=3"),
+        ({"unit": 3}, "unit must be text, got 3; give for example unit='epochs'"),
+        ({"seed": 1.5}, "seed must be a whole number, got 1.5; give for example seed=1"),
+        ({"rung": None}, "rung is None, a NoneType; it must be one number; give for example rung=3"),
+        ({"maximize": 1}, "maximize must be true or false, got 1; give for example maximize=True"),
+        ({"directory": 3}, "directory must be the path of a directory, got 3; give for example directory='attempt'"),
+        ({"on_report": 3}, "on_report must be a function of a point, got 3; leave it out"),
+    ],
+)
+def test_a_wrong_argument_is_refused_with_its_name_value_and_remedy(arguments: Any, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Trial(**arguments)
+    assert str(caught.value) == message
+
+
+def test_whole_floats_and_numbers_of_numpy_are_numbers_of_a_trial() -> None:
+    given: dict[str, Any] = {"budget": np.float32(3), "max_budget": np.int64(9), "budgets": [1, np.int64(3)]}
+    trial = Trial(**given, seed=1e1, attempt=np.int8(2))  # type: ignore[arg-type]
+    found = (trial.budget, trial.max_budget, trial.budgets, trial.seed, trial.attempt)
+    assert repr(found) == "(3.0, 9.0, (1, 3.0), 10, 2)"
 
 
 def test_a_trial_without_on_report_discards_its_reports() -> None:

@@ -18,7 +18,7 @@ from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float,
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hpbandster_lite.errors import JournalError, RunDirectoryError
+from hpbandster_lite.errors import JournalError, RunDirectoryError, UsageError
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.records import (
     ConfigId,
@@ -419,6 +419,15 @@ def test_a_search_that_was_killed_has_all_its_results(directory: RunDirectory) -
     assert acknowledged <= len(result.evaluations) <= acknowledged + 1
     assert result.incumbent is not None
     assert result.incumbent.loss <= 1.0 / acknowledged
+
+
+@pytest.mark.parametrize("given_path", [3, None, b"runs", ["runs"]], ids=repr)
+def test_what_is_no_path_is_refused(given_path: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        Result(given_path)
+    assert str(caught.value) == (
+        f"run_directory must be the path of a run directory, got {given_path!r}; give for example 'runs/digits'"
+    )
 
 
 def test_a_directory_without_a_search_is_named(tmp_path: Path, directory: RunDirectory) -> None:

@@ -8,6 +8,7 @@ reported only after a check that its outputs are the same.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -227,7 +228,19 @@ def load_model(file: Path | str, device: str | torch.device = "cpu") -> ImageCla
     UsageError
         If the file is not such a model.
     """
-    content = torch.load(file, map_location="cpu", weights_only=True)
+    given: object = file
+    if not isinstance(given, str | os.PathLike):
+        raise UsageError(f"file must be the path of a model, got {given!r:.100}; give the model.pt of a refit")
+    try:
+        place = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise UsageError(f"device must be a device of torch, got {device!r:.100}; give for example 'cpu'") from error
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # an unreadable file raises what torch's reader raises
+        raise UsageError(f"{file} is not a model of a refit: {error}; give the model.pt of a refit") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UsageError(f"{file} is not a model of a refit of this version; give the model.pt of a refit")
     shape = ImageShape(*content["shape"])
@@ -235,7 +248,7 @@ def load_model(file: Path | str, device: str | torch.device = "cpu") -> ImageCla
     network.load_state_dict(content["weights"])
     about = {name: content[name] for name in ("space", "configuration", "figures")}
     model = ImageClassifier(network, content["mean"], content["std"], shape, tuple(content["class_names"]), about)
-    return model.eval().to(device)
+    return model.eval().to(place)
 
 
 def export_model(model: ImageClassifier, file: Path) -> dict[str, Any]:
