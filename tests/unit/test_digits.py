@@ -20,9 +20,15 @@ from hpbandster_lite.records import CurvePoint
 from hpbandster_lite.space import SearchSpace
 from hpbandster_lite.workers import digits
 from hpbandster_lite.workers.digits.architecture import Architecture
-from hpbandster_lite.workers.digits.data import Images, images_for_test, training_and_validation
+from hpbandster_lite.workers.digits.data import (
+    Images,
+    images_for_test,
+    pixels_for_test,
+    training_and_validation,
+)
 from hpbandster_lite.workers.digits.network import build_network
 from hpbandster_lite.workers.digits.training import cosine_with_restarts, shifted, train, validation_loss
+from hpbandster_lite.workers.images.trained_classifier import load_model
 from hpbandster_lite.workers.training.faults import Diverged
 from tests.bits import assert_equal_bit_for_bit
 
@@ -225,3 +231,47 @@ def test_a_diverged_network_has_no_loss_although_its_outputs_name_a_class() -> N
     images = Images(torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64))
     with pytest.raises(Diverged, match="cross-entropy of the network on 4 images is nan"):
         validation_loss(Answers(torch.full((4, 10), math.nan)), images)
+
+
+# ------------------------------------------------------------------------------------------------------ a model to keep
+
+
+def test_a_refit_keeps_a_model_that_is_tested_as_it_is_deployed(tmp_path: Path) -> None:
+    points: list[CurvePoint] = []
+
+    def note(point: CurvePoint) -> bool:
+        points.append(point)
+        return False
+
+    figures = digits.refit(SMALL, 2, Trial(budget=2, directory=tmp_path, seed=3, on_report=note))
+    model = load_model(tmp_path / figures["model"])
+    pixels = pixels_for_test()
+    wrong = sum(name != str(int(y)) for name, y in zip(model.classify(pixels.x).names, pixels.y, strict=True))
+    assert 100 * wrong / figures["test_images"] == pytest.approx(figures["test_error_percent"])
+    low, high = figures["test_error_interval_percent"]
+    assert low <= figures["test_error_percent"] <= high
+    assert [point.step for point in points] == [1, 2]
+    assert points[1].loss < points[0].loss
+
+
+def test_a_refit_that_was_interrupted_continues_bit_for_bit(tmp_path: Path) -> None:
+    whole, first, second = (tmp_path / name for name in ("whole", "first", "second"))
+    digits.refit(SMALL, 3, Trial(budget=3, directory=whole, seed=3))
+    with pytest.raises(Interrupted):
+        digits.refit(SMALL, 3, Trial(budget=3, directory=first, seed=3, on_report=lambda point: point.step == 2))
+    digits.refit(SMALL, 3, Trial(budget=3, directory=second, seed=3, resume_directory=first))
+    one, other = (load_model(folder / "model.pt").state_dict() for folder in (whole, second))
+    assert_equal_bit_for_bit(dict(one), dict(other))
+
+
+def test_the_model_of_a_refit_is_exported(tmp_path: Path) -> None:
+    digits.refit(SMALL, 1, Trial(budget=1, directory=tmp_path, seed=3))
+    found = digits.export(tmp_path, tmp_path / "digits.pt2")
+    assert found["largest_difference"] <= found["tolerance"]
+
+
+def test_pixels_of_a_picture_are_scaled_as_the_search_scaled_them() -> None:
+    pixels, images = pixels_for_test(), images_for_test("cpu")
+    scaled = (pixels.x.float() - pixels.mean) / pixels.std
+    # A pixel from 0 to 255 is rounded: at most half a unit, in standard deviations.
+    assert float((scaled - images.x).abs().max()) <= 0.51 / float(pixels.std)

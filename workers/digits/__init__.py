@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ConfigSpace import ConfigurationSpace
 
     from hpbandster_lite.problems.trial import Trial
@@ -134,3 +136,25 @@ def test(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, fl
     from hpbandster_lite.workers.digits.training import test_error_percent
 
     return {"test_error_percent": test_error_percent(config, round(budget), trial)}
+
+
+def refit(config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
+    """Train with the training and the validation images, test once, and keep the model.
+
+    Returns
+    -------
+    dict
+        ``model``, the name of the file for :func:`hpbandster_lite.load_model`; ``test_error_percent`` with its 95 %
+        interval; ``test_images`` and ``parameters``.
+    """
+    from hpbandster_lite.workers.digits.model import train_and_save
+
+    return train_and_save(config, round(budget), trial)
+
+
+def export(directory: Path, file: Path) -> dict[str, Any]:
+    """Write the model of a refit as a ``.pt2`` file of torch.export, and check that its outputs are the same."""
+    from hpbandster_lite.workers.digits.model import FILE_NAME
+    from hpbandster_lite.workers.images.trained_classifier import export_model, load_model
+
+    return export_model(load_model(directory / FILE_NAME), file)

@@ -1,7 +1,7 @@
 """The images: 898 for training, 449 for validation and 450 for test, stratified by class; every search has this split.
 
 Law of this file: the split depends only on a fixed seed, so all configurations of all searches are compared on the same
-images. Only :func:`images_for_test` returns the test images.
+images. Only :func:`images_for_test` and :func:`pixels_for_test` return the test images.
 """
 
 from __future__ import annotations
@@ -9,11 +9,33 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 SPLIT_SEED = 0
 BRIGHTEST = 16.0
-"""Largest value of a pixel."""
+"""Largest value of a pixel in scikit-learn's data."""
+WHITE = 255
+"""Largest value of a pixel of a picture."""
+
+
+class Pixels(NamedTuple):
+    """Images as a deployed model gets them, with the scaling of the search.
+
+    Attributes
+    ----------
+    x
+        uint8 from 0 to 255, shape (n, 1, 8, 8): scikit-learn's values times 255/16, rounded.
+    y
+        Classes, shape (n,).
+    mean, std
+        Mean and standard deviation of the training images in the unit of ``x``, shape (1,).
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
 
 
 class Images(NamedTuple):
@@ -37,7 +59,25 @@ def images_for_test(device: str) -> Images:
     return _on(device, _splits()[2])
 
 
-def _splits() -> tuple[Images, Images, Images]:
+def all_for_refit(device: str) -> Images:
+    """The training and the validation images together, with the scaling of the search."""
+    train, validation, _ = _splits()
+    return _on(device, Images(torch.cat([train.x, validation.x]), torch.cat([train.y, validation.y])))
+
+
+def pixels_for_test() -> Pixels:
+    """The test images for a deployed model."""
+    pixels, classes, (train, _, test) = _read()
+    return Pixels(
+        x=torch.from_numpy(np.rint(pixels[test] * WHITE).astype(np.uint8)),
+        y=torch.from_numpy(classes[test]),
+        mean=torch.tensor([pixels[train].mean() * WHITE]),
+        std=torch.tensor([pixels[train].std() * WHITE]),
+    )
+
+
+def _read() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], list[npt.NDArray[np.int64]]]:
+    """All pixels, from 0 to 1, all classes, and the rows for training, validation and test."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -48,13 +88,15 @@ def _splits() -> tuple[Images, Images, Images]:
     validation, test = train_test_split(
         held_out, test_size=0.5, random_state=SPLIT_SEED, stratify=digits.target[held_out]
     )
+    return pixels, digits.target, [train, validation, test]
+
+
+def _splits() -> tuple[Images, Images, Images]:
+    pixels, classes, parts = _read()
+    train = parts[0]
     scaled = (pixels - pixels[train].mean()) / pixels[train].std()
-    images, classes = torch.from_numpy(scaled), torch.from_numpy(digits.target)
-    return (
-        Images(images[train], classes[train]),
-        Images(images[validation], classes[validation]),
-        Images(images[test], classes[test]),
-    )
+    training, validation, test = (Images(torch.from_numpy(scaled[p]), torch.from_numpy(classes[p])) for p in parts)
+    return training, validation, test
 
 
 def _on(device: str, images: Images) -> Images:

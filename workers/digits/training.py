@@ -20,7 +20,7 @@ from torch.nn import functional
 from hpbandster_lite.problems.checkpoints import load_checkpoint, save_checkpoint
 from hpbandster_lite.problems.trial import Trial
 from hpbandster_lite.workers.digits.architecture import Architecture
-from hpbandster_lite.workers.digits.data import Images, images_for_test, training_and_validation
+from hpbandster_lite.workers.digits.data import Images, all_for_refit, images_for_test, training_and_validation
 from hpbandster_lite.workers.digits.network import build_network
 from hpbandster_lite.workers.training.faults import Diverged
 
@@ -54,6 +54,17 @@ def train(config: Mapping[str, Any], epochs: int, trial: Trial) -> dict[str, flo
         "parameters": Architecture.of(config).parameter_count,
         "epochs_trained": run.epoch - start,
     }
+
+
+def refit(config: Mapping[str, Any], epochs: int, trial: Trial) -> nn.Module:
+    """The network, trained on all images outside the test set; the learning curve shows the training loss."""
+    images = all_for_refit(trial.device)
+    run = Run(config, trial)
+    while run.epoch < epochs:
+        training_loss = run.train_one_epoch(images)
+        save_checkpoint(trial, run.state())
+        trial.report(run.epoch, training_loss)
+    return run.network
 
 
 def test_error_percent(config: Mapping[str, Any], epochs: int, trial: Trial) -> float:
@@ -118,14 +129,21 @@ class Run:
             "epoch": self.epoch,
         }
 
-    def train_one_epoch(self, images: Images) -> None:
-        """One pass over the images in a new order, without the last, smaller batch."""
+    def train_one_epoch(self, images: Images) -> float:
+        """One pass over the images in a new order, without the last, smaller batch; its mean loss.
+
+        Raises
+        ------
+        Diverged
+            If that loss is not finite.
+        """
         # This seeds the order, the shifts and dropout, so the seed and the epoch determine all random numbers.
         torch.manual_seed(self._seed * 1_000 + self.epoch)
         self.network.train()
         n, size = len(images.y), self._config["batch_size"]
         order = torch.randperm(n).to(images.y.device)
         steps = n // size
+        total = torch.zeros((), device=images.y.device)
         for step in range(steps):
             rows = order[step * size : (step + 1) * size]
             self._set_learning_rate(self.epoch + step / steps)
@@ -134,7 +152,12 @@ class Run:
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
+            total += loss.detach()
         self.epoch += 1
+        mean: float = float(total) / steps
+        if not math.isfinite(mean):
+            raise Diverged(f"the training loss is {mean} in epoch {self.epoch}")
+        return mean
 
     def _set_learning_rate(self, epochs: float) -> None:
         factor = cosine_with_restarts(epochs)

@@ -38,7 +38,8 @@ CHECKED_IMAGES = 32
 BATCH = 100
 """Images that :meth:`ImageClassifier.classify` computes at once."""
 EXPORT_SUFFIX = ".pt2"
-
+DIGITS = "digits"
+"""The space of the problem ``digits`` in a model's file, beside the names of :data:`~.search_spaces.SPACES`."""
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -186,7 +187,8 @@ def save_model(
     images
         The training images: their shape, normalisation and class names are saved.
     space, configuration
-        The architecture: a name in :data:`~.search_spaces.SPACES` and a configuration of this space.
+        The architecture: a name in :data:`~.search_spaces.SPACES`, or :data:`DIGITS`, and a configuration of this
+        space.
     figures
         Figures of the training, plain values.
     """
@@ -244,11 +246,20 @@ def load_model(file: Path | str, device: str | torch.device = "cpu") -> ImageCla
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UsageError(f"{file} is not a model of a refit of this version; give the model.pt of a refit")
     shape = ImageShape(*content["shape"])
-    network = space_named(content["space"]).network(content["configuration"], shape)
+    network = _network(content["space"], content["configuration"], shape)
     network.load_state_dict(content["weights"])
     about = {name: content[name] for name in ("space", "configuration", "figures")}
     model = ImageClassifier(network, content["mean"], content["std"], shape, tuple(content["class_names"]), about)
     return model.eval().to(place)
+
+
+def _network(space: str, configuration: Mapping[str, Any], shape: ImageShape) -> nn.Module:
+    if space == DIGITS:
+        from hpbandster_lite.workers.digits.architecture import Architecture
+        from hpbandster_lite.workers.digits.network import build_network
+
+        return build_network(Architecture.of(configuration))
+    return space_named(space).network(configuration, shape)
 
 
 def export_model(model: ImageClassifier, file: Path) -> dict[str, Any]:
