@@ -199,6 +199,21 @@ def test_the_wheel_is_built_and_used_in_continuous_integration() -> None:
     assert re.search(r"^step wheel \.ci/wheel$", (REPOSITORY / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
 
 
+def test_the_hosted_workflow_runs_the_same_scripts_with_every_python_that_is_claimed() -> None:
+    workflow = (REPOSITORY / ".github/workflows/ci.yml").read_text("utf-8")
+    claimed = re.findall(r"Python :: (3\.\d+)", settings()["metadata"]["classifiers"])
+    matrix = re.search(r"python: \[(.*)\]", workflow)
+
+    assert matrix is not None
+    assert re.findall(r'"(.*?)"', matrix[1]) == claimed
+    assert "run: .ci/run\n" in workflow
+    assert "run: .ci/versions newest ${{ matrix.python }}\n" in workflow
+    assert "step lowest .ci/versions lowest\n" in (REPOSITORY / ".ci/run").read_text("utf-8")
+    for document in ("README.md", "CONTRIBUTING.md"):
+        named = f"Python {claimed[0]} to {claimed[-1]}; 3.{int(claimed[-1][2:]) + 1} was not tried"
+        assert named in " ".join((REPOSITORY / document).read_text("utf-8").split())
+
+
 def test_the_citation_names_the_version_and_the_licence() -> None:
     citation = (REPOSITORY / "CITATION.cff").read_text("utf-8").splitlines()
     assert f"version: {__version__}" in citation

@@ -28,7 +28,7 @@ eta = 3
 unit = "epochs"
 integer_budgets = True
 brackets = 8
-"""Two Hyperband cycles, about three minutes on two cores."""
+"""Two Hyperband cycles, three to four minutes on two cores."""
 
 MAX_PARAMETERS = 50_000
 """Larger networks are refused before training: an epoch would take seconds on a CPU, too long for 898 images of 64
