@@ -199,7 +199,9 @@ if __name__ == "__main__":
 def test_a_function_without_an_import_path_is_refused_with_both_remedies(
     function: str, words: str, tmp_path: Path
 ) -> None:
-    _, err = output_of(tmp_path, NESTED.format(name="_objective", function=function, options=""), code=1)
+    # At the top level of the file, a name would be a path.
+    text = NESTED.format(name="_objectives", function=f"[{function}]", options="")
+    _, err = output_of(tmp_path, text.replace("minimize(_objectives,", "minimize(_objectives[0],"), code=1)
     assert words in err
     assert "write it at the top level of a file" in err
     assert "isolation='none'" in err
