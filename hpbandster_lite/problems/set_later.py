@@ -11,6 +11,7 @@ import ast
 import functools
 import inspect
 import logging
+import os
 import sys
 import types
 from collections.abc import Iterable, Iterator
@@ -70,7 +71,12 @@ def set_later(problem: Any, script: types.ModuleType, *, is_of_script: bool = Tr
         block = main_block(tree) if is_of_script else tree.body
         sets = _SetBy(files, reads.functions)
         found = sets.all_of(script, block)
-        later = {each.label for each in found if reads.reads(each) and not files.is_unchanged(each)}
+        filled = {(id(each.module), each.name) for each in reads.sets(files) if files.is_empty_at_first(each)}
+        later = {
+            each.label
+            for each in found
+            if reads.reads(each) and not files.is_unchanged(each) and (id(each.module), each.name) not in filled
+        }
         later |= {TORCH_DEFAULTS[name] for name in TORCH_DEFAULTS.keys() & sets.named - sets.own_names}
     return sorted(later | set(_changed_literals(reads, files, script if is_of_script else None)))
 
@@ -115,9 +121,17 @@ class _Reads:
         if isinstance(found.value, types.ModuleType) or (found.is_content and isinstance(found.value, logging.Logger)):
             # A module that is imported is the same everywhere, and a logger changes no loss.
             return False
+        if found.module is sys or (found.module, found.name) == (os, "environ"):
+            # Workers inherit the environment, and get the arguments and streams of their own.
+            return False
         if (id(vars(found.module)), found.name) in self.variables:
             return True
         return found.is_content and type(found.value) not in PLAIN and id(found.value) in self._objects
+
+    def sets(self, files: _Files) -> Iterator[_Found]:
+        """What the problem sets itself."""
+        for function in self.functions:
+            yield from _SetBy(files).of_function(function)
 
     def _read(self, function: types.FunctionType) -> None:
         names = all_names(function.__code__)
@@ -235,6 +249,10 @@ class _Files:
         """Whether a variable has the value that its file gives it."""
         values = self.literals_of(found.module)
         return found.name in values and is_same(found.value, values[found.name])
+
+    def is_empty_at_first(self, found: _Found) -> bool:
+        """Whether a variable begins as an empty container, as caches and records of what was done do."""
+        return self.literals_of(found.module).get(found.name, found) in ([], {}, set())
 
     def module_of(self, variables: dict[str, Any]) -> types.ModuleType | None:
         """The module with these variables."""
@@ -407,7 +425,7 @@ def _changed_literals(reads: _Reads, files: _Files, script: types.ModuleType | N
     Those do not count that an import changes, or the problem itself.
     """
     modules = {**reads.modules, **({} if script is None else {id(script): script})}
-    early = [found for function in reads.functions for found in _SetBy(files).of_function(function)]
+    early = list(reads.sets(files))
     for module in modules.values():
         early += _set_at_import(module, files)
     variables = {(id(vars(each.module)), each.name) for each in early}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import textwrap
 import types
@@ -154,6 +155,8 @@ def of_config(c, b, t): return config.k
 def of_unset(c, b, t): return UNSET
 """
 OUTSIDE = """
+import os
+import sys
 import settings_of_mine
 from settings_of_mine import config
 K, L, SAME, TABLE, LAZY, args, NESTED = 1, 1, 1, {}, None, None, {"a": {}}
@@ -167,6 +170,10 @@ def of_config(c, b, t): return config.k
 def of_module(c, b, t):
     import settings_of_mine as mine
     return mine.K
+def of_process(c, b, t): return os.environ["OF_MINE"], sys.argv, sys.stdout
+FILLED = []
+def fills(c, b, t): FILLED.append(1)
+def reads_filled(c, b, t): return FILLED
 def lazy(c, b, t):
     global LAZY
     LAZY = LAZY or 3
@@ -221,6 +228,9 @@ if __name__ == "__main__":
         ("mine.config.load(3)", "mine.of_config", ["settings_of_mine.config"]),
         ("mine.Config.k = 3", "mine.of_config", ["settings_of_mine.Config"]),
         ("evaluate.k = 3", "evaluate", ["evaluate"]),
+        ("fills(0, 0, 0); FILLED.clear(); FILLED.append(1)", "fills", []),
+        ("FILLED.append(1)", "reads_filled", ["FILLED"]),
+        ("os.environ['OF_MINE'] = '1'; sys.argv = sys.argv; sys.stdout.k = 1", "of_process", []),
         ("lambda torch: torch.set_default_dtype(torch.float64)", "evaluate", ["torch's default dtype"]),
         ("import logging; logging.getLogger().level = 10", "evaluate", []),
     ],
@@ -228,6 +238,8 @@ if __name__ == "__main__":
 def test_what_a_script_sets_in_any_module(
     statement: str, problem: str, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OF_MINE", "0")
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
     settings, script = types.ModuleType("settings_of_mine"), types.ModuleType("__main__")
     for module, text in ((settings, SETTINGS), (script, OUTSIDE % statement)):
         file = tmp_path / f"{module.__name__}.py"
