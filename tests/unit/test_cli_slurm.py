@@ -62,6 +62,12 @@ def test_options_of_a_search_go_to_its_master_with_the_seed_that_was_shown() -> 
     assert workers[-1].endswith("workers.sbatch")
 
 
+def test_so_many_more_goes_to_the_master_as_it_was_typed() -> None:
+    # A requeued master finds the limit that its first start has journalled.
+    master, _ = commands("--evaluations", "+5", "--wall-time", "+2h", "--seed", "3")
+    assert sorted(master[-3:]) == ["--evaluations=+5", "--seed=3", "--wall-time=+2h"]
+
+
 def test_an_old_name_of_an_option_goes_to_the_master_as_its_new_one() -> None:
     master, _ = commands("--set", "random_fraction=0.5", "--max-time", "2h", "--seed", "3")
     assert sorted(master[-3:]) == ["--sampler=random_fraction=0.5", "--seed=3", "--wall-time=2h"]

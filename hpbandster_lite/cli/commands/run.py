@@ -63,8 +63,8 @@ def run(
 ) -> None:
     """Search on this machine: start a name server, a master and workers, and show the progress.
 
-    Run the same command again to continue a search that was stopped or killed. You may then give other limits, which
-    extend or shorten the search, and another number of workers.
+    Run the same command again, without --new, to continue a search that was stopped or killed. You may then give other
+    limits, which extend or shorten the search, and another number of workers.
 
     Ctrl-C hands the running evaluations back and ends; a second Ctrl-C ends at once.
 
