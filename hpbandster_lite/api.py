@@ -455,7 +455,8 @@ def _described(
     target = _with_space(instantiated(problem, getattr(problem, "__qualname__", "")), space)
     name = ""
     try:
-        name = reference_of(problem)
+        # In this process, a lambda or what a function returns is evaluated as it is here, not as a module defines it.
+        name = reference_of(problem, by_own_name=isolation == "none")
         later = _set_later(problem, name)
         if later and isolation == "none":
             raise _refusal_of_later(later)

@@ -168,15 +168,26 @@ def check_callable(function: Any, arguments: Sequence[str], what: str) -> None:
 
 
 def _flag(value: Any) -> bool:
-    return isinstance(value, bool)
+    return isinstance(_plain(value), bool)
 
 
 def _number(value: Any) -> bool:
+    value = _plain(value)
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _numbers(value: Any) -> bool:
+    value = _plain(value)
     return isinstance(value, Sequence) and not isinstance(value, str) and all(map(_number, value))
+
+
+def _whole(value: Any) -> bool:
+    return _number(value) and float(value).is_integer()
+
+
+def _plain(value: Any) -> Any:
+    """A scalar or an array of numpy as Python's values; any other value unchanged."""
+    return value.tolist() if type(value).__module__ == "numpy" else value
 
 
 DEFAULTS: Mapping[str, tuple[Callable[[Any], bool], Callable[[Any], Any], str]] = {
@@ -185,7 +196,7 @@ DEFAULTS: Mapping[str, tuple[Callable[[Any], bool], Callable[[Any], Any], str]] 
     "eta": (_number, float, "a number"),
     "unit": (lambda value: isinstance(value, str), str, "a string"),
     "budgets": (_numbers, lambda value: tuple(map(float, value)), "a list of numbers"),
-    "brackets": (lambda value: isinstance(value, int) and not isinstance(value, bool), int, "an integer"),
+    "brackets": (_whole, int, "an integer"),
     "integer_budgets": (_flag, bool, "True or False"),
     "maximize": (_flag, bool, "True or False"),
 }

@@ -95,7 +95,8 @@ def text_of(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return repr(value).removesuffix(".0")
+        # numpy's float64 is a float, and repr of it has the name of its type.
+        return repr(float(value)).removesuffix(".0")
     return str(value)
 
 

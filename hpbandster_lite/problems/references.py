@@ -112,11 +112,18 @@ def absolute(reference: str) -> str:
     return f"{Path(where).resolve()}{colon}{attribute}{mark}{options}" if _is_file(where) else reference
 
 
-def reference_of(problem: Any) -> str:
+def reference_of(problem: Any, *, by_own_name: bool = False) -> str:
     """The reference with which another process loads this function, object, class or module.
 
     It is found by its own name, a bound method by the name of its object, and anything else, such as a lambda, a
     partial or what a decorator returns, by the name that a module has for it.
+
+    Parameters
+    ----------
+    problem
+        What the user gave.
+    by_own_name
+        Whether what has a name of its own is found by this name alone.
 
     Raises
     ------
@@ -130,14 +137,16 @@ def reference_of(problem: Any) -> str:
             raise refusal
         return _module_reference(problem)
     refusals = []
+    own_name = getattr(problem, "__qualname__", None)
     for module, name in _names_of(problem):
+        if by_own_name and own_name is not None and name != own_name:
+            continue
         refusal = _refusal(module, name)
         if refusal is None:
             return f"{_module_reference(module)}:{name}"
         # Another module may have it under another name.
         refusals.append(refusal)
-    own_name = getattr(problem, "__qualname__", None) or f"this {type(problem).__qualname__}"
-    raise refusals[0] if refusals else _unnamed(own_name)
+    raise refusals[0] if refusals else _unnamed(own_name or f"this {type(problem).__qualname__}")
 
 
 def _names_of(value: Any) -> Iterator[tuple[ModuleType, str]]:

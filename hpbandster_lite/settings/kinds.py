@@ -78,7 +78,7 @@ def seconds(option: str, text: str) -> float:
     UsageError
         If the text is not a duration; the message names the option.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e[+-]?\d{1,2})?)\s*([smhd]?)", text.strip())
     if match is None:
         raise UsageError(f"{option} {text!r} is not a duration; write 90 (seconds), 30m, 12h or 2d")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]

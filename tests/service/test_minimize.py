@@ -182,9 +182,8 @@ def made():
         return evaluate(config, budget, trial)
     return inner
 
-{name} = {function}
 if __name__ == "__main__":
-    result = hpb.minimize({name}, space, seed=1, {options}**about)
+    result = hpb.minimize({function}, space, seed=1, {options}**about)
     print(len(result.evaluations))
 """
 
@@ -199,9 +198,7 @@ if __name__ == "__main__":
 def test_a_function_without_an_import_path_is_refused_with_both_remedies(
     function: str, words: str, tmp_path: Path
 ) -> None:
-    # At the top level of the file, a name would be a path.
-    text = NESTED.format(name="_objectives", function=f"[{function}]", options="")
-    _, err = output_of(tmp_path, text.replace("minimize(_objectives,", "minimize(_objectives[0],"), code=1)
+    _, err = output_of(tmp_path, NESTED.format(function=function, options=""), code=1)
     assert words in err
     assert "write it at the top level of a file" in err
     assert "isolation='none'" in err
@@ -212,7 +209,7 @@ def test_a_function_without_an_import_path_is_refused_with_both_remedies(
     "function", ["lambda config, budget, trial: config['x']", pytest.param("made()", marks=pytest.mark.slow)]
 )
 def test_a_function_without_an_import_path_runs_in_threads_of_the_caller(function: str, tmp_path: Path) -> None:
-    out, _ = output_of(tmp_path, NESTED.format(name="_objective", function=function, options="isolation='none', "))
+    out, _ = output_of(tmp_path, NESTED.format(function=function, options="isolation='none', "))
     assert out.strip() == "4"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from ConfigSpace import ConfigurationSpace, Float
 
@@ -312,6 +313,14 @@ def test_every_callable_with_a_name_in_a_module_is_found_by_it(target: str, name
         assert found.evaluate({}, 1.0, None) == (2.0 if target == "bundle.evaluate" else 0.5)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["with_wraps", "without_wraps", "top_level_lambda", "methods.run"])
+def test_by_its_own_name_alone_a_callable_with_another_name_is_not_found(name: str) -> None:
+    with pytest.raises(ProblemError, match="other processes cannot import"):
+        reference_of(eval(name), by_own_name=True)  # noqa: S307 (a name of this file)
+    for other in ("evaluate", "Methods.of_class", "methods", "top_level_partial"):
+        assert reference_of(eval(other), by_own_name=True) == f"{__name__}:{other}"  # noqa: S307
+
+
 UNDER_MAIN = """
 import functools
 def evaluate(config, budget, trial): return 0.5
@@ -575,6 +584,13 @@ def test_a_default_of_a_wrong_type_is_refused_with_field_value_and_remedy(name: 
     with pytest.raises(ProblemError) as caught:
         describe(FunctionProblem(evaluate, space(), **{name: value}), "my_problem")
     assert str(caught.value) == f"{name} of 'my_problem' is {value!r}; it must be {wanted}"
+
+
+def test_whole_floats_and_values_of_numpy_are_defaults() -> None:
+    given: dict[str, Any] = {"min_budget": np.int64(1), "eta": np.float32(3), "brackets": 1e1, "maximize": np.True_}
+    about = describe(FunctionProblem(evaluate, space(), budgets=np.array([1, 3]), **given), "p")
+    found = (about.min_budget, about.eta, about.brackets, about.maximize, about.budgets)
+    assert repr(found) == "(1.0, 3.0, 10, True, (1.0, 3.0))"
 
 
 def test_a_default_of_none_is_no_default() -> None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, Literal
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,6 +149,12 @@ def test_values_are_converted_by_the_types_of_the_fields() -> None:
 def test_a_whole_number_may_be_written_as_a_float(text: str) -> None:
     found = values(f"epochs={text}&most={text}")
     assert repr((found.epochs, found.most)) == "(10, 10)"
+
+
+def test_values_of_numpy_are_values_of_options() -> None:
+    given = {"scale": np.float64(0.25), "epochs": np.int64(3), "augment": np.True_, "most": np.float32(7)}
+    found = values(with_options("p", given).partition("?")[2])
+    assert repr((found.scale, found.epochs, found.augment, found.most)) == "(0.25, 3, True, 7)"
 
 
 def test_none_is_a_value_where_the_type_has_it() -> None:
