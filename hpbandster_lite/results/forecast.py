@@ -47,10 +47,10 @@ def forecast(
     time that an evaluation of its budget occupied a worker; before the first one of that budget, that of the nearest
     budget, in proportion to the budget. The time that a running one has used is subtracted; one that has used more is
     expected to run for as long again as it has run beyond the mean. The time left is the sum shared evenly by the
-    connected workers (as many as ``max_concurrent`` admits), and no less than what the longest bracket needs if each of
-    its rungs takes one evaluation. While an evaluation may hang, the time left is unknown. A limit on the wall time
-    ends the search sooner. The forecast does not foresee how soon a target loss is met, failures, or workers that join
-    or leave.
+    workers that are connected, not silent, and take work (as many as ``max_concurrent`` admits), and no less than what
+    the longest bracket needs if each of its rungs takes one evaluation. While an evaluation may hang, the time left is
+    unknown. A limit on the wall time ends the search sooner. The forecast does not foresee how soon a target loss is
+    met, failures, or workers that join or leave.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def _sooner(work_s: float | None, to_the_wall_s: float | None, *, may_hang: bool
 
 
 def _time(agents: Sequence[Agent], left: list[_Missing], mean_s: Mapping[float, float], limits: Limits) -> float | None:
-    workers = sum(agent.is_connected for agent in agents)
+    workers = sum(agent.is_connected and not agent.is_silent and agent.hindrance is None for agent in agents)
     if not mean_s or not workers:
         return None
     elapsed: dict[tuple[int | None, int | None], list[float]] = defaultdict(list)

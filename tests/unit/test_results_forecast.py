@@ -95,6 +95,13 @@ def test_an_evaluation_that_takes_longer_than_the_others_did_is_expected_to_go_o
     assert time_left_s(last) == 90.0 - 18.0
 
 
+def test_workers_that_are_silent_or_take_no_work_shorten_nothing() -> None:
+    no_room = a_worker("full", hindrance="no room on its disk")
+    silent = a_worker("stopped", is_silent=True, silent_s=60.0)
+    assert time_left_s(status(brackets=3, workers=[agent(), no_room, silent])) == 144.0
+    assert time_left_s(status(brackets=3, workers=[no_room, silent])) is None
+
+
 def test_while_an_evaluation_may_hang_no_time_left_is_claimed() -> None:
     hangs = a_worker("w", "0-0-2@2", since_s=216.0, times_median=12.0)
     assert forecast(status(bracket(0, (9, 3, 0)), brackets=1, workers=[hangs]), SETTINGS, MEAN_S) == Forecast(
