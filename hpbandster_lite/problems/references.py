@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import os
 import re
+import shlex
 import site
 import sys
 import threading
@@ -407,7 +408,7 @@ def space_refused(reference: str, error: BaseException) -> str:
     cause = "" if error.__cause__ is None else f" ({one_line(error.__cause__)})"
     return (
         f"the search space of {reference!r} cannot be built{_place(error)}: {one_line(error)}{cause}; correct it and "
-        f"check it with: hpbandster-lite plan {reference}"
+        f"check it with: hpbandster-lite plan {shlex.quote(reference)}"
     )
 
 

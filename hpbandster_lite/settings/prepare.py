@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import secrets
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -446,7 +447,7 @@ def _halt_notes(options: SearchOptions, reader: JournalReader, path: Path) -> li
             notes.append(f"what failed stays as it is; {retry} runs it again, once the code is corrected")
     if paused is not None:
         why = f" ({paused[0]})" if paused[0] else ""
-        notes.append(f"the search is paused{why}; to evaluate again: hpbandster-lite resume {path}")
+        notes.append(f"the search is paused{why}; to evaluate again: hpbandster-lite resume {shlex.quote(str(path))}")
     return notes
 
 

@@ -6,6 +6,7 @@ checkpoint of the incumbent's evaluation.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def save_tested_incumbent(
         write_incumbent(directory, incumbent)
     except RunDirectoryError as error:
         # The search is complete, and its journal has the incumbent.
-        note(f"the incumbent is not saved: {error}; hpbandster-lite best {directory.path} shows it")
+        note(f"the incumbent is not saved: {error}; hpbandster-lite best {shlex.quote(str(directory.path))} shows it")
     return incumbent
 
 

@@ -7,6 +7,7 @@ trains what a refit of the run directory would.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,8 @@ def _configuration(reader: JournalReader, wanted: ConfigId | None, path: Path) -
         wanted = best["config_id"]
     known = {row["config_id"]: row["values"] for row in reader.configurations()}
     if wanted not in known:
-        raise UsageError(f"there is no configuration {wanted} in {path}; see: hpbandster-lite list {path}")
+        where = shlex.quote(str(path))
+        raise UsageError(f"there is no configuration {wanted} in {path}; see: hpbandster-lite list {where}")
     return wanted, known[wanted]
 
 

@@ -148,8 +148,10 @@ class Failures:
 def test_only_failures_of_the_code_are_run_again(
     kinds: tuple[str, ...], way_on: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_command._print_where_failures_are(Console(), Failures(*kinds), RunDirectory(tmp_path), way_on)  # type: ignore[arg-type]
-    assert capsys.readouterr().out == f"\nall failures: hpbandster-lite list {tmp_path} --failed{words}\n"
+    # A command that is copied must work.
+    directory = RunDirectory(tmp_path / "my runs")
+    run_command._print_where_failures_are(Console(), Failures(*kinds), directory, way_on)  # type: ignore[arg-type]
+    assert capsys.readouterr().out == f"\nall failures: hpbandster-lite list '{tmp_path}/my runs' --failed{words}\n"
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def _concluded(out: Console, directory: RunDirectory, way_on: str, *, is_shown: 
 
 def _print_where_failures_are(out: Console, reader: JournalReader, directory: RunDirectory, way_on: str) -> None:
     where = directory.path
-    parts = [f"all failures: hpbandster-lite list {where} --failed"]
+    parts = [f"all failures: hpbandster-lite list {shlex.quote(str(where))} --failed"]
     if directory.has_attempt_logs():
         parts.append(f"logs: {where / 'evaluations'}")
     kinds = [FailureKind(kind) for kind in reader.failures()]

@@ -51,7 +51,8 @@ def _when_tested(directory: RunDirectory) -> str:
 
 def print_where_saved(out: Console, directory: RunDirectory) -> None:
     """Where the incumbent is saved, and the commands that show the rest."""
+    run = shlex.quote(str(directory.path))
     where = f"saved in {directory.path / FILE_NAME}; " if read_incumbent(directory) is not None else ""
-    out.print(f"\n{where}all evaluations: hpbandster-lite list {directory.path}", markup=False, soft_wrap=True)
+    out.print(f"\n{where}all evaluations: hpbandster-lite list {run}", markup=False, soft_wrap=True)
     if JournalReader(directory.journal).settings().problem.has_refit:
-        out.print(f"a model of it in a file: hpbandster-lite refit {directory.path}", markup=False, soft_wrap=True)
+        out.print(f"a model of it in a file: hpbandster-lite refit {run}", markup=False, soft_wrap=True)

@@ -163,7 +163,7 @@ def _submit(planned: dict[str, slurm.Submission], directory: RunDirectory, *, jo
     for job in submitted.jobs[-jobs:]:
         tasks = f" ({job.tasks} workers)" if job.kind == WORKERS else ""
         typer.echo(f"{job.kind.replace('_', ' ')}: job {job.job}{tasks}")
-    path = _relative_to_cwd(directory.path)
+    path = shlex.quote(str(_relative_to_cwd(directory.path)))
     typer.echo(
         f"status: {COMMAND} slurm status {path}; change the number of workers: {COMMAND} slurm scale {path} N; "
         f"end: {COMMAND} slurm cancel {path}"
