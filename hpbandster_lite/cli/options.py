@@ -80,6 +80,15 @@ def whole_number(text: str | int) -> int:
         raise typer.BadParameter(str(error)) from error
 
 
+def any_number(text: str | float) -> float:
+    """Parse a number of the command line."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a number; write one such as 27 or 0.5") from error
+
+
+_PARSERS: Mapping[type, Callable[[Any], Any]] = {int: whole_number, float: any_number}
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Force = Annotated[bool, typer.Option("--force", help="Also replace files that this command did not create.")]
 
@@ -155,7 +164,7 @@ def _annotation(option: Option) -> Any:
         help=_help(option),
         rich_help_panel=None if option.group is Group.GENERAL else option.group.title,
         show_default=False,
-        parser=whole_number if option.kind.typed is int else None,
+        parser=_PARSERS.get(option.kind.typed),
     )
     return Annotated[_typed(option.kind.typed), about]
 

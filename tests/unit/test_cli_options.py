@@ -174,7 +174,17 @@ def test_what_is_no_whole_number_is_refused_with_flag_and_value(text: str) -> No
     assert f"Invalid value for '--seed': {text!r} is not a whole number; write one such as 10 or 1e1" in shown
 
 
-def test_every_whole_number_of_every_command_may_be_typed_as_a_float() -> None:
+@pytest.mark.parametrize("text", ["three", "1,5", "", "0x1"])
+def test_what_is_no_number_is_refused_with_flag_and_value(text: str) -> None:
+    one = typer.Typer()
+    one.command()(command)
+    result = CliRunner().invoke(one, ["digits", "--eta", text])
+    assert result.exit_code == 2
+    shown = " ".join(result.output.replace("│", " ").split())
+    assert f"Invalid value for '--eta': {text!r} is not a number; write one such as 27 or 0.5" in shown
+
+
+def test_every_number_of_every_command_is_parsed_with_a_remedy() -> None:
     waiting, strict = [make_app()], []
     while waiting:
         app = waiting.pop()
@@ -184,7 +194,7 @@ def test_every_whole_number_of_every_command_may_be_typed_as_a_float() -> None:
             for each in inspect.signature(command.callback, eval_str=True).parameters.values():
                 kind, *about = get_args(each.annotation) or (None,)
                 parses = any(getattr(info, "parser", None) is not None for info in about)
-                if kind in (int, int | None) and not parses:
+                if kind in (int, int | None, float, float | None) and not parses:
                     strict.append((command.callback.__name__, each.name))
     assert strict == []
 

@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from ConfigSpace import Categorical, Float
 
+from hpbandster_lite import wire
 from hpbandster_lite.engine.decision_types import Granted
 from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.engine.verify import MOST_DIFFERENCES, Verification, verify
@@ -50,6 +52,7 @@ class Run:
     limits: Limits = field(default_factory=lambda: Limits(evaluations=70))
     seed: int = 0
     bad: float = 0.3
+    initial: tuple[Any, ...] = ()
     settings: Any = None
     entries: list[Entry] = field(default_factory=list)
 
@@ -57,7 +60,9 @@ class Run:
         # By default a third of the proposals is random; here fewer, so that the model makes more of them.
         sampler = {"random_fraction": 0.1} if self.algorithm in ("bohb", "bo") else {}
         first = self.space.to_values(self.space.sample(np.random.default_rng(1), 1))
-        self.settings = settings_for(self.space, algorithm=self.algorithm, initial=tuple(first), sampler=sampler)
+        given = self.initial or tuple(first)
+        self.settings = settings_for(self.space, algorithm=self.algorithm, initial=given, sampler=sampler)
+        self.settings = replace(self.settings, keeps_given_values=bool(self.initial))
         self.random = random.Random(self.seed)
         engine = engine_for(self.settings, self.space)
         self.entries += engine.start(1, self.limits, now=0.0, fingerprint=HERE).entries
@@ -122,6 +127,17 @@ def first_story(verification: Verification, at: int | None = None) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------- law
+
+
+def test_given_values_are_verified_to_the_last_bit_and_tuples_as_lists() -> None:
+    space = space_of(Categorical("k", [(3, 3), (5, (1, 1))]), Float("x", (0.0, 1.0)))
+    run = Run(space=space, initial=({"k": [5, [1, 1]], "x": 0.12345678901234566}, {"k": [3, 3], "x": 0.1234567890123}))
+    entries = [wire.from_message(wire.decode(wire.encode(wire.to_message(entry)))) for entry in run.entries]
+    assert run.verified(entries).holds
+    at = run.position(Sampled, number=1)
+    assert run.entries[at].proposal.values == {"k": [5, [1, 1]], "x": 0.12345678901234566}  # type: ignore[union-attr]
+    rounded = replace(run.entries[at].proposal, values={"k": [5, [1, 1]], "x": 0.1234567890123})  # type: ignore[union-attr]
+    assert "x = 0.1234567890123 in the journal" in first_story(run.verified(run.changed(at, proposal=rounded)), at)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

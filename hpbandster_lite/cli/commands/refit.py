@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hpbandster_lite.cli.options import AsJson, Force, find_run, whole_number
+from hpbandster_lite.cli.options import AsJson, Force, any_number, find_run, whole_number
 from hpbandster_lite.cli.problem_options import explain_unknown_options, typed_options
 from hpbandster_lite.cli.run_directory import directory_of_a_search
 from hpbandster_lite.cli.typed_ids import read_configuration_id
@@ -31,6 +31,14 @@ Source = Annotated[
         show_default=False,
     ),
 ]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        metavar="BUDGET",
+        help="How long to train. [dim]\\[default: the largest budget of the search][/]",
+        parser=any_number,
+    ),
+]
 Seed = Annotated[
     int | None,
     typer.Option(
@@ -44,10 +52,7 @@ Seed = Annotated[
 def refit(
     ctx: typer.Context,
     run: Source,
-    budget: Annotated[
-        float | None,
-        typer.Option(metavar="BUDGET", help="How long to train. [dim]\\[default: the largest budget of the search][/]"),
-    ] = None,
+    budget: Budget = None,
     config: Annotated[
         str | None,
         typer.Option(metavar="ID", help="A configuration, as list prints it: 0-0-3. [dim]\\[default: the best one][/]"),
