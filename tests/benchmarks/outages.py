@@ -36,12 +36,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from hpbandster_lite.journal import JournalReader
+from hpbandster_lite.problems import FunctionProblem, describe
 from hpbandster_lite.records import Expired, LateReport, Leased, Recorded
 from hpbandster_lite.rundir import ensure_key_file
+from tests.benchmarks.impl_hpbandster_lite import make_configspace
 from tests.deploy.hosts import Hosts, missing
 from tests.service.local_search import DEADLINE_S, until
 from tests.service.served_search import Served, ServedSearch
 
+PROBLEM = "benchmark"
 AGENTS, PER_PROCESS = 50, 10
 EVALUATION_S = 5.0
 LATER = 5
@@ -67,10 +70,9 @@ class Workers(logging.Handler):
     def _work(self, index: int) -> None:
         from hpbandster_lite.agent.loop import run_agent
         from hpbandster_lite.agent.options import AgentOptions
-        from hpbandster_lite.problems import FunctionProblem
 
         options = {**self._options, "nameserver": tuple(self._options["nameserver"])}
-        given = AgentOptions(problem="benchmark", index=index, isolation="none", **options)
+        given = AgentOptions(problem=PROBLEM, index=index, isolation="none", **options)
         draw = random.Random(index)
 
         def sleep(config: Mapping[str, Any], budget: float, trial: Any) -> float:
@@ -93,6 +95,10 @@ class Workers(logging.Handler):
         for thread in self._threads:
             thread.join()
         print(json.dumps({"answered_at": self.answered_at, "ended": self.ended}), flush=True)
+
+
+def never_called(config: Mapping[str, Any], budget: float, trial: Any) -> float:
+    raise NotImplementedError("the workers have the objective")
 
 
 class Outage:
@@ -169,8 +175,13 @@ def results(search: ServedSearch, ended: Counter[str]) -> str:
 
 @contextlib.contextmanager
 def search_of(place: Path, evaluations: int, lease_s: float) -> Iterator[ServedSearch]:
-    limits = {"evaluations": evaluations}
-    options: dict[str, Any] = {"algorithm": "random", "lease_s": lease_s, "heartbeat_s": 5.0, "limits": limits}
+    # Its source is this file, like that of the agents' objective.
+    space = make_configspace([{"name": "x", "type": "float", "lower": 0.0, "upper": 1.0}])
+    options: dict[str, Any] = {
+        "description": describe(FunctionProblem(never_called, space), PROBLEM),
+        "min_budget": 1, "max_budget": 9, "algorithm": "random", "lease_s": lease_s, "heartbeat_s": 5.0,
+        "limits": {"evaluations": evaluations},
+    }
     with ServedSearch(place, **options) as search:
         yield search
 

@@ -106,8 +106,9 @@ class LocalSearchProcess:
             "heartbeat_s": 0.2,
             "limits": {"brackets": 1},
             **options,
-            "description": _described(self.text, str(self.problem)),
         }
+        if "description" not in options:
+            self._options["description"] = _described(self.text, str(self.problem))
 
     @contextlib.contextmanager
     def running(self, workers: int = 2) -> Iterator[subprocess.Popen[str]]:
