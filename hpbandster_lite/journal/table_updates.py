@@ -140,14 +140,16 @@ class Tables:
 
     def write(self) -> None:
         """Write the waiting rows."""
-        self._write(_SAMPLED, self._configurations)
-        self._write(
-            _NEW,
-            [
-                (*key, self._budget(key), state, attempt, agent, worker, queued_at, leased_at)
-                for key, (queued_at, (state, attempt, agent, worker, leased_at)) in self._new.items()
-            ],
-        )
+        if self._configurations:
+            self._write(_SAMPLED, self._configurations)
+        if self._new:
+            self._write(
+                _NEW,
+                [
+                    (*key, self._budget(key), state, attempt, agent, worker, queued_at, leased_at)
+                    for key, (queued_at, (state, attempt, agent, worker, leased_at)) in self._new.items()
+                ],
+            )
         self.begin()
 
     def _sampled(self, entry: Sampled, position: int, at: float) -> None:

@@ -191,9 +191,12 @@ class Journal:
         JournalError
             If the disk is full or fails; nothing was stored, and the caller may commit the same entries again.
         """
-        with self._lost_if_not_own(entries, at):
+        # No context manager: every turn comes here.
+        try:
             self._look()
             return self._stored(entries, at)
+        except _NotOwn as error:
+            raise self._lost(error, entries, at) from error
 
     def look(self, at: float) -> None:
         """Check that the file at the path is this journal. Each commit checks it; call this after the last commit.
@@ -206,8 +209,10 @@ class Journal:
             If the file system does not answer.
         """
         if self.epoch is not None:
-            with self._lost_if_not_own((), at):
+            try:
                 self._look()
+            except _NotOwn as error:
+                raise self._lost(error, (), at) from error
 
     def _stored(self, entries: Sequence[Entry], at: float) -> int:
         texts = [wire.encode(wire.to_message(entry), limit_bytes=None) for entry in entries]
@@ -306,13 +311,6 @@ class Journal:
         return self._position
 
     # ------------------------------------------------------------------------------------- whether the file is its own
-
-    @contextmanager
-    def _lost_if_not_own(self, entries: Sequence[Entry], at: float) -> Iterator[None]:
-        try:
-            yield
-        except _NotOwn as error:
-            raise self._lost(error, entries, at) from error
 
     def _look(self) -> None:
         """Check the file at the path; open it again if it is another file with this journal's content.

@@ -300,7 +300,7 @@ class ExchangeRequest(Request[ExchangeAnswer]):
     hindrance: str | None = None
 
     def __post_init__(self) -> None:
-        if max(len(self.agent), len(self.worker)) > LONGEST_NAME:
+        if len(self.agent) > LONGEST_NAME or len(self.worker) > LONGEST_NAME:
             raise ProtocolMismatch(
                 f"agent and worker must have at most {LONGEST_NAME} characters, got agent={self.agent!r:.100} "
                 f"and worker={self.worker!r:.100}"

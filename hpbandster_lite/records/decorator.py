@@ -8,12 +8,12 @@ generated when the first record of a class is made: no process makes records of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-__all__ = ["record"]
+__all__ = ["maker", "record"]
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -45,33 +45,58 @@ def _first_init(self: Any, /, *args: Any, **values: Any) -> None:
 
 
 def _init(cls: type) -> Callable[..., None]:
-    """The function that sets each field once; it does not pass through ``__setattr__``, which refuses every value."""
+    """The ``__init__`` of a class."""
     positional: list[str] = []
     by_keyword: list[str] = []
     lines: list[str] = []
-    names: dict[str, Any] = {"set": object.__setattr__, "made_anew": _MADE_ANEW}
+    names: dict[str, Any] = {"_made_anew": _MADE_ANEW}
     for each in fields(cls):
-        name, value, default = each.name, each.name, ""
+        name, default = each.name, ""
         if each.default is not MISSING:
-            names[f"default_{name}"], default = each.default, f"=default_{name}"
+            names[f"_default_{name}"], default = each.default, f"=_default_{name}"
         elif each.default_factory is not MISSING:
-            names[f"factory_{name}"], default = each.default_factory, "=made_anew"
-            value = f"factory_{name}() if {name} is made_anew else {name}"
+            names[f"_factory_{name}"], default = each.default_factory, "=_made_anew"
+            lines.append(f" if {name} is _made_anew: {name} = _factory_{name}()")
         (by_keyword if each.kw_only else positional).append(f"{name}{default}")
+    parameters = ["self", *positional, *(["*", *by_keyword] if by_keyword else [])]
+    return _function(cls, "__init__", parameters, [*lines, *_setting(cls, names)], names)
+
+
+def maker(cls: type) -> Callable[..., Any]:
+    """The function that makes a record from the values of all its fields, in order, in half the time of ``cls(...)``.
+
+    ``cls`` may be any dataclass, but others take their usual time.
+    """
+    parameters, names = [each.name for each in fields(cls)], {"_cls": cls, "_new": object.__new__}
+    if vars(cls).get("__setattr__") is _refuse_to_set:
+        lines = [" self = _new(_cls)", *_setting(cls, names), " return self"]
+    else:
+        lines = [f" return _cls({', '.join(f'{name}={name}' for name in parameters)})"]
+    return _function(cls, "maker", parameters, lines, names)
+
+
+def _setting(cls: type, names: dict[str, Any]) -> list[str]:
+    """The lines that set each field of ``self`` and check the record; ``__setattr__`` would refuse every value."""
+    lines = []
+    names["_set"] = object.__setattr__
+    for name in (each.name for each in fields(cls)):
         slot: Any = vars(cls).get(name)
         if hasattr(slot, "__set__"):
-            names[f"set_{name}"] = slot.__set__
-            lines.append(f" set_{name}(self, {value})")
+            names[f"_set_{name}"] = slot.__set__
+            lines.append(f" _set_{name}(self, {name})")
         else:
-            lines.append(f" set(self, {name!r}, {value})")
-    if hasattr(cls, "__post_init__"):
-        lines.append(" self.__post_init__()")
-    keywords = ["*", *by_keyword] if by_keyword else []
-    head = f"def __init__({', '.join(['self', *positional, *keywords])}):"
+            lines.append(f" _set(self, {name!r}, {name})")
+    return [*lines, " self.__post_init__()"] if hasattr(cls, "__post_init__") else lines
+
+
+def _function(
+    cls: type, name: str, parameters: Sequence[str], lines: Sequence[str], names: dict[str, Any]
+) -> Callable[..., Any]:
+    head = f"def {name}({', '.join(parameters)}):"
     exec("\n".join([head, *(lines or [" pass"])]), names)  # noqa: S102  # made of names of fields, which are identifiers
-    init: Callable[..., None] = names["__init__"]
-    init.__qualname__ = f"{cls.__qualname__}.__init__"
-    return init
+    function: Callable[..., Any] = names[name]
+    function.__qualname__ = f"{cls.__qualname__}.{name}"
+    return function
 
 
 _MADE_ANEW = object()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from hpbandster_lite.errors import ProtocolMismatch, SearchError
 from hpbandster_lite.records import Plain
+from hpbandster_lite.records.decorator import maker
 
 REQUIRED: Any = object()
 """Marks a field without a default."""
@@ -80,7 +81,7 @@ def reader(
             default = f"default_{index}" if each.factory is None else f"factory_{index}()"
             body += [f"  if {each.name!r} in message:", f"   {value}", "   known += 1"]
             body += ["  else:", f"   value_{index} = {default}"]
-    arguments = ", ".join(f"{each.attribute}=value_{index}" for index, each in enumerate(fields))
+    values = ", ".join(f"value_{index}" for index in range(len(fields)))
     lines = [
         "def function(message):",
         " if type(message) is not dict: return refuse(message)",
@@ -88,11 +89,11 @@ def reader(
         *body,
         " except (ValueError, KeyError): return refuse(message)",
         " if len(message) - ('type' in message) != known: return refuse(message)",
-        f" try: return cls({arguments})",
+        f" try: return make({values})",
         " except refusals as error: raise mismatch(f'a {tag} was refused: {error}') from error",
     ]
     # OverflowError: a record checks that its loss is finite, and an integer may be larger than every float.
-    names = {"cls": cls, "tag": tag, "refuse": refuse, "refusals": (SearchError, OverflowError)}
+    names = {"make": maker(cls), "tag": tag, "refuse": refuse, "refusals": (SearchError, OverflowError)}
     read: Callable[[Plain], Any] = _function(lines, fields, mismatch=ProtocolMismatch, **names)
     return read
 

@@ -86,7 +86,8 @@ def _may_be_changed(text: str) -> bool:
 
     To check the text takes a fifth of the time of a check of the message, and most texts exclude both.
     """
-    return text.count("[") + text.count("{") > MAX_MESSAGE_DEPTH or _LIKE_ANOTHER_KEY.search(text) is not None
+    is_deep = len(text) > 2 * MAX_MESSAGE_DEPTH and text.count("[") + text.count("{") > MAX_MESSAGE_DEPTH
+    return is_deep or _LIKE_ANOTHER_KEY.search(text) is not None
 
 
 _ATOMS = frozenset({type(None), bool, int, float, str})
@@ -159,11 +160,11 @@ def decode(text: str, *, limit_bytes: int | None = MAX_MESSAGE_BYTES) -> Plain:
     if limit_bytes is not None and len(text) > limit_bytes:
         raise ProtocolMismatch(f"a message of {len(text):,} bytes was refused; the limit is {limit_bytes:,}")
     try:
-        value = _DECODER.decode(text)
+        value = _value_of(text)
         if '"$' in text:
             value = _unescaped(value)
-        # Most messages have fewer brackets than this, and so cannot be too deep.
-        if text.count("[") + text.count("{") > MAX_MESSAGE_DEPTH:
+        # Most messages are short or have few brackets, and so cannot be too deep.
+        if len(text) > 2 * MAX_MESSAGE_DEPTH and text.count("[") + text.count("{") > MAX_MESSAGE_DEPTH:
             _check_depth(value, MAX_MESSAGE_DEPTH)
     except (ValueError, RecursionError) as error:
         raise ProtocolMismatch(f"malformed message ({error}): {shortened(text)}; {SAME_VERSION}") from error
@@ -177,7 +178,7 @@ def decode_all(texts: Sequence[str]) -> list[Plain] | None:
     """
     try:
         joined = ",".join(texts)
-        values = None if '"$' in joined else _DECODER.decode(f"[{joined}]")
+        values = None if '"$' in joined else _value_of(f"[{joined}]")
     except (TypeError, ValueError, RecursionError):
         return None
     return values if values is not None and len(values) == len(texts) else None
@@ -188,6 +189,16 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_scan: Callable[[str, int], tuple[Plain, int]] = vars(_DECODER)["scan_once"]
+
+
+def _value_of(text: str) -> Plain:
+    """The value of a JSON text; ``_DECODER.decode`` searches twice for spaces, which the encoder does not write."""
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        return _DECODER.decode(text)
+    return value if end == len(text) else _DECODER.decode(text)
 
 
 def shortened(text: str) -> str:

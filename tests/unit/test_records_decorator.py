@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from hpbandster_lite.records.decorator import record
+from hpbandster_lite.records.decorator import maker, record
 
 
 def same_classes(decorator: Callable[..., Any]) -> list[type[Any]]:
@@ -163,3 +163,31 @@ def test_a_copy_is_equal(made: Any, copied: Callable[[Any], Any]) -> None:
 
     assert copied(one) == one
     assert copied(one) is not one
+
+
+def test_fields_may_have_any_names() -> None:
+    @record(frozen=True, slots=True, kw_only=True)
+    class Odd:
+        """Fields with the names of functions."""
+
+        new: int
+        set: int = 2
+        cls: list[int] = field(default_factory=list)
+        fields: int = 4
+
+    assert Odd(new=1) == maker(Odd)(1, 2, [], 4)
+
+
+@PAIRS
+def test_the_maker_makes_the_same_record(made: Any, model: Any) -> None:
+    by_class = made(first=1) if fields(made) else made()
+    values = [getattr(by_class, each.name) for each in fields(made)]
+
+    assert maker(made)(*values) == by_class
+    assert type(maker(made)(*values)) is made
+    assert repr(maker(model)(*values)) == repr(by_class)
+
+
+def test_the_maker_checks_the_record() -> None:
+    with pytest.raises(ValueError, match="must not be negative"):
+        maker(RECORDS[2])(-1, "b")
