@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -27,6 +28,7 @@ IN_FORKS: Mapping[int, Handler] = {
 """What the signals that our processes handle do in a process that user code forks."""
 
 _ours: dict[int, Handler] = {}
+_mask = threading.local()
 
 
 class ForksEndHere:
@@ -89,6 +91,15 @@ def handle_here(handlers: Mapping[int, Handler]) -> dict[int, Any]:
     return before
 
 
+def _before_fork() -> None:
+    """Block our signals until the child has its own handlers: it would lose a signal that arrives before."""
+    _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, _ours)
+
+
+def _after_fork() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
+
+
 def _begin_fork() -> None:
     """In a forked child: give the signals that still have our handlers their usual effect."""
     for number, ours in list(_ours.items()):
@@ -98,6 +109,7 @@ def _begin_fork() -> None:
                 # The number of a signal would go to the parent's loop.
                 signal.set_wakeup_fd(-1)
     _ours.clear()
+    _after_fork()
 
 
-os.register_at_fork(after_in_child=_begin_fork)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_begin_fork)

@@ -111,6 +111,23 @@ def test_without_isolation_children_that_return_end_and_others_hear_sigterm() ->
     assert (ended.loss, ended.info) == (1.0, {"codes": [0, -TERM]})
 
 
+def test_a_signal_that_arrives_as_the_child_begins_ends_it_too() -> None:
+    before, mask = handle_here({TERM: lambda *_: None}), signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        for _ in range(50):
+            child = os.fork()
+            if child == 0:
+                try:
+                    time.sleep(20)
+                finally:
+                    os._exit(1)
+            os.kill(child, TERM)
+            assert exit_code(child) == -TERM
+    finally:
+        signal.signal(TERM, before[TERM])
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
+
+
 def test_a_signal_to_a_child_does_not_reach_the_loop_of_its_parent() -> None:
     with Interrupts(None) as interrupts:
         child = os.fork()
