@@ -261,6 +261,8 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
         remedy = "Give the journal's value (or leave the option out)"
         if difference.startswith(SPACE_DIFFERS):
             remedy = "Restore the space"
+        elif difference.startswith("direction") and options.maximize is None:
+            remedy = "Restore what the problem says of maximize"
         raise ResumeError(
             f"the search in {path} cannot continue with other settings: {difference}. "
             f"{remedy}, or start another search with {_written(options, 'new')}"
@@ -269,6 +271,8 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
     is_call = options.arguments is not None
     edited = accepted_edit(reader, description, path, is_accepted=is_accepted, is_call=is_call)
     notes = grown + ([] if edited is None else [_edit_note(edited)])
+    if stored.maximize and options.maximize is None and not description.maximize:
+        notes.append("the search goes on as it began: it maximizes what the objective returns")
     notes += _not_compared_notes(reader.source(), description.source)
     if options.retry_failed:
         notes += _retry_notes(_retriable(stored, reader), is_changed=edited is not None)

@@ -405,6 +405,8 @@ def test_a_search_keeps_its_direction_and_the_journal_has_a_loss_as_target(store
         prepared = prepare(asked(maximize=again), directory)
         assert prepared.settings.maximize
         assert (prepared.limits, prepared.users_limits) == (Limits(target_loss=-0.9), Limits(target_loss=0.9))
+        note = "the search goes on as it began: it maximizes what the objective returns"
+        assert (note in prepared.notes) == (again is None)
     assert prepare(asked(limits=Limits(target_loss=0.95)), directory).limits == Limits(target_loss=-0.95)
     for other in (asked(maximize=False), asked(description(maximize=True), maximize=False)):
         with pytest.raises(ResumeError, match="direction: maximize in the journal, minimize requested"):
@@ -423,7 +425,8 @@ def test_a_problem_that_declares_another_direction_than_before_is_refused(
     stored: Callable[..., RunDirectory],
 ) -> None:
     directory = stored()
-    with pytest.raises(ResumeError, match="direction: minimize in the journal, maximize requested"):
+    refusal = r"direction: minimize in the journal, maximize requested\. Restore what the problem says of maximize"
+    with pytest.raises(ResumeError, match=refusal):
         prepare(asked(description(maximize=True)), directory)
 
 
