@@ -14,6 +14,8 @@ from typing import TextIO
 
 REPLACES = "hpbandster_lite"
 """Name of the error handler for characters that an encoding does not have."""
+SIZES = ("COLUMNS", "LINES")
+"""Variables that rich reads; some programs that start others without a terminal set them to 0."""
 # By code point, because the names of these characters in source text look alike.
 _ASCII = {
     0x00B7: "-",  # middle dot
@@ -39,10 +41,16 @@ _ASCII = {
 def make_usable() -> None:
     """Open closed descriptors from 0 to 2 on the null device, and let standard output write every character.
 
+    A size of 0 of the terminal does not count.
+
     Without the first, the next file or pipe would get such a number: then a child process could not inherit it, and
     what a library prints would be written into the file.
     """
     open_closed_descriptors()
+    for name in SIZES:
+        # A terminal of no size prints nothing.
+        if os.environ.get(name) == "0":
+            del os.environ[name]
     sys.stdin = sys.stdin or _stream(0, "r")
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from hpbandster_lite.cli.view.terminal import console
-from hpbandster_lite.process.streams import REPLACES
+from hpbandster_lite.process.streams import REPLACES, make_usable
 
 CLOSED = [each for count in (1, 2, 3) for each in itertools.combinations(range(3), count)]
 PROBE = """
@@ -51,6 +51,16 @@ def test_a_character_that_an_encoding_lacks_is_replaced(encoding: str, text: str
     stream.flush()
 
     assert stream.buffer.getvalue() == written
+
+
+def test_a_terminal_of_size_zero_has_the_size_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    monkeypatch.setenv("LINES", "24")
+
+    make_usable()
+
+    assert "COLUMNS" not in os.environ
+    assert os.environ["LINES"] == "24"
 
 
 @pytest.mark.parametrize("fault", ["no_reader", "no_room"])
