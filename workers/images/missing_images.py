@@ -34,7 +34,7 @@ def missing_images(data_set: str, data: Path | str | None) -> str | None:
         return None
     return (
         f"the images are missing: {place} does not exist; give a folder with one folder for each class, or an .npz "
-        f"file, with --data or the environment variable {ENVIRONMENT_VARIABLE}"
+        f"file, with the option data (--data) or the environment variable {ENVIRONMENT_VARIABLE}"
     )
 
 
@@ -64,8 +64,8 @@ def _missing_published(data_set: str, root: Path) -> str | None:
     package = f", or {known.system_package}" if known.system_package else ""
     return (
         f"{data_set} is missing: looked for {named} in {', '.join(map(str, searched))}; workers download it to {root} "
-        f"before their first evaluation, or stop; without a network, put {named} into a folder and give it with --data "
-        f"DIR or the environment variable {ENVIRONMENT_VARIABLE}{package}"
+        f"before their first evaluation, or stop; without a network, put {named} into a folder and give it with the "
+        f"option data (--data DIR) or the environment variable {ENVIRONMENT_VARIABLE}{package}"
     )
 
 
