@@ -164,7 +164,13 @@ def check_callable(function: Any, arguments: Sequence[str], what: str) -> None:
     try:
         signature.bind(*arguments)
     except TypeError as error:
-        raise ProblemError(f"{what} has the signature {signature}, but must accept {wanted}: {error}") from error
+        is_unbound = next(iter(signature.parameters), "") == "self" and arguments
+        remedy = "; it is a method of a class: give the method of an object" if is_unbound else ""
+        how = f"has the signature {signature}, but must accept {wanted}: {error}{remedy}"
+        raise ProblemError(f"{what} {how}") from error
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        kind = "a coroutine" if inspect.iscoroutinefunction(function) else "a generator"
+        raise ProblemError(f"{what} returns {kind}, not its result; write def, and return in place of yield")
 
 
 def _flag(value: Any) -> bool:

@@ -19,7 +19,7 @@ import site
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MethodType, ModuleType
 from typing import Any
@@ -162,11 +162,22 @@ def _names_of(value: Any) -> Iterator[tuple[ModuleType, str]]:
         for name, other in list(vars(module).items()):
             if other is value and not name.startswith("__"):
                 yield module, name
+    for module in first:
+        yield from ((module, name) for name in _names_in_objects(module, value))
     if isinstance(value, MethodType):
         for module, name in _names_of(value.__self__):
             method = f"{name}.{value.__func__.__name__}"
             if _is_same(_attribute(module, method), value):
                 yield module, method
+
+
+def _names_in_objects(module: ModuleType, value: Any) -> Iterator[str]:
+    """The names of a value that is an attribute of a class or an object of a module."""
+    for name, holder in list(vars(module).items()):
+        held = None if isinstance(holder, ModuleType) else getattr(holder, "__dict__", None)
+        for inner, other in list(held.items()) if isinstance(held, Mapping) else ():
+            if other is value and not name.startswith("__"):
+                yield f"{name}.{inner}"
 
 
 def _modules_with_files() -> list[ModuleType]:
@@ -234,9 +245,9 @@ def _file_beside_the_script(module: ModuleType) -> Path | None:
 
 def _unnamed(name: str) -> ProblemError:
     return ProblemError(
-        f"other processes cannot import {name}: it is a lambda, is defined inside a function or under "
-        'if __name__ == "__main__":, or was typed into a notebook or a shell; write it at the top level of a file, or, '
-        "if it is cheap, use isolation='none'"
+        f"other processes cannot import {name}: it has no name at the top level of a file, as a lambda or a function "
+        "inside a function has none, or it was typed into a notebook or a shell; write it at the top level of a file, "
+        "or, if it is cheap, use isolation='none'"
     )
 
 

@@ -191,8 +191,8 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        pytest.param("lambda config, budget, trial: 0.5", "<lambda>: it is a lambda", marks=pytest.mark.slow),
-        ("made()", "inner: it is a lambda"),
+        pytest.param("lambda config, budget, trial: 0.5", "<lambda>: it has no name", marks=pytest.mark.slow),
+        ("made()", "inner: it has no name"),
     ],
 )
 def test_a_function_without_an_import_path_is_refused_with_both_remedies(

@@ -292,6 +292,7 @@ without_wraps = decorated(evaluate)
 top_level_lambda = lambda config, budget, trial: 0.5  # noqa: E731 (as users write it)
 top_level_partial = functools.partial(evaluate)
 methods = Methods()
+keeper = SimpleNamespace(methods=Methods())
 cached = functools.cache(evaluate)
 of_other_module = functools.partial(counting_ones.evaluate)
 
@@ -303,6 +304,7 @@ of_other_module = functools.partial(counting_ones.evaluate)
         *((name, name) for name in ("methods", "methods.run", "bundle.evaluate", "Methods", "Methods.of_class")),
         *((name, name) for name in ("MoreMethods.of_class", "Methods.static", "of_other_module")),
         *(("MoreMethods.static", "Methods.static"), ("methods.of_class", "Methods.of_class")),
+        *((name, name) for name in ("keeper.methods", "keeper.methods.run")),
     ],
 )
 def test_every_callable_with_a_name_in_a_module_is_found_by_it(target: str, name: str) -> None:
@@ -502,6 +504,29 @@ def test_a_part_that_does_not_fit_is_named_with_what_it_has_and_what_it_needs(
 )
 def test_what_can_be_called_with_three_arguments_will_do(text: str, write: Write) -> None:
     load(write(text))
+
+
+async def coroutine(config: dict[str, Any], budget: float, trial: Any) -> float:
+    return 0.5
+
+
+def generator(config: dict[str, Any], budget: float, trial: Any) -> Iterator[float]:
+    yield 0.5
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (coroutine, "coroutine returns a coroutine, not its result; write def, and return in place of yield"),
+        (generator, "generator returns a generator, not its result; write def, and return in place of yield"),
+        (Methods.run, "'trial'; it is a method of a class: give the method of an object"),
+    ],
+    ids=["coroutine", "generator", "method"],
+)
+def test_a_function_that_returns_no_result_is_refused(function: Any, words: str) -> None:
+    with pytest.raises(ProblemError) as caught:
+        FunctionProblem(function)
+    assert words in str(caught.value)
 
 
 def test_a_class_that_needs_arguments_is_refused() -> None:
