@@ -56,7 +56,7 @@ class LibraryState:
 
     def restore(self) -> list[str]:
         """Restore every library; return the names of those that cannot be restored, each with its error."""
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(module=warnings):
             warnings.simplefilter("ignore")
             return _failures(self._restores)
 
@@ -75,7 +75,7 @@ class LibraryState:
 
     def _record(self, name: str, module: ModuleType) -> None:
         if name in RECORDERS:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(module=warnings):
                 # Of libraries about the old names of their settings.
                 warnings.simplefilter("ignore")
                 self._restores[name] = RECORDERS[name](module)

@@ -139,7 +139,8 @@ class _Warmth:
         return "; ".join(filter(None, (ended.renewal, *reasons))) or None
 
     def _restore(self) -> list[str]:
-        # Functions first, which the others call.
+        # First the modules and their functions, which the others call.
+        self._process.restore_modules()
         return [*self._libraries.restore_functions(), *self._process.restore(), *self._libraries.restore()]
 
 

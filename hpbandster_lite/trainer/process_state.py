@@ -12,6 +12,7 @@ import builtins
 import ctypes
 import faulthandler
 import fcntl
+import functools
 import gc
 import itertools
 import locale
@@ -57,10 +58,16 @@ class ProcessState:
         self._parts = parts
         self._warnings = _warnings()
 
+    def restore_modules(self) -> None:
+        """Restore the imported modules, without which nothing else can be restored."""
+        restore = self._parts.get(MODULES)
+        if restore is not None:
+            restore()
+
     def restore(self) -> list[str]:
         """Restore every part; return the names of those that cannot be restored, each with its error."""
         self._warnings()
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(module=warnings):
             # Warnings of libraries about old names do not concern the evaluation.
             warnings.simplefilter("ignore")
             return [failed for name, part in self._parts.items() if (failed := failure_of_part(name, part))]
@@ -381,6 +388,25 @@ def _interpreter() -> Restore:
     return all_of(of_sys, forget_limit, thread_hook, collector, *settings)
 
 
+def _audit_hooks() -> Restore:
+    """Python cannot remove an audit hook, nor list them: additions are noticed."""
+    add = sys.addaudithook
+    added: list[object] = []
+
+    @functools.wraps(add)
+    def noticed(hook: Callable[..., object]) -> None:
+        add(hook)
+        added.append(hook)
+
+    sys.addaudithook = noticed
+
+    def restore() -> None:
+        if added:
+            raise RuntimeError(f"{len(added)} were added, which Python cannot remove")
+
+    return restore
+
+
 def _builtins() -> Restore:
     before = dict(vars(builtins))
 
@@ -545,8 +571,10 @@ def _temporary_directory() -> Restore:
     return restore
 
 
+MODULES = "imported modules"
 PARTS: Mapping[str, Part] = {
     "timers": _timers,
+    MODULES: _modules,
     "builtins": _builtins,
     "the standard streams": _streams,
     "signal handlers": _signals,
@@ -557,8 +585,8 @@ PARTS: Mapping[str, Part] = {
     "niceness and cores": _scheduling,
     "the user or the session": _user,
     "the interpreter's settings": _interpreter,
-    "imported modules": _modules,
     "sys.path": _import_path,
+    "audit hooks": _audit_hooks,
     "the locale": _locale,
     "logging": _logging,
     "multiprocessing's start method": _start_method,
@@ -567,4 +595,4 @@ PARTS: Mapping[str, Part] = {
     "the tracing of memory": _memory_tracing,
     "the temporary directory": _temporary_directory,
 }
-"""The timers come first, so that an alarm does not interrupt the restoration of the rest."""
+"""The timers come first, so that an alarm does not interrupt the restoration of the rest, which imports modules."""

@@ -168,7 +168,7 @@ def _replace_functions(trial: Trial) -> None:
     for module, name in ((time, "sleep"), (random, "random"), (os, "dup"), (json, "dumps"), (np.random, "rand")):
         setattr(module, name, _fails)
     Path.mkdir = _fails  # type: ignore[method-assign]
-    del sys.modules["json"]
+    sys.modules.clear()
 
 
 def _fails(*_: object, **__: object) -> Any:

@@ -175,6 +175,16 @@ def test_a_function_that_an_installed_library_replaces_stays(monkeypatch: pytest
     assert time.monotonic is not fails
 
 
+def test_an_audit_hook_needs_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "addaudithook", added := unittest.mock.Mock(__name__="addaudithook"))
+    restore = PARTS["audit hooks"]()
+    restore()
+    sys.addaudithook(fails)
+    added.assert_called_once_with(fails)
+    with pytest.raises(RuntimeError, match="1 were added, which Python cannot remove"):
+        restore()
+
+
 def test_modules_that_are_gone_or_replaced_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     restore = PARTS["imported modules"]()
     monkeypatch.delitem(sys.modules, "json")
