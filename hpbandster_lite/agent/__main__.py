@@ -18,4 +18,4 @@ if __name__ == "__main__":
     make_usable()
     log_to_stderr()
     briefing = read_briefing() if sys.argv[1] == READ_BRIEFING else json.loads(sys.argv[1])
-    exit_now(0 if briefing is None else run_agent(wire.from_message(briefing, AgentOptions)))
+    exit_now(0 if briefing is None else run_agent(wire.from_message(briefing, AgentOptions), is_alone=True))

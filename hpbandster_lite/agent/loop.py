@@ -30,6 +30,7 @@ from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.devices import worker_label
 from hpbandster_lite.process.environment import trainer_environment
 from hpbandster_lite.process.shutdown import INTERRUPTED
+from hpbandster_lite.trainer.control_group import own_group
 from hpbandster_lite.trainer.handle import TrainerHandle
 from hpbandster_lite.trainer.messages import TrainerFetches, TrainerMessage, TrainerReady, TrainerRefused
 from hpbandster_lite.trainer.orphan_guard import OrphanGuard
@@ -40,7 +41,13 @@ log = logging.getLogger(__name__)
 LONGEST_TURN_S = 60.0
 
 
-def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem: Problem | None = None) -> int:
+def run_agent(
+    options: AgentOptions,
+    *,
+    connect: Connect | None = None,
+    problem: Problem | None = None,
+    is_alone: bool = False,
+) -> int:
     """Work for a search until it is over, or until asked to end.
 
     Parameters
@@ -51,6 +58,8 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
         How to reach the master; default: by the run directory and the name server that the options name.
     problem
         The problem itself, where ``isolation`` is ``none`` and it cannot be imported by a name.
+    is_alone
+        Whether this process does nothing else: then each child that is not a trainer is an orphan of one.
 
     Returns
     -------
@@ -60,8 +69,10 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
         again in the next one; 2 if the problem cannot be imported here; 3 without a master, or with a master of another
         protocol version; 5 if the problem's source here is not that of the search.
     """
-    orphan_guard = OrphanGuard() if options.isolation == "trainer" else None
+    group, orphan_guard = None, None
     if options.isolation == "trainer":
+        group = own_group()
+        orphan_guard = OrphanGuard(group)
         become_subreaper()
 
     def start_trainer() -> Trainer:
@@ -77,6 +88,8 @@ def run_agent(options: AgentOptions, *, connect: Connect | None = None, problem:
             max_log_bytes=options.max_log_bytes,
             processes=options.gpus_per_worker,
             arguments=options.arguments,
+            within=group,
+            is_alone=is_alone,
         )
 
     try:

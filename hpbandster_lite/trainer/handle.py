@@ -21,6 +21,7 @@ from pathlib import Path
 from hpbandster_lite.process.shutdown import allocation_signal_blocked
 from hpbandster_lite.records import Failure, FailureKind
 from hpbandster_lite.trainer.attempt_log import MAX_LOG_BYTES, AttemptLog
+from hpbandster_lite.trainer.control_group import ControlGroup, own_group
 from hpbandster_lite.trainer.exit_status import failure_of_death
 from hpbandster_lite.trainer.frames import FrameReader, frames_of, write_frames
 from hpbandster_lite.trainer.messages import (
@@ -73,6 +74,10 @@ class TrainerHandle:
         Number of processes of a training, one per device; more than one get a rendezvous port. Default: 1.
     arguments
         ``sys.argv`` while the problem is imported; empty for its file alone. Default: empty.
+    within
+        The control group in which that of the trainer is made. Default: that of this process.
+    is_alone
+        Whether this process starts no other processes; see :class:`ProcessTree`. Default: False.
     """
 
     def __init__(
@@ -83,6 +88,8 @@ class TrainerHandle:
         max_log_bytes: int = MAX_LOG_BYTES,
         processes: int = 1,
         arguments: Sequence[str] = (),
+        within: ControlGroup | None = None,
+        is_alone: bool = False,
     ) -> None:
         self._max_log_bytes = max_log_bytes
         self._rendezvous = RendezvousPort(processes) if processes > 1 else None
@@ -100,7 +107,7 @@ class TrainerHandle:
         self._has_stray = False
         self._log = AttemptLog()
         self._memory = MemoryWatch(self._process.pid)
-        self._tree = ProcessTree(self._process.pid, mark)
+        self._tree = ProcessTree(self._process.pid, mark, group=_grouped(self._process.pid, within), is_alone=is_alone)
         self._closed_since: float | None = None
         self._has_output = True
         self._sample_at = 0.0
@@ -311,6 +318,15 @@ class _Pipes:
         for descriptor in (self.orders, self.answers, self.output, self.lifeline):
             if descriptor >= 0:
                 os.close(descriptor)
+
+
+def _grouped(pid: int, within: ControlGroup | None) -> ControlGroup | None:
+    """A control group with a trainer that has just been started and has imported nothing yet; None if there is none."""
+    group = own_group(within)
+    if group is None or group.add(pid):
+        return group
+    group.remove()
+    return None
 
 
 def _start(problem: str, environment: dict[str, str], pipes: _Pipes) -> subprocess.Popen[bytes]:

@@ -1,8 +1,8 @@
 """Ends the processes that an objective started, including detached ones.
 
 Law of this file: it ends a process only if the process certainly comes from this trainer: it is in the trainer's
-process group or session, is a descendant, or has the trainer's mark in its environment. psutil is imported only if
-there may be a process to end.
+control group, process group or session, is a descendant, or has the trainer's mark in its environment; or it became a
+child of this process, which starts nothing but trainers. psutil is imported only if there may be a process to end.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from hpbandster_lite.trainer.control_group import ControlGroup
 
 if TYPE_CHECKING:
     import psutil
@@ -47,21 +49,28 @@ class ProcessTree:
         the id could then be reused.
     mark
         Value of the environment variable :data:`MARK` in the trainer.
+    group
+        A control group, which has the trainer and so all its descendants; it is removed at their end. Default: None.
+    is_alone
+        Whether this process starts no other processes while the trainer lives: then each later child of it is an
+        orphan of the trainer. Default: False.
     """
 
-    def __init__(self, trainer: int, mark: str) -> None:
+    def __init__(
+        self, trainer: int, mark: str, *, group: ControlGroup | None = None, is_alone: bool = False
+    ) -> None:
         self._trainer = trainer
         self._mark = mark
+        self._group = group
+        # None: later children may be of any kind.
+        self._others_before = set(_children() or ()) if is_alone else None
         self._adopted: set[int] = set()
 
     def has_orphans(self) -> bool:
         """Whether this process has a child other than the trainer, possibly a detached one; takes 20 us."""
-        try:
-            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()
-        except OSError:
-            # The kernel has no such file: search for orphans.
-            return True
-        return any(int(child) != self._trainer for child in children)
+        children = _children()
+        # The kernel has no such file: search for orphans.
+        return children is None or any(child != self._trainer for child in children)
 
     def leftover_processes(self) -> list[str]:
         """Command lines of the living descendants, without Python's helper processes."""
@@ -79,6 +88,13 @@ class ProcessTree:
         """Kill the trainer and its descendants, and reap the orphans."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._trainer, signal.SIGKILL)
+        self._end_others()
+        if self._group is not None:
+            # What could not be found as a descendant, because this process is no reaper of orphans.
+            self._group.kill()
+            self._group.remove()
+
+    def _end_others(self) -> None:
         if self._has_ended() and not self.has_orphans():
             # There are no descendants left: orphans would be children of this process.
             return
@@ -102,10 +118,14 @@ class ProcessTree:
         import psutil
 
         found: dict[int, psutil.Process] = {}
+        members = set() if self._group is None else set(self._group.processes())
+        for pid in members - {self._trainer}:
+            with contextlib.suppress(psutil.Error):
+                found[pid] = psutil.Process(pid)
         with contextlib.suppress(psutil.Error):
             found.update((process.pid, process) for process in psutil.Process(self._trainer).children(recursive=True))
         for child in psutil.Process().children():
-            if child.pid != self._trainer and (child.pid in self._adopted or self._is_ours(child)):
+            if child.pid != self._trainer and (child.pid in self._adopted | members or self._is_ours(child)):
                 self._adopted.add(child.pid)
                 found[child.pid] = child
                 with contextlib.suppress(psutil.Error):
@@ -115,6 +135,9 @@ class ProcessTree:
     def _is_ours(self, process: psutil.Process) -> bool:
         import psutil
 
+        if self._others_before is not None and process.pid not in self._others_before:
+            # Its session and its environment may have nothing of the trainer any more.
+            return True
         try:
             return os.getsid(process.pid) == self._trainer or process.environ().get(MARK) == self._mark
         except (psutil.Error, OSError):
@@ -125,6 +148,14 @@ class ProcessTree:
             # psutil may have reaped it already.
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(orphan, os.WNOHANG)
+
+
+def _children() -> list[int] | None:
+    """The children of this process; None if the kernel does not list them."""
+    try:
+        return [int(child) for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()]
+    except OSError:
+        return None
 
 
 def _is_alive(process: psutil.Process) -> bool:

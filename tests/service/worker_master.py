@@ -220,7 +220,7 @@ def main(run_dir: str, changed: str, *deeds: str) -> int:
         print(json.dumps([method, wire.to_message(request)]), flush=True)
 
     master = ScriptedMaster([grant({"do": deed}, number) for number, deed in enumerate(deeds)], after=show, ends=False)
-    return run_agent(options(Path(run_dir), **json.loads(changed)), connect=master.connect)
+    return run_agent(options(Path(run_dir), **json.loads(changed)), connect=master.connect, is_alone=True)
 
 
 def outcomes_of(run_dir: Path, *deeds: str, **changed: Any) -> list[Outcome]:

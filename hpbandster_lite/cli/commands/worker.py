@@ -63,7 +63,7 @@ def worker(
     is_one = options.workers is None and options.gpus is None
     agents = one_per_worker(shared, 1 if is_one else options.workers, options.threads, options.gpus)
     if len(agents) == 1:
-        sys.exit(run_agent(agents[0]))
+        sys.exit(run_agent(agents[0], is_alone=True))
     # Imported here: one worker runs in this process, and supervises nothing.
     from hpbandster_lite.launch.local_workers import LocalWorkers
 
