@@ -58,7 +58,7 @@ def test_a_search_that_is_submitted_runs_to_its_end_with_no_more_workers_at_a_ti
 ) -> None:
     with search_on(cluster, tmp_path) as search:
         search.hold()
-        master, workers = search.submit("--array-throttle", "2", "--time", "10", workers=3)
+        master, workers = search.submit("--array-throttle", "2", "--time", "10", "--grace", "3m", workers=3)
         search.wait_inside(2)
         status = json.loads(search.slurm("status", str(search.run_dir), "--json"))
         assert {row["name"]: row["state"] for row in status["jobs"]} == {
