@@ -87,9 +87,10 @@ class Growth:
     def _about_losses(low: float, high: float, pairs: _Pairs, unit: str, word: str) -> str | None:
         if pairs.count < ENOUGH_PAIRS or pairs.equal < pairs.count:
             return None
+        where = f"at {_named(low, unit, short=True)} and at {_named(high, unit)}"
         return (
-            f"the {word} does not depend on the budget: all {pairs.count} configurations that were evaluated at "
-            f"{low:g} and at {high:g} {unit} have the same {word} at both; does the objective use its budget?"
+            f"the {word} does not depend on the budget: all {pairs.count} configurations that were evaluated "
+            f"{where} have the same {word} at both; does the objective use its budget?"
         )
 
     @staticmethod
@@ -101,10 +102,17 @@ class Growth:
         if not FLAT[0] <= ratio <= FLAT[1] or expected < LEAST_GROWTH:
             return None
         return (
-            f"the cost does not grow with the budget: at {high:g} {unit} an evaluation takes {ratio:.2g} times as long "
-            f"as at {low:g} (median of {len(pairs.ratios)}); low budgets save nothing, so raise the lowest one or let "
-            "the objective do less with less"
+            f"the cost does not grow with the budget: at {_named(high, unit)} an evaluation takes {ratio:.2g} times as "
+            f"long as at {_named(low, unit, short=True)} (median of {len(pairs.ratios)}); low budgets save nothing: "
+            "let the objective do less with less, or begin another search with a higher lowest budget"
         )
+
+
+def _named(budget: float, unit: str, *, short: bool = False) -> str:
+    """A budget in a sentence: ``9 epochs``, ``9`` if ``short``, and ``budget 9`` where the unit has no name."""
+    if unit == "budget":
+        return f"budget {budget:g}"
+    return f"{budget:g}" if short else f"{budget:g} {unit}"
 
 
 class Noted:

@@ -213,6 +213,16 @@ def test_a_cost_that_does_not_grow_with_the_budget_is_pointed_out_once() -> None
     assert hint.startswith("the cost does not grow with the budget: at 3 epochs an evaluation takes 1 times as long")
 
 
+def test_a_budget_without_a_unit_is_named_as_one() -> None:
+    engine = started(Limits(brackets=2))
+    run(engine, FLAT, SAME)
+    losses, costs = engine.state.growth.hints("budget")
+    assert "evaluated at budget 1 and at budget 3 have the same loss" in losses
+    assert "at budget 3 an evaluation takes 1 times as long as at budget 1 (median" in costs
+    # The budgets of a search that has begun do not change.
+    assert costs.endswith("or begin another search with a higher lowest budget")
+
+
 def test_a_sound_problem_gets_no_hint() -> None:
     engine = started(Limits(brackets=2))
     run(engine, FAIR, FALLS)
