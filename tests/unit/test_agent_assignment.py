@@ -152,7 +152,7 @@ def test_a_grant_of_another_shape_is_refused_and_its_field_named(wrong: dict[str
         read({**wire.to_message(grant()), **wrong})
 
 
-OPTIONAL = {"previous_directory", "resume_directories", "note", "integer_budgets", "maximize"}
+OPTIONAL = {"previous_directory", "resume_directories", "note", "integer_budgets", "maximize", "timeline"}
 
 
 @pytest.mark.parametrize("name", sorted(wire.to_message(grant()).keys() - OPTIONAL))

@@ -60,10 +60,10 @@ def test_what_a_master_commits_while_the_next_one_reads_the_journal_is_known_to_
         asked(older, "early")
         begin = two.begin_epoch
 
-        def late() -> int:
+        def late(**options: int | None) -> int:
             # It has replayed the journal, but has not recorded its epoch yet.
             asked(older, "late")
-            return begin()
+            return begin(**options)
 
         monkeypatch.setattr(two, "begin_epoch", late)
         newer = begun(directory, two)

@@ -39,6 +39,13 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     return written
 
 
+def forget(reference: str) -> None:
+    """Forget the module of a file, under any name."""
+    file = reference.partition(":")[0]
+    for name in [name for name, module in sys.modules.items() if getattr(module, "__file__", None) == file]:
+        del sys.modules[name]
+
+
 def read_by(reference: str, arguments: tuple[str, ...] = ARGUMENTS) -> str:
     with script_arguments(reference, arguments) as noted:
         load(reference)
@@ -65,9 +72,9 @@ def test_arguments_that_are_read_at_import_count(text: str, write: Write) -> Non
     reference = write(text)
     found = read_by(reference)
     assert len(found) == 32
-    sys.modules.pop(Path(reference.partition(":")[0]).stem, None)
+    forget(reference)
     assert read_by(reference, ("elsewhere/script.py", "--depth", "3")) == found
-    sys.modules.pop(Path(reference.partition(":")[0]).stem, None)
+    forget(reference)
     assert read_by(reference, ("script.py", "--depth", "4")) != found
 
 
