@@ -14,7 +14,6 @@ import resource
 import shutil
 import socket
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -61,6 +60,9 @@ def software() -> dict[str, Plain]:
 
 
 def _version(name: str) -> str | None:
+    # Here: the list of commands imports this file.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(name)
     except PackageNotFoundError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from statistics import median
 
 KEPT = 100
 """Newest durations kept at each budget: a search finds larger networks with time, and a longer list is slow."""
@@ -44,5 +43,8 @@ class Durations:
 
     def median_s(self, budget: float) -> float | None:
         """The median of the evaluations of this budget; None before :data:`ENOUGH` of them are completed."""
+        # Here: it takes 3 ms to import, and commands that only print do not need it.
+        from statistics import median
+
         took = self._took.get(budget, ())
         return median(took) if len(took) >= ENOUGH else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import median
 
 from hpbandster_lite.records import FailureKind, Plain
 
@@ -97,6 +96,9 @@ class Growth:
     def _about_costs(low: float, high: float, pairs: _Pairs, unit: str, _word: str) -> str | None:
         if len(pairs.ratios) < ENOUGH_PAIRS or pairs.longest_s < SHORTEST_S:
             return None
+        # Here: it takes 3 ms to import, and a trainer, which imports this file for the notes, does not need it.
+        from statistics import median
+
         ratio = median(pairs.ratios)
         expected = (high - low) / low if pairs.continued else high / low
         if not FLAT[0] <= ratio <= FLAT[1] or expected < LEAST_GROWTH:

@@ -54,6 +54,9 @@ SOONEST_QUESTION_S = 0.05
 SERVED_EVERY_S = 10.0
 """How often a master without work notes in the journal that it serves; the wall time counts from these notes."""
 
+_OF_AGENTS = (messages.ExchangeRequest, messages.RenewRequest, messages.ReleaseRequest)
+"""Requests that only an agent sends. A tuple: a union would be made anew for each call."""
+
 
 def wall_clock() -> float:
     """Unix time, for tables and users; no decision depends on it."""
@@ -146,7 +149,7 @@ class Master:
         return wire.encode(wire.to_message(self._answer(request, call, now)))
 
     def _answer(self, request: messages.Request[Any], call: Call, now: float) -> object:
-        if isinstance(request, messages.ExchangeRequest | messages.RenewRequest | messages.ReleaseRequest):
+        if isinstance(request, _OF_AGENTS):
             self._admit(call, agent_of(request.agent), is_release=isinstance(request, messages.ReleaseRequest))
         match request:
             case messages.ExchangeRequest():
