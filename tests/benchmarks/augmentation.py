@@ -3,11 +3,7 @@
 Claim: augmentation of whole batches costs less than a tenth of torchvision's transforms of single images in a
 DataLoader, with worker processes (``num_workers=1``) or without, in CPU time and in wall time.
 
-Evidence (two cores shared with many other processes, which triples wall times; torch 2.13 and torchvision 0.28 for the
-CPU, seven rounds, medians): 19 us of CPU an image. torchvision takes 553 without and 637 with a worker process, 29 and
-33 times as much; in wall time 31 and 30 times.
-
-Usage::
+Evidence: docs/benchmarks.md. Usage::
 
     OMP_NUM_THREADS=1 python tests/benchmarks/augmentation.py [--rounds 7] [--images 5000] [--batch-size 128]
 

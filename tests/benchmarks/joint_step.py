@@ -4,17 +4,7 @@ Claim: our step takes less than 1 / 1.6 of the CPU time of the plain step at wid
 a CPU. The advantage falls with the width, because convolutions then dominate the cost, and the plain side computes 4
 parts of them where ours computes 3.
 
-Evidence (torch 2.13, one core, float32, batch 64, two cores shared with many other processes; plain / ours, CPU time,
-median of five pairs and all of them). No GPU was measured.
-
-============  ==========  ========  =======  ======  =============================
-widths        parameters  plain ms  ours ms  median  pairs
-============  ==========  ========  =======  ======  =============================
-16, 32, 64       226,394       767      472    1.67  1.50, 1.54, 1.67, 1.69, 1.71
-32, 64, 128      900,266     1,999    1,329    1.47  1.35, 1.44, 1.47, 1.52, 1.62
-============  ==========  ========  =======  ======  =============================
-
-Usage::
+Evidence: docs/benchmarks.md; no GPU was measured. Usage::
 
     OMP_NUM_THREADS=1 python tests/benchmarks/joint_step.py [--rounds 5] [--batch-size 64] [--blocks 1] [--noise]
     python tests/benchmarks/joint_step.py --device cuda --blocks 4 --filters 32 --batch-size 128 --workers 8

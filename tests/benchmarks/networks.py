@@ -3,12 +3,7 @@
 Law of this file: the compared variants run in turn, and the figure is the ratio of their lowest CPU times, so that
 other processes of the machine disturb all variants alike.
 
-Evidence (AVX2, torch 2.13, 16 images, two cores shared with many other processes): layouts relative to ``separate``:
-``wide`` 0.92 to 1.32, median 1.02; ``grouped`` 0.85 to 1.60, median 1.08, worst at five branches. The plain joint
-network takes 1.34 to 1.57 times as long as ours; it computes the forward convolutions, about a third of a step, twice.
-Block types relative to B(3,3)-28: B(3,1,3)-22 0.83, B(3,1)-40 0.93, B(1,3)-40 0.97, B(3,1,1)-40 1.10, B(1,3,1)-40 1.13.
-
-Usage::
+Evidence: docs/benchmarks.md and, for block types, docs/images.md. Usage::
 
     OMP_NUM_THREADS=1 python tests/benchmarks/networks.py [layouts] [joint] [blocks] [--repeat 5] [--batch 32]
 

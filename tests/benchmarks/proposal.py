@@ -4,17 +4,7 @@ Claim (20 hyperparameters: 10 floats, 5 integers, 5 categoricals; one thread): a
 included, costs about a hundredth of HpBandSter 0.7.4's at n = 1,000 and grows no worse than linearly to n = 100,000;
 taking a result in costs less than a fortieth of HpBandSter's at n = 5,000, and the same at any n.
 
-Evidence (two cores shared with many other processes, which triples all figures; both systems in turn, twice). A result
-taken in and a proposal at n = 1,000, lowest and median: HpBandSter 590 and 765 ms, ours 4.3 and 7.4 ms. A result taken
-in at n = 5,000: HpBandSter 64 ms, ours 0.055 ms. Growth, in the same hour:
-
-=======  ====  ====  =====  =====  ======  ======  =======
-n         100   300  1,000  3,000  10,000  30,000  100,000
-ms        4.9   5.1    7.1   11.7    30.4    68.2      302
-us/n     49.1  16.9    7.1    3.9     3.0     2.3      3.0
-=======  ====  ====  =====  =====  ======  ======  =======
-
-Usage::
+Evidence: docs/benchmarks.md. Usage::
 
     OMP_NUM_THREADS=1 python tests/benchmarks/proposal.py [--most 100000] [--repeat 3]
 

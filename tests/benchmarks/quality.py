@@ -2,32 +2,9 @@
 
 Claim (the bench's public suite of 7 problems, 8 workers, the time of 12 full-budget evaluations each): our default is
 BOHB as defined by the paper and its code, so it is on a par with the bench's own ``bohb_paper`` and with HpBandSter,
-and ahead of Hyperband and random search. Evidence (20 seeds, peers 15; average rank among these six over time and at
-the end, mean score at the end, lower is better):
-
-==========================  ====  ====  =====
-ours, bohb                  2.65  2.55  0.529
-hpbandster 0.7.4            2.98  2.96  0.569
-bohb_paper                  3.12  3.27  0.586
-hyperband                   3.53  3.73  0.612
-ours, hyperband             3.72  3.85  0.616
-random                      5.01  4.64  0.662
-==========================  ====  ====  =====
-
-Seed by seed ours is 0.027 (95 %: 0.002 to 0.051) below ``bohb_paper`` over time and 0.057 (0.018 to 0.097) at the end;
-it is behind it, by less than the noise of 20 seeds, on ``hartmann3_good`` and ``fcnet_parkinsons``.
-
-The bound on the points of the model (``max_points_in_model``, 512), with ``--horizon 48``, four times the length, and 8
-seeds: the bounds 64 and 16, which take effect in searches of that length, compared with no bound. At 64, an eighth of
-the default, 56 pairs of searches show no loss of quality:
-
-=====================  ====  ====  =====  ================================
-bound                  rank  end   score  difference at the end, 95 %
-=====================  ====  ====  =====  ================================
-none                   1.89  1.93  0.414
-64                     1.93  2.03  0.428  0.015 (-0.001 to 0.037)
-16                     2.19  2.05  0.455  0.041 (0.006 to 0.079)
-=====================  ====  ====  =====  ================================
+and ahead of Hyperband and random search. Evidence: docs/benchmarks.md, also for
+the bound on the points of the model (``max_points_in_model``, 512), measured with ``--horizon 48``, four times the
+length.
 
 The bench plays the workers: it requests an evaluation, charges its cost in simulated time, and reports the loss. It is
 not part of this repository; name its folder, which has ``run.py``, ``analyse.py`` and the searches of its peers, on the

@@ -2,10 +2,7 @@
 
 Claim: at most 0.3 s on a CPU.
 
-Evidence (one thread on two cores shared with many other processes, torch 2.13): 12 switches between networks of 23,683
-to 1,259,654 parameters, median 83 ms, longest 212 ms.
-
-Usage::
+Evidence: docs/benchmarks.md. Usage::
 
     OMP_NUM_THREADS=1 python tests/benchmarks/switching.py [--evaluations 12] [--device cpu]
 

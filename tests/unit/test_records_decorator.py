@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from hpbandster_lite.records.decorator import maker, record
+from tests.unit.test_rooms import REPOSITORY, room_of, sources
 
 
 def same_classes(decorator: Callable[..., Any]) -> list[type[Any]]:
@@ -191,3 +192,16 @@ def test_the_maker_makes_the_same_record(made: Any, model: Any) -> None:
 def test_the_maker_checks_the_record() -> None:
     with pytest.raises(ValueError, match="must not be negative"):
         maker(RECORDS[2])(-1, "b")
+
+
+def test_every_frozen_class_of_the_package_is_a_record() -> None:
+    """A dataclass takes ten times as long to import; shipped problems import larger things."""
+    slow = [
+        f"{path.relative_to(REPOSITORY)}: {line}"
+        for path, place in sources(REPOSITORY)
+        if room_of(place) != "workers" and place != ("records", "decorator.py")
+        for line in path.read_text("utf-8").splitlines()
+        if line.startswith("@dataclass(frozen=True")
+    ]
+
+    assert slow == []
