@@ -12,6 +12,7 @@ PROBLEM = '''
 import json
 import os
 import signal
+import subprocess
 
 min_budget, max_budget, unit = 1, 1, "steps"
 
@@ -27,7 +28,8 @@ def evaluate(config, budget, trial):
         json.loads((trial.resume_directory / "state.json").read_text())
     elif trial.attempt == 1:
         (trial.directory / "state.json").write_text('{"step": ')
-        os.kill(os.getppid(), signal.SIGKILL)
+        # A program kills the worker; to a function of Python a trainer refuses it.
+        subprocess.run(["kill", "-KILL", str(os.getppid())])
         signal.pause()
     return config["x"]
 '''
