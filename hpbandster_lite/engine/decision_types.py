@@ -1,6 +1,8 @@
 """What the engine decides and answers, as values.
 
-Law of this file: values only; the code that decides does not act on the decision.
+Law of this file: values only; the code that decides does not act on the decision. Answers that reach an agent
+unchanged (``Wait``, ``Leave``, ``Keep``, ``Stop``) are records of :mod:`hpbandster_lite.protocol.messages`. For the
+others the master makes a message that has more.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Generic, TypeAlias, TypeVar
 
-from hpbandster_lite.protocol.messages import ReportIs
+from hpbandster_lite.protocol.messages import Leave, ReportIs, Wait
 from hpbandster_lite.records import ConfigId, Entry, EvaluationId, FailureKind, Finished, Values
 from hpbandster_lite.records.decorator import record
 
@@ -22,6 +24,7 @@ MOST_NAMED = 5
 class Grant:
     """The right of one agent to one attempt of one evaluation.
 
+    The message of the same name has paths, which only the master knows, and the settings that the objective needs.
     ``previous_directory`` is where the rung below left its checkpoint; ``earlier`` lists the earlier attempts of this
     evaluation, the newest first, each with the directory that it handed back. That is ``None`` for a lost attempt,
     whose own directory may still hold a checkpoint. ``note`` is for the log of the attempt. ``timelines`` lists the
@@ -48,24 +51,9 @@ class Granted:
     grant: Grant
 
 
-@record(frozen=True, slots=True)
-class Wait:
-    """There is nothing to do now; ask again after ``seconds``."""
-
-    seconds: float
-    reason: str
-
-
-@record(frozen=True, slots=True)
-class Leave:
-    """There is work, but none that ends in the time that the agent has left: the agent ends to make room."""
-
-    reason: str
-
-
 @record(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What a user's command did, as a sentence; ``is_change`` is False where the command changed nothing."""
+    """The effect of a user's command; the message, ``CommandAnswer``, has the master's epoch, too."""
 
     is_change: bool
     sentence: str
@@ -102,21 +90,9 @@ def _counted(count: int, one: str, many: str) -> str:
 
 @record(frozen=True, slots=True)
 class Done:
-    """The search is over."""
+    """The search is over; the message of the same name has the words and the configurations that keep checkpoints."""
 
     finished: Finished
-
-
-@record(frozen=True, slots=True)
-class Keep:
-    """Continue the evaluation."""
-
-
-@record(frozen=True, slots=True)
-class Stop:
-    """Hand the evaluation back, or drop it: the agent no longer holds it, or the search is over."""
-
-    reason: str
 
 
 @record(frozen=True, slots=True)
@@ -152,7 +128,7 @@ Decision: TypeAlias = Sample | Promote | Rerun | OpenBracket | Wait | Leave | Do
 
 @record(frozen=True, slots=True, kw_only=True)
 class Exchanged:
-    """Answer to a report and a request for work in one."""
+    """The answer to a report and a request for work; the message, ``SlotAnswer``, has the slot's number too."""
 
     report_is: ReportIs | None = None
     answer: Granted | Wait | Leave | Done | None = None

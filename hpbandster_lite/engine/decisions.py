@@ -7,7 +7,7 @@ this order that will end in its time. The living engine and ``verify`` call the 
 
 from __future__ import annotations
 
-from hpbandster_lite.engine.decision_types import Decision, Done, Leave, OpenBracket, Promote, Rerun, Sample, Wait
+from hpbandster_lite.engine.decision_types import Decision, Done, OpenBracket, Promote, Rerun, Sample
 from hpbandster_lite.engine.limits import (
     is_affordable,
     may_open_bracket,
@@ -18,6 +18,7 @@ from hpbandster_lite.engine.limits import (
     why_unaffordable,
 )
 from hpbandster_lite.engine.state import State
+from hpbandster_lite.protocol.messages import Leave, Wait
 from hpbandster_lite.records import EvaluationId, SearchSettings
 
 WAIT_S = 1.0
@@ -31,7 +32,7 @@ def decide(state: State, settings: SearchSettings, served_s: float, time_left_s:
         return Done(ended)
     reason = why_nothing_new(state) or why_on_hold(state)
     if reason is not None:
-        return Wait(WAIT_S, reason)
+        return Wait(seconds=WAIT_S, reason=reason)
     if time_left_s is not None:
         return _within(state, time_left_s)
     if state.to_rerun:
@@ -45,14 +46,14 @@ def decide(state: State, settings: SearchSettings, served_s: float, time_left_s:
 
 
 def _wait_for_results(state: State) -> Wait:
-    return Wait(WAIT_S, f"{missing_results(state)}, and no other bracket may be opened")
+    return Wait(seconds=WAIT_S, reason=f"{missing_results(state)}, and no other bracket may be opened")
 
 
 def _fill_place(state: State, bracket: int, index: int) -> Promote | Sample | Wait:
     """Which configuration takes an open place of a rung."""
     rung = state.brackets[bracket].rungs[index]
     if not is_affordable(state, rung.budget):
-        return Wait(WAIT_S, why_unaffordable(state, rung.budget))
+        return Wait(seconds=WAIT_S, reason=why_unaffordable(state, rung.budget))
     if rung.promoted:
         return Promote(EvaluationId(rung.promoted[0], index))
     return Sample(state.next_config_id(bracket, index))
@@ -81,7 +82,9 @@ def _within(state: State, time_left_s: float) -> Decision:
     least = min(too_long)
     expected_s = state.durations.expected_s(least)
     takes = "" if expected_s is None else f" is expected to take up to {expected_s:.0f} s, and"
-    return Leave(f"the shortest evaluation that waits (budget {least:g}){takes} has {max(0.0, time_left_s):.0f} s here")
+    return Leave(
+        reason=f"the shortest evaluation that waits (budget {least:g}){takes} has {max(0.0, time_left_s):.0f} s here"
+    )
 
 
 def _fits(state: State, budget: float, time_left_s: float) -> bool:

@@ -20,16 +20,12 @@ from hpbandster_lite.engine.decision_types import (
     Exchanged,
     Grant,
     Granted,
-    Keep,
-    Leave,
     OpenBracket,
     Promote,
     Rerun,
     Retried,
     Sample,
-    Stop,
     Turn,
-    Wait,
 )
 from hpbandster_lite.engine.decisions import WAIT_S, decide
 from hpbandster_lite.engine.initial_proposals import vector_of
@@ -62,7 +58,7 @@ from hpbandster_lite.engine.waits import waits_of
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.hyperband.direction import result_text
 from hpbandster_lite.protocol.learning_curves import Curve, joined
-from hpbandster_lite.protocol.messages import ReportIs
+from hpbandster_lite.protocol.messages import Keep, Leave, ReportIs, Stop, Wait
 from hpbandster_lite.protocol.slots import agent_of
 from hpbandster_lite.protocol.status import Incumbent, Serving, Status, Waiting, is_silent
 from hpbandster_lite.randomness import training_seed
@@ -335,7 +331,9 @@ class Engine:
         last = self._state.request_of.get(agent, -1)
         held = self._state.held_by.get(agent)
         if request < last:
-            return Turn(Wait(WAIT_S, f"request {request} came after request {last}; ask with a new number"))
+            return Turn(
+                Wait(seconds=WAIT_S, reason=f"request {request} came after request {last}; ask with a new number")
+            )
         entries: list[Entry] = []
         if held is not None:
             if request == last:
@@ -346,7 +344,7 @@ class Engine:
         while True:
             decision = decide(self._state, self.settings, now - self._started_at, time_left_s)
             if hindrance is not None and not isinstance(decision, Leave | Done):
-                return Turn(Wait(self.settings.heartbeat_s, hindrance), tuple(entries))
+                return Turn(Wait(seconds=self.settings.heartbeat_s, reason=hindrance), tuple(entries))
             match decision:
                 case OpenBracket(bracket):
                     entries += self._applied(BracketOpened(bracket=bracket, time_left_s=time_left_s))
@@ -394,7 +392,7 @@ class Engine:
             self._leases.renew(agent, now, curve)
         if rule in CONTINUING:
             return Turn(Keep(), entries)
-        return Turn(Stop(_why_stop(rule, known, ended)))
+        return Turn(Stop(reason=_why_stop(rule, known, ended)))
 
     def release(
         self,
@@ -732,9 +730,7 @@ class Engine:
             reason=f"lost {evaluation.lost} times, the last time because of: {reason}",
         )
         outcome = Outcome(failure=failure, curve=evaluation.curve)
-        return self._applied(
-            Recorded(evaluation=identity, attempt=evaluation.attempts, agent=agent, outcome=outcome)
-        )
+        return self._applied(Recorded(evaluation=identity, attempt=evaluation.attempts, agent=agent, outcome=outcome))
 
 
 def _why_from_below(evaluation: Evaluation) -> str:

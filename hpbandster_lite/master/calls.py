@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from hpbandster_lite import wire
-from hpbandster_lite.engine.decision_types import Done, Grant, Granted, Keep, Leave, Stop, Wait
+from hpbandster_lite.engine.decision_types import Done, Grant, Granted
 from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.errors import (
     AgentIdTaken,
@@ -455,25 +455,23 @@ class Master:
         return messages.SlotAnswer(
             slot=slot.slot,
             report_is=report_is or turn.answer.report_is,
-            answer=messages.Wait(seconds=answer.seconds, reason=answer.reason)
-            if isinstance(answer, Wait) and request.hindrance is not None
+            answer=answer
+            if isinstance(answer, messages.Wait) and request.hindrance is not None
             else self._lease_message(name, answer),
         )
 
     def _lease_message(
-        self, slot: str, answer: Granted | Wait | Leave | Done | None
+        self, slot: str, answer: Granted | messages.Wait | messages.Leave | Done | None
     ) -> messages.Grant | messages.Wait | messages.Leave | messages.Done | None:
         match answer:
-            case None:
-                return None
+            case None | messages.Leave():
+                return answer
             case Granted(grant):
                 return self._grant_message(grant)
-            case Wait(wait_s, reason):
+            case messages.Wait(seconds=wait_s, reason=reason):
                 # All idle agents together ask at most 500 times a second.
                 seconds = max(self._soonest_question_s, min(wait_s, 0.002 * len(self._agent_of)))
                 return messages.Wait(seconds=seconds, reason=reason)
-            case Leave(reason):
-                return messages.Leave(reason=reason)
             case Done(finished):
                 self._informed_of_end.add(slot)
                 return messages.Done(reason=finished.reason, kept=self._kept_after(finished))
@@ -515,11 +513,7 @@ class Master:
     def _renew(self, request: messages.RenewRequest, now: float) -> messages.RenewAnswer:
         turn = self.engine.renew(request.agent, request.evaluation, request.attempt, now=now, curve=request.curve)
         self._pending.extend(turn.entries)
-        match turn.answer:
-            case Keep():
-                return messages.RenewAnswer(epoch=self._epoch, answer=messages.Keep())
-            case Stop(reason):
-                return messages.RenewAnswer(epoch=self._epoch, answer=messages.Stop(reason=reason))
+        return messages.RenewAnswer(epoch=self._epoch, answer=turn.answer)
 
     def _release(self, request: messages.ReleaseRequest, now: float) -> None:
         _check_directory(request.directory)
@@ -551,9 +545,7 @@ class Master:
                 turn = self.engine.cancel(request.evaluation, reason=_one_line(request.reason))
         self._pending.extend(turn.entries)
         log.info("command %s: %s", request.method, turn.answer.sentence)
-        return messages.CommandAnswer(
-            epoch=self._epoch, is_change=turn.answer.is_change, sentence=turn.answer.sentence
-        )
+        return messages.CommandAnswer(epoch=self._epoch, is_change=turn.answer.is_change, sentence=turn.answer.sentence)
 
     def status(self, now: float) -> Status:
         """The status of the search now."""

@@ -136,7 +136,7 @@ class Wait:
 @wire.register("leave", is_short=True)
 @record(frozen=True, slots=True, kw_only=True)
 class Leave:
-    """There is work, but it takes longer than the time that this agent has left."""
+    """There is work, but it takes longer than the time that this agent has left: the agent ends to make room."""
 
     reason: str
 
@@ -153,13 +153,13 @@ class Done:
 @wire.register("keep", is_short=True)
 @record(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """The lease is renewed."""
+    """The lease is renewed: continue the evaluation."""
 
 
 @wire.register("stop", is_short=True)
 @record(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """Stop the evaluation and hand it back."""
+    """Hand the evaluation back, or drop it: the agent no longer holds it, or the search is over."""
 
     reason: str
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hpbandster_lite.engine.decision_types import Done, Granted, Keep, Stop, Turn, Wait
+from hpbandster_lite.engine.decision_types import Done, Granted, Turn
 from hpbandster_lite.engine.engine import Engine
+from hpbandster_lite.protocol.messages import Keep, Stop, Wait
 from hpbandster_lite.protocol.status import Evaluations
 from hpbandster_lite.records import (
     ConfigId,
@@ -257,7 +258,7 @@ def test_a_lease_that_another_agent_has_is_not_given_back() -> None:
     engine.expire(now=60.0)
     granted(engine, "b", now=61.0)
     turn = engine.renew("a", grant.evaluation, 1, now=62.0)
-    assert turn == Turn(Stop("the lease expired and another worker got the evaluation"))
+    assert turn == Turn(Stop(reason="the lease expired and another worker got the evaluation"))
     engine.disconnected("b", now=63.0)
     engine.expire(now=80.0)
     assert isinstance(engine.renew("a", grant.evaluation, 1, now=81.0).answer, Stop)
@@ -277,7 +278,7 @@ def test_an_agent_that_left_its_lapsed_lease_does_not_get_it_back_for_a_late_hea
     elif word == "question":
         engine.exchange("a", 1, now=61.0, want_lease=False)
     turn = engine.renew("a", grant.evaluation, 1, now=62.0)
-    assert turn == Turn(Stop("the lease ended, and the evaluation waits to be run again"))
+    assert turn == Turn(Stop(reason="the lease ended, and the evaluation waits to be run again"))
 
 
 def test_no_lease_is_given_back_beyond_the_limit_of_those_that_run_or_the_end_of_the_search() -> None:
@@ -295,7 +296,7 @@ def test_no_lease_is_given_back_beyond_the_limit_of_those_that_run_or_the_end_of
     grant = granted(ended, "a", now=0.0)
     ended.expire(now=60.0)
     ended.stop(reason="enough")
-    assert ended.renew("a", grant.evaluation, 1, now=61.0) == Turn(Stop("stopped by its user: enough"))
+    assert ended.renew("a", grant.evaluation, 1, now=61.0) == Turn(Stop(reason="stopped by its user: enough"))
 
 
 def test_what_was_lost_runs_again_before_anything_else() -> None:
@@ -329,7 +330,9 @@ def test_a_heartbeat_at_the_end_of_the_search_extends_the_lease_until_the_evalua
     grant = granted(engine, "a", now=0.0)
     engine.disconnected("a", now=1.0)
     engine.stop(reason="enough for today")
-    assert engine.renew("a", grant.evaluation, 1, now=10.0) == Turn(Stop("stopped by its user: enough for today"))
+    assert engine.renew("a", grant.evaluation, 1, now=10.0) == Turn(
+        Stop(reason="stopped by its user: enough for today")
+    )
     assert engine.expire(now=69.9).entries == ()
     (handed_back,) = engine.release("a", grant.evaluation, 1, "enough for today", "here", now=69.9).entries
     assert isinstance(handed_back, Released)
@@ -513,7 +516,7 @@ def test_an_agent_that_takes_no_work_opens_and_samples_nothing_and_asks_again_af
     engine = started(ONE)
     turn = engine.exchange("a", 1, now=0.0, hindrance="its disk is full")
     assert turn.entries == ()
-    assert turn.answer.answer == Wait(engine.settings.heartbeat_s, "its disk is full")
+    assert turn.answer.answer == Wait(seconds=engine.settings.heartbeat_s, reason="its disk is full")
     assert granted(engine, "a", 2).attempt == 1
 
 

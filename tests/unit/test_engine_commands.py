@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from hpbandster_lite.engine.decision_types import Done, Granted, Keep, Retried, Stop, Wait
+from hpbandster_lite.engine.decision_types import Done, Granted, Retried
 from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.engine.limits import stopped_by_user
 from hpbandster_lite.errors import InvariantBroken, UsageError
+from hpbandster_lite.protocol.messages import Keep, Stop, Wait
 from hpbandster_lite.records import (
     ConfigId,
     Entry,
@@ -67,7 +68,7 @@ def test_a_cancelled_evaluation_ends_for_good_and_its_worker_stops_at_its_next_h
     assert turn.answer.is_change
     assert [type(entry) for entry in turn.entries] == [Recorded]
     assert kind_of(engine, grant.evaluation) is FailureKind.CANCELLED
-    assert engine.renew("a", grant.evaluation, 1, now=2.0).answer == Stop("too dear")
+    assert engine.renew("a", grant.evaluation, 1, now=2.0).answer == Stop(reason="too dear")
     assert granted(engine, "b").evaluation != grant.evaluation
     engine.validate()
 
@@ -197,7 +198,9 @@ def test_a_stopped_search_is_over_and_running_evaluations_are_called_back() -> N
     grant = granted(engine, "a")
     turn = engine.stop(reason="enough for today")
     assert turn.entries == (stopped_by_user("enough for today"),)
-    assert engine.renew("a", grant.evaluation, 1, now=1.0).answer == Stop("stopped by its user: enough for today")
+    assert engine.renew("a", grant.evaluation, 1, now=1.0).answer == Stop(
+        reason="stopped by its user: enough for today"
+    )
     assert engine.lease("b", 0, now=1.0).answer == Done(stopped_by_user("enough for today"))
     assert engine.stop(reason="again").entries == ()
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpbandster_lite.engine.decision_types import Granted, Leave, Wait
+from hpbandster_lite.engine.decision_types import Granted
 from hpbandster_lite.engine.durations import KEPT, SAFETY, Durations
 from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.engine.verify import Verification, verify
+from hpbandster_lite.protocol.messages import Leave, Wait
 from hpbandster_lite.records import Entry, EvaluationId, Leased, Limits, Outcome, Report, Sampled
 from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.space import SearchSpace
@@ -102,7 +103,7 @@ def test_an_agent_without_a_limit_gets_what_comes_next_and_one_with_enough_time_
 def test_an_agent_is_sent_away_where_no_waiting_evaluation_ends_in_its_time() -> None:
     answer = with_promotions().lease("b", 0, now=0.0, time_left_s=44.0).answer
     assert answer == Leave(
-        "the shortest evaluation that waits (budget 3) is expected to take up to 45 s, and has 44 s here"
+        reason="the shortest evaluation that waits (budget 3) is expected to take up to 45 s, and has 44 s here"
     )
 
 

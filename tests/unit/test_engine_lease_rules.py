@@ -8,9 +8,9 @@ from itertools import product
 
 import pytest
 
-from hpbandster_lite.engine.decision_types import Keep, Stop
 from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.engine.lease_rules import RULES, STOP_REASONS, LeaseState, Request, Rule, lease_state
+from hpbandster_lite.protocol.messages import Keep, Stop
 from hpbandster_lite.records import (
     ConfigId,
     Entry,
@@ -126,10 +126,10 @@ def send(engine: Engine, evaluation: EvaluationId, request: Request) -> tuple[ob
 EXPECTED: dict[Rule, tuple[object, tuple[type[Entry], ...]]] = {
     Rule.KEEP: (Keep(), ()),
     Rule.GIVE_BACK: (Keep(), (Leased,)),
-    Rule.CALL_BACK: (Stop(f"stopped by its user: {END}"), ()),
-    Rule.STOP_AT_END: (Stop(f"stopped by its user: {END}"), ()),
-    Rule.STOP_CANCELLED: (Stop(CANCELLATION), ()),
-    **{rule: (Stop(reason), ()) for rule, reason in STOP_REASONS.items()},
+    Rule.CALL_BACK: (Stop(reason=f"stopped by its user: {END}"), ()),
+    Rule.STOP_AT_END: (Stop(reason=f"stopped by its user: {END}"), ()),
+    Rule.STOP_CANCELLED: (Stop(reason=CANCELLATION), ()),
+    **{rule: (Stop(reason=reason), ()) for rule, reason in STOP_REASONS.items()},
     Rule.RECORD: ("recorded", (Recorded,)),
     Rule.LOSE: ("recorded", (Expired,)),
     Rule.SET_ASIDE: ("recorded", (SetAside,)),

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from hpbandster_lite.engine.decision_types import Done, Grant, Granted, Keep, Stop, Wait
+from hpbandster_lite.engine.decision_types import Done, Grant, Granted
 from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.engine.verify import verify
+from hpbandster_lite.protocol.messages import Keep, Stop, Wait
 from hpbandster_lite.protocol.slots import slot_name
 from hpbandster_lite.records import (
     AgentJoined,

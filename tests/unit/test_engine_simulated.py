@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from hpbandster_lite.engine.decision_types import Grant, Granted, Wait
+from hpbandster_lite.engine.decision_types import Grant, Granted
 from hpbandster_lite.engine.engine import Engine
+from hpbandster_lite.protocol.messages import Wait
 from hpbandster_lite.records import Entry, Limits, Recorded
 from tests.engine_room import loss, started
 
@@ -61,7 +62,7 @@ class Cluster:
                 duration = self.random.lognormvariate(math.log(10.0) - 0.5, 1.0)
                 self.busy_s += min(duration, max(0.0, self.first_wait_s - now))
                 self.at(now + duration, agent, granted)
-            case Wait(seconds):
+            case Wait(seconds=seconds):
                 self.first_wait_s = min(self.first_wait_s, now)
                 self.at(now + seconds, agent, None)
             case _:
