@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.engine.decision_types import Grant, Granted
 from hpbandster_lite.engine.engine import Engine
+from hpbandster_lite.engine.verify import Verification, verify
 from hpbandster_lite.records import (
+    Entry,
     Failure,
     FailureKind,
     Limits,
     Outcome,
+    Plain,
     ProblemDescription,
     Report,
     SearchSettings,
     Values,
 )
-from hpbandster_lite.samplers import make_sampler
+from hpbandster_lite.samplers import Sampler, make_sampler
 from hpbandster_lite.space import SearchSpace
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
 LADDER = (1.0, 3.0, 9.0)
+ONE_BRACKET = Limits(brackets=1)
 
 
 def space_of(*hyperparameters: Any) -> SearchSpace:
@@ -86,6 +90,33 @@ def started(limits: Limits | None = None, *, space: SearchSpace | None = None, *
     engine = engine_for(settings_for(space, **settings), space)
     engine.start(1, limits or Limits(), now=0.0)
     return engine
+
+
+def replayed(settings: SearchSettings, entries: Iterable[Entry], *, space: SearchSpace | None = None) -> Engine:
+    """An engine as the journal's entries leave it; it has not started."""
+    engine = engine_for(settings, space or space_of())
+    engine.replay(entries)
+    return engine
+
+
+def verified(
+    settings: SearchSettings,
+    entries: Sequence[Entry],
+    *,
+    space: SearchSpace | None = None,
+    fingerprint: Mapping[str, Plain] | None = None,
+) -> Verification:
+    """The verification of a journal with these entries."""
+    space = space or space_of()
+
+    def make() -> Sampler:
+        return make_sampler(settings.algorithm, space, settings.budgets, settings.sampler)
+
+    return verify(settings, space, make, entries, fingerprint=fingerprint or {})
+
+
+def is_over(engine: Engine) -> bool:
+    return engine.finished is not None
 
 
 def granted(engine: Engine, agent: str, request: int = 0, now: float = 0.0) -> Grant:

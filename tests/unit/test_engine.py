@@ -29,19 +29,19 @@ from hpbandster_lite.records import (
 )
 from hpbandster_lite.space import SearchSpace
 from tests.engine_room import (
+    ONE_BRACKET,
     engine_for,
     failed,
     finish,
     granted,
     loss,
+    replayed,
     settings_for,
     snapshot,
     space_of,
     space_that_forbids_its_default,
     started,
 )
-
-ONE = Limits(brackets=1)
 
 
 def best_of_rung(engine: Engine, rung: int) -> list[ConfigId]:
@@ -52,20 +52,20 @@ def best_of_rung(engine: Engine, rung: int) -> list[ConfigId]:
 
 
 def test_one_bracket_is_9_then_3_then_1() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     grants = finish(engine)
     assert [grant.budget for grant in grants] == [1.0] * 9 + [3.0] * 3 + [9.0]
     assert engine.finished == Finished(kind=FinishKind.COMPLETE, reason="the one bracket is complete")
 
 
 def test_the_lowest_losses_are_promoted_and_ties_go_by_config_id() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     finish(engine, dict.fromkeys((f"0-0-{index}" for index in range(9)), 1.0) | {"0-0-8": 0.5})
     assert best_of_rung(engine, 1) == [ConfigId(0, 0, 8), ConfigId(0, 0, 0), ConfigId(0, 0, 1)]
 
 
 def test_a_rung_with_too_few_losses_is_topped_up_with_fresh_samples_of_the_higher_rung() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     for index in range(9):
         grant = granted(engine, "a", index)
         engine.report("a", loss(grant, 1.0) if index == 2 else failed(grant, FailureKind.CODE), now=0.0)
@@ -75,7 +75,7 @@ def test_a_rung_with_too_few_losses_is_topped_up_with_fresh_samples_of_the_highe
 
 
 def test_a_failure_is_never_promoted_even_where_nothing_has_a_loss() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     for index in range(9):
         engine.report("a", failed(granted(engine, "a", index), FailureKind.MEMORY), now=0.0)
     assert all(grant.evaluation.config_id.rung == 1 for grant in finish(engine)[:3])
@@ -93,7 +93,7 @@ def test_the_smallest_budget_comes_first_and_the_next_bracket_opens_only_when_no
 
 
 def test_an_infeasible_configuration_gives_its_place_to_a_new_one() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     engine.report("a", failed(granted(engine, "a", 0), FailureKind.INFEASIBLE), now=0.0)
     grants = finish(engine)
     assert [grant.budget for grant in grants] == [1.0] * 9 + [3.0] * 3 + [9.0]
@@ -117,7 +117,7 @@ def test_the_default_comes_first_then_the_users_configurations_each_once() -> No
     space = space_of()
     default = space.to_values(space.default()[None])[0]
     given = ({"x": 0.25, "n": 3}, default, {"x": 0.25, "n": 3}, {"x": 0.75, "n": 9})
-    engine = started(ONE, initial=given)
+    engine = started(ONE_BRACKET, initial=given)
     grants = [granted(engine, f"a{index}") for index in range(4)]
     assert [grant.values for grant in grants[:3]] == [default, given[0], given[3]]
     origins = [engine.state.proposals[grant.evaluation.config_id].origin for grant in grants]
@@ -127,8 +127,8 @@ def test_the_default_comes_first_then_the_users_configurations_each_once() -> No
 def test_a_skipped_default_is_evaluated_where_the_user_names_it() -> None:
     space = space_of()
     default = space.to_values(space.default()[None])[0]
-    without = granted(started(ONE, skip_default=True), "a")
-    named = started(ONE, skip_default=True, initial=({"x": 0.25, "n": 3}, default))
+    without = granted(started(ONE_BRACKET, skip_default=True), "a")
+    named = started(ONE_BRACKET, skip_default=True, initial=({"x": 0.25, "n": 3}, default))
     assert without.values != default
     assert [granted(named, f"a{index}").values for index in range(2)] == [{"x": 0.25, "n": 3}, default]
 
@@ -136,7 +136,7 @@ def test_a_skipped_default_is_evaluated_where_the_user_names_it() -> None:
 def test_a_default_that_the_space_forbids_is_replaced_by_a_sampled_configuration() -> None:
     space = SearchSpace.from_configspace(space_that_forbids_its_default())
     given = {"x": 0.25, "n": 3}
-    engine = started(ONE, space=space, initial=(given,))
+    engine = started(ONE_BRACKET, space=space, initial=(given,))
     grants = finish(engine)
     assert [grant.budget for grant in grants] == [1.0] * 9 + [3.0] * 3 + [9.0]
     assert grants[0].values == given
@@ -146,7 +146,7 @@ def test_a_default_that_the_space_forbids_is_replaced_by_a_sampled_configuration
 
 def test_a_search_from_before_this_rule_evaluates_its_forbidden_default() -> None:
     space = SearchSpace.from_configspace(space_that_forbids_its_default())
-    engine = started(ONE, space=space, replaces_forbidden_default=False)
+    engine = started(ONE_BRACKET, space=space, replaces_forbidden_default=False)
     assert granted(engine, "a").values == {"x": 0.5, "n": 5}
 
 
@@ -356,7 +356,7 @@ def test_a_gap_in_which_the_master_did_not_listen_ends_no_lease() -> None:
 
 
 def test_the_third_loss_is_an_outcome_that_the_model_never_sees() -> None:
-    engine = started(ONE, algorithm="bohb")
+    engine = started(ONE_BRACKET, algorithm="bohb")
     entries: tuple[Entry, ...] = ()
     for attempt in range(3):
         granted(engine, f"a{attempt}", now=100.0 * attempt)
@@ -384,7 +384,7 @@ def test_handing_back_costs_no_attempt_of_the_limit_and_names_the_checkpoint(kin
 
 
 def test_the_third_hand_back_of_its_own_accord_is_an_outcome_that_the_model_never_sees() -> None:
-    engine = started(ONE, algorithm="bohb")
+    engine = started(ONE_BRACKET, algorithm="bohb")
     entries: tuple[Entry, ...] = ()
     for attempt in range(1, 4):
         grant = granted(engine, f"a{attempt}")
@@ -513,7 +513,7 @@ def test_report_and_next_lease_travel_in_one_exchange() -> None:
 
 
 def test_an_agent_that_takes_no_work_opens_and_samples_nothing_and_asks_again_after_a_heartbeat() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     turn = engine.exchange("a", 1, now=0.0, hindrance="its disk is full")
     assert turn.entries == ()
     assert turn.answer.answer == Wait(seconds=engine.settings.heartbeat_s, reason="its disk is full")
@@ -521,13 +521,13 @@ def test_an_agent_that_takes_no_work_opens_and_samples_nothing_and_asks_again_af
 
 
 def test_an_agent_that_takes_no_work_is_informed_of_the_end() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     finish(engine)
     assert isinstance(engine.exchange("a", 1, now=0.0, hindrance="its disk is full").answer.answer, Done)
 
 
 def test_a_report_of_an_agent_that_takes_no_work_counts() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     grant = granted(engine, "a")
     turn = engine.exchange("a", 1, now=0.0, report=loss(grant, 1.0), hindrance="its disk is full")
     assert turn.answer.report_is == "recorded"
@@ -543,7 +543,7 @@ def test_an_exchange_without_a_wish_for_work_leases_nothing() -> None:
 
 
 def test_the_grant_of_a_promoted_evaluation_names_the_checkpoint_of_the_rung_below() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     for index in range(9):
         grant = granted(engine, "a", index)
         report = loss(grant, index)
@@ -610,7 +610,7 @@ def test_no_more_than_max_concurrent_run_at_once() -> None:
 
 
 def test_a_wait_names_the_rung_and_what_is_missing() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     for index in range(9):
         granted(engine, f"a{index}")
     answer = engine.lease("b", 0, now=0.0).answer
@@ -619,7 +619,7 @@ def test_a_wait_names_the_rung_and_what_is_missing() -> None:
 
 
 def test_raised_limits_reopen_a_finished_search() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     finish(engine)
     ended = engine.finished
     engine.start(2, Limits(brackets=2), now=0.0)
@@ -644,16 +644,14 @@ def test_after_a_replay_the_same_request_gets_the_same_grant_and_a_full_lease() 
     settings = settings_for(space, algorithm="bohb")
     engine = engine_for(settings, space)
     entries = [*engine.start(1, Limits(), now=0.0).entries, *engine.lease("a", 3, now=0.0).entries]
-    again = engine_for(settings, space)
-    again.replay(entries)
+    again = replayed(settings, entries, space=space)
     assert snapshot(again) == snapshot(engine)
     again.start(2, Limits(), now=5_000.0)
     assert again.expire(now=5_059.9).entries == ()
     assert again.lease("a", 3, now=5_059.9).answer == engine.lease("a", 3, now=50.0).answer
-    unheard = engine_for(settings, space)
-    unheard.replay(entries)
-    unheard.start(2, Limits(), now=5_000.0)
-    assert len(unheard.expire(now=5_060.0).entries) == 1
+    without_messages = replayed(settings, entries, space=space)
+    without_messages.start(2, Limits(), now=5_000.0)
+    assert len(without_messages.expire(now=5_060.0).entries) == 1
 
 
 @pytest.mark.parametrize("algorithm", ["bohb", "hyperband", "sh", "bo", "random"])
@@ -663,15 +661,13 @@ def test_an_interruption_at_any_point_changes_no_decision(algorithm: str) -> Non
     straight = engine_for(settings, space)
     entries: list[Entry] = []
     entries += straight.start(1, Limits(evaluations=40), now=0.0).entries
-    broken = engine_for(settings, space)
-    broken.replay(entries)
+    broken = replayed(settings, entries, space=space)
     for request in range(40):
         turn = straight.lease("a", request, now=0.0)
         entries += turn.entries
         if request % 5 == 0:
             # The interrupted engine is discarded and rebuilt from the journal's entries.
-            broken = engine_for(settings, space)
-            broken.replay(entries[: len(entries) - len(turn.entries)])
+            broken = replayed(settings, entries[: len(entries) - len(turn.entries)], space=space)
         assert broken.lease("a", request, now=0.0) == turn
         if not isinstance(turn.answer, Granted):
             break
@@ -686,7 +682,7 @@ def test_an_interruption_at_any_point_changes_no_decision(algorithm: str) -> Non
 
 
 def test_the_status_says_what_each_agent_does_and_what_the_rungs_hold() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     grant = granted(engine, "a", 0, now=0.0)
     granted(engine, "b", 0, now=10.0)
     engine.report("a", loss(grant, 0.25), now=20.0)
@@ -703,7 +699,7 @@ def test_the_status_says_what_each_agent_does_and_what_the_rungs_hold() -> None:
 
 
 def test_checkpoints_of_configurations_that_are_out_are_named_once() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     for index in range(9):
         engine.report("a", loss(granted(engine, "a", index), index), now=0.0)
     assert engine.take_discontinued() == [ConfigId(0, 0, index) for index in range(3, 9)]

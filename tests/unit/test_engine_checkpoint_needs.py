@@ -7,7 +7,14 @@ import pytest
 from hpbandster_lite.engine.decision_types import Grant
 from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.records import ConfigId, EvaluationId, FailureKind, Limits
-from tests.engine_room import failed, finish, granted, loss, started
+from tests.engine_room import (
+    ONE_BRACKET,
+    failed,
+    finish,
+    granted,
+    loss,
+    started,
+)
 
 N_LOWEST = 9
 """Places of the lowest rung of the first bracket; three of them are promoted."""
@@ -32,14 +39,14 @@ def at(index: int, rung: int = 0) -> str:
 
 
 def test_what_may_still_be_promoted_is_needed_and_what_cannot_be_is_not() -> None:
-    engine = started(Limits(brackets=1))
+    engine = started(ONE_BRACKET)
     lowest(engine, [0.5, 0.1, 0.9, 0.3, None, 0.7])
     # The three best may be promoted; of the others the failure is the worst.
     assert unneeded(engine) == [at(4), at(2), at(5)]
 
 
 def test_a_promotion_needs_the_rung_below_until_it_has_an_outcome_and_the_incumbent_is_never_given_up() -> None:
-    engine = started(Limits(brackets=1))
+    engine = started(ONE_BRACKET)
     lowest(engine, [0.1 * number for number in range(1, N_LOWEST + 1)])
     losers = [at(index) for index in range(N_LOWEST - 1, 2, -1)]
     assert unneeded(engine) == losers
@@ -56,7 +63,7 @@ def test_a_promotion_needs_the_rung_below_until_it_has_an_outcome_and_the_incumb
 
 
 def test_what_is_leased_or_waits_to_be_run_again_is_needed() -> None:
-    engine = started(Limits(brackets=1))
+    engine = started(ONE_BRACKET)
     lowest(engine, [0.5])
     grant = granted(engine, "b")
     engine.release("b", grant.evaluation, 1, "stop", "d", now=0.0)
@@ -76,7 +83,7 @@ def test_when_a_search_is_complete_only_the_incumbent_is_needed() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5, 1_000])
 def test_the_best_configurations_are_ranked_by_their_best_result(count: int) -> None:
-    engine = started(Limits(brackets=1))
+    engine = started(ONE_BRACKET)
     assert engine.best_configurations(count) == frozenset()
     lowest(engine, [0.5, 0.1, None, 0.3, 0.2, 0.6, 0.7, 0.8, 0.9])
     grant = granted(engine, "b")

@@ -26,12 +26,14 @@ from hpbandster_lite.records import (
     Started,
 )
 from tests.engine_room import (
+    ONE_BRACKET,
     engine_for,
     fail,
     failed,
     finish,
     granted,
     loss,
+    replayed,
     settings_for,
     snapshot,
     space_of,
@@ -39,23 +41,12 @@ from tests.engine_room import (
     traceback,
 )
 
-ONE = Limits(brackets=1)
 CODE, INVALID = FailureKind.CODE, FailureKind.INVALID
 
 
 def kind_of(engine: Engine, evaluation: EvaluationId) -> FailureKind | None:
     outcome = engine.state.evaluations[evaluation].outcome
     return None if outcome is None or outcome.failure is None else outcome.failure.kind
-
-
-def is_over(engine: Engine) -> bool:
-    return engine.finished is not None
-
-
-def replayed(engine: Engine, entries: list[Entry]) -> Engine:
-    again = engine_for(engine.settings, space_of())
-    again.replay(entries)
-    return again
 
 
 # ------------------------------------------------------------------------------------------------------------ cancel
@@ -74,7 +65,7 @@ def test_a_cancelled_evaluation_ends_for_good_and_its_worker_stops_at_its_next_h
 
 
 def test_a_cancelled_evaluation_fills_its_place_and_ranks_last() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     first = granted(engine, "a")
     engine.cancel(first.evaluation)
     grants = finish(engine)
@@ -161,7 +152,7 @@ def test_a_paused_search_hands_out_nothing_and_lets_what_runs_end() -> None:
 def test_a_pause_outlives_its_master() -> None:
     engine = started()
     entries = [Started(epoch=1, limits=Limits()), *engine.pause().entries]
-    again = replayed(engine, entries)
+    again = replayed(engine.settings, entries)
     again.start(2, Limits(), now=0.0)
     assert isinstance(again.lease("a", 0, now=0.0).answer, Wait)
 
@@ -176,7 +167,7 @@ def test_to_pause_or_resume_twice_changes_nothing() -> None:
 
 
 def test_a_search_that_is_over_cannot_be_paused() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     finish(engine)
     with pytest.raises(UsageError, match="the one bracket is complete"):
         engine.pause()
@@ -227,12 +218,12 @@ def test_a_report_after_the_stop_counts() -> None:
 
 
 def test_failures_of_a_rung_that_is_not_complete_are_run_again_and_everything_else_stays() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     fail(engine, traceback(1), traceback(2))
     fail(engine, None, kind=INVALID, first=2)
     fail(engine, None, kind=FailureKind.MEMORY, first=3)
     engine.report("a", loss(granted(engine, "a", 4), 1.0), now=0.0)
-    turn = engine.start(2, ONE, now=0.0, retry_failed=True)
+    turn = engine.start(2, ONE_BRACKET, now=0.0, retry_failed=True)
     failures = tuple(EvaluationId(ConfigId(0, 0, index), 0) for index in range(3))
     assert turn.answer == Retried(put_back=failures, others={FailureKind.MEMORY: 1})
     assert turn.entries[1:] == tuple(PutBack(evaluation=each) for each in failures)
@@ -245,18 +236,18 @@ def test_failures_of_a_rung_that_is_not_complete_are_run_again_and_everything_el
 
 
 def test_without_the_wish_nothing_is_put_back() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     fail(engine, traceback())
-    turn = engine.start(2, ONE, now=0.0)
+    turn = engine.start(2, ONE_BRACKET, now=0.0)
     assert (turn.answer, len(turn.entries)) == (Retried(), 1)
 
 
 def test_failures_that_others_were_promoted_over_stay_as_they_are() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     fail(engine, traceback())
     for index in range(1, 9):
         engine.report("a", loss(granted(engine, "a", index), index), now=0.0)
-    turn = engine.start(2, ONE, now=0.0, retry_failed=True)
+    turn = engine.start(2, ONE_BRACKET, now=0.0, retry_failed=True)
     assert turn.answer.put_back == ()
     assert turn.answer.decided == (EvaluationId(ConfigId(0, 0, 0), 0),)
     assert turn.answer.sentence == (
@@ -266,20 +257,20 @@ def test_failures_that_others_were_promoted_over_stay_as_they_are() -> None:
 
 
 def test_failures_above_which_fresh_configurations_were_sampled_stay_as_they_are() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     fail(engine, *(traceback(line) for line in range(9)))
     assert str(granted(engine, "a", 9).evaluation) == "0-1-0@1"
-    turn = engine.start(2, ONE, now=0.0, retry_failed=True)
+    turn = engine.start(2, ONE_BRACKET, now=0.0, retry_failed=True)
     assert (len(turn.answer.put_back), len(turn.answer.decided)) == (0, 9)
     assert "9 are not (0-0-0@0, 0-0-1@0, 0-0-2@0, 0-0-3@0, 0-0-4@0, ...): promotions" in turn.answer.sentence
 
 
 def test_a_sample_above_that_proved_infeasible_was_a_decision_too() -> None:
-    engine = started(ONE, budgets=(1.0, 3.0))
+    engine = started(ONE_BRACKET, budgets=(1.0, 3.0))
     fail(engine, *(traceback(line) for line in range(3)))
     fail(engine, None, kind=FailureKind.INFEASIBLE, first=3)
     assert engine.state.brackets[0].rungs[1].taken == 0
-    assert engine.start(2, ONE, now=0.0, retry_failed=True).answer.put_back == ()
+    assert engine.start(2, ONE_BRACKET, now=0.0, retry_failed=True).answer.put_back == ()
 
 
 def test_a_rung_above_that_an_exhausted_space_left_empty_was_a_decision_too() -> None:
@@ -310,12 +301,12 @@ def test_a_rung_that_failed_as_a_whole_is_open_again_when_nothing_was_built_on_i
 
 
 def test_the_last_rung_decides_nothing_so_its_failures_are_run_again() -> None:
-    engine = started(Limits(brackets=1), algorithm="random", budgets=(1.0, 3.0))
+    engine = started(ONE_BRACKET, algorithm="random", budgets=(1.0, 3.0))
     places = engine_places(engine)
     fail(engine, *(traceback(line) for line in range(places)))
     assert isinstance(engine.lease("a", places, now=0.0).answer, Done)
     assert len(engine.take_discontinued()) == places
-    turn = engine.start(2, ONE, now=0.0, retry_failed=True)
+    turn = engine.start(2, ONE_BRACKET, now=0.0, retry_failed=True)
     assert len(turn.answer.put_back) == places
     assert engine.state.discontinued == []
     engine.validate()
@@ -362,33 +353,33 @@ def model_only(algorithm: str) -> dict[str, float]:
 
 def test_what_was_put_back_is_journalled_and_replayed() -> None:
     engine = engine_for(settings_for(space_of()), space_of())
-    entries: list[Entry] = [*engine.start(1, ONE, now=0.0).entries]
+    entries: list[Entry] = [*engine.start(1, ONE_BRACKET, now=0.0).entries]
     for index in range(3):
         turn = engine.lease("a", index, now=0.0)
         assert isinstance(turn.answer, Granted)
         entries += turn.entries
         entries += engine.report("a", failed(turn.answer.grant, CODE, traceback()), now=0.0).entries
-    entries += engine.start(2, ONE, now=0.0, retry_failed=True).entries
+    entries += engine.start(2, ONE_BRACKET, now=0.0, retry_failed=True).entries
     # The data of the sampler has changed, so the next proposal has another basis.
     assert isinstance(entries[-1], PutBack)
     assert engine.state.observed_at == len(entries)
-    again = replayed(engine, entries)
+    again = replayed(engine.settings, entries)
     assert snapshot(again) == snapshot(engine)
     assert again.lease("b", 0, now=0.0).entries == engine.lease("b", 0, now=0.0).entries
 
 
 def test_an_entry_that_puts_back_what_it_may_not_is_refused() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     engine.report("a", loss(granted(engine, "a"), 1.0), now=0.0)
     with pytest.raises(InvariantBroken, match="0-0-0@0 cannot be put back"):
         engine.apply(PutBack(evaluation=EvaluationId(ConfigId(0, 0, 0), 0)))
 
 
 def test_an_old_report_of_a_put_back_evaluation_changes_nothing() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     grant = granted(engine, "a")
     report = failed(grant, CODE, traceback())
     engine.report("a", report, now=0.0)
-    engine.start(2, ONE, now=0.0, retry_failed=True)
+    engine.start(2, ONE_BRACKET, now=0.0, retry_failed=True)
     assert engine.report("a", report, now=0.0).answer == "known"
     assert engine.state.evaluations[grant.evaluation].outcome is None

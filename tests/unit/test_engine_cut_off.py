@@ -8,19 +8,27 @@ from typing import Any
 import pytest
 
 from hpbandster_lite.engine.decision_types import Grant
-from hpbandster_lite.engine.verify import verify
 from hpbandster_lite.records import (
     CurvePoint,
     Entry,
     FailureKind,
     LateReport,
-    Limits,
     Recorded,
     Report,
     SetAside,
 )
-from hpbandster_lite.samplers import make_sampler
-from tests.engine_room import engine_for, failed, finish, loss, settings_for, snapshot, space_of
+from tests.engine_room import (
+    ONE_BRACKET,
+    engine_for,
+    failed,
+    finish,
+    loss,
+    replayed,
+    settings_for,
+    snapshot,
+    space_of,
+    verified,
+)
 
 
 class Story:
@@ -31,7 +39,7 @@ class Story:
         self.settings = settings_for(self.space)
         self.engine = engine_for(self.settings, self.space)
         self.now = 0.0
-        self.entries: list[Entry] = [*self.engine.start(1, Limits(brackets=1), now=0.0).entries]
+        self.entries: list[Entry] = [*self.engine.start(1, ONE_BRACKET, now=0.0).entries]
 
     def lease(self, agent: str, request: int = 0) -> Grant:
         turn = self.engine.lease(agent, request, now=self.now)
@@ -60,13 +68,7 @@ class Story:
         return turn.answer, turn.entries
 
     def differences(self, entries: list[Entry] | None = None) -> list[str]:
-        found = verify(
-            self.settings,
-            self.space,
-            lambda: make_sampler("hyperband", self.space, self.settings.budgets, {}),
-            self.entries if entries is None else entries,
-            fingerprint={},
-        )
+        found = verified(self.settings, self.entries if entries is None else entries, space=self.space)
         return [each.description for each in found.differences]
 
 
@@ -101,9 +103,7 @@ def test_a_failure_after_a_cut_off_attempt_is_set_aside_and_only_the_second_one_
     assert isinstance(entry, Recorded)
     assert story.engine.state.failures == {FailureKind.CODE: 1}
     assert story.differences() == []
-    again = engine_for(story.settings, story.space)
-    again.replay(story.entries)
-    assert snapshot(again) == snapshot(story.engine)
+    assert snapshot(replayed(story.settings, story.entries, space=story.space)) == snapshot(story.engine)
 
 
 def test_a_loss_after_the_second_try_counts_and_the_search_goes_on_to_its_end(story: Story) -> None:

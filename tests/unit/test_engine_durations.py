@@ -13,12 +13,21 @@ from hypothesis import strategies as st
 from hpbandster_lite.engine.decision_types import Granted
 from hpbandster_lite.engine.durations import KEPT, SAFETY, Durations
 from hpbandster_lite.engine.engine import Engine
-from hpbandster_lite.engine.verify import Verification, verify
 from hpbandster_lite.protocol.messages import Leave, Wait
 from hpbandster_lite.records import Entry, EvaluationId, Leased, Limits, Outcome, Report, Sampled
-from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.space import SearchSpace
-from tests.engine_room import LADDER, engine_for, granted, settings_for, snapshot, space_of, started
+from tests.engine_room import (
+    LADDER,
+    ONE_BRACKET,
+    engine_for,
+    granted,
+    replayed,
+    settings_for,
+    snapshot,
+    space_of,
+    started,
+    verified,
+)
 
 BUDGETS = st.sampled_from(LADDER)
 SECONDS = st.floats(0.01, 1e5)
@@ -143,7 +152,7 @@ def test_no_bracket_is_opened_for_an_agent_of_little_time_beside_work_that_waits
 
 
 def test_an_agent_whose_time_would_do_waits_where_there_is_nothing_to_do() -> None:
-    engine = started(Limits(brackets=1))
+    engine = started(ONE_BRACKET)
     for number in range(9):
         granted(engine, f"a{number}")
     assert isinstance(engine.lease("b", 0, now=0.0, time_left_s=5.0).answer, Wait)
@@ -194,19 +203,12 @@ def lived(seed: int) -> tuple[Engine, list[Entry], SearchSpace]:
     return engine, entries, space
 
 
-def verified(engine: Engine, entries: list[Entry], space: SearchSpace) -> Verification:
-    settings = engine.settings
-    return verify(settings, space, lambda: make_sampler("bohb", space, settings.budgets, {}), entries, fingerprint={})
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_a_search_by_agents_of_little_time_is_replayed_and_verified(seed: int) -> None:
     engine, entries, space = lived(seed)
     assert any(isinstance(entry, Leased) and entry.time_left_s is not None for entry in entries)
-    again = engine_for(engine.settings, space)
-    again.replay(entries)
-    assert snapshot(again) == snapshot(engine)
-    verification = verified(engine, entries, space)
+    assert snapshot(replayed(engine.settings, entries, space=space)) == snapshot(engine)
+    verification = verified(engine.settings, entries, space=space)
     assert verification.holds, verification.summary
 
 
@@ -228,6 +230,6 @@ def test_a_journal_in_which_agents_had_other_times_is_not_verified(change: Calla
     stories = []
     for seed in range(5):
         engine, entries, space = lived(seed)
-        differences = verified(engine, [change(entry) for entry in entries], space).differences
+        differences = verified(engine.settings, [change(entry) for entry in entries], space=space).differences
         stories += [each.description for each in differences]
     assert any("the next decision was" in story for story in stories)

@@ -11,7 +11,14 @@ from hpbandster_lite.engine.decision_types import Granted
 from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.engine.extension import extend
 from hpbandster_lite.records import FailureKind, FinishKind, Limits
-from tests.engine_room import failed, finish, granted, loss, started
+from tests.engine_room import (
+    ONE_BRACKET,
+    failed,
+    finish,
+    granted,
+    loss,
+    started,
+)
 
 
 def work(engine: Engine, evaluations: int | None = None, *, now: float = 0.0) -> None:
@@ -136,5 +143,5 @@ def test_wall_time_that_is_used_up_grows_and_other_ends_leave_it() -> None:
     ended = started(Limits(wall_time_s=60.0, brackets=1))
     finish(ended)
     assert not more(ended, spent_s=59.9, wall_time_s=30.0)[1]
-    unlimited = started(Limits(brackets=1))
+    unlimited = started(ONE_BRACKET)
     assert more(unlimited, spent_s=12.5, wall_time_s=30.0)[:2] == ({"wall_time_s": 42.5}, True)

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from hpbandster_lite.engine.decision_types import Done, Granted
 from hpbandster_lite.engine.engine import Engine
-from hpbandster_lite.engine.verify import Verification, verify
+from hpbandster_lite.engine.verify import Verification
 from hpbandster_lite.records import Entry, FailureKind, Finished, FinishKind, Limits, Recorded, Started
-from hpbandster_lite.samplers import make_sampler
 from tests.engine_room import (
     engine_for,
     fail,
     failed,
     granted,
+    is_over,
     loss,
+    replayed,
     settings_for,
     snapshot,
     space_of,
     started,
     traceback,
+    verified,
 )
 
 CODE, INVALID = FailureKind.CODE, FailureKind.INVALID
 MODULE = "the module 'pandass'"
-
-
-def is_over(engine: Engine) -> bool:
-    return engine.finished is not None
 
 
 def reason_of(engine: Engine) -> str:
@@ -222,13 +218,7 @@ def test_a_short_search_in_which_all_fail_alike_shows_the_fault_at_its_end() -> 
 
 
 def judged(entries: list[Entry]) -> Verification:
-    space = space_of()
-    settings = settings_for(space)
-
-    def make() -> Any:
-        return make_sampler("hyperband", space, settings.budgets, {})
-
-    return verify(settings, space, make, entries, fingerprint={})
+    return verified(settings_for(space_of()), entries)
 
 
 def journal_of(count: int, *, misses: str | None = None, keep_going: bool = False, by_rule: int = 2) -> list[Entry]:
@@ -238,16 +228,13 @@ def journal_of(count: int, *, misses: str | None = None, keep_going: bool = Fals
     if by_rule == 1:
         # As read from a journal that does not have the field.
         entries = [Started(epoch=1, limits=Limits())]
-        engine = engine_for(settings_for(space_of()), space_of())
-        engine.replay(entries)
+        engine = replayed(engine.settings, entries)
     for request in range(count):
         turn = engine.lease("a", request, now=0.0)
         assert isinstance(turn.answer, Granted)
         entries += turn.entries
         entries += engine.report("a", failed(turn.answer.grant, CODE, traceback(), misses), now=0.0).entries
-    again = engine_for(settings_for(space_of()), space_of())
-    again.replay(entries)
-    assert snapshot(again) == snapshot(engine)
+    assert snapshot(replayed(engine.settings, entries)) == snapshot(engine)
     return entries
 
 
@@ -275,8 +262,7 @@ def test_a_journal_of_a_search_that_kept_going_is_verified() -> None:
 
 def test_a_start_by_the_new_rule_counts_what_failed_under_the_old_one() -> None:
     entries = journal_of(3, by_rule=1)
-    engine = engine_for(settings_for(space_of()), space_of())
-    engine.replay(entries)
+    engine = replayed(settings_for(space_of()), entries)
     entries += engine.start(2, Limits(), now=0.0).entries
     assert not is_over(engine)
     fail(engine, *[traceback()] * 6, first=3)

@@ -8,7 +8,6 @@ import pytest
 
 from hpbandster_lite.engine.decision_types import Done, Grant, Granted
 from hpbandster_lite.engine.engine import Engine
-from hpbandster_lite.engine.verify import verify
 from hpbandster_lite.protocol.messages import Keep, Stop, Wait
 from hpbandster_lite.protocol.slots import slot_name
 from hpbandster_lite.records import (
@@ -23,8 +22,16 @@ from hpbandster_lite.records import (
     ProcessIdentity,
     Recorded,
 )
-from hpbandster_lite.samplers import make_sampler
-from tests.engine_room import engine_for, granted, loss, settings_for, snapshot, space_of
+from tests.engine_room import (
+    engine_for,
+    granted,
+    loss,
+    replayed,
+    settings_for,
+    snapshot,
+    space_of,
+    verified,
+)
 
 PROCESS = ProcessIdentity(host="node1", pid=12, boot_id="b", pid_namespace="pid:[1]", started_ticks=99)
 ONE_RUNG = (1.0,)
@@ -229,14 +236,6 @@ def test_the_journal_of_proven_ends_is_replayed_and_verified() -> None:
     kinds = [entry.kind for entry in entries if isinstance(entry, Expired)]
     assert kinds == [ExpiryKind.STOPPED, ExpiryKind.STOPPED, ExpiryKind.STOPPED, ExpiryKind.DEAD]
     assert engine.finished is not None
-    again = engine_for(settings, space)
-    again.replay(entries)
-    assert snapshot(again) == snapshot(engine)
-    verified = verify(
-        settings,
-        space,
-        lambda: make_sampler(settings.algorithm, space, settings.budgets, settings.sampler),
-        entries,
-        fingerprint={},
-    )
-    assert verified.holds, verified.summary
+    assert snapshot(replayed(settings, entries, space=space)) == snapshot(engine)
+    verification = verified(settings, entries, space=space)
+    assert verification.holds, verification.summary

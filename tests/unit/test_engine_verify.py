@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from ConfigSpace import Categorical, Float
 from hpbandster_lite import wire
 from hpbandster_lite.engine.decision_types import Granted
 from hpbandster_lite.engine.engine import Engine
-from hpbandster_lite.engine.verify import MOST_DIFFERENCES, Verification, verify
+from hpbandster_lite.engine.verify import MOST_DIFFERENCES, Verification
 from hpbandster_lite.records import (
     BracketOpened,
     Entry,
@@ -33,9 +34,15 @@ from hpbandster_lite.records import (
     Sampled,
     Started,
 )
-from hpbandster_lite.samplers import make_sampler
 from hpbandster_lite.space import SearchSpace
-from tests.engine_room import engine_for, failed, loss, settings_for, space_of
+from tests.engine_room import (
+    engine_for,
+    failed,
+    loss,
+    settings_for,
+    space_of,
+    verified,
+)
 
 HERE: Mapping[str, Plain] = {"numpy": "2.0", "threads": None}
 ELSEWHERE: Mapping[str, Plain] = {"numpy": "1.0", "threads": None}
@@ -95,12 +102,8 @@ class Run:
         # Otherwise it is lost: its agent requests new work.
 
     def verified(self, entries: list[Entry] | None = None, fingerprint: Mapping[str, Plain] = HERE) -> Verification:
-        def make() -> Any:
-            return make_sampler(self.algorithm, self.space, self.settings.budgets, self.settings.sampler)
-
-        return verify(
-            self.settings, self.space, make, self.entries if entries is None else entries, fingerprint=fingerprint
-        )
+        entries = self.entries if entries is None else entries
+        return verified(self.settings, entries, space=self.space, fingerprint=fingerprint)
 
     def position(self, cls: type, which: Callable[[Any], bool] = lambda entry: True, number: int = 0) -> int:
         """Index of an entry."""
@@ -306,12 +309,7 @@ def test_an_evaluation_given_up_too_early_and_one_that_was_not_are_named() -> No
         entries += engine.report(agent, failed(turn.answer.grant, FailureKind.INFRASTRUCTURE), now=0.0).entries
     assert isinstance(entries[-1], Recorded)
     lenient, strict = (settings_for(space, max_attempts=most) for most in (3, 2))
-
-    def judged(settings: Any, entries: list[Entry]) -> Verification:
-        return verify(
-            settings, space, lambda: make_sampler("hyperband", space, settings.budgets, {}), entries, fingerprint={}
-        )
-
+    judged = partial(verified, space=space)
     assert judged(strict, entries).holds
     assert "although it had attempts left" in first_story(judged(lenient, entries), len(entries) - 1)
     assert "the journal ends although 0-0-0@0 had no attempts left" in first_story(judged(strict, entries[:-1]))
@@ -333,13 +331,7 @@ def test_the_kind_of_a_hand_back_decides_whether_an_evaluation_is_to_be_given_up
     turn = engine.lease("a", 1, now=0.0)
     assert isinstance(turn.answer, Granted)
     released = Released(evaluation=turn.answer.grant.evaluation, attempt=1, agent="a", reason="x", kind=kind)
-    verification = verify(
-        settings,
-        space,
-        lambda: make_sampler("hyperband", space, settings.budgets, {}),
-        [*entries, *turn.entries, released],
-        fingerprint={},
-    )
+    verification = verified(settings, [*entries, *turn.entries, released], space=space)
     assert verification.holds == (not ends)
     if ends:
         assert "the journal ends although 0-0-0@0 had no attempts left" in first_story(verification)

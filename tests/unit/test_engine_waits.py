@@ -8,9 +8,19 @@ from hpbandster_lite.engine.decision_types import Granted
 from hpbandster_lite.engine.engine import Engine
 from hpbandster_lite.protocol.status import Waiting
 from hpbandster_lite.records import FailureKind, HandBackKind, Limits, Outcome, Report
-from tests.engine_room import LADDER, engine_for, failed, finish, granted, loss, settings_for, space_of, started
-
-ONE = Limits(brackets=1)
+from tests.engine_room import (
+    LADDER,
+    ONE_BRACKET,
+    engine_for,
+    failed,
+    finish,
+    granted,
+    loss,
+    replayed,
+    settings_for,
+    space_of,
+    started,
+)
 
 
 def kinds(engine: Engine, now: float) -> list[str]:
@@ -45,8 +55,7 @@ def test_a_search_whose_last_worker_is_gone_says_when_its_last_message_arrived()
 def test_a_new_master_waits_for_the_workers_of_the_old_one() -> None:
     engine = started()
     entries = engine.lease("a", 0, now=0.0).entries
-    again = engine_for(settings_for(space_of()), space_of())
-    again.replay(entries)
+    again = replayed(engine.settings, entries)
     again.start(2, Limits(), now=100.0)
     assert again.waits(103.0)[0].reason == "the one earlier worker has not found this master yet"
 
@@ -77,7 +86,7 @@ def test_there_is_no_wait_while_everybody_works_and_places_are_open() -> None:
 
 
 def test_a_search_that_is_over_waits_for_nothing() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     finish(engine)
     assert engine.waits(1_000.0) == ()
 
@@ -86,7 +95,7 @@ def test_a_search_that_is_over_waits_for_nothing() -> None:
 
 
 def test_a_rung_names_what_is_missing_the_silent_worker_and_the_end_of_its_lease() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     complete_but(engine, 3)
     for agent in ("a1", "a2"):
         engine.renew(agent, engine.state.held_by[agent], 1, now=44.0)
@@ -99,7 +108,7 @@ def test_a_rung_names_what_is_missing_the_silent_worker_and_the_end_of_its_lease
 
 
 def test_of_several_silent_workers_the_one_whose_lease_ends_last_is_named() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     complete_but(engine, 2)
     engine.renew("a1", engine.state.held_by["a1"], 1, now=20.0)
     waiting = engine.waits(45.0)[-1]
@@ -108,7 +117,7 @@ def test_of_several_silent_workers_the_one_whose_lease_ends_last_is_named() -> N
 
 
 def test_a_lost_connection_is_named_at_once() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     complete_but(engine, 1)
     engine.disconnected("a0", now=1.0)
     waiting = engine.waits(2.0)[-1]
@@ -119,7 +128,7 @@ def test_a_lost_connection_is_named_at_once() -> None:
 
 
 def test_a_rung_without_silent_workers_has_no_deadline_and_names_the_longest_run() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     complete_but(engine, 2)
     for agent in ("a0", "a1"):
         engine.renew(agent, engine.state.held_by[agent], 1, now=30.0)
@@ -231,7 +240,7 @@ def test_a_sound_problem_gets_no_hint() -> None:
 
 def holding(took_s: float, running: int) -> Engine:
     """Three evaluations of ``took_s``, then ``running`` workers that hold one each since 0."""
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     for index in range(3):
         outcome = Outcome(loss=float(index), duration_s=took_s)
         evaluation = granted(engine, "a", index).evaluation
@@ -285,7 +294,7 @@ def test_two_pairs_say_nothing() -> None:
 
 
 def test_one_configuration_whose_loss_changes_takes_the_hint_back() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     for index in range(9):
         engine.report("a", loss(granted(engine, "a", index), index), now=0.0)
     for index in range(9, 12):
@@ -295,7 +304,7 @@ def test_one_configuration_whose_loss_changes_takes_the_hint_back() -> None:
 
 
 def test_milliseconds_of_overhead_are_no_cost() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     run(engine, dict.fromkeys(LADDER, 0.01), FALLS)
     assert engine.status(now=0.0).hints == ()
 
@@ -313,7 +322,7 @@ def test_a_training_that_was_continued_may_cost_the_same_when_the_budget_doubles
 
 
 def test_a_search_in_which_everything_fails_says_so_before_it_ends() -> None:
-    engine = started(ONE)
+    engine = started(ONE_BRACKET)
     for index, kind in enumerate((FailureKind.CODE, FailureKind.MEMORY, FailureKind.CODE)):
         engine.report("a", failed(granted(engine, "a", index), kind, f"line {'x' * index}"), now=0.0)
     assert engine.status(now=0.0).hints == ("none of the 3 evaluations so far has a loss: 2 code, 1 memory",)
