@@ -195,7 +195,7 @@ def minimize(
     target_loss
         Stop when a loss at the largest budget is this low; with ``maximize``, when a value is this high.
     max_concurrent
-        Largest number of concurrent evaluations, whatever the number of workers.
+        Largest number of concurrent evaluations, even if there are more workers.
     workers
         Worker processes on this machine. Default: one for each GPU; without a GPU one for each core, at most 4. Of
         the command ``worker``: one.
@@ -226,10 +226,10 @@ def minimize(
         the incumbent keeps everything. ``best:N``: the best N configurations keep everything. ``all``: delete
         nothing. Default: needed.
     checkpoint_quota
-        When the checkpoints in the run directory take more, delete those of finished evaluations, the worst first,
-        whatever ``keep_checkpoints`` says; never those of the incumbent, and none that a lease or a promotion
-        needs. The master's log lists them. Checkpoints on workers' own disks (``--scratch``) do not count. Default:
-        no limit.
+        When the checkpoints in the run directory take more, delete those of finished evaluations, the worst first, even
+        those that ``keep_checkpoints`` keeps; never those of the incumbent, nor those that a lease or a promotion
+        needs. The master's log lists them. Checkpoints on workers' own disks (``--scratch``) do not count. Default: no
+        limit.
     run_dir
         Directory of the search, which holds everything about it. Default: runs/PROBLEM.
     new

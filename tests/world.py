@@ -648,7 +648,7 @@ class World:
         engine.apply = watched  # type: ignore[method-assign]
 
     def _check_decision(self, process: Process, entry: Entry) -> None:
-        """Check that the decision in an entry is permitted, whatever the faults."""
+        """Check that the decision in an entry is permitted, under any faults."""
         state = process.engine.state
         match entry:
             case Leased(agent=agent) if state.is_given_back(entry):
@@ -716,7 +716,7 @@ class World:
             self.starts_at = min(self.starts_at, self.now)
 
     def run_until_over(self) -> None:
-        """Liveness: after the faults have stopped the search must end, whatever its state."""
+        """Liveness: after the faults have stopped the search must end, from any state."""
         until = self.now + LONGEST_S
         for _ in range(MOST_STEPS * (self.n_workers // 5 if self.is_large else 1)):
             if self.has_ended:

@@ -37,7 +37,7 @@ _NO_ORDER = "and its worker received no order to stop"
 _OVER_TIME = "its evaluation took too long"
 _MAY_BE_THE_DISK = (FailureKind.CODE, FailureKind.INVALID)
 _SPOILT = {FailureKind.MEMORY: "its memory was used up", FailureKind.TIME_LIMIT: _OVER_TIME}
-"""After which failures a trainer is renewed, whatever else it left."""
+"""After which failures a trainer is always renewed."""
 
 
 class HeldEvaluations:

@@ -1,7 +1,7 @@
 """Runs probes side by side, each within a time limit.
 
-Law of this file: a probe that fails or does not end costs its own answer and never those of others. A thread that hangs
-in the kernel, as on a file system whose server is away, cannot be ended; it is left, and ends with the process.
+Law of this file: a probe that fails or does not end costs its own answer and never those of others. Nothing can end a
+thread that hangs in the kernel, as on a file system whose server is away; it stays, and ends with the process.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Probe: TypeAlias = Callable[[], dict[str, Plain]]
 LIMIT_S = 5.0
 """Time limit of one probe in seconds."""
 ERROR = "error"
-"""The key of the answer of a probe that gave none."""
+"""The key that replaces the answer of a probe that failed or did not end."""
 
 
 def answers_of(probes: Mapping[str, Probe], limit_s: float = LIMIT_S) -> dict[str, dict[str, Plain]]:
-    """The answers by the names of the probes, in their order; one that gave none has its ``error``."""
+    """The answers by the names of the probes, in their order; a probe that failed or did not end has its ``error``."""
     answers: dict[str, dict[str, Plain]] = {}
     threads = {name: threading.Thread(target=_run, args=(name, probe, answers), daemon=True, name=f"probe {name}")
                for name, probe in probes.items()}  # fmt: skip

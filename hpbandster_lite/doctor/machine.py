@@ -1,7 +1,7 @@
 """Probes of the installation and of this machine: versions, cores, memory, GPUs, Slurm, names, limits.
 
 Law of this file: it reads and changes nothing, imports no library that a search may lack (torch takes seconds), and
-reports no secret: of a variable that holds one, only that it is set.
+reports no secret: for a variable that holds one, it reports only that it is set.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Probes of directories: the run directory, temporary files, shared memory; and of the modes of keys.
 
 Law of this file: a probe writes one small file into the directory, to see whether it can and what the clock of the file
-system says, and deletes it. It reads no key: only who may.
+system says, and deletes it. It reads no key, only the modes of its file.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def run(path: Path) -> dict[str, Plain]:
 
 
 def keys(files: Sequence[Path]) -> dict[str, Plain]:
-    """Who may read the files that hold secrets; files that do not exist are left out."""
+    """Which users can read the files that hold secrets; files that do not exist are left out."""
     found: dict[str, Plain] = {}
     for file in files:
         try:

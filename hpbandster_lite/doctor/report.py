@@ -1,4 +1,4 @@
-"""The report: what every probe found, and what of it looks wrong.
+"""The report: what every probe found, and which of that looks wrong.
 
 Law of this file: :func:`findings` is a pure function of the answers; a sentence gives the fault, the value and the
 remedy.
@@ -19,7 +19,7 @@ from hpbandster_lite.rundir import named_run_directory
 VERSION = 1
 """Version of the JSON, which rises when a key is removed or changes its meaning."""
 MOST_CLOCK_OFFSET_S = 2.0
-"""A larger one is no delay of a network: the clocks differ."""
+"""A larger difference is no delay of a network: the clocks differ."""
 BASE = Path("runs")
 """Directory of all runs whose users gave no directory."""
 LEAST_FREE = 2**30

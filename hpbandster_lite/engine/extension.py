@@ -1,4 +1,4 @@
-"""Limits that are given as so many more than a search has: ``--evaluations +50``.
+"""Limits that are given as an amount to add to what a search has: ``--evaluations +50``.
 
 Law of this file: a pure function of the state; what it returns is journalled with the next start, as any limits. A
 limit that the search has reached grows by the given amount; one that it has not reached stays. So the same command
@@ -27,7 +27,7 @@ _WORDS = {
 
 @record(frozen=True, slots=True, kw_only=True)
 class Extension:
-    """Values of limits by name, whether one of them is another one than before, and a note about each."""
+    """Values of limits by name, whether one of them has changed, and a note about each."""
 
     limits: Mapping[str, Any]
     is_change: bool
@@ -35,7 +35,7 @@ class Extension:
 
 
 def extend(state: State, settings: SearchSettings, more: Mapping[str, float], *, spent_s: float) -> Extension:
-    """The limits of a search that is to do so many more.
+    """The limits of a search that is extended by these amounts.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def _so_far(state: State, name: str, spent_s: float) -> float:
 def _is_reached(state: State, settings: SearchSettings, name: str, spent_s: float) -> bool:
     """Whether the search has ended and this limit leaves nothing to do."""
     if state.finished is None:
-        # Also if everything was started: what runs, or was lost with its master, is still to come.
+        # Also if everything was started: results of evaluations that run, or were lost with their master, are missing.
         return False
     limit: float = getattr(state.limits, name)
     if name == "wall_time_s":

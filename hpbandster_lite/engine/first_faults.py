@@ -6,7 +6,7 @@ so that a journal keeps the rule under which it was written:
 
 ======== =============================================================================================
 rule 1   The first three evaluations, and all since, failed with one fault of the code.
-rule 2   The first three evaluations all missed the same thing, whatever their configurations; or ten
+rule 2   The first three evaluations all missed the same thing, with any configurations; or ten
          configurations failed with one fault of the code; or twenty evaluations were ``invalid`` alike.
 ======== =============================================================================================
 """

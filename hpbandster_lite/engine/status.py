@@ -233,7 +233,7 @@ def _agents(state: State, leases: Leases, now: float, settings: SearchSettings) 
     rows = []
     medians_s = {budget: state.durations.median_s(budget) for budget in settings.budgets}
     for name in sorted({agent_of(each) for each in (*living, *state.held_by)}):
-        # One evaluation of an agent runs at a time, whatever its slots hold.
+        # One evaluation of an agent runs at a time, even if several slots hold leases.
         lease = next(filter(None, map(leases.get, slot_names(name))), None)
         known = living.get(name)
         # A lost connection ends what the leases know of an agent, but not its lease.

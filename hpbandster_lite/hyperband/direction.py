@@ -1,10 +1,10 @@
 """Whether a search minimizes or maximizes: the sign of a result, and the word for it.
 
-Law of this file: every search minimizes inside. A search that maximizes has the sign of what its objective returns
-turned in one place, the trainer's :mod:`~hpbandster_lite.trainer.evaluation`, and that of ``target_loss`` in
-:mod:`~hpbandster_lite.settings.prepare`; what leaves a journal or an engine for a user is turned back. Between the two
-everything is a loss: the lower, the better. Words for users call such a result a ``value``; the names of options, keys
-and columns remain (``target_loss``, ``loss``), with the user's sign.
+Law of this file: every search minimizes inside. If it maximizes, :mod:`~hpbandster_lite.trainer.evaluation` turns the
+sign of what the objective returns, and :mod:`~hpbandster_lite.settings.prepare` that of ``target_loss``; what leaves a
+journal or an engine for a user is turned back. Between the two everything is a loss: the lower, the better. Words for
+users call such a result a ``value``; the names of options, keys and columns remain (``target_loss``, ``loss``), with
+the user's sign.
 """
 
 from __future__ import annotations

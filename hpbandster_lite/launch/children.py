@@ -1,6 +1,6 @@
 """One child of the launcher: a process, or an agent as a thread of this process.
 
-Law of this file: a child reads the end of a pipe, so it ends when this process ends, for whatever reason. A child is
+Law of this file: a child reads the end of a pipe, so it ends when this process ends, for any reason. A child is
 started before its briefing is known, and touches nothing until the briefing arrives.
 """
 

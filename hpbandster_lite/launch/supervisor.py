@@ -1,7 +1,7 @@
 """Supervise the children of a launcher: restart those that die, and end all of them in order.
 
-Law of this file: agents end first, so that the master receives what they hand back; whatever happens in this process,
-no child is left behind. SIGINT, SIGTERM and SIGUSR2 (the allocation ends) are requests to end.
+Law of this file: agents end first, so that the master receives what they hand back. This process leaves no child
+behind, even after an error. SIGINT, SIGTERM and SIGUSR2 (the allocation ends) are requests to end.
 """
 
 from __future__ import annotations

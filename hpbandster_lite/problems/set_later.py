@@ -1,8 +1,8 @@
 """What a script sets that the processes that import its problem do not have.
 
-Law of this file: it reads the text of the user's files, code and values; it changes nothing. What functions of the
-user's files set counts if the script calls them, except the functions that the problem calls, too. A value that is
-what the file has at its top level is not set later.
+Law of this file: it reads the text of the user's files, code and values; it changes nothing. What a function of the
+user's files sets counts if the script calls the function and the problem does not. A value that the file has at its top
+level is not set later.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class _Reads:
                 self._read(function)
 
     def reads(self, found: _Found) -> bool:
-        """Whether the problem reads this variable, or an object of which content is set."""
+        """Whether the problem reads this variable, or an object whose content is set."""
         if isinstance(found.value, types.ModuleType) or (found.is_content and isinstance(found.value, logging.Logger)):
             # A module that is imported is the same everywhere, and a logger changes no loss.
             return False
@@ -177,7 +177,7 @@ class _Reads:
 
 
 def _parts_of(value: Any) -> Iterator[Any]:
-    """A value, and the classes that it has, as far as they are the user's."""
+    """A value, and those of its classes that are the user's."""
     if isinstance(value, functools.partial):
         yield from _parts_of(value.func)
     if isinstance(value, types.MethodType):
@@ -188,7 +188,7 @@ def _parts_of(value: Any) -> Iterator[Any]:
 
 
 def functions_of(value: Any) -> Iterator[types.FunctionType]:
-    """The functions that run when a value is called or used, as far as they are Python's."""
+    """The functions in Python that run when a value is called or used."""
     if isinstance(value, functools.partial):
         yield from functions_of(value.func)
     elif isinstance(value, types.MethodType):
@@ -251,7 +251,7 @@ class _Files:
         return found.name in values and is_same(found.value, values[found.name])
 
     def is_empty_at_first(self, found: _Found) -> bool:
-        """Whether a variable begins as an empty container, as caches and records of what was done do."""
+        """Whether a variable begins as an empty container, like caches and logs."""
         return self.literals_of(found.module).get(found.name, found) in ([], {}, set())
 
     def module_of(self, variables: dict[str, Any]) -> types.ModuleType | None:
@@ -309,7 +309,7 @@ class _SetBy:
         self._files = files
         self._own = {each.__code__ for each in own}
         self.named: set[str] = set()
-        """The attributes that were named in what was looked at."""
+        """The attributes that the examined code names."""
         self.own_names = {name for code in self._own for name in all_names(code)}
         self._seen: set[tuple[int, str]] = set()
         self._waiting: list[_Called] = []
@@ -422,7 +422,7 @@ def _local_imports(module: types.ModuleType, scope: Scope) -> dict[str, Any]:
 def _changed_literals(reads: _Reads, files: _Files, script: types.ModuleType | None) -> Iterator[str]:
     """The variables that a problem reads and that have another value than the literal in their file.
 
-    Those do not count that an import changes, or the problem itself.
+    Variables that an import or the problem itself changes do not count.
     """
     modules = {**reads.modules, **({} if script is None else {id(script): script})}
     early = list(reads.sets(files))

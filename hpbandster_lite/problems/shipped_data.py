@@ -1,7 +1,8 @@
 """The data of shipped problems: whether this host has it, before anything is evaluated.
 
-Law of this file: only shipped problems are asked. ``missing_data()`` of such a problem looks on the disk alone, imports
-no large library, and returns what is missing and where it looked, or None; ``fetch_data()``, if it has one, gets it.
+Law of this file: only shipped problems are examined. ``missing_data()`` of such a problem looks on the disk alone,
+imports no large library, and returns what is missing and where it looked, or None; ``fetch_data()``, if it has one,
+gets it.
 """
 
 from __future__ import annotations

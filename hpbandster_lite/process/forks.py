@@ -1,7 +1,7 @@
-"""What a process may not do that user code forks from ours.
+"""Limits of a process that user code forks from ours.
 
 Law of this file: a forked child runs user code and nothing of ours. It ends where that code returns to ours, and the
-signals that ours handles have their usual effect on it. What it may still call is ``trial.report``.
+signals that ours handles have their usual effect on it. It may still call ``trial.report``.
 """
 
 from __future__ import annotations

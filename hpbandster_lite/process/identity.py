@@ -1,9 +1,9 @@
 """Which process this is, and whether another process of the same machine is dead or stopped.
 
-Law of this file: only what is proven counts. A process is dead where its boot and its pid namespace are those of this
-process, and its pid is gone, is a zombie, or belongs to a process with another start time. What cannot be read (another
-machine, another namespace, ``hidepid``) proves nothing. The start time is in clock ticks since the boot, so that it
-does not move with the wall clock.
+Law of this file: only what is proven counts. A process is dead if its boot and its pid namespace are those of this
+process, and its pid is gone, is a zombie, or belongs to a process with another start time. What this process cannot
+read (another machine, another namespace, ``hidepid``) proves nothing. The start time is in clock ticks since the boot,
+so that it does not move with the wall clock.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def own_process() -> ProcessIdentity:
 
 
 def condition_of(process: ProcessIdentity, own: ProcessIdentity) -> Condition:
-    """What is proven about a process in the eyes of the process ``own``."""
+    """What the process ``own`` can prove about a process."""
     is_near = own.boot_id and own.pid_namespace and process.boot_id == own.boot_id
     if not is_near or process.pid_namespace != own.pid_namespace or process.pid <= 0:
         return Condition.UNKNOWN
@@ -71,7 +71,7 @@ def condition_of(process: ProcessIdentity, own: ProcessIdentity) -> Condition:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a child of this process is stopped; False where that cannot be read."""
+    """Whether a child of this process is stopped; False if its state is not readable."""
     try:
         return _fields_of(pid)[_STATE] == "T"
     except (OSError, IndexError):

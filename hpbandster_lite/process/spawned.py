@@ -1,4 +1,4 @@
-"""Modules that a process which multiprocessing spawns cannot import by their names, such as that of ``net.v2.py``.
+"""Modules that a process of multiprocessing cannot import by their names, such as that of ``net.v2.py``.
 
 Law of this file: it imports nothing slow, because such a process runs it as its main module. The process gets the path
 of modules from its parent, and there an entry for each such module, which is no folder and which other finders ignore.
@@ -28,7 +28,7 @@ class Finder:
     def find_spec(
         self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """As Python calls it for each import that it cannot serve from its cache."""
+        """Find a module that is not in Python's cache."""
         file = self._files.get(name)
         return None if file is None else importlib.util.spec_from_file_location(name, file)
 

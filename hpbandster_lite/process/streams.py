@@ -41,10 +41,8 @@ _ASCII = {
 def make_usable() -> None:
     """Open closed descriptors from 0 to 2 on the null device, and let standard output write every character.
 
-    A size of 0 of the terminal does not count.
-
-    Without the first, the next file or pipe would get such a number: then a child process could not inherit it, and
-    what a library prints would be written into the file.
+    Otherwise the next file or pipe would get the number of a closed descriptor: a child process could not inherit it,
+    and what a library prints would be written into the file. A terminal of size 0 counts as one of unknown size.
     """
     open_closed_descriptors()
     for name in SIZES:

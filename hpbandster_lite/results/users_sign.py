@@ -1,7 +1,7 @@
 """What users read from a journal: if its search maximizes, with the sign of what the objective returns.
 
-Law of this file: a journal has losses, the lower the better (:mod:`hpbandster_lite.hyperband.direction`). Everything of
-it that a user reads and that is no status passes through here; comparisons use the journal's own losses.
+Law of this file: a journal has losses, the lower the better (:mod:`hpbandster_lite.hyperband.direction`). Everything
+that a user reads from it, except the status, passes through here; comparisons use the journal's own losses.
 """
 
 from __future__ import annotations

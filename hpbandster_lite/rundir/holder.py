@@ -1,4 +1,4 @@
-"""Which process holds the lock of a run directory, for the words of one that waits for it or gets no answer.
+"""Which process holds the lock of a run directory, for messages of a process that waits for it or gets no answer.
 
 Law of this file: no decision depends on it. The holder writes it after it has taken the lock and removes it before it
 releases it; after a kill, the next holder replaces it at once.
@@ -18,7 +18,7 @@ from hpbandster_lite.records import ProcessIdentity
 
 @contextlib.contextmanager
 def holder_noted(file: Path) -> Iterator[None]:
-    """Name this process as the holder in this context; a full disk only costs the note."""
+    """Name this process as the holder in this context; if the disk is full, no file names it."""
     with contextlib.suppress(OSError):
         file.write_text(json.dumps(asdict(own_process())) + "\n", "utf-8")
     try:
@@ -29,7 +29,7 @@ def holder_noted(file: Path) -> Iterator[None]:
 
 
 def read_holder(file: Path) -> ProcessIdentity | None:
-    """The process that holds the lock, if the lock is held; None where the file does not say."""
+    """The process that holds the lock, if the lock is held; None if the file does not name it."""
     try:
         noted = json.loads(file.read_bytes())
     except (OSError, ValueError):

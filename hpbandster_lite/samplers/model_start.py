@@ -1,8 +1,8 @@
 """When the model of a search begins: how many results it needs, and when the plan of the brackets has them.
 
 Law of this file: pure functions of settings and limits, without numpy, so that a status needs no import of it. They
-count as one worker does, which evaluates in the order of the plan; with more workers, several evaluations are already
-on their way when the model begins.
+assume one worker, which evaluates in the order of the plan; with more workers, several evaluations already run when the
+model begins.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ModelStart:
 
 def results_for_model(settings: SearchSettings) -> int | None:
     """The number of results at one budget with which the model of a search begins; None if it has no model."""
-    # Algorithms of installed packages do not tell, and to look for one takes longer than a status may.
+    # Algorithms of installed packages do not declare it, and loading one takes longer than a status may.
     algorithm = BUILT_IN.get(settings.algorithm)
     if algorithm is None or algorithm.results_for_model is None:
         return None

@@ -64,7 +64,7 @@ def _json(text: str, where: str) -> Any:
         for number, line in lines:  # noqa: B007 (the number of the faulty line)
             found.append(json.loads(line))
     except ValueError as error:
-        # If the first line alone is no JSON either, these are no JSON lines.
+        # If even the first line is no JSON, the file has no JSON lines.
         fault = f", line {number}: {error}" if found else f": {whole}"
         raise UsageError(f"{where}{fault}; {_REMEDY}") from error
     return found

@@ -317,7 +317,7 @@ class LimitOptions:
     )  # fmt: skip
     max_concurrent: int | None = option(
         kind=kinds.WHOLE, group=Group.WORKERS, metavar="N", example="8", in_api=True,
-        help="Largest number of concurrent evaluations, whatever the number of workers.",
+        help="Largest number of concurrent evaluations, even if there are more workers.",
     )  # fmt: skip
 
 
@@ -355,8 +355,8 @@ class CheckpointOptions:
     checkpoint_quota: int | str | None = option(
         kind=kinds.SIZE, group=Group.GENERAL, metavar="SIZE", example='"50GB"', in_api=True,
         help="When the checkpoints in the run directory take more, delete those of finished evaluations, the worst "
-        "first, whatever `--keep-checkpoints` says; never those of the incumbent, and none that a lease or a promotion "
-        "needs. The master's log lists them. Checkpoints on workers' own disks (`--scratch`) do not count.",
+        "first, even those that `--keep-checkpoints` keeps; never those of the incumbent, nor those that a lease or a "
+        "promotion needs. The master's log lists them. Checkpoints on workers' own disks (`--scratch`) do not count.",
         otherwise="no limit",
     )  # fmt: skip
 

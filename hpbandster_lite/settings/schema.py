@@ -214,7 +214,7 @@ def _configuration(value: Any) -> Any:
 
 
 def _is_of_pandas(value: Any, name: str) -> bool:
-    # By name: who has such a value has imported pandas.
+    # By name: a process with such a value has imported pandas.
     return any(each.__name__ == name and each.__module__.partition(".")[0] == "pandas" for each in type(value).__mro__)
 
 

@@ -1,8 +1,8 @@
 """Configurations as users give them: rows of our tables, cells of a CSV file, and some values left out.
 
 Law of this file: a value that is given stays as it is, to the last bit. A hyperparameter that is left out and active
-gets its value of the default configuration, or a sampled one if it has none there. If the space refuses the result, all
-that were left out are sampled, until the space accepts them.
+gets its value in the default configuration, or a sampled one if it is inactive there. If the space refuses the result,
+all left-out values are sampled, until the space accepts the configuration.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hpbandster_lite.space.search_space import SearchSpace
 COLUMN = "config."
 """Begins the name of a hyperparameter's column in our tables, whose other columns describe the configuration."""
 MOST_TRIES = 200
-"""Draws for what was left out, before the space's first refusal is reported."""
+"""Draws for the values that were left out, before the space's first refusal is reported."""
 
 
 class Cell(str):
@@ -154,7 +154,7 @@ def _is_left_out(value: Any, *, is_table: bool) -> bool:
 
 
 def from_cell(dim: Dimension, cell: str) -> Any:
-    """The value that the text of a cell stands for; the text itself if it stands for none, which the space refuses."""
+    """The value that the text of a cell stands for; if there is none, the text itself, which the space refuses."""
     text = cell.strip()
     read = _json(text)
     if not dim.choices:

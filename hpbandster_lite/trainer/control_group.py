@@ -1,7 +1,8 @@
-"""A control group of the kernel for the processes of a trainer: none of them can leave it by a new session.
+"""A control group of the kernel for the processes of a trainer: a process cannot leave it by a new session.
 
 Law of this file: it makes, ends and removes only groups of its own, below that of this process, and only where the
-kernel allows it: control groups of version 2 that this user may write, Linux 5.14 or newer. Elsewhere there is none.
+kernel allows it: control groups of version 2 that this user may write, Linux 5.14 or newer. Elsewhere it makes no
+group.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class ControlGroup:
         self.path = path
 
     def add(self, pid: int) -> bool:
-        """Put a process into the group, and so all processes that it starts; whether that was possible."""
+        """Put a process, and so all processes that it starts, into the group; return whether that was possible."""
         return _written(self.path / "cgroup.procs", str(pid))
 
     def processes(self) -> list[int]:
@@ -38,7 +39,7 @@ class ControlGroup:
         _written(self.path / "cgroup.kill", "1")
 
     def remove(self) -> None:
-        """Remove the group, which must have no processes, or only such as are about to end."""
+        """Remove the group, which must have no processes, or only processes that are about to end."""
         ends_at = time.monotonic() + REMOVE_WITHIN_S
         while not _removed(self.path) and time.monotonic() < ends_at:
             time.sleep(0.001)
@@ -93,7 +94,7 @@ def _group_of(proc: Path) -> Path | None:
 
 def _written(file: Path, text: str) -> bool:
     try:
-        # A file of the kernel takes a write as a whole, and must not be made where there is none.
+        # The kernel takes each write as a whole. Do not create a missing file.
         descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
     except OSError:
         return False

@@ -1,8 +1,8 @@
 """Functions of modules and methods of classes that an evaluation may replace.
 
-Law of this file: what the user's code puts in the place of a function is replaced by the function that was there. What
-an installed library replaces stays, because it does so once in a process, when it is imported. The modules are those
-whose functions are usually replaced, because comparing all would take longer than a short evaluation.
+Law of this file: a function that the user's code replaced is put back. A replacement by an installed library stays,
+because the library makes it once in a process, when it is imported. Only modules whose functions are often replaced are
+compared, because comparing all would take longer than a short evaluation.
 """
 
 from __future__ import annotations

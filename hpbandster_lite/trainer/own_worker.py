@@ -1,8 +1,8 @@
 """An objective that signals the worker of its own trainer.
 
-Law of this file: Python's functions that send a signal refuse the worker's process and its group. A signal from there
-counts as an order to the worker, so the evaluation would lose no attempt and run again without end. A program that the
-objective starts is not seen; ``status`` names an evaluation that is handed back again and again.
+Law of this file: Python's functions that send a signal refuse the worker's process and its group. The worker
+would take such a signal for an order to end, so the evaluation would lose no attempt and run again without end. Signals
+of programs that the objective starts are not refused; ``status`` names an evaluation that is handed back repeatedly.
 """
 
 from __future__ import annotations

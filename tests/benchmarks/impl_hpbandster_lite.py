@@ -83,7 +83,7 @@ class Generator:
         self._rng = np.random.default_rng(0)
 
     def tell(self, config: Mapping[str, Any], budget: float, loss: float | None, refit: bool = True) -> None:
-        """Add a result; the fit waits for the next proposal, whatever ``refit`` is.
+        """Add a result; the fit waits for the next proposal, for both values of ``refit``.
 
         The benchmark brings its own configurations, so each is first converted to a vector and excluded from further
         proposals. A search does this once per configuration, when it samples it.

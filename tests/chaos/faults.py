@@ -1,7 +1,7 @@
 """The faults: the effect of each kind on the scene, and the action that ends it.
 
 Law of this file: a fault that finds no victim (no master serves, the host already has a fault) is deferred, not
-skipped. A lasting fault is undone after its time, whatever the state of its victim.
+skipped. A lasting fault is undone after its time, in any state of its victim.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ PYTHON = (
     sys.prefix,
     *map(os.path.realpath, (sys.prefix, sys.base_prefix, *filter(os.path.isdir, sys.path))),
 )
-"""Replaces the files of the image; readable by every user, whatever the modes of the folders above."""
+"""Replaces the files of the image; readable by every user, independent of the modes of the folders above."""
 START = r"""
 set -euo pipefail
 hostname "$NAME"

@@ -1,4 +1,4 @@
-"""The composition as written, without an engine: a search runs to its end, whatever is killed meanwhile."""
+"""The composition as written, without an engine: a search runs to its end, although processes are killed."""
 
 from __future__ import annotations
 

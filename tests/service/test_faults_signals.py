@@ -163,7 +163,7 @@ def test_an_evaluation_whose_trainer_is_told_to_end_is_run_again_and_its_worker_
 
 
 def send_to_all(search: LocalSearchProcess, *numbers: signal.Signals) -> None:
-    """Signal every process of a search, whatever its group and session, like a batch system that ends a job."""
+    """Signal every process of a search, in any group and session, like a batch system that ends a job."""
     for number in numbers:
         for process in search.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -257,7 +257,7 @@ def test_a_second_sigterm_to_the_launcher_ends_everything_at_once(tmp_path: Path
         search.wait_inside()
         process.send_signal(TERM)
         assert process.stdout is not None
-        until(lambda: "stopping" in process.stdout.readline(), "the first signal was heard")  # type: ignore[union-attr]
+        until(lambda: "stopping" in process.stdout.readline(), "the launcher has received the first signal")  # type: ignore[union-attr]
         process.send_signal(TERM)
         # Objectives that ignore interrupts would use their grace period of 20 s, after which their agents end them.
         search.end_of(process, 130)

@@ -1,4 +1,4 @@
-"""A separate process describes a problem, and is ended whatever the problem's import does."""
+"""A separate process describes a problem, and is always ended, even if the problem's import hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trainer as a real process: whatever the objective does, the agent learns the outcome and continues."""
+"""The trainer as a real process: for everything that an objective does, the agent learns the outcome and continues."""
 
 from __future__ import annotations
 

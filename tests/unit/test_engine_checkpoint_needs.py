@@ -88,7 +88,7 @@ def test_the_best_configurations_are_ranked_by_their_best_result(count: int) -> 
     lowest(engine, [0.5, 0.1, None, 0.3, 0.2, 0.6, 0.7, 0.8, 0.9])
     grant = granted(engine, "b")
     engine.report("b", loss(grant, 5.0), now=0.0)
-    # A result at a higher budget comes first, whatever its loss; then those of the lowest rung.
+    # A result at a higher budget comes first, with any loss; then those of the lowest rung.
     order = [grant.evaluation.config_id.index, *(index for index in (1, 4, 3, 0, 5, 6, 7, 8))]
     expected = list(dict.fromkeys(order))[:count]
     assert engine.best_configurations(count) == {ConfigId(0, 0, index) for index in expected}

@@ -137,7 +137,7 @@ class Search(RuleBasedStateMachine):
 
     @rule()
     def stop(self) -> None:
-        self.keep(self.engine.stop(reason="told to stop").entries)
+        self.keep(self.engine.stop(reason="ordered to stop").entries)
         assert self.engine.finished is not None
         assert self.engine.waits(self.now) == ()
 

@@ -1,4 +1,4 @@
-"""The order of results: one order for promotion, incumbent, SQL and the model, whatever the order of arrival."""
+"""The order of results: one order for promotion, incumbent, SQL and the model, for any order of arrival."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers leave a journal of an older schema unchanged; the first master migrates it, whatever interrupts this."""
+"""Readers leave a journal of an older schema unchanged; the first master migrates it, also after an interruption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configurations of users: completed, with every bit of what was given, whatever form they have."""
+"""Configurations of users: completed, with every bit of what was given, in every form."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def test_a_call_with_any_byte_of_its_signature_or_payload_changed_is_not_taken(a
     forged[at] ^= 1
     assert read_call(bytes(forged), "master", KEY) is None
     if at in LENGTH_OF_CHUNK:
-        # In Pyro4 a chunk ends at the end of the annotations, whatever its length field is.
+        # In Pyro4 a chunk ends at the end of the annotations; its length field does not count.
         return
     with pytest.raises((errors.PyroError, UnicodeDecodeError, struct.error)):
         # Pyro4 decides in the same way.

@@ -1,4 +1,4 @@
-"""Whatever dies, is lost, delayed, doubled, stopped or full: the search ends, and every valid result counts once.
+"""Under any faults (kills, lost and doubled messages, full disks), a search ends and counts each valid result once.
 
 ``tests/world.py`` simulates a history, ``tests/world_faults.py`` defines its faults: each kind alone, or all of them
 mixed. A failure names its seed and repeats exactly::

@@ -1,7 +1,7 @@
 """A picture as pixels: the same way for training, validation, test and a deployed model.
 
 Law of this file: every picture is turned upright by its EXIF orientation, converted to grey or RGB, and only then
-resized, with a bilinear filter. A network judged on pictures that were made another way is another network.
+resized, with a bilinear filter. Pictures that are prepared in another way give other errors.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def estimate(network: nn.Module, batches: Iterable[torch.Tensor]) -> None:
             layer.train()
         for number, batch in enumerate(batches, start=1):
             for layer in layers:
-                # A moving average with the factor 1/k at batch k is the mean of all batches, whatever it began with.
+                # A moving average with the factor 1/k at batch k is the mean of all batches, for any initial value.
                 layer.momentum = 1 / number
             network(batch)
     finally:

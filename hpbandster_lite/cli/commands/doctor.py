@@ -32,8 +32,8 @@ def doctor(
     """Examine this installation and this machine, and print what an issue report needs.
 
     It shows versions, cores, memory, GPUs, Slurm, the resolution of names, limits, the file system of the run directory
-    with its clock and its free space, and who may read the keys. It shows no key. Each probe has 5 seconds, and one
-    that does not answer is named. What looks wrong comes first.
+    with its clock and its free space, and which users can read the keys. It shows no key. Each probe has 5 seconds; the
+    report names those that do not answer. What looks wrong comes first.
     """
     named = [Path(os.environ[name]) for name in KEY_FILES if os.environ.get(name)]
     own = Path(typer.get_app_dir("hpbandster-lite")) / "nameserver.key"
