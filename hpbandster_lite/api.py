@@ -226,10 +226,10 @@ def minimize(
         the incumbent keeps everything. ``best:N``: the best N configurations keep everything. ``all``: delete
         nothing. Default: needed.
     checkpoint_quota
-        When the checkpoints in the run directory take more, delete those of finished evaluations, the worst first, even
-        those that ``keep_checkpoints`` keeps; never those of the incumbent, nor those that a lease or a promotion
-        needs. The master's log lists them. Checkpoints on workers' own disks (``--scratch``) do not count. Default: no
-        limit.
+        When the checkpoints in the run directory take more, delete those of finished evaluations, the worst first,
+        even those that ``keep_checkpoints`` keeps; never those of the incumbent, nor those that a lease or a
+        promotion needs. The master's log lists them. Checkpoints on workers' own disks (``--scratch``) do not
+        count. Default: no limit.
     run_dir
         Directory of the search, which holds everything about it. Default: runs/PROBLEM.
     new
