@@ -81,7 +81,7 @@ def test_heartbeats_carry_each_point_of_the_curve_once(tmp_path: Path) -> None:
     assert len(master.renewals) > 1
 
 
-def test_an_objective_is_told_what_the_grant_says(tmp_path: Path) -> None:
+def test_an_objective_receives_the_content_of_the_grant(tmp_path: Path) -> None:
     for name in ("evaluations/2-0-0/rung0/attempt1", "evaluations/2-0-0/rung1/attempt1"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "checkpoint").write_text("1")
@@ -99,7 +99,7 @@ def test_an_objective_is_told_what_the_grant_says(tmp_path: Path) -> None:
     assert outcome.directory == "evaluations/2-0-0/rung1/attempt2"
 
 
-def test_without_a_run_directory_checkpoints_are_told_as_paths_of_this_host(tmp_path: Path) -> None:
+def test_without_a_run_directory_checkpoints_are_reported_as_paths_of_this_host(tmp_path: Path) -> None:
     master = ScriptedMaster(deeds("trial"))
     alone = options(None, nameserver=("localhost", 1), run_id="r1", scratch=str(tmp_path))
     assert run_agent(alone, connect=master.connect) == 0
@@ -289,7 +289,7 @@ def test_an_agent_that_never_finds_a_master_says_so(tmp_path: Path, caplog: pyte
     assert not (tmp_path / "reports").exists()
 
 
-def test_a_result_that_cannot_be_left_is_said_to_be_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_result_that_cannot_be_left_is_reported_as_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "reports").write_text("no directory")
     master = ScriptedMaster(deeds("ok"), before=lambda method, message, number: unreachable() if number > 1 else None)
     assert run_agent(options(tmp_path, master_timeout_s=0.3), connect=master.connect) == MasterUnreachable.exit_code

@@ -273,7 +273,7 @@ def test_signals_mean_what_they_did_before_when_the_agent_has_ended(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("word", "code"), [(END, 130), (END_OF_ALLOCATION, 75)])
-def test_an_agent_is_told_to_end_on_its_lifeline_as_often_as_one_likes(
+def test_an_agent_accepts_repeated_orders_to_end_on_its_lifeline(
     word: bytes, code: int, tmp_path: Path
 ) -> None:
     reading, writing = os.pipe()
@@ -330,7 +330,7 @@ def test_an_agent_that_is_killed_takes_along_what_had_left_its_trainer_s_group_a
         wait_for_the_end_of(trainer.pid, detached, orphan_guard.pid)
 
 
-def test_an_agent_that_ends_in_order_leaves_nobody_to_wait_for_its_death(tmp_path: Path) -> None:
+def test_no_process_waits_for_the_death_of_an_agent_that_ends_in_order(tmp_path: Path) -> None:
     with AgentProcess(tmp_path, "saves until interrupted") as agent:
         agent.receives(has_reported)
         (trainer,) = psutil.Process(agent.pid).children()
@@ -344,7 +344,7 @@ def test_an_agent_that_ends_in_order_leaves_nobody_to_wait_for_its_death(tmp_pat
         wait_for_the_end_of(orphan_guard.pid)
 
 
-def test_a_process_that_is_told_to_end_hands_back_and_exits_with_130(tmp_path: Path) -> None:
+def test_a_process_that_is_terminated_hands_back_and_exits_with_130(tmp_path: Path) -> None:
     with AgentProcess(tmp_path, "saves until interrupted") as agent:
         agent.receives(has_reported)
         os.kill(agent.pid, signal.SIGTERM)

@@ -445,7 +445,7 @@ def test_a_worker_without_a_master_ends_with_the_code_of_a_peer(tmp_path: Path) 
     assert "no master" in ran.stderr
 
 
-def test_a_master_that_is_told_to_end_ends_with_130_and_takes_its_endpoint_away(tmp_path: Path) -> None:
+def test_a_master_that_is_terminated_ends_with_130_and_removes_its_endpoint(tmp_path: Path) -> None:
     with started("master", PROBLEM, "--run-dir", tmp_path / "search") as master:
         line_with(r"(serving run)", master)
         master.send_signal(signal.SIGTERM)
@@ -719,7 +719,7 @@ def test_a_running_search_is_paused_resumed_robbed_of_an_evaluation_and_stopped(
 
 
 @pytest.mark.parametrize("name", ["pause", "resume", "stop", "cancel"])
-def test_a_search_that_does_not_run_cannot_be_told_anything(
+def test_a_search_that_does_not_run_accepts_no_command(
     refused: Callable[..., tuple[int, str]], copied: Path, name: str
 ) -> None:
     more = ("0-0-3@1",) if name == "cancel" else ()
@@ -729,7 +729,7 @@ def test_a_search_that_does_not_run_cannot_be_told_anything(
     assert f"{over}, and there is nothing to {name}" in output
 
 
-def test_a_master_that_was_killed_is_told_apart_from_one_that_was_never_there(
+def test_a_master_that_was_killed_is_distinguished_from_one_that_never_ran(
     refused: Callable[..., tuple[int, str]], copied: Path
 ) -> None:
     with socket.socket() as gone:
@@ -776,7 +776,7 @@ def test_a_journal_in_which_something_was_decided_otherwise_is_not_verified(copi
     assert output["differences"][0]["position"] == position
 
 
-def test_a_master_elsewhere_is_compared_to_nine_digits_and_what_differs_is_said(copied: Path) -> None:
+def test_a_master_elsewhere_is_compared_to_nine_digits_and_differences_are_named(copied: Path) -> None:
     other = typed("verify", copied, env={"OMP_NUM_THREADS": "77"})
     assert other.returncode == 0
     assert "9 proposals (0 bit for bit, the others to 1e-09, because of threads as many as cores: " in other.stdout

@@ -35,7 +35,7 @@ def search(tmp_path: Path) -> Iterator[ServedSearch]:
 # -------------------------------------------------------------------------------------------------------------- stopped
 
 
-def test_nobody_loses_a_lease_because_the_master_stood_still(search: ServedSearch) -> None:
+def test_no_agent_loses_a_lease_because_the_master_stood_still(search: ServedSearch) -> None:
     master = search.start_master()
     search.hold()
     speaking, silent = (search.start_worker(index) for index in range(2))
@@ -57,7 +57,7 @@ def test_nobody_loses_a_lease_because_the_master_stood_still(search: ServedSearc
     search.check()
 
 
-def test_nobody_loses_a_lease_for_a_commit_that_takes_longer_than_one(search: ServedSearch) -> None:
+def test_no_agent_loses_a_lease_for_a_commit_that_takes_longer_than_one(search: ServedSearch) -> None:
     master = search.start_master()
     search.hold()
     holding, victim = (search.start_worker(index) for index in range(2))
@@ -104,7 +104,7 @@ Journal.commit = slow
 
 # The second duration exceeds an agent's timeout for an answer: it disconnects, and reconnects.
 @pytest.mark.parametrize("seconds", [1.5 * LEASE_S, CALL_TIMEOUT_S + 1.0])
-def test_nobody_loses_a_lease_for_a_disk_that_is_slow_and_says_yes(seconds: float, tmp_path: Path) -> None:
+def test_no_agent_loses_a_lease_for_a_disk_that_is_slow_but_accepts_writes(seconds: float, tmp_path: Path) -> None:
     stalls, stalled, modules = tmp_path / "stalls", tmp_path / "stalled", tmp_path / "modules"
     modules.mkdir()
     (modules / "sitecustomize.py").write_text(

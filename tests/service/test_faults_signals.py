@@ -54,7 +54,7 @@ def is_pending(process: psutil.Process, number: signal.Signals) -> bool:
 
 
 @pytest.mark.parametrize("numbers", [(TERM,), pytest.param((INT, INT), marks=SLOW)], ids=["once", "twice"])
-def test_a_search_whose_master_is_told_to_end_ends_and_goes_on_with_the_same_command(
+def test_a_search_whose_master_is_signalled_ends_and_continues_with_the_same_command(
     numbers: tuple[signal.Signals, ...], tmp_path: Path
 ) -> None:
     search = LocalSearchProcess(tmp_path, lease_s=2.0, heartbeat_s=0.2)
@@ -68,7 +68,7 @@ def test_a_search_whose_master_is_told_to_end_ends_and_goes_on_with_the_same_com
 
 
 @pytest.mark.parametrize("numbers", [(TERM,), pytest.param((INT, INT), marks=SLOW)], ids=["once", "twice"])
-def test_a_search_one_of_whose_workers_is_told_to_end_goes_on_with_the_other(
+def test_a_search_one_of_whose_workers_is_signalled_continues_with_the_other(
     numbers: tuple[signal.Signals, ...], tmp_path: Path
 ) -> None:
     search = LocalSearchProcess(tmp_path, **PATIENT)
@@ -104,7 +104,7 @@ def test_a_search_whose_worker_and_name_server_are_stopped_goes_on_and_ends_with
 
 
 @pytest.mark.parametrize("number", [INT, pytest.param(TERM, marks=SLOW)])
-def test_a_name_server_that_is_told_to_end_is_started_again_while_the_search_needs_it(
+def test_a_name_server_that_is_signalled_is_started_again_while_the_search_needs_it(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     search = LocalSearchProcess(tmp_path, **PATIENT)
@@ -124,7 +124,7 @@ NAMES = ["INT", "INT INT", "TERM", "TERM TERM"]
 
 
 @pytest.mark.parametrize("numbers", [ALL[0], ALL[1], pytest.param((TERM,), marks=SLOW), ALL[3]], ids=NAMES)
-def test_a_search_that_is_told_to_end_leaves_no_orphan_and_goes_on_with_the_same_command(
+def test_a_search_that_is_signalled_leaves_no_orphan_and_continues_with_the_same_command(
     numbers: tuple[signal.Signals, ...], tmp_path: Path
 ) -> None:
     # A short lease if nothing is handed back: the next master waits for a lease, because the workers may be alive.
@@ -142,7 +142,7 @@ def test_a_search_that_is_told_to_end_leaves_no_orphan_and_goes_on_with_the_same
 
 
 @pytest.mark.parametrize("numbers", [(TERM,), pytest.param((INT, INT), marks=SLOW)], ids=["TERM", "INT INT"])
-def test_an_evaluation_whose_trainer_is_told_to_end_is_run_again_and_its_worker_goes_on(
+def test_an_evaluation_whose_trainer_is_signalled_is_run_again_and_its_worker_continues(
     numbers: tuple[signal.Signals, ...], tmp_path: Path
 ) -> None:
     search = LocalSearchProcess(tmp_path, **PATIENT)
@@ -206,7 +206,7 @@ def test_a_search_whose_allocation_ends_hands_everything_back_and_goes_on_in_the
 
 
 @pytest.mark.parametrize(("numbers", "code"), [((USR2,), 75), ((CONT, TERM), 130)], ids=["USR2", "CONT TERM"])
-def test_a_search_all_of_whose_processes_are_told_hands_everything_back_just_the_same(
+def test_a_search_all_of_whose_processes_are_signalled_hands_everything_back_just_the_same(
     numbers: tuple[signal.Signals, ...], code: int, tmp_path: Path
 ) -> None:
     search = LocalSearchProcess(tmp_path, **PATIENT)
@@ -223,7 +223,7 @@ def test_a_search_all_of_whose_processes_are_told_hands_everything_back_just_the
 
 
 @pytest.mark.slow
-def test_a_search_goes_on_when_its_processes_are_told_to_continue(tmp_path: Path) -> None:
+def test_a_search_continues_when_its_processes_are_continued(tmp_path: Path) -> None:
     search = LocalSearchProcess(tmp_path, **PATIENT)
     with search.held() as process:
         send_to_all(search, CONT)
@@ -271,7 +271,7 @@ def test_a_second_sigterm_to_the_launcher_ends_everything_at_once(tmp_path: Path
 
 
 @pytest.mark.parametrize("numbers", ALL, ids=NAMES)
-def test_the_worker_command_hands_back_once_and_ends_at_once_when_it_is_told_twice(
+def test_the_worker_command_hands_back_at_one_signal_and_ends_at_once_at_the_second(
     numbers: tuple[signal.Signals, ...], tmp_path: Path
 ) -> None:
     with served_search(tmp_path, **PATIENT) as search:
@@ -311,7 +311,7 @@ def test_the_worker_command_hands_back_once_and_ends_at_once_when_it_is_told_twi
     ],
     ids=["USR2 to the command", "TERM to all", "USR2 to all", "TERM to the command"],
 )
-def test_workers_of_one_command_are_told_by_it_and_perhaps_by_the_batch_system_too(
+def test_workers_of_one_command_are_ordered_to_end_by_it_and_perhaps_signalled_by_the_batch_system(
     to_all: bool, number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     with served_search(tmp_path, **PATIENT) as search:
@@ -383,7 +383,7 @@ def test_a_master_whose_allocation_ends_is_to_be_started_again_and_its_workers_w
 
 
 @pytest.mark.parametrize("numbers", [*ALL[:1], (INT, TERM), pytest.param((TERM,), marks=SLOW), ALL[-1]])
-def test_a_master_that_is_told_to_end_ends_once_and_its_workers_go_on_with_the_next(
+def test_a_master_that_is_signalled_ends_once_and_its_workers_continue_with_the_next(
     numbers: tuple[signal.Signals, ...], tmp_path: Path
 ) -> None:
     with served_search(tmp_path, **PATIENT) as search:

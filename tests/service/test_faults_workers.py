@@ -203,7 +203,7 @@ def test_the_result_of_a_worker_that_stood_still_beyond_its_lease_counts_if_ther
     search.check()
 
 
-def test_a_worker_that_comes_back_in_mid_evaluation_goes_on_with_it_if_nobody_else_has_it(
+def test_a_worker_that_comes_back_in_mid_evaluation_continues_it_if_no_other_worker_has_it(
     search: ServedSearch,
 ) -> None:
     master = search.start_master()

@@ -42,7 +42,7 @@ def test_a_server_of_ours_may_listen_on_a_reserved_port_again_and_again() -> Non
                 socket.create_connection(server.endpoint).close()
 
 
-def test_nobody_else_gets_a_reserved_port() -> None:
+def test_no_other_process_gets_a_reserved_port() -> None:
     with _reserved_port() as port, socket.socket() as stranger:
         with pytest.raises(OSError, match="in use") as caught:
             stranger.bind(("127.0.0.1", port))
@@ -89,13 +89,13 @@ def test_a_process_without_a_log_keeps_its_streams(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", [b"", b'{"options": 1'])
-def test_a_process_whose_launcher_is_gone_is_told_nothing(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_whose_launcher_is_gone_gets_no_briefing(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(line)))
     assert read_briefing() is None
 
 
 @pytest.mark.parametrize("module", ["master", "agent", "nameserver"])
-def test_every_process_of_a_search_ends_without_a_word_if_it_is_never_told_what_to_do(module: str) -> None:
+def test_every_process_of_a_search_ends_silently_without_a_briefing(module: str) -> None:
     command = [sys.executable, "-m", f"hpbandster_lite.{module}", "-"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")
@@ -139,7 +139,7 @@ def test_a_master_that_refuses_ends_the_search_with_its_code_and_its_words(
     assert "cannot lock" in directory.log("master").read_text()
 
 
-def test_nobody_else_may_read_what_the_processes_log(tmp_path: Path) -> None:
+def test_no_other_user_may_read_what_the_processes_log(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
     directory.create()
     line = briefing_line(wire.to_message(Limits()), directory.log("master"))
@@ -180,7 +180,7 @@ with LocalWorkers(print) as here:
 """
 
 
-def test_workers_that_found_no_master_end_at_once_when_they_are_told_to(tmp_path: Path) -> None:
+def test_workers_that_found_no_master_end_at_once_at_a_signal(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
     directory.create()
     process = subprocess.Popen(

@@ -618,7 +618,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, words
 
 
-def test_a_master_says_where_it_serves_and_takes_that_back_when_it_is_told_to_end(
+def test_a_master_publishes_its_address_and_removes_it_when_it_is_signalled(
     directory: RunDirectory, space: SearchSpace
 ) -> None:
     with serving_process(directory, space) as process:
@@ -676,7 +676,7 @@ def test_a_master_whose_launcher_is_gone_waits_for_what_its_agents_hand_back(
     assert len(stored(directory, Released)) == 1
 
 
-def test_a_second_master_is_refused_and_told_who_serves_and_the_first_is_undisturbed(
+def test_a_second_master_is_refused_with_the_name_of_the_first_which_is_undisturbed(
     directory: RunDirectory, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hpbandster_lite.master.serving.LOCK_WAIT_S", 0.2)

@@ -124,7 +124,7 @@ def test_a_stopped_search_tells_its_agents_to_hand_back_and_goes_on_with_the_nex
     assert stored(directory, Finished) == [stopped]
 
 
-def test_a_cancelled_evaluation_is_recorded_and_its_worker_told(directory: RunDirectory, space: SearchSpace) -> None:
+def test_a_cancelled_evaluation_is_recorded_and_its_worker_stops(directory: RunDirectory, space: SearchSpace) -> None:
     with master_of(directory, space) as master:
         grant = work_of(master)
         answer = answer_of(master, "cancel", evaluation=grant["evaluation"], reason="too dear")

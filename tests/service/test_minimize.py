@@ -170,7 +170,7 @@ def test_a_signal_hands_back_what_runs_and_ends_the_script_with_its_meaning(
 # ------------------------------------------------------------------------------ objectives without an importable name
 
 
-def test_a_script_without_the_guard_is_told_of_it_and_nothing_is_left_running(tmp_path: Path) -> None:
+def test_a_script_without_the_guard_gets_an_error_and_leaves_no_process(tmp_path: Path) -> None:
     _, err = output_of(tmp_path, "hpb.minimize(evaluate, space, **about)", code=1)
     assert 'put the call under if __name__ == "__main__":' in err
     assert "ProblemError: importing " in err
@@ -388,7 +388,7 @@ def test_an_exception_in_a_thread_is_a_bad_result_and_not_the_caller_s(tmp_path:
     assert dict(JournalReader(tmp_path / "run" / "journal.sqlite").failures()) == {"code": 2}
 
 
-def test_one_and_the_same_fault_is_told_with_its_traceback_and_what_failed_is_run_again(
+def test_one_and_the_same_fault_is_reported_with_its_traceback_and_what_failed_is_run_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     is_mended = False

@@ -92,7 +92,7 @@ def test_the_environment_says_the_same(search: ServedSearch, names: str, monkeyp
     assert f"the master of run {search.run_id}" in answer_to()
 
 
-def test_a_wrong_key_a_wrong_run_and_a_missing_key_file_are_told_apart(
+def test_a_wrong_key_a_wrong_run_and_a_missing_key_file_are_distinguished(
     search: ServedSearch, names: str, tmp_path: Path
 ) -> None:
     wrong = tmp_path / "wrong.key"
@@ -107,7 +107,7 @@ def test_a_wrong_key_a_wrong_run_and_a_missing_key_file_are_told_apart(
     assert isinstance(refusal(*by_name, search.run_id), UsageError)
 
 
-def test_a_place_where_nobody_listens_is_named() -> None:
+def test_an_address_without_a_server_is_named() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         closed_port = f"127.0.0.1:{probe.getsockname()[1]}"

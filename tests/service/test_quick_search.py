@@ -121,7 +121,7 @@ def test_what_waits_behind_an_evaluation_that_lasts_is_run_elsewhere(search: Ser
     assert not search.of(Expired)
 
 
-def test_an_agent_that_is_told_to_end_hands_back_all_that_it_holds(search: ServedSearch) -> None:
+def test_an_agent_that_is_ordered_to_end_hands_back_all_that_it_holds(search: ServedSearch) -> None:
     master = search.start_master()
     leaving = start_quick_worker(search)
     wait_several(search)

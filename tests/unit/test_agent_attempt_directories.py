@@ -106,7 +106,7 @@ def test_no_start_of_a_worker_takes_what_an_earlier_one_left_under_the_same_run_
     assert not later.exists()
 
 
-def test_that_checkpoints_lie_elsewhere_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_that_checkpoints_are_elsewhere_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     alone = places(scratch=tmp_path)
     here = str(checkpoint(tmp_path / "here"))
     for sent in (None, here, "/nowhere/attempt1", "/nowhere/attempt2"):
@@ -145,7 +145,7 @@ def test_the_temporary_folder_of_a_user_is_the_default_and_is_the_user_s_alone(
         places()
 
 
-def test_a_report_that_nobody_took_is_left_for_the_next_master(tmp_path: Path) -> None:
+def test_a_report_without_an_acknowledgement_is_left_for_the_next_master(tmp_path: Path) -> None:
     report = Report(evaluation=EVALUATION, attempt=2, outcome=Outcome(loss=0.5))
     path = places(tmp_path).leave_report(report, "agent1")
     assert path == tmp_path / "reports" / "2-0-5@1-2.json"

@@ -180,7 +180,7 @@ def test_a_refusal_at_the_first_call_is_final(error: SearchError, clock: Clock, 
 
 
 @pytest.mark.parametrize("error", [NotAuthorised("wrong key"), ProtocolMismatch("version 2")])
-def test_a_refusal_where_a_master_has_answered_before_is_somebody_else_s(
+def test_a_refusal_where_a_master_has_answered_before_comes_from_another_program(
     error: SearchError, clock: Clock, call: Call
 ) -> None:
     link = Link(Line([sent(1), error, sent(1)]), HELLO, clock())

@@ -121,7 +121,7 @@ def command_with_places(
         (("--new", "--run-dir", "else"), {}, ("else", "10.0.0.1", ("there", 1), True)),
     ],
 )
-def test_a_command_s_own_options_come_from_the_file_where_nobody_gave_them(
+def test_a_command_s_own_options_come_from_the_file_unless_the_user_gives_them(
     tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], expected: tuple[Any, ...]
 ) -> None:
     (tmp_path / "net").mkdir()

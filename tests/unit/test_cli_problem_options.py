@@ -73,7 +73,7 @@ def test_what_cannot_be_an_option_of_the_problem_is_refused(words: list[str], me
         with_typed_options(ctx.params["problem"], ctx)
 
 
-def test_an_option_that_nobody_has_is_answered_with_the_nearest_of_both() -> None:
+def test_an_unknown_option_is_refused_with_the_nearest_of_both() -> None:
     error = UnknownOption("the problem 'net' has no option 'worker'; did you mean 'works'?", "worker")
     with pytest.raises(UsageError) as caught, explain_unknown_options(context(["net.py", "--worker", "2"])):
         raise error

@@ -96,7 +96,7 @@ def test_an_attempt_with_nothing_left_to_train_leaves_the_checkpoint_to_the_next
 
 @pytest.mark.parametrize("ending", [checkpoints.TORCH, checkpoints.PLAIN])
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half of it", b'{"epoch": '], ids=["empty", "zip", "text"])
-def test_half_a_file_is_passed_over_and_said(
+def test_half_a_file_is_skipped_and_reported(
     places: tuple[Path, Path, Path], ending: str, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     below, first, second = places

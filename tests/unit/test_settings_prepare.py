@@ -631,7 +631,7 @@ def with_failures(directory: RunDirectory, *kinds: FailureKind, finished: Finish
         journal.commit(entries, at=2.0)
 
 
-def test_what_is_run_again_is_said_before_anything_is_and_a_mended_source_beside_it(
+def test_what_is_run_again_is_reported_first_and_with_it_a_corrected_source(
     stored: Callable[..., RunDirectory],
 ) -> None:
     directory = stored(seed=5)

@@ -440,7 +440,7 @@ def test_every_character_is_written_as_toml_wants_it(tmp_path: Path, text: str) 
     assert read(tmp_path, search_text(prepared(unit=text), {})).values["unit"] == text
 
 
-def test_a_path_that_cannot_be_said_in_toml_is_shown_to_people() -> None:
+def test_a_path_that_toml_cannot_express_is_shown_to_people() -> None:
     about = ProblemDescription(reference="/\udcff/net.py", name="net", space_json={}, space_tables={})
     assert "net.py" in search_text(prepared(problem=about), {})
 

@@ -57,7 +57,7 @@ def test_a_refit_must_leave_the_model_that_it_names(result: Any, words: str, tmp
     assert words in reason(ended(tmp_path, "refit", refit=lambda config, budget, trial: result))
 
 
-def test_an_export_is_told_where_the_model_is_and_which_file_to_write(tmp_path: Path) -> None:
+def test_an_export_receives_the_place_of_the_model_and_the_file_to_write(tmp_path: Path) -> None:
     def export(directory: Path, file: Path) -> dict[str, Any]:
         file.write_text(directory.name)
         return {"largest_difference": 0.0}

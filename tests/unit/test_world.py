@@ -208,7 +208,7 @@ def test_a_world_notices_an_answer_that_is_given_before_its_commit(monkeypatch: 
     assert "acknowledged and lost" in first_broken(range(1, 20))
 
 
-def test_a_world_notices_a_lease_that_is_lost_while_nobody_listened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_world_notices_a_lease_that_is_lost_while_its_master_did_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Leases, "lengthen", lambda self, gap_s: None)
     assert "lost its lease after" in first_broken(range(40))
 
