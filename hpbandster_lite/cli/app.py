@@ -18,7 +18,7 @@ import typer
 
 from hpbandster_lite._version import __version__
 from hpbandster_lite.cli.problem_options import PASSES_ON
-from hpbandster_lite.errors import RunDirectoryError, SearchError
+from hpbandster_lite.errors import BudgetError, RunDirectoryError, SearchError, UsageError
 from hpbandster_lite.process.log_format import escape_controls, log_to_stderr, logs_json
 from hpbandster_lite.process.shutdown import exit_now
 
@@ -103,13 +103,14 @@ def main() -> None:
         # Under its own name also for ``python -m``: completion is installed for the command of this name.
         make_app(sys.argv[1] if len(sys.argv) > 1 else None)(prog_name=NAME)
     except SearchError as error:
+        text = in_words_of_the_command_line(error)
         if logs_json():
-            logging.getLogger("hpbandster_lite").error("%s", error, extra={"exit_code": error.exit_code})
+            logging.getLogger("hpbandster_lite").error("%s", text, extra={"exit_code": error.exit_code})
             sys.exit(error.exit_code)
         # Here: most commands end without an error.
         from rich.console import Console
 
-        message = _escaped(escape_controls(str(error)))
+        message = _escaped(escape_controls(text))
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {message}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
@@ -124,6 +125,16 @@ def main() -> None:
         if ended.code is None or isinstance(ended.code, int):
             exit_now(ended.code or 0)
         raise
+
+
+def in_words_of_the_command_line(error: SearchError) -> str:
+    """The text of an error; one about options names them as they are typed, and not as in Python."""
+    if type(error) not in (UsageError, BudgetError):
+        return str(error)
+    # Here: most commands end without an error.
+    from hpbandster_lite.settings.options import for_command_line
+
+    return for_command_line(str(error))
 
 
 def _escaped(text: str) -> str:

@@ -89,7 +89,8 @@ def explain_unknown_options(ctx: typer.Context) -> Iterator[None]:
 
 
 def _did_you_mean(word: str, ctx: typer.Context) -> str:
-    own = [option for parameter in ctx.command.params for option in (*parameter.opts, *parameter.secondary_opts)]
+    shown = [parameter for parameter in ctx.command.params if not getattr(parameter, "hidden", False)]
+    own = [option for parameter in shown for option in (*parameter.opts, *parameter.secondary_opts)]
     # Compared without their dashes, which would make any two options alike.
     options = {option.lstrip("-"): option for option in own if option.startswith("-")}
     near = [options[name] for name in nearest_names(word.partition("=")[0].lstrip("-"), options)]

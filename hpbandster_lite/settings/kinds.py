@@ -223,11 +223,17 @@ def _absolute(value: str) -> Plain:
     return str(Path(value).resolve())
 
 
+def _not_empty(flag: str, text: str) -> str:
+    if not text.strip():
+        raise UsageError(f"{flag} {text!r} is empty; give a value, or leave it out")
+    return text
+
+
 def _path(wanted: str) -> Kind:
     return Kind(
         wanted=wanted,
         in_file=str,
-        read=lambda _flag, text: str(Path(text)),
+        read=lambda flag, text: str(Path(_not_empty(flag, text))),
         from_file=_path_from_file,
         to_file=_absolute,
     )
@@ -235,7 +241,7 @@ def _path(wanted: str) -> Kind:
 
 NUMBER = Kind(wanted="a number", in_file=float, typed=float)
 WHOLE = Kind(wanted="a whole number", in_file=int, typed=int, from_file=_whole_from_file, takes_whole=True)
-TEXT = Kind(wanted="text in quotes", in_file=str)
+TEXT = Kind(wanted="text in quotes", in_file=str, read=_not_empty)
 FLAG = Kind(wanted="true or false", in_file=bool, typed=bool)
 NUMBERS = Kind(
     wanted="a list of numbers",
@@ -303,7 +309,7 @@ DEVICES = Kind(
 CONFIGURATIONS = Kind(
     wanted="a configuration, a list of configurations, or the path of a JSON or CSV file with them",
     in_file=list[dict[str, Any]] | dict[str, Any] | str,
-    read=lambda _flag, text: read_initial(Path(text)),
+    read=lambda flag, text: read_initial(Path(_not_empty(flag, text))),
     from_file=_initial_from_file,
 )
 PARAMETERS = Kind(

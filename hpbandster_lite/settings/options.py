@@ -13,6 +13,7 @@ add an option: declare it here, and read the field where it acts.
 from __future__ import annotations
 
 import enum
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -605,6 +606,36 @@ def as_written(name: str, value: object = None, *, is_call: bool) -> str:
     if value is None and about.kind is kinds.FLAG:
         value = True
     return name if value is None else f"{name}={value!r}"
+
+
+def for_command_line(text: str) -> str:
+    """An error's text with the options that it names as they are typed: ``--wall-time`` for ``wall_time_s``.
+
+    A name with an underscore is always an option's. One without is also a plain word: it is an option's at the
+    beginning, before a value, and where the text says what to give or to leave out.
+    """
+    return _named_options().sub(_typed, text)
+
+
+@functools.cache
+def _named_options() -> re.Pattern[str]:
+    names = "|".join(sorted(OPTIONS, key=len, reverse=True))
+    return re.compile(
+        rf"(?<![\w./'\"`-])(?P<name>{names})(?:(?P<given>=)(?P<quote>'?)(?P<value>[\w.:+-]*)(?P=quote))?(?![\w./(])"
+    )
+
+
+def _typed(found: re.Match[str]) -> str:
+    name, value = found["name"], found["value"]
+    before, after = found.string[: found.start()], found.string[found.end() :]
+    is_subject = not before and after.startswith((" must ", " is ", " '", "["))
+    if not ("_" in name or found["given"] or is_subject or before.endswith(("give either ", "leave "))):
+        return found[0]
+    option = OPTIONS[name]
+    shown = option.flag if option.has_flag else option.key
+    if not found["given"]:
+        return shown
+    return f"{shown} {value}".rstrip() if option.has_flag else f"{shown} = {value}"
 
 
 def split_limits(given: Mapping[str, Any]) -> tuple[Limits, dict[str, float]]:

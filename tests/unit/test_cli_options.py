@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from hpbandster_lite.cli.app import COMMANDS, make_app
+from hpbandster_lite.cli.app import COMMANDS, in_words_of_the_command_line, make_app
 from hpbandster_lite.cli.options import PANELS, Problem, takes_options
-from hpbandster_lite.errors import UsageError
+from hpbandster_lite.errors import SpaceError, UsageError
 from hpbandster_lite.records import Limits
 from hpbandster_lite.settings.kinds import seconds
 from hpbandster_lite.settings.options import (
@@ -388,3 +388,46 @@ def test_the_commands_are_all_listed() -> None:
 def test_plan_prints_json_for_programs() -> None:
     result = CliRunner().invoke(make_app(), ["plan", "counting_ones", "--json", "--brackets", "1"])
     assert json.loads(result.output)["evaluations_per_budget"] == [81, 27, 9, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (("--wall-time", "0"), "--wall-time must be above zero, got 0.0; leave it out for no limit"),
+        (("--evaluations", "0"), "--evaluations must be above zero"),
+        (("--brackets", "+0"), "--brackets '+0' must be above zero"),
+        (("--timeout", "0"), "--timeout must be above 0 seconds"),
+        (("--target-loss", "nan"), "--target-loss must be finite"),
+        (("--keep-checkpoints", "best"), "--keep-checkpoints must be one of needed, all, best:N, got 'best'"),
+        (("--min-budget", "100"), "--min-budget 100 is above --max-budget 27; swap them"),
+        (("--eta", "1"), "--eta must be above 1"),
+        (("--budgets", "3,1"), "--budgets must increase, got budgets[0]=3 before budgets[1]=1"),
+        (("--budgets", "1,3", "--max-budget", "3"), "give either --budgets or --min-budget and --max-budget, not both"),
+        (("--fresh-process", "--isolation", "none"), "a fresh process for each evaluation needs --isolation trainer"),
+        (("--unit", ""), "--unit '' is empty; give a value, or leave it out"),
+        (("--run-dir", " "), "--run-dir ' ' is empty"),
+        (("--initial", ""), "--initial '' is empty"),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, tuple) else None,
+)  # fmt: skip
+def test_a_wrong_value_is_refused_in_the_words_of_the_command_line(
+    typed: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["run", "counting_ones", "--workers", "1", "--max-budget", "27", *typed]
+    result = CliRunner().invoke(make_app(), command)
+    assert isinstance(result.exception, UsageError)
+    assert words in in_words_of_the_command_line(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the folder /data/max_budget is missing", "'min_budget' of a user", "workers wait for the seed", "unit",
+        "x_max_budget must be above 0",
+    ],
+)  # fmt: skip
+def test_words_of_users_stay_in_an_error(text: str) -> None:
+    assert in_words_of_the_command_line(UsageError(text)) == text
+    assert in_words_of_the_command_line(SpaceError("seed=3 is out of range")) == "seed=3 is out of range"

@@ -109,3 +109,9 @@ def test_other_commands_refuse_what_they_do_not_know() -> None:
     with pytest.raises(Exception, match="No such option") as caught:
         get_command(make_app()).commands["status"].make_context("status", ["runs/x", "--watc"])  # type: ignore[attr-defined]
     assert not isinstance(caught.value, typer.Exit)
+
+
+def test_an_old_name_of_an_option_is_not_suggested() -> None:
+    with pytest.raises(UsageError) as caught, explain_unknown_options(context(["net.py"])):
+        raise UnknownOption("the problem 'net' has no option 'max_times'", "max_times")
+    assert "--max-time " not in str(caught.value).replace(")", " ")
