@@ -7,6 +7,7 @@ tensors, arrays and plain values, never code. A file that cannot be read is skip
 from __future__ import annotations
 
 import base64
+import collections
 import contextlib
 import copy
 import io
@@ -28,6 +29,10 @@ TORCH, PLAIN = ".pt", ".json"
 EARLIER = "by an earlier attempt"
 _MARKS = frozenset({"$array", "$tuple", "$set", "$frozenset", "$bytes", "$dict"})
 """A dict whose only key is one of these stands for a value that the file's format does not have."""
+
+
+_MORE_THAN_ARRAYS = (np.ma.MaskedArray, np.matrix)
+"""As an array, one of these would lose its mask, or multiply in another way."""
 
 
 def save_checkpoint(trial: Trial, state: Any, name: str = NAME) -> None:
@@ -202,7 +207,13 @@ def _encoded(state: Any) -> tuple[bytes | memoryview, str]:
     """The content of a file, and its suffix."""
     if not _has_tensors(state):
         return json.dumps(_packed(state, "state", is_json=True)).encode("ascii"), PLAIN
-    buffer = _torch_bytes(_packed(state, "state", is_json=False))
+    try:
+        buffer = _torch_bytes(_packed(state, "state", is_json=False))
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        # PicklingError, or what a method of the state's objects raised.
+        raise TypeError(f"a checkpoint {_HOLDS}; this state cannot be pickled: {error}") from error
     _refuse_code(buffer)
     return buffer.getbuffer(), TORCH
 
@@ -263,7 +274,7 @@ def _parts(value: Any) -> Iterator[Any]:
 def _packed(value: Any, where: str, *, is_json: bool) -> Any:
     """The value in types that the file's format has; the same object if nothing changes."""
     match value:
-        case np.ndarray() if not value.dtype.hasobject:
+        case np.ndarray() if not value.dtype.hasobject and not isinstance(value, _MORE_THAN_ARRAYS):
             return {"$array": _array_bytes(value, is_json=is_json)}
         case np.generic() if not isinstance(value.item(), np.generic):
             return _packed(value.item(), where, is_json=is_json)
@@ -294,8 +305,10 @@ def _packed_dict(value: dict[Any, Any], where: str, *, is_json: bool) -> Any:
     has_other_keys = is_json and not all(type(key) is str for key in value)
     if has_other_keys or (len(value) == 1 and _MARKS & value.keys()):
         return {"$dict": [[_packed(key, f"a key of {where}", is_json=is_json), each] for key, each in packed.items()]}
-    if is_json or all(packed[key] is each for key, each in value.items()):
-        return packed if is_json else value
+    if is_json or isinstance(value, collections.defaultdict):
+        return packed
+    if all(packed[key] is each for key, each in value.items()):
+        return value
     # A network's state_dict has attributes in addition to its items.
     copied = copy.copy(value)
     copied.update(packed)

@@ -349,6 +349,9 @@ class ValueReader:
             # As the pickle protocol has it; other exceptions are those of the object's own code.
             raise Unreadable(_type_of(value)) from error
         if isinstance(found, str):
+            # A ufunc that np.frompyfunc made has a name, but no module has it.
+            if not any(_named(module, found) is value for module in (type(value).__module__, *list(sys.modules))):
+                raise Unreadable(_type_of(value))
             self._put_name(type(value).__module__, found)
             return
         self._put("object")

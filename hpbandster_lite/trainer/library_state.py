@@ -189,6 +189,23 @@ def _sklearn(sklearn: Any) -> Restore:
     return setting(sklearn.get_config, lambda value: sklearn.set_config(**value))
 
 
+def _scipy_special(special: Any) -> Restore:
+    return setting(special.geterr, lambda value: special.seterr(**value))
+
+
+def _csv(csv: Any) -> Restore:
+    return setting(csv.field_size_limit, csv.field_size_limit)
+
+
+def _calendar(calendar: Any) -> Restore:
+    return setting(calendar.firstweekday, calendar.setfirstweekday)
+
+
+def _distributions(module: Any) -> Restore:
+    """Whether the distributions of torch check their arguments, which has a public setter only."""
+    return attributes(module.Distribution, "_validate_args")
+
+
 # --------------------------------------------------------------------------------------------------------------- torch
 
 _TORCH_SETTINGS = (
@@ -204,12 +221,17 @@ _TORCH_SETTINGS = (
     ("backends.cuda.flash_sdp_enabled", "backends.cuda.enable_flash_sdp"),
     ("backends.cuda.mem_efficient_sdp_enabled", "backends.cuda.enable_mem_efficient_sdp"),
     ("backends.cuda.math_sdp_enabled", "backends.cuda.enable_math_sdp"),
+    ("is_autocast_cache_enabled", "set_autocast_cache_enabled"),
+    ("__future__.get_overwrite_module_params_on_conversion", "__future__.set_overwrite_module_params_on_conversion"),
+    ("__future__.get_swap_module_params_on_conversion", "__future__.set_swap_module_params_on_conversion"),
 )
 """For each setting, the function that reads it and the function that writes it."""
 _TORCH_ATTRIBUTES = {
     "backends.cudnn": ("benchmark", "deterministic", "enabled", "allow_tf32"),
     "backends.cuda.matmul": ("allow_tf32", "allow_fp16_reduced_precision_reduction"),
     "backends.mkldnn": ("enabled",),
+    "hub": ("_hub_dir",),
+    "utils.deterministic": ("fill_uninitialized_memory",),
 }
 _TORCH_HOOKS = ("torch.nn.modules.module", "torch.optim.optimizer")
 
@@ -254,6 +276,8 @@ def _torch_settings(torch: Any) -> list[tuple[Callable[[], Any], Callable[[Any],
     for device in ("cuda", "cpu"):
         pairs.append((lambda device=device: torch.is_autocast_enabled(device),
                       lambda value, device=device: torch.set_autocast_enabled(device, value)))  # fmt: skip
+        pairs.append((lambda device=device: torch.get_autocast_dtype(device),
+                      lambda value, device=device: torch.set_autocast_dtype(device, value)))  # fmt: skip
     for path, names in _TORCH_ATTRIBUTES.items():
         owner = _within(torch, path)
         for name in names:
@@ -313,7 +337,11 @@ RECORDERS: Mapping[str, Callable[[Any], Restore]] = {
     "numpy": _numpy,
     "numpy.random": _numpy_random,
     "torch": _torch,
+    "torch.distributions.distribution": _distributions,
+    "scipy.special": _scipy_special,
     "sklearn": _sklearn,
+    "csv": _csv,
+    "calendar": _calendar,
     "pandas": _pandas,
     "matplotlib": _matplotlib,
     "jax": _jax,

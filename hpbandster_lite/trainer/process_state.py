@@ -249,6 +249,7 @@ def _environment() -> Restore:
     encoded = dict(data)
     of_module = attributes(os, "environ", "environb")
     of_c = _environment_of_c()
+    zone = time.tzname, time.timezone
 
     def restore() -> None:
         of_module()
@@ -259,6 +260,9 @@ def _environment() -> Restore:
             if has_other_zone:
                 time.tzset()
         of_c()
+        if (time.tzname, time.timezone) != zone:
+            # The variable was set, read and removed again.
+            time.tzset()
 
     return restore
 

@@ -11,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,13 @@ def test_plain_values_come_back_as_they_were_beside_tensors(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("beside", [0, torch.zeros(1)], ids=["plain", "torch"])
+def test_a_dict_with_default_values_comes_back_as_a_dict(tmp_path: Path, beside: object) -> None:
+    history = collections.defaultdict(list, loss=[0.5, np.float64(0.25)])
+    state = loaded(saved(tmp_path, {"history": history, "beside": beside}))
+    assert (type(state["history"]), state["history"]) == (dict, {"loss": [0.5, 0.25]})
+
+
+@pytest.mark.parametrize("beside", [0, torch.zeros(1)], ids=["plain", "torch"])
 def test_arrays_of_numpy_come_back_with_their_type_and_shape(tmp_path: Path, beside: object) -> None:
     arrays = [np.arange(6, dtype=np.uint32).reshape(2, 3), np.array(["a", "bc"]), np.zeros(0), np.array(1.5)]
     state = loaded(saved(tmp_path, {"arrays": arrays, "best": np.float32(0.5), "flag": np.bool_(1), "beside": beside}))
@@ -230,8 +238,13 @@ def test_networks_optimizers_and_schedulers_continue_bit_for_bit(tmp_path: Path)
         ({"queue": collections.deque(), "x": torch.zeros(1)}, "this state holds collections.deque"),
         ({"objects": np.array([object()])}, r"state\['objects'\] is a numpy.ndarray"),
         ({"network": torch.nn.Linear(1, 1), "x": torch.zeros(1)}, "torch.nn.modules.linear.Linear"),
+        ({"mask": np.ma.array([1, 2], mask=[0, 1])}, r"state\['mask'\] is a numpy.ma.MaskedArray"),
+        ({"mask": np.ma.array([1, 2], mask=[0, 1]), "x": torch.zeros(1)}, "this state holds numpy.*mareconstruct"),
+        ({"matrix": np.zeros((1, 2)).view(np.matrix)}, r"state\['matrix'\] is a numpy.matrix"),
+        ({"rate": lambda: 1, "x": torch.zeros(1)}, "a checkpoint holds .*; this state cannot be .*lambda"),
+        ({"lock": threading.Lock(), "x": torch.zeros(1)}, "a checkpoint holds .*; this state cannot be .*lock"),
     ],
-    ids=["date", "deque", "objects", "network"],
+    ids=["date", "deque", "objects", "network", "mask", "mask beside a tensor", "matrix", "lambda", "lock"],
 )  # fmt: skip
 def test_what_could_not_be_loaded_again_is_refused_when_it_is_saved(tmp_path: Path, state: Any, words: str) -> None:
     saved(tmp_path, {"epoch": 1})

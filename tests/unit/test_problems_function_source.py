@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import special
 
 from hpbandster_lite.problems import source_differences
 from hpbandster_lite.problems.function_source import function_parts, note_own_changes, source_of_function
@@ -514,12 +515,17 @@ def test_a_space_counts_by_its_hyperparameters() -> None:
         ([{"deep": threading.Event()}], "_thread.lock"),
         (Point(1.0, [threading.Lock()]), "_thread.lock"),  # type: ignore[list-item]
         (sys.stdout, "TextIOWrapper"),
+        (np.frompyfunc(lambda x: x + 1, 1, 1), "numpy.ufunc"),
     ],
-    ids=["lock", "generator", "deep", "attribute", "file"],
+    ids=["lock", "generator", "deep", "attribute", "file", "a ufunc of one's own"],
 )
 def test_state_that_is_not_plain_has_no_hash(value: Any, kind: str) -> None:
     with pytest.raises(Unreadable, match=kind), Path(__file__).open(encoding="utf-8") as file:
         value_hash(file if value is sys.stdout else value)
+
+
+def test_the_ufuncs_of_libraries_count_by_name() -> None:
+    assert len({value_hash(ufunc) for ufunc in (np.add, np.exp, special.expit, special.erf)}) == 4
 
 
 def test_the_part_that_cannot_be_read_is_named() -> None:

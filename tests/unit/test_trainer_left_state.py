@@ -211,6 +211,17 @@ def of_c() -> dict[bytes, bytes]:
     return {name: value for name, _, value in entries if name in (b"ADDED", b"CHANGED", b"REMOVED")}
 
 
+def test_a_time_zone_that_was_set_and_removed_again_is_restored() -> None:
+    restore = PARTS["environment variables"]()
+    before = time.tzname
+    os.environ["TZ"] = "Asia/Tokyo"
+    time.tzset()
+    del os.environ["TZ"]
+    assert time.tzname == ("JST", "JST")
+    restore()
+    assert time.tzname == before
+
+
 def test_settings_of_other_libraries_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     class Parameters(dict[str, Any]):
         def __getitem__(self, name: str) -> Any:
@@ -233,6 +244,43 @@ def test_settings_of_other_libraries_are_restored(monkeypatch: pytest.MonkeyPatc
     assert (dict.get(plots.rcParams, "backend"), values["jax_enable_x64"]) == ("auto", False)
     assert (pd.get_option("display.max_rows"), np.getbufsize()) != (3, 1600)
     assert sharing.get_sharing_strategy() == "file_descriptor"
+
+
+def test_settings_that_make_another_library_fail_or_compute_otherwise_are_restored() -> None:
+    import calendar
+    import csv
+
+    from scipy import special
+
+    future, distribution = torch.__future__, torch.distributions.Distribution
+    reads: dict[str, Callable[[], Any]] = {
+        "scipy.special": special.geterr,
+        "csv": csv.field_size_limit,
+        "calendar": calendar.firstweekday,
+        "torch.distributions": lambda: distribution._validate_args,  # type: ignore[attr-defined]
+        "torch.__future__": lambda: (
+            future.get_swap_module_params_on_conversion(),
+            future.get_overwrite_module_params_on_conversion(),
+        ),
+        "torch.hub": torch.hub.get_dir,
+        "fill": lambda: torch.utils.deterministic.fill_uninitialized_memory,
+        "autocast": lambda: (torch.get_autocast_dtype("cpu"), torch.is_autocast_cache_enabled()),
+    }
+    before = {name: read() for name, read in reads.items()}
+    libraries = LibraryState()
+    special.seterr(all="raise")
+    csv.field_size_limit(10)
+    calendar.setfirstweekday(3)
+    distribution.set_default_validate_args(not before["torch.distributions"])
+    future.set_swap_module_params_on_conversion(True)
+    future.set_overwrite_module_params_on_conversion(True)
+    torch.hub.set_dir("/nonexistent")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.set_autocast_dtype("cpu", torch.float16)
+    torch.set_autocast_cache_enabled(False)
+    assert [name for name, read in reads.items() if read() == before[name]] == []
+    assert libraries.restore() == []
+    assert {name: read() for name, read in reads.items()} == before
 
 
 def test_a_mode_of_torch_that_is_not_left_needs_a_new_process() -> None:
