@@ -6,6 +6,7 @@ are the source of truth. The tables change in the same transaction, for readers 
 
 from hpbandster_lite.journal.filesystems import is_full, is_network, mounted_type
 from hpbandster_lite.journal.lost import JournalLost
+from hpbandster_lite.journal.lost_copies import lost_note
 from hpbandster_lite.journal.reader import (
     ConfigurationRow,
     Ending,
@@ -38,6 +39,7 @@ __all__ = [
     "holds_anything",
     "is_full",
     "is_network",
+    "lost_note",
     "mounted_type",
     "option_difference",
     "settings_difference",

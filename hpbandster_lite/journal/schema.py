@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hpbandster_lite.errors import InvariantBroken, JournalError
 from hpbandster_lite.journal.filesystems import is_full
+from hpbandster_lite.journal.lost_copies import lost_copies, lost_note
 
 SCHEMA = 2
 """Version of the tables and of the meaning of the entries; SQLite's ``user_version``. For older ones: migrations.py."""
@@ -104,11 +105,14 @@ def check_file(path: Path) -> None:
         with path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
     except FileNotFoundError as error:
-        raise JournalError(f"there is no journal {path}; is this the run directory, and has a search begun?") from error
+        about = lost_note(path) or "is this the run directory, and has a search begun?"
+        raise JournalError(f"there is no journal {path}; {about}") from error
     except OSError as error:
         raise JournalError(f"cannot read the journal {path}: {error.strerror or error}") from error
     if not _MAGIC.startswith(header[: len(_MAGIC)]) or header[68:72] not in (b"", APPLICATION_ID.to_bytes(4, "big")):
         raise JournalError(f"{path} is not a journal of hpbandster_lite; move it away or give another --run-dir")
+    if not size and not _has_log(path) and lost_copies(path):
+        raise JournalError(f"the journal {path} is empty: {lost_note(path)}")
     if not size and not _has_log(path):
         raise JournalError(
             f"there is no search in {path.parent} yet: its journal is empty, because its first start was killed or "

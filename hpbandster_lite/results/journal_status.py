@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from hpbandster_lite.engine.hints import NOTES, Growth, Noted
 from hpbandster_lite.engine.status import about_model, hints_of
 from hpbandster_lite.hyperband.brackets import BracketPlan
-from hpbandster_lite.journal import JournalReader, Promotion, RungRow
+from hpbandster_lite.journal import JournalReader, Promotion, RungRow, lost_note
 from hpbandster_lite.journal import SourceEdit as JournalEdit
 from hpbandster_lite.protocol.status import Bracket, Evaluations, Incumbent, Rung, SourceEdit, Status, in_users_sign
 from hpbandster_lite.records import FailureKind, SearchSettings
@@ -81,7 +81,8 @@ def _no_master(reader: JournalReader, settings: SearchSettings) -> str:
         # The same command again would wait for this master.
         return f"no answer: {why_no_answer(directory.holder_file)}"
     how = how_to_continue(directory, settings.problem.reference)
-    return f"no master answers; to continue, {how}"
+    lost = lost_note(reader.path)
+    return f"no master answers; {lost}; then {how}" if lost else f"no master answers; to continue, {how}"
 
 
 def source_edit_of(edit: JournalEdit) -> SourceEdit:

@@ -20,7 +20,7 @@ from hpbandster_lite.errors import BudgetError, Held, ResumeError, UsageError
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.budgets import Ladder, explicit_ladder, ladder
 from hpbandster_lite.hyperband.direction import turned_limits
-from hpbandster_lite.journal import SPACE_DIFFERS, JournalReader, holds_anything, settings_difference
+from hpbandster_lite.journal import SPACE_DIFFERS, JournalReader, holds_anything, lost_note, settings_difference
 from hpbandster_lite.problems import (
     describe_in_child,
     describe_with_data,
@@ -126,6 +126,17 @@ def prepare(
     UsageError
         For an invalid option; ResumeError names what differs from the stored search.
     """
+    found = _prepared(options, run_directory, meanwhile, on_missing)
+    lost = "" if run_directory is None else lost_note(run_directory.journal)
+    return replace(found, notes=(lost, *found.notes)) if lost else found
+
+
+def _prepared(
+    options: SearchOptions,
+    run_directory: RunDirectory | None,
+    meanwhile: Callable[[], object] | None,
+    on_missing: Callable[[MissingData], object] | None,
+) -> Prepared:
     check_values(options)
     check_values(options.limits)
     _check_alone(options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from ConfigSpace import Beta, Categorical, ConfigurationSpace, Float, InConditio
 
 from hpbandster_lite.engine.decision_types import Granted
 from hpbandster_lite.engine.initial_proposals import first_proposals
-from hpbandster_lite.errors import BudgetError, Held, ResumeError, SpaceError, UsageError
+from hpbandster_lite.errors import BudgetError, Held, JournalError, ResumeError, SpaceError, UsageError
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.records import (
     FailureKind,
@@ -32,6 +33,7 @@ from hpbandster_lite.records import (
     SourceFile,
     Started,
 )
+from hpbandster_lite.results.journal_status import status_from_journal
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.initial_file import read_initial
 from hpbandster_lite.settings.options import SearchOptions
@@ -659,6 +661,32 @@ def test_a_restored_journal_is_one_that_exists_and_no_master_serves(stored: Call
     for where in (directory, None):
         with pytest.raises(UsageError, match=r"there is no journal.* that was restored; put the copy there, or leave"):
             prepare(asked(restored=True), where)
+
+
+def test_a_copy_of_a_lost_journal_is_named_before_the_search_goes_on_without_it(
+    stored: Callable[..., RunDirectory],
+) -> None:
+    directory = stored(seed=5)
+    copy = directory.path / "journal.lost-1.sqlite"
+    copy.touch()
+    words = (
+        f"{copy} is a copy that a master saved when the journal was deleted or replaced, and may have results that "
+        f"journal.sqlite lacks; to continue from there, move it to {directory.journal}; otherwise move it away"
+    )
+    assert prepare(asked(), directory).notes[0] == words
+    state = status_from_journal(JournalReader(directory.journal)).reason
+    assert state is not None
+    assert state.startswith(f"no master answers; {words}; then run the command that began it again")
+    directory.journal.write_bytes(b"")
+    with pytest.raises(JournalError, match=f"the journal {directory.journal} is empty: {re.escape(words)}"):
+        JournalReader(directory.journal)
+    directory.journal.unlink()
+    with pytest.raises(JournalError, match=f"there is no journal {directory.journal}; {re.escape(words)}"):
+        JournalReader(directory.journal)
+    assert prepare(asked(seed=5), directory).notes[0] == words
+    (directory.path / "journal.lost-2.sqlite").touch()
+    assert "are copies that masters saved" in prepare(asked(seed=5), directory).notes[0]
+    assert "move one of them to" in prepare(asked(seed=5), directory).notes[0]
 
 
 def test_a_search_without_failures_has_nothing_to_retry(stored: Callable[..., RunDirectory]) -> None:

@@ -253,17 +253,18 @@ def test_settings_that_make_another_library_fail_or_compute_otherwise_are_restor
     from scipy import special
 
     future, distribution = torch.__future__, torch.distributions.Distribution
+    deterministic: Any = torch.utils.deterministic
     reads: dict[str, Callable[[], Any]] = {
         "scipy.special": special.geterr,
         "csv": csv.field_size_limit,
         "calendar": calendar.firstweekday,
-        "torch.distributions": lambda: distribution._validate_args,  # type: ignore[attr-defined]
+        "torch.distributions": lambda: distribution._validate_args,
         "torch.__future__": lambda: (
             future.get_swap_module_params_on_conversion(),
             future.get_overwrite_module_params_on_conversion(),
         ),
         "torch.hub": torch.hub.get_dir,
-        "fill": lambda: torch.utils.deterministic.fill_uninitialized_memory,
+        "fill": lambda: deterministic.fill_uninitialized_memory,
         "autocast": lambda: (torch.get_autocast_dtype("cpu"), torch.is_autocast_cache_enabled()),
     }
     before = {name: read() for name, read in reads.items()}
@@ -275,7 +276,7 @@ def test_settings_that_make_another_library_fail_or_compute_otherwise_are_restor
     future.set_swap_module_params_on_conversion(True)
     future.set_overwrite_module_params_on_conversion(True)
     torch.hub.set_dir("/nonexistent")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    deterministic.fill_uninitialized_memory = False
     torch.set_autocast_dtype("cpu", torch.float16)
     torch.set_autocast_cache_enabled(False)
     assert [name for name, read in reads.items() if read() == before[name]] == []
