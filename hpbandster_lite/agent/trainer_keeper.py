@@ -108,10 +108,10 @@ class TrainerKeeper:
         if self._trainer is not None:
             self._trainer.terminate()
 
-    def sample_memory(self) -> None:
-        """Note how much memory the trainer uses, once a second at most."""
+    def sample(self) -> None:
+        """Note how much memory the trainer uses, and whether it is stopped, once a second at most."""
         if self._trainer is not None:
-            self._trainer.sample_memory()
+            self._trainer.sample()
 
     def had_oom_kill(self) -> bool:
         """Whether a process of this evaluation was killed for lack of memory."""

@@ -16,7 +16,7 @@ from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.master.connection import connect
 from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.protocol.messages import Command, ResumeRequest, StopRequest, send
-from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.rundir import RunDirectory, why_stopped
 from hpbandster_lite.settings.search_file import how_to_continue
 from hpbandster_lite.transport import Busy
 
@@ -46,6 +46,11 @@ def ask_master(directory: RunDirectory, request: Command) -> None:
     except Busy as error:
         raise Busy(f"{command} was not done: {error}; free space on the disk, then repeat the command") from error
     except MasterUnreachable as error:
+        if stopped := why_stopped(directory.holder_file):
+            raise MasterUnreachable(
+                f"{command} was not done: no answer: {stopped}; then repeat the command, which changes nothing if the "
+                "master received it after all"
+            ) from error
         raise MasterUnreachable(
             f"{command} was not done: {error} If the master lives, repeat the command, which changes nothing if the "
             f"master received it after all; if it was killed, {_start_one(directory, command)}"

@@ -20,7 +20,7 @@ from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import InvariantBroken
 from hpbandster_lite.master.news import HAS_DIRECTORY, WAITS
 from hpbandster_lite.problems import Problem
-from hpbandster_lite.process.identity import is_stopped
+from hpbandster_lite.process.identity import is_stopped, stopped_child
 from hpbandster_lite.process.shutdown import allocation_signal_blocked
 from hpbandster_lite.process.startup import READ_BRIEFING, briefing_line
 from hpbandster_lite.records import Plain
@@ -200,6 +200,11 @@ class AgentChild(Child):
         super().__init__(f"worker-{index}", "hpbandster_lite.agent", lifeline)
         self._is_closed = False
 
+    @property
+    def stopped_trainer(self) -> int | None:
+        """The process id of its trainer, if that is stopped: its evaluation does not end until SIGCONT."""
+        return stopped_child(self.pid) if self.alive else None
+
     def end(self, request: bytes) -> None:
         """Ask it to end; one without a briefing reads no request, and has nothing to hand back."""
         if self.is_briefed:
@@ -222,6 +227,7 @@ class AgentThread:
     log: Path | None = None
     is_stopped = False
     """A thread is stopped with this process."""
+    stopped_trainer = None
 
     def __init__(self, options: AgentOptions, problem: Problem) -> None:
         self.name = f"worker-{options.index}"

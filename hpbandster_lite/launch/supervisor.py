@@ -66,7 +66,7 @@ class Supervisor:
         self._reported: set[str] = set()
         """Names of agents whose end was noted."""
         self._stopped: set[str] = set()
-        """Names of children that are stopped, which was noted."""
+        """Names of children and trainers that are stopped, which was noted."""
         self._looks_for_stopped_at = 0.0
         self._resources = contextlib.ExitStack()
 
@@ -127,17 +127,18 @@ class Supervisor:
         child.start()
 
     def _note_stopped(self) -> None:
-        """Say once of each child that it is stopped, and how it continues: it is the reason why nothing happens."""
+        """Say once of each child and each trainer that it is stopped, and how it continues: others wait for it."""
         if time.monotonic() < self._looks_for_stopped_at:
             return
         self._looks_for_stopped_at = time.monotonic() + STOPPED_EVERY_S
-        for child in (*self._others, *self._agents):
-            if not child.is_stopped:
-                self._stopped.discard(child.name)
-            elif child.name not in self._stopped:
-                self._stopped.add(child.name)
-                name = child.name if child in self._agents else f"the {child.name}"
-                self._note(f"{name} is stopped; to continue it: kill -CONT {child.pid}")
+        stopped = {f"the {child.name}": child.pid for child in self._others if child.is_stopped}
+        stopped |= {agent.name: agent.pid for agent in self._agents if agent.is_stopped}
+        trainers = {f"the trainer of {agent.name}": agent.stopped_trainer for agent in self._agents}
+        stopped |= {name: pid for name, pid in trainers.items() if pid is not None}
+        for name, pid in stopped.items():
+            if name not in self._stopped:
+                self._note(f"{name} is stopped; to continue it: kill -CONT {pid}")
+        self._stopped = set(stopped)
 
     # --------------------------------------------------------------------------------------------------------- ending
 

@@ -71,11 +71,20 @@ def condition_of(process: ProcessIdentity, own: ProcessIdentity) -> Condition:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a child of this process is stopped; False if its state is not readable."""
+    """Whether a process of this machine is stopped; False if its state is not readable."""
     try:
         return _fields_of(pid)[_STATE] == "T"
     except (OSError, IndexError):
         return False
+
+
+def stopped_child(pid: int) -> int | None:
+    """A child of the process ``pid`` that is stopped; None if there is none, or the kernel does not list them."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+    except OSError:
+        return None
+    return next((int(child) for child in children if is_stopped(int(child))), None)
 
 
 def _fields_of(pid: int) -> list[str]:

@@ -28,7 +28,7 @@ from hpbandster_lite.rundir.files import (
     sync,
     write_atomically,
 )
-from hpbandster_lite.rundir.holder import holder_noted, in_words, read_holder, why_no_answer
+from hpbandster_lite.rundir.holder import holder_noted, in_words, read_holder, why_no_answer, why_stopped
 from hpbandster_lite.rundir.keys import ensure_key_file, read_given_key
 
 __all__ = [
@@ -60,5 +60,6 @@ __all__ = [
     "size_text",
     "sync",
     "why_no_answer",
+    "why_stopped",
     "write_atomically",
 ]

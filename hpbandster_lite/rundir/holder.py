@@ -36,8 +36,14 @@ def read_holder(file: Path) -> ProcessIdentity | None:
         return None
     match noted:
         case {"pid": int(pid), "host": str(host)}:
-            boot_id, namespace = str(noted.get("boot_id", "")), str(noted.get("pid_namespace", ""))
-            return ProcessIdentity(host=host, pid=pid, boot_id=boot_id, pid_namespace=namespace)
+            ticks = noted.get("started_ticks", 0)
+            return ProcessIdentity(
+                host=host,
+                pid=pid,
+                boot_id=str(noted.get("boot_id", "")),
+                pid_namespace=str(noted.get("pid_namespace", "")),
+                started_ticks=ticks if isinstance(ticks, int) else 0,
+            )
         case _:
             return None
 
@@ -48,9 +54,15 @@ def why_no_answer(file: Path) -> str:
     if holder is None:
         return "its master is starting, or is stopped, or cannot be reached from here"
     which = f"its master ({in_words(holder)})"
-    if condition_of(holder, own_process()) is Condition.STOPPED:
-        return f"{which} is stopped; to continue it: kill -CONT {holder.pid}"
-    return f"{which} is starting, or is stopped, or cannot be reached from here"
+    return why_stopped(file) or f"{which} is starting, or is stopped, or cannot be reached from here"
+
+
+def why_stopped(file: Path) -> str | None:
+    """That the holder of the lock is stopped, and the remedy; None where that is not proven."""
+    holder = read_holder(file)
+    if holder is None or condition_of(holder, own_process()) is not Condition.STOPPED:
+        return None
+    return f"its master ({in_words(holder)}) is stopped; to continue it: kill -CONT {holder.pid}"
 
 
 def in_words(process: ProcessIdentity) -> str:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hpbandster_lite.process.identity import is_stopped
 from hpbandster_lite.process.shutdown import allocation_signal_blocked
 from hpbandster_lite.records import Failure, FailureKind
 from hpbandster_lite.trainer.attempt_log import MAX_LOG_BYTES, AttemptLog
@@ -111,6 +112,7 @@ class TrainerHandle:
         self._closed_since: float | None = None
         self._has_output = True
         self._sample_at = 0.0
+        self._is_stopped = False
         self._is_over = False
         self.is_ready = False
         self._write(TrainerArguments(arguments=tuple(arguments)))
@@ -157,12 +159,16 @@ class TrainerHandle:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGTERM)
 
-    def sample_memory(self) -> None:
-        """Sample the resident size, at most once a second, as evidence for a later death."""
+    def sample(self) -> None:
+        """Sample the resident size, at most once a second, as evidence for a later death; log that it is stopped."""
         now = time.monotonic()
-        if now >= self._sample_at:
-            self._sample_at = now + SAMPLE_S
-            self._memory.sample()
+        if now < self._sample_at:
+            return
+        self._sample_at = now + SAMPLE_S
+        self._memory.sample()
+        was_stopped, self._is_stopped = self._is_stopped, is_stopped(self.pid)
+        if self._is_stopped and not was_stopped:
+            log.warning("the trainer is stopped; to continue it: kill -CONT %d", self.pid)
 
     def log_tail(self) -> tuple[str, ...]:
         """The last printed lines."""

@@ -37,7 +37,7 @@ class InProcessHandle:
     poll_every_s = 60.0
     """Every event makes a descriptor readable."""
 
-    def sample_memory(self) -> None:
+    def sample(self) -> None:
         """Do nothing: a lack of memory would kill the agent."""
 
     def had_oom_kill(self) -> bool:

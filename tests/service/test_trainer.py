@@ -273,6 +273,17 @@ def ready(start: Start) -> TrainerHandle:
     return trainer
 
 
+def test_a_trainer_that_is_stopped_is_logged_once_with_the_command_that_continues_it(
+    ready: TrainerHandle, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.kill(ready.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, ready.pid, os.WSTOPPED | os.WNOWAIT)
+    for _ in range(2):
+        ready._sample_at = 0.0
+        ready.sample()
+    assert caplog.messages == [f"the trainer is stopped; to continue it: kill -CONT {ready.pid}"]
+
+
 def test_a_trainer_reports_its_problem_when_it_is_imported(start: Start) -> None:
     trainer = start()
     assert not trainer.is_ready

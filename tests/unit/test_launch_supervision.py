@@ -112,6 +112,7 @@ class Saves(Worker):
 
     alive = True
     is_stopped = False
+    stopped_trainer: int | None = None
 
     def __init__(self) -> None:
         super().__init__(None)
@@ -150,6 +151,19 @@ def test_no_launcher_waits_for_the_end_of_a_process_that_is_stopped(
     stopped.is_stopped = True
     search._end([stopped])  # type: ignore[list-item]
     assert not waits
+
+
+def test_a_trainer_that_is_stopped_is_named_once_with_the_command_that_continues_it(
+    search: LocalSearch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(supervisor, "STOPPED_EVERY_S", 0.0)
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    worker = Saves()
+    search._agents = [worker]  # type: ignore[list-item]
+    for worker.stopped_trainer in (None, 77, 77, None, 77):
+        search._note_stopped()
+    line = "hpbandster_lite: the trainer of worker-0 is stopped; to continue it: kill -CONT 77\n"
+    assert capsys.readouterr().err == 2 * line
 
 
 # ------------------------------------------------------------------------------------------ a worker that ended with 0

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hpbandster_lite.process.identity import Condition, condition_of, is_stopped, own_process
+from hpbandster_lite.process.identity import Condition, condition_of, is_stopped, own_process, stopped_child
 from hpbandster_lite.records import ProcessIdentity
 
 OWN = own_process()
@@ -56,14 +56,17 @@ def test_a_process_runs_is_stopped_continues_is_a_zombie_and_is_gone(child: subp
     until_state(child.pid, "T")
     assert condition_of(process, OWN) is Condition.STOPPED
     assert is_stopped(child.pid)
+    assert stopped_child(os.getpid()) == child.pid
     child.send_signal(signal.SIGCONT)
     until_state(child.pid, "S")
     assert condition_of(process, OWN) is Condition.RUNS
+    assert stopped_child(os.getpid()) is None
     child.kill()
     until_state(child.pid, "Z")
     assert condition_of(process, OWN) is Condition.DEAD
     child.wait()
     assert condition_of(process, OWN) is Condition.DEAD
+    assert stopped_child(child.pid) is None
 
 
 def test_a_pid_that_another_process_has_now_proves_the_death_of_the_first(child: subprocess.Popen[bytes]) -> None:

@@ -19,13 +19,16 @@ from typer.testing import CliRunner
 from hpbandster_lite import api
 from hpbandster_lite.cli import ask_master
 from hpbandster_lite.cli.app import make_app
+from hpbandster_lite.cli.commands import ping as ping_command
 from hpbandster_lite.cli.commands import run as run_command
 from hpbandster_lite.cli.view import incumbent, plan
-from hpbandster_lite.errors import ProblemError, RunDirectoryError, SearchError, SourceDiffers
+from hpbandster_lite.errors import MasterUnreachable, ProblemError, RunDirectoryError, SearchError, SourceDiffers
 from hpbandster_lite.journal import Journal, JournalReader
 from hpbandster_lite.launch.local_search import LaunchOptions, LocalSearch
 from hpbandster_lite.master.serving import hold_run_directory
+from hpbandster_lite.process.environment import KEY_VARIABLE
 from hpbandster_lite.process.identity import Condition
+from hpbandster_lite.protocol.messages import PauseRequest
 from hpbandster_lite.records import Finished, FinishKind, Limits
 from hpbandster_lite.results.journal_status import status_from_journal
 from hpbandster_lite.rundir import RunDirectory, default_run_directory, holder
@@ -321,3 +324,26 @@ def test_a_master_that_does_not_answer_is_named_and_no_other_start_is_proposed(
         directory.holder_file.unlink()
         status = status_from_journal(JournalReader(directory.journal))
         assert (status.reason or "").startswith("no answer: its master is starting")
+
+
+@pytest.mark.parametrize("command", ["pause", "ping"])
+def test_a_command_to_a_master_that_is_stopped_names_it_and_what_continues_it(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = killed_run(tmp_path, "run")
+    monkeypatch.setenv(KEY_VARIABLE, "k" * 64)
+    monkeypatch.setattr(holder, "condition_of", lambda *_: Condition.STOPPED)
+    with socket.create_server(("127.0.0.1", 0)) as silent, hold_run_directory(directory):
+        directory.write_endpoint(
+            {"protocol": 1, "run_id": "r", "epoch": 1, "host": "127.0.0.1", "port": silent.getsockname()[1]}
+            | {"object": "m", "pid": os.getpid()}
+        )
+        monkeypatch.setattr(ask_master, "TIMEOUT_S", 0.2)
+        ask = {
+            "pause": lambda: ask_master.ask_master(directory, PauseRequest()),
+            "ping": lambda: ping_command.ping_run(directory, 0.2),
+        }[command]
+        with pytest.raises(MasterUnreachable) as refused:
+            ask()
+    which = f"no answer: its master (pid {os.getpid()} on host {socket.gethostname()}) is stopped; to continue it: "
+    assert f"{which}kill -CONT {os.getpid()}" in str(refused.value)

@@ -16,12 +16,12 @@ from hpbandster_lite.access.certificates import certificates_for
 from hpbandster_lite.agent.master_link import Rendezvous
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.cli.options import find_run, takes_options
-from hpbandster_lite.errors import UsageError
+from hpbandster_lite.errors import MasterUnreachable, UsageError
 from hpbandster_lite.master.connection import connect
 from hpbandster_lite.process.environment import KEY_VARIABLE, NAMESERVER_KEY_VARIABLE
 from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.protocol.status import status_from_plain
-from hpbandster_lite.rundir import RunDirectory, read_given_key
+from hpbandster_lite.rundir import RunDirectory, read_given_key, why_stopped
 from hpbandster_lite.settings.kinds import seconds
 from hpbandster_lite.settings.options import RunOptions, in_common
 from hpbandster_lite.transport import Busy, Client, NameServerClient
@@ -51,7 +51,7 @@ def ping(
     """
     limit_s = seconds("--timeout", timeout)
     if run is not None:
-        _ask_master(connect(RunDirectory(run)), limit_s)
+        ping_run(RunDirectory(run), limit_s)
     elif way.nameserver is None:
         raise UsageError("give a run directory, or --nameserver HOST:PORT, with --run-id ID for the master of a run")
     elif way.run_id is None:
@@ -61,6 +61,16 @@ def ping(
             raise UsageError(f"--run-id {way.run_id} needs the run's key: give its file with --key, or {KEY_VARIABLE}")
         options = AgentOptions(problem="", **in_common(AgentOptions, way))
         _ask_master(Rendezvous(options)(None, 0), limit_s)
+
+
+def ping_run(directory: RunDirectory, limit_s: float) -> None:
+    """Print the answer of the master of a run directory; if it is stopped, the refusal names its process."""
+    try:
+        _ask_master(connect(directory), limit_s)
+    except MasterUnreachable as error:
+        if stopped := why_stopped(directory.holder_file):
+            raise MasterUnreachable(f"no answer: {stopped}") from error
+        raise
 
 
 def _ask_master(client: Client, limit_s: float) -> None:
