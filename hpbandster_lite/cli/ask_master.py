@@ -16,7 +16,7 @@ from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.master.connection import connect
 from hpbandster_lite.process.log_format import escape_controls
 from hpbandster_lite.protocol.messages import Command, ResumeRequest, StopRequest, send
-from hpbandster_lite.rundir import RunDirectory, why_stopped
+from hpbandster_lite.rundir import RunDirectory, why_no_answer, why_stopped
 from hpbandster_lite.settings.search_file import how_to_continue
 from hpbandster_lite.transport import Busy
 
@@ -39,6 +39,11 @@ def ask_master(directory: RunDirectory, request: Command) -> None:
     """
     command = request.method
     if directory.read_endpoint() is None:
+        if directory.is_served():
+            # It is starting, or it writes its endpoint again.
+            raise MasterUnreachable(
+                f"{command} was not done: no answer: {why_no_answer(directory.holder_file)}; repeat the command"
+            )
         raise MasterUnreachable(_not_served(directory, command))
     try:
         with connect(directory, timeout_s=TIMEOUT_S) as client:

@@ -9,7 +9,7 @@ import shlex
 
 from hpbandster_lite.access.certificates import certificates_for
 from hpbandster_lite.errors import RunDirectoryError
-from hpbandster_lite.rundir import RunDirectory, hosts_of
+from hpbandster_lite.rundir import RunDirectory, hosts_of, why_no_answer
 from hpbandster_lite.transport import Client
 
 
@@ -25,6 +25,8 @@ def connect(directory: RunDirectory, *, timeout_s: float = 5.0) -> Client:
     """
     endpoint = directory.read_endpoint()
     if endpoint is None:
+        if directory.is_served():
+            raise RunDirectoryError(f"no answer: {why_no_answer(directory.holder_file)}; repeat the command")
         how = "run the command that began the search there again"
         if not directory.journal.exists():
             how = f"run: hpbandster-lite run PROBLEM --run-dir {shlex.quote(str(directory.path))}"

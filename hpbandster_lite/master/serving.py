@@ -23,6 +23,7 @@ from hpbandster_lite.master.calls import SOONEST_QUESTION_S, Master, wall_clock
 from hpbandster_lite.master.checkpoint_quota import CheckpointQuota
 from hpbandster_lite.master.news import HAS_DIRECTORY, WAITS, send_news, served_by_another
 from hpbandster_lite.master.options import MasterOptions
+from hpbandster_lite.master.own_endpoint import OwnEndpoint
 from hpbandster_lite.master.registration import Registration
 from hpbandster_lite.master.turns import Turns
 from hpbandster_lite.process.fingerprint import fingerprint
@@ -129,13 +130,13 @@ def _serve(options: MasterOptions, directory: RunDirectory, journal: Journal, en
         }
         if where.certificates is not None:
             where.certificates.install(directory)
-        directory.write_endpoint(endpoint)
+        own_endpoint = OwnEndpoint(directory, endpoint)
         registration = _registration(options, run_id, endpoint)
         log.info("serving run %s of %s on %s, epoch %d", run_id, directory.path, where.describe(server), epoch)
         # Imports and replayed state are never garbage: the garbage collector need not search them again.
         gc.freeze()
         try:
-            _loop(server, master, ending, registration, grace_s=options.grace_s)
+            _loop(server, master, ending, registration, own_endpoint, grace_s=options.grace_s)
         finally:
             gc.unfreeze()
             if registration is not None:
@@ -247,7 +248,13 @@ def _begun_epoch(journal: Journal, directory: RunDirectory, *, is_restored: bool
 
 
 def _loop(
-    server: Server, master: Master, ending: ShutdownRequest, registration: Registration | None, *, grace_s: float
+    server: Server,
+    master: Master,
+    ending: ShutdownRequest,
+    registration: Registration | None,
+    own_endpoint: OwnEndpoint,
+    *,
+    grace_s: float,
 ) -> None:
     """Serve until the search is over and every connected agent knows it, or until the process is to end.
 
@@ -264,6 +271,7 @@ def _loop(
             log.info("the search is over: %s", "" if finished is None else finished.reason)
             master.sweep_at_end()
             return
+        own_endpoint.look()
         if registration is not None and registration.refusal is not None:
             raise Held(f"this run is served already: {registration.refusal}") from registration.refusal
         if ending.is_requested:
@@ -274,9 +282,7 @@ def _loop(
 
 
 @contextlib.contextmanager
-def hold_run_directory(
-    directory: RunDirectory, news: int | None = None, *, waits: bool = True
-) -> Iterator[None]:
+def hold_run_directory(directory: RunDirectory, news: int | None = None, *, waits: bool = True) -> Iterator[None]:
     """Lock the run directory against a second master; ``news`` is for the launcher.
 
     ``waits``: whether the master that has it may be about to end.

@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -339,11 +340,22 @@ def test_a_command_to_a_master_that_is_stopped_names_it_and_what_continues_it(
             | {"object": "m", "pid": os.getpid()}
         )
         monkeypatch.setattr(ask_master, "TIMEOUT_S", 0.2)
-        ask = {
+        asks: dict[str, Callable[[], None]] = {
             "pause": lambda: ask_master.ask_master(directory, PauseRequest()),
             "ping": lambda: ping_command.ping_run(directory, 0.2),
-        }[command]
+        }
         with pytest.raises(MasterUnreachable) as refused:
-            ask()
+            asks[command]()
     which = f"no answer: its master (pid {os.getpid()} on host {socket.gethostname()}) is stopped; to continue it: "
     assert f"{which}kill -CONT {os.getpid()}" in str(refused.value)
+
+
+def test_a_command_while_a_master_starts_does_not_say_that_none_serves(tmp_path: Path) -> None:
+    directory = killed_run(tmp_path, "run")
+    directory.endpoint_file.unlink(missing_ok=True)
+    which = f"no answer: its master (pid {os.getpid()} on host {socket.gethostname()}) is starting, or is stopped, or "
+    with hold_run_directory(directory):
+        with pytest.raises(MasterUnreachable, match=f"^pause was not done: {re.escape(which)}.*; repeat the command$"):
+            ask_master.ask_master(directory, PauseRequest())
+        with pytest.raises(RunDirectoryError, match=f"^{re.escape(which)}.*; repeat the command$"):
+            ping_command.ping_run(directory, 0.2)
