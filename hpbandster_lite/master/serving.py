@@ -175,24 +175,15 @@ def resume_master(
     settings = replace(options.prepared.settings, run_id=journal.settings.run_id)
     space = SearchSpace.from_json(settings.problem.space_tables)
     engine = Engine(settings, space, make_sampler(settings.algorithm, space, settings.budgets, settings.sampler))
-    paused_at, position = None, 0
-
-    def entries() -> Iterator[Entry]:
-        nonlocal paused_at, position
-        for number, at, entry in journal.entries(after=position):
-            position = number
-            if isinstance(entry, Paused | Resumed):
-                paused_at = at if isinstance(entry, Paused) else None
-            yield entry
-
-    engine.replay(entries())
+    unread = _UnreadEntries(journal)
+    engine.replay(unread)
     accepted = engine.state.source or journal.settings.problem.source
     check_source(accepted, settings.problem.source, options.prepared.edited, directory.path)
     after = options.prepared.restored_after
     is_restored = after is not None and engine.state.epoch <= after
     epoch = _begun_epoch(journal, directory, is_restored=is_restored)
     # Entries that an older master has committed meanwhile; from now on it cannot commit.
-    engine.replay(entries())
+    engine.replay(unread)
     after = options.prepared.retry_failed_after
     # Only the first master of this start puts failures back: its successor may find that they have failed again.
     retry_failed = after is not None and engine.state.epoch <= after
@@ -220,12 +211,28 @@ def resume_master(
         keeper,
         clock=clock,
         wall_clock=wall_clock,
-        paused_at=paused_at,
+        paused_at=unread.paused_at,
         quota=None if quota is None else CheckpointQuota(directory, byte_count("checkpoint_quota", quota)),
         soonest_question_s=soonest_question_s,
         condition_of=condition_of,
     )
     return master, epoch
+
+
+class _UnreadEntries:
+    """The entries of a journal that were not read before; ``paused_at`` is the Unix time of a pause that lasts."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._position = 0
+        self.paused_at: float | None = None
+
+    def __iter__(self) -> Iterator[Entry]:
+        for position, at, entry in self._journal.entries(after=self._position):
+            self._position = position
+            if isinstance(entry, Paused | Resumed):
+                self.paused_at = at if isinstance(entry, Paused) else None
+            yield entry
 
 
 def _begun_epoch(journal: Journal, directory: RunDirectory, *, is_restored: bool) -> int:

@@ -353,12 +353,12 @@ def test_a_worker_that_has_just_been_started_takes_the_end_of_its_allocation_as_
     with served_search(tmp_path, **PATIENT) as search:
         worker = search.start_command("worker")
         # Its first lines handle signals; before them Python itself is starting, and no code of ours runs.
-        until(lambda: is_withheld(worker.pid), "it has begun")
+        until(lambda: blocks_usr2(worker.pid), "it has begun")
         worker.send(USR2)
         worker.ends(75)
 
 
-def is_withheld(pid: int) -> bool:
+def blocks_usr2(pid: int) -> bool:
     """Whether a process blocks SIGUSR2."""
     status = Path(f"/proc/{pid}/status").read_text("ascii")
     (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk"))
