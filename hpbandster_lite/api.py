@@ -6,6 +6,7 @@ Law of this file: it starts the same search as ``hpbandster-lite run`` from a sc
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -90,7 +91,7 @@ class _Lines:
 
 
 def minimize(
-    problem: str | Problem | Objective,
+    problem: str | Path | Problem | Objective,
     space: ConfigurationSpace | None = None,
     *,
     problem_options: Mapping[str, Any] | None = None,
@@ -143,7 +144,8 @@ def minimize(
     problem
         A function ``evaluate(config, budget, trial)`` that returns the loss, or with ``maximize`` what is to be
         large (then ``space`` is needed), a problem
-        object, or a reference such as ``"digits"``, ``"my_module:problem"`` or ``"my_module?option=value"``.
+        object, the path of a file, or a reference such as ``"digits"``, ``"my_module:problem"`` or
+        ``"my_module?option=value"``.
     space
         The ConfigSpace of a function.
     problem_options
@@ -285,7 +287,7 @@ def minimize(
 
 
 def _with_options(
-    problem: str | Problem | Objective,
+    problem: str | Path | Problem | Objective,
     space: ConfigurationSpace | None,
     problem_options: Mapping[str, Any],
     given: Mapping[str, Any],
@@ -433,12 +435,14 @@ def _place(described: _Described, given: PlaceOptions, *, is_edit: bool) -> Plac
 
 
 def _described(
-    problem: str | Problem | Objective,
+    problem: str | Path | Problem | Objective,
     space: ConfigurationSpace | None,
     isolation: str,
     given: Mapping[str, Any],
 ) -> _Described:
     """A problem as workers find it."""
+    if isinstance(problem, os.PathLike):
+        problem = os.fspath(problem)
     if isinstance(problem, str):
         if space is not None:
             raise UsageError(f"the problem {problem!r} has its own space; leave space out")

@@ -42,6 +42,10 @@ class UsageError(SearchError, ValueError):
     exit_code = 2
 
 
+class SearchFileError(UsageError):
+    """A fault in a search file; the message names its key."""
+
+
 class SpaceError(UsageError):
     """A search space, or a configuration that does not belong to it."""
 

@@ -39,6 +39,10 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of standard output that a user can do something about."""
 
 
+_ABOUT_INITIAL = "initial: "
+"""Begins an error about the configurations of an option; the rest has names and values of the user's space."""
+
+
 def make_app(only: str | None = None) -> typer.Typer:
     """The command line.
 
@@ -129,12 +133,13 @@ def main() -> None:
 
 def in_words_of_the_command_line(error: SearchError) -> str:
     """The text of an error; one about options names them as they are typed, and not as in Python."""
-    if type(error) not in (UsageError, BudgetError):
+    is_about_options = type(error) in (UsageError, BudgetError)
+    if not is_about_options and not str(error).startswith(_ABOUT_INITIAL):
         return str(error)
     # Here: most commands end without an error.
     from hpbandster_lite.settings.options import for_command_line
 
-    return for_command_line(str(error))
+    return for_command_line(str(error)) if is_about_options else f"--{error}"
 
 
 def _escaped(text: str) -> str:

@@ -54,7 +54,7 @@ def read_initial(path: Path, option: str = "--initial") -> tuple[Values, ...]:
 
 def _json(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_of_pairs)
     except ValueError as error:
         whole = error
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
@@ -62,12 +62,23 @@ def _json(text: str, where: str) -> Any:
     number = 0
     try:
         for number, line in lines:  # noqa: B007 (the number of the faulty line)
-            found.append(json.loads(line))
+            found.append(json.loads(line, object_pairs_hook=_of_pairs))
     except ValueError as error:
         # If even the first line is no JSON, the file has no JSON lines.
         fault = f", line {number}: {error}" if found else f": {whole}"
         raise UsageError(f"{where}{fault}; {_REMEDY}") from error
+    if not found:
+        raise UsageError(f"{where} is empty; {_REMEDY}")
     return found
+
+
+def _of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {repeated!r} has two values")
+    return values
 
 
 def _rows(text: str, where: str) -> tuple[Values, ...]:
@@ -91,4 +102,6 @@ def _rows(text: str, where: str) -> tuple[Values, ...]:
                 found.append(row)
     except csv.Error as error:
         raise UsageError(f"{where}, line {table.line_num}: {error}; {_REMEDY}") from error
+    if not found:
+        raise UsageError(f"{where} has no line with values after the first; {_REMEDY}")
     return tuple(found)

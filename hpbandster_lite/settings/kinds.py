@@ -182,7 +182,7 @@ def _checked_size(option: str, size: str) -> str:
 def _initial_from_file(value: list[Values] | Values | str, base: Path) -> tuple[Values, ...]:
     if isinstance(value, Mapping):
         return (value,)
-    return read_initial(Path(_path_from_file(value, base))) if isinstance(value, str) else tuple(value)
+    return read_initial(Path(_path_from_file(value, base)), "initial") if isinstance(value, str) else tuple(value)
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:

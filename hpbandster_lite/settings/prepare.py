@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite import wire
-from hpbandster_lite.errors import BudgetError, Held, ResumeError, UsageError
+from hpbandster_lite.errors import BudgetError, Held, ResumeError, SpaceError, UsageError
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.budgets import Ladder, explicit_ladder, ladder
 from hpbandster_lite.hyperband.direction import turned_limits
@@ -414,7 +414,10 @@ def _completed(options: SearchOptions, description: ProblemDescription, seed: in
     def rng_of(number: int) -> np.random.Generator:
         return generator_for(seed, Purpose.INITIAL, ConfigId(0, 0, number))
 
-    return completed(SearchSpace.from_json(description.space_tables), options.initial, rng_of)
+    try:
+        return completed(SearchSpace.from_json(description.space_tables), options.initial, rng_of)
+    except SpaceError as error:
+        raise SpaceError(f"initial: {error}") from error
 
 
 def _completion_note(initial: Sequence[Completed]) -> str:

@@ -200,7 +200,7 @@ def _configurations(option: Option, value: Any) -> Any:
     if _is_of_pandas(value, "DataFrame"):
         value = value.to_dict("records")
         return tuple(_python_table(_without_missing(each)) for each in value)
-    if isinstance(value, Mapping) or _is_of_pandas(value, "Series"):
+    if isinstance(value, Mapping) or _is_of_pandas(value, "Series") or _has_values(value):
         value = (value,)
     if value is None or isinstance(value, str | bytes) or not isinstance(value, Iterable):
         return value
@@ -210,7 +210,14 @@ def _configurations(option: Option, value: Any) -> Any:
 def _configuration(value: Any) -> Any:
     if _is_of_pandas(value, "Series"):
         return _python_table(_without_missing(value.to_dict()))
+    if _has_values(value):
+        value = value.values
     return _python_table(value) if isinstance(value, Mapping) else value
+
+
+def _has_values(value: Any) -> bool:
+    """Whether it is an incumbent of a result, or another object with the values of a configuration."""
+    return isinstance(getattr(value, "values", None), Mapping)
 
 
 def _is_of_pandas(value: Any, name: str) -> bool:
@@ -228,7 +235,13 @@ def _without_missing(row: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _python_table(values: Mapping[Any, Any]) -> dict[Any, Any]:
-    return {name: _python_number(value) for name, value in values.items()}
+    return {name: _python_list(value) for name, value in values.items()}
+
+
+def _python_list(value: Any) -> Any:
+    """A choice that is an array of numpy as a list, which stands for the tuple with these values."""
+    is_array = bool(getattr(value, "shape", None)) and callable(getattr(value, "tolist", None))
+    return value.tolist() if is_array else _python_number(value)
 
 
 def _python_number(value: Any) -> Any:

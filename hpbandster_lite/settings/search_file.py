@@ -18,7 +18,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpbandster_lite.errors import RunDirectoryError, UsageError, did_you_mean
+from hpbandster_lite.errors import RunDirectoryError, SearchFileError, UsageError, did_you_mean
 from hpbandster_lite.problems import with_options
 from hpbandster_lite.problems.options import FROM, target_of, text_of
 from hpbandster_lite.records import Plain, Value
@@ -92,7 +92,7 @@ def read_search_file(path: Path) -> SearchFile:
     else:
         import tomli as tomllib
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError as error:
         beside = [entry.name for entry in path.parent.glob(f"*{SUFFIX}")] if path.parent.is_dir() else []
         raise UsageError(f"there is no search file {path}{did_you_mean(path.name, beside)}") from error
@@ -101,7 +101,7 @@ def read_search_file(path: Path) -> SearchFile:
     try:
         return _checked(content, path.parent)
     except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise SearchFileError(f"{path}: {error}") from error
 
 
 def _checked(content: dict[str, Any], base: Path) -> SearchFile:

@@ -56,8 +56,8 @@ def configspace_to_json(space: ConfigurationSpace) -> Plain:
         If ``space`` is not a ConfigurationSpace, or has a hyperparameter of a user's class, or a value that is not
         None, a bool, a number or a string.
     """
-    if not callable(getattr(space, "to_serialized_dict", None)):
-        name = type(space).__name__
+    if isinstance(space, type) or not callable(getattr(space, "to_serialized_dict", None)):
+        name = f"class {space.__name__}" if isinstance(space, type) else type(space).__name__
         raise SpaceError(
             f"the search space is {'an' if name[0] in 'aeiou' else 'a'} {name}; give a ConfigSpace.ConfigurationSpace "
             "(1.2 or newer)"

@@ -156,7 +156,8 @@ def _is_left_out(value: Any, *, is_table: bool) -> bool:
 def from_cell(dim: Dimension, cell: str) -> Any:
     """The value that the text of a cell stands for; if there is none, the text itself, which the space refuses."""
     text = cell.strip()
-    read = _json(text)
+    # Spreadsheets write TRUE and FALSE.
+    read = _json(text.lower() if text.lower() in ("true", "false") else text)
     if not dim.choices:
         return read if isinstance(read, int | float) and not isinstance(read, bool) else _number(text)
     if read is None and text == "null" and None in dim.choices:

@@ -237,7 +237,8 @@ class Dimension:
 
     def _number(self, value: Any) -> float:
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-            raise SpaceError(f"{self.name}={value!r} is a {type(value).__name__}; give {self._wanted}")
+            remedy = f"{self._wanted}, or leave it out" if value is None else self._wanted
+            raise SpaceError(f"{self.name}={value!r} is a {type(value).__name__}; give {remedy}")
         lower, upper = self.bounds
         if self.kind == "float":
             # A value that exceeds a bound by a rounding error counts as the bound.

@@ -24,7 +24,8 @@ from ConfigSpace import ConfigurationSpace
 from hpbandster_lite import api
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.launch.local_search import LaunchOptions
-from hpbandster_lite.records import Limits
+from hpbandster_lite.records import ConfigId, Limits
+from hpbandster_lite.results.result import Incumbent
 from hpbandster_lite.samplers.kde.parameters import BohbParameters
 from hpbandster_lite.settings import kinds
 from hpbandster_lite.settings.options import OPTIONS, TABLE, LimitOptions, Option, SearchOptions, WorkerOptions
@@ -173,7 +174,7 @@ def test_a_value_of_a_wrong_type_is_refused_with_what_is_accepted(
     assert str(caught.value) == f"{name} must be {message}"
 
 
-def handed_on(**arguments: Any) -> tuple[SearchOptions, LaunchOptions]:
+def handed_on(problem: Any = "digits", **arguments: Any) -> tuple[SearchOptions, LaunchOptions]:
     """What ``minimize`` hands to the launcher; nothing is started."""
     received: list[Any] = []
 
@@ -185,7 +186,7 @@ def handed_on(**arguments: Any) -> tuple[SearchOptions, LaunchOptions]:
         patch.setattr(LaunchOptions, "devices", lambda _: [(None, None)])
         patch.setattr(api, "search_here", search_here)
         with pytest.raises(KeyboardInterrupt):
-            api.minimize("digits", **arguments)
+            api.minimize(problem, **arguments)
     search, launch = received
     return search, launch
 
@@ -243,6 +244,25 @@ def test_one_row_of_a_table_is_a_configuration_and_a_file_may_be_named(tmp_path:
     (tmp_path / "first.csv").write_text("n\n3\n")
     for path in (tmp_path / "first.csv", str(tmp_path / "first.csv")):
         assert handed_on(initial=path)[0].initial == ({"n": "3"},)
+
+
+def test_an_incumbent_and_choices_that_are_arrays_are_accepted() -> None:
+    incumbent = Incumbent(
+        config_id=ConfigId(0, 0, 0), values={"n": 3}, loss=0.5, budget=1.0, info={}, directory=None, origin="random",
+        finished_at=0.0, elapsed_s=0.0, total_budget=1.0,
+    )  # fmt: skip
+    assert handed_on(initial=incumbent)[0].initial == ({"n": 3},)
+    assert handed_on(initial=[incumbent, {"n": 4}])[0].initial == ({"n": 3}, {"n": 4})
+    assert handed_on(initial={"kernel": np.array([3, 3]), "n": np.int64(3)})[0].initial == ({"kernel": [3, 3], "n": 3},)
+
+
+def test_a_problem_may_be_the_path_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(
+        "from ConfigSpace import ConfigurationSpace\nmin_budget, max_budget = 1, 3\n"
+        "space = ConfigurationSpace({'x': (0.0, 1.0)})\n\n\ndef evaluate(config, budget, trial):\n    return 0.0\n"
+    )
+    assert handed_on(problem=file)[0].problem == str(file)
 
 
 def test_devices_and_sizes_may_be_floats_without_a_fraction() -> None:

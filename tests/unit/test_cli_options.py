@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -407,6 +408,7 @@ def test_plan_prints_json_for_programs() -> None:
         (("--unit", ""), "--unit '' is empty; give a value, or leave it out"),
         (("--run-dir", " "), "--run-dir ' ' is empty"),
         (("--initial", ""), "--initial '' is empty"),
+        (("--initial", os.devnull), "--initial /dev/null is empty"),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, tuple) else None,
 )  # fmt: skip
@@ -421,6 +423,19 @@ def test_a_wrong_value_is_refused_in_the_words_of_the_command_line(
     assert not list(tmp_path.iterdir())
 
 
+def test_an_error_about_a_search_file_names_its_keys(tmp_path: Path) -> None:
+    file = tmp_path / "search.toml"
+    for text, words in (
+        ("run_dir = ''", 'run_dir = "" is text'),
+        ("[search]\ntarget_loss = 1", "[search] target_loss is in the wrong place"),
+        ("[search]\ninitial = 'missing.csv'", f"initial {tmp_path / 'missing.csv'}: "),
+    ):
+        file.write_text(f"problem = 'counting_ones'\n{text}\n")
+        result = CliRunner().invoke(make_app(), ["plan", str(file)])
+        assert isinstance(result.exception, UsageError)
+        assert in_words_of_the_command_line(result.exception).startswith(f"{file}: {words}")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -430,4 +445,5 @@ def test_a_wrong_value_is_refused_in_the_words_of_the_command_line(
 )  # fmt: skip
 def test_words_of_users_stay_in_an_error(text: str) -> None:
     assert in_words_of_the_command_line(UsageError(text)) == text
+    assert in_words_of_the_command_line(SpaceError("initial: seed=3 is wrong")) == "--initial: seed=3 is wrong"
     assert in_words_of_the_command_line(SpaceError("seed=3 is out of range")) == "seed=3 is out of range"

@@ -899,7 +899,12 @@ def test_initial_configurations_are_read_from_json_lines_of_json_and_tables(
         ("a.csv", 'x,n\n1,"2\n', "unexpected end of data"),
         ("a.jsonl", '{"x": 1}\n{"x": \n', "line 2: Expecting value"),
         ("a.jsonl", '{"x": 1}\n[1]\n', "expected a list of objects such as"),
-        ("a.csv", "x,n\n0.5,many\n", "n='many' is a str; give a whole number from 1 to 9"),
+        ("a.csv", "x,n\n0.5,many\n", "initial: n='many' is a str; give a whole number from 1 to 9"),
+        ("a.csv", "x,n\n", "has no line with values after the first"),
+        ("a.json", "", "a.json is empty; give a JSON file"),
+        ("a.jsonl", "\n \n", "a.jsonl is empty; give a JSON file"),
+        ("a.json", '[{"x": 1, "x": 0}]', "the name 'x' has two values"),
+        ("a.jsonl", '{"n": 1}\n{"x": 1, "x": 0}', "line 2: the name 'x' has two values"),
     ],
 )
 def test_a_faulty_file_of_configurations_is_refused_with_the_place(

@@ -206,6 +206,12 @@ def test_a_time_is_a_number_of_seconds_or_a_duration(tmp_path: Path, written: st
     assert found.values["timeout_s"] == seconds
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "search.toml"
+    file.write_bytes(b'\xef\xbb\xbfproblem = "digits"\r\n')
+    assert read_search_file(file).problem == "digits"
+
+
 def test_a_problem_that_ends_in_toml_is_a_search_file() -> None:
     assert is_search_file("here/search.toml")
     assert not is_search_file("digits")

@@ -75,6 +75,7 @@ def test_what_is_left_out_is_sampled_where_the_default_does_not_fit(given_part: 
         ({"depht": 3}, "unknown hyperparameter depht=3; did you mean 'depth'?"),
         ({"config.depht": 3}, "unknown hyperparameter depht=3; did you mean 'depth'?"),
         ({"depth": 4}, "depth=4 is out of range; give a whole number from 1 to 3"),
+        ({"depth": None}, "depth=None is a NoneType; give a whole number from 1 to 3, or leave it out"),
         ({"depth": math.nan}, "depth=nan is out of range"),
         ({"depth": Cell("two")}, "depth='two' is a str; give a whole number from 1 to 3"),
         ({"act": Cell("tanh")}, "act='tanh' is not one of its values; choose from 'relu', None"),
@@ -126,7 +127,8 @@ def test_a_hyperparameter_may_have_the_name_of_a_column() -> None:
     [
         *((CS.Float("x", (0.0, 1.0)), text, value) for text, value in (("0.5", 0.5), ("5e-1", 0.5), ("1", 1.0))),
         *((CS.Integer("x", (1, 9)), text, 3) for text in ("3", "3.0", "3e0", " 3 ")),
-        *((CS.Categorical("x", [True, False]), text, True) for text in ("true", "True")),
+        *((CS.Categorical("x", [True, False]), text, True) for text in ("true", "True", "TRUE")),
+        (CS.Categorical("x", ["TRUE", "FALSE"]), "TRUE", "TRUE"),
         *((CS.Categorical("x", ["a", None]), text, None) for text in ("null", "None")),
         (CS.Categorical("x", ["null", "b"]), "null", "null"),
         (CS.Categorical("x", ["1", "2"]), "1", "1"),

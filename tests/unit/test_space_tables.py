@@ -222,6 +222,9 @@ def test_something_else_than_a_space_is_refused() -> None:
     anything: Any = {"lr": (0, 1)}
     with pytest.raises(SpaceError, match=r"is a dict; give a ConfigSpace\.ConfigurationSpace"):
         SearchSpace.from_configspace(anything)
+    anything = CS.ConfigurationSpace
+    with pytest.raises(SpaceError, match=r"is a class ConfigurationSpace; give a ConfigSpace\.ConfigurationSpace"):
+        SearchSpace.from_configspace(anything)
 
 
 # ------------------------------------------------------------------------------------------------ relations
