@@ -171,7 +171,6 @@ class HeldEvaluations:
             if now >= self.current.order_by:
                 self._end_unordered(self.current)
         elif self.current is not None and self.current.began_at is not None:
-            self._keeper.sample()
             self._enforce_limits(self.current, now)
         if self.waiting:
             self._go_on(now)

@@ -78,7 +78,9 @@ class TrainerKeeper:
             if not self._is_retired and not self.is_paused:
                 self._trainer = self._start_trainer()
                 self._load_by = now + self._options.load_timeout_s
-        elif not self._trainer.is_ready and now >= self._load_by:
+            return
+        self._trainer.sample()
+        if not self._trainer.is_ready and now >= self._load_by:
             limit_s = self._options.load_timeout_s
             self.refuse(f"the problem {self._options.problem!r} was not imported within {limit_s:g} s")
 
@@ -107,11 +109,6 @@ class TrainerKeeper:
         """Send the trainer SIGTERM, as the last warning before it is killed."""
         if self._trainer is not None:
             self._trainer.terminate()
-
-    def sample(self) -> None:
-        """Note how much memory the trainer uses, and whether it is stopped, once a second at most."""
-        if self._trainer is not None:
-            self._trainer.sample()
 
     def had_oom_kill(self) -> bool:
         """Whether a process of this evaluation was killed for lack of memory."""

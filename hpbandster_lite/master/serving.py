@@ -307,7 +307,10 @@ def hold_run_directory(directory: RunDirectory, news: int | None = None, *, wait
     except Held:
         raise
     except OSError as error:
-        raise RunDirectoryError(f"cannot lock {directory.lock_file}: {error}") from error
+        how = error.strerror or error
+        if directory.lock_file.is_symlink() or directory.lock_file.is_dir():
+            how = "it is not a file; move it away, and the master makes one"
+        raise RunDirectoryError(f"cannot lock {directory.lock_file}: {how}") from error
     try:
         with holder_noted(directory.holder_file):
             send_news(news, HAS_DIRECTORY)

@@ -182,7 +182,10 @@ class RunDirectory:
                 # Workers on the same host may make it at the same time.
                 self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.check()
-            for folder in (self.log("any").parent, self.evaluations):
+        for folder in (self.log("any").parent, self.evaluations):
+            if folder.exists() and not folder.is_dir():
+                raise RunDirectoryError(f"{folder} is not a directory; move it away, and the search makes one")
+            with os_errors_as_ours(folder, "make the directory"):
                 folder.mkdir(mode=0o700, exist_ok=True)
 
     def check(self) -> None:

@@ -64,8 +64,8 @@ def read_endpoint(file: Path) -> dict[str, Plain] | None:
             endpoint = None
     if not isinstance(endpoint, dict) or not _is_endpoint(endpoint):
         raise RunDirectoryError(
-            f"{file} is not the endpoint of a master; a master that serves writes it again "
-            "within seconds; else delete it and start the master again"
+            f"{file} is not the endpoint of a master; delete it; a master that serves writes it again within "
+            "seconds, else start one"
         )
     return endpoint
 

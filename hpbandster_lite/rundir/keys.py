@@ -73,6 +73,7 @@ def read_given_key(file: Path) -> bytes:
         If the file cannot be read, is open to other users, or has no key.
     """
     with os_errors_as_ours(file, f"read the key (or set {KEY_VARIABLE})"):
+        _refuse_directory(file)
         status = file.stat()
         if status.st_uid == os.geteuid() or status.st_mode & 0o022:
             return _key_from_file(file, KEY_VARIABLE)
@@ -115,8 +116,15 @@ def key_in_environment(variable: str) -> bytes | None:
 
 def _key_from_file(file: Path, variable: str) -> bytes:
     with os_errors_as_ours(file, f"read the key (or set {variable})"):
+        _refuse_directory(file)
         refuse_if_open_to_others(file, "600")
         return _key_in(file)
+
+
+def _refuse_directory(file: Path) -> None:
+    # Before its mode is looked at: another mode would not help. A pipe is a legitimate source of a key.
+    if file.is_dir():
+        raise RunDirectoryError(f"{file} is a directory and has no key; give a file, or move the directory away")
 
 
 def _key_in(file: Path) -> bytes:

@@ -774,7 +774,7 @@ def test_a_run_directory_in_which_others_may_write_is_refused(directory: RunDire
 
 def test_a_lock_that_cannot_be_made_is_refused(directory: RunDirectory, space: SearchSpace) -> None:
     directory.lock_file.mkdir()
-    with pytest.raises(RunDirectoryError, match="cannot lock"):
+    with pytest.raises(RunDirectoryError, match=r"cannot lock .*: it is not a file; move it away, and"):
         refused(directory, whole_settings(space))
 
 

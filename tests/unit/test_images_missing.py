@@ -126,6 +126,8 @@ def test_a_download_has_no_time_limit() -> None:
     class Silent:
         is_ready, descriptors, poll_every_s = False, (), 60.0
 
+        def sample(self) -> None: ...
+
     keeper = TrainerKeeper(AgentOptions(problem="mnist", run_dir="x"), Silent)  # type: ignore[arg-type]
     keeper.act(0.0)
     assert keeper.next_due(290.0) == 300.0

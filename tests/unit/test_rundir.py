@@ -395,3 +395,22 @@ def test_a_run_has_logs_of_attempts_only_where_one_printed_something(tmp_path: P
     assert not directory.has_attempt_logs()
     (attempt / RunDirectory.LOG_NAME).touch()
     assert directory.has_attempt_logs()
+
+
+@pytest.mark.parametrize("name", ["logs", "evaluations"])
+def test_a_file_in_the_place_of_a_folder_is_named_with_the_remedy(name: str, directory: RunDirectory) -> None:
+    folder = directory.path / name
+    folder.rmdir()
+    folder.touch()
+    with pytest.raises(RunDirectoryError) as refused:
+        directory.create()
+    assert str(refused.value) == f"{folder} is not a directory; move it away, and the search makes one"
+
+
+def test_a_directory_in_the_place_of_a_key_is_named_with_the_remedy(directory: RunDirectory) -> None:
+    key = directory.path / "key"
+    key.unlink(missing_ok=True)
+    key.mkdir(mode=0o755)
+    with pytest.raises(RunDirectoryError) as refused:
+        directory.ensure_key()
+    assert str(refused.value) == f"{key} is a directory and has no key; give a file, or move the directory away"
