@@ -350,7 +350,7 @@ class ValueReader:
             raise Unreadable(_type_of(value)) from error
         if isinstance(found, str):
             # A ufunc that np.frompyfunc made has a name, but no module has it.
-            if not any(_named(module, found) is value for module in (type(value).__module__, *list(sys.modules))):
+            if _named(type(value).__module__, found) is not value and not _is_in_a_module(value, found):
                 raise Unreadable(_type_of(value))
             self._put_name(type(value).__module__, found)
             return
@@ -536,6 +536,11 @@ def _named(module: str, dotted: str) -> Any:
     for name in dotted.split("."):
         target = getattr(target, name, None)
     return target
+
+
+def _is_in_a_module(value: Any, name: str) -> bool:
+    """Whether a loaded module has a value under a name; a module's own ``__getattr__`` is not called."""
+    return any(getattr(module, "__dict__", {}).get(name) is value for module in list(sys.modules.values()))
 
 
 @functools.cache
