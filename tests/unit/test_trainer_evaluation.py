@@ -375,7 +375,11 @@ def test_a_disk_without_room_is_the_machine_s_fault_and_is_named(
     assert failure.traceback is not None
 
 
-def test_an_evaluation_that_found_no_room_says_where_the_disk_is_to_be_looked_at() -> None:
+def test_an_evaluation_that_found_no_room_says_where_the_disk_is_to_be_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A disk of this machine may be full.
+    monkeypatch.setattr("hpbandster_lite.trainer.full_disk.MOUNTS", Path("/nowhere"))
     end = ended(raising(OSError(errno.ENOSPC, "No space left on device", "/data/cache.npy")))
     assert end.no_room_in == "/data"
     assert ended(raising(OSError(errno.ENOSPC, "No space left on device"))).no_room_in == ORDER.directory
