@@ -104,7 +104,7 @@ class Assignment:
     """When its time limit ends; then, when the trainer is killed for that."""
     has_timed_out: bool = False
     stop: HandBack | None = None
-    """Why it is to stop, where it is."""
+    """Why the evaluation must stop; None if it continues."""
     stop_by: float | None = None
     """When its grace ends."""
     order_by: float | None = None

@@ -20,7 +20,7 @@ from hpbandster_lite.rundir import RunDirectory
 log = logging.getLogger(__name__)
 
 MOST_LINES = 200_000
-"""Most points that are read; a curve of so many is longer than a message takes."""
+"""Most points that are read; a longer curve does not fit into a message."""
 
 
 class CurveFile:

@@ -84,7 +84,7 @@ class Interrupts:
         return (self._wakes.fileno(),) if self._lifeline is None else (self._wakes.fileno(), self._lifeline)
 
     def reason(self, readable: set[int]) -> str | None:
-        """Why the agent is to end, or None; ``readable`` has the descriptors that are readable now."""
+        """Why the agent must end, or None; ``readable`` has the descriptors that are readable now."""
         if self._wakes.fileno() in readable:
             self._wakes.recv(4_096)
         if self._allocation_ends:

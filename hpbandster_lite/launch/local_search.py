@@ -364,7 +364,7 @@ class LocalSearch(Supervisor):
         with contextlib.suppress(PeerError, RunDirectoryError):
             endpoint = self._directory.read_endpoint()
             if endpoint is None or endpoint["pid"] != master.pid:
-                # It waits for the run directory, whose other master is none of this command's.
+                # It waits for the run directory, which a master of another command has.
                 return
             with connect(self._directory, timeout_s=1.0) as client:
                 status = status_from_plain(client.call("status", {}))

@@ -303,7 +303,7 @@ class Master:
         for slot in self.engine.holders_in_doubt(set(self._agent_of.values()), now=now):
             found[self._condition(slot)].append(slot)
         if found[Condition.DEAD]:
-            # One that ended in order may have left its report, which is no lost attempt.
+            # An agent that ended in order may have left its report: its attempt is not lost.
             self.take_left_reports()
         turn = self.engine.end_proven(found[Condition.DEAD], found[Condition.STOPPED], now=now)
         for entry in turn.entries:

@@ -43,7 +43,7 @@ class Problem(Protocol):
     def evaluate(self, config: dict[str, Any], budget: float, trial: Trial) -> Any:
         """The loss of a configuration at a budget: a number, or a mapping with ``loss`` and plain information.
 
-        If the problem has ``maximize``: what is to be large, or a mapping with ``value`` and plain information.
+        If the problem has ``maximize``: a value to maximize, or a mapping with ``value`` and plain information.
         """
 
 

@@ -99,7 +99,7 @@ class Trial:
     attempt
         Number of this attempt, from 1. Default: 1.
     maximize
-        Whether the objective returns and reports what is to be large. Default: False.
+        Whether the objective returns and reports values to maximize. Default: False.
     directory
         Where this attempt may write. Default: None, for objectives that write nothing.
     previous_directory, resume_directory

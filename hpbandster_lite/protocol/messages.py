@@ -95,8 +95,8 @@ class Grant:
     ``previous_directory`` has the checkpoint of the rung below; ``resume_directories`` are the directories of earlier
     attempts of this evaluation, the newest first: of attempt - 1, attempt - 2, and so on. The
     ``note`` is for the log of the attempt. With ``integer_budgets`` the objective gets budgets as int; with
-    ``maximize`` it returns what is to be large, and the report has the other sign. The
-    attempt's directory has the ``timeline`` in its name, unless it is 0.
+    ``maximize`` it returns a value to maximize, and the report has the other sign. The attempt's directory has the
+    ``timeline`` in its name, unless it is 0.
     """
 
     evaluation: EvaluationId

@@ -569,7 +569,7 @@ class SearchSettings:
     in :mod:`hpbandster_lite.samplers.registry`; ``sampler`` holds the sampler's parameters by name; with
     ``skip_default`` the search does not evaluate the default configuration first. With ``replaces_forbidden_default``
     it samples another one in place of a default that the space forbids; it is false for searches from before this rule.
-    ``maximize``: the objective returns what is to be large, and everything in the journal has the other sign, so that
+    ``maximize``: the objective returns values to maximize, and everything in the journal has the other sign, so that
     lower is better.
     With ``keeps_given_values`` the default configuration and those in ``initial`` keep every bit of their floats, which
     searches from before this rule round to the decimals of the space.

@@ -127,7 +127,7 @@ def whole_number(text: str | int) -> int:
 
 
 def is_more(value: object) -> bool:
-    """Whether a limit is given as so many more than the search has."""
+    """Whether a limit is an amount to add to what the search has."""
     return isinstance(value, str) and value.startswith("+")
 
 

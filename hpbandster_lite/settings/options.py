@@ -173,8 +173,8 @@ def options_of(*record_types: type) -> dict[str, Option]:
 class SearchOptions:
     """What defines a search; ``None`` takes the journal's value, the problem's default or ours, in this order.
 
-    ``limits`` replaces the limits of an earlier start as a whole, where it sets any; ``more`` has limits that are given
-    as so many more than the search has (:mod:`hpbandster_lite.engine.extension`). ``description`` spares the child
+    ``limits`` replaces the limits of an earlier start as a whole, where it sets any; ``more`` has amounts to add to
+    limits of the search (:mod:`hpbandster_lite.engine.extension`). ``description`` spares the child
     process that would describe the problem; ``run_id`` names a new run; ``arguments`` is ``sys.argv`` of the script
     that calls ``minimize``, empty where there is no script: a child process then reads the source. ``only_minimize``:
     the problem is a function, whose space only a call of ``minimize`` has, or an object that only that process has.
@@ -290,7 +290,7 @@ class SearchOptions:
 class LimitOptions:
     """When a search stops, as you give it; :class:`~hpbandster_lite.records.Limits` has the same fields.
 
-    A text such as ``+50`` gives a limit as so many more than the search has; :func:`split_limits` separates these.
+    A text such as ``+50`` is an amount to add to what the search has; :func:`split_limits` separates these.
     """
 
     brackets: int | str | None = option(
@@ -639,7 +639,7 @@ def _typed(found: re.Match[str]) -> str:
 
 
 def split_limits(given: Mapping[str, Any]) -> tuple[Limits, dict[str, float]]:
-    """Limits from values by the names of their options, and what is given as so many more than the search has.
+    """Limits from values by the names of their options, and the amounts to add to what the search has.
 
     Raises
     ------

@@ -227,7 +227,7 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
         )
     if options.retry_failed:
         notes.append("nothing has failed yet, so there is nothing to retry: the search begins")
-    # Nothing was started yet: so many more is so many.
+    # Nothing was started yet: the amount to add is the limit.
     more: Mapping[str, Any] = options.more
     limits = turned_limits(replace(options.limits, **more), maximize=settings.maximize)
     if limits == Limits(max_concurrent=limits.max_concurrent):

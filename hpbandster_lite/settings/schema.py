@@ -33,7 +33,7 @@ _STRICT = ConfigDict(strict=True, extra="forbid")
 _FREE_TYPE = dict[str, bool | int | float | str]
 _FILE_HELP = "A search in one file: hpbandster-lite run search.toml"
 _MORE = Annotated[str, Field(pattern=r"^\+ *[0-9.]")]
-"""A limit given as so many more than the search has."""
+"""A limit that is an amount to add to what the search has."""
 _MOST_SHOWN = 100
 """Characters of a wrong value in an error."""
 _PROBLEM_HELP = "A shipped problem, a file (path/to/file.py), a module, or an object in either (file.py:problem)."

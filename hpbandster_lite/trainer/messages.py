@@ -35,7 +35,7 @@ class TrainerOrder:
     Directories are absolute; ``previous_directory`` and ``resume_directory`` have a checkpoint, or are None.
     ``budgets`` are the budgets of the search; the trainer first prints the ``note``. ``export`` writes ``file`` and
     reads the model in ``directory``. With ``integer_budgets`` the objective gets budgets as int; with
-    ``maximize`` it returns and reports what is to be large, and the trainer's messages have the other sign.
+    ``maximize`` it returns and reports values to maximize, and the trainer's messages have the other sign.
     """
 
     evaluation: EvaluationId

@@ -90,7 +90,7 @@ class ProcessTree:
             os.killpg(self._trainer, signal.SIGKILL)
         self._end_others()
         if self._group is not None:
-            # What could not be found as a descendant, because this process is no reaper of orphans.
+            # Processes that are not found as descendants, because this process is no reaper of orphans.
             self._group.kill()
             self._group.remove()
 
