@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from hpbandster_lite import wire
@@ -258,7 +259,16 @@ def _describe_end(returncode: int, limit_s: float, is_late: bool) -> str:
 def _no_answer(reference: str, how: str, output: IO[bytes]) -> str:
     output.seek(0)
     printed = output.read()[-4_000:].decode("utf-8", errors="replace").strip()
-    return f"importing {target_of(reference)!r} {how}; {GUARD}" + (f"\nIts last output:\n{printed}" if printed else "")
+    remedy = _hidden_modules(printed) or GUARD
+    return f"importing {target_of(reference)!r} {how}; {remedy}" + (f"\nIts last output:\n{printed}" if printed else "")
+
+
+def _hidden_modules(printed: str) -> str:
+    """What to do about files of this folder that hide modules of Python, if the printed traceback names some."""
+    here = Path.cwd()
+    named = (each for each in sorted(here.glob("*.py")) if str(each) in printed)
+    files = ", ".join(each.name for each in named if each.stem in sys.stdlib_module_names)
+    return f"in {here}, {files} hides a module of Python that has its name; rename it" if files else ""
 
 
 def _record(line: bytes, record_type: type[R]) -> R:

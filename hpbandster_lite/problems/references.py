@@ -322,6 +322,11 @@ def _module_by_name(name: str, reference: str, shipped: dict[str, Any]) -> Modul
 
 
 def _module_from_file(path: Path, reference: str) -> ModuleType:
+    if path.is_dir():
+        # A run directory has a search file, which commands accept in the place of a problem.
+        inside = sorted(path.glob("*.toml")) or sorted(path.glob("*.py"))
+        hint = f", such as {inside[0]}" if inside else ""
+        raise ProblemError(f"{reference!r}: {path.resolve()} is a directory; name a file in it{hint}")
     if not path.is_file():
         beside = [entry.name for entry in path.parent.glob("*.py")] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, sorted(beside)) if beside else ""

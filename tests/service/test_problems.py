@@ -92,6 +92,14 @@ def test_an_import_that_ends_the_process_is_reported_with_the_guard_and_its_last
     assert "Its last output:\nthe last word" in refusal
 
 
+def test_a_file_that_hides_a_module_of_python_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "random.py").write_text("draws = 3\n")
+    refusal = refusal_of("counting_ones")
+    assert f"in {tmp_path}, random.py hides a module of Python that has its name; rename it" in refusal
+    assert "__main__" not in refusal.partition("\n")[0]
+
+
 def test_an_import_that_hangs_is_ended_at_the_limit(write: Write) -> None:
     text = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)"
     assert "was ended after 0.3 s;" in refusal_of(write(text), limit_s=0.3)

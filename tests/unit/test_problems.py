@@ -424,6 +424,15 @@ def test_an_unknown_problem_is_refused_with_the_nearest_name(reference: str, wor
     assert words in refusal_of(reference)
 
 
+def test_a_directory_is_no_problem_and_a_search_file_in_it_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ProblemError, match=r"is a directory; name a file in it$"):
+        load(str(tmp_path))
+    for name in ("net.py", "search.toml"):
+        (tmp_path / name).touch()
+        with pytest.raises(ProblemError, match=rf"is a directory; name a file in it, such as {tmp_path / name}$"):
+            load(str(tmp_path))
+
+
 def test_a_file_that_is_not_there_is_answered_with_the_nearest_file(write: Write) -> None:
     assert "made_op.py; did you mean 'made_up.py'?" in refusal_of(write(GOOD).replace("made_up", "made_op"))
 
