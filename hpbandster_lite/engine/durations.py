@@ -48,3 +48,7 @@ class Durations:
 
         took = self._took.get(budget, ())
         return median(took) if len(took) >= ENOUGH else None
+
+    def is_known(self) -> bool:
+        """Whether enough evaluations are completed, at any budgets, to notice one that takes far too long."""
+        return sum(map(len, self._took.values())) >= ENOUGH

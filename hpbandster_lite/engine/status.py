@@ -166,13 +166,13 @@ def _about_long(agents: Sequence[Agent], state: State) -> tuple[str, ...]:
     """That evaluations may hang, and what ends them; a silent worker has words of its own."""
     long = sorted(
         (agent for agent in agents if agent.runs_long and not agent.is_silent),
-        key=lambda agent: -(agent.times_median or 0.0),
+        key=lambda agent: -agent.times_usual,
     )
     if not long or state.finished is not None:
         return ()
     worst = long[0]
     others = f", and {len(long) - 1} more run too long" if len(long) > 1 else ""
-    how_long = f"is running for {worst.times_median:.0f} times the median of its budget"
+    how_long = f"is {worst.how_long}"
     return (
         f"evaluation {worst.evaluation} {how_long}{others}; if it hangs, `hpbandster-lite cancel RUN "
         f"{worst.evaluation}` drops it, and with a time limit (--timeout, timeout_s; not with isolation none) workers "
@@ -232,6 +232,8 @@ def _agents(state: State, leases: Leases, now: float, settings: SearchSettings) 
     living = leases.living(now)
     rows = []
     medians_s = {budget: state.durations.median_s(budget) for budget in settings.budgets}
+    is_known = state.durations.is_known()
+    expected_s = {budget: state.durations.expected_s(budget) if is_known else None for budget in settings.budgets}
     for name in sorted({agent_of(each) for each in (*living, *state.held_by)}):
         # One evaluation of an agent runs at a time, even if several slots hold leases.
         lease = next(filter(None, map(leases.get, slot_names(name))), None)
@@ -246,7 +248,7 @@ def _agents(state: State, leases: Leases, now: float, settings: SearchSettings) 
             is_silent=known is None or is_silent(now - known.last_message_at, settings.heartbeat_s),
             hindrance=None if known is None else known.hindrance,
         )
-        rows.append(agent if lease is None else replace(agent, **_work(state, lease, medians_s, now)))
+        rows.append(agent if lease is None else replace(agent, **_work(state, lease, medians_s, expected_s, now)))
     return tuple(rows)
 
 
@@ -254,11 +256,18 @@ def _is_lost(lease: Lease | None) -> TypeGuard[Lease]:
     return lease is not None and not lease.is_connected
 
 
-def _work(state: State, lease: Lease, medians_s: Mapping[float, float | None], now: float) -> dict[str, Any]:
+def _work(
+    state: State,
+    lease: Lease,
+    medians_s: Mapping[float, float | None],
+    all_expected_s: Mapping[float, float | None],
+    now: float,
+) -> dict[str, Any]:
     """The fields of an :class:`Agent` that holds a lease."""
     point = lease.curve[-1] if lease.curve else None
     budget = state.evaluations[lease.evaluation].budget
     median_s = medians_s[budget]
+    expected_s = None if median_s else all_expected_s[budget]
     return {
         "evaluation": str(lease.evaluation),
         "bracket": lease.evaluation.config_id.bracket,
@@ -267,6 +276,7 @@ def _work(state: State, lease: Lease, medians_s: Mapping[float, float | None], n
         "attempt": lease.attempt,
         "since_s": now - lease.since,
         "times_median": (now - lease.since) / median_s if median_s else None,
+        "times_expected": (now - lease.since) / expected_s if expected_s else None,
         "lease_ends_in_s": lease.deadline - now,
         "step": None if point is None else point.step,
         "loss": None if point is None else point.loss,

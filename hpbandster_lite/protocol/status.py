@@ -31,6 +31,9 @@ LONG_TIMES = 10.0
 LONG_S = 5.0
 """Shorter evaluations do not: of milliseconds, one may take many times the median and mean nothing."""
 
+LONG_EXPECTED_S = 30.0
+"""What follows from a few evaluations, or from another budget, is less certain."""
+
 WaitKind: TypeAlias = Literal["worker", "rung", "limit", "paused"]
 
 
@@ -147,6 +150,9 @@ class Agent:
         Why it takes no work, for example because its disk is full; None where it does.
     times_median
         ``since_s`` as a multiple of the median duration of evaluations of that budget; None before three are completed.
+    times_expected
+        ``since_s`` as a multiple of what evaluations of the nearest budget suggest, while ``times_median``
+        is None; None before three are completed at any budgets.
     """
 
     agent: str
@@ -165,6 +171,7 @@ class Agent:
     loss: float | None = None
     hindrance: str | None = None
     times_median: float | None = None
+    times_expected: float | None = None
 
     @property
     def name(self) -> str:
@@ -178,8 +185,21 @@ class Agent:
 
     @property
     def runs_long(self) -> bool:
-        """Whether its evaluation has run for so many times the median of its budget that it may hang."""
-        return (self.times_median or 0.0) >= LONG_TIMES and (self.since_s or 0.0) >= LONG_S
+        """Whether its evaluation has run for so many times the usual time that it may hang."""
+        at_least_s = LONG_S if self.times_median is not None else LONG_EXPECTED_S
+        return self.times_usual >= LONG_TIMES and (self.since_s or 0.0) >= at_least_s
+
+    @property
+    def times_usual(self) -> float:
+        """For how many times the usual time its evaluation has run; 0 where that is not known."""
+        return self.times_median or self.times_expected or 0.0
+
+    @property
+    def how_long(self) -> str:
+        """For how many times which time its evaluation has run, for users."""
+        if self.times_median is not None:
+            return f"running for {self.times_median:.0f} times the median of its budget"
+        return f"running for {self.times_expected or 0.0:.0f} times as long as expected from the evaluations so far"
 
 
 @wire.register("StatusEvaluations")

@@ -268,6 +268,32 @@ def test_an_evaluation_that_may_hang_is_pointed_out_with_what_ends_it() -> None:
     assert [agent.times_median for agent in engine.status(now=24.0).agents if agent.is_busy] == [12.0, 12.0]
 
 
+def test_the_first_evaluation_of_a_budget_that_may_hang_is_pointed_out_too() -> None:
+    engine = started(ONE_BRACKET)
+    for index in range(9):
+        outcome = Outcome(loss=float(index), duration_s=2.0)
+        evaluation = granted(engine, "a", index).evaluation
+        engine.report("a", Report(evaluation=evaluation, attempt=1, outcome=outcome), now=0.0)
+    assert granted(engine, "b", 0).evaluation.rung == 1
+    assert hints_while_running(engine, 89.0) == ()
+    (hint,) = hints_while_running(engine, 108.0)
+    words = "evaluation 0-0-0@1 is running for 12 times as long as expected from the evaluations so far; if it hangs, "
+    assert hint.startswith(words)
+    (agent,) = [agent for agent in engine.status(now=108.0).agents if agent.is_busy]
+    assert agent.times_median is None
+    assert agent.times_expected == pytest.approx(12.0)
+
+
+def test_two_evaluations_suggest_nothing() -> None:
+    engine = started(ONE_BRACKET)
+    for index in range(2):
+        outcome = Outcome(loss=float(index), duration_s=2.0)
+        evaluation = granted(engine, "a", index).evaluation
+        engine.report("a", Report(evaluation=evaluation, attempt=1, outcome=outcome), now=0.0)
+    granted(engine, "b", 0)
+    assert hints_while_running(engine, 1e4) == ()
+
+
 def test_milliseconds_do_not_hang_and_a_silent_worker_has_words_of_its_own() -> None:
     assert hints_while_running(holding(0.001, 1), 1.0) == ()
     assert holding(2.0, 1).status(now=24.0).hints == ()

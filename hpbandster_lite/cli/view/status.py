@@ -129,7 +129,7 @@ def state_line(status: Status) -> str:
     if long is None:
         return text if left is None else f"{text}, about {duration(left)} left"
     end = "the end is unknown" if left is None else f"at most {duration(left)} left"
-    return f"{text}, {end}, because {long.evaluation} is {_how_long(long)}"
+    return f"{text}, {end}, because {long.evaluation} is {long.how_long}"
 
 
 def _paused(status: Status) -> str:
@@ -294,7 +294,7 @@ def _by_number(name: str) -> list[tuple[int, str]]:
 def _remark(agent: Agent) -> str:
     remarks = []
     if agent.runs_long:
-        remarks.append(_how_long(agent))
+        remarks.append(agent.how_long)
     if (agent.attempt or 1) > 1:
         remarks.append(f"attempt {agent.attempt}")
     if agent.is_silent:
@@ -304,10 +304,6 @@ def _remark(agent: Agent) -> str:
     if agent.hindrance is not None:
         remarks.append(f"takes no work: {agent.hindrance}")
     return ", ".join(remarks)
-
-
-def _how_long(agent: Agent) -> str:
-    return f"running for {agent.times_median:.0f} times the median of its budget"
 
 
 def _silence(agent: Agent) -> str:
