@@ -497,14 +497,14 @@ def refused(
     ("options", "words"),
     [
         pytest.param(
-            ("--min-budget", "9", "--max-budget", "3"), ("min_budget=9", "max_budget=3", "swap"), id="budgets"
+            ("--min-budget", "9", "--max-budget", "3"), ("--min-budget 9", "--max-budget 3", "swap"), id="budgets"
         ),
         pytest.param(("--eta", "1"), ("eta", "1", "above 1"), id="eta"),
         pytest.param(("-w", "0"), ("workers", "0", "at least 1"), id="no workers"),
         pytest.param(("--threads", "0"), ("threads", "0", "at least 1"), id="no threads"),
         pytest.param(("--timeout", "0"), ("timeout", "0", "above 0"), id="no time"),
         pytest.param(("--algorithm", "tpe"), ("algorithm", "'tpe'", "bohb, hyperband, sh, bo, random"), id="algorithm"),
-        pytest.param(("--bracket-rule", "round"), ("bracket_rule", "'round'", "floor, ceil"), id="rule"),
+        pytest.param(("--bracket-rule", "round"), ("--bracket-rule", "'round'", "floor, ceil"), id="rule"),
         pytest.param(("--sampler", "foo=3"), ("foo=3", "random_fraction"), id="unknown parameter of the sampler"),
         pytest.param(("--initial", "none.json"), ("--initial none.json", "list of configurations"), id="no file"),
         pytest.param(("--keep-checkpoints", "some"), ("'some'", "needed, all"), id="checkpoints"),
