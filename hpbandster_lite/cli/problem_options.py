@@ -93,5 +93,14 @@ def _did_you_mean(word: str, ctx: typer.Context) -> str:
     own = [option for parameter in shown for option in (*parameter.opts, *parameter.secondary_opts)]
     # Compared without their dashes, which would make any two options alike.
     options = {option.lstrip("-"): option for option in own if option.startswith("-")}
-    near = [options[name] for name in nearest_names(word.partition("=")[0].lstrip("-"), options)]
+    # Here: most commands end without an error.
+    from hpbandster_lite.settings.options import OPTIONS
+
+    flag = word.partition("=")[0]
+    elsewhere = next((each for each in OPTIONS.values() if each.flag == flag), None)
+    if elsewhere is not None and not elsewhere.has_flag:
+        return f" (it is the key {elsewhere.key} of a search file, under [{elsewhere.group.table}])"
+    if elsewhere is not None and elsewhere.in_api and flag not in own:
+        return f" (the command run has it, {ctx.info_name} has not)"
+    near = [options[name] for name in nearest_names(flag.lstrip("-"), options)]
     return f" (did you mean {' or '.join(near)}?)" if near else ""

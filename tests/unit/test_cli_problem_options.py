@@ -111,6 +111,23 @@ def test_other_commands_refuse_what_they_do_not_know() -> None:
     assert not isinstance(caught.value, typer.Exit)
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "words"),
+    [
+        ("plan", "workers", "--workers (the command run has it, plan has not): "),
+        ("master", "gpus_per_worker", "--gpus-per-worker (the command run has it, master has not): "),
+        ("run", "lease", "--lease (it is the key lease of a search file, under [service]): "),
+        ("run", "max_attempts", "--max-attempts (it is the key max_attempts of a search file, under [service]): "),
+    ],
+)
+def test_an_option_of_another_command_or_of_a_search_file_is_named_as_such(
+    command: str, option: str, words: str
+) -> None:
+    with pytest.raises(UsageError) as caught, explain_unknown_options(context(["net.py"], command)):
+        raise UnknownOption("the problem 'net' takes no options", option)
+    assert str(caught.value).startswith(f"there is no option {words}")
+
+
 def test_an_old_name_of_an_option_is_not_suggested() -> None:
     with pytest.raises(UsageError) as caught, explain_unknown_options(context(["net.py"])):
         raise UnknownOption("the problem 'net' has no option 'max_times'", "max_times")
