@@ -76,6 +76,11 @@ def chosen_devices(gpus: str | None, environment: Mapping[str, str]) -> tuple[st
     for token in tokens:
         if value is not None and token not in visible:
             raise UsageError(f"gpus={gpus!r}: {token} is not visible here ({here}); write tokens as listed")
+        if not token.isdecimal() and not token.startswith(("GPU-", "MIG-")):
+            raise UsageError(
+                f"gpus={gpus!r}: {token} names no GPU ({here}); write indices such as 0,1, or UUIDs, as nvidia-smi -L "
+                "lists them"
+            )
     return tokens
 
 

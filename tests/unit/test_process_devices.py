@@ -203,6 +203,15 @@ def test_without_the_variable_any_token_may_be_given(nvml: Callable[..., Nvml]) 
         chosen_devices("3", {})
 
 
+@pytest.mark.parametrize("gpus", ["foo", "-1", "0,cuda:1"])
+def test_a_token_that_names_no_gpu_is_refused_even_if_the_driver_lists_none(
+    gpus: str, nvml: Callable[..., Nvml]
+) -> None:
+    nvml()
+    with pytest.raises(UsageError, match=r"names no GPU \(the driver lists none\); write indices such as 0,1"):
+        chosen_devices(gpus, {})
+
+
 # ------------------------------------------------------------------------------------------------------------ cores
 
 
