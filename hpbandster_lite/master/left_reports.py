@@ -44,7 +44,8 @@ def set_aside(file: Path, error: Exception) -> None:
         If it cannot be renamed.
     """
     log.error("%s is not a report, and is set aside: %r", file, error)
-    file.replace(file.with_suffix(".refused"))
+    # With both suffixes: a report and a release may have one name.
+    file.replace(file.with_name(f"{file.name}.refused"))
 
 
 def _with_type(content: Plain, tag: str) -> Plain:

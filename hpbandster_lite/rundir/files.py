@@ -197,4 +197,6 @@ def os_errors_as_ours(path: Path, purpose: str) -> Iterator[None]:
         raise
     except OSError as error:
         remedy = "; free space on its disk" if error.errno in _NO_ROOM else ""
+        if error.errno == errno.EISDIR:
+            remedy = " in the place of a file; move it away"
         raise RunDirectoryError(f"cannot {purpose}: {path}: {error.strerror or error}{remedy}") from error

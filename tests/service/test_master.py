@@ -524,7 +524,7 @@ def test_what_is_no_report_is_set_aside_and_ends_no_master(
         master.take_left_reports()
         assert not good.exists()
         assert not garbage.exists()
-        assert garbage.with_suffix(".refused").exists()
+        assert garbage.with_name(f"{garbage.name}.refused").exists()
         master.take_left_reports()
     assert len(stored(directory, Recorded)) == 1
 
@@ -541,12 +541,12 @@ def test_a_left_report_or_release_with_a_directory_outside_is_set_aside(
         release = ReleaseRequest(
             agent="a", evaluation=grant.evaluation, attempt=grant.attempt, reason="", directory="../x"
         )
-        released = directory.reports / "other.release"
+        released = directory.reports / "outside.release"
         released.write_text(wire.encode(wire.to_message(release)))
         master.take_left_reports()
-        assert file.with_suffix(".refused").exists()
-        assert not file.exists()
-        assert not released.exists()
+        for each in (file, released):
+            assert each.with_name(f"{each.name}.refused").exists()
+            assert not each.exists()
         assert master.commit()
     assert stored(directory, Recorded) == []
 
