@@ -28,6 +28,7 @@ from hpbandster_lite.problems import (
     is_function,
     name_of,
     source_in_child,
+    target_of,
     with_options,
 )
 from hpbandster_lite.problems.shipped_data import MissingData
@@ -128,7 +129,7 @@ def prepare(
     """
     found = _prepared(options, run_directory, meanwhile, on_missing)
     lost = "" if run_directory is None else lost_note(run_directory.journal)
-    return replace(found, notes=(lost, *found.notes)) if lost else found
+    return replace(found, notes=(*filter(None, (lost, _link_note(options.problem))), *found.notes))
 
 
 def _prepared(
@@ -241,6 +242,17 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
         notes=tuple(notes),
         keep_going=options.keep_going,
         only_minimize=options.only_minimize,
+    )
+
+
+def _link_note(reference: str) -> str:
+    """That the problem's file is a link into another folder, whose modules and files the problem uses."""
+    path = Path(target_of(reference).partition(":")[0])
+    if not path.is_symlink() or path.resolve().parent == path.parent.resolve():
+        return ""
+    return (
+        f"{path} is a link: {path.resolve()} is the problem's file, with the modules and files beside that one; to "
+        "search with those beside the link, copy the file there"
     )
 
 

@@ -66,6 +66,19 @@ def asked(about: ProblemDescription | None = None, **options: Any) -> SearchOpti
     return SearchOptions(problem="net.py", description=about or description(), **options)
 
 
+def test_a_file_that_is_a_link_into_another_folder_is_named(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    file, beside, elsewhere = tmp_path / "one/net.py", tmp_path / "one/same.py", tmp_path / "two/net.py"
+    file.write_text("")
+    for link in (beside, elsewhere):
+        link.symlink_to(file)
+    for reference, is_named in ((file, False), (beside, False), (f"{elsewhere}:problem", True)):
+        notes = prepare(replace(asked(), problem=str(reference))).notes
+        words = f"{elsewhere} is a link: {file} is the problem's file"
+        assert any(note.startswith(words) for note in notes) is is_named
+
+
 @pytest.fixture
 def stored(tmp_path: Path) -> Callable[..., RunDirectory]:
     """A function that makes the run directory of a search with these options."""
