@@ -35,7 +35,7 @@ def test_one_worker_is_started_for_each_gpu_and_keeps_to_it(tmp_path: Path, monk
         search.start_command("worker", "--gpus", "7,8", "--gpus-per-worker", "2", "--max-evaluations", "1").ends(0)
         assert search.of(Leased)[-1].worker.partition(" gpu ")[2][:3] == "7,8"
         output = search.start_command("worker", "--gpus", "all", "--gpus-per-worker", "2").ends(2)
-        assert "gpus_per_worker=2 does not divide the 3 GPUs here (7, 8, 9)" in output
+        assert "--gpus-per-worker 2 does not divide the 3 GPUs here (7, 8, 9)" in output
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         assert "0 GPUs are visible here" in search.start_command("worker", "--gpus", "all").ends(2)
         search.start_command("worker").ends(0)
