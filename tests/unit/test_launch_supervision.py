@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -323,6 +324,7 @@ def test_no_worker_is_started_while_another_master_has_the_directory(
 def test_an_agent_whose_launcher_starts_the_master_does_not_ask_the_user_to_start_one(
     has_own_master: bool, logged: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     options = AgentOptions(problem="counting_ones", run_dir=str(tmp_path), has_own_master=has_own_master)
     hello = Hello(agent="a", worker="w", host="h", pid=1, problem="p", source_hash="")
     link = Link(Rendezvous(options), hello, 0.0, has_own_master=has_own_master)

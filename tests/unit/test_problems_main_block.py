@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import textwrap
 import types
@@ -240,6 +241,7 @@ def test_what_a_script_sets_in_any_module(
 ) -> None:
     monkeypatch.setenv("OF_MINE", "0")
     monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setattr(logging.getLogger(), "level", logging.getLogger().level)
     settings, script = types.ModuleType("settings_of_mine"), types.ModuleType("__main__")
     for module, text in ((settings, SETTINGS), (script, OUTSIDE % statement)):
         file = tmp_path / f"{module.__name__}.py"
