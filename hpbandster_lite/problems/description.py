@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import ProblemError, ProtocolMismatch, SearchError, SpaceError, UnknownOption
@@ -24,7 +24,7 @@ from hpbandster_lite.problems.opened_files import OpenedFiles
 from hpbandster_lite.problems.options import canonical, described_options, target_of
 from hpbandster_lite.problems.references import GUARD, absolute, load, module_of, name_of, space_refused
 from hpbandster_lite.problems.script_arguments import ScriptArguments, script_arguments
-from hpbandster_lite.problems.shipped_data import MissingData, missing_data
+from hpbandster_lite.problems.shipped_data import MissingData, missing_data, notes_of
 from hpbandster_lite.problems.source import file_of, file_of_name, source_of
 from hpbandster_lite.process import describer
 from hpbandster_lite.process.forks import ForksEndHere
@@ -34,6 +34,8 @@ R = TypeVar("R", ProblemDescription, ProblemSource)
 
 MISSING = "missing data"
 """Key of the child's answer for what this host lacks; no part of the description."""
+NOTES = "notes"
+"""Key of the child's answer for the notes of a shipped problem; no part of the description."""
 DESCRIBE_LIMIT_S = 300.0
 """Time limit of an import. A cold import of torch from a network file system has taken a minute."""
 
@@ -147,9 +149,11 @@ def answer_for(question: Plain) -> str:
         return wire.encode(wire.to_message(_with_arguments(source, arguments)))
     about = describe(problem, reference, opened=opened, path_before=path_before)
     source = _with_arguments(about.source or ProblemSource(), arguments)
-    missing = missing_data(problem) if question["looks_for_data"] else None
-    lacks = {} if missing is None else {MISSING: list(missing)}
-    return wire.encode({**wire.to_message(replace(about, source=source)), **lacks})
+    found: dict[str, Plain] = {}
+    if question["looks_for_data"]:
+        missing = missing_data(problem)
+        found = {MISSING: missing and list(missing), NOTES: list(notes_of(problem)) if missing is None else []}
+    return wire.encode({**wire.to_message(replace(about, source=source)), **found})
 
 
 def _with_arguments(source: ProblemSource, arguments: ScriptArguments) -> ProblemSource:
@@ -191,14 +195,23 @@ def describe_in_child(
     return _record(_answer(question, limit_s, meanwhile), ProblemDescription)
 
 
+class OnThisHost(NamedTuple):
+    """The description of a problem, what a shipped one lacks on this host, and its notes; none if anything lacks."""
+
+    about: ProblemDescription
+    missing: MissingData | None
+    notes: tuple[str, ...]
+
+
 def describe_with_data(
     reference: str, *, arguments: Sequence[str] = (), meanwhile: Callable[[], object] | None = None
-) -> tuple[ProblemDescription, MissingData | None]:
-    """Like :func:`describe_in_child`, and what a shipped problem lacks on this host."""
+) -> OnThisHost:
+    """Like :func:`describe_in_child`, with what a shipped problem lacks on this host, and its notes."""
     question = _question(reference, arguments) | {"looks_for_data": True}
     line = _answer(question, DESCRIBE_LIMIT_S, meanwhile)
-    lacks = wire.decode(line.decode("ascii")).get(MISSING)
-    return _record(line, ProblemDescription), None if lacks is None else MissingData(*lacks)
+    about, answer = _record(line, ProblemDescription), wire.decode(line.decode("ascii"))
+    lacks = answer.get(MISSING)
+    return OnThisHost(about, None if lacks is None else MissingData(*lacks), tuple(answer.get(NOTES, ())))
 
 
 def _question(reference: str, arguments: Sequence[str]) -> dict[str, Plain]:
@@ -279,7 +292,8 @@ def _record(line: bytes, record_type: type[R]) -> R:
                 raise UnknownOption(text, option)
             raise SpaceError(text) if name == SpaceError.__name__ else ProblemError(text)
         case dict():
-            return wire.from_message({name: value for name, value in message.items() if name != MISSING}, record_type)
+            described = {name: value for name, value in message.items() if name not in (MISSING, NOTES)}
+            return wire.from_message(described, record_type)
         case _:
             raise ProtocolMismatch(
                 f"the child that describes the problem answered {message!r:.200}; do not write to its pipe"

@@ -1,8 +1,8 @@
-"""The data of shipped problems: whether this host has it, before anything is evaluated.
+"""The data of shipped problems: whether this host has it, and what to know about it, before anything is evaluated.
 
 Law of this file: only shipped problems are examined. ``missing_data()`` of such a problem looks on the disk alone,
 imports no large library, and returns what is missing and where it looked, or None; ``fetch_data()``, if it has one,
-gets it.
+gets it. ``notes()`` returns sentences for the plan and the start of a search, under the same rules.
 """
 
 from __future__ import annotations
@@ -28,6 +28,12 @@ def missing_data(problem: Any) -> MissingData | None:
     hook = _hook(problem, "missing_data")
     text = None if hook is None else hook()
     return None if text is None else MissingData(text, _hook(problem, "fetch_data") is not None)
+
+
+def notes_of(problem: Any) -> tuple[str, ...]:
+    """What a problem has to say about its data and its options before a search begins."""
+    hook = _hook(problem, "notes")
+    return () if hook is None else tuple(hook())
 
 
 def require_data(problem: Any, before_fetch: Callable[[], object]) -> None:

@@ -120,16 +120,19 @@ def prepare(
     meanwhile
         Called while another process reads the problem, which imports ConfigSpace for a second.
     on_missing
-        Called with what a shipped problem lacks on this host. Default: None; then the data is not looked for.
+        Called with what a shipped problem lacks on this host. Default: None; then the data is not looked for, and the
+        problem's notes are not read.
 
     Raises
     ------
     UsageError
         For an invalid option; ResumeError names what differs from the stored search.
     """
-    found = _prepared(options, run_directory, meanwhile, on_missing)
+    of_the_problem: list[str] = []
+    found = _prepared(options, run_directory, meanwhile, on_missing, of_the_problem)
     lost = "" if run_directory is None else lost_note(run_directory.journal)
-    return replace(found, notes=(*filter(None, (lost, _link_note(options.problem))), *found.notes))
+    first = filter(None, (lost, _link_note(options.problem)))
+    return replace(found, notes=(*first, *found.notes, *of_the_problem))
 
 
 def _prepared(
@@ -137,6 +140,7 @@ def _prepared(
     run_directory: RunDirectory | None,
     meanwhile: Callable[[], object] | None,
     on_missing: Callable[[MissingData], object] | None,
+    notes: list[str],
 ) -> Prepared:
     check_values(options)
     check_values(options.limits)
@@ -146,12 +150,12 @@ def _prepared(
         if options.description is not None:
             # The processes start while a child reads the source: what is wrong is found before.
             _begin(options, options.description)
-        return _begin(options, _described(options, options.problem, meanwhile, on_missing))
+        return _begin(options, _described(options, options.problem, meanwhile, on_missing, notes))
     if options.restored and run_directory.is_served():
         raise Held(f"{run_directory.path} is served by a master; {RESTORED_ALONE}")
     reader = JournalReader(run_directory.journal)
     reference = with_kept_options(options.problem, reader.settings().problem.reference)
-    description = _described(options, reference, meanwhile, on_missing)
+    description = _described(options, reference, meanwhile, on_missing, notes)
     return _resume(options, description, reader, run_directory.path)
 
 
@@ -174,14 +178,19 @@ def _described(
     reference: str,
     meanwhile: Callable[[], object] | None,
     on_missing: Callable[[MissingData], object] | None,
+    notes: list[str],
 ) -> ProblemDescription:
-    """The problem as a child process describes it, or as the caller does; its source is then read by a child."""
+    """The problem as a child process describes it, or as the caller does; its source is then read by a child.
+
+    The notes of a shipped problem are added to ``notes``.
+    """
     arguments, about = options.arguments or (), options.description
     if about is None and on_missing is not None:
-        about, missing = describe_with_data(reference, arguments=arguments, meanwhile=meanwhile)
-        if missing is not None:
-            on_missing(missing)
-        return about
+        found = describe_with_data(reference, arguments=arguments, meanwhile=meanwhile)
+        if found.missing is not None:
+            on_missing(found.missing)
+        notes += found.notes
+        return found.about
     if about is None:
         return describe_in_child(reference, arguments=arguments, meanwhile=meanwhile)
     if options.arguments is None or about.source is None or is_function(about.source):

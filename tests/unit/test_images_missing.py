@@ -12,7 +12,9 @@ import pytest
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.trainer_keeper import TrainerKeeper
 from hpbandster_lite.errors import ProblemError, UsageError
-from hpbandster_lite.problems.shipped_data import MissingData, missing_data, refuse_missing, require_data
+from hpbandster_lite.problems.shipped_data import MissingData, missing_data, notes_of, refuse_missing, require_data
+from hpbandster_lite.settings.options import SearchOptions
+from hpbandster_lite.settings.prepare import prepare
 from hpbandster_lite.trainer.in_thread import InlineTrainer
 from hpbandster_lite.trainer.messages import TrainerMessage, TrainerReady, TrainerRefused
 from hpbandster_lite.workers import counting_ones, digits
@@ -85,6 +87,21 @@ def test_only_shipped_problems_are_asked() -> None:
     own = missing_data(ImageProblem(ImageOptions(data_set="images")))
     assert own is not None
     assert not own.is_fetched
+
+
+def test_a_plan_has_the_notes_of_a_shipped_problem_unless_its_data_is_missing(tmp_path: Path) -> None:
+    missing: list[MissingData] = []
+    there, absent = (f"images?repeats=3&data={tmp_path}{name}" for name in ("", "/none"))
+
+    notes = prepare(SearchOptions(problem=there, seed=1), on_missing=missing.append).notes
+
+    assert notes == (
+        "an evaluation at the highest budget trains 3 networks (--repeats 3), so it takes 3 times its budget",
+    )
+    assert missing == []
+    assert prepare(SearchOptions(problem=absent, seed=1), on_missing=missing.append).notes == ()
+    assert len(missing) == 1
+    assert notes_of(SimpleNamespace(notes=lambda: ["something"])) == ()
 
 
 def test_what_can_be_downloaded_is_refused_by_no_launcher_and_fetched_by_a_worker(

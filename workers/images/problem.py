@@ -84,6 +84,16 @@ class ImageProblem:
         """What this host lacks to train: libraries, or the files of the images."""
         return missing_libraries() or missing_images(self.options.data_set, self.options.data)
 
+    def notes(self) -> list[str]:
+        """What to know before a search: where an evaluation costs more than its budget."""
+        repeats = self.options.repeats
+        if repeats == 1:
+            return []
+        return [
+            f"an evaluation at the highest budget trains {repeats} networks (--repeats {repeats}), so it takes "
+            f"{repeats} times its budget"
+        ]
+
     @property
     def fetch_data(self) -> Callable[[], object] | None:
         """Downloads the images, or refuses; None for those that cannot be downloaded."""
