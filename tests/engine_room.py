@@ -165,6 +165,7 @@ def finish(engine: Engine, losses: Mapping[str, float] | None = None, *, now: fl
     while isinstance(answer := engine.lease("finisher", request, now=now).answer, Granted):
         grant = answer.grant
         grants.append(grant)
+        # The value is a number.
         value = (losses or {}).get(str(grant.evaluation.config_id), float(grant.values.get("x", 0.5)))  # type: ignore[arg-type]
         engine.report("finisher", loss(grant, value), now=now)
         engine.validate()

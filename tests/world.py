@@ -485,7 +485,7 @@ class World:
                     self.step()
             return begin(restored_above=restored_above)
 
-        journal.begin_epoch = after_a_while  # type: ignore[method-assign]
+        journal.begin_epoch = after_a_while  # type: ignore[method-assign]  # a fake for this call
 
     def turn_master(self) -> None:
         process = self.process
@@ -645,7 +645,7 @@ class World:
             self._check_decision(process, entry)
             apply(entry)
 
-        engine.apply = watched  # type: ignore[method-assign]
+        engine.apply = watched  # type: ignore[method-assign]  # a wrapper of it
 
     def _check_decision(self, process: Process, entry: Entry) -> None:
         """Check that the decision in an entry is permitted, under any faults."""

@@ -91,8 +91,8 @@ class Worker:
         self.agent = Agent(
             self.options,
             self.connect,
-            self.start_trainer,  # type: ignore[arg-type]
-            self.end_request,  # type: ignore[arg-type]
+            self.start_trainer,  # type: ignore[arg-type]  # a stand-in of it
+            self.end_request,  # type: ignore[arg-type]  # a stand-in of it
             clock=self.clock,
             name=self.name,
             jitter=random.Random(self.world.random.random()),

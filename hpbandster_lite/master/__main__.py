@@ -23,7 +23,7 @@ from hpbandster_lite.records import Plain
 
 def _read_briefing() -> Plain:
     # Imported while the process waits: the model is needed as soon as the briefing arrives.
-    import hpbandster_lite.samplers.kde.sampler  # noqa: F401
+    import hpbandster_lite.samplers.kde.sampler  # noqa: F401 (loads it)
 
     return read_briefing()
 

@@ -41,8 +41,7 @@ class OpenedFiles:
         found: dict[Path, bool] = {}
         for path, flags, folder in self._noted:
             try:
-                # As text: pathlib keeps "..".
-                whole = Path(os.path.normpath(os.path.join(folder, os.fsdecode(path))))  # noqa: PTH118
+                whole = Path(os.path.normpath(os.path.join(folder, os.fsdecode(path))))  # noqa: PTH118 (pathlib keeps "..")
                 is_written = isinstance(flags, int) and self._has_written(whole, flags)
             except (OSError, ValueError, RuntimeError):
                 continue

@@ -69,7 +69,7 @@ def open_closed_descriptors() -> None:
 
 
 def _stream(number: int, mode: str) -> TextIO:
-    return open(number, mode, encoding="utf-8", errors=REPLACES, closefd=False)  # type: ignore[return-value]
+    return open(number, mode, encoding="utf-8", errors=REPLACES, closefd=False)  # type: ignore[return-value]  # mode is no literal
 
 
 def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:

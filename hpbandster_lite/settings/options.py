@@ -545,7 +545,7 @@ def in_common(record_type: type, *given: object) -> dict[str, Any]:
     return {
         declared.name: getattr(record, declared.name)
         for record in given
-        for declared in fields(record)  # type: ignore[arg-type]
+        for declared in fields(record)  # type: ignore[arg-type]  # a dataclass of any type
         if declared.name in wanted
     }
 
@@ -558,7 +558,7 @@ def check_values(record: object) -> None:
     UsageError
         With the field, its value and what is accepted.
     """
-    for declared in fields(record):  # type: ignore[arg-type]
+    for declared in fields(record):  # type: ignore[arg-type]  # a dataclass of any type
         about = OPTIONS.get(declared.name)
         value = getattr(record, declared.name)
         if about is not None and value is not None:

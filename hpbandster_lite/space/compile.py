@@ -44,7 +44,7 @@ _FORBIDDEN = {
 def import_configspace() -> None:
     """Import ConfigSpace, which takes a second; if it is missing, the first use raises the error."""
     with suppress(ImportError):
-        import ConfigSpace  # noqa: F401
+        import ConfigSpace  # noqa: F401 (loads it)
 
 
 def configspace_to_json(space: ConfigurationSpace) -> Plain:

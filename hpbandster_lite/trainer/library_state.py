@@ -270,7 +270,7 @@ def _torch_settings(torch: Any) -> list[tuple[Callable[[], Any], Callable[[Any],
         # Modes that were entered and not left.
         (_within(torch, "_C._len_torch_function_stack"), _not_to_be_set),
         (_within(torch, "_C._len_torch_dispatch_stack"), _not_to_be_set),
-        # A block of torch.autograd.graph.saved_tensors_hooks that was entered and not left.
+        # A block of torch.autograd.graph.saved_tensors_hooks that was entered and not left; it has no public function.
         (lambda: _saved_tensors_hooks(torch), lambda _: torch._C._autograd._pop_saved_tensors_default_hooks()),  # noqa: SLF001
     ]
     for device in ("cuda", "cpu"):

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     """Describe the problem that standard input names (``--describe FD``), or serve an agent (``--serve JSON``)."""
     for stream in (sys.stdout, sys.stderr):
         # Logs are UTF-8, and no evaluation fails because of a character that it prints.
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr] # real files
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]  # real files
     match arguments:
         case ["--describe", descriptor]:
             return _describe(int(descriptor))
@@ -92,7 +92,7 @@ def _serve(briefing: dict[str, Plain]) -> int:
     faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):
         # A crash loses at most one line.
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr] # the agent opened them as real files
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # the agent opened them as real files
     try:
         with script_arguments(briefing["problem"], agent.arguments()) as arguments:
             problem = load(briefing["problem"])

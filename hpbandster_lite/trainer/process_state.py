@@ -244,8 +244,8 @@ def _umask() -> Restore:
 
 def _environment() -> Restore:
     before = dict(os.environ)
-    # Compare the encoded bytes: decoding all of them takes ten times as long.
-    data: Mapping[Any, Any] = os.environ._data  # type: ignore[attr-defined] # noqa: SLF001
+    # Compare the encoded bytes, which have no public name: decoding all of them takes ten times as long.
+    data: Mapping[Any, Any] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001
     encoded = dict(data)
     of_module = attributes(os, "environ", "environb")
     of_c = _environment_of_c()
@@ -340,7 +340,7 @@ def _warnings() -> Restore:
         if list(warnings.filters) != before:
             # resetwarnings also makes the interpreter read the list again.
             warnings.resetwarnings()
-            warnings.filters[:] = before  # type: ignore[index] # a list, although typeshed has another type
+            warnings.filters[:] = before  # type: ignore[index]  # a list, although typeshed has another type
 
     return restore
 

@@ -35,7 +35,7 @@ class DaemonMetadata:
     def __init__(self, daemon: Any) -> None:
         self._full = Pyro4.core.DaemonObject(daemon)
 
-    def get_metadata(self, objectId: str, as_lists: bool = False) -> Any:  # noqa: N803 (Pyro4's name)
+    def get_metadata(self, objectId: str, as_lists: bool = False) -> Any:  # noqa: N803 (Pyro4 named it)
         """Exposed methods of an object."""
         return self._full.get_metadata(objectId, as_lists)
 

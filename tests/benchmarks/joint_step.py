@@ -105,7 +105,7 @@ class PlainBlock(nn.Module):
         out = sum(branch(x) for branch in self.branches)
         outputs = [branch(x) for branch in self.branches]
         alpha, beta = (torch.rand(BRANCHES, len(x), 1, 1, 1, device=x.device).softmax(dim=0) for _ in range(2))
-        out = PlainShake.apply(alpha, beta, *outputs)  # type: ignore[no-untyped-call] # torch's
+        out = PlainShake.apply(alpha, beta, *outputs)  # type: ignore[no-untyped-call]  # torch has no type for it
         return out + self.shortcut(x)
 
 
@@ -146,7 +146,7 @@ def plain(
             loss = share * functional.cross_entropy(logits, y)
             loss = loss + (1 - share) * functional.cross_entropy(logits, y[partner])
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call] # torch's
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
             optimizer.step()
             loss.item()
             steps += 1
@@ -173,6 +173,7 @@ def ours(
     recipe = ImageRecipe(learning_rate=0.05, batch_size=options.batch_size, augmentation=AUGMENTATION)
     budget = Budget(amount=1e6)
     run = Run(
+        # Missing in torch's stub.
         lambda: JointNetwork(architecture).to(memory_format=recipe.memory_format),  # type: ignore[call-overload]
         recipe, budget, device, ImageTrainingSet(images, recipe), 0, stopwatch_for(device),
     )  # fmt: skip

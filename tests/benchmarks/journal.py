@@ -64,7 +64,7 @@ def make_journal(directory: RunDirectory, prepared: Prepared, evaluations: int) 
             pending += turn.entries
             if isinstance(turn.answer.answer, Granted):
                 grant = turn.answer.answer.grant
-                value = sum(map(float, grant.values.values()))  # type: ignore[arg-type]
+                value = sum(map(float, grant.values.values()))  # type: ignore[arg-type]  # x is a number
                 outcome = Outcome(loss=value + 1 / grant.budget, duration_s=1.0)
                 reports[agent] = Report(evaluation=grant.evaluation, attempt=grant.attempt, outcome=outcome)
             if len(pending) >= TURN:

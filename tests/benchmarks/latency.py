@@ -32,7 +32,7 @@ def measure(command: list[str], directory: Path, run: str) -> tuple[float, float
     cpu_before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began_at = time.time()  # noqa: TID251 (compared with the journal's, which is wall-clock time)
     subprocess.run(command, cwd=directory, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    ended_at = time.time()  # noqa: TID251
+    ended_at = time.time()  # noqa: TID251 (the journal has this clock)
     cpu = resource.getrusage(resource.RUSAGE_CHILDREN)
     entries = list(JournalReader(directory / run / "journal.sqlite").entries())
     first = next(at for _, at, entry in entries if isinstance(entry, Leased))

@@ -47,7 +47,7 @@ def errors(config: dict[str, Any], epochs: int, images: int, data: Path | None, 
     examples = ImageTrainingSet(training, recipe)
     run = Run(build, recipe, Budget(amount=epochs), "cpu", examples, seed, HostStopwatch())
     try:
-        run.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub
+        run.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
         while not run.clock.is_spent():
             run.train_one_epoch()
         return judged(run, validation).error.percent, run.judged_by(lambda run: judged(run, validation)).error.percent

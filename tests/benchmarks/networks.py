@@ -101,6 +101,7 @@ def layouts(batch: int, repeat: int) -> None:
             x = channels_last(torch.randn(batch, width, side, side))
             calls = {}
             for layout in LAYOUTS:
+                # Read from a table.
                 block = MixedBlock(width, width, 1, branches, layout=layout)  # type: ignore[arg-type]
                 calls[layout] = step(channels_last(MixedStage([block], ShakeShake(branches))), x)
             print_ratios(f"{branches} branches of {width} at {side}", lowest_ms(calls, repeat), to="separate")

@@ -95,7 +95,7 @@ def work(port: int, indices: list[int], seconds: float, sigma: float) -> None:
 
 def serve(port: int, algorithm: str, evaluations: int) -> None:
     """Serve the search; print the processor time that it took and the time that passed."""
-    import hpbandster_lite.master.serving  # noqa: F401
+    import hpbandster_lite.master.serving  # noqa: F401 (loads it)
 
     began = time.process_time()
     given = adapter.run_master(

@@ -93,7 +93,7 @@ def test_a_worker_that_cannot_be_started_on_a_full_disk_is_started_later(
 ) -> None:
     scene = Scene(tmp_path, tmp_path, None, workers=2, seed=1, step_s=0.2)
     served = SimpleNamespace(pid=1, process=SimpleNamespace(poll=lambda: None))
-    scene.parts = [Part("worker", 1, 0, served)]  # type: ignore[arg-type]
+    scene.parts = [Part("worker", 1, 0, served)]  # type: ignore[arg-type]  # a stand-in of it
     full = True
 
     def worker(index: int) -> SimpleNamespace:

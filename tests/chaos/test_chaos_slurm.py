@@ -57,6 +57,7 @@ class SlurmChaos:
             deck = deck or self._random.sample(KINDS, len(KINDS))
             self._wait(self._random.expovariate(1 / EVERY_S))
             kind = deck.pop()
+            # The loop's value is bound.
             until(lambda kind=kind: getattr(self, f"_{kind}")(), f"{kind} finds a victim")  # type: ignore[misc]
             self.faults[kind] += 1
             print(f"{self.faults.total()}: {kind}", flush=True)

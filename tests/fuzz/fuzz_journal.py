@@ -79,14 +79,17 @@ def change_rows(path: Path, rng: random.Random) -> None:
         table = rng.choice([each for each in tables if not each.startswith("sqlite")])
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
         column = rng.choice(columns)
+        # Names of our own tables.
         values = [row[0] for row in connection.execute(f"SELECT {column} FROM {table}")]  # noqa: S608
         if not values:
             return
         value = rng.choice(values)
         with contextlib.suppress(sqlite3.Error, OverflowError, UnicodeEncodeError):
             if rng.random() < 0.1:
+                # Names of our own tables.
                 connection.execute(f"DELETE FROM {table} WHERE {column} IS ?", (value,))  # noqa: S608
             else:
+                # Names of our own tables.
                 statement = f"UPDATE {table} SET {column} = ? WHERE {column} IS ?"  # noqa: S608
                 connection.execute(statement, (_other(value, rng), value))
 

@@ -167,7 +167,7 @@ def _open_many(trial: Trial) -> None:
 def _replace_functions(trial: Trial) -> None:
     for module, name in ((time, "sleep"), (random, "random"), (os, "dup"), (json, "dumps"), (np.random, "rand")):
         setattr(module, name, _fails)
-    Path.mkdir = _fails  # type: ignore[method-assign]
+    Path.mkdir = _fails  # type: ignore[method-assign]  # a fault of the objective
     sys.modules.clear()
 
 

@@ -21,7 +21,7 @@ LEASE_S = 2.0
 DAY = timedelta(days=1)
 
 if not LIBRARIES:
-    pytestmark = [  # type: ignore[assignment]
+    pytestmark = [  # type: ignore[assignment]  # a mark and a list
         pytestmark,
         pytest.mark.skip(reason="NOT TESTED, libfaketime is not here: apt-get install -y libfaketime"),
     ]
@@ -40,6 +40,7 @@ def search(tmp_path: Path) -> Iterator[ServedSearch]:
 
 def commits(search: ServedSearch) -> list[datetime]:
     """The times of commits according to the master's wall clock, in order."""
+    # As the log writes it.
     return [datetime.fromtimestamp(at) for _, at, _ in JournalReader(search.directory.journal).entries()]  # noqa: DTZ006
 
 
@@ -114,7 +115,7 @@ def test_no_lease_ends_because_a_worker_s_clock_jumps(days: int, search: ServedS
     master.ends(0)
     assert search.leased(lease.evaluation) == [lease]
     assert not search.of(Expired)
-    jumped = logged(worker.output())[-1] - datetime.now()  # noqa: DTZ005
+    jumped = logged(worker.output())[-1] - datetime.now()  # noqa: DTZ005 (as the log writes it)
     assert abs(jumped - days * DAY) < 0.1 * DAY
     until(lambda: not search.processes(), "nothing of the search is left")
     search.check()

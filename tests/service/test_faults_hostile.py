@@ -57,18 +57,19 @@ class Vandals:
         with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
             for _ in range(CONNECTIONS):
                 self._connect(selector)
+            # A socket of ours.
             stack.callback(lambda: [key.fileobj.close() for key in list(selector.get_map().values())])  # type: ignore[union-attr]
             # A hundredth of them every 10 ms: the load on the server comes from them, not from the load of this
             # process.
             turn = 0
             while not self._is_over.wait(0.01):
                 for key, _ in selector.select(0):
-                    self._come_back(selector, key.fileobj)  # type: ignore[arg-type]
+                    self._come_back(selector, key.fileobj)  # type: ignore[arg-type]  # a socket of ours
                 sockets = [key.fileobj for key in selector.get_map().values()]
                 turn += 1
                 if self._says is not None:
                     with contextlib.suppress(OSError):
-                        sockets[turn % len(sockets)].send(self._says)  # type: ignore[union-attr]
+                        sockets[turn % len(sockets)].send(self._says)  # type: ignore[union-attr]  # a socket of ours
                         self.sent += 1
 
     def _connect(self, selector: selectors.BaseSelector) -> None:

@@ -257,6 +257,7 @@ def test_a_second_sigterm_to_the_launcher_ends_everything_at_once(tmp_path: Path
         search.wait_inside()
         process.send_signal(TERM)
         assert process.stdout is not None
+        # A pipe is open.
         until(lambda: "stopping" in process.stdout.readline(), "the launcher has received the first signal")  # type: ignore[union-attr]
         process.send_signal(TERM)
         # Objectives that ignore interrupts would use their grace period of 20 s, after which their agents end them.

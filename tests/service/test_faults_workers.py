@@ -74,7 +74,7 @@ def test_an_evaluation_that_costs_every_worker_its_life_ends_after_its_last_atte
             worker = search.start_worker(attempt)
             until(lambda: len(search.of(Leased)) == attempt, "the worker has the evaluation")  # noqa: B023 (waits here)
             worker.kill()
-            until(lambda: len(search.of(Expired)) == attempt, "its lease has ended")  # noqa: B023
+            until(lambda: len(search.of(Expired)) == attempt, "its lease has ended")  # noqa: B023 (called in this turn)
         (recorded,) = search.of(Recorded)
         assert recorded.outcome.failure is not None
         assert recorded.outcome.failure.kind is FailureKind.INFRASTRUCTURE

@@ -223,9 +223,10 @@ def test_a_renewal_keeps_a_lease_and_is_answered_with_a_stop_where_there_is_none
 ) -> None:
     with master_of(directory, space) as master:
         lease = {"evaluation": grant_of(master).evaluation, "attempt": 1}
+        # Fields of a lease.
         kept = answered(master, RenewRequest(agent="a", **lease, curve=(CurvePoint(1.0, 0.5),)))  # type: ignore[arg-type]
         assert kept.answer == Keep()
-        stop = answered(master, RenewRequest(agent="b", **lease)).answer  # type: ignore[arg-type]
+        stop = answered(master, RenewRequest(agent="b", **lease)).answer  # type: ignore[arg-type]  # fields of a lease
         assert isinstance(stop, Stop)
         assert "another worker" in stop.reason
 

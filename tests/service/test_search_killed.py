@@ -188,6 +188,7 @@ def test_a_second_signal_ends_at_once_whatever_the_objective_does(search: LocalS
         search.wait_inside()
         process.send_signal(signal.SIGINT)
         assert process.stdout is not None
+        # A pipe is open.
         until(lambda: "stopping" in process.stdout.readline(), "the launcher has received the first signal")  # type: ignore[union-attr]
         process.send_signal(signal.SIGINT)
         # Otherwise the end takes the objective's grace period of 20 s.

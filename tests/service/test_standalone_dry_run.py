@@ -158,7 +158,7 @@ def test_what_feasible_refuses_is_passed_over(tmp_path: Path) -> None:
     feasible = "\ndef feasible(config):\n    return config['x'] > 0.9 or 'x is too small'\n"
     done = perform_dry_run(settings_of(tmp_path, more=feasible), workers=1)
     assert done.refused > 0
-    assert float(done.values["x"]) > 0.9  # type: ignore[arg-type]
+    assert float(done.values["x"]) > 0.9  # type: ignore[arg-type]  # x is a number
     assert done.failure is None
 
 

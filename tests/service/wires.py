@@ -82,7 +82,7 @@ class Wire:
                     elif key.fileobj is self._wakes:
                         self._wakes.recv(100)
                     elif key.data in self._open:
-                        self._pass_on(key.data, key.fileobj)  # type: ignore[arg-type]
+                        self._pass_on(key.data, key.fileobj)  # type: ignore[arg-type]  # a socket of ours
                 if self._is_to_reset:
                     self._is_to_reset = False
                     self._drop_all()

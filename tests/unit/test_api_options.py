@@ -203,6 +203,7 @@ def test_a_float_without_a_fraction_is_a_whole_number(name: str, value: Any) -> 
 
 
 def test_a_sampler_s_whole_number_may_be_a_float_without_a_fraction() -> None:
+    # Whole numbers as floats.
     parameters = BohbParameters(num_samples=8.0, max_points_in_model=2e2)  # type: ignore[arg-type]
     assert repr((parameters.num_samples, parameters.max_points_in_model)) == "(8, 200)"
 

@@ -107,6 +107,7 @@ def test_the_plan_names_the_options_that_are_not_the_defaults() -> None:
 
 def test_other_commands_refuse_what_they_do_not_know() -> None:
     with pytest.raises(Exception, match="No such option") as caught:
+        # A group of commands.
         get_command(make_app()).commands["status"].make_context("status", ["runs/x", "--watc"])  # type: ignore[attr-defined]
     assert not isinstance(caught.value, typer.Exit)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import shellingham  # type: ignore[import-untyped]
+import shellingham  # type: ignore[import-untyped]  # it has no types
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
@@ -106,7 +106,7 @@ def test_every_command_that_takes_a_run_directory_takes_its_name(
     searched("runs/digits")
     found = get_command(make_app(command[0]))
     for name in command:
-        found = found.commands[name]  # type: ignore[attr-defined]
+        found = found.commands[name]  # type: ignore[attr-defined]  # a group of commands
     rest = {"backup": ["copy.sqlite"], "cancel": ["0-0-0@0"], "slurm scale": ["2"]}.get(" ".join(command), [])
     context = found.make_context(command[-1], ["digits", *rest])
     assert context.params["run"] == Path("runs/digits")

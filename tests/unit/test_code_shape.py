@@ -1,7 +1,8 @@
-"""The shape of the code: short functions, few broad exception handlers, plain words.
+"""The shape of the code: short functions, few broad exception handlers, plain words, reasons for exemptions.
 
 The length of a function counts its lines of code: no docstring, no comments, no blank lines. A broad handler catches
-``Exception`` or ``BaseException``, or everything.
+``Exception`` or ``BaseException``, or everything. An exemption is a comment that silences ruff or mypy; its reason
+stands behind it or in a comment on the line above.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _TEST_NAMES_AND_TEXTS = re.compile(
     r"""\btest_\w+|(?<!")"(?!")(?:[^"\\\n]|\\.)*"(?!")|(?<!')'(?!')(?:[^'\\\n]|\\.)*'(?!')"""
 )
 """Names of tests, and texts in one line that are not docstrings."""
+_EXEMPTION = re.compile(r"#\s*(?:noqa|type:\s*ignore)\b(?::\s*[A-Z]+\d+(?:,\s*[A-Z]+\d+)*|\[[a-z, -]+\])?")
+_REASON = re.compile(r"\w[\w'-]* \w{2,}")
 _NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
@@ -73,6 +76,17 @@ def obscure_words(path: Path, text: str) -> list[str]:
     ]
 
 
+def exemptions_without_reason(path: Path, text: str) -> list[str]:
+    lines = text.splitlines()
+    return [
+        f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()}"
+        for number, line in enumerate(lines, start=1)
+        if (found := _EXEMPTION.search(line))
+        and not _REASON.search(_EXEMPTION.sub("", line[found.start() :]))
+        and not (number > 1 and lines[number - 2].strip().startswith("#"))
+    ]
+
+
 def _lines(node: ast.stmt) -> set[int]:
     return set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
 
@@ -112,6 +126,13 @@ def test_broad_handlers_are_rare_and_say_why_they_are_broad() -> None:
     broad = [each for each in found if each.is_broad]
     assert [each.place for each in broad if not each.has_reason] == []
     assert len(broad) * HANDLERS_PER_BROAD_ONE <= len(found), "\n".join(each.place for each in broad)
+
+
+def test_each_exemption_from_a_check_has_its_reason() -> None:
+    texts = [(path, text) for path, _, text in package()]
+    tests = set((REPOSITORY / "tests").rglob("*.py")) - {Path(__file__)}
+    texts += [(path, path.read_text("utf-8")) for path in sorted(tests)]
+    assert [found for path, text in texts for found in exemptions_without_reason(path, text)] == []
 
 
 @pytest.mark.parametrize("room", sorted(FLOOR))
@@ -168,6 +189,21 @@ def test_the_length_of_a_function_is_its_lines_of_code() -> None:
 def test_a_broad_handler_and_its_reason_are_found() -> None:
     found = [(each.is_broad, each.has_reason) for each in handlers(REPOSITORY / "x.py", HANDLERS)]
     assert found == [(False, False), (True, True), (True, True), (True, False)]
+
+
+@pytest.mark.parametrize(
+    ("comment", "has_reason"),
+    [
+        ("noqa: S102, S105", False),
+        ("type: ignore[arg-type, index]  # noqa: F401", False),
+        ("type: ignore[index]  # torch's", False),
+        ("noqa: S102 (made of our own names)", True),
+        ("type: ignore[index]  # a stand-in", True),
+    ],
+)
+def test_an_exemption_without_words_is_found(comment: str, has_reason: bool) -> None:
+    assert (exemptions_without_reason(REPOSITORY / "x.py", f"f()  # {comment}") == []) is has_reason
+    assert exemptions_without_reason(REPOSITORY / "x.py", f"# The reason.\nf()  # {comment}") == []
 
 
 @pytest.mark.parametrize("line", ["def told_threads", "class _Heard", "# It is said.", "Whoever", "_spoken = 1"])

@@ -671,6 +671,7 @@ def test_an_interruption_at_any_point_changes_no_decision(algorithm: str) -> Non
         assert broken.lease("a", request, now=0.0) == turn
         if not isinstance(turn.answer, Granted):
             break
+        # x is a number.
         report = loss(turn.answer.grant, abs(float(turn.answer.grant.values["x"]) - 0.3))  # type: ignore[arg-type]
         turn_of_report = straight.report("a", report, now=0.0)
         entries += turn_of_report.entries

@@ -338,7 +338,7 @@ def test_the_model_forgets_the_bad_results_that_are_run_again(algorithm: str) ->
     for index, grant in enumerate(granted_there):
         again = granted(mended, f"b{index}")
         assert again.evaluation == grant.evaluation
-        value = float(grant.values["x"])  # type: ignore[arg-type]
+        value = float(grant.values["x"])  # type: ignore[arg-type]  # x is a number
         mended.report(f"b{index}", loss(again, value), now=0.0)
         spotless.report(f"a{index}", loss(grant, value), now=0.0)
     ahead = [(granted(mended, f"c{index}"), granted(spotless, f"c{index}")) for index in range(3)]

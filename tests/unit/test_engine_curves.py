@@ -16,7 +16,7 @@ def curve(*steps: float) -> tuple[CurvePoint, ...]:
 
 
 def report(grant: object, *steps: float) -> Report:
-    plain = loss(grant, 1.0)  # type: ignore[arg-type] # a grant
+    plain = loss(grant, 1.0)  # type: ignore[arg-type]  # it is a grant
     return replace(plain, outcome=replace(plain.outcome, curve=curve(*steps)))
 
 

@@ -89,7 +89,7 @@ def ends(engine: Engine, agent: str, request: int, took_s: float, *, time_left_s
     answer = engine.lease(agent, request, now=0.0, time_left_s=time_left_s).answer
     assert isinstance(answer, Granted), answer
     grant = answer.grant
-    outcome = Outcome(loss=float(grant.values["x"]), duration_s=took_s)  # type: ignore[arg-type]
+    outcome = Outcome(loss=float(grant.values["x"]), duration_s=took_s)  # type: ignore[arg-type]  # x is a number
     engine.report(agent, Report(evaluation=grant.evaluation, attempt=grant.attempt, outcome=outcome), now=0.0)
     return grant.evaluation
 
@@ -198,6 +198,7 @@ def lived(seed: int) -> tuple[Engine, list[Entry], SearchSpace]:
         if isinstance(turn.answer.answer, Granted):
             grant = turn.answer.answer.grant
             took_s = grant.budget * draw.lognormvariate(1.0, 0.5)
+            # x is a number.
             outcome = Outcome(loss=float(grant.values["x"]), duration_s=took_s)  # type: ignore[arg-type]
             held[agent] = Report(evaluation=grant.evaluation, attempt=grant.attempt, outcome=outcome)
     return engine, entries, space
@@ -222,6 +223,7 @@ def sampled_without_limit(entry: Entry) -> Entry:
 
 def with_less(entry: Entry) -> Entry:
     is_limited = isinstance(entry, Leased) and entry.time_left_s is not None
+    # An entry with a time limit.
     return replace(entry, time_left_s=entry.time_left_s / 100) if is_limited else entry  # type: ignore[operator, union-attr, arg-type]
 
 

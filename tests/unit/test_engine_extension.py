@@ -29,6 +29,7 @@ def work(engine: Engine, evaluations: int | None = None, *, now: float = 0.0) ->
         answer = engine.lease("a", request, now=now).answer
         if not isinstance(answer, Granted):
             return
+        # x is a number.
         engine.report("a", loss(answer.grant, float(answer.grant.values["x"])), now=now)  # type: ignore[arg-type]
         evaluations = None if evaluations is None else evaluations - 1
 

@@ -87,7 +87,7 @@ class Run:
             return
         grant, dice = turn.answer.grant, self.random.random()
         if dice < 0.6 or dice > 0.6 + self.bad:
-            value = math.sin(5 * float(grant.values.get("x", 0.5)))  # type: ignore[arg-type]
+            value = math.sin(5 * float(grant.values.get("x", 0.5)))  # type: ignore[arg-type]  # x is a number
             self.entries += engine.report(agent, loss(grant, value), now=now).entries
         elif dice < 0.6 + self.bad / 3:
             kind = self.random.choice([FailureKind.CODE, FailureKind.MEMORY, FailureKind.INFRASTRUCTURE])
@@ -138,7 +138,9 @@ def test_given_values_are_verified_to_the_last_bit_and_tuples_as_lists() -> None
     entries = [wire.from_message(wire.decode(wire.encode(wire.to_message(entry)))) for entry in run.entries]
     assert run.verified(entries).holds
     at = run.position(Sampled, number=1)
+    # It has a proposal.
     assert run.entries[at].proposal.values == {"k": [5, [1, 1]], "x": 0.12345678901234566}  # type: ignore[union-attr]
+    # It has a proposal.
     rounded = replace(run.entries[at].proposal, values={"k": [5, [1, 1]], "x": 0.1234567890123})  # type: ignore[union-attr]
     assert "x = 0.1234567890123 in the journal" in first_story(run.verified(run.changed(at, proposal=rounded)), at)
 
@@ -215,9 +217,11 @@ def moved(entry: Sampled, shift: Callable[[float], float]) -> Any:
 
 def test_a_last_bit_counts_here_and_not_elsewhere_but_a_millionth_counts_everywhere(run: Run) -> None:
     at = run.position(Sampled, lambda entry: entry.proposal.origin.value == "random", -1)
+    # It has a proposal.
     last_bit = run.changed(at, proposal=moved(run.entries[at], lambda u: math.nextafter(u, 1.0)))  # type: ignore[arg-type]
     assert "coordinate of " in first_story(run.verified(last_bit), at)
     assert run.verified(last_bit, ELSEWHERE).holds
+    # It has a proposal.
     millionth = run.changed(at, proposal=moved(run.entries[at], lambda u: u + 1e-6))  # type: ignore[arg-type]
     assert "coordinate of " in first_story(run.verified(millionth, ELSEWHERE), at)
 
@@ -229,6 +233,7 @@ def test_a_discrete_value_is_exact_everywhere(run: Run) -> None:
     at = run.position(Sampled, number=5)
     entry = run.entries[at]
     assert isinstance(entry, Sampled)
+    # n is a number.
     values = {**entry.proposal.values, "n": entry.proposal.values["n"] % 9 + 1}  # type: ignore[operator]
     tampered = run.changed(at, proposal=replace(entry.proposal, values=values))
     assert "n = " in first_story(run.verified(tampered, ELSEWHERE), at)

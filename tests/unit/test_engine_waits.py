@@ -196,7 +196,7 @@ def run(engine: Engine, cost_s: dict[float, float], loss_at: dict[float, float],
     request = 0
     while isinstance(answer := engine.lease("a", request, now=0.0).answer, Granted):
         grant = answer.grant
-        value = float(grant.values["x"]) + loss_at[grant.budget]  # type: ignore[arg-type]
+        value = float(grant.values["x"]) + loss_at[grant.budget]  # type: ignore[arg-type]  # x is a number
         outcome = Outcome(loss=value, duration_s=cost_s[grant.budget], directory=directory)
         engine.report("a", Report(evaluation=grant.evaluation, attempt=1, outcome=outcome), now=0.0)
         request += 1

@@ -89,6 +89,7 @@ def test_sql_sorts_as_python_does(results: list[Result]) -> None:
         )
         query = f"SELECT * FROM evaluations ORDER BY {INCUMBENT_FIRST_SQL}"  # noqa: S608  # a constant of ours
         rows = connection.execute(query).fetchall()
+        # Names of our own tables.
         (lowest,) = connection.execute(f"SELECT {BEST_LOSS_SQL} FROM evaluations").fetchone()  # noqa: S608
     finally:
         connection.close()

@@ -145,6 +145,7 @@ def test_a_download_has_no_time_limit() -> None:
 
         def sample(self) -> None: ...
 
+    # A stand-in of it.
     keeper = TrainerKeeper(AgentOptions(problem="mnist", run_dir="x"), Silent)  # type: ignore[arg-type]
     keeper.act(0.0)
     assert keeper.next_due(290.0) == 300.0

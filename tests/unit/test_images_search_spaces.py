@@ -139,7 +139,8 @@ def test_shake_shake_draws_as_the_released_code_does_only_where_that_is_asked_fo
             with torch.device("cpu"):
                 network = SPACES[name].network({**config, "width": 4, "depth": 14}, GREY, shake_softmax=softmax)
             mixing = next(module for module in network.modules() if type(module).__name__ == "ShakeShake")
-            drawn = torch.stack([mixing.draw(branches).forward[0] for _ in range(200)])  # type: ignore[operator] # ShakeShake
+            # Of type ShakeShake.
+            drawn = torch.stack([mixing.draw(branches).forward[0] for _ in range(200)])  # type: ignore[operator]
             assert (float(drawn.max()) < 0.732) == softmax
 
 

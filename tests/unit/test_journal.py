@@ -847,6 +847,7 @@ def test_rungs_are_counted_by_state(journal: Journal, path: Path) -> None:
 
     counts = ("queued", "running", "done", "failed", "infeasible", "best")
     assert [
+        # Names of its columns.
         (row["bracket"], row["rung"], row["budget"], *(row[name] for name in counts))  # type: ignore[literal-required]
         for row in JournalReader(path).rungs()
     ] == [

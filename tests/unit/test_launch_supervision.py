@@ -105,7 +105,7 @@ def look(
     endpoint = {"protocol": 1, "run_id": "r", "epoch": 1, "host": "127.0.0.1", "port": 1, "object": "m", "pid": pid}
     search._directory.write_endpoint(endpoint)
     monkeypatch.setattr(local_search, "connect", lambda *_, **__: Answers(a_status(state=state)))
-    search._look_at_status(Master())  # type: ignore[arg-type]
+    search._look_at_status(Master())  # type: ignore[arg-type]  # a stand-in of it
 
 
 class Saves(Worker):
@@ -137,7 +137,7 @@ def test_workers_have_the_grace_of_their_evaluations_and_ten_seconds_more(
         now += 1.0
 
     monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
-    search._end([Saves()])  # type: ignore[list-item]
+    search._end([Saves()])  # type: ignore[list-item]  # a stand-in of it
     assert now == (grace_s or 20.0) + 10.0
     os.close(search._lifeline)
     os.close(search._write_end)
@@ -150,7 +150,7 @@ def test_no_launcher_waits_for_the_end_of_a_process_that_is_stopped(
     monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=waits.append))
     stopped = Saves()
     stopped.is_stopped = True
-    search._end([stopped])  # type: ignore[list-item]
+    search._end([stopped])  # type: ignore[list-item]  # a stand-in of it
     assert not waits
 
 
@@ -160,7 +160,7 @@ def test_a_trainer_that_is_stopped_is_named_once_with_the_command_that_continues
     monkeypatch.setattr(supervisor, "STOPPED_EVERY_S", 0.0)
     monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: 0.0))
     worker = Saves()
-    search._agents = [worker]  # type: ignore[list-item]
+    search._agents = [worker]  # type: ignore[list-item]  # a stand-in of it
     for worker.stopped_trainer in (None, 77, 77, None, 77):
         search._note_stopped()
     line = "hpbandster_lite: the trainer of worker-0 is stopped; to continue it: kill -CONT 77\n"
@@ -174,7 +174,7 @@ def test_a_worker_that_ended_while_its_own_master_has_work_is_started_again(
     search: LocalSearch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     worker, other = Worker(0), Worker(None, 1)
-    search._agents = [worker, other]  # type: ignore[list-item]
+    search._agents = [worker, other]  # type: ignore[list-item]  # a stand-in of it
     look(search, monkeypatch)
     search._restart_agents_that_died()
     assert not worker.started_at, "that status is older than its end"
@@ -188,7 +188,7 @@ def test_a_worker_that_ended_with_its_search_is_not_started_again(
     search: LocalSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker(0)
-    search._agents = [worker]  # type: ignore[list-item]
+    search._agents = [worker]  # type: ignore[list-item]  # a stand-in of it
     for _ in range(3):
         look(search, monkeypatch, state="finished")
         search._restart_agents_that_died()
@@ -197,7 +197,7 @@ def test_a_worker_that_ended_with_its_search_is_not_started_again(
 
 def test_what_another_master_answers_starts_no_worker(search: LocalSearch, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Worker(0)
-    search._agents = [worker]  # type: ignore[list-item]
+    search._agents = [worker]  # type: ignore[list-item]  # a stand-in of it
     for _ in range(3):
         look(search, monkeypatch, pid=MASTER_PID + 1)
         search._restart_agents_that_died()
@@ -208,7 +208,7 @@ def test_a_worker_that_ends_again_and_again_ends_the_search(
     search: LocalSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker(0)
-    search._agents = [worker]  # type: ignore[list-item]
+    search._agents = [worker]  # type: ignore[list-item]  # a stand-in of it
 
     def end() -> None:
         worker.returncode = 0
@@ -226,7 +226,7 @@ def test_a_worker_that_ends_again_and_again_ends_the_search(
 @pytest.mark.parametrize("code", [-9, -15], ids=["killed", "terminated"])
 def test_a_worker_that_a_signal_killed_is_started_again(code: int, search: LocalSearch) -> None:
     worker = Worker(code)
-    search._agents = [worker]  # type: ignore[list-item]
+    search._agents = [worker]  # type: ignore[list-item]  # a stand-in of it
     search._restart_agents_that_died()
     assert len(worker.started_at) == 1
 
@@ -237,7 +237,7 @@ def test_a_worker_that_gave_up_is_not_started_again_and_the_last_one_s_code_is_t
 ) -> None:
     kinds: dict[int, type[SearchError]] = {2: ProblemError, 3: PeerError, 5: SourceDiffers}
     workers = [Worker(code), Worker(None, 1)]
-    search._agents = workers  # type: ignore[assignment]
+    search._agents = workers  # type: ignore[assignment]  # a stand-in of it
     search._restart_agents_that_died()
     search._check_that_agents_are_left()
     workers[1].returncode = 130
@@ -259,6 +259,7 @@ def test_a_worker_that_is_a_thread_can_be_started_again(monkeypatch: pytest.Monk
         return 0
 
     monkeypatch.setattr("hpbandster_lite.agent.loop.run_agent", run_agent)
+    # No supervisor is needed.
     thread = AgentThread(AgentOptions(problem="counting_ones", run_dir=str(tmp_path)), None)  # type: ignore[arg-type]
     for _ in range(2):
         released.release()
@@ -281,7 +282,7 @@ def test_a_launcher_whose_master_waits_names_at_once_who_serves_and_how_long_it_
     master = Master()
     master.news = [f"{WAITS}up to 10 s for the end of its master (pid 7 on host far)"]
     for _ in range(2):
-        search._read_news(master)  # type: ignore[arg-type]
+        search._read_news(master)  # type: ignore[arg-type]  # a stand-in of it
     words = "waiting up to 10 s for the end of its master (pid 7 on host far)"
     assert capsys.readouterr().err == f"hpbandster_lite: {search._directory.path} is served already: {words}\n"
 
@@ -291,7 +292,7 @@ def test_a_launcher_whose_master_waited_in_vain_ends_with_the_words_and_the_code
     master.waits = f"{WAITS}up to 10 s"
     with hold_run_directory(search._directory):
         with pytest.raises(Held) as refused:
-            search._wind_down(master, Held.exit_code)  # type: ignore[arg-type]
+            search._wind_down(master, Held.exit_code)  # type: ignore[arg-type]  # a stand-in of it
         here = f"pid {os.getpid()} on host {socket.gethostname()}"
         assert f"is served by another master ({here}); stop it on host {socket.gethostname()}" in str(refused.value)
     assert refused.value.exit_code == 4

@@ -126,6 +126,7 @@ def test_a_function_an_object_a_class_and_a_module_are_problems(reference: str, 
 def test_a_file_is_a_problem_and_is_imported_once(write: Write) -> None:
     reference = write(GOOD)
     assert load(reference) is load(reference)
+    # It needs no trial.
     assert load(f"{reference}:evaluate").evaluate({"lr": 6.0}, 3.0, None) == 2.0  # type: ignore[arg-type]
 
 
@@ -150,6 +151,7 @@ def test_threads_that_load_a_file_at_once_get_all_of_it(write: Write, monkeypatc
 
 def test_a_file_may_import_its_neighbours(write: Write) -> None:
     write("WIDTH = 8", "neighbour_of_it.py")
+    # Defined by the user's file.
     assert load(write(f"from neighbour_of_it import WIDTH\n{GOOD}")).WIDTH == 8  # type: ignore[attr-defined]
 
 
@@ -158,13 +160,14 @@ def test_a_file_of_a_package_has_relative_imports(write: Write) -> None:
     write("WIDTH = 8", "outer_package/inner/sizes.py")
     write(f"from .sizes import WIDTH\n{GOOD}", "outer_package/inner/__init__.py")
     reference = write("from .inner import WIDTH, evaluate, space", "outer_package/problem.py")
-    assert load(reference).WIDTH == 8  # type: ignore[attr-defined]
+    assert load(reference).WIDTH == 8  # type: ignore[attr-defined]  # defined by the user's file
+    # Defined by the user's file.
     assert load(reference.replace("problem.py", "inner/__init__.py")).WIDTH == 8  # type: ignore[attr-defined]
 
 
 def test_a_file_with_the_name_of_a_module_in_use_is_another_module(write: Write) -> None:
     reference = write(GOOD, "json.py")
-    assert load(reference).max_budget == 27  # type: ignore[attr-defined]
+    assert load(reference).max_budget == 27  # type: ignore[attr-defined]  # defined by the user's file
     assert sys.modules["json"] is json
 
 
@@ -176,9 +179,9 @@ def test_a_file_name_may_have_dots(name: str, module: str, write: Write, monkeyp
     monkeypatch.setattr(sys, "path", list(sys.path))
     reference = write(GOOD, name)
     problem = load(reference)
-    assert problem.max_budget == 27  # type: ignore[attr-defined]
+    assert problem.max_budget == 27  # type: ignore[attr-defined]  # defined by the user's file
     assert load(reference) is problem
-    assert problem.__name__ == module  # type: ignore[attr-defined]
+    assert problem.__name__ == module  # type: ignore[attr-defined]  # defined by the user's file
     for folder in (Path.cwd(), Path(reference).parent):
         monkeypatch.chdir(folder)
         assert reference_of(problem.evaluate) == f"{reference}:evaluate"
@@ -190,7 +193,8 @@ def test_a_file_with_dots_in_a_package_has_relative_imports(write: Write, monkey
     write("", "package_of_dots/__init__.py")
     write("WIDTH = 8", "package_of_dots/sizes.py")
     reference = write(f"from .sizes import WIDTH\n{GOOD}", "package_of_dots/net.v2.py")
-    assert load(reference).WIDTH == 8  # type: ignore[attr-defined]
+    assert load(reference).WIDTH == 8  # type: ignore[attr-defined]  # defined by the user's file
+    # Defined by the user's file.
     assert load(write(GOOD, "other.dots/net.v3.py")).max_budget == 27  # type: ignore[attr-defined]
 
 
@@ -214,12 +218,12 @@ def test_a_module_beside_the_current_directory_is_found(
 ) -> None:
     write(GOOD, "beside_me.py")
     monkeypatch.chdir(tmp_path)
-    assert load("beside_me").max_budget == 27  # type: ignore[attr-defined]
+    assert load("beside_me").max_budget == 27  # type: ignore[attr-defined]  # defined by the user's file
 
 
 def test_loading_is_known_while_it_lasts_and_not_after(write: Write) -> None:
     reference = write("from hpbandster_lite.problems import loading\nSEEN = loading()\n" + GOOD)
-    assert load(reference).SEEN  # type: ignore[attr-defined]
+    assert load(reference).SEEN  # type: ignore[attr-defined]  # defined by the user's file
     assert not loading()
     refusal_of(write("raise ValueError", "broken.py"))
     assert not loading()
@@ -312,6 +316,7 @@ def test_every_callable_with_a_name_in_a_module_is_found_by_it(target: str, name
     assert reference_of(value) == f"{__name__}:{name}"
     found = load(reference_of(value))
     if target not in ("of_other_module", "cached"):
+        # It needs no trial.
         assert found.evaluate({}, 1.0, None) == (2.0 if target == "bundle.evaluate" else 0.5)  # type: ignore[arg-type]
 
 
@@ -320,7 +325,7 @@ def test_by_its_own_name_alone_a_callable_with_another_name_is_not_found(name: s
     with pytest.raises(ProblemError, match="other processes cannot import"):
         reference_of(eval(name), by_own_name=True)  # noqa: S307 (a name of this file)
     for other in ("evaluate", "Methods.of_class", "methods", "top_level_partial"):
-        assert reference_of(eval(other), by_own_name=True) == f"{__name__}:{other}"  # noqa: S307
+        assert reference_of(eval(other), by_own_name=True) == f"{__name__}:{other}"  # noqa: S307 (names of this file)
 
 
 UNDER_MAIN = """
@@ -465,7 +470,7 @@ def test_an_import_that_fails_names_the_user_s_line(text: str, words: str, write
 
 def test_a_file_that_failed_is_imported_anew_the_next_time(write: Write) -> None:
     refusal_of(write("1 / 0"))
-    assert load(write(GOOD)).max_budget == 27  # type: ignore[attr-defined]
+    assert load(write(GOOD)).max_budget == 27  # type: ignore[attr-defined]  # defined by the user's file
 
 
 def test_a_search_that_a_file_starts_while_a_worker_imports_it_is_refused_with_the_guard_as_remedy(

@@ -158,10 +158,15 @@ PLAIN_STATE: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        # A wrong argument.
         (lambda trial: save_checkpoint("x", 1), "trial must be the trial that the objective got, got 'x'"),  # type: ignore[arg-type]
+        # A wrong argument.
         (lambda trial: load_checkpoint(None), "trial must be the trial that the objective got, got None"),  # type: ignore[arg-type]
+        # A wrong argument.
         (lambda trial: save_checkpoint(trial, 1, name=3), "the name of a checkpoint must be text, got 3; give for"),  # type: ignore[arg-type]
+        # A wrong argument.
         (lambda trial: load_checkpoint(trial, name=None), "the name of a checkpoint must be text, got None"),  # type: ignore[arg-type]
+        # A wrong argument.
         (lambda trial: load_checkpoint(trial, rung_below="no"), "rung_below must be true or false, got 'no'"),  # type: ignore[arg-type]
     ],
     ids=["save trial", "load trial", "save name", "load name", "rung below"],
@@ -223,7 +228,8 @@ def test_networks_optimizers_and_schedulers_continue_bit_for_bit(tmp_path: Path)
     state = loaded(tmp_path)
     for part, held in zip(again, state["parts"], strict=True):
         part.load_state_dict(held)
-    assert state["parts"][0]._metadata == parts[0].state_dict()._metadata  # type: ignore[attr-defined] # torch's own
+    # Torch's own name.
+    assert state["parts"][0]._metadata == parts[0].state_dict()._metadata  # type: ignore[attr-defined]
     for _ in range(4):
         step(*straight)
         step(*again)

@@ -182,7 +182,7 @@ def test_a_module_of_the_users_own_counts_by_its_file_and_by_what_is_named_in_it
     module("settings_of_mine", "OFFSET = 1\ndef scale(x): return 2 * x\n")
     before = parts(typed(cell))
     assert parts(typed(cell)) == before
-    sys.modules["settings_of_mine"].OFFSET = 2  # type: ignore[attr-defined]
+    sys.modules["settings_of_mine"].OFFSET = 2  # type: ignore[attr-defined]  # defined by the script
     assert parts(typed(cell)) != before
     module("settings_of_mine", "# a comment\nOFFSET = 1\n\ndef scale(x): return 2 * x\n")
     assert parts(typed(cell)) == before
@@ -294,7 +294,7 @@ class Forgetful:
         return {}
 
 
-class Items(list):  # type: ignore[type-arg]
+class Items(list):  # type: ignore[type-arg]  # as users write it
     pass
 
 
@@ -429,7 +429,7 @@ def _hooked(kind: str, k: int) -> Any:
     elif kind == "spectral norm":
         torch.nn.utils.parametrizations.spectral_norm(net[0], n_power_iterations=k)
     elif kind == "pruned":
-        l1_unstructured(net[0], "weight", k / 10)  # type: ignore[no-untyped-call]
+        l1_unstructured(net[0], "weight", k / 10)  # type: ignore[no-untyped-call]  # torch has no type for it
     return net
 
 
@@ -513,7 +513,7 @@ def test_a_space_counts_by_its_hyperparameters() -> None:
         (threading.Lock(), "_thread.lock"),
         ((number for number in range(3)), "generator"),
         ([{"deep": threading.Event()}], "_thread.lock"),
-        (Point(1.0, [threading.Lock()]), "_thread.lock"),  # type: ignore[list-item]
+        (Point(1.0, [threading.Lock()]), "_thread.lock"),  # type: ignore[list-item]  # a wrong item
         (sys.stdout, "TextIOWrapper"),
         (np.frompyfunc(lambda x: x + 1, 1, 1), "numpy.ufunc"),
     ],
@@ -578,7 +578,7 @@ def test_functions_differ_as_sources_by_the_names_of_their_parts() -> None:
     assert added == ("its code is another one", "its global '__name__' is new")
     gone = source_differences(source(1, sum_of_two), source(1))
     assert gone == ("its code is another one", "its global '__name__' is gone")
-    unreadable = source(threading.Lock())  # type: ignore[arg-type]
+    unreadable = source(threading.Lock())  # type: ignore[arg-type]  # a wrong argument
     assert unreadable.not_comparable == "its global 'k' holds a _thread.lock"
     assert source_differences(source(1), unreadable) == source_differences(unreadable, source(1)) == ()
     assert source_differences(ProblemSource(), source(1)) == ("it is now a function that no other process can import",)

@@ -80,7 +80,7 @@ def test_a_wrong_argument_is_refused_with_its_name_value_and_remedy(arguments: A
 
 def test_whole_floats_and_numbers_of_numpy_are_numbers_of_a_trial() -> None:
     given: dict[str, Any] = {"budget": np.float32(3), "max_budget": np.int64(9), "budgets": [1, np.int64(3)]}
-    trial = Trial(**given, seed=1e1, attempt=np.int8(2))  # type: ignore[arg-type]
+    trial = Trial(**given, seed=1e1, attempt=np.int8(2))  # type: ignore[arg-type]  # numbers of other types
     found = (trial.budget, trial.max_budget, trial.budgets, trial.seed, trial.attempt)
     assert repr(found) == "(3.0, 9.0, (1, 3.0), 10, 2)"
 
@@ -161,7 +161,7 @@ def test_the_budgets_of_the_search_are_given_or_empty() -> None:
 def torch_that_sees(monkeypatch: pytest.MonkeyPatch, *, a_gpu: bool) -> None:
     torch = ModuleType("torch")
     torch.__spec__ = importlib.machinery.ModuleSpec("torch", None)
-    torch.cuda = SimpleNamespace(is_available=lambda: a_gpu)  # type: ignore[attr-defined] # a stand-in
+    torch.cuda = SimpleNamespace(is_available=lambda: a_gpu)  # type: ignore[attr-defined]  # a stand-in of it
     monkeypatch.setitem(sys.modules, "torch", torch)
 
 

@@ -65,44 +65,44 @@ class Nvml:
         if self.init:
             raise pynvml.NVMLError(self.init)
 
-    def nvmlShutdown(self) -> None:  # noqa: N802
+    def nvmlShutdown(self) -> None:  # noqa: N802 (named by NVML)
         self.shutdowns += 1
 
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802 (named by NVML)
         return len(self.gpus)
 
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any:  # noqa: N802
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any:  # noqa: N802 (named by NVML)
         return self._unbroken(self.gpus[index])
 
-    def nvmlDeviceGetMigMode(self, gpu: str | list[str]) -> list[int]:  # noqa: N802
+    def nvmlDeviceGetMigMode(self, gpu: str | list[str]) -> list[int]:  # noqa: N802 (named by NVML)
         if gpu == "GPU-whole":
             return [0, 0]
         if isinstance(gpu, str):
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
         return [1, 1]
 
-    def nvmlDeviceGetMaxMigDeviceCount(self, gpu: list[str]) -> int:  # noqa: N802
+    def nvmlDeviceGetMaxMigDeviceCount(self, gpu: list[str]) -> int:  # noqa: N802 (named by NVML)
         return 7
 
-    def nvmlDeviceGetMigDeviceHandleByIndex(self, gpu: list[str], number: int) -> str:  # noqa: N802
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, gpu: list[str], number: int) -> str:  # noqa: N802 (named by NVML)
         if number >= len(gpu):
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
         return gpu[number]
 
-    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802 (named by NVML)
         if not any(uuid == gpu or uuid in gpu for gpu in self.gpus):
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
         return uuid
 
-    def nvmlDeviceGetName(self, gpu: str) -> str:  # noqa: N802
+    def nvmlDeviceGetName(self, gpu: str) -> str:  # noqa: N802 (named by NVML)
         self._unbroken(gpu)
         return "NVIDIA H100 80GB HBM3"
 
-    def nvmlDeviceGetMemoryInfo(self, gpu: str) -> SimpleNamespace:  # noqa: N802
+    def nvmlDeviceGetMemoryInfo(self, gpu: str) -> SimpleNamespace:  # noqa: N802 (named by NVML)
         self._unbroken(gpu)
         return SimpleNamespace(total=79 * 2**30 + 2**28)
 
-    def nvmlDeviceGetUUID(self, gpu: str) -> str:  # noqa: N802
+    def nvmlDeviceGetUUID(self, gpu: str) -> str:  # noqa: N802 (named by NVML)
         return gpu
 
 

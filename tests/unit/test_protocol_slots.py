@@ -132,8 +132,8 @@ class Scene(InProcessHandle):
         self.agent = Agent(
             AgentOptions(problem="p", **settings),
             lambda hello, epoch: self,
-            lambda: self,  # type: ignore[arg-type,return-value]
-            self.end_request,  # type: ignore[arg-type]
+            lambda: self,  # type: ignore[arg-type,return-value]  # a stand-in of it
+            self.end_request,  # type: ignore[arg-type]  # a stand-in of it
             clock=lambda: self.now,
             name="a",
         )
@@ -301,7 +301,7 @@ def test_what_was_granted_to_an_agent_that_is_to_end_meanwhile_is_handed_back(sc
             scene.agent.departure.begin("its time is over", 130)
         return call(method, message)
 
-    scene.call = asked_to_end_meanwhile  # type: ignore[method-assign]
+    scene.call = asked_to_end_meanwhile  # type: ignore[method-assign]  # a stand-in of it
     scene.live(1.0)
     assert sorted(each.agent for each in scene.releases) == slot_names("a")
     assert scene.agent.exit_code == 130

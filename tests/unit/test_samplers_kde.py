@@ -374,6 +374,7 @@ def test_draws_follow_the_density() -> None:
     density = Density(axes, data, h)
     expected = n * np.exp(density.log_density(axes.points(everything)))
     levels = axes.points(space.complete(density.draw(np.random.default_rng(3), n, h))).levels + 1
+    # Typed for mypy.
     code: Callable[[Any], Any] = lambda rows: np.ravel_multi_index(rows.T, axes.levels + 1)  # noqa: E731
     place = {number: i for i, number in enumerate(code(axes.points(everything).levels + 1).tolist())}
     observed = np.bincount([place[number] for number in code(levels).tolist()], minlength=len(everything))

@@ -374,7 +374,7 @@ def searched(directory: RunDirectory, prepared: Prepared, evaluations: int) -> N
             if not isinstance(turn.answer, Granted) or request == first + evaluations:
                 return
             grant = turn.answer.grant
-            outcome = Outcome(loss=float(grant.values["x"]))  # type: ignore[arg-type]
+            outcome = Outcome(loss=float(grant.values["x"]))  # type: ignore[arg-type]  # x is a number
             report = Report(evaluation=grant.evaluation, attempt=grant.attempt, outcome=outcome)
             journal.commit(engine.report("a", report, now=0.0).entries, at=0.0)
 
@@ -757,7 +757,7 @@ def test_a_call_gets_the_words_of_python_and_a_command_those_of_the_command_line
     ]:
         for more, names in (({}, FLAGS), ({"arguments": ()}, PARAMETERS)):
             with pytest.raises(ResumeError) as caught:
-                prepare(asked(**options, **more), directory)  # type: ignore[arg-type]
+                prepare(asked(**options, **more), directory)  # type: ignore[arg-type]  # keyword arguments of any type
             assert words.format(**names) in str(caught.value)
 
 

@@ -45,7 +45,7 @@ class Cluster(Slurm):
         return job
 
     def queue(self, jobs: object) -> list[QueuedJob]:
-        asked = set(jobs)  # type: ignore[call-overload]
+        asked = set(jobs)  # type: ignore[call-overload]  # it is not None
         return [job for job in self.jobs if job.array in asked]
 
     def cancel(self, jobs: Sequence[str], *, signal: str | None = None) -> None:

@@ -96,7 +96,7 @@ def test_the_ends_of_the_scripts_of_one_process_are_the_same() -> None:
     ("arguments", "expected"),
     [
         ([], ["--host", "0.0.0.0"]),  # noqa: S104 (nothing listens here)
-        (["--seed", "1"], ["--host", "0.0.0.0", "--seed", "1"]),  # noqa: S104
+        (["--seed", "1"], ["--host", "0.0.0.0", "--seed", "1"]),  # noqa: S104 (the address is tested)
         (["--interface", "ib0"], ["--interface", "ib0"]),
         (["--seed=1", "--host=node1"], ["--seed=1", "--host=node1"]),
     ],

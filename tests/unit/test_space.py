@@ -382,7 +382,7 @@ def test_tuples_are_choices_with_conditions_and_clauses_and_come_back_as_lists()
     )
     plain = json.loads(json.dumps(configspace_to_json(original)))
     for space in (SearchSpace.from_configspace(original), SearchSpace(tables(plain))):
-        found = space.to_values(space.enumerate())  # type: ignore[arg-type]
+        found = space.to_values(space.enumerate())  # type: ignore[arg-type]  # coordinates as rows
         assert len(found) == 3 * 2 + 2
         assert {"kernel": [5, [1, 1]], "size": [2], "depth": 1, "fixed": ["a", None]} in found
         users: list[dict[str, Any]] = [{"kernel": (5, (1, 1)), "size": (1,), "depth": 2, "fixed": ("a", None)}]

@@ -47,7 +47,7 @@ def test_what_is_left_out_is_as_in_the_default_or_sampled_and_named() -> None:
     assert nothing.note == "act='relu', depth=2, kind='flat', width=16 as in the default configuration"
     (steep,) = complete({"kind": "steep", "depth": 1, "act": None})
     assert list(steep.sampled) == ["rate"]
-    assert 1e-3 <= steep.values["rate"] <= 1.0  # type: ignore[operator]
+    assert 1e-3 <= steep.values["rate"] <= 1.0  # type: ignore[operator]  # rate is a number
     assert steep.values == {"kind": "steep", "rate": steep.values["rate"], "depth": 1, "act": None, "c": "a"}
     assert steep.note == f"rate={steep.values['rate']} sampled"
     (whole,) = complete({"kind": "flat", "width": 9, "depth": 1, "act": "relu"})

@@ -76,7 +76,7 @@ def test_the_global_generator_of_numpy_is_the_same_one_after_each_evaluation() -
     np.random.set_bit_generator(np.random.PCG64(1))  # type: ignore[attr-defined] # numpy's stubs lack it
     assert libraries.restore() == []
     libraries.seed(3)
-    assert np.random.rand() == drawn  # noqa: NPY002
+    assert np.random.rand() == drawn  # noqa: NPY002 (the global generator is tested)
 
 
 def test_a_replaced_function_that_seeds_does_not_end_the_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,13 +116,14 @@ def test_the_class_of_loggers_and_their_records_are_restored() -> None:
     logging.captureWarnings(True)
     restore()
     assert (logging.getLoggerClass(), logging.getLogRecordFactory()) == (logging.Logger, factory)
-    assert logging._warnings_showwarning is None  # type: ignore[attr-defined]
+    assert logging._warnings_showwarning is None  # type: ignore[attr-defined]  # of the standard library
 
 
 def test_a_stream_keeps_its_encoding_and_its_own_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "utf-8", "backslashreplace", line_buffering=True))
     restore = PARTS["the standard streams"]()
+    # A real file.
     sys.stdout.reconfigure(encoding="ascii", errors="strict", line_buffering=False)  # type: ignore[union-attr]
     sys.stdout.write = fails  # type: ignore[method-assign] # as an evaluation may do
     restore()
@@ -228,8 +229,9 @@ def test_settings_of_other_libraries_are_restored(monkeypatch: pytest.MonkeyPatc
             raise AssertionError("reading chooses a backend")
 
     plots, jax = types.ModuleType("matplotlib"), types.ModuleType("jax")
-    plots.rcParams = Parameters(backend="auto")  # type: ignore[attr-defined]
+    plots.rcParams = Parameters(backend="auto")  # type: ignore[attr-defined]  # a stand-in of it
     values = {"jax_enable_x64": False}
+    # A stand-in of it.
     jax.config = types.SimpleNamespace(values=values, update=values.__setitem__)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "matplotlib", plots)
     monkeypatch.setitem(sys.modules, "jax", jax)

@@ -82,7 +82,8 @@ def test_frames_of_many_writers_in_any_order_give_whole_records(random: Random) 
     while any(waiting):
         data += random.choice([frames for frames in waiting if frames]).pop(0)
     received, stray = read(data)
-    assert sorted(received, key=lambda record: record.loss or 0.0) == records  # type: ignore[attr-defined] # TrainerEnded
+    # None is a TrainerEnded.
+    assert sorted(received, key=lambda record: record.loss or 0.0) == records  # type: ignore[attr-defined]
     assert stray is None
 
 

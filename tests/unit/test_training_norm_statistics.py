@@ -33,7 +33,7 @@ def test_the_statistics_become_the_means_of_those_of_the_batches() -> None:
     network, batches = normalised_rows(), inputs(7, 8, 3)
     network[0].running_mean.fill_(1e6)  # type: ignore[index] # a Sequential of layers
     estimate(network, batches)
-    layer = network[0]  # type: ignore[index]
+    layer = network[0]  # type: ignore[index]  # a sequence of layers
     assert torch.allclose(layer.running_mean, torch.stack([batch.mean(dim=0) for batch in batches]).mean(dim=0))
     assert torch.allclose(layer.running_var, torch.stack([batch.var(dim=0) for batch in batches]).mean(dim=0))
 
@@ -54,7 +54,7 @@ def test_the_estimate_is_not_random_and_restores_the_layers() -> None:
     estimate(network, inputs(2, 8, 3))
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(layer.training for layer in network.modules())
-    assert network[0].momentum == 0.1  # type: ignore[index]
+    assert network[0].momentum == 0.1  # type: ignore[index]  # a sequence of layers
 
 
 def test_the_layers_are_restored_if_a_pass_fails() -> None:
@@ -62,7 +62,7 @@ def test_the_layers_are_restored_if_a_pass_fails() -> None:
     former = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(RuntimeError), kept(network):
         estimate(network, [*inputs(1, 8, 3), torch.zeros(2, 2)])
-    assert network[0].momentum == 0.1  # type: ignore[index]
+    assert network[0].momentum == 0.1  # type: ignore[index]  # a sequence of layers
     assert_equal_bit_for_bit(dict(network.state_dict()), former)
 
 
@@ -108,7 +108,7 @@ def test_a_judgement_does_not_depend_on_the_running_statistics_unless_the_recipe
         run.train_one_epoch()
         run.network.eval()
         one = run.judged_by(outputs)
-        run.network[0].running_mean.add_(1.0)  # type: ignore[index]
+        run.network[0].running_mean.add_(1.0)  # type: ignore[index]  # a sequence of layers
         assert torch.equal(run.judged_by(outputs), one) is not differs
 
 

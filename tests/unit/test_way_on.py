@@ -90,7 +90,7 @@ def test_the_remedy_after_the_last_worker_fits_its_exit_code(
 ) -> None:
     options = LaunchOptions(workers=1)
     search = LocalSearch(RunDirectory(tmp_path), options, api._Lines(), way_on=SAME)
-    search._agents = [Ended(code)]  # type: ignore[list-item]
+    search._agents = [Ended(code)]  # type: ignore[list-item]  # a stand-in of it
     with pytest.raises(SearchError) as refused:
         search._check_that_agents_are_left()
     assert type(refused.value) is kind
@@ -154,6 +154,7 @@ def test_only_failures_of_the_code_are_run_again(
 ) -> None:
     # A command that is copied must work.
     directory = RunDirectory(tmp_path / "my runs")
+    # A stand-in of it.
     run_command._print_where_failures_are(Console(), Failures(*kinds), directory, way_on)  # type: ignore[arg-type]
     assert capsys.readouterr().out == f"\nall failures: hpbandster-lite list '{tmp_path}/my runs' --failed{words}\n"
 

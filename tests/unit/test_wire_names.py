@@ -55,6 +55,7 @@ def names_now() -> dict[str, Any]:
             if issubclass(found, Enum):
                 named["enums"][found.__name__] = sorted(each.value for each in found)
             else:
+                # A named tuple.
                 named["named tuples"][found.__name__] = list(found._fields)  # type: ignore[attr-defined]
     return named
 

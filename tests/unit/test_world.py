@@ -327,7 +327,7 @@ def test_a_world_notices_a_loss_that_is_another_evaluation_s(monkeypatch: pytest
 
 
 def test_a_world_notices_a_decision_that_depends_on_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = Journal.open.__func__  # type: ignore[attr-defined]
+    opened = Journal.open.__func__  # type: ignore[attr-defined]  # a class method
     without_clock = classmethod(lambda cls, path, *, create=None, **_: opened(cls, path, create=create))
     monkeypatch.setattr(Journal, "open", without_clock)
     with pytest.raises(AssertionError):

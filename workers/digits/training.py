@@ -150,7 +150,7 @@ class Run:
             x = shifted(images.x[rows], self._config["shift"])
             loss = functional.cross_entropy(self.network(x), images.y[rows])
             self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
             self._optimizer.step()
             total += loss.detach()
         self.epoch += 1

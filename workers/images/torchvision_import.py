@@ -15,6 +15,7 @@ import functools
 import sys
 import threading
 from types import ModuleType
+from typing import Any
 
 from hpbandster_lite.workers.images.image_data import ImageDataError
 
@@ -58,7 +59,8 @@ def _declare_missing_operators() -> object:
     """Declare the two operators that torchvision's Python part describes; keep the returned object to keep them."""
     import torch
 
-    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    # torch has no type for it.
+    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return library

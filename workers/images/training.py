@@ -237,5 +237,5 @@ def _error(images: DeviceImages, recipe: ImageRecipe, run: Run) -> ErrorRate:
 
 
 def _in_memory_format(build: Builder, recipe: ImageRecipe) -> nn.Module:
-    network: nn.Module = build().to(memory_format=recipe.memory_format)  # type: ignore[call-overload] # torch's stub
+    network: nn.Module = build().to(memory_format=recipe.memory_format)  # type: ignore[call-overload]  # missing in torch's stub
     return network

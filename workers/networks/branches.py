@@ -83,7 +83,7 @@ def mix(shortcut: torch.Tensor | None, branches: Sequence[torch.Tensor], factors
     if not branches:
         raise ValueError("nothing to mix: give at least one branch")
     if not isinstance(factors, float):
-        mixed: torch.Tensor = _Mix.apply(shortcut, *factors, *branches)  # type: ignore[no-untyped-call]
+        mixed: torch.Tensor = _Mix.apply(shortcut, *factors, *branches)  # type: ignore[no-untyped-call]  # torch has no type for it
         return mixed
     whole = list(_singles(branches, _width(shortcut, branches)))
     out = whole.pop(0) * factors if shortcut is None else shortcut
@@ -104,7 +104,7 @@ class _Mix(torch.autograd.Function):
         *branches: torch.Tensor,
     ) -> torch.Tensor:
         ctx.save_for_backward(backward)
-        ctx.widths = [branch.shape[1] for branch in branches]  # type: ignore[attr-defined]
+        ctx.widths = [branch.shape[1] for branch in branches]  # type: ignore[attr-defined]  # torch lets any name be set
         singles = zip(_singles(branches, _width(shortcut, branches)), forward.unbind(), strict=True)
         branch, weight = next(singles)
         out = branch * weight if shortcut is None else torch.addcmul(shortcut, branch, weight)
