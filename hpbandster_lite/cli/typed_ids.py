@@ -18,12 +18,12 @@ def read_configuration_id(text: str) -> ConfigId:
     UsageError
         If the text is not the id of a configuration.
     """
-    match = _ID.fullmatch(text.strip())
-    if match is None:
+    config_id, _ = _parts(text)
+    if config_id is None:
         raise UsageError(
             f"--config {text!r} is not a configuration; give one as list prints it: BRACKET-RUNG-INDEX, such as 0-0-3"
         )
-    return ConfigId(int(match[1]), int(match[2]), int(match[3]))
+    return config_id
 
 
 def read_evaluation_id(text: str) -> EvaluationId:
@@ -34,9 +34,16 @@ def read_evaluation_id(text: str) -> EvaluationId:
     UsageError
         If the text is not the id of an evaluation.
     """
-    match = _ID.fullmatch(text.strip())
-    if match is None or match[4] is None:
+    config_id, rung = _parts(text)
+    if config_id is None or rung is None:
         raise UsageError(
             f"{text!r} is not an evaluation; give one as list prints it: BRACKET-RUNG-INDEX@RUNG, such as 0-0-3@1"
         )
-    return EvaluationId(ConfigId(int(match[1]), int(match[2]), int(match[3])), int(match[4]))
+    return EvaluationId(config_id, rung)
+
+
+def _parts(text: str) -> tuple[ConfigId | None, int | None]:
+    match = _ID.fullmatch(text.strip())
+    if match is None:
+        return None, None
+    return ConfigId(int(match[1]), int(match[2]), int(match[3])), None if match[4] is None else int(match[4])

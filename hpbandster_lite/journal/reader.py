@@ -476,20 +476,7 @@ class JournalReader:
     def copy_to(self, target: Path) -> int:
         """Write a copy of the journal at one moment into one file; its master may continue meanwhile.
 
-        Parameters
-        ----------
-        target
-            The copy's path. It is replaced atomically: readers see the earlier copy or this one.
-
-        Returns
-        -------
-        int
-            Number of entries in the copy.
-
-        Raises
-        ------
-        JournalError
-            If the journal cannot be read, or the copy cannot be written; an earlier copy stays.
+        Parameters, result and errors are those of :func:`~hpbandster_lite.journal.copies.copy_database`.
         """
         with self._connection() as connection:
             return copy_database(connection, target, "give another FILE")

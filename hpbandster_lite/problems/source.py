@@ -383,14 +383,14 @@ def _with_imports(starts: Iterable[Path], folder: _Folder, bases: Sequence[Path]
     found = dict.fromkeys(waiting)
     while waiting:
         path = waiting.pop()
-        for imported in _imported_by(path, folder, bases):
+        for imported in _imported_by(path, bases):
             if imported not in found and folder.counts(imported):
                 found[imported] = None
                 waiting.append(imported)
     return list(found)
 
 
-def _imported_by(path: Path, folder: _Folder, bases: Sequence[Path]) -> Iterator[Path]:
+def _imported_by(path: Path, bases: Sequence[Path]) -> Iterator[Path]:
     if path.suffix != ".py":
         return
     try:

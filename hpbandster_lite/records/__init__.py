@@ -552,7 +552,6 @@ class ProblemDescription:
     brackets: int | None = None
     integer_budgets: bool = False
     maximize: bool = False
-    has_feasible: bool = False
     has_test: bool = False
     has_refit: bool = False
     has_export: bool = False

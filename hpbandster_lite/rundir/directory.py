@@ -241,10 +241,6 @@ class RunDirectory:
         """Like :meth:`ensure_key`, for the name server of this run."""
         return self._ensure(self.nameserver_key_file, NAMESERVER_KEY_VARIABLE)
 
-    def read_nameserver_key(self) -> bytes:
-        """Like :meth:`read_key`, for the name server of this run."""
-        return keys.read_key(self.nameserver_key_file, NAMESERVER_KEY_VARIABLE)
-
     def _ensure(self, file: Path, variable: str) -> bytes:
         given = keys.key_in_environment(variable)
         if given is not None:

@@ -139,12 +139,7 @@ def refuse_if_open_to_others(path: Path, mode: str) -> None:
     OSError
         If it does not exist.
     """
-    current = stat.S_IMODE(path.stat().st_mode)
-    if current & 0o077:
-        raise RunDirectoryError(
-            f"{path} is open to other users (mode {current:o}), who could take over the search; "
-            f"run: chmod {mode} {path}"
-        )
+    _refuse_bits(path, 0o077, "", f"chmod {mode}")
 
 
 def refuse_given_if_open(path: Path, mode: str) -> None:
@@ -169,12 +164,7 @@ def refuse_if_writable_by_others(path: Path, mode: str = "go-w") -> None:
     OSError
         If it does not exist.
     """
-    current = stat.S_IMODE(path.stat().st_mode)
-    if current & 0o022:
-        raise RunDirectoryError(
-            f"{path} is open to other users for writing (mode {current:o}), who could take over the search; "
-            f"run: chmod {mode} {path}"
-        )
+    _refuse_bits(path, 0o022, " for writing", f"chmod {mode}")
 
 
 def refuse_given_if_writable(path: Path) -> None:
@@ -200,3 +190,12 @@ def os_errors_as_ours(path: Path, purpose: str) -> Iterator[None]:
         if error.errno == errno.EISDIR:
             remedy = " in the place of a file; move it away"
         raise RunDirectoryError(f"cannot {purpose}: {path}: {error.strerror or error}{remedy}") from error
+
+
+def _refuse_bits(path: Path, bits: int, purpose: str, remedy: str) -> None:
+    current = stat.S_IMODE(path.stat().st_mode)
+    if current & bits:
+        raise RunDirectoryError(
+            f"{path} is open to other users{purpose} (mode {current:o}), who could take over the search; "
+            f"run: {remedy} {path}"
+        )

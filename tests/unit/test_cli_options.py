@@ -52,6 +52,15 @@ def options_of(*arguments: str, problem: str = "digits") -> SearchOptions:
 # ---------------------------------------------------------------------------------------------------------- options
 
 
+def refusal_of(*arguments: str) -> str:
+    """The error of a command that refuses these arguments, in one line."""
+    one = typer.Typer()
+    one.command()(command)
+    result = CliRunner().invoke(one, ["digits", *arguments])
+    assert result.exit_code == 2
+    return " ".join(result.output.replace("│", " ").split())
+
+
 def test_without_options_nothing_is_asked_for() -> None:
     assert options_of() == SearchOptions(problem="digits")
 
@@ -167,22 +176,14 @@ def test_a_whole_number_may_be_typed_as_a_float(flag: str, name: str, text: str)
 
 @pytest.mark.parametrize("text", ["1.5", "ten", "inf", "nan", "", "1e-1"])
 def test_what_is_no_whole_number_is_refused_with_flag_and_value(text: str) -> None:
-    one = typer.Typer()
-    one.command()(command)
-    result = CliRunner().invoke(one, ["digits", "--seed", text])
-    assert result.exit_code == 2
-    shown = " ".join(result.output.replace("│", " ").split())
-    assert f"Invalid value for '--seed': {text!r} is not a whole number; write one such as 10 or 1e1" in shown
+    refusal = f"Invalid value for '--seed': {text!r} is not a whole number; write one such as 10 or 1e1"
+    assert refusal in refusal_of("--seed", text)
 
 
 @pytest.mark.parametrize("text", ["three", "1,5", "", "0x1"])
 def test_what_is_no_number_is_refused_with_flag_and_value(text: str) -> None:
-    one = typer.Typer()
-    one.command()(command)
-    result = CliRunner().invoke(one, ["digits", "--eta", text])
-    assert result.exit_code == 2
-    shown = " ".join(result.output.replace("│", " ").split())
-    assert f"Invalid value for '--eta': {text!r} is not a number; write one such as 27 or 0.5" in shown
+    refusal = f"Invalid value for '--eta': {text!r} is not a number; write one such as 27 or 0.5"
+    assert refusal in refusal_of("--eta", text)
 
 
 def test_every_number_of_every_command_is_parsed_with_a_remedy() -> None:
