@@ -1,4 +1,4 @@
-"""The trial that an objective receives with its configuration and budget: seed, device, directories, report().
+"""The trial that an objective receives with its configuration and budget: seed, device, directories, report(), stop.
 
 Law of this file: a trial knows one evaluation and not the search. A directory is made, and torch is imported, only when
 the objective first reads the directory or the device.
@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic as clock  # not time.monotonic, which an objective may replace
 from typing import Any, SupportsFloat, overload
 
 from hpbandster_lite.errors import UsageError
@@ -33,12 +34,19 @@ noted: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("noted"
 
 OnReport = Callable[[CurvePoint], bool]
 """Receives one point of the learning curve; returns True if the objective must stop."""
+MustStop = Callable[[], bool]
+"""Whether the objective must stop."""
+
+ASK_EVERY_S = 0.05
+"""Seconds between two looks for a request to stop: a look is a system call, which a training step of microseconds would
+notice."""
 
 
 class Interrupted(BaseException):
     """Raised by :meth:`Trial.report` if the worker must give the evaluation back; another worker continues it.
 
-    It is a BaseException, so that an ``except Exception`` of the objective does not catch it.
+    An objective raises it itself after :meth:`Trial.should_stop` was True. It is a BaseException, so that an ``except
+    Exception`` of the objective does not catch it.
     """
 
 
@@ -106,6 +114,8 @@ class Trial:
         See the properties. Default: None.
     on_report
         Receives each reported point. Default: None, which discards them, as in a test of an objective.
+    must_stop
+        Answers :meth:`should_stop`. Default: None, for an evaluation that is never to stop.
     """
 
     def __init__(
@@ -124,6 +134,7 @@ class Trial:
         previous_directory: str | os.PathLike[str] | None = None,
         resume_directory: str | os.PathLike[str] | None = None,
         on_report: OnReport | None = None,
+        must_stop: MustStop | None = None,
     ) -> None:
         usual = (type(budget), type(seed), type(rung), type(attempt), type(unit), type(maximize))
         if usual not in _USUAL or budget != budget:
@@ -142,6 +153,8 @@ class Trial:
                 _check(name, place, str | os.PathLike | None, "the path of a directory", "'attempt'")
         if on_report is not None and not callable(on_report):
             raise UsageError(f"on_report must be a function of a point, got {on_report!r:.100}; leave it out")
+        if must_stop is not None and not callable(must_stop):
+            raise UsageError(f"must_stop must be a function without arguments, got {must_stop!r:.100}; leave it out")
         self.budget = budget
         self.max_budget = budget if max_budget is None else max_budget
         self.budgets = tuple(budgets)
@@ -156,6 +169,9 @@ class Trial:
         self._previous_directory = previous_directory
         self._resume_directory = resume_directory
         self._on_report = on_report
+        self._must_stop = must_stop
+        self._ask_at = 0.0
+        self._is_to_stop = False
         self._device: str | None = None
         self._has_ended = False
         self._noted: set[str] = set()
@@ -270,6 +286,26 @@ class Trial:
         )
         if self._on_report is not None and self._on_report(point):
             raise Interrupted(f"the evaluation of {self.config_id} is handed back at step {point.step:g}")
+
+    def should_stop(self) -> bool:
+        """Whether this evaluation must stop: save, then raise :class:`Interrupted`, or call :meth:`report`.
+
+        It is True once the evaluation is cancelled, exceeds its time limit, or its worker leaves, and stays True. A
+        call takes well below a microsecond, so ask in each training step; an objective that does not ask is interrupted
+        in :meth:`report`. What an objective returns after an answer of True does not count, because its training may be
+        incomplete: the evaluation is handed back as after :class:`Interrupted`.
+        """
+        if not self._is_to_stop and self._must_stop is not None:
+            now = clock()
+            if now >= self._ask_at:
+                self._ask_at = now + ASK_EVERY_S
+                self._is_to_stop = self._must_stop()
+        return self._is_to_stop or self._has_ended
+
+    @property
+    def was_to_stop(self) -> bool:
+        """Whether :meth:`should_stop` has answered True while the evaluation ran."""
+        return self._is_to_stop
 
     @property
     def has_ended(self) -> bool:

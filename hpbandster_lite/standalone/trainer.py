@@ -28,6 +28,7 @@ from hpbandster_lite.trainer.messages import (
     TrainerPoint,
     TrainerReady,
     TrainerRefused,
+    TrainerStopSeen,
 )
 
 OrderEnd: TypeAlias = TrainerEnded | TrainerInterrupted | TrainerDied | TrainerRefused
@@ -141,7 +142,7 @@ class StandaloneTrainer:
                     case TrainerEnded() | TrainerInterrupted() | TrainerDied() | TrainerRefused():
                         self._is_unfit = self._problem is None and self._must_be_renewed(message)
                         return message
-                    case TrainerFetches():
+                    case TrainerFetches() | TrainerStopSeen():
                         pass
                     case TrainerPoint(point=point):
                         if on_point is not None:

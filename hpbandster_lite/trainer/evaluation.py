@@ -53,7 +53,11 @@ class _Invalid(Exception):
 
 
 def run_objective(
-    problem: Problem, order: TrainerOrder, *, on_report: Callable[[CurvePoint], bool]
+    problem: Problem,
+    order: TrainerOrder,
+    *,
+    on_report: Callable[[CurvePoint], bool],
+    must_stop: Callable[[], bool] | None = None,
 ) -> TrainerEnded | TrainerInterrupted:
     """Call ``feasible``, then the objective, once.
 
@@ -63,7 +67,7 @@ def run_objective(
         The problem; its ``evaluate`` is called, or the function that the order names.
     order
         The configuration, the budget, and the data of the trial.
-    on_report
+    on_report, must_stop
         See :class:`~hpbandster_lite.problems.trial.Trial`.
 
     Returns
@@ -71,7 +75,7 @@ def run_objective(
     TrainerEnded or TrainerInterrupted
         The loss or the failure; or the interruption, if the worker must give the evaluation back.
     """
-    trial = _trial(order, _Turned(on_report) if order.maximize else on_report)
+    trial = _trial(order, _Turned(on_report) if order.maximize else on_report, must_stop)
     notes: list[str] = []
     before = noted.set(notes)
     if order.note:
@@ -106,6 +110,8 @@ def run_objective(
     finally:
         trial.end()
         noted.reset(before)
+    if trial.was_to_stop and _may_be_incomplete(failure):
+        return TrainerInterrupted(was_cut_off=failure is not None, renewal=renewal)
     return TrainerEnded(
         loss=loss,
         failure=failure,
@@ -116,7 +122,16 @@ def run_objective(
     )
 
 
-def _trial(order: TrainerOrder, on_report: Callable[[CurvePoint], bool]) -> Trial:
+def _may_be_incomplete(failure: Failure | None) -> bool:
+    """Whether an objective that knew that it must stop may have ended in this way because of it."""
+    if failure is None:
+        note("the objective returned after trial.should_stop() was True: the evaluation is handed back")
+    return failure is None or failure.kind in (FailureKind.CODE, FailureKind.INVALID)
+
+
+def _trial(
+    order: TrainerOrder, on_report: Callable[[CurvePoint], bool], must_stop: Callable[[], bool] | None
+) -> Trial:
     budget, max_budget, *budgets = _as_declared(order, order.budget, order.max_budget, *order.budgets)
     return Trial(
         budget=budget,
@@ -132,6 +147,7 @@ def _trial(order: TrainerOrder, on_report: Callable[[CurvePoint], bool]) -> Tria
         previous_directory=order.previous_directory,
         resume_directory=order.resume_directory,
         on_report=on_report,
+        must_stop=must_stop,
     )
 
 

@@ -37,6 +37,7 @@ from hpbandster_lite.trainer.messages import (
     TrainerReady,
     TrainerRefused,
     TrainerStop,
+    TrainerStopSeen,
 )
 from hpbandster_lite.trainer.out_of_memory import MemoryWatch
 from hpbandster_lite.trainer.process_tree import MARK, MARK_PREFIX, ProcessTree
@@ -57,7 +58,15 @@ SAMPLE_S = 1.0
 """Seconds between two samples of the memory during an evaluation."""
 POLL_S = 0.1
 """Seconds between two checks for a death that makes no descriptor readable."""
-_MESSAGES = (TrainerReady, TrainerFetches, TrainerRefused, TrainerPoint, TrainerEnded, TrainerInterrupted)
+_MESSAGES = (
+    TrainerReady,
+    TrainerFetches,
+    TrainerRefused,
+    TrainerPoint,
+    TrainerStopSeen,
+    TrainerEnded,
+    TrainerInterrupted,
+)
 
 
 class TrainerHandle:
@@ -151,7 +160,7 @@ class TrainerHandle:
         self._write(order)
 
     def ask_to_stop(self) -> None:
-        """Ask the objective to stop at its next report."""
+        """Ask the objective to stop: ``trial.should_stop`` is True, and its next report interrupts it."""
         self._write(TrainerStop())
 
     def terminate(self) -> None:
@@ -203,8 +212,9 @@ class TrainerHandle:
 
     def _messages_in(self, data: bytes) -> list[TrainerMessage]:
         received: list[TrainerMessage] = []
-        for record in self._reader.records(data):
-            if not isinstance(record, _MESSAGES) or not self._order.admits(record):
+        for sent in self._reader.records(data):
+            record = self._order.admitted(sent) if isinstance(sent, _MESSAGES) else None
+            if record is None:
                 continue
             self.is_ready = self.is_ready or isinstance(record, TrainerReady)
             if isinstance(record, TrainerEnded | TrainerInterrupted):

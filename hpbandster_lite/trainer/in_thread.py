@@ -22,9 +22,15 @@ from hpbandster_lite.problems.shipped_data import require_data
 from hpbandster_lite.trainer.evaluation import run_objective
 from hpbandster_lite.trainer.frames import END, FrameReader, frames_of, write_frames
 from hpbandster_lite.trainer.full_disk import full_disk_at_import
-from hpbandster_lite.trainer.messages import TrainerMessage, TrainerOrder, TrainerPoint, TrainerRefused
+from hpbandster_lite.trainer.messages import (
+    TrainerMessage,
+    TrainerOrder,
+    TrainerPoint,
+    TrainerRefused,
+    TrainerStopSeen,
+)
 from hpbandster_lite.trainer.readiness import readiness
-from hpbandster_lite.trainer.reporting import CurrentOrder, PointSender
+from hpbandster_lite.trainer.reporting import CurrentOrder, PointSender, is_readable
 
 READ_BYTES = 65_536
 
@@ -70,6 +76,8 @@ class InlineTrainer(InProcessHandle):
         self._messages: deque[TrainerMessage] = deque()
         self._wakes, self._wake = os.pipe()
         os.set_blocking(self._wakes, False)
+        # For children of the objective, which do not have this process's flag.
+        self._stops, self._stop = os.pipe()
         self._orders: queue.SimpleQueue[TrainerOrder | None] = queue.SimpleQueue()
         self._grace = threading.Event()
         self._pid = os.getpid()
@@ -97,13 +105,17 @@ class InlineTrainer(InProcessHandle):
 
     def evaluate(self, order: TrainerOrder, _log: str | Path | None) -> None:
         """Start an evaluation; its output is part of the agent's output, and no log is written."""
-        self._grace.clear()
+        if self._grace.is_set():
+            self._grace.clear()
+            os.read(self._stops, 1)
         self._order.begin()
         self._orders.put(order)
 
     def ask_to_stop(self) -> None:
-        """Ask the objective to stop at its next report."""
-        self._grace.set()
+        """Ask the objective to stop: ``trial.should_stop`` is True, and its next report interrupts it."""
+        if not self._grace.is_set() and not self._is_over:
+            self._grace.set()
+            os.write(self._stop, END)
 
     terminate = ask_to_stop
 
@@ -116,9 +128,10 @@ class InlineTrainer(InProcessHandle):
         except BlockingIOError:
             return []
         # Children of the objective write their points to the pipe; this process writes only line ends.
-        points = [record for record in self._reader.records(written) if isinstance(record, TrainerPoint)]
-        messages = [*points, *(self._messages.popleft() for _ in range(len(self._messages)))]
-        return [message for message in messages if self._order.admits(message)]
+        children = TrainerPoint | TrainerStopSeen
+        sent = [record for record in self._reader.records(written) if isinstance(record, children)]
+        messages = [*sent, *(self._messages.popleft() for _ in range(len(self._messages)))]
+        return [message for message in map(self._order.admitted, messages) if message is not None]
 
     def kill(self) -> None:
         """Abandon the evaluation; the thread ends when the objective returns, or with the agent."""
@@ -128,28 +141,33 @@ class InlineTrainer(InProcessHandle):
         """End the thread if it is idle."""
         if self._is_over:
             return
+        # An objective that still runs is abandoned, and may end when it asks.
+        self.ask_to_stop()
         self._is_over = True
         self._orders.put(None)
         if self.is_ready:
             self._thread.join(CLOSE_GRACE_S)
         if not self.is_ready or not self._thread.is_alive():
-            os.close(self._wake)
+            for descriptor in (self._wake, self._stop, self._stops):
+                os.close(descriptor)
         os.close(self._wakes)
 
     def _work(self) -> None:
         number = 0
         while (order := self._orders.get()) is not None:
             number += 1
-            report = PointSender(number, self._take_point, self._wake)
-            self._send(run_objective(self._problem, order, on_report=report))
+            sender = PointSender(number, self._pass_on, self._is_to_stop, self._wake, self._stops)
+            self._send(run_objective(self._problem, order, on_report=sender, must_stop=sender.must_stop))
 
-    def _take_point(self, point: TrainerPoint) -> bool:
+    def _pass_on(self, record: TrainerPoint | TrainerStopSeen) -> None:
         if os.getpid() != self._pid:
             with contextlib.suppress(OSError):
-                write_frames(self._wake, frames_of(point))
+                write_frames(self._wake, frames_of(record))
         else:
-            self._send(point)
-        return self._grace.is_set()
+            self._send(record)
+
+    def _is_to_stop(self) -> bool:
+        return self._grace.is_set() or (os.getpid() != self._pid and is_readable(self._stops))
 
     def _send(self, message: TrainerMessage) -> None:
         self._messages.append(message)

@@ -59,7 +59,7 @@ class TrainerOrder:
 @wire.register("TrainerStop")
 @record(frozen=True, slots=True, kw_only=True)
 class TrainerStop:
-    """Interrupt the running evaluation at its next ``trial.report``."""
+    """Interrupt the running evaluation at its next ``trial.report``; ``trial.should_stop`` is True from now on."""
 
 
 # ------------------------------------------------------------------------------------------- from trainer to agent
@@ -108,6 +108,14 @@ class TrainerPoint:
     order: int = 0
 
 
+@wire.register("TrainerStopSeen")
+@record(frozen=True, slots=True, kw_only=True)
+class TrainerStopSeen:
+    """``trial.should_stop`` was True in a child process of the trainer, so a result of this order may be incomplete."""
+
+    order: int = 0
+
+
 @wire.register("TrainerEnded")
 @record(frozen=True, slots=True, kw_only=True)
 class TrainerEnded:
@@ -132,6 +140,8 @@ class TrainerEnded:
 class TrainerInterrupted:
     """The objective was interrupted in ``trial.report``, or elsewhere: then it ``was_cut_off``, perhaps in a save.
 
+    After ``trial.should_stop`` was True, an objective that returns is interrupted, too.
+
     ``renewal`` is as in :class:`TrainerEnded`.
     """
 
@@ -148,6 +158,13 @@ class TrainerDied:
 
 
 TrainerMessage: TypeAlias = (
-    TrainerReady | TrainerFetches | TrainerRefused | TrainerPoint | TrainerEnded | TrainerInterrupted | TrainerDied
+    TrainerReady
+    | TrainerFetches
+    | TrainerRefused
+    | TrainerPoint
+    | TrainerStopSeen
+    | TrainerEnded
+    | TrainerInterrupted
+    | TrainerDied
 )
 """The messages that an agent receives from its trainer."""

@@ -39,7 +39,6 @@ from hpbandster_lite.trainer.messages import (
     TrainerFetches,
     TrainerInterrupted,
     TrainerOrder,
-    TrainerPoint,
     TrainerRefused,
     TrainerStop,
 )
@@ -147,7 +146,10 @@ class _Warmth:
 def _evaluate(agent: _Agent, problem: Problem, order: TrainerOrder, warm: _Warmth) -> None:
     warm.begin(order)
     # Context variables that the objective sets are lost with the copy.
-    ended = contextvars.copy_context().run(run_objective, problem, order, on_report=agent.point_sender())
+    sender = agent.point_sender()
+    ended = contextvars.copy_context().run(
+        run_objective, problem, order, on_report=sender, must_stop=sender.must_stop
+    )
     for stream in (sys.stdout, sys.stderr):
         # The output belongs to this evaluation's log. The objective may have closed or replaced the streams.
         with contextlib.suppress(ValueError, OSError, AttributeError):
@@ -218,7 +220,7 @@ class _Agent:
 
     def point_sender(self) -> PointSender:
         """The function that receives the reports of the current order's trial."""
-        return PointSender(self._order, self._take_point, self._answers, self._orders)
+        return PointSender(self._order, self.send, self.is_to_stop, self._answers, self._orders)
 
     def is_to_stop(self) -> bool:
         """Whether the objective must stop.
@@ -232,10 +234,6 @@ class _Agent:
             if not self._is_stopping and is_abandoned(self._orders):
                 _end_group()
         return self._is_stopping
-
-    def _take_point(self, point: TrainerPoint) -> bool:
-        self.send(point)
-        return self.is_to_stop()
 
     def _request_stop(self, *_: object) -> None:
         self._is_stopping = True

@@ -66,7 +66,7 @@ GOOD = {
 """Deeds that give a loss."""
 STOPPED = {
     *("children then wait", "a second process, then waits", "saves until interrupted", "deaf", "spins"),
-    *("swallows", "signals its group"),
+    *("swallows", "signals its group", "asks until it must stop"),
 }
 """Deeds that do not end by themselves; tests/service/test_agent_ends.py ends them."""
 
@@ -348,6 +348,20 @@ def test_once_grace_has_begun_the_next_report_interrupts_and_the_trainer_stays(
     ready.evaluate(order("curve", tmp_path), None)
     ended, before = received_until(ready, TrainerEnded)
     assert (ended.loss, len(before)) == (0.25, 5)
+
+
+@pytest.mark.parametrize("how", [TrainerHandle.ask_to_stop, TrainerHandle.terminate])
+def test_once_grace_has_begun_an_objective_that_asks_saves_and_ends(
+    how: Callable[[TrainerHandle], None], ready: TrainerHandle, tmp_path: Path
+) -> None:
+    ready.evaluate(order("asks until it must stop", tmp_path), None)
+    received_until(ready, TrainerPoint)
+    how(ready)
+    interrupted, _ = received_until(ready, TrainerInterrupted)
+    assert not interrupted.was_cut_off
+    assert (tmp_path / "saved").exists()
+    ready.evaluate(order("curve", tmp_path), None)
+    assert received_until(ready, TrainerEnded)[0].loss == 0.25
 
 
 def test_an_except_exception_does_not_swallow_the_interruption(ready: TrainerHandle, tmp_path: Path) -> None:

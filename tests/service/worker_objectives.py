@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpbandster_lite.problems.trial import Trial
+from hpbandster_lite.problems.trial import Interrupted, Trial
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -83,6 +83,14 @@ def _saves_until_interrupted(config: dict[str, Any], budget: float, trial: Trial
         trial.report(step, 1.0)
         time.sleep(0.005)
     return 1.0
+
+
+def _asks_until_it_must_stop(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    trial.report(0, 1.0)
+    while not trial.should_stop():
+        time.sleep(0.001)
+    (trial.directory / "saved").write_text("after it was asked to stop")
+    raise Interrupted
 
 
 def _deaf(config: dict[str, Any], budget: float, trial: Trial) -> Any:
@@ -290,6 +298,7 @@ DEEDS: dict[str, Callable[..., Any]] = {
     "trial": _trial,
     "curve": _curve,
     "saves until interrupted": _saves_until_interrupted,
+    "asks until it must stop": _asks_until_it_must_stop,
     "deaf": _deaf,
     "spins": _spins,
     "raises": _raises,

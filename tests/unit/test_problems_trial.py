@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.problems.trial import MAX_METRICS_BYTES, Interrupted, Trial, number
+from hpbandster_lite.problems.trial import ASK_EVERY_S, MAX_METRICS_BYTES, Interrupted, Trial, number
 from hpbandster_lite.records import ConfigId, CurvePoint
 from hpbandster_lite.rundir import holds_checkpoint
 
@@ -54,6 +54,34 @@ def test_an_except_exception_of_the_objective_does_not_swallow_the_interruption(
     assert not issubclass(Interrupted, Exception)
 
 
+def test_an_evaluation_is_never_to_stop_unless_somebody_asks_for_it() -> None:
+    assert Trial().should_stop() is False
+
+
+def test_a_request_to_stop_is_seen_at_the_next_look_and_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, answers = [100.0], iter([False, True])
+    monkeypatch.setattr("hpbandster_lite.problems.trial.clock", lambda: now[0])
+    trial = Trial(must_stop=lambda: next(answers))
+    assert not trial.should_stop()
+    # The clock stands still, so it does not look again.
+    assert not trial.should_stop()
+    now[0] += ASK_EVERY_S
+    assert trial.should_stop()
+    now[0] += ASK_EVERY_S
+    assert trial.should_stop()
+
+
+def test_a_look_is_made_many_times_a_second() -> None:
+    assert ASK_EVERY_S <= 0.2
+
+
+def test_a_trial_that_has_ended_tells_a_thread_that_still_asks_to_stop() -> None:
+    trial = Trial()
+    trial.end()
+    assert trial.should_stop()
+    assert not trial.was_to_stop
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -70,6 +98,7 @@ def test_an_except_exception_of_the_objective_does_not_swallow_the_interruption(
         ({"maximize": 1}, "maximize must be true or false, got 1; give for example maximize=True"),
         ({"directory": 3}, "directory must be the path of a directory, got 3; give for example directory='attempt'"),
         ({"on_report": 3}, "on_report must be a function of a point, got 3; leave it out"),
+        ({"must_stop": True}, "must_stop must be a function without arguments, got True; leave it out"),
     ],
 )
 def test_a_wrong_argument_is_refused_with_its_name_value_and_remedy(arguments: Any, message: str) -> None:

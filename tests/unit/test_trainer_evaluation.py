@@ -18,7 +18,7 @@ import pytest
 
 from hpbandster_lite import wire
 from hpbandster_lite.problems import FunctionProblem
-from hpbandster_lite.problems.trial import Trial
+from hpbandster_lite.problems.trial import Interrupted, Trial
 from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, FailureKind
 from hpbandster_lite.trainer import evaluation as evaluating
 from hpbandster_lite.trainer.evaluation import failure_of, is_out_of_memory, run_objective
@@ -46,6 +46,41 @@ def ended(evaluate: Callable[..., Any], order: TrainerOrder = ORDER, **hooks: An
     assert isinstance(end, TrainerEnded)
     assert (end.loss is None) or (end.failure is None)
     return end
+
+
+@pytest.mark.parametrize("way", ["returns", "returns nothing", "raises", "diverges", "is interrupted"])
+def test_what_an_objective_that_was_to_stop_returns_is_no_result(way: str) -> None:
+    def evaluate(_config: object, _budget: float, trial: Trial) -> float | None:
+        assert trial.should_stop()
+        if way == "raises":
+            raise RuntimeError("a process of the training has ended")
+        if way == "diverges":
+            raise FloatingPointError
+        if way == "is interrupted":
+            raise Interrupted
+        return 0.5 if way == "returns" else None
+
+    end = run_objective(FunctionProblem(evaluate), ORDER, on_report=lambda point: True, must_stop=lambda: True)
+    # Only an exception may have come in the middle of a save.
+    was_cut_off = way not in ("returns", "is interrupted")
+    assert end == TrainerInterrupted(was_cut_off=was_cut_off)
+
+
+def test_a_result_counts_if_the_objective_did_not_know_that_it_was_to_stop() -> None:
+    end = run_objective(FunctionProblem(lambda *_: 0.5), ORDER, on_report=lambda point: True, must_stop=lambda: True)
+    assert isinstance(end, TrainerEnded)
+    assert end.loss == 0.5
+
+
+def test_running_out_of_memory_is_the_outcome_of_an_objective_that_was_to_stop_too() -> None:
+    def evaluate(_config: object, _budget: float, trial: Trial) -> float:
+        trial.should_stop()
+        raise MemoryError
+
+    end = run_objective(FunctionProblem(evaluate), ORDER, on_report=lambda point: True, must_stop=lambda: True)
+    assert isinstance(end, TrainerEnded)
+    assert end.failure is not None
+    assert end.failure.kind is FailureKind.MEMORY
 
 
 @pytest.mark.parametrize("call", ["evaluate", "test"])

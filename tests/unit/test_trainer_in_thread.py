@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hpbandster_lite.problems import FunctionProblem
-from hpbandster_lite.problems.trial import Trial
+from hpbandster_lite.problems.trial import Interrupted, Trial
 from hpbandster_lite.records import ConfigId, EvaluationId
 from hpbandster_lite.trainer.in_thread import InlineTrainer
 from hpbandster_lite.trainer.messages import (
@@ -124,6 +128,77 @@ def test_grace_reaches_an_evaluation_that_is_under_way(start: Start) -> None:
     trainer.ask_to_stop()
     is_asked.set()
     assert [type(each) for each in received_by_turns(trainer)] == [TrainerPoint, TrainerInterrupted]
+
+
+def test_an_evaluation_that_asks_is_told_to_stop_and_the_next_one_is_not(start: Start) -> None:
+    began = threading.Event()
+
+    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
+        began.set()
+        deadline = time.monotonic() + (WITHIN_S if budget == 1 else 0.2)
+        while not trial.should_stop() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        if trial.should_stop():
+            raise Interrupted
+        return 0.5
+
+    trainer = start(evaluate)
+    trainer.evaluate(ORDER, None)
+    assert began.wait(WITHIN_S)
+    trainer.ask_to_stop()
+    trainer.ask_to_stop()
+    assert received_by_turns(trainer) == [TrainerInterrupted()]
+    trainer.evaluate(replace(ORDER, budget=2.0), None)
+    (end,) = received_by_turns(trainer)
+    assert isinstance(end, TrainerEnded)
+
+
+def test_an_abandoned_evaluation_that_asks_ends(start: Start) -> None:
+    has_ended, began = threading.Event(), threading.Event()
+
+    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
+        began.set()
+        while not trial.should_stop():
+            time.sleep(0.001)
+        has_ended.set()
+        return 0.5
+
+    trainer = start(evaluate)
+    trainer.evaluate(ORDER, None)
+    assert began.wait(WITHIN_S)
+    trainer.kill()
+    assert has_ended.wait(WITHIN_S)
+
+
+@pytest.mark.parametrize("is_spawned", [False, True])
+def test_children_of_an_objective_are_told_to_stop_and_the_result_does_not_count(
+    is_spawned: bool, start: Start
+) -> None:
+    began = threading.Event()
+
+    def child(trial: Trial) -> None:
+        while not trial.should_stop():
+            time.sleep(0.001)
+
+    def evaluate(config: dict[str, Any], budget: float, trial: Trial) -> float:
+        pid = os.fork()
+        if pid == 0:
+            # A spawned child gets the trial by pickle, and opens the descriptors of its parent.
+            child(ForkingPickler.loads(ForkingPickler.dumps(trial)) if is_spawned else trial)
+            os._exit(0)
+        began.set()
+        os.waitpid(pid, 0)
+        return 0.5
+
+    trainer = start(evaluate)
+    trainer.evaluate(ORDER, None)
+    assert began.wait(WITHIN_S)
+    trainer.ask_to_stop()
+    assert received_by_turns(trainer) == [TrainerInterrupted()]
+    # The next evaluation is not mistaken for the one before.
+    trainer.evaluate(ORDER, None)
+    trainer.ask_to_stop()
+    assert received_by_turns(trainer) == [TrainerInterrupted()]
 
 
 def test_a_problem_that_is_imported_for_threads_gets_the_arguments_of_the_script(
