@@ -188,7 +188,7 @@ def snapshot(engine: Engine) -> dict[str, Any]:
         "out": list(state.discontinued),
         "over": (state.finished, state.paused, state.exhausted, state.infeasible_in_a_row),
         "failures": dict(state.failures),
-        "first_faults": vars(state.first_faults),
+        "first_faults": dict(vars(state.first_faults)),
         "hints": state.growth.hints("epochs"),
         "durations": {budget: state.durations.expected_s(budget) for budget in (*LADDER, 27.0)},
     }

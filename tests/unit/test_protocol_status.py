@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import io
 import json
 import re
@@ -263,8 +264,8 @@ def test_what_is_no_status_is_refused(message: Any) -> None:
 
 @pytest.mark.parametrize("cls", OURS)
 def test_every_field_is_documented(cls: type) -> None:
-    text = cls.__doc__ or ""
-    names = re.findall(r"^    ([a-z_]+(?:, [a-z_]+)*)$", text.partition("----------\n")[2], re.MULTILINE)
+    text = inspect.getdoc(cls) or ""
+    names = re.findall(r"^([a-z_]+(?:, [a-z_]+)*)$", text.partition("----------\n")[2], re.MULTILINE)
     documented = [name for line in names for name in line.split(", ")]
     assert documented == [field.name for field in dataclasses.fields(cls)]
 
