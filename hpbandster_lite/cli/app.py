@@ -15,8 +15,10 @@ from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
 from hpbandster_lite._version import __version__
+from hpbandster_lite.cli import completion
 from hpbandster_lite.cli.problem_options import PASSES_ON
 from hpbandster_lite.errors import BudgetError, RunDirectoryError, SearchError, UsageError
 from hpbandster_lite.process.log_format import escape_controls, log_to_stderr, logs_json
@@ -105,7 +107,13 @@ def main() -> None:
     log_to_stderr()
     try:
         # Under its own name also for ``python -m``: completion is installed for the command of this name.
-        make_app(sys.argv[1] if len(sys.argv) > 1 else None)(prog_name=NAME)
+        completion.refuse_a_shell(sys.argv[1:])
+        app = make_app(sys.argv[1] if len(sys.argv) > 1 else None)
+        if completion.is_asked():
+            command = get_command(app)
+            completion.shorten(command)
+            command(prog_name=NAME)
+        app(prog_name=NAME)
     except SearchError as error:
         text = in_words_of_the_command_line(error)
         if logs_json():

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import shellingham  # type: ignore[import-untyped]  # it has no types
@@ -10,10 +15,11 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from hpbandster_lite import __version__
+from hpbandster_lite.cli import completion
 from hpbandster_lite.cli.app import NAME, make_app
 from hpbandster_lite.cli.options import find_run
 from hpbandster_lite.cli.run_directory import directory_of_a_search
-from hpbandster_lite.errors import RunDirectoryError
+from hpbandster_lite.errors import RunDirectoryError, UsageError
 from hpbandster_lite.rundir import RunDirectory, named_run_directory
 
 SHELLS = {
@@ -58,6 +64,38 @@ def test_a_shell_completes_commands_and_options(shell: str, typed: str, number: 
     of_others = {"_TYPER_COMPLETE_ARGS": f"{NAME} {typed}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     result = invoked(**{COMPLETE: f"complete_{shell}"}, **(of_bash if shell == "bash" else of_others))
     assert completed in result.output
+
+
+def test_a_completion_has_one_short_line_of_plain_words() -> None:
+    assert completion.brief("Limit: [b]N[/] of them. More.") == "Limit N of them"
+    assert completion.brief("The user's `file` (a; b) [dim]\\[default: x][/]") == "The user file a b"
+    assert completion.brief("word " * 30) == "word " * 10 + "word..."
+    command: Any = get_command(make_app())
+    completion.shorten(command)
+    run, submit = command.commands["run"], command.commands["slurm"].commands["submit"]
+    texts = [each.short_help for each in command.commands.values()]
+    texts += [each.help for one in (run, submit) for each in one.params if getattr(each, "help", None)]
+    assert len(texts) > 80
+    assert [each for each in texts if not re.fullmatch(r"[\w ,.=+/-]{1,60}", each)] == []
+
+
+def test_the_name_of_a_shell_is_refused_where_completion_is_for_the_shell_that_is_used() -> None:
+    completion.refuse_a_shell(["--install-completion"])
+    completion.refuse_a_shell(["run", "digits"])
+    with pytest.raises(UsageError, match=r"--install-completion takes no value, got 'zsh'.* type it in that shell"):
+        completion.refuse_a_shell(["--install-completion", "zsh"])
+
+
+def test_a_shell_that_asks_gets_the_short_lines() -> None:
+    variables = {
+        COMPLETE: "complete_fish",
+        "_TYPER_COMPLETE_ARGS": f"{NAME} run --keep-",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    program = [sys.executable, "-m", "hpbandster_lite"]
+    done = subprocess.run(program, env={**os.environ, **variables}, capture_output=True, text=True, check=True)
+    names = [line.partition("\t")[0] for line in done.stdout.splitlines()]
+    assert names == ["--keep-checkpoints", "--keep-going"]
 
 
 # ----------------------------------------------------------------------------------------------------- names of runs
