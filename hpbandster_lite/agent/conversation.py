@@ -182,7 +182,7 @@ class Conversation:
         return self._asks_at() if self._held.wanted else math.inf
 
     def _asks_at(self) -> float:
-        return max(self._held.asks_from, self._asks_again_at)
+        return max(self._held.running.asks_from, self._asks_again_at)
 
     # ----------------------------------------------------------------------------------------------------- requests
 

@@ -115,7 +115,7 @@ class Departure:
         if link is not None:
             due += [link.answered_at + self._options.master_timeout_s, self._journal_check_at(link)]
             if self._options.idle_timeout_s is not None and not self._outbox:
-                due.append(self._held.idle_since + self._options.idle_timeout_s)
+                due.append(self._held.running.idle_since + self._options.idle_timeout_s)
         return min(due, default=math.inf)
 
     def act(self, now: float) -> None:
@@ -138,7 +138,7 @@ class Departure:
         """When it ends though the master has not acknowledged everything."""
         if self._held.current is not None:
             return self._ends_by
-        return min(self._ends_by, max(self._began_at, self._held.idle_since) + GOODBYE_S)
+        return min(self._ends_by, max(self._began_at, self._held.running.idle_since) + GOODBYE_S)
 
     def act_on_source(self) -> None:
         """Hand everything back and end, if the trainer has another source than the search."""
@@ -175,7 +175,7 @@ class Departure:
             log.info("no master answers, and the search is over: %s", reason)
             self.leave_behind()
             self.exit_code = 0
-        elif not self._outbox and limit_s is not None and now >= self._held.idle_since + limit_s:
+        elif not self._outbox and limit_s is not None and now >= self._held.running.idle_since + limit_s:
             self.begin(f"nothing to do for {limit_s:g} s", 0)
 
     # -------------------------------------------------------------------------------------------- the run directory

@@ -372,7 +372,7 @@ def test_a_loss_of_a_worker_whose_disk_is_full_counts(worker: Worker) -> None:
 @pytest.mark.parametrize("dies", [False, True], ids=["refused", "refused and dead"])
 def test_a_trainer_that_finds_no_room_at_its_import_is_started_again_when_there_is(dies: bool, patient: Worker) -> None:
     agent = patient.agent
-    agent.held.current = None
+    agent.held.running.current = None
     patient.disk_is_full_until = math.inf
     trainer = patient.trainers[0]
     trainer.is_ready = False
@@ -392,7 +392,7 @@ def test_a_worker_whose_first_import_finds_no_room_reports_it_and_greets_the_mas
     conversation: Any = agent.conversation
     ready, connect = conversation.link._hello, conversation._connect
     hellos: list[Any] = []
-    agent.held.current, conversation.link = None, None
+    agent.held.running.current, conversation.link = None, None
 
     def connected(hello: Any, epoch: int) -> Any:
         hellos.append(hello)
@@ -421,7 +421,7 @@ def test_what_waits_behind_an_evaluation_that_found_no_room_is_refused_too(tmp_p
     worker = worker_of(tmp_path / "run", isolation="none")
     held = worker.agent.held
     for _ in range(Pace.CERTAIN):
-        held._pace.note(0.0)
+        held.pace.note(0.0)
     held.take([(slot_name(worker.agent.id, number), grant({"x": 0.5}, number)) for number in range(3)])
     worker.disk_is_full_until = math.inf
     held.receive(NO_ROOM)
