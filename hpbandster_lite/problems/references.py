@@ -24,6 +24,7 @@ from pathlib import Path
 from types import MethodType, ModuleType
 from typing import Any
 
+from hpbandster_lite._version import __version__
 from hpbandster_lite.errors import ProblemError, SearchError, SpaceError, did_you_mean
 from hpbandster_lite.problems.interface import Problem, as_problem, instantiated
 from hpbandster_lite.problems.main_block import names_set_later
@@ -82,8 +83,11 @@ def module_of(reference: str) -> ModuleType | None:
     found = _loaded_module(where)
     if found is not None or _is_file(where):
         return found
-    entry = _shipped().get(where)
-    return None if entry is None else sys.modules.get(entry.module)
+    value = _shipped_here().get(where)
+    if value is None:
+        entry = _shipped().get(where)
+        value = "" if entry is None else entry.value
+    return sys.modules.get(value.partition(":")[0])
 
 
 def loaded(reference: str) -> Any:
@@ -270,12 +274,7 @@ def _target(reference: str) -> Any:
     where, _, attribute = reference.partition(":")
     if not where:
         raise ProblemError(f"{reference!r} names no problem; use for example 'digits' or 'path/to/file.py:problem'")
-    module: Any
-    if _is_file(where):
-        module = _module_from_file(Path(where), reference)
-    else:
-        shipped = _shipped()
-        module = shipped[where].load() if where in shipped else _module_by_name(where, reference, shipped)
+    module = _module_from_file(Path(where), reference) if _is_file(where) else _module_by_entry_point(where, reference)
     if not attribute:
         return module
     target = _attribute(module, attribute)
@@ -285,11 +284,36 @@ def _target(reference: str) -> Any:
     return target
 
 
+def _module_by_entry_point(name: str, reference: str) -> Any:
+    value = _shipped_here().get(name)
+    if value is not None:
+        module, _, attribute = value.partition(":")
+        return functools.reduce(getattr, attribute.split(".") if attribute else [], importlib.import_module(module))
+    shipped = _shipped()
+    return shipped[name].load() if name in shipped else _module_by_name(name, reference, shipped)
+
+
 def _shipped() -> dict[str, Any]:
-    # Imported here: it takes 30 ms, and a trainer with a problem in a file does not need it.
+    # Imported here: it takes 15 ms, and a trainer with a problem in a file does not need it.
     from importlib.metadata import entry_points
 
     return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _shipped_here() -> dict[str, str]:
+    """The problems of this package by name, as its metadata lists them; empty if it is installed in an unusual way.
+
+    Read without ``importlib.metadata``, which reads the metadata of all packages: each trainer starts 15 ms earlier.
+    """
+    for folder in sys.path:
+        try:
+            metadata = Path(folder, f"hpbandster_lite-{__version__}.dist-info", "entry_points.txt").read_text("utf-8")
+        except (OSError, ValueError):
+            continue
+        lines = metadata.partition(f"[{GROUP}]")[2].partition("\n[")[0].splitlines()
+        parts = [line.partition("=") for line in lines]
+        return {name.strip(): value.strip() for name, mark, value in parts if mark}
+    return {}
 
 
 def _attribute(module: Any, dotted: str) -> Any:

@@ -14,9 +14,12 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 
 from hpbandster_lite.process.environment import trainer_environment
-from hpbandster_lite.records import Plain
+
+if TYPE_CHECKING:
+    from hpbandster_lite.records import Plain
 
 DESCRIBE = "--describe"
 END_S = 0.5

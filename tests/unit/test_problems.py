@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import multiprocessing
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from importlib.machinery import ModuleSpec
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -23,8 +25,10 @@ from hpbandster_lite.problems import (
     describe,
     load,
     loading,
+    module_of,
     name_of,
     reference_of,
+    references,
     source_hash,
 )
 from hpbandster_lite.problems.interface import as_problem, check_callable
@@ -107,6 +111,32 @@ def refusal_of(reference: str) -> str:
 @pytest.mark.parametrize("name", ["counting_ones", "hartmann6", "counting_ones:d64"])
 def test_a_shipped_problem_is_found_by_its_name(name: str) -> None:
     assert callable(load(name).evaluate)
+
+
+def test_the_shipped_problems_are_those_of_the_metadata() -> None:
+    ours = {entry.name: entry.value for entry in entry_points(group=references.GROUP)}
+    assert references._shipped_here() == ours
+    assert {"counting_ones", "digits", "cifar10"} <= ours.keys()
+
+
+def test_a_trainer_loads_a_shipped_problem_without_the_metadata_of_all_packages() -> None:
+    script = (
+        "import sys; from hpbandster_lite.trainer.process import load, readiness; "
+        "readiness(load('counting_ones'), 'counting_ones'); print('importlib.metadata' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_problem_of_another_package_is_found_by_its_entry_point(write: Write, tmp_path: Path) -> None:
+    write(GOOD, "theirs_alone.py")
+    metadata = tmp_path / "theirs-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Name: theirs\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(f"[{references.GROUP}]\ntheirs = theirs_alone\n")
+    sys.path.insert(0, str(tmp_path))
+    assert module_of("theirs") is None
+    assert load("theirs") is module_of("theirs") is sys.modules["theirs_alone"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,6 +139,15 @@ def test_a_gpu_that_has_fallen_off_the_bus_is_left_out(nvml: Callable[..., Nvml]
 def test_a_driver_that_does_not_start_has_no_gpus(nvml: Callable[..., Nvml]) -> None:
     nvml("GPU-1a2b", init=pynvml.NVML_ERROR_UNKNOWN)
     assert visible_devices({}) == ()
+
+
+def test_without_the_driver_s_library_nvml_is_not_imported() -> None:
+    script = (
+        "import sys, hpbandster_lite.process.devices as devices; devices.LIBRARY = 'libnone.so'; "
+        "print(devices.visible_devices({}), 'pynvml' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "() False"
 
 
 @pytest.fixture

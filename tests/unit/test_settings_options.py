@@ -257,6 +257,14 @@ def test_what_only_starts_or_asks_other_processes_starts_without_them(module: st
     assert done.stdout.strip() == "[]"
 
 
+def test_what_describes_a_problem_is_started_before_the_slow_imports() -> None:
+    # Each of these takes as long to import as all that the start needs.
+    modules = {"dataclasses", "inspect", "typer", "hpbandster_lite.records", "hpbandster_lite.errors"}
+    script = f"import sys, hpbandster_lite.cli.start; print(sorted({modules!r} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def is_imported(library: str, *, by: str) -> bool:
     script = f"import sys, {by}; print({library!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
