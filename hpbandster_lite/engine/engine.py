@@ -13,12 +13,12 @@ import gc
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
+from hpbandster_lite.engine import commands
 from hpbandster_lite.engine.checkpoint_needs import best_configurations, unneeded
 from hpbandster_lite.engine.decision_types import (
     Done,
     Effect,
     Exchanged,
-    Grant,
     Granted,
     OpenBracket,
     Promote,
@@ -28,40 +28,28 @@ from hpbandster_lite.engine.decision_types import (
     Turn,
 )
 from hpbandster_lite.engine.decisions import WAIT_S, decide
+from hpbandster_lite.engine.grants import grant_of
 from hpbandster_lite.engine.initial_proposals import vector_of
 from hpbandster_lite.engine.invariants import validate
-from hpbandster_lite.engine.lease_rules import (
-    CONTINUING,
-    EXTENDING,
-    RULES,
-    STOP_REASONS,
-    Request,
-    Rule,
-    lease_state,
-)
+from hpbandster_lite.engine.lease_rules import CONTINUING, EXTENDING, RULES, Request, Rule, lease_state, why_stop
 from hpbandster_lite.engine.leases import Leases
 from hpbandster_lite.engine.limits import (
     for_the_journal,
     immediate_end,
     is_full,
-    running_count,
     search_end,
     stopped_by_same_fault,
-    stopped_by_user,
 )
 from hpbandster_lite.engine.proposing import Proposer
 from hpbandster_lite.engine.retry_failed import retriable
 from hpbandster_lite.engine.same_fault import shown
-from hpbandster_lite.engine.state import MADE_HERE, Evaluation, State, is_shown_to_model, state_for
+from hpbandster_lite.engine.state import MADE_HERE, State, is_shown_to_model, state_for
 from hpbandster_lite.engine.status import incumbent_of, status_of
 from hpbandster_lite.engine.waits import waits_of
-from hpbandster_lite.errors import UsageError
-from hpbandster_lite.hyperband.direction import result_text
 from hpbandster_lite.protocol.learning_curves import Curve, joined
 from hpbandster_lite.protocol.messages import Keep, Leave, ReportIs, Stop, Wait
 from hpbandster_lite.protocol.slots import agent_of
 from hpbandster_lite.protocol.status import Incumbent, Serving, Status, Waiting, is_silent
-from hpbandster_lite.randomness import training_seed
 from hpbandster_lite.records import (
     FIRST_FAULTS_RULE,
     AgentJoined,
@@ -80,14 +68,12 @@ from hpbandster_lite.records import (
     Leased,
     Limits,
     Outcome,
-    Paused,
     Plain,
     ProcessIdentity,
     PutBack,
     Recorded,
     Released,
     Report,
-    Resumed,
     RungShrunk,
     Sampled,
     SearchSettings,
@@ -339,7 +325,7 @@ class Engine:
             if request == last:
                 # Its answer was lost, usually with its connection: the lease begins now for this agent.
                 self._leases.renew(agent, now, ())
-                return Turn(Granted(self._grant(held)))
+                return Turn(Granted(grant_of(self._state, self.settings, held)))
             entries += self._end(agent, ExpiryKind.NEW_REQUEST, "its agent asked for new work")
         while True:
             decision = decide(self._state, self.settings, now - self._started_at, time_left_s)
@@ -354,7 +340,7 @@ class Engine:
                     known = self._state.evaluations.get(identity)
                     attempt = 1 if known is None else known.attempts + 1
                     entries += self._leased(agent, identity, attempt, request, now, worker, time_left_s)
-                    return Turn(Granted(self._grant(identity)), tuple(entries))
+                    return Turn(Granted(grant_of(self._state, self.settings, identity)), tuple(entries))
                 case Wait() | Leave():
                     return Turn(decision, tuple(entries))
                 case Done(finished):
@@ -392,7 +378,7 @@ class Engine:
             self._leases.renew(agent, now, curve)
         if rule in CONTINUING:
             return Turn(Keep(), entries)
-        return Turn(Stop(reason=_why_stop(rule, known, ended)))
+        return Turn(Stop(reason=why_stop(rule, known, ended)))
 
     def release(
         self,
@@ -526,53 +512,29 @@ class Engine:
         UsageError
             If there is no such evaluation, or it has another outcome.
         """
-        known = self._state.evaluations.get(evaluation)
-        if known is None and not self._state.is_promoted(evaluation):
-            raise UsageError(f"this search has no evaluation {evaluation}; hpbandster-lite list shows all")
-        if known is not None and known.outcome is not None:
-            failure = known.outcome.failure
-            if failure is None or failure.kind is not FailureKind.CANCELLED:
-                how = f"as {failure.kind.value}" if failure is not None else self._result_of(known.outcome)
-                raise UsageError(f"evaluation {evaluation} has ended already, {how}; an outcome is final")
-            return Turn(Effect(is_change=False, sentence=f"evaluation {evaluation} was cancelled before"))
-        outcome = Outcome(failure=Failure(kind=FailureKind.CANCELLED, reason=reason or "cancelled by its user"))
-        attempt, agent = (0, None) if known is None else (known.attempts, known.agent)
-        sentence = f"evaluation {evaluation} is cancelled"
-        if agent is not None:
-            sentence += f"; worker {self._state.worker_of.get(agent) or agent} stops at its next heartbeat"
-        # Without a holder it is the outcome of the last attempt: the evaluation is never leased again.
-        last = agent or ("" if known is None else known.agent_of.get(attempt, ""))
-        entry = Recorded(evaluation=evaluation, attempt=attempt, agent=last, outcome=outcome)
-        return Turn(Effect(is_change=True, sentence=sentence), self._recorded(entry))
-
-    def _result_of(self, outcome: Outcome) -> str:
-        maximize = self.settings.maximize
-        return "without one" if outcome.loss is None else f"with the {result_text(outcome.loss, maximize=maximize)}"
+        effect, entry = commands.cancel(self._state, evaluation, reason, maximize=self.settings.maximize)
+        return Turn(effect, () if entry is None else self._recorded(entry))
 
     def pause(self, *, reason: str = "") -> Turn[Effect]:
-        """Hand out no work and let running evaluations end, until :meth:`resume`, also after the master restarts."""
-        self._refuse_if_over("paused")
-        if self._state.paused is not None:
-            return Turn(Effect(is_change=False, sentence="the search was paused before"))
-        entries = self._applied(Paused(reason=reason))
-        return Turn(Effect(is_change=True, sentence=f"the search is paused; {running_count(self._state)}"), entries)
+        """Hand out no work and let running evaluations end, until :meth:`resume`, also after the master restarts.
+
+        Raises
+        ------
+        UsageError
+            If the search is over.
+        """
+        effect, entry = commands.pause(self._state, reason)
+        return Turn(effect, () if entry is None else self._applied(entry))
 
     def resume(self) -> Turn[Effect]:
         """Hand out work again."""
-        if self._state.paused is None:
-            return Turn(Effect(is_change=False, sentence="the search was not paused"))
-        return Turn(Effect(is_change=True, sentence="the search continues"), self._applied(Resumed()))
+        effect, entry = commands.resume(self._state)
+        return Turn(effect, () if entry is None else self._applied(entry))
 
     def stop(self, *, reason: str = "") -> Turn[Effect]:
         """Finish the search: agents hand running evaluations back, and a later start continues them."""
-        if self._state.finished is not None:
-            return Turn(Effect(is_change=False, sentence=f"the search was over before: {self._state.finished.reason}"))
-        sentence = f"the search is stopped; {running_count(self._state)}, to be handed back"
-        return Turn(Effect(is_change=True, sentence=sentence), self._finished(stopped_by_user(reason)))
-
-    def _refuse_if_over(self, what: str) -> None:
-        if self._state.finished is not None:
-            raise UsageError(f"the search is over and cannot be {what}: {self._state.finished.reason}")
+        effect, entry = commands.stop(self._state, reason)
+        return Turn(effect, () if entry is None else self._finished(entry))
 
     # ---------------------------------------------------------------------------------------------------- questions
 
@@ -685,25 +647,6 @@ class Engine:
         self._leases.open(agent, identity, attempt, now)
         return entries
 
-    def _grant(self, identity: EvaluationId) -> Grant:
-        evaluation = self._state.evaluations[identity]
-        below = self._state.evaluations.get(EvaluationId(identity.config_id, identity.rung - 1))
-        return Grant(
-            evaluation=identity,
-            attempt=evaluation.attempts,
-            values=self._state.proposals[identity.config_id].values,
-            budget=evaluation.budget,
-            seed=training_seed(self.settings.seed, identity.config_id),
-            lease_s=self.settings.lease_s,
-            heartbeat_s=self.settings.heartbeat_s,
-            previous_directory=below.outcome.directory if below is not None and below.outcome is not None else None,
-            earlier=tuple(
-                (n, evaluation.directories.get(n)) for n in range(evaluation.attempts - 1, evaluation.dropped, -1)
-            ),
-            note=_why_from_below(evaluation),
-            timelines=evaluation.timelines,
-        )
-
     def _end(self, agent: str, kind: ExpiryKind, reason: str, curve: Curve = ()) -> tuple[Entry, ...]:
         """End a lease without an outcome; after the last attempt, the evaluation fails as lost.
 
@@ -731,22 +674,3 @@ class Engine:
         )
         outcome = Outcome(failure=failure, curve=evaluation.curve)
         return self._applied(Recorded(evaluation=identity, attempt=evaluation.attempts, agent=agent, outcome=outcome))
-
-
-def _why_from_below(evaluation: Evaluation) -> str:
-    """Why the attempt that is leased does not continue from the attempt before it; empty if it may."""
-    if not evaluation.dropped or evaluation.dropped != evaluation.attempts - 1:
-        return ""
-    return (
-        f"attempt {evaluation.dropped} failed after it had continued from an attempt that was cut off, so this attempt "
-        "continues from the rung below"
-    )
-
-
-def _why_stop(rule: Rule, evaluation: Evaluation | None, ended: Finished | None) -> str:
-    if rule is Rule.STOP_CANCELLED and evaluation is not None and evaluation.outcome is not None:
-        failure = evaluation.outcome.failure
-        return "" if failure is None else failure.reason
-    if ended is not None and rule in (Rule.CALL_BACK, Rule.STOP_AT_END):
-        return ended.reason
-    return STOP_REASONS[rule]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import Enum, auto
 
 from hpbandster_lite.engine.state import Evaluation
-from hpbandster_lite.records import FailureKind
+from hpbandster_lite.records import FailureKind, Finished
 
 
 class _Key(Enum):
@@ -105,15 +105,6 @@ STOP_REASONS: Mapping[Rule, str] = {
 }
 """The reason that the agent gets, where it is always the same."""
 
-_COLUMNS = (
-    Request.RENEW,
-    Request.RENEW_AT_LIMIT,
-    Request.RENEW_AT_END,
-    Request.REPORT,
-    Request.REPORT_LOSS,
-    Request.REPORT_DOUBTFUL,
-    Request.RELEASE,
-)
 _R = Rule
 _ROWS: Mapping[LeaseState, tuple[Rule, ...]] = {
     #                    RENEW, RENEW_AT_LIMIT, RENEW_AT_END, REPORT, REPORT_LOSS, REPORT_DOUBTFUL, RELEASE
@@ -126,7 +117,7 @@ _ROWS: Mapping[LeaseState, tuple[Rule, ...]] = {
     LeaseState.WAITING: (_R.STOP_WAITING, _R.STOP_WAITING, _R.STOP_AT_END, _R.RECORD, _R.LATE, _R.LATE, _R.IGNORE),
 }
 RULES: Mapping[tuple[LeaseState, Request], Rule] = {
-    (state, request): rule for state, rules in _ROWS.items() for request, rule in zip(_COLUMNS, rules, strict=True)
+    (state, request): rule for state, rules in _ROWS.items() for request, rule in zip(Request, rules, strict=True)
 }
 """The rule for each state and request."""
 
@@ -154,3 +145,23 @@ def lease_state(evaluation: Evaluation | None, agent: str, attempt: int, *, has_
     if evaluation.agent == agent:
         return LeaseState.HELD
     return LeaseState.LAPSED if has_lapsed else LeaseState.WAITING
+
+
+def why_stop(rule: Rule, evaluation: Evaluation | None, ended: Finished | None) -> str:
+    """The reason that an agent gets with a stop.
+
+    Parameters
+    ----------
+    rule
+        The rule of its heartbeat, one that stops it.
+    evaluation
+        The evaluation in the state of the search; ``None`` if there is none.
+    ended
+        Why the search ends, if it does.
+    """
+    if rule is Rule.STOP_CANCELLED and evaluation is not None and evaluation.outcome is not None:
+        failure = evaluation.outcome.failure
+        return "" if failure is None else failure.reason
+    if ended is not None and rule in (Rule.CALL_BACK, Rule.STOP_AT_END):
+        return ended.reason
+    return STOP_REASONS[rule]

@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 
 from hpbandster_lite.engine.engine import Engine
+from hpbandster_lite.engine.grants import grant_of
 from hpbandster_lite.engine.leases import Leases
 from hpbandster_lite.engine.state import State
 from hpbandster_lite.journal import Journal
@@ -299,8 +300,8 @@ def test_a_world_notices_a_master_that_does_not_know_what_was_committed_while_it
 def test_a_world_notices_a_checkpoint_that_was_handed_back_and_is_not_continued(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    grant = Engine._grant
-    monkeypatch.setattr(Engine, "_grant", lambda self, identity: replace(grant(self, identity), earlier=()))
+    target = "hpbandster_lite.engine.engine.grant_of"
+    monkeypatch.setattr(target, lambda *given: replace(grant_of(*given), earlier=()))
     assert "does not continue from" in first_broken(range(20), "pre-emptions")
 
 
