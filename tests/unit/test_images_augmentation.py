@@ -386,3 +386,32 @@ def test_the_draws_of_an_epoch_are_what_they_always_were() -> None:
         [[2, 0, 1], [2, 0, 1]],
     ]
     assert draws.shares == pytest.approx((0.13844178813547928, 0.7771135727106561))
+
+
+def test_weights_of_classes_multiply_the_loss_of_each_image_and_not_of_the_batch() -> None:
+    logits, y = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 0, 0, 1, 2])
+    weights = torch.tensor([0.5, 2.0, 2.0])
+    each = functional.cross_entropy(logits, y, reduction="none", label_smoothing=0.1)
+    draws = one_batch(6, GREY, NO_AUGMENTATION)
+    expected = (each * weights[y]).mean()
+    torch.testing.assert_close(mixup_loss(logits, y, draws, label_smoothing=0.1, weights=weights), expected)
+    mixed_draws = replace(draws, share=0.25, partner=torch.tensor([5, 4, 3, 2, 1, 0]))
+    other = functional.cross_entropy(logits, y.flip(0), reduction="none", label_smoothing=0.1) * weights[y.flip(0)]
+    both = 0.25 * expected + 0.75 * other.mean()
+    torch.testing.assert_close(mixup_loss(logits, y, mixed_draws, label_smoothing=0.1, weights=weights), both)
+
+
+@given(n=st.integers(1, 300), batch_size=st.integers(1, 64), seed=SEEDS)
+@settings(max_examples=50)
+def test_an_epoch_with_a_filled_last_batch_has_every_image_and_few_of_them_twice(
+    n: int, batch_size: int, seed: int
+) -> None:
+    batch_size = min(batch_size, n)
+    draws = EpochDraws.of(seed, 3, n, batch_size, GREY, NO_AUGMENTATION, fills_last_batch=True)
+    counts = np.bincount(draws.table[0].flatten(), minlength=n)
+    assert draws.table.shape[2] == batch_size
+    assert set(counts) <= {1, 2}
+    assert (counts == 2).sum() == -n % batch_size
+    # The full batches are those of an epoch that drops the rest.
+    dropping = EpochDraws.of(seed, 3, n, batch_size, GREY, NO_AUGMENTATION)
+    assert torch.equal(draws.table[0, : len(dropping)], dropping.table[0])

@@ -168,6 +168,9 @@ def test_options_say_what_they_are_for_and_which_belong_to_a_host() -> None:
         ("image_size=32", "image_size=32 is only for the data set images, not for cifar10"),
         ("preset=paper&space=small", "--preset paper requires space=paper, got small"),
         ("preset=paper&budget_unit=epochs", "--preset paper requires budget_unit=seconds, got epochs"),
+        ("preset=paper&metric=auroc", "--preset paper requires metric=error, got auroc; leave one of them out"),
+        ("preset=paper&class_weights=balanced", "--preset paper requires class_weights=none, got balanced"),
+        ("metric=accuracy", "one of error, balanced_error, macro_f1, auroc"),
         ("preset=paper&schedule=nested", "--preset paper requires schedule=restarts, got nested"),
     ],
 )
@@ -294,6 +297,40 @@ def test_an_evaluation_learns_and_its_checkpoint_is_tested_with_an_interval(pict
     assert (figures["test_images"], figures["test_error_percent"] < 20) == (40, True)
 
 
+@pytest.mark.parametrize(
+    ("metric", "name", "interval"),
+    [
+        ("balanced_error", "balanced_error_percent", "balanced_error_interval_percent"),
+        ("macro_f1", "macro_f1", "macro_f1_interval"),
+        ("auroc", "auroc", "auroc_interval"),
+    ],
+)
+def test_the_metric_is_the_loss_and_is_tested_with_its_interval_beside_the_error(
+    metric: str, name: str, interval: str, pictures: Path, tmp_path: Path
+) -> None:
+    problem = own(pictures, metric=metric, class_weights="balanced")
+    found = problem.evaluate(SMALL, 3, Trial(budget=3, max_budget=9, directory=tmp_path, seed=1))
+    value = found[f"validation_{name}"]
+    expected = value if name.endswith("percent") else 100 * (1 - value)
+    assert 0 <= found["loss"] - expected < 100 / 14
+    assert 0 <= found["validation_error_percent"] <= 100
+    figures = problem.test(SMALL, 3, Trial(budget=3, previous_directory=tmp_path, seed=1))
+    low, high = figures[f"test_{interval}"]
+    assert low <= figures[f"test_{name}"] <= high
+    assert {"test_error_percent", "test_error_interval_percent", "test_images"} < set(figures)
+
+
+def test_a_share_of_the_cross_entropy_breaks_ties_except_with_the_preset_of_the_paper(
+    pictures: Path, tmp_path: Path
+) -> None:
+    found = own(pictures).evaluate(SMALL, 1, Trial(budget=1, max_budget=9, directory=tmp_path, seed=1))
+    assert 0 < found["loss"] - found["validation_error_percent"] < 100 / 14
+    assert not ImageProblem(ImageOptions(preset="paper"))._scoring.breaks_ties
+    config = dict(ImageProblem(ImageOptions()).space().get_default_configuration())
+    assert not ImageProblem(ImageOptions(preset="paper"))._recipe(config).fills_last_batch
+    assert ImageProblem(ImageOptions())._recipe(config).fills_last_batch
+
+
 def test_nested_rungs_go_on_from_the_one_below_and_the_others_begin_anew(pictures: Path, tmp_path: Path) -> None:
     for schedule, continued in (("nested", 1.0), ("restarts", 0.0)):
         problem, below = own(pictures, schedule=schedule), tmp_path / schedule
@@ -320,7 +357,7 @@ Kept = tuple[Path, dict[str, Any], list[CurvePoint]]
 
 def test_a_refit_trains_on_all_images_but_those_for_test(kept: Kept, pictures: Path) -> None:
     _, figures, curve = kept
-    # 140 images in batches of 32 are 4 steps an epoch; the search's 50 images would be one.
+    # 140 images in batches of 32 are 5 steps an epoch; the search's 50 images would be two.
     assert len(curve) == 6
     assert figures["epochs"] == 6
     assert figures["images_per_s"] > 0

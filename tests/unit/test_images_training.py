@@ -28,7 +28,16 @@ from hpbandster_lite.workers.images import training
 from hpbandster_lite.workers.images.augmentation import Augmentation
 from hpbandster_lite.workers.images.device_images import DeviceImages
 from hpbandster_lite.workers.images.error_interval import ErrorRate
-from hpbandster_lite.workers.images.training import ImageRecipe, ImageTrainingSet, Judged, judged, refit, train
+from hpbandster_lite.workers.images.metrics import Scoring
+from hpbandster_lite.workers.images.training import (
+    ImageRecipe,
+    ImageTrainingSet,
+    Judged,
+    balanced_weights,
+    judged,
+    refit,
+    train,
+)
 from hpbandster_lite.workers.training import loop
 from hpbandster_lite.workers.training.clock import HostStopwatch
 from hpbandster_lite.workers.training.faults import Diverged, OutOfMemory
@@ -55,7 +64,7 @@ def images_of(n: int, seed: int) -> DeviceImages:
 TRAIN, VALIDATION = images_of(70, 1), images_of(40, 2)
 """Four batches of 16 an epoch; each epoch omits six images."""
 RECIPE = ImageRecipe(
-    learning_rate=0.1, batch_size=16, schedule="nested",
+    learning_rate=0.1, batch_size=16, schedule="nested", fills_last_batch=False,
     augmentation=Augmentation(pad=1, mirror=False, cutout=3, mixup=0.3), label_smoothing=0.05,
 )  # fmt: skip
 
@@ -99,9 +108,9 @@ def evaluated(
     build: Callable[[], nn.Module] = network,
     **given: Any,
 ) -> dict[str, Any]:
-    repeats = given.pop("repeats", 1)
+    how = {name: given.pop(name) for name in ("repeats", "scoring") if name in given}
     trial = Trial(budget=budget.amount, directory=directory, seed=5, **given)
-    return train(build, recipe, budget, trial, TRAIN, VALIDATION, repeats=repeats, new_stopwatch=ticking)
+    return train(build, recipe, budget, trial, TRAIN, VALIDATION, new_stopwatch=ticking, **how)
 
 
 def untrained(recipe: ImageRecipe = RECIPE, state: dict[str, Any] | None = None) -> Run:
@@ -227,6 +236,18 @@ def test_a_training_has_the_loss_that_version_0_1_0_recorded(
     assert result["validation_cross_entropy"] == pytest.approx(cross_entropy, rel=1e-3)
 
 
+def test_with_a_last_batch_that_is_filled_up_rungs_still_continue_bit_for_bit_within_an_epoch(tmp_path: Path) -> None:
+    # Five batches an epoch: the lower rung ends within the second one.
+    recipe = replace(RECIPE, fills_last_batch=True)
+    low, high = (Budget.on((2.25, 4.5), amount, "seconds") for amount in (2.25, 4.5))
+    evaluated(tmp_path / "low", low, recipe)
+    assert saved(tmp_path / "low")["steps"] == 9
+    continued = evaluated(tmp_path / "high", high, recipe, previous_directory=tmp_path / "low")
+    evaluated(tmp_path / "whole", high, recipe)
+    assert_equal_bit_for_bit(saved(tmp_path / "high"), saved(tmp_path / "whole"))
+    assert continued["epochs"] == 18 / 5
+
+
 # --------------------------------------------------------------------------------------------------- budgets and curve
 
 
@@ -243,8 +264,8 @@ def test_a_budget_of_seconds_stops_within_an_epoch_and_records_what_it_used(tmp_
 def test_the_loss_is_the_error_at_the_last_epoch_and_not_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errors = iter([10.0, 30.0])
-    monkeypatch.setattr(training, "judged", lambda *_: Judged(ErrorRate(next(errors), 0.0, 100.0, 40), 1.0))
+    errors, answers = iter([10.0, 30.0]), judged(untrained(), VALIDATION).answers
+    monkeypatch.setattr(training, "judged", lambda *_: Judged(ErrorRate(next(errors), 0.0, 100.0, 40), 1.0, answers))
     assert evaluated(tmp_path / "one", Budget(amount=2))["loss"] == 30.0
 
 
@@ -313,6 +334,46 @@ def test_large_sets_are_judged_in_pieces_that_leave_no_image_out(monkeypatch: py
     assert sizes == [17, 17, 6]
     assert pieces.error == whole.error
     assert pieces.cross_entropy == pytest.approx(whole.cross_entropy)
+
+
+def test_the_loss_is_the_metric_with_a_share_of_the_cross_entropy_and_the_error_stays_beside_it(tmp_path: Path) -> None:
+    budget = Budget(amount=2)
+    for metric, name in (("error", None), ("balanced_error", "validation_balanced_error_percent"),
+                         ("macro_f1", "validation_macro_f1"), ("auroc", "validation_auroc")):  # fmt: skip
+        points: list[CurvePoint] = []
+        scoring = Scoring(metric, breaks_ties=True)  # type: ignore[arg-type] # a name of the tuple
+        result = evaluated(tmp_path / metric, budget, scoring=scoring, on_report=noting(points))
+        error, entropy = result["validation_error_percent"], result["validation_cross_entropy"]
+        value = error / 100 if name is None else result[name] / (100 if name.endswith("percent") else 1)
+        counts = judged(untrained(), VALIDATION).answers.class_counts
+        assert result["loss"] == pytest.approx(scoring.loss_percent(value, entropy, counts))
+        assert 0 < result["loss"] - 100 * (1 - value if metric in ("macro_f1", "auroc") else value) < 2.5
+        assert points[-1].loss == result["loss"]
+        assert points[-1].metrics["validation_error_percent"] == error
+
+
+def test_balanced_weights_give_every_class_the_same_sum_and_an_image_the_mean_of_one() -> None:
+    skewed = images_of(70, 1)
+    rows = torch.cat([torch.where(skewed.y == 0)[0], torch.where(skewed.y == 2)[0][:5]])
+    part = replace(skewed, x=skewed.x[rows], y=skewed.y[rows])
+    weights = balanced_weights(part)[part.y]
+    assert float(weights.mean()) == pytest.approx(1)
+    assert float(weights[part.y == 0].sum()) == pytest.approx(float(weights[part.y == 2].sum()))
+    assert balanced_weights(part)[1] == 0
+
+
+def test_balanced_weights_change_the_training_of_a_skewed_set(tmp_path: Path) -> None:
+    kept = torch.where((TRAIN.y > 0) | (torch.arange(70) < 12))[0]
+    skewed = replace(TRAIN, x=TRAIN.x[kept], y=TRAIN.y[kept])
+    states = []
+    for weights in (None, "balanced"):
+        recipe = replace(RECIPE, class_weights=weights)
+        trial = Trial(directory=tmp_path / str(weights), seed=5)
+        train(network, recipe, Budget(amount=2), trial, skewed, VALIDATION, new_stopwatch=ticking)
+        states.append(saved(tmp_path / str(weights))["network"]["6.bias"])
+    assert not torch.equal(*states)
+    with pytest.raises(UsageError, match="class_weights is 'even'; it must be None or balanced"):
+        replace(RECIPE, class_weights="even")  # type: ignore[arg-type]
 
 
 # -------------------------------------------------------------------------------------------------------------- recipe
@@ -529,7 +590,7 @@ def test_the_checkpoint_of_a_spent_budget_is_tested_as_it_is(tmp_path: Path) -> 
     below = Trial(seed=5, previous_directory=tmp_path / "one")
     found = training.test(network, RECIPE, budget, below, TRAIN, VALIDATION)
     run = untrained(state=saved(tmp_path / "one"))
-    assert found == run.judged_by(lambda run: judged(run, VALIDATION)).error
+    assert found == run.judged_by(lambda run: judged(run, VALIDATION))
 
 
 def test_without_a_checkpoint_of_this_budget_the_network_is_trained_again(tmp_path: Path) -> None:
@@ -539,7 +600,7 @@ def test_without_a_checkpoint_of_this_budget_the_network_is_trained_again(tmp_pa
     for given in ({}, {"previous_directory": tmp_path / "low"}):
         trial = Trial(seed=5, **given)  # type: ignore[arg-type] # one argument
         tested = training.test(network, recipe, Budget(amount=4), trial, TRAIN, VALIDATION)
-        assert tested.percent == high["loss"]
+        assert tested.error.percent == high["loss"]
 
 
 def test_a_refit_is_a_training_whose_error_has_an_interval(tmp_path: Path) -> None:
@@ -553,7 +614,8 @@ def test_a_refit_is_a_training_whose_error_has_an_interval(tmp_path: Path) -> No
     )
     run.estimate_norm_statistics()
     assert_equal_bit_for_bit(dict(done.network.state_dict()), dict(run.network.state_dict()))
-    assert done.judged.images == 50
-    assert done.judged.low_percent < done.judged.percent < done.judged.high_percent or done.judged.percent == 0
+    error = done.judged.error
+    assert error.images == 50
+    assert error.low_percent < error.percent < error.high_percent or error.percent == 0
     assert points[-1].loss < points[0].loss
     assert done.info["epochs"] == 6

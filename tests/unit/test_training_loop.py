@@ -28,7 +28,7 @@ from hpbandster_lite.workers.training.schedule import Budget
 from tests.bits import assert_equal_bit_for_bit
 
 TRAINING = Path(__file__).parents[2] / "workers" / "training"
-RECIPE = Recipe(learning_rate=0.05, batch_size=8, schedule="cosine", weight_decay=0.0)
+RECIPE = Recipe(learning_rate=0.05, batch_size=8, schedule="cosine", weight_decay=0.0, fills_last_batch=False)
 
 
 @dataclass(frozen=True)

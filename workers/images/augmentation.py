@@ -32,6 +32,7 @@ from torch.nn import functional
 
 from hpbandster_lite.workers.images.image_data import ImageDataError
 from hpbandster_lite.workers.networks.image_shape import ImageShape
+from hpbandster_lite.workers.training.recipe import steps_per_epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +106,11 @@ class BatchDraws:
 
 @dataclass(frozen=True, slots=True)
 class EpochDraws:
-    """The random numbers of one epoch: a new order of the images, in full batches; the rest is left out.
+    """The random numbers of one epoch: a new order of the images, in batches of the same size.
+
+    All batches are full, so that the statistics of batch normalisation come from as many images everywhere, and a
+    compiled network has one shape. What does not fill a batch is left out, or filled up with the first images of the
+    order, which then are in the epoch twice.
 
     Attributes
     ----------
@@ -128,6 +133,8 @@ class EpochDraws:
         shape: ImageShape,
         augmentation: Augmentation,
         device: str | torch.device = "cpu",
+        *,
+        fills_last_batch: bool = False,
     ) -> EpochDraws:
         """The draws of this seed and this epoch.
 
@@ -146,13 +153,15 @@ class EpochDraws:
             option.
         device
             Device of the tensors. Default: the CPU.
+        fills_last_batch
+            Whether the last batch is filled up, so that every image is in the epoch, or left out (the default).
 
         Raises
         ------
         ImageDataError
             If the images do not fill one batch.
         """
-        steps = n_images // batch_size if batch_size > 0 else 0
+        steps = steps_per_epoch(n_images, batch_size, fills_last_batch=fills_last_batch) if batch_size > 0 else 0
         if steps == 0:
             raise ImageDataError(
                 f"{n_images} training images do not fill a batch of batch_size={batch_size}; use a batch_size from 1 "
@@ -161,7 +170,7 @@ class EpochDraws:
         size = (steps, batch_size)
         order, crop, mirror, cut, partner, mixup = _generators(seed, epoch)
         table = np.empty((7, *size), dtype=np.int64)
-        table[0] = order.permutation(n_images)[: steps * batch_size].reshape(size)
+        table[0] = np.resize(order.permutation(n_images), size)
         table[1:3] = crop.integers(0, 2 * augmentation.pad, (2, *size), endpoint=True)
         table[3] = mirror.integers(0, 1, size, endpoint=True) if augmentation.mirror else 0
         table[4] = cut.integers(0, shape.height, size)
@@ -337,7 +346,12 @@ def mixed(x: torch.Tensor, draws: BatchDraws) -> torch.Tensor:
 
 
 def mixup_loss(
-    logits: torch.Tensor, targets: torch.Tensor, draws: BatchDraws, *, label_smoothing: float = 0.0
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    draws: BatchDraws,
+    *,
+    label_smoothing: float = 0.0,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean loss of MixUp: ``share * CE(logits, targets) + (1 - share) * CE(logits, targets[partner])``.
 
@@ -351,12 +365,24 @@ def mixup_loss(
         The draws of :func:`mixed`; without MixUp the loss is the plain cross-entropy.
     label_smoothing
         Share of each target that is distributed over all classes, in [0, 1). Default: 0.
+    weights
+        A factor of the loss of an image for each class, shape (classes,). Default: None; then every image counts 1.
     """
-    own = functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    own = _cross_entropy(logits, targets, label_smoothing, weights)
     if draws.share == 1.0:
         return own
-    other = functional.cross_entropy(logits, targets[draws.partner], label_smoothing=label_smoothing)
+    other = _cross_entropy(logits, targets[draws.partner], label_smoothing, weights)
     return draws.share * own + (1 - draws.share) * other
+
+
+def _cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float, weights: torch.Tensor | None
+) -> torch.Tensor:
+    if weights is None:
+        return functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    # Not torch's own weights, which divide by the weights of the batch: a batch without a rare class would count more.
+    losses = functional.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none")
+    return (losses * weights[targets]).mean()
 
 
 def _lines(x: torch.Tensor) -> torch.Tensor:

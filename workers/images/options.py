@@ -15,6 +15,9 @@ from hpbandster_lite.workers.images.catalogue import CATALOGUE, OWN_IMAGES
 from hpbandster_lite.workers.images.search_spaces import SPACES
 from hpbandster_lite.workers.training.schedule import Unit
 
+Metric: TypeAlias = Literal["error", "balanced_error", "macro_f1", "auroc"]
+ClassWeights: TypeAlias = Literal["balanced"]
+
 if TYPE_CHECKING:
     DataSetName: TypeAlias = str
     SpaceName: TypeAlias = str
@@ -60,6 +63,17 @@ class ImageOptions:
     )
     valid_images: int | None = field(
         default=None, metadata={"help": "number of validation images to use; none: all of the split"}
+    )
+    metric: Metric = field(
+        default="error",
+        metadata={
+            "help": "what the loss is, in percent: error; balanced_error, the mean over the classes; or 100 (1 - value)"
+            " for macro_f1 and auroc, the mean over the classes, one against the rest"
+        },
+    )
+    class_weights: ClassWeights | None = field(
+        default=None,
+        metadata={"help": "balanced: all classes count the same in the training, however many images they have"},
     )
     image_size: int | None = field(
         default=None, metadata={"help": "for your own images: side in pixels to resize to; none: keep the size"}
@@ -118,10 +132,18 @@ class ImageOptions:
     def _check_preset(self) -> None:
         if self.preset is None:
             return
-        for name, fixed in (("space", ("paper",)), ("budget_unit", ("seconds",)), ("schedule", ("auto", "restarts"))):
+        required: tuple[tuple[str, tuple[object, ...]], ...] = (
+            ("space", ("paper",)),
+            ("budget_unit", ("seconds",)),
+            ("schedule", ("auto", "restarts")),
+            ("metric", ("error",)),
+            ("class_weights", (None,)),
+        )
+        for name, fixed in required:
             if getattr(self, name) not in fixed:
+                wanted = "none" if fixed[-1] is None else fixed[-1]
                 raise UsageError(
-                    f"--preset paper requires {name}={fixed[-1]}, got {getattr(self, name)}; leave one of them out"
+                    f"--preset paper requires {name}={wanted}, got {getattr(self, name)}; leave one of them out"
                 )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.workers.images.catalogue import CATALOGUE
 from hpbandster_lite.workers.images.missing_images import is_published, missing_images, missing_libraries
-from hpbandster_lite.workers.images.options import ImageOptions, options_for
+from hpbandster_lite.workers.images.options import ImageOptions, Metric, options_for
 from hpbandster_lite.workers.images.read_images import ImageSource, read_images
 from hpbandster_lite.workers.images.search_space import Space
 from hpbandster_lite.workers.images.search_spaces import SPACES
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from hpbandster_lite.problems.trial import Trial
     from hpbandster_lite.workers.images.device_images import DeviceImages
-    from hpbandster_lite.workers.images.error_interval import ErrorRate
-    from hpbandster_lite.workers.images.training import ImageRecipe
+    from hpbandster_lite.workers.images.metrics import Scoring
+    from hpbandster_lite.workers.images.training import ImageRecipe, Judged
     from hpbandster_lite.workers.training.clock import Stopwatch
     from hpbandster_lite.workers.training.loop import Builder
 
@@ -107,7 +107,7 @@ class ImageProblem:
         return True if refusal is None else refusal
 
     def evaluate(self, config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
-        """Train for a budget; the loss is the validation error in percent after the last step.
+        """Train for a budget; the loss is ``--metric`` of the validation images, in percent, after the last step.
 
         Returns
         -------
@@ -132,6 +132,7 @@ class ImageProblem:
             trial,
             images,
             validation,
+            scoring=self._scoring,
             repeats=self.options.repeats if is_top else 1,
             new_stopwatch=self._new_stopwatch(trial),
         )
@@ -141,14 +142,15 @@ class ImageProblem:
     # ----------------------------------------------------------------------------------------- testing and keeping
 
     def test(self, config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
-        """Error of the incumbent's checkpoint on the test images, with its 95 % interval."""
+        """Error, and ``--metric``, of the incumbent's checkpoint on the test images, each with its 95 % interval."""
         from hpbandster_lite.workers.images import training
         from hpbandster_lite.workers.images.device_images import images_for_test, training_and_validation
 
         images, _ = training_and_validation(trial.device, self._source, train_images=self.options.train_images)
         test_images = images_for_test(trial.device, self._source)
         build, recipe = self._builder(config, images.shape), self._recipe_for(config, images)
-        return _figures(training.test(build, recipe, self._budget(budget, trial), trial, images, test_images))
+        found = training.test(build, recipe, self._budget(budget, trial), trial, images, test_images)
+        return _figures(found, self.options.metric)
 
     def refit(self, config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
         """Train with all images outside the test set, even if the search used only a part of them; keep the model.
@@ -180,7 +182,7 @@ class ImageProblem:
             test_images,
             new_stopwatch=self._new_stopwatch(trial),
         )
-        figures = {**_figures(done.judged), "training_images": len(images), **done.info}
+        figures = {**_figures(done.judged, self.options.metric), "training_images": len(images), **done.info}
         save_model(
             trial.directory / MODEL_FILE,
             done.network,
@@ -208,6 +210,12 @@ class ImageProblem:
         return None if self.options.schedule == "auto" else self.options.schedule
 
     @property
+    def _scoring(self) -> Scoring:
+        from hpbandster_lite.workers.images.metrics import Scoring
+
+        return Scoring(self.options.metric, breaks_ties=self.options.preset != "paper")
+
+    @property
     def _shake_softmax(self) -> bool:
         asked = self.options.shake_softmax
         return self.options.preset == "paper" if asked is None else asked
@@ -233,6 +241,8 @@ class ImageProblem:
             schedule=self._schedule,
             pad=options.pad,
             mirror=mirror,
+            class_weights=options.class_weights,
+            fills_last_batch=options.preset != "paper",
             norm_statistics="running" if options.preset == "paper" else "estimated",
             precision=options.precision,
             deterministic=options.deterministic,
@@ -268,12 +278,23 @@ def lowered_to(config: Mapping[str, Any], shape: ImageShape, training_images: in
     return {name: value for name, value in most.items() if config[name] > value}
 
 
-def _figures(error: ErrorRate) -> dict[str, Any]:
-    return {
+def _figures(found: Judged, metric: Metric) -> dict[str, Any]:
+    from hpbandster_lite.workers.images.metrics import named, with_interval
+
+    error = found.error
+    figures = {
         "test_error_percent": error.percent,
         "test_error_interval_percent": [error.low_percent, error.high_percent],
         "test_images": error.images,
     }
+    if metric == "error":
+        return figures
+    value = with_interval(metric, found.answers)
+    low, high = (next(iter(named(metric, "test", each).values())) for each in (value.low, value.high))
+    (name,) = of_test = named(metric, "test", value.value)
+    is_percent = name.endswith("_percent")
+    interval = f"{name.removesuffix('_percent')}_interval{'_percent' if is_percent else ''}"
+    return {**of_test, interval: [low, high], **figures}
 
 
 # The entry points of setup.cfg name these.

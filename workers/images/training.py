@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import nn
@@ -28,6 +28,8 @@ from hpbandster_lite.workers.images.augmentation import (
 )
 from hpbandster_lite.workers.images.device_images import DeviceImages
 from hpbandster_lite.workers.images.error_interval import ErrorRate, error_rate
+from hpbandster_lite.workers.images.metrics import Answers, Scoring, named, value_of
+from hpbandster_lite.workers.images.options import ClassWeights
 from hpbandster_lite.workers.training import loop
 from hpbandster_lite.workers.training.clock import Stopwatch
 from hpbandster_lite.workers.training.faults import Diverged
@@ -40,6 +42,7 @@ EVALUATION_PIXELS = {"cuda": 1_000 * 32 * 32, "cpu": 250 * 32 * 32}
 cache save no time. Larger images come in smaller batches, so that a judgement needs no more memory than a training
 step."""
 CROP_AND_MIRROR = Augmentation()
+PLAIN = Scoring()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,9 @@ class ImageRecipe(Recipe):
         Share of each target that is distributed over all classes, in [0, 1). Default: 0.
     augmentation
         Crop, mirror, CutOut and MixUp of training images. Default: crop and mirror.
+    class_weights
+        ``balanced``: each image counts in the training loss inversely to the number of images of its class, so that all
+        classes count the same. Default: None; then all images count the same.
     channels_last
         Whether the channels of a pixel are side by side in memory, which is faster on GPUs with tensor cores and on
         CPUs. Default: True.
@@ -59,12 +65,15 @@ class ImageRecipe(Recipe):
 
     label_smoothing: float = 0.0
     augmentation: Augmentation = CROP_AND_MIRROR
+    class_weights: ClassWeights | None = None
     channels_last: bool = True
 
     def __post_init__(self) -> None:
         # Not super(), which refers to the class without slots that the decorator replaces.
         Recipe.__post_init__(self)
         check(self, "label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)")
+        weights = get_args(ClassWeights)
+        check(self, "class_weights", self.class_weights in (None, *weights), f"None or {' or '.join(weights)}")
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -96,13 +105,21 @@ class ImageTrainingSet:
         """The losses of an epoch's batches from a step on."""
         images, recipe = self.images, self.recipe
         draws = EpochDraws.of(
-            seed, epoch, len(images), recipe.batch_size, images.shape, recipe.augmentation, images.x.device
+            seed,
+            epoch,
+            len(images),
+            recipe.batch_size,
+            images.shape,
+            recipe.augmentation,
+            images.x.device,
+            fills_last_batch=recipe.fills_last_batch,
         )
+        weights = balanced_weights(images) if recipe.class_weights == "balanced" else None
         for batch in draws.from_step(first_step):
             pixels, targets = images.batch(batch.rows)
             x = augmented(pixels, batch, images.mean, images.std, recipe.augmentation)
             x = mixed(x, batch).contiguous(memory_format=recipe.memory_format)
-            yield partial(_batch_loss, x, targets, batch, recipe.label_smoothing)
+            yield partial(_batch_loss, x, targets, batch, recipe.label_smoothing, weights)
 
     def inputs(self, seed: int, most: int) -> Iterator[torch.Tensor]:
         """Normalised images of at most ``most`` batches, in a random order of their own."""
@@ -115,21 +132,35 @@ class ImageTrainingSet:
 
 
 def _batch_loss(
-    x: torch.Tensor, targets: torch.Tensor, draws: BatchDraws, label_smoothing: float, forward: Forward
+    x: torch.Tensor,
+    targets: torch.Tensor,
+    draws: BatchDraws,
+    label_smoothing: float,
+    weights: torch.Tensor | None,
+    forward: Forward,
 ) -> torch.Tensor:
-    return mixup_loss(forward(x), targets, draws, label_smoothing=label_smoothing)
+    return mixup_loss(forward(x), targets, draws, label_smoothing=label_smoothing, weights=weights)
 
 
-class Judged(NamedTuple):
-    """Error and mean cross-entropy of a network on images outside its training set."""
+def balanced_weights(images: DeviceImages) -> torch.Tensor:
+    """A weight for each class, shape (classes,): all classes with images have the same sum, and the mean is 1."""
+    counts = torch.bincount(images.y, minlength=len(images.class_names)).float()
+    present = (counts > 0).sum()
+    return torch.where(counts > 0, len(images) / (present * counts), torch.zeros_like(counts))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Error and mean cross-entropy of a network on images outside its training set, and its answers."""
 
     error: ErrorRate
     cross_entropy: float
+    answers: Answers = field(compare=False, repr=False)
 
 
 @torch.inference_mode()
 def judged(run: Run, images: DeviceImages, memory_format: torch.memory_format = torch.channels_last) -> Judged:
-    """Error and mean cross-entropy on clean images, in large batches, with one read from the device at the end.
+    """Error and mean cross-entropy on clean images, in large batches, with reads from the device only at the end.
 
     Raises
     ------
@@ -137,24 +168,24 @@ def judged(run: Run, images: DeviceImages, memory_format: torch.memory_format = 
         If the cross-entropy is not finite; the classes of such outputs mean nothing.
     """
     run.network.eval()
-    wrong = torch.zeros((), dtype=torch.int64, device=run.device)
-    entropy = torch.zeros((), dtype=torch.float64, device=run.device)
     pixels = EVALUATION_PIXELS.get(torch.device(run.device).type, EVALUATION_PIXELS["cpu"])
     size = max(pixels // (images.shape.height * images.shape.width), 1)
+    parts = []
     for first in range(0, len(images), size):
-        targets = images.y[first : first + size]
         x = normalised(images.x[first : first + size], images.mean, images.std)
         with run.autocast():
-            logits = run.network(x.contiguous(memory_format=memory_format)).float()
-        wrong += (logits.argmax(dim=1) != targets).sum()
-        entropy += functional.cross_entropy(logits, targets, reduction="sum")
-    cross_entropy = float(entropy) / len(images)
+            parts.append(run.network(x.contiguous(memory_format=memory_format)).float())
+    logits = torch.cat(parts)
+    wrong = (logits.argmax(dim=1) != images.y).sum()
+    outputs = logits.double().log_softmax(dim=1)
+    cross_entropy = float(functional.nll_loss(outputs, images.y))
     if not math.isfinite(cross_entropy):
         raise Diverged(
             f"the cross-entropy of the network on {len(images):,} images is {cross_entropy} after "
             f"{run.clock.epochs():.4g} epochs"
         )
-    return Judged(error_rate(int(wrong), len(images)), cross_entropy)
+    answers = Answers(images.y.cpu().numpy(), outputs.cpu().numpy())
+    return Judged(error_rate(int(wrong), len(images)), cross_entropy, answers)
 
 
 # ------------------------------------------------------------------------------------------------------- one evaluation
@@ -168,6 +199,7 @@ def train(
     images: DeviceImages,
     validation: DeviceImages,
     *,
+    scoring: Scoring = PLAIN,
     repeats: int = 1,
     new_stopwatch: Callable[[], Stopwatch] | None = None,
 ) -> dict[str, Any]:
@@ -177,19 +209,20 @@ def train(
     ----------
     images, validation
         Training and validation images, on the device of the trial.
+    scoring
+        What the loss is. Default: the validation error in percent.
     build, recipe, budget, trial, repeats, new_stopwatch
         See :func:`hpbandster_lite.workers.training.loop.train`.
 
     Returns
     -------
     dict
-        ``loss``, the validation error in percent after the last step, ``validation_cross_entropy``, and the loop's
-        information.
+        ``loss`` after the last step, ``validation_error_percent``, ``validation_cross_entropy``, another metric by its
+        name, and the loop's information.
     """
 
     def judge(run: Run) -> Judgement:
-        error, cross_entropy = judged(run, validation, recipe.memory_format)
-        return Judgement(error.percent, {"validation_cross_entropy": cross_entropy})
+        return _judgement(judged(run, validation, recipe.memory_format), scoring, trainings=repeats)
 
     training_set = ImageTrainingSet(images, recipe)
     build = partial(_in_memory_format, build, recipe)
@@ -198,13 +231,23 @@ def train(
     )
 
 
+def _judgement(found: Judged, scoring: Scoring, *, trainings: int) -> Judgement:
+    metrics = {"validation_error_percent": found.error.percent, "validation_cross_entropy": found.cross_entropy}
+    value = found.error.percent / 100
+    if scoring.metric != "error":
+        value = value_of(scoring.metric, found.answers)
+        metrics |= named(scoring.metric, "validation", value)
+    counts = found.answers.class_counts
+    return Judgement(scoring.loss_percent(value, found.cross_entropy, counts, trainings=trainings), metrics)
+
+
 def test(
     build: Builder, recipe: ImageRecipe, budget: Budget, trial: Trial, images: DeviceImages, test_images: DeviceImages
-) -> ErrorRate:
-    """Error of the trained network on the test images; see :func:`~..training.loop.test`."""
+) -> Judged:
+    """What the trained network answers on the test images; see :func:`~..training.loop.test`."""
     training_set = ImageTrainingSet(images, recipe)
     build = partial(_in_memory_format, build, recipe)
-    return loop.test(build, recipe, budget, trial, training_set, partial(_error, test_images, recipe))
+    return loop.test(build, recipe, budget, trial, training_set, partial(_on_test_images, test_images, recipe))
 
 
 def refit(
@@ -216,7 +259,7 @@ def refit(
     test_images: DeviceImages,
     *,
     new_stopwatch: Callable[[], Stopwatch] | None = None,
-) -> Refitted[ErrorRate]:
+) -> Refitted[Judged]:
     """Train on all images outside the test set, and judge once, at the end, on the test images.
 
     Parameters
@@ -228,12 +271,12 @@ def refit(
     """
     training_set = ImageTrainingSet(images, recipe)
     build = partial(_in_memory_format, build, recipe)
-    judge = partial(_error, test_images, recipe)
+    judge = partial(_on_test_images, test_images, recipe)
     return loop.refit(build, recipe, budget, trial, training_set, judge, new_stopwatch=new_stopwatch)
 
 
-def _error(images: DeviceImages, recipe: ImageRecipe, run: Run) -> ErrorRate:
-    return judged(run, images, recipe.memory_format).error
+def _on_test_images(images: DeviceImages, recipe: ImageRecipe, run: Run) -> Judged:
+    return judged(run, images, recipe.memory_format)
 
 
 def _in_memory_format(build: Builder, recipe: ImageRecipe) -> nn.Module:

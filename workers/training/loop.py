@@ -33,7 +33,7 @@ from hpbandster_lite.workers.training.clock import READ_EVERY, BudgetClock, Stop
 from hpbandster_lite.workers.training.faults import Diverged, freed_if_it_fails
 from hpbandster_lite.workers.training.memory import parameter_count, peak_memory_mib
 from hpbandster_lite.workers.training.norm_statistics import BATCHES_AT_THE_END, BATCHES_BEFORE_THE_END
-from hpbandster_lite.workers.training.recipe import Recipe, optimizer_for, precision_on
+from hpbandster_lite.workers.training.recipe import Recipe, optimizer_for, precision_on, steps_per_epoch
 from hpbandster_lite.workers.training.schedule import Budget, factor
 from hpbandster_lite.workers.training.torch_switches import process_settings
 
@@ -65,7 +65,10 @@ class TrainingSet(Protocol):
         """Number of examples."""
 
     def batches(self, seed: int, epoch: int, first_step: int) -> Iterator[BatchLoss]:
-        """The losses of an epoch's batches from a step on; a batch depends only on seed, epoch and step."""
+        """The losses of an epoch's batches from a step on; a batch depends only on seed, epoch and step.
+
+        Their number is that of :func:`~hpbandster_lite.workers.training.recipe.steps_per_epoch`.
+        """
 
     def inputs(self, seed: int, most: int) -> Iterator[torch.Tensor]:
         """Network inputs of at most ``most`` batches, without augmentation; they depend only on the seed."""
@@ -324,7 +327,7 @@ class Run:
     ) -> None:
         self.recipe, self.device, self.seed, self.training_set = recipe, device, seed, training_set
         self._type = torch.device(device).type
-        self.steps_per_epoch = _steps_per_epoch(training_set, recipe.batch_size)
+        self.steps_per_epoch = _steps_per_epoch(training_set, recipe)
         torch.manual_seed(seed)
         self.network = build().to(device=device)
         self._forward: Forward = self.network
@@ -425,8 +428,9 @@ class Run:
             self.is_compiled = True
 
 
-def _steps_per_epoch(training_set: TrainingSet, batch_size: int) -> int:
-    steps = len(training_set) // batch_size
+def _steps_per_epoch(training_set: TrainingSet, recipe: Recipe) -> int:
+    batch_size = recipe.batch_size
+    steps = steps_per_epoch(len(training_set), batch_size, fills_last_batch=recipe.fills_last_batch)
     if steps < 1:
         noun = training_set.noun
         raise UsageError(

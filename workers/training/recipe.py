@@ -30,7 +30,10 @@ class Recipe:
     learning_rate
         Learning rate at the beginning of each cycle, above 0. Default: 0.1.
     batch_size
-        Examples of a step; the last, smaller batch of an epoch is dropped. Default: 128.
+        Examples of a step. Default: 128.
+    fills_last_batch
+        Whether the last batch of an epoch is filled up with examples that the epoch has had before, so that it has
+        every example, or dropped. Default: True.
     optimizer
         ``sgd`` (the default) with Nesterov momentum, or ``adamw``, whose useful learning rates are about a hundred
         times lower.
@@ -68,6 +71,7 @@ class Recipe:
 
     learning_rate: float = 0.1
     batch_size: int = 128
+    fills_last_batch: bool = True
     optimizer: Optimizer = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -97,6 +101,12 @@ class Recipe:
             ("precision", self.precision in get_args(Precision), f"one of {', '.join(get_args(Precision))}"),
         ):
             check(self, name, is_right, rule)
+
+
+def steps_per_epoch(examples: int, batch_size: int, *, fills_last_batch: bool) -> int:
+    """Number of batches of an epoch, all of the same size; 0 if there are fewer examples than a batch has."""
+    whole, rest = divmod(examples, batch_size)
+    return whole + (fills_last_batch and rest > 0) if whole else 0
 
 
 def check(recipe: Recipe, name: str, is_right: bool, rule: str) -> None:
