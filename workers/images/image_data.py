@@ -22,6 +22,26 @@ class ImageDataError(UsageError):
     """Images that cannot be read, are damaged, or do not fit the arguments; the message names the file or argument."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """Groups of images that belong together, such as those of one patient.
+
+    Attributes
+    ----------
+    numbers
+        The number of the group of each image, int64, shape (n,).
+    names
+        The name of each group.
+    """
+
+    numbers: Labels
+    names: tuple[str, ...]
+
+    def of(self, rows: npt.NDArray[np.int64] | slice) -> Groups:
+        """The groups of these images."""
+        return Groups(self.numbers[rows], self.names)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageData:
     """The images of a data set.
@@ -36,11 +56,14 @@ class ImageData:
         Classes from 0, int64, shape (n,).
     class_names
         One name for each class.
+    train_groups, test_groups
+        The groups of the images, if they have some.
 
     Raises
     ------
     ImageDataError
-        If there are fewer than two classes, a set or a class has no images, or the arrays do not match.
+        If there are fewer than two classes, a set or a class has no images, the arrays do not match, or a group has
+        training and test images.
     """
 
     source: str
@@ -49,6 +72,8 @@ class ImageData:
     test_x: Pixels
     test_y: Labels
     class_names: tuple[str, ...]
+    train_groups: Groups | None = None
+    test_groups: Groups | None = None
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
@@ -78,8 +103,29 @@ class ImageData:
             empty = [self.class_names[i] for i in np.flatnonzero(counts == 0)]
             raise ImageDataError(f"{self.source}: no training image of class {empty}; add images or remove the class")
 
+        if self.train_groups is not None and self.test_groups is not None:
+            refuse_in_both(self.source, self.train_groups, self.test_groups)
+
     @property
     def shape(self) -> ImageShape:
         """The shape of the images, with the number of classes."""
         _, channels, height, width = self.train_x.shape
         return ImageShape(channels, height, width, len(self.class_names))
+
+
+def refuse_in_both(source: str, train: Groups, test: Groups) -> None:
+    """Refuse groups with training and test images; both have the same names.
+
+    Raises
+    ------
+    ImageDataError
+        With some of these groups.
+    """
+    both = np.intersect1d(train.numbers, test.numbers)
+    if len(both):
+        named = ", ".join(repr(train.names[number]) for number in both[:3]) + (", ..." if len(both) > 3 else "")
+        raise ImageDataError(
+            f"{source}: {len(both):,} group{'s have' if len(both) > 1 else ' has'} training and test images ({named}), "
+            "so the test error would be too low; put all images of a group into one of the two, or all images into one "
+            "set, from which test images are taken by groups"
+        )
