@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
+from hpbandster_lite.workers.images.metric_names import Metric
 from hpbandster_lite.workers.images.metrics import Answers, Scoring, smallest_step, value_of, with_interval
-from hpbandster_lite.workers.images.options import Metric
 
 METRICS: tuple[Metric, ...] = ("error", "balanced_error", "macro_f1", "auroc")
 

@@ -373,7 +373,7 @@ def test_balanced_weights_change_the_training_of_a_skewed_set(tmp_path: Path) ->
         states.append(saved(tmp_path / str(weights))["network"]["6.bias"])
     assert not torch.equal(*states)
     with pytest.raises(UsageError, match="class_weights is 'even'; it must be None or balanced"):
-        replace(RECIPE, class_weights="even")  # type: ignore[arg-type]
+        replace(RECIPE, class_weights="even")  # type: ignore[arg-type] # a wrong value
 
 
 # -------------------------------------------------------------------------------------------------------------- recipe

@@ -15,14 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hpbandster_lite.workers.images.error_interval import CONFIDENCE
-from hpbandster_lite.workers.images.options import Metric
+from hpbandster_lite.workers.images.metric_names import ARE_LARGE_IF_GOOD, Metric
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
 Labels: TypeAlias = npt.NDArray[np.int64]
 
-OF_CLASSES: frozenset[Metric] = frozenset({"balanced_error", "macro_f1", "auroc"})
-"""Metrics that are means over the classes, so each class must have an image."""
-ARE_LARGE_IF_GOOD: frozenset[Metric] = frozenset({"macro_f1", "auroc"})
 TIE_BREAKER = 0.9
 """Upper bound of the cross-entropy's part of the loss, as a share of the least that one image changes. So a network
 with fewer errors always wins; among networks with equal errors the lower cross-entropy wins."""

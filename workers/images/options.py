@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.workers.images.catalogue import CATALOGUE, OWN_IMAGES
+from hpbandster_lite.workers.images.metric_names import ClassWeights, Metric
 from hpbandster_lite.workers.images.search_spaces import SPACES
 from hpbandster_lite.workers.training.schedule import Unit
-
-Metric: TypeAlias = Literal["error", "balanced_error", "macro_f1", "auroc"]
-ClassWeights: TypeAlias = Literal["balanced"]
 
 if TYPE_CHECKING:
     DataSetName: TypeAlias = str

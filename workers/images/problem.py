@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpbandster_lite.workers.images.catalogue import CATALOGUE
+from hpbandster_lite.workers.images.metric_names import Metric
 from hpbandster_lite.workers.images.missing_images import is_published, missing_images, missing_libraries
-from hpbandster_lite.workers.images.options import ImageOptions, Metric, options_for
+from hpbandster_lite.workers.images.options import ImageOptions, options_for
 from hpbandster_lite.workers.images.read_images import ImageSource, read_images
 from hpbandster_lite.workers.images.search_space import Space
 from hpbandster_lite.workers.images.search_spaces import SPACES

@@ -28,8 +28,8 @@ from hpbandster_lite.workers.images.augmentation import (
 )
 from hpbandster_lite.workers.images.device_images import DeviceImages
 from hpbandster_lite.workers.images.error_interval import ErrorRate, error_rate
+from hpbandster_lite.workers.images.metric_names import ClassWeights
 from hpbandster_lite.workers.images.metrics import Answers, Scoring, named, value_of
-from hpbandster_lite.workers.images.options import ClassWeights
 from hpbandster_lite.workers.training import loop
 from hpbandster_lite.workers.training.clock import Stopwatch
 from hpbandster_lite.workers.training.faults import Diverged
