@@ -8,10 +8,11 @@ these over a search file.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -20,7 +21,7 @@ import typer
 from typer.models import OptionInfo
 
 from hpbandster_lite.cli.problem_options import explain_unknown_options, with_typed_options
-from hpbandster_lite.errors import UsageError
+from hpbandster_lite.errors import BudgetError, SearchFileError, SpaceError, UsageError
 from hpbandster_lite.problems.options import text_of
 from hpbandster_lite.process.log_format import use_log_format, write_line
 from hpbandster_lite.rundir import free_directory_like, named_run_directory
@@ -33,6 +34,7 @@ from hpbandster_lite.settings.options import (
     Option,
     SearchOptions,
     check_value,
+    for_search_file,
     options_of,
     search_options,
 )
@@ -112,15 +114,15 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     def wrapper(ctx: typer.Context, **arguments: Any) -> None:
         _use_log_format(options, arguments)
         values = _given(options, arguments)
-        problem = arguments.get("problem")
+        given, problem = values, arguments.get("problem")
         if problem is not None:
             problem, values = _from_search_file(problem, values, arguments, ctx)
             arguments["problem"] = problem = with_typed_options(problem, ctx)
-        for name, record_type in records.items():
-            arguments[name] = _record(record_type, problem, values)
         if "ctx" in own:
             arguments["ctx"] = ctx
-        with explain_unknown_options(ctx):
+        with explain_unknown_options(ctx), _named_as_in_file(str(ctx.params.get("problem")), values.keys() - given):
+            for name, record_type in records.items():
+                arguments[name] = _record(record_type, problem, values)
             command(**arguments)
 
     rest = [each for name, each in own.items() if name not in {*records, "problem", "ctx"}]
@@ -251,6 +253,21 @@ def _from_search_file(
     if values.get("new") and "run_dir" not in values and "run_dir" in file.values:
         merged |= {"run_dir": str(free_directory_like(Path(file.values["run_dir"]))), "new": False}
     return file.problem, merged
+
+
+@contextlib.contextmanager
+def _named_as_in_file(file: str, names: Collection[str]) -> Iterator[None]:
+    """Name these options, whose values are from a search file, as the file does, in an error about them."""
+    try:
+        yield
+    except (UsageError, SpaceError) as error:
+        text = str(error)
+        if isinstance(error, SpaceError) and "initial" in names and text.startswith("initial: "):
+            raise SpaceError(f"{file}: [search] {text}") from error
+        shown = for_search_file(text, names) if type(error) in (UsageError, BudgetError) else None
+        if shown is None:
+            raise
+        raise SearchFileError(f"{file}: {shown}") from error
 
 
 def overridden(in_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import enum
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
 from typing import Any
 
@@ -614,7 +614,31 @@ def for_command_line(text: str) -> str:
     A name with an underscore is always an option's. One without is also a plain word: it is an option's at the
     beginning, before a value, and where the text says what to give or to leave out.
     """
-    return _named_options().sub(_typed, text)
+    return _with_options(text, _as_typed)
+
+
+def for_search_file(text: str, names: Collection[str]) -> str | None:
+    """As :func:`for_command_line` where a search file has the values of some options: ``[limits] wall_time``.
+
+    Returns
+    -------
+    str or None
+        None if the text names none of them.
+    """
+    in_file = [OPTIONS[name] for name in names if name in OPTIONS]
+    shown = _with_options(text, lambda option, value: (_as_key if option in in_file else _as_typed)(option, value))
+    for option in in_file:
+        if option.has_flag:
+            shown = re.sub(rf"(?<![\w-]){option.flag}(?![\w-])", _as_key(option, None), shown)
+    return None if shown == for_command_line(text) else shown
+
+
+def _with_options(text: str, written: Callable[[Option, str | None], str]) -> str:
+    def replaced(found: re.Match[str]) -> str:
+        value = found["value"] if found["given"] else None
+        return written(OPTIONS[found["name"]], value) if _names_an_option(found) else found[0]
+
+    return _named_options().sub(replaced, text)
 
 
 @functools.cache
@@ -625,17 +649,22 @@ def _named_options() -> re.Pattern[str]:
     )
 
 
-def _typed(found: re.Match[str]) -> str:
-    name, value = found["name"], found["value"]
+def _names_an_option(found: re.Match[str]) -> bool:
     before, after = found.string[: found.start()], found.string[found.end() :]
     is_subject = not before and after.startswith((" must ", " is ", " '", "["))
-    if not ("_" in name or found["given"] or is_subject or before.endswith(("give either ", "leave "))):
-        return found[0]
-    option = OPTIONS[name]
-    shown = option.flag if option.has_flag else option.key
-    if not found["given"]:
-        return shown
-    return f"{shown} {value}".rstrip() if option.has_flag else f"{shown} = {value}"
+    is_given = bool(found["given"])
+    return "_" in found["name"] or is_given or is_subject or before.endswith(("give either ", "leave "))
+
+
+def _as_typed(option: Option, value: str | None) -> str:
+    if not option.has_flag:
+        return option.key if value is None else f"{option.key} = {value}"
+    return option.flag if value is None else f"{option.flag} {value}".rstrip()
+
+
+def _as_key(option: Option, value: str | None) -> str:
+    key = f"[{option.group.table}] {option.key}" if option.group.table else option.key
+    return key if value is None else f"{key} = {value}"
 
 
 def split_limits(given: Mapping[str, Any]) -> tuple[Limits, dict[str, float]]:

@@ -438,6 +438,33 @@ def test_an_error_about_a_search_file_names_its_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "text", "typed", "words"),
+    [
+        ("run", "[workers]\nworkers = 0", "", "[workers] workers must be at least 1, got 0"),
+        ("run", "[workers]\ngpus = 64", "", "[workers] gpus = 64, but 0 GPUs are visible here"),
+        ("plan", "[budgets]\nmin_budget = 9\nmax_budget = 3", "", "[budgets] min_budget = 9 is above [budgets] max_b"),
+        ("plan", "[budgets]\nmin_budget = 9", "--max-budget 3", "[budgets] min_budget = 9 is above --max-budget 3"),
+        ("plan", "[service]\nheartbeat = 40", "", "[service] heartbeat must be above 0 and at most half of lease"),
+        ("plan", "[limits]\nwall_time = nan", "", "[limits] wall_time must be above zero, got nan"),
+        ("plan", "[limits]\nbrackets = '+0'", "", "[limits] brackets '+0' must be above zero"),
+        ("plan", "[search]\ninitial = {y = 3}", "", "[search] initial: unknown hyperparameter y=3"),
+        ("master", "[service]\ninterface = 'xx0'", "", "[service] interface xx0: this machine has no such"),
+        ("plan", "[budgets]\nmin_budget = 9", "--min-budget 9 --max-budget 3", None),
+    ],
+)  # fmt: skip
+def test_a_value_of_a_search_file_that_is_refused_later_is_named_by_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, text: str, typed: str, words: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    Path("search.toml").write_text(f"problem = 'counting_ones'\n{text}\n")
+    error = CliRunner().invoke(make_app(), [command, "search.toml", *typed.split()]).exception
+    assert isinstance(error, UsageError)
+    shown = in_words_of_the_command_line(error)
+    assert shown.startswith(f"search.toml: {words}" if words else "--min-budget 9 is above --max-budget 3"), shown
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "the folder /data/max_budget is missing", "'min_budget' of a user", "workers wait for the seed", "unit",
