@@ -7,6 +7,7 @@ imports nothing slow. A relative path in a search file counts from the directory
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +20,18 @@ from hpbandster_lite.records.decorator import record
 from hpbandster_lite.settings.initial_file import read_initial
 
 SIZES = "50GB, 1.5TB, 512MiB or a number of bytes"
-TIME = "seconds, or text such as 90s, 30m, 12h or 2d"
+TIME = "seconds, or text such as 90s, 30m, 1h30m, 12h or 2d"
+_UNITS: Mapping[str, int] = {
+    "": 1,
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3_600),
+    **dict.fromkeys(("d", "day", "days"), 86_400),
+}
+"""Seconds of a unit of time."""
+_NUMBER = r"(?:\d+(?:_\d+)*(?:\.\d*)?|\.\d+)"
+_AMOUNT = re.compile(rf"({_NUMBER}(?:e[+-]?\d{{1,2}})?)\s*([a-z]*)\s*")
+_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)")
 
 
 def _same(_flag: str, value: Any) -> Any:
@@ -71,17 +83,24 @@ class Kind:
 
 
 def seconds(option: str, text: str) -> float:
-    """Read a duration such as ``90``, ``30m``, ``1.5h`` or ``2d`` as seconds.
+    """Read a duration such as ``90``, ``30m``, ``1h30m``, ``2 days``, ``1:30:00`` or ``1-12:00:00`` as seconds.
 
     Raises
     ------
     UsageError
         If the text is not a duration; the message names the option.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e[+-]?\d{1,2})?)\s*([smhd]?)", text.strip())
-    if match is None:
-        raise UsageError(f"{option} {text!r} is not a duration; write 90 (seconds), 30m, 12h or 2d")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    written = text.strip().lower()
+    clock = _CLOCK.fullmatch(written)
+    if clock is not None and max(int(clock[3]), int(clock[4])) < 60:
+        return ((int(clock[1] or 0) * 24 + int(clock[2])) * 60 + int(clock[3])) * 60.0 + int(clock[4])
+    amounts = [(each[1], each[2]) for each in _AMOUNT.finditer(written)]
+    sizes = [_UNITS.get(unit, 0) for _, unit in amounts]
+    # The largest unit first, and each once: 1h30m.
+    is_ordered = len(sizes) == 1 or (sizes == sorted(set(sizes), reverse=True) and all(unit for _, unit in amounts))
+    if not amounts or not all(sizes) or not is_ordered or "".join(map("".join, amounts)) != re.sub(r"\s", "", written):
+        raise UsageError(f"{option} {text!r} is not a duration; write 90 (seconds), 30m, 1h30m, 12h or 2d")
+    return sum(float(number) * size for (number, _), size in zip(amounts, sizes, strict=True))
 
 
 def byte_count(option: str, size: int | str) -> int:
@@ -92,12 +111,12 @@ def byte_count(option: str, size: int | str) -> int:
     UsageError
         If it is not a size of at least one byte; the message names the option.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\+?\d{1,3})?)\s*(?:([kmgt])(i)?)?b?", str(size).strip(), re.IGNORECASE)
+    match = re.fullmatch(rf"({_NUMBER}(?:e\+?\d{{1,3}})?)\s*(?:([kmgt])(i)?)?b?", str(size).strip(), re.IGNORECASE)
     power = 0 if match is None or match[2] is None else "kmgt".index(match[2].lower()) + 1
-    count = 0 if match is None else int(float(match[1]) * (1024 if match[3] else 1000) ** power)
-    if isinstance(size, bool) or count < 1:
+    count = 0.0 if match is None else float(match[1]) * (1024 if match[3] else 1000) ** power
+    if isinstance(size, bool) or not 1 <= count < math.inf:
         raise UsageError(f"{option} {size!r} is not a size; write {SIZES}")
-    return count
+    return int(count)
 
 
 def whole(value: Any) -> Any:
@@ -152,7 +171,12 @@ def _or_more(amount: Callable[[str, str], float]) -> Callable[[str, str], float 
     """Read a number, or check and keep a text such as ``+50``."""
 
     def read(flag: str, text: str) -> float | str:
-        number = amount(flag, text.strip().removeprefix("+"))
+        bare = text.strip().removeprefix("+")
+        try:
+            number = amount(flag, bare)
+        except UsageError as error:
+            # With the plus sign, as it was given.
+            raise UsageError(str(error).replace(repr(bare), repr(text), 1)) from error
         return f"+{text.strip()[1:].strip()}" if is_more(text.strip()) else number
 
     return read
@@ -256,7 +280,7 @@ DURATION = Kind(
     in_file=float | str,
     read=seconds,
     from_file=_duration_from_file,
-    typed_hint="In seconds, or 30m, 12h, 2d.",
+    typed_hint="In seconds, or 30m, 1h30m, 2d.",
 )
 """A record holds seconds; its field's name ends with ``_s``, the flag and the key do not."""
 WHOLE_OR_MORE = Kind(
@@ -280,7 +304,7 @@ DURATION_OR_MORE = Kind(
     in_file=float | str,
     read=_or_more(seconds),
     from_file=lambda value, _base: _or_more(seconds)("", value) if isinstance(value, str) else float(value),
-    typed_hint="In seconds, or 30m, 12h, 2d.",
+    typed_hint="In seconds, or 30m, 1h30m, 2d.",
     amount=seconds,
 )
 DURATIONS = (DURATION, DURATION_OR_MORE)

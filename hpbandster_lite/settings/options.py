@@ -679,7 +679,7 @@ def split_limits(given: Mapping[str, Any]) -> tuple[Limits, dict[str, float]]:
     for name, option in options_of(LimitOptions).items():
         value: Any = given.get(name)
         if option.kind.amount is not None and kinds.is_more(value):
-            more[name] = option.kind.amount(name, value[1:])
+            more[name] = option.kind.amount(name, option.kind.read(name, value)[1:])
             check_value(option, more[name])
             if not more[name] > 0:
                 raise UsageError(f"{name} {value!r} must be above zero; leave it out for no change")

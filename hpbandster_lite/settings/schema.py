@@ -7,6 +7,7 @@ where it acts, with the same error for the command line, a search file and Pytho
 
 from __future__ import annotations
 
+import datetime
 import decimal
 import functools
 import math
@@ -140,7 +141,9 @@ def _wrong_type(option: Option, value: Any) -> str:
     wanted = "a number of seconds" if is_duration else option.kind.wanted.removesuffix(" in quotes")
     if option.kind is kinds.DURATION_OR_MORE:
         wanted += ', or text such as "+3600" for so many more'
-    example = 3600 if is_duration else _python_example(option)
+    example = _python_example(option)
+    if is_duration:
+        example = kinds.whole(kinds.seconds(option.name, str(example)))
     text = repr(value)
     shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
     return f"{option.name} must be {wanted}, got {shown}; give for example {option.name}={example!r}"
@@ -179,6 +182,8 @@ def _python_value(option: Option, value: Any) -> Any:
             return value
         case os.PathLike() if option.kind in (kinds.DIRECTORY, kinds.FILE):
             return _path(option, os.fspath(value))
+        case datetime.timedelta() if option.kind in kinds.DURATIONS:
+            return value.total_seconds()
         case Mapping():
             return _python_table(value)
         case Iterable() if option.kind is kinds.NUMBERS:

@@ -6,6 +6,7 @@ If a test here fails after a change of the table, change ``minimize`` in the sam
 
 from __future__ import annotations
 
+import datetime
 import inspect
 import re
 import textwrap
@@ -28,7 +29,15 @@ from hpbandster_lite.records import ConfigId, Limits
 from hpbandster_lite.results.result import Incumbent
 from hpbandster_lite.samplers.kde.parameters import BohbParameters
 from hpbandster_lite.settings import kinds
-from hpbandster_lite.settings.options import OPTIONS, TABLE, LimitOptions, Option, SearchOptions, WorkerOptions
+from hpbandster_lite.settings.options import (
+    OPTIONS,
+    TABLE,
+    GraceOptions,
+    LimitOptions,
+    Option,
+    SearchOptions,
+    WorkerOptions,
+)
 from hpbandster_lite.settings.schema import typed_values
 from hpbandster_lite.space import SearchSpace, completed
 
@@ -153,11 +162,12 @@ def test_a_parameter_reaches_its_record(name: str, monkeypatch: pytest.MonkeyPat
         (SearchOptions, "seed", 1.5, "a whole number, got 1.5; give for example seed=7"),
         (SearchOptions, "unit", 3, "text, got 3; give for example unit='epochs'"),
         (SearchOptions, "skip_default", 1, "true or false, got 1; give for example skip_default=True"),
-        (WorkerOptions, "timeout_s", "2h", "a number of seconds, got '2h'; give for example timeout_s=3600"),
+        (WorkerOptions, "timeout_s", "2h", "a number of seconds, got '2h'; give for example timeout_s=1800"),
+        (GraceOptions, "grace_s", "5m", "a number of seconds, got '5m'; give for example grace_s=300"),
         (
             LimitOptions, "wall_time_s", "60",
             'a number of seconds, or text such as "+3600" for so many more, got \'60\'; give for example '
-            "wall_time_s=3600",
+            "wall_time_s=43200",
         ),
         (
             LimitOptions, "brackets", True,
@@ -382,6 +392,14 @@ def test_what_does_not_fit_a_function_is_refused_before_any_process_starts(
     with pytest.raises(UsageError) as caught:
         api.minimize(objective, space, **{"min_budget": 1, "max_budget": 9, **arguments})
     assert words in str(caught.value)
+
+
+def test_a_difference_of_times_is_a_number_of_seconds() -> None:
+    minutes = datetime.timedelta(minutes=5)
+    assert typed_values(GraceOptions, {"grace_s": minutes}) == {"grace_s": 300.0}
+    assert typed_values(LimitOptions, {"wall_time_s": minutes}) == {"wall_time_s": 300.0}
+    with pytest.raises(UsageError, match="brackets must be a whole number"):
+        typed_values(LimitOptions, {"brackets": minutes})
 
 
 def test_numbers_of_numpy_become_python_s() -> None:

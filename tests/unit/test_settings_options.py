@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.master.options import MasterOptions
 from hpbandster_lite.settings import kinds
-from hpbandster_lite.settings.kinds import SIZES, byte_count
+from hpbandster_lite.settings.kinds import SIZES, byte_count, seconds
 from hpbandster_lite.settings.options import (
     OPTIONS,
     TABLE,
@@ -31,6 +32,7 @@ from hpbandster_lite.settings.options import (
     in_common,
     keys_by_table,
     options_of,
+    split_limits,
 )
 
 REPOSITORY = Path(__file__).parents[2]
@@ -103,12 +105,43 @@ KEEP_ERROR = "keep_checkpoints must be one of needed, all, best:N"
     ("size", "count"),
     [
         *(("50GB", 50 * 10**9), ("1.5 TB", 1_500 * 10**9), ("512MiB", 512 * 2**20), ("3k", 3_000), ("7", 7), (8, 8)),
-        *(("2gb", 2 * 10**9), ("9B", 9), ("5e10", 5 * 10**10)),
+        *(("2gb", 2 * 10**9), ("9B", 9), ("5e10", 5 * 10**10), ("1_000", 1_000), (".5GB", 5 * 10**8)),
     ],
 )
 def test_a_size_is_read_as_bytes(size: int | str, count: int) -> None:
     assert byte_count("checkpoint_quota", size) == count
     check_values(CheckpointOptions(checkpoint_quota=size))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        *(("90", 90), (" 90 ", 90), ("1e3", 1_000), ("1_000", 1_000), ("2H", 7_200), ("2 hours", 7_200)),
+        *((".5h", 1_800), ("1h30m", 5_400), ("1h 30 min", 5_400), ("2d 3h 4m 5s", 183_845)),
+        *(("1:30:00", 5_400), ("1-12:00:00", 129_600)),
+    ],
+)
+def test_a_duration_is_read_in_the_forms_that_people_type(text: str, wanted: float) -> None:
+    assert seconds("--timeout", text) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "h", "-1", "inf", "nan", "1e400", "1x", "1,5h", "30m1h", "1h1h", "1h30", "30:00", "1:90:00", "1 0", "_1"],
+)
+def test_what_is_no_duration_or_may_be_two_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^--timeout .* is not a duration; write 90 \(seconds\), 30m, 1h30m,"):
+        seconds("--timeout", text)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("brackets", "+1.5"), ("evaluations", "+x"), ("total_budget", "+"), ("wall_time_s", "+soon")]
+)
+def test_an_amount_to_add_that_is_refused_is_shown_as_it_was_given(name: str, given: str) -> None:
+    with pytest.raises(UsageError, match=f"^{name} {re.escape(repr(given))} is not a "):
+        split_limits({name: given})
+    with pytest.raises(UsageError, match=f"^--x {re.escape(repr(given))} is not a "):
+        OPTIONS[name].kind.read("--x", given)
 
 
 @pytest.mark.parametrize("kept", ["needed", "all", "best:1", "best:25"])
@@ -126,6 +159,7 @@ def test_checkpoints_of_any_number_of_configurations_can_be_kept(kept: str) -> N
         (CheckpointOptions(keep_checkpoints="best:0"), f"{KEEP_ERROR}, got 'best:0'"),
         (CheckpointOptions(keep_checkpoints="best:N"), f"{KEEP_ERROR}, got 'best:N'"),
         (CheckpointOptions(checkpoint_quota="50XB"), f"checkpoint_quota '50XB' is not a size; write {SIZES}"),
+        (CheckpointOptions(checkpoint_quota="1e400"), f"checkpoint_quota '1e400' is not a size; write {SIZES}"),
         (CheckpointOptions(checkpoint_quota=0), f"checkpoint_quota 0 is not a size; write {SIZES}"),
         (CheckpointOptions(keep_checkpoints="some"), f"{KEEP_ERROR}, got 'some'"),
     ],
