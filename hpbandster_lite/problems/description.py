@@ -70,6 +70,7 @@ def describe(
         name=name_of(reference),
         space_json=configspace_to_json(space),
         space_tables=tables,
+        has_feasible=getattr(problem, "feasible", None) is not None,
         has_test=getattr(problem, "test", None) is not None,
         has_refit=getattr(problem, "refit", None) is not None,
         has_export=getattr(problem, "export", None) is not None,

@@ -537,7 +537,8 @@ class ProblemDescription:
     ``space_json`` is ConfigSpace's own JSON, ``space_tables`` the compiled tables of
     :class:`hpbandster_lite.space.SearchSpace`; the budgets are the problem's defaults, ``None`` without a default.
     ``reference`` contains the values of ``options`` that differ from the defaults. ``source_hash`` is the hash of the
-    source by method 1, for journals that have no ``source``.
+    source by method 1, for journals that have no ``source``. Journals store descriptions, so a field stays even if
+    nothing reads it (``has_feasible``).
     """
 
     reference: str
@@ -552,6 +553,7 @@ class ProblemDescription:
     brackets: int | None = None
     integer_budgets: bool = False
     maximize: bool = False
+    has_feasible: bool = False
     has_test: bool = False
     has_refit: bool = False
     has_export: bool = False

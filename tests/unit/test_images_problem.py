@@ -144,6 +144,7 @@ def test_every_name_is_the_problem_of_its_data_set_and_describes_it(name: str) -
     about = describe(load(name), name)
     (data_set,) = (each for each in about.options if each.name == "data_set")
     assert (data_set.value, data_set.default) == (name, name)
+    assert about.has_feasible
     assert about.has_test
     assert about.has_refit
     assert about.has_export

@@ -594,7 +594,7 @@ def test_what_does_not_tell_its_signature_is_left_to_the_call() -> None:
 def test_a_function_problem_has_what_it_was_given() -> None:
     problem = FunctionProblem(evaluate, space(), feasible=bool, min_budget=1, unit="epochs")
     assert describe(problem, "p").unit == "epochs"
-    assert problem.feasible is bool
+    assert describe(problem, "p").has_feasible
     assert not describe(problem, "p").has_test
 
 
@@ -622,7 +622,7 @@ def test_a_description_holds_what_a_search_needs_to_know(write: Write) -> None:
     assert (found.reference, found.name) == (reference, "made_up")
     assert (found.min_budget, found.max_budget, found.eta, found.unit) == (1.0, 27.0, 3.0, "epochs")
     assert (found.budgets, found.brackets, found.integer_budgets) == (None, None, True)
-    assert not found.has_test
+    assert (found.has_feasible, found.has_test) == (False, False)
     assert SearchSpace.from_json(found.space_tables).names == ("lr",)
     assert "lr" in json.dumps(found.space_json)
     assert len(found.source_hash) == 64
