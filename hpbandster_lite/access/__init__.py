@@ -1,1 +1,4 @@
-"""Access to a server: certificates and keys for TLS, and the addresses where it listens."""
+"""Access to a server: certificates and keys for TLS, and the addresses where it listens.
+
+Law of this room: it prepares what a server needs and opens no connection. Only their owner can read private keys.
+"""

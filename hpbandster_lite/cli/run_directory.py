@@ -1,4 +1,8 @@
-"""What commands read from a run directory: the directory of a search, and the status of the search."""
+"""What commands read from a run directory: the directory of a search, and the status of the search.
+
+Law of this file: a directory that holds no search is refused by name. The status comes from the master, and from the
+journal where none answers.
+"""
 
 from __future__ import annotations
 

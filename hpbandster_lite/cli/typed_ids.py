@@ -1,4 +1,7 @@
-"""Read configurations and evaluations as ``list`` prints them: ``0-0-3`` and ``0-0-3@1``."""
+"""Read configurations and evaluations as ``list`` prints them: ``0-0-3`` and ``0-0-3@1``.
+
+Law of this file: text in, an id or an error with the form of an id out; whether a search has it, the caller finds out.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The calls that a master answers, from agents, readers and users, and what each makes durable."""
+"""The calls that a master answers, from agents, readers and users, and what each makes durable.
+
+Law of this file: the engine decides; the entries of its decisions wait here until the turn is committed. A message is
+checked before the engine sees it: the agent, its problem and its directories.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +141,11 @@ class Master:
         ProtocolMismatch
             If the call carries no message of its method.
         ProblemError
-            If the agent's problem has other options than the search; SourceDiffers if it has another source.
+            If the agent's problem has other options than the search.
+        SourceDiffers
+            If the agent's problem has another source than the search accepts.
+        AgentIdTaken
+            If another process has the agent's id.
         """
         now = self._clock()
         if call.method == "status":

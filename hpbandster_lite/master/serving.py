@@ -1,4 +1,8 @@
-"""The process of a master: it locks the run directory, replays the journal, serves, and ends."""
+"""The process of a master: it locks the run directory, replays the journal, serves, and ends.
+
+Law of this file: one process holds a run directory and its journal at a time. It serves only after the entry of its
+start is durable, and removes its endpoint when it ends.
+"""
 
 from __future__ import annotations
 
@@ -170,7 +174,13 @@ def resume_master(
     soonest_question_s: float = SOONEST_QUESTION_S,
     condition_of: Callable[[ProcessIdentity], Condition] | None = None,
 ) -> tuple[Master, int]:
-    """The master of this search as the journal left it, with a new epoch; the last arguments are :class:`Master`'s."""
+    """The master of this search as the journal left it, with a new epoch; the last arguments are :class:`Master`'s.
+
+    Raises
+    ------
+    ResumeError, SourceDiffers
+        If the problem is another one, or its source was edited and the user did not accept the edit.
+    """
     # The lease times are those of this start; everything else is the journal's.
     settings = replace(options.prepared.settings, run_id=journal.settings.run_id)
     space = SearchSpace.from_json(settings.problem.space_tables)
@@ -179,14 +189,12 @@ def resume_master(
     engine.replay(unread)
     accepted = engine.state.source or journal.settings.problem.source
     check_source(accepted, settings.problem.source, options.prepared.edited, directory.path)
-    after = options.prepared.restored_after
-    is_restored = after is not None and engine.state.epoch <= after
+    is_restored = _is_first_after(options.prepared.restored_after, engine)
     epoch = _begun_epoch(journal, directory, is_restored=is_restored)
     # Entries that an older master has committed meanwhile; from now on it cannot commit.
     engine.replay(unread)
-    after = options.prepared.retry_failed_after
     # Only the first master of this start puts failures back: its successor may find that they have failed again.
-    retry_failed = after is not None and engine.state.epoch <= after
+    retry_failed = _is_first_after(options.prepared.retry_failed_after, engine)
     turn = engine.start(
         epoch,
         options.prepared.limits,
@@ -217,6 +225,11 @@ def resume_master(
         condition_of=condition_of,
     )
     return master, epoch
+
+
+def _is_first_after(epoch: int | None, engine: Engine) -> bool:
+    """Whether the journal has no master after that of an epoch; False without an epoch."""
+    return epoch is not None and engine.state.epoch <= epoch
 
 
 class _UnreadEntries:

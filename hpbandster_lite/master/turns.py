@@ -1,4 +1,8 @@
-"""The turns of a master: the order in which it reads, ends leases, looks for left reports, commits, and deletes."""
+"""The turns of a master: the order in which it reads, ends leases, looks for left reports, commits, and deletes.
+
+Law of this file: leases end only after all input was read, and checkpoints are deleted only after the commit. No lease
+ends for time in which the master did not read.
+"""
 
 from __future__ import annotations
 

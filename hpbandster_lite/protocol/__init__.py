@@ -1,1 +1,4 @@
-"""The messages of the service, as records: between agents, users and the master, and the status."""
+"""The messages of the service, as records: between agents, users and the master, and the status.
+
+Law of this room: records and pure functions of them, for both sides of a connection, which the caller makes.
+"""

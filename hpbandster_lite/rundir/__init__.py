@@ -1,4 +1,7 @@
-"""The run directory: its paths, keys, endpoint, small files and checkpoints."""
+"""The run directory: its paths, keys, endpoint, small files and checkpoints.
+
+Law of this room: a file that other processes read is replaced as a whole, and a secret is readable by its owner alone.
+"""
 
 from hpbandster_lite.rundir.checkpoint_sizes import CheckpointSizes, size_text
 from hpbandster_lite.rundir.checkpoints import (

@@ -72,6 +72,7 @@ def test_every_command_in_the_text_exists_with_its_options(document: str, code: 
 def all_options() -> frozenset[str]:
     groups: dict[str, Any] = {name: typer.main.get_command(make_app(name)) for name in GROUPS}
     return frozenset().union(
+        options_of(),
         *(options_of(name) for name in COMMANDS),
         *(options_of(name, command) for name, group in groups.items() for command in group.commands[name].commands),
     )
