@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hpbandster_lite.cli.view.formats import first_line
+from hpbandster_lite.engine.same_fault import first_line
 from hpbandster_lite.errors import MasterUnreachable
 from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.master.connection import connect
@@ -71,7 +71,7 @@ def _not_served(directory: RunDirectory, command: str) -> str:
             f"the search in {directory.path} does not run: no master serves it, and nothing was changed; "
             f"{_start_one(directory, command)}"
         )
-    reason = first_line(finished.reason).rstrip(":")
+    reason = first_line(finished.reason)
     if not finished.kind.was_stopped:
         over = f"the search in {directory.path} is over ({reason}): nothing was changed"
         return f"{over}, and there is nothing to {command}"

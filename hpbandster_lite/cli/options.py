@@ -58,6 +58,8 @@ Problem = Annotated[
         show_default=False,
     ),
 ]
+
+
 def find_run(given: Path | None) -> Path | None:
     """The run directory that an argument names: ``digits`` also finds ``runs/digits``."""
     return None if given is None else named_run_directory(given)

@@ -39,3 +39,8 @@ def shown(failure: Failure) -> str:
     if failure.traceback is not None:
         return "\n".join(failure.traceback.rstrip().splitlines()[-SHOWN_LINES:])
     return "\n".join((failure.reason, *failure.log_tail[-SHOWN_LINES:]))
+
+
+def first_line(reason: str) -> str:
+    """The reason of a search's end without the failure that may follow it."""
+    return reason.partition("\n")[0].rstrip(":")

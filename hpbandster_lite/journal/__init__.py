@@ -19,12 +19,13 @@ from hpbandster_lite.journal.reader import (
     source_of_row,
 )
 from hpbandster_lite.journal.schema import SCHEMA, sqlite_version
-from hpbandster_lite.journal.settings_difference import SPACE_DIFFERS, option_difference, settings_difference
+from hpbandster_lite.journal.settings_difference import DIRECTION, SPACE, option_difference, settings_difference
 from hpbandster_lite.journal.writer import Fenced, Journal, holds_anything
 
 __all__ = [
+    "DIRECTION",
     "SCHEMA",
-    "SPACE_DIFFERS",
+    "SPACE",
     "ConfigurationRow",
     "Ending",
     "EvaluationRow",

@@ -11,6 +11,9 @@ from typing import NamedTuple
 from hpbandster_lite.records import Plain, ProblemOption, SearchSettings, Value
 from hpbandster_lite.wire import plain
 
+SPACE, DIRECTION = "search space", "direction"
+"""Names of two settings that no option alone decides."""
+
 # The settings that cannot change, in the order in which a user looks for them.
 _COMPARED: Mapping[str, Callable[[SearchSettings], Plain]] = {
     "problem": lambda settings: settings.problem.name,
@@ -19,7 +22,7 @@ _COMPARED: Mapping[str, Callable[[SearchSettings], Plain]] = {
     "eta": lambda settings: settings.eta,
     "budgets": lambda settings: settings.budgets,
     "integer_budgets": lambda settings: settings.problem.integer_budgets,
-    "direction": lambda settings: "maximize" if settings.maximize else "minimize",
+    DIRECTION: lambda settings: "maximize" if settings.maximize else "minimize",
     "unit": lambda settings: settings.unit,
     "bracket rule": lambda settings: settings.bracket_rule,
     "skip_default": lambda settings: settings.skip_default,
@@ -27,11 +30,14 @@ _COMPARED: Mapping[str, Callable[[SearchSettings], Plain]] = {
 }
 
 
-SPACE_DIFFERS = "search space"
-"""Begins the difference of two spaces: no option has caused it."""
+class SettingsDifference(NamedTuple):
+    """A setting with two different values: its name, and a sentence that gives both."""
+
+    setting: str
+    sentence: str
 
 
-def settings_difference(stored: SearchSettings, new: SearchSettings) -> str | None:
+def settings_difference(stored: SearchSettings, new: SearchSettings) -> SettingsDifference | None:
     """The first setting in which a journal differs from the requested settings.
 
     It compares the problem (its name, and its options except local ones), algorithm, seed, eta, budgets, direction,
@@ -40,8 +46,8 @@ def settings_difference(stored: SearchSettings, new: SearchSettings) -> str | No
 
     Returns
     -------
-    str or None
-        For example ``seed: 1 in the journal, 2 requested``; ``None`` if the search can continue.
+    SettingsDifference or None
+        With a sentence such as ``seed: 1 in the journal, 2 requested``; ``None`` if the search can continue.
     """
     option = option_difference(stored.problem.options, new.problem.options)
     if stored.problem.name == new.problem.name and option is not None:
@@ -53,12 +59,13 @@ def settings_difference(stored: SearchSettings, new: SearchSettings) -> str | No
         if stored.sampler.get(name) != new.sampler.get(name):
             return _differ(f"sampler parameter {name!r}", stored.sampler.get(name), new.sampler.get(name))
     if plain(stored.initial) != plain(new.initial):
-        return f"initial configurations: {len(stored.initial)} in the journal, {len(new.initial)} others requested"
+        counts = f"{len(stored.initial)} in the journal, {len(new.initial)} others requested"
+        return _named("initial configurations", counts)
     # Imported here: a reader of a journal needs no space, and hpbandster_lite.space imports scipy.
     from hpbandster_lite.space import first_difference
 
     difference = first_difference(stored.problem.space_json, new.problem.space_json)
-    return None if difference is None else f"{SPACE_DIFFERS}: {difference}"
+    return None if difference is None else _named(SPACE, difference)
 
 
 class OptionDifference(NamedTuple):
@@ -84,8 +91,12 @@ def option_difference(stored: Iterable[ProblemOption], new: Iterable[ProblemOpti
     return None
 
 
-def _differ(name: str, stored: Plain, new: Plain) -> str:
-    return f"{name}: {_as_text(stored)} in the journal, {_as_text(new)} requested"
+def _differ(name: str, stored: Plain, new: Plain) -> SettingsDifference:
+    return _named(name, f"{_as_text(stored)} in the journal, {_as_text(new)} requested")
+
+
+def _named(name: str, difference: str) -> SettingsDifference:
+    return SettingsDifference(name, f"{name}: {difference}")
 
 
 def _as_typed(value: Value) -> Value:

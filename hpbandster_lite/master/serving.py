@@ -89,7 +89,9 @@ def _served(options: MasterOptions, directory: RunDirectory, ending: ShutdownReq
     with Journal.open(directory.journal, create=settings, clock=time.monotonic) as journal:
         difference = settings_difference(journal.settings, settings)
         if difference is not None:
-            raise ResumeError(f"{directory.path} holds another search: {difference}; give another run directory")
+            raise ResumeError(
+                f"{directory.path} holds another search: {difference.sentence}; give another run directory"
+            )
         if journal.network is not None:
             log.info(
                 "%s is on a network file system (%s): the journal is kept with SQLite's rollback journal, which needs "

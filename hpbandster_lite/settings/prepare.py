@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 import secrets
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from hpbandster_lite.errors import BudgetError, Held, ResumeError, SpaceError, U
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.budgets import Ladder, explicit_ladder, ladder
 from hpbandster_lite.hyperband.direction import turned_limits
-from hpbandster_lite.journal import SPACE_DIFFERS, JournalReader, holds_anything, lost_note, settings_difference
+from hpbandster_lite.journal import DIRECTION, SPACE, JournalReader, holds_anything, lost_note, settings_difference
 from hpbandster_lite.problems import (
     describe_in_child,
     describe_with_data,
@@ -28,17 +27,14 @@ from hpbandster_lite.problems import (
     is_function,
     name_of,
     source_in_child,
-    target_of,
     with_options,
 )
 from hpbandster_lite.problems.shipped_data import MissingData
 from hpbandster_lite.randomness import Purpose, generator_for
 from hpbandster_lite.records import (
     ConfigId,
-    FailureKind,
     Limits,
     ProblemDescription,
-    ProblemSource,
     SearchSettings,
     SourceChanged,
 )
@@ -46,7 +42,20 @@ from hpbandster_lite.records.decorator import record
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.samplers import bracket_plan
 from hpbandster_lite.samplers.model_start import ModelStart, model_start
-from hpbandster_lite.settings.options import OPTIONS, SearchOptions, as_written, check_values
+from hpbandster_lite.settings.notes import (
+    completion_note,
+    distribution_note,
+    drawn_seed_note,
+    edit_note,
+    forbidden_default_note,
+    halt_notes,
+    link_note,
+    no_model_note,
+    not_compared_note,
+    retry_notes,
+    written,
+)
+from hpbandster_lite.settings.options import OPTIONS, SearchOptions, check_values
 from hpbandster_lite.settings.source_check import accepted_edit
 
 if TYPE_CHECKING:
@@ -56,8 +65,6 @@ if TYPE_CHECKING:
     from hpbandster_lite.engine.state import State
     from hpbandster_lite.space import Completed, SearchSpace
 
-MOST_COMPLETED = 10
-"""Completed configurations that a note lists."""
 RESTORED_ALONE = "a journal may be replaced only while no master serves it: end that master, and restore the copy again"
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """A run id names an entry at the name server and, on workers without a shared disk, a folder."""
@@ -126,13 +133,21 @@ def prepare(
     Raises
     ------
     UsageError
-        For an invalid option; ResumeError names what differs from the stored search.
+        For an invalid option.
+    ResumeError
+        If the run directory holds another search; with what differs.
+    ProblemError
+        If the problem cannot be loaded or does not fit its interface.
+    Held
+        If the journal was restored and a master serves it.
     """
-    of_the_problem: list[str] = []
-    found = _prepared(options, run_directory, meanwhile, on_missing, of_the_problem)
+    check_values(options)
+    check_values(options.limits)
+    _check_alone(options)
+    found = _prepared(options, run_directory, meanwhile, on_missing)
     lost = "" if run_directory is None else lost_note(run_directory.journal)
-    first = filter(None, (lost, _link_note(options.problem)))
-    return replace(found, notes=(*first, *found.notes, *of_the_problem))
+    first = filter(None, (lost, link_note(options.problem)))
+    return replace(found, notes=(*first, *found.notes))
 
 
 def _prepared(
@@ -140,23 +155,22 @@ def _prepared(
     run_directory: RunDirectory | None,
     meanwhile: Callable[[], object] | None,
     on_missing: Callable[[MissingData], object] | None,
-    notes: list[str],
 ) -> Prepared:
-    check_values(options)
-    check_values(options.limits)
-    _check_alone(options)
     if run_directory is None or not holds_anything(run_directory.journal):
         _refuse_restored(options, run_directory)
         if options.description is not None:
             # The processes start while a child reads the source: what is wrong is found before.
             _begin(options, options.description)
-        return _begin(options, _described(options, options.problem, meanwhile, on_missing, notes))
+        description, notes = _described(options, options.problem, meanwhile, on_missing)
+        found = _begin(options, description)
+        return replace(found, notes=(*found.notes, *notes))
     if options.restored and run_directory.is_served():
         raise Held(f"{run_directory.path} is served by a master; {RESTORED_ALONE}")
     reader = JournalReader(run_directory.journal)
     reference = with_kept_options(options.problem, reader.settings().problem.reference)
-    description = _described(options, reference, meanwhile, on_missing, notes)
-    return _resume(options, description, reader, run_directory.path)
+    description, notes = _described(options, reference, meanwhile, on_missing)
+    found = _resume(options, description, reader, run_directory.path)
+    return replace(found, notes=(*found.notes, *notes))
 
 
 def _check_alone(options: SearchOptions) -> None:
@@ -178,24 +192,23 @@ def _described(
     reference: str,
     meanwhile: Callable[[], object] | None,
     on_missing: Callable[[MissingData], object] | None,
-    notes: list[str],
-) -> ProblemDescription:
+) -> tuple[ProblemDescription, Sequence[str]]:
     """The problem as a child process describes it, or as the caller does; its source is then read by a child.
 
-    The notes of a shipped problem are added to ``notes``.
+    The second value has the notes of a shipped problem.
     """
     arguments, about = options.arguments or (), options.description
     if about is None and on_missing is not None:
         found = describe_with_data(reference, arguments=arguments, meanwhile=meanwhile)
         if found.missing is not None:
             on_missing(found.missing)
-        notes += found.notes
-        return found.about
+        return found.about, found.notes
     if about is None:
-        return describe_in_child(reference, arguments=arguments, meanwhile=meanwhile)
+        return describe_in_child(reference, arguments=arguments, meanwhile=meanwhile), ()
     if options.arguments is None or about.source is None or is_function(about.source):
-        return about
-    return replace(about, source=source_in_child(about.reference, arguments=arguments, meanwhile=meanwhile))
+        return about, ()
+    source = source_in_child(about.reference, arguments=arguments, meanwhile=meanwhile)
+    return replace(about, source=source), ()
 
 
 def with_kept_options(reference: str, kept: str) -> str:
@@ -228,56 +241,34 @@ def _begin(options: SearchOptions, description: ProblemDescription) -> Prepared:
         **_of_a_new_search(options, "algorithm", "bracket_rule", "max_attempts", "lease_s", "heartbeat_s"),
     )
     space = _checked_space(settings)
-    found = (steps.note, _forbidden_default_note(settings, space), _completion_note(initial), _distribution_note(space))
-    notes = [note for note in found if note]
-    if options.seed is None:
-        notes.append(
-            f"seed {settings.seed} was drawn; with one worker, {_written(options, 'seed', settings.seed)} repeats this "
-            "search (with more, proposals depend on the order in which evaluations end)"
-        )
-    if options.retry_failed:
-        notes.append("nothing has failed yet, so there is nothing to retry: the search begins")
-    # Nothing was started yet: the amount to add is the limit.
-    more: Mapping[str, Any] = options.more
-    limits = turned_limits(replace(options.limits, **more), maximize=settings.maximize)
-    if limits == Limits(max_concurrent=limits.max_concurrent):
-        brackets = description.brackets or len(settings.budgets)
-        limits = replace(limits, brackets=brackets)
-    notes += _no_model_notes(model_start(settings, limits), settings.unit)
+    limits = _first_limits(options, settings)
+    notes = (
+        steps.note,
+        forbidden_default_note(settings, space),
+        completion_note(initial),
+        distribution_note(space),
+        drawn_seed_note(options, settings.seed),
+        "nothing has failed yet, so there is nothing to retry: the search begins" if options.retry_failed else "",
+        no_model_note(model_start(settings, limits), settings.unit),
+    )
     return Prepared(
         settings=settings,
         limits=limits,
         resumed=False,
-        notes=tuple(notes),
+        notes=tuple(filter(None, notes)),
         keep_going=options.keep_going,
         only_minimize=options.only_minimize,
     )
 
 
-def _link_note(reference: str) -> str:
-    """That the problem's file is a link into another folder, whose modules and files the problem uses."""
-    path = Path(target_of(reference).partition(":")[0])
-    if not path.is_symlink() or path.resolve().parent == path.parent.resolve():
-        return ""
-    return (
-        f"{path} is a link: {path.resolve()} is the problem's file, with the modules and files beside that one; to "
-        "search with those beside the link, copy the file there"
-    )
-
-
-def _no_model_notes(start: ModelStart | None, unit: str) -> list[str]:
-    """That no configuration will come from the model, which needs more results than the search has."""
-    if start is None or start.is_used:
-        return []
-    at = f"{start.budget:g} {unit}"
-    has = f"this search has at most {start.most}, at {at}"
-    if start.evaluations is not None:
-        has = f"this search has them after evaluation {start.evaluations}, at {at}, and samples nothing after that"
-    return [
-        f"no configuration will come from the model: it begins with {start.results} results at one budget (by default "
-        f"the number of hyperparameters and three), and {has}; search fewer hyperparameters, raise the limits, or set "
-        "the sampler's parameter min_points_in_model"
-    ]
+def _first_limits(options: SearchOptions, settings: SearchSettings) -> Limits:
+    """The limits of a new search; without any, the problem's number of brackets, or one cycle of them."""
+    # Nothing was started yet: the amount to add is the limit.
+    more: Mapping[str, Any] = options.more
+    limits = turned_limits(replace(options.limits, **more), maximize=settings.maximize)
+    if limits != Limits(max_concurrent=limits.max_concurrent):
+        return limits
+    return replace(limits, brackets=settings.problem.brackets or len(settings.budgets))
 
 
 def _resume(options: SearchOptions, description: ProblemDescription, reader: JournalReader, path: Path) -> Prepared:
@@ -288,27 +279,18 @@ def _resume(options: SearchOptions, description: ProblemDescription, reader: Jou
     if options.sampler or options.initial:
         # A misspelt name is not another setting.
         _checked_space(replace(wanted, sampler=options.sampler, initial=wanted.initial if options.initial else ()))
-    difference = settings_difference(stored, wanted)
-    if difference is not None:
-        remedy = "Give the journal's value (or leave the option out)"
-        if difference.startswith(SPACE_DIFFERS):
-            remedy = "Restore the space"
-        elif difference.startswith("direction") and options.maximize is None:
-            remedy = "Restore what the problem says of maximize"
-        raise ResumeError(
-            f"the search in {path} cannot continue with other settings: {difference}. "
-            f"{remedy}, or start another search with {_written(options, 'new')}"
-        )
+    _refuse_other_settings(options, wanted, stored, path)
     is_accepted = options.accept_edited_source or options.retry_failed
     is_call = options.arguments is not None
     edited = accepted_edit(reader, description, path, is_accepted=is_accepted, is_call=is_call)
-    notes = grown + ([] if edited is None else [_edit_note(edited)])
+    notes = grown + ([] if edited is None else [edit_note(edited)])
     if stored.maximize and options.maximize is None and not description.maximize:
         notes.append("the search goes on as it began: it maximizes what the objective returns")
-    notes += _not_compared_notes(reader.source(), description.source)
+    not_compared = not_compared_note(reader.source(), description.source)
+    notes += [not_compared] if not_compared else []
     if options.retry_failed:
-        notes += _retry_notes(_retriable(stored, reader), is_changed=edited is not None)
-    notes += _halt_notes(options, reader, path)
+        notes += retry_notes(_retriable(stored, reader), is_changed=edited is not None)
+    notes += halt_notes(options, reader, path)
     limits, more_notes = _limits(options, stored, reader)
     notes += more_notes
     problem = replace(wanted.problem, source=reader.source(), source_hash=stored.problem.source_hash)
@@ -368,37 +350,36 @@ def _with_stored_space(description: ProblemDescription, stored: SearchSettings) 
     return replace(description, space_json=then, space_tables=stored.problem.space_tables), [note]
 
 
-def _not_compared_notes(accepted: ProblemSource | None, found: ProblemSource | None) -> list[str]:
-    if found is None or not is_function(found):
-        return []
-    reasons = [source.not_comparable for source in (accepted, found) if source is not None and source.not_comparable]
-    if accepted is None:
-        reasons = ["its journal is of an older version"]
-    if not reasons:
-        return []
-    return [f"whether the function is the one of the search could not be compared ({reasons[-1]}); the search goes on"]
-
-
-def _edit_note(edited: SourceChanged) -> str:
-    return (
-        f"the problem's source was edited ({'; '.join(edited.differences)}); earlier results are kept as they are, and "
-        "status shows from which evaluation on the source is another one"
-    )
-
-
 def _refuse_another_run(
     options: SearchOptions, description: ProblemDescription, stored: SearchSettings, path: Path
 ) -> None:
     if description.name != stored.problem.name:
         raise ResumeError(
             f"the run directory {path} belongs to the problem {stored.problem.name!r}, not to {description.name!r}; "
-            f"give another {_written(options, 'run_dir')}, or {_written(options, 'new')}"
+            f"give another {written(options, 'run_dir')}, or {written(options, 'new')}"
         )
     if options.run_id not in (None, stored.run_id):
         raise ResumeError(
             f"the run directory {path} holds the run {stored.run_id!r}, not {options.run_id!r}; "
             f"leave --run-id out, give --run-id {stored.run_id}, or another --run-dir"
         )
+
+
+def _refuse_other_settings(
+    options: SearchOptions, wanted: SearchSettings, stored: SearchSettings, path: Path
+) -> None:
+    difference = settings_difference(stored, wanted)
+    if difference is None:
+        return
+    remedy = "Give the journal's value (or leave the option out)"
+    if difference.setting == SPACE:
+        remedy = "Restore the space"
+    elif difference.setting == DIRECTION and options.maximize is None:
+        remedy = "Restore what the problem says of maximize"
+    raise ResumeError(
+        f"the search in {path} cannot continue with other settings: {difference.sentence}. "
+        f"{remedy}, or start another search with {written(options, 'new')}"
+    )
 
 
 def _wanted_settings(options: SearchOptions, description: ProblemDescription, stored: SearchSettings) -> SearchSettings:
@@ -441,13 +422,6 @@ def _completed(options: SearchOptions, description: ProblemDescription, seed: in
         raise SpaceError(f"initial: {error}") from error
 
 
-def _completion_note(initial: Sequence[Completed]) -> str:
-    """Which values were added to the configurations that the user gave."""
-    added = [f"configuration {number}: {each.note}" for number, each in enumerate(initial) if each.note]
-    more = f"; and {len(added) - MOST_COMPLETED} more" if len(added) > MOST_COMPLETED else ""
-    return f"left out in initial, and added: {'. '.join(added[:MOST_COMPLETED])}{more}" if added else ""
-
-
 def _retriable(stored: SearchSettings, reader: JournalReader) -> Retried:
     from hpbandster_lite.engine.retry_failed import retriable
 
@@ -462,32 +436,6 @@ def _state(stored: SearchSettings, reader: JournalReader) -> State:
     for _, _, entry in reader.entries():
         state.apply(entry)
     return state
-
-
-def _retry_notes(retried: Retried, *, is_changed: bool) -> list[str]:
-    """What is put back, and whether another outcome is likely."""
-    notes = [retried.sentence]
-    if retried.put_back and not is_changed:
-        notes.append(
-            "the problem's source is as it was when the search began; unless something else was corrected, what failed "
-            "will fail again"
-        )
-    return notes
-
-
-def _halt_notes(options: SearchOptions, reader: JournalReader, path: Path) -> list[str]:
-    """Why the search was stopped, or is paused."""
-    notes = []
-    finished, paused = reader.finished(), reader.paused()
-    if finished is not None and finished.kind.was_stopped:
-        notes.append(f"the search was {finished.reason.splitlines()[0].rstrip(':')}; a new start continues it")
-        if not options.retry_failed and any(FailureKind(kind).is_mendable for kind in reader.failures()):
-            retry = _written(options, "retry_failed")
-            notes.append(f"what failed stays as it is; {retry} runs it again, once the code is corrected")
-    if paused is not None:
-        why = f" ({paused[0]})" if paused[0] else ""
-        notes.append(f"the search is paused{why}; to evaluate again: hpbandster-lite resume {shlex.quote(str(path))}")
-    return notes
 
 
 def _with_stored_budgets(options: SearchOptions, stored: SearchSettings) -> SearchOptions:
@@ -519,11 +467,6 @@ def _ladder(options: SearchOptions, description: ProblemDescription) -> Ladder:
         raise BudgetError(f"the problem {description.name!r} has no {name}; give one")
     eta = OPTIONS["eta"].new_search if eta is None else eta
     return ladder(lowest, highest, eta, unit=unit, integer=description.integer_budgets)
-
-
-def _written(options: SearchOptions, name: str, value: object = None) -> str:
-    """An option in the words of the interface through which these options were given."""
-    return as_written(name, value, is_call=options.arguments is not None)
 
 
 def _run_id(run_id: str | None) -> str | None:
@@ -570,20 +513,3 @@ def _checked_space(settings: SearchSettings) -> SearchSpace:
             f"and lease_s={settings.lease_s}; the defaults are 5 and 60"
         )
     return space
-
-
-def _forbidden_default_note(settings: SearchSettings, space: SearchSpace) -> str | None:
-    clause = None if settings.skip_default else space.forbidding_clause(space.default())
-    if clause is None:
-        return None
-    return f"the space forbids its own default configuration ({clause}); a sampled one is evaluated in its place"
-
-
-def _distribution_note(space: SearchSpace) -> str:
-    """What the distributions and weights of the space act on."""
-    named = [f"the {dim.prior.kind} distribution of {dim.name}" for dim in space.dimensions if dim.prior is not None]
-    weighted = [dim.name for dim in space.dimensions if dim.weights is not None and len(set(dim.weights)) > 1]
-    named += [f"the weights of {', '.join(weighted)}"] if weighted else []
-    if not named:
-        return ""
-    return f"{'; '.join(named)}: they steer random draws, and the model of bohb and bo does not use them"

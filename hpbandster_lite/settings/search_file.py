@@ -312,7 +312,7 @@ def how_to_continue(directory: RunDirectory, reference: str) -> str:
         Of its problem.
     """
     heading, second = _first_lines(directory.path / FILE_NAME)
-    # So are the directories named that --new makes.
+    # The directories that --new makes have such names, too.
     is_numbered = re.fullmatch(re.escape(default_run_directory(reference).name) + r"-\d+", directory.path.name)
     if second.startswith(_ONLY_MINIMIZE):
         # With its directory: which one a call takes without may depend on what the function reads.

@@ -19,6 +19,7 @@ from tests.grants import grant
 
 EVALUATION = EvaluationId(ConfigId(2, 0, 5), 1)
 
+
 def test_a_scratch_folder_is_gone_at_the_end_but_for_checkpoints(tmp_path: Path) -> None:
     options = AgentOptions(problem="p", nameserver=("h", 1), run_id="run", key="k", scratch=str(tmp_path))
     places = AttemptDirectories(options)

@@ -938,16 +938,19 @@ def changed(**problem: Plain) -> SearchSettings:
     ],
 )
 def test_a_setting_that_may_not_change_is_named_with_both_values(new: SearchSettings, message: str) -> None:
-    assert settings_difference(SETTINGS, new) == message
+    difference = settings_difference(SETTINGS, new)
+    assert difference is not None
+    assert difference.sentence == message
 
 
 def test_a_changed_space_is_named_by_its_first_difference() -> None:
     difference = settings_difference(SETTINGS, changed(space_json=space(2.0)))
 
     assert difference is not None
-    assert difference.startswith("search space: ")
-    assert "'x'" in difference
-    assert "upper" in difference
+    assert difference.setting == "search space"
+    assert difference.sentence.startswith("search space: ")
+    assert "'x'" in difference.sentence
+    assert "upper" in difference.sentence
 
 
 def test_what_earlier_results_do_not_depend_on_may_change() -> None:

@@ -207,8 +207,6 @@ def test_a_search_that_is_over_has_no_time_left_whatever_its_plan_was() -> None:
 # --------------------------------------------------------------------------------------------------------- the price
 
 
-
-
 def priced(limits: Limits, *, continues: bool = True, workers: int = 1, unit_s: float = 1.0) -> Price:
     return price(None, SETTINGS, limits, seconds_per_unit=unit_s, continues=continues, workers=workers)
 

@@ -257,6 +257,7 @@ def test_a_new_option_is_missed_in_the_python_interface(with_new_option: Path) -
 
 QUICK = ("status", "best", "list", "pause", "stop", "ping")
 
+
 @pytest.mark.parametrize(
     "module",
     [

@@ -69,7 +69,6 @@ class Augmentation:
                 raise ImageDataError(f"{name} must be 0 (for none) or more and finite, got {name}={value!r}")
 
 
-
 # ------------------------------------------------------------------------------------------------------------ draws
 
 

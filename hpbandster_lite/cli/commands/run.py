@@ -13,11 +13,11 @@ from hpbandster_lite.cli.chosen_directory import chosen_directory
 from hpbandster_lite.cli.options import Problem, takes_options
 from hpbandster_lite.cli.run_directory import completed, read_status
 from hpbandster_lite.cli.view.dry_run_report import print_dry_run, print_price
-from hpbandster_lite.cli.view.formats import first_line
 from hpbandster_lite.cli.view.incumbent import print_incumbent, print_where_saved
 from hpbandster_lite.cli.view.plan import introduce_plan
 from hpbandster_lite.cli.view.progress import watcher_for
 from hpbandster_lite.cli.view.terminal import console
+from hpbandster_lite.engine.same_fault import first_line
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.journal import JournalReader

@@ -57,11 +57,6 @@ def rate(count: int, seconds: float) -> str:
     return f"{number(each_second * 3600, 2)} an hour"
 
 
-def first_line(reason: str) -> str:
-    """A reason without the traceback that may follow it."""
-    return reason.partition("\n")[0].rstrip(":")
-
-
 def value_text(value: Plain) -> str:
     """A plain value in a few characters."""
     if isinstance(value, float):

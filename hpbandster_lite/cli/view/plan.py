@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hpbandster_lite.cli.view.formats import DEFAULT_UNIT, amount, duration, first_line, number
+from hpbandster_lite.cli.view.formats import DEFAULT_UNIT, amount, duration, number
 from hpbandster_lite.cli.view.tables import plain_table
+from hpbandster_lite.engine.same_fault import first_line
 from hpbandster_lite.hyperband.brackets import BracketPlan, plan_totals
 from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.journal import JournalReader

@@ -17,8 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from hpbandster_lite.cli.view.formats import amount, duration, first_line, number, rate, value_text
+from hpbandster_lite.cli.view.formats import amount, duration, number, rate, value_text
 from hpbandster_lite.cli.view.tables import plain_table
+from hpbandster_lite.engine.same_fault import first_line
 from hpbandster_lite.hyperband.direction import word_for
 from hpbandster_lite.hyperband.ranking import best_loss
 from hpbandster_lite.protocol.status import Agent, Bracket, Rung, SourceEdit, Status
