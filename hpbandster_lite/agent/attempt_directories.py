@@ -30,7 +30,18 @@ log = logging.getLogger(__name__)
 
 
 class AttemptDirectories:
-    """The directories of one worker's attempts: in the run directory, else in a scratch folder of this worker alone."""
+    """The directories of one worker's attempts: in the run directory, else in a scratch folder of this worker alone.
+
+    Parameters
+    ----------
+    options
+        The agent's: the run directory, or the run id and the scratch folder.
+
+    Attributes
+    ----------
+    directory : RunDirectory
+        Names the directories.
+    """
 
     def __init__(self, options: AgentOptions) -> None:
         self._run = None if options.run_dir is None else Path(options.run_dir).resolve()

@@ -67,6 +67,8 @@ class Conversation:
         The connection; None until the trainer has imported the problem, or found no room for it.
     exit_code : int or None
         Exit code that follows from the master's answer.
+    kept : tuple of str or None
+        Once the search is over, the configurations that keep their checkpoints; None: all of them.
     source : SourceCheck
         Whether the trainer has the source that the search accepts.
     refusal : str or None

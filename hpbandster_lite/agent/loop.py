@@ -151,6 +151,8 @@ class Agent:
 
     Attributes
     ----------
+    id : str
+        Id of this incarnation.
     keeper, held, outbox, conversation, departure, directories
         Its parts: the trainer, the leases, what is not acknowledged, the master, the end, where attempts write.
     """

@@ -69,6 +69,11 @@ class Rendezvous:
     """Finds the master by its endpoint in the run directory, or at the name server.
 
     Where both are given they are tried in turn, so that a stale entry in one does not hide the other.
+
+    Parameters
+    ----------
+    options
+        The agent's: the run directory and the name server.
     """
 
     def __init__(self, options: AgentOptions) -> None:
@@ -180,6 +185,14 @@ class Link:
         Spreads the tries to find a lost master; default: at random, because no result depends on which agent is first.
     has_own_master
         Whether the launcher of this agent starts the master, too: at first, a missing one is nothing to log.
+
+    Attributes
+    ----------
+    epoch : int
+        Highest epoch of a master that answered; 0 before the first answer.
+    next_try_at, answered_at : float
+        When the master may be called again, and when it answered last (before its first answer, when this link was
+        made); seconds on the agent's clock.
     """
 
     def __init__(
@@ -202,7 +215,6 @@ class Link:
         self.epoch = 0
         self.next_try_at = now
         self.answered_at = now
-        """When the master answered last; before its first answer, when this link was made."""
 
     def call(self, request: Request[A], *, clock: Callable[[], float]) -> A | None:
         """The master's answer, or None if there was none; then call again at ``next_try_at``.

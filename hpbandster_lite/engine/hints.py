@@ -118,7 +118,7 @@ def _named(budget: float, unit: str, *, short: bool = False) -> str:
 
 
 class Noted:
-    """The notes of trainers about evaluations: the first one, and how many evaluations have one."""
+    """The notes of trainers about evaluations: the ``first`` one, and the ``count`` of evaluations that have one."""
 
     def __init__(self) -> None:
         self.first = ""

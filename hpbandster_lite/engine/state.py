@@ -159,6 +159,41 @@ class State:
     ----------
     plan
         The plan of bracket number k.
+
+    Attributes
+    ----------
+    position
+        Number of entries that were applied.
+    epoch, timeline
+        Epoch of the newest master; epoch of the last master that began with a restored journal, 0 for none.
+    limits, spent_s
+        Of the newest start: when to stop, and the seconds that all earlier masters served.
+    finished, paused
+        Why the search is over, and why it is paused; None where it is not.
+    source, source_changes
+        The edited source that was accepted last, None for none; all edits, oldest first.
+    brackets, proposals, evaluations
+        Everything that was opened, sampled and started.
+    to_rerun
+        Evaluations without a lease and an outcome, in the order in which they are leased.
+    held_by, request_of, worker_of, process_of
+        By agent: the evaluation of its lease, the number of its last request, its display name, its process.
+    discontinued
+        Configurations that will not be promoted, oldest first.
+    best
+        The incumbent; None before any loss.
+    recorded, late, failures
+        Number of outcomes, of late reports, and of failures by kind.
+    started, refused, from_model
+        Number of evaluations that were started, of those refused as infeasible, and of configurations of the model.
+    budget_started
+        Sum of the budgets of all evaluations that were started, without those that cost nothing.
+    infeasible_in_a_row, exhausted
+        Refusals since the last other outcome; whether the sampler has no further configuration.
+    observed_at
+        Position of the last entry that changed what the sampler knows about outcomes.
+    first_faults, growth, noted, durations
+        What the outcomes show: one fault of all, whether a larger budget helps, notes of evaluations, durations.
     """
 
     def __init__(self, plan: Callable[[int], BracketPlan]) -> None:
@@ -166,7 +201,6 @@ class State:
         self.position = 0
         self.epoch = 0
         self.timeline = 0
-        """The epoch of the last master that began with a restored journal; 0 for none."""
         self.limits = Limits()
         self.spent_s = 0.0
         self.finished: Finished | None = None

@@ -40,6 +40,15 @@ class Child:
         The module that it runs.
     lifeline
         File descriptor; its end of file ends the child.
+
+    Attributes
+    ----------
+    inherited : tuple of int
+        The descriptors that the process gets.
+    log : Path or None
+        The file with its output, once it has its briefing.
+    started_at : list of float
+        When it was started, each time; on the monotonic clock.
     """
 
     def __init__(self, name: str, module: str, lifeline: int) -> None:
@@ -147,8 +156,15 @@ class Child:
 class MasterChild(Child):
     """The process of the master, which reports whether it has the run directory (:mod:`hpbandster_lite.master.news`).
 
+    Parameters
+    ----------
+    lifeline
+        As for :class:`Child`.
+
     Attributes
     ----------
+    news_end : int
+        The descriptor on which it reports.
     waits : str or None
         For which process this master waits, and how long, while another one has the directory.
     has_directory : bool
@@ -222,7 +238,22 @@ class AgentChild(Child):
 
 
 class AgentThread:
-    """An agent as a thread of this process, for a problem that no other process can import."""
+    """An agent as a thread of this process, for a problem that no other process can import.
+
+    Parameters
+    ----------
+    options
+        The agent's.
+    problem
+        The problem itself.
+
+    Attributes
+    ----------
+    name, pid, started_at
+        As those of a :class:`Child`.
+    returncode : int or None
+        Exit code of the agent; None while it runs.
+    """
 
     log: Path | None = None
     is_stopped = False

@@ -164,7 +164,15 @@ def is_over(prepared: Prepared, directory: RunDirectory) -> bool:
 
 
 class LocalSearch(Supervisor):
-    """The processes of one search on this machine: name server, master, agents."""
+    """The processes of one search on this machine: name server, master, agents.
+
+    Parameters
+    ----------
+    directory, options, watcher, problem, way_on
+        As for :func:`search_here`; ``options`` is its ``launch``.
+    arguments
+        ``sys.argv`` while trainers import the problem; empty for its file alone.
+    """
 
     def __init__(
         self,

@@ -80,7 +80,13 @@ class Unreadable(Exception):
 
 
 class ValueReader:
-    """Reads values one after another; :attr:`hash` covers all of them."""
+    """Reads values one after another; :attr:`hash` covers all of them.
+
+    Parameters
+    ----------
+    known
+        Numbers of the objects, by their id, that another reader has read; a cycle of values ends there.
+    """
 
     def __init__(self, known: Mapping[int, int] | None = None) -> None:
         self._digest = hashlib.sha256()

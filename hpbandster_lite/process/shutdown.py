@@ -78,6 +78,11 @@ class DuplicateTerminations:
 class ShutdownRequest:
     """Whether the end of the process was requested; made by :func:`shutdown_requests`.
 
+    Parameters
+    ----------
+    wakeup_fd, lifeline
+        The attribute; and a descriptor whose end of file requests the end, None for a process without a launcher.
+
     Attributes
     ----------
     wakeup_fd : int

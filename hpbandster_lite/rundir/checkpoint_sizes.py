@@ -22,6 +22,11 @@ class CheckpointSizes:
     ----------
     directory
         The run directory.
+
+    Attributes
+    ----------
+    total_bytes : int
+        The sum of all sizes.
     """
 
     def __init__(self, directory: RunDirectory) -> None:

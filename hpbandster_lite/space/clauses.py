@@ -68,7 +68,15 @@ def describe(tree: Plain) -> str:
 
 
 class Compiler:
-    """Compiles trees for one list of dimensions."""
+    """Compiles trees for one list of dimensions.
+
+    Parameters
+    ----------
+    dimensions
+        All dimensions of the space, in the order of its vectors.
+    codec
+        Their codec.
+    """
 
     def __init__(self, dimensions: Sequence[Dimension], codec: Codec) -> None:
         self._dimensions = dimensions

@@ -41,7 +41,13 @@ def _digits(lower: float, upper: float) -> int:
 
 
 class Codec:
-    """Converts between coordinates, shape (n, d) in [0, 1], and features, shape (n, d); NaN marks inactive."""
+    """Converts between coordinates, shape (n, d) in [0, 1], and features, shape (n, d); NaN marks inactive.
+
+    Parameters
+    ----------
+    dimensions
+        All dimensions of the space, in the order of its vectors.
+    """
 
     def __init__(self, dimensions: Sequence[Dimension]) -> None:
         floats = [(j, dim) for j, dim in enumerate(dimensions) if not dim.is_discrete]

@@ -36,6 +36,16 @@ class SearchSpace:
 
     Make one with :meth:`from_configspace` or, without ConfigSpace, with :meth:`from_json`.
 
+    Parameters
+    ----------
+    tables
+        The space as JSON, which :meth:`to_json` returns.
+
+    Raises
+    ------
+    SpaceError
+        If the tables have the format of another version.
+
     Attributes
     ----------
     names : tuple of str

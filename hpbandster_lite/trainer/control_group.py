@@ -18,7 +18,7 @@ REMOVE_WITHIN_S = 1.0
 
 
 class ControlGroup:
-    """A group; made by :func:`own_group`."""
+    """A group; made by :func:`own_group`. ``path`` is its directory in the control group file system."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

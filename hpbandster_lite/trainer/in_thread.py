@@ -70,6 +70,11 @@ class InlineTrainer(InProcessHandle):
         The problem itself, for functions without an import path. Default: None.
     arguments
         ``sys.argv`` while the problem is imported; empty for its file alone. Default: empty.
+
+    Attributes
+    ----------
+    is_ready : bool
+        Whether the problem is imported.
     """
 
     def __init__(self, reference: str, problem: Problem | None = None, arguments: Sequence[str] = ()) -> None:

@@ -107,7 +107,15 @@ class PointSender:
 
 
 class RemoteSender:
-    """A :class:`PointSender` in a process without the trainer's descriptors."""
+    """A :class:`PointSender` in a process without the trainer's descriptors.
+
+    Parameters
+    ----------
+    order
+        Number of the order that the points belong to.
+    pid, answers, orders
+        The trainer's process, and the numbers of its two pipes there.
+    """
 
     def __init__(self, order: int, pid: int, answers: int, orders: int) -> None:
         self._arguments = order, pid, answers, orders

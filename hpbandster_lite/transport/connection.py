@@ -95,6 +95,21 @@ class Connection:
         Time limits and sizes.
     now
         Seconds on the server's clock.
+
+    Attributes
+    ----------
+    hello : Plain
+        What the peer sent with its greeting.
+    nonce, counter
+        Number that this server gave to the connection, and the count of calls that were carried out.
+    is_introduced, is_shaking, has_ended : bool
+        Whether the greeting is complete, whether a TLS handshake is in progress, and whether the peer sends no more.
+    refusal, refusal_kind
+        Why the handshake failed, or None, and the kind of its log line.
+    owes_commit, is_watched_for_room : bool
+        Whether an answer waits for the commit of the turn, and whether the selector watches for room to write.
+    read_by, write_by : float
+        When the message that is being read must be complete, and the waiting answers sent; on the server's clock.
     """
 
     __slots__ = (
@@ -136,7 +151,6 @@ class Connection:
         self.counter = 0
         self.is_introduced = False
         self.is_shaking = False
-        """Whether a TLS handshake is in progress."""
         self.refusal: str | None = None
         self.refusal_kind = "handshake"
         self.has_ended = False

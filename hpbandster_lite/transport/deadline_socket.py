@@ -22,7 +22,22 @@ _Step = TypeVar("_Step")
 
 
 class DeadlineSocket:
-    """A connected socket with one deadline for all operations; Pyro4 can use it as a connection."""
+    """A connected socket with one deadline for all operations; Pyro4 can use it as a connection.
+
+    Parameters
+    ----------
+    hosts, port
+        Addresses of the server, tried in this order, and its port.
+    deadline
+        When all operations must be complete, in seconds on the monotonic clock.
+    limit_bytes
+        Most bytes of one message.
+
+    Attributes
+    ----------
+    host : str
+        The address that was reached.
+    """
 
     def __init__(self, hosts: Sequence[str], port: int, deadline: float, limit_bytes: int) -> None:
         self._deadline = deadline
@@ -112,7 +127,7 @@ class DeadlineSocket:
 
 
 class TlsDeadlineSocket(DeadlineSocket):
-    """A :class:`DeadlineSocket` under TLS."""
+    """A :class:`DeadlineSocket` under TLS; ``context`` is that of a client."""
 
     def __init__(
         self, hosts: Sequence[str], port: int, deadline: float, limit_bytes: int, context: ssl.SSLContext
@@ -170,7 +185,15 @@ class TlsDeadlineSocket(DeadlineSocket):
 
 
 class PartlyReadSocket:
-    """A socket from which some bytes have been read already; Pyro4 can use it as a connection."""
+    """A socket from which some bytes have been read already; Pyro4 can use it as a connection.
+
+    Parameters
+    ----------
+    received
+        The bytes that were read.
+    line
+        The socket, which has the others.
+    """
 
     def __init__(self, received: bytes, line: DeadlineSocket) -> None:
         self._received = received

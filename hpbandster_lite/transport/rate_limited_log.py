@@ -9,7 +9,7 @@ import logging
 
 
 class RateLimitedLog:
-    """Writes warnings, each ``kind`` at most once in ``every_s`` seconds."""
+    """Writes warnings to ``log``, each ``kind`` at most once in ``every_s`` seconds."""
 
     def __init__(self, log: logging.Logger, every_s: float = 10.0) -> None:
         self._log = log

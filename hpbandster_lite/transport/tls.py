@@ -82,7 +82,10 @@ def why_refused(error: ssl.SSLError) -> Refusal:
 
 
 class SecureConnection(Connection):
-    """One peer that must use TLS; its messages are read only after the handshake."""
+    """One peer that must use TLS; its messages are read only after the handshake.
+
+    Parameters are those of :class:`Connection`, and ``context``, the server's TLS context.
+    """
 
     __slots__ = ("_context", "_secure", "_wants_room")
 

@@ -29,7 +29,15 @@ LINE_AT_LEAST_EVERY_S = 600.0
 
 
 class LiveWatcher:
-    """Renews the picture in place."""
+    """Renews the picture in place.
+
+    Parameters
+    ----------
+    console, live
+        Where notes are printed, and the picture.
+    completed
+        Completes a status with what the journal has.
+    """
 
     def __init__(self, console: Console, live: Live, completed: Completed) -> None:
         self._console = console
@@ -54,7 +62,17 @@ class LiveWatcher:
 
 
 class LineWatcher:
-    """Lines for logs: often at first, less often later, and at once when the incumbent or the state changes."""
+    """Lines for logs: often at first, less often later, and at once when the incumbent or the state changes.
+
+    Parameters
+    ----------
+    console
+        Where they are printed.
+    completed
+        Completes a status with what the journal has.
+    clock
+        Monotonic clock, in seconds.
+    """
 
     def __init__(
         self,
