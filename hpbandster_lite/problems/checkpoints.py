@@ -13,7 +13,7 @@ import copy
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -120,6 +120,19 @@ def load_checkpoint(trial: Trial, name: str = NAME, rung_below: bool = True) -> 
             _take_over(found.file, trial.own_directory / f"{place}{found.file.suffix}")
         return state
     return None
+
+
+def take_over(trial: Trial, names: Iterable[str]) -> None:
+    """Make an earlier attempt's checkpoints with these names also this attempt's.
+
+    For an evaluation of several trainings, one after the other: if it is cut off in the first one, the next attempt
+    looks for the checkpoints of the others in this attempt's directory.
+    """
+    for name in names:
+        place = _checked(name)
+        for found in _found(trial, place, rung_below=False):
+            if found.by == EARLIER and trial.own_directory is not None:
+                _take_over(found.file, trial.own_directory / f"{place}{found.file.suffix}")
 
 
 def write_torch(file: Path, content: object) -> None:

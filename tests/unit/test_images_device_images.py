@@ -15,13 +15,13 @@ from hpbandster_lite.workers.images import device_images
 from hpbandster_lite.workers.images.device_images import (
     all_for_refit,
     channel_mean_and_std,
+    divided,
     images_for_test,
-    images_on,
     training_and_validation,
 )
 from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError
 from hpbandster_lite.workers.images.read_images import ImageSource, read_images
-from hpbandster_lite.workers.images.splits import split_rows
+from hpbandster_lite.workers.images.splits import Division, sides_of, split_rows
 from hpbandster_lite.workers.networks.image_shape import ImageShape
 
 
@@ -72,7 +72,7 @@ def test_every_part_shares_one_memory_and_a_second_call_costs_nothing(data: Path
     assert torch.equal(judges.x, validation.x[:3])
     assert torch.equal(everything.x, torch.cat([train.x, validation.x]))
     source = ImageSource("images", data)
-    assert images_on("cpu", source)[0] is images_on(torch.device("cpu"), source)[0]
+    assert all_for_refit("cpu", source) is all_for_refit(torch.device("cpu"), source)
 
 
 def test_a_search_never_brings_the_test_images_to_the_device(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,3 +149,29 @@ def test_ones_own_images_need_no_torchvision(data: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "False"
+
+
+def test_folds_share_one_memory_and_each_validates_a_training_with_the_others(data: Path) -> None:
+    images, source = read_images("images", data), ImageSource("images", data)
+    folds = divided("cpu", source, Division(folds=4))
+    rows = sides_of(images.train_y, folds=4, stratified=True)
+    for (train, validation), side in zip(folds, rows, strict=True):
+        assert sorted([*side.training, *side.validation]) == list(range(40))
+        assert np.array_equal(train.x.numpy(), images.train_x[side.training])
+        assert np.array_equal(validation.y.numpy(), images.train_y[side.validation])
+        for part in (train, validation, images_for_test("cpu", source, train)):
+            expected = images.train_x[side.training].astype(np.float64).mean((0, 2, 3))
+            assert part.mean.numpy() == pytest.approx(expected, rel=1e-6)
+    everything = all_for_refit("cpu", source, Division(folds=4))
+    assert len(everything) == 40
+    assert everything.mean.numpy() == pytest.approx(images.train_x.astype(np.float64).mean((0, 2, 3)), rel=1e-6)
+    storages = {part.x.untyped_storage().data_ptr() for fold in folds for part in (*fold, everything)}
+    assert len(storages) == 1
+    short = divided("cpu", source, Division(folds=4, train_images=7, valid_images=3))
+    assert [(len(train), len(validation)) for train, validation in short] == [(7, 3)] * 4
+
+
+def test_the_share_of_validation_images_follows_the_option(data: Path) -> None:
+    ((train, validation),) = divided("cpu", ImageSource("images", data), Division(valid_share=0.4))
+    assert (len(train), len(validation)) == (24, 16)
+    assert torch.bincount(validation.y).tolist() == [6, 5, 5]

@@ -105,15 +105,15 @@ def test_the_smallest_step_of_the_error_is_one_image() -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_an_interval_contains_its_value_and_is_the_same_for_ever(metric: Metric) -> None:
     answers = answers_of(200, 3, 0)
-    found = with_interval(metric, answers)
+    found = with_interval(metric, [answers])
     assert 0 <= found.low < found.value < found.high <= 1
-    assert with_interval(metric, answers) == found
+    assert with_interval(metric, [answers]) == found
     assert found.value == value_of(metric, answers)
 
 
 def test_the_bootstrap_of_an_error_is_as_wide_as_its_binomial_interval() -> None:
     answers = of_class_answers([180, 180], [200, 200])
-    found = with_interval("error", answers)
+    found = with_interval("error", [answers])
     width = 2 * 1.96 * np.sqrt(0.1 * 0.9 / 400)
     assert found.high - found.low == pytest.approx(width, rel=0.15)
 
@@ -122,7 +122,7 @@ def test_images_of_a_group_are_drawn_together_which_widens_the_interval() -> Non
     labels, patient = np.arange(200) % 2, np.arange(200) // 20
     answered = np.where(patient < 3, 1 - labels, labels)
     outputs = np.log(np.where(np.eye(2)[answered] > 0, 0.9, 0.1))
-    alone, together = (with_interval("error", Answers(labels, outputs, groups)) for groups in (None, patient))
+    alone, together = (with_interval("error", [Answers(labels, outputs, groups)]) for groups in (None, patient))
     assert alone.value == together.value == 0.3
     assert together.high - together.low > 3 * (alone.high - alone.low)
 
@@ -130,4 +130,17 @@ def test_images_of_a_group_are_drawn_together_which_widens_the_interval() -> Non
 def test_a_resample_without_a_class_counts_the_others() -> None:
     answers = Answers(np.array([0, 0, 1]), np.log([[0.8, 0.2], [0.3, 0.7], [0.1, 0.9]]), np.array([0, 1, 2]))
     for metric in METRICS:
-        assert 0 <= with_interval(metric, answers).low <= 1
+        assert 0 <= with_interval(metric, [answers]).low <= 1
+
+
+def test_the_mean_of_networks_varies_less_than_one_of_them() -> None:
+    several = [answers_of(100, 2, 0, skill=1.0)]
+    rng = np.random.default_rng(1)
+    for _ in range(4):
+        several.append(Answers(several[0].labels, several[0].outputs + rng.normal(size=(100, 2))))
+    for metric in METRICS:
+        found = with_interval(metric, several)
+        assert found.low < found.value < found.high
+        assert found.value == pytest.approx(np.mean([value_of(metric, each) for each in several]))
+    same, one = (with_interval("error", several[:1] * count) for count in (3, 1))
+    assert tuple(same) == pytest.approx(tuple(one))

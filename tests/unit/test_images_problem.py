@@ -169,6 +169,11 @@ def test_options_say_what_they_are_for_and_which_belong_to_a_host() -> None:
         ("image_size=32", "image_size=32 is only for the data set images, not for cifar10"),
         ("preset=paper&space=small", "--preset paper requires space=paper, got small"),
         ("preset=paper&budget_unit=epochs", "--preset paper requires budget_unit=seconds, got epochs"),
+        ("valid_share=0", "valid_share=0; it must be above 0 and below 1, for example 0.2"),
+        ("valid_share=1", "valid_share=1; it must be above 0 and below 1, for example 0.2"),
+        ("folds=0", "folds=0; it must be at least 1"),
+        ("folds=5&valid_share=0.2", "folds=5 determines the validation images, so valid_share=0.2 has no effect"),
+        ("preset=paper&folds=5", "--preset paper requires folds=1, got 5"),
         ("preset=paper&metric=auroc", "--preset paper requires metric=error, got auroc; leave one of them out"),
         ("preset=paper&class_weights=balanced", "--preset paper requires class_weights=none, got balanced"),
         ("metric=accuracy", "one of error, balanced_error, macro_f1, auroc"),
@@ -319,6 +324,35 @@ def test_the_metric_is_the_loss_and_is_tested_with_its_interval_beside_the_error
     low, high = figures[f"test_{interval}"]
     assert low <= figures[f"test_{name}"] <= high
     assert {"test_error_percent", "test_error_interval_percent", "test_images"} < set(figures)
+
+
+def test_folds_are_evaluated_continued_tested_and_refitted(pictures: Path, tmp_path: Path) -> None:
+    problem = own(pictures, folds=3, schedule="nested", repeats=2)
+    low = problem.evaluate(SMALL, 1, Trial(budget=1, max_budget=3, directory=tmp_path / "low", seed=1))
+    assert [info["continued_from"] for info in low["folds"]] == [0, 0, 0]
+    trial = Trial(
+        budget=3, max_budget=3, directory=tmp_path / "high", previous_directory=tmp_path / "low", seed=1
+    )  # fmt: skip
+    high = problem.evaluate(SMALL, 3, trial)
+    assert [[info["continued_from"] for info in each["folds"]] for each in high["repeats"]] == [[1, 1, 1], [0, 0, 0]]
+    figures = problem.test(SMALL, 3, Trial(budget=3, previous_directory=tmp_path / "high", seed=1))
+    assert len(figures["test_error_percent_of_folds"]) == 3
+    kept = problem.refit(SMALL, 3, Trial(budget=3, directory=tmp_path / "refit", seed=1))
+    assert kept["training_images"] == 140
+    assert load_model(tmp_path / "refit" / "model.pt").class_names == ("left", "right")
+    assert problem.notes()[:2] == [
+        "an evaluation trains 3 networks, one for each fold (--folds 3), each for the whole budget, so it takes 3 "
+        "times its budget",
+        "an evaluation at the highest budget trains 6 networks (--repeats 2 of 3 folds), so it takes 6 times its "
+        "budget",
+    ]
+
+
+def test_a_batch_of_folds_is_lowered_to_a_quarter_of_the_smallest_fold(pictures: Path, tmp_path: Path) -> None:
+    found = own(pictures, folds=3).evaluate(
+        {**SMALL, "batch_size": 128}, 1, Trial(budget=1, max_budget=3, directory=tmp_path)
+    )
+    assert found["lowered"] == {"batch_size": 23}
 
 
 def test_a_share_of_the_cross_entropy_breaks_ties_except_with_the_preset_of_the_paper(

@@ -26,8 +26,9 @@ from hpbandster_lite.trainer.evaluation import run_objective
 from hpbandster_lite.trainer.messages import TrainerEnded, TrainerOrder
 from hpbandster_lite.workers.images import training
 from hpbandster_lite.workers.images.augmentation import Augmentation
-from hpbandster_lite.workers.images.device_images import DeviceImages
+from hpbandster_lite.workers.images.device_images import DeviceImages, Sides
 from hpbandster_lite.workers.images.error_interval import ErrorRate
+from hpbandster_lite.workers.images.figures import figures_of
 from hpbandster_lite.workers.images.metrics import Scoring
 from hpbandster_lite.workers.images.training import (
     ImageRecipe,
@@ -37,6 +38,7 @@ from hpbandster_lite.workers.images.training import (
     judged,
     refit,
     train,
+    train_folds,
 )
 from hpbandster_lite.workers.training import loop
 from hpbandster_lite.workers.training.clock import HostStopwatch
@@ -317,6 +319,104 @@ def test_an_interrupted_repeat_is_continued_and_the_ones_before_are_not_trained_
     assert_equal_bit_for_bit(saved(tmp_path / "second"), saved(tmp_path / "whole"))
 
 
+class Gone(DeviceImages):
+    """Images on which a network cannot be judged."""
+
+    def __init__(self) -> None: ...
+
+    def __len__(self) -> int:
+        raise OSError("the images are gone")
+
+    @property
+    def shape(self) -> Any:
+        raise OSError("the images are gone")
+
+
+# ------------------------------------------------------------------------------------------------------------- folds
+
+
+FOLDS = [Sides(TRAIN, VALIDATION), Sides(images_of(64, 3), images_of(39, 4)), Sides(images_of(64, 5), images_of(41, 6))]
+
+
+def in_folds(directory: Path, budget: Budget, recipe: ImageRecipe = RECIPE, **given: Any) -> dict[str, Any]:
+    how = {name: given.pop(name) for name in ("repeats", "scoring") if name in given}
+    trial = Trial(budget=budget.amount, directory=directory, seed=5, **given)
+    return train_folds(network, recipe, budget, trial, FOLDS, new_stopwatch=ticking, **how)
+
+
+def test_each_fold_trains_for_the_whole_budget_and_the_means_are_the_loss_and_the_metrics(tmp_path: Path) -> None:
+    points: list[CurvePoint] = []
+    result = in_folds(tmp_path / "three", Budget(amount=2), scoring=Scoring("auroc"), on_report=noting(points))
+    assert [info["epochs"] for info in result["folds"]] == [2, 2, 2]
+    assert len({info["seed"] for info in result["folds"]}) == 3
+    for name in ("loss", "validation_error_percent", "validation_cross_entropy", "validation_auroc"):
+        assert result[name] == pytest.approx(sum(info[name] for info in result["folds"]) / 3)
+    assert result["training_s"] == pytest.approx(sum(info["training_s"] for info in result["folds"]))
+    assert [point.metrics["fold"] for point in points] == [0, 0, 1, 1, 2, 2]
+    one = train(
+        network, RECIPE, Budget(amount=2), Trial(directory=tmp_path / "one", seed=5), *FOLDS[0],
+        scoring=Scoring("auroc"), new_stopwatch=ticking,
+    )  # fmt: skip
+    assert one["loss"] == result["folds"][0]["loss"]
+
+
+def test_the_rungs_of_every_fold_continue_bit_for_bit(tmp_path: Path) -> None:
+    low, high = (Budget.on((1, 3), amount, "epochs") for amount in (1, 3))
+    in_folds(tmp_path / "low", low)
+    continued = in_folds(tmp_path / "high", high, previous_directory=tmp_path / "low")
+    whole = in_folds(tmp_path / "whole", high)
+    assert [info["continued_from"] for info in continued["folds"]] == [1.0, 1.0, 1.0]
+    assert continued["loss"] == whole["loss"]
+    for fold in range(3):
+        assert_equal_bit_for_bit(saved(tmp_path / f"high/fold{fold}"), saved(tmp_path / f"whole/fold{fold}"))
+
+
+def test_an_evaluation_that_is_cut_off_again_and_again_loses_no_fold(tmp_path: Path) -> None:
+    budget = Budget(amount=2)
+    whole = in_folds(tmp_path / "whole", budget)
+    with pytest.raises(Interrupted):
+        in_folds(tmp_path / "1", budget, on_report=lambda at: (at.step, at.metrics["fold"]) == (1, 2))
+    # The second attempt ends in its first fold.
+    with pytest.raises(OSError, match="gone"):
+        train_folds(
+            network, RECIPE, budget, Trial(directory=tmp_path / "2", resume_directory=tmp_path / "1", seed=5),
+            [Sides(TRAIN, Gone()), *FOLDS[1:]], new_stopwatch=ticking,
+        )  # fmt: skip
+    again = in_folds(tmp_path / "3", budget, resume_directory=tmp_path / "2")
+    assert [info["continued_from"] for info in again["folds"]] == [2.0, 2.0, 1.0]
+    assert again["loss"] == whole["loss"]
+
+
+def test_repeats_of_folds_are_trainings_of_their_own(tmp_path: Path) -> None:
+    points: list[CurvePoint] = []
+    scoring = Scoring("error", breaks_ties=True)
+    result = in_folds(tmp_path, Budget(amount=1), repeats=2, scoring=scoring, on_report=noting(points))
+    assert [len(repeat["folds"]) for repeat in result["repeats"]] == [3, 3]
+    every = [info for repeat in result["repeats"] for info in repeat["folds"]]
+    assert len({info["seed"] for info in every}) == 6
+    assert result["validation_error_percent"] == pytest.approx(sum(i["validation_error_percent"] for i in every) / 6)
+    assert 0 < result["loss"] - result["validation_error_percent"] < 100 / 39 / 6
+    assert [(point.metrics["repeat"], point.metrics["fold"]) for point in points] == [
+        (repeat, fold) for repeat in (0, 1) for fold in (0, 1, 2)
+    ]
+    assert (tmp_path / "repeat1" / "fold2" / "checkpoint.pt").exists()
+
+
+def test_every_fold_is_tested_with_its_own_network(tmp_path: Path) -> None:
+    budget, test_images = Budget(amount=2), images_of(50, 9)
+    in_folds(tmp_path, budget)
+    sides = [Sides(training, test_images) for training, _ in FOLDS]
+    found = training.test(network, RECIPE, budget, Trial(seed=5, previous_directory=tmp_path), sides)
+    anew = training.test(network, RECIPE, budget, Trial(seed=5), sides)
+    assert found == anew
+    assert len({each.cross_entropy for each in found}) == 3
+    figures = figures_of(found, "auroc")
+    assert figures["test_error_percent"] == pytest.approx(sum(each.error.percent for each in found) / 3)
+    low, high = figures["test_auroc_interval"]
+    assert low <= figures["test_auroc"] <= high
+    assert len(figures["test_error_percent_of_folds"]) == 3
+
+
 def test_validation_images_are_clean_and_change_nothing(tmp_path: Path) -> None:
     run = untrained()
     before = {name: value.clone() for name, value in run.network.state_dict().items()}
@@ -496,7 +596,7 @@ def test_a_network_of_nans_is_diverged_wherever_it_is_judged(tmp_path: Path) -> 
         evaluated(tmp_path, budget, build=NotANumber)
     assert failure_by(caught.value).kind is FailureKind.INVALID
     with pytest.raises(Diverged, match=words):
-        training.test(NotANumber, RECIPE, budget, trial, TRAIN, VALIDATION)
+        training.test(NotANumber, RECIPE, budget, trial, [Sides(TRAIN, VALIDATION)])
     with pytest.raises(Diverged, match=words):
         refit(NotANumber, RECIPE, budget, trial, TRAIN, VALIDATION)
 
@@ -588,7 +688,7 @@ def test_the_checkpoint_of_a_spent_budget_is_tested_as_it_is(tmp_path: Path) -> 
     budget = Budget(amount=2)
     evaluated(tmp_path / "one", budget)
     below = Trial(seed=5, previous_directory=tmp_path / "one")
-    found = training.test(network, RECIPE, budget, below, TRAIN, VALIDATION)
+    (found,) = training.test(network, RECIPE, budget, below, [Sides(TRAIN, VALIDATION)])
     run = untrained(state=saved(tmp_path / "one"))
     assert found == run.judged_by(lambda run: judged(run, VALIDATION))
 
@@ -599,7 +699,7 @@ def test_without_a_checkpoint_of_this_budget_the_network_is_trained_again(tmp_pa
     high = evaluated(tmp_path / "high", Budget(amount=4), recipe)
     for given in ({}, {"previous_directory": tmp_path / "low"}):
         trial = Trial(seed=5, **given)  # type: ignore[arg-type] # one argument
-        tested = training.test(network, recipe, Budget(amount=4), trial, TRAIN, VALIDATION)
+        (tested,) = training.test(network, recipe, Budget(amount=4), trial, [Sides(TRAIN, VALIDATION)])
         assert tested.error.percent == high["loss"]
 
 

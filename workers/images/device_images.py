@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,7 @@ import torch
 from hpbandster_lite.workers.images.catalogue import CATALOGUE, OWN_IMAGES
 from hpbandster_lite.workers.images.image_data import ImageData, Labels, Pixels
 from hpbandster_lite.workers.images.read_images import ImageSource, read_images
-from hpbandster_lite.workers.images.splits import Split, checked_count, split_rows
+from hpbandster_lite.workers.images.splits import ONE_TENTH, Division, Rows, Split, checked_count
 from hpbandster_lite.workers.networks.image_shape import ImageShape
 
 _one_at_a_time = threading.RLock()
@@ -67,17 +69,34 @@ class DeviceImages:
         return replace(self, x=self.x[first:last], y=self.y[first:last])
 
 
-def images_on(device: str | torch.device, source: ImageSource) -> tuple[DeviceImages, int]:
-    """All training and validation images, in the order of the split, and the number of training images among them.
+class Sides(NamedTuple):
+    """Training and validation images."""
 
-    The training images come first. The first call makes the tensors, which are kept until the process ends. Each class
-    of your own images gives its share of validation images; the catalogue's images are shuffled as in arXiv:1807.06906.
+    training: DeviceImages
+    validation: DeviceImages
+
+
+def divided(device: str | torch.device, source: ImageSource, division: Division = ONE_TENTH) -> tuple[Sides, ...]:
+    """The images that a search may use: the two sides of each fold.
+
+    Each class of your own images gives its share of validation images, as well as groups allow; the catalogue's images
+    are shuffled as in arXiv:1807.06906 unless there are folds. The first call makes the tensors, which are kept until
+    the process ends.
+
+    Raises
+    ------
+    ImageDataError
+        If the images cannot be read or divided, or there are fewer than requested.
     """
-    place = torch.device(device)
-    if place == torch.device("cuda"):  # the current device, whose number is part of the key
-        place = torch.device("cuda", torch.cuda.current_device())
     with _one_at_a_time:
-        return _images_on(place, source)
+        whole = _images_on(_numbered(device), source, division.of_all)
+    return tuple(_first_images(sides, division) for sides in whole.sides)
+
+
+def _first_images(sides: Sides, division: Division) -> Sides:
+    n = checked_count("train_images", division.train_images, len(sides.training))
+    n_valid = checked_count("valid_images", division.valid_images, len(sides.validation))
+    return Sides(sides.training.part(0, n), sides.validation.part(0, n_valid))
 
 
 def training_and_validation(
@@ -86,58 +105,101 @@ def training_and_validation(
     *,
     train_images: int | None = None,
     valid_images: int | None = None,
-) -> tuple[DeviceImages, DeviceImages]:
-    """The images that a search may use.
+) -> Sides:
+    """The two sides of one division by the default share; see :class:`Division`."""
+    return divided(device, source, Division(train_images=train_images, valid_images=valid_images))[0]
+
+
+def all_for_refit(
+    device: str | torch.device, source: ImageSource, division: Division = ONE_TENTH
+) -> DeviceImages:
+    """Training and validation images together, for a refit.
+
+    The normalisation is that of the search; after a search with folds, that of these images.
+    """
+    with _one_at_a_time:
+        return _images_on(_numbered(device), source, division.of_all).everything
+
+
+def images_for_test(
+    device: str | torch.device, source: ImageSource, like: DeviceImages | None = None
+) -> DeviceImages:
+    """The test images, which a search does not use.
 
     Parameters
     ----------
     device, source
-        As for :func:`images_on`.
-    train_images, valid_images
-        Number of images, the first ones in the fixed order. Default: ``None``, for all.
-
-    Raises
-    ------
-    ImageDataError
-        If the images cannot be read, or there are fewer than requested.
+        As for :func:`divided`.
+    like
+        Images with the normalisation to use. Default: the training images by the default division.
     """
-    images, n_training = images_on(device, source)
-    n = checked_count("train_images", train_images, n_training)
-    n_valid = checked_count("valid_images", valid_images, len(images) - n_training)
-    return images.part(0, n), images.part(n_training, n_training + n_valid)
-
-
-def all_for_refit(device: str | torch.device, source: ImageSource) -> DeviceImages:
-    """Training and validation images together, for a refit, with the normalisation of the search."""
-    images, _ = images_on(device, source)
-    return images
-
-
-def images_for_test(device: str | torch.device, source: ImageSource) -> DeviceImages:
-    """The test images, which a search does not use, with the normalisation of the training images."""
-    images, _ = images_on(device, source)
+    like = all_for_refit(device, source) if like is None else like
     with _one_at_a_time:
-        x, y = _test_tensors(images.x.device, source)
-    return replace(images, x=x, y=y)
+        x, y = _test_tensors(like.x.device, source)
+    return replace(like, x=x, y=y)
 
 
 # -------------------------------------------------------------------------------------------------------- made once
 
 
+class _OnDevice(NamedTuple):
+    """All images outside the test set, and the sides of each fold as parts of the same memory."""
+
+    everything: DeviceImages
+    sides: tuple[Sides, ...]
+
+
+def _numbered(device: str | torch.device) -> torch.device:
+    place = torch.device(device)
+    if place == torch.device("cuda"):  # the current device, whose number is part of the key
+        place = torch.device("cuda", torch.cuda.current_device())
+    return place
+
+
 @functools.lru_cache(maxsize=4)
-def _images_on(device: torch.device, source: ImageSource) -> tuple[DeviceImages, int]:
+def _images_on(device: torch.device, source: ImageSource, division: Division) -> _OnDevice:
     images = read_images(*source)
-    split = split_rows(images.train_y, stratified=source.data_set == OWN_IMAGES)
-    mean, std = _normalisation(source.data_set, images, split)
-    order = np.concatenate([split.training, split.validation])
-    made = DeviceImages(
-        x=_pixels_on(device, images.train_x[order]),
-        y=torch.from_numpy(images.train_y[order]).to(device),
-        mean=torch.tensor(mean, dtype=torch.float32, device=device),
-        std=torch.tensor(std, dtype=torch.float32, device=device),
+    rows = division.rows(images.labelled, stratified=source.data_set == OWN_IMAGES)
+    if len(rows) > 1:
+        return _in_folds(device, source.data_set, images, rows)
+    (split,) = rows
+    made = _made(device, images, np.concatenate([split.training, split.validation]))
+    made = _normalised_by(made, source.data_set, images, split.training)
+    n = len(split.training)
+    return _OnDevice(made, (Sides(made.part(0, n), made.part(n, len(made))),))
+
+
+def _in_folds(device: torch.device, data_set: str, images: ImageData, rows: Sequence[Split]) -> _OnDevice:
+    """The folds one after the other, and again: the training images of each fold are the neighbours that follow it."""
+    order = np.concatenate([side.validation for side in rows])
+    twice = _made(device, images, np.concatenate([order, order[: len(order) - len(rows[-1].validation)]]))
+    sides, end = [], 0
+    for side in rows:
+        begin, end = end, end + len(side.validation)
+        made = _normalised_by(twice, data_set, images, side.training)
+        sides.append(Sides(made.part(end, end + len(side.training)), made.part(begin, end)))
+    return _OnDevice(_normalised_by(twice.part(0, len(order)), data_set, images, order), tuple(sides))
+
+
+def _made(device: torch.device, images: ImageData, rows: Rows) -> DeviceImages:
+    """These images, not yet with a normalisation."""
+    none = torch.zeros(images.train_x.shape[1], device=device)
+    return DeviceImages(
+        x=_pixels_on(device, images.train_x[rows]),
+        y=torch.from_numpy(images.train_y[rows]).to(device),
+        mean=none,
+        std=none,
         class_names=images.class_names,
     )
-    return made, len(split.training)
+
+
+def _normalised_by(made: DeviceImages, data_set: str, images: ImageData, training: Rows) -> DeviceImages:
+    device = made.x.device
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32, device=device)
+        for values in _normalisation(data_set, images, training)
+    )
+    return replace(made, mean=mean, std=std)
 
 
 @functools.lru_cache(maxsize=4)
@@ -152,11 +214,11 @@ def _pixels_on(device: torch.device, x: Pixels) -> torch.Tensor:
     return torch.from_numpy(pixels_last).to(device).permute(0, 3, 1, 2)
 
 
-def _normalisation(data_set: str, images: ImageData, split: Split) -> tuple[npt.ArrayLike, npt.ArrayLike]:
+def _normalisation(data_set: str, images: ImageData, training: Rows) -> tuple[npt.ArrayLike, npt.ArrayLike]:
     known = CATALOGUE.get(data_set)
     if known is not None and known.mean is not None and known.std is not None:
         return known.mean, known.std
-    return channel_mean_and_std(images.train_x, split.training)
+    return channel_mean_and_std(images.train_x, training)
 
 
 def channel_mean_and_std(

@@ -22,13 +22,13 @@ class ErrorRate(NamedTuple):
     images: int
 
 
-def error_rate(wrong: int, images: int, *, confidence: float = CONFIDENCE) -> ErrorRate:
+def error_rate(wrong: float, images: int, *, confidence: float = CONFIDENCE) -> ErrorRate:
     """Error and Wilson's interval.
 
     Parameters
     ----------
     wrong
-        Number of images with a wrong class.
+        Number of images with a wrong class; the mean number, for several networks.
     images
         Number of all images; at least 1.
     confidence

@@ -7,6 +7,7 @@ made.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,24 @@ class Groups:
     def of(self, rows: npt.NDArray[np.int64] | slice) -> Groups:
         """The groups of these images."""
         return Groups(self.numbers[rows], self.names)
+
+
+class Labelled(NamedTuple):
+    """The images outside the test set without their pixels.
+
+    Attributes
+    ----------
+    labels
+        Classes from 0, int64, shape (n,).
+    class_names
+        One name for each class.
+    groups
+        The groups of the images, if they have some.
+    """
+
+    labels: Labels
+    class_names: tuple[str, ...]
+    groups: Groups | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +124,11 @@ class ImageData:
 
         if self.train_groups is not None and self.test_groups is not None:
             refuse_in_both(self.source, self.train_groups, self.test_groups)
+
+    @property
+    def labelled(self) -> Labelled:
+        """The images outside the test set without their pixels."""
+        return Labelled(self.train_y, self.class_names, self.train_groups)
 
     @property
     def shape(self) -> ImageShape:

@@ -7,8 +7,9 @@ half a point for two equal outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -116,20 +117,30 @@ def value_of(metric: Metric, answers: Answers) -> float:
     return float(_FORMULAS[metric](answers, np.ones((1, len(answers.labels))))[0])
 
 
-def with_interval(metric: Metric, answers: Answers, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """The value of a metric with its bootstrap interval of 95 %.
+def with_interval(
+    metric: Metric, answers: Sequence[Answers], *, seed: int = 0, resamples: int = RESAMPLES
+) -> Interval:
+    """The mean value of a metric over networks, with its bootstrap interval of 95 %.
 
-    Each resample draws as many images of each class as there are, or, if images have groups, whole groups.
+    Parameters
+    ----------
+    metric
+        The metric.
+    answers
+        The answers of each network for the same images.
+    seed, resamples
+        Seed and number of the resamples. Each draws as many images of each class as there are, or, if images have
+        groups, whole groups.
     """
-    rng = np.random.default_rng(seed)
-    part = max(AT_ONCE // len(answers.labels), 1)
-    found = [
-        _FORMULAS[metric](answers, _resampled(answers, rng, min(part, resamples - done)))
-        for done in range(0, resamples, part)
-    ]
+    rng, n = np.random.default_rng(seed), len(answers[0].labels)
+    part = max(AT_ONCE // n, 1)
+    found = []
+    for done in range(0, resamples, part):
+        weights = _resampled(answers[0], rng, min(part, resamples - done))
+        found.append(np.mean([_FORMULAS[metric](each, weights) for each in answers], axis=0))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(np.concatenate(found), [tail, 1 - tail])
-    value = value_of(metric, answers)
+    value = fmean(value_of(metric, each) for each in answers)
     return Interval(value, min(float(low), value), max(float(high), value))
 
 

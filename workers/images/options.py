@@ -14,6 +14,7 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.workers.images.catalogue import CATALOGUE, OWN_IMAGES
 from hpbandster_lite.workers.images.metric_names import ClassWeights, Metric
 from hpbandster_lite.workers.images.search_spaces import SPACES
+from hpbandster_lite.workers.images.splits import VALID_SHARE
 from hpbandster_lite.workers.training.schedule import Unit
 
 if TYPE_CHECKING:
@@ -62,6 +63,16 @@ class ImageOptions:
     valid_images: int | None = field(
         default=None, metadata={"help": "number of validation images to use; none: all of the split"}
     )
+    valid_share: float = field(
+        default=VALID_SHARE, metadata={"help": "share of the training images for validation, above 0 and below 1"}
+    )
+    folds: int = field(
+        default=1,
+        metadata={
+            "help": "for few images: divide them into so many folds, train without each of them for the whole budget, "
+            "and validate with it; the loss is the mean"
+        },
+    )
     metric: Metric = field(
         default="error",
         metadata={
@@ -109,6 +120,7 @@ class ImageOptions:
             ("valid_images", self.valid_images, 1),
             ("image_size", self.image_size, 1),
             ("repeats", self.repeats, 1),
+            ("folds", self.folds, 1),
             ("pad", self.pad, 0),
         ):
             if value is not None and value < least:
@@ -125,6 +137,13 @@ class ImageOptions:
             raise UsageError(
                 f"image_size={self.image_size} is only for the data set images, not for {self.data_set}; leave it out"
             )
+        if not 0 < self.valid_share < 1:
+            raise UsageError(f"valid_share={self.valid_share:g}; it must be above 0 and below 1, for example 0.2")
+        if self.folds > 1 and self.valid_share != VALID_SHARE:
+            raise UsageError(
+                f"folds={self.folds} determines the validation images, so valid_share={self.valid_share:g} has no "
+                "effect; leave one of them out"
+            )
         self._check_preset()
 
     def _check_preset(self) -> None:
@@ -136,6 +155,7 @@ class ImageOptions:
             ("schedule", ("auto", "restarts")),
             ("metric", ("error",)),
             ("class_weights", (None,)),
+            ("folds", (1,)),
         )
         for name, fixed in required:
             if getattr(self, name) not in fixed:

@@ -6,18 +6,22 @@ them. It imports torch only to train, so a machine without torch can describe a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpbandster_lite.workers.images.catalogue import CATALOGUE
+from hpbandster_lite.workers.images.catalogue import CATALOGUE, OWN_IMAGES
+from hpbandster_lite.workers.images.enough_images import Judgement, judgement_of
+from hpbandster_lite.workers.images.image_data import ImageDataError
 from hpbandster_lite.workers.images.metric_names import Metric
 from hpbandster_lite.workers.images.missing_images import is_published, missing_images, missing_libraries
 from hpbandster_lite.workers.images.options import ImageOptions, options_for
 from hpbandster_lite.workers.images.read_images import ImageSource, read_images
 from hpbandster_lite.workers.images.search_space import Space
 from hpbandster_lite.workers.images.search_spaces import SPACES
+from hpbandster_lite.workers.images.splits import Division
 from hpbandster_lite.workers.networks.image_shape import ImageShape
 from hpbandster_lite.workers.training.schedule import Budget, Schedule, Unit, nested_budgets
 
@@ -25,9 +29,9 @@ if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
     from hpbandster_lite.problems.trial import Trial
-    from hpbandster_lite.workers.images.device_images import DeviceImages
+    from hpbandster_lite.workers.images.device_images import DeviceImages, Sides
     from hpbandster_lite.workers.images.metrics import Scoring
-    from hpbandster_lite.workers.images.training import ImageRecipe, Judged
+    from hpbandster_lite.workers.images.training import ImageRecipe
     from hpbandster_lite.workers.training.clock import Stopwatch
     from hpbandster_lite.workers.training.loop import Builder
 
@@ -87,13 +91,7 @@ class ImageProblem:
 
     def notes(self) -> list[str]:
         """What to know before a search: where an evaluation costs more than its budget."""
-        repeats = self.options.repeats
-        if repeats == 1:
-            return []
-        return [
-            f"an evaluation at the highest budget trains {repeats} networks (--repeats {repeats}), so it takes "
-            f"{repeats} times its budget"
-        ]
+        return cost_notes(self.options)
 
     @property
     def fetch_data(self) -> Callable[[], object] | None:
@@ -116,23 +114,17 @@ class ImageProblem:
             As of :func:`~hpbandster_lite.workers.images.training.train`, and ``lowered``: the values of the
             hyperparameters that are too large for these images, as the training uses them.
         """
-        from hpbandster_lite.workers.images.device_images import training_and_validation
-        from hpbandster_lite.workers.images.training import train
+        from hpbandster_lite.workers.images.training import train_folds
 
-        images, validation = training_and_validation(
-            trial.device,
-            self._source,
-            train_images=self.options.train_images,
-            valid_images=self.options.valid_images,
-        )
+        folds = self._divided(trial.device)
+        images = smallest(folds)
         is_top = budget >= TOP_RUNG * trial.max_budget
-        result = train(
+        result = train_folds(
             self._builder(config, images.shape),
             self._recipe_for(config, images),
             self._budget(budget, trial),
             trial,
-            images,
-            validation,
+            folds,
             scoring=self._scoring,
             repeats=self.options.repeats if is_top else 1,
             new_stopwatch=self._new_stopwatch(trial),
@@ -143,15 +135,22 @@ class ImageProblem:
     # ----------------------------------------------------------------------------------------- testing and keeping
 
     def test(self, config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
-        """Error, and ``--metric``, of the incumbent's checkpoint on the test images, each with its 95 % interval."""
-        from hpbandster_lite.workers.images import training
-        from hpbandster_lite.workers.images.device_images import images_for_test, training_and_validation
+        """Error, and ``--metric``, of the incumbent's checkpoint on the test images, each with its 95 % interval.
 
-        images, _ = training_and_validation(trial.device, self._source, train_images=self.options.train_images)
-        test_images = images_for_test(trial.device, self._source)
+        With folds, these are the means over their networks.
+        """
+        from hpbandster_lite.workers.images import training
+        from hpbandster_lite.workers.images.device_images import Sides, images_for_test
+        from hpbandster_lite.workers.images.figures import figures_of
+
+        folds = self._divided(trial.device)
+        images = smallest(folds)
         build, recipe = self._builder(config, images.shape), self._recipe_for(config, images)
-        found = training.test(build, recipe, self._budget(budget, trial), trial, images, test_images)
-        return _figures(found, self.options.metric)
+        sides = [
+            Sides(each.training, images_for_test(trial.device, self._source, each.training)) for each in folds
+        ]
+        found = training.test(build, recipe, self._budget(budget, trial), trial, sides)
+        return figures_of(found, self.options.metric)
 
     def refit(self, config: Mapping[str, Any], budget: float, trial: Trial) -> dict[str, Any]:
         """Train with all images outside the test set, even if the search used only a part of them; keep the model.
@@ -163,16 +162,13 @@ class ImageProblem:
             interval; ``training_images``; and information about the training.
         """
         from hpbandster_lite.workers.images import training
-        from hpbandster_lite.workers.images.device_images import (
-            all_for_refit,
-            images_for_test,
-            training_and_validation,
-        )
+        from hpbandster_lite.workers.images.device_images import all_for_refit, images_for_test
+        from hpbandster_lite.workers.images.figures import figures_of
         from hpbandster_lite.workers.images.trained_classifier import save_model
 
-        images = all_for_refit(trial.device, self._source)
-        test_images = images_for_test(trial.device, self._source)
-        searched, _ = training_and_validation(trial.device, self._source, train_images=self.options.train_images)
+        images = all_for_refit(trial.device, self._source, self._division)
+        test_images = images_for_test(trial.device, self._source, images)
+        searched = smallest(self._divided(trial.device))
         build, recipe = self._builder(config, images.shape), self._recipe_for(config, searched)
         done = training.refit(
             build,
@@ -183,7 +179,7 @@ class ImageProblem:
             test_images,
             new_stopwatch=self._new_stopwatch(trial),
         )
-        figures = {**_figures(done.judged, self.options.metric), "training_images": len(images), **done.info}
+        figures = {**figures_of([done.judged], self.options.metric), "training_images": len(images), **done.info}
         save_model(
             trial.directory / MODEL_FILE,
             done.network,
@@ -209,6 +205,20 @@ class ImageProblem:
     @property
     def _schedule(self) -> Schedule | None:
         return None if self.options.schedule == "auto" else self.options.schedule
+
+    @property
+    def _division(self) -> Division:
+        options = self.options
+        return Division(options.valid_share, options.folds, options.train_images, options.valid_images)
+
+    def _divided(self, device: str) -> tuple[Sides, ...]:
+        """The images of a search: the two sides of each fold."""
+        from hpbandster_lite.workers.images.device_images import divided
+
+        found = _judgement_of(self._source, self._division, self.options.metric)
+        if found.refusal is not None:
+            raise ImageDataError(found.refusal)
+        return divided(device, self._source, self._division)
 
     @property
     def _scoring(self) -> Scoring:
@@ -266,6 +276,32 @@ class ImageProblem:
         return Budget.on(trial.budgets or own, budget, self.unit)
 
 
+@functools.lru_cache(maxsize=4)
+def _judgement_of(source: ImageSource, division: Division, metric: Metric) -> Judgement:
+    """Whether the images suffice; computed once for all evaluations of a process."""
+    labelled = read_images(*source).labelled
+    return judgement_of(labelled, division, metric, stratified=source.data_set == OWN_IMAGES)
+
+
+def cost_notes(options: ImageOptions) -> list[str]:
+    """Where an evaluation trains several networks."""
+    folds, repeats = options.folds, options.repeats
+    notes = []
+    if folds > 1:
+        notes.append(
+            f"an evaluation trains {folds} networks, one for each fold (--folds {folds}), each for the whole budget, "
+            f"so it takes {folds} times its budget"
+        )
+    if repeats > 1:
+        networks = folds * repeats
+        of_folds = f" of {folds} folds" if folds > 1 else ""
+        notes.append(
+            f"an evaluation at the highest budget trains {networks} networks (--repeats {repeats}{of_folds}), so it "
+            f"takes {networks} times its budget"
+        )
+    return notes
+
+
 def lowered_to(config: Mapping[str, Any], shape: ImageShape, training_images: int) -> dict[str, int]:
     """The hyperparameters of a configuration that are too large for these images, with the values to use instead.
 
@@ -279,23 +315,9 @@ def lowered_to(config: Mapping[str, Any], shape: ImageShape, training_images: in
     return {name: value for name, value in most.items() if config[name] > value}
 
 
-def _figures(found: Judged, metric: Metric) -> dict[str, Any]:
-    from hpbandster_lite.workers.images.metrics import named, with_interval
-
-    error = found.error
-    figures = {
-        "test_error_percent": error.percent,
-        "test_error_interval_percent": [error.low_percent, error.high_percent],
-        "test_images": error.images,
-    }
-    if metric == "error":
-        return figures
-    value = with_interval(metric, found.answers)
-    low, high = (next(iter(named(metric, "test", each).values())) for each in (value.low, value.high))
-    (name,) = of_test = named(metric, "test", value.value)
-    is_percent = name.endswith("_percent")
-    interval = f"{name.removesuffix('_percent')}_interval{'_percent' if is_percent else ''}"
-    return {**of_test, interval: [low, high], **figures}
+def smallest(folds: Sequence[Sides]) -> DeviceImages:
+    """The training images of the fold that has the fewest, on which the recipe of all folds depends."""
+    return min((each.training for each in folds), key=len)
 
 
 # The entry points of setup.cfg name these.

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hpbandster_lite.workers.images.grouped_parts import grouped_parts
-from hpbandster_lite.workers.images.image_data import Groups, ImageData, ImageDataError, Labels, Pixels
+from hpbandster_lite.workers.images.image_data import Groups, ImageData, ImageDataError, Labelled, Labels, Pixels
 
 VALID_SHARE = 0.1
 SPLIT_SEED = 0
@@ -23,6 +24,45 @@ TEST_SHARE = 0.15
 TEST_SEED = 0
 
 Rows = npt.NDArray[np.int64]
+
+
+class Division(NamedTuple):
+    """How the images outside the test set are divided into training and validation images.
+
+    Parameters
+    ----------
+    valid_share
+        Share of validation images. Default: 0.1.
+    folds
+        Number of folds, each of which validates a training with the others. Default: 1, for one division by the share.
+    train_images, valid_images
+        Number of images of each side, the first ones in the fixed order. Default: ``None``, for all.
+    """
+
+    valid_share: float = VALID_SHARE
+    folds: int = 1
+    train_images: int | None = None
+    valid_images: int | None = None
+
+    @property
+    def of_all(self) -> Division:
+        """The division without limits."""
+        return self._replace(train_images=None, valid_images=None)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether a number of images is given."""
+        return self != self.of_all
+
+    def rows(self, labelled: Labelled, *, stratified: bool) -> tuple[Split, ...]:
+        """The rows of each fold, without the limits."""
+        groups = None if labelled.groups is None else labelled.groups.numbers
+        return sides_of(
+            labelled.labels, valid_share=self.valid_share, folds=self.folds, stratified=stratified, groups=groups
+        )
+
+
+ONE_TENTH = Division()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +120,21 @@ def split_rows(
         return Split(training=order[n_valid:], validation=order[:n_valid])
     is_validation = _first_of_each_class(labels[order], n_valid, least)
     return Split(training=order[~is_validation], validation=order[is_validation])
+
+
+def sides_of(
+    labels: Rows, *, valid_share: float = VALID_SHARE, folds: int = 1, stratified: bool = False,
+    groups: Rows | None = None,
+) -> tuple[Split, ...]:  # fmt: skip
+    """The rows of each fold: training and validation; one fold is a division by the share."""
+    if folds == 1:
+        return (split_rows(labels, valid_share=valid_share, stratified=stratified, groups=groups),)
+    parts = folds_of(labels, folds, groups=groups)
+    # The training images of a fold are those of the folds after it, and then of those before it.
+    return tuple(
+        Split(training=np.concatenate([*parts[number + 1 :], *parts[:number]]), validation=part)
+        for number, part in enumerate(parts)
+    )
 
 
 def folds_of(

@@ -7,9 +7,10 @@ arXiv:1807.06906; augmentation is in :mod:`~hpbandster_lite.workers.images.augme
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from statistics import fmean
 from typing import Any, ClassVar, get_args
 
 import torch
@@ -26,7 +27,7 @@ from hpbandster_lite.workers.images.augmentation import (
     mixup_loss,
     normalised,
 )
-from hpbandster_lite.workers.images.device_images import DeviceImages
+from hpbandster_lite.workers.images.device_images import DeviceImages, Sides
 from hpbandster_lite.workers.images.error_interval import ErrorRate, error_rate
 from hpbandster_lite.workers.images.metric_names import ClassWeights
 from hpbandster_lite.workers.images.metrics import Answers, Scoring, named, value_of
@@ -220,15 +221,50 @@ def train(
         ``loss`` after the last step, ``validation_error_percent``, ``validation_cross_entropy``, another metric by its
         name, and the loop's information.
     """
-
-    def judge(run: Run) -> Judgement:
-        return _judgement(judged(run, validation, recipe.memory_format), scoring, trainings=repeats)
-
-    training_set = ImageTrainingSet(images, recipe)
-    build = partial(_in_memory_format, build, recipe)
-    return loop.train(
-        build, recipe, budget, trial, training_set, judge, repeats=repeats, new_stopwatch=new_stopwatch
+    sides = [Sides(images, validation)]
+    return train_folds(
+        build, recipe, budget, trial, sides, scoring=scoring, repeats=repeats, new_stopwatch=new_stopwatch
     )
+
+
+def train_folds(
+    build: Builder,
+    recipe: ImageRecipe,
+    budget: Budget,
+    trial: Trial,
+    folds: Sequence[Sides],
+    *,
+    scoring: Scoring = PLAIN,
+    repeats: int = 1,
+    new_stopwatch: Callable[[], Stopwatch] | None = None,
+) -> dict[str, Any]:
+    """Train a classifier for each fold; the loss, and each metric of the validation images, is the mean over the folds.
+
+    Parameters and result are as for :func:`train`.
+    """
+
+    def judge(validation: DeviceImages, run: Run) -> Judgement:
+        found = judged(run, validation, recipe.memory_format)
+        return _judgement(found, scoring, trainings=repeats * len(folds))
+
+    with_judges = [
+        loop.Fold(ImageTrainingSet(images, recipe), partial(judge, validation)) for images, validation in folds
+    ]
+    build = partial(_in_memory_format, build, recipe)
+    return _with_means(
+        loop.train_folds(
+            build, recipe, budget, trial, with_judges, repeats=repeats, new_stopwatch=new_stopwatch
+        )
+    )
+
+
+def _with_means(info: dict[str, Any]) -> dict[str, Any]:
+    """The information of an evaluation, with the means over repeats and folds of what its validation found."""
+    parts = [_with_means(part) for part in info.get("repeats", info.get("folds", ()))]
+    if not parts:
+        return info
+    means = {name: fmean(part[name] for part in parts) for name in info if name.startswith("validation_")}
+    return {**info, **means, "repeats" if "repeats" in info else "folds": parts}
 
 
 def _judgement(found: Judged, scoring: Scoring, *, trainings: int) -> Judgement:
@@ -242,12 +278,21 @@ def _judgement(found: Judged, scoring: Scoring, *, trainings: int) -> Judgement:
 
 
 def test(
-    build: Builder, recipe: ImageRecipe, budget: Budget, trial: Trial, images: DeviceImages, test_images: DeviceImages
-) -> Judged:
-    """What the trained network answers on the test images; see :func:`~..training.loop.test`."""
-    training_set = ImageTrainingSet(images, recipe)
+    build: Builder, recipe: ImageRecipe, budget: Budget, trial: Trial, folds: Sequence[Sides]
+) -> list[Judged]:
+    """What the trained network of each fold answers; see :func:`~..training.loop.test`.
+
+    Parameters
+    ----------
+    folds
+        The training images of each fold, and the test images with their normalisation.
+    build, recipe, budget, trial
+        See :func:`hpbandster_lite.workers.training.loop.train`.
+    """
+    training_sets = [ImageTrainingSet(images, recipe) for images, _ in folds]
+    judges = [partial(_on_test_images, test_images, recipe) for _, test_images in folds]
     build = partial(_in_memory_format, build, recipe)
-    return loop.test(build, recipe, budget, trial, training_set, partial(_on_test_images, test_images, recipe))
+    return loop.test_folds(build, recipe, budget, trial, training_sets, judges)
 
 
 def refit(

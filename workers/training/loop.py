@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -123,14 +123,50 @@ def train(
     OSError
         If a checkpoint cannot be written.
     """
-    done = []
-    for repeat in range(repeats):
-        one = _Repeat(build, recipe, budget, trial, training_set, repeat, new_stopwatch)
-        done.append(one.freed_if_it_fails(partial(one.train, judge)))
-    result = {**done[0], "loss": fmean(info["loss"] for info in done)}
-    if repeats > 1:
-        result["repeats"] = done
-    return result
+    folds = [Fold(training_set, judge)]
+    return train_folds(build, recipe, budget, trial, folds, repeats=repeats, new_stopwatch=new_stopwatch)
+
+
+class Fold(NamedTuple):
+    """Training examples, and the judge that has the others."""
+
+    training_set: TrainingSet
+    judge: Callable[[Run], Judgement]
+
+
+def train_folds(
+    build: Builder,
+    recipe: Recipe,
+    budget: Budget,
+    trial: Trial,
+    folds: Sequence[Fold],
+    *,
+    repeats: int = 1,
+    new_stopwatch: Callable[[], Stopwatch] | None = None,
+) -> dict[str, Any]:
+    """Train a network for each fold, each for the whole budget; the loss is their mean.
+
+    Parameters and result are as for :func:`train`, with the information of each fold under ``folds``. Every fold has
+    its own seed and its own checkpoint, and continues where it was.
+    """
+    every = [*folds] * repeats
+    parts = [
+        _Repeat(build, recipe, budget, trial, fold.training_set, number, new_stopwatch, folds=len(folds))
+        for number, fold in enumerate(every)
+    ]
+    # If this attempt is cut off in the first part, the next one finds the checkpoints of the others.
+    checkpoints.take_over(trial, [part.checkpoint for part in parts])
+    done = [part.freed_if_it_fails(partial(part.train, fold.judge)) for part, fold in zip(parts, every, strict=True)]
+    in_folds = [_mean(done[first : first + len(folds)], "folds") for first in range(0, len(done), len(folds))]
+    return _mean(in_folds, "repeats")
+
+
+def _mean(done: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    """The information of the first training with the mean loss, and that of all trainings under a name."""
+    if len(done) == 1:
+        return done[0]
+    loss, training_s = fmean(each["loss"] for each in done), math.fsum(each["training_s"] for each in done)
+    return {**done[0], "loss": loss, "training_s": training_s, name: list(done)}
 
 
 def test(
@@ -146,8 +182,25 @@ def test(
     If the checkpoint of :func:`~hpbandster_lite.problems.checkpoints.load_checkpoint` has the whole budget, it is used;
     otherwise the network is trained again from its seed.
     """
-    one = _Repeat(build, recipe, budget, trial, training_set, 0, None)
-    return one.freed_if_it_fails(partial(one.test, judge))
+    return test_folds(build, recipe, budget, trial, [training_set], [judge])[0]
+
+
+def test_folds(
+    build: Builder,
+    recipe: Recipe,
+    budget: Budget,
+    trial: Trial,
+    training_sets: Sequence[TrainingSet],
+    judges: Sequence[Callable[[Run], Result]],
+) -> list[Result]:
+    """The results of the judges for the networks of all folds; see :func:`test`."""
+    parts = [
+        _Repeat(build, recipe, budget, trial, training_set, number, None, folds=len(training_sets))
+        for number, training_set in enumerate(training_sets)
+    ]
+    return [
+        part.freed_if_it_fails(partial(part.test, judge)) for part, judge in zip(parts, judges, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +231,7 @@ def refit(
 
 
 class _Repeat(NamedTuple):
-    """One training of an evaluation, with all its parts."""
+    """One training of an evaluation, with all its parts; number ``r * folds + f`` is fold f of repeat r."""
 
     build: Builder
     recipe: Recipe
@@ -187,6 +240,7 @@ class _Repeat(NamedTuple):
     training_set: TrainingSet
     number: int
     new_stopwatch: Callable[[], Stopwatch] | None
+    folds: int = 1
 
     def freed_if_it_fails(self, call: Callable[[], Result]) -> Result:
         batch = f"{self.recipe.batch_size} {self.training_set.noun}"
@@ -206,7 +260,7 @@ class _Repeat(NamedTuple):
                     **judged.metrics,
                     learning_rate=run.learning_rate,
                     epoch=run.clock.epochs(),
-                    repeat=self.number,
+                    **self._names,
                 )
             if judged is None:
                 # An earlier attempt used the whole budget. Save again, because the next rung looks in this directory.
@@ -216,7 +270,7 @@ class _Repeat(NamedTuple):
 
     def test(self, judge: Callable[[Run], Result]) -> Result:
         with self._torch_configured():
-            run = self._run(stopwatch_for(self.trial.device), load_checkpoint(self.trial))
+            run = self._run(stopwatch_for(self.trial.device), load_checkpoint(self.trial, self.checkpoint))
             if not run.clock.is_spent():
                 run = self._run(stopwatch_for(self.trial.device), None)
             while not run.clock.is_spent():
@@ -238,7 +292,7 @@ class _Repeat(NamedTuple):
         """The training, from its checkpoint if there is one, and the time of its beginning."""
         began = time.perf_counter()
         with self._torch_configured():
-            state = load_checkpoint(self.trial, self._checkpoint, rung_below=self.recipe.schedule == "nested")
+            state = load_checkpoint(self.trial, self.checkpoint, rung_below=self.recipe.schedule == "nested")
             stopwatch = stopwatch_for(self.trial.device) if self.new_stopwatch is None else self.new_stopwatch()
             yield self._run(stopwatch, state), began
 
@@ -255,11 +309,19 @@ class _Repeat(NamedTuple):
         )
 
     def _save(self, run: Run) -> None:
-        save_checkpoint(self.trial, run.state(), self._checkpoint)
+        save_checkpoint(self.trial, run.state(), self.checkpoint)
 
     @property
-    def _checkpoint(self) -> str:
-        return checkpoints.NAME if self.number == 0 else f"repeat{self.number}/{checkpoints.NAME}"
+    def _names(self) -> dict[str, int]:
+        """The repeat, and the fold if there are several, for the points of the learning curve."""
+        repeat, fold = divmod(self.number, self.folds)
+        return {"repeat": repeat, **({"fold": fold} if self.folds > 1 else {})}
+
+    @property
+    def checkpoint(self) -> str:
+        """The name of the checkpoint."""
+        names = [f"{kind}{number}" for kind, number in self._names.items() if kind == "fold" or number > 0]
+        return "/".join([*names, checkpoints.NAME])
 
 
 def _information(run: Run, wall_s: float) -> dict[str, Any]:
