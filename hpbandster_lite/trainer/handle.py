@@ -122,6 +122,7 @@ class TrainerHandle:
         self._has_output = True
         self._sample_at = 0.0
         self._is_stopped = False
+        self._is_asked_to_stop = False
         self._is_over = False
         self.is_ready = False
         self._write(TrainerArguments(arguments=tuple(arguments)))
@@ -157,11 +158,18 @@ class TrainerHandle:
         self._memory.begin()
         self._order.begin()
         self._has_stray = False
+        self._is_asked_to_stop = False
         self._write(order)
 
     def ask_to_stop(self) -> None:
-        """Ask the objective to stop: ``trial.should_stop`` is True, and its next report interrupts it."""
+        """Ask the objective to stop: ``trial.should_stop`` is True, and its next report interrupts it.
+
+        A trainer that is stopped by SIGSTOP continues for that.
+        """
         self._write(TrainerStop())
+        self._is_asked_to_stop = True
+        self._sample_at = 0.0
+        self.sample()
 
     def terminate(self) -> None:
         """Send SIGTERM to the trainer's process group, which asks it to stop."""
@@ -169,14 +177,18 @@ class TrainerHandle:
             os.killpg(self.pid, signal.SIGTERM)
 
     def sample(self) -> None:
-        """Sample the resident size, at most once a second, as evidence for a later death; log that it is stopped."""
+        """Sample the resident size, at most once a second, as evidence for a later death; notice that it is stopped."""
         now = time.monotonic()
         if now < self._sample_at:
             return
         self._sample_at = now + SAMPLE_S
         self._memory.sample()
         was_stopped, self._is_stopped = self._is_stopped, is_stopped(self.pid)
-        if self._is_stopped and not was_stopped:
+        if self._is_stopped and self._is_asked_to_stop:
+            log.warning("the trainer is stopped, and continues so that its evaluation can save")
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGCONT)
+        elif self._is_stopped and not was_stopped:
             log.warning("the trainer is stopped; to continue it: kill -CONT %d", self.pid)
 
     def log_tail(self) -> tuple[str, ...]:

@@ -284,6 +284,26 @@ def test_a_trainer_that_is_stopped_is_logged_once_with_the_command_that_continue
     assert caplog.messages == [f"the trainer is stopped; to continue it: kill -CONT {ready.pid}"]
 
 
+@pytest.mark.parametrize("is_sampled_first", [True, False], ids=["noticed before", "noticed by the order"])
+def test_a_trainer_that_is_stopped_continues_when_its_evaluation_is_to_stop(
+    ready: TrainerHandle, tmp_path: Path, caplog: pytest.LogCaptureFixture, is_sampled_first: bool
+) -> None:
+    ready.evaluate(order("saves until interrupted", tmp_path), None)
+    received_until(ready, TrainerPoint)
+    os.kill(ready.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, ready.pid, os.WSTOPPED | os.WNOWAIT)
+    if is_sampled_first:
+        ready._sample_at = 0.0
+        ready.sample()
+    ready.ask_to_stop()
+    deadline = time.monotonic() + 20
+    while not any(isinstance(each, TrainerInterrupted | TrainerEnded) for each in ready.receive()):
+        assert time.monotonic() < deadline
+        ready.sample()
+        time.sleep(0.01)
+    assert "continues so that its evaluation can save" in caplog.text
+
+
 def test_a_trainer_reports_its_problem_when_it_is_imported(start: Start) -> None:
     trainer = start()
     assert not trainer.is_ready
