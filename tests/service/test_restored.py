@@ -120,6 +120,28 @@ def test_results_of_leases_that_the_copy_lacks_are_late_and_logged_but_not_store
     assert verify_run(directory).holds
 
 
+def test_a_job_that_is_requeued_with_the_option_keeps_what_the_first_life_granted(
+    directory: RunDirectory, space: SearchSpace
+) -> None:
+    with master_of(directory, space):
+        pass
+    with master_of(directory, space, restored_after=1) as master:
+        held = granted(master, "a", 1)
+        lost = granted(master, "b", 1)
+    first = RESTORED_STEP + 1
+    # Slurm starts the same command again: the journal has the epoch of the first life by now.
+    with master_of(directory, space, restored_after=first) as master:
+        assert exchanged(master, "a", 2, report_of(held)).slots[0].report_is == "recorded"
+        master.engine.disconnected("b", now=0.0)
+        master.expire([], 1e9)
+        assert master.commit()
+        again = granted(master, "c", 1)
+    assert begun(directory) == [(1, False), (first, True), (first + RESTORED_STEP, True)]
+    assert (again.evaluation, again.attempt) == (lost.evaluation, 2)
+    assert again.resume_directories[-1].endswith(f"/rung0/attempt1-epoch{first}")
+    assert verify_run(directory).holds
+
+
 def test_later_attempts_look_into_the_directories_of_their_own_timeline(
     directory: RunDirectory, space: SearchSpace
 ) -> None:

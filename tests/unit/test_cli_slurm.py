@@ -12,8 +12,12 @@ from typer.testing import CliRunner
 from hpbandster_lite.cli.app import make_app
 from hpbandster_lite.cli.commands.slurm.status import _summed
 from hpbandster_lite.errors import UsageError
+from hpbandster_lite.journal import Journal
 from hpbandster_lite.problems import describe_in_child
 from hpbandster_lite.records import ProblemDescription
+from hpbandster_lite.rundir import RunDirectory
+from hpbandster_lite.settings.options import SearchOptions
+from hpbandster_lite.settings.prepare import prepare
 
 ENDS_WITH_A_SEED = "--seed="
 
@@ -66,6 +70,18 @@ def test_so_many_more_goes_to_the_master_as_it_was_typed() -> None:
     # A requeued master finds the limit that its first start has journalled.
     master, _ = commands("--evaluations", "+5", "--wall-time", "+2h", "--seed", "3")
     assert sorted(master[-3:]) == ["--evaluations=+5", "--seed=3", "--wall-time=+2h"]
+
+
+def test_restored_goes_to_the_master_alone_and_needs_a_journal() -> None:
+    with pytest.raises(UsageError, match=r"there is no journal .* that was restored; put the copy there"):
+        typed("counting_ones", "--dry-run", "--restored")
+    directory = RunDirectory("runs/counting_ones")
+    directory.create()
+    prepared = prepare(SearchOptions(problem="counting_ones", seed=1), directory)
+    Journal.open(directory.journal, create=prepared.settings).close()
+    master, workers = commands("--restored")
+    assert master[-1] == "--restored"
+    assert "--restored" not in workers
 
 
 def test_an_old_name_of_an_option_goes_to_the_master_as_its_new_one() -> None:
