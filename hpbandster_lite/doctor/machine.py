@@ -14,6 +14,7 @@ import resource
 import shutil
 import socket
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,14 +22,16 @@ import psutil
 
 from hpbandster_lite._version import __version__
 from hpbandster_lite.doctor.bounded import LIMIT_S
+from hpbandster_lite.errors import SearchError
 from hpbandster_lite.journal import sqlite_version
-from hpbandster_lite.process.devices import cores_of_container, gpus_of_driver, usable_cores, visible_devices
+from hpbandster_lite.process.devices import cores_of_container, usable_cores, visible_devices
 from hpbandster_lite.process.environment import (
     KEY_VARIABLE,
     NAMESERVER_KEY_VARIABLE,
     THREAD_VARIABLES,
     VISIBLE,
 )
+from hpbandster_lite.process.gpu_driver import gpus_of_driver
 from hpbandster_lite.records import Plain
 from hpbandster_lite.slurm.commands import Slurm
 from hpbandster_lite.transport.network_interfaces import reachable_addresses
@@ -129,17 +132,24 @@ def graphics() -> dict[str, Plain]:
 
 
 def batch_system() -> dict[str, Plain]:
-    """Slurm: its version, whether its controller answers, and this job."""
-    slurm = Slurm()
+    """Slurm: its version, what scontrol prints about its controllers, and this job."""
     if shutil.which("scontrol") is None:
         return {"installed": False, "job": os.environ.get("SLURM_JOB_ID")}
+    slurm = Slurm()
     return {
         "installed": True,
-        "version": slurm.version(timeout_s=LIMIT_S / 3) or None,
-        "controller": slurm.controllers(timeout_s=LIMIT_S / 3),
+        "version": _answer_of(lambda: slurm.version(timeout_s=LIMIT_S / 3)),
+        "controller": _answer_of(lambda: slurm.controllers(timeout_s=LIMIT_S / 3)),
         "job": os.environ.get("SLURM_JOB_ID"),
         "nodes": os.environ.get("SLURM_JOB_NODELIST"),
     }
+
+
+def _answer_of(ask: Callable[[], str]) -> str | None:
+    try:
+        return ask() or None
+    except (SearchError, OSError) as error:
+        return str(error)
 
 
 def network() -> dict[str, Plain]:

@@ -98,7 +98,23 @@ def findings(answers: Answers) -> Iterator[str]:
         yield f"at most {open_files} files may be open at a time; raise the limit: ulimit -n {LEAST_OPEN_FILES}"
     slurm = answers.get("Slurm", {})
     if slurm.get("installed") and " UP" not in str(slurm.get("controller")):
-        yield "Slurm is installed, and its controller does not answer; see scontrol ping"
+        words = slurm.get("controller") or slurm.get("version") or "scontrol prints nothing"
+        yield f"Slurm is installed, and its controller does not answer ({words}); see scontrol ping"
+    yield from _about_gpus(answers)
+
+
+def _about_gpus(answers: Answers) -> Iterator[str]:
+    about, torch = answers.get("GPUs", {}), answers.get("software", {})
+    if about.get("fault"):
+        yield (
+            f"GPUs: their driver does not work ({about['fault']}); see nvidia-smi, and after an update of the driver "
+            "start the machine again"
+        )
+    if about.get("GPUs") and torch.get("torch") and not torch.get("CUDA of torch"):
+        yield (
+            f"GPUs: torch {torch['torch']} is a build for the CPU and uses none; install one for CUDA "
+            f"{about.get('CUDA of the driver')} or older"
+        )
 
 
 def _about_place(name: str, answer: Mapping[str, Plain]) -> Iterator[str]:

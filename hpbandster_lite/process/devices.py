@@ -6,22 +6,17 @@ unset, NVML provides UUIDs, which mean the same in every process. Nothing here i
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.process.environment import VISIBLE
-from hpbandster_lite.records import Plain
+from hpbandster_lite.process.gpu_driver import model_of, uuids
 
 MOST_CPU_WORKERS = 4
 """Default limit of workers without a GPU, because each one has a copy of the data."""
-LIBRARY = "libnvidia-ml.so.1"
-"""The driver's library that NVML loads."""
 
 
 def visible_devices(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -34,7 +29,7 @@ def visible_devices(environment: Mapping[str, str] | None = None) -> tuple[str, 
     """
     value = (os.environ if environment is None else environment).get(VISIBLE)
     if value is None:
-        return _uuids()
+        return uuids()
     tokens: list[str] = []
     for token in (part.strip() for part in value.split(",")):
         # Like CUDA, ignore everything from the first token that names no device.
@@ -158,7 +153,7 @@ def worker_label(host: str, index: int, device: str | None, environment: Mapping
     places = _places_in_host(environment)
     names = ",".join(places.get(token, token[:12]) for token in tokens)
     # The GPUs of a worker are nearly always the same model.
-    model = _model(tokens[0])
+    model = model_of(tokens[0])
     return f"{host}-{index}{task} gpu {names}{f' {model}' if model else ''}"
 
 
@@ -187,108 +182,3 @@ def _container_cores(cgroups: Path) -> float:
         if len(fields) == 2 and fields[0].isdigit() and int(fields[1]) > 0:
             return int(fields[0]) / int(fields[1])
     return math.inf
-
-
-# ------------------------------------------------------------------------------------------------ the driver's library
-
-
-@contextlib.contextmanager
-def _driver() -> Iterator[Any]:
-    """NVML, initialised while the context is open; None without a working driver."""
-    if "pynvml" not in sys.modules and not _has_library():
-        yield None
-        return
-    # Imported here: it takes as long to import as the rest of this package, and only a machine with GPUs needs it.
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        yield None
-        return
-    try:
-        yield pynvml
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _has_library() -> bool:
-    """Whether the driver's library is installed, as NVML looks for it; takes 0.3 ms."""
-    # Imported here: an agent that is given its device does not ask the driver.
-    import ctypes
-
-    try:
-        ctypes.CDLL(LIBRARY)
-    except OSError:
-        return False
-    return True
-
-
-def gpus_of_driver() -> dict[str, Plain]:
-    """The version of the driver, None without a working one, and what it says of each GPU, with memory in bytes."""
-    with _driver() as nvml:
-        if nvml is None:
-            return {"driver": None, "CUDA of the driver": None, "GPUs": []}
-        cuda = nvml.nvmlSystemGetCudaDriverVersion()
-        return {
-            "driver": nvml.nvmlSystemGetDriverVersion(),
-            "CUDA of the driver": f"{cuda // 1000}.{cuda % 1000 // 10}",
-            "GPUs": [_about_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount())],
-        }
-
-
-def _about_gpu(nvml: Any, index: int) -> dict[str, Plain]:
-    try:
-        gpu = nvml.nvmlDeviceGetHandleByIndex(index)
-        space = nvml.nvmlDeviceGetMemoryInfo(gpu)
-        return {
-            "name": nvml.nvmlDeviceGetName(gpu),
-            "uuid": nvml.nvmlDeviceGetUUID(gpu),
-            "memory": int(space.total),
-            "memory used": int(space.used),
-        }
-    except nvml.NVMLError as error:
-        return {"error": str(error)}
-
-
-def _uuids() -> tuple[str, ...]:
-    """UUIDs of all GPUs (or of the MIG instances of partitioned GPUs) from NVML; empty without a driver."""
-    with _driver() as nvml:
-        return () if nvml is None else tuple(_each_uuid(nvml))
-
-
-def _each_uuid(nvml: Any) -> Iterator[str]:
-    for index in range(nvml.nvmlDeviceGetCount()):
-        # A GPU that has fallen off the bus has no handle and no UUID, and cannot be used.
-        with contextlib.suppress(nvml.NVMLError):
-            for device in _instances(nvml, nvml.nvmlDeviceGetHandleByIndex(index)):
-                yield nvml.nvmlDeviceGetUUID(device)
-
-
-def _instances(nvml: Any, gpu: Any) -> list[Any]:
-    """The MIG instances of a partitioned GPU; otherwise the GPU itself."""
-    try:
-        is_partitioned, _ = nvml.nvmlDeviceGetMigMode(gpu)
-    except nvml.NVMLError:
-        # Most models cannot be partitioned.
-        return [gpu]
-    if not is_partitioned:
-        return [gpu]
-    instances = []
-    for number in range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
-        with contextlib.suppress(nvml.NVMLError):
-            instances.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, number))
-    return instances
-
-
-def _model(token: str) -> str:
-    """Model and memory of a GPU as text; empty if the driver does not report them."""
-    with _driver() as nvml:
-        words: list[str] = []
-        if nvml is not None:
-            with contextlib.suppress(nvml.NVMLError):
-                by_index, by_uuid = nvml.nvmlDeviceGetHandleByIndex, nvml.nvmlDeviceGetHandleByUUID
-                gpu = by_index(int(token)) if token.isdecimal() else by_uuid(token)
-                words.append(nvml.nvmlDeviceGetName(gpu).removeprefix("NVIDIA "))
-                words.append(f"{nvml.nvmlDeviceGetMemoryInfo(gpu).total / 2**30:.0f} GiB")
-        return ", ".join(words)

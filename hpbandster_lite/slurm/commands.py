@@ -58,14 +58,23 @@ class Slurm:
         PeerError
             If it does not answer.
         """
-        return self._run(["scontrol", "--version"], timeout_s).stdout.strip()
+        done = self._run(["scontrol", "--version"], timeout_s)
+        return done.stdout.strip() or parsing.error_text(done.stderr)
 
     def controllers(self, *, timeout_s: float | None = None) -> str:
-        """Which controllers answer, in scontrol's words; empty if none does."""
-        try:
-            return self._run(["scontrol", "ping"], timeout_s).stdout.strip()
-        except PeerError:
-            return ""
+        """Which controllers answer, in scontrol's words, or why none does.
+
+        Raises
+        ------
+        UsageError
+            If there is no scontrol.
+        PeerError
+            If it does not answer.
+        """
+        done = self._run(["scontrol", "ping"], timeout_s)
+        # Below a controller that is down it prints a banner of asterisks.
+        lines = [line.strip() for line in done.stdout.splitlines() if line.strip("* ") and not line.startswith("*")]
+        return "; ".join(lines) or parsing.error_text(done.stderr)
 
     def submit(self, command: Sequence[str]) -> str:
         """Submit a job and return its number.
@@ -142,7 +151,7 @@ class Slurm:
             ) from error
         except subprocess.TimeoutExpired as error:
             raise PeerError(
-                f"{command[0]} did not answer within {limit_s:g} s; try again when the cluster is less busy"
+                f"{command[0]} did not answer within {limit_s:.3g} s; try again when the cluster is less busy"
             ) from error
         if done.returncode != 0 and parsing.UNREACHABLE.search(done.stderr):
             raise PeerError(f"Slurm's controller does not answer: {parsing.error_text(done.stderr)}; try again later")

@@ -70,7 +70,15 @@ KEY = {"mode": "600", "owner is this user": True}
         ({"keys": {"/runs/key": {"mode": "644", "owner is this user": False}}}, None),
         ({"network": {"host": "node1", "resolves to": []}}, "the name of this machine, node1, does not resolve"),
         ({"limits": {"open files": 256}}, "at most 256 files may be open at a time; raise the limit: ulimit -n"),
-        ({"Slurm": {"installed": True, "controller": ""}}, "its controller does not answer; see scontrol ping"),
+        ({"Slurm": {"installed": True, "controller": "x is DOWN"}}, "does not answer (x is DOWN); see scontrol ping"),
+        ({"Slurm": {"installed": True, "controller": None, "version": None}}, "answer (scontrol prints nothing)"),
+        ({"GPUs": {"fault": "version mismatch", "GPUs": []}}, "their driver does not work (version mismatch); see nv"),
+        (
+            {"GPUs": {"GPUs": [{}], "CUDA of the driver": "12.4"}, "software": {"torch": "2.13.0"}},
+            "torch 2.13.0 is a build for the CPU and uses none; install one for CUDA 12.4 or older",
+        ),
+        ({"GPUs": {"GPUs": [{}]}, "software": {"torch": "2.13.0", "CUDA of torch": "12.4"}}, None),
+        ({"GPUs": {"GPUs": [{}]}, "software": {"torch": None}}, None),
         ({"Slurm": {"installed": True, "controller": "Slurmctld(primary) at head is UP"}}, None),
         ({"Slurm": {"installed": False}}, None),
     ],
@@ -79,6 +87,34 @@ def test_what_looks_wrong_is_named_with_its_value_and_a_remedy(answers: dict[str
     found = list(findings(answers))
     assert len(found) == (words is not None)
     assert all(words is not None and words in each for each in found)
+
+
+@pytest.mark.parametrize(
+    ("script", "version", "controller"),
+    [
+        ("case $1 in ping) echo 'Slurmctld(primary) at vm is UP' ;; *) echo slurm-wlm 22.05 ;; esac", "slurm-wlm 22.05",
+         "Slurmctld(primary) at vm is UP"),
+        ("echo 'Slurmctld(primary) at vm is DOWN'; echo '****'; echo '** RESTORE **'; exit 1",
+         None, "Slurmctld(primary) at vm is DOWN"),
+        ("echo 'scontrol: fatal: Unable to process configuration file' >&2; exit 1",
+         "Unable to process configuration file", "Unable to process configuration file"),
+        ("exec sleep 60", "scontrol did not answer within 0.2 s; try again when the cluster is less busy", None),
+        ("exit 3", "no error message", "no error message"),
+    ],
+    ids=["up", "down", "no configuration", "hangs", "silent"],
+)  # fmt: skip
+def test_what_scontrol_prints_is_in_the_report(
+    script: str, version: str | None, controller: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scontrol").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(machine, "LIMIT_S", 0.6)
+    answer = machine.batch_system()
+    assert answer["installed"]
+    assert version is None or answer["version"] == version
+    assert controller is None or answer["controller"] == controller
+    assert any("controller does not answer" in each for each in findings({"Slurm": answer})) == (" UP" not in script)
 
 
 def test_a_directory_is_examined_and_nothing_is_left_there(tmp_path: Path) -> None:

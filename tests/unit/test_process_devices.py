@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import pynvml
 import pytest
 
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.process import devices
+from hpbandster_lite.process import devices, gpu_driver
 from hpbandster_lite.process.devices import chosen_devices, usable_cores, visible_devices, worker_devices, worker_label
 from hpbandster_lite.process.environment import job_left_s, trainer_environment
 
@@ -143,11 +144,58 @@ def test_a_driver_that_does_not_start_has_no_gpus(nvml: Callable[..., Nvml]) -> 
 
 def test_without_the_driver_s_library_nvml_is_not_imported() -> None:
     script = (
-        "import sys, hpbandster_lite.process.devices as devices; devices.LIBRARY = 'libnone.so'; "
+        "import sys, hpbandster_lite.process.devices as devices, hpbandster_lite.process.gpu_driver as driver; "
+        "driver.LIBRARY = 'libnone.so'; "
         "print(devices.visible_devices({}), 'pynvml' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "() False"
+
+
+@pytest.mark.parametrize(
+    ("init", "fault"),
+    [
+        (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, "RM has detected an NVML/RM version mismatch"),
+        (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, None),
+        (0, None),
+    ],
+)
+def test_a_driver_that_is_installed_and_does_not_work_is_named_once(
+    nvml: Callable[..., Nvml], capsys: pytest.CaptureFixture[str], init: int, fault: str | None
+) -> None:
+    gpu_driver._note_fault.cache_clear()
+    nvml(init=init)
+    assert visible_devices({}) == visible_devices({}) == ()
+    assert gpu_driver.driver_fault() == fault
+    note = f"note: no GPU is used, because the driver of the GPUs does not work ({fault}); see nvidia-smi\n"
+    assert capsys.readouterr().err == ("" if fault is None else note)
+    gpu_driver._note_fault.cache_clear()
+
+
+def test_a_driver_that_never_answers_is_waited_for_with_an_end_and_a_word(
+    nvml: Callable[..., Nvml], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    goes_on = threading.Event()
+
+    def hang() -> None:
+        goes_on.wait()
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
+
+    nvml("GPU-1a2b")
+    monkeypatch.setattr(pynvml, "nvmlInit", hang)
+    for name, limit_s in (("NOTE_AFTER_S", 0.05), ("LIMIT_S", 0.1), ("MODEL_S", 0.05)):
+        monkeypatch.setattr(gpu_driver, name, limit_s)
+    try:
+        with pytest.raises(UsageError, match=r"does not answer within 0\.1 s; see nvidia-smi.* CUDA_VISIBLE_DEVICES"):
+            visible_devices({})
+        assert "waiting for the driver of the GPUs, at most 0.1 s" in capsys.readouterr().err
+        # A model is only shown.
+        assert worker_label("n", 0, "GPU-1a2b", {}) == "n-0 gpu GPU-1a2b"
+    finally:
+        goes_on.set()
+        for thread in threading.enumerate():
+            if thread.name == "driver of the GPUs":
+                thread.join()
 
 
 @pytest.fixture
