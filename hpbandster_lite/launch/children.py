@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +63,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._briefing: bytes | None = None
         self._output: int | None = None
+        self._end_descriptor: int | None = None
 
     def start(self) -> None:
         """Start it, or start it again with the briefing of the process before it."""
@@ -74,6 +77,8 @@ class Child:
                 pass_fds=self.inherited,
                 start_new_session=True,
             )
+        self._close_end_descriptor()
+        self._end_descriptor = _end_descriptor(self._process.pid)
         self.started_at.append(time.monotonic())
         if self._briefing is not None:
             self._write(self._briefing)
@@ -105,6 +110,11 @@ class Child:
         return self.returncode is None
 
     @property
+    def end_descriptor(self) -> int | None:
+        """A descriptor that becomes readable when it ends; None if it has ended, or the kernel has none."""
+        return self._end_descriptor if self.alive else None
+
+    @property
     def is_stopped(self) -> bool:
         """Whether it is stopped (SIGSTOP): it does nothing until SIGCONT, and reacts to SIGKILL alone."""
         return self.alive and is_stopped(self.pid)
@@ -123,9 +133,15 @@ class Child:
         self._running.kill()
         self._running.wait()
         self._write(b"")
+        self._close_end_descriptor()
         if self._output is not None:
             os.close(self._output)
             self._output = None
+
+    def _close_end_descriptor(self) -> None:
+        if self._end_descriptor is not None:
+            os.close(self._end_descriptor)
+            self._end_descriptor = None
 
     def log_tail(self) -> str:
         """The last lines of its log."""
@@ -171,12 +187,14 @@ class MasterChild(Child):
         Whether this master, or the one before it that died, has or had the directory.
     notes : list of str
         What else it has reported for the user, and was not shown yet.
+    news_descriptor : int
+        Becomes readable when it has reported something.
     """
 
     def __init__(self, lifeline: int) -> None:
         super().__init__("master", "hpbandster_lite.master", lifeline)
-        self._read_end, self.news_end = os.pipe()
-        os.set_blocking(self._read_end, False)
+        self.news_descriptor, self.news_end = os.pipe()
+        os.set_blocking(self.news_descriptor, False)
         self.inherited = (lifeline, self.news_end)
         self.waits: str | None = None
         self.has_directory = False
@@ -187,7 +205,7 @@ class MasterChild(Child):
         """Take in what it has reported since the last call."""
         with contextlib.suppress(BlockingIOError):
             # One read takes all: a master reports few and short lines.
-            for line in os.read(self._read_end, 65_536).decode("utf-8", "replace").splitlines():
+            for line in os.read(self.news_descriptor, 65_536).decode("utf-8", "replace").splitlines():
                 if line == HAS_DIRECTORY:
                     self.has_directory, self.waits = True, None
                 elif line.startswith(WAITS):
@@ -200,7 +218,7 @@ class MasterChild(Child):
         super().kill()
         if not self._is_closed:
             self._is_closed = True
-            os.close(self._read_end)
+            os.close(self.news_descriptor)
             os.close(self.news_end)
 
 
@@ -258,6 +276,7 @@ class AgentThread:
     log: Path | None = None
     is_stopped = False
     """A thread is stopped with this process."""
+    end_descriptor = None
     stopped_trainer = None
 
     def __init__(self, options: AgentOptions, problem: Problem) -> None:
@@ -314,6 +333,26 @@ class AgentThread:
             if options.lifeline is not None:
                 os.close(options.lifeline)
             self.returncode = code
+
+
+def _end_descriptor(pid: int) -> int | None:
+    """A descriptor that becomes readable when a child ends; None if the system has none."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        # An older kernel or C library.
+        return None
+
+
+def wait_for_end(children: Iterable[Child | AgentThread], limit_s: float, *others: int) -> None:
+    """Wait until one of the children ends, or another descriptor becomes readable, or the time has passed."""
+    waiting = select.poll()
+    for descriptor in (*(child.end_descriptor for child in children), *others):
+        if descriptor is not None:
+            waiting.register(descriptor, select.POLLIN)
+    waiting.poll(1e3 * limit_s)
 
 
 def signal_name(code: int) -> str:

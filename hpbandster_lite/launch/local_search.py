@@ -27,7 +27,15 @@ from hpbandster_lite.errors import (
     UsageError,
 )
 from hpbandster_lite.journal import JournalReader, is_full
-from hpbandster_lite.launch.children import AgentChild, AgentThread, Child, MasterChild, exit_report, signal_name
+from hpbandster_lite.launch.children import (
+    AgentChild,
+    AgentThread,
+    Child,
+    MasterChild,
+    exit_report,
+    signal_name,
+    wait_for_end,
+)
 from hpbandster_lite.launch.left_checkpoints import delete_left_checkpoints
 from hpbandster_lite.launch.supervisor import POLL_S, SAME_COMMAND, Supervisor
 from hpbandster_lite.master.connection import connect
@@ -243,7 +251,7 @@ class LocalSearch(Supervisor):
             if time.monotonic() >= next_status:
                 self._look_at_status(master)
                 next_status = time.monotonic() + STATUS_EVERY_S
-            time.sleep(POLL_S)
+            wait_for_end((*self._agents, *self._others), POLL_S, master.news_descriptor)
         return self._stop()
 
     @property

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from hpbandster_lite.agent.options import AgentOptions
+from hpbandster_lite.launch.children import wait_for_end
 from hpbandster_lite.launch.supervisor import POLL_S, Supervisor
 from hpbandster_lite.process.shutdown import INTERRUPTED, REQUEUE
 
@@ -36,7 +36,8 @@ class LocalWorkers(Supervisor):
             self._restart_agents_that_died()
             self._note_stopped()
             all_ended = had_ended and not any(agent.alive for agent in self._agents)
-            time.sleep(0.0 if all_ended else POLL_S)
+            if not all_ended:
+                wait_for_end(self._agents, POLL_S)
         return self._code()
 
     def _code(self) -> int:

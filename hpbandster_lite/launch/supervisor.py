@@ -19,7 +19,7 @@ from hpbandster_lite import wire
 from hpbandster_lite.agent.interrupts import END, END_OF_ALLOCATION
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import RunDirectoryError
-from hpbandster_lite.launch.children import AgentChild, AgentThread, Child, exit_report, signal_name
+from hpbandster_lite.launch.children import AgentChild, AgentThread, Child, exit_report, signal_name, wait_for_end
 from hpbandster_lite.process.forks import handle_here
 from hpbandster_lite.process.shutdown import (
     ALLOCATION_ENDS,
@@ -32,6 +32,7 @@ from hpbandster_lite.settings.options import OPTIONS
 
 _SupervisorT = TypeVar("_SupervisorT", bound="Supervisor")
 POLL_S = 0.02
+"""Time between two looks at the children; the end of one is noticed at once, where the kernel reports it."""
 BEYOND_GRACE_S = 10.0
 """Time beyond the grace of an evaluation for its agent to hand it back; then the agent is killed."""
 SAME_COMMAND = "run the same command again"
@@ -175,7 +176,7 @@ class Supervisor:
             and time.monotonic() < deadline
             and self._interrupts < 2
         ):
-            time.sleep(POLL_S)
+            wait_for_end(group, POLL_S)
 
     def _kill_all(self) -> None:
         for child in (*self._agents, *self._others):

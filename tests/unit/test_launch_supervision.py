@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -20,7 +21,7 @@ from hpbandster_lite.agent.master_link import FIRST_CONTACT_S, Link, Rendezvous
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import Held, PeerError, ProblemError, RunDirectoryError, SearchError, SourceDiffers
 from hpbandster_lite.launch import local_search, supervisor
-from hpbandster_lite.launch.children import AgentThread
+from hpbandster_lite.launch.children import AgentThread, Child, wait_for_end
 from hpbandster_lite.launch.local_search import LaunchOptions, LocalSearch
 from hpbandster_lite.master.news import HAS_DIRECTORY, WAITS
 from hpbandster_lite.master.serving import hold_run_directory
@@ -122,6 +123,29 @@ class Saves(Worker):
         """It has begun to save."""
 
 
+def test_a_launcher_notices_the_end_of_a_child_and_news_at_once_and_leaves_no_descriptor() -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    child = Child("child", "any", lifeline=0)
+    child._command = ("sleep", "60")
+    for _ in range(2):
+        child.start()
+        if not child.is_briefed:
+            child.brief({}, None)
+        child.end(b"")
+        began = time.monotonic()
+        wait_for_end([child], 30.0)
+        assert time.monotonic() - began < 15.0
+        assert (child.returncode, child.end_descriptor) == (-signal.SIGTERM, None)
+    news, sends = os.pipe()
+    os.write(sends, b"news")
+    wait_for_end([child], 30.0, news)
+    assert time.monotonic() - began < 15.0
+    for descriptor in (news, sends):
+        os.close(descriptor)
+    child.kill()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 @pytest.mark.parametrize("grace_s", [None, 300.0])
 def test_workers_have_the_grace_of_their_evaluations_and_ten_seconds_more(
     grace_s: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -132,11 +156,12 @@ def test_workers_have_the_grace_of_their_evaluations_and_ten_seconds_more(
     search = LocalSearch(RunDirectory(tmp_path), options, api._Lines())
     now = 0.0
 
-    def sleep(_seconds: float) -> None:
+    def wait(_children: object, _limit_s: float) -> None:
         nonlocal now
         now += 1.0
 
-    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(supervisor, "wait_for_end", wait)
     search._end([Saves()])  # type: ignore[list-item]  # a stand-in of it
     assert now == (grace_s or 20.0) + 10.0
     os.close(search._lifeline)
@@ -147,7 +172,8 @@ def test_no_launcher_waits_for_the_end_of_a_process_that_is_stopped(
     search: LocalSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=waits.append))
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr(supervisor, "wait_for_end", lambda _, limit_s: waits.append(limit_s))
     stopped = Saves()
     stopped.is_stopped = True
     search._end([stopped])  # type: ignore[list-item]  # a stand-in of it
