@@ -3,7 +3,7 @@
 Law of this file: a decorated class is a dataclass in every respect (``fields``, ``replace``, ``match``), except that
 most of its code is shared. ``dataclass`` compiles six functions for each class, which took a third of the time in which
 an agent is imported. Here all classes share the functions for comparing, showing and copying, and ``__init__`` is
-generated when the first record of a class is made: no process makes records of all classes.
+generated when :data:`FEW` records of a class were made: a process makes few records of most classes.
 """
 
 from __future__ import annotations
@@ -37,11 +37,45 @@ else:
         return decorated
 
 
+FEW = 20
+"""So many records of a class are made field by field: to generate ``__init__`` takes longer."""
+_made: dict[type, int] = {}
+"""How many records of each class were made field by field."""
+
+
 def _first_init(self: Any, /, *args: Any, **values: Any) -> None:
-    """Generate the ``__init__`` of a class, and call it."""
+    """The ``__init__`` of a class until it is generated, for the first records and for faults of the caller."""
     cls = type(self)
+    _made[cls] = made = _made.get(cls, 0) + 1
+    if made <= FEW and _set_each(self, cls, args, values):
+        if hasattr(cls, "__post_init__"):
+            self.__post_init__()
+        return
     cls.__init__ = _init(cls)
     cls.__init__(self, *args, **values)
+
+
+def _set_each(self: Any, cls: type, args: tuple[Any, ...], values: dict[str, Any]) -> bool:
+    """Set each field to its argument or its default; False if the arguments are not those of the class."""
+    entries = fields(cls)
+    positional = [each.name for each in entries if not each.kw_only][: len(args)]
+    given = {**dict(zip(positional, args, strict=False)), **values}
+    if len(given) != len(args) + len(values):
+        return False
+    used = 0
+    for each in entries:
+        name = each.name
+        if name in given:
+            value = given[name]
+            used += 1
+        elif each.default is not MISSING:
+            value = each.default
+        elif each.default_factory is not MISSING:
+            value = each.default_factory()
+        else:
+            return False
+        object.__setattr__(self, name, value)
+    return used == len(given)
 
 
 def _init(cls: type) -> Callable[..., None]:

@@ -3,6 +3,7 @@
 Law of this file: ``from_message(to_message(record)) == record`` for every registered class; a message can create only
 registered classes, and every field is checked against its annotation when it is read. A message names its type and its
 fields by strings that :func:`register` fixes: you can rename a class or an attribute, and old messages stay readable.
+A record of a class is written and read field by field, until it pays to generate the functions of the class.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from hpbandster_lite.wire.text import SAME_VERSION, shortened
 from hpbandster_lite.wire.values import plain_key, plain_message
 
 _Record = TypeVar("_Record")
-_Made = TypeVar("_Made")
 _TAG = "type"
+FEW = 20
+"""So many records of a class are handled by fields: to generate the functions of a class takes about as long."""
 classes_by_tag: dict[str, type] = {}
 """Every registered class."""
 _names: dict[type, _Names] = {}
@@ -112,13 +114,15 @@ def to_message(record: object) -> dict[str, Plain]:
     return _tagged_writers[type(record)](record)
 
 
-def _tagged_writer(cls: type, way: _Way | None = None) -> Callable[[Any], dict[str, Plain]]:
-    """The function that writes a record with its tag; the class says whether in short, where ``way`` does not."""
+def _tagged_writer(
+    cls: type, *, is_generated: bool, is_short: bool | None = None
+) -> Callable[[Any], dict[str, Plain]]:
+    """The function that writes a record with its tag; the class says whether in short, if the caller does not."""
     if cls not in _names:
         raise InvariantBroken(f"{cls!r} is not registered; write @wire.register('Tag') above the class")
     names = _names[cls]
-    own_way = _Way.WRITE_SHORT if names.is_short else _Way.WRITE
-    return _writer(cls, way or own_way, tag=names.tag)
+    way = _Way(is_short=names.is_short if is_short is None else is_short, is_generated=is_generated)
+    return _writer(cls, way, tag=names.tag)
 
 
 @overload
@@ -147,12 +151,12 @@ def from_message(message: Plain, cls: type[_Record] | None = None) -> Any:
     if found is None or (cls is not None and found is not cls):
         wanted = "a record" if cls is None else f"a {_names[cls].tag}"
         raise ProtocolMismatch(f"expected {wanted}, got {shortened(repr(message))}; {SAME_VERSION}")
-    return _shapes[found].read(message)
+    return _readers[found](message)
 
 
-def _read_or_refuse(cls: type, message: Plain) -> Any:
-    """Read a message field by field, to report its fault."""
-    shape = _shapes[cls]
+def _read_by_fields(cls: type, message: Plain) -> Any:
+    """Read a message field by field; a generated function does so to report a fault."""
+    shape = _shape(cls)
     if type(message) is not dict:
         raise ProtocolMismatch(f"expected a {shape.tag}, got {shortened(repr(message))}; {SAME_VERSION}")
     values = dict(message)
@@ -180,12 +184,12 @@ def _read_or_refuse(cls: type, message: Plain) -> Any:
 # ----------------------------------------------------------------------------------------------- fields by their type
 
 
-class _Way(Enum):
-    """The task of a function for a field."""
+class _Way(NamedTuple):
+    """The task of a function for a field: to read or to write it, in short, for a generated function or for another."""
 
-    WRITE = "write"
-    WRITE_SHORT = "write, without empty fields"
-    READ = "read"
+    reads: bool = False
+    is_short: bool = False
+    is_generated: bool = False
 
 
 class _Codec(NamedTuple):
@@ -198,39 +202,47 @@ class _Codec(NamedTuple):
     as_they_are: frozenset[type] = frozenset()
 
 
-class _OnDemand(dict[type, _Made]):
-    """What is made for each class when it is first used: no process uses them all."""
+class _OnDemand(dict[type, Callable[[Any], Any]]):
+    """The functions of each class. The first ones work by fields; later ones are generated, which is slow."""
 
-    def __init__(self, make: Callable[[type], _Made]) -> None:
+    def __init__(self, make: Callable[..., Callable[[Any], Any]]) -> None:
         super().__init__()
         self._make = make
 
-    def __missing__(self, cls: type) -> _Made:
-        return self.setdefault(cls, self._make(cls))
+    def __missing__(self, cls: type) -> Callable[[Any], Any]:
+        slow, left = self._make(cls, is_generated=False), FEW
+
+        def by_fields(value: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left >= 0:
+                return slow(value)
+            self[cls] = self._make(cls, is_generated=True)
+            return self[cls](value)
+
+        return self.setdefault(cls, by_fields)
 
 
 class _Shape(NamedTuple):
-    """The data for reading one class.
+    """The data for reading one class by fields.
 
-    ``read`` is the generated function; :func:`_read_or_refuse` uses the others. ``readers``, ``names`` and ``required``
-    (the fields without a default) contain field names; ``renamed`` maps a field name to an attribute with another name.
+    ``readers``, ``names`` and ``required`` (the fields without a default) contain field names; ``renamed`` maps a field
+    name to an attribute with another name.
     """
 
     tag: str
-    read: Callable[[Plain], Any]
     readers: Mapping[str, tuple[frozenset[type], Callable[[Plain], Any]]]
     names: frozenset[str]
     required: tuple[str, ...]
     renamed: Mapping[str, str]
 
 
+@cache
 def _shape(cls: type) -> _Shape:
     """The shape of a class."""
-    parts = _fields_of(cls, _Way.READ)
-    tag = _names[cls].tag
+    parts = _fields_of(cls, _Way(reads=True))
     return _Shape(
-        tag=tag,
-        read=generated.reader(cls, tag, parts, partial(_read_or_refuse, cls)),
+        tag=_names[cls].tag,
         readers={each.name: (each.as_they_are, each.convert) for each in parts},
         names=frozenset(each.name for each in parts),
         required=tuple(each.name for each in parts if each.is_required),
@@ -238,14 +250,27 @@ def _shape(cls: type) -> _Shape:
     )
 
 
-_shapes = _OnDemand(_shape)
-_tagged_writers = _OnDemand(_tagged_writer)
+def _reader(cls: type, *, is_generated: bool) -> Callable[[Plain], Any]:
+    return _generated_reader(cls) if is_generated else partial(_read_by_fields, cls)
+
+
+@cache
+def _generated_reader(cls: type) -> Callable[[Plain], Any]:
+    parts = _fields_of(cls, _Way(reads=True, is_generated=True))
+    return generated.reader(cls, _names[cls].tag, parts, partial(_read_by_fields, cls))
 
 
 @cache
 def _writer(cls: type, way: _Way, tag: str | None = None) -> Callable[[Any], dict[str, Plain]]:
     start: dict[str, Plain] = {} if tag is None else {_TAG: tag}
-    return generated.writer(_fields_of(cls, way), start, is_short=way is _Way.WRITE_SHORT)
+    make = generated.writer if way.is_generated else generated.writer_by_fields
+    return make(_fields_of(cls, way), start, is_short=way.is_short)
+
+
+_readers = _OnDemand(_reader)
+_tagged_writers = _OnDemand(_tagged_writer)
+_tagged_writers_within = {short: _OnDemand(partial(_tagged_writer, is_short=short)) for short in (False, True)}
+"""The same for a record within another one, which says whether it is written in short."""
 
 
 def _fields_of(cls: Any, way: _Way) -> list[generated.Field]:
@@ -281,7 +306,7 @@ def _refuse_other_fields(values: Mapping[Any, Plain], shape: _Shape) -> None:
 
 def _codec(hint: Any, name: str, way: _Way) -> _Codec:
     """Codec of an annotation; ``name`` is the name of the field in an error about a value that is not plain."""
-    origin, args, reads = get_origin(hint), get_args(hint), way is _Way.READ
+    origin, args, reads = get_origin(hint), get_args(hint), way.reads
     if hint is Any:
         return _Codec(_identity if reads else partial(plain_message, path=name))
     if origin is Union or origin is types.UnionType:
@@ -299,7 +324,7 @@ def _codec(hint: Any, name: str, way: _Way) -> _Codec:
     if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
         return _Codec(_named_tuple_reader(hint) if reads else _named_tuple_writer(hint))
     if hint in _names:
-        return _Codec(_shapes[hint].read if reads else _writer(hint, way))
+        return _Codec(_reader(hint, is_generated=way.is_generated) if reads else _writer(hint, way))
     raise InvariantBroken(f"the field {name!r} has the unsupported type {hint!r}; see wire.register for the types")
 
 
@@ -325,7 +350,7 @@ def _scalar_codec(hints: tuple[Any, ...], name: str, way: _Way) -> _Codec:
             return value
         raise ValueError(f"expected {' or '.join(_name_of(hint) for hint in hints)}, got {shortened(repr(value))}")
 
-    return _Codec(read if way is _Way.READ else write, allowed)
+    return _Codec(read if way.reads else write, allowed)
 
 
 def _name_of(hint: type) -> str:
@@ -348,15 +373,15 @@ def _union_codec(hints: tuple[Any, ...], name: str, way: _Way) -> _Codec:
 
 
 def _one_of_codec(classes: Sequence[type], way: _Way) -> _Codec:
-    if way is not _Way.READ:
-        writers = _OnDemand(partial(_tagged_writer, way=way))
+    if not way.reads:
+        writers = _tagged_writers_within[way.is_short]
         return _Codec(lambda record: writers[type(record)](record))
     by_tag = {_names[cls].tag: cls for cls in classes}
 
     def read(message: Plain) -> Any:
         tag = message.get(_TAG) if type(message) is dict else None
         found = by_tag.get(tag) if type(tag) is str else None
-        return _refuse_other(by_tag, message) if found is None else _shapes[found].read(message)
+        return _refuse_other(by_tag, message) if found is None else _readers[found](message)
 
     return _Codec(read)
 
@@ -369,20 +394,20 @@ def _refuse_other(wanted: Iterable[str], message: Plain) -> NoReturn:
 def _tuple_codec(args: tuple[Any, ...], name: str, way: _Way) -> _Codec:
     if len(args) == 2 and args[1] is Ellipsis:
         convert, as_they_are = _codec(args[0], name, way)
-        if way is _Way.READ:
+        if way.reads:
             return _Codec(
                 lambda value: tuple([item if type(item) in as_they_are else convert(item) for item in _list_of(value)])
             )
         return _Codec(lambda value: [item if type(item) in as_they_are else convert(item) for item in value])
     codecs = [_codec(arg, name, way) for arg in args]
-    if way is _Way.READ:
+    if way.reads:
         return _Codec(lambda value: tuple(_read_items(codecs, len(codecs), value)))
     return _Codec(partial(_write_items, codecs))
 
 
 @cache
 def _named_tuple_reader(cls: Any) -> Callable[[Plain], Any]:
-    items = _items_of(cls, _Way.READ)
+    items = _items_of(cls, _Way(reads=True))
     codecs = [_Codec(each.convert, each.as_they_are) for each in items]
     required = len(codecs) - len(cls._field_defaults)
     return generated.items_reader(cls, items, lambda value: cls(*_read_items(codecs, required, value)))
@@ -390,7 +415,7 @@ def _named_tuple_reader(cls: Any) -> Callable[[Plain], Any]:
 
 @cache
 def _named_tuple_writer(cls: Any) -> Callable[[Any], list[Plain]]:
-    return generated.items_writer(_items_of(cls, _Way.WRITE))
+    return generated.items_writer(_items_of(cls, _Way()))
 
 
 def _items_of(cls: Any, way: _Way) -> list[generated.Field]:
@@ -420,8 +445,8 @@ def _read_items(codecs: Sequence[_Codec], required: int, value: Plain) -> list[A
 def _mapping_codec(hint: Any, name: str, way: _Way) -> _Codec:
     convert, as_they_are = _codec(hint, name, way)
     if hint is Any:
-        return _Codec(_dict_only if way is _Way.READ else convert)
-    if way is _Way.READ:
+        return _Codec(_dict_only if way.reads else convert)
+    if way.reads:
         return _Codec(
             lambda value: {
                 _str_only(key): item if type(item) in as_they_are else convert(item)

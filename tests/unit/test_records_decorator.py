@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from hpbandster_lite.records import decorator
 from hpbandster_lite.records.decorator import maker, record
 from tests.unit.test_rooms import REPOSITORY, room_of, sources
 
@@ -72,7 +73,15 @@ def name_of(cls: type) -> str:
 
 
 RECORDS, DATACLASSES = same_classes(record), same_classes(dataclass)
-PAIRS = pytest.mark.parametrize(("made", "model"), list(zip(RECORDS, DATACLASSES, strict=True)), ids=name_of)
+GENERATED = same_classes(record)
+"""Classes whose ``__init__`` is generated, as after many records of a class."""
+for each in GENERATED:
+    each.__init__ = decorator._init(each)  # type: ignore[misc]
+PAIRS = pytest.mark.parametrize(
+    ("made", "model"),
+    list(zip(RECORDS + GENERATED, 2 * DATACLASSES, strict=True)),
+    ids=[*map(name_of, RECORDS), *(f"{name_of(each)} generated" for each in GENERATED)],
+)
 CALLS: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
     ((), {}),
     ((1,), {}),
@@ -104,6 +113,16 @@ def test_each_call_gives_the_record_or_the_error_of_a_dataclass(
     made: type, model: type, call: tuple[tuple[Any, ...], dict[str, Any]]
 ) -> None:
     assert outcome(made, *call) == outcome(model, *call)
+
+
+def test_the_first_records_of_a_class_need_no_generated_code() -> None:
+    placed = same_classes(record)[1]
+    first = placed.__init__
+    for number in range(decorator.FEW):
+        assert placed(number).first == number
+    assert placed.__init__ is first
+    assert placed(1, second="c") == placed(first=1, second="c")
+    assert placed.__init__ is not first
 
 
 @PAIRS

@@ -32,6 +32,7 @@ from hpbandster_lite.records import (
     Recorded,
     Report,
 )
+from hpbandster_lite.wire import messages
 from hpbandster_lite.wire.text import shortened
 
 any_text = st.text(alphabet=st.characters(), max_size=8)
@@ -368,6 +369,33 @@ def test_a_record_comes_back_from_its_message_as_it_was(cls: type, data: st.Data
     assert same(returned, wire.from_message(message))
     assert same(wire.to_message(returned), wire.plain(message))
     assert type(returned) is cls
+    # Later records of a class are written and read by generated functions.
+    assert wire.encode(messages._tagged_writer(cls, is_generated=True)(record)) == wire.encode(message)
+    assert same(messages._reader(cls, is_generated=True)(message), returned)
+
+
+@pytest.fixture(params=[0, 20], ids=["generated", "by fields"])
+def _few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records are read and written by generated functions from the first one, or by fields."""
+    monkeypatch.setattr(messages, "FEW", request.param)
+    monkeypatch.setattr(messages, "_readers", messages._OnDemand(messages._reader))
+    monkeypatch.setattr(messages, "_tagged_writers", messages._OnDemand(messages._tagged_writer))
+
+
+def test_functions_are_generated_for_a_class_of_which_there_are_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, make in (("_readers", messages._reader), ("_tagged_writers", messages._tagged_writer)):
+        monkeypatch.setattr(messages, name, messages._OnDemand(make))
+    record = Limits(brackets=3)
+    for _ in range(messages.FEW):
+        assert wire.from_message(wire.to_message(record)) == record
+    slow = messages._readers[Limits], messages._tagged_writers[Limits]
+    assert wire.from_message(wire.to_message(record)) == record
+    quick = messages._readers[Limits], messages._tagged_writers[Limits]
+    assert quick == (
+        messages._reader(Limits, is_generated=True),
+        messages._tagged_writer(Limits, is_generated=True),
+    )
+    assert not set(quick) & set(slow)
 
 
 def test_a_record_with_everything_in_it_is_equal_to_its_copy() -> None:
@@ -441,6 +469,7 @@ leased: dict[Any, Plain] = wire.to_message(
         ({"type": "Proposal", "values": {1: 2}, "vector": [], "origin": "random"}, "expected strings"),
     ],
 )
+@pytest.mark.usefixtures("_few")
 def test_a_message_that_is_no_record_is_refused_by_field(message: Plain, words: str) -> None:
     with pytest.raises(ProtocolMismatch, match=words):
         wire.from_message(message)
@@ -451,6 +480,7 @@ def test_a_record_of_another_class_than_the_wanted_one_is_refused() -> None:
         wire.from_message(leased, Report)
 
 
+@pytest.mark.usefixtures("_few")
 def test_a_field_that_a_message_lacks_takes_its_default() -> None:
     assert wire.from_message({"type": "Limits", "brackets": 4}) == Limits(brackets=4)
 
@@ -507,6 +537,7 @@ def test_classes_of_other_rooms_travel_with_unions_and_literals() -> None:
         ({"place": [1.0]}, r"Zoo\.place: expected 2 items"),
     ],
 )
+@pytest.mark.usefixtures("_few")
 def test_fields_of_other_rooms_are_checked_too(change: dict[str, Plain], words: str) -> None:
     with pytest.raises(ProtocolMismatch, match=words):
         wire.from_message({**wire.to_message(Zoo(first=Cat())), **change})
@@ -549,6 +580,7 @@ class New:
     other: int = 0
 
 
+@pytest.mark.usefixtures("_few")
 def test_a_class_and_an_attribute_can_be_renamed_and_their_messages_stay_as_they_were() -> None:
     message = {"type": "Old", "old_name": 3, "other": 4}
 
@@ -623,6 +655,7 @@ class ShortWhole:
     is_last: bool = False
 
 
+@pytest.mark.usefixtures("_few")
 def test_a_short_record_leaves_out_what_is_empty_also_in_records_within_it() -> None:
     assert wire.to_message(ShortWhole(0)) == {"type": "short-whole", "count": 0, "is_last": False}
     record = ShortWhole(1, Outcome(loss=0.0), Limits(brackets=1), ("a",), {"b": 0}, "c", is_last=True)
@@ -640,6 +673,7 @@ def test_a_short_record_leaves_out_what_is_empty_also_in_records_within_it() -> 
         assert wire.from_message(wire.decode(wire.encode(wire.to_message(each))), ShortWhole) == each
 
 
+@pytest.mark.usefixtures("_few")
 def test_a_record_that_a_journal_contains_is_written_whole_also_after_a_short_one() -> None:
     outcome = Outcome(loss=0.5)
     wire.to_message(ShortWhole(1, outcome))
@@ -648,12 +682,14 @@ def test_a_record_that_a_journal_contains_is_written_whole_also_after_a_short_on
     assert list(wire.to_message(entry)["outcome"]) == list(wire.field_names(Outcome))
 
 
+@pytest.mark.usefixtures("_few")
 def test_entries_of_a_journal_keep_their_empty_fields() -> None:
     for cls in (records.Paused, records.Resumed, records.ProblemSource, Limits):
         assert list(wire.to_message(cls())) == ["type", *wire.field_names(cls)]
 
 
 @pytest.mark.parametrize("message", [{"type": "short-whole"}, {"count": 1, "none": 2}, {"count": 1, "reason": None}])
+@pytest.mark.usefixtures("_few")
 def test_a_short_record_is_checked_as_any_other(message: dict[str, Any]) -> None:
     with pytest.raises(ProtocolMismatch, match="short-whole"):
         wire.from_message({"type": "short-whole", **message})
