@@ -47,11 +47,19 @@ def read_status(directory: RunDirectory) -> Status:
     """The status from the master, or from the journal where none answers; ``answered_by`` says which."""
     with contextlib.suppress(PeerError, RunDirectoryError), connect(directory, timeout_s=MASTER_TIMEOUT_S) as client:
         return completed(directory, status_from_plain(client.call("status", {})))
-    return completed(directory, status_from_journal(JournalReader(directory.journal)))
+    reader = JournalReader(directory.journal)
+    with reader.group():
+        return _with_forecast(status_from_journal(reader), reader)
 
 
 def completed(directory: RunDirectory, status: Status) -> Status:
     """The status with its forecast, where the journal can be read."""
     with contextlib.suppress(JournalError):
-        return with_forecast(status, JournalReader(directory.journal))
+        return _with_forecast(status, JournalReader(directory.journal))
+    return status
+
+
+def _with_forecast(status: Status, reader: JournalReader) -> Status:
+    with contextlib.suppress(JournalError), reader.group():
+        return with_forecast(status, reader)
     return status

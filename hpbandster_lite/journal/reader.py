@@ -1,11 +1,12 @@
 """Reads a journal, while a master writes it or after the end of its search.
 
-Law of this file: a reader changes nothing and does not wait for the writer. Each query opens the file with ``mode=ro``,
-not ``immutable`` (which would ignore the write-ahead log), and closes it again, so a reader that exists for hours holds
-no lock. Sometimes SQLite cannot open the file this way (after a kill, without permission to write beside it), or must
-not (a write-ahead log on a network file system, whose machines share no memory). Then the reader copies the database
-and the log to a temporary directory and reads the copy. Queries read the tables; only ``entries`` reads all entries. An
-older journal is read as one of the newest schema: :mod:`~hpbandster_lite.journal.migrations`.
+Law of this file: a reader changes nothing and does not wait for the writer. Each query, or group of queries, opens the
+file with ``mode=ro``, not ``immutable`` (which would ignore the write-ahead log), and closes it again, so a reader that
+exists for hours holds no lock. Sometimes SQLite cannot open the file this way (after a kill, without permission to
+write beside it), or must not (a write-ahead log on a network file system, whose machines share no memory). Then the
+reader copies the database and the log to a temporary directory and reads the copy. Queries read the tables; only
+``entries`` reads all entries. An older journal is read as one of the newest schema:
+:mod:`~hpbandster_lite.journal.migrations`.
 """
 
 from __future__ import annotations
@@ -237,11 +238,31 @@ class JournalReader:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._group: sqlite3.Connection | None = None
+        self._settings: SearchSettings | None = None
         check_file(self.path)
+
+    @contextmanager
+    def group(self) -> Iterator[None]:
+        """Let the queries of this context share one connection: to open one takes longer than most queries."""
+        if self._group is not None:
+            yield
+            return
+        with self._own_connection() as connection:
+            self._group = connection
+            try:
+                yield
+            finally:
+                self._group = self._settings = None
 
     def settings(self) -> SearchSettings:
         """The settings with which the search began."""
-        return settings_of(self._all(SETTINGS), self.path)
+        if self._settings is not None:
+            return self._settings
+        settings = settings_of(self._all(SETTINGS), self.path)
+        if self._group is not None:
+            self._settings = settings
+        return settings
 
     def limits(self) -> Limits:
         """Limits of the newest master; no limits before the first master."""
@@ -470,7 +491,7 @@ class JournalReader:
                 # A master has migrated the journal since this connection read the schema number.
                 if "no such column" not in str(error):
                     raise
-            with self._connection() as connection:
+            with self._own_connection() as connection:
                 return connection.execute(question, arguments).fetchall()
 
     def copy_to(self, target: Path) -> int:
@@ -483,7 +504,16 @@ class JournalReader:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one query, to the file or to a copy of it."""
+        """The connection of the group, else one for one query."""
+        if self._group is not None:
+            yield self._group
+            return
+        with self._own_connection() as connection:
+            yield connection
+
+    @contextmanager
+    def _own_connection(self) -> Iterator[sqlite3.Connection]:
+        """A new connection to the file, or to a copy of it."""
         with ExitStack() as stack:
             with sqlite_errors_as_ours(self.path, "read the journal"):
                 connection = self._entered(stack)

@@ -37,7 +37,9 @@ def read_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
 
 
 def write_incumbent(directory: RunDirectory, incumbent: dict[str, Plain]) -> None:
-    """Replace the file, unless no search wrote it."""
+    """Replace the file, unless no search wrote it, or it has this content."""
+    if _text_of(read_incumbent(directory)) == _text_of(incumbent):
+        return
     if _is_foreign(directory):
         log.warning(
             "%s was not written by a search, so the incumbent is not saved there; move it away, and "
@@ -66,9 +68,7 @@ def refresh_incumbent(directory: RunDirectory, *, create: bool = False) -> None:
         # A file of another user here would block this directory's owner.
         if not (create or file.exists()) or directory.path.stat().st_uid != os.geteuid():
             return
-        incumbent, saved = current_incumbent(directory), read_incumbent(directory)
-        if json.dumps(incumbent, sort_keys=True) == json.dumps(saved, sort_keys=True):
-            return
+        incumbent = current_incumbent(directory)
         if incumbent is not None:
             write_incumbent(directory, incumbent)
         elif not _is_foreign(directory):
@@ -87,7 +87,8 @@ def current_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
         very model was tested, else None); None before any loss.
     """
     reader = JournalReader(directory.journal)
-    settings, best = reader.settings(), incumbent_from_journal(reader)
+    with reader.group():
+        settings, best = reader.settings(), incumbent_from_journal(reader)
     if best is None:
         return None
     incumbent: dict[str, Plain] = {
@@ -107,6 +108,10 @@ def current_incumbent(directory: RunDirectory) -> dict[str, Plain] | None:
     is_saved = saved is not None and all(saved[name] == incumbent[name] for name in _IDENTITY)
     test = saved.get("test") if saved is not None and is_saved else None
     return {**incumbent, "test": test if isinstance(test, dict) else None}
+
+
+def _text_of(incumbent: dict[str, Plain] | None) -> str:
+    return json.dumps(incumbent, sort_keys=True)
 
 
 def _is_foreign(directory: RunDirectory) -> bool:

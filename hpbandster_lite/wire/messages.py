@@ -111,7 +111,8 @@ def to_message(record: object) -> dict[str, Plain]:
     InvariantBroken
         If the record's class is not registered.
     """
-    return _tagged_writers[type(record)](record)
+    message: dict[str, Plain] = _tagged_writers[type(record)](record)
+    return message
 
 
 def _tagged_writer(

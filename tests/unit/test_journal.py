@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 from types import SimpleNamespace
 
 import pytest
@@ -567,6 +568,28 @@ def test_a_reader_sees_each_commit_at_once_and_never_half_of_it(journal: Journal
         journal._connection.execute("ROLLBACK")
         journal.commit(big_turn(number), at=1.0)
         assert len(list(reader.entries())) == 3 * number + 3
+
+
+def test_a_group_of_questions_opens_the_file_once_and_sees_each_commit(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, opened, connect = JournalReader(path), [], sqlite3.connect
+
+    def count(*args: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(args)
+        return connect(*args, **options)
+
+    monkeypatch.setattr("hpbandster_lite.journal.reader.sqlite3.connect", count)
+    with reader.group():
+        assert reader.settings() is reader.settings()
+        assert reader.finished() is None
+        journal.commit([STARTED, Finished(kind=FinishKind.COMPLETE, reason="done")], at=1.0)
+        assert reader.finished() is not None
+        with reader.group():
+            assert reader.evaluations() == []
+    assert len(opened) == 1
+    assert reader.settings() is not reader.settings()
+    assert len(opened) == 3
 
 
 def test_a_reader_keeps_no_lock(journal: Journal, path: Path) -> None:

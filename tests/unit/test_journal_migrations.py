@@ -168,6 +168,16 @@ def test_a_question_during_which_the_journal_is_migrated_is_answered(
     assert schema_in(path) == SCHEMA
 
 
+def test_a_group_of_questions_during_which_the_journal_is_migrated_is_answered(path: Path) -> None:
+    reader, before = JournalReader(path), answers(path)
+    with reader.group():
+        limits, finished = reader.limits(), reader.finished()
+        Journal.open(path).close()
+        assert (reader.limits(), reader.finished()) == (limits, finished)
+    assert schema_in(path) == SCHEMA
+    assert answers(path) == before
+
+
 @pytest.mark.parametrize("network", [None, "nfs4"], ids=["write-ahead log", "rollback journal"])
 def test_a_reader_reads_on_while_a_migration_is_under_way(
     path: Path, network: str | None, monkeypatch: pytest.MonkeyPatch

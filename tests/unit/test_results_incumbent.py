@@ -56,6 +56,14 @@ def test_test_figures_of_the_same_model_stay(run: RunDirectory) -> None:
     assert json.loads(file_of(run).read_text())["test"] == {"error": 1.0}
 
 
+def test_a_file_that_has_the_incumbent_already_is_not_written_again(run: RunDirectory) -> None:
+    write_incumbent(run, incumbent_of(run))
+    before = file_of(run).stat()
+    write_incumbent(run, incumbent_of(run))
+    refresh_incumbent(run)
+    assert file_of(run).stat() == before
+
+
 def test_a_file_that_is_not_there_yet_is_written_at_an_end_alone(run: RunDirectory) -> None:
     file_of(run).unlink(missing_ok=True)
     refresh_incumbent(run)

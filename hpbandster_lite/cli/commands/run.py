@@ -149,11 +149,11 @@ def _concluded(out: Console, directory: RunDirectory, way_on: str, *, is_shown: 
     ``way_on`` continues it; ``is_shown`` is whether the view above has the whole reason already.
     """
     reader = JournalReader(directory.journal)
-    finished = reader.finished()
+    with reader.group():
+        finished, rungs, best = reader.finished(), reader.rungs(), reader.best()
     why = "" if finished is None else finished.reason
-    ended = sum(row["done"] + row["failed"] for row in reader.rungs())
     out.print()
-    if ended and reader.best() is None:
+    if best is None and any(row["done"] + row["failed"] for row in rungs):
         # With the traceback, where the reason has one and the view has not shown it.
         reason = first_line(why) if is_shown else why
         out.print(f"nothing was found, the search is over: {reason}", markup=False, style="red", soft_wrap=True)
