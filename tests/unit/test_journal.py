@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -573,11 +573,12 @@ def test_a_reader_sees_each_commit_at_once_and_never_half_of_it(journal: Journal
 def test_a_group_of_questions_opens_the_file_once_and_sees_each_commit(
     journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader, opened, connect = JournalReader(path), [], sqlite3.connect
+    reader, connect = JournalReader(path), sqlite3.connect
+    opened: list[sqlite3.Connection] = []
 
     def count(*args: Any, **options: Any) -> sqlite3.Connection:
-        opened.append(args)
-        return connect(*args, **options)
+        opened.append(connect(*args, **options))
+        return opened[-1]
 
     monkeypatch.setattr("hpbandster_lite.journal.reader.sqlite3.connect", count)
     with reader.group():

@@ -126,20 +126,20 @@ class Saves(Worker):
 def test_a_launcher_notices_the_end_of_a_child_and_news_at_once_and_leaves_no_descriptor() -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     child = Child("child", "any", lifeline=0)
-    child._command = ("sleep", "60")
+    child._command = ("sleep", "60")  # type: ignore[assignment]  # in the place of Python
+    began = time.monotonic()
     for _ in range(2):
         child.start()
         if not child.is_briefed:
             child.brief({}, None)
         child.end(b"")
-        began = time.monotonic()
         wait_for_end([child], 30.0)
-        assert time.monotonic() - began < 15.0
+        assert time.monotonic() - began < 25.0
         assert (child.returncode, child.end_descriptor) == (-signal.SIGTERM, None)
     news, sends = os.pipe()
     os.write(sends, b"news")
     wait_for_end([child], 30.0, news)
-    assert time.monotonic() - began < 15.0
+    assert time.monotonic() - began < 25.0
     for descriptor in (news, sends):
         os.close(descriptor)
     child.kill()

@@ -76,7 +76,7 @@ RECORDS, DATACLASSES = same_classes(record), same_classes(dataclass)
 GENERATED = same_classes(record)
 """Classes whose ``__init__`` is generated, as after many records of a class."""
 for each in GENERATED:
-    each.__init__ = decorator._init(each)  # type: ignore[misc]
+    each.__init__ = decorator._init(each)
 PAIRS = pytest.mark.parametrize(
     ("made", "model"),
     list(zip(RECORDS + GENERATED, 2 * DATACLASSES, strict=True)),
