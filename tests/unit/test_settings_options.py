@@ -17,6 +17,7 @@ import pytest
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.master.options import MasterOptions
+from hpbandster_lite.samplers import registry
 from hpbandster_lite.settings import kinds
 from hpbandster_lite.settings.kinds import SIZES, byte_count, seconds
 from hpbandster_lite.settings.options import (
@@ -290,6 +291,24 @@ def test_what_only_starts_or_asks_other_processes_starts_without_them(module: st
     script = f"import sys, hpbandster_lite.{module}; print(sorted({modules!r} & {{*sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_installed_packages_are_asked_only_for_an_algorithm_that_is_not_built_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def installed() -> dict[str, object]:
+        asked.append(1)
+        return {"toy": None}
+
+    monkeypatch.setattr(registry, "_installed", installed)
+    for name in registry.BUILT_IN:
+        check_value(OPTIONS["algorithm"], name)
+    assert not asked
+    check_value(OPTIONS["algorithm"], "toy")
+    with pytest.raises(UsageError, match="algorithm must be one of bohb, .*random, toy, got 'toi'"):
+        check_value(OPTIONS["algorithm"], "toi")
 
 
 def test_what_describes_a_problem_is_started_before_the_slow_imports() -> None:
