@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ MARK_PREFIX = secrets.token_hex(8)
 ROUNDS = 20
 """Most rounds of kills: each round finds processes that forked in the meantime. A fork bomb may survive them."""
 ROUND_S = 0.1
+DIES_S = 0.05
+"""A killed process is dead after some milliseconds; to look for its descendants before that takes longer."""
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 """Python's helper processes, which live as long as the trainer."""
 
@@ -95,6 +98,9 @@ class ProcessTree:
             self._group.remove()
 
     def _end_others(self) -> None:
+        ends_at = time.monotonic() + DIES_S
+        while not self._has_ended() and time.monotonic() < ends_at:
+            time.sleep(0.001)
         if self._has_ended() and not self.has_orphans():
             # There are no descendants left: orphans would be children of this process.
             return

@@ -307,7 +307,7 @@ def test_installed_packages_are_asked_only_for_an_algorithm_that_is_not_built_in
         check_value(OPTIONS["algorithm"], name)
     assert not asked
     check_value(OPTIONS["algorithm"], "toy")
-    with pytest.raises(UsageError, match="algorithm must be one of bohb, .*random, toy, got 'toi'"):
+    with pytest.raises(UsageError, match=r"algorithm must be one of bohb, .*random, toy, got 'toi'"):
         check_value(OPTIONS["algorithm"], "toi")
 
 
