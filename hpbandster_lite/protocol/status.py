@@ -29,10 +29,9 @@ SILENT_HEARTBEATS = 2
 LONG_TIMES = 10.0
 """An evaluation that runs for this many times the median of its budget may hang."""
 LONG_S = 5.0
-"""Shorter evaluations do not: of milliseconds, one may take many times the median and mean nothing."""
-
+"""A shorter one is not marked: by chance, an evaluation of milliseconds takes many times the median."""
 LONG_EXPECTED_S = 30.0
-"""What follows from a few evaluations, or from another budget, is less certain."""
+"""The same where the median is estimated from few evaluations or from another budget, which is less certain."""
 
 WaitKind: TypeAlias = Literal["worker", "rung", "limit", "paused"]
 
