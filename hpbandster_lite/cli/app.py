@@ -145,7 +145,7 @@ def in_words_of_the_command_line(error: SearchError) -> str:
     if not is_about_options and not str(error).startswith(_ABOUT_INITIAL):
         return str(error)
     # Here: most commands end without an error.
-    from hpbandster_lite.settings.options import for_command_line
+    from hpbandster_lite.settings.option_words import for_command_line
 
     return for_command_line(str(error)) if is_about_options else f"--{error}"
 

@@ -26,6 +26,7 @@ from hpbandster_lite.problems.options import text_of
 from hpbandster_lite.process.log_format import use_log_format, write_line
 from hpbandster_lite.rundir import free_directory_like, named_run_directory
 from hpbandster_lite.settings import kinds
+from hpbandster_lite.settings.option_words import for_search_file
 from hpbandster_lite.settings.options import (
     OPTIONS,
     Group,
@@ -34,7 +35,6 @@ from hpbandster_lite.settings.options import (
     Option,
     SearchOptions,
     check_value,
-    for_search_file,
     options_of,
     search_options,
 )

@@ -15,7 +15,8 @@ from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.problems import is_function, target_of
 from hpbandster_lite.records import FailureKind, ProblemSource, SearchSettings, SourceChanged
 from hpbandster_lite.samplers.model_start import ModelStart
-from hpbandster_lite.settings.options import SearchOptions, as_written
+from hpbandster_lite.settings.option_words import as_written
+from hpbandster_lite.settings.options import SearchOptions
 
 if TYPE_CHECKING:
     from hpbandster_lite.engine.decision_types import Retried

@@ -15,7 +15,7 @@ from hpbandster_lite.journal import JournalReader
 from hpbandster_lite.problems import ARGUMENTS_DIFFER, ARGUMENTS_REMEDY, source_differences
 from hpbandster_lite.problems.options import target_of
 from hpbandster_lite.records import FailureKind, ProblemDescription, ProblemSource, SourceChanged
-from hpbandster_lite.settings.options import as_written
+from hpbandster_lite.settings.option_words import as_written
 
 FIRST_VERSION = ProblemSource(version=1)
 """The source of a shipped problem in a journal that is older than versions of problems."""
