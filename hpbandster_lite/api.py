@@ -457,7 +457,6 @@ def _described(
             f"'digits', got {problem!r:.100}"
         )
     target = _with_space(instantiated(problem, getattr(problem, "__qualname__", "")), space)
-    name = ""
     try:
         # In this process, a lambda or what a function returns is evaluated as it is here, not as a module defines it.
         name = reference_of(problem, by_own_name=isolation == "none")

@@ -27,9 +27,9 @@ from typing import Any
 from hpbandster_lite._version import __version__
 from hpbandster_lite.errors import ProblemError, SearchError, SpaceError, did_you_mean
 from hpbandster_lite.problems.interface import Problem, as_problem, instantiated
-from hpbandster_lite.problems.main_block import names_set_later
 from hpbandster_lite.problems.options import configured, target_of
 from hpbandster_lite.problems.source import ARGUMENTS_REMEDY
+from hpbandster_lite.problems.statements import names_set_later
 from hpbandster_lite.process.forks import ForksEndHere
 from hpbandster_lite.process.spawned import make_importable
 

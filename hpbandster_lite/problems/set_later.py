@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hpbandster_lite.problems.main_block import (
+from hpbandster_lite.problems.statements import (
     SCOPES,
     Scope,
     Set,

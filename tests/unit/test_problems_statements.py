@@ -13,8 +13,8 @@ import pytest
 
 from hpbandster_lite.errors import ProblemError
 from hpbandster_lite.problems import reference_of
-from hpbandster_lite.problems.main_block import names_set_later
 from hpbandster_lite.problems.set_later import set_later
+from hpbandster_lite.problems.statements import names_set_later
 
 SCRIPT = """
 import math
