@@ -326,7 +326,7 @@ def test_units_of_time_are_multiples_of_a_second(number: int, unit: str) -> None
     assert seconds("--timeout", f"{number}{unit}") == number * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[unit]
 
 
-@pytest.mark.parametrize("text", ["", "h", "-1", "1e", "e3", "1e999", "3x", "1h30m", "1,5h", "inf", "nan", "½h"])
+@pytest.mark.parametrize("text", ["", "h", "-1", "1e", "e3", "1e999", "3x", "30m1h", "1,5h", "inf", "nan", "½h"])
 def test_anything_else_is_not_a_duration(text: str) -> None:
     with pytest.raises(UsageError, match=r"--timeout .* is not a duration; write 90"):
         seconds("--timeout", text)
