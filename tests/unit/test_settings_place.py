@@ -13,7 +13,7 @@ from hpbandster_lite.records import ProblemSource
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.settings.place import default_place, file_of_reference, place_of, place_of_function
 from hpbandster_lite.settings.prepare import prepare
-from tests.unit.test_settings_prepare import asked, description, sources
+from tests.descriptions import asked, description, sources
 
 
 @pytest.fixture
