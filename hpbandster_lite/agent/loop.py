@@ -14,6 +14,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from hpbandster_lite.agent.attempt_directories import AttemptDirectories
 from hpbandster_lite.agent.conversation import Conversation
@@ -81,7 +82,8 @@ def run_agent(
             from hpbandster_lite.trainer.in_thread import InlineTrainer
 
             return InlineTrainer(options.problem, problem, options.arguments)
-        environment = trainer_environment(os.environ, options.device, options.threads)
+        run_directory = None if options.run_dir is None else str(Path(options.run_dir).resolve())
+        environment = trainer_environment(os.environ, options.device, options.threads, run_directory)
         return TrainerHandle(
             options.problem,
             environment,

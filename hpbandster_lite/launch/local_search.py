@@ -140,7 +140,9 @@ def search_here(
     arguments = options.arguments or ()
     with LocalSearch(directory, launch, watcher, problem, arguments, way_on) as search:
         lacks: list[MissingData] = []
-        prepared = prepare(options, directory, meanwhile=search.warm_up, on_missing=lacks.append)
+        prepared = prepare(
+            options, directory, meanwhile=search.warm_up, on_missing=lacks.append, on_progress=watcher.note
+        )
         has_ended = is_over(prepared, directory)
         if not has_ended:
             refuse_missing(lacks)

@@ -12,7 +12,7 @@ import selectors
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
@@ -36,8 +36,11 @@ MISSING = "missing data"
 """Key of the child's answer for what this host lacks; no part of the description."""
 NOTES = "notes"
 """Key of the child's answer for the notes of a shipped problem; no part of the description."""
+PROGRESS = "progress"
+"""Key of a line with words about a look at the data; no answer."""
 DESCRIBE_LIMIT_S = 300.0
-"""Time limit of an import. A cold import of torch from a network file system has taken a minute."""
+"""Time limit of an import, and between two lines about progress. A cold import of torch from a network file system
+has taken a minute."""
 
 
 def describe(
@@ -132,8 +135,15 @@ def prepare_to_describe() -> None:
     import_configspace()
 
 
-def answer_for(question: Plain) -> str:
+def answer_for(question: Plain, on_progress: Callable[[str], object]) -> str:
     """Load and describe a problem, or its source alone; return the child's answer, which is one line.
+
+    Parameters
+    ----------
+    question
+        As of :func:`_question`.
+    on_progress
+        Receives words about a look at the data of a shipped problem.
 
     Raises
     ------
@@ -151,13 +161,18 @@ def answer_for(question: Plain) -> str:
     source = _with_arguments(about.source or ProblemSource(), arguments)
     found: dict[str, Plain] = {}
     if question["looks_for_data"]:
-        missing = missing_data(problem)
+        missing = missing_data(problem, on_progress)
         found = {MISSING: missing and list(missing), NOTES: list(notes_of(problem)) if missing is None else []}
     return wire.encode({**wire.to_message(replace(about, source=source)), **found})
 
 
 def _with_arguments(source: ProblemSource, arguments: ScriptArguments) -> ProblemSource:
     return source if source.version is not None else replace(source, arguments=arguments.source)
+
+
+def progress_line(text: str) -> str:
+    """A line before the answer, which sets the time limit anew."""
+    return wire.encode({PROGRESS: text})
 
 
 def refusal_for(error: SearchError) -> str:
@@ -204,11 +219,18 @@ class OnThisHost(NamedTuple):
 
 
 def describe_with_data(
-    reference: str, *, arguments: Sequence[str] = (), meanwhile: Callable[[], object] | None = None
+    reference: str,
+    *,
+    arguments: Sequence[str] = (),
+    meanwhile: Callable[[], object] | None = None,
+    on_progress: Callable[[str], object] | None = None,
 ) -> OnThisHost:
-    """Like :func:`describe_in_child`, with what a shipped problem lacks on this host, and its notes."""
+    """Like :func:`describe_in_child`, with what a shipped problem lacks on this host, and its notes.
+
+    ``on_progress`` receives words about a look at its data that takes long.
+    """
     question = _question(reference, arguments) | {"looks_for_data": True}
-    line = _answer(question, DESCRIBE_LIMIT_S, meanwhile)
+    line = _answer(question, DESCRIBE_LIMIT_S, meanwhile, on_progress)
     about, answer = _record(line, ProblemDescription), wire.decode(line.decode("ascii"))
     lacks = answer.get(MISSING)
     return OnThisHost(about, None if lacks is None else MissingData(*lacks), tuple(answer.get(NOTES, ())))
@@ -226,14 +248,19 @@ def source_in_child(
     return _record(_answer(question, DESCRIBE_LIMIT_S, meanwhile), ProblemSource)
 
 
-def _answer(question: dict[str, Any], limit_s: float, meanwhile: Callable[[], object] | None) -> bytes:
+def _answer(
+    question: dict[str, Any],
+    limit_s: float,
+    meanwhile: Callable[[], object] | None,
+    on_progress: Callable[[str], object] | None = None,
+) -> bytes:
     child = describer.take()
     try:
         child.ask(question)
         try:
             if meanwhile is not None:
                 meanwhile()
-            line, is_late = _first_line(child.answers, limit_s)
+            line, is_late = _answer_in(_lines(child.answers, limit_s), on_progress)
         finally:
             # This also ends processes that the problem's import started.
             code = child.end()
@@ -245,20 +272,48 @@ def _answer(question: dict[str, Any], limit_s: float, meanwhile: Callable[[], ob
     return line
 
 
-def _first_line(answers: int, limit_s: float) -> tuple[bytes, bool]:
-    """The bytes up to a line end, the end of the file or the time limit; and whether it was the time limit."""
-    ends_at = time.monotonic() + limit_s
-    line = b""
+def _answer_in(
+    lines: Iterator[tuple[bytes, bool]], on_progress: Callable[[str], object] | None
+) -> tuple[bytes, bool]:
+    """The first line that is not about progress."""
+    while True:
+        line, is_late = next(lines)
+        words = _progress_in(line)
+        if words is None:
+            return line, is_late
+        if on_progress is not None:
+            on_progress(words)
+
+
+def _progress_in(line: bytes) -> str | None:
+    """The words of a line about progress; None if it is the answer, or not complete."""
+    # Looked for in the text first: the answer may be long and is decoded once.
+    if not (line.startswith(b'{"' + PROGRESS.encode("ascii") + b'"') and line.endswith(b"\n")):
+        return None
+    words: str = wire.decode(line.decode("ascii"))[PROGRESS]
+    return words
+
+
+def _lines(answers: int, limit_s: float) -> Iterator[tuple[bytes, bool]]:
+    """Each line, then what is there at the end of the file or at a line's time limit; and whether it is that limit."""
+    rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(answers, selectors.EVENT_READ)
-        while not line.endswith(b"\n"):
+        ends_at = time.monotonic() + limit_s
+        while True:
+            line, end, after = rest.partition(b"\n")
+            if end:
+                yield line + end, False
+                rest, ends_at = after, time.monotonic() + limit_s
+                continue
             if not selector.select(max(0.0, ends_at - time.monotonic())):
-                return line, True
+                yield rest, True
+                return
             part = os.read(answers, 65_536)
             if not part:
-                break
-            line += part
-    return line, False
+                yield rest, False
+                return
+            rest += part
 
 
 def _describe_end(returncode: int, limit_s: float, is_late: bool) -> str:

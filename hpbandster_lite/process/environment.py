@@ -15,7 +15,9 @@ TLS_VARIABLE = "HPBANDSTER_LITE_TLS"
 """The folder with the certificates, if no option gives one."""
 LOG_FORMAT_VARIABLE = "HPBANDSTER_LITE_LOG_FORMAT"
 """The format of logs, if no option gives one."""
-_OURS = (KEY_VARIABLE, NAMESERVER_KEY_VARIABLE, TLS_VARIABLE)
+RUN_DIRECTORY_VARIABLE = "HPBANDSTER_LITE_RUN_DIR"
+"""The run directory of a trainer's search, where shipped problems keep what its trainers share."""
+_OURS = (KEY_VARIABLE, NAMESERVER_KEY_VARIABLE, TLS_VARIABLE, RUN_DIRECTORY_VARIABLE)
 JOB_ENDS_VARIABLE = "SLURM_JOB_END_TIME"
 """When Slurm ends this job, as a Unix time."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -37,7 +39,9 @@ def job_left_s(environment: Mapping[str, str], unix_time: float) -> float | None
     return left_s if left_s > 0 else None
 
 
-def trainer_environment(environment: Mapping[str, str], device: str | None, threads: int | None) -> dict[str, str]:
+def trainer_environment(
+    environment: Mapping[str, str], device: str | None, threads: int | None, run_directory: str | None = None
+) -> dict[str, str]:
     """The environment of a trainer, which is set before the trainer imports anything.
 
     Parameters
@@ -48,8 +52,12 @@ def trainer_environment(environment: Mapping[str, str], device: str | None, thre
         Value of CUDA_VISIBLE_DEVICES; empty for the CPU only; None leaves the variable unchanged.
     threads
         Threads of numerical libraries; None leaves the variables unchanged.
+    run_directory
+        The run directory of the search. Default: None, where this host does not see it.
     """
     variables = {name: value for name, value in environment.items() if name not in _OURS}
+    if run_directory is not None:
+        variables[RUN_DIRECTORY_VARIABLE] = run_directory
     if device is not None:
         variables[VISIBLE] = device
     if threads is not None:

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpbandster_lite import wire
 from hpbandster_lite.errors import BudgetError, Held, ResumeError, SpaceError, UsageError
@@ -115,6 +115,7 @@ def prepare(
     *,
     meanwhile: Callable[[], object] | None = None,
     on_missing: Callable[[MissingData], object] | None = None,
+    on_progress: Callable[[str], object] | None = None,
 ) -> Prepared:
     """Settings and limits of a new search, or of the one that the run directory holds.
 
@@ -129,6 +130,8 @@ def prepare(
     on_missing
         Called with what a shipped problem lacks on this host. Default: None; then the data is not looked for, and the
         problem's notes are not read.
+    on_progress
+        Called with words about a look at the data of a shipped problem that takes long. Default: None.
 
     Raises
     ------
@@ -144,31 +147,39 @@ def prepare(
     check_values(options)
     check_values(options.limits)
     _check_alone(options)
-    found = _prepared(options, run_directory, meanwhile, on_missing)
+    data = None if on_missing is None else _OnData(on_missing, on_progress)
+    found = _prepared(options, run_directory, meanwhile, data)
     lost = "" if run_directory is None else lost_note(run_directory.journal)
     first = filter(None, (lost, link_note(options.problem)))
     return replace(found, notes=(*first, *found.notes))
+
+
+class _OnData(NamedTuple):
+    """What receives words about the data of a shipped problem; see :func:`prepare`."""
+
+    on_missing: Callable[[MissingData], object]
+    on_progress: Callable[[str], object] | None
 
 
 def _prepared(
     options: SearchOptions,
     run_directory: RunDirectory | None,
     meanwhile: Callable[[], object] | None,
-    on_missing: Callable[[MissingData], object] | None,
+    data: _OnData | None,
 ) -> Prepared:
     if run_directory is None or not holds_anything(run_directory.journal):
         _refuse_restored(options, run_directory)
         if options.description is not None:
             # The processes start while a child reads the source: what is wrong is found before.
             _begin(options, options.description)
-        description, notes = _described(options, options.problem, meanwhile, on_missing)
+        description, notes = _described(options, options.problem, meanwhile, data)
         found = _begin(options, description)
         return replace(found, notes=(*found.notes, *notes))
     if options.restored and run_directory.is_served():
         raise Held(f"{run_directory.path} is served by a master; {RESTORED_ALONE}")
     reader = JournalReader(run_directory.journal)
     reference = with_kept_options(options.problem, reader.settings().problem.reference)
-    description, notes = _described(options, reference, meanwhile, on_missing)
+    description, notes = _described(options, reference, meanwhile, data)
     found = _resume(options, description, reader, run_directory.path)
     return replace(found, notes=(*found.notes, *notes))
 
@@ -191,17 +202,19 @@ def _described(
     options: SearchOptions,
     reference: str,
     meanwhile: Callable[[], object] | None,
-    on_missing: Callable[[MissingData], object] | None,
+    data: _OnData | None,
 ) -> tuple[ProblemDescription, Sequence[str]]:
     """The problem as a child process describes it, or as the caller does; its source is then read by a child.
 
     The second value has the notes of a shipped problem.
     """
     arguments, about = options.arguments or (), options.description
-    if about is None and on_missing is not None:
-        found = describe_with_data(reference, arguments=arguments, meanwhile=meanwhile)
+    if about is None and data is not None:
+        found = describe_with_data(
+            reference, arguments=arguments, meanwhile=meanwhile, on_progress=data.on_progress
+        )
         if found.missing is not None:
-            on_missing(found.missing)
+            data.on_missing(found.missing)
         return found.about, found.notes
     if about is None:
         return describe_in_child(reference, arguments=arguments, meanwhile=meanwhile), ()

@@ -314,7 +314,13 @@ def run_refit(refit: Refit, on_point: Callable[[CurvePoint], object]) -> dict[st
         if refit.figures is not None and refit.export is None:
             return kept
         device, threads = worker_devices(1)[0]
-        with StandaloneTrainer(refit.problem.reference, device=device, threads=threads) as trainer:
+        run = refit.directory.resolve().parents[1]
+        with StandaloneTrainer(
+            refit.problem.reference,
+            device=device,
+            threads=threads,
+            run_directory=str(run) if RunDirectory(run).journal.exists() else None,
+        ) as trainer:
             failure = None if refit.figures is not None else _trained(refit, trainer, kept, on_point)
             if failure is None and refit.export is not None:
                 failure = _exported(refit, trainer, kept, refit.export)

@@ -55,7 +55,7 @@ def save_tested_incumbent(
     if about.has_test and incumbent["test"] is None:
         settings = JournalReader(directory.journal).settings()
         order, log = _order(directory, incumbent, settings), directory.log("test")
-        match _run(about.reference, problem, arguments, order, log):
+        match _run(about.reference, problem, arguments, order, log, directory.path):
             case TrainerEnded(failure=None, info=info):
                 incumbent["test"] = dict(info)
             case TrainerEnded(failure=failure) | TrainerDied(failure=failure):
@@ -98,8 +98,10 @@ def _checkpoint(directory: RunDirectory, recorded: str | None) -> str | None:
 
 
 def _run(
-    reference: str, problem: Problem | None, arguments: Sequence[str], order: TrainerOrder, log: Path
+    reference: str, problem: Problem | None, arguments: Sequence[str], order: TrainerOrder, log: Path, run: Path
 ) -> OrderEnd:
     device, threads = worker_devices(1)[0]
-    with StandaloneTrainer(reference, problem, device=device, threads=threads, arguments=arguments) as trainer:
+    with StandaloneTrainer(
+        reference, problem, device=device, threads=threads, arguments=arguments, run_directory=str(run.resolve())
+    ) as trainer:
         return trainer.run(order, log)

@@ -63,7 +63,7 @@ class StandaloneTrainer:
         The problem.
     problem
         The problem itself, where no other process can import it: it then runs in this process.
-    device, threads
+    device, threads, run_directory
         See :func:`~hpbandster_lite.process.environment.trainer_environment`.
     processes, arguments
         See :class:`~hpbandster_lite.trainer.handle.TrainerHandle`.
@@ -78,10 +78,11 @@ class StandaloneTrainer:
         threads: int | None = None,
         processes: int = 1,
         arguments: Sequence[str] = (),
+        run_directory: str | None = None,
     ) -> None:
         self._reference, self._problem = reference, problem
         self._processes, self._arguments = processes, arguments
-        self._environment = trainer_environment(os.environ, device, threads)
+        self._environment = trainer_environment(os.environ, device, threads, run_directory)
         self.import_s: float | None = None
         self._start()
 

@@ -22,7 +22,7 @@ from dataclasses import replace
 
 from hpbandster_lite.errors import SearchError
 from hpbandster_lite.problems import Problem, load
-from hpbandster_lite.problems.description import answer_for, prepare_to_describe, refusal_for
+from hpbandster_lite.problems.description import answer_for, prepare_to_describe, progress_line, refusal_for
 from hpbandster_lite.problems.script_arguments import script_arguments
 from hpbandster_lite.problems.shipped_data import require_data
 from hpbandster_lite.process.forks import handle_here
@@ -77,7 +77,9 @@ def _describe(descriptor: int) -> int:
         return 0
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     try:
-        line = answer_for(json.loads(line_in))
+        line = answer_for(
+            json.loads(line_in), lambda words: write_line(descriptor, progress_line(words).encode("ascii") + b"\n")
+        )
     except SearchError as error:
         line = refusal_for(error)
     write_line(descriptor, line.encode("ascii") + b"\n")

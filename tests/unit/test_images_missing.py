@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from hpbandster_lite.agent.options import AgentOptions
 from hpbandster_lite.agent.trainer_keeper import TrainerKeeper
@@ -33,6 +34,18 @@ def places() -> dict[str, list[str]]:
         "mnist": [f"MNIST/raw/{name}" for name in idx],
         "fashion_mnist": [f"{name}.gz" for name in idx],
     }
+
+
+def write_pictures(folder: Path) -> None:
+    """Four pictures of two classes."""
+    for number, name in enumerate("aabb"):
+        (folder / name).mkdir(exist_ok=True)
+        Image.new("L", (8, 8), 10 * number).save(folder / name / f"{number}.png")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
 
 
 @pytest.fixture(autouse=True)
@@ -91,11 +104,14 @@ def test_only_shipped_problems_are_asked() -> None:
 
 def test_a_plan_has_the_notes_of_a_shipped_problem_unless_its_data_is_missing(tmp_path: Path) -> None:
     missing: list[MissingData] = []
+    write_pictures(tmp_path)
     there, absent = (f"images?repeats=3&data={tmp_path}{name}" for name in ("", "/none"))
 
     notes = prepare(SearchOptions(problem=there, seed=1), on_missing=missing.append).notes
 
     assert notes == (
+        f"{tmp_path}: 4 pictures: a 2, b 2",
+        "sizes: 8x8 (4); modes: L (4)",
         "an evaluation at the highest budget trains 3 networks (--repeats 3), so it takes 3 times its budget",
     )
     assert missing == []
@@ -131,6 +147,7 @@ def test_what_cannot_be_downloaded_is_refused(tmp_path: Path) -> None:
 def test_a_trainer_without_data_refuses_before_its_first_evaluation(
     data: str, kind: type[TrainerMessage], tmp_path: Path
 ) -> None:
+    write_pictures(tmp_path)
     problem = ImageProblem(ImageOptions(data_set="images", data=tmp_path / data))
     trainer = InlineTrainer("images", problem)
     select.select(trainer.descriptors, [], [], 10)

@@ -154,7 +154,7 @@ def test_every_name_is_the_problem_of_its_data_set_and_describes_it(name: str) -
 def test_options_say_what_they_are_for_and_which_belong_to_a_host() -> None:
     about = describe(load("cifar10"), "cifar10")
     assert all(each.help for each in about.options)
-    assert [each.name for each in about.options if each.is_local] == ["data", "compile"]
+    assert [each.name for each in about.options if each.is_local] == ["data", "cache", "compile"]
 
 
 @pytest.mark.parametrize(
@@ -167,6 +167,9 @@ def test_options_say_what_they_are_for_and_which_belong_to_a_host() -> None:
         ("pad=-1", "pad=-1; it must be at least 0"),
         ("max_parameters=0", "max_parameters=0; it must be at least 1, or none for no bound"),
         ("image_size=32", "image_size=32 is only for the data set images, not for cifar10"),
+        ("aspect=crop", "aspect=crop is only for the data set images, not for cifar10"),
+        ("unusual=skip", "unusual=skip is only for the data set images, not for cifar10"),
+        ("data_set=images&aspect=pad", "aspect=pad requires image_size, the size that pictures get; give both"),
         ("preset=paper&space=small", "--preset paper requires space=paper, got small"),
         ("preset=paper&budget_unit=epochs", "--preset paper requires budget_unit=seconds, got epochs"),
         ("valid_share=0", "valid_share=0; it must be above 0 and below 1, for example 0.2"),

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError, Labels, Pixels
+from hpbandster_lite.workers.images.picture import Aspect, fitted
 from hpbandster_lite.workers.images.splits import with_test_set_apart
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ REMEDY = "np.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...), or o
 Array = npt.NDArray[Any]
 
 
-def read_npz(file: Path, size: tuple[int, int] | None = None) -> ImageData:
+def read_npz(file: Path, size: tuple[int, int] | None = None, aspect: Aspect = "squeeze") -> ImageData:
     """Read a file of arrays.
 
     Parameters
@@ -46,6 +47,8 @@ def read_npz(file: Path, size: tuple[int, int] | None = None) -> ImageData:
         A file that :func:`numpy.savez` or :func:`numpy.savez_compressed` wrote.
     size
         Height and width to which the images are resized. Default: ``None``, to keep their size.
+    aspect
+        How an image of another shape is brought to the size. Default: ``"squeeze"``.
 
     Raises
     ------
@@ -57,7 +60,7 @@ def read_npz(file: Path, size: tuple[int, int] | None = None) -> ImageData:
     layout = str(arrays["layout"]).upper() if "layout" in arrays else None
     pixels = _bytes(file, {part: _channels_first(file, part, x, layout) for part, x in images.items()})
     if size is not None:
-        pixels = {part: _resized(x, size) for part, x in pixels.items()}
+        pixels = {part: _resized(x, size, aspect) for part, x in pixels.items()}
     for part, y in labels.items():
         if y.shape not in ((len(y),), (len(y), 1)):
             raise ImageDataError(
@@ -177,7 +180,7 @@ def _bytes(file: Path, images: Mapping[str, Array]) -> dict[str, Pixels]:
     return {part: np.ascontiguousarray(np.rint(x * factor).astype(np.uint8)) for part, x in images.items()}
 
 
-def _resized(x: Pixels, size: tuple[int, int]) -> Pixels:
+def _resized(x: Pixels, size: tuple[int, int], aspect: Aspect) -> Pixels:
     from PIL import Image
 
     height, width = size
@@ -186,7 +189,7 @@ def _resized(x: Pixels, size: tuple[int, int]) -> Pixels:
     resized = np.empty((*x.shape[:2], height, width), dtype=np.uint8)
     for i, j in np.ndindex(*x.shape[:2]):
         plane = Image.fromarray(np.ascontiguousarray(x[i, j]))
-        resized[i, j] = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
+        resized[i, j] = np.asarray(fitted(plane, size, aspect))
     return resized
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.workers.images.catalogue import CATALOGUE, OWN_IMAGES
 from hpbandster_lite.workers.images.metric_names import ClassWeights, Metric
+from hpbandster_lite.workers.images.picture import Aspect, Unusual
 from hpbandster_lite.workers.images.search_spaces import SPACES
 from hpbandster_lite.workers.images.splits import VALID_SHARE
 from hpbandster_lite.workers.training.schedule import Unit
@@ -24,6 +25,10 @@ else:
     # The names follow the catalogue and the spaces; a type checker cannot read them from there.
     DataSetName = Literal[(*CATALOGUE, OWN_IMAGES)]
     SpaceName = Literal[tuple(SPACES)]
+
+
+OWN_IMAGES_ALONE = ("image_size", "aspect", "unusual")
+"""Options that are only for your own images."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,21 @@ class ImageOptions:
     image_size: int | None = field(
         default=None, metadata={"help": "for your own images: side in pixels to resize to; none: keep the size"}
     )
+    aspect: Aspect = field(
+        default="squeeze",
+        metadata={"help": "how pictures of another shape get the image size; crop: the middle; pad: whole, with black"},
+    )
+    unusual: Unusual = field(
+        default="refuse",
+        metadata={
+            "help": "pictures that lose something; convert: 16 bits scaled, alpha on white, first frame; skip: also "
+            "leave out unreadable files and copies"
+        },
+    )
+    cache: Path | None = field(
+        default=None,
+        metadata={"help": "folder for decoded pictures; none: the run directory and ~/.cache", "local": True},
+    )
     max_parameters: int | Literal["auto"] | None = field(
         default="auto", metadata={"help": "refuse larger networks; auto: the space's bound; none: no bound"}
     )
@@ -133,10 +153,6 @@ class ImageOptions:
             raise UsageError(
                 f"scale={self.scale:g} requires budgets in seconds, got {self.budget_unit}; give --max-budget instead"
             )
-        if self.image_size is not None and self.data_set != OWN_IMAGES:
-            raise UsageError(
-                f"image_size={self.image_size} is only for the data set images, not for {self.data_set}; leave it out"
-            )
         if not 0 < self.valid_share < 1:
             raise UsageError(f"valid_share={self.valid_share:g}; it must be above 0 and below 1, for example 0.2")
         if self.folds > 1 and self.valid_share != VALID_SHARE:
@@ -144,7 +160,18 @@ class ImageOptions:
                 f"folds={self.folds} determines the validation images, so valid_share={self.valid_share:g} has no "
                 "effect; leave one of them out"
             )
+        self._check_own_images()
         self._check_preset()
+
+    def _check_own_images(self) -> None:
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if each.name in OWN_IMAGES_ALONE and value != each.default and self.data_set != OWN_IMAGES:
+                raise UsageError(
+                    f"{each.name}={value} is only for the data set images, not for {self.data_set}; leave it out"
+                )
+        if self.aspect != "squeeze" and self.image_size is None:
+            raise UsageError(f"aspect={self.aspect} requires image_size, the size that pictures get; give both")
 
     def _check_preset(self) -> None:
         if self.preset is None:

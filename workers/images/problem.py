@@ -18,7 +18,7 @@ from hpbandster_lite.workers.images.image_data import ImageDataError
 from hpbandster_lite.workers.images.metric_names import Metric
 from hpbandster_lite.workers.images.missing_images import is_published, missing_images, missing_libraries
 from hpbandster_lite.workers.images.options import ImageOptions, options_for
-from hpbandster_lite.workers.images.read_images import ImageSource, read_images
+from hpbandster_lite.workers.images.read_images import ImageSource, look_at_images, read_images
 from hpbandster_lite.workers.images.search_space import Space
 from hpbandster_lite.workers.images.search_spaces import SPACES
 from hpbandster_lite.workers.images.splits import Division
@@ -89,9 +89,19 @@ class ImageProblem:
         """What this host lacks to train: libraries, or the files of the images."""
         return missing_libraries() or missing_images(self.options.data_set, self.options.data)
 
+    @property
+    def refused_data(self) -> Callable[[Callable[[str], object] | None], str | None] | None:
+        """Why your own images cannot be used, with everything that a look at them finds, or None if they can."""
+        return None if self.options.data_set in CATALOGUE else lambda say: look_at_images(self._source, say)[1]
+
+    @property
+    def prepare_data(self) -> Callable[[], object] | None:
+        """Decodes your own images once for all trainers of this host."""
+        return None if self.options.data_set in CATALOGUE else partial(read_images, *self._source)
+
     def notes(self) -> list[str]:
-        """What to know before a search: where an evaluation costs more than its budget."""
-        return cost_notes(self.options)
+        """What to know before a search: what your own images are, and what costs more than its budget."""
+        return [*look_at_images(self._source)[0], *cost_notes(self.options)]
 
     @property
     def fetch_data(self) -> Callable[[], object] | None:
@@ -164,7 +174,7 @@ class ImageProblem:
         from hpbandster_lite.workers.images import training
         from hpbandster_lite.workers.images.device_images import all_for_refit, images_for_test
         from hpbandster_lite.workers.images.figures import figures_of
-        from hpbandster_lite.workers.images.trained_classifier import save_model
+        from hpbandster_lite.workers.images.trained_classifier import SeenAs, save_model
 
         images = all_for_refit(trial.device, self._source, self._division)
         test_images = images_for_test(trial.device, self._source, images)
@@ -187,6 +197,7 @@ class ImageProblem:
             space=self.options.space,
             configuration=config,
             figures=figures,
+            seen_as=SeenAs(self.options.aspect, self.options.unusual != "refuse"),
         )
         return {"model": MODEL_FILE, **figures}
 
@@ -233,7 +244,10 @@ class ImageProblem:
 
     @property
     def _source(self) -> ImageSource:
-        return ImageSource(self.options.data_set, self.options.data, self.options.image_size)
+        options = self.options
+        return ImageSource(
+            options.data_set, options.data, options.image_size, options.aspect, options.unusual, options.cache
+        )
 
     def _shape(self) -> ImageShape:
         known = CATALOGUE.get(self.options.data_set)

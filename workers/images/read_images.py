@@ -12,16 +12,24 @@ from __future__ import annotations
 import functools
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+
 from hpbandster_lite.workers.images.catalogue import CATALOGUE, OWN_IMAGES
 from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError
+from hpbandster_lite.workers.images.picture import Aspect, Unusual
+from hpbandster_lite.workers.images.read_how import ReadHow
 
 ENVIRONMENT_VARIABLE = "HPBANDSTER_LITE_DATA"
 
 Size: TypeAlias = int | tuple[int, int]
 """Side of a square in pixels, or height and width."""
+
+MOST_CLASSES = 10
+"""Classes that a note names."""
 
 _one_at_a_time = threading.Lock()
 
@@ -39,14 +47,35 @@ class ImageSource(NamedTuple):
         variable as its default.
     size
         Only for ``images``: the size to which all are resized. Default: ``None``; then all must have the same size.
+    aspect
+        How a picture of another shape is brought to the size. Default: ``"squeeze"``.
+    unusual
+        What happens with pictures that lose something or cannot be read. Default: ``"refuse"``.
+    cache
+        Folder for decoded pixels and for what was found. Default: ``None``, for the default folders.
     """
 
     data_set: str
     data: Path | str | None = None
     size: Size | None = None
+    aspect: Aspect = "squeeze"
+    unusual: Unusual = "refuse"
+    cache: Path | None = None
+
+    @property
+    def how(self) -> ReadHow:
+        """How your own images are read."""
+        return ReadHow(_height_and_width(self.size), self.aspect, self.unusual, self.cache)
 
 
-def read_images(data_set: str, data: Path | str | None = None, size: Size | None = None) -> ImageData:
+def read_images(
+    data_set: str,
+    data: Path | str | None = None,
+    size: Size | None = None,
+    aspect: Aspect = "squeeze",
+    unusual: Unusual = "refuse",
+    cache: Path | None = None,
+) -> ImageData:
     """Read the images of an :class:`ImageSource`; a second call with the same arguments takes no time.
 
     Raises
@@ -60,7 +89,7 @@ def read_images(data_set: str, data: Path | str | None = None, size: Size | None
         raise ImageDataError(f"size={size} is only for the data set images, not for {data_set}; leave size out")
     # One thread at a time, because two threads with the same request would both read the images.
     with _one_at_a_time:
-        return _read(data_set, place_of(data_set, data), _height_and_width(size))
+        return _read(data_set, place_of(data_set, data), ReadHow(_height_and_width(size), aspect, unusual, cache))
 
 
 def place_of(data_set: str, data: Path | str | None) -> Path:
@@ -77,6 +106,49 @@ def place_of(data_set: str, data: Path | str | None) -> Path:
     return Path(cache).expanduser().absolute() / "hpbandster_lite" / "data"
 
 
+def look_at_images(
+    source: ImageSource, on_progress: Callable[[str], object] | None = None
+) -> tuple[list[str], str | None]:
+    """What is found in your own images before anything is trained.
+
+    Parameters
+    ----------
+    source
+        The images.
+    on_progress
+        Receives words about a look that takes long. Default: ``None``, for the log.
+
+    Returns
+    -------
+    tuple
+        Notes, and why the images are refused: None if they can be used.
+    """
+    try:
+        place = place_of(source.data_set, source.data)
+        if source.data_set != OWN_IMAGES:
+            return [], None
+        if place.is_file():
+            return [_about(read_images(*source))], None
+        from hpbandster_lite.workers.images.class_folders import look_at_classes
+        from hpbandster_lite.workers.images.picture_findings import refusal_text
+
+        findings = look_at_classes(place, source.how, on_progress)
+        return findings.all_notes, refusal_text(findings) if findings.refusals else None
+    except ImageDataError as error:
+        return [], str(error)
+
+
+def _about(images: ImageData) -> str:
+    classes = np.bincount(np.concatenate([images.train_y, images.test_y]), minlength=len(images.class_names))
+    counts = zip(images.class_names, classes, strict=True)
+    named = ", ".join(f"{name} {n:,}" for name, n in sorted(counts, key=lambda each: -each[1])[:MOST_CLASSES])
+    more = f", and {len(classes) - MOST_CLASSES:,} more classes" if len(classes) > MOST_CLASSES else ""
+    return (
+        f"{images.source}: {len(images.train_y):,} images for training and validation, {len(images.test_y):,} for "
+        f"test: {named}{more}"
+    )
+
+
 def _height_and_width(size: Size | None) -> tuple[int, int] | None:
     if size is None:
         return None
@@ -87,7 +159,7 @@ def _height_and_width(size: Size | None) -> tuple[int, int] | None:
 
 
 @functools.lru_cache(maxsize=4)
-def _read(data_set: str, place: Path, size: tuple[int, int] | None) -> ImageData:
+def _read(data_set: str, place: Path, how: ReadHow) -> ImageData:
     if data_set != OWN_IMAGES:
         from hpbandster_lite.workers.images.catalogue_files import read_published
 
@@ -95,7 +167,7 @@ def _read(data_set: str, place: Path, size: tuple[int, int] | None) -> ImageData
     if place.is_file():
         from hpbandster_lite.workers.images.npz_file import read_npz
 
-        return read_npz(place, size)
+        return read_npz(place, how.size, how.aspect)
     from hpbandster_lite.workers.images.class_folders import read_folder
 
-    return read_folder(place, size)
+    return read_folder(place, how)

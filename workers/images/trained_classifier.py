@@ -23,13 +23,15 @@ from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems.checkpoints import write_torch
 from hpbandster_lite.workers.images.augmentation import normalised
 from hpbandster_lite.workers.images.device_images import DeviceImages
-from hpbandster_lite.workers.images.picture import picture_pixels, read_picture, with_channels
+from hpbandster_lite.workers.images.picture import Aspect, Preparation, picture_pixels, read_picture, with_channels
 from hpbandster_lite.workers.images.search_spaces import space_named
 from hpbandster_lite.workers.networks.image_shape import ImageShape
 from hpbandster_lite.workers.training.faults import Diverged
 
-FORMAT = 1
-"""Version of the file's format; other versions are refused."""
+FORMAT = 2
+"""Version of the file's format; versions that are not in :data:`READ_FORMATS` are refused. Version 1 had no
+``pictures``."""
+READ_FORMATS = (1, FORMAT)
 LARGEST_DIFFERENCE = 1e-4
 """Largest difference between the logits of a model and of its export, which may sum in another order: relative to the
 largest logit, or to 1 if that is larger. It is about a hundred times the precision of float32 after a few dozen
@@ -46,6 +48,16 @@ if TYPE_CHECKING:
 
 AnyImage: TypeAlias = "str | Path | Picture | torch.Tensor | npt.NDArray[np.uint8]"
 """A file, an image of PIL, the array of a picture, or pixels of the training images' shape."""
+
+
+class SeenAs(NamedTuple):
+    """How the training saw pictures: their aspect, and whether more than 8 bits per channel were scaled to 8."""
+
+    aspect: Aspect = "squeeze"
+    scales_deep: bool = False
+
+
+SQUEEZED = SeenAs()
 
 
 class Classified(NamedTuple):
@@ -70,6 +82,8 @@ class ImageClassifier(nn.Module):
         One name for each class.
     about
         The rest of the file: ``space``, ``configuration``, and ``figures`` of the training.
+    seen_as
+        How the training saw pictures. Default: squeezed, and none with more than 8 bits per channel.
     """
 
     mean: torch.Tensor
@@ -83,12 +97,14 @@ class ImageClassifier(nn.Module):
         shape: ImageShape,
         class_names: tuple[str, ...],
         about: Mapping[str, Any],
+        seen_as: SeenAs = SQUEEZED,
     ) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.shape, self.class_names, self.about = shape, class_names, about
+        self.seen_as = seen_as
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Maps pixels (n, c, h, w), uint8, to logits (n, classes)."""
@@ -114,7 +130,7 @@ class ImageClassifier(nn.Module):
         Raises
         ------
         ImageDataError
-            If a picture cannot be read.
+            If a picture cannot be read, or has more than 8 bits per channel and the training converted none.
         UsageError
             If pixels have another type or shape, or there is no image.
         """
@@ -144,13 +160,17 @@ class ImageClassifier(nn.Module):
         if isinstance(image, (torch.Tensor, np.ndarray)) and not self._is_picture(image):
             return self._pixels(image)
         size = self.shape.height, self.shape.width
+        how = Preparation(size, self.seen_as.aspect, () if self.seen_as.scales_deep else ("deep",))
         if isinstance(image, (str, Path)):
-            pixels = read_picture(Path(image), size)
+            pixels = read_picture(Path(image), how)
         else:
-            pixels = picture_pixels(_picture_of(image), size)
+            pixels = picture_pixels(_picture_of(image), how)
         return torch.from_numpy(with_channels(pixels, self.shape.channels).copy())[None]
 
     def _pixels(self, pixels: torch.Tensor | npt.NDArray[np.uint8]) -> torch.Tensor:
+        if isinstance(pixels, np.ndarray) and not pixels.flags.writeable:
+            # torch has no tensors that cannot be written.
+            pixels = pixels.copy()
         given = torch.as_tensor(pixels)
         batch = given[None] if given.ndim == len(self.shape) - 1 else given
         if batch.dtype != torch.uint8 or tuple(batch.shape[1:]) != self.shape[:3]:
@@ -175,6 +195,7 @@ def save_model(
     space: str,
     configuration: Mapping[str, Any],
     figures: Mapping[str, Any],
+    seen_as: SeenAs = SQUEEZED,
 ) -> None:
     """Write a model atomically.
 
@@ -191,6 +212,8 @@ def save_model(
         space.
     figures
         Figures of the training, plain values.
+    seen_as
+        How the training saw pictures. Default: squeezed, and none with more than 8 bits per channel.
     """
     # torch's dict has the versions of the layers, without which torch reads it as a much older one.
     weights = network.state_dict()
@@ -206,6 +229,7 @@ def save_model(
         "class_names": list(images.class_names),
         "weights": weights,
         "figures": dict(figures),
+        "pictures": seen_as._asdict(),
     }
     write_torch(file, content)
 
@@ -243,13 +267,21 @@ def load_model(file: Path | str, device: str | torch.device = "cpu") -> ImageCla
         raise
     except Exception as error:  # an unreadable file raises what torch's reader raises
         raise UsageError(f"{file} is not a model of a refit: {error}; give the model.pt of a refit") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in READ_FORMATS:
         raise UsageError(f"{file} is not a model of a refit of this version; give the model.pt of a refit")
     shape = ImageShape(*content["shape"])
     network = _network(content["space"], content["configuration"], shape)
     network.load_state_dict(content["weights"])
     about = {name: content[name] for name in ("space", "configuration", "figures")}
-    model = ImageClassifier(network, content["mean"], content["std"], shape, tuple(content["class_names"]), about)
+    model = ImageClassifier(
+        network,
+        content["mean"],
+        content["std"],
+        shape,
+        tuple(content["class_names"]),
+        about,
+        SeenAs(**content.get("pictures", {})),
+    )
     return model.eval().to(place)
 
 

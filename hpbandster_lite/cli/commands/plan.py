@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import typer
 
-from hpbandster_lite.cli.options import AsJson, Problem, takes_options
+from hpbandster_lite.cli.options import AsJson, Problem, note, takes_options
 from hpbandster_lite.cli.view.plan import introduce_plan, plan_plain
 from hpbandster_lite.cli.view.terminal import console
 from hpbandster_lite.problems.shipped_data import MissingData
@@ -23,7 +23,7 @@ def plan(problem: Problem, search: SearchOptions, as_json: AsJson = False) -> No
     at this budget; it promotes the best of them to the next budget.
     """
     lacks: list[MissingData] = []
-    prepared = prepare(search, on_missing=lacks.append)
+    prepared = prepare(search, on_missing=lacks.append, on_progress=note)
     # A plan needs no data, and may be made on another host than those of the workers.
     prepared = replace(prepared, notes=(*prepared.notes, *(each.text for each in lacks)))
     if as_json:
