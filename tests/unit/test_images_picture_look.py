@@ -19,7 +19,7 @@ from hpbandster_lite.problems.shipped_data import missing_data, notes_of
 from hpbandster_lite.workers.images import picture_cache, picture_look, picture_processes, read_images
 from hpbandster_lite.workers.images.image_data import ImageData, ImageDataError
 from hpbandster_lite.workers.images.options import ImageOptions
-from hpbandster_lite.workers.images.picture import Unusual
+from hpbandster_lite.workers.images.picture import Preparation, Unusual
 from hpbandster_lite.workers.images.picture_look import look_at_folder
 from hpbandster_lite.workers.images.problem import ImageProblem
 from hpbandster_lite.workers.images.read_images import ImageSource, look_at_images
@@ -295,13 +295,12 @@ def test_a_long_look_gives_its_progress(folder: Path, monkeypatch: pytest.Monkey
 def decodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of pictures of each decoding."""
     counts: list[int] = []
-    decode_all = picture_cache.decode_all
 
     def counted(items: Any, *rest: Any) -> Any:
         counts.append(len(items))
-        return decode_all(items, *rest)
+        return picture_processes.decode_all(items, *rest)
 
-    monkeypatch.setattr(picture_cache, "decode_all", counted)
+    monkeypatch.setattr("hpbandster_lite.workers.images.picture_cache.decode_all", counted)
     return counts
 
 
@@ -325,7 +324,7 @@ def pictures_of(folder: Path) -> picture_cache.Pictures:
     names = [f"{name}/{number}.png" for name in ("healthy", "ill") for number in range(10)]
     found = look_at_folder(folder, names)
     items = [picture_processes.Item(i, f"{folder}/{each.name}", each.n_bytes) for i, each in enumerate(found)]
-    preparation = picture_cache.Preparation(None, "squeeze", ())
+    preparation = Preparation(None, "squeeze", ())
     return picture_cache.Pictures(items, [each.seen.digest for each in found], (1, 8, 6), preparation)
 
 
@@ -353,7 +352,8 @@ def test_a_damaged_file_is_made_anew(
         content[-1] ^= 1
     elif damage == "header":
         content[5] ^= 1
-    file.write_bytes({"cut": content[:-1], "foreign": b"something else", "empty": b""}.get(damage, content))
+    damaged = {"cut": bytes(content[:-1]), "foreign": b"something else", "empty": b""}
+    file.write_bytes(damaged.get(damage, bytes(content)))
     assert np.array_equal(read_anew(folder).train_x, first.train_x)
     assert decodings == [20, 20]
     assert f"{file} is not complete or has other content; it is made anew" in caplog.text

@@ -34,7 +34,8 @@ def missing_images(data_set: str, data: Path | str | None) -> str | None:
         return None
     return (
         f"the images are missing: {place} does not exist; give a folder with one folder for each class, or an .npz "
-        f"file, with the option data (--data) or the environment variable {ENVIRONMENT_VARIABLE}"
+        f"file, with the option data (--data) or the environment variable {ENVIRONMENT_VARIABLE}; if only the hosts of "
+        "workers have it, the first worker looks at the images before its first evaluation"
     )
 
 
