@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from hpbandster_lite import wire
 from hpbandster_lite.agent.attempt_directories import AttemptDirectories
-from hpbandster_lite.protocol.learning_curves import joined
+from hpbandster_lite.protocol.learning_curves import joined, key_of
 from hpbandster_lite.protocol.messages import Grant, ReleaseRequest, RenewRequest
 from hpbandster_lite.records import CurvePoint, EvaluationId, Failure, HandBackKind, Outcome, Plain, Report
 from hpbandster_lite.trainer.messages import TrainerOrder
@@ -20,7 +20,9 @@ MAX_CURVE_BYTES = 2**22
 
 
 class Curve:
-    """A learning curve of bounded size: every point at first, then every second, every fourth, and so on.
+    """A learning curve of bounded size: every step at first, then every second, every fourth, and so on.
+
+    A step that is reported again keeps its place, and its last point counts.
 
     Parameters
     ----------
@@ -33,42 +35,59 @@ class Curve:
     def __init__(self, limit_bytes: int = MAX_CURVE_BYTES, earlier: tuple[CurvePoint, ...] = ()) -> None:
         self._limit_bytes = limit_bytes
         self._earlier = earlier
-        self._points: list[tuple[int, CurvePoint, int]] = []
+        self._points: dict[float | None, _Kept] = {}
         self._bytes = 0
-        self._count = 0
+        self._places = 0
         self._stride = 1
+        self._reported = 0
         self._sent = 0
 
     def add(self, point: CurvePoint) -> bool:
         """Take a point; whether it is kept for now."""
-        number = self._count
-        self._count += 1
-        if number % self._stride:
-            return False
+        self._reported += 1
+        key = key_of(point)
+        before = self._points.get(key)
+        if before is None:
+            place = self._places
+            self._places += 1
+            if place % self._stride:
+                return False
+        else:
+            place = before.place
+            self._bytes -= before.size
         size = len(wire.encode(list(point)))
-        self._points.append((number, point, size))
+        self._points[key] = _Kept(place, self._reported, point, size)
         self._bytes += size
         while self._bytes > self._limit_bytes and len(self._points) > 1:
             self._stride *= 2
-            self._points = [kept for kept in self._points if kept[0] % self._stride == 0]
-            self._bytes = sum(size for _, _, size in self._points)
+            self._points = {key: kept for key, kept in self._points.items() if kept.place % self._stride == 0}
+            self._bytes = sum(kept.size for kept in self._points.values())
         return True
 
     def points(self) -> tuple[CurvePoint, ...]:
         """All points that are kept, those of earlier attempts included."""
-        return joined(self._earlier, tuple(point for _, point, _ in self._points))
+        return joined(self._earlier, tuple(kept.point for kept in self._points.values()))
 
     def unsent(self) -> tuple[CurvePoint, ...]:
         """The points that are kept and not yet acknowledged."""
-        return tuple(point for number, point, _ in self._points if number >= self._sent)
+        return tuple(kept.point for kept in self._points.values() if kept.number > self._sent)
 
     def acknowledge(self) -> None:
         """The master has all points that :meth:`unsent` gave."""
-        self._sent = self._count
+        self._sent = self._reported
 
     def send_again(self) -> None:
         """Another master has none of the points."""
         self._sent = 0
+
+
+class _Kept(NamedTuple):
+    """A point of a curve: the place of its step among the steps, and its number among the reports."""
+
+    place: int
+    number: int
+    point: CurvePoint
+    size: int
 
 
 class HandBack(NamedTuple):

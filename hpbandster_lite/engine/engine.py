@@ -46,7 +46,7 @@ from hpbandster_lite.engine.same_fault import shown
 from hpbandster_lite.engine.state import MADE_HERE, State, is_shown_to_model, state_for
 from hpbandster_lite.engine.status import incumbent_of, status_of
 from hpbandster_lite.engine.waits import waits_of
-from hpbandster_lite.protocol.learning_curves import Curve, joined
+from hpbandster_lite.protocol.learning_curves import Curve, by_step, joined
 from hpbandster_lite.protocol.messages import Keep, Leave, ReportIs, Stop, Wait
 from hpbandster_lite.protocol.slots import agent_of
 from hpbandster_lite.protocol.status import Incumbent, Serving, Status, Waiting, is_silent
@@ -259,7 +259,8 @@ class Engine:
         return turn
 
     def _report(self, agent: str, report: Report) -> Turn[ReportIs]:
-        what, attempt, outcome = report.evaluation, report.attempt, report.outcome
+        what, attempt = report.evaluation, report.attempt
+        outcome = replace(report.outcome, curve=by_step(report.outcome.curve))
         evaluation = self._state.evaluations.get(what)
         if evaluation is None or evaluation.agent_of.get(attempt) != agent:
             # Of another agent or another search: to record it would show the model a foreign loss.
@@ -408,7 +409,7 @@ class Engine:
             agent=agent,
             reason=reason,
             directory=directory,
-            curve=curve,
+            curve=by_step(curve),
             kind=kind,
             was_cut_off=was_cut_off,
         )

@@ -50,6 +50,21 @@ def test_a_longer_curve_is_thinned_evenly_from_its_first_point_and_stays_within_
     assert stride == 1 or stride & (stride - 1) == 0 or len(kept) == 1
 
 
+def test_a_step_that_is_reported_again_counts_once_and_is_sent_again() -> None:
+    curve = curve_of(1, 2)
+    curve.acknowledge()
+    assert curve.add(CurvePoint(1, 3.0))
+    assert curve.unsent() == (CurvePoint(1, 3.0),)
+    assert curve.points() == (CurvePoint(1, 3.0), CurvePoint(2, 1.0))
+
+
+def test_a_step_that_is_reported_without_end_takes_no_more_room() -> None:
+    curve = curve_of(1, 2, 3, limit_bytes=200)
+    for loss in range(1_000):
+        curve.add(CurvePoint(2, float(loss)))
+    assert [(point.step, point.loss) for point in curve.points()] == [(1, 1.0), (2, 999.0), (3, 1.0)]
+
+
 def test_only_what_has_not_been_acknowledged_is_sent() -> None:
     curve = curve_of(1, 2)
     assert [point.step for point in curve.unsent()] == [1, 2]

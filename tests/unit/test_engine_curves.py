@@ -34,6 +34,22 @@ def test_points_of_an_attempt_that_was_handed_back_stay() -> None:
     assert recorded_steps(engine, report(again, 3, 4), "b", 3.0) == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("is_handed_back", [False, True])
+def test_a_step_that_one_attempt_reports_twice_is_recorded_once_with_its_last_value(is_handed_back: bool) -> None:
+    engine = started()
+    grant = granted(engine, "a")
+    points = (CurvePoint(2, 1.0), CurvePoint(1, 1.0), CurvePoint(2, 0.5))
+    engine.renew("a", grant.evaluation, 1, now=1.0, curve=points)
+    if is_handed_back:
+        engine.release("a", grant.evaluation, 1, "pre-empted", None, now=1.0, curve=points)
+        grant, points = granted(engine, "b", now=2.0), ()
+    made = report(grant)
+    made = replace(made, outcome=replace(made.outcome, curve=points))
+    holder = "b" if is_handed_back else "a"
+    (entry,) = [each for each in engine.report(holder, made, now=3.0).entries if isinstance(each, Recorded)]
+    assert entry.outcome.curve == (CurvePoint(1, 1.0), CurvePoint(2, 0.5))
+
+
 def test_points_of_an_attempt_that_was_cut_off_stay_as_far_as_they_were_received() -> None:
     engine = started()
     grant = granted(engine, "a")
