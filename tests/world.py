@@ -848,6 +848,7 @@ class World:
     def _check_losses(self, entries: list[Entry]) -> None:
         """Lost attempts alone use an evaluation up: those that expired, and hand-backs without an order."""
         lost: Counter[EvaluationId] = Counter()
+        unexplained: Counter[EvaluationId] = Counter()
         last: dict[EvaluationId, Entry] = {}
         for entry in entries:
             match entry:
@@ -858,7 +859,10 @@ class World:
                         lost[identity] -= before.attempt == attempt
                 case Released(evaluation=identity, kind=kind):
                     self.counts[f"handed back {kind and kind.value}"] += 1
-                    lost[identity] += kind is HandBackKind.UNORDERED
+                    unexplained[identity] += kind is HandBackKind.UNEXPLAINED
+                    lost[identity] += kind is HandBackKind.UNORDERED or (
+                        kind is HandBackKind.UNEXPLAINED and unexplained[identity] > 2
+                    )
                 case Expired(evaluation=identity, kind=kind):
                     # A stopped worker has not used the attempt.
                     lost[identity] += kind is not ExpiryKind.STOPPED

@@ -41,6 +41,8 @@ def agent_asked_to_end(world: World) -> None:
     worker = world.a_worker()
     if worker is not None:
         world.note(f"{worker.name} is asked to end")
+        if worker.end_request.given is None:
+            worker.end_request.is_unexplained = world.random.random() < 0.2
         worker.end_request.given = worker.end_request.given or "its time is over"
         worker.wakes_at = world.now
 

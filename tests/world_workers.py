@@ -39,10 +39,17 @@ class EndRequest:
     given: str | None = None
     exit_code: int = INTERRUPTED
     descriptors: tuple[int, ...] = ()
+    is_unexplained: bool = False
+    own: list[str] = field(default_factory=list)
+    """What the objective sent to its own worker."""
 
     def reason(self, readable: set[int]) -> str | None:
         del readable
         return self.given
+
+    def own_signals(self) -> list[str]:
+        own, self.own = self.own, []
+        return own
 
 
 @dataclass(eq=False)

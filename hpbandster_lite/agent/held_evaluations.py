@@ -125,6 +125,10 @@ class HeldEvaluations:
         """Ask the running evaluation to stop, which hands it back; one that does not run is handed back at once."""
         self.running.stop(why)
 
+    def was_signalled(self, reason: str) -> None:
+        """The objective sent a signal to this worker: the evaluation is to stop, and its attempt counts as lost."""
+        self.running.was_signalled(reason)
+
     def close(self, why: HandBack) -> None:
         """Hand back everything, now and later: the agent ends."""
         self._closed = why

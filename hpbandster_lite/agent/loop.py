@@ -31,6 +31,7 @@ from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.devices import worker_label
 from hpbandster_lite.process.environment import trainer_environment
 from hpbandster_lite.process.shutdown import INTERRUPTED
+from hpbandster_lite.records import HandBackKind
 from hpbandster_lite.trainer.control_group import own_group
 from hpbandster_lite.trainer.handle import TrainerHandle
 from hpbandster_lite.trainer.messages import TrainerFetches, TrainerMessage, TrainerReady, TrainerRefused
@@ -95,16 +96,17 @@ def run_agent(
         )
 
     try:
-        return _run(options, connect or Rendezvous(options), start_trainer)
+        return _run(options, connect or Rendezvous(options), start_trainer, is_alone=is_alone)
     finally:
         if orphan_guard is not None:
             orphan_guard.dismiss()
 
 
-def _run(options: AgentOptions, connect: Connect, start_trainer: StartTrainer) -> int:
+def _run(options: AgentOptions, connect: Connect, start_trainer: StartTrainer, *, is_alone: bool) -> int:
     agent: Agent | None = None
     try:
-        with Interrupts(options.lifeline) as interrupts:
+        # Without a trainer process, it is this process that starts what the objective starts.
+        with Interrupts(options.lifeline, is_alone=is_alone and options.isolation == "trainer") as interrupts:
             agent = Agent(options, connect, start_trainer, interrupts)
             try:
                 return agent.run()
@@ -199,9 +201,12 @@ class Agent:
 
     def turn(self, readable: set[int]) -> None:
         """Do what is due, once; ``readable`` are the descriptors that were found so."""
+        for own in self._interrupts.own_signals():
+            self.held.was_signalled(own)
         reason = self._interrupts.reason(readable)
         if reason is not None:
-            self.departure.begin(reason, self._interrupts.exit_code)
+            kind = HandBackKind.UNEXPLAINED if self._interrupts.is_unexplained else HandBackKind.ORDERED
+            self.departure.begin(reason, self._interrupts.exit_code, kind)
         for event in self.keeper.receive():
             self._receive(event)
         for act in (self.keeper.act, self.held.act, self.conversation.act, self.departure.act):

@@ -21,6 +21,7 @@ from hpbandster_lite.agent.trainer_keeper import TrainerKeeper
 from hpbandster_lite.records import Failure, FailureKind, HandBackKind, Plain
 from hpbandster_lite.rundir import RunDirectory
 from hpbandster_lite.trainer.messages import TrainerDied, TrainerEnded, TrainerInterrupted, TrainerMessage, TrainerPoint
+from hpbandster_lite.trainer.own_worker import INSTEAD_OF_SIGNALS
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,12 @@ class RunningEvaluation:
             assignment.curve = Curve(earlier=earlier)
         assignment.curve_file = CurveFile(assignment.place, earlier)
         self._keeper.evaluate(assignment.order, f"{assignment.place}/{RunDirectory.LOG_NAME}")
+
+    def was_signalled(self, reason: str) -> None:
+        """The objective sent a signal to this worker: the evaluation is to stop, and its attempt counts as lost."""
+        log.warning("the signal has no effect on this worker: %s", reason)
+        if self.current is not None and self.current.began_at is not None:
+            self.stop(HandBack(HandBackKind.UNORDERED, f"{reason} ({INSTEAD_OF_SIGNALS})"))
 
     def stop(self, why: HandBack) -> None:
         """Ask the evaluation to stop, which hands it back; one that does not run is handed back at once."""

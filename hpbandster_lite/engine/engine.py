@@ -415,7 +415,7 @@ class Engine:
         )
         entries = self._applied(released)
         self._leases.close(agent)
-        if kind is HandBackKind.UNORDERED:
+        if self._state.evaluations[evaluation].loses_by(kind):
             entries += self._given_up(evaluation, agent, reason)
         return Turn(None, entries)
 

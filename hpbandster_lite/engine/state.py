@@ -19,6 +19,7 @@ from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.ranking import IncumbentKey, incumbent_key, survivors
 from hpbandster_lite.protocol.learning_curves import Curve, joined
 from hpbandster_lite.records import (
+    UNEXPLAINED_AT_NO_COST,
     AgentJoined,
     BracketOpened,
     ConfigId,
@@ -78,6 +79,8 @@ class Evaluation:
     """Hand-backs that cost no attempt."""
     why_returned: str = ""
     """The reason of the last one."""
+    unexplained: int = 0
+    """Hand-backs because of a signal whose sender had ended."""
     agent: str | None = None
     outcome: Outcome | None = None
     agent_of: dict[int, str] = field(default_factory=dict)
@@ -95,6 +98,12 @@ class Evaluation:
     """The points of attempts that were handed back or cut off, until there is an outcome, which has them all."""
     timelines: tuple[tuple[int, int], ...] = ()
     """Each attempt that was leased after a journal had been restored, and the epoch with which its masters began."""
+
+    def loses_by(self, kind: HandBackKind | None) -> bool:
+        """Whether a hand-back of this kind, which is counted already, costs an attempt."""
+        if kind is HandBackKind.UNEXPLAINED:
+            return self.unexplained > UNEXPLAINED_AT_NO_COST
+        return kind is HandBackKind.UNORDERED
 
 
 @dataclass(slots=True)
@@ -490,13 +499,15 @@ class State:
         self._end_lease(entry.evaluation, entry.agent, entry)
         if entry.directory is not None:
             self.evaluations[entry.evaluation].directories[entry.attempt] = entry.directory
-        if entry.kind is HandBackKind.UNORDERED:
-            self.evaluations[entry.evaluation].lost += 1
+        evaluation = self.evaluations[entry.evaluation]
+        evaluation.unexplained += entry.kind is HandBackKind.UNEXPLAINED
+        if evaluation.loses_by(entry.kind):
+            evaluation.lost += 1
         else:
-            self.evaluations[entry.evaluation].returned += 1
-            self.evaluations[entry.evaluation].why_returned = entry.reason
+            evaluation.returned += 1
+            evaluation.why_returned = entry.reason
         if not entry.was_cut_off:
-            self.evaluations[entry.evaluation].whole += (entry.attempt,)
+            evaluation.whole += (entry.attempt,)
         self._keep_points(entry)
         self._put_back(entry.evaluation)
 

@@ -37,7 +37,6 @@ from hpbandster_lite.records import (
     FailureKind,
     Finished,
     FinishKind,
-    HandBackKind,
     Leased,
     Plain,
     Proposal,
@@ -352,8 +351,10 @@ class _Verifier:
                 self._compare_machines(fingerprint)
             case Sampled(proposal=proposal):
                 self._knowledge.add(vector_of(proposal))
-            case Expired(evaluation=identity) | Released(evaluation=identity, kind=HandBackKind.UNORDERED):
-                if state.evaluations[identity].lost >= self._settings.max_attempts:
+            case Expired(evaluation=identity) | Released(evaluation=identity):
+                evaluation = state.evaluations[identity]
+                costs = not isinstance(entry, Released) or evaluation.loses_by(entry.kind)
+                if costs and evaluation.lost >= self._settings.max_attempts:
                     self._required = (Recorded, identity, f"{identity} had no attempts left")
             case Recorded(evaluation=identity, outcome=outcome):
                 self._counts["outcomes"] += 1

@@ -1,4 +1,4 @@
-"""Which process this is, and whether another process of the same machine is dead or stopped.
+"""Which process this is, and whether another process of the same machine is dead, stopped or a descendant.
 
 Law of this file: only what is proven counts. A process is dead if its boot and its pid namespace are those of this
 process, and its pid is gone, is a zombie, or belongs to a process with another start time. What this process cannot
@@ -12,11 +12,12 @@ import os
 import socket
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 from hpbandster_lite.records import ProcessIdentity
 
-_STATE, _START = 0, 19
-"""Fields of ``/proc/PID/stat`` after the name: the third and the twenty-second of all."""
+_STATE, _PARENT, _START = 0, 1, 19
+"""Fields of ``/proc/PID/stat`` after the name: the third, the fourth and the twenty-second of all."""
 
 
 class Condition(Enum):
@@ -87,6 +88,47 @@ def stopped_child(pid: int) -> int | None:
     return next((int(child) for child in children if is_stopped(int(child))), None)
 
 
+class Descent(NamedTuple):
+    """Whether a process descends from another one, and words for it; None if it has ended, which proves nothing."""
+
+    is_descendant: bool | None
+    words: str
+
+
+def descent(pid: int, ancestor: int) -> Descent:
+    """Whether a process descends from another one. A zombie counts as well."""
+    words = f"process {pid}"
+    if pid <= 0 or pid == ancestor:
+        # 0: the kernel (Ctrl-C in a terminal), or a process of another namespace.
+        return Descent(False, words)
+    try:
+        # Its own entry first: a program that has sent a signal may end at once.
+        name, fields = _stat_of(pid)
+        words += f" ({_command_of(pid) or name})"
+        parent = int(fields[_PARENT])
+        while parent > 1 and parent != ancestor:
+            parent = int(_fields_of(parent)[_PARENT])
+    except (OSError, ValueError, IndexError):
+        # It has ended, or a process on the way.
+        return Descent(None, words)
+    return Descent(parent == ancestor, words)
+
+
+def _command_of(pid: int) -> str:
+    """The command line of a process; empty once it has ended."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+    except OSError:
+        return ""
+    return " ".join(command.decode("utf-8", errors="replace").split())[:100]
+
+
 def _fields_of(pid: int) -> list[str]:
-    """The fields of ``/proc/PID/stat`` after the name, which may contain blanks and parentheses."""
-    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode("ascii").split()
+    """The fields of ``/proc/PID/stat`` after the name."""
+    return _stat_of(pid)[1]
+
+
+def _stat_of(pid: int) -> tuple[str, list[str]]:
+    """The name of a process, which may contain blanks and parentheses, and the fields after it."""
+    before, _, after = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")
+    return before.partition(b"(")[2].decode("utf-8", errors="replace"), after.decode("ascii").split()

@@ -36,9 +36,11 @@ def allocation_signal_blocked() -> Iterator[None]:
     """Block SIGUSR2 in child processes that start in this context, until they call :func:`unblock_allocation_signal`.
 
     The signal's default action ends a process, and Python takes a second to import the code that installs a handler.
-    A signal to the parent process stays pending until the context ends.
+    A signal to the parent process stays pending until the context ends. SIGTERM and SIGINT reach the child in any case,
+    also if this process has blocked them for itself.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {ALLOCATION_ENDS})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
         yield
     finally:

@@ -315,6 +315,10 @@ class LateReport:
     outcome: Outcome
 
 
+UNEXPLAINED_AT_NO_COST = 2
+"""Unexplained hand-backs of one evaluation that cost no attempt."""
+
+
 class HandBackKind(str, Enum):
     """Why a worker hands an evaluation back; it decides whether the attempt counts as lost."""
 
@@ -324,6 +328,9 @@ class HandBackKind(str, Enum):
     """The worker cannot run it: it has another source, or no room on its disk. No attempt is lost."""
     UNORDERED = "unordered"
     """The objective was interrupted, and the worker received no order: the attempt counts as lost."""
+    UNEXPLAINED = "unexplained"
+    """The worker received a signal whose sender had ended: an order, or a program of the objective. Only after
+    :data:`UNEXPLAINED_AT_NO_COST` of them does the attempt count as lost."""
 
 
 @record(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """An objective that signals the worker of its own trainer.
 
 Law of this file: Python's functions that send a signal refuse the worker's process and its group. The worker
-would take such a signal for an order to end, so the evaluation would lose no attempt and run again without end. Signals
-of programs that the objective starts are not refused; ``status`` names an evaluation that is handed back repeatedly.
+could take such a signal for an order to end, so the evaluation would lose no attempt and run again without end. The
+worker recognises signals of programs that the objective starts (:mod:`hpbandster_lite.agent.signal_senders`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ import os
 import signal
 from collections.abc import Callable
 from typing import Any
+
+INSTEAD_OF_SIGNALS = (
+    "to hand an evaluation back, raise hpbandster_lite.Interrupted, and to end the search, use: hpbandster-lite stop"
+)
 
 
 def refuse_signals_to(worker: int) -> None:
@@ -36,8 +40,7 @@ def _guarded(send: Callable[[int, int], None], is_refused: Callable[[int], bool]
         if its_signal != 0 and is_refused(number):
             raise PermissionError(
                 f"the objective sent {_name_of(its_signal)} to its own worker (process {worker}), which would end it; "
-                "to hand an evaluation back, raise hpbandster_lite.Interrupted, and to end the search, use: "
-                "hpbandster-lite stop"
+                f"{INSTEAD_OF_SIGNALS}"
             )
         send(number, its_signal)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -367,6 +368,23 @@ def test_a_signal_to_all_processes_of_a_job_hands_back_just_the_same(
         assert agent.receives(lambda method, message: method == "release").directory == ATTEMPT
         assert agent.exit_code() == code
         wait_for_the_end_of(*(process.pid for process in family))
+
+
+def test_a_program_of_an_objective_does_not_end_its_worker_and_costs_an_attempt(tmp_path: Path) -> None:
+    with AgentProcess(tmp_path, "signals its worker", "ok", "saves until interrupted") as agent:
+        release = agent.receives(lambda method, message: method == "release")
+        assert release.kind is HandBackKind.UNORDERED
+        assert re.fullmatch(
+            r"process \d+ \(sh.*\) of its objective sent SIGTERM to its own worker \(to hand an evaluation back, .*\)",
+            release.reason,
+        )
+        # The same worker goes on, and a signal from outside is an order as before.
+        assert agent.receives(lambda method, message: has_report(message)).slots[0].report.outcome.loss == 3.0
+        agent.receives(has_reported)
+        os.kill(agent.pid, signal.SIGTERM)
+        release = agent.receives(lambda method, message: method == "release")
+        assert (release.kind, release.reason) == (HandBackKind.ORDERED, "its worker received SIGTERM")
+        assert agent.exit_code() == 130
 
 
 def test_processes_that_an_objective_starts_do_not_die_of_the_end_of_the_allocation(tmp_path: Path) -> None:

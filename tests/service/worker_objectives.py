@@ -135,7 +135,7 @@ def _children(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     detached = subprocess.run(
         ["setsid", "sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"], stdout=subprocess.PIPE, text=True, check=True
     )
-    trial.report(0, 0.0, pids=[plain.pid, int(detached.stdout)])
+    trial.report(-1, 0.0, pids=[plain.pid, int(detached.stdout)])
     return {"loss": 0, "pids": [plain.pid, int(detached.stdout)]}
 
 
@@ -224,6 +224,14 @@ def _kills_itself(number: int) -> Callable[..., Any]:
 def _signals_its_group(config: dict[str, Any], budget: float, trial: Trial) -> Any:
     os.killpg(0, signal.SIGTERM)
     trial.report(0, 1.0)
+
+
+def _signals_its_worker(config: dict[str, Any], budget: float, trial: Trial) -> Any:
+    # The worker is the parent of the trainer; sh is a child of the trainer.
+    # It lives for a moment after the signals: the sender of a signal is looked up in /proc.
+    command = f"kill {os.getppid()}; sleep 0.05; kill -INT {os.getppid()}; sleep 0.2"
+    subprocess.run(["sh", "-c", command], check=True)
+    _saves_until_interrupted(config, budget, trial)
 
 
 def _exits(config: dict[str, Any], budget: float, trial: Trial) -> Any:
@@ -320,6 +328,7 @@ DEEDS: dict[str, Callable[..., Any]] = {
     "memory limit": _memory_limit,
     "exits": _exits,
     "signals its group": _signals_its_group,
+    "signals its worker": _signals_its_worker,
     "sys.exits": _sys_exits,
     "finishes and dies": _finishes_and_dies,
     "infeasible": _ok,

@@ -171,6 +171,33 @@ def test_an_evaluation_that_interrupts_itself_is_handed_back_as_unordered_when_n
     ]
 
 
+def test_an_evaluation_whose_objective_signals_its_worker_is_handed_back_as_unordered(worker: Worker) -> None:
+    lease(worker)
+    worker.trainers[0].obeys_after_s = 0.5
+    worker.end_request.own.append("process 7 (sh) of its objective sent SIGTERM to its own worker")
+    worker.turn()
+    live_on(worker, 1.0)
+    ((kind, reason),) = handed_back(worker)
+    assert kind is HandBackKind.UNORDERED
+    assert reason.startswith("process 7 (sh) of its objective sent SIGTERM to its own worker (to hand an evaluation")
+    assert worker.agent.departure.reason is None
+
+
+def test_a_signal_of_what_an_earlier_objective_left_has_no_effect(worker: Worker) -> None:
+    worker.end_request.own.append("process 7 (sh) of its objective sent SIGTERM to its own worker")
+    live_on(worker, 1.0)
+    assert (handed_back(worker), worker.agent.departure.reason) == ([], None)
+
+
+def test_a_signal_whose_sender_has_ended_ends_the_worker_and_is_named_in_the_hand_back(worker: Worker) -> None:
+    lease(worker)
+    worker.trainers[0].obeys_after_s = 0.5
+    worker.end_request.given, worker.end_request.is_unexplained = "SIGTERM", True
+    worker.turn()
+    live_on(worker, 1.0)
+    assert handed_back(worker) == [(HandBackKind.UNEXPLAINED, "SIGTERM")]
+
+
 def test_an_evaluation_whose_trainer_was_killed_is_reported_as_lost_when_no_order_came(worker: Worker) -> None:
     lease(worker)
     worker.agent.held.receive(KILLED)

@@ -402,6 +402,19 @@ def test_the_third_hand_back_of_its_own_accord_is_an_outcome_that_the_model_neve
     assert len(finish(engine)) == 8 + 3 + 1
 
 
+def test_only_repeated_signals_whose_sender_had_ended_cost_attempts() -> None:
+    engine = started(ONE_BRACKET, max_attempts=2)
+    for attempt in range(1, 5):
+        grant = granted(engine, f"a{attempt}")
+        assert grant.attempt == attempt
+        kind = HandBackKind.UNEXPLAINED
+        engine.release(f"a{attempt}", grant.evaluation, attempt, "SIGTERM", None, now=0.0, kind=kind)
+        assert engine.state.evaluations[grant.evaluation].lost == max(0, attempt - 2)
+    (outcome,) = [each.outcome for each in engine.state.evaluations.values() if each.outcome is not None]
+    assert outcome.failure is not None
+    assert outcome.failure.reason == "lost 2 times, the last time because of: SIGTERM"
+
+
 def test_losses_of_all_kinds_count_together_and_other_hand_backs_between_them_do_not() -> None:
     engine = started()
     grant = granted(engine, "a", now=0.0)

@@ -38,7 +38,7 @@ def test_points_of_an_attempt_that_was_handed_back_stay() -> None:
 def test_a_step_that_one_attempt_reports_twice_is_recorded_once_with_its_last_value(is_handed_back: bool) -> None:
     engine = started()
     grant = granted(engine, "a")
-    points = (CurvePoint(2, 1.0), CurvePoint(1, 1.0), CurvePoint(2, 0.5))
+    points: tuple[CurvePoint, ...] = (CurvePoint(2, 1.0), CurvePoint(1, 1.0), CurvePoint(2, 0.5))
     engine.renew("a", grant.evaluation, 1, now=1.0, curve=points)
     if is_handed_back:
         engine.release("a", grant.evaluation, 1, "pre-empted", None, now=1.0, curve=points)

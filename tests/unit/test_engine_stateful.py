@@ -81,10 +81,12 @@ class Search(RuleBasedStateMachine):
         agent = data.draw(st.sampled_from(sorted(self.engine.state.held_by)))
         held = self.engine.state.held_by[agent]
         attempt = self.engine.state.evaluations[held].attempts
-        lost = self.engine.state.evaluations[held].lost
+        lost, unexplained = self.engine.state.evaluations[held].lost, self.engine.state.evaluations[held].unexplained
         turn = self.engine.release(agent, held, attempt, "preempted", directory, now=self.now, **how)
         self.keep(turn.entries)
-        assert self.engine.state.evaluations[held].lost == lost + (kind is HandBackKind.UNORDERED)
+        assert self.engine.state.evaluations[held].lost == lost + (
+            kind is HandBackKind.UNORDERED or (kind is HandBackKind.UNEXPLAINED and unexplained >= 2)
+        )
 
     @rule(agent=AGENTS)
     def lose_a_connection(self, agent: str) -> None:

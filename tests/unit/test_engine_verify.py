@@ -323,7 +323,13 @@ def test_an_evaluation_given_up_too_early_and_one_that_was_not_are_named() -> No
 
 
 @pytest.mark.parametrize(
-    ("kind", "ends"), [(HandBackKind.UNORDERED, True), (HandBackKind.REFUSED, False), (None, False)]
+    ("kind", "ends"),
+    [
+        (HandBackKind.UNORDERED, True),
+        (HandBackKind.REFUSED, False),
+        (HandBackKind.UNEXPLAINED, False),
+        (None, False),
+    ],
 )
 def test_the_kind_of_a_hand_back_decides_whether_an_evaluation_is_to_be_given_up(
     kind: HandBackKind | None, ends: bool
@@ -340,6 +346,24 @@ def test_the_kind_of_a_hand_back_decides_whether_an_evaluation_is_to_be_given_up
     assert verification.holds == (not ends)
     if ends:
         assert "the journal ends although 0-0-0@0 had no attempts left" in first_story(verification)
+
+
+def test_the_third_unexplained_hand_back_requires_that_the_evaluation_is_given_up() -> None:
+    space = space_of()
+    settings = settings_for(space, max_attempts=1)
+    engine = engine_for(settings, space)
+    entries = [*engine.start(1, Limits(), now=0.0).entries]
+    for attempt in range(1, 4):
+        assert verified(settings, entries, space=space).holds
+        turn = engine.lease("a", attempt, now=0.0)
+        assert isinstance(turn.answer, Granted)
+        what = turn.answer.grant.evaluation
+        kind = HandBackKind.UNEXPLAINED
+        entries += [*turn.entries, *engine.release("a", what, attempt, "x", None, now=0.0, kind=kind).entries]
+    assert verified(settings, entries, space=space).holds
+    assert isinstance(entries[-1], Recorded)
+    verification = verified(settings, entries[:-1], space=space)
+    assert "the journal ends although 0-0-0@0 had no attempts left" in first_story(verification)
 
 
 def test_the_first_differences_are_listed_and_all_are_counted(run: Run) -> None:

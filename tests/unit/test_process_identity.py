@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from hpbandster_lite.process.identity import Condition, condition_of, is_stopped, own_process, stopped_child
+from hpbandster_lite.process.identity import Condition, condition_of, descent, is_stopped, own_process, stopped_child
 from hpbandster_lite.records import ProcessIdentity
 
 OWN = own_process()
+PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 
 
 @pytest.fixture
@@ -28,6 +29,26 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
         assert process.stdout.read(1) == b"x"
         yield process
         process.kill()
+
+
+def test_a_process_descends_from_another_only_if_that_is_proven(child: subprocess.Popen[bytes]) -> None:
+    with subprocess.Popen(["sh", "-c", "sh -c 'echo $$; read line'; true"], **PIPES) as parent:
+        assert parent.stdout is not None
+        grandchild = int(parent.stdout.readline())
+        found = descent(grandchild, os.getpid())
+        assert found.is_descendant
+        assert found.words.startswith(f"process {grandchild} (sh -c ")
+        assert descent(parent.pid, grandchild).is_descendant is False
+        assert descent(child.pid, parent.pid).is_descendant is False
+        parent.kill()
+    assert descent(parent.pid, os.getpid()) == (None, f"process {parent.pid}")
+    assert [descent(pid, os.getpid()).is_descendant for pid in (0, 1, os.getpid(), os.getppid())] == [False] * 4
+
+
+def test_a_child_that_nobody_has_waited_for_is_a_descendant(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    until_state(child.pid, "Z")
+    assert descent(child.pid, os.getpid()) == (True, f"process {child.pid} (a) T 1 ()")
 
 
 def identity_of(pid: int) -> ProcessIdentity:
