@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from hpbandster_lite.process import describer, streams
+from hpbandster_lite.process import describer, streams, utf8
 
 READS_A_PROBLEM = frozenset({"run", "plan", "options", "master"})
 IS_STARTED_AGAIN = frozenset({"run", "master", "worker"})
@@ -17,7 +17,8 @@ IS_STARTED_AGAIN = frozenset({"run", "master", "worker"})
 
 def main() -> None:
     """Run the command that ``sys.argv`` names; never returns."""
-    streams.make_usable()
+    utf8.start_again_in_utf8()
+    streams.make_usable(utf8.output_encoding())
     if len(sys.argv) > 2 and sys.argv[1] in IS_STARTED_AGAIN:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
     if len(sys.argv) > 2 and sys.argv[1] in READS_A_PROBLEM:

@@ -25,6 +25,7 @@ from hpbandster_lite.problems import Problem
 from hpbandster_lite.process.identity import is_stopped, stopped_child
 from hpbandster_lite.process.shutdown import allocation_signal_blocked
 from hpbandster_lite.process.startup import READ_BRIEFING, briefing_line
+from hpbandster_lite.process.utf8 import python_command
 from hpbandster_lite.records import Plain
 
 LOG_TAIL_LINES = 20
@@ -59,7 +60,7 @@ class Child:
         self.inherited: tuple[int, ...] = (lifeline,)
         self.log: Path | None = None
         self.started_at: list[float] = []
-        self._command = (sys.executable, "-m", module, READ_BRIEFING)
+        self._command = python_command("-m", module, READ_BRIEFING)
         self._process: subprocess.Popen[bytes] | None = None
         self._briefing: bytes | None = None
         self._output: int | None = None

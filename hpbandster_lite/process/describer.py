@@ -11,12 +11,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from hpbandster_lite.process.environment import trainer_environment
+from hpbandster_lite.process.utf8 import python_command
 
 if TYPE_CHECKING:
     from hpbandster_lite.records import Plain
@@ -36,7 +36,7 @@ class Describer:
             on_failure.callback(self.close)
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "hpbandster_lite.trainer", DESCRIBE, str(writing)],
+                    python_command("-m", "hpbandster_lite.trainer", DESCRIBE, str(writing)),
                     stdin=subprocess.PIPE,
                     stdout=self.output,
                     stderr=self.output,

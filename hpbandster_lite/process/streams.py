@@ -38,11 +38,16 @@ _ASCII = {
 }
 
 
-def make_usable() -> None:
+def make_usable(encoding: str | None = None) -> None:
     """Open closed descriptors from 0 to 2 on the null device, and let standard output write every character.
 
     Otherwise the next file or pipe would get the number of a closed descriptor: a child process could not inherit it,
     and what a library prints would be written into the file. A terminal of size 0 counts as one of unknown size.
+
+    Parameters
+    ----------
+    encoding
+        Encoding of standard output and error. Default: that which Python chose.
     """
     open_closed_descriptors()
     for name in SIZES:
@@ -55,7 +60,7 @@ def make_usable() -> None:
         if stream is None:
             setattr(sys, name, _stream(number, "w"))
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=REPLACES)
+            stream.reconfigure(encoding=encoding, errors=REPLACES)
 
 
 def open_closed_descriptors() -> None:

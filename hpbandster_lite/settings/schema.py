@@ -128,11 +128,16 @@ def typed_values(record_type: type, given: Mapping[str, Any]) -> dict[str, Any]:
     options = options_of(record_type)
     values = {name: _python_value(options[name], value) for name, value in given.items()}
     try:
-        _record_model(record_type).model_validate(values)
+        _record_model(record_type).model_validate({name: _as_text(value) for name, value in values.items()})
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
         raise UsageError(_wrong_type(options[name], given[name])) from error
     return {name: options[name].kind.from_python(value) for name, value in values.items()}
+
+
+def _as_text(value: Any) -> Any:
+    """Escapes for what pydantic refuses in text: lone surrogates, which names of files may contain."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
 
 
 def _wrong_type(option: Option, value: Any) -> str:

@@ -13,13 +13,13 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpbandster_lite.process.identity import is_stopped
 from hpbandster_lite.process.shutdown import allocation_signal_blocked
+from hpbandster_lite.process.utf8 import python_command
 from hpbandster_lite.records import Failure, FailureKind
 from hpbandster_lite.trainer.attempt_log import MAX_LOG_BYTES, AttemptLog
 from hpbandster_lite.trainer.control_group import ControlGroup, own_group
@@ -368,7 +368,7 @@ def _start(problem: str, environment: dict[str, str], pipes: _Pipes) -> subproce
     try:
         with allocation_signal_blocked():
             return subprocess.Popen(
-                [sys.executable, "-m", "hpbandster_lite.trainer", "--serve", json.dumps(briefing)],
+                python_command("-m", "hpbandster_lite.trainer", "--serve", json.dumps(briefing)),
                 stdin=subprocess.DEVNULL,
                 stdout=pipes.trainers_output,
                 stderr=pipes.trainers_output,

@@ -26,6 +26,10 @@ def evaluate(config, budget, trial):
 FEW_CHARACTERS = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
 
 
+def directory_of(folder: Path) -> RunDirectory:
+    return RunDirectory(folder / "läufe")
+
+
 @pytest.mark.parametrize(
     "streams", ["<&- > out 2>&1", "<&- >&- 2>&-", "<&- > /dev/full 2>&-"], ids=["ascii", "closed", "full"]
 )
@@ -41,7 +45,9 @@ def test_a_search_runs_whatever_its_streams_are(streams: str, tmp_path: Path) ->
 
     printed = (tmp_path / "out").read_text("ascii") if "out" in streams else ""
     assert done.returncode == 0, printed
-    directory = RunDirectory(tmp_path / "läufe")
+    # Names of files are stored as UTF-8, so that the search goes on, and its workers find its files, under any locale.
+    assert JournalReader(directory_of(tmp_path).journal).settings().problem.reference == str(tmp_path / "stück.py")
+    directory = directory_of(tmp_path)
     assert [row["state"] for row in JournalReader(directory.journal).evaluations()] == ["done"] * 4
     assert next(directory.path.rglob(RunDirectory.LOG_NAME)).read_text("utf-8") == "größe ✓\n"
     if printed:
