@@ -66,7 +66,7 @@ GOOD = {
 """Deeds that give a loss."""
 STOPPED = {
     *("children then wait", "a second process, then waits", "saves until interrupted", "deaf", "spins"),
-    *("swallows", "signals its group", "asks until it must stop"),
+    *("swallows", "signals its group", "signals its worker", "asks until it must stop"),
 }
 """Deeds that do not end by themselves; tests/service/test_agent_ends.py ends them."""
 

@@ -252,7 +252,8 @@ def _reports_from_forks(config: dict[str, Any], budget: float, trial: Trial) -> 
     children = [os.fork() for _ in range(3)]
     # Each child forks the later ones again: eight processes report at once.
     for step in range(20):
-        trial.report(step, 0.5, pid=os.getpid(), text="x" * 20_000)
+        # Steps of their own: a step counts once, whichever process reports it.
+        trial.report(100 * os.getpid() + step, 0.5, pid=os.getpid(), text="x" * 20_000)
     if 0 in children:
         for child in filter(None, children):
             os.waitpid(child, 0)
