@@ -18,11 +18,7 @@ from hpbandster_lite.workers.networks.branches import MixedBlock, Mixing
 from hpbandster_lite.workers.networks.image_shape import CIFAR10, ImageShape
 from hpbandster_lite.workers.networks.joint_architecture import JointArchitecture
 from hpbandster_lite.workers.networks.joint_network import JointNetwork
-from hpbandster_lite.workers.networks.layers import (
-    TwoPathShortcut,
-    shifted_down_and_right,
-    shifted_up_and_left,
-)
+from hpbandster_lite.workers.networks.layers import TwoPathShortcut
 from hpbandster_lite.workers.networks.shake_drop import ShakeDrop
 from hpbandster_lite.workers.networks.shake_shake import ShakeShake
 from hpbandster_lite.workers.training.memory import parameter_count
@@ -227,27 +223,50 @@ def test_the_same_seed_makes_the_same_net_and_step_bit_for_bit() -> None:
 # ---------------------------------------------------------------------------------------------------------- shortcuts
 
 
-@pytest.mark.parametrize("side", [1, 2, 5, 8])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_images_are_moved_by_one_pixel_and_sampled(stride: int, side: int) -> None:
-    x = torch.randn(2, 3, side, side + 1)
-    up_and_left, down_and_right = torch.zeros_like(x), torch.zeros_like(x)
-    up_and_left[..., :-1, :-1] = x[..., 1:, 1:]
-    down_and_right[..., 1:, 1:] = x[..., :-1, :-1]
-    assert torch.equal(shifted_up_and_left(x, stride), up_and_left[..., ::stride, ::stride])
-    assert torch.equal(shifted_down_and_right(x, stride), down_and_right[..., ::stride, ::stride])
-
-
 @pytest.mark.parametrize("style", ["paper", "gastaldi"])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_the_two_paths_are_joined_and_normalised(style: Any, stride: int) -> None:
     shortcut = TwoPathShortcut(4, 5, stride, style=style).eval()
     x = torch.randn(3, 4, 6, 6)
-    moved = shifted_up_and_left(x, 1) if style == "paper" else shifted_down_and_right(torch.relu(x), 1)
+    moved = torch.zeros_like(x)
+    if style == "paper":
+        moved[..., :-1, :-1] = x[..., 1:, 1:]
+    else:
+        moved[..., 1:, 1:] = torch.relu(x)[..., :-1, :-1]
     paths = [(torch.relu(x), shortcut.path_a), (moved, shortcut.path_b)]
     pooled = [nn.functional.conv2d(nn.functional.avg_pool2d(y, 1, stride), path.weight) for y, path in paths]
     assert [path.shape[1] for path in pooled] == [2, 3]
     torch.testing.assert_close(shortcut(x, torch.relu(x)), torch.cat(pooled, dim=1) / (1 + 1e-5) ** 0.5)
+
+
+@pytest.mark.parametrize("style", ["paper", "gastaldi"])
+@pytest.mark.parametrize("side", [8, 7])
+def test_the_gradients_of_a_shortcut_are_those_of_the_plain_formula(style: Any, side: int) -> None:
+    torch.manual_seed(3)
+    shortcut = TwoPathShortcut(6, 8, 2, style=style)
+
+    def plain(x: torch.Tensor) -> torch.Tensor:
+        activated = torch.relu(x)
+        if style == "paper":
+            moved = nn.functional.pad(x[..., 1:, 1:], (0, 1, 0, 1))
+        else:
+            moved = nn.functional.pad(activated[..., :-1, :-1], (1, 0, 1, 0))
+        paths = [(activated, shortcut.path_a), (moved, shortcut.path_b)]
+        parts = [nn.functional.conv2d(nn.functional.avg_pool2d(y, 1, 2), path.weight) for y, path in paths]
+        out: torch.Tensor = shortcut.norm(torch.cat(parts, dim=1))
+        return out
+
+    def gradients(function: Any) -> list[torch.Tensor]:
+        shortcut.zero_grad()
+        x = start.clone().requires_grad_()
+        (function(x) * weights).sum().backward()
+        return [x.grad, *(its.grad.clone() for its in shortcut.parameters())]  # type: ignore[list-item, union-attr]  # all have gradients
+
+    start = torch.randn(5, 6, side, side).contiguous(memory_format=torch.channels_last)
+    weights = torch.randn(5, 8, -(-side // 2), -(-side // 2))
+    ours = gradients(lambda x: shortcut(x, torch.relu(x)))
+    torch.testing.assert_close(ours, gradients(plain), atol=1e-5, rtol=1e-5)
+    assert all(map(torch.equal, ours, gradients(lambda x: shortcut(x, torch.relu(x)))))
 
 
 def test_narrow_stages_train_in_channels_last_without_harming_memory() -> None:

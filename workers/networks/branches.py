@@ -19,6 +19,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
 from hpbandster_lite.workers.networks.layers import Convolution, ShortcutStyle, TwoPathShortcut, normalisation
+from hpbandster_lite.workers.networks.sampling import memory_format
 
 Level: TypeAlias = Literal["batch", "image"]
 Layout: TypeAlias = Literal["auto", "separate", "wide", "grouped"]
@@ -124,7 +125,7 @@ class _Mix(torch.autograd.Function):
                 gradients.append(gradient * next(remaining))
                 continue
             # Write in place, because a later concatenation would copy each part again.
-            whole = gradient.new_empty((n, total, *sides)).contiguous(memory_format=_memory_format(gradient))
+            whole = gradient.new_empty((n, total, *sides)).contiguous(memory_format=memory_format(gradient))
             for part in whole.chunk(total // width, dim=1):
                 torch.mul(gradient, next(remaining), out=part)
             gradients.append(whole)
@@ -138,11 +139,6 @@ def _width(shortcut: torch.Tensor | None, branches: Sequence[torch.Tensor]) -> i
 def _singles(branches: Sequence[torch.Tensor], width: int) -> Iterable[torch.Tensor]:
     for branch in branches:
         yield from (branch,) if branch.shape[1] == width else branch.chunk(branch.shape[1] // width, dim=1)
-
-
-def _memory_format(x: torch.Tensor) -> torch.memory_format:
-    is_channels_last = x.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if is_channels_last else torch.contiguous_format
 
 
 class Branches(nn.Module):

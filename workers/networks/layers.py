@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from hpbandster_lite.workers.networks.image_shape import ImageShape
+from hpbandster_lite.workers.networks.sampling import sampled
 
 Fan: TypeAlias = Literal["in", "out"]
 ShortcutStyle: TypeAlias = Literal["paper", "gastaldi"]
@@ -69,7 +70,7 @@ class Convolution(nn.Conv2d):
             # The same result from only the pixels that count, without the library's stride: with fewer than 8
             # channels_last channels, oneDNN's backward pass of a 1x1 convolution with a stride writes outside its
             # memory (torch 2.13 on AVX2: crashes within 30 calls; stride 1 and 3x3 never crashed).
-            return functional.conv2d(x[..., :: self.stride[0], :: self.stride[1]], self.weight, groups=self.groups)
+            return functional.conv2d(sampled(x, self.stride[0]), self.weight, groups=self.groups)
         return super().forward(x)
 
 
@@ -129,24 +130,7 @@ class TwoPathShortcut(nn.Module):
     def forward(self, x: torch.Tensor, activated: torch.Tensor) -> torch.Tensor:
         """Maps (n, before, h, w), and the same after ReLU, to (n, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
         # Average pooling of single pixels with a stride and a 1x1 convolution are one 1x1 convolution with this stride.
-        if self._style == "paper":
-            b = shifted_up_and_left(x, self._stride)
-        else:
-            b = shifted_down_and_right(activated, self._stride)
+        b = sampled(x, self._stride, -1) if self._style == "paper" else sampled(activated, self._stride, 1)
         joined = torch.cat([self.path_a(activated), self.path_b(b)], dim=1)
         normalised: torch.Tensor = self.norm(joined)
         return normalised
-
-
-def shifted_up_and_left(x: torch.Tensor, stride: int) -> torch.Tensor:
-    """Every ``stride``-th pixel, from the first, of the images moved by (-1, -1), with zeros below and to the right."""
-    height, width = x.shape[-2:]
-    taken = x[..., 1::stride, 1::stride]
-    missing = [-(-side // stride) - -(-(side - 1) // stride) for side in (width, height)]
-    return functional.pad(taken, (0, missing[0], 0, missing[1])) if any(missing) else taken
-
-
-def shifted_down_and_right(x: torch.Tensor, stride: int) -> torch.Tensor:
-    """Every ``stride``-th pixel, from the first, of the images moved by (1, 1), with zeros above and to the left."""
-    height, width = x.shape[-2:]
-    return functional.pad(x[..., stride - 1 : height - 1 : stride, stride - 1 : width - 1 : stride], (1, 0, 1, 0))

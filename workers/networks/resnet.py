@@ -13,6 +13,7 @@ from torch.nn import functional
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.workers.networks.image_shape import CIFAR10, ImageShape
 from hpbandster_lite.workers.networks.layers import Convolution, classifier, normalisation, stem
+from hpbandster_lite.workers.networks.sampling import sampled
 
 STAGES = (16, 32, 64)
 
@@ -75,5 +76,5 @@ class ResidualBlock(nn.Module):
         """Maps (n, before, h, w) to (n, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
         out: torch.Tensor = self.body(x)
         if self._stride != 1 or self._new_channels:
-            x = functional.pad(x[..., :: self._stride, :: self._stride], (0, 0, 0, 0, 0, self._new_channels))
+            x = functional.pad(sampled(x, self._stride), (0, 0, 0, 0, 0, self._new_channels))
         return functional.relu(out + x)

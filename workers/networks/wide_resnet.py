@@ -105,7 +105,8 @@ class PreActivationBlock(nn.Module):
         """Maps (n, before, h, w) to (n, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
         activated = self.first(x)
         out: torch.Tensor = self.body(activated)
-        return out + (x if self.shortcut is None else self.shortcut(activated))
+        # In place: the backward pass of a convolution does not need its output.
+        return out.add_(x if self.shortcut is None else self.shortcut(activated))
 
 
 def filter_sizes(block: str | Sequence[int], deepening: int = len(BASIC)) -> tuple[int, ...]:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
+
+from hpbandster_lite.workers.training.memory_pool import freed_memory_kept
 
 
 @contextmanager
 def process_settings(device: str, *, deterministic: bool, tf32: bool) -> Iterator[None]:
-    """Use fast or repeatable kernels in this context.
+    """Use fast or repeatable kernels in this context, and on a CPU keep freed memory.
 
     Parameters
     ----------
@@ -36,7 +38,8 @@ def process_settings(device: str, *, deterministic: bool, tf32: bool) -> Iterato
     cudnn = torch.backends.cudnn.flags(
         enabled=True, benchmark=not deterministic, deterministic=deterministic, allow_tf32=tf32
     )
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if on_gpu else []), cudnn:
+    rng = torch.random.fork_rng(devices=[torch.cuda.current_device()] if on_gpu else [])
+    with rng, cudnn, nullcontext() if on_gpu else freed_memory_kept():
         torch.use_deterministic_algorithms(deterministic)
         if on_gpu:
             torch.set_float32_matmul_precision("high" if tf32 else "highest")
