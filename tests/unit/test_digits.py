@@ -178,7 +178,7 @@ def test_a_training_has_the_loss_that_version_0_1_0_recorded(
     assert train(config, 1, Trial(directory=tmp_path, seed=5))["loss"] == pytest.approx(loss, abs=0.01)
 
 
-def test_a_learning_curve_has_a_point_for_each_epoch(tmp_path: Path) -> None:
+def test_a_learning_curve_has_a_point_for_the_end_of_each_rung(tmp_path: Path) -> None:
     points: list[tuple[float, float]] = []
 
     def take(point: CurvePoint) -> bool:
@@ -186,8 +186,21 @@ def test_a_learning_curve_has_a_point_for_each_epoch(tmp_path: Path) -> None:
         return False
 
     result = train(SMALL, 3, Trial(directory=tmp_path, on_report=take))
-    assert [step for step, _ in points] == [1, 2, 3]
+    assert [step for step, _ in points] == [1, 3]
     assert points[-1][1] == result["loss"]
+
+
+def test_an_attempt_that_must_stop_saves_between_two_epochs_and_is_continued_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpbandster_lite.problems.trial.ASK_EVERY_S", 0.0)
+    answers = iter([False, False, False, False, True])
+    first, second = tmp_path / "first", tmp_path / "second"
+    with pytest.raises(Interrupted):
+        train(SMALL, 9, Trial(directory=first, seed=5, must_stop=lambda: next(answers)))
+    assert load_checkpoint(Trial(resume_directory=first))["epoch"] == 4
+    train(SMALL, 9, Trial(directory=second, seed=5, resume_directory=first))
+    assert_equal_bit_for_bit(load_checkpoint(Trial(resume_directory=second)), trained(tmp_path / "straight", 9))
 
 
 def test_the_test_figures_come_from_the_checkpoint_or_from_training_again(tmp_path: Path) -> None:

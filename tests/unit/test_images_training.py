@@ -10,6 +10,7 @@ import stat
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 
 from hpbandster_lite.errors import UsageError
-from hpbandster_lite.problems import FunctionProblem
+from hpbandster_lite.problems import FunctionProblem, checkpoints
 from hpbandster_lite.problems.checkpoints import load_checkpoint
 from hpbandster_lite.problems.trial import Interrupted, Trial
 from hpbandster_lite.records import ConfigId, CurvePoint, EvaluationId, Failure, FailureKind
@@ -40,7 +41,7 @@ from hpbandster_lite.workers.images.training import (
     train,
     train_folds,
 )
-from hpbandster_lite.workers.training import loop
+from hpbandster_lite.workers.training import loop, saves
 from hpbandster_lite.workers.training.clock import HostStopwatch
 from hpbandster_lite.workers.training.faults import Diverged, OutOfMemory
 from hpbandster_lite.workers.training.loop import Run, pays_to_compile
@@ -187,18 +188,91 @@ def test_with_a_given_clock_rungs_of_seconds_continue_bit_for_bit_within_an_epoc
     assert_equal_bit_for_bit(saved(tmp_path / "high"), saved(tmp_path / "whole"))
 
 
+def stopping_after(looks: int) -> Callable[[], bool]:
+    """Answers whether to stop: from the look with this number on."""
+    counted = count(1)
+    return lambda: next(counted) >= looks
+
+
+@pytest.fixture
+def always_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call of trial.should_stop looks for a request."""
+    monkeypatch.setattr("hpbandster_lite.problems.trial.ASK_EVERY_S", 0.0)
+
+
 @pytest.mark.parametrize("schedule", ["restarts", "nested", "cosine", "step"])
-@pytest.mark.parametrize("stop_at", [1, 2, 3, 4])
-def test_an_evaluation_interrupted_at_any_epoch_ends_bit_for_bit_as_without(
-    stop_at: int, schedule: Any, tmp_path: Path
+@pytest.mark.parametrize("looks", [1, 3, 4, 5, 7, 16, 17, 22, 24])
+@pytest.mark.usefixtures("always_looks")
+def test_an_evaluation_interrupted_at_any_step_or_judgement_ends_bit_for_bit_as_without(
+    looks: int, schedule: Any, tmp_path: Path
 ) -> None:
     recipe, budget = replace(RECIPE, schedule=schedule, warmup=0.1), Budget(amount=4, rung=2, restarts_at=(1,))
-    whole = evaluated(tmp_path / "whole", budget, recipe)
+    whole_points: list[CurvePoint] = []
+    whole = evaluated(tmp_path / "whole", budget, recipe, on_report=noting(whole_points))
+    points: list[CurvePoint] = []
     with pytest.raises(Interrupted):
-        evaluated(tmp_path / "first", budget, recipe, on_report=lambda point: point.step == stop_at)
-    again = evaluated(tmp_path / "second", budget, recipe, attempt=2, resume_directory=tmp_path / "first")
+        evaluated(
+            tmp_path / "first", budget, recipe, must_stop=stopping_after(looks), on_report=noting(points)
+        )  # fmt: skip
+    again = evaluated(
+        tmp_path / "second", budget, recipe, resume_directory=tmp_path / "first", on_report=noting(points)
+    )
     assert_equal_bit_for_bit(saved(tmp_path / "second"), saved(tmp_path / "whole"))
-    assert (again["loss"], again["continued_from"]) == (whole["loss"], stop_at)
+    assert again["loss"] == whole["loss"]
+    # The curve of both attempts is that of one, with the mean training loss since the point before.
+    assert points == whole_points
+    assert [point.step for point in points] == [1.0, 4.0]
+
+
+@pytest.mark.usefixtures("always_looks")
+def test_every_step_and_every_batch_of_a_judgement_looks_for_a_request_to_stop(tmp_path: Path) -> None:
+    looks = []
+    evaluated(tmp_path / "one", Budget(amount=1), must_stop=lambda: looks.append(True))
+    # Four steps, and at the end four batches for the statistics and one of validation images.
+    assert len(looks) == 4 + 4 + 1
+
+
+def test_an_interruption_by_a_report_saves_what_was_trained(tmp_path: Path) -> None:
+    budget = Budget.on((1, 2), 2, "epochs")
+    with pytest.raises(Interrupted):
+        evaluated(tmp_path / "first", budget, on_report=lambda point: True)
+    assert saved(tmp_path / "first")["steps"] == 4
+
+
+def test_a_checkpoint_of_an_earlier_version_is_continued_after_its_point(tmp_path: Path) -> None:
+    budget = Budget.on((1, 2), 2, "epochs")
+    with pytest.raises(Interrupted):
+        evaluated(tmp_path / "first", budget, on_report=lambda point: True)
+    state = saved(tmp_path / "first")
+    del state["judged"], state["losses"]
+    checkpoints.save_checkpoint(Trial(directory=tmp_path / "earlier"), state)
+    points: list[CurvePoint] = []
+    evaluated(tmp_path / "second", budget, resume_directory=tmp_path / "earlier", on_report=noting(points))
+    assert [point.step for point in points] == [2.0]
+
+
+def test_saves_go_by_the_clock_and_take_a_small_share_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, steps = [0.0], list[int]()
+
+    class Clock:
+        monotonic = staticmethod(lambda: now[0])
+
+    def save(trial: Trial, state: dict[str, Any], name: str) -> None:
+        steps.append(state["steps"])
+        now[0] += 0.5
+
+    def tick(point: Any = None) -> bool:
+        now[0] += 4.0
+        return False
+
+    monkeypatch.setattr(saves, "time", Clock)
+    monkeypatch.setattr(loop, "save_checkpoint", save)
+    monkeypatch.setattr("hpbandster_lite.problems.trial.clock", lambda: now[0])
+    evaluated(tmp_path / "one", Budget(amount=6), must_stop=tick)
+    # After ten seconds; then half a second of saving may come every 25 seconds; and at the end.
+    assert steps == [3, 10, 17, 24, 24]
 
 
 def test_every_rung_trains_from_its_seed_unless_the_schedule_is_nested(tmp_path: Path) -> None:
@@ -255,7 +329,7 @@ def test_with_a_last_batch_that_is_filled_up_rungs_still_continue_bit_for_bit_wi
 
 def test_a_budget_of_seconds_stops_within_an_epoch_and_records_what_it_used(tmp_path: Path) -> None:
     points: list[CurvePoint] = []
-    budget = Budget(amount=1.6, unit="seconds")
+    budget = Budget(amount=1.6, unit="seconds", restarts_at=(0.9,))
     result = evaluated(tmp_path / "one", budget, on_report=noting(points))
     assert [point.step for point in points] == [1.0, 1.75]
     assert (result["budget_used"], result["overshoot"], result["epochs"]) == (1.75, pytest.approx(0.15), 1.75)
@@ -268,15 +342,15 @@ def test_the_loss_is_the_error_at_the_last_epoch_and_not_the_best(
 ) -> None:
     errors, answers = iter([10.0, 30.0]), judged(untrained(), VALIDATION).answers
     monkeypatch.setattr(training, "judged", lambda *_: Judged(ErrorRate(next(errors), 0.0, 100.0, 40), 1.0, answers))
-    assert evaluated(tmp_path / "one", Budget(amount=2))["loss"] == 30.0
+    assert evaluated(tmp_path / "one", Budget.on((1, 2), 2, "epochs"))["loss"] == 30.0
 
 
 def test_a_network_learns_to_tell_the_quarters_apart(tmp_path: Path) -> None:
     points: list[CurvePoint] = []
     recipe = replace(RECIPE, learning_rate=0.05)
-    result = evaluated(tmp_path / "one", Budget(amount=15), recipe, on_report=noting(points))
+    result = evaluated(tmp_path / "one", Budget.on((1, 15), 15, "epochs"), recipe, on_report=noting(points))
     assert result["loss"] < 5 < 15 < points[0].loss
-    assert [point.step for point in points] == list(range(1, 16))
+    assert [point.step for point in points] == [1, 15]
     assert set(points[0].metrics) >= {"training_loss", "validation_cross_entropy", "learning_rate", "epoch"}
     assert result["parameters"] == 274
 
@@ -306,7 +380,7 @@ def test_repeats_are_different_trainings_and_their_mean_is_the_loss(tmp_path: Pa
 
 
 def test_an_interrupted_repeat_is_continued_and_the_ones_before_are_not_trained_again(tmp_path: Path) -> None:
-    budget = Budget(amount=2)
+    budget = Budget.on((1, 2), 2, "epochs")
     whole = evaluated(tmp_path / "whole", budget, repeats=2)
     with pytest.raises(Interrupted):
         evaluated(
@@ -524,11 +598,12 @@ def test_mixed_precision_trains_float32_weights(precision: Any, tmp_path: Path) 
 
 def test_a_checkpoint_of_another_precision_is_continued(tmp_path: Path) -> None:
     pairs: list[tuple[Precision, Precision]] = [("fp32", "fp16"), ("fp16", "fp32")]
+    budget = Budget.on((1, 2), 2, "epochs")
     for one, other in pairs:
         here = tmp_path / one
         with pytest.raises(Interrupted):
-            evaluated(here, Budget(amount=2), replace(RECIPE, precision=one), on_report=lambda point: True)
-        done = evaluated(here / "2", Budget(amount=2), replace(RECIPE, precision=other), resume_directory=here)
+            evaluated(here, budget, replace(RECIPE, precision=one), on_report=lambda point: True)
+        done = evaluated(here / "2", budget, replace(RECIPE, precision=other), resume_directory=here)
         assert (done["continued_from"], done["epochs"], done["precision"]) == (1.0, 2.0, other)
 
 
@@ -572,7 +647,7 @@ def test_a_training_that_diverges_stops_at_that_step_and_is_an_invalid_result(tm
             return self.inner(x) * (math.nan if self.calls == 6 else 1)
 
     with pytest.raises(Diverged) as caught:
-        evaluated(tmp_path / "one", Budget(amount=4), build=Explodes, on_report=noting(points))
+        evaluated(tmp_path / "one", Budget.on((1, 4), 4, "epochs"), build=Explodes, on_report=noting(points))
     assert "nan after 1.5 epochs (step 6), at the learning rate" in str(caught.value)
     assert failure_by(caught.value).kind is FailureKind.INVALID
     assert len(points) == 1
@@ -674,10 +749,12 @@ def test_a_full_disk_is_an_error_of_the_disk_and_keeps_the_checkpoint_before(
         honest(descriptor)
 
     monkeypatch.setattr(os, "fsync", full_at_the_second)
+    monkeypatch.setattr(saves, "EVERY_S", 0.0)
+    monkeypatch.setattr(saves, "SHARE", math.inf)
     with pytest.raises(OSError, match="No space left") as caught:
         evaluated(tmp_path / "one", Budget(amount=3))
     assert failure_by(caught.value).kind is FailureKind.INFRASTRUCTURE
-    assert saved(tmp_path / "one")["steps"] == 4
+    assert saved(tmp_path / "one")["steps"] == 1
     assert [file.name for file in (tmp_path / "one").iterdir()] == ["checkpoint.pt"]
 
 

@@ -14,6 +14,7 @@ from hpbandster_lite.workers.networks.branches import Branches, Layout
 from hpbandster_lite.workers.training.clock import HostStopwatch
 from hpbandster_lite.workers.training.loop import Run
 from hpbandster_lite.workers.training.norm_statistics import estimate, kept
+from hpbandster_lite.workers.training.points import Point
 from hpbandster_lite.workers.training.recipe import NormStatistics, Recipe
 from hpbandster_lite.workers.training.schedule import Budget
 from tests.bits import assert_equal_bit_for_bit
@@ -114,9 +115,10 @@ def test_a_judgement_does_not_depend_on_the_running_statistics_unless_the_recipe
 
 def test_the_judgement_that_ends_the_rung_takes_more_batches_than_the_others() -> None:
     run = run_of("estimated", epochs=2)
-    for _ in range(2):
-        run.train_one_epoch()
-        run.judged_by(outputs)
+    for point in (Point(1, 10), Point(2)):
+        assert run.train_to_next([point]) == point
+        run.judged_by(outputs, point)
+        run.end_point()
     assert Counted.asked == [10, 100]
 
 

@@ -10,7 +10,7 @@ a finished cycle and the next rung begins with a restart.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,11 +18,14 @@ from torch import nn
 from torch.nn import functional
 
 from hpbandster_lite.problems.checkpoints import load_checkpoint, save_checkpoint
-from hpbandster_lite.problems.trial import Trial
+from hpbandster_lite.problems.trial import Interrupted, Trial
 from hpbandster_lite.workers.digits.architecture import Architecture
 from hpbandster_lite.workers.digits.data import Images, all_for_refit, images_for_test, training_and_validation
 from hpbandster_lite.workers.digits.network import build_network
 from hpbandster_lite.workers.training.faults import Diverged
+from hpbandster_lite.workers.training.points import points_of
+from hpbandster_lite.workers.training.saves import Saves
+from hpbandster_lite.workers.training.schedule import Budget
 
 ETA = 3
 """Ratio of two successive epochs at which the learning rate restarts."""
@@ -42,12 +45,13 @@ def train(config: Mapping[str, Any], epochs: int, trial: Trial) -> dict[str, flo
     run = Run(config, trial)
     start = run.epoch
     loss, error = validation_loss(run.network, validation)
-    while run.epoch < epochs:
-        run.train_one_epoch(train_images)
-        loss, error = validation_loss(run.network, validation)
-        # Save first: if the report interrupts the evaluation, this epoch is not lost.
-        save_checkpoint(trial, run.state())
-        trial.report(run.epoch, loss, validation_error_percent=error)
+    saves = Saves(lambda: save_checkpoint(trial, run.state()))
+    with saves.saved_if_interrupted():
+        for at in run.train_to_points(epochs, trial, saves, train_images, len(validation.y)):
+            loss, error = validation_loss(run.network, validation)
+            if at == epochs:
+                saves.save()
+            trial.report(at, loss, validation_error_percent=error)
     return {
         "loss": loss,
         "validation_error_percent": error,
@@ -60,10 +64,12 @@ def refit(config: Mapping[str, Any], epochs: int, trial: Trial) -> nn.Module:
     """The network, trained on all images outside the test set; the learning curve shows the training loss."""
     images = all_for_refit(trial.device)
     run = Run(config, trial)
-    while run.epoch < epochs:
-        training_loss = run.train_one_epoch(images)
-        save_checkpoint(trial, run.state())
-        trial.report(run.epoch, training_loss)
+    saves = Saves(lambda: save_checkpoint(trial, run.state()))
+    with saves.saved_if_interrupted():
+        for at in run.train_to_points(epochs, trial, saves, images, 0):
+            if at == epochs:
+                saves.save()
+            trial.report(at, run.training_loss)
     return run.network
 
 
@@ -115,6 +121,8 @@ class Run:
         self.network = build_network(Architecture.of(config)).to(trial.device)
         self._optimizer = _optimizer(self.network, config)
         self.epoch = 0
+        self.training_loss = math.nan
+        """Mean loss of the last epoch."""
         state = load_checkpoint(trial)
         if state is not None:
             self.network.load_state_dict(state["network"])
@@ -128,6 +136,42 @@ class Run:
             "optimizer": self._optimizer.state_dict(),
             "epoch": self.epoch,
         }
+
+    def train_to_points(
+        self, epochs: int, trial: Trial, saves: Saves, images: Images, validation: int
+    ) -> Iterator[int]:
+        """Train up to ``epochs``; yield at each point at which a search judges or reports.
+
+        Parameters
+        ----------
+        epochs
+            The budget.
+        trial
+            Its budgets determine the points; without them, the rungs are the powers of :data:`ETA`.
+        saves
+            Saves between two epochs, from time to time.
+        images
+            The training images.
+        validation
+            Number of validation images.
+
+        Raises
+        ------
+        Interrupted
+            If the evaluation must stop.
+        """
+        ladder = trial.budgets or [ETA**rung for rung in range(round(math.log(epochs, ETA)) + 1)]
+        for point in points_of(Budget.on(ladder, epochs, "epochs"), len(images.y), validation, continues=True):
+            at = round(point.at)
+            if at <= self.epoch:
+                continue
+            while self.epoch < at:
+                # Not between the last epoch and its judgement, which a training that continues would leave out.
+                saves.save_if_due()
+                if trial.should_stop():
+                    raise Interrupted(f"the training stops after {self.epoch} epochs")
+                self.training_loss = self.train_one_epoch(images)
+            yield at
 
     def train_one_epoch(self, images: Images) -> float:
         """One pass over the images in a new order, without the last, smaller batch; its mean loss.

@@ -64,8 +64,8 @@ class DeviceImages:
         pixels = self.x.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
         return pixels, self.y.index_select(0, rows)
 
-    def part(self, first: int, last: int) -> DeviceImages:
-        """The images from ``first`` to ``last``, without ``last``, in the same memory."""
+    def part(self, first: int, last: int | None) -> DeviceImages:
+        """The images from ``first`` to ``last``, without ``last``, or to the end, in the same memory."""
         return replace(self, x=self.x[first:last], y=self.y[first:last])
 
 

@@ -173,6 +173,7 @@ def judged(run: Run, images: DeviceImages, memory_format: torch.memory_format = 
     size = max(pixels // (images.shape.height * images.shape.width), 1)
     parts = []
     for first in range(0, len(images), size):
+        run.stop_if_asked()
         x = normalised(images.x[first : first + size], images.mean, images.std)
         with run.autocast():
             parts.append(run.network(x.contiguous(memory_format=memory_format)).float())
@@ -244,11 +245,12 @@ def train_folds(
     """
 
     def judge(validation: DeviceImages, run: Run) -> Judgement:
-        found = judged(run, validation, recipe.memory_format)
+        found = judged(run, validation.part(0, run.judges), recipe.memory_format)
         return _judgement(found, scoring, trainings=repeats * len(folds))
 
     with_judges = [
-        loop.Fold(ImageTrainingSet(images, recipe), partial(judge, validation)) for images, validation in folds
+        loop.Fold(ImageTrainingSet(images, recipe), partial(judge, validation), len(validation))
+        for images, validation in folds
     ]
     build = partial(_in_memory_format, build, recipe)
     return _with_means(

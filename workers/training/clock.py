@@ -176,8 +176,6 @@ class BudgetClock:
         self._stopwatch = stopwatch
         self._seconds_before = seconds
         self._steps_before = self.steps = steps
-        # At least one, because an evaluation without training is useless.
-        self._last_step = max(1, round(budget.amount * steps_per_epoch))
 
     def begin(self) -> None:
         """Call this before a training step."""
@@ -195,10 +193,22 @@ class BudgetClock:
         return self._seconds_before + self._stopwatch.estimate_s()
 
     def is_spent(self) -> bool:
-        """Whether the budget is used up; this waits for the device only if the estimate says so."""
+        """Whether the budget is used up."""
+        return self.has_reached(self.budget.amount)
+
+    def has_reached(self, at: float) -> bool:
+        """Whether so much budget is used; this waits for the device only if the estimate says so."""
         if self.budget.unit == "epochs":
-            return self.steps >= self._last_step
-        return self.used() >= self.budget.amount and self.seconds() >= self.budget.amount
+            return self.steps >= self.step_at(at)
+        return self.used() >= at and self.seconds() >= at
+
+    def had_reached(self, at: float, steps: int, seconds: float) -> bool:
+        """Whether so much budget was used after these steps and seconds."""
+        return steps >= self.step_at(at) if self.budget.unit == "epochs" else seconds >= at
+
+    def step_at(self, epochs: float) -> int:
+        """The step after which so many epochs are done: at least 1, because an untrained network is useless."""
+        return max(1, round(epochs * self._steps_per_epoch))
 
     def seconds(self) -> float:
         """Seconds of all training steps, including those of the checkpoint, after a wait for the device."""
@@ -209,7 +219,8 @@ class BudgetClock:
         if self.budget.unit == "seconds":
             return max(self.budget.amount - self.used(), 0.0)
         done = self.steps - self._steps_before
-        return self._stopwatch.estimate_s() / done * max(self._last_step - self.steps, 0) if done else 0.0
+        left = max(self.step_at(self.budget.amount) - self.steps, 0)
+        return self._stopwatch.estimate_s() / done * left if done else 0.0
 
     def epochs(self) -> float:
         """Number of trained epochs, including those of the checkpoint."""

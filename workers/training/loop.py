@@ -27,13 +27,14 @@ from torch import nn
 from hpbandster_lite.errors import UsageError
 from hpbandster_lite.problems import checkpoints
 from hpbandster_lite.problems.checkpoints import load_checkpoint, save_checkpoint
-from hpbandster_lite.problems.trial import Trial
+from hpbandster_lite.problems.trial import Interrupted, Trial
 from hpbandster_lite.workers.training import norm_statistics
 from hpbandster_lite.workers.training.clock import READ_EVERY, BudgetClock, Stopwatch, stopwatch_for
 from hpbandster_lite.workers.training.faults import Diverged, freed_if_it_fails
 from hpbandster_lite.workers.training.memory import parameter_count, peak_memory_mib
-from hpbandster_lite.workers.training.norm_statistics import BATCHES_AT_THE_END, BATCHES_BEFORE_THE_END
+from hpbandster_lite.workers.training.points import Point, norm_batches, points_of
 from hpbandster_lite.workers.training.recipe import Recipe, optimizer_for, precision_on, steps_per_epoch
+from hpbandster_lite.workers.training.saves import Saves
 from hpbandster_lite.workers.training.schedule import Budget, factor
 from hpbandster_lite.workers.training.torch_switches import process_settings
 
@@ -92,20 +93,24 @@ def train(
     training_set: TrainingSet,
     judge: Callable[[Run], Judgement],
     *,
+    validation: int = 0,
     repeats: int = 1,
     new_stopwatch: Callable[[], Stopwatch] | None = None,
 ) -> dict[str, Any]:
     """Train a network for a budget and judge it.
 
-    After each epoch it saves a checkpoint and reports a point of the learning curve. If an attempt was interrupted, it
-    continues from ``trial.resume_directory``.
+    It judges the network and reports at the points of :mod:`~hpbandster_lite.workers.training.points`. It saves a
+    checkpoint from time to time, at the end, and when it must stop. If an attempt was interrupted, it continues from
+    ``trial.resume_directory``.
 
     Parameters
     ----------
     build, recipe, budget, trial, training_set
         See their types.
     judge
-        Returns the loss and the metrics of the learning curve.
+        Returns the loss and the metrics of the learning curve, from the first :attr:`Run.judges` validation examples.
+    validation
+        Number of validation examples, on which the points depend. Default: 0, if a judgement costs nothing.
     repeats
         Number of trainings from different seeds, one after the other; the loss is their mean. Default: 1.
     new_stopwatch
@@ -118,20 +123,21 @@ def train(
 
     Raises
     ------
-    Diverged, OutOfMemory
+    Diverged, OutOfMemory, Interrupted
         See their classes.
     OSError
         If a checkpoint cannot be written.
     """
-    folds = [Fold(training_set, judge)]
+    folds = [Fold(training_set, judge, validation)]
     return train_folds(build, recipe, budget, trial, folds, repeats=repeats, new_stopwatch=new_stopwatch)
 
 
 class Fold(NamedTuple):
-    """Training examples, and the judge that has the others."""
+    """Training examples, the judge that has the others, and their number."""
 
     training_set: TrainingSet
     judge: Callable[[Run], Judgement]
+    validation: int = 0
 
 
 def train_folds(
@@ -151,7 +157,7 @@ def train_folds(
     """
     every = [*folds] * repeats
     parts = [
-        _Repeat(build, recipe, budget, trial, fold.training_set, number, new_stopwatch, folds=len(folds))
+        _Repeat(build, recipe, budget, trial, fold.training_set, number, new_stopwatch, len(folds), fold.validation)
         for number, fold in enumerate(every)
     ]
     # If this attempt is cut off in the first part, the next one finds the checkpoints of the others.
@@ -241,23 +247,26 @@ class _Repeat(NamedTuple):
     number: int
     new_stopwatch: Callable[[], Stopwatch] | None
     folds: int = 1
+    validation: int = 0
 
     def freed_if_it_fails(self, call: Callable[[], Result]) -> Result:
         batch = f"{self.recipe.batch_size} {self.training_set.noun}"
         return freed_if_it_fails(call, build=self.build, device=self.trial.device, batch=batch)
 
     def train(self, judge: Callable[[Run], Judgement]) -> dict[str, Any]:
-        with self._begun() as (run, began):
+        with self._begun() as (run, saves, began):
             judged = None
-            while not run.clock.is_spent():
-                training_loss = run.train_one_epoch()
-                judged = run.judged_by(judge)
-                self._save(run)
+            while (point := run.train_to_next(self._points())) is not None:
+                judged = run.judged_by(judge, point)
+                training_loss = run.end_point()
+                if run.clock.is_spent():
+                    saves.save()
                 self.trial.report(
                     run.clock.used(),
                     judged.loss,
                     training_loss=training_loss,
                     **judged.metrics,
+                    **({} if point.is_full else {f"validation_{self.training_set.noun}": point.examples}),
                     learning_rate=run.learning_rate,
                     epoch=run.clock.epochs(),
                     **self._names,
@@ -265,7 +274,7 @@ class _Repeat(NamedTuple):
             if judged is None:
                 # An earlier attempt used the whole budget. Save again, because the next rung looks in this directory.
                 judged = run.judged_by(judge)
-                self._save(run)
+                saves.save()
             return {"loss": judged.loss, **judged.metrics, **_information(run, time.perf_counter() - began)}
 
     def test(self, judge: Callable[[Run], Result]) -> Result:
@@ -278,23 +287,40 @@ class _Repeat(NamedTuple):
             return run.judged_by(judge)
 
     def refit(self, judge: Callable[[Run], Result]) -> Refitted[Result]:
-        with self._begun() as (run, began):
-            while not run.clock.is_spent():
-                training_loss = run.train_one_epoch()
-                self._save(run)
+        with self._begun() as (run, saves, began):
+            while run.train_to_next(self._points()) is not None:
+                training_loss = run.end_point()
+                if run.clock.is_spent():
+                    saves.save()
                 self.trial.report(run.clock.used(), training_loss, epoch=run.clock.epochs())
             info = _information(run, time.perf_counter() - began)
             run.estimate_norm_statistics()
             return Refitted(run.network, judge(run), info)
 
+    def _points(self) -> tuple[Point, ...]:
+        return points_of(self.budget, len(self.training_set), self.validation, continues=self._continues)
+
+    @property
+    def _continues(self) -> bool:
+        """Whether a rung continues from the checkpoint of the rung below."""
+        return self.recipe.schedule == "nested"
+
     @contextmanager
-    def _begun(self) -> Iterator[tuple[Run, float]]:
-        """The training, from its checkpoint if there is one, and the time of its beginning."""
+    def _begun(self) -> Iterator[tuple[Run, Saves, float]]:
+        """The training, from its checkpoint if there is one, its saves, and the time of its beginning."""
         began = time.perf_counter()
         with self._torch_configured():
-            state = load_checkpoint(self.trial, self.checkpoint, rung_below=self.recipe.schedule == "nested")
+            state = load_checkpoint(self.trial, self.checkpoint, rung_below=self._continues)
             stopwatch = stopwatch_for(self.trial.device) if self.new_stopwatch is None else self.new_stopwatch()
-            yield self._run(stopwatch, state), began
+            run = self._run(stopwatch, state)
+            saves = Saves(lambda: save_checkpoint(self.trial, run.state(), self.checkpoint))
+            run.after_step = saves.save_if_due
+            try:
+                with saves.saved_if_interrupted():
+                    yield run, saves, began
+            finally:
+                # Otherwise the network would wait for the garbage collector.
+                run.after_step = bool
 
     def _torch_configured(self) -> Any:
         return process_settings(
@@ -304,12 +330,9 @@ class _Repeat(NamedTuple):
     def _run(self, stopwatch: Stopwatch, state: dict[str, Any] | None) -> Run:
         # Modulo, so that numpy and torch accept the seed of every repeat.
         seed = (self.trial.seed + self.number * SEEDS_APART) % 2**31
-        return Run(
-            self.build, self.recipe, self.budget, self.trial.device, self.training_set, seed, stopwatch, state
-        )
-
-    def _save(self, run: Run) -> None:
-        save_checkpoint(self.trial, run.state(), self.checkpoint)
+        run = Run(self.build, self.recipe, self.budget, self.trial.device, self.training_set, seed, stopwatch, state)
+        run.must_stop = self.trial.should_stop
+        return run
 
     @property
     def _names(self) -> dict[str, int]:
@@ -400,8 +423,15 @@ class Run:
         self.steps_before = steps
         self.clock = BudgetClock(budget, self.steps_per_epoch, stopwatch, steps=steps, seconds=self.seconds_before)
         self.used_before = self.clock.used()
-        self.learning_rate = recipe.learning_rate
+        self.learning_rate: float = self._optimizer.param_groups[0]["lr"]
         self.is_compiled = False
+        self.judges: int | None = None
+        """Number of validation examples of the judgement that is made; None for all."""
+        self.must_stop: Callable[[], bool] = bool
+        self.after_step: Callable[[], object] = bool
+        self._losses = _Losses(device, *((0.0, 0) if state is None else state.get("losses", (0.0, 0))))
+        # A checkpoint of an earlier version was always saved after a judgement.
+        self._judged = (0, 0.0) if state is None else state.get("judged", (steps, self.seconds_before))
 
     def state(self) -> dict[str, Any]:
         """The state on which the next step depends, apart from the recipe."""
@@ -411,6 +441,8 @@ class Run:
             "scaler": self._scaler.state_dict(),
             "steps": self.clock.steps,
             "seconds": self.clock.seconds(),
+            "judged": self._judged,
+            "losses": self._losses.state(),
             # For Shake-Shake, ShakeDrop and dropout.
             "random": torch.get_rng_state(),
             "random_on_device": torch.cuda.get_rng_state() if self._type == "cuda" else None,
@@ -427,18 +459,40 @@ class Run:
             torch.cuda.set_rng_state(state["random_on_device"])
         return state["steps"], state["seconds"]
 
-    def train_one_epoch(self) -> float:
-        """Train to the end of the epoch or of the budget, whichever is first; return the mean loss of these steps.
+    def train_to_next(self, points: Sequence[Point]) -> Point | None:
+        """Train to the first point that has no judgement yet, and return it; None if all have one.
+
+        If one step reaches several points, it returns one that all validation examples judge, if there is one.
+        """
+        left = [point for point in points if not self.clock.had_reached(point.at, *self._judged)]
+        if not left:
+            return None
+        while not self.clock.has_reached(left[0].at):
+            self.train_one_epoch(left[0].at)
+        reached = [point for point in left if self.clock.has_reached(point.at)]
+        return next((point for point in reached if point.is_full), reached[-1])
+
+    def end_point(self) -> float:
+        """Note that the point has been judged; return the mean loss of the steps since the one before."""
+        self._judged = (self.clock.steps, self.clock.seconds())
+        mean = self._losses.take_mean()
+        self._require_finite(mean)
+        return mean
+
+    def train_one_epoch(self, until: float | None = None) -> None:
+        """Train to the end of the epoch, of the budget, or until so much budget is used, whichever is first.
 
         Raises
         ------
         Diverged
             If the loss is not finite.
+        Interrupted
+            If the evaluation must stop.
         """
         self._compile_if_it_pays()
         clock = self.clock
+        end = clock.budget.amount if until is None else until
         epoch, first_step = divmod(clock.steps, self.steps_per_epoch)
-        losses = _Losses(self)
         self.network.train()
         for loss_of in self.training_set.batches(self.seed, epoch, first_step):
             self._set_learning_rate()
@@ -446,27 +500,57 @@ class Run:
             self._optimizer.zero_grad(set_to_none=True)
             with self.autocast():
                 loss = loss_of(self._forward)
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call] # torch's
             self._scaler.step(self._optimizer)
             self._scaler.update()
             clock.end()
-            losses.add(loss.detach())
-            if clock.is_spent():
+            self._require_finite(self._losses.add(loss.detach()))
+            self.stop_if_asked()
+            self.after_step()
+            if clock.has_reached(end):
                 break
-        return losses.mean()
 
-    def judged_by(self, judge: Callable[[Run], Result]) -> Result:
-        """The result of a judge, with the recipe's statistics of batch normalisation; the training stays as it is."""
+    def stop_if_asked(self) -> None:
+        """Raise Interrupted if the evaluation must stop; a judge calls this between its batches.
+
+        Raises
+        ------
+        Interrupted
+            If so.
+        """
+        if self.must_stop():
+            raise Interrupted(f"the training stops after {self.clock.epochs():.4g} epochs")
+
+    def judged_by(self, judge: Callable[[Run], Result], point: Point | None = None) -> Result:
+        """The result of a judge, with the recipe's statistics of batch normalisation; the training stays as it is.
+
+        Without a point, all validation examples judge.
+        """
+        is_full = point is None or point.is_full
+        self.judges = None if point is None else point.examples
         with norm_statistics.kept(self.network):
-            self.estimate_norm_statistics()
+            self.estimate_norm_statistics(is_full=is_full)
             return judge(self)
 
-    def estimate_norm_statistics(self) -> None:
+    def estimate_norm_statistics(self, *, is_full: bool = True) -> None:
         """Estimate the statistics of batch normalisation anew, unless the recipe keeps those of the training."""
         if self.recipe.norm_statistics == "estimated":
-            most = BATCHES_AT_THE_END if self.clock.is_spent() else BATCHES_BEFORE_THE_END
+            most = norm_batches(self.recipe.batch_size, is_full=is_full)
             with self.autocast():
-                norm_statistics.estimate(self.network, self.training_set.inputs(self.seed, most))
+                norm_statistics.estimate(self.network, self._inputs(most))
+
+    def _inputs(self, most: int) -> Iterator[torch.Tensor]:
+        for batch in self.training_set.inputs(self.seed, most):
+            self.stop_if_asked()
+            yield batch
+
+    def _require_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            clock = self.clock
+            raise Diverged(
+                f"the training loss is {loss} after {clock.epochs():.4g} epochs (step {clock.steps}), at the learning "
+                f"rate {self.learning_rate:.4g} (initially {self.recipe.learning_rate:.4g})"
+            )
 
     def autocast(self) -> torch.autocast:
         """The context in which the network computes in this training's precision."""
@@ -503,47 +587,53 @@ def _steps_per_epoch(training_set: TrainingSet, recipe: Recipe) -> int:
 
 
 class _Losses:
-    """Losses of an epoch, summed on the device and checked without a wait for the latest steps."""
+    """Losses since the last point, summed on the device and checked without a wait for the latest steps.
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._sum = torch.zeros((), device=run.device)
-        self._count = 0
+    Parameters
+    ----------
+    device
+        The device of the losses.
+    total, count
+        Of an earlier :meth:`state`.
+    """
+
+    def __init__(self, device: str, total: float, count: int) -> None:
+        self._sum = torch.full((), total, device=device)
+        self._count = count
         self._copied: tuple[torch.Tensor, torch.cuda.Event] | None = None
 
-    def add(self, loss: torch.Tensor) -> None:
-        """Add a step's loss; once a loss is not finite, the sum is not finite either."""
+    def state(self) -> tuple[float, int]:
+        """Sum and number of the losses, after a wait for the device."""
+        return float(self._sum), self._count
+
+    def add(self, loss: torch.Tensor) -> float:
+        """Add a step's loss; return a recent sum, which is not finite once a loss was not."""
         self._sum += loss.float()
         self._count += 1
         if not self._sum.is_cuda:
-            self._check(float(self._sum))
-        elif self._count % READ_EVERY == 0:
-            self._check_the_copy()
+            return float(self._sum)
+        return self._from_copy() if self._count % READ_EVERY == 0 else 0.0
 
-    def mean(self) -> float:
-        """Mean of the losses, after a wait for the device."""
-        total = float(self._sum)
-        self._check(total)
-        return total / self._count
+    def take_mean(self) -> float:
+        """Mean of the losses, after a wait for the device; then begin anew."""
+        total, count = self.state()
+        self._sum = torch.zeros_like(self._sum)
+        self._count, self._copied = 0, None
+        return total / count if count else 0.0
 
-    def _check_the_copy(self) -> None:
+    def _from_copy(self) -> float:
+        """The sum of some steps ago; the latest one is being copied meanwhile."""
+        total = 0.0
         if self._copied is not None:
-            number, event = self._copied
+            earlier, event = self._copied
             event.synchronize()
-            self._check(float(number))
+            total = float(earlier)
         number = torch.empty((), pin_memory=True)
         number.copy_(self._sum, non_blocking=True)
-        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch has no type for it
+        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call] # torch's
         event.record()
         self._copied = number, event
-
-    def _check(self, total: float) -> None:
-        if not math.isfinite(total):
-            clock = self._run.clock
-            raise Diverged(
-                f"the training loss is {total} after {clock.epochs():.4g} epochs (step {clock.steps}), at the learning "
-                f"rate {self._run.learning_rate:.4g} (initially {self._run.recipe.learning_rate:.4g})"
-            )
+        return total
 
 
 def pays_to_compile(remaining_s: float) -> bool:

@@ -17,11 +17,6 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-BATCHES_AT_THE_END = 100
-"""Most batches of a pass before the judgement that ends an evaluation."""
-BATCHES_BEFORE_THE_END = 10
-"""Most batches of a pass before an earlier judgement, whose loss is only a point of the learning curve."""
-
 
 @torch.no_grad()
 def estimate(network: nn.Module, batches: Iterable[torch.Tensor]) -> None:

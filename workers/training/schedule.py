@@ -52,6 +52,8 @@ class Budget:
     restarts_at
         Budgets below ``amount``, increasing, at which the schedule ``nested`` restarts: the lower rungs of the ladder.
         Default: none, for one cycle.
+    rungs
+        Number of all rungs of the ladder. Default: 0, if it is unknown.
 
     Raises
     ------
@@ -63,6 +65,7 @@ class Budget:
     unit: Unit = "epochs"
     rung: int = 1
     restarts_at: tuple[float, ...] = ()
+    rungs: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.amount < math.inf:
@@ -95,7 +98,8 @@ class Budget:
         lower = [rung for rung in reached if rung < amount * (1 - TOLERANCE)]
         if lower and lower == reached and amount - lower[-1] < lower[-1] - (0.0, *lower)[-2]:
             del lower[-1]
-        return cls(amount=amount, unit=unit, rung=max(len(reached), 1), restarts_at=tuple(lower))
+        restarts_at = tuple(lower)
+        return cls(amount=amount, unit=unit, rung=max(len(reached), 1), restarts_at=restarts_at, rungs=len(ladder))
 
     @property
     def first_cycle(self) -> float:
