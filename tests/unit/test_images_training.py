@@ -399,10 +399,9 @@ class Gone(DeviceImages):
     def __init__(self) -> None: ...
 
     def __len__(self) -> int:
-        raise OSError("the images are gone")
+        return 40
 
-    @property
-    def shape(self) -> Any:
+    def part(self, first: int, last: int | None) -> DeviceImages:
         raise OSError("the images are gone")
 
 
@@ -420,7 +419,8 @@ def in_folds(directory: Path, budget: Budget, recipe: ImageRecipe = RECIPE, **gi
 
 def test_each_fold_trains_for_the_whole_budget_and_the_means_are_the_loss_and_the_metrics(tmp_path: Path) -> None:
     points: list[CurvePoint] = []
-    result = in_folds(tmp_path / "three", Budget(amount=2), scoring=Scoring("auroc"), on_report=noting(points))
+    budget, scoring = Budget.on((1, 2), 2, "epochs"), Scoring("auroc")
+    result = in_folds(tmp_path / "three", budget, scoring=scoring, on_report=noting(points))
     assert [info["epochs"] for info in result["folds"]] == [2, 2, 2]
     assert len({info["seed"] for info in result["folds"]}) == 3
     for name in ("loss", "validation_error_percent", "validation_cross_entropy", "validation_auroc"):
@@ -428,8 +428,8 @@ def test_each_fold_trains_for_the_whole_budget_and_the_means_are_the_loss_and_th
     assert result["training_s"] == pytest.approx(sum(info["training_s"] for info in result["folds"]))
     assert [point.metrics["fold"] for point in points] == [0, 0, 1, 1, 2, 2]
     one = train(
-        network, RECIPE, Budget(amount=2), Trial(directory=tmp_path / "one", seed=5), *FOLDS[0],
-        scoring=Scoring("auroc"), new_stopwatch=ticking,
+        network, RECIPE, budget, Trial(directory=tmp_path / "one", seed=5), *FOLDS[0],
+        scoring=scoring, new_stopwatch=ticking,
     )  # fmt: skip
     assert one["loss"] == result["folds"][0]["loss"]
 
@@ -446,7 +446,7 @@ def test_the_rungs_of_every_fold_continue_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_that_is_cut_off_again_and_again_loses_no_fold(tmp_path: Path) -> None:
-    budget = Budget(amount=2)
+    budget = Budget.on((1, 2), 2, "epochs")
     whole = in_folds(tmp_path / "whole", budget)
     with pytest.raises(Interrupted):
         in_folds(tmp_path / "1", budget, on_report=lambda at: (at.step, at.metrics["fold"]) == (1, 2))

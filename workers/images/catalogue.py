@@ -35,6 +35,8 @@ class DataSet:
         Name of the class in ``torchvision.datasets``.
     file_format
         ``cifar``: pickles in a folder or an archive; ``idx``: the four files of MNIST's format, plain or ``.gz``.
+    training_images
+        Number of images in its training files.
     shape
         Shape of the images, so that a configuration can be refused before the images are read.
     is_mirrored
@@ -54,6 +56,7 @@ class DataSet:
 
     torchvision_class: str
     file_format: Literal["cifar", "idx"]
+    training_images: int
     shape: ImageShape
     is_mirrored: bool = True
     mean: tuple[float, ...] | None = None
@@ -70,6 +73,7 @@ CATALOGUE: dict[str, DataSet] = {
     "cifar10": DataSet(
         torchvision_class="CIFAR10",
         file_format="cifar",
+        training_images=50_000,
         shape=CIFAR10,
         mean=CIFAR10_MEAN,
         std=CIFAR10_STD,
@@ -80,6 +84,7 @@ CATALOGUE: dict[str, DataSet] = {
     "cifar100": DataSet(
         torchvision_class="CIFAR100",
         file_format="cifar",
+        training_images=50_000,
         shape=CIFAR100,
         folder="cifar-100-python",
         archive="cifar-100-python.tar.gz",
@@ -88,6 +93,7 @@ CATALOGUE: dict[str, DataSet] = {
     "mnist": DataSet(
         torchvision_class="MNIST",
         file_format="idx",
+        training_images=60_000,
         shape=ImageShape(1, 28, 28, 10),
         is_mirrored=False,
         content_md5={
@@ -100,6 +106,7 @@ CATALOGUE: dict[str, DataSet] = {
     "fashion_mnist": DataSet(
         torchvision_class="FashionMNIST",
         file_format="idx",
+        training_images=60_000,
         shape=ImageShape(1, 28, 28, 10),
         content_md5={
             "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hpbandster_lite.workers.images.catalogue import CATALOGUE, OWN_IMAGES
 from hpbandster_lite.workers.images.enough_images import Judgement, judgement_of
 from hpbandster_lite.workers.images.image_data import ImageDataError
+from hpbandster_lite.workers.images.judging_share import judging_notes
 from hpbandster_lite.workers.images.metric_names import Metric
 from hpbandster_lite.workers.images.missing_images import is_published, missing_images, missing_libraries
 from hpbandster_lite.workers.images.options import ImageOptions, options_for
@@ -101,7 +102,12 @@ class ImageProblem:
 
     def notes(self) -> list[str]:
         """What to know before a search: what your own images are, and what costs more than its budget."""
-        return [*look_at_images(self._source)[0], *cost_notes(self.options)]
+        continues = self.options.schedule == "nested"
+        return [
+            *look_at_images(self._source)[0],
+            *judging_notes(self.options, self._own_ladder(), continues=continues),
+            *cost_notes(self.options),
+        ]
 
     @property
     def fetch_data(self) -> Callable[[], object] | None:
@@ -286,8 +292,11 @@ class ImageProblem:
 
     def _budget(self, budget: float, trial: Trial) -> Budget:
         """The budget with its rung on the search's ladder, on which the schedule's cycles depend."""
-        own = [self.max_budget / ETA**k for k in reversed(range(RUNGS))] if self.budgets is None else self.budgets
-        return Budget.on(trial.budgets or own, budget, self.unit)
+        return Budget.on(trial.budgets or self._own_ladder(), budget, self.unit)
+
+    def _own_ladder(self) -> tuple[float, ...]:
+        """The default budgets."""
+        return self.budgets or tuple(self.max_budget / ETA**k for k in reversed(range(RUNGS)))
 
 
 @functools.lru_cache(maxsize=4)

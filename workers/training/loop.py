@@ -500,7 +500,7 @@ class Run:
             self._optimizer.zero_grad(set_to_none=True)
             with self.autocast():
                 loss = loss_of(self._forward)
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call] # torch's
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch has no type for it
             self._scaler.step(self._optimizer)
             self._scaler.update()
             clock.end()
@@ -630,7 +630,7 @@ class _Losses:
             total = float(earlier)
         number = torch.empty((), pin_memory=True)
         number.copy_(self._sum, non_blocking=True)
-        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call] # torch's
+        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch has no type for it
         event.record()
         self._copied = number, event
         return total
