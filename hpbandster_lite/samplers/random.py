@@ -44,6 +44,9 @@ class Unseen:
         self._proposed: Key | None = None
         self._listed = False
         self._left: dict[Key, Array] | None = None
+        self._has_forbidden = bool(space.to_json()["forbidden"])
+        weighted = [(column, dim.weights) for column, dim in enumerate(space.dimensions) if dim.weights is not None]
+        self._barred = [(column, np.array(weights) == 0) for column, weights in weighted if 0 in weights]
 
     def add(self, vector: Vector) -> None:
         """Add a sampled configuration."""
@@ -69,6 +72,16 @@ class Unseen:
         """Which canonical vectors were not sampled; shape (n,)."""
         self._read()
         return np.array([key not in self._seen for key in self._keys(vectors)], dtype=np.bool_)
+
+    def may_propose(self, vectors: Array) -> Mask:
+        """Which canonical vectors are new, not forbidden, and without a choice of weight zero; shape (n,)."""
+        allowed = self.are_new(vectors)
+        if self._has_forbidden:
+            allowed &= self.space.allowed(vectors)
+        for column, barred in self._barred:
+            level = np.floor(np.nan_to_num(vectors[:, column]) * len(barred)).astype(np.intp)
+            allowed &= np.isnan(vectors[:, column]) | ~barred[level]
+        return allowed
 
     def draw(self, rng: np.random.Generator) -> Proposal | None:
         """A random configuration that was not sampled; ``None`` if the space is exhausted.

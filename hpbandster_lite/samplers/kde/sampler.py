@@ -27,7 +27,7 @@ from hpbandster_lite.samplers.kde.axes import Axes, Indices, Points, axes_of
 from hpbandster_lite.samplers.kde.parameters import BohbParameters
 from hpbandster_lite.samplers.protocol import Vector
 from hpbandster_lite.samplers.random import Unseen, as_vector
-from hpbandster_lite.space import Array, Mask, SearchSpace
+from hpbandster_lite.space import Array, SearchSpace
 
 ROUNDS = 4
 """Most rounds of draws until there are ``num_samples`` candidates that are allowed and new."""
@@ -179,9 +179,6 @@ class Bohb:
         self._most = max(parameters.max_points_in_model, self._n_min)
         self._results = {float(budget): _Results(self._axes) for budget in sorted(budgets, reverse=True)}
         self._fitted: _Model | None = None
-        self._has_forbidden = bool(space.to_json()["forbidden"])
-        weighted = [(column, dim.weights) for column, dim in enumerate(space.dimensions) if dim.weights is not None]
-        self._barred = [(column, np.array(weights) == 0) for column, weights in weighted if 0 in weights]
         if parameters.density == "statsmodels":
             self._check_statsmodels()
         _keep_heap()
@@ -238,7 +235,7 @@ class Bohb:
         kept: list[Array] = []
         for _ in range(ROUNDS):
             drawn = self._space.complete(model.source.draw(rng, wanted, model.widened))
-            kept.append(drawn[self._may_propose(drawn)])
+            kept.append(drawn[self._unseen.may_propose(drawn)])
             if sum(map(len, kept)) >= wanted:
                 break
         candidates = np.concatenate(kept)[:wanted]
@@ -246,15 +243,6 @@ class Bohb:
             return candidates
         left = self._unseen.some_left(rng, wanted)
         return None if left is None or not len(left) else left
-
-    def _may_propose(self, vectors: Array) -> Mask:
-        allowed = self._unseen.are_new(vectors)
-        if self._has_forbidden:
-            allowed &= self._space.allowed(vectors)
-        for column, barred in self._barred:
-            level = np.floor(np.nan_to_num(vectors[:, column]) * len(barred)).astype(np.intp)
-            allowed &= np.isnan(vectors[:, column]) | ~barred[level]
-        return allowed
 
     def _model(self) -> _Model | None:
         """The model of the largest usable budget, fitted again if there are new results."""
