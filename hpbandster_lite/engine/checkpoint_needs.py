@@ -51,7 +51,7 @@ def _is_needed_above(
     above = state.evaluations.get(EvaluationId(identity.config_id, identity.rung + 1))
     if above is not None:
         return above.outcome is None
-    where = identity.config_id.bracket, identity.rung
+    where = state.place_of(identity)
     if where not in contenders:
         contenders[where] = _contenders(state, *where)
     return identity.config_id in contenders[where]
@@ -63,6 +63,16 @@ def _contenders(state: State, number: int, index: int) -> frozenset[ConfigId]:
     if index + 1 == len(rungs):
         return frozenset()
     above = rungs[index + 1]
+    if state.promotion == "pool":
+        return _of_the_pool(state, rungs[index].budget, above.budget)
     if above.is_open:
         return frozenset(above.promoted)
     return frozenset(survivors(rungs[index].done, above.places))
+
+
+def _of_the_pool(state: State, budget: float, budget_above: float) -> frozenset[ConfigId]:
+    """The configurations with a loss at a budget that are promoted, or may be: as many as a rung above has places."""
+    rungs = [rung for bracket in state.brackets for rung in bracket.rungs if rung.budget == budget_above]
+    promoted = [config_id for rung in rungs for config_id in rung.promoted]
+    ranked = survivors(state.pool[budget].items(), max(rung.places for rung in rungs))
+    return frozenset(promoted + ranked)

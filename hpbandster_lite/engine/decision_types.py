@@ -123,7 +123,15 @@ class OpenBracket:
     bracket: int
 
 
-Decision: TypeAlias = Sample | Promote | Rerun | OpenBracket | Wait | Leave | Done
+@record(frozen=True, slots=True)
+class FillRung:
+    """A rung opens, and the pool of its budget is ranked to fill it."""
+
+    bracket: int
+    rung: int
+
+
+Decision: TypeAlias = Sample | Promote | Rerun | OpenBracket | FillRung | Wait | Leave | Done
 
 
 @record(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,14 @@
 """What an agent that asks for work gets: the order of work, as a function of the state.
 
-Law of this file: it reads the state and changes nothing. The order is: evaluations to be run again, then open places in
-rungs, the smallest (budget, bracket, index) first, then the next bracket. An agent with limited time gets the first in
-this order that will end in its time. The living engine and ``verify`` call the same functions.
+Law of this file: it reads the state and changes nothing. A rung that waits to be filled from the pool is filled first.
+Then the order is: evaluations to be run again, then open places in rungs, the smallest (budget, bracket, index) first,
+then the next bracket. An agent with limited time gets the first in this order that will end in its time. The living
+engine and ``verify`` call the same functions.
 """
 
 from __future__ import annotations
 
-from hpbandster_lite.engine.decision_types import Decision, Done, OpenBracket, Promote, Rerun, Sample
+from hpbandster_lite.engine.decision_types import Decision, Done, FillRung, OpenBracket, Promote, Rerun, Sample
 from hpbandster_lite.engine.limits import (
     is_affordable,
     may_open_bracket,
@@ -19,7 +20,7 @@ from hpbandster_lite.engine.limits import (
 )
 from hpbandster_lite.engine.state import State
 from hpbandster_lite.protocol.messages import Leave, Wait
-from hpbandster_lite.records import EvaluationId, SearchSettings
+from hpbandster_lite.records import SearchSettings
 
 WAIT_S = 1.0
 """An agent with nothing to do asks again after this long, unless the caller has a better time."""
@@ -33,6 +34,8 @@ def decide(state: State, settings: SearchSettings, served_s: float, time_left_s:
     reason = why_nothing_new(state) or why_on_hold(state)
     if reason is not None:
         return Wait(seconds=WAIT_S, reason=reason)
+    if state.to_fill:
+        return FillRung(*state.to_fill[0])
     if time_left_s is not None:
         return _within(state, time_left_s)
     if state.to_rerun:
@@ -55,7 +58,7 @@ def _fill_place(state: State, bracket: int, index: int) -> Promote | Sample | Wa
     if not is_affordable(state, rung.budget):
         return Wait(seconds=WAIT_S, reason=why_unaffordable(state, rung.budget))
     if rung.promoted:
-        return Promote(EvaluationId(rung.promoted[0], index))
+        return Promote(state.promotion_to(bracket, index))
     return Sample(state.next_config_id(bracket, index))
 
 

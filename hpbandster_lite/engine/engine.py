@@ -19,6 +19,7 @@ from hpbandster_lite.engine.decision_types import (
     Done,
     Effect,
     Exchanged,
+    FillRung,
     Granted,
     OpenBracket,
     Promote,
@@ -29,7 +30,6 @@ from hpbandster_lite.engine.decision_types import (
 )
 from hpbandster_lite.engine.decisions import WAIT_S, decide
 from hpbandster_lite.engine.grants import grant_of
-from hpbandster_lite.engine.initial_proposals import vector_of
 from hpbandster_lite.engine.invariants import validate
 from hpbandster_lite.engine.lease_rules import CONTINUING, EXTENDING, RULES, Request, Rule, lease_state, why_stop
 from hpbandster_lite.engine.leases import Leases
@@ -40,12 +40,14 @@ from hpbandster_lite.engine.limits import (
     search_end,
     stopped_by_same_fault,
 )
+from hpbandster_lite.engine.pool import follow, ranked, vector_and_budget
 from hpbandster_lite.engine.proposing import Proposer
 from hpbandster_lite.engine.retry_failed import retriable
 from hpbandster_lite.engine.same_fault import shown
 from hpbandster_lite.engine.state import MADE_HERE, State, is_shown_to_model, state_for
 from hpbandster_lite.engine.status import incumbent_of, status_of
 from hpbandster_lite.engine.waits import waits_of
+from hpbandster_lite.errors import InvariantBroken
 from hpbandster_lite.protocol.learning_curves import Curve, by_step, joined
 from hpbandster_lite.protocol.messages import Keep, Leave, ReportIs, Stop, Wait
 from hpbandster_lite.protocol.slots import agent_of
@@ -67,6 +69,7 @@ from hpbandster_lite.records import (
     LateReport,
     Leased,
     Limits,
+    ModelFitted,
     Outcome,
     Plain,
     ProcessIdentity,
@@ -81,8 +84,8 @@ from hpbandster_lite.records import (
     SourceChanged,
     Started,
 )
-from hpbandster_lite.samplers import Sampler
-from hpbandster_lite.space import Array, SearchSpace
+from hpbandster_lite.samplers import Ranking, Sampler
+from hpbandster_lite.space import SearchSpace
 
 
 class Engine:
@@ -104,6 +107,8 @@ class Engine:
         self._state = state_for(settings)
         self._leases = Leases(settings.lease_s, settings.heartbeat_s)
         self._proposer = Proposer(settings, space, sampler)
+        self._ranking = sampler if isinstance(sampler, Ranking) else None
+        self._fits_recorded = 0
         self._learns = self._proposer.depends_on_outcomes
         self._started_at = 0.0
         self._discontinued_taken = 0
@@ -208,11 +213,16 @@ class Engine:
             case Sampled(proposal=proposal):
                 self._sampler.add(proposal.vector)
             case Recorded(evaluation=identity, outcome=outcome) if self._learns and is_shown_to_model(outcome):
-                self._sampler.observe(*self._vector_and_budget(identity), outcome.loss)
+                self._sampler.observe(*vector_and_budget(self._state, identity), outcome.loss)
             case PutBack(evaluation=identity):
-                self._sampler.forget(*self._vector_and_budget(identity))
+                self._sampler.forget(*vector_and_budget(self._state, identity))
             case _:
                 pass
+        if self._ranking is not None:
+            follow(self._ranking, entry, self._state)
+            recorded = entry.number + 1 if isinstance(entry, ModelFitted) else self._fits_recorded
+            # A fit is dropped with a result that is forgotten.
+            self._fits_recorded = min(recorded, self._ranking.known_fits)
 
     # --------------------------------------------------------------------------------------------- agents' requests
 
@@ -335,6 +345,8 @@ class Engine:
             match decision:
                 case OpenBracket(bracket):
                     entries += self._applied(BracketOpened(bracket=bracket, time_left_s=time_left_s))
+                case FillRung(bracket, rung):
+                    entries += self._filled(bracket, rung, time_left_s)
                 case Sample(config_id):
                     entries += self._sampled(config_id, time_left_s)
                 case Promote(identity) | Rerun(identity):
@@ -608,18 +620,31 @@ class Engine:
             return ()
         return self._applied(for_the_journal(self._state, finished, maximize=self.settings.maximize))
 
-    def _vector_and_budget(self, identity: EvaluationId) -> tuple[Array, float]:
-        """The names that the sampler has for an evaluation."""
-        return vector_of(self._state.proposals[identity.config_id]), self._state.evaluations[identity].budget
-
     def _sampled(self, config_id: ConfigId, time_left_s: float | None) -> tuple[Entry, ...]:
         proposal = self._proposer.propose(config_id, self._state)
         if proposal is None:
             bracket, index = config_id.bracket, config_id.rung
             taken = self._state.brackets[bracket].rungs[index].taken
             return self._applied(RungShrunk(bracket=bracket, rung=index, places=taken, time_left_s=time_left_s))
+        fits = self._new_fits()
         basis = self._state.observed_at
-        return self._applied(Sampled(config_id=config_id, proposal=proposal, basis=basis, time_left_s=time_left_s))
+        sampled = Sampled(config_id=config_id, proposal=proposal, basis=basis, time_left_s=time_left_s)
+        return fits + self._applied(sampled)
+
+    def _filled(self, bracket: int, rung: int, time_left_s: float | None) -> tuple[Entry, ...]:
+        """Rank the pool of a budget, and fill a rung of the next one."""
+        if self._ranking is None:
+            raise InvariantBroken(f"the sampler of {self.settings.algorithm} cannot rank candidates for promotions")
+        filled = ranked(self._state, self._ranking, bracket, rung)
+        fits = self._new_fits()
+        return fits + self._applied(replace(filled, time_left_s=time_left_s))
+
+    def _new_fits(self) -> tuple[Entry, ...]:
+        """The fits that the sampler has computed since the last call."""
+        if self._ranking is None:
+            return ()
+        numbers = range(self._fits_recorded, self._ranking.known_fits)
+        return self._applied(*(self._ranking.fit(number) for number in numbers))
 
     def _leased(
         self,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from hpbandster_lite.engine.state import Bracket, State
 from hpbandster_lite.errors import InvariantBroken
 from hpbandster_lite.hyperband.ranking import survivors
-from hpbandster_lite.records import ConfigId, FailureKind
+from hpbandster_lite.records import ConfigId, EvaluationId, FailureKind
 
 
 def validate(state: State) -> None:
@@ -22,13 +22,17 @@ def validate(state: State) -> None:
     held: dict[tuple[int, int], int] = defaultdict(int)
     promoted: dict[tuple[int, int], set[ConfigId]] = defaultdict(set)
     for identity, evaluation in state.evaluations.items():
-        where = identity.config_id.bracket, identity.rung
+        where = state.place_of(identity)
         if identity.config_id.rung < identity.rung:
             promoted[where].add(identity.config_id)
         failure = evaluation.outcome.failure if evaluation.outcome is not None else None
         held[where] += failure is None or failure.kind is not FailureKind.INFEASIBLE
     for bracket in state.brackets:
-        _check_bracket(bracket, held, promoted)
+        _check_places(bracket, held)
+        if state.promotion == "rung":
+            _check_promotions(bracket, promoted)
+    if state.promotion == "pool":
+        _check_pool(state)
 
 
 def _check_leases(state: State) -> None:
@@ -53,23 +57,44 @@ def _check_sums(state: State) -> None:
     _require(parts == state.started, f"{state.started} evaluations were decided, {parts} are accounted for")
 
 
-def _check_bracket(
-    bracket: Bracket,
-    held: Mapping[tuple[int, int], int],
-    promoted_to: Mapping[tuple[int, int], set[ConfigId]],
-) -> None:
-    """Check one bracket against the places held and the promotions of each rung; an infeasible one holds no place."""
+def _check_places(bracket: Bracket, held: Mapping[tuple[int, int], int]) -> None:
+    """Check the places held at each rung of a bracket; an infeasible evaluation holds none."""
     number = bracket.plan.bracket
     for index, rung in enumerate(bracket.rungs):
         taken = held[number, index] + len(rung.promoted)
         _require(taken == rung.taken <= rung.places, f"rung {index} of bracket {number} holds {taken} of {rung.places}")
+        is_early = index > 0 and rung.is_open and not bracket.rungs[index - 1].is_complete
+        _require(not is_early, f"rung {index} of bracket {number} is open before the one below is complete")
+
+
+def _check_promotions(bracket: Bracket, promoted_to: Mapping[tuple[int, int], set[ConfigId]]) -> None:
+    """Check that each rung of a bracket promoted its best."""
+    number = bracket.plan.bracket
+    for index, rung in enumerate(bracket.rungs):
         if index == 0 or not rung.is_open:
             continue
         below = bracket.rungs[index - 1]
-        _require(below.is_complete, f"rung {index} of bracket {number} is open before the one below is complete")
         best = set(survivors(below.done, bracket.plan.rungs[index].places))
         promoted = promoted_to[number, index] | set(rung.promoted)
         _require(promoted == best, f"rung {index} of bracket {number}: promoted {promoted}, the best are {best}")
+
+
+def _check_pool(state: State) -> None:
+    """Check that a pool has every configuration with a loss at its budget that was not promoted, and no other."""
+    waiting = {
+        state.promotion_of(config_id, bracket.plan.bracket, index)
+        for bracket in state.brackets
+        for index, rung in enumerate(bracket.rungs)
+        for config_id in rung.promoted
+    }
+    expected: dict[float, dict[ConfigId, float]] = defaultdict(dict)
+    for identity, evaluation in state.evaluations.items():
+        above = EvaluationId(identity.config_id, identity.rung + 1)
+        loss = None if evaluation.outcome is None else evaluation.outcome.loss
+        if loss is not None and above not in state.evaluations and above not in waiting:
+            expected[evaluation.budget][identity.config_id] = loss
+    pools = {budget: pool for budget, pool in state.pool.items() if pool}
+    _require(pools == expected, f"the pools are {pools}, the configurations that were not promoted {dict(expected)}")
 
 
 def _require(holds: bool, story: str) -> None:

@@ -31,6 +31,8 @@ def search_end(state: State, settings: SearchSettings, served_s: float) -> Finis
     finished = _started_enough(state)
     if finished is not None or state.to_rerun:
         return finished
+    if state.to_fill:
+        return None
     where = state.rung_with_work()
     if where is None:
         return None if may_open_bracket(state) or not state.brackets else _all_complete(state)
@@ -175,7 +177,7 @@ def running_count(state: State) -> str:
 def missing_results(state: State, where: tuple[int, int] | None = None) -> str:
     """What a rung lacks; by default the first rung in which something runs."""
     if where is None:
-        held = [(identity.config_id.bracket, identity.rung) for identity in state.held_by.values()]
+        held = [state.place_of(identity) for identity in state.held_by.values()]
         if not held:
             return "no bracket is open"
         where = min(held)

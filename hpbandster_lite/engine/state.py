@@ -7,7 +7,7 @@ sampler for a proposal, reads no clock, and checks that each entry fits the stat
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,8 +15,8 @@ from hpbandster_lite.engine.durations import Durations
 from hpbandster_lite.engine.first_faults import FirstFaults, OneFault
 from hpbandster_lite.engine.hints import Growth, Noted
 from hpbandster_lite.errors import InvariantBroken
-from hpbandster_lite.hyperband.brackets import BracketPlan
-from hpbandster_lite.hyperband.ranking import IncumbentKey, incumbent_key, survivors
+from hpbandster_lite.hyperband.brackets import BracketPlan, Promotion
+from hpbandster_lite.hyperband.ranking import IncumbentKey, incumbent_key, rank_key, survivors
 from hpbandster_lite.protocol.learning_curves import Curve, joined
 from hpbandster_lite.records import (
     UNEXPLAINED_AT_NO_COST,
@@ -33,6 +33,7 @@ from hpbandster_lite.records import (
     LateReport,
     Leased,
     Limits,
+    ModelFitted,
     Outcome,
     Paused,
     ProblemSource,
@@ -42,6 +43,7 @@ from hpbandster_lite.records import (
     Recorded,
     Released,
     Resumed,
+    RungFilled,
     RungShrunk,
     Sampled,
     SearchSettings,
@@ -50,7 +52,7 @@ from hpbandster_lite.records import (
     Started,
 )
 from hpbandster_lite.records.decorator import record
-from hpbandster_lite.samplers import bracket_plan
+from hpbandster_lite.samplers import algorithm_named, bracket_plan
 
 MENDABLE = frozenset(kind for kind in FailureKind if kind.is_mendable)
 """Failures that a change of the user's code can undo."""
@@ -168,6 +170,8 @@ class State:
     ----------
     plan
         The plan of bracket number k.
+    promotion
+        Which configurations a complete rung promotes.
 
     Attributes
     ----------
@@ -183,6 +187,9 @@ class State:
         The edited source that was accepted last, None for none; all edits, oldest first.
     brackets, proposals, evaluations
         Everything that was opened, sampled and started.
+    pool, to_fill
+        Only if promotion is by pool: the finite losses of the configurations that were not promoted, by budget; brackets
+        and rungs that open as soon as it is decided which of these configurations they take.
     to_rerun
         Evaluations without a lease and an outcome, in the order in which they are leased.
     held_by, request_of, worker_of, process_of
@@ -205,8 +212,12 @@ class State:
         What the outcomes show: one fault of all, whether a larger budget helps, notes of evaluations, durations.
     """
 
-    def __init__(self, plan: Callable[[int], BracketPlan]) -> None:
+    def __init__(self, plan: Callable[[int], BracketPlan], promotion: Promotion = "rung") -> None:
         self._plan = plan
+        self.promotion = promotion
+        self.pool: dict[float, dict[ConfigId, float]] = defaultdict(dict)
+        self.to_fill: deque[tuple[int, int]] = deque()
+        self._guests: dict[EvaluationId, tuple[int, int]] = {}
         self.position = 0
         self.epoch = 0
         self.timeline = 0
@@ -267,9 +278,30 @@ class State:
         """Id of the next fresh configuration of a rung."""
         return ConfigId(bracket, rung, self.brackets[bracket].rungs[rung].sampled)
 
+    def place_of(self, identity: EvaluationId) -> tuple[int, int]:
+        """Bracket and rung in which an evaluation has its place.
+
+        That is the configuration's own bracket, unless the rung was filled from the pool of all brackets.
+        """
+        return self._guests.get(identity, (identity.config_id.bracket, identity.rung))
+
+    def promotion_to(self, bracket: int, rung: int) -> EvaluationId:
+        """The evaluation of the first configuration that is promoted to a rung and was not leased."""
+        return self.promotion_of(self.brackets[bracket].rungs[rung].promoted[0], bracket, rung)
+
+    def promotion_of(self, config_id: ConfigId, bracket: int, rung: int) -> EvaluationId:
+        """The evaluation of a configuration at the budget of a bracket's rung; all brackets end at the full budget."""
+        own, others = self.brackets[config_id.bracket].rungs, self.brackets[bracket].rungs
+        return EvaluationId(config_id, rung + len(own) - len(others))
+
+    def candidates(self, bracket: int, rung: int) -> list[tuple[ConfigId, float]]:
+        """The configurations that may be promoted to a rung from the pool, with their losses, the best first."""
+        pool = self.pool[self.brackets[bracket].rungs[rung - 1].budget]
+        return sorted(pool.items(), key=lambda each: rank_key(*each))
+
     def is_promoted(self, identity: EvaluationId) -> bool:
         """Whether this is a promotion that no agent has leased."""
-        (bracket, _, _), index = identity
+        bracket, index = self.place_of(identity)
         if not 0 <= bracket < len(self.brackets) or not 0 <= index < len(self.brackets[bracket].rungs):
             return False
         return identity.config_id in self.brackets[bracket].rungs[index].promoted
@@ -284,7 +316,8 @@ class State:
         outcome = self.evaluations[identity].outcome
         if outcome is None or outcome.failure is None or outcome.failure.kind not in MENDABLE:
             return False
-        return not self.brackets[identity.config_id.bracket].is_decided(identity.rung)
+        bracket, index = self.place_of(identity)
+        return not self.brackets[bracket].is_decided(index)
 
     @property
     def one_fault(self) -> OneFault | None:
@@ -319,16 +352,26 @@ class State:
             case LateReport():
                 self.late += 1
                 self._evaluation(entry.evaluation, entry).reported.add((entry.attempt, entry.agent))
+            case Released() | SetAside() | Expired():
+                self._come_back(entry)
+            case RungShrunk():
+                self._shrink(entry)
+            case RungFilled():
+                self._fill(entry)
+            case ModelFitted():
+                pass
+            case PutBack(evaluation=identity):
+                self._retry(identity, entry)
+
+    def _come_back(self, entry: Released | SetAside | Expired) -> None:
+        """Entries that end a lease without an outcome that counts."""
+        match entry:
             case Released():
                 self._release(entry)
             case SetAside():
                 self._set_aside(entry)
             case Expired():
                 self._expire(entry)
-            case RungShrunk():
-                self._shrink(entry)
-            case PutBack(evaluation=identity):
-                self._retry(identity, entry)
 
     def _govern(self, entry: Started | AgentJoined | Paused | Resumed | SourceChanged | Finished) -> None:
         """Entries about the search as a whole."""
@@ -442,7 +485,7 @@ class State:
             self.refused += 1
             rung.taken -= 1
             self.discontinued.append(entry.evaluation.config_id)
-            self._push(entry.evaluation.config_id.bracket, entry.evaluation.rung)
+            self._push(*self.place_of(entry.evaluation))
             return
         self.infeasible_in_a_row = 0
         self.noted.add(entry.outcome.info)
@@ -453,7 +496,9 @@ class State:
                 # A later attempt may have continued from a checkpoint, so its duration is not that of the whole.
                 self.durations.add(evaluation.budget, entry.outcome.duration_s)
             self._compare_with_rung_below(evaluation, entry.outcome)
-        self._complete_if_full(entry.evaluation.config_id.bracket, entry.evaluation.rung)
+            if self.promotion == "pool":
+                self.pool[evaluation.budget][entry.evaluation.config_id] = entry.outcome.loss
+        self._complete_if_full(*self.place_of(entry.evaluation))
 
     def _compare_with_best(self, evaluation: Evaluation, loss: float) -> None:
         config_id, rung = evaluation.id
@@ -480,6 +525,11 @@ class State:
         if index + 1 == len(bracket.rungs):
             self.discontinued.extend(config_id for config_id, _ in rung.done)
             return
+        if self.promotion == "pool":
+            # A candidate stays one for later rungs; only what failed is never promoted.
+            self.discontinued.extend(config_id for config_id, loss in rung.done if loss is None)
+            self.to_fill.append((number, index + 1))
+            return
         above = bracket.rungs[index + 1]
         promoted = survivors(rung.done, above.places)
         above.promoted.extend(promoted)
@@ -487,6 +537,25 @@ class State:
         stay = set(promoted)
         self.discontinued.extend(config_id for config_id, _ in rung.done if config_id not in stay)
         self._open_rung(number, index + 1)
+
+    def _fill(self, entry: RungFilled) -> None:
+        """Open a rung for configurations of the pool; it shrinks to their number, unless there are none."""
+        where = entry.bracket, entry.rung
+        self._require(where in self.to_fill, "rung {1} of bracket {0} cannot be filled", *where)
+        rung = self.brackets[entry.bracket].rungs[entry.rung]
+        pool = self.pool[self.brackets[entry.bracket].rungs[entry.rung - 1].budget]
+        self._require(len(entry.promoted) <= rung.places, "{} configurations have no place", len(entry.promoted))
+        for config_id in entry.promoted:
+            self._require(config_id in pool, "{} is not in the pool", config_id)
+            del pool[config_id]
+            identity = self.promotion_of(config_id, *where)
+            if where != (config_id.bracket, identity.rung):
+                self._guests[identity] = where
+        rung.promoted.extend(entry.promoted)
+        rung.taken = len(entry.promoted)
+        rung.places = rung.taken or rung.places
+        self.to_fill.remove(where)
+        self._open_rung(*where)
 
     def _open_rung(self, bracket: int, rung: int) -> None:
         self.brackets[bracket].rungs[rung].is_open = True
@@ -550,11 +619,13 @@ class State:
         evaluation = self._evaluation(identity, entry)
         outcome = evaluation.outcome
         self._require(self.may_retry(identity), "{} cannot be put back", identity)
-        number, index = identity.config_id.bracket, identity.rung
+        number, index = self.place_of(identity)
         bracket, rung = self.brackets[number], self._rung(identity)
         if rung.is_complete:
             if index + 1 < len(bracket.rungs):
                 bracket.rungs[index + 1].is_open = False
+            if (number, index + 1) in self.to_fill:
+                self.to_fill.remove((number, index + 1))
             stay = {config_id for config_id, _ in rung.done}
             self.discontinued = [config_id for config_id in self.discontinued if config_id not in stay]
         rung.done.remove((identity.config_id, None))
@@ -576,7 +647,8 @@ class State:
         self._complete_if_full(entry.bracket, entry.rung)
 
     def _rung(self, evaluation: EvaluationId) -> Rung:
-        return self.brackets[evaluation.config_id.bracket].rungs[evaluation.rung]
+        bracket, index = self.place_of(evaluation)
+        return self.brackets[bracket].rungs[index]
 
     def _evaluation(self, identity: EvaluationId, entry: Entry) -> Evaluation:
         evaluation = self.evaluations.get(identity)
@@ -592,7 +664,7 @@ class State:
 
 def state_for(settings: SearchSettings) -> State:
     """The state of a search whose journal holds no entry yet."""
-    return State(lambda bracket: bracket_plan(settings, bracket))
+    return State(lambda bracket: bracket_plan(settings, bracket), algorithm_named(settings.algorithm).promotion)
 
 
 def is_shown_to_model(outcome: Outcome) -> bool:

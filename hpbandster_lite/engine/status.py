@@ -268,10 +268,11 @@ def _work(
     budget = state.evaluations[lease.evaluation].budget
     median_s = medians_s[budget]
     expected_s = None if median_s else all_expected_s[budget]
+    bracket, rung = state.place_of(lease.evaluation)
     return {
         "evaluation": str(lease.evaluation),
-        "bracket": lease.evaluation.config_id.bracket,
-        "rung": lease.evaluation.rung,
+        "bracket": bracket,
+        "rung": rung,
         "budget": budget,
         "attempt": lease.attempt,
         "since_s": now - lease.since,

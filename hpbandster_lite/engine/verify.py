@@ -1,11 +1,13 @@
 """Replays a journal and recomputes every decision in it, to prove that each was decided by the rules.
 
 Law of this file: it trusts the requests (with the time that an agent had left), reports and times in the journal, and
-nothing else. Each bracket that was opened, each sample, promotion, rerun, retry and shrunk rung must be exactly the
-decision of :func:`~hpbandster_lite.engine.decisions.decide` at that point. A proposal must be what the sampler proposes
-from its generator, the configurations sampled before it, and the outcomes up to its basis: bit for bit under a master
-with the fingerprint of this process, otherwise the values of discrete dimensions exactly and vectors within
-:data:`TOLERANCE`. Whether a search ended in time by the clock is not recomputed, because the journal has no clock.
+nothing else. Each bracket that was opened, each sample, promotion, rerun, retry, shrunk or filled rung must be exactly
+the decision of :func:`~hpbandster_lite.engine.decisions.decide` at that point. A proposal must be what the sampler
+proposes from its generator, the configurations sampled before it, and the outcomes up to its basis: bit for bit under
+a master with the fingerprint of this process, otherwise the values of discrete dimensions exactly and vectors within
+:data:`TOLERANCE`; the fits of a model are then those of the journal, and its numbers must agree within
+:data:`MODEL_TOLERANCE`. Whether a search ended in time by the clock is not recomputed, because the journal has no
+clock.
 
 The effort is linear in the journal, plus one proposal for each configuration. (A basis that goes back, which no master
 writes, makes a new sampler.)
@@ -15,18 +17,20 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
-from hpbandster_lite.engine.decision_types import OpenBracket, Promote, Rerun, Sample
+from hpbandster_lite.engine.decision_types import Decision, FillRung, OpenBracket, Promote, Rerun, Sample
 from hpbandster_lite.engine.decisions import decide
 from hpbandster_lite.engine.initial_proposals import first_proposals, vector_of
 from hpbandster_lite.engine.invariants import validate
 from hpbandster_lite.engine.limits import immediate_end
+from hpbandster_lite.engine.pool import follow, ranked, vector_and_budget
 from hpbandster_lite.engine.state import is_shown_to_model, state_for
 from hpbandster_lite.engine.status import edits_of
 from hpbandster_lite.errors import InvariantBroken
+from hpbandster_lite.hyperband.ranking import pool_survivors
 from hpbandster_lite.randomness import Purpose, generator_for
 from hpbandster_lite.records import (
     BracketOpened,
@@ -38,11 +42,13 @@ from hpbandster_lite.records import (
     Finished,
     FinishKind,
     Leased,
+    ModelFitted,
     Plain,
     Proposal,
     PutBack,
     Recorded,
     Released,
+    RungFilled,
     RungShrunk,
     Sampled,
     SearchSettings,
@@ -50,11 +56,13 @@ from hpbandster_lite.records import (
     Started,
 )
 from hpbandster_lite.records.decorator import record
-from hpbandster_lite.samplers import Sampler
+from hpbandster_lite.samplers import Ranking, Sampler
 from hpbandster_lite.space import Array, SearchSpace
 
 TOLERANCE = 1e-9
 """Tolerance of a coordinate on the unit cube, between machines whose libraries round differently."""
+MODEL_TOLERANCE = 1e-6
+"""Tolerance of a posterior mean and of a log improvement, between such machines."""
 MOST_DIFFERENCES = 20
 """Differences that are listed: one wrong outcome makes all later proposals differ, and the first one matters."""
 
@@ -196,6 +204,7 @@ class _Verifier:
         self._state = state_for(settings)
         self._first = first_proposals(space, settings)
         self._knowledge = _Knowledge(make)
+        self._follows = isinstance(self._knowledge.sampler, Ranking)
         self._is_same_machine = False
         self._required: tuple[type, EvaluationId | None, str] | None = None
         self._counts: Counter[str] = Counter()
@@ -244,15 +253,12 @@ class _Verifier:
                 self._check_proposal(entry)
             case RungShrunk():
                 self._check_shrinking(entry)
-            case Leased(evaluation=identity) if self._state.is_given_back(entry):
-                # Not in the order of work; State.apply refuses it where another agent has the evaluation.
-                self._counts["decisions"] += 1
-                ended = immediate_end(self._state, self._settings, served_s=0.0)
-                if ended is not None:
-                    self._differ(f"{identity} was given back to its agent although the search was over: {ended.reason}")
-            case Leased(evaluation=identity):
-                decision = Rerun(identity) if identity in self._state.evaluations else Promote(identity)
-                self._check_decision(decision, f"{identity} was leased", entry.time_left_s)
+            case RungFilled():
+                self._check_filling(entry)
+            case ModelFitted():
+                self._check_fit(entry)
+            case Leased():
+                self._check_lease(entry)
             case Recorded(evaluation=identity, outcome=outcome):
                 failure = outcome.failure
                 if failure is not None and failure.kind is FailureKind.INFRASTRUCTURE and not was_required:
@@ -267,9 +273,19 @@ class _Verifier:
             case _:
                 pass
 
-    def _check_decision(
-        self, recorded: Sample | Promote | Rerun | OpenBracket, what: str, time_left_s: float | None
-    ) -> None:
+    def _check_lease(self, entry: Leased) -> None:
+        identity = entry.evaluation
+        if not self._state.is_given_back(entry):
+            decision = Rerun(identity) if identity in self._state.evaluations else Promote(identity)
+            self._check_decision(decision, f"{identity} was leased", entry.time_left_s)
+            return
+        # Not in the order of work; State.apply refuses it where another agent has the evaluation.
+        self._counts["decisions"] += 1
+        ended = immediate_end(self._state, self._settings, served_s=0.0)
+        if ended is not None:
+            self._differ(f"{identity} was given back to its agent although the search was over: {ended.reason}")
+
+    def _check_decision(self, recorded: Decision, what: str, time_left_s: float | None) -> None:
         self._counts["decisions"] += 1
         # At the first instant of its master: a wall time that is over then was over when this was decided.
         computed = decide(self._state, self._settings, served_s=0.0, time_left_s=time_left_s)
@@ -282,6 +298,48 @@ class _Verifier:
         self._check_decision(Sample(config_id), what, entry.time_left_s)
         if self._proposed(config_id, self._state.observed_at) is not None:
             self._differ(f"{what} although the space is not exhausted")
+
+    def _check_filling(self, entry: RungFilled) -> None:
+        where = f"rung {entry.rung} of bracket {entry.bracket}"
+        self._check_decision(FillRung(entry.bracket, entry.rung), f"{where} was filled", entry.time_left_s)
+        sampler = self._knowledge.at(entry.basis)
+        if entry.basis != self._state.observed_at or not isinstance(sampler, Ranking):
+            self._differ(f"{where} was filled on the basis of entry {entry.basis}, which is not the newest outcome")
+            return
+        computed = ranked(self._state, sampler, entry.bracket, entry.rung)
+        if not self._are_same(entry.means, computed.means) or entry.fit != computed.fit:
+            self._differ(f"{where} was filled by the means {entry.means} of fit {entry.fit}, recomputed: "
+                         f"{computed.means} of fit {computed.fit}")
+        # Elsewhere the means may differ in the last bits, and the journal's ones decide.
+        places = self._state.brackets[entry.bracket].rungs[entry.rung].places
+        pool = self._state.candidates(entry.bracket, entry.rung)
+        means = entry.means if len(entry.means) == len(pool) else ()
+        promoted = tuple(pool_survivors(pool, means, places))
+        if entry.promoted != promoted:
+            self._differ(f"{where} was filled with {entry.promoted}, recomputed: {promoted}")
+
+    def _check_fit(self, entry: ModelFitted) -> None:
+        """On the same machine the fit is computed again; elsewhere the journal's parameters are used."""
+        self._counts["decisions"] += 1
+        sampler = self._knowledge.at(self._state.observed_at)
+        if not isinstance(sampler, Ranking):
+            self._differ(f"fit {entry.number} was recorded, but this algorithm has no fits")
+            return
+        try:
+            if not self._is_same_machine:
+                sampler.adopt(entry)
+            elif sampler.fit(entry.number) != entry:
+                self._differ(f"fit {entry.number} was computed differently: {sampler.fit(entry.number)}")
+        except InvariantBroken as error:
+            self._differ(f"fit {entry.number} was recorded, but {error}")
+
+    def _are_same(self, recorded: Sequence[float | None], computed: Sequence[float | None]) -> bool:
+        """Whether the model's numbers agree: bit for bit on the same machine, else to :data:`MODEL_TOLERANCE`."""
+        if self._is_same_machine or len(recorded) != len(computed):
+            return list(map(repr, recorded)) == list(map(repr, computed))
+        pairs = zip(recorded, computed, strict=True)
+        return all(one is other or (one is not None and other is not None and abs(one - other) <= MODEL_TOLERANCE)
+                   for one, other in pairs)
 
     def _check_required(self, entry: Entry) -> bool:
         """Check this entry if the one before requires a certain next one in the same turn; return whether it did."""
@@ -303,6 +361,11 @@ class _Verifier:
         self._counts["proposals"] += 1
         self._counts["bitwise"] += self._is_same_machine
         computed = self._proposed(config_id, basis)
+        sampler = self._knowledge.at(basis)
+        if computed is not None and entry.proposal.fit is not None and not self._is_same_machine:
+            # The search of another machine may take another way; what it found is judged by the model's own number.
+            improvement = sampler.log_improvement(entry.proposal.vector) if isinstance(sampler, Ranking) else None
+            computed = replace(entry.proposal, fit=computed.fit, log_improvement=improvement)
         if computed is None:
             self._differ(f"{config_id} was sampled although the space is exhausted")
             return
@@ -319,6 +382,12 @@ class _Verifier:
 
     def _difference(self, recorded: Proposal, computed: Proposal) -> str | None:
         """First difference between two proposals, as a sentence."""
+        if recorded.fit != computed.fit:
+            return f"from fit {recorded.fit} in the journal, from fit {computed.fit} recomputed"
+        if not self._are_same((recorded.log_improvement,), (computed.log_improvement,)):
+            return (
+                f"log improvement {recorded.log_improvement!r} in the journal, {computed.log_improvement!r} recomputed"
+            )
         if (recorded.origin, recorded.model_budget) != (computed.origin, computed.model_budget):
             return (
                 f"origin {recorded.origin.value} ({recorded.model_budget}) in the journal, "
@@ -359,16 +428,20 @@ class _Verifier:
             case Recorded(evaluation=identity, outcome=outcome):
                 self._counts["outcomes"] += 1
                 if is_shown_to_model(outcome):
-                    vector, budget = vector_of(state.proposals[identity.config_id]), state.evaluations[identity].budget
+                    vector, budget = vector_and_budget(state, identity)
                     loss = outcome.loss
                     self._knowledge.learned.append((position, lambda sampler: sampler.observe(vector, budget, loss)))
                 if state.one_fault is not None:
                     self._required = (Finished, None, state.one_fault.sentence)
             case PutBack(evaluation=identity):
-                vector, budget = vector_of(state.proposals[identity.config_id]), state.evaluations[identity].budget
+                vector, budget = vector_and_budget(state, identity)
                 self._knowledge.learned.append((position, lambda sampler: sampler.forget(vector, budget)))
             case _:
                 pass
+        if self._follows and not isinstance(entry, ModelFitted):
+            sampler = self._knowledge.at(position)
+            if isinstance(sampler, Ranking):
+                follow(sampler, entry, state)
 
     def _compare_machines(self, recorded: Mapping[str, Plain]) -> None:
         mine = self._fingerprint

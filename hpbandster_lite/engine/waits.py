@@ -75,7 +75,7 @@ def _for_rungs(state: State, leases: Leases, now: float, heartbeat_s: float) -> 
     """Rungs in which all places are taken, and rungs with a silent worker."""
     running: dict[tuple[int, int], list[_Held]] = defaultdict(list)
     for agent, lease in leases:
-        running[lease.evaluation.config_id.bracket, lease.evaluation.rung].append((agent, lease))
+        running[state.place_of(lease.evaluation)].append((agent, lease))
     found = []
     for where, held in sorted(running.items()):
         silent = [

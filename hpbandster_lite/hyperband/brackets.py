@@ -18,6 +18,8 @@ Rule: TypeAlias = Literal["floor", "ceil"]
 """Rule for the number of configurations with which a bracket begins."""
 PlanKind: TypeAlias = Literal["hyperband", "successive_halving", "full_budget"]
 """Which brackets a search runs."""
+Promotion: TypeAlias = Literal["rung", "pool"]
+"""Which configurations a complete rung promotes: its own best ones, or the best at its budget of all brackets."""
 TOLERANCE = 1e-9
 """Added before rounding down, subtracted before rounding up: eta**s / eta**i may miss a whole number by a rounding
 error."""

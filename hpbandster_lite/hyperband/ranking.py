@@ -10,7 +10,7 @@ A search with several objectives needs a change in this file only: it holds ever
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from hpbandster_lite.records import ConfigId
@@ -66,6 +66,36 @@ def survivors(results: Iterable[tuple[ConfigId, float | None]], places: int) -> 
     """
     ranked = sorted(rank_key(config_id, loss) for config_id, loss in results)
     return [config_id for has_failed, _, config_id in ranked[:places] if not has_failed]
+
+
+def pool_survivors(
+    pool: Iterable[tuple[ConfigId, float]], means: Sequence[float], places: int
+) -> list[ConfigId]:
+    """The configurations that a finished rung promotes from the pool of its budget.
+
+    Parameters
+    ----------
+    pool
+        Every configuration with a finite loss at the budget that was never promoted from it, in the order of
+        :func:`rank_key`.
+    means
+        The model's means at the full budget, in the same order; empty where there is no model.
+    places
+        Places of the next rung.
+
+    Returns
+    -------
+    list of ConfigId
+        At most ``places`` configurations, the best first: ranked by half of the rank of the loss and half of the rank
+        of the mean; of equal ones the lower loss is first.
+    """
+    candidates = [config_id for config_id, _ in pool]
+    if not means:
+        return candidates[:places]
+    by_mean = sorted(range(len(candidates)), key=lambda row: (means[row], row))
+    rank = {row: place for place, row in enumerate(by_mean)}
+    best_first = sorted(range(len(candidates)), key=lambda row: (row + rank[row], row))
+    return [candidates[row] for row in best_first[:places]]
 
 
 def best_loss(losses: Iterable[float], *, maximize: bool = False) -> float | None:

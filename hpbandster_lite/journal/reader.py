@@ -178,12 +178,17 @@ FROM evaluations
 """
 _IN_ORDER = " ORDER BY bracket, sampled_rung, number, rung"
 _BEST = f" WHERE loss IS NOT NULL ORDER BY {INCUMBENT_FIRST_SQL} LIMIT 1"
-_RUNGS = f"""
-SELECT bracket, rung, budget, sum(state = 'queued') AS queued, sum(state = 'running') AS running,
-       sum(state = 'done') AS done, sum(state = 'failed') AS failed,
-       sum(failure IS 'infeasible') AS infeasible, {BEST_LOSS_SQL} AS best
-FROM evaluations GROUP BY bracket, rung, budget ORDER BY bracket, rung
+_SUMS = f"""
+budget, sum(state = 'queued') AS queued, sum(state = 'running') AS running, sum(state = 'done') AS done,
+sum(state = 'failed') AS failed, sum(failure IS 'infeasible') AS infeasible, {BEST_LOSS_SQL} AS best
+"""
+_RUNGS = f"SELECT bracket, rung, {_SUMS} FROM evaluations GROUP BY bracket, rung, budget ORDER BY bracket, rung"  # noqa: S608  # a constant of ours
+_RUNGS_WITH_GUESTS = f"""
+SELECT coalesce(place_bracket, bracket) AS in_bracket, coalesce(place_rung, rung) AS in_rung, {_SUMS}
+FROM evaluations LEFT JOIN guests USING (bracket, sampled_rung, number, rung)
+GROUP BY in_bracket, in_rung, budget ORDER BY in_bracket, in_rung
 """  # noqa: S608  # a constant of ours
+_HAS_TABLE = "SELECT name FROM sqlite_master WHERE name = ?"
 # Early masters of schema 1 wrote a space after each colon: the tag begins at character 10 or 11.
 _SHRUNK = """
 SELECT position, entry FROM entries
@@ -204,7 +209,6 @@ FROM (SELECT bracket, sampled_rung, number, rung, budget, loss, started_at, fini
 JOIN evaluations AS lower USING (bracket, sampled_rung, number)
 WHERE lower.rung = upper.rung - 1 AND lower.loss IS NOT NULL ORDER BY upper.outcome
 """
-_HAS_SOURCE_CHANGES = "SELECT name FROM sqlite_master WHERE name = 'source_changes'"
 _SOURCE_CHANGES = (
     "SELECT source_changes.position, source_changes.at, entry FROM source_changes JOIN entries USING (position) "
     "ORDER BY source_changes.position"
@@ -318,7 +322,7 @@ class JournalReader:
 
     def source_edits(self) -> list[SourceEdit]:
         """The accepted edits of the problem's source, oldest first."""
-        if not self._all(_HAS_SOURCE_CHANGES):
+        if not self._has_table("source_changes"):
             return []
         return [self._source_edit(*row) for row in self._all(_SOURCE_CHANGES)]
 
@@ -376,7 +380,9 @@ class JournalReader:
                 infeasible=infeasible,
                 best=best,
             )
-            for bracket, rung, budget, queued, running, done, failed, infeasible, best in self._all(_RUNGS)
+            for bracket, rung, budget, queued, running, done, failed, infeasible, best in self._all(
+                _RUNGS_WITH_GUESTS if self._has_table("guests") else _RUNGS
+            )
         ]
 
     def failures(self) -> Mapping[str, int]:
@@ -419,6 +425,16 @@ class JournalReader:
         rows = self._all(_SHRUNK, (bracket,))
         entries = [read_entry(text, position, self.path) for position, text in rows]
         return {(entry.bracket, entry.rung): entry.places for entry in entries if isinstance(entry, RungShrunk)}
+
+    def filled_rungs(self) -> dict[tuple[int, int], int]:
+        """Places of the rungs that were filled from the pool of all brackets, by bracket and rung."""
+        if not self._has_table("filled_rungs"):
+            return {}
+        return {(bracket, rung): places for bracket, rung, places in self._all("SELECT * FROM filled_rungs")}
+
+    def _has_table(self, name: str) -> bool:
+        """Whether the journal has a table that is made with its first row."""
+        return bool(self._all(_HAS_TABLE, (name,)))
 
     def promotions(self, most: int | None = None) -> list[Promotion]:
         """Configurations with a loss at two neighbouring rungs, in the order of the upper outcome.

@@ -22,11 +22,13 @@ from hpbandster_lite.records import (
     Finished,
     LateReport,
     Leased,
+    ModelFitted,
     Paused,
     PutBack,
     Recorded,
     Released,
     Resumed,
+    RungFilled,
     RungShrunk,
     Sampled,
     SearchSettings,
@@ -49,6 +51,20 @@ _STARTED = "UPDATE search SET limits = ?, finished_kind = NULL, finished_reason 
 _FINISHED = "UPDATE search SET finished_kind = ?, finished_reason = ?"
 # The table is made with its first row, so that it needs no schema of its own; position is the position of the entry.
 _SOURCE_CHANGES = "CREATE TABLE IF NOT EXISTS source_changes (position INTEGER PRIMARY KEY, at REAL NOT NULL)"
+# As above. The rungs that were filled from the pool of all brackets.
+_FILLED = """
+CREATE TABLE IF NOT EXISTS filled_rungs (
+    bracket INTEGER NOT NULL, rung INTEGER NOT NULL, places INTEGER NOT NULL, PRIMARY KEY (bracket, rung)
+) WITHOUT ROWID
+"""
+# As above. The evaluations whose place is in another bracket than that of their configuration.
+_GUESTS = """
+CREATE TABLE IF NOT EXISTS guests (
+    bracket INTEGER NOT NULL, sampled_rung INTEGER NOT NULL, number INTEGER NOT NULL, rung INTEGER NOT NULL,
+    place_bracket INTEGER NOT NULL, place_rung INTEGER NOT NULL,
+    PRIMARY KEY (bracket, sampled_rung, number, rung)
+) WITHOUT ROWID
+"""
 _RUNG_ENDED = "SELECT max(finished_at) FROM evaluations WHERE bracket = ? AND rung = ?"
 _LEASED = """
 UPDATE evaluations SET state = 'running', attempt = ?, agent = ?, worker = ?, leased_at = ?
@@ -123,6 +139,16 @@ class Tables:
             case PutBack():
                 self.write()
                 self._execute(_PUT_BACK, (at, *_key(entry.evaluation)))
+            case Started() | Finished() | Paused() | Resumed() | SourceChanged():
+                self._govern(entry, position, at)
+            case RungFilled():
+                self._filled(entry)
+            case AgentJoined() | BracketOpened() | RungShrunk() | ModelFitted() | LateReport():
+                pass
+
+    def _govern(self, entry: Started | Finished | Paused | Resumed | SourceChanged, position: int, at: float) -> None:
+        """Entries about the search as a whole."""
+        match entry:
             case Started():
                 limits = wire.encode(wire.to_message(entry.limits))
                 self._execute(_STARTED, (limits,))
@@ -135,8 +161,6 @@ class Tables:
             case SourceChanged():
                 self._execute(_SOURCE_CHANGES)
                 self._execute("INSERT INTO source_changes VALUES (?, ?)", (position, at))
-            case AgentJoined() | BracketOpened() | RungShrunk() | LateReport():
-                pass
 
     def write(self) -> None:
         """Write the waiting rows."""
@@ -165,6 +189,18 @@ class Tables:
             )
         )
         self._new[_key(EvaluationId(entry.config_id, entry.config_id.rung))] = (at, _UNLEASED)
+
+    def _filled(self, entry: RungFilled) -> None:
+        """Keep the places of a rung, and those of configurations that it takes in from another bracket."""
+        if entry.promoted:
+            self._execute(_FILLED)
+            self._execute("INSERT INTO filled_rungs VALUES (?, ?, ?)", (entry.bracket, entry.rung, len(entry.promoted)))
+        for config_id in entry.promoted:
+            rung = entry.rung + len(self._budgets_of(config_id.bracket)) - len(self._budgets_of(entry.bracket))
+            if (config_id.bracket, rung) != (entry.bracket, entry.rung):
+                self._execute(_GUESTS)
+                row = (*config_id, rung, entry.bracket, entry.rung)
+                self._execute("INSERT INTO guests VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def _leased(self, entry: Leased, at: float) -> None:
         key = _key(entry.evaluation)
@@ -208,9 +244,12 @@ class Tables:
 
     def _budget(self, key: _Key) -> float:
         bracket, _, _, rung = key
+        return self._budgets_of(bracket)[rung]
+
+    def _budgets_of(self, bracket: int) -> tuple[float, ...]:
         if bracket not in self._budgets:
             self._budgets[bracket] = tuple(rung.budget for rung in bracket_plan(self._settings, bracket).rungs)
-        return self._budgets[bracket][rung]
+        return self._budgets[bracket]
 
 
 def _key(evaluation: EvaluationId) -> _Key:

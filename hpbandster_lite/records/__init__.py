@@ -149,13 +149,17 @@ class Proposal:
     """A configuration that a sampler proposes.
 
     ``vector`` has one unit-cube coordinate per dimension of the space, ``None`` where the dimension is inactive;
-    ``model_budget`` is the budget whose model proposed it, ``None`` unless ``origin`` is ``MODEL``.
+    ``model_budget`` is the budget whose model proposed it, ``None`` unless ``origin`` is ``MODEL``. A proposal of a
+    Gaussian process names its ``fit`` by :attr:`ModelFitted.number`, and has the logarithm of the expected improvement
+    at the full budget, in the unit of the transformed losses.
     """
 
     values: Values
     vector: tuple[float | None, ...]
     origin: Origin
     model_budget: float | None = None
+    fit: int | None = None
+    log_improvement: float | None = None
 
 
 @record(frozen=True, slots=True, kw_only=True)
@@ -394,6 +398,39 @@ class RungShrunk:
 
 
 @record(frozen=True, slots=True, kw_only=True)
+class ModelFitted:
+    """Parameters of a model, written before the first decision for which they are used.
+
+    ``number`` is the fit's place in the chain of fits, from 0, and ``results`` the number of results from which it was
+    computed. ``exponent`` is that of the losses' transformation, ``parameters`` are the logarithms of the parameters of
+    the covariance.
+    """
+
+    number: int
+    results: int
+    exponent: float
+    parameters: tuple[float, ...]
+
+
+@record(frozen=True, slots=True, kw_only=True)
+class RungFilled:
+    """A rung opened, and these configurations, the best first, were promoted to it from the pool of all brackets.
+
+    ``means`` has the posterior means of all candidates, in the order of their losses, with which they were ranked;
+    it is empty, and ``fit`` is ``None``, where the losses alone decided. ``basis`` is as in :class:`Sampled`,
+    ``time_left_s`` as in :class:`Leased`.
+    """
+
+    bracket: int
+    rung: int
+    promoted: tuple[ConfigId, ...]
+    basis: int
+    fit: int | None = None
+    means: tuple[float, ...] = ()
+    time_left_s: float | None = None
+
+
+@record(frozen=True, slots=True, kw_only=True)
 class PutBack:
     """A failed evaluation waits to be run again, because its code was corrected; its outcome no longer counts.
 
@@ -470,6 +507,8 @@ Entry: TypeAlias = (
     | Released
     | Expired
     | RungShrunk
+    | ModelFitted
+    | RungFilled
     | PutBack
     | Paused
     | Resumed

@@ -139,15 +139,16 @@ def _brackets(reader: JournalReader, settings: SearchSettings, rows: list[RungRo
     started = {(row["bracket"], row["rung"]): row for row in rows}
     last = max((bracket for bracket, _ in started), default=-1)
     plans = [bracket_plan(settings, number) for number in range(last + 1)]
+    filled = reader.filled_rungs()
     # Only a rung with free places may have shrunk; in a long search those are in the newest brackets.
-    free = [row["bracket"] for row in rows if _has_free_places(plans[row["bracket"]], row)]
-    shrunk = reader.shrunk_rungs(min(free)) if free else {}
+    free = [row["bracket"] for row in rows if _has_free_places(plans[row["bracket"]], row, filled)]
+    shrunk = filled | (reader.shrunk_rungs(min(free)) if free else {})
     return tuple(_bracket(plan, started, shrunk) for plan in plans)
 
 
-def _has_free_places(plan: BracketPlan, row: RungRow) -> bool:
+def _has_free_places(plan: BracketPlan, row: RungRow, filled: dict[tuple[int, int], int]) -> bool:
     taken = row["queued"] + row["running"] + row["done"] + row["failed"] - row["infeasible"]
-    return taken < plan.rungs[row["rung"]].places
+    return taken < filled.get((plan.bracket, row["rung"]), plan.rungs[row["rung"]].places)
 
 
 def _bracket(plan: BracketPlan, started: dict[tuple[int, int], RungRow], shrunk: dict[tuple[int, int], int]) -> Bracket:

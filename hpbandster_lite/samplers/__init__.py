@@ -4,10 +4,11 @@ Law of this room: the engine decides when a configuration is needed, a sampler d
 brackets, no clock and no files. Its proposal is a pure function of the generator and of the configurations and results
 that it received.
 ``registry`` lists the algorithms by name, ``protocol`` is the interface, ``random`` samples from the space, ``kde`` is
-the model of the paper, and ``conformance`` holds the tests that every sampler passes.
+the model of the paper. ``mfbo`` uses the results of all budgets, which ``history`` keeps, with density ratios
+(``blend``) and a Gaussian process (``gp``). ``conformance`` holds the tests that every sampler passes.
 """
 
-from hpbandster_lite.samplers.protocol import Foreseeing, Sampler, Vector
+from hpbandster_lite.samplers.protocol import Foreseeing, Ranking, Sampler, Vector
 from hpbandster_lite.samplers.registry import (
     Algorithm,
     algorithm_named,
@@ -20,6 +21,7 @@ from hpbandster_lite.samplers.registry import (
 __all__ = [
     "Algorithm",
     "Foreseeing",
+    "Ranking",
     "Sampler",
     "Vector",
     "algorithm_named",

@@ -66,7 +66,7 @@ class SamplerConformance:
             assert proposal.values.get("act") != "p", "a choice of weight zero was proposed"
             assert (proposal.origin is Origin.MODEL) == (proposal.model_budget is not None)
             sampler.add(proposal.vector)
-            sampler.observe(proposal.vector, 1.0, None if index % 7 == 3 else math.sin(index))
+            sampler.observe(proposal.vector, BUDGETS[index % 3], None if index % 7 == 3 else math.sin(index))
 
     @every_space
     def test_a_proposed_vector_is_its_own_canonical_form(self, make_space: Callable[[], SearchSpace]) -> None:
@@ -86,10 +86,10 @@ class SamplerConformance:
         """Earlier proposals change nothing, so a restarted search proposes the same as an uninterrupted one."""
         space = make_space()
         asked, fresh = (self.make(space, BUDGETS) for _ in range(2))
-        for index, vector in enumerate(space.sample(generator(1), 30)):
+        for index, vector in enumerate(space.sample(generator(1), 60)):
             for sampler in (asked, fresh):
                 sampler.add(vector)
-                sampler.observe(vector, BUDGETS[index % 2], None if index % 5 == 4 else math.cos(index))
+                sampler.observe(vector, BUDGETS[index % 3], None if index % 5 == 4 else math.cos(index))
             asked.propose(generator(index))
         for index in range(8):
             first = asked.propose(generator(100 + index))
@@ -101,15 +101,16 @@ class SamplerConformance:
         """A sampler that forgot a bad result proposes the same as a sampler that never observed it."""
         space = make_space()
         forgetful, reference = (self.make(space, BUDGETS) for _ in range(2))
-        for index, vector in enumerate(space.sample(generator(1), 30)):
+        for index, vector in enumerate(space.sample(generator(1), 60)):
             for sampler in (forgetful, reference):
                 sampler.add(vector)
+            budget = BUDGETS[index % 3]
             if index % 4 == 1:
-                forgetful.observe(vector, 1.0, None)
+                forgetful.observe(vector, budget, None)
                 forgetful.propose(generator(index))
-                forgetful.forget(vector, 1.0)
+                forgetful.forget(vector, budget)
             for sampler in (forgetful, reference):
-                sampler.observe(vector, 1.0, None if index % 5 == 4 else math.cos(index))
+                sampler.observe(vector, budget, None if index % 5 == 4 else math.cos(index))
             assert forgetful.propose(generator(index)) == reference.propose(generator(index))
 
     def test_a_vector_is_an_array_or_the_tuple_of_a_proposal(self) -> None:

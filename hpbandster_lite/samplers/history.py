@@ -66,11 +66,14 @@ class History:
     ----------
     changes : int
         How many calls have changed the results; what is computed from the results holds until this number changes.
+    forgotten : int
+        How many results were removed; while it stays the same, results are only appended.
     """
 
     def __init__(self, budgets: Sequence[float], d: int) -> None:
         self.budgets = tuple(sorted(float(budget) for budget in budgets))
         self.changes = 0
+        self.forgotten = 0
         self._d = d
         self._rung_of = {budget: rung for rung, budget in enumerate(self.budgets)}
         self._number_of: dict[bytes, int] = {}
@@ -119,6 +122,7 @@ class History:
         number, rung = self._number(self._canonical(vector)), self._rung(budget)
         for row in reversed(range(len(self))):
             if self._numbers[row] == number and self._rungs[row] == rung and self._losses[row] == math.inf:
+                self.forgotten += 1
                 for column in (self._vectors, self._rungs, self._numbers, self._losses):
                     del column[row]
                 self._changed(rung)

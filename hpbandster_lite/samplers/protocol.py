@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
-from hpbandster_lite.records import Proposal
+from hpbandster_lite.records import ModelFitted, Proposal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +68,49 @@ class Sampler(Protocol):
         rng
             A generator for this proposal alone.
         """
+
+
+@runtime_checkable
+class Ranking(Sampler, Protocol):
+    """A sampler whose model ranks the candidates for a promotion, and that knows what is running.
+
+    Its model is fitted at certain numbers of results. Fits form a chain: each begins at the one before. The caller
+    records each fit before the first decision for which it was used, and gives it to a later sampler of the same search
+    by :meth:`adopt`, which saves its computation and makes the decisions the same on every machine.
+    """
+
+    def begin(self, vector: Vector, budget: float) -> None:
+        """Note that an evaluation of an added configuration runs, or will run next; again for the same is no change."""
+
+    def end(self, vector: Vector, budget: float) -> None:
+        """Note that an evaluation ended without a result that the sampler observes."""
+
+    def full_budget_means(self, vectors: Array) -> Array | None:
+        """Posterior means of observed configurations at the full budget, own parts included.
+
+        Parameters
+        ----------
+        vectors
+            Shape (k, d).
+
+        Returns
+        -------
+        ndarray or None
+            Shape (k,), lower is better; ``None`` while there is no such model.
+        """
+
+    def log_improvement(self, vector: Vector) -> float | None:
+        """Logarithm of the expected improvement of a configuration at the full budget; ``None`` without the model."""
+
+    @property
+    def known_fits(self) -> int:
+        """How many fits of the chain are computed or adopted; the last one is in use."""
+
+    def fit(self, number: int) -> ModelFitted:
+        """A fit of the chain, computed with those before it if it is not known."""
+
+    def adopt(self, fit: ModelFitted) -> None:
+        """Use a recorded fit instead of computing it; it must be the next of the chain or equal one that is known."""
 
 
 @runtime_checkable

@@ -12,9 +12,10 @@ from dataclasses import field, fields
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from hpbandster_lite.errors import UsageError, did_you_mean
-from hpbandster_lite.hyperband.brackets import BracketPlan, PlanKind, Rule, plan_bracket
+from hpbandster_lite.hyperband.brackets import BracketPlan, PlanKind, Promotion, Rule, plan_bracket
 from hpbandster_lite.records import Plain, SearchSettings
 from hpbandster_lite.records.decorator import record
+from hpbandster_lite.samplers.gp.parameters import MfboParameters
 from hpbandster_lite.samplers.kde.parameters import BohbParameters
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class Algorithm:
     sampler
         Makes its sampler. It receives only the parameters in ``parameters``, and raises a
         :class:`~hpbandster_lite.errors.UsageError` for a wrong value.
+    promotion
+        Which configurations a complete rung promotes. Default: ``rung``, the best ones of the rung. With ``pool``, the
+        best at its budget of all brackets that were not promoted yet; its sampler is a
+        :class:`~hpbandster_lite.samplers.protocol.Ranking`, whose model decides half of their rank.
     parameters
         Names and defaults of the sampler's parameters. Default: none.
     help
@@ -52,6 +57,7 @@ class Algorithm:
 
     plan: PlanKind
     sampler: MakeSampler
+    promotion: Promotion = "rung"
     parameters: Mapping[str, Plain] = field(default_factory=dict)
     help: str = ""
     results_for_model: ResultsForModel | None = None
@@ -78,6 +84,19 @@ def _results_for_bohb(tables: Mapping[str, Plain], parameters: Mapping[str, Plai
     return int(parameters["min_points_in_model"] or count + 1) + 2
 
 
+def _mfbo(space: SearchSpace, budgets: Sequence[float], parameters: Mapping[str, Plain]) -> Sampler:
+    # Imported here, as above.
+    from hpbandster_lite.samplers.gp.sampler import Mfbo
+
+    return Mfbo(space, budgets, MfboParameters(**parameters))
+
+
+def _results_for_mfbo(tables: Mapping[str, Plain], parameters: Mapping[str, Plain]) -> int | None:
+    """As :mod:`hpbandster_lite.samplers.blend.ratio` counts: as many as BOHB's model needs by default."""
+    count = sum(_has_values(dimension) for dimension in tables.get("dimensions", ()))
+    return None if not count or parameters["random_fraction"] >= 1 else count + 3
+
+
 def _has_values(dimension: Mapping[str, Plain]) -> bool:
     if dimension["kind"] == "float":
         return True
@@ -95,6 +114,14 @@ BUILT_IN: Mapping[str, Algorithm] = {
         parameters=_MODEL_PARAMETERS,
         help="the model inside Hyperband",
         results_for_model=_results_for_bohb,
+    ),
+    "mfbo": Algorithm(
+        plan="hyperband",
+        promotion="pool",
+        sampler=_mfbo,
+        parameters={each.name: each.default for each in fields(MfboParameters)},
+        help="a model of all budgets inside Hyperband, which also decides about promotions",
+        results_for_model=_results_for_mfbo,
     ),
     "hyperband": Algorithm(plan="hyperband", sampler=_random, help="random samples inside Hyperband"),
     "sh": Algorithm(

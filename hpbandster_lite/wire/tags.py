@@ -24,6 +24,8 @@ TAGS: Mapping[str, type] = {
     "Released": records.Released,
     "Expired": records.Expired,
     "RungShrunk": records.RungShrunk,
+    "ModelFitted": records.ModelFitted,
+    "RungFilled": records.RungFilled,
     "PutBack": records.PutBack,
     "Paused": records.Paused,
     "Resumed": records.Resumed,

@@ -53,6 +53,18 @@ def array(proposal: Proposal) -> Array:
 # -------------------------------------------------------------------------------- conformance of every sampler
 
 
+class TestMfbo(SamplerConformance):
+    def make(self, space: SearchSpace, budgets: Sequence[float]) -> Sampler:
+        return make_sampler("mfbo", space, budgets, {})
+
+
+class TestMfboWithoutDensities(SamplerConformance):
+    """The Gaussian process from the first full result on, and no other model."""
+
+    def make(self, space: SearchSpace, budgets: Sequence[float]) -> Sampler:
+        return make_sampler("mfbo", space, budgets, {"density_fraction": 0, "random_fraction": 0, "full_results": 1})
+
+
 class TestBohb(SamplerConformance):
     def make(self, space: SearchSpace, budgets: Sequence[float]) -> Sampler:
         return make_sampler("bohb", space, budgets, {})
@@ -444,7 +456,7 @@ def test_random_search_has_no_parameters(algorithm: str) -> None:
 def test_an_unknown_algorithm_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="unknown algorithm 'bhob'; did you mean 'bohb'"):
         make_sampler("bhob", square(), BUDGETS, {})
-    with pytest.raises(UsageError, match="choose from bohb, hyperband, sh, bo, random"):
+    with pytest.raises(UsageError, match="choose from bohb, mfbo, hyperband, sh, bo, random"):
         sampler_parameters("xyz")
 
 

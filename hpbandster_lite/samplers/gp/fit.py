@@ -1,7 +1,7 @@
 """The most probable parameters of the covariance, and at which numbers of results they are computed.
 
 Law of this file: pure functions. Fits form a chain: each begins at the parameters of the one before, so a fit is
-defined by the results at its place in the chain, and never by the time at which somebody needs it.
+defined by the results at its place in the chain, and never by the time at which it is needed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import numpy as np
 from scipy.optimize import Bounds, minimize
 
-from hpbandster_lite.records.decorator import record
+from hpbandster_lite.records import ModelFitted
 from hpbandster_lite.samplers.gp.features import Features
 from hpbandster_lite.samplers.gp.kernel import Criterion, Kernel, Layout, Points
 from hpbandster_lite.samplers.gp.targets import likeliest_exponent, standardised
@@ -33,34 +33,12 @@ MOST_TO_CONDITION = 300
 FACTOR, LEAST_NEW = 1.3, 10
 
 
-@record(frozen=True, slots=True, kw_only=True)
-class Fit:
-    """Parameters of the process.
-
-    Parameters
-    ----------
-    number
-        Its place in the chain, from 0.
-    results
-        From how many results it was computed.
-    exponent
-        Exponent of the losses' transformation.
-    parameters
-        Logarithms of the parameters of the covariance, in the order of :class:`Layout`.
-    """
-
-    number: int
-    results: int
-    exponent: float
-    parameters: tuple[float, ...]
-
-
 def next_fit_at(results: int) -> int:
     """The number of results at which the fit after the one at ``results`` is due."""
     return math.ceil(max(FACTOR * results, results + LEAST_NEW))
 
 
-def fitted(layout: Layout, features: Features, results: Table, before: Fit | None) -> Fit:
+def fitted(layout: Layout, features: Features, results: Table, before: ModelFitted | None) -> ModelFitted:
     """The fit to these results.
 
     Parameters
@@ -80,7 +58,7 @@ def fitted(layout: Layout, features: Features, results: Table, before: Fit | Non
     start = layout.priors()[0] if before is None else np.array(before.parameters)
     steps = FIRST_STEPS if before is None else LATER_STEPS
     parameters = most_probable(Criterion(layout, features.group, points, targets), layout, start, steps)
-    return Fit(
+    return ModelFitted(
         number=0 if before is None else before.number + 1,
         results=len(results),
         exponent=exponent,
@@ -124,6 +102,6 @@ def points_of(features: Features, table: Table) -> Points:
     return Points(features(table.vectors), table.rungs, table.numbers)
 
 
-def kernel_of(layout: Layout, features: Features, fit: Fit) -> Kernel:
+def kernel_of(layout: Layout, features: Features, fit: ModelFitted) -> Kernel:
     """The covariance with the parameters of a fit."""
     return Kernel(layout, features.group, np.array(fit.parameters))
