@@ -169,12 +169,17 @@ class World:
         """Draw the search and the quality of the network."""
         draw = self.random
         self.code_is_broken = self.has("users") and draw.random() < 0.15
-        algorithm = draw.choice(["hyperband", "hyperband", "random", "bohb"])
+        algorithm = draw.choice(["hyperband", "random", "bohb", "mfbo"])
         self.space = tiny_space() if draw.random() < 0.15 else small_space()
         lease_s, heartbeat_s = draw.choice([(60.0, 5.0), (20.0, 4.0)])
         self.settings: SearchSettings = replace(
             settings_for(
-                self.space, algorithm=algorithm, budgets=draw.choice([(1.0, 3.0), (1.0, 3.0, 9.0)]), seed=self.seed
+                self.space,
+                algorithm=algorithm,
+                budgets=draw.choice([(1.0, 3.0), (1.0, 3.0, 9.0)]),
+                seed=self.seed,
+                # Searches are short here, and its model must take part in some.
+                sampler={"full_results": 1} if algorithm == "mfbo" else {},
             ),
             lease_s=lease_s,
             heartbeat_s=heartbeat_s,

@@ -42,6 +42,16 @@ class Table:
     numbers: Indices
     losses: Array
 
+    @classmethod
+    def empty(cls, n: int, d: int) -> Table:
+        """Room for evaluations."""
+        return cls(
+            vectors=np.empty((n, d)),
+            rungs=np.empty(n, dtype=np.intp),
+            numbers=np.empty(n, dtype=np.intp),
+            losses=np.empty(n),
+        )
+
     def __len__(self) -> int:
         return len(self.losses)
 
@@ -77,17 +87,14 @@ class History:
         self._d = d
         self._rung_of = {budget: rung for rung, budget in enumerate(self.budgets)}
         self._number_of: dict[bytes, int] = {}
-        self._vectors: list[Array] = []
-        self._rungs: list[int] = []
-        self._numbers: list[int] = []
-        self._losses: list[float] = []
+        self._count = 0
+        self._columns = Table.empty(16, d)
         self._finite = [0] * len(self.budgets)
         self._running: dict[tuple[int, int], Array] = {}
-        self._table: Table | None = None
         self._best_first: dict[int, Table] = {}
 
     def __len__(self) -> int:
-        return len(self._losses)
+        return self._count
 
     @property
     def top(self) -> int:
@@ -110,23 +117,28 @@ class History:
         array, rung = self._canonical(vector), self._rung(budget)
         number = self._number(array)
         self._running.pop((number, rung), None)
-        self._vectors.append(array)
-        self._rungs.append(rung)
-        self._numbers.append(number)
-        self._losses.append(math.inf if loss is None else loss)
+        if self._count == len(self._columns):
+            # Twice the size: each result is copied twice on average.
+            self._columns = _joined([self._columns, Table.empty(self._count, self._d)])
+        columns, row = self._columns, self._count
+        columns.vectors[row], columns.rungs[row], columns.numbers[row] = array, rung, number
+        columns.losses[row] = math.inf if loss is None else loss
+        self._count += 1
         self._finite[rung] += loss is not None
         self._changed(rung)
 
     def forget(self, vector: Vector, budget: float) -> None:
         """Remove the newest bad result of an evaluation."""
         number, rung = self._number(self._canonical(vector)), self._rung(budget)
-        for row in reversed(range(len(self))):
-            if self._numbers[row] == number and self._rungs[row] == rung and self._losses[row] == math.inf:
-                self.forgotten += 1
-                for column in (self._vectors, self._rungs, self._numbers, self._losses):
-                    del column[row]
-                self._changed(rung)
-                return
+        table = self.table()
+        rows = np.flatnonzero((table.numbers == number) & (table.rungs == rung) & np.isinf(table.losses))
+        if len(rows):
+            self.forgotten += 1
+            # A copy, because tables that were given out show the removed result.
+            self._columns = table.take(np.delete(np.arange(self._count), rows[-1]))
+            self._count -= 1
+            self._changed(rung)
+            return
         raise InvariantBroken(f"cannot forget a bad result of {list(vector)} at budget {budget!r}: none was observed")
 
     def number_of(self, vector: Array) -> int:
@@ -139,14 +151,7 @@ class History:
 
     def table(self) -> Table:
         """All results, in the order of observation."""
-        if self._table is None:
-            self._table = Table(
-                vectors=np.array(self._vectors, dtype=np.float64).reshape(len(self), self._d),
-                rungs=np.array(self._rungs, dtype=np.intp),
-                numbers=np.array(self._numbers, dtype=np.intp),
-                losses=np.array(self._losses, dtype=np.float64),
-            )
-        return self._table
+        return self._columns.take(slice(self._count))
 
     def best_first(self, rung: int) -> Table:
         """The results at one budget, the best first."""
@@ -174,7 +179,6 @@ class History:
 
     def _changed(self, rung: int) -> None:
         self.changes += 1
-        self._table = None
         self._best_first.pop(rung, None)
 
     def _canonical(self, vector: Vector) -> Array:

@@ -44,7 +44,11 @@ if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
 ETA = 3.0
-MAKERS = {"hpbandster_lite_bohb": "make", "hpbandster_lite_hyperband": "make_hyperband"}
+MAKERS = {
+    "hpbandster_lite_mfbo": "make_mfbo",
+    "hpbandster_lite_bohb": "make",
+    "hpbandster_lite_hyperband": "make_hyperband",
+}
 """Labels in the results, and the functions of this file."""
 PEERS = "bohb_paper,hpbandster,hyperband,random"
 
@@ -138,6 +142,11 @@ def configspace_of(space: Any) -> ConfigurationSpace:
 def make(space: Any, budgets: Sequence[float], n_workers: int, seed: int) -> Search:
     """BOHB with its defaults."""
     return Search(space, budgets, seed, "bohb", {})
+
+
+def make_mfbo(space: Any, budgets: Sequence[float], n_workers: int, seed: int) -> Search:
+    """The model of all budgets."""
+    return Search(space, budgets, seed, "mfbo", {})
 
 
 def make_statsmodels(space: Any, budgets: Sequence[float], n_workers: int, seed: int) -> Search:

@@ -53,6 +53,7 @@ DOORS: dict[str, set[str]] = {
     "sklearn": {"workers"},
     "sqlite3": {"journal"},
     "statsmodels": {"samplers"},
+    "threadpoolctl": {"samplers"},
     # The second is in the standard library from Python 3.11 on; older versions use the first.
     "tomli": {"settings"},
     "tomllib": {"settings"},

@@ -32,6 +32,8 @@ FEWEST_RESULTS = 4
 AGREEMENT_PER_RUNG = 0.7
 IMAGINED_PAIRS = 6
 LEAST_AGREEMENT = 0.02
+MOST = 512
+"""Largest size of each set: a good set keeps its best configurations, a bad set those evenly spaced by rank."""
 LEAST_WEIGHT = 0.1
 """Weight of the worst good configuration, relative to the best one."""
 
@@ -115,8 +117,12 @@ class BlendedRatio:
         n_good = min(
             max(math.ceil(GOOD_SHARE * len(best_first)), FEWEST_GOOD), int(np.isfinite(best_first.losses).sum())
         )
-        good = Mixture(self._axes, best_first.vectors[:n_good], good_weights(best_first.losses, n_good))
-        return _Sets(good=good, bad=best_first.vectors[n_good:])
+        kept = min(n_good, MOST)
+        good = Mixture(self._axes, best_first.vectors[:kept], good_weights(best_first.losses, n_good)[:kept])
+        bad = best_first.vectors[n_good:]
+        if len(bad) > MOST:
+            bad = bad[np.linspace(0, len(bad) - 1, MOST).round().astype(np.intp)]
+        return _Sets(good=good, bad=bad)
 
 
 def good_weights(losses: Array, n_good: int) -> Array:

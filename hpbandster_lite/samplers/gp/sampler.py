@@ -26,6 +26,7 @@ from hpbandster_lite.samplers.gp.acquisition import FROM_DENSITY, CandidateSearc
 from hpbandster_lite.samplers.gp.features import Features
 from hpbandster_lite.samplers.gp.fit import MOST_TO_CONDITION, chosen, fitted, kernel_of, next_fit_at, points_of
 from hpbandster_lite.samplers.gp.kernel import Layout, Points
+from hpbandster_lite.samplers.gp.one_thread import in_one_thread
 from hpbandster_lite.samplers.gp.parameters import MfboParameters
 from hpbandster_lite.samplers.gp.posterior import Factor, Posterior
 from hpbandster_lite.samplers.gp.targets import standardised
@@ -119,6 +120,7 @@ class Mfbo:
 
     # ------------------------------------------------------------------------------------------------- proposals
 
+    @in_one_thread
     def propose(self, rng: np.random.Generator) -> Proposal | None:
         """The next configuration; ``None`` if the space is exhausted."""
         usable = self._ratio.highest_usable() if self._varies else None
@@ -158,6 +160,7 @@ class Mfbo:
 
     # ------------------------------------------------------------------------------------------------- the process
 
+    @in_one_thread
     def full_budget_means(self, vectors: Array) -> Array | None:
         """Posterior means of observed configurations at the full budget, own parts included; running ones do not count.
 
@@ -176,6 +179,7 @@ class Mfbo:
         numbers = np.array([self._history.number_of(vector) for vector in vectors], dtype=np.intp)
         return self._posterior(with_running=False).mean(self._at_top(vectors, numbers))
 
+    @in_one_thread
     def log_improvement(self, vector: Vector) -> float | None:
         """Logarithm of the expected improvement of a configuration at the full budget; ``None`` if not ready."""
         if not self._due:
@@ -187,6 +191,7 @@ class Mfbo:
         """How many fits are computed or adopted."""
         return len(self._fits)
 
+    @in_one_thread
     def fit(self, number: int) -> ModelFitted:
         """A fit of the chain, computed with those before it if it is not known.
 
