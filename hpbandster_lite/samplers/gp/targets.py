@@ -18,6 +18,8 @@ from hpbandster_lite.space import Array
 
 QUANTILE = 0.9
 EXPONENTS = tuple(0.25 * step for step in range(-8, 17))
+LARGEST_RATIO = 1e15
+"""Losses that differ from the median by a larger factor count as if they had this one, so that powers stay finite."""
 TINY = 1e-12
 """Keeps the logarithm of a variance, and a division by a deviation, finite where all losses are equal."""
 
@@ -79,6 +81,8 @@ def _scaled(losses: Array) -> tuple[Array, Callable[[Array, float], Array]]:
     finite = losses[np.isfinite(losses)]
     top = np.quantile(finite, QUANTILE)
     bounded = np.minimum(losses, top)
+    # Neither transformation depends on the unit, and squares of losses beyond 1e154 would overflow.
+    bounded = bounded / max(float(np.abs(bounded).max()), np.finfo(np.float64).tiny)
     if bounded.min() > 0:
-        return bounded / np.median(bounded), box_cox
+        return np.clip(bounded / np.median(bounded), 1 / LARGEST_RATIO, LARGEST_RATIO), box_cox
     return (bounded - np.median(bounded)) / (bounded.std() + TINY), yeo_johnson
