@@ -15,11 +15,12 @@ writes, makes a new sampler.)
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
+from typing import cast
 
 from hpbandster_lite.engine.decision_types import Decision, FillRung, OpenBracket, Promote, Rerun, Sample
 from hpbandster_lite.engine.decisions import decide
@@ -161,15 +162,29 @@ class _Knowledge:
     make: Callable[[], Sampler]
     sampled: list[Array] = field(default_factory=list)
     learned: list[tuple[int, Callable[[Sampler], None]]] = field(default_factory=list)
+    shown: list[tuple[int, Callable[[Ranking], None]]] = field(default_factory=list)
+    """After how many outcomes the sampler was shown what is running, and how."""
     taught: int = 0
     sampler: Sampler = field(init=False)
 
     def __post_init__(self) -> None:
         self.sampler = self.make()
 
+    @property
+    def follows(self) -> bool:
+        """Whether the sampler is shown what is running."""
+        return isinstance(self.sampler, Ranking)
+
     def add(self, vector: Array) -> None:
         self.sampled.append(vector)
         self.sampler.add(vector)
+
+    def show(self, position: int, follow: Callable[[Ranking], None]) -> None:
+        """Show the sampler, which knows all outcomes before this position, what is running."""
+        sampler = self.at(position)
+        if isinstance(sampler, Ranking):
+            follow(sampler)
+            self.shown.append((len(self.learned), follow))
 
     def at(self, basis: int) -> Sampler:
         """The sampler as it was at a basis."""
@@ -177,10 +192,20 @@ class _Knowledge:
             self.sampler, self.taught = self.make(), 0
             for vector in self.sampled:
                 self.sampler.add(vector)
-        while self.taught < len(self.learned) and self.learned[self.taught][0] <= basis:
-            self.learned[self.taught][1](self.sampler)
-            self.taught += 1
+            for after, follow in self.shown:
+                self._teach(min(after, self._known_at(basis)))
+                follow(cast(Ranking, self.sampler))
+        self._teach(self._known_at(basis))
         return self.sampler
+
+    def _known_at(self, basis: int) -> int:
+        """How many of the outcomes came up to a basis."""
+        return bisect_right(self.learned, basis, key=itemgetter(0))
+
+    def _teach(self, count: int) -> None:
+        for _, learn in self.learned[self.taught : count]:
+            learn(self.sampler)
+        self.taught = max(self.taught, count)
 
     def is_basis(self, basis: int) -> bool:
         """Whether something has been learned at exactly this position, or it is the beginning."""
@@ -204,7 +229,6 @@ class _Verifier:
         self._state = state_for(settings)
         self._first = first_proposals(space, settings)
         self._knowledge = _Knowledge(make)
-        self._follows = isinstance(self._knowledge.sampler, Ranking)
         self._is_same_machine = False
         self._required: tuple[type, EvaluationId | None, str] | None = None
         self._counts: Counter[str] = Counter()
@@ -438,10 +462,8 @@ class _Verifier:
                 self._knowledge.learned.append((position, lambda sampler: sampler.forget(vector, budget)))
             case _:
                 pass
-        if self._follows and not isinstance(entry, ModelFitted):
-            sampler = self._knowledge.at(position)
-            if isinstance(sampler, Ranking):
-                follow(sampler, entry, state)
+        if self._knowledge.follows and isinstance(entry, (Sampled, Leased, Recorded, PutBack)):
+            self._knowledge.show(position, lambda ranking: follow(ranking, entry, state))
 
     def _compare_machines(self, recorded: Mapping[str, Plain]) -> None:
         mine = self._fingerprint
