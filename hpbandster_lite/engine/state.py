@@ -188,8 +188,8 @@ class State:
     brackets, proposals, evaluations
         Everything that was opened, sampled and started.
     pool, to_fill
-        Only if promotion is by pool: the finite losses of the configurations that were not promoted, by budget; brackets
-        and rungs that open as soon as it is decided which of these configurations they take.
+        Only if promotion is by pool: the finite losses of the configurations that were not promoted, by budget;
+        brackets and rungs that open as soon as it is decided which of these configurations they take.
     to_rerun
         Evaluations without a lease and an outcome, in the order in which they are leased.
     held_by, request_of, worker_of, process_of
