@@ -168,9 +168,10 @@ def minimize(
         The objective returns and reports what is to be large, such as an accuracy; everything that you read has its
         sign. Default: as the problem says, else the lowest loss is searched for.
     algorithm
-        ``bohb``: the model inside Hyperband; ``hyperband``: random samples inside Hyperband; ``sh``: random samples
-        inside successive halving: Hyperband's most aggressive bracket alone; ``bo``: the model alone, at the full
-        budget; ``random``: random samples at the full budget. Default: bohb.
+        ``bohb``: the model inside Hyperband; ``mfbo``: a model of all budgets inside Hyperband, which also decides
+        about promotions; ``hyperband``: random samples inside Hyperband; ``sh``: random samples inside successive
+        halving: Hyperband's most aggressive bracket alone; ``bo``: the model alone, at the full budget; ``random``:
+        random samples at the full budget. Default: bohb.
     bracket_rule
         Number of configurations with which a bracket begins: ``floor`` as in the BOHB paper's runs and HpBandSter,
         ``ceil`` as in Hyperband's Algorithm 1. Default: floor.

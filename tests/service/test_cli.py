@@ -503,7 +503,9 @@ def refused(
         pytest.param(("-w", "0"), ("workers", "0", "at least 1"), id="no workers"),
         pytest.param(("--threads", "0"), ("threads", "0", "at least 1"), id="no threads"),
         pytest.param(("--timeout", "0"), ("timeout", "0", "above 0"), id="no time"),
-        pytest.param(("--algorithm", "tpe"), ("algorithm", "'tpe'", "bohb, hyperband, sh, bo, random"), id="algorithm"),
+        pytest.param(
+            ("--algorithm", "tpe"), ("algorithm", "'tpe'", "bohb, mfbo, hyperband, sh, bo, random"), id="algorithm"
+        ),
         pytest.param(("--bracket-rule", "round"), ("--bracket-rule", "'round'", "floor, ceil"), id="rule"),
         pytest.param(("--sampler", "foo=3"), ("foo=3", "random_fraction"), id="unknown parameter of the sampler"),
         pytest.param(("--initial", "none.json"), ("--initial none.json", "list of configurations"), id="no file"),

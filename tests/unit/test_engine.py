@@ -667,7 +667,7 @@ def test_after_a_replay_the_same_request_gets_the_same_grant_and_a_full_lease() 
     assert len(without_messages.expire(now=5_060.0).entries) == 1
 
 
-@pytest.mark.parametrize("algorithm", ["bohb", "hyperband", "sh", "bo", "random"])
+@pytest.mark.parametrize("algorithm", ["bohb", "mfbo", "hyperband", "sh", "bo", "random"])
 def test_an_interruption_at_any_point_changes_no_decision(algorithm: str) -> None:
     space = space_of()
     settings = settings_for(space, algorithm=algorithm, budgets=(1.0, 3.0))

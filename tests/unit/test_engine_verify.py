@@ -25,11 +25,13 @@ from hpbandster_lite.records import (
     HandBackKind,
     Leased,
     Limits,
+    ModelFitted,
     Outcome,
     Plain,
     PutBack,
     Recorded,
     Released,
+    RungFilled,
     RungShrunk,
     Sampled,
     Started,
@@ -46,7 +48,7 @@ from tests.engine_room import (
 
 HERE: Mapping[str, Plain] = {"numpy": "2.0", "threads": None}
 ELSEWHERE: Mapping[str, Plain] = {"numpy": "1.0", "threads": None}
-ALGORITHMS = ["bohb", "bo", "hyperband", "sh", "random"]
+ALGORITHMS = ["bohb", "mfbo", "bo", "hyperband", "sh", "random"]
 E = TypeVar("E")
 
 
@@ -154,7 +156,7 @@ def test_what_the_engine_decided_is_verified_bit_for_bit(algorithm: str, seed: i
     assert verification.is_bitwise
     assert verification.entries == len(run.entries)
     assert verification.proposals == sum(isinstance(entry, Sampled) for entry in run.entries) > 20
-    decided = (Sampled, Leased, BracketOpened, RungShrunk, PutBack)
+    decided = (Sampled, Leased, BracketOpened, RungShrunk, RungFilled, ModelFitted, PutBack)
     assert verification.decisions == sum(isinstance(entry, decided) for entry in run.entries)
     assert verification.outcomes == sum(isinstance(entry, Recorded) for entry in run.entries)
     assert verification.summary == (
@@ -163,7 +165,7 @@ def test_what_the_engine_decided_is_verified_bit_for_bit(algorithm: str, seed: i
     )
 
 
-@pytest.mark.parametrize("algorithm", ["bohb", "hyperband"])
+@pytest.mark.parametrize("algorithm", ["bohb", "mfbo", "hyperband"])
 def test_a_small_space_that_was_exhausted_is_verified(algorithm: str) -> None:
     from ConfigSpace import Categorical
 

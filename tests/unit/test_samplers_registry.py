@@ -50,7 +50,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
 
 def test_the_built_in_names_come_first() -> None:
-    assert algorithm_names() == tuple(BUILT_IN) == ("bohb", "hyperband", "sh", "bo", "random")
+    assert algorithm_names() == tuple(BUILT_IN) == ("bohb", "mfbo", "hyperband", "sh", "bo", "random")
     assert all(algorithm.help for algorithm in BUILT_IN.values())
 
 

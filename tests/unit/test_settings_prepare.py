@@ -235,7 +235,7 @@ WRONG: list[tuple[dict[str, Any], type[UsageError], str]] = [
     ({"budgets": (1.0, 2.5), "integer_budgets": True}, BudgetError,
      "budgets[1] must be a whole number of this unit, got 2.5; give 3"),
     ({"min_budget": 1.5, "integer_budgets": True}, BudgetError, "min_budget must be a whole number"),
-    ({"algorithm": "tpe"}, UsageError, "algorithm must be one of bohb, hyperband, sh, bo, random, got 'tpe'"),
+    ({"algorithm": "tpe"}, UsageError, "algorithm must be one of bohb, mfbo, hyperband, sh, bo, random, got 'tpe'"),
     ({"bracket_rule": "round"}, UsageError, "bracket_rule must be one of floor, ceil, got 'round'"),
     ({"seed": -1}, UsageError, "seed must be in [0, 2**63), got -1"),
     ({"seed": 2**63}, UsageError, "seed must be in"),
