@@ -25,7 +25,14 @@ from hpbandster_lite.hyperband.ranking import BEST_LOSS_SQL, INCUMBENT_FIRST_SQL
 from hpbandster_lite.journal.copies import copy_database
 from hpbandster_lite.journal.filesystems import network_type
 from hpbandster_lite.journal.migrations import schema_of, show_as_newest
-from hpbandster_lite.journal.schema import SCHEMA, check_file, check_schema, logs_ahead, sqlite_errors_as_ours
+from hpbandster_lite.journal.schema import (
+    SCHEMA,
+    check_file,
+    check_schema,
+    directory_in_place_of_a_file,
+    logs_ahead,
+    sqlite_errors_as_ours,
+)
 from hpbandster_lite.journal.stored_entries import (
     MARKS,
     SETTINGS,
@@ -630,7 +637,8 @@ def _copy_if_still(path: Path, directory: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise JournalError(f"cannot copy the journal {path} to read it: {error}") from error
+        why = directory_in_place_of_a_file(path) or error
+        raise JournalError(f"cannot copy the journal {path} to read it: {why}") from error
 
 
 def _beside(path: Path) -> list[Path]:

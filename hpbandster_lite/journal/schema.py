@@ -184,7 +184,8 @@ def sqlite_errors_as_ours(path: Path, purpose: str) -> Iterator[None]:
     except sqlite3.IntegrityError as error:
         raise InvariantBroken(f"the journal {path} refused to {purpose}: {error}") from error
     except sqlite3.Error as error:
-        raise JournalError(f"cannot {purpose}: {path}: {error}; {_remedy(str(error))}") from error
+        remedy = directory_in_place_of_a_file(path) or _remedy(str(error))
+        raise JournalError(f"cannot {purpose}: {path}: {error}; {remedy}") from error
 
 
 # By SQLite's messages, because Python has names for its error codes only since 3.11.
@@ -197,6 +198,15 @@ _REMEDIES = {
     "not a database": "the file is damaged: restore it from a copy, or recover what is left with sqlite3's .recover",
     "disk I/O error": "the disk failed to read or write; see the system's log",
 }
+
+
+def directory_in_place_of_a_file(path: Path) -> str:
+    """The remedy for a directory that has the name of one of SQLite's files; empty if there is none."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        file = path.with_name(path.name + suffix)
+        if file.is_dir():
+            return f"{file} is a directory, and SQLite needs a file of this name: move it away"
+    return ""
 
 
 def _remedy(message: str) -> str:

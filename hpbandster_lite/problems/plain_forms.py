@@ -32,6 +32,7 @@ _CHARACTERS_PER_ENTRY = 2
 """Smallest length of an entry of a list or dict in a message: ``0,``."""
 _DEPTH = wire.MAX_VALUE_DEPTH - 1
 
+_SMALL = 2**53
 _ATOMS = (str, int, float, bool, type(None))
 
 
@@ -56,7 +57,7 @@ def plain_forms(values: Mapping[Any, Any], path: str, limit_bytes: int) -> dict[
         for key, value in values.items():
             walk = _Walk(limit_bytes)
             name = _free(str(walk.key(key)), forms)
-            forms[name] = _form_or_note(walk, value, f"{path}[{_shown(key)}]")
+            forms[name] = value if _is_plain_atom(value) else _form_or_note(walk, value, f"{path}[{_shown(key)}]")
     except Exception as error:  # noqa: BLE001 (methods of the user's mapping, which may raise anything)
         forms[_free(path, forms)] = _note(path, f"is incomplete: its items raised {type(error).__name__}")
     fitted = _fitted(forms, path, limit_bytes)
@@ -123,13 +124,16 @@ class _Walk:
 
     def _list(self, values: Any, path: str, depth: int) -> list[Plain]:
         self._count(len(values))
-        return [self.form(item, f"{path}[{index}]", depth) for index, item in enumerate(values)]
+        return [
+            item if _is_plain_atom(item) else self.form(item, f"{path}[{index}]", depth)
+            for index, item in enumerate(values)
+        ]
 
     def _mapping(self, items: Any, path: str, depth: int) -> dict[str | int, Plain]:
         self._count(len(items))
         forms: dict[str | int, Plain] = {}
         for key, item in items:
-            form = self.form(item, f"{path}[{_shown(key)}]", depth)
+            form = item if _is_plain_atom(item) else self.form(item, f"{path}[{_shown(key)}]", depth)
             forms[_free(self.key(key), forms)] = form
         return forms
 
@@ -173,6 +177,12 @@ class _Walk:
         if isinstance(form, str | int) and not isinstance(form, bool):
             return form
         return _text(key)[:MAX_KEY_CHARACTERS]
+
+
+def _is_plain_atom(value: Any) -> bool:
+    """Whether a value is plain as it is, which saves the name of its place: an ``info`` may have a million entries."""
+    kind = type(value)
+    return kind is float or kind is bool or value is None or (kind is int and -_SMALL < value < _SMALL)
 
 
 def _is_date(value: Any) -> bool:
@@ -235,7 +245,8 @@ def _fitted(value: Plain, path: str, room: int) -> Plain:
         return too_large
     smaller = value.copy()
     keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-    by_size = sorted(((_size(value[key]), number) for number, key in enumerate(keys)), reverse=True)
+    sizes = ((_size(value[key]), number) for number, key in enumerate(keys) if _may_be_large(value[key]))
+    by_size = sorted(sizes, reverse=True)
     for part_size, number in by_size[:MOST_NOTES]:
         key = keys[number]
         if size <= room or part_size <= MAX_NOTE_CHARACTERS:
@@ -243,6 +254,12 @@ def _fitted(value: Plain, path: str, room: int) -> Plain:
         smaller[key] = _fitted(value[key], f"{path}[{_shown(key)}]", max(0, room - (size - part_size)))
         size += _size(smaller[key]) - part_size
     return smaller if size <= room else too_large
+
+
+def _may_be_large(value: Plain) -> bool:
+    """Whether a note could be shorter than this part."""
+    # A character takes up to 12 in a message.
+    return isinstance(value, dict | list) or (isinstance(value, str) and 12 * len(value) > MAX_NOTE_CHARACTERS)
 
 
 def _size(value: Plain) -> int:

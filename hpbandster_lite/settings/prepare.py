@@ -11,11 +11,12 @@ import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpbandster_lite import wire
-from hpbandster_lite.errors import BudgetError, Held, ResumeError, SpaceError, UsageError
+from hpbandster_lite.errors import BudgetError, Held, JournalError, ResumeError, SpaceError, UsageError
 from hpbandster_lite.hyperband.brackets import BracketPlan
 from hpbandster_lite.hyperband.budgets import Ladder, explicit_ladder, ladder
 from hpbandster_lite.hyperband.direction import turned_limits
@@ -149,9 +150,18 @@ def prepare(
     _check_alone(options)
     data = None if on_missing is None else _OnData(on_missing, on_progress)
     found = _prepared(options, run_directory, meanwhile, data)
-    lost = "" if run_directory is None else lost_note(run_directory.journal)
+    is_ours = partial(_may_be_of, found.settings.problem.name)
+    lost = "" if run_directory is None else lost_note(run_directory.journal, is_ours=is_ours)
     first = filter(None, (lost, link_note(options.problem)))
     return replace(found, notes=(*first, *found.notes))
+
+
+def _may_be_of(problem: str, copy: Path) -> bool:
+    """Whether a copy of a journal has this problem, or cannot be read."""
+    try:
+        return JournalReader(copy).settings().problem.name == problem
+    except JournalError:
+        return True
 
 
 class _OnData(NamedTuple):

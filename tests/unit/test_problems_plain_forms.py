@@ -190,3 +190,12 @@ def test_torch_tensors_are_numbers_and_lists() -> None:
     assert form(torch.arange(3)) == [0, 1, 2]
     assert "torch.nn.Module" in form(torch.nn.Linear(1, 1))
     assert NOT_KEPT in form(torch.empty(2, device="meta"))
+
+
+def test_the_place_of_a_plain_number_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ``info`` with a million numbers would take half a minute."""
+    monkeypatch.setattr("hpbandster_lite.problems.plain_forms._shown", lambda key: pytest.fail(f"named {key}"))
+    values: dict[str, object] = {"a": 1, "b": 2.5, "c": None, "d": True}
+    assert plain_forms(values, "info", 1_000) == values
+    note = "not kept: info is 33 bytes long; the limit is 8: write it to a file in trial.directory"
+    assert plain_forms(values, "info", 8) == {"info": note}

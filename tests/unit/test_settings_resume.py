@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import re
+import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from ConfigSpace import Beta, Categorical, ConfigurationSpace, Float, InConditio
 
 from hpbandster_lite.engine.decision_types import Granted
 from hpbandster_lite.errors import Held, JournalError, ResumeError, UsageError
-from hpbandster_lite.journal import Journal, JournalReader
+from hpbandster_lite.journal import Journal, JournalReader, lost_note
 from hpbandster_lite.records import (
     FailureKind,
     Finished,
@@ -408,6 +409,36 @@ def test_a_copy_of_a_lost_journal_is_named_before_the_search_goes_on_without_it(
     (directory.path / "journal.lost-2.sqlite").touch()
     assert "are copies that masters saved" in prepare(asked(seed=5), directory).notes[0]
     assert "move one of them to" in prepare(asked(seed=5), directory).notes[0]
+
+
+@pytest.mark.parametrize("is_another", [False, True])
+def test_a_copy_that_was_left_above_a_deleted_directory_is_named_if_it_is_of_the_problem(
+    is_another: bool, stored: Callable[..., RunDirectory]
+) -> None:
+    directory = stored(seed=5)
+    copy = directory.path.parent / "journal.lost-1.sqlite"
+    JournalReader(directory.journal).copy_to(copy)
+    assert str(copy) not in "".join(prepare(asked(), directory).notes)
+    shutil.rmtree(directory.path)
+    assert lost_note(directory.journal, is_ours=lambda _: not is_another) == (
+        f"{copy} is a copy that a master saved when the journal was deleted or replaced, and may have results that "
+        f"journal.sqlite lacks; to continue from there, move it to {directory.journal}; otherwise move it away"
+    ) * (not is_another)
+    of_another = replace(description(), name="another") if is_another else None
+    assert (str(copy) in "".join(prepare(asked(of_another, seed=5), directory).notes)) != is_another
+    with pytest.raises(JournalError, match=f"there is no journal {directory.journal}; {re.escape(str(copy))}"):
+        JournalReader(directory.journal)
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_a_directory_in_the_place_of_one_of_sqlite_s_files_is_named(
+    suffix: str, stored: Callable[..., RunDirectory]
+) -> None:
+    directory = stored(seed=5)
+    folder = directory.journal.with_name(directory.journal.name + suffix)
+    folder.mkdir()
+    with pytest.raises(JournalError, match=rf"{folder} is a directory, and SQLite needs a file of this name: move it"):
+        Journal.open(directory.journal).begin_epoch()
 
 
 def test_a_search_without_failures_has_nothing_to_retry(stored: Callable[..., RunDirectory]) -> None:
